@@ -1,0 +1,60 @@
+"""Events: what happens in a turn, told to whoever watches while it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from agent.log import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The model's answer grew by `text`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """The model's reasoning grew by `text`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The text shown of the current answer is taken back: the model call is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The model keeps the person waiting; `reason` is one quiet line about why."""
+
+    reason: str
+
+
+Delta = TextDelta | ReasoningDelta | Withdrawn | Waiting
+"""What a model tells while it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A running tool has something to show: `text` replaces what it showed before."""
+
+    call_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An entry was committed to the turn's log."""
+
+    entry: Entry
+
+
+Event = Logged | Progress | TextDelta | ReasoningDelta | Withdrawn | Waiting
+
+Tell = Callable[[Delta], Awaitable[None]]
+Emit = Callable[[Event], Awaitable[None]]
+"""Awaited by the turn; never raises and never waits for an observer."""

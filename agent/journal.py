@@ -1,0 +1,39 @@
+"""A turn's hold on the world: the log it writes and the inbox it reads, as one protocol with one writer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agent.log import Ended, Entry, Heard
+
+
+class JournalError(Exception):
+    """The journal cannot be written; nothing of the failed write is kept. The message is for a person."""
+
+
+class TurnLost(JournalError):
+    """Another worker has taken this turn over. The turn must end at once, silently."""
+
+
+class Journal(Protocol):
+    """What is awaited here is committed when it returns. Every write may raise `JournalError` or `TurnLost`."""
+
+    @property
+    def interjected(self) -> bool:
+        """Whether something waits in the inbox, as far as is known without asking."""
+
+    async def interjection(self) -> None:
+        """Returns as soon as something waits in the inbox, at once if it does already."""
+
+    async def hear(self, step: int) -> Heard | None:
+        """Reads all that waits and logs it as heard at `step`, in one transaction; None if nothing waits."""
+
+    async def append(self, *entries: Entry) -> None:
+        """Adds entries to the log, in order."""
+
+    async def close(self, ended: Ended, *entries: Entry) -> bool:
+        """Adds `entries`; then, if nothing waits in the inbox, ends the turn. All in one transaction.
+
+        False: something waits, `interjected` says so, and the turn goes on. A turn that is stopped or failed ends
+        whatever waits.
+        """

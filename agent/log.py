@@ -1,0 +1,167 @@
+"""The turn's log: the closed set of things that can happen in a turn, in the form in which they are kept.
+
+A turn is its log. What the model is shown, what the person is shown and where a restart goes on are all
+functions of these entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from agent.media import Attachment
+
+Outcome = Literal["done", "failed", "skipped", "cancelled", "denied", "unknown"]
+"""How a tool call ended. Every call ends in exactly one."""
+
+TurnOutcome = Literal["completed", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of a person, as a turn reads it.
+
+    `id` is its row in the inbox. `note` is context the channel adds in plain words: what is quoted, that the
+    message is an edit, that a file could not be had.
+    """
+
+    id: int
+    sender: str
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Reasoning of the model, with what its provider wants to see again (`signature`, `id`)."""
+
+    text: str
+    signature: str | None = None
+    id: str | None = None
+    provider: str | None = None
+    kind: Literal["thinking"] = "thinking"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call the model asked for. `arguments` is the JSON text as the model wrote it, valid or not."""
+
+    id: str
+    name: str
+    arguments: str
+    kind: Literal["call"] = "call"
+
+
+Part = Text | Thinking | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one model call, as the provider counted them."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The turn read these messages at the checkpoint before step `step`."""
+
+    step: int
+    messages: tuple[Said, ...]
+    kind: Literal["heard"] = "heard"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The model's answer of one step; `interrupted` when a message or a stop ended the stream early."""
+
+    step: int
+    parts: tuple[Part, ...]
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    interrupted: bool = False
+    kind: Literal["answered"] = "answered"
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Call))
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """Written before the tool runs, so that a crash can tell "never started" from "may have run"."""
+
+    call_id: str
+    kind: Literal["call_started"] = "call_started"
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The one result of a call: `text` for the model, `attachments` for the person, `images` for the model's eyes."""
+
+    call_id: str
+    outcome: Outcome
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+    images: tuple[Attachment, ...] = ()
+    caption: str = ""
+    kind: Literal["call_ended"] = "call_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Words of the gateway's own to the person: a command's answer, an apology. The model is not shown them."""
+
+    text: str
+    kind: Literal["told"] = "told"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A process found this turn unfinished after a restart and goes on with it."""
+
+    kind: Literal["resumed"] = "resumed"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The turn's one terminal entry. `reason` is in words for a person; empty when completed."""
+
+    outcome: TurnOutcome
+    reason: str = ""
+    kind: Literal["ended"] = "ended"
+
+
+Entry = Heard | Answered | CallStarted | CallEnded | Told | Resumed | Ended
+
+_ByKind = Annotated[Entry, Field(discriminator="kind")]
+_LATER = ConfigDict(defer_build=True)
+_entry: TypeAdapter[Entry] = TypeAdapter(_ByKind, config=_LATER)
+_entries: TypeAdapter[list[Entry]] = TypeAdapter(list[_ByKind], config=_LATER)
+
+
+def dump(entry: Entry) -> str:
+    """The entry as JSON text, for keeping."""
+    return _entry.dump_json(entry).decode()
+
+
+def load(lines: Iterable[str]) -> tuple[Entry, ...]:
+    """Entries again, in one pass. Raises `pydantic.ValidationError` for what `dump` did not write."""
+    return tuple(_entries.validate_json(f"[{','.join(lines)}]"))

@@ -1,0 +1,53 @@
+"""Attachments: references to stored bytes, the one idea of the agent's that channels share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A reference to stored bytes. The bytes themselves stay in the media store.
+
+    `hash` is the SHA-256 of the bytes in hex, `media_type` was found from the bytes, `size` is in bytes.
+    `width` and `height` are in pixels, for pictures only.
+    """
+
+    hash: str
+    name: str
+    media_type: str
+    size: int
+    width: int | None = None
+    height: int | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        return self.media_type in PICTURES
+
+
+PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+
+class MediaError(Exception):
+    """The bytes cannot be kept or had; the message says why, in words for a person."""
+
+
+class FileTooLarge(MediaError):
+    def __init__(self, name: str, size: int, limit: int) -> None:
+        super().__init__(f"{name} has {size:,} bytes, more than the {limit:,} that are allowed")
+
+
+class MediaMissing(MediaError):
+    def __init__(self, attachment: Attachment) -> None:
+        super().__init__(f"the bytes of {attachment.name} are no longer in the media store")
+
+
+class MediaStore(Protocol):
+    """Where bytes live, found again by their content hash."""
+
+    async def put(self, data: bytes, name: str) -> Attachment:
+        """Keeps the bytes (once per content) and finds their type. Raises `FileTooLarge`."""
+
+    async def read(self, attachment: Attachment) -> bytes:
+        """The bytes. Raises `MediaMissing`."""

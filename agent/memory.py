@@ -1,0 +1,49 @@
+"""A journal in memory: for using the agent alone, and for trying turns without a store."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+from agent.log import Ended, Entry, Heard, Said
+
+
+class MemoryJournal:
+    """Implements `agent.journal.Journal`; `say` puts a message into its inbox."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self._waiting: list[Said] = []
+        self._ids = count(1)
+        self._bell = asyncio.Event()
+
+    def say(self, text: str, sender: str = "You") -> None:
+        self._waiting.append(Said(next(self._ids), sender, text))
+        self._bell.set()
+
+    @property
+    def interjected(self) -> bool:
+        return self._bell.is_set()
+
+    async def interjection(self) -> None:
+        await self._bell.wait()
+
+    async def hear(self, step: int) -> Heard | None:
+        self._bell.clear()
+        if not self._waiting:
+            return None
+        heard = Heard(step, tuple(self._waiting))
+        self._waiting.clear()
+        self.entries.append(heard)
+        return heard
+
+    async def append(self, *entries: Entry) -> None:
+        self.entries.extend(entries)
+
+    async def close(self, ended: Ended, *entries: Entry) -> bool:
+        self.entries.extend(entries)
+        if self._waiting and ended.outcome == "completed":
+            self._bell.set()
+            return False
+        self.entries.append(ended)
+        return True

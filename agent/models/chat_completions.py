@@ -1,0 +1,120 @@
+"""Conversations as the body of an OpenAI Chat Completions request.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, assert_never
+
+from agent.log import Answered, Call, Heard, Text, Thinking
+from agent.model import Request, ToolSpec
+from agent.models.wording import (
+    Piece,
+    Sights,
+    has_several_senders,
+    heard_pieces,
+    image_pieces,
+    in_words,
+    marked,
+    notice_text,
+    result_text,
+)
+from agent.transcript import Exchange, Notice, Results
+
+PROVIDER = "openai"
+
+REASONING_FIELDS = frozenset({"reasoning", "reasoning_content"})
+"""Where compatible servers put reasoning (OpenAI itself has none here), and where they want to see it again."""
+
+Message = dict[str, Any]
+
+
+def body(request: Request, sights: Sights) -> dict[str, Any]:
+    """The conversation's part of the request's body."""
+    named = has_several_senders(request.transcript)
+    messages: list[Message] = []
+    if request.instructions:
+        messages.append({"role": "system", "content": request.instructions})
+    for exchange in marked(request.transcript):
+        messages += _messages(exchange, sights, named=named)
+    parts: dict[str, Any] = {"messages": messages}
+    if request.tools:
+        parts["tools"] = [_tool(tool) for tool in request.tools]
+        if request.in_words:
+            parts["tool_choice"] = "none"
+    return parts
+
+
+def _messages(exchange: Exchange, sights: Sights, *, named: bool) -> Iterable[Message]:
+    match exchange:
+        case Heard():
+            return (_user(heard_pieces(exchange, sights, named=named)),)
+        case Answered():
+            return _assistant(exchange)
+        case Results():
+            return _results(exchange, sights)
+        case Notice():
+            return ({"role": "user", "content": notice_text(exchange)},)
+        case _:
+            assert_never(exchange)
+
+
+def _user(pieces: list[Piece]) -> Message:
+    words = in_words(pieces)
+    return {"role": "user", "content": [_part(piece) for piece in pieces] if words is None else words}
+
+
+def _part(piece: Piece) -> dict[str, Any]:
+    if isinstance(piece, str):
+        return {"type": "text", "text": piece}
+    return {"type": "image_url", "image_url": {"url": f"data:{piece.media_type};base64,{piece.data}"}}
+
+
+def _assistant(answered: Answered) -> tuple[Message, ...]:
+    parts = answered.parts
+    if len(parts) == 1 and isinstance(parts[0], Text):
+        return ({"role": "assistant", "content": parts[0].text},)
+    text = answered.text
+    if calls := answered.calls:
+        tool_calls = [_call(call) for call in calls]
+        return ({"role": "assistant", "content": text or None, **_reasoning(answered), "tool_calls": tool_calls},)
+    return ({"role": "assistant", "content": text},) if text else ()
+
+
+def _reasoning(answered: Answered) -> dict[str, str]:
+    """Reasoning leads up to its calls, and servers that have it want it back with them; elsewhere it is dropped."""
+    fields: dict[str, str] = {}
+    for part in answered.parts:
+        if isinstance(part, Thinking) and part.provider == PROVIDER and part.id in REASONING_FIELDS:
+            fields[part.id] = fields.get(part.id, "") + part.text
+    return fields
+
+
+def _call(call: Call) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _sound(call.arguments)}}
+
+
+def _sound(arguments: str) -> str:
+    """Servers parse the arguments in the history, and refuse the whole request over broken ones."""
+    try:
+        is_object = isinstance(json.loads(arguments), dict)
+    except ValueError:
+        is_object = False
+    return arguments if is_object else json.dumps({"not_valid_json": arguments} if arguments else {})
+
+
+def _results(results: Results, sights: Sights) -> Iterator[Message]:
+    for result in results.results:
+        yield {"role": "tool", "tool_call_id": result.call.id, "content": result_text(result)}
+    # Pictures are only allowed in a user's message, which may not stand between the results.
+    images = image_pieces((image for result in results.results for image in result.images), sights)
+    if images:
+        yield _user(["[Pictures from the tool results above]", *images])
+
+
+def _tool(tool: ToolSpec) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    return {"type": "function", "function": function}

@@ -1,0 +1,180 @@
+"""The one module that speaks to providers, through pydantic-ai's direct API; imported when the first request is near.
+
+The library is the client: it connects, decodes the stream and classifies the errors. The conversation, tools and
+instructions are handed to it ready for the wire, as `extra_body`, because its own conversion and the SDK's walk the
+whole history for every request: measured with 600 short messages, 150 ms of CPU instead of 1 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.messages import (
+    FinishReason,
+    ModelRequest,
+    ModelResponse,
+    ModelResponsePart,
+    ModelResponseStreamEvent,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPart,
+)
+from pydantic_ai.models import Model, StreamedResponse
+from pydantic_ai.settings import ModelSettings
+
+from agent.events import Delta, ReasoningDelta, Tell, TextDelta
+from agent.log import Call, Part, Text, Thinking, Usage
+from agent.model import Answer, Finish, ModelError
+from agent.models import anthropic_messages, chat_completions
+from agent.models.errors import model_errors
+
+NO_KEY = "no-key"
+"""The SDKs insist on a key where local servers want none."""
+
+PLACEHOLDER = [ModelRequest.user_text_prompt("…")]
+"""The library wants a message of its own; `extra_body` replaces it."""
+
+
+def openai_engine(
+    name: str, api_key: str | None, base_url: str | None, first_token_timeout: float, silence_timeout: float
+) -> Engine:
+    from openai import AsyncOpenAI, DefaultAioHttpClient
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    client = AsyncOpenAI(
+        api_key=api_key or NO_KEY,
+        base_url=base_url,
+        max_retries=0,
+        timeout=None,
+        http_client=DefaultAioHttpClient(timeout=None),
+    )
+    model = OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
+    return Engine(model, chat_completions.PROVIDER, client.close, api_key, first_token_timeout, silence_timeout)
+
+
+def anthropic_engine(
+    name: str, api_key: str | None, base_url: str | None, first_token_timeout: float, silence_timeout: float
+) -> Engine:
+    from anthropic import AsyncAnthropic, DefaultAioHttpClient
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.providers.anthropic import AnthropicProvider
+
+    client = AsyncAnthropic(
+        api_key=api_key or NO_KEY,
+        base_url=base_url,
+        max_retries=0,
+        timeout=None,
+        http_client=DefaultAioHttpClient(timeout=None),
+    )
+    model = AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+    return Engine(model, anthropic_messages.PROVIDER, client.close, api_key, first_token_timeout, silence_timeout)
+
+
+class Engine:
+    """One provider's client. The two timeouts, in seconds, are the only ones: the SDKs' own are off."""
+
+    def __init__(
+        self,
+        model: Model,
+        provider: str,
+        close: Callable[[], Awaitable[None]],
+        api_key: str | None,
+        first_token_timeout: float,
+        silence_timeout: float,
+    ) -> None:
+        self._model = model
+        self._provider = provider
+        self._close = close
+        self._api_key = api_key
+        self._first_token_timeout = first_token_timeout
+        self._silence_timeout = silence_timeout
+
+    async def aclose(self) -> None:
+        await self._close()
+
+    async def answer(self, body: dict[str, Any], tell: Tell) -> Answer:
+        """Sends the body and tells the answer as it comes. Raises `ModelError`."""
+        with model_errors(self._provider, self._model.model_name, self._api_key):
+            async with asyncio.timeout(self._first_token_timeout) as patience:
+                settings = ModelSettings(extra_body=body)
+                async with model_request_stream(self._model, PLACEHOLDER, model_settings=settings) as stream:
+                    await self._tell_all(stream, patience, tell)
+                    response = stream.get()
+        return _answer(response, self._provider)
+
+    async def _tell_all(self, stream: StreamedResponse, patience: asyncio.Timeout, tell: Tell) -> None:
+        now = asyncio.get_running_loop().time
+        try:
+            async for event in stream:
+                patience.reschedule(now() + self._silence_timeout)
+                delta = _delta(event)
+                if delta is not None:
+                    await tell(delta)
+        except asyncio.CancelledError:
+            # Leaving the stream alone keeps one provider's socket open, and the provider writing (and billing) on.
+            await asyncio.shield(stream.cancel())
+            raise
+
+
+def _delta(event: ModelResponseStreamEvent) -> Delta | None:
+    """What there is to tell. The library adds kinds of events and parts in minor releases: the unknown is nothing."""
+    match event:
+        case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
+            return TextDelta(text) if text else None
+        case (
+            PartStartEvent(part=ThinkingPart(content=thought))
+            | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=thought))
+        ):
+            return ReasoningDelta(thought) if thought else None
+        case _:
+            return None
+
+
+def _answer(response: ModelResponse, provider: str) -> Answer:
+    parts = tuple(part for raw in response.parts if (part := _part(raw, provider)) is not None)
+    finish = _finish(response.finish_reason, parts)
+    if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
+        raise ModelError("refused", "The model's provider refused to answer this. Please put it differently.")
+    used = response.usage
+    usage = Usage(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)
+    return Answer(parts, usage, finish, response.model_name or "")
+
+
+def _part(part: ModelResponsePart, provider: str) -> Part | None:
+    match part:
+        case TextPart():
+            return Text(part.content) if part.content else None
+        case ThinkingPart():
+            return Thinking(part.content, part.signature, part.id, provider)
+        case ToolCallPart():
+            return Call(part.tool_call_id, part.tool_name, _arguments(part))
+        case _:
+            return None
+
+
+def _arguments(part: ToolCallPart) -> str:
+    """As the model wrote them: the library's own reading wraps what is not valid JSON."""
+    if isinstance(part.args, str):
+        return part.args or "{}"
+    return json.dumps(part.args or {})
+
+
+def _finish(reason: FinishReason | None, parts: tuple[Part, ...]) -> Finish:
+    match reason:
+        case "length":
+            return "length"
+        case "content_filter":
+            return "refused"
+        case "stop" | "tool_call" | None:
+            return "calls" if any(isinstance(part, Call) for part in parts) else "stop"
+        case _:
+            return "other"

@@ -1,0 +1,113 @@
+"""What goes wrong at a provider, translated once: a class to act on, and words for a person.
+
+Library error                     trouble
+ModelContextWindowExceededError   too_long
+ModelAuthenticationError          auth
+ModelQuotaExceededError           billing
+ModelRateLimitError               rate_limit
+ModelOverloadedError, 503, 529    overloaded
+TimeoutError (ours)               timeout
+ModelConnectionError, httpx2      network
+ModelServerError, broken answers  server
+all other refusals                bad_request
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+from pydantic_ai.exceptions import (
+    AgentRunError,
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelContextWindowExceededError,
+    ModelHTTPError,
+    ModelNotFoundError,
+    ModelQuotaExceededError,
+    ModelRateLimitError,
+    ModelRequestRejectedError,
+    ModelUnavailableError,
+)
+
+from agent.model import ModelError, ModelTrouble
+
+LONGEST_DETAIL = 300
+
+_WORDS: dict[ModelTrouble, str] = {
+    "overloaded": "The model is overloaded at the moment. Please try again in a little while.",
+    "rate_limit": "The model's provider allows no more requests for now. Please try again in a little while.",
+    "timeout": "The model did not answer in time. Please try again.",
+    "network": "The model could not be reached: the connection failed. Please try again.",
+    "server": "The model's provider has a fault of its own. Please try again.",
+    "auth": "The model's provider did not accept the API key. Whoever runs this gateway has to check it.",
+    "billing": "The account at the model's provider is used up. Whoever runs this gateway has to see to it.",
+    "refused": "The model's provider refused to answer this. Please put it differently.",
+    "too_long": "This conversation has become too long for the model. Please start a new one with /new.",
+    "bad_request": "The model's provider did not accept the request.",
+}
+
+
+@contextmanager
+def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None]:
+    """Raises whatever a provider's library raises as `ModelError`; the key appears in none of it."""
+    try:
+        yield
+    except ModelAPIError as error:
+        trouble = _trouble(error)
+        words = _words(trouble, error, provider, name, api_key)
+        # Providers quote the key they refuse, whole or in part: such a cause is left out of every traceback.
+        quotes_key = trouble == "auth" or (api_key is not None and api_key in str(error))
+        raise ModelError(trouble, words, retry_after=error.retry_after) from (None if quotes_key else error)
+    except TimeoutError as error:
+        raise ModelError("timeout", _WORDS["timeout"]) from error
+    except (httpx2.TransportError, httpx2.StreamError, OSError) as error:
+        raise ModelError("network", _WORDS["network"]) from error
+    except (AgentRunError, ValueError) as error:
+        raise ModelError("server", "The model's answer could not be read. Please try again.") from error
+
+
+def _trouble(error: ModelAPIError) -> ModelTrouble:
+    match error:
+        case ModelContextWindowExceededError() | ModelHTTPError(status_code=413):
+            return "too_long"
+        case ModelAuthenticationError():
+            return "auth"
+        case ModelQuotaExceededError():
+            return "billing"
+        case ModelRateLimitError():
+            return "rate_limit"
+        case ModelUnavailableError():
+            return "overloaded"
+        case ModelConnectionError():
+            # Also ModelTimeoutError: the SDKs' timeouts are off, and one transport calls a refused connection that.
+            return "network"
+        case ModelRequestRejectedError():
+            return "bad_request"
+        case ModelHTTPError(status_code=status) if status < 500:
+            return "bad_request"
+        case _:
+            return "server"
+
+
+def _words(trouble: ModelTrouble, error: ModelAPIError, provider: str, name: str, api_key: str | None) -> str:
+    if isinstance(error, ModelNotFoundError):
+        return f"{provider} knows no model {name!r}, or the base_url is wrong. Whoever runs this gateway has to check."
+    detail = _detail(error, api_key) if trouble == "bad_request" else ""
+    return f"{_WORDS[trouble]} It says: {detail}" if detail else _WORDS[trouble]
+
+
+def _detail(error: ModelAPIError, api_key: str | None) -> str:
+    message = _message(error.body)
+    return (message.replace(api_key, "…") if api_key else message)[:LONGEST_DETAIL]
+
+
+def _message(body: object) -> str:
+    """The provider's own words: OpenAI's SDK hands over the error object, Anthropic's the body around it."""
+    match body:
+        case {"error": {"message": str(message)}} | {"message": str(message)}:
+            return message
+        case _:
+            return ""

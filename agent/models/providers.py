@@ -1,0 +1,85 @@
+"""Models of providers: OpenAI and all who speak like it, and Anthropic. Light to import; `engine` holds the weight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, assert_never
+
+from agent.events import Tell
+from agent.media import MediaStore
+from agent.model import Answer, Request
+from agent.models import anthropic_messages, chat_completions
+from agent.models.sights import SightCache
+from agent.models.wording import Sights
+
+if TYPE_CHECKING:
+    from agent.models.engine import Engine
+
+Provider = Literal["openai", "anthropic"]
+
+
+def provider_model(
+    provider: Provider,
+    name: str,
+    *,
+    api_key: str | None,
+    base_url: str | None,
+    media: MediaStore,
+    first_token_timeout: float = 300,
+    silence_timeout: float = 120,
+) -> ProviderModel:
+    """A provider's model. `openai` always speaks Chat Completions: most compatible servers have nothing else.
+
+    The timeouts are in seconds: until the first piece of an answer, and between pieces. Without a `base_url` it is the
+    provider's own; without an `api_key` a placeholder is sent, as local servers want none.
+    """
+
+    def connect() -> Engine:
+        # Loading a provider's library takes half a second and 40 MB, so nothing does before it is needed.
+        from agent.models.engine import anthropic_engine, openai_engine
+
+        engine = openai_engine if provider == "openai" else anthropic_engine
+        return engine(name, api_key, base_url, first_token_timeout, silence_timeout)
+
+    return ProviderModel(connect, _body_of(provider), SightCache(media))
+
+
+class ProviderModel:
+    """An `agent.model.Model`. The provider's library is loaded by the first request."""
+
+    def __init__(
+        self, connect: Callable[[], Engine], body: Callable[[Request, Sights], dict[str, Any]], sights: SightCache
+    ) -> None:
+        self._connect = connect
+        self._body = body
+        self._sights = sights
+        self._engine: Engine | None = None
+        self._connecting = asyncio.Lock()
+
+    async def aclose(self) -> None:
+        """Closes the connections. Asked again, the model opens new ones."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.aclose()
+
+    async def answer(self, request: Request, tell: Tell) -> Answer:
+        engine = await self._ready()
+        return await engine.answer(self._body(request, await self._sights.of(request.transcript)), tell)
+
+    async def _ready(self) -> Engine:
+        if self._engine is None:
+            async with self._connecting:
+                if self._engine is None:
+                    self._engine = await asyncio.to_thread(self._connect)
+        return self._engine
+
+
+def _body_of(provider: Provider) -> Callable[[Request, Sights], dict[str, Any]]:
+    match provider:
+        case "openai":
+            return chat_completions.body
+        case "anthropic":
+            return anthropic_messages.body
+        case _:
+            assert_never(provider)

@@ -1,0 +1,114 @@
+"""Trying again: a model around a model, for troubles that pass."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from random import random as chance
+
+from agent.events import Delta, ReasoningDelta, Tell, TextDelta, Waiting, Withdrawn
+from agent.log import Call, Text
+from agent.model import Answer, Model, ModelError, ModelTrouble, Request
+
+log = logging.getLogger(__name__)
+
+PASSING: dict[ModelTrouble, str] = {
+    "overloaded": "The model is overloaded",
+    "rate_limit": "The model asks for a pause",
+    "timeout": "The model does not answer",
+    "network": "The model cannot be reached",
+    "server": "The model has a fault",
+}
+"""The troubles worth another attempt, in the words of one quiet line."""
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30.0
+
+
+class RetryingModel:
+    """Asks up to `attempts` times, with growing, jittered pauses, or those that the provider asked for.
+
+    A time-out is tried once more only: it has been waited for, and perhaps paid for, in full. A wait of more than 30 s
+    is the person's to decide on.
+
+    Text that was already told is withdrawn before the next attempt. An answer without words and calls is asked for
+    once more, then is an error.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        attempts: int = 4,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = chance,
+    ) -> None:
+        self._model = model
+        self._attempts = attempts
+        self._sleep = sleep
+        self._random = random
+
+    async def answer(self, request: Request, tell: Tell) -> Answer:
+        was_empty = False
+        for attempt in range(1, self._attempts + 1):
+            watch = _Watch(tell)
+            try:
+                answer = await self._model.answer(request, watch.tell)
+            except ModelError as error:
+                log.warning("the model failed (%s, attempt %d): %s", error.trouble, attempt, error.__cause__ or error)
+                if error.retry_after is not None and error.retry_after > LONGEST_DELAY:
+                    raise _with_wait(error, error.retry_after) from error
+                if attempt >= self._attempts_at(error):
+                    raise
+                await watch.withdraw()
+                await self._wait(error, attempt, tell)
+                continue
+            if _says_something(answer):
+                return answer
+            await watch.withdraw()
+            if was_empty:
+                break
+            was_empty = True
+        raise ModelError("server", "The model gave an empty answer. Please try again, or put it differently.")
+
+    async def _wait(self, error: ModelError, attempt: int, tell: Tell) -> None:
+        delay = self._delay(error, attempt)
+        await tell(Waiting(f"{PASSING[error.trouble]}; trying again in {max(1, round(delay))} s."))
+        await self._sleep(delay)
+
+    def _attempts_at(self, error: ModelError) -> int:
+        if error.trouble not in PASSING:
+            return 1
+        return min(2, self._attempts) if error.trouble == "timeout" else self._attempts
+
+    def _delay(self, error: ModelError, attempt: int) -> float:
+        if error.retry_after is not None:
+            return error.retry_after
+        longest: float = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY)
+        return longest * (0.5 + self._random() / 2)
+
+
+class _Watch:
+    """Passes on what is told, remembering whether there is something to take back."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._told = False
+
+    async def tell(self, delta: Delta) -> None:
+        self._told = self._told or isinstance(delta, TextDelta | ReasoningDelta)
+        await self._tell(delta)
+
+    async def withdraw(self) -> None:
+        if self._told:
+            await self._tell(Withdrawn())
+
+
+def _with_wait(error: ModelError, seconds: float) -> ModelError:
+    return ModelError(error.trouble, f"{error} It asks to wait {math.ceil(seconds / 60)} min.", retry_after=seconds)
+
+
+def _says_something(answer: Answer) -> bool:
+    return any(isinstance(part, Call) or (isinstance(part, Text) and part.text.strip()) for part in answer.parts)

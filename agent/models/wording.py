@@ -1,0 +1,127 @@
+"""What a conversation reads like to a model, whichever provider's protocol carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.log import Answered, Heard, Said
+from agent.media import Attachment
+from agent.received import place_of
+from agent.transcript import Exchange, Notice, Result, Results
+
+INTERRUPTED = Notice("Your answer was interrupted here, by a new message or a stop; it was shown as far as it got.")
+GO_ON = Notice("Go on.")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as a model is shown it; `data` is its bytes in base64."""
+
+    media_type: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A picture the model cannot be shown, and why."""
+
+    reason: str
+
+
+Sights = Mapping[str, Picture | Unseen]
+"""What is seen of each picture of a conversation, by its hash."""
+
+Piece = str | Picture
+
+
+def marked(transcript: Sequence[Exchange]) -> Iterator[Exchange]:
+    """The conversation with a notice wherever an answer was interrupted, ending in the model's turn to speak."""
+    interrupted = False
+    for exchange in transcript:
+        # A provider wants the results of calls directly after them, so the notice waits until after those.
+        if interrupted and not isinstance(exchange, Results):
+            yield INTERRUPTED
+            interrupted = False
+        yield exchange
+        if isinstance(exchange, Answered):
+            interrupted = exchange.interrupted
+    if interrupted:
+        yield INTERRUPTED
+    elif transcript and isinstance(transcript[-1], Answered):
+        yield GO_ON
+
+
+def pictures(transcript: Iterable[Exchange]) -> list[Attachment]:
+    """The pictures a model is to see, oldest first."""
+    found: list[Attachment] = []
+    for exchange in transcript:
+        if isinstance(exchange, Heard):
+            for message in exchange.messages:
+                found += [attachment for attachment in message.attachments if attachment.is_picture]
+        elif isinstance(exchange, Results):
+            for result in exchange.results:
+                found += result.images
+    return found
+
+
+def has_several_senders(transcript: Iterable[Exchange]) -> bool:
+    senders = {
+        message.sender for exchange in transcript if isinstance(exchange, Heard) for message in exchange.messages
+    }
+    return len(senders) > 1
+
+
+def heard_pieces(heard: Heard, sights: Sights, *, named: bool) -> list[Piece]:
+    """What people said, in reading order; `named` puts each sender's name before their words. Never empty."""
+    if len(heard.messages) == 1 and not named and _is_plain(heard.messages[0]):
+        # Nearly all of a long history is this, and it is read anew for every request.
+        return [heard.messages[0].text]
+    pieces: list[Piece] = []
+    for message in heard.messages:
+        pieces.append(_words(message, named=named))
+        for attachment in message.attachments:
+            pieces += _attachment_pieces(attachment, sights, where=f", in the workspace as {place_of(attachment)}")
+    return [piece for piece in pieces if piece] or ["[an empty message]"]
+
+
+def result_text(result: Result) -> str:
+    return result.text if result.text.strip() else "(no output)"
+
+
+def image_pieces(images: Iterable[Attachment], sights: Sights) -> list[Piece]:
+    return [piece for image in images for piece in _attachment_pieces(image, sights)]
+
+
+def notice_text(notice: Notice) -> str:
+    return f"[{notice.text}]"
+
+
+def in_words(pieces: Iterable[Piece]) -> str | None:
+    """The pieces as one text, or None when a picture is among them."""
+    texts: list[str] = []
+    for piece in pieces:
+        if not isinstance(piece, str):
+            return None
+        texts.append(piece)
+    return "\n\n".join(texts)
+
+
+def _is_plain(message: Said) -> bool:
+    return not message.attachments and not message.note and bool(message.text) and not message.text.isspace()
+
+
+def _words(message: Said, *, named: bool) -> str:
+    words = message.text if message.text.strip() else ""
+    if named and message.sender:
+        words = f"{message.sender}: {words}"
+    return f"[{message.note}]\n{words}".rstrip() if message.note else words
+
+
+def _attachment_pieces(attachment: Attachment, sights: Sights, *, where: str = "") -> list[Piece]:
+    if not attachment.is_picture:
+        return [f"[Attached file: {attachment.name}, {attachment.media_type}, {attachment.size:,} bytes{where}]"]
+    sight = sights.get(attachment.hash, Unseen("it is not there"))
+    if isinstance(sight, Unseen):
+        return [f"[Picture {attachment.name}{where} cannot be shown to you: {sight.reason}]"]
+    return [f"[Picture: {attachment.name}{where}]", sight]

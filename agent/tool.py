@@ -1,0 +1,114 @@
+"""Tools: typed functions the model may call, with their effect, time limit and steering policy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from agent.media import Attachment, MediaStore
+from agent.model import ToolSpec
+
+Effect = Literal["read", "write", "external"]
+"""`read` changes nothing; `write` changes the workspace; `external` reaches beyond it."""
+
+OnSteer = Literal["cancel", "finish"]
+"""What an interjection does to a running call."""
+
+
+class ToolError(Exception):
+    """The call failed in a way the model can act on; the message is its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """`text` for the model, `attachments` delivered to the person, `images` shown to the model."""
+
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+    images: tuple[Attachment, ...] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a running call may use. `progress` shows a person what it does meanwhile, replacing what it showed before.
+
+    `seen` are the conversation's attachments, newest last, for tools that look at them by name.
+    """
+
+    workspace: Path
+    media: MediaStore
+    progress: Callable[[str], Awaitable[None]]
+    seen: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    name: str
+    description: str
+    arguments: type[BaseModel]
+    run: Callable[..., Awaitable[ToolResult | str]]
+    effect: Effect
+    on_steer: OnSteer
+    timeout: float
+    """Seconds a call may take."""
+    spec: ToolSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        schema = self.arguments.model_json_schema()
+        schema.pop("title", None)
+        object.__setattr__(self, "spec", ToolSpec(self.name, self.description, schema))
+
+    async def call(self, context: ToolContext, arguments: str) -> ToolResult:
+        """Checks the JSON arguments and runs. Raises `ToolError` for arguments that do not fit."""
+        try:
+            checked = self.arguments.model_validate_json(arguments or "{}")
+        except ValidationError as error:
+            raise ToolError(_explain(self.name, error)) from error
+        values = {name: getattr(checked, name) for name in type(checked).model_fields}
+        result = await self.run(context, **values)
+        return ToolResult(result) if isinstance(result, str) else result
+
+
+def tool(
+    *, effect: Effect, on_steer: OnSteer | None = None, timeout: float = 60.0
+) -> Callable[[Callable[..., Awaitable[ToolResult | str]]], Tool]:
+    """Makes a `Tool` of an async function `(context, typed arguments…)`; its docstring is what the model is told.
+
+    Without `on_steer`, an interjection cancels a running call that only reads and lets one with effects finish.
+    """
+
+    def decorate(function: Callable[..., Awaitable[ToolResult | str]]) -> Tool:
+        return Tool(
+            name=function.__name__,
+            description=inspect.cleandoc(function.__doc__ or ""),
+            arguments=_arguments_of(function),
+            run=function,
+            effect=effect,
+            on_steer=on_steer or ("cancel" if effect == "read" else "finish"),
+            timeout=timeout,
+        )
+
+    return decorate
+
+
+def _arguments_of(function: Callable[..., Any]) -> type[BaseModel]:
+    hints = get_type_hints(function, include_extras=True)
+    _, *parameters = inspect.signature(function).parameters.values()
+    fields: dict[str, Any] = {
+        parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in parameters
+    }
+    return create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _explain(name: str, error: ValidationError) -> str:
+    problems = "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}" for problem in error.errors()
+    )
+    return f"The arguments of {name} do not fit: {problems}"

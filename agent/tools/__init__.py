@@ -1,0 +1,86 @@
+"""The tools the agent comes with, each loaded only when it is enabled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Literal, assert_never, get_args
+
+if TYPE_CHECKING:
+    # The drawing and reading workers live in this package and are to start without the tools' own imports.
+    from agent.tool import Tool
+
+ToolName = Literal[
+    "shell",
+    "read_file",
+    "write_file",
+    "edit_file",
+    "list_files",
+    "fetch_url",
+    "draw_chart",
+    "send_file",
+    "view_image",
+]
+
+TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
+
+
+class UnknownTool(ValueError):
+    def __init__(self, name: str) -> None:
+        nearest = get_close_matches(name, TOOL_NAMES, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(TOOL_NAMES)}"
+        super().__init__(f"there is no tool {name!r}; {hint}")
+
+
+def toolbox(enabled: Sequence[str]) -> tuple[Tool, ...]:
+    """The named tools, in the order named, each once. Raises `UnknownTool`."""
+    return tuple(_load(_known(name)) for name in dict.fromkeys(enabled))
+
+
+def _known(name: str) -> ToolName:
+    for known in TOOL_NAMES:
+        if known == name:
+            return known
+    raise UnknownTool(name)
+
+
+def _load(name: ToolName) -> Tool:
+    match name:
+        case "shell":
+            from agent.tools.shell import shell
+
+            return shell
+        case "read_file":
+            from agent.tools.files import read_file
+
+            return read_file
+        case "write_file":
+            from agent.tools.files import write_file
+
+            return write_file
+        case "edit_file":
+            from agent.tools.files import edit_file
+
+            return edit_file
+        case "list_files":
+            from agent.tools.files import list_files
+
+            return list_files
+        case "fetch_url":
+            from agent.tools.fetch import fetch_url
+
+            return fetch_url
+        case "draw_chart":
+            from agent.tools.chart import draw_chart
+
+            return draw_chart
+        case "send_file":
+            from agent.tools.media import send_file
+
+            return send_file
+        case "view_image":
+            from agent.tools.media import view_image
+
+            return view_image
+        case _:
+            assert_never(name)

@@ -1,0 +1,240 @@
+"""The web tool: pages of the public internet as text, and nothing of the networks behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import ssl
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Annotated
+
+import httpx
+from pydantic import Field
+
+from agent.tool import ToolContext, ToolError, tool
+from agent.tools.process import WorkerFailed, work
+
+Address = IPv4Address | IPv6Address
+
+CHARACTERS = 50_000
+"""Characters of one `fetch_url` answer."""
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w-]{1,40})""", re.IGNORECASE)
+
+
+@tool(effect="read", timeout=60)
+async def fetch_url(
+    context: ToolContext,
+    url: Annotated[str, Field(description="An http or https address on the public internet.")],
+    offset: Annotated[int, Field(ge=0, description="The character of the text to start from.")] = 0,
+) -> str:
+    """Fetches a web page as readable text, with its links. For a long one it says how to read on."""
+    page = await Fetcher().fetch(url)
+    return _excerpt(page, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    url: str
+    """Where the text was found, after redirects."""
+    text: str
+    note: str = ""
+
+
+def _excerpt(page: Page, offset: int) -> str:
+    if offset and offset >= len(page.text):
+        raise ToolError(
+            f"The text of {page.url} has {len(page.text):,} characters; there is nothing from {offset:,} on"
+        )
+    end = offset + CHARACTERS
+    more = f"\n[{len(page.text) - end:,} characters more; read on with offset={end}]" if end < len(page.text) else ""
+    note = f"\n[{page.note}]" if page.note else ""
+    return f"{page.url}\n\n{page.text[offset:end]}{more}{note}"
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address is one of the public internet's, also behind the ways IPv6 has of carrying IPv4."""
+    if isinstance(address, IPv6Address):
+        if (carried := _carried(address)) is not None:
+            return is_public(carried)
+        if address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _carried(address: IPv6Address) -> IPv4Address | None:
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    if address.teredo is not None:
+        return address.teredo[1]
+    return address.ipv4_mapped or address.sixtofour
+
+
+class Refused(Exception):
+    """The name leads to no address that may be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Fetches text. `allow` says which addresses may be connected to, `largest` bytes and `seconds` bound an answer."""
+
+    allow: Callable[[Address], bool] = is_public
+    largest: int = 2_000_000
+    seconds: float = 30.0
+    redirects: int = 5
+
+    async def fetch(self, url: str) -> Page:
+        """The page. Raises `ToolError`."""
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await self._fetch(url)
+        except TimeoutError:
+            raise ToolError(f"{url} took longer than {self.seconds:g} s") from None
+        except httpx.TooManyRedirects:
+            raise ToolError(f"{url} redirects more than {self.redirects} times") from None
+        except httpx.UnsupportedProtocol:
+            raise ToolError(f"{url} is not, or does not lead to, an http or https address") from None
+        except (httpx.HTTPError, httpx.InvalidURL, Refused, WorkerFailed, zlib.error) as error:
+            raise ToolError(f"{url} could not be fetched: {error or type(error).__name__}") from error
+
+    async def _fetch(self, url: str) -> Page:
+        client = httpx.AsyncClient(
+            transport=_CheckedTransport(self.allow),
+            follow_redirects=True,
+            max_redirects=self.redirects,
+            timeout=httpx.Timeout(self.seconds, connect=10.0),
+            # A bounded unpacking needs a format that can be unpacked in pieces.
+            headers={"User-Agent": "Interject", "Accept": "text/html, text/*, */*;q=0.5", "Accept-Encoding": "gzip"},
+            trust_env=False,
+        )
+        async with client, client.stream("GET", url) as response:
+            body, cut = await self._read(response)
+        note = f"only the first {self.largest:,} bytes were read" if cut else ""
+        if response.is_error:
+            raise ToolError(f"{response.url} answered {response.status_code} {response.reason_phrase}{_hint(body)}")
+        return Page(str(response.url), await self._text(response, body), note)
+
+    async def _read(self, response: httpx.Response) -> tuple[bytes, bool]:
+        """The unpacked body, and whether there was more of it than `largest`."""
+        unpack = _Unpacking(response.headers.get("content-encoding", "identity"))
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += unpack(chunk, self.largest + 1 - len(body))
+            if len(body) > self.largest:
+                return bytes(body[: self.largest]), True
+        return bytes(body), False
+
+    async def _text(self, response: httpx.Response, body: bytes) -> str:
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not _is_text(media_type, body):
+            raise ToolError(
+                f"{response.url} is not text but {media_type or 'of unknown type'} ({len(body):,} bytes were read); "
+                "it can be downloaded with shell"
+            )
+        text = _decoded(body, response.charset_encoding)
+        if media_type not in ("text/html", "application/xhtml+xml"):
+            return text
+        question = json.dumps({"html": text, "base": str(response.url)}).encode()
+        return (await work("agent.tools.readable", question, seconds=self.seconds)).decode()
+
+
+class _Unpacking:
+    """Undoes a content encoding, never giving more than asked for, whatever the data would swell to."""
+
+    def __init__(self, encoding: str) -> None:
+        match encoding.strip().lower():
+            case "" | "identity":
+                self._zip = None
+            case "gzip" | "x-gzip" | "deflate":
+                # 32 finds out by itself whether the data has gzip's or zlib's header (zlib's manual, inflateInit2).
+                self._zip = zlib.decompressobj(32 + zlib.MAX_WBITS)
+            case other:
+                raise ToolError(f"The answer is packed as {other[:40]!r}, which cannot be read here")
+
+    def __call__(self, data: bytes, most: int) -> bytes:
+        return data[:most] if self._zip is None else self._zip.decompress(data, most)
+
+
+def _is_text(media_type: str, body: bytes) -> bool:
+    if media_type.startswith("text/") or media_type.endswith(("+json", "+xml", "json", "/xml", "javascript", "/yaml")):
+        return True
+    return not media_type and b"\0" not in body
+
+
+def _decoded(body: bytes, named: str | None) -> str:
+    declared = _CHARSET.search(body[:4096])
+    for encoding in (named, declared and declared[1].decode("ascii", "replace"), "utf-8-sig"):
+        if encoding:
+            try:
+                return body.decode(encoding)
+            except (LookupError, UnicodeDecodeError):
+                continue
+    return body.decode(errors="replace")
+
+
+def _hint(body: bytes) -> str:
+    text = " ".join(re.sub(r"<[^<>]{0,500}>", " ", body[:4000].decode(errors="replace")).split())
+    return f": {text[:300]}" if text else ""
+
+
+class _CheckedTransport(httpx.AsyncBaseTransport):
+    """Connects to the very address that was checked: asking again for a name could give another answer.
+
+    The name stays in the Host header and in the TLS handshake (`sni_hostname`, httpx's documented request extension).
+    """
+
+    def __init__(self, allow: Callable[[Address], bool]) -> None:
+        self._allow = allow
+        # No connection is kept: its key would be the address, under which other names' requests would find it.
+        self._inner = httpx.AsyncHTTPTransport(
+            verify=_tls(), limits=httpx.Limits(max_keepalive_connections=0), trust_env=False
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.scheme not in ("http", "https"):
+            raise httpx.UnsupportedProtocol(f"{request.url.scheme} is not supported", request=request)
+        if request.url.port is not None and not 0 < request.url.port < 65_536:
+            raise httpx.ConnectError(f"there is no port {request.url.port}", request=request)
+        failure: httpx.TransportError | None = None
+        for address in await self._addresses(request.url.raw_host.decode("ascii")):
+            try:
+                return await self._inner.handle_async_request(_directed(request, address))
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpx.ConnectError("the name has no address", request=request)
+
+    async def _addresses(self, host: str) -> list[Address]:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpx.ConnectError(f"{host} was not found") from error
+        addresses = list(dict.fromkeys(ip_address(place[0]) for *_, place in found))
+        allowed = [address for address in addresses if self._allow(address)]
+        if not allowed:
+            raise Refused(f"{host} leads to {addresses[0]}, which is not an address of the public internet")
+        return allowed[:4]
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _directed(request: httpx.Request, address: Address) -> httpx.Request:
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=str(address)),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions | {"sni_hostname": request.url.raw_host.decode("ascii")},
+    )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)

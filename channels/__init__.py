@@ -1,0 +1,1 @@
+"""Mouths and ears: one folder per platform, alike inside."""

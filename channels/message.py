@@ -1,0 +1,79 @@
+"""What people write, from any platform, as one kind of message."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from channels.address import Address, Sender
+
+Kind = Literal["new", "edited", "withdrawn", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file on the platform, not fetched yet. `ref` is what the channel needs to fetch it; `size` is in bytes."""
+
+    ref: str
+    name: str
+    media_type: str = "application/octet-stream"
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboundMessage:
+    """One thing a person did.
+
+    `event_id` is unique per channel for ever and dedupes redeliveries. `message_id` is the platform's id of the
+    message meant: the new one, the edited one, the withdrawn one, or the one whose button was pressed.
+    `command` (without its slash) is set for kind "command" only; `text` then holds its arguments.
+    `note` is context for the model in plain words (a quoted message, a forward). Messages with the same `album`
+    belong together. `addressed` is false for group talk that is not meant for the bot.
+    """
+
+    event_id: str
+    address: Address
+    sender: Sender
+    sent_at: datetime
+    kind: Kind = "new"
+    message_id: str | None = None
+    text: str = ""
+    command: str | None = None
+    files: tuple[FileRef, ...] = ()
+    note: str = ""
+    album: str | None = None
+    addressed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The message is committed. `duplicate` when it was before; `refused` is the reason when it may not be read."""
+
+    id: int
+    duplicate: bool = False
+    refused: str | None = None
+
+
+Deliver = Callable[[InboundMessage], Awaitable[Accepted | None]]
+"""Returns when the message is committed, and only then may the platform be told that it was received.
+
+Raises `channels.channel.NotKept` when it cannot be committed: it must be delivered again later.
+None: the message is none of ours (group talk not meant for the bot) and was not kept. Calls made one after
+another without awaiting in between keep their order.
+"""
+
+MessageState = Literal["waiting", "read", "answered", "withdrawn", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The state of a person's message changed. `step` is set once a turn has read it."""
+
+    address: Address
+    id: int
+    message_id: str | None
+    state: MessageState
+    step: int | None = None
+    reason: str = ""

@@ -1,0 +1,79 @@
+"""A channel of paper: what is shown is kept in memory, for trying a gateway without any platform."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from channels.address import Address
+from channels.channel import CommandHelp, FileUnavailable, Ledger
+from channels.message import Deliver, FileRef, Mark
+from channels.reply import MediaSegment, Reply, TextSegment
+
+T = TypeVar("T")
+
+
+class PaperChannel:
+    """Implements `channels.channel.Channel`. `replies` is what stands on the paper, by reply id, in order.
+
+    The paper outlives the gateway when the same `replies` are given to the next one.
+    """
+
+    def __init__(self, name: str = "paper", replies: dict[str, Reply] | None = None) -> None:
+        self.name = name
+        self.trouble = ""
+        self.replies = {} if replies is None else replies
+        self.marks: list[Mark] = []
+        self.files: dict[str, bytes] = {}
+        self.deliver: Deliver | None = None
+        self._changed = asyncio.Condition()
+
+    async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
+        self.deliver = deliver
+        await self._tell()
+        await asyncio.Event().wait()
+
+    async def fetch(self, file: FileRef) -> bytes:
+        if file.ref not in self.files:
+            raise FileUnavailable("there is no such file")
+        return self.files[file.ref]
+
+    async def show(self, reply: Reply, ledger: Ledger) -> None:
+        if not ledger.pieces():
+            await ledger.sending("all")
+        await ledger.sent("all", reply.id, str(len(reply.segments)))
+        self.replies[reply.id] = reply
+        await self._tell()
+
+    async def typing(self, address: Address) -> None:
+        pass
+
+    async def mark(self, mark: Mark) -> None:
+        self.marks.append(mark)
+        await self._tell()
+
+    def pace(self, address: Address) -> float:
+        return 0.0
+
+    async def aclose(self) -> None:
+        pass
+
+    async def until(self, predicate: Callable[[PaperChannel], T]) -> T:
+        """What the predicate gives, once it gives something true. Unbounded: bound the test."""
+        async with self._changed:
+            return await self._changed.wait_for(lambda: predicate(self))
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def words(reply: Reply) -> str:
+    """The reply as plain lines: its texts, and its files by name."""
+    lines = [
+        segment.markdown if isinstance(segment, TextSegment) else f"[{segment.attachment.name}]"
+        for segment in reply.segments
+        if isinstance(segment, TextSegment | MediaSegment)
+    ]
+    return "\n".join(lines)

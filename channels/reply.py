@@ -1,0 +1,79 @@
+"""The reply: one growing document per turn, which each channel makes its platform look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from agent.media import Attachment
+from channels.address import Address
+
+CallState = Literal["waiting", "running", "done", "failed", "skipped", "cancelled", "denied", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextSegment:
+    """Markdown. While `open`, it may still grow or change; `interrupted`: it was cut short and stays so.
+
+    `anew`: a person wrote since the text before it, so that it should stand below their words.
+    """
+
+    key: str
+    markdown: str
+    open: bool = False
+    interrupted: bool = False
+    anew: bool = False
+    step: int = 0
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSegment:
+    """A picture (shown) or another file (offered), with a caption in markdown."""
+
+    key: str
+    attachment: Attachment
+    caption: str = ""
+    step: int = 0
+    kind: Literal["media"] = "media"
+
+
+@dataclass(frozen=True, slots=True)
+class CallSegment:
+    """A tool call: `title` is one short line; `detail` is its progress or result, shortened.
+
+    Chat platforms show only the one that runs, as a status line that disappears.
+    """
+
+    key: str
+    name: str
+    title: str
+    state: CallState
+    detail: str = ""
+    step: int = 0
+    kind: Literal["call"] = "call"
+
+
+Segment = TextSegment | MediaSegment | CallSegment
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`id` is the turn's run id. Segment keys are unique in the reply, and the same again after a restart. A segment's
+    `step` is the step that made it, 0 for words of the gateway's own.
+
+    `reply_to` is the platform's id of the message answered. `status` is one quiet line (what runs, why it takes
+    long), empty when there is nothing to say. Once `done`, nothing changes any more.
+    """
+
+    id: str
+    address: Address
+    reply_to: str | None
+    segments: tuple[Segment, ...] = ()
+    status: str = ""
+    done: bool = False
+
+    @property
+    def visible(self) -> bool:
+        """Whether a person would see something of it."""
+        return any(not isinstance(segment, CallSegment) for segment in self.segments)

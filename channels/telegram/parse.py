@@ -1,0 +1,293 @@
+"""Reads Telegram's updates: raw JSON in, messages out. Pure; field names are those of https://core.telegram.org/bots/api."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from channels.address import Address, Sender
+from channels.message import FileRef, InboundMessage, Kind
+
+Json = dict[str, Any]
+
+STOP = "stop:"
+"""What a stop button carries before the run id."""
+
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
+"""What `parse` raises for an update that is not shaped like one."""
+
+_COMMAND = re.compile(r"/([A-Za-z0-9_]{1,32})(?:@(\w+))?(?:\s+(.*))?", re.DOTALL)
+_QUOTED = 1000
+"""Characters of a quoted message that the note keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """Who hears. `account` is the bot's own user id; `username` is None until Telegram has told it."""
+
+    channel: str
+    account: str
+    username: str | None = None
+
+
+def needs_username(update: Json) -> bool:
+    """Whether the update can be read only once the bot's username is known: group talk may mention it."""
+    message = update.get("message") or update.get("edited_message") if isinstance(update, dict) else None
+    chat = message.get("chat") if isinstance(message, dict) else None
+    return isinstance(chat, dict) and chat.get("type") != "private"
+
+
+def parse(update: Json, bot: Bot, now: datetime) -> InboundMessage | None:
+    """What the person did, or None when it is nothing for us. `now` dates a pressed button, which has no date.
+
+    Raises one of `MALFORMED`.
+    """
+    event = f"{bot.account}:{update['update_id']}"
+    if message := update.get("message"):
+        return _message(message, event, bot, "new")
+    if message := update.get("edited_message"):
+        return _message(message, event, bot, "edited")
+    if query := update.get("callback_query"):
+        return _button(query, event, bot, now)
+    return None
+
+
+def _button(query: Json, event: str, bot: Bot, now: datetime) -> InboundMessage | None:
+    data, message = query.get("data", ""), query.get("message")
+    if not data.startswith(STOP) or not message:
+        return None
+    return InboundMessage(
+        event,
+        _address(message, bot),
+        _user(query["from"]),
+        now,
+        kind="command",
+        message_id=str(message["message_id"]),
+        command="stop",
+        text=data.removeprefix(STOP),
+    )
+
+
+def _message(message: Json, event: str, bot: Bot, kind: Kind) -> InboundMessage | None:
+    if message["chat"]["type"] not in ("private", "group", "supergroup"):
+        return None
+    sender = _sender(message)
+    text, files = _text(message), tuple(_files(message))
+    if sender is None or not (text or files):
+        return None
+    address = _address(message, bot)
+    sent_at = datetime.fromtimestamp(message.get("edit_date") or message["date"], UTC)
+    message_id = str(message["message_id"])
+    command = None if files else _COMMAND.fullmatch(text.strip())
+    if command and (kind == "edited" or not _meant(command[2], bot)):
+        # A command is not run again because its message was edited.
+        return None
+    if command:
+        return InboundMessage(
+            event,
+            address,
+            sender,
+            sent_at,
+            kind="command",
+            message_id=message_id,
+            command=command[1].lower(),
+            text=(command[3] or "").strip(),
+        )
+    mentions = _mentions(message, text, bot) if address.kind == "group" else ()
+    return InboundMessage(
+        event,
+        address,
+        sender,
+        sent_at,
+        kind=kind,
+        message_id=message_id,
+        text=_without(mentions, text) or ("" if files else text),
+        files=files,
+        note=_note(message, bot),
+        album=message.get("media_group_id"),
+        addressed=address.kind == "direct" or bool(mentions) or _answers(message, bot),
+    )
+
+
+def _meant(username: str | None, bot: Bot) -> bool:
+    return username is None or bot.username is None or username.lower() == bot.username.lower()
+
+
+# --- who and where ---------------------------------------------------------------------------------------------------
+
+
+def _address(message: Json, bot: Bot) -> Address:
+    chat = message["chat"]
+    # Replies in ordinary groups carry a message_thread_id too; only topics are places of their own.
+    thread = str(message["message_thread_id"]) if message.get("is_topic_message") else None
+    kind: Literal["direct", "group"] = "direct" if chat["type"] == "private" else "group"
+    return Address(bot.channel, bot.account, str(chat["id"]), thread, kind)
+
+
+def _sender(message: Json) -> Sender | None:
+    """None for other bots: two that answer each other would never end."""
+    if chat := message.get("sender_chat"):
+        # An anonymous administrator or a channel; `from` is then a stand-in of Telegram's.
+        return Sender(str(chat["id"]), _clean(_title(chat)), chat.get("username"))
+    user = message["from"]
+    return None if user.get("is_bot") else _user(user)
+
+
+def _user(user: Json) -> Sender:
+    return Sender(str(user["id"]), _clean(_title(user)), user.get("username"))
+
+
+def _title(someone: Json) -> str:
+    """The name of a user or a chat."""
+    names = [someone.get("title") or someone.get("first_name"), someone.get("last_name")]
+    return " ".join(filter(None, names)) or someone.get("username") or str(someone["id"])
+
+
+def _is_bot(user: Json | None, bot: Bot) -> bool:
+    return user is not None and str(user.get("id")) == bot.account
+
+
+# --- what ------------------------------------------------------------------------------------------------------------
+
+
+def _clean(text: str) -> str:
+    """JSON may escape half of a surrogate pair; nothing after us could store that."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _text(message: Json) -> str:
+    written = message.get("text") or message.get("caption")
+    return _clean(written if written is not None else _told(message))
+
+
+def _told(message: Json) -> str:
+    """Things that are neither text nor files, in words."""
+    if sticker := message.get("sticker"):
+        return str(sticker.get("emoji") or "[sticker]")
+    if venue := message.get("venue"):
+        return f"[place: {venue['title']}, {venue['address']} ({_coordinates(venue['location'])})]"
+    if location := message.get("location"):
+        return f"[location: {_coordinates(location)}]"
+    if contact := message.get("contact"):
+        name = " ".join(filter(None, (contact["first_name"], contact.get("last_name"))))
+        return f"[contact: {name}, {contact['phone_number']}]"
+    if poll := message.get("poll"):
+        return f"[poll: {poll['question']} {' / '.join(option['text'] for option in poll['options'])}]"
+    if dice := message.get("dice"):
+        return f"{dice['emoji']} {dice['value']}"
+    return ""
+
+
+def _coordinates(location: Json) -> str:
+    return f"{location['latitude']}, {location['longitude']}"
+
+
+_FILES = {
+    "animation": ("animation", ".mp4", "video/mp4"),
+    "document": ("file", "", "application/octet-stream"),
+    "voice": ("voice", ".ogg", "audio/ogg"),
+    "audio": ("audio", ".mp3", "audio/mpeg"),
+    "video": ("video", ".mp4", "video/mp4"),
+    "video_note": ("video", ".mp4", "video/mp4"),
+}
+
+
+def _files(message: Json) -> Iterator[FileRef]:
+    if sizes := message.get("photo"):
+        # Telegram lists the largest last.
+        yield _file(sizes[-1], "photo", ".jpg", "image/jpeg")
+    for kind, (name, suffix, media_type) in _FILES.items():
+        if file := message.get(kind):
+            yield _file(file, name, suffix, media_type)
+            # An animation comes a second time as a document.
+            return
+
+
+def _file(file: Json, name: str, suffix: str, media_type: str) -> FileRef:
+    name = file.get("file_name") or f"{name}-{file['file_unique_id']}{suffix}"
+    return FileRef(file["file_id"], _clean(name), file.get("mime_type") or media_type, file.get("file_size"))
+
+
+# --- for whom --------------------------------------------------------------------------------------------------------
+
+
+def _mentions(message: Json, text: str, bot: Bot) -> tuple[tuple[int, int], ...]:
+    """Where the text names the bot, as start and end in UTF-16 units."""
+    entities = message.get("entities") or message.get("caption_entities") or ()
+    name = f"@{bot.username}".lower()
+    return tuple(
+        (start, end)
+        for entity in entities
+        if entity["type"] in ("mention", "text_mention")
+        for start, end in [(entity["offset"], entity["offset"] + entity["length"])]
+        if _is_bot(entity.get("user"), bot) or _cut(text, start, end).lower() == name
+    )
+
+
+def _cut(text: str, start: int, end: int) -> str:
+    return text.encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le", "replace")
+
+
+def _without(mentions: tuple[tuple[int, int], ...], text: str) -> str:
+    for start, end in reversed(mentions):
+        before, after = _cut(text, 0, start), _cut(text, end, len(text) * 2)
+        # "ask @bot now" becomes "ask now"; "@bot, now" becomes "now".
+        text = before + (after.lstrip(" ,:") if not before or before[-1].isspace() else after)
+    return text.strip() if mentions else text
+
+
+def _answers(message: Json, bot: Bot) -> bool:
+    replied = message.get("reply_to_message")
+    # Everything in a topic seems to reply to the service message that opened it.
+    return replied is not None and "forum_topic_created" not in replied and _is_bot(replied.get("from"), bot)
+
+
+# --- in what context -------------------------------------------------------------------------------------------------
+
+
+def _note(message: Json, bot: Bot) -> str:
+    return "\n".join(filter(None, (_reply_note(message, bot), _forward_note(message))))
+
+
+def _reply_note(message: Json, bot: Bot) -> str:
+    replied = message.get("reply_to_message") or message.get("external_reply")
+    if not replied or "forum_topic_created" in replied:
+        return ""
+    quote = message.get("quote")
+    said = _clean(quote["text"]) if quote else _text(replied) or _kind(replied)
+    if len(said) > _QUOTED:
+        said = f"{said[:_QUOTED]}…"
+    whom = "your message" if _is_bot(replied.get("from"), bot) else _author(replied)
+    return f'In reply to {whom}: "{said}"' if said else f"In reply to {whom}"
+
+
+def _author(replied: Json) -> str:
+    if origin := replied.get("origin"):
+        return _origin(origin)
+    someone = replied.get("sender_chat") or replied.get("from")
+    return _clean(_title(someone)) if someone else "a message"
+
+
+def _kind(message: Json) -> str:
+    names = {"photo": "photo", "voice": "voice message", "video_note": "video", "animation": "animation"}
+    for kind in ("photo", *_FILES):
+        if file := message.get(kind):
+            named = file.get("file_name") if isinstance(file, dict) else None
+            return f"[{names.get(kind, kind)}{f' {_clean(named)}' if named else ''}]"
+    return ""
+
+
+def _forward_note(message: Json) -> str:
+    origin = message.get("forward_origin")
+    return f"Forwarded from {_origin(origin)}" if origin else ""
+
+
+def _origin(origin: Json) -> str:
+    """https://core.telegram.org/bots/api#messageorigin"""
+    if name := origin.get("sender_user_name"):
+        return _clean(name)
+    someone = origin.get("sender_user") or origin.get("sender_chat") or origin.get("chat")
+    return _clean(_title(someone)) if someone else "somebody"

@@ -1,0 +1,283 @@
+"""Writes replies as Telegram messages: HTML texts, pictures and files. Pure; limits are those of the Bot API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import blake2b
+from html import escape, unescape
+from typing import Literal, assert_never
+from urllib.parse import urlsplit
+
+from agent.media import Attachment
+from channels.markdown import (
+    Block,
+    Code,
+    Heading,
+    Item,
+    Listing,
+    Paragraph,
+    Quote,
+    Rule,
+    Span,
+    Table,
+    aligned,
+    parse,
+    plain,
+    sendable,
+    split,
+)
+from channels.pieces import REPEAT_NOTE, STATUS, Piece
+from channels.reply import CallSegment, MediaSegment, Reply, Segment, TextSegment
+from channels.telegram.parse import STOP
+
+# https://core.telegram.org/bots/api#sendmessage: 1-4096 UTF-16 units after entities parsing. The rest is for the
+# quiet lines that come and go (status, repeat), so that they never move the end of a chunk.
+TEXT_LIMIT = 4096 - 396
+STATUS_LIMIT = 200
+# https://core.telegram.org/bots/api#sendphoto: 0-1024; the rest is for the note about a repeat.
+CAPTION_LIMIT = 1024 - 124
+ALBUM_LIMIT = 10
+PHOTO_SIZE = 10_000_000
+PHOTO_EDGES = 10_000
+PHOTO_RATIO = 20
+UPLOAD_LIMIT = 50_000_000
+_DATA_LIMIT = 64
+"""Bytes that a button may carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A message's HTML. `stop` is what its stop button carries; without it there is no button."""
+
+    html: str
+    stop: str = ""
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A picture or a file; `caption` is HTML."""
+
+    attachment: Attachment
+    caption: str = ""
+    kind: Literal["media"] = "media"
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether Telegram takes it as a photo. A GIF as a photo would stand still."""
+        attachment = self.attachment
+        width, height = attachment.width or 0, attachment.height or 0
+        return (
+            attachment.is_picture
+            and attachment.media_type != "image/gif"
+            and attachment.size <= PHOTO_SIZE
+            and width + height <= PHOTO_EDGES
+            and max(width, height) <= PHOTO_RATIO * max(min(width, height), 1)
+        )
+
+
+Content = Text | Media
+
+
+def render(reply: Reply) -> tuple[Piece[Content], ...]:
+    """The messages that show the reply, in order. Keys stay the same while it grows."""
+    pieces = list(_pieces(reply.segments))
+    if reply.done:
+        return tuple(pieces)
+    data = f"{STOP}{reply.id}"
+    stop = data if len(data.encode()) <= _DATA_LIMIT else ""
+    status = _quiet(f"⏳ {_short(reply.status)}") if reply.status.strip() else ""
+    match pieces:
+        case [*_, Piece(key, content=Text(html))]:
+            pieces[-1] = _text(key, _lines(html, status), stop)
+        case _ if status:
+            pieces.append(_text(STATUS, status, stop))
+    return tuple(pieces)
+
+
+def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
+    """Texts with only calls between them are one text: a message for each would ring the person's phone every time.
+
+    What answers an interjection is a message of its own, below the person's.
+    """
+    texts: list[TextSegment] = []
+    for segment in segments:
+        match segment:
+            case TextSegment():
+                if segment.anew:
+                    yield from _texts(texts)
+                    texts.clear()
+                texts.append(segment)
+            case MediaSegment():
+                yield from _texts(texts)
+                texts.clear()
+                yield from _media(segment)
+            case CallSegment():
+                pass
+            case _:
+                assert_never(segment)
+    yield from _texts(texts)
+
+
+def _texts(texts: Sequence[TextSegment]) -> Iterator[Piece[Content]]:
+    # Each is read by itself, so that a fence left open in one does not swallow the next.
+    blocks = [block for text in texts for block in _read(text.markdown, text.interrupted)]
+    for number, html in enumerate(_chunks(blocks)):
+        yield _text(f"{texts[0].key}/{number}", html)
+
+
+def _media(segment: MediaSegment) -> Iterator[Piece[Content]]:
+    blocks = _read(segment.caption.strip())
+    caption = _join(blocks)
+    short = utf16(unformatted(caption)) <= CAPTION_LIMIT
+    media = Media(segment.attachment, caption if short else "")
+    yield Piece(segment.key, _digest(segment.attachment.hash, media.caption), media, editable=False)
+    if not short:
+        for number, html in enumerate(_chunks(blocks)):
+            yield _text(f"{segment.key}/{number}", html)
+
+
+def _text(key: str, html: str, stop: str = "") -> Piece[Content]:
+    return Piece(key, _digest(html, stop), Text(html, stop))
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+
+
+def _short(status: str) -> str:
+    line = " ".join(sendable(status).split())
+    while utf16(line) > STATUS_LIMIT - 3:
+        line = line[: len(line) * 9 // 10] + "…"
+    return line
+
+
+def _quiet(text: str) -> str:
+    return f"<i>{escape(text, quote=False)}</i>"
+
+
+def _lines(*parts: str) -> str:
+    return "\n\n".join(filter(None, parts))
+
+
+def repeated(html: str) -> str:
+    """The text or caption with the note that it may be a repeat."""
+    return _lines(html, _quiet(REPEAT_NOTE))
+
+
+def unformatted(html: str) -> str:
+    """Our HTML as the plain text that it shows."""
+    return unescape(_TAG.sub("", html))
+
+
+_TAG = re.compile(r"<[^>]*>")
+
+
+def utf16(text: str) -> int:
+    """The length in UTF-16 units, in which Telegram counts."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+# --- markdown to HTML: https://core.telegram.org/bots/api#html-style -------------------------------------------------
+
+
+_INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
+
+
+@lru_cache(maxsize=64)
+def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
+    """A text's blocks, none if it shows nothing. Cached: a growing reply is rendered many times."""
+    blocks = parse(markdown)
+    if _is_blank(unformatted(_join(blocks))):
+        return ()
+    return (*blocks, _INTERRUPTED) if interrupted else blocks
+
+
+def _chunks(blocks: Sequence[Block]) -> Iterator[str]:
+    """The blocks as HTML messages, none empty and none over the limit."""
+    # Every character of the message is at least one of the HTML's, and counts for two units at most.
+    html = _join(blocks)
+    parts = [html] if 2 * len(html) <= TEXT_LIMIT else [_join(part) for part in split(blocks, TEXT_LIMIT, _size)]
+    return (part for part in parts if not _is_blank(unformatted(part)))
+
+
+def _size(block: Block) -> int:
+    return utf16(unformatted(_block(block)))
+
+
+# Telegram takes a message of these alone for an empty one; some are letters to Unicode.
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0\ufffc"
+
+
+def _is_blank(text: str) -> bool:
+    return not any(c.isprintable() and not c.isspace() and c not in _BLANKS for c in text)
+
+
+def _join(blocks: Iterable[Block]) -> str:
+    return "\n\n".join(filter(None, map(_block, blocks)))
+
+
+def _block(block: Block, *, indent: str = "", quoted: bool = False) -> str:
+    """A block's HTML; lines after its first begin with `indent`. In a quote (`quoted`) there can be no other quote."""
+    match block:
+        case Paragraph():
+            return _spans(block.spans).replace("\n", f"\n{indent}")
+        case Heading():
+            return _spans(tuple(replace(span, bold=True) for span in block.spans)).replace("\n", f"\n{indent}")
+        case Code():
+            return _pre(block)
+        case Quote():
+            inner = f"\n\n{indent}".join(_block(part, indent=indent, quoted=True) for part in block.blocks)
+            return f"▏{inner}" if quoted else f"<blockquote>{inner}</blockquote>"
+        case Listing():
+            return f"\n{indent}".join(_item(item, indent, quoted) for item in block.items)
+        case Table():
+            return f"<pre>{escape(aligned(block), quote=False)}</pre>"
+        case Rule():
+            return "———"
+        case _:
+            assert_never(block)
+
+
+def _item(item: Item, indent: str, quoted: bool) -> str:
+    inner = f"{indent}   "
+    body = f"\n{inner}".join(_block(block, indent=inner, quoted=quoted) for block in item.blocks)
+    return f"{item.marker or '  '} {body}"
+
+
+def _pre(block: Code) -> str:
+    text = escape(block.text, quote=False)
+    if not block.language:
+        return f"<pre>{text}</pre>"
+    return f'<pre><code class="language-{escape(block.language)}">{text}</code></pre>'
+
+
+def _spans(spans: Iterable[Span]) -> str:
+    return "".join(map(_span, spans))
+
+
+def _span(span: Span) -> str:
+    text = escape(span.text, quote=False)
+    if span.url and not _is_link(span.url):
+        return escape(plain((span,)), quote=False)
+    if span.url:
+        text = f'<a href="{escape(span.url)}">{text}</a>'
+    elif span.code:
+        # Code contains no other entity, and is part of none.
+        return f"<code>{text}</code>"
+    for tag, styled in (("s", span.strike), ("i", span.italic), ("b", span.bold)):
+        if styled:
+            text = f"<{tag}>{text}</{tag}>"
+    return text
+
+
+def _is_link(url: str) -> bool:
+    """Whether Telegram makes it a link; it drops others without a word, as it does hosts without a dot."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and "." in (parts.hostname or "") and not re.search(r"\s", url)
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The web channel: the gateway's own page, and the API that the page and the terminal client speak."""

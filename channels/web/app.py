@@ -1,0 +1,204 @@
+"""The web channel's HTTP side: the page and the API, as an app that the gateway's server runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Receive, Scope, Send
+
+from agent.media import PICTURES, Attachment, FileTooLarge, MediaError, MediaMissing
+from channels.channel import CommandHelp, NotKept
+from channels.message import Accepted
+from channels.web.channel import NotListening, WebChannel
+from channels.web.guard import Guard
+from channels.web.parse import BadPost, Posted, clean_name
+from channels.web.render import Event, Wire
+
+_PAGE = Path(__file__).parent / "page"
+_MOST_FILES = 50
+_LONGEST_TEXT = 2_000_000
+_UPLOAD_LIMIT = 100_000_000
+_FOR_EVER = "private, max-age=31536000, immutable"
+
+
+class _TextPost(BaseModel, extra="forbid"):
+    client_id: str
+    text: str
+
+
+class _StopPost(BaseModel, extra="forbid"):
+    client_id: str
+
+
+def app(channel: WebChannel, *, host: str = "127.0.0.1", upload_limit: int = _UPLOAD_LIMIT) -> FastAPI:
+    """The app. `host` is what the server binds, `upload_limit` in bytes bounds one message with all its files.
+
+    Errors are JSON `{"error": "words for a person"}` with a fitting status.
+    """
+    api = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
+    api.add_middleware(Guard, token=channel.token, host=host)
+    _answer_errors(api)
+    _serve_page(api)
+    _serve_conversations(api, channel, upload_limit)
+    _serve_media(api, channel)
+    return api
+
+
+def _serve_page(api: FastAPI) -> None:
+    api.mount("/page", StaticFiles(directory=_PAGE))
+
+    @api.get("/")
+    async def page() -> FileResponse:
+        return FileResponse(_PAGE / "index.html")
+
+
+def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -> None:
+    @api.get("/api/conversations")
+    async def conversations() -> Wire:
+        return {
+            "conversations": await channel.conversations(),
+            "commands": [_render_command(each) for each in channel.commands],
+            "upload_limit": upload_limit,
+        }
+
+    @api.get("/api/conversations/{chat}")
+    async def history(chat: str) -> Wire:
+        return {"chat": chat, "items": await channel.history(chat)}
+
+    @api.get("/api/conversations/{chat}/events")
+    async def events(chat: str) -> Response:
+        return _EventStream(channel.watch(chat))
+
+    @api.post("/api/conversations/{chat}/messages")
+    async def post(chat: str, request: Request) -> Wire:
+        await _check_size(request, upload_limit)
+        return _render_accepted(await channel.post(chat, await _read_post(request, channel)))
+
+    @api.post("/api/conversations/{chat}/stop")
+    async def stop(chat: str, stop: _StopPost) -> Wire:
+        return _render_accepted(await channel.post(chat, Posted(stop.client_id, "/stop")))
+
+
+def _serve_media(api: FastAPI, channel: WebChannel) -> None:
+    @api.get("/media/{hash}/{name:path}")
+    async def media(hash: str, name: str, type: str = "") -> Response:
+        """A picture is shown, whatever else is offered for saving: no document of a tool's runs on our origin."""
+        if len(hash) != 64 or not set(hash) <= set("0123456789abcdef"):
+            raise HTTPException(404, "There is no such file.")
+        media_type = type if type in PICTURES else "application/octet-stream"
+        attachment = Attachment(hash, clean_name(name), media_type, 0)
+        return _offer(attachment, await channel.media.read(attachment))
+
+
+def _offer(attachment: Attachment, data: bytes) -> Response:
+    how = "inline" if attachment.is_picture else "attachment"
+    headers = {
+        "Content-Disposition": f"{how}; filename*=UTF-8''{quote(attachment.name, safe='')}",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": _FOR_EVER,
+    }
+    return Response(data, media_type=attachment.media_type, headers=headers)
+
+
+async def _check_size(request: Request, limit: int) -> None:
+    """Reads an oversized body to its end, unkept: a client still sending would not hear the answer."""
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        raise HTTPException(411, "The request must say its length (Content-Length).")
+    if int(length) > limit:
+        async for _ in request.stream():
+            pass
+        raise HTTPException(413, f"{int(length):,} bytes at once are more than the {limit:,} that are allowed.")
+
+
+async def _read_post(request: Request, channel: WebChannel) -> Posted:
+    if request.headers.get("content-type", "").startswith("application/json"):
+        post = _TextPost.model_validate_json(await request.body())
+        return Posted(post.client_id, post.text)
+    async with request.form(max_files=_MOST_FILES, max_part_size=_LONGEST_TEXT) as form:
+        files = [await channel.keep(await each.read(), each.filename) for each in _uploads(form)]
+        return Posted(_field(form, "client_id"), _field(form, "text"), tuple(files))
+
+
+def _uploads(form: FormData) -> Iterable[UploadFile]:
+    return [each for each in form.getlist("files") if isinstance(each, UploadFile)]
+
+
+def _field(form: FormData, name: str) -> str:
+    value = form.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _render_accepted(accepted: Accepted | None) -> Wire:
+    if accepted is None:
+        raise HTTPException(422, "The gateway did not keep this message.")
+    state = "refused" if accepted.refused else "waiting"
+    return {
+        "id": accepted.id,
+        "state": state,
+        "reason": accepted.refused or "",
+        "duplicate": accepted.duplicate,
+    }
+
+
+def _render_command(command: CommandHelp) -> Wire:
+    return {"name": command.name, "help": command.help}
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events whose source is closed when the reader goes, at once and not at the next collection."""
+
+    def __init__(self, events: AsyncGenerator[Event]) -> None:
+        self._events = events
+        super().__init__(_encode(events), media_type="text/event-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().__call__(scope, receive, send)
+
+
+async def _encode(events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
+    async for event in events:
+        yield event.encode()
+
+
+def _answer_errors(api: FastAPI) -> None:
+    """Each error becomes words with a status; what nobody foresaw is logged by the server, and said so."""
+
+    def answer(kind: type[Exception], status: int) -> None:
+        async def handle(request: Request, error: Exception) -> Response:
+            return _words(status, str(error))
+
+        api.add_exception_handler(kind, handle)
+
+    answer(BadPost, 400)
+    answer(NotListening, 503)
+    answer(NotKept, 503)
+    answer(MediaMissing, 404)
+    answer(FileTooLarge, 413)
+    answer(MediaError, 507)
+
+    @api.exception_handler(StarletteHTTPException)
+    async def http_error(request: Request, error: StarletteHTTPException) -> Response:
+        return _words(error.status_code, error.detail)
+
+    @api.exception_handler(ValidationError)
+    async def bad_json(request: Request, error: ValidationError) -> Response:
+        return _words(422, "The message must be JSON with the texts client_id and text, and nothing else.")
+
+    @api.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return _words(500, "The gateway could not do this; its log says why.")
+
+
+def _words(status: int, words: str) -> Response:
+    return JSONResponse({"error": words}, status)

@@ -1,0 +1,147 @@
+"""Who may knock at the web channel's door: right host, right origin, right token; and what browsers may do with it."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_ANY_HOST = frozenset({"0.0.0.0", "::", ""})
+_COOKIE_AGE = 90 * 24 * 3600
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+_CLOSED_DOOR = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Interject: open the printed link</title><link rel="stylesheet" href="/page/style.css">
+<main class="door"><h1>This door needs its link</h1>
+<p>Open the link that Interject printed when it started. It ends in <code>?token=…</code> and lets this browser in.</p>
+<p><a href="/">I have opened it already</a></p></main></html>
+"""
+
+
+class Guard:
+    """Around the whole app. `host` is the one that the server was told to bind.
+
+    A page of somebody else's can neither post here (its origin is foreign) nor read by pointing a name of its own at
+    this machine (DNS rebinding: that name is not one of ours).
+    """
+
+    def __init__(self, app: ASGIApp, token: str, host: str) -> None:
+        self._app = app
+        self._token = token
+        self._host = host.lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        app = self._answer(HTTPConnection(scope)) or self._app
+        await app(scope, receive, _with_headers(send))
+
+    def _answer(self, request: HTTPConnection) -> Response | None:
+        """The answer to those who may not come in, or who show their token at the door."""
+        if not self._knows_host(request):
+            return _refuse(403, "This address is not one that the gateway answers to. Open it by the printed link.")
+        if not _own_origin(request):
+            return _refuse(403, "Requests from other pages are refused.")
+        if _is_public(request):
+            return None
+        if request.url.path == "/" and self._is_token(request.query_params.get("token")):
+            return self._let_in(request)
+        if self._is_token(_bearer(request)) or self._is_token(request.cookies.get(_cookie_name(request))):
+            return None
+        if request.url.path == "/":
+            return HTMLResponse(_CLOSED_DOOR, 401)
+        return _refuse(
+            401, "Open the link that Interject printed when it started, or send its token as a Bearer token."
+        )
+
+    def _let_in(self, request: HTTPConnection) -> Response:
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(
+            _cookie_name(request),
+            self._token,
+            max_age=_COOKIE_AGE,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    def _knows_host(self, request: HTTPConnection) -> bool:
+        host = _host_name(request.headers.get("host", ""))
+        if self._host in _ANY_HOST and _is_ip(host):
+            return True
+        return host in LOOPBACK or (host != "" and host == self._host)
+
+    def _is_token(self, given: str | None) -> bool:
+        return given is not None and hmac.compare_digest(given.encode(), self._token.encode())
+
+
+def _own_origin(request: HTTPConnection) -> bool:
+    origin = request.headers.get("origin")
+    if origin is None:
+        return True
+    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+
+
+def _is_public(request: HTTPConnection) -> bool:
+    """The page's own style and scripts hold no secret, and the closed door wants to look decent."""
+    return request.url.path.startswith("/page/")
+
+
+def _bearer(request: HTTPConnection) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _cookie_name(request: HTTPConnection) -> str:
+    """Browsers share cookies between the ports of a host, and a second gateway may listen on another one."""
+    return f"interject-{request.url.port or 80}"
+
+
+def _host_name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(status: int, words: str) -> Response:
+    return JSONResponse({"error": words}, status)
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return send_with_headers

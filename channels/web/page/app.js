@@ -1,0 +1,488 @@
+// The page: it holds what one conversation looks like now, and wires the screen to the gateway.
+
+import { icon } from "./icons.js";
+import { LockedOut, Outbox, Stream, ask, newId, stop } from "./talk.js";
+import { arrange, bytes, chip, conversation } from "./view.js";
+
+const at = (id) => document.getElementById(id);
+const NEAR_THE_END = 60;
+const LIST_EVERY = 10_000;
+const PATIENCE_TO_STOP = 3_000;
+const SUGGESTIONS = ["What can you do?", "Draw me a bar chart", "Do a slow task that I can interrupt"];
+
+const state = {
+  chat: "",
+  items: [],
+  marks: new Map(), // by message id: a mark may arrive before the message it is about
+  conversations: [],
+  files: [], // chosen, not sent: {file, url}
+  uploadLimit: Infinity,
+  stream: null,
+  loaded: false,
+  stopping: false,
+  atEnd: true, // the person looks at the newest, so the page follows it
+  top: 0, // where the person had scrolled to
+  unseen: 0,
+};
+
+const outbox = new Outbox(() => draw());
+
+// The gateway's events
+
+const HEARD = {
+  history({ items }) {
+    state.items = items;
+    state.loaded = true;
+    state.marks.clear();
+    outbox.settle([...items.map((item) => item.message_id), ...accepted(state.chat)]);
+    returnLettersWithoutFiles();
+    outbox.send(state.chat);
+  },
+  reply(reply) {
+    putReply(reply);
+    refreshList();
+  },
+  change(change) {
+    const before = state.items.find((item) => item.reply?.id === change.id);
+    if (!before) return;
+    putReply(changed(before.reply, change));
+  },
+  message(message) {
+    const mark = state.marks.get(message.id);
+    if (!state.items.some((item) => item.kind === "message" && item.id === message.id)) {
+      state.items = [...state.items, { ...message, ...mark }];
+    }
+    outbox.settle([message.message_id]);
+    refreshList();
+  },
+  mark(mark) {
+    state.marks.set(mark.id, mark);
+    state.items = state.items.map((item) => (item.kind === "message" && item.id === mark.id ? { ...item, ...mark } : item));
+  },
+};
+
+function hear(happening, data) {
+  HEARD[happening](data);
+  draw();
+}
+
+function changed(reply, { status, done, order, segments, grown }) {
+  const fresh = new Map([...reply.segments, ...segments].map((segment) => [segment.key, segment]));
+  for (const [key, added] of Object.entries(grown)) {
+    fresh.set(key, { ...fresh.get(key), markdown: fresh.get(key).markdown + added });
+  }
+  return { ...reply, status, done, segments: order.map((key) => fresh.get(key)) };
+}
+
+function putReply(reply) {
+  const place = state.items.findIndex((item) => item.reply?.id === reply.id);
+  const wasDone = place >= 0 && state.items[place].reply.done;
+  const item = { kind: "reply", reply };
+  state.items = place < 0 ? state.items.toSpliced(behindItsMessages(reply), 0, item) : state.items.with(place, item);
+  if (reply.done && !wasDone) finished(reply);
+}
+
+/** A reply stands behind the messages that its turn began with, also when something else was answered meanwhile. */
+function behindItsMessages(reply) {
+  const first = state.items.findIndex((item) => item.kind === "message" && item.message_id === reply.reply_to);
+  if (first < 0) return state.items.length;
+  let place = first + 1;
+  while (state.items[place]?.kind === "message" && state.items[place].state === "read" && state.items[place].step === 1) place += 1;
+  return place;
+}
+
+function finished(reply) {
+  state.stopping = false;
+  const text = reply.segments.filter((segment) => segment.kind === "text").map((segment) => segment.markdown).join(" ");
+  at("announcer").textContent = `New answer: ${text.replace(/[#*_`>|]/g, "").slice(0, 300)}`;
+  if (document.hidden) state.unseen += 1;
+  refreshList();
+}
+
+function accepted(chat) {
+  return outbox.of(chat).filter((letter) => letter.id !== undefined).map((letter) => letter.client_id);
+}
+
+/** A reload loses a letter's files: its words go back to where they were written. */
+function returnLettersWithoutFiles() {
+  for (const letter of outbox.of(state.chat)) {
+    if (letter.names.length === 0 || letter.files || letter.state === "failed") continue;
+    outbox.remove(letter);
+    const text = at("text");
+    text.value = [letter.text, text.value].filter(Boolean).join("\n");
+    keepDraft();
+    complain(`Please attach again: ${letter.names.join(", ")}`);
+  }
+}
+
+// What is shown
+
+let drawing = false;
+
+/** Draws at the screen's next turn; a hidden page has none, and draws soon. */
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  const now = () => {
+    drawing = false;
+    drawNow();
+  };
+  if (document.hidden) setTimeout(now, 50);
+  else requestAnimationFrame(now);
+}
+
+function drawNow() {
+  const letters = outbox.of(state.chat);
+  arrange(at("log"), conversation(state.items, letters));
+  at("welcome").hidden = !state.loaded || state.items.length + letters.length > 0;
+  drawRunning(isRunning());
+  drawTitle();
+  follow();
+}
+
+function isRunning() {
+  const last = state.items.findLastIndex((item) => item.kind === "reply");
+  return state.items.some((item, place) => (item.kind === "reply" ? !item.reply.done : isAtWork(item, place > last)));
+}
+
+/** A message just read, whose reply has not begun, is being worked on as well. */
+function isAtWork(message, unanswered) {
+  if (message.text.startsWith("/")) return false;
+  return message.state === "waiting" || (message.state === "read" && unanswered && !(message.step > 1));
+}
+
+function drawRunning(running) {
+  document.body.dataset.running = running;
+  at("stop").hidden = !running;
+  at("stop").disabled = state.stopping;
+  if (!running) state.stopping = false;
+  at("text").placeholder = running ? "Interject…" : "Write a message";
+  at("hint").textContent = running ? "will reach the running task" : "";
+  at("status").hidden = !running;
+  at("status-text").textContent = state.stopping ? "stopping…" : statusWords();
+}
+
+function statusWords() {
+  const running = state.items.findLast((item) => item.kind === "reply" && !item.reply.done);
+  return running?.reply.status || "working…";
+}
+
+function drawTitle() {
+  const known = state.conversations.find((each) => each.chat === state.chat)?.title;
+  const first = state.items.find((item) => item.kind === "message" && item.text)?.text.slice(0, 80);
+  const title = known || first || "New conversation";
+  at("title").textContent = title;
+  document.title = `${state.unseen ? `(${state.unseen}) ` : ""}${title} · Interject`;
+}
+
+function drawList() {
+  const known = state.conversations.some((each) => each.chat === state.chat);
+  const fresh = known ? [] : [{ chat: state.chat, title: "New conversation", running: false }];
+  arrange(at("conversations"), [...fresh, ...state.conversations].map((each) => ({
+    key: each.chat,
+    make: () => {
+      const entry = document.createElement("li");
+      const link = document.createElement("a");
+      link.href = `#${each.chat}`;
+      link.dataset.testid = "conversation";
+      link.dataset.chat = each.chat;
+      link.append(document.createElement("span"));
+      entry.append(link);
+      return entry;
+    },
+    update(entry) {
+      const link = entry.firstElementChild;
+      link.firstElementChild.textContent = each.title || "New conversation";
+      link.dataset.running = each.running;
+      link.title = each.running ? `${each.title} (running)` : each.title;
+      if (each.chat === state.chat) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    },
+  })));
+}
+
+function isAtEnd() {
+  const scroller = at("scroller");
+  return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_THE_END;
+}
+
+function scrollToEnd() {
+  state.atEnd = true;
+  follow();
+}
+
+function follow() {
+  if (state.atEnd) at("scroller").scrollTop = at("scroller").scrollHeight;
+  at("to-end").hidden = state.atEnd;
+}
+
+/** Only going up is leaving the end: a picture that arrives makes the end go away without anybody's wish. */
+function scrolled() {
+  const top = at("scroller").scrollTop;
+  if (isAtEnd()) state.atEnd = true;
+  else if (top < state.top) state.atEnd = false;
+  state.top = top;
+  at("to-end").hidden = state.atEnd;
+}
+
+function drawConnection(how, seconds) {
+  const told = { connecting: "connecting…", on: "connected", off: `connection lost, next try in ${seconds} s`, locked: "Locked: open the link that Interject printed" };
+  at("connection").dataset.state = how;
+  at("connection").textContent = told[how];
+}
+
+function complain(words) {
+  at("problem").textContent = words;
+  at("problem").hidden = !words;
+}
+
+// Conversations
+
+function go(chat) {
+  if (chat === state.chat) return;
+  state.stream?.close();
+  Object.assign(state, { chat, items: [], marks: new Map(), loaded: false, stopping: false });
+  discardFiles();
+  at("text").value = sessionStorage.getItem(`draft ${chat}`) ?? "";
+  fit();
+  complain("");
+  state.stream = new Stream(chat, (...event) => state.chat === chat && hear(...event), (...how) => state.chat === chat && drawConnection(...how));
+  showSidebar(false);
+  drawList();
+  drawNow();
+  scrollToEnd();
+  if (matchMedia("(pointer: fine)").matches) at("text").focus();
+}
+
+function goToHash() {
+  go(/^#[A-Za-z0-9_-]{1,64}$/.test(location.hash) ? location.hash.slice(1) : state.conversations[0]?.chat ?? newId());
+  if (location.hash.slice(1) !== state.chat) history.replaceState(null, "", `#${state.chat}`);
+}
+
+let asking = false;
+let askAgain = false;
+
+async function refreshList() {
+  if (asking) {
+    askAgain = true;
+    return;
+  }
+  asking = true;
+  try {
+    const { conversations, upload_limit: uploadLimit } = await ask("/api/conversations");
+    Object.assign(state, { conversations, uploadLimit });
+    drawList();
+    drawTitle();
+  } catch (error) {
+    if (error instanceof LockedOut) drawConnection("locked"); // other failures: the stream tells of a lost line
+  } finally {
+    asking = false;
+  }
+  if (askAgain) {
+    askAgain = false;
+    await refreshList();
+  }
+}
+
+function showSidebar(shown) {
+  document.body.classList.toggle("sidebar-open", shown);
+  at("open-sidebar").setAttribute("aria-expanded", String(shown));
+}
+
+// Writing
+
+function submit() {
+  const text = at("text").value;
+  if (!text.trim() && state.files.length === 0) return;
+  const total = state.files.reduce((sum, { file }) => sum + file.size, text.length);
+  if (total > state.uploadLimit) {
+    complain(`That is ${bytes(total)} at once; ${bytes(state.uploadLimit)} are allowed.`);
+    return;
+  }
+  complain("");
+  outbox.add(state.chat, text, state.files.map(({ file }) => file));
+  at("text").value = "";
+  discardFiles();
+  keepDraft();
+  fit();
+  drawNow();
+  scrollToEnd();
+}
+
+async function stopTurn() {
+  if (!isRunning() || state.stopping) return;
+  state.stopping = true;
+  draw();
+  try {
+    await stop(state.chat);
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE_TO_STOP));
+  } catch (error) {
+    complain(`It could not be stopped: ${error.message}`);
+  }
+  state.stopping = false;
+  draw();
+}
+
+function keepDraft() {
+  sessionStorage.setItem(`draft ${state.chat}`, at("text").value);
+}
+
+function fit() {
+  const text = at("text");
+  text.style.height = "auto";
+  text.style.height = `${Math.min(text.scrollHeight, innerHeight * 0.4)}px`;
+}
+
+function attach(files) {
+  state.files.push(...Array.from(files, (file) => ({ key: newId(), file, url: file.type.startsWith("image/") ? URL.createObjectURL(file) : null })));
+  drawFiles();
+  at("text").focus();
+}
+
+function detach(chosen) {
+  if (chosen.url) URL.revokeObjectURL(chosen.url);
+  state.files = state.files.filter((each) => each !== chosen);
+  drawFiles();
+}
+
+function discardFiles() {
+  for (const { url } of state.files) if (url) URL.revokeObjectURL(url);
+  state.files = [];
+  drawFiles();
+}
+
+function drawFiles() {
+  arrange(at("previews"), state.files.map((chosen) => ({ key: chosen.key, make: () => preview(chosen), update: () => {} })));
+}
+
+function preview(chosen) {
+  const entry = document.createElement("li");
+  entry.dataset.testid = "preview";
+  if (chosen.url) {
+    const image = document.createElement("img");
+    image.src = chosen.url;
+    image.alt = chosen.file.name;
+    entry.append(image);
+  } else {
+    entry.append(chip(chosen.file.name, chosen.file.size));
+  }
+  const remove = document.createElement("button");
+  remove.type = "button";
+  remove.dataset.testid = "remove-file";
+  remove.setAttribute("aria-label", `Remove ${chosen.file.name}`);
+  remove.append(icon("close"));
+  remove.addEventListener("click", () => detach(chosen));
+  entry.append(remove);
+  return entry;
+}
+
+// The wires
+
+function wireComposer() {
+  at("composer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+  at("text").addEventListener("input", () => {
+    keepDraft();
+    fit();
+  });
+  at("text").addEventListener("keydown", (event) => {
+    const plain = event.key === "Enter" && !event.shiftKey && !event.isComposing;
+    if (!plain || (matchMedia("(pointer: coarse)").matches && !event.ctrlKey && !event.metaKey)) return;
+    event.preventDefault();
+    submit();
+  });
+  at("text").addEventListener("paste", (event) => {
+    if (!event.clipboardData.files.length) return;
+    event.preventDefault();
+    attach(event.clipboardData.files);
+  });
+  at("attach").addEventListener("click", () => at("files").click());
+  at("files").addEventListener("change", () => {
+    attach(at("files").files);
+    at("files").value = "";
+  });
+  at("stop").addEventListener("click", stopTurn);
+  at("composer").addEventListener("click", (event) => event.target === at("composer") && at("text").focus());
+}
+
+function wireDrop() {
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  let depth = 0;
+  const show = (now) => {
+    depth = now;
+    document.body.classList.toggle("dropping", depth > 0);
+  };
+  addEventListener("dragenter", (event) => carriesFiles(event) && show(depth + 1));
+  addEventListener("dragleave", (event) => carriesFiles(event) && show(Math.max(0, depth - 1)));
+  addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
+  addEventListener("drop", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    show(0);
+    attach(event.dataTransfer.files);
+  });
+}
+
+function wireLightbox() {
+  const dialog = at("lightbox");
+  at("lightbox-close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("close", () => at("lightbox-picture").removeAttribute("src"));
+}
+
+function wirePage() {
+  at("new-conversation").addEventListener("click", () => (location.hash = newId()));
+  at("open-sidebar").addEventListener("click", () => showSidebar(true));
+  for (const id of ["close-sidebar", "veil"]) at(id).addEventListener("click", () => showSidebar(false));
+  at("conversations").addEventListener("click", () => showSidebar(false));
+  at("to-end").addEventListener("click", scrollToEnd);
+  at("scroller").addEventListener("scroll", scrolled, { passive: true });
+  const sizes = new ResizeObserver(follow); // pictures arrive, the window turns, the composer grows
+  for (const id of ["log", "scroller"]) sizes.observe(at(id));
+  addEventListener("hashchange", goToHash);
+  addEventListener("online", hurry);
+  document.addEventListener("visibilitychange", () => document.hidden || hurry());
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || at("lightbox").open || event.isComposing) return;
+    if (document.body.classList.contains("sidebar-open")) showSidebar(false);
+    else stopTurn();
+  });
+  setInterval(() => document.hidden || refreshList(), LIST_EVERY);
+}
+
+function hurry() {
+  state.unseen = 0;
+  state.stream?.hurry();
+  outbox.hurry();
+  refreshList();
+  draw();
+}
+
+function furnish() {
+  const drawings = { "open-sidebar": "menu", "close-sidebar": "close", attach: "clip", send: "send" };
+  for (const [id, name] of Object.entries(drawings)) at(id).append(icon(name));
+  at("new-conversation").prepend(icon("plus"));
+  at("to-end").prepend(icon("down"));
+  at("suggestions").append(...SUGGESTIONS.map((words) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = words;
+    button.addEventListener("click", () => {
+      at("text").value = words;
+      keepDraft();
+      fit();
+      at("text").focus();
+    });
+    return button;
+  }));
+}
+
+furnish();
+wireComposer();
+wireDrop();
+wireLightbox();
+wirePage();
+await refreshList();
+goToHash();

@@ -1,0 +1,98 @@
+"""What the page or the terminal client posts, made into an inbound message; pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import PurePosixPath
+
+from pydantic import TypeAdapter
+
+from agent.media import Attachment
+from channels.address import Address, Sender
+from channels.message import FileRef, InboundMessage
+
+OWNER = Sender("owner", "You")
+
+_CHAT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+_COMMAND = re.compile(r"/([A-Za-z][A-Za-z0-9_-]*)(?:\s+(.*))?\s*", re.DOTALL)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_LONGEST_NAME = 120
+
+
+class BadPost(Exception):
+    """What was posted cannot be a message; the words say why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What a client sent. `client_id` is made by the client and stays the same when it tries again."""
+
+    client_id: str
+    text: str = ""
+    attachments: tuple[Attachment, ...] = ()
+
+
+def parse_address(channel: str, chat: str) -> Address:
+    """The address of a conversation. Raises `BadPost` for an id that no client of ours would make."""
+    if not _CHAT.fullmatch(chat):
+        raise BadPost("A conversation's id is made of 1 to 64 letters, digits, '-' and '_'.")
+    return Address(channel, "local", chat)
+
+
+def parse(posted: Posted, address: Address, at: datetime) -> InboundMessage:
+    """The message. Raises `BadPost` when it is empty or its client id cannot be one."""
+    if not _CLIENT_ID.fullmatch(posted.client_id):
+        raise BadPost("client_id must be 8 to 64 letters, digits, '-' and '_', new for each message.")
+    text = clean_text(posted.text)
+    if not text.strip() and not posted.attachments:
+        raise BadPost("The message is empty.")
+    command = _COMMAND.fullmatch(text)
+    return InboundMessage(
+        event_id=posted.client_id,
+        address=address,
+        sender=OWNER,
+        sent_at=at,
+        kind="command" if command else "new",
+        message_id=posted.client_id,
+        text=(command[2] or "").rstrip() if command else text,
+        command=command[1].lower() if command else None,
+        files=tuple(map(_file_ref, posted.attachments)),
+    )
+
+
+def clean_text(text: str) -> str:
+    """The text without what no database or model takes (NUL, lone surrogates), its lines ending as they were typed.
+
+    Browsers turn each line's end into CR LF when they post a form (https://html.spec.whatwg.org, multipart/form-data).
+    """
+    return text.replace("\0", "").replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_name(name: str | None) -> str:
+    """A file name to show and to save under: no folders, no control characters, never empty, never very long."""
+    last = clean_text(name or "").replace("\\", "/").rsplit("/", 1)[-1]
+    plain = _UNPRINTABLE.sub("", last).strip(" .")
+    if len(plain) > _LONGEST_NAME:
+        suffix = PurePosixPath(plain).suffix[:16]
+        plain = plain[: _LONGEST_NAME - len(suffix)] + suffix
+    return plain or "file"
+
+
+@cache
+def _attachments() -> TypeAdapter[Attachment]:
+    return TypeAdapter(Attachment)
+
+
+def attachment_of(file: FileRef) -> Attachment:
+    """The stored attachment that a file of ours refers to. Raises `pydantic.ValidationError` for a foreign ref."""
+    return _attachments().validate_json(file.ref)
+
+
+def _file_ref(attachment: Attachment) -> FileRef:
+    """The bytes are in the media store already, so the ref is the attachment itself."""
+    ref = _attachments().dump_json(attachment).decode()
+    return FileRef(ref, attachment.name, attachment.media_type, attachment.size)

@@ -1,0 +1,97 @@
+"""What a screen is to show, as the JSON that travels to it; pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal, TypeAlias
+
+from pydantic import TypeAdapter
+
+from channels.history import Conversation, Item, PersonMessage
+from channels.message import Mark
+from channels.reply import Reply, Segment, TextSegment
+
+Wire: TypeAlias = dict[str, Any]
+"""A JSON object."""
+
+Happening = Literal["history", "reply", "change", "message", "mark", "ping"]
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Built when a screen is first shown something, not when the gateway starts."""
+    return TypeAdapter(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a conversation's stream.
+
+    - `history` `{"items": [...]}`: everything, replacing what the screen has. Comes first, and again when needed.
+    - `reply`: a whole reply, new or replacing the one with its id.
+    - `change`: what changed in a reply that the stream has told before, see `render_change`.
+    - `message`: a person's message was accepted. A later `mark` for its id may have come before it.
+    - `mark`: a message's new state.
+    - `ping`: nothing happened, the line is alive.
+    """
+
+    happening: Happening
+    data: Wire
+
+    def encode(self) -> bytes:
+        """As a server-sent event."""
+        data = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
+        return f"event: {self.happening}\ndata: {data}\n\n".encode()
+
+
+def render_conversation(conversation: Conversation) -> Wire:
+    wire: Wire = _adapter(Conversation).dump_python(conversation, mode="json")
+    return {"chat": conversation.address.chat, "title": wire["title"], "at": wire["at"], "running": wire["running"]}
+
+
+def render_item(item: Item) -> Wire:
+    """`{"kind": "message", "id", "message_id", "text", "state", …}` or `{"kind": "reply", "reply": {…}}`."""
+    wire: Wire = _adapter(Item).dump_python(item, mode="json")
+    return wire
+
+
+def render_message(message: PersonMessage) -> Event:
+    return Event("message", render_item(message))
+
+
+def render_mark(mark: Mark) -> Event:
+    return Event("mark", _adapter(Mark).dump_python(mark, mode="json", exclude={"address"}))
+
+
+def render_reply(reply: Reply) -> Event:
+    return Event("reply", _adapter(Reply).dump_python(reply, mode="json", exclude={"address"}))
+
+
+def render_change(told: Reply, now: Reply) -> Event:
+    """What turns `told` into `now`: `{"id", "status", "done", "order", "segments", "grown"}`.
+
+    `order` lists the keys of all segments, `segments` holds those that are new or changed, and `grown` maps the
+    key of a text that only grew to what was added to it, so that a long answer is not sent whole at every word.
+    """
+    before = {segment.key: segment for segment in told.segments}
+    changed = [segment for segment in now.segments if before.get(segment.key) != segment]
+    grown = {segment.key: added for segment in changed if (added := _growth(before.get(segment.key), segment))}
+    data: Wire = {
+        "id": now.id,
+        "status": now.status,
+        "done": now.done,
+        "order": [segment.key for segment in now.segments],
+        "segments": [_adapter(Segment).dump_python(each, mode="json") for each in changed if each.key not in grown],
+        "grown": grown,
+    }
+    return Event("change", data)
+
+
+def _growth(before: Segment | None, now: Segment) -> str:
+    match before, now:
+        case TextSegment(open=True), TextSegment() if now == replace(before, markdown=now.markdown):
+            return now.markdown.removeprefix(before.markdown) if now.markdown.startswith(before.markdown) else ""
+        case _:
+            return ""

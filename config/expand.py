@@ -1,0 +1,102 @@
+"""Strings that stand for something else: "${NAME}", "file:/path", and text where a number or a list is meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import get_origin
+
+from config.errors import Fault, Key
+from config.schema import Table, kind_at
+from config.written import Written
+
+_REFERENCE = re.compile(r"\$(?P<escaped>\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<broken>\$\{)")
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+class _Unresolved(Exception):
+    """A reference leads nowhere; the message says why."""
+
+
+def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fault]]:
+    """The tree with every reference replaced, and what could not be replaced.
+
+    Text that came from the environment or through a reference becomes the number, truth value or list that
+    its setting wants, if it reads as one. Keys that are no settings are left alone: somebody refuses them later.
+    """
+    faults: list[Fault] = []
+
+    def value_at(key: Key, value: object) -> object:
+        match value:
+            case dict():
+                return {name: value_at((*key, name), inner) for name, inner in value.items()}
+            case list():
+                return [value_at((*key, index), inner) for index, inner in enumerate(value)]
+            case str() if kind := kind_at(key, written.tree):
+                return text_at(key, value, kind)
+            case _:
+                return value
+
+    def text_at(key: Key, text: str, kind: object) -> object:
+        try:
+            resolved = _resolved(text, environ, written.base(key))
+        except _Unresolved as error:
+            faults.append(Fault(key, str(error)))
+            return text
+        return _meant(resolved, kind) if resolved != text or key in written.variables else text
+
+    return {name: value_at((name,), value) for name, value in written.tree.items()}, faults
+
+
+def anchored(path: Path, base: Path) -> Path:
+    """The absolute path of what was written as `path`; a leading ~ is the home directory."""
+    return Path(os.path.normpath(base / os.path.expanduser(path)))
+
+
+def _resolved(text: str, environ: Mapping[str, str], base: Path) -> str:
+    resolved = _REFERENCE.sub(lambda reference: _referred(reference, environ), text)
+    if not text.startswith("file:"):
+        return resolved
+    try:
+        return anchored(Path(resolved.removeprefix("file:")), base).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise _Unresolved(f"{text} is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise _Unresolved(f"{text} cannot be read: {reason}") from None
+
+
+def _referred(reference: re.Match[str], environ: Mapping[str, str]) -> str:
+    if reference["escaped"]:
+        return "${"
+    if reference["broken"]:
+        raise _Unresolved('"${" needs the name of an environment variable and "}". A literal "${" is written "$${"')
+    name = reference["name"]
+    if name not in environ:
+        raise _Unresolved(f"the environment variable {name} is not set")
+    return environ[name]
+
+
+def _meant(text: str, kind: object) -> object:
+    """The value that the text stands for; the text itself, if it does not read as one."""
+    if kind is bool:
+        return _TRUTH.get(text.strip().lower(), text)
+    if kind is int:
+        return _or_text(int, text)
+    if get_origin(kind) is list:
+        return _or_text(json.loads, text) if text.lstrip().startswith("[") else _items(text.split(","))
+    return text
+
+
+def _or_text(read: Callable[[str], object], text: str) -> object:
+    try:
+        return read(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _items(parts: Iterable[str]) -> list[str]:
+    return [item for part in parts if (item := part.strip())]

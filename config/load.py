@@ -1,0 +1,112 @@
+"""From what the operator wrote to settings that hold: found, read, expanded, checked, made absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from config.errors import ConfigurationError, Fault, Key, Unknown
+from config.expand import anchored, expand
+from config.refusal import explained, located
+from config.schema import Table
+from config.settings import USUAL_KEY, Section, Settings
+from config.written import Written, read
+
+FILE = "interject.toml"
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """`settings` with absolute paths, the `file` they came from (None: no file), the data directory `home`."""
+
+    settings: Settings
+    file: Path | None
+    home: Path
+
+
+def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None) -> Configuration:
+    """The configuration in `path`, else INTERJECT_CONFIG, else ./interject.toml, else <home>/interject.toml, else none.
+
+    The environment's INTERJECT_* go before the file. Creates nothing. Raises ConfigurationError with every problem.
+    """
+    home = (home or data_directory(environ)).absolute()
+    file = _file(path, environ, home)
+    written = read(file, environ)
+    tree, unresolved = expand(written, environ)
+    faults: list[Fault | Unknown] = [*unresolved]
+    try:
+        settings = _anchored(Settings.model_validate(_with_usual_key(tree, environ)), written, home)
+    except ValidationError as error:
+        faults += explained(error, tree, besides=unresolved)
+    else:
+        faults += _missing_files(settings)
+    if faults or written.problems:
+        # Without a cause: pydantic's error holds the values that were given.
+        raise ConfigurationError([*written.problems, *located(faults, written)]) from None
+    return Configuration(settings, file, home)
+
+
+def data_directory(environ: Mapping[str, str]) -> Path:
+    """Where state lives: INTERJECT_HOME, or the platform's usual place."""
+    if given := environ.get("INTERJECT_HOME"):
+        return anchored(Path(given), Path.cwd())
+    import platformdirs  # not needed, and not loaded, where the directory is given
+
+    return platformdirs.user_data_path("interject", appauthor=False)
+
+
+def _file(path: Path | None, environ: Mapping[str, str], home: Path) -> Path | None:
+    if path is not None:
+        return path
+    if given := environ.get("INTERJECT_CONFIG"):
+        return anchored(Path(given), Path.cwd())
+    return next((usual for usual in (Path(FILE), home / FILE) if usual.is_file()), None)
+
+
+def _with_usual_key(tree: Table, environ: Mapping[str, str]) -> Table:
+    """The tree, with the key of the agent's provider from where that provider's own tools look for it.
+
+    Not where a base_url is set: the key would go to a server that it was not made for.
+    """
+    match tree:
+        case {"agent": {"model": str(model)}}:
+            provider = model.partition(":")[0]
+        case _:
+            return tree
+    key = environ.get(USUAL_KEY.get(provider, ""))
+    models = tree.get("models", {})
+    if not key or not isinstance(models, dict):
+        return tree
+    known = models.get(provider, {})
+    if not isinstance(known, dict) or "api_key" in known or "base_url" in known:
+        return tree
+    return {**tree, "models": {**models, provider: {**known, "api_key": key}}}
+
+
+def _anchored(settings: Settings, written: Written, home: Path) -> Settings:
+    """The same settings with absolute paths: what was written from where it stands, defaults in the data directory."""
+
+    def absolute(path: Path, section: Section, key: Key) -> Path:
+        return anchored(path, written.base(key) if key[-1] in section.model_fields_set else home)
+
+    agent, store, media = settings.agent, settings.store, settings.media
+    workspace = absolute(agent.workspace, agent, ("agent", "workspace"))
+    instructions = agent.instructions_file and absolute(agent.instructions_file, agent, ("agent", "instructions_file"))
+    database = absolute(Path(store.url.removeprefix(SQLITE)), store, ("store", "url"))
+    pictures = absolute(media.path, media, ("media", "path"))
+    return settings.model_copy(
+        update={
+            "agent": agent.model_copy(update={"workspace": workspace, "instructions_file": instructions}),
+            "store": store.model_copy(update={"url": f"{SQLITE}{database.as_posix()}"}),
+            "media": media.model_copy(update={"path": pictures}),
+        }
+    )
+
+
+def _missing_files(settings: Settings) -> list[Fault]:
+    file = settings.agent.instructions_file
+    return [Fault(("agent", "instructions_file"), "no such file")] if file and not file.is_file() else []

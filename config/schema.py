@@ -1,0 +1,86 @@
+"""The settings seen as a tree of names: which tables and settings exist, and of what type they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, TypeGuard, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from config.errors import Key
+from config.settings import CHANNELS, PROVIDERS, ModelSettings, Section, Settings
+
+Table = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSection:
+    """A table that an operator may write: its key and the model of what stands in it."""
+
+    key: tuple[str, ...]
+    model: type[Section]
+
+    @property
+    def settings(self) -> Mapping[str, FieldInfo]:
+        return self.model.model_fields
+
+
+def known_sections() -> Iterator[KnownSection]:
+    """Every table, in the order of the models; each channel under the name of its type."""
+    for name, field in Settings.model_fields.items():
+        if name == "models":
+            yield from (KnownSection((name, provider), ModelSettings) for provider in PROVIDERS)
+        elif name == "channels":
+            yield from (KnownSection((name, kind), model) for kind, model in CHANNELS.items())
+        elif _is_section(field.annotation):
+            yield KnownSection((name,), field.annotation)
+
+
+def known_settings() -> list[tuple[str, ...]]:
+    """The keys of all settings."""
+    return [(*section.key, name) for section in known_sections() for name in section.settings]
+
+
+def names_within(key: Key, tree: Table) -> list[str]:
+    """The names that may stand in the table at `key`."""
+    if key == ("models",):
+        return list(PROVIDERS)
+    kind = kind_at(key, tree)
+    return list(kind.model_fields) if _is_section(kind) else []
+
+
+def kind_at(key: Key, tree: Table) -> object:
+    """The type of what may stand at `key`; None where nothing is known. `tree` tells the types of the channels."""
+    kind: object = Settings
+    value: object = tree
+    for depth, name in enumerate(key):
+        value = value.get(name) if isinstance(value, dict) else None
+        kind = _channel(name, value) if depth == 1 and key[0] == "channels" else _kind_within(kind, name)
+    return kind
+
+
+def _kind_within(kind: object, name: str | int) -> object:
+    if _is_section(kind):
+        field = kind.model_fields.get(str(name))
+        return field and _plain(field.annotation)
+    if get_origin(kind) in (dict, list):
+        return _plain(get_args(kind)[-1])
+    return None
+
+
+def _channel(name: str | int, table: object) -> object:
+    kind = table.get("type", name) if isinstance(table, dict) else name
+    return CHANNELS.get(kind) if isinstance(kind, str) else None
+
+
+def _plain(kind: object) -> object:
+    """The type without its annotations, and without None: `Annotated[Path, …] | None` is a Path."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    choices = [choice for choice in get_args(kind) if choice is not type(None)]
+    return _plain(choices[0]) if type(None) in get_args(kind) and len(choices) == 1 else kind
+
+
+def _is_section(kind: object) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)

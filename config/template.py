@@ -1,0 +1,101 @@
+"""A complete interject.toml with every setting explained, made from the models themselves."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from config.errors import Key
+from config.schema import KnownSection, known_sections
+from config.settings import USUAL_KEY
+
+_HEAD = """\
+# Interject's settings. A line that begins with "#" and a name is a setting at its default, or an example of one
+# that has none: remove the "#" to set it.
+#
+# Every setting can also come from the environment: INTERJECT_CHANNELS__TELEGRAM__TOKEN is token in
+# [channels.telegram]. Any text may be "${NAME}", an environment variable, or "file:/run/secrets/name", a file's
+# contents. Relative paths are relative to this file; what is not set lives in the data directory.
+"""
+
+_USUAL_REFERENCE: Mapping[Key, str] = {
+    ("models", provider, "api_key"): f"${{{variable}}}" for provider, variable in USUAL_KEY.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is known already; `api_key` and `base_url` are those of the model's provider.
+
+    Keys and tokens are best given as references: "${NAME}" or "file:/path".
+    """
+
+    model: str | None = None
+    api_key: str | None = None
+    base_url: str | None = None
+    telegram_token: str | None = None
+    telegram_allow: tuple[str, ...] = ()
+
+
+def template(answers: Answers) -> str:
+    """The text of a file that `load` accepts: what was answered is set, everything else stands commented out."""
+    given = _given(answers)
+    return "\n".join([_HEAD, *("\n".join(_section(section, given)) for section in known_sections())])
+
+
+def _given(answers: Answers) -> dict[Key, object]:
+    provider = (answers.model or "").partition(":")[0]
+    given: dict[Key, object] = {
+        ("agent", "model"): answers.model,
+        ("models", provider, "api_key"): answers.api_key,
+        ("models", provider, "base_url"): answers.base_url,
+        ("channels", "telegram", "token"): answers.telegram_token,
+        ("channels", "telegram", "allow"): list(answers.telegram_allow) or None,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _section(section: KnownSection, given: dict[Key, object]) -> Iterator[str]:
+    # A channel or provider is there only when something is set in it: its mere presence would ask for more.
+    optional = len(section.key) > 1
+    used = not optional or any(key[: len(section.key)] == section.key for key in given)
+    yield from _comment(section.model.__doc__ or "")
+    yield f"{'' if used else '#'}[{'.'.join(section.key)}]"
+    for name, field in section.settings.items():
+        yield from _comment(field.description or "")
+        key = (*section.key, name)
+        if key in given:
+            yield f"{name} = {_toml(given[key])}"
+        else:
+            yield f"#{name} = {_toml(_USUAL_REFERENCE.get(key, _shown(field)))}"
+    yield ""
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, width=110, initial_indent="# ", subsequent_indent="# ")
+
+
+def _shown(field: FieldInfo) -> object:
+    """The default; an example where the default is to have none."""
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    return field.examples[0] if default in (None, []) and field.examples else default
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case list():
+            return f"[{', '.join(map(_toml, value))}]"
+        case str() | Path():
+            # JSON's strings are TOML's, except that TOML wants DEL escaped as well.
+            return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        case _:
+            raise TypeError(f"no TOML for {type(value).__name__}")

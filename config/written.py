@@ -1,0 +1,140 @@
+"""What the operator wrote, in the file and in the environment: one tree, and where each key of it stands."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from config.errors import ConfigurationError, Key, Problem
+from config.schema import Table
+
+PREFIX = "INTERJECT_"
+RESERVED = frozenset({"INTERJECT_HOME", "INTERJECT_CONFIG", "INTERJECT_TOKEN"})
+
+_MAY_BEGIN = re.compile(r"""\s*($|\#|\[|["'].*=|[\w-]+\s*[=.])""")
+"""A line with which a header or a setting may begin. Most lines within a long value are none: no need to try them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """`variables` gives the environment variable that a key came from; every other key stands in the file."""
+
+    tree: Table
+    file: Path | None
+    text: str
+    variables: Mapping[Key, str]
+    problems: tuple[Problem, ...]
+
+    def base(self, key: Key) -> Path:
+        """What a relative path is relative to, when it is written at `key`."""
+        return self.file.parent.absolute() if self.file and key not in self.variables else Path.cwd()
+
+    def lines(self) -> Mapping[Key, int]:
+        """The line of each table and setting in the file. Costs a second reading: ask when something is wrong."""
+        return _lines(self.text)
+
+
+def read(file: Path | None, environ: Mapping[str, str]) -> Written:
+    """Reads the file and lays the environment's settings over it. ConfigurationError where the file is no TOML."""
+    text = _text(file) if file else ""
+    tree = _parsed(text, file)
+    variables: dict[Key, str] = {}
+    problems: list[Problem] = []
+    for variable in sorted(name for name in environ if name.startswith(PREFIX) and name not in RESERVED):
+        key = _lay(tree, variable.removeprefix(PREFIX).lower().split("__"), environ[variable])
+        if key is None:
+            problems.append(Problem("what stands above it is a single value", place=f"environment variable {variable}"))
+        else:
+            variables[key] = variable
+    return Written(tree, file, text, variables, tuple(problems))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError([Problem("not UTF-8 text", place=f"{file}:{line}")]) from None
+    except OSError as error:
+        raise ConfigurationError([Problem(f"cannot be read: {error.strerror}", place=str(file))]) from None
+
+
+def _parsed(text: str, file: Path | None) -> Table:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigurationError([Problem("nested too deeply", place=str(file))]) from None
+    except ValueError as error:
+        # The parser's error holds the whole document, secrets and all: it must not be shown as the cause.
+        raise ConfigurationError([_syntax_problem(str(error), text, file)]) from None
+
+
+def _syntax_problem(message: str, text: str, file: Path | None) -> Problem:
+    told = re.fullmatch(r"(?P<wrong>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", message, re.DOTALL)
+    if told is None:
+        return Problem(f"not TOML: {message}", place=str(file))
+    line = told["line"] or text.rstrip("\n").count("\n") + 1
+    return Problem(f"not TOML: {told['wrong']}", place=f"{file}:{line}")
+
+
+def _lay(tree: Table, path: list[str], text: str) -> Key | None:
+    """Sets one value, making the tables above it. None if there already is a value where a table is needed."""
+    table, key = tree, []
+    for name in path[:-1]:
+        key.append(_same_name(table, name))
+        inner = table.setdefault(key[-1], {})
+        if not isinstance(inner, dict):
+            return None
+        table = inner
+    key.append(_same_name(table, path[-1]))
+    table[key[-1]] = text
+    return tuple(key)
+
+
+def _same_name(table: Table, name: str) -> str:
+    """The name as the file has it: a variable cannot tell Work-Slack from work_slack."""
+    return next((known for known in table if known.lower().replace("-", "_") == name), name)
+
+
+def _lines(text: str) -> dict[Key, int]:
+    lines: dict[Key, int] = {}
+    header: Key = ()
+    for number, statement in _statements(text):
+        if statement.lstrip().startswith("["):
+            header = ()
+        keys = [header + key for key in _keys(tomllib.loads(statement))]
+        if statement.lstrip().startswith("["):
+            header = keys[-1]
+        for key in keys:
+            lines.setdefault(key, number)
+    return lines
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """The document in pieces of one header or one setting each: lines are joined until they are TOML by themselves."""
+    lines = [*text.split("\n"), ""]
+    statement, start = "", 1
+    for number, (line, following) in enumerate(pairwise(lines), start=1):
+        statement += line + "\n"
+        if _MAY_BEGIN.match(following) and _is_toml(statement):
+            yield start, statement
+            statement, start = "", number + 1
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
+
+
+def _keys(tree: Table, above: Key = ()) -> Iterator[Key]:
+    for name, value in tree.items():
+        yield (*above, name)
+        if isinstance(value, dict):
+            yield from _keys(value, (*above, name))

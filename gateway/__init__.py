@@ -1,0 +1,1 @@
+"""The house: store, sessions, dispatch, delivery, commands and the command line."""

@@ -1,0 +1,245 @@
+"""Dispatch: gives each session with unread messages its turn, one at a time per session, fair across sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.events import Event, Logged
+from agent.journal import JournalError, TurnLost
+from agent.log import Ended, Entry, Heard
+from agent.turn import BROKE, Mind, Turn, give_up
+from channels.channel import Sent
+from channels.message import Mark, MessageState
+from gateway.delivery import Delivery
+from gateway.histories import Histories
+from gateway.journal import TurnJournal, TurnStore
+from gateway.patience import until_kept
+from gateway.replies import Draft
+from gateway.store import records
+from gateway.store.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+NOT_KEPT = "what I do cannot be kept just now; whoever runs this gateway finds in its log why (is the disk full?)"
+
+
+class DispatchStore(TurnStore, Protocol):
+    async def claim(self, session: str) -> records.Turn | None: ...
+    async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
+
+
+@dataclass(slots=True)
+class Live:
+    """A session that has a slot, or waits for one: it claims, and then runs, one turn.
+
+    `task` is None while it waits. `since` is in monotonic seconds.
+    """
+
+    session: str
+    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    record: records.Turn | None = None
+    turn: Turn | None = None
+    draft: Draft | None = None
+    since: float = field(default_factory=time.monotonic)
+    stop_before: int = 0
+    stop_reason: str = ""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Dispatch:
+    """Use as `async with`; leaving it abandons the running turns, to be resumed by the next process."""
+
+    def __init__(
+        self,
+        store: DispatchStore,
+        delivery: Delivery,
+        histories: Histories,
+        mind: Callable[[], Mind],
+        *,
+        most_running: int,
+    ) -> None:
+        self._store = store
+        self._delivery = delivery
+        self._histories = histories
+        self._mind = mind
+        self._most_running = most_running
+        self._live: dict[str, Live] = {}
+        self._ready: dict[str, Live] = {}
+        self._tasks = asyncio.TaskGroup()
+        self.stirred = asyncio.Event()
+        """Set whenever a session gets a slot, for whoever looks at what runs."""
+
+    async def __aenter__(self) -> Dispatch:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._most_running = 0
+        for live in self._live.values():
+            if live.task is not None:
+                live.task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    def wake(self, session: str) -> None:
+        """Something waits in the inbox: rings the running turn, or queues for a slot. Decided without awaiting."""
+        live = self._live.get(session)
+        if live is not None:
+            live.bell.set()
+        else:
+            self._queue(session)
+            self._start_ready()
+
+    def running(self) -> tuple[Live, ...]:
+        return tuple(self._live.values())
+
+    def live(self, session: str) -> Live | None:
+        """The session's turn that runs or waits for a slot."""
+        return self._live.get(session) or self._ready.get(session)
+
+    def stop(self, session: str, *, before: int, reason: str) -> Live | None:
+        """Stops the session's turn if it has read messages accepted before inbox id `before`. The live session, if any.
+
+        Takes effect before this returns, or, for a turn that is not begun yet, when it begins. The live's `over` says
+        when the turn's end is written.
+        """
+        live = self.live(session)
+        if live is not None:
+            live.stop_before, live.stop_reason = before, reason
+            self._stop_if_covered(live)
+        return live
+
+    def _stop_if_covered(self, live: Live) -> None:
+        if live.turn is None or live.record is None:
+            return
+        if _first_heard(live.record.entries) < live.stop_before:
+            live.turn.stop(live.stop_reason)
+
+    def _queue(self, session: str) -> None:
+        self._ready.setdefault(session, Live(session))
+
+    def _start_ready(self) -> None:
+        while self._ready and len(self._live) < self._most_running:
+            session = next(iter(self._ready))
+            live = self._live[session] = self._ready.pop(session)
+            live.since = time.monotonic()
+            live.task = self._tasks.create_task(self._serve(live))
+            self.stirred.set()
+
+    async def _serve(self, live: Live) -> None:
+        """One claim and one turn. This is the edge at which a broken turn costs itself only."""
+        try:
+            record = await self._claim(live)
+            if record is not None:
+                await self._run(live, record)
+        except TurnLost:
+            log.warning("session %s: another process has taken the turn over", live.session)
+            self._histories.forget(live.session)
+        except Exception:
+            log.exception("session %s: serving it broke", live.session)
+        finally:
+            del self._live[live.session]
+            live.over.set()
+            if live.bell.is_set():
+                self._queue(live.session)
+            self._start_ready()
+
+    async def _claim(self, live: Live) -> records.Turn | None:
+        return await until_kept(
+            lambda: self._store.claim(live.session), f"session {live.session} cannot begin a turn", _pause_of(live)
+        )
+
+    async def _run(self, live: Live, record: records.Turn) -> None:
+        """One turn to its recorded end, whatever breaks on the way."""
+        live.record = record
+        draft = live.draft = Draft(record.id, record.address, record.reply_to, record.entries)
+        self._mark(record, record.entries, "read")
+        try:
+            entries = await self._play(live, record, draft)
+        except TurnLost:
+            raise
+        except (JournalError, StoreError) as error:
+            log.error("session %s: turn %s cannot be kept: %s", record.session, record.id, error)
+            entries = await self._fail(live, record, draft, NOT_KEPT)
+        except Exception:
+            log.exception("session %s: turn %s broke", record.session, record.id)
+            entries = await self._fail(live, record, draft, BROKE)
+        self._histories.add(record.session, entries)
+        ended = entries[-1]
+        assert isinstance(ended, Ended)
+        self._mark(record, entries, "answered", ended.reason)
+        if ended.outcome != "completed":
+            live.bell.set()
+
+    async def _play(self, live: Live, record: records.Turn, draft: Draft) -> tuple[Entry, ...]:
+        """Runs the turn; returns its log."""
+        if len(record.entries) > 1:
+            await self._take_up(live, record, draft)
+        past = await self._histories.of(record.session, new=record.first)
+
+        async def emit(event: Event) -> None:
+            self._watch(record, draft, event)
+
+        journal = TurnJournal(self._store, record, live.bell)
+        turn = live.turn = Turn(self._mind(), journal, emit, id=record.id, entries=record.entries, past=past)
+        self._stop_if_covered(live)
+        await turn.run()
+        return turn.entries
+
+    async def _take_up(self, live: Live, record: records.Turn, draft: Draft) -> None:
+        """Goes on with the reply where an earlier process left it, after hearing what was said meanwhile."""
+        self._delivery.show(draft, pieces=await self._store.pieces(record.id))
+        live.bell.set()
+
+    def _watch(self, record: records.Turn, draft: Draft, event: Event) -> None:
+        if draft.done:
+            return
+        draft.fold(event)
+        if not draft.empty or not isinstance(event, Logged) or draft.done:
+            self._delivery.show(draft)
+        if isinstance(event, Logged) and isinstance(event.entry, Heard):
+            self._mark(record, (event.entry,), "read")
+
+    async def _fail(self, live: Live, record: records.Turn, draft: Draft, reason: str) -> tuple[Entry, ...]:
+        """Tells the person at once that the turn cannot go on, and records its end as soon as that is possible."""
+        entries, unwritten = (record.entries, ()) if live.turn is None else (live.turn.entries, live.turn.unwritten)
+        if not draft.done:
+            shown: tuple[Entry, ...] = (*unwritten, Ended("failed", reason))
+            for entry in shown:
+                draft.fold(Logged(entry))
+            self._delivery.show(draft)
+        journal = TurnJournal(self._store, record, live.bell)
+        return await until_kept(
+            lambda: give_up(journal, entries, reason, *unwritten),
+            f"the end of turn {record.id} cannot be kept",
+            _pause_of(live),
+        )
+
+    def _mark(self, record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = "") -> None:
+        for entry in entries:
+            if isinstance(entry, Heard):
+                for said in entry.messages:
+                    self._delivery.mark(Mark(record.address, said.id, None, state, entry.step, reason))
+
+
+def _pause_of(live: Live) -> Callable[[float], Awaitable[None]]:
+    """A pause that the next message ends: that it was kept shows that the store writes again."""
+
+    async def pause(seconds: float) -> None:
+        live.bell.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await live.bell.wait()
+
+    return pause
+
+
+def _first_heard(entries: tuple[Entry, ...]) -> int:
+    heard = next(entry for entry in entries if isinstance(entry, Heard))
+    return heard.messages[0].id

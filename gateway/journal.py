@@ -1,0 +1,60 @@
+"""A running turn's journal: the store's operations bound to one claimed turn, and the bell that interjections ring."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from agent.journal import JournalError
+from agent.log import Ended, Entry, Heard
+from gateway.store.errors import StoreError
+from gateway.store.records import Turn
+
+
+class TurnStore(Protocol):
+    """Raises `TurnLost` when the epoch is no longer the turn's, `StoreError` when it cannot write."""
+
+    async def hear(self, turn_id: str, epoch: int, step: int) -> Heard | None: ...
+    async def append(self, turn_id: str, epoch: int, entries: tuple[Entry, ...]) -> None: ...
+    async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> bool: ...
+
+
+class TurnJournal:
+    """Implements `agent.journal.Journal`. `ring()` says that a message was committed to the session's inbox."""
+
+    def __init__(self, store: TurnStore, turn: Turn, bell: asyncio.Event) -> None:
+        self._store = store
+        self._turn = turn
+        self._bell = bell
+
+    @property
+    def interjected(self) -> bool:
+        return self._bell.is_set()
+
+    async def interjection(self) -> None:
+        await self._bell.wait()
+
+    async def hear(self, step: int) -> Heard | None:
+        try:
+            heard = await self._store.hear(self._turn.id, self._turn.epoch, step)
+        except StoreError as error:
+            raise JournalError(str(error)) from error
+        # The store's callers learn of their commits in the order of these: whoever was committed before has rung, and
+        # has been heard; whoever comes after has yet to ring.
+        self._bell.clear()
+        return heard
+
+    async def append(self, *entries: Entry) -> None:
+        try:
+            await self._store.append(self._turn.id, self._turn.epoch, entries)
+        except StoreError as error:
+            raise JournalError(str(error)) from error
+
+    async def close(self, ended: Ended, *entries: Entry) -> bool:
+        try:
+            closed = await self._store.close(self._turn.id, self._turn.epoch, ended, entries)
+        except StoreError as error:
+            raise JournalError(str(error)) from error
+        if not closed:
+            self._bell.set()
+        return closed

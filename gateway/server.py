@@ -1,0 +1,64 @@
+"""The HTTP server that the web channel (and later webhooks) live in."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class PortTaken(Exception):
+    """The message says which address is taken and what to do."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises `PortTaken`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(
+            f"cannot listen on {host}:{port} ({error.strerror}). Another gateway may be running; "
+            "set [web] port to another number, or to 0 for a free one"
+        ) from error
+    listener.listen(128)
+    return listener
+
+
+async def serve(make_app: Callable[[], Awaitable[Any]], listener: socket.socket) -> None:
+    """Serves the app on the socket until cancelled. Its libraries are loaded when the first visitor knocks."""
+    await _first_visitor(listener)
+    app = await make_app()
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are the gateway's business."""
+            yield
+
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    server = Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
+
+
+async def _first_visitor(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    knocked = asyncio.Event()
+    listener.setblocking(False)
+    loop.add_reader(listener, knocked.set)
+    try:
+        await knocked.wait()
+    finally:
+        loop.remove_reader(listener)

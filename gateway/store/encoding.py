@@ -1,0 +1,78 @@
+"""How values that are more than one column are kept: places, people, files and log entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agent.log import CallEnded, Entry
+from agent.media import Attachment
+from channels.address import Address, Sender
+from channels.message import FileRef
+from gateway.store.schema import clean
+
+Json = dict[str, Any]
+
+
+def attachments_of(entry: Entry) -> tuple[Attachment, ...]:
+    """The attachments that an entry refers to and that no inbox row does."""
+    match entry:
+        case CallEnded(attachments=attachments, images=images):
+            return attachments + images
+        case _:
+            return ()
+
+
+def address_to_json(address: Address) -> Json:
+    return {
+        "channel": clean(address.channel),
+        "account": clean(address.account),
+        "chat": clean(address.chat),
+        "thread": None if address.thread is None else clean(address.thread),
+        "kind": address.kind,
+    }
+
+
+def address_from_json(data: Json) -> Address:
+    return Address(**data)
+
+
+def sender_to_json(sender: Sender) -> Json:
+    return {
+        "id": clean(sender.id),
+        "name": clean(sender.name),
+        "handle": None if sender.handle is None else clean(sender.handle),
+    }
+
+
+def sender_from_json(data: Json) -> Sender:
+    return Sender(**data)
+
+
+def files_to_json(files: Sequence[FileRef]) -> list[Json]:
+    return [
+        {"ref": clean(file.ref), "name": clean(file.name), "media_type": clean(file.media_type), "size": file.size}
+        for file in files
+    ]
+
+
+def files_from_json(data: list[Json]) -> tuple[FileRef, ...]:
+    return tuple(FileRef(**item) for item in data)
+
+
+def attachments_to_json(attachments: Sequence[Attachment]) -> list[Json]:
+    return [
+        {
+            "hash": attachment.hash,
+            "name": clean(attachment.name),
+            "media_type": attachment.media_type,
+            "size": attachment.size,
+            "width": attachment.width,
+            "height": attachment.height,
+        }
+        for attachment in attachments
+    ]
+
+
+def attachments_from_json(data: list[Json]) -> tuple[Attachment, ...]:
+    return tuple(Attachment(**item) for item in data)

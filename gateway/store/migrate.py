@@ -1,0 +1,40 @@
+"""Older databases brought to the newest schema; the only module that loads Alembic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+
+def knows(revision: str) -> bool:
+    """Whether this version of the gateway has the revision."""
+    try:
+        ScriptDirectory.from_config(_config()).get_revision(revision)
+    except CommandError:
+        return False
+    return True
+
+
+def newest() -> str | None:
+    """The newest revision there is, which `schema.REVISION` must equal."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def upgrade(connection: Connection) -> None:
+    """Runs what is missing, in the connection's transaction."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    config = Config()
+    # Alembic reads % as the start of an interpolation.
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,1 @@
+"""The revisions; `schema.REVISION` names the newest."""

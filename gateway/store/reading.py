@@ -1,0 +1,187 @@
+"""Questions that may be large or slow; each is asked beside the writer and sees all that was committed before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, union_all
+
+from agent.log import load
+from channels.address import Sender
+from gateway.store.encoding import (
+    address_from_json,
+    attachments_from_json,
+)
+from gateway.store.inbox import unfetched_from
+from gateway.store.records import Command, InboxRow, PastTurn, Pending, RunningTurn, StoredConversation, Turn
+from gateway.store.schema import (
+    AnyRow,
+    inbox,
+    is_command,
+    is_ended,
+    is_message,
+    is_running,
+    is_undelivered,
+    is_waiting,
+    sessions,
+    turn_log,
+    turns,
+)
+from gateway.store.turns import turn_from
+
+TITLE_LENGTH = 80
+
+SHOWN_BY_WHAT_THEY_DO = ("stop", "new")
+"""Commands that need no line of their own on a screen."""
+
+_of_session: BindParameter[str] = bindparam("session")
+_generation = select(sessions.c.generation).where(sessions.c.key == _of_session).scalar_subquery()
+_with_log = turns.join(turn_log, turn_log.c.turn == turns.c.number)
+
+_history = (
+    select(turns.c.id, turns.c.state, turn_log.c.entry)
+    .select_from(_with_log)
+    .where(turns.c.session == _of_session, turns.c.generation == _generation, turns.c.kind == "turn", is_ended)
+    .order_by(turns.c.number, turn_log.c.n)
+)
+
+_turns_with_logs = select(turns, turn_log.c.entry).select_from(_with_log)
+_one_turn = _turns_with_logs.where(turns.c.id == bindparam("turn_id")).order_by(turn_log.c.n)
+_turns_of = _turns_with_logs.where(turns.c.session == _of_session, turns.c.generation == _generation).order_by(
+    turns.c.number, turn_log.c.n
+)
+
+_rows = (
+    select(inbox)
+    .where(
+        inbox.c.session == _of_session,
+        inbox.c.generation == _generation,
+        or_(
+            and_(is_message, inbox.c.kind != "withdrawn", inbox.c.state != "answered"),
+            and_(is_command, inbox.c.command.not_in(SHOWN_BY_WHAT_THEY_DO)),
+        ),
+    )
+    .order_by(inbox.c.id)
+)
+
+# Few rows of many: SQLite would walk the whole table to find these in order, so they are sorted here instead.
+_running = select(turns.c.number, turns.c.id, turns.c.session, turns.c.address, turns.c.started_at).where(
+    turns.c.kind == "turn", is_running
+)
+_commands = select(inbox).where(is_waiting, is_command)
+_unfetched = select(inbox).where(is_waiting, is_message, inbox.c.ready.is_(False))
+
+_title = (
+    select(func.substr(inbox.c.text, 1, TITLE_LENGTH))
+    .where(inbox.c.session == sessions.c.key, inbox.c.kind == "new", inbox.c.state != "refused")
+    .order_by(inbox.c.id)
+    .limit(1)
+    .scalar_subquery()
+)
+_is_at_work = select(turns.c.number).where(turns.c.session == sessions.c.key, is_running).exists()
+_conversations = (
+    select(sessions.c.key, sessions.c.address, _title.label("title"), sessions.c.last_at, _is_at_work.label("running"))
+    .where(sessions.c.channel == bindparam("channel"))
+    .order_by(sessions.c.last_at.desc())
+)
+
+_undelivered = select(turns.c.id).where(is_undelivered, is_ended).order_by(turns.c.number)
+_since = union_all(
+    select(inbox.c.session.label("session"), inbox.c.received_at.label("since")).where(is_waiting, is_message),
+    select(turns.c.session, turns.c.started_at).where(turns.c.kind == "turn", is_running),
+).subquery()
+_unfinished = select(_since.c.session).group_by(_since.c.session).order_by(func.min(_since.c.since))
+
+
+def pending(connection: Connection) -> Pending:
+    return Pending(
+        commands=tuple(map(_command_from, sorted(connection.execute(_commands), key=_id))),
+        sessions=tuple(connection.execute(_unfinished).scalars()),
+        unfetched=tuple(map(unfetched_from, sorted(connection.execute(_unfetched), key=_id))),
+        undelivered=tuple(connection.execute(_undelivered).scalars()),
+    )
+
+
+def turn(connection: Connection, turn_id: str) -> Turn:
+    """Raises `LookupError` if there is no such turn."""
+    for found in _turns_from(connection.execute(_one_turn, {"turn_id": turn_id})):
+        return found
+    raise LookupError(f"there is no turn {turn_id}")
+
+
+def turns_of(connection: Connection, session: str) -> tuple[Turn, ...]:
+    return tuple(_turns_from(connection.execute(_turns_of, {"session": session})))
+
+
+def history(connection: Connection, session: str) -> tuple[PastTurn, ...]:
+    rows = connection.execute(_history, {"session": session}).all()
+    entries = iter(load(entry for _, _, entry in rows))
+    return tuple(
+        PastTurn(turn_id, outcome, tuple(next(entries) for _ in lines))
+        for (turn_id, outcome), lines in groupby(rows, key=lambda row: (row[0], row[1]))
+    )
+
+
+def rows(connection: Connection, session: str) -> tuple[InboxRow, ...]:
+    return tuple(map(_inbox_row_from, connection.execute(_rows, {"session": session})))
+
+
+def running_turns(connection: Connection) -> tuple[RunningTurn, ...]:
+    return tuple(
+        RunningTurn(id, session, address_from_json(address), started_at)
+        for _, id, session, address, started_at in sorted(connection.execute(_running), key=_number)
+    )
+
+
+def conversations(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:
+    return tuple(
+        StoredConversation(session, address_from_json(address), " ".join(title.split()), last_at, running)
+        for session, address, title, last_at, running in connection.execute(_conversations, {"channel": channel})
+        if title is not None
+    )
+
+
+def _id(row: AnyRow) -> int:
+    return int(row.id)
+
+
+def _number(row: AnyRow) -> int:
+    return int(row.number)
+
+
+def _turns_from(found: Iterable[AnyRow]) -> Iterable[Turn]:
+    for _, lines in groupby(found, key=_number):
+        same = list(lines)
+        yield turn_from(same[0], load(row.entry for row in same))
+
+
+def _sender_from(row: AnyRow) -> Sender:
+    return Sender(row.sender_id, row.sender_name, row.sender_handle)
+
+
+def _command_from(row: AnyRow) -> Command:
+    return Command(
+        id=row.id,
+        session=row.session,
+        address=address_from_json(row.address),
+        sender=_sender_from(row),
+        message_id=row.message_id,
+        name=row.command or "",
+        arguments=row.text,
+    )
+
+
+def _inbox_row_from(row: AnyRow) -> InboxRow:
+    return InboxRow(
+        id=row.id,
+        message_id=row.message_id,
+        sender=_sender_from(row),
+        text=row.text if row.command is None else f"/{row.command} {row.text}".rstrip(),
+        attachments=attachments_from_json(row.attachments),
+        state=row.state,
+        turn=row.turn,
+        step=row.step,
+        reason=row.reason,
+        at=row.sent_at,
+    )

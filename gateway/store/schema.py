@@ -1,0 +1,214 @@
+"""The store's tables, written so that SQLite and PostgreSQL can both hold them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
+
+AnyRow = Row[*tuple[Any, ...]]
+
+REVISION = "0001"
+"""The newest revision in `migrations/versions`, known here so that opening a current database needs no Alembic."""
+
+
+class Moment(TypeDecorator[datetime]):
+    """An instant, kept as seconds since 1970 in UTC: exact to the microsecond and ordered alike in every engine."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> float | None:
+        return None if value is None else value.timestamp()
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+class Words(TypeDecorator[str]):
+    """Text from outside. What no database can hold (lone surrogates, NUL) becomes U+FFFD instead of an error."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else clean(value)
+
+
+def clean(words: str) -> str:
+    """The text with what no database can hold replaced."""
+    if words.isascii():
+        return words.replace("\0", "�")
+    return words.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "�")
+
+
+Key = BigInteger().with_variant(Integer, "sqlite")
+
+# Nothing is ever searched for inside these values, so every engine's plain JSON will do; PostgreSQL's JSONB would
+# have to be imported with its dialect, which takes half as long again as all of SQLAlchemy.
+Json = JSON(none_as_null=True)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("key", Words, primary_key=True),
+    Column("channel", Words, nullable=False),
+    Column("address", Json, nullable=False),
+    Column("generation", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", Moment, nullable=False),
+    Column("last_at", Moment, nullable=False),
+    Index("ix_sessions_channel", "channel"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("number", Key, Identity(), primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("session", Words, ForeignKey("sessions.key"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("worker", String(64), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("address", Json, nullable=False),
+    Column("principal", Json, nullable=False),
+    Column("reply_to", Words),
+    Column("state", String(10), nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("delivered", Boolean, nullable=False),
+    CheckConstraint("kind IN ('turn', 'command')", name="kind"),
+    CheckConstraint("state IN ('running', 'completed', 'failed', 'stopped')", name="state"),
+    Index("ix_turns_session", "session", "generation", "number"),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Key, Identity(), primary_key=True),
+    Column("channel", Words, nullable=False),
+    Column("event_id", Words, nullable=False),
+    Column("session", Words, ForeignKey("sessions.key"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("address", Json, nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("message_id", Words),
+    Column("sender_id", Words, nullable=False),
+    Column("sender_name", Words, nullable=False),
+    Column("sender_handle", Words),
+    Column("text", Words, nullable=False),
+    Column("note", Words, nullable=False),
+    Column("command", Words),
+    Column("files", Json, nullable=False),
+    Column("attachments", Json, nullable=False),
+    Column("album", Words),
+    Column("ready", Boolean, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("turn", String(32), ForeignKey("turns.id")),
+    Column("step", Integer),
+    Column("reason", Words, nullable=False),
+    Column("sent_at", Moment, nullable=False),
+    Column("received_at", Moment, nullable=False),
+    UniqueConstraint("channel", "event_id"),
+    CheckConstraint("kind IN ('new', 'edited', 'withdrawn', 'command')", name="kind"),
+    CheckConstraint("state IN ('waiting', 'consumed', 'answered', 'withdrawn', 'refused')", name="state"),
+    CheckConstraint("state <> 'consumed' OR (turn IS NOT NULL AND step IS NOT NULL)", name="consumed"),
+    Index("ix_inbox_message", "session", "message_id"),
+)
+
+turn_log = Table(
+    "turn_log",
+    metadata,
+    Column("turn", Key, ForeignKey("turns.number"), primary_key=True, autoincrement=False),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("entry", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("reply_id", String(64), primary_key=True),
+    Column("key", Words, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("ref", Words, nullable=False),
+    Column("digest", Words, nullable=False),
+    CheckConstraint("state IN ('sending', 'shown')", name="state"),
+    sqlite_with_rowid=False,
+)
+
+media = Table(
+    "media",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("media_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("created_at", Moment, nullable=False),
+)
+
+media_uses = Table(
+    "media_uses",
+    metadata,
+    Column("id", Key, Identity(), primary_key=True),
+    Column("hash", String(64), nullable=False, index=True),
+    Column("inbox", Key, ForeignKey("inbox.id")),
+    Column("turn", Key, ForeignKey("turns.number")),
+    CheckConstraint("inbox IS NOT NULL OR turn IS NOT NULL", name="used"),
+)
+
+# Partial indexes serve only queries that repeat their condition word for word, so it is never a bound parameter.
+is_waiting = inbox.c.state == literal_column("'waiting'")
+is_refused = inbox.c.state == literal_column("'refused'")
+is_command = inbox.c.kind == literal_column("'command'")
+is_message = inbox.c.kind != literal_column("'command'")
+is_running = turns.c.state == literal_column("'running'")
+is_ended = turns.c.state != literal_column("'running'")
+is_undelivered = turns.c.delivered == literal_column("false")
+
+Index("ix_inbox_waiting", inbox.c.session, inbox.c.id, sqlite_where=is_waiting)
+Index("ix_inbox_refused", inbox.c.channel, inbox.c.sender_id, sqlite_where=is_refused)
+Index("uq_turns_running", turns.c.session, unique=True, sqlite_where=is_running)
+Index("ix_turns_undelivered", turns.c.number, sqlite_where=is_undelivered)
+
+alembic_version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False, primary_key=True),
+)
+"""Alembic's own table, for reading and for stamping a database that is made new."""

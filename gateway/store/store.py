@@ -1,0 +1,235 @@
+"""The store: what the house keeps, each operation one transaction, committed when it returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from agent.log import Ended, Entry, Heard
+from agent.media import Attachment
+from channels.address import Address
+from channels.channel import Sent
+from channels.message import FileRef, InboundMessage
+from gateway.store import inbox, outbox, reading, turns, uses
+from gateway.store.opening import database_path, explain, locked, make_current, prepare_reading
+from gateway.store.records import (
+    Arrival,
+    InboxRow,
+    PastTurn,
+    Pending,
+    RunningTurn,
+    StoredConversation,
+    Turn,
+    Unfetched,
+)
+from gateway.store.writer import Writer
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+T = TypeVar("T")
+
+READERS = 2
+
+
+@asynccontextmanager
+async def open_store(url: str, *, worker: str | None = None) -> AsyncIterator[Store]:
+    """The store at a url like `sqlite:////var/lib/interject/interject.db`, made or brought up to date first.
+
+    `worker` names this process in the turns it holds; by default a name that nobody else has. Raises `StoreBusy`,
+    `StoreCorrupt`, `StoreTooNew` or `StoreFailed`.
+    """
+    path = database_path(url)
+    with locked(path):
+        engine = await asyncio.to_thread(make_current, path)
+        try:
+            with engine.connect() as connection:
+                async with Writer(connection, partial(explain, path)) as writer:
+                    store = Store(path, writer, worker or uuid4().hex)
+                    try:
+                        yield store
+                    finally:
+                        await store.stop_reading()
+        finally:
+            engine.dispose()
+
+
+class Store:
+    """Made by `open_store`. Everything here raises `StoreFailed` when the disk does not do its part.
+
+    Writes are queued before the first suspension: calls made one after another take effect in that order. A caller
+    that is cancelled does not undo what it has queued.
+    """
+
+    def __init__(self, path: Path, writer: Writer, worker: str) -> None:
+        self.worker = worker
+        self._path = path
+        self._writer = writer
+        self._readers: AsyncEngine | None = None
+
+    async def write(self, job: Callable[[Connection], T]) -> T:
+        """The job's result, committed. Jobs are grouped, may run twice, and must do nothing but use the connection."""
+        return await self._writer.run(job)
+
+    # Inbox
+
+    async def accept(self, message: InboundMessage, session: str, refused: str | None = None) -> Arrival:
+        """Keeps what a person did, once per (channel, event id) for ever. `refused` is the reason not to read it."""
+        return await self.write(lambda connection: inbox.accept(connection, message, session, refused))
+
+    async def unfetched(self, row_id: int) -> Unfetched | None:
+        """A message with the files it has by now (albums grow); None once it is ready or waits no longer."""
+        return await self.write(lambda connection: inbox.unfetched(connection, row_id))
+
+    async def ready(
+        self, row_id: int, fetched: Sequence[FileRef], attachments: Sequence[Attachment], note_addition: str = ""
+    ) -> bool:
+        """The files are fetched and turns may read the message; `attachments` are those that could be had.
+
+        False when the message has more files than `fetched` by now: nothing is changed, fetch those of `unfetched`.
+        """
+        return await self.write(lambda connection: inbox.ready(connection, row_id, fetched, attachments, note_addition))
+
+    async def has_waiting(self, session: str) -> bool:
+        """Whether a turn could read something now."""
+        return await self.write(lambda connection: inbox.has_waiting(connection, session))
+
+    async def counts(self, session: str) -> int:
+        """How many messages wait, those whose files are still being fetched included."""
+        return await self.write(lambda connection: inbox.count_waiting(connection, session))
+
+    async def stop_waiting(self, session: str, upto: int, reason: str) -> int:
+        """Withdraws the messages that wait and came before row `upto`; how many they were."""
+        return await self.write(lambda connection: inbox.stop_waiting(connection, session, upto, reason))
+
+    async def rows(self, session: str) -> tuple[InboxRow, ...]:
+        """The messages since the last `/new`, oldest first, without what only changed other messages."""
+        return await self._read(lambda connection: reading.rows(connection, session))
+
+    # Turns
+
+    async def claim(self, session: str) -> Turn | None:
+        """A turn to work on: another worker's unfinished one, taken over, or a new one that reads what waits.
+
+        None when there is nothing to read, or when this worker holds the session's turn already.
+        """
+        return await self.write(lambda connection: turns.claim(connection, session, self.worker))
+
+    async def hear(self, turn_id: str, epoch: int, step: int) -> Heard | None:
+        """Reads all that waits and logs it; None if nothing waits. Raises `TurnLost`."""
+        return await self.write(lambda connection: turns.hear(connection, turn_id, epoch, step))
+
+    async def append(self, turn_id: str, epoch: int, entries: Sequence[Entry]) -> None:
+        """Adds to the turn's log. Raises `TurnLost`."""
+        await self.write(lambda connection: turns.append(connection, turn_id, epoch, entries))
+
+    async def close(self, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry] = ()) -> bool:
+        """Adds the entries and ends the turn; False if it is completed and something waits. Raises `TurnLost`."""
+        return await self.write(lambda connection: turns.close(connection, turn_id, epoch, ended, entries))
+
+    async def answer(self, command_id: int, text: str) -> str:
+        """Answers a command, once; the id of the reply. Raises `LookupError` if the row is no command."""
+        return await self.write(lambda connection: turns.answer(connection, command_id, text, self.worker))
+
+    async def say(self, session: str, address: Address, reply_to: str | None, text: str, key: str) -> str | None:
+        """Something of the gateway's own, at most once per key; the id of the reply, None if it was said before."""
+        return await self.write(
+            lambda connection: turns.say(connection, session, address, reply_to, text, key, self.worker)
+        )
+
+    async def renew(self, session: str) -> None:
+        """The session begins anew: what waits and what comes has no history."""
+        await self.write(lambda connection: turns.renew(connection, session))
+
+    async def turn(self, turn_id: str) -> Turn:
+        """Any turn, whatever its state. Raises `LookupError`."""
+        return await self._read(lambda connection: reading.turn(connection, turn_id))
+
+    async def turns_of(self, session: str) -> tuple[Turn, ...]:
+        """All turns since the last `/new`, running ones and answered commands included, oldest first."""
+        return await self._read(lambda connection: reading.turns_of(connection, session))
+
+    async def history(self, session: str) -> tuple[PastTurn, ...]:
+        """The ended turns since the last `/new`, without answered commands, oldest first."""
+        return await self._read(lambda connection: reading.history(connection, session))
+
+    async def running_turns(self) -> tuple[RunningTurn, ...]:
+        return await self._read(reading.running_turns)
+
+    async def conversations(self, channel: str) -> tuple[StoredConversation, ...]:
+        """Those in which something was said that was not refused, the most recent first."""
+        return await self._read(lambda connection: reading.conversations(connection, channel))
+
+    async def pending(self) -> Pending:
+        """What a process that starts finds to do."""
+        return await self.write(reading.pending)
+
+    # Outbox
+
+    async def pieces(self, reply_id: str) -> tuple[Sent, ...]:
+        """What was sent of a reply and not removed, in the order of its sending."""
+        return await self.write(lambda connection: outbox.pieces(connection, reply_id))
+
+    async def sending(self, reply_id: str, key: str) -> None:
+        await self.write(lambda connection: outbox.sending(connection, reply_id, key))
+
+    async def sent(self, reply_id: str, key: str, ref: str, digest: str) -> None:
+        await self.write(lambda connection: outbox.sent(connection, reply_id, key, ref, digest))
+
+    async def rename(self, reply_id: str, old: str, new: str) -> None:
+        await self.write(lambda connection: outbox.rename(connection, reply_id, old, new))
+
+    async def removed(self, reply_id: str, key: str) -> None:
+        await self.write(lambda connection: outbox.removed(connection, reply_id, key))
+
+    async def delivered(self, turn_id: str) -> None:
+        """The platform shows the whole reply, or never will; it is pending no longer."""
+        await self.write(lambda connection: turns.delivered(connection, turn_id))
+
+    # Media
+
+    async def record_media(self, attachment: Attachment) -> None:
+        """The bytes are in the media store."""
+        await self.write(lambda connection: uses.record(connection, attachment))
+
+    async def forget_unused_media(self, before: datetime) -> frozenset[str]:
+        """Forgets media recorded before then and used by no message and no turn; the hashes of those that remain."""
+        return await self.write(lambda connection: uses.forget_unused(connection, before))
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        """Runs the query beside the writer, which never waits for it."""
+        if self._readers is None:
+            self._readers = _open_readers(self._path)
+        try:
+            async with self._readers.connect() as connection:
+                return await connection.run_sync(query)
+        except DBAPIError as error:
+            raise explain(self._path, error) from error
+
+    async def stop_reading(self) -> None:
+        if self._readers is not None:
+            await self._readers.dispose()
+
+
+def _open_readers(path: Path) -> AsyncEngine:
+    # Loaded at the first question, because it takes as long as opening the store does.
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        pool_size=READERS,
+        max_overflow=0,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+    )
+    prepare_reading(engine.sync_engine)
+    return engine

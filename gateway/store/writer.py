@@ -1,0 +1,123 @@
+"""The store's one writer: a thread that commits all the writes that wait in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from gateway.store.errors import StoreFailed
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Job = Callable[[Connection], T]
+
+MOST_WAITING = 1024
+"""Writes that may wait; further callers wait for a place, in order."""
+
+MOST_TOGETHER = 256
+"""Writes in one transaction, so that the first of a flood is not kept waiting by the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    job: Job[Any]
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    value: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """Runs jobs in the order of the calls, many in one commit; use as `async with`.
+
+    A sync connection in a thread of its own, entered once per group, costs a tenth of the CPU of an asyncio driver that
+    enters its thread for every statement.
+    """
+
+    def __init__(self, connection: Connection, explain: Callable[[DBAPIError], StoreFailed]) -> None:
+        self._connection = connection
+        self._explain = explain
+        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._places = asyncio.Semaphore(MOST_WAITING)
+        self._loop = asyncio.get_running_loop()
+        self._thread = Thread(target=self._serve, name="store-writer", daemon=True)
+        self._closed = False
+
+    async def __aenter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.shield(asyncio.to_thread(self._thread.join))
+
+    async def run(self, job: Job[T]) -> T:
+        """The job's result, once it is committed. Raises what the job raised, or `StoreFailed`; nothing is kept then.
+
+        The job is queued before the first suspension unless the queue is full. From then on it runs even when
+        the caller is cancelled. It may run twice, the first time rolled back: it may only use its connection.
+        """
+        await self._places.acquire()
+        if self._closed:
+            self._places.release()
+            raise StoreFailed("the store is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Write(job, future))
+        return await future
+
+    def _serve(self) -> None:
+        while batch := self._next_batch():
+            outcomes = self._execute([write.job for write in batch])
+            self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
+
+    def _next_batch(self) -> list[_Write]:
+        """All that waits, at least one write; nothing when the store closes."""
+        batch: list[_Write] = []
+        while not batch or (len(batch) < MOST_TOGETHER and not self._queue.empty()):
+            write = self._queue.get()
+            if write is None:
+                if batch:
+                    self._queue.put(None)
+                return batch
+            batch.append(write)
+        return batch
+
+    def _execute(self, jobs: list[Job[Any]]) -> list[_Outcome]:
+        try:
+            with self._connection.begin():
+                return [_Outcome(job(self._connection)) for job in jobs]
+        except Exception as error:  # noqa: BLE001  # whatever a job raises is its caller's, and must not end the writer
+            if len(jobs) == 1:
+                return [_Outcome(error=self._translate(error))]
+        return [outcome for job in jobs for outcome in self._execute([job])]
+
+    def _translate(self, error: Exception) -> Exception:
+        if not isinstance(error, DBAPIError):
+            return error
+        failed = self._explain(error)
+        failed.__cause__ = error
+        return failed
+
+    def _settle(self, batch: list[_Write], outcomes: list[_Outcome]) -> None:
+        for write, outcome in zip(batch, outcomes, strict=True):
+            self._places.release()
+            if outcome.error is None:
+                if not write.future.done():
+                    write.future.set_result(outcome.value)
+            elif not write.future.done():
+                write.future.set_exception(outcome.error)
+            else:
+                log.error("a write failed after its caller had gone: %s", outcome.error)

@@ -1,0 +1,464 @@
+"""Providers through their real SDKs over real sockets: what they are sent, what is told, and what goes wrong."""
+
+import asyncio
+import hashlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from agent.events import Delta, ReasoningDelta, TextDelta
+from agent.log import Answered, Call, Heard, Said, Text, Thinking, Usage
+from agent.media import Attachment, MediaMissing
+from agent.model import Answer, ModelError, ModelTrouble, Request, ToolSpec
+from agent.models.providers import Provider, ProviderModel, provider_model
+from agent.models.retry import RetryingModel
+from agent.transcript import Exchange, Notice, Result, Results
+from tests.servers import models as server_of
+
+KEY = "sk-very-secret-4711"
+PNG = b"\x89PNG\r\n\x1a\n of a cat"
+SHELL = ToolSpec("shell", "Runs.", {"type": "object", "properties": {"command": {"type": "string"}}})
+
+
+class Media:
+    """Bytes in memory; `missing` ones are gone."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self._bytes: dict[str, bytes] = {}
+
+    async def put(self, data: bytes, name: str) -> Attachment:
+        digest = hashlib.sha256(data).hexdigest()
+        self._bytes[digest] = data
+        return Attachment(digest, name, "image/png" if data.startswith(PNG[:8]) else "text/plain", len(data))
+
+    async def read(self, attachment: Attachment) -> bytes:
+        self.reads += 1
+        if attachment.hash not in self._bytes:
+            raise MediaMissing(attachment)
+        return self._bytes[attachment.hash]
+
+
+@dataclass(slots=True)
+class Line:
+    """A model, the server behind it, and everything that was told."""
+
+    server: server_of.ModelServer
+    provider: Provider
+    media: Media = field(default_factory=Media)
+    told: list[Delta] = field(default_factory=list)
+    something_told: asyncio.Event = field(default_factory=asyncio.Event)
+    models: list[ProviderModel] = field(default_factory=list)
+
+    def model(
+        self, key: str | None = KEY, url: str | None = None, patience: float = 20, silence: float = 20
+    ) -> ProviderModel:
+        own = self.server.openai_url if self.provider == "openai" else self.server.anthropic_url
+        model = provider_model(
+            self.provider,
+            "test-model",
+            api_key=key,
+            base_url=url or own,
+            media=self.media,
+            first_token_timeout=patience,
+            silence_timeout=silence,
+        )
+        self.models.append(model)
+        return model
+
+    async def ask(self, *transcript: Exchange, tools: Sequence[ToolSpec] = ()) -> Answer:
+        asked = transcript or (heard("Hello"),)
+        return await self.model().answer(Request("Be kind.", asked, tuple(tools)), self.tell)
+
+    async def fails(self, model: ProviderModel | None = None) -> ModelError:
+        with pytest.raises(ModelError) as raised:
+            await (model or self.model()).answer(Request("", (heard("Hello"),)), self.tell)
+        return raised.value
+
+    async def tell(self, delta: Delta) -> None:
+        self.told.append(delta)
+        self.something_told.set()
+
+    async def until_told(self) -> None:
+        async with asyncio.timeout(5):
+            await self.something_told.wait()
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.told if isinstance(delta, TextDelta))
+
+    @property
+    def thoughts(self) -> str:
+        return "".join(delta.text for delta in self.told if isinstance(delta, ReasoningDelta))
+
+    @property
+    def sent(self) -> Sequence[server_of.Message]:
+        return [message for message in self.server.requests[-1].messages if message.role != "system"]
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+async def line(request: pytest.FixtureRequest) -> AsyncIterator[Line]:
+    async with server_of.ModelServer() as server:
+        line = Line(server, request.param)
+        yield line
+        for model in line.models:
+            await model.aclose()
+        # The server refuses what the real providers refuse: broken history, bad pictures, empty texts.
+        assert server.refusals == []
+
+
+def heard(text: str, *attachments: Attachment, sender: str = "Ann", note: str = "") -> Heard:
+    return Heard(1, (Said(1, sender, text, attachments, note),))
+
+
+def called(*calls: Call, text: str = "") -> Answered:
+    return Answered(1, (*((Text(text),) if text else ()), *calls))
+
+
+# Answers
+
+
+async def test_text_is_told_in_pieces_and_answered_whole(line: Line) -> None:
+    line.server.script(
+        [server_of.Say(["Two ", "plus two", " is four."]), server_of.Usage(input=21, output=8, cached=5)]
+    )
+    answer = await line.ask(heard("2+2?"))
+    assert answer.parts == (Text("Two plus two is four."),)
+    assert len(line.told) == 3
+    assert line.text == "Two plus two is four."
+    assert (answer.finish, answer.model) == ("stop", "test-model")
+    assert answer.usage == Usage(input=21, output=8, cache_read=5)
+    assert line.server.requests[0].system == "Be kind."
+
+
+async def test_reasoning_is_told_apart_and_sent_back_before_its_calls(line: Line) -> None:
+    line.server.script(
+        [server_of.Think("Let me look."), server_of.Say("Looking."), server_of.Call("shell", {"command": "ls"})],
+        server_of.Say("Done."),
+    )
+    asked = heard("What is there?")
+    answer = await line.ask(asked, tools=[SHELL])
+    assert line.thoughts == "Let me look."
+    thinking, text, call = answer.parts
+    assert isinstance(thinking, Thinking)
+    assert isinstance(call, Call)
+    assert (thinking.text, thinking.provider, text) == ("Let me look.", line.provider, Text("Looking."))
+    await line.ask(asked, Answered(1, answer.parts), Results((Result(call, "done", "file"),)), tools=[SHELL])
+    assert [message.thoughts for message in line.sent] == ["", "Let me look.", ""]
+
+
+async def test_reasoning_of_another_provider_is_not_sent(line: Line) -> None:
+    foreign = Thinking("Foreign.", "c2lnbmVk", None, "other")
+    await line.ask(heard("Hi"), Answered(1, (foreign, Text("Hello."))), heard("Bye"))
+    assert [message.thoughts for message in line.sent] == ["", "", ""]
+
+
+async def test_calls_come_whole_though_their_arguments_come_in_pieces(line: Line) -> None:
+    line.server.script(
+        [
+            server_of.Say("Both."),
+            server_of.Call("shell", ['{"comm', 'and": "l', 's"}'], id="call_a"),
+            server_of.Call("shell", {"command": "pwd"}, id="call_b"),
+        ]
+    )
+    answer = await line.ask(tools=[SHELL])
+    assert answer.parts == (
+        Text("Both."),
+        Call("call_a", "shell", '{"command": "ls"}'),
+        Call("call_b", "shell", '{"command": "pwd"}'),
+    )
+    assert answer.finish == "calls"
+    assert line.server.requests[0].tools == ("shell",)
+
+
+async def test_broken_arguments_arrive_as_they_are_and_can_be_sent_back(line: Line) -> None:
+    line.server.script(server_of.Call("shell", '{"command": "ls', id="call_a"), server_of.Say("Sorry."))
+    call = (await line.ask(tools=[SHELL])).parts[-1]
+    assert call == Call("call_a", "shell", '{"command": "ls')
+    assert isinstance(call, Call)
+    await line.ask(heard("?"), called(call), Results((Result(call, "failed", "not JSON"),)), tools=[SHELL])
+    assert line.server.requests[1].results == {"call_a": "not JSON"}
+
+
+async def test_an_answer_cut_at_its_length_says_so(line: Line) -> None:
+    line.server.script([server_of.Say("And so"), server_of.End("length")])
+    assert (await line.ask()).finish == "length"
+
+
+async def test_an_empty_answer_is_asked_for_once_more_and_then_is_an_error(line: Line) -> None:
+    line.server.script([], [])
+
+    async def at_once(seconds: float) -> None:
+        raise AssertionError("nothing to wait for")
+
+    model = RetryingModel(line.model(), sleep=at_once)
+    with pytest.raises(ModelError, match="empty answer"):
+        await model.answer(Request("", (heard("Hello"),)), line.tell)
+    assert len(line.server.requests) == 2
+
+
+# What is sent
+
+
+async def test_pictures_are_shown_and_files_are_named(line: Line) -> None:
+    cat, notes = await line.media.put(PNG, "cat.png"), await line.media.put(b"text", "notes.txt")
+    await line.ask(heard("Look", cat, notes))
+    (message,) = line.sent
+    assert message.images == (PNG,)
+    assert message.text.startswith("Look")
+    assert "cat.png" in message.text
+    assert "notes.txt, text/plain, 4 bytes" in message.text
+
+
+async def test_pictures_in_tool_results_are_shown_after_all_results(line: Line) -> None:
+    cat = await line.media.put(PNG, "cat.png")
+    one, two = Call("a", "shell", "{}"), Call("b", "shell", "{}")
+    results = Results((Result(one, "done", "a cat", (cat,)), Result(two, "done", "nothing")))
+    await line.ask(heard("?"), called(one, two), results, tools=[SHELL])
+    assert [image for message in line.sent for image in message.images] == [PNG]
+    request = line.server.requests[0]
+    assert request.results["a"].startswith("a cat")
+    assert request.results["b"] == "nothing"
+
+
+async def test_a_picture_that_is_gone_becomes_a_sentence(line: Line) -> None:
+    await line.ask(heard("Look", Attachment("0" * 64, "cat.png", "image/png", 12)))
+    (message,) = line.sent
+    assert message.images == ()
+    assert "cat.png cannot be shown to you" in message.text
+
+
+async def test_a_picture_is_read_once_for_many_requests(line: Line) -> None:
+    cat = await line.media.put(PNG, "cat.png")
+    model = line.model()
+    for _ in range(3):
+        await model.answer(Request("", (heard("Look", cat),)), line.tell)
+    assert line.media.reads == 1
+
+
+async def test_only_the_newest_pictures_are_shown(line: Line) -> None:
+    pictures = [await line.media.put(PNG + bytes([number]), f"{number}.png") for number in range(25)]
+    await line.ask(heard("Look", *pictures))
+    (message,) = line.sent
+    assert message.images == tuple(PNG + bytes([number]) for number in range(5, 25))
+    assert "4.png cannot be shown to you: there are newer ones" in message.text
+
+
+async def test_senders_are_named_when_there_are_several(line: Line) -> None:
+    await line.ask(heard("Hi"), Answered(1, (Text("Hello."),)), heard("Me too", sender="Bob", note="quoting Ann: Hi"))
+    assert [message.text for message in line.sent] == ["Ann: Hi", "Hello.", "[quoting Ann: Hi]\nBob: Me too"]
+
+
+async def test_one_sender_is_not_named(line: Line) -> None:
+    await line.ask(Heard(1, (Said(1, "Ann", "One"), Said(2, "Ann", "Two"))))
+    assert line.sent[0].text == "One\n\nTwo"
+
+
+async def test_the_model_learns_that_it_was_interrupted(line: Line) -> None:
+    await line.ask(heard("Tell"), Answered(1, (Text("Once upon"),), interrupted=True), heard("Shorter"))
+    first, partial, *rest = line.sent
+    assert (first.text, partial.text) == ("Tell", "Once upon")
+    assert "interrupted" in rest[0].text
+    assert rest[-1].text.endswith("Shorter")
+
+
+async def test_an_answer_interrupted_before_a_word_leaves_a_sound_history(line: Line) -> None:
+    thinking = Thinking("Hm", None, None, line.provider)
+    await line.ask(heard("Tell"), Answered(1, (thinking,), interrupted=True), heard("Shorter"))
+    assert "assistant" not in [message.role for message in line.sent]
+
+
+@pytest.mark.parametrize(
+    "transcript",
+    [
+        (heard(""),),
+        (heard("  \n "),),
+        (heard("Hi"), Answered(1, (Text("  "),)), heard("Again")),
+        (heard("Hi"), Notice("The turn ended here: stopped"), heard("Again")),
+        (heard("Hi"), Answered(1, (Text("Partial"),), interrupted=True)),
+        (heard("Hi"), Answered(1, (Text("Complete."),))),
+        (
+            heard("Hi"),
+            Answered(1, (Text("I"), Call("functions.shell:0", "shell", "")), interrupted=True),
+            Results((Result(Call("functions.shell:0", "shell", ""), "skipped", ""),)),
+            heard("Again"),
+        ),
+    ],
+)
+async def test_no_conversation_is_refused_by_a_strict_provider(line: Line, transcript: tuple[Exchange, ...]) -> None:
+    line.server.script(server_of.Say("Fine."))
+    assert (await line.ask(*transcript, tools=[SHELL])).parts == (Text("Fine."),)
+
+
+# Interruption
+
+
+async def test_cancelling_in_mid_stream_closes_the_connection_at_once(line: Line) -> None:
+    line.server.script(server_of.Say(["Once upon ", server_of.Pause(), "a time"]))
+    answering = asyncio.create_task(line.ask())
+    held = await line.server.until_held()
+    await line.until_told()
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    await line.server.until(lambda: held.disconnected)
+    assert line.text == "Once upon "
+
+
+async def test_cancelling_before_the_first_byte_closes_the_connection_too(line: Line) -> None:
+    line.server.script([server_of.Pause(), server_of.Say("late")])
+    answering = asyncio.create_task(line.ask())
+    held = await line.server.until_held()
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    await line.server.until(lambda: held.disconnected)
+
+
+async def test_a_model_answers_again_after_it_was_cancelled(line: Line) -> None:
+    line.server.script([server_of.Say(["Once ", server_of.Pause()])], server_of.Say("Hello again."))
+    model = line.model()
+    answering = asyncio.create_task(model.answer(Request("", (heard("Tell"),)), line.tell))
+    await line.server.until_held()
+    answering.cancel()
+    await asyncio.wait([answering])
+    assert (await model.answer(Request("", (heard("Hi"),)), line.tell)).parts == (Text("Hello again."),)
+
+
+# Trouble
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "trouble"),
+    [
+        (400, None, "bad_request"),
+        (401, None, "auth"),
+        (402, None, "billing"),
+        (403, None, "auth"),
+        (404, None, "bad_request"),
+        (413, None, "too_long"),
+        (429, None, "rate_limit"),
+        (500, None, "server"),
+        (502, None, "server"),
+        (503, None, "overloaded"),
+        (529, "overloaded_error", "overloaded"),
+    ],
+)
+async def test_each_refusal_has_its_class_and_is_asked_once(
+    line: Line, status: int, code: str | None, trouble: ModelTrouble
+) -> None:
+    line.server.script(server_of.Fail(status, code=code))
+    assert (await line.fails()).trouble == trouble
+    assert len(line.server.requests) == 1
+
+
+async def test_a_conversation_beyond_the_window_is_too_long(line: Line) -> None:
+    line.server.script(server_of.TooLong())
+    error = await line.fails()
+    assert error.trouble == "too_long"
+    assert "/new" in str(error)
+
+
+async def test_the_providers_wish_to_wait_is_passed_on(line: Line) -> None:
+    line.server.script(server_of.Fail(429, retry_after=7))
+    assert (await line.fails()).retry_after == 7
+
+
+async def test_a_providers_own_words_help_with_a_bad_request_but_never_show_the_key(line: Line) -> None:
+    line.server.script(server_of.Fail(400, message=f"no temperature for {KEY}"))
+    error = await line.fails()
+    assert "no temperature for …" in str(error)
+    assert error.__cause__ is None
+
+
+async def test_a_refused_key_is_not_shown(line: Line) -> None:
+    line.server.script(server_of.Fail(401, message=f"Incorrect API key provided: {KEY}"))
+    error = await line.fails()
+    assert "key" in str(error)
+    assert KEY not in str(error)
+    assert error.__cause__ is None
+
+
+async def test_an_error_inside_the_stream_is_classified_too(line: Line) -> None:
+    kind = "server_is_overloaded" if line.provider == "openai" else "overloaded_error"
+    line.server.script([server_of.Say("Once"), server_of.Fail(529, code=kind, in_stream=True)])
+    assert (await line.fails()).trouble in ("overloaded", "server")
+    assert line.text == "Once"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_silence_before_the_first_word_ends_in_time(line: Line, begun: bool) -> None:
+    line.server.script([server_of.Silence(begun)])
+    model = line.model(patience=0.2)
+    assert (await line.fails(model)).trouble == "timeout"
+    await line.server.until(lambda: line.server.requests[0].disconnected)
+
+
+async def test_silence_in_the_middle_ends_in_time(line: Line) -> None:
+    line.server.script([server_of.Say("Once"), server_of.Silence()])
+    assert (await line.fails(line.model(silence=0.2))).trouble == "timeout"
+    assert line.text == "Once"
+    await line.server.until(lambda: line.server.requests[0].disconnected)
+
+
+@pytest.mark.parametrize("part", [(), (server_of.Say("Once"),)])
+async def test_a_dropped_connection_is_a_network_trouble(line: Line, part: tuple[server_of.Say, ...]) -> None:
+    line.server.script([*part, server_of.Drop()])
+    assert (await line.fails()).trouble == "network"
+
+
+async def test_a_server_that_is_not_there_is_a_network_trouble(line: Line) -> None:
+    error = await line.fails(line.model(url="http://127.0.0.1:1/v1"))
+    assert error.trouble == "network"
+
+
+async def test_an_answer_that_is_not_json_is_a_servers_trouble(line: Line) -> None:
+    line.server.script([server_of.Say("Once"), server_of.Malformed()])
+    assert (await line.fails()).trouble == "server"
+
+
+async def test_retrying_goes_on_until_the_provider_answers(line: Line) -> None:
+    line.server.script(server_of.Fail(503), [server_of.Say("Half"), server_of.Drop()], server_of.Say("Whole."))
+
+    async def at_once(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    answer = await RetryingModel(line.model(), sleep=at_once).answer(Request("", (heard("Hi"),)), line.tell)
+    assert answer.parts == (Text("Whole."),)
+    kinds = [type(delta).__name__ for delta in line.told]
+    assert kinds[0] == "Waiting"
+    assert kinds[kinds.index("Withdrawn") + 1] == "Waiting"
+
+
+# Weight
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+async def test_a_key_is_sent_where_there_is_one(line: Line, key: str | None) -> None:
+    await line.model(key=key).answer(Request("", (heard("Hi"),)), line.tell)
+    headers = line.server.requests[0].headers
+    sent = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key")
+    assert (sent == KEY) == (key is not None)
+
+
+async def test_requests_side_by_side_share_one_client_and_many_connections(line: Line) -> None:
+    line.server.script(*([server_of.Pause(), server_of.Say("Hi")] for _ in range(20)))
+    model = line.model()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        answers = [tasks.create_task(model.answer(Request("", (heard("Hi"),)), line.tell)) for _ in range(20)]
+        await line.server.until(20, 10)
+        line.server.release(20)
+    assert {answer.result().parts for answer in answers} == {(Text("Hi"),)}
+
+
+def test_importing_the_module_loads_no_providers_library() -> None:
+    program = (
+        "import sys, agent.models.providers, agent.models.demo, agent.models.retry\n"
+        "heavy = {'pydantic_ai', 'openai', 'anthropic', 'httpx2', 'aiohttp'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

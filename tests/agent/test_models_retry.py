@@ -1,0 +1,120 @@
+"""Trying again: which troubles, how long between, and what the person sees."""
+
+import pytest
+
+from agent.events import Delta, TextDelta, Waiting, Withdrawn
+from agent.log import Call, Heard, Said, Text, Thinking
+from agent.model import Answer, ModelError, ModelTrouble, Request
+from agent.models.retry import RetryingModel
+from agent.models.scripted import Script, ScriptedModel
+
+REQUEST = Request("", (Heard(1, (Said(1, "Ann", "Hello"),)),))
+
+
+class Attempt:
+    """One answer through a `RetryingModel` over a script, with everything that was told and waited."""
+
+    def __init__(self, *script: Script, attempts: int = 4) -> None:
+        self.inner = ScriptedModel(*script)
+        self.told: list[Delta] = []
+        self.slept: list[float] = []
+        self.model = RetryingModel(self.inner, attempts=attempts, sleep=self._sleep, random=lambda: 1.0)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    async def _tell(self, delta: Delta) -> None:
+        self.told.append(delta)
+
+    async def answer(self) -> Answer:
+        return await self.model.answer(REQUEST, self._tell)
+
+
+class Breaking:
+    """A model that says something and then fails, once; after that it answers."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def answer(self, request: Request, tell) -> Answer:  # type: ignore[no-untyped-def]  # a test's own
+        self.asked += 1
+        if self.asked == 1:
+            await tell(TextDelta("The answer is"))
+            raise ModelError("network", "gone")
+        await tell(TextDelta("Four."))
+        return Answer((Text("Four."),))
+
+
+@pytest.mark.parametrize("trouble", ["overloaded", "rate_limit", "timeout", "network", "server"])
+async def test_a_trouble_that_passes_is_tried_again_with_one_quiet_line(trouble: ModelTrouble) -> None:
+    attempt = Attempt(ModelError(trouble, "x"), "Fine.")
+    assert (await attempt.answer()).parts == (Text("Fine."),)
+    assert [type(delta) for delta in attempt.told] == [Waiting, TextDelta]
+    assert len(attempt.slept) == 1
+
+
+@pytest.mark.parametrize("trouble", ["auth", "billing", "refused", "too_long", "bad_request"])
+async def test_a_trouble_that_stays_is_raised_at_once(trouble: ModelTrouble) -> None:
+    attempt = Attempt(ModelError(trouble, "words"), "never")
+    with pytest.raises(ModelError, match="words"):
+        await attempt.answer()
+    assert (len(attempt.inner.requests), attempt.told, attempt.slept) == (1, [], [])
+
+
+async def test_pauses_grow_and_the_last_error_is_raised() -> None:
+    attempt = Attempt(*(ModelError("server", f"fault {number}") for number in range(1, 5)))
+    with pytest.raises(ModelError, match="fault 4"):
+        await attempt.answer()
+    assert attempt.slept == [1.0, 2.0, 4.0]
+
+
+async def test_the_pause_the_provider_asked_for_is_kept() -> None:
+    attempt = Attempt(ModelError("rate_limit", "x", retry_after=7), "Fine.")
+    await attempt.answer()
+    assert attempt.slept == [7]
+    assert attempt.told[0] == Waiting("The model asks for a pause; trying again in 7 s.")
+
+
+async def test_a_long_pause_is_told_instead_of_waited_for() -> None:
+    attempt = Attempt(ModelError("rate_limit", "No more for now.", retry_after=3600))
+    with pytest.raises(ModelError, match=r"No more for now\. It asks to wait 60 min\."):
+        await attempt.answer()
+    assert attempt.slept == []
+
+
+async def test_a_time_out_is_tried_once_more_only() -> None:
+    attempt = Attempt(*[ModelError("timeout", "too slow")] * 4)
+    with pytest.raises(ModelError, match="too slow"):
+        await attempt.answer()
+    assert len(attempt.inner.requests) == 2
+
+
+async def test_text_that_was_shown_is_withdrawn_before_the_next_attempt() -> None:
+    told: list[Delta] = []
+
+    async def tell(delta: Delta) -> None:
+        told.append(delta)
+
+    async def sleep(seconds: float) -> None:
+        assert told[1] == Withdrawn()
+
+    await RetryingModel(Breaking(), sleep=sleep).answer(REQUEST, tell)
+    assert [type(delta) for delta in told] == [TextDelta, Withdrawn, Waiting, TextDelta]
+
+
+async def test_an_empty_answer_is_asked_for_once_more() -> None:
+    attempt = Attempt([Thinking("hm")], "Now.")
+    assert (await attempt.answer()).parts == (Text("Now."),)
+
+
+async def test_two_empty_answers_are_an_error_in_words() -> None:
+    attempt = Attempt([], [Text("  ")], "never")
+    with pytest.raises(ModelError, match="empty answer") as raised:
+        await attempt.answer()
+    assert raised.value.trouble == "server"
+    assert len(attempt.inner.requests) == 2
+
+
+async def test_an_answer_of_calls_alone_is_not_empty() -> None:
+    attempt = Attempt([Call("c1", "shell", "{}")])
+    assert (await attempt.answer()).finish == "calls"

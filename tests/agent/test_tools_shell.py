@@ -1,0 +1,245 @@
+"""The shell tool, on real processes."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agent.testing import MemoryMedia
+from agent.tool import ToolContext, ToolError
+from agent.tools import toolbox
+
+
+class Shell:
+    """The tool as a turn would use it, with what it showed meanwhile."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self.shown: list[tuple[float, str]] = []
+        self.news = asyncio.Event()
+
+    async def run(self, command: str, **options: object) -> str:
+        (tool,) = toolbox(["shell"])
+        context = ToolContext(self.workspace, MemoryMedia(), self._progress)
+        return (await tool.call(context, json.dumps({"command": command, **options}))).text
+
+    async def saw(self, words: str) -> None:
+        async with asyncio.timeout(10):
+            while not any(words in text for _, text in self.shown):
+                self.news.clear()
+                await self.news.wait()
+
+    async def _progress(self, text: str) -> None:
+        self.shown.append((time.monotonic(), text))
+        self.news.set()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def is_dead(process: int) -> bool:
+    try:
+        return (
+            psutil.Process(process).status() == psutil.STATUS_ZOMBIE and psutil.Process(process).ppid() != os.getpid()
+        )
+    except psutil.NoSuchProcess:
+        return True
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - a process of somebody else's ends without an event
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(shell: Shell, command: str, **options: object) -> AsyncIterator[asyncio.Task[str]]:
+    task = asyncio.create_task(shell.run(command, **options))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_a_command_runs_in_the_workspace_and_tells_output_errors_and_exit_code(shell: Shell) -> None:
+    (shell.workspace / "a.txt").write_text("hello")
+    assert await shell.run("cat a.txt; echo; echo oops >&2; exit 3") == "hello\noops\n[exit code 3]"
+
+
+async def test_a_silent_command_tells_its_exit_code(shell: Shell) -> None:
+    assert await shell.run("true") == "[exit code 0]"
+
+
+async def test_a_command_that_dies_of_a_signal_says_so(shell: Shell) -> None:
+    assert await shell.run("kill -9 $$") == "[ended by signal 9]"
+
+
+async def test_there_is_no_input_to_wait_for(shell: Shell) -> None:
+    assert await shell.run("cat; echo done") == "done\n[exit code 0]"
+
+
+async def test_long_output_is_cut_in_the_middle_and_says_how_much(shell: Shell) -> None:
+    text = await shell.run("echo START; head -c 1000000 /dev/zero | tr '\\0' x; echo; echo END")
+    assert text.startswith("START\nxxx")
+    assert text.endswith("xxx\nEND\n[exit code 0]")
+    assert f"[… {1_000_000 + 11 - 32_000:,} bytes left out …]" in text
+    assert len(text) < 33_000
+
+
+async def test_a_cut_does_not_break_characters(shell: Shell) -> None:
+    text = await shell.run("printf x; for i in $(seq 40000); do printf ä; done")
+    assert "bytes left out" in text
+    assert "\N{REPLACEMENT CHARACTER}" not in text
+
+
+async def test_output_that_is_not_utf_8_is_shown_with_marks(shell: Shell) -> None:
+    assert await shell.run(r"printf 'a\xff\xfeb\x00c'") == "a\ufffd\ufffdb\ufffdc\n[exit code 0]"
+
+
+async def test_colours_and_overwritten_lines_are_not_shown(shell: Shell) -> None:
+    assert await shell.run(r"printf '\033[31mred\033[0m\n10%%\r100%%\n'") == "red\n100%\n[exit code 0]"
+
+
+async def test_progress_shows_the_last_lines_while_the_command_runs(shell: Shell) -> None:
+    (shell.workspace / "go").touch()
+    command = "for i in 1 2 3 4 5 6 7; do echo line $i; done; while [ -e go ]; do sleep 0.02; done"
+    async with running(shell, command) as task:
+        await shell.saw("line 7")
+        assert not task.done()
+        assert shell.shown[-1][1] == "line 3\nline 4\nline 5\nline 6\nline 7"
+        (shell.workspace / "go").unlink()
+        assert (await task).endswith("[exit code 0]")
+
+
+async def test_progress_is_told_at_most_five_times_a_second(shell: Shell) -> None:
+    await shell.run("for i in $(seq 60); do echo $i; sleep 0.01; done")
+    times = [at for at, _ in shell.shown]
+    assert len(times) > 1
+    assert all(after - before > 0.15 for before, after in pairwise(times))
+
+
+async def test_a_command_over_its_time_is_ended_with_its_whole_group(shell: Shell) -> None:
+    with pytest.raises(ToolError, match=r"(?s)begun.*longer than 1 s") as failure:
+        await shell.run("echo begun; sleep 300 & echo $! >child; wait", timeout_seconds=1)
+    assert "all its processes were ended" in str(failure.value)
+    await eventually(lambda: is_dead(int((shell.workspace / "child").read_text())))
+
+
+async def test_a_process_that_ignores_the_request_to_end_is_killed_after_a_grace(shell: Shell) -> None:
+    started = time.monotonic()
+    with pytest.raises(ToolError, match="longer than 1 s"):
+        await shell.run("trap '' TERM; echo $$ >child; while :; do sleep 1; done", timeout_seconds=1)
+    assert 2.5 < time.monotonic() - started < 6
+    await eventually(lambda: is_dead(int((shell.workspace / "child").read_text())))
+
+
+async def test_a_process_asked_to_end_may_tidy_up(shell: Shell) -> None:
+    with pytest.raises(ToolError, match=r"(?s)tidied.*longer than 1 s"):
+        await shell.run("trap 'echo tidied; exit' TERM; while :; do sleep 0.1; done", timeout_seconds=1)
+
+
+async def test_cancelling_ends_a_grandchild_that_ignores_the_request_well_within_a_second(shell: Shell) -> None:
+    command = (
+        "bash -c 'trap \"\" TERM; echo $$ >grandchild; echo ready; while :; do sleep 0.1; done' & echo $$ >child; wait"
+    )
+    async with running(shell, command) as task:
+        await shell.saw("ready")
+        processes = [int((shell.workspace / name).read_text()) for name in ("child", "grandchild")]
+        assert not any(map(is_dead, processes))
+        started = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - started < 0.8
+        await eventually(lambda: all(map(is_dead, processes)))
+
+
+async def test_cancelling_twice_still_kills(shell: Shell) -> None:
+    async with running(shell, "trap '' TERM; echo $$ >child; echo ready; while :; do sleep 0.1; done") as task:
+        await shell.saw("ready")
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await eventually(lambda: is_dead(int((shell.workspace / "child").read_text())))
+
+
+async def test_cancelling_at_any_moment_of_the_start_leaves_nothing(shell: Shell) -> None:
+    for moments in range(40):
+        async with running(shell, "sleep 300 & sleep 300") as task:
+            for _ in range(moments):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    await eventually(lambda: not psutil.Process().children(recursive=True))
+
+
+async def test_no_zombies_are_left(shell: Shell) -> None:
+    await asyncio.gather(*(shell.run("sleep 0.05 & true") for _ in range(5)))
+    await eventually(lambda: not psutil.Process().children())
+
+
+async def test_a_background_process_does_not_hold_up_the_call_and_ends_with_it(shell: Shell) -> None:
+    started = time.monotonic()
+    text = await shell.run("sleep 300 & echo $! >child; echo hi")
+    assert text == "hi\n[exit code 0; processes left in the background were ended with the command]"
+    assert time.monotonic() - started < 3
+    await eventually(lambda: is_dead(int((shell.workspace / "child").read_text())))
+
+
+async def test_a_process_in_a_session_of_its_own_stays_and_does_not_hold_up_the_call(shell: Shell) -> None:
+    started = time.monotonic()
+    assert await shell.run("setsid sleep 300 & echo hi; echo $! >child") == "hi\n[exit code 0]"
+    assert time.monotonic() - started < 3
+    child = psutil.Process(int((shell.workspace / "child").read_text()))
+    assert child.is_running()
+    child.kill()
+
+
+async def test_output_of_a_process_substitution_is_not_lost(shell: Shell) -> None:
+    assert "late" in await shell.run("echo late > >(sleep 0.05; cat)")
+
+
+async def test_secrets_of_the_environment_are_not_handed_on(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("OPENAI_API_KEY", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "INTERJECT_MODELS", "MY_SECRET")
+    for name in names:
+        monkeypatch.setenv(name, "do-not-tell")
+    monkeypatch.setenv("MONKEY", "fine")
+    text = await shell.run("env")
+    assert "do-not-tell" not in text
+    assert "MONKEY=fine" in text
+    assert "PATH=" in text
+
+
+@pytest.mark.parametrize("command", ["echo \0", "x" * 3_000_000])
+async def test_a_command_that_cannot_be_started_says_why(shell: Shell, command: str) -> None:
+    with pytest.raises(ToolError, match="could not be started"):
+        await shell.run(command)
+
+
+async def test_a_missing_workspace_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="could not be started"):
+        await Shell(tmp_path / "gone").run("true")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 10**9, "soon"])
+async def test_an_impossible_time_is_refused(shell: Shell, seconds: object) -> None:
+    with pytest.raises(ToolError, match="timeout_seconds"):
+        await shell.run("true", timeout_seconds=seconds)
+
+
+def test_an_interjection_lets_a_command_finish() -> None:
+    (tool,) = toolbox(["shell"])
+    assert (tool.effect, tool.on_steer) == ("external", "finish")

@@ -1,0 +1,222 @@
+"""The terminal, for the contract: the channel itself in front of a screen that keeps what is printed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from channels.message import Accepted, Mark
+from channels.reply import Reply
+from channels.terminal.channel import TerminalChannel
+from channels.terminal.parse import Said
+from channels.terminal.printer import Files, Printer
+from channels.terminal.printer import Place as Folders
+from channels.terminal.progress import Progress
+from channels.terminal.render import Look
+from channels.terminal.screen import say
+from gateway.build import Built
+from gateway.media import DiskMedia
+from tests.channels.contract.home import INTERRUPTED, Bell, Feature, File, Picture, Place, Seen, Upload, Words
+
+T = TypeVar("T")
+
+_LOOK = Look(width=100, color=True)
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+_CODE_LINE = re.compile(r"  \x1b\[36m(.*)\x1b\[0m")
+_GIVEN = re.compile(r"(picture|file): (.+)")
+
+
+class Screen:
+    """Implements `channels.terminal.screen.Screen`: what is said is typed without waiting for answers."""
+
+    def __init__(self, folder: Path, changed: Callable[[], None]) -> None:
+        self.failures = 0
+        self.said: asyncio.Queue[Said] = asyncio.Queue()
+        self.unheard = 0
+        self.printed: list[tuple[bool, str]] = []
+        self._progress = Progress()
+        folders = Folders(folder / "pictures", folder / "files")
+        self._printer = Printer(self._print, lambda: _LOOK, folders, aside=self._print_aside)
+        self._changed = changed
+
+    def type(self, said: Said) -> None:
+        self.unheard += 1
+        self._progress.said(said)
+        self.said.put_nowait(said)
+
+    @property
+    def growing(self) -> list[str]:
+        reply = self._progress.growing
+        return [] if reply is None else self._printer.growing(reply)
+
+    @property
+    def status(self) -> str:
+        reply = self._progress.growing
+        return "" if reply is None else reply.status
+
+    @property
+    def running(self) -> bool:
+        return self._progress.running
+
+    def begin_anew(self) -> None:
+        self.type(say("/new", quiet=True))
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def read(self) -> Said:
+        return await self.said.get()
+
+    async def accepted(self, said: Said, accepted: Accepted | None) -> None:
+        assert accepted is not None
+        self._progress.accepted(said, accepted.id)
+        self.unheard -= 1
+        self._changed()
+
+    async def failed(self, said: Said, why: str) -> None:
+        self._progress.dropped(said)
+        self.failures += 1
+        self.unheard -= 1
+        await self.tell(f"Not sent: {why}")
+
+    async def show(self, reply: Reply, files: Files) -> None:
+        await self._printer.show(reply, files)
+        self._progress.replied(reply)
+        self._changed()
+
+    async def mark(self, mark: Mark) -> None:
+        self._progress.marked(mark.id, mark.state)
+        self._changed()
+
+    async def tell(self, text: str) -> None:
+        await self._printer.tell(text)
+
+    def trouble(self, text: str) -> None:
+        raise AssertionError(text)
+
+    async def _print(self, text: str) -> None:
+        self.printed.append((False, text))
+        self._changed()
+
+    async def _print_aside(self, text: str) -> None:
+        self.printed.append((True, text))
+        self._changed()
+
+
+class TerminalPlace:
+    """The one conversation of a terminal; each gateway has a new screen."""
+
+    def __init__(self) -> None:
+        self._bell = Bell()
+        self._screen: Screen | None = None
+
+    def sit_down(self, folder: Path) -> Screen:
+        self._screen = Screen(folder, self._bell.ring)
+        return self._screen
+
+    @property
+    def _now(self) -> Screen:
+        assert self._screen is not None
+        return self._screen
+
+    async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
+        said = say(text)
+        self._now.type(said)
+        return said.id
+
+    async def send(self, *files: Upload, text: str = "") -> str:
+        raise AssertionError("a terminal sends no files")
+
+    async def edit(self, message: str, text: str | None) -> None:
+        raise AssertionError("a terminal has no edits")
+
+    async def again(self, message: str) -> None:
+        raise AssertionError("a terminal delivers nothing twice")
+
+    async def press_stop(self) -> None:
+        """Ctrl-C."""
+        self._now.type(say("/stop", quiet=True))
+
+    async def heard(self) -> None:
+        await self.until(lambda: self._now.unheard == 0)
+
+    def screen(self) -> Sequence[Seen]:
+        printed = [seen for aside, text in self._now.printed for seen in _seen(text, aside)]
+        growing = [Words(_STYLE.sub("", line), line, tuple(_code(line))) for line in self._now.growing]
+        return [*printed, *growing]
+
+    def status(self) -> str:
+        return self._now.status
+
+    async def until(self, holds: Callable[[], T]) -> T:
+        return await self._bell.until(holds, self.screen)
+
+    async def settled(self) -> None:
+        await self.until(lambda: not self._now.running)
+        assert self._now.growing == []
+
+
+class TerminalHome:
+    name = "terminal"
+    has: frozenset[Feature] = frozenset()
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.main = TerminalPlace()
+
+    def settings(self) -> str:
+        return "[web]\nenabled = false\n"
+
+    def furnish(self, built: Built) -> None:
+        media = DiskMedia(self._folder / "home" / "media", built.house.store)
+        built.house.add(TerminalChannel(self.main.sit_down(self._folder / "saved"), media))
+
+    @asynccontextmanager
+    async def visit(self, built: Built) -> AsyncIterator[None]:
+        yield
+
+    def room(self, name: str) -> Place:
+        raise AssertionError("a terminal is one place")
+
+    def bold(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m"
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        raise AssertionError("nothing is between a terminal and its gateway")
+        yield
+
+    def check(self) -> None:
+        pass
+
+
+def _seen(printed: str, aside: bool) -> Iterator[Seen]:
+    """What one print shows: a text, or a file that was saved and is named in the last line."""
+    text = _STYLE.sub("", printed).strip("\n")
+    *caption, last = text.split("\n")
+    if aside:
+        if text.strip() == "(interrupted)":
+            yield Words(INTERRUPTED, printed)
+    elif given := _GIVEN.fullmatch(last):
+        path = Path(given[2])
+        if given[1] == "picture":
+            yield Picture(path.read_bytes(), "\n".join(caption))
+        else:
+            yield File(_original_name(path), path.read_bytes(), "\n".join(caption))
+    elif text:
+        yield Words(text, printed, tuple(_code(printed)))
+
+
+def _code(printed: str) -> Iterator[str]:
+    found = [match[1] for line in printed.split("\n") if (match := _CODE_LINE.fullmatch(line))]
+    if found:
+        yield "\n".join(found)
+
+
+def _original_name(path: Path) -> str:
+    """Without the eight characters that keep files of one name apart."""
+    return f"{path.stem[:-9]}{path.suffix}"

@@ -1,0 +1,250 @@
+"""The web chat, for the contract: a client that opens the printed link and shows what the API tells, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+
+from gateway.build import Built
+from tests.channels.contract.home import INTERRUPTED, Bell, Feature, File, Picture, Place, Seen, Upload, Words
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+OVER = {"answered", "withdrawn", "refused"}
+
+
+class WebPlace:
+    """A conversation. It is watched while the gateway runs, and what was seen stays."""
+
+    def __init__(self, chat: str) -> None:
+        self.items: list[Json] = []
+        self._path = f"/api/conversations/{chat}"
+        self._bell = Bell()
+        self._files: dict[str, bytes] = {}
+        self._posted: dict[str, tuple[dict[str, Any], str]] = {}
+        self._client: httpx.AsyncClient | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    # --- the line ---
+
+    async def open(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        begun = asyncio.Event()
+        self._watching = asyncio.create_task(self._watch(client, begun))
+        async with asyncio.timeout(10):
+            await begun.wait()
+
+    async def close(self) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            if not watching.cancelled():
+                watching.result()
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        assert self._client is not None
+        return self._client
+
+    async def _watch(self, client: httpx.AsyncClient, begun: asyncio.Event) -> None:
+        async with client.stream("GET", f"{self._path}/events") as answer:
+            answer.raise_for_status()
+            async for happening, data in _events(answer.aiter_lines()):
+                self._take(happening, data)
+                await self._fetch(client)
+                begun.set()
+                self._bell.ring()
+
+    def _take(self, happening: str, data: Json) -> None:
+        match happening:
+            case "history":
+                self.items = data["items"]
+            case "message":
+                self._put("message", "id", data)
+            case "mark":
+                for item in self.items:
+                    if item["kind"] == "message" and item["id"] == data["id"]:
+                        item |= {"state": data["state"], "step": data["step"]}
+            case "reply":
+                self._put("reply", "reply", {"kind": "reply", "reply": data})
+            case "change":
+                _change(next(reply for reply in self._replies() if reply["id"] == data["id"]), data)
+
+    def _put(self, kind: str, key: str, item: Json) -> None:
+        def name(item: Json) -> object:
+            return item[key]["id"] if kind == "reply" else item[key]
+
+        same = [n for n, known in enumerate(self.items) if known["kind"] == kind and name(known) == name(item)]
+        place = same[0] if same else len(self.items)
+        self.items[place : place + 1] = [item]
+
+    async def _fetch(self, client: httpx.AsyncClient) -> None:
+        segments = [segment for reply in self._replies() for segment in reply["segments"]]
+        for attachment in [segment["attachment"] for segment in segments if segment["kind"] == "media"]:
+            if attachment["hash"] not in self._files:
+                path = f"/media/{attachment['hash']}/{quote(attachment['name'], safe='')}"
+                answer = await client.get(path, params={"type": attachment["media_type"]})
+                answer.raise_for_status()
+                self._files[attachment["hash"]] = answer.content
+
+    def _replies(self) -> list[Json]:
+        return [item["reply"] for item in self.items if item["kind"] == "reply"]
+
+    # --- what the person does ---
+
+    async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
+        id = uuid4().hex
+        await self._post(id, json={"client_id": id, "text": text})
+        return id
+
+    async def send(self, *files: Upload, text: str = "") -> str:
+        id = uuid4().hex
+        parts = [("files", (file.name, file.data)) for file in files]
+        await self._post(id, data={"client_id": id, "text": text}, files=parts)
+        return id
+
+    async def _post(self, id: str, **body: Any) -> None:
+        self._posted[id] = (body, self._path)
+        (await self.client.post(f"{self._path}/messages", **body)).raise_for_status()
+
+    async def edit(self, message: str, text: str | None) -> None:
+        raise AssertionError("the web chat has no edits")
+
+    async def again(self, message: str) -> None:
+        """As the page does when it has not got the answer to its post."""
+        body, path = self._posted[message]
+        answer = await self.client.post(f"{path}/messages", **body)
+        assert answer.json()["duplicate"]
+
+    async def press_stop(self) -> None:
+        (await self.client.post(f"{self._path}/stop", json={"client_id": uuid4().hex})).raise_for_status()
+
+    async def heard(self) -> None:
+        """The answer to each post is the confirmation."""
+
+    # --- what the person sees ---
+
+    async def reload(self) -> list[Json]:
+        """The items as the page gets them when it is opened."""
+        items: list[Json] = (await self.client.get(self._path)).json()["items"]
+        return items
+
+    def screen(self) -> Sequence[Seen]:
+        return [seen for reply in self._replies() for segment in reply["segments"] for seen in self._seen(segment)]
+
+    def _seen(self, segment: Json) -> Iterator[Seen]:
+        match segment["kind"]:
+            case "text":
+                markdown = segment["markdown"]
+                plain = f"{_plain(markdown)}\n{INTERRUPTED}" if segment["interrupted"] else _plain(markdown)
+                yield Words(plain, markdown, tuple(re.findall(r"```\w*\n(.*?)\n?```", markdown, re.DOTALL)))
+            case "media":
+                attachment, data = segment["attachment"], self._files[segment["attachment"]["hash"]]
+                if attachment["media_type"].startswith("image/"):
+                    yield Picture(data, segment["caption"])
+                else:
+                    yield File(attachment["name"], data, segment["caption"])
+
+    def status(self) -> str:
+        return " ".join(reply["status"] for reply in self._replies())
+
+    async def until(self, holds: Callable[[], T]) -> T:
+        return await self._bell.until(holds, self.screen)
+
+    async def settled(self) -> None:
+        """What was streamed is what a reload would show, and no message is left in the air."""
+        reloaded = await self.reload()
+        await self._bell.until(lambda: _brief(self.items) == _brief(reloaded), lambda: (self.items, reloaded))
+        assert {item["state"] for item in self.items if item["kind"] == "message"} <= OVER
+        assert all(reply["done"] for reply in self._replies())
+
+
+class WebHome:
+    name = "web"
+    has: frozenset[Feature] = frozenset({"album", "files", "history", "outage", "redelivery", "rooms"})
+
+    def __init__(self) -> None:
+        self.main = WebPlace("main")
+        self._rooms = {"main": self.main}
+
+    def settings(self) -> str:
+        return "[web]\nport = 0\n"
+
+    def furnish(self, built: Built) -> None:
+        pass
+
+    @asynccontextmanager
+    async def visit(self, built: Built) -> AsyncIterator[None]:
+        assert built.link is not None
+        async with httpx.AsyncClient(
+            base_url=httpx.URL(built.link).join("/"), follow_redirects=True, trust_env=False, timeout=60
+        ) as client:
+            (await client.get(built.link)).raise_for_status()
+            for place in self._rooms.values():
+                await place.open(client)
+            try:
+                yield
+            finally:
+                for place in self._rooms.values():
+                    await place.close()
+
+    def room(self, name: str) -> Place:
+        """To be asked for before the gateway runs."""
+        return self._rooms.setdefault(name, WebPlace(name))
+
+    def bold(self, text: str) -> str:
+        return f"**{text}**"
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        """The page's stream breaks off, and comes back."""
+        for place in self._rooms.values():
+            await place.close()
+        yield
+        for place in self._rooms.values():
+            await place.open(place.client)
+
+    def check(self) -> None:
+        pass
+
+
+async def _events(stream: AsyncIterator[str]) -> AsyncIterator[tuple[str, Json]]:
+    happening = ""
+    async for line in stream:
+        if line.startswith("event: "):
+            happening = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield happening, json.loads(line.removeprefix("data: "))
+
+
+def _change(reply: Json, change: Json) -> None:
+    segments = {segment["key"]: segment for segment in reply["segments"]}
+    for key, added in change["grown"].items():
+        segments[key]["markdown"] += added
+    segments |= {segment["key"]: segment for segment in change["segments"]}
+    reply |= {
+        "segments": [segments[key] for key in change["order"]],
+        "status": change["status"],
+        "done": change["done"],
+    }
+
+
+def _plain(markdown: str) -> str:
+    """Near enough for texts that have these marks for looks only."""
+    return re.sub(r"^```.*$|[*_`]", "", markdown, flags=re.MULTILINE)
+
+
+def _brief(items: list[Json]) -> tuple[object, object]:
+    """Messages in order, and each reply. Where a reply stands among them, the page decides by the steps."""
+    messages = [(item["id"], item["text"], item["state"]) for item in items if item["kind"] == "message"]
+    return messages, {item["reply"]["id"]: item["reply"]["segments"] for item in items if item["kind"] == "reply"}

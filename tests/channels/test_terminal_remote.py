@@ -1,0 +1,290 @@
+"""The terminal in front of a gateway that runs elsewhere: the wire, and a conversation over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.media import Attachment
+from channels.address import Address
+from channels.channel import ChannelRejected, Unreachable
+from channels.reply import CallSegment, MediaSegment, Reply, Segment, TextSegment
+from channels.terminal.printer import Files, Place, Printer
+from channels.terminal.remote import Link, RemoteGateway, Whereabouts, parse_link, reach
+from channels.terminal.render import Look
+from channels.terminal.screen import PlainScreen
+from channels.terminal.wire import Event, changed, read_events, read_reply
+from channels.web.render import render_change, render_reply
+from config.load import load
+from gateway.build import Built, build
+
+WEB = Address("web", "local", "terminal")
+CHART = Attachment("ab" * 32, "chart.png", "image/png", 10, 4, 4)
+
+SEGMENTS = st.lists(
+    st.one_of(
+        st.builds(TextSegment, st.just("t"), st.text(max_size=8), open=st.booleans(), interrupted=st.booleans()),
+        st.builds(MediaSegment, st.just("m"), st.just(CHART), st.text(max_size=4)),
+        st.builds(
+            CallSegment, st.just("c"), st.just("shell"), st.text(max_size=4), st.sampled_from(["running", "done"])
+        ),
+    ),
+    max_size=5,
+).map(lambda segments: tuple(replace(segment, key=f"{segment.key}{n}") for n, segment in enumerate(segments)))
+
+
+def grown(segments: tuple[Segment, ...], more: str) -> tuple[Segment, ...]:
+    match segments:
+        case (*before, TextSegment(open=True) as last):
+            return (*before, replace(last, markdown=last.markdown + more))
+        case _:
+            return segments
+
+
+@given(before=SEGMENTS, after=SEGMENTS, more=st.text(max_size=5), status=st.text(max_size=5), done=st.booleans())
+def test_what_the_gateway_tells_in_changes_is_what_the_terminal_has(
+    before: tuple[Segment, ...], after: tuple[Segment, ...], more: str, status: str, done: bool
+) -> None:
+    told = Reply("r", WEB, "m1", before)
+    for now in (replace(told, segments=grown(before, more)), Reply("r", WEB, "m1", after, status, done)):
+        change = json.loads(json.dumps(render_change(told, now).data))
+        here = read_reply(json.loads(json.dumps(render_reply(told).data)), WEB)
+        assert changed(here, change) == now
+
+
+async def test_events_are_read_from_the_lines_of_a_stream() -> None:
+    async def lines() -> AsyncIterator[str]:
+        for line in ("event: ping", "data: {}", "", "event: reply", 'data: {"a: b": 1}', ""):
+            yield line
+
+    events = [event async for event in read_events(lines())]
+    assert events == [Event("ping", {}), Event("reply", {"a: b": 1})]
+
+
+def test_the_printed_link_says_where_the_gateway_is() -> None:
+    assert parse_link("http://127.0.0.1:8321/?token=abc") == Link("http://127.0.0.1:8321", "abc")
+    assert parse_link("http://[::1]:8321/?token=abc").origin == "http://[::1]:8321"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "abc", "http://127.0.0.1:8321/", "ftp://x/?token=a", "http://[/?token=a", "http://x:99999/?token=a"]
+)
+def test_what_is_no_link_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ChannelRejected, match="not the link"):
+        parse_link(text)
+
+
+# --- with the real gateway ---
+
+
+class House:
+    """A demo gateway that can be stopped and started again, on the same port or on another."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = 0
+        self._task: asyncio.Task[None] | None = None
+        self.link = Link("", "")
+
+    async def start(self) -> None:
+        file = self._folder / "interject.toml"
+        file.write_text(f"[web]\nport = {self._port}\n")
+        ready: asyncio.Future[Built] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(file, ready))
+        built = await asyncio.wait_for(ready, 10)
+        assert built.link is not None
+        self.link = parse_link(built.link)
+        self._port = int(self.link.origin.rpartition(":")[2])
+        await reach(self.link)
+
+    async def _run(self, file: Path, ready: asyncio.Future[Built]) -> None:
+        async with build(load(file, {}, self._folder / "home")) as built:
+            ready.set_result(built)
+            await built.house.run(*built.services)
+
+    async def move(self) -> None:
+        """Starts again on another port."""
+        old, self._port = self.link, 0
+        # Held, so that the free port is another one.
+        async with await asyncio.start_server(_hang_up, "127.0.0.1", int(old.origin.rpartition(":")[2])):
+            await self.start()
+        assert self.link.origin != old.origin
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    house = House(tmp_path)
+    await house.start()
+    yield house
+    await house.stop()
+
+
+class Screen(PlainScreen):
+    """A pipe whose texts come from the test, which keeps what is printed and what troubles there were."""
+
+    def __init__(self, folder: Path) -> None:
+        self.printed: list[str] = []
+        self.told: list[str] = []
+        self.troubles: list[str] = []
+        self._answered: set[str] = set()
+        self._texts: asyncio.Queue[str] = asyncio.Queue()
+        self._bell = asyncio.Event()
+
+        async def out(text: str) -> None:
+            self.printed.append(text)
+
+        async def aside(text: str) -> None:
+            self.told.append(text)
+
+        super().__init__(Printer(out, Look, Place(folder / "pictures", folder / "files"), aside=aside), self._source())
+
+    async def _source(self) -> AsyncIterator[str]:
+        while True:
+            yield await self._texts.get()
+
+    def type(self, text: str) -> None:
+        self._texts.put_nowait(text)
+
+    def trouble(self, text: str) -> None:
+        self.troubles.append(text)
+        self._bell.set()
+
+    async def show(self, reply: Reply, files: Files) -> None:
+        await super().show(reply, files)
+        self._answered |= {reply.id} if reply.done else set()
+        self._bell.set()
+
+    @property
+    def text(self) -> str:
+        return "".join(self.printed)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self._bell.clear()
+                await self._bell.wait()
+
+    async def answered(self, count: int = 1) -> None:
+        await self.until(lambda: len(self._answered) == count)
+
+
+async def sit(house: House, screen: Screen, where: Whereabouts | None = None) -> asyncio.Task[None]:
+    async def talk() -> None:
+        async with RemoteGateway(house.link, screen, where=where) as gateway, asyncio.TaskGroup() as tasks:
+            tasks.create_task(gateway.run())
+            tasks.create_task(screen.run())
+
+    return asyncio.create_task(talk())
+
+
+async def leave(sitting: asyncio.Task[None]) -> None:
+    sitting.cancel()
+    await asyncio.gather(sitting, return_exceptions=True)
+
+
+async def test_a_conversation_with_a_running_gateway(house: House, tmp_path: Path) -> None:
+    screen = Screen(tmp_path)
+    sitting = await sit(house, screen)
+    screen.type("pie chart of 3, 5, 8")
+    await screen.answered()
+    await leave(sitting)
+    (picture,) = (tmp_path / "pictures").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"picture: {picture}" in screen.text
+    assert "✓ draw_chart" in "".join(screen.told)
+
+
+async def test_what_was_answered_before_is_not_printed_again(house: House, tmp_path: Path) -> None:
+    first = Screen(tmp_path)
+    sitting = await sit(house, first)
+    first.type("my name is Ann")
+    await first.answered()
+    await leave(sitting)
+    second = Screen(tmp_path)
+    sitting = await sit(house, second)
+    second.type("what is my name?")
+    await second.answered()
+    await leave(sitting)
+    assert "Ann" in second.text
+    assert "built-in demo" in first.text
+    assert "built-in demo" not in second.text
+
+
+async def test_a_gateway_that_goes_and_comes_back_loses_nothing(house: House, tmp_path: Path) -> None:
+    screen = Screen(tmp_path)
+    sitting = await sit(house, screen)
+    screen.type("hello")
+    await screen.answered()
+    await house.stop()
+    await screen.until(lambda: any("cannot be reached" in trouble for trouble in screen.troubles))
+    screen.type("pie chart of 3, 5, 8")
+    await house.start()
+    await screen.answered(2)
+    await leave(sitting)
+    assert screen.text.count("There it is") == 1
+    assert screen.text.count("Try one of these") == 1
+    assert screen.troubles[-1] == ""
+
+
+async def test_a_gateway_that_comes_back_elsewhere_is_found_again(house: House, tmp_path: Path) -> None:
+    screen = Screen(tmp_path)
+    sitting = await sit(house, screen, lambda: house.link)
+    screen.type("hello")
+    await screen.answered()
+    await house.stop()
+    await screen.until(lambda: any("cannot be reached" in trouble for trouble in screen.troubles))
+    screen.type("pie chart of 3, 5, 8")
+    await house.move()
+    await screen.answered(2)
+    await leave(sitting)
+    assert screen.text.count("There it is") == 1
+
+
+async def test_a_wrong_token_is_refused_in_words(house: House, tmp_path: Path) -> None:
+    wrong = Link(house.link.origin, "wrong")
+    with pytest.raises(ChannelRejected, match="token"):
+        await reach(wrong)
+    async with RemoteGateway(wrong, Screen(tmp_path)) as gateway:
+        with pytest.raises(ExceptionGroup) as group:
+            await asyncio.wait_for(gateway.run(), 10)
+    assert group.group_contains(ChannelRejected, match="token")
+
+
+async def test_nobody_answers_at_a_free_port(house: House) -> None:
+    await house.stop()
+    with pytest.raises(Unreachable, match="no gateway answers at"):
+        await reach(house.link)
+
+
+async def test_a_server_that_never_answers_or_is_no_gateway_is_not_waited_for() -> None:
+    async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def say_something_else(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        await writer.drain()
+        writer.close()
+
+    for behave in (stay_silent, say_something_else):
+        async with await asyncio.start_server(behave, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(Unreachable):
+                await reach(Link(f"http://127.0.0.1:{port}", "any"), within=0.3)

@@ -1,0 +1,200 @@
+"""What a terminal prints of a reply that grows: never the same twice, never something that may still change."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.media import Attachment
+from channels.address import Address
+from channels.markdown import parse
+from channels.reply import CallSegment, CallState, MediaSegment, Reply, Segment, TextSegment
+from channels.terminal.ansi import block_lines, unstyled
+from channels.terminal.render import Given, Look, Part, Shown, Words, advance, growing
+
+PIPE = Look()
+TERMINAL = Look(width=60, color=True)
+COLORLESS = Look(width=60)
+CHART = Attachment("ab" * 32, "chart.png", "image/png", 10, 4, 4)
+
+
+def reply(*segments: Segment, done: bool = False) -> Reply:
+    return Reply("run-1", Address("terminal", "local", "main"), None, segments, done=done)
+
+
+def texts(parts: tuple[Part, ...]) -> list[str]:
+    return [part.text for part in parts if isinstance(part, Words) and part.text]
+
+
+def play(look: Look, *states: Reply) -> list[Part]:
+    shown, printed = Shown(), []
+    for state in states:
+        shown, parts = advance(shown, state, look)
+        printed.extend(parts)
+    return printed
+
+
+def test_a_pipe_gets_the_markdown_letter_by_letter() -> None:
+    states = [reply(TextSegment("t1", text, open=True)) for text in ("**Hi", "**Hi** th", "**Hi** there")]
+    end = reply(TextSegment("t1", "**Hi** there."), done=True)
+    assert texts(tuple(play(PIPE, *states, end))) == ["**Hi", "** th", "ere", "."]
+
+
+def test_a_terminal_gets_a_block_when_it_can_no_longer_change() -> None:
+    shown, parts = advance(Shown(), reply(TextSegment("t1", "One.\n\nTw", open=True)), COLORLESS)
+    assert texts(parts) == []
+    shown, parts = advance(shown, reply(TextSegment("t1", "One.\n\nTwo\n", open=True)), COLORLESS)
+    assert texts(parts) == ["One."]
+    shown, parts = advance(shown, reply(TextSegment("t1", "One.\n\nTwo\nthree")), COLORLESS)
+    assert texts(parts) == ["Two\nthree"]
+
+
+def test_what_is_not_printed_yet_is_what_grows() -> None:
+    state = reply(TextSegment("t1", "One.\n\nTwo.\n\nThr", open=True))
+    shown, parts = advance(Shown(), state, COLORLESS)
+    assert texts(parts) == ["One."]
+    assert growing(shown, state, COLORLESS) == ["Two.", "", "Thr"]
+    assert growing(shown, reply(TextSegment("t1", "One.")), COLORLESS) == []
+
+
+MARKDOWN = st.lists(
+    st.sampled_from(
+        [
+            "word",
+            " ",
+            "\n",
+            "\n\n",
+            "- ",
+            "1. ",
+            "# ",
+            "> ",
+            "```",
+            "`",
+            "**",
+            "*",
+            "| a | b |\n|--|--|\n",
+            "---",
+            "    ",
+        ]
+    ),
+    max_size=40,
+).map("".join)
+
+
+@given(markdown=MARKDOWN, cuts=st.lists(st.integers(0, 200), max_size=8))
+def test_however_a_text_arrives_a_terminal_prints_it_once_and_whole(markdown: str, cuts: list[int]) -> None:
+    states = [reply(TextSegment("t1", markdown[:cut], open=True)) for cut in sorted(cuts)]
+    printed = texts(tuple(play(COLORLESS, *states, reply(TextSegment("t1", markdown), done=True))))
+    whole = [unstyled("\n".join(block_lines(block, 60))) for block in parse(markdown)]
+    assert "\n\n".join(printed) == "\n\n".join(whole)
+
+
+@given(markdown=MARKDOWN, cuts=st.lists(st.integers(0, 200), max_size=8))
+def test_however_a_text_arrives_a_pipe_gets_it_as_it_is(markdown: str, cuts: list[int]) -> None:
+    states = [reply(TextSegment("t1", markdown[:cut], open=True)) for cut in sorted(cuts)]
+    printed = texts(tuple(play(PIPE, *states, reply(TextSegment("t1", markdown), done=True))))
+    assert "".join(printed) == markdown
+
+
+@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_a_text_that_is_taken_back_is_said_to_begin_again(look: Look) -> None:
+    first = reply(TextSegment("t1", "A first try.\n\nIt\nbrea", open=True))
+    second = reply(TextSegment("t1", "A better one."), done=True)
+    printed = texts(tuple(play(look, first, second)))
+    assert printed[-2:] == ["(this answer broke off and begins again)", "A better one."]
+
+
+def test_a_text_of_which_nothing_was_printed_is_taken_back_silently() -> None:
+    first = reply(TextSegment("t1", "A first tr", open=True))
+    second = reply(TextSegment("t1", "A better one."), done=True)
+    assert texts(tuple(play(COLORLESS, first, second))) == ["A better one."]
+
+
+@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_an_older_state_changes_nothing(look: Look) -> None:
+    texts_in_order = ("One.\n\nTwo\nthree\n", "One.\n\nTw", "One.\n\nTwo\nthree\nfour")
+    states = [reply(TextSegment("t1", text, open=True)) for text in texts_in_order]
+    printed = texts(tuple(play(look, *states, reply(TextSegment("t1", texts_in_order[-1]), done=True))))
+    assert re.sub(r"\s+", " ", " ".join(printed)) == "One. Two three four"
+
+
+def test_a_text_that_loses_its_last_line_break_is_the_same_text() -> None:
+    states = reply(TextSegment("t1", "One.\n\nTwo.\n", open=True)), reply(TextSegment("t1", "One.\n\nTwo."), done=True)
+    assert texts(tuple(play(COLORLESS, *states))) == ["One.", "Two."]
+
+
+def test_an_interrupted_text_says_so() -> None:
+    assert texts(tuple(play(COLORLESS, reply(TextSegment("t1", "I was ab", interrupted=True))))) == [
+        "I was ab",
+        "(interrupted)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        ("done", "✓ shell: ls"),
+        ("failed", "✗ failed: shell: ls"),
+        ("skipped", "↷ skipped: shell: ls"),
+        ("cancelled", "■ cancelled: shell: ls"),
+        ("denied", "✗ denied: shell: ls"),
+        ("unknown", "? interrupted by a restart: shell: ls"),
+    ],
+)
+def test_a_call_is_one_line_once_its_end_is_known(state: CallState, line: str) -> None:
+    call = CallSegment("c:1", "shell", "shell: ls", "waiting")
+    states = (reply(call), reply(replace(call, state="running")), reply(replace(call, state=state)))
+    printed = play(COLORLESS, *states, *states[-1:])
+    assert [(part.text, part.aside) for part in printed if isinstance(part, Words)] == [(line, True)]
+
+
+def test_a_picture_stands_where_it_was_made_and_once() -> None:
+    state = reply(
+        TextSegment("t1", "Here:"), MediaSegment("m:1:0", CHART, "Cups"), TextSegment("t2", "There."), done=True
+    )
+    printed = play(COLORLESS, state, state)
+    kinds = [part.text if isinstance(part, Words) else part for part in printed]
+    assert [kind for kind in kinds if kind] == ["Here:", Given(CHART, "Cups"), "There."]
+
+
+@pytest.mark.parametrize("look", [PIPE, COLORLESS, TERMINAL], ids=["pipe", "colorless", "terminal"])
+def test_a_model_cannot_steer_the_terminal(look: Look) -> None:
+    evil = "\x1b]0;title\x07\x1b[2Jgone\x9b31m\r\x08 `\x1b[5m`"
+    state = reply(TextSegment("t1", evil), CallSegment("c:1", "x", evil, "done"), MediaSegment("m", CHART, evil))
+    for part in play(look, state):
+        text = part.caption if isinstance(part, Given) else part.text
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.sub(r"\x1b\[[1-9;0]*m", "", text))
+        assert "\x1b[2J" not in text
+        assert "\x1b[5m" not in text
+
+
+@pytest.mark.parametrize(
+    ("markdown", "lines"),
+    [
+        ("# Title\n\ntext", ["\x1b[1m\x1b[4mTitle\x1b[0m"]),
+        ("a **b** `c`", ["a \x1b[1mb\x1b[0m \x1b[36mc\x1b[0m"]),
+        ("- one\n- two\n  - three", ["• one", "• two", "  • three"]),
+        ("3. x\n4. y", ["3. x", "4. y"]),
+        ("```py\nx = 1\n\ny\n```", ["  \x1b[36mx = 1\x1b[0m", "  ", "  \x1b[36my\x1b[0m"]),
+        ("> q", ["\x1b[2m▏\x1b[0m q"]),
+        ("[t](http://x)", ["\x1b[4mt\x1b[0m\x1b[4m \x1b[0m\x1b[4m(http://x)\x1b[0m"]),
+        ("|a|b|\n|-|-|\n|1|22|", ["a │ b", "─ │ ──", "1 │ 22"]),
+    ],
+)
+def test_markdown_stays_readable(markdown: str, lines: list[str]) -> None:
+    assert block_lines(parse(markdown)[0], 60) == lines
+
+
+def test_lines_break_between_words_by_the_width_of_letters() -> None:
+    (block,) = parse("漢字漢字漢字 " * 6)
+    lines = block_lines(block, 30)
+    assert [line.strip() for line in lines] == ["漢字漢字漢字 漢字漢字漢字"] * 3
+
+
+def test_without_color_there_are_no_escape_codes() -> None:
+    state = reply(TextSegment("t1", "# T\n\n**b** `c`\n\n> q\n\n---"), CallSegment("c:1", "x", "x", "done"), done=True)
+    assert "\x1b" not in "".join(texts(tuple(play(COLORLESS, state))))

@@ -1,0 +1,484 @@
+"""The page in a real browser, in front of a real server; only the agent is played by the test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, Route, expect
+
+from channels.reply import CallSegment, MediaSegment, TextSegment
+from tests.channels.web_house import TOKEN, House, Served, png, served
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+
+@dataclass
+class Visit:
+    """One person at one window, in conversation `c1`."""
+
+    site: Served
+    page: Page
+    troubles: list[str]
+
+    @property
+    def house(self) -> House:
+        return self.site.house
+
+    def find(self, testid: str, **data: str):
+        return self.page.locator(f'[data-testid="{testid}"]' + "".join(f'[data-{k}="{v}"]' for k, v in data.items()))
+
+    async def write(self, text: str, *, chat: str = "c1") -> int:
+        """Types and sends; the message's number once the gateway has it."""
+        await self.find("text").fill(text)
+        await self.find("text").press("Enter")
+        message = await self.house.hear(lambda heard: heard.text == text and heard.address.chat == chat)
+        return self.house.heard.index(message) + 1
+
+    async def open(self, chat: str = "c1") -> None:
+        await self.page.goto(f"{self.site.url}/#{chat}")
+        await self.connected()
+
+    async def connected(self) -> None:
+        await expect(self.find("connection")).to_have_attribute("data-state", "on", timeout=15_000)
+
+
+async def visit(browser: Browser, site: Served, **options) -> Visit:
+    page = await (await browser.new_context(**options)).new_page()
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", lambda dialog: troubles.append(f"dialog {dialog.message}"))
+    page.on("console", lambda said: troubles.append(said.text) if "Content Security" in said.text else None)
+    await page.goto(f"{site.url}/?token={TOKEN}")
+    assert "token" not in page.url
+    visit = Visit(site, page, troubles)
+    await visit.open()
+    return visit
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def me(browser: Browser) -> AsyncIterator[Visit]:
+    async with served(House()) as site:
+        me = await visit(browser, site)
+        yield me
+        await me.page.context.close()
+        assert me.troubles == []
+
+
+async def test_a_message_is_sent_seen_and_answered(me: Visit):
+    await expect(me.find("welcome")).to_be_visible()
+    number = await me.write("What is 2 + 2?")
+    await expect(me.find("message-state")).to_have_text("waiting")
+    await me.house.mark("c1", number, "read", 1)
+    await expect(me.find("message-state")).to_have_text("seen at step 1")
+    await me.house.say("c1", "r1", TextSegment("1.0", "It is **fo", open=True), status="thinking")
+    await expect(me.find("text-segment")).to_have_text("It is **fo")
+    await expect(me.find("status")).to_have_text("thinking")
+    await me.house.mark("c1", number, "answered", 1)
+    await me.house.say("c1", "r1", TextSegment("1.0", "It is **four**."), done=True)
+    await expect(me.find("text-segment").locator("strong")).to_have_text("four")
+    await expect(me.find("message-state")).to_have_text("answered")
+    await expect(me.find("announcer")).to_have_text("New answer: It is four.")
+    await expect(me.find("status")).to_be_hidden()
+    await expect(me.find("message")).to_have_count(1)
+    await expect(me.find("welcome")).to_be_hidden()
+
+
+async def test_writing_goes_on_while_a_task_runs_and_stands_where_it_was_read(me: Visit):
+    spoken = ["Do a long thing", "Starting", "Rather do a short thing", "Short it is", "Help is on its way"]
+    first = await me.write("Do a long thing")
+    await me.house.mark("c1", first, "read", 1)
+    await me.house.say(
+        "c1",
+        "r1",
+        TextSegment("t1", "Starting", step=1),
+        CallSegment("c:ab12_1_0", "shell", "sleep", "running", step=1),
+    )
+    await expect(me.find("hint")).to_have_text("will reach the running task")
+    await me.house.say("c1", "r2", TextSegment("n1", "Help is on its way"), done=True)
+    second = await me.write("Rather do a short thing")
+    await me.house.mark("c1", second, "read", 2)
+    await expect(me.find("message-state").last).to_have_text("seen at step 2")
+    await me.house.say(
+        "c1",
+        "r1",
+        TextSegment("t1", "Starting", step=1),
+        CallSegment("c:ab12_1_0", "shell", "sleep", "cancelled", step=1),
+        TextSegment("t2", "Short it is", step=2),
+        done=True,
+    )
+    await expect(me.find("text-segment")).to_have_text(["Starting", "Short it is", "Help is on its way"])
+    assert await said(me) == spoken
+    await me.page.reload()
+    await expect(me.find("text-segment")).to_have_text(["Starting", "Short it is", "Help is on its way"])
+    assert await said(me) == spoken
+    await me.house.mark("c1", first, "answered", 1)
+    await me.house.mark("c1", second, "answered", 2)
+    await expect(me.find("message-state")).to_have_text(["answered", "seen at step 2, answered"])
+    await expect(me.find("hint")).to_have_text("")
+
+
+async def said(me: Visit) -> list[str]:
+    return await me.page.locator(".mine-text, .markdown").all_inner_texts()
+
+
+@pytest.mark.parametrize("way", ["button", "escape"])
+async def test_stop_reaches_the_gateway_once(me: Visit, way: str):
+    await expect(me.find("stop")).to_be_hidden()
+    await me.house.say("c1", "r1", CallSegment("1.1", "shell", "sleep 99", "running"))
+    await expect(me.find("stop")).to_be_visible()
+    if way == "button":
+        await me.find("stop").click()
+    else:
+        await me.find("text").press("Escape")
+    await me.house.hear(lambda heard: heard.command == "stop")
+    await expect(me.find("status")).to_have_text("stopping…")
+    await me.house.say("c1", "r1", CallSegment("1.1", "shell", "sleep 99", "cancelled"), done=True)
+    await expect(me.find("stop")).to_be_hidden()
+    assert [heard.command for heard in me.house.heard] == ["stop"]
+    await expect(me.find("message")).to_have_count(0)
+
+
+async def test_tool_calls_are_folded_lines_with_their_state(me: Visit):
+    states = ("running", "done", "skipped", "cancelled", "failed", "denied", "unknown")
+    calls = [CallSegment(f"1.{n}", "shell", f"call {n}", state, f"detail {n}") for n, state in enumerate(states)]
+    await me.house.say("c1", "r1", *calls)
+    await expect(me.find("call")).to_have_count(7)
+    for n, state in enumerate(states):
+        await expect(me.find("call", state=state).locator(".call-title")).to_have_text(f"call {n}")
+    await expect(me.find("call-detail").nth(1)).to_be_hidden()
+    await me.find("call", state="running").locator("summary").press("Enter")
+    await expect(me.find("call-detail").first).to_have_text("detail 0")
+    await me.house.say("c1", "r1", replace(calls[0], state="done", detail="all of it"), *calls[1:], done=True)
+    await expect(me.find("call-detail").first).to_have_text("all of it")
+    await expect(me.find("call-detail").first).to_be_visible()
+
+
+async def test_a_picture_is_shown_and_grows_and_a_file_is_offered(me: Visit):
+    chart = replace(await me.house.media.put(png(), "chart one.png"), width=640, height=360)
+    report = await me.house.media.put(b"%PDF" * 400, "report.pdf")
+    await me.house.say("c1", "r1", MediaSegment("1.0", chart, "Sales"), MediaSegment("1.1", report), done=True)
+    picture = me.find("picture").locator("img")
+    await expect(picture).to_be_visible()
+    await me.page.wait_for_function("document.querySelector('.picture img').naturalWidth === 640")
+    await me.find("picture").click()
+    await expect(me.find("lightbox")).to_be_visible()
+    await me.page.keyboard.press("Escape")
+    await expect(me.find("lightbox")).to_be_hidden()
+    await expect(me.find("file")).to_contain_text("1.6 kB")
+    async with me.page.expect_download() as offered:
+        await me.find("file").click()
+    download = await offered.value
+    assert download.suggested_filename == "report.pdf"
+    saved = await download.path()
+    assert saved.stat().st_size == 1600
+
+
+async def test_files_are_picked_pasted_dropped_removed_and_sent(me: Visit):
+    await me.find("files").set_input_files(
+        [
+            {"name": "a.png", "mimeType": "image/png", "buffer": png()},
+            {"name": "no.txt", "mimeType": "text/plain", "buffer": b"no"},
+        ]
+    )
+    for kind, name in (("paste", "pasted.txt"), ("drop", "dropped.txt")):
+        await me.page.evaluate(GIVE, [kind, name])
+    await expect(me.find("preview")).to_have_count(4)
+    await me.page.get_by_label("Remove no.txt").click()
+    await expect(me.find("preview")).to_have_count(3)
+    await me.write("three files")
+    message = await me.house.hear()
+    assert [file.name for file in message.files] == ["a.png", "pasted.txt", "dropped.txt"]
+    assert [await me.house.channel.fetch(file) for file in message.files] == [png(), b"given", b"given"]
+    await expect(me.find("preview")).to_have_count(0)
+    await expect(me.find("message").locator("img")).to_be_visible()
+    await expect(me.find("message").locator("[data-testid=file]")).to_have_count(2)
+
+
+GIVE = """([kind, name]) => {
+  const data = new DataTransfer();
+  data.items.add(new File(["given"], name, { type: "text/plain" }));
+  const options = { bubbles: true, cancelable: true };
+  document.getElementById("text").dispatchEvent(
+    kind === "paste" ? new ClipboardEvent("paste", { ...options, clipboardData: data })
+                     : new DragEvent("drop", { ...options, dataTransfer: data }));
+}"""
+
+
+async def test_what_the_model_writes_never_becomes_code(me: Visit):
+    evil = (
+        "<img src=x onerror=alert(1)> <script>alert(2)</script>\n\n"
+        "[a](javascript:alert(3)) [b](data:text/html,x) [c](/api/conversations) <b>bold</b>\n\n"
+        "![x](https://example.com/pixel.png)\n\n```<script>\nalert(4)\n```"
+    )
+    await me.house.say("c1", "r1", CallSegment("1.0", "x", evil, "done", evil), TextSegment("1.1", evil), done=True)
+    shown = me.find("text-segment")
+    await expect(shown).to_contain_text("<script>alert(2)</script>")
+    await expect(shown).to_contain_text("[a](javascript:alert(3))")
+    assert await shown.locator("img, script, b, iframe").count() == 0
+    assert await shown.locator("a").evaluate_all("links => links.map(a => [a.href, a.rel])") == [
+        ["https://example.com/pixel.png", "noopener noreferrer"]
+    ]
+
+
+MEANT = [
+    ("# One\n## Two", "<h1>One</h1><h2>Two</h2>"),
+    (
+        "a *b* _c_ **d** __e__ ~~f~~ ***g***",
+        "<p>a <em>b</em> <em>c</em> <strong>d</strong> <strong>e</strong> <del>f</del> <strong><em>g</em></strong></p>",
+    ),
+    ("snake_case_name 2*3*4 = 24 \\*plain\\*", "<p>snake_case_name 2<em>3</em>4 = 24 *plain*</p>"),
+    ("**not closed and * alone", "<p>**not closed and * alone</p>"),
+    ("`` a`b ``", "<p><code>a`b</code></p>"),
+    ("1. a\n2. b\n   - c\n   - d\n3. e", "<ol><li>a</li><li>b<ul><li>c</li><li>d</li></ul></li><li>e</li></ol>"),
+    ("- a\n- b\n\nafter", "<ul><li>a</li><li>b</li></ul><p>after</p>"),
+    ("3. c\n4. d", '<ol start="3"><li>c</li><li>d</li></ol>'),
+    ("> a\n> b\n\nc", "<blockquote><p>a\nb</p></blockquote><p>c</p>"),
+    ("a  \nb\nc", "<p>a<br>b\nc</p>"),
+    ("---", "<hr>"),
+    ("$5 | $6", "<p>$5 | $6</p>"),
+    ("<b> &amp; x < y", "<p>&lt;b&gt; &amp;amp; x &lt; y</p>"),
+]
+
+
+async def test_markdown_is_shown_as_its_writer_meant_it(me: Visit):
+    assert [(markdown, await me.page.evaluate(RENDER, markdown)) for markdown, _ in MEANT] == MEANT
+
+
+RENDER = """async (markdown) => {
+  const { renderMarkdown } = await import("/page/markdown.js");
+  const box = document.createElement("div");
+  for (let end = 1; end < markdown.length; end += 1) renderMarkdown(box, markdown.slice(0, end)); // as it streams
+  renderMarkdown(box, markdown);
+  return box.innerHTML;
+}"""
+
+
+async def test_links_tables_and_code_are_built(me: Visit):
+    text = (
+        "See [the (long) page](https://example.com/a_(b)?x=1) and https://example.com/c_d, <https://example.com/e>.\n\n"
+        "| a | b |\n|:--|--:|\n| 1 | **2** |\n| `x \\| y` |\n\n~~~py\nprint('*x*')\n\n# y\n~~~\nend"
+    )
+    await me.house.say("c1", "r1", TextSegment("1.0", text), done=True)
+    shown = me.find("text-segment")
+    assert await shown.locator("a").evaluate_all("all => all.map(a => [a.textContent, a.getAttribute('href')])") == [
+        ["the (long) page", "https://example.com/a_(b)?x=1"],
+        ["https://example.com/c_d", "https://example.com/c_d"],
+        ["https://example.com/e", "https://example.com/e"],
+    ]
+    assert await shown.locator("tr").all_inner_texts() == ["a\tb", "1\t2", "x | y"]
+    assert await shown.locator("pre").text_content() == "print('*x*')\n\n# y"
+    await me.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await me.find("copy-code").click()
+    await expect(me.find("copy-code")).to_have_text("Copied")
+    assert await me.page.evaluate("navigator.clipboard.readText()") == "print('*x*')\n\n# y"
+
+
+BROKEN = ["[", "*", "`", "_a ", "**a ", "[a](", "> ", "- ", "| ", "a`", "![", "<http://", "\\", "(\n", "a\n- b\n  "]
+
+
+async def test_100_kb_of_broken_markdown_do_not_hold_the_page_up(me: Visit):
+    took = {piece: await me.page.evaluate(TIME, (piece * 100_000)[:100_000]) for piece in BROKEN}
+    assert {piece: took for piece, took in took.items() if took > 3000} == {}
+
+
+TIME = """async (text) => {
+  const { renderMarkdown } = await import("/page/markdown.js");
+  const begun = performance.now();
+  renderMarkdown(document.createElement("div"), text);
+  return performance.now() - begun;
+}"""
+
+
+async def test_a_reload_in_mid_turn_shows_the_same_and_keeps_the_unsent_text(me: Visit):
+    number = await me.write("Go")
+    await me.house.mark("c1", number, "read", 1)
+    await me.house.say("c1", "r1", TextSegment("1.0", "Half of", open=True), status="writing")
+    await expect(me.find("text-segment")).to_have_text("Half of")
+    await me.find("text").fill("not sent yet\nsecond line")
+    await me.page.reload()
+    await me.connected()
+    await expect(me.find("text")).to_have_value("not sent yet\nsecond line")
+    await expect(me.find("text-segment")).to_have_text("Half of")
+    await expect(me.find("message-state")).to_have_text("seen at step 1")
+    await me.house.say("c1", "r1", TextSegment("1.0", "Half of it. All of it."), done=True)
+    await expect(me.find("text-segment")).to_have_text("Half of it. All of it.")
+    await expect(me.find("message")).to_have_count(1)
+
+
+async def test_a_message_whose_answer_was_lost_is_sent_again_and_kept_once(me: Visit):
+    tries: list[str] = []
+
+    async def lose_the_first_answer(route: Route) -> None:
+        tries.append(route.request.url)
+        answer = await route.fetch()
+        if len(tries) == 1:
+            await route.abort()
+        else:
+            await route.fulfill(response=answer)
+
+    await me.page.route("**/messages", lose_the_first_answer)
+    await me.write("once only")
+    await me.write("and then this")
+    await expect(me.find("message-state")).to_have_text(["waiting", "waiting"])
+    assert [heard.text for heard in me.house.heard] == ["once only", "and then this"]
+    await me.page.unroute_all(behavior="wait")
+
+
+async def test_the_gateway_may_go_and_come_back(browser: Browser):
+    house = House()
+    async with served(house) as site:
+        port = int(site.url.rsplit(":", 1)[1])
+        me = await visit(browser, site)
+        await me.write("before")
+        await house.say("c1", "r1", TextSegment("1.0", "one", open=True))
+        await expect(me.find("text-segment")).to_have_text("one")
+    await expect(me.find("connection")).to_have_attribute("data-state", "off")
+    await expect(me.find("connection")).to_contain_text("next try in")
+    await me.find("text").fill("while you were away")
+    await me.find("text").press("Enter")
+    await expect(me.find("message-state").last).to_contain_text("trying again")
+    await house.say("c1", "r1", TextSegment("1.0", "one two"), done=True)
+    async with served(house, port=port):
+        await me.connected()
+        await expect(me.find("text-segment")).to_have_text("one two")
+        await house.hear(lambda heard: heard.text == "while you were away")
+        await expect(me.find("message-state").last).to_have_text("waiting")
+        await expect(me.find("message")).to_have_count(2)
+        assert len(house.heard) == 2
+        await me.page.context.close()
+    assert me.troubles == []
+
+
+async def test_two_windows_show_the_same(me: Visit):
+    other = await me.page.context.new_page()
+    await other.goto(f"{me.site.url}/#c1")
+    await expect(other.get_by_test_id("connection")).to_have_attribute("data-state", "on")
+    await me.write("Hello from here")
+    await expect(other.get_by_test_id("message")).to_have_text(re.compile("Hello from here"))
+    await me.house.say("c1", "r1", TextSegment("1.0", "Hello both"), done=True)
+    for page in (me.page, other):
+        await expect(page.get_by_test_id("text-segment")).to_have_text("Hello both")
+        await expect(page.get_by_test_id("message")).to_have_count(1)
+
+
+async def test_conversations_are_listed_switched_and_begun(me: Visit):
+    await me.write("The first one")
+    await expect(me.find("title")).to_have_text("The first one")
+    await me.find("text").fill("a draft")
+    await me.find("new-conversation").click()
+    await me.connected()
+    await expect(me.find("message")).to_have_count(0)
+    await expect(me.find("text")).to_have_value("")
+    chat = me.page.url.rsplit("#", 1)[1]
+    assert chat != "c1"
+    await me.write("The second one", chat=chat)
+    await expect(me.find("conversation")).to_have_text(["The second one", "The first one"])
+    await me.find("conversation", chat="c1").click()
+    await expect(me.find("message")).to_have_text(re.compile("The first one"))
+    await expect(me.find("text")).to_have_value("a draft")
+    await me.page.go_back()
+    await expect(me.find("message")).to_have_text(re.compile("The second one"))
+
+
+async def test_the_page_follows_the_newest_only_while_one_is_at_the_end(me: Visit):
+    lines = [f"line {n}" for n in range(200)]
+    await me.house.say("c1", "r1", TextSegment("1.0", "\n\n".join(lines), open=True))
+    await expect(me.find("text-segment").locator("p").last).to_be_in_viewport()
+    await me.find("scroller").hover()
+    await me.page.mouse.wheel(0, -1500)
+    await expect(me.find("to-end")).to_be_visible()
+    before = await me.find("scroller").evaluate("box => box.scrollTop")
+    await me.house.say("c1", "r1", TextSegment("1.0", "\n\n".join([*lines, "the end"])), done=True)
+    await expect(me.find("text-segment").locator("p").last).to_have_text("the end")
+    assert await me.find("scroller").evaluate("box => box.scrollTop") == before
+    await me.find("to-end").click()
+    await expect(me.find("text-segment").locator("p").last).to_be_in_viewport()
+    await expect(me.find("to-end")).to_be_hidden()
+
+
+async def test_a_refused_message_says_why_and_a_bad_one_too(browser: Browser):
+    async with served(House(refuse="not today"), upload_limit=5_000) as site:
+        me = await visit(browser, site)
+        await me.write("please")
+        await expect(me.find("message-state")).to_have_text("refused: not today")
+        await me.find("files").set_input_files([{"name": "b.bin", "mimeType": "a/b", "buffer": b"x" * 6_000}])
+        await me.find("text").press("Enter")
+        await expect(me.find("problem")).to_have_text("That is 6 kB at once; 5 kB are allowed.")
+        await me.page.context.close()
+
+
+async def test_a_long_text_is_sent_whole_and_shown_folded(me: Visit):
+    text = "A rather long line of text. " * 4000
+    await me.write(text.strip())
+    await expect(me.find("message").get_by_role("button")).to_have_text(re.compile("Show all 111,999"))
+    await me.find("message").get_by_role("button").click()
+    await expect(me.find("message").get_by_role("button")).to_have_count(0)
+
+
+async def test_shift_enter_is_a_new_line_and_an_empty_message_is_not_sent(me: Visit):
+    await me.find("text").press("Enter")
+    await me.find("text").press_sequentially("one")
+    await me.find("text").press("Shift+Enter")
+    await me.find("text").press_sequentially("two")
+    await me.find("send").click()
+    assert (await me.house.hear()).text == "one\ntwo"
+    await expect(me.find("text")).to_have_value("")
+    assert len(me.house.heard) == 1
+
+
+async def test_on_a_phone_nothing_sticks_out_and_the_list_slides_in(browser: Browser):
+    async with served(House()) as site:
+        me = await visit(browser, site, viewport={"width": 360, "height": 640}, has_touch=True, color_scheme="dark")
+        chart = replace(await me.house.media.put(png(1600, 500), "chart.png"), width=1600, height=500)
+        wide = "x" * 400 + "\n\n```\n" + "y" * 400 + "\n```\n\n|" + " head |" * 12 + "\n|" + "---|" * 12
+        await me.house.say(
+            "c1",
+            "r1",
+            MediaSegment("1.0", chart),
+            CallSegment("1.1", "a", "z" * 300, "done", "d" * 500),
+            TextSegment("1.2", wide),
+        )
+        await expect(me.find("text-segment")).to_be_visible()
+        assert await me.page.evaluate("document.documentElement.scrollWidth") == 360
+        assert await me.find("scroller").evaluate("box => box.scrollWidth - box.clientWidth") == 0
+        await expect(me.find("sidebar")).to_be_hidden()
+        await me.find("open-sidebar").click()
+        await expect(me.find("new-conversation")).to_be_in_viewport()
+        await me.page.keyboard.press("Escape")
+        await expect(me.find("sidebar")).to_be_hidden()
+        assert await me.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 25, 29)"
+        await me.page.context.close()
+
+
+async def test_everything_that_can_be_pressed_has_a_name_and_can_be_reached(me: Visit):
+    await me.write("hello")
+    await me.house.say("c1", "r1", CallSegment("1.0", "a", "a call", "running"), TextSegment("1.1", "```\nx\n```"))
+    await expect(me.find("copy-code")).to_be_visible()
+    nameless = await me.page.evaluate(
+        "Array.from(document.querySelectorAll('button, a, textarea'))"
+        ".filter(each => each.checkVisibility() && !(each.ariaLabel || each.textContent.trim()))"
+        ".map(each => each.outerHTML)"
+    )
+    assert nameless == []
+    reached = set()
+    for _ in range(25):
+        await me.page.keyboard.press("Tab")
+        reached.add(await me.page.evaluate("document.activeElement.dataset.testid ?? document.activeElement.tagName"))
+    assert {"new-conversation", "conversation", "text", "attach", "stop", "send", "copy-code", "SUMMARY"} <= reached
+
+
+async def test_a_page_without_its_cookie_says_what_to_do(browser: Browser):
+    async with served(House()) as site:
+        page = await browser.new_page()
+        await page.goto(site.url)
+        await expect(page.get_by_role("heading")).to_have_text("This door needs its link")
+        await page.context.close()
+        me = await visit(browser, site)
+        await me.page.context.clear_cookies()
+        await site.stop_listening()
+        await expect(me.find("connection")).to_have_attribute("data-state", "locked")
+        await me.page.context.close()

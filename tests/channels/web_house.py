@@ -1,0 +1,190 @@
+"""A small honest stand-in for the gateway: it keeps what is said in memory and lets a test speak for the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import httpx
+import uvicorn
+from PIL import Image
+
+from agent.media import Attachment, FileTooLarge, MediaMissing
+from channels.address import Address
+from channels.channel import CommandHelp, NotKept, Sent
+from channels.history import Conversation, Item, PersonMessage, ShownReply
+from channels.message import Accepted, InboundMessage, Mark, MessageState
+from channels.reply import Reply, Segment
+from channels.web.app import app
+from channels.web.channel import WebChannel
+
+TOKEN = "let-me-in-0123456789"
+COMMANDS = (CommandHelp("stop", "Stops what runs"), CommandHelp("new", "Starts afresh"))
+
+
+class MemoryMedia:
+    def __init__(self, limit: int = 10_000_000) -> None:
+        self._limit = limit
+        self._bytes: dict[str, bytes] = {}
+
+    async def put(self, data: bytes, name: str) -> Attachment:
+        if len(data) > self._limit:
+            raise FileTooLarge(name, len(data), self._limit)
+        hash = hashlib.sha256(data).hexdigest()
+        self._bytes[hash] = data
+        is_png = data.startswith(b"\x89PNG")
+        return Attachment(hash, name, "image/png" if is_png else "application/octet-stream", len(data))
+
+    async def read(self, attachment: Attachment) -> bytes:
+        if attachment.hash not in self._bytes:
+            raise MediaMissing(attachment)
+        return self._bytes[attachment.hash]
+
+
+class NoLedger:
+    """The web channel must not need it."""
+
+    def pieces(self) -> tuple[Sent, ...]:
+        raise AssertionError("the web channel uses the ledger")
+
+    async def sending(self, key: str) -> None:
+        self.pieces()
+
+    async def sent(self, key: str, ref: str, digest: str) -> None:
+        self.pieces()
+
+    async def rename(self, old: str, new: str) -> None:
+        self.pieces()
+
+    async def removed(self, key: str) -> None:
+        self.pieces()
+
+
+@dataclass
+class House:
+    """Keeps items in order; `heard` is all that was delivered. What `say` and `mark` change is told to the channel."""
+
+    media: MemoryMedia = field(default_factory=MemoryMedia)
+    refuse: str | None = None
+    full: bool = False
+    heard: list[InboundMessage] = field(default_factory=list)
+    _items: dict[str, list[Item]] = field(default_factory=dict)
+    _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def __post_init__(self) -> None:
+        self.channel = WebChannel("web", self, self.media, TOKEN)
+
+    async def deliver(self, message: InboundMessage) -> Accepted | None:
+        if self.full:
+            raise NotKept("The disk is full.")
+        for number, known in enumerate(self.heard, 1):
+            if known.event_id == message.event_id:
+                return Accepted(number, duplicate=True, refused=self.refuse)
+        self.heard.append(message)
+        number = len(self.heard)
+        items = self._items.setdefault(message.address.chat, [])
+        if message.command == "new":
+            items.clear()
+        elif message.kind == "new":
+            items.append(await self._person_message(number, message))
+        async with self._arrived:
+            self._arrived.notify_all()
+        return Accepted(number, refused=self.refuse)
+
+    async def _person_message(self, number: int, message: InboundMessage) -> PersonMessage:
+        files = [await self.media.put(await self.channel.fetch(file), file.name) for file in message.files]
+        state: MessageState = "refused" if self.refuse else "waiting"
+        reason = self.refuse or ""
+        return PersonMessage(
+            number, message.message_id, "You", message.text, tuple(files), state, None, reason, datetime.now(UTC)
+        )
+
+    async def hear(self, fits: Callable[[InboundMessage], bool] = lambda message: True) -> InboundMessage:
+        """The first delivered message that fits, once it is there."""
+
+        def found() -> InboundMessage | None:
+            return next(filter(fits, self.heard), None)
+
+        async with asyncio.timeout(10), self._arrived:
+            await self._arrived.wait_for(found)
+        message = found()
+        assert message
+        return message
+
+    async def say(self, chat: str, id: str, *segments: Segment, status: str = "", done: bool = False) -> None:
+        reply = Reply(id, Address("web", "local", chat), None, segments, status, done)
+        items = self._items.setdefault(chat, [])
+        known = [n for n, item in enumerate(items) if isinstance(item, ShownReply) and item.reply.id == id]
+        place = known[0] if known else len(items)
+        items[place : place + 1] = [ShownReply(reply)]
+        await self.channel.show(reply, NoLedger())
+
+    async def mark(
+        self, chat: str, number: int, state: MessageState, step: int | None = None, reason: str = ""
+    ) -> None:
+        for place, item in enumerate(self._items[chat]):
+            if isinstance(item, PersonMessage) and item.id == number:
+                self._items[chat][place] = replace(item, state=state, step=step, reason=reason)
+        address = Address("web", "local", chat)
+        await self.channel.mark(Mark(address, number, self.heard[number - 1].message_id, state, step, reason))
+
+    async def conversations(self, channel: str) -> tuple[Conversation, ...]:
+        assert channel == "web"
+        return tuple(_conversation(chat, items) for chat, items in reversed(self._items.items()) if items)
+
+    async def history(self, address: Address) -> tuple[Item, ...]:
+        return tuple(self._items.get(address.chat, ()))
+
+
+def _conversation(chat: str, items: list[Item]) -> Conversation:
+    title = next((item.text[:60] for item in items if isinstance(item, PersonMessage)), "")
+    running = any(isinstance(item, ShownReply) and not item.reply.done for item in items)
+    return Conversation(Address("web", "local", chat), title, datetime.now(UTC), running)
+
+
+@dataclass(frozen=True)
+class Served:
+    house: House
+    url: str
+    ear: asyncio.Task[None] | None
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"} | headers, timeout=10)
+
+    async def stop_listening(self) -> None:
+        if self.ear:
+            self.ear.cancel()
+            await asyncio.wait([self.ear])
+
+
+@asynccontextmanager
+async def served(house: House, *, listening: bool = True, port: int = 0, **options: Any) -> AsyncIterator[Served]:
+    """The house behind a real server, the channel listening, until left."""
+    with socket.socket() as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind(("127.0.0.1", port))
+        door.listen()
+        config = uvicorn.Config(app(house.channel, **options), log_level="warning", ws="none", lifespan="off")
+        server = uvicorn.Server(config)
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve(sockets=[door]))
+            ear = tasks.create_task(house.channel.listen(house.deliver, COMMANDS)) if listening else None
+            await asyncio.sleep(0)
+            site = Served(house, f"http://127.0.0.1:{door.getsockname()[1]}", ear)
+            yield site
+            await site.stop_listening()
+            server.should_exit = True
+            await serving
+
+
+def png(width: int = 640, height: int = 360, color: str = "#4255c8") -> bytes:
+    kept = BytesIO()
+    Image.new("RGB", (width, height), color).save(kept, "PNG")
+    return kept.getvalue()

@@ -1,0 +1,283 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from config.errors import ConfigurationError
+from config.load import data_directory, load
+from config.settings import TOOLS
+from tests.config.conftest import Operator
+
+TELEGRAM = '[channels.telegram]\ntoken = "1:a"\n'
+
+
+def test_nothing_written_gives_the_defaults_in_the_data_directory(operator: Operator) -> None:
+    configuration = load(None, {}, operator.home)
+
+    settings = configuration.settings
+    assert configuration.file is None
+    assert configuration.home == operator.home
+    assert settings.agent.model == "demo"
+    assert (settings.agent.max_steps, settings.agent.max_running_turns) == (50, 500)
+    assert (settings.agent.instructions, settings.agent.instructions_file) == (None, None)
+    assert settings.agent.workspace == operator.home / "workspace"
+    assert settings.media.path == operator.home / "media"
+    assert settings.store.url == f"sqlite:///{operator.home}/interject.db"
+    assert (settings.web.enabled, settings.web.host, settings.web.port) == (True, "127.0.0.1", 8321)
+    assert settings.tools.enabled == list(TOOLS)
+    assert (settings.models, settings.channels) == ({}, {})
+    assert not operator.home.exists(), "loading creates nothing"
+
+
+def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
+    settings = operator.settings(
+        """
+        [agent]
+        model = "openai:gpt-5"
+        instructions = "Be brief."
+        workspace = "workspace"
+        max_steps = 50
+        [models.openai]
+        api_key = "${OPENAI_API_KEY}"
+        base_url = "http://127.0.0.1:9999/v1"
+        [models.anthropic]
+        api_key = "${ANTHROPIC_API_KEY}"
+        base_url = "https://127.0.0.1"
+        [store]
+        url = "sqlite:///interject.db"
+        [media]
+        path = "media"
+        [web]
+        host = "127.0.0.1"
+        port = 0
+        [channels.telegram]
+        token = "${TELEGRAM_BOT_TOKEN}"
+        api_url = "https://api.telegram.org"
+        allow = ["*", "@someone", 42]
+        groups = "all"
+        [tools]
+        enabled = ["shell", "read_file", "write_file", "edit_file", "list_files", "fetch_url", "draw_chart",
+                   "send_file", "view_image"]
+        """,
+        OPENAI_API_KEY="o",
+        ANTHROPIC_API_KEY="a",
+        TELEGRAM_BOT_TOKEN="1:a",
+    )
+
+    assert settings.agent.instructions == "Be brief."
+    assert settings.models["openai"].api_key == SecretStr("o")
+    assert settings.models["openai"].base_url == "http://127.0.0.1:9999/v1"
+    assert settings.models["anthropic"].api_key == SecretStr("a")
+    assert settings.web.port == 0
+    telegram = settings.channels["telegram"]
+    assert (telegram.type, telegram.token, telegram.groups) == ("telegram", SecretStr("1:a"), "all")
+    assert telegram.allow == ["*", "@someone", "42"]
+
+
+def test_the_environment_goes_before_the_file_and_the_file_before_the_default(operator: Operator) -> None:
+    toml = "[agent]\nmax_steps = 7\nmax_running_turns = 8\n"
+
+    settings = operator.settings(toml, INTERJECT_AGENT__MAX_STEPS="9", INTERJECT_WEB__ENABLED="no")
+
+    assert settings.agent.max_steps == 9
+    assert settings.agent.max_running_turns == 8
+    assert settings.web.enabled is False
+    assert settings.web.port == 8321
+
+
+def test_a_channel_can_come_from_the_environment_alone(operator: Operator) -> None:
+    settings = operator.settings(INTERJECT_CHANNELS__TELEGRAM__TOKEN="1:a", INTERJECT_CHANNELS__TELEGRAM__ALLOW="7")
+
+    assert settings.channels["telegram"].token == SecretStr("1:a")
+    assert settings.channels["telegram"].allow == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "allow"),
+    [
+        ("@a,@b", ["@a", "@b"]),
+        (" @a , 12,", ["@a", "12"]),
+        ('["@a", 12]', ["@a", "12"]),
+        ("", []),
+        ("*", ["*"]),
+    ],
+)
+def test_a_list_in_the_environment_is_json_or_has_commas(operator: Operator, text: str, allow: list[str]) -> None:
+    settings = operator.settings(TELEGRAM, INTERJECT_CHANNELS__TELEGRAM__ALLOW=text)
+
+    assert settings.channels["telegram"].allow == allow
+
+
+def test_one_platform_can_have_several_accounts(operator: Operator) -> None:
+    settings = operator.settings(
+        TELEGRAM + '[channels.My-Work]\ntype = "telegram"\ntoken = "2:b"\n', INTERJECT_CHANNELS__MY_WORK__GROUPS="off"
+    )
+
+    assert list(settings.channels) == ["telegram", "My-Work"]
+    assert settings.channels["My-Work"].token == SecretStr("2:b")
+    assert settings.channels["My-Work"].groups == "off"
+
+
+class TestReferences:
+    def test_a_variable_stands_for_the_whole_text_or_a_part_of_it(self, operator: Operator) -> None:
+        settings = operator.settings(
+            '[agent]\ninstructions = "I am ${WHO} of ${TEAM}, not $${WHO}."\nmodel = "${MODEL}"\n',
+            WHO="Ann",
+            TEAM="${WHO}",
+            MODEL="demo",
+        )
+
+        assert settings.agent.instructions == "I am Ann of ${WHO}, not ${WHO}."
+        assert settings.agent.model == "demo"
+
+    def test_a_variable_can_stand_for_a_number_a_truth_value_and_a_list(self, operator: Operator) -> None:
+        settings = operator.settings(
+            '[web]\nport = "${PORT}"\nenabled = "${ON}"\n[tools]\nenabled = "${TOOLS}"\n',
+            PORT="80",
+            ON="false",
+            TOOLS="shell, read_file",
+        )
+
+        assert (settings.web.port, settings.web.enabled) == (80, False)
+        assert settings.tools.enabled == ["shell", "read_file"]
+
+    def test_the_environment_may_refer_as_well(self, operator: Operator) -> None:
+        settings = operator.settings(TELEGRAM, INTERJECT_CHANNELS__TELEGRAM__TOKEN="${TOKEN}", TOKEN="2:b")
+
+        assert settings.channels["telegram"].token == SecretStr("2:b")
+
+    def test_the_contents_of_a_file_are_stripped(self, operator: Operator, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text(" 3:c \n")
+
+        settings = operator.settings('[channels.telegram]\ntoken = "file:${DIR}/secret"\n', DIR=str(tmp_path))
+
+        assert settings.channels["telegram"].token == SecretStr("3:c")
+
+    def test_a_relative_file_is_relative_to_the_configuration_file(self, operator: Operator) -> None:
+        (operator.file.parent / "secret").write_text("4:d")
+
+        settings = operator.settings('[channels.telegram]\ntoken = "file:secret"\n')
+
+        assert settings.channels["telegram"].token == SecretStr("4:d")
+
+    def test_what_a_variable_or_file_holds_is_taken_as_it_is(self, operator: Operator) -> None:
+        (operator.file.parent / "text").write_text("${NOT_SET}")
+
+        from_file = operator.settings('[agent]\ninstructions = "file:text"\n')
+        from_variable = operator.settings('[agent]\ninstructions = "${TEXT}"\n', TEXT="file:nowhere")
+
+        assert from_file.agent.instructions == "${NOT_SET}"
+        assert from_variable.agent.instructions == "file:nowhere"
+
+
+class TestPaths:
+    def test_those_in_the_file_are_relative_to_it(self, operator: Operator) -> None:
+        directory = operator.file.parent
+        (directory / "who.md").write_text("Be brief.")
+
+        settings = operator.settings(
+            '[agent]\nworkspace = "w"\ninstructions_file = "who.md"\n'
+            '[media]\npath = "../m"\n[store]\nurl = "sqlite:///db/i.db"\n'
+        )
+
+        assert settings.agent.workspace == directory / "w"
+        assert settings.agent.instructions_file == directory / "who.md"
+        assert settings.media.path == directory.parent / "m"
+        assert settings.store.url == f"sqlite:///{directory}/db/i.db"
+
+    def test_those_in_the_environment_are_relative_to_the_working_directory(self, operator: Operator) -> None:
+        settings = operator.settings(
+            '[agent]\nworkspace = "w"\n', INTERJECT_AGENT__WORKSPACE="v", INTERJECT_STORE__URL="sqlite:///i.db"
+        )
+
+        assert settings.agent.workspace == Path.cwd() / "v"
+        assert settings.store.url == f"sqlite:///{Path.cwd()}/i.db"
+
+    def test_absolute_ones_stay(self, operator: Operator) -> None:
+        settings = operator.settings('[media]\npath = "/srv/m"\n[store]\nurl = "sqlite:////srv/i.db"\n')
+
+        assert settings.media.path == Path("/srv/m")
+        assert settings.store.url == "sqlite:////srv/i.db"
+
+    def test_a_tilde_is_the_home_directory(self, operator: Operator) -> None:
+        assert operator.settings('[media]\npath = "~/m"\n').media.path == Path.home() / "m"
+
+    def test_a_file_named_relatively_still_gives_absolute_paths(self, operator: Operator) -> None:
+        Path("mine.toml").write_text('[media]\npath = "m"\n')
+
+        assert load(Path("mine.toml"), {}, operator.home).settings.media.path == Path.cwd() / "m"
+
+
+class TestTheFile:
+    def test_here_goes_before_the_one_in_the_data_directory(self, operator: Operator) -> None:
+        operator.home.mkdir()
+        (operator.home / "interject.toml").write_text("[web]\nport = 1\n")
+        assert load(None, {}, operator.home).settings.web.port == 1
+
+        Path("interject.toml").write_text("[web]\nport = 2\n")
+        assert load(None, {}, operator.home).settings.web.port == 2
+        assert load(None, {}, operator.home).file == Path("interject.toml")
+
+    def test_the_named_one_goes_before_the_variable_and_the_variable_before_the_usual_ones(
+        self, operator: Operator
+    ) -> None:
+        Path("interject.toml").write_text("[web]\nport = 1\n")
+        Path("variable.toml").write_text("[web]\nport = 2\n")
+        Path("named.toml").write_text("[web]\nport = 3\n")
+        environ = {"INTERJECT_CONFIG": "variable.toml"}
+
+        assert load(None, environ, operator.home).settings.web.port == 2
+        assert load(Path("named.toml"), environ, operator.home).settings.web.port == 3
+
+    def test_windows_line_ends_and_a_byte_order_mark_do_not_matter(self, operator: Operator) -> None:
+        operator.file.write_bytes(b"\xef\xbb\xbf[web]\r\nport = 5\r\n")
+
+        assert load(operator.file, {}, operator.home).settings.web.port == 5
+
+
+class TestTheDataDirectory:
+    def test_is_the_variables(self, tmp_path: Path) -> None:
+        assert load(None, {"INTERJECT_HOME": str(tmp_path)}).home == tmp_path
+
+    def test_is_absolute_even_where_the_variable_is_not(self, operator: Operator) -> None:
+        assert data_directory({"INTERJECT_HOME": "x"}) == Path.cwd() / "x"
+
+    def test_is_the_platforms_usual_place_otherwise(self) -> None:
+        usual = data_directory({})
+
+        assert usual.is_absolute()
+        assert usual.name == "interject"
+
+
+class TestTheModelsKey:
+    def test_is_found_where_the_provider_usually_keeps_it(self, operator: Operator) -> None:
+        settings = operator.settings('[agent]\nmodel = "anthropic:claude"\n', ANTHROPIC_API_KEY="k", OPENAI_API_KEY="o")
+
+        assert settings.models["anthropic"].api_key == SecretStr("k")
+        assert "openai" not in settings.models
+
+    def test_in_the_settings_goes_first(self, operator: Operator) -> None:
+        toml = '[agent]\nmodel = "openai:gpt-5"\n[models.openai]\napi_key = "mine"\n'
+
+        assert operator.settings(toml, OPENAI_API_KEY="usual").models["openai"].api_key == SecretStr("mine")
+
+    def test_is_not_needed_and_not_sent_to_a_server_of_ones_own(self, operator: Operator) -> None:
+        toml = '[agent]\nmodel = "openai:llama"\n[models.openai]\nbase_url = "http://127.0.0.1:1/v1"\n'
+
+        assert operator.settings(toml).models["openai"].api_key is None
+        assert operator.settings(toml, OPENAI_API_KEY="usual").models["openai"].api_key is None
+
+
+def test_a_configuration_cannot_be_changed(operator: Operator) -> None:
+    configuration = operator.start()
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        configuration.home = Path("/")  # type: ignore[misc]  # the point of the test
+    with pytest.raises(ValueError, match="frozen"):
+        configuration.settings.agent.max_steps = 1  # type: ignore[misc]  # the point of the test
+
+
+def test_a_file_that_is_not_there_is_refused(operator: Operator) -> None:
+    with pytest.raises(ConfigurationError, match=r"^nowhere\.toml: cannot be read: No such file or directory$"):
+        load(Path("nowhere.toml"), {}, operator.home)

@@ -1,0 +1,408 @@
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from config.errors import ConfigurationError
+from config.load import load
+from tests.config.conftest import Operator
+
+ALL_TOOLS = "shell, read_file, write_file, edit_file, list_files, fetch_url, draw_chart, send_file, view_image"
+
+IN_THE_FILE = {
+    "a mistyped key": (
+        '[channels.telegram]\ntoken = "1:a"\ntokn = "x"\n',
+        'interject.toml:3: channels.telegram.tokn: no such setting. Did you mean "token"?',
+    ),
+    "an unknown key with nothing near": (
+        "[media]\nbucket = 1\n",
+        "interject.toml:2: media.bucket: no such setting. Known: path.",
+    ),
+    "a mistyped section": (
+        "# first\n\n[agnt]\nmax_steps = 3\n",
+        'interject.toml:3: agnt: no such setting. Did you mean "agent"?',
+    ),
+    "a setting outside its section": (
+        "max_steps = 3\n",
+        'interject.toml:1: max_steps: no such setting. Did you mean "agent.max_steps"?',
+    ),
+    "a channel outside of channels": (
+        '[telegram]\ntoken = "1:a"\n',
+        'interject.toml:1: telegram: no such setting. Did you mean "channels.telegram"?',
+    ),
+    "a strange key": (
+        '"a b.c" = 1\n',
+        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, tools.',
+    ),
+    "an unknown provider's section": (
+        '[models.opnai]\napi_key = "x"\n',
+        'interject.toml:1: models.opnai: no such setting. Did you mean "openai"?',
+    ),
+    "an unknown type of channel": (
+        "[channels.telegrm]\n",
+        'interject.toml:1: channels.telegrm: no such type of channel. Did you mean "telegram"? '
+        "A section with a name of its own says which it is: type = …",
+    ),
+    "an unknown type given": (
+        '[channels.work]\ntype = "irc"\n',
+        "interject.toml:1: channels.work: no such type of channel. Known: telegram. "
+        "A section with a name of its own says which it is: type = …",
+    ),
+    "a type that is no text": (
+        "[channels.work]\ntype = [1]\n",
+        "interject.toml:1: channels.work: no such type of channel. Known: telegram. "
+        "A section with a name of its own says which it is: type = …",
+    ),
+    "a channel that is no section": (
+        "[channels]\ntelegram = true\n",
+        "interject.toml:2: channels.telegram: expected a section, not a single value",
+    ),
+    "channels that are no section": (
+        "channels = 1\n",
+        "interject.toml:1: channels: expected a section, not a single value",
+    ),
+    "a section that is a value": (
+        "agent = 5\n",
+        "interject.toml:1: agent: expected a section, not a single value",
+    ),
+    "a missing token": (
+        "[web]\n[channels.telegram]\n",
+        "interject.toml:2: channels.telegram.token: is missing",
+    ),
+    "an empty token": (
+        '[channels.telegram]\ntoken = ""\n',
+        "interject.toml:2: channels.telegram.token: is empty",
+    ),
+    "text for a number": (
+        '[agent]\nmax_steps = "many"\n',
+        "interject.toml:2: agent.max_steps: expected a whole number",
+    ),
+    "a quoted number": (
+        '[agent]\nmax_steps = "5"\n',
+        "interject.toml:2: agent.max_steps: expected a whole number",
+    ),
+    "a truth value for a number": (
+        "[agent]\nmax_steps = true\n",
+        "interject.toml:2: agent.max_steps: expected a whole number",
+    ),
+    "a fraction for a number": (
+        "[web]\nport = 80.5\n",
+        "interject.toml:2: web.port: expected a whole number",
+    ),
+    "a number for a truth value": (
+        "[web]\nenabled = 1\n",
+        "interject.toml:2: web.enabled: expected true or false",
+    ),
+    "a number for text": (
+        "[agent]\ninstructions = 1\n",
+        "interject.toml:2: agent.instructions: expected text in quotes",
+    ),
+    "a number for a secret": (
+        "[channels.telegram]\ntoken = 1234567\n",
+        "interject.toml:2: channels.telegram.token: expected text in quotes",
+    ),
+    "a number for a path": (
+        "[media]\npath = 1\n",
+        "interject.toml:2: media.path: expected a path in quotes",
+    ),
+    "text for a list": (
+        '[tools]\nenabled = "shell"\n',
+        'interject.toml:2: tools.enabled: expected a list, like ["…"]',
+    ),
+    "too little": (
+        "[agent]\nmax_steps = 0\n",
+        "interject.toml:2: agent.max_steps: expected 1 or more",
+    ),
+    "too much": (
+        "[web]\nport = 65536\n",
+        "interject.toml:2: web.port: expected 65535 or less",
+    ),
+    "a mistyped tool": (
+        '[tools]\nenabled = [\n  "shell",\n  "read_fil",\n]\n',
+        'interject.toml:2: tools.enabled[1]: not one of the choices. Did you mean "read_file"?',
+    ),
+    "a tool like no other": (
+        '[tools]\nenabled = ["teleport"]\n',
+        f"interject.toml:2: tools.enabled[0]: not one of the choices. Known: {ALL_TOOLS}.",
+    ),
+    "another choice": (
+        '[channels.telegram]\ntoken = "1:a"\ngroups = "some"\n',
+        "interject.toml:3: channels.telegram.groups: not one of the choices. Known: mention, all, off.",
+    ),
+    "a user without @": (
+        '[channels.telegram]\ntoken = "1:a"\nallow = ["*", "ann"]\n',
+        'interject.toml:3: channels.telegram.allow[1]: expected a user id, a name that begins with @, or "*"',
+    ),
+    "a user that is a truth value": (
+        '[channels.telegram]\ntoken = "1:a"\nallow = [true]\n',
+        "interject.toml:3: channels.telegram.allow[0]: expected text in quotes",
+    ),
+    "an address of another kind": (
+        '[models.openai]\nbase_url = "localhost:80"\n',
+        "interject.toml:2: models.openai.base_url: expected an address that begins with http:// or https://",
+    ),
+    "a store of another kind": (
+        '[store]\nurl = "mysql://x"\n',
+        "interject.toml:2: store.url: expected a file's address, like sqlite:///interject.db",
+    ),
+    "a store that forgets": (
+        '[store]\nurl = "sqlite:///:memory:"\n',
+        "interject.toml:2: store.url: expected a file's address, like sqlite:///interject.db",
+    ),
+    "a model without provider": (
+        '[agent]\nmodel = "gpt-5"\n',
+        'interject.toml:2: agent.model: expected "demo" or "provider:name", like "openai:gpt-5"',
+    ),
+    "an unknown provider": (
+        '[agent]\nmodel = "groq:llama"\n',
+        "interject.toml:2: agent.model: no such provider. Known: openai, anthropic. A server that speaks OpenAI's "
+        'protocol is "openai:name" with its address as base_url in [models.openai]',
+    ),
+    "a model without key": (
+        '[agent]\nmodel = "anthropic:claude"\n[models.anthropic]\n',
+        "interject.toml:2: agent.model: anthropic needs a key. Set the environment variable ANTHROPIC_API_KEY, "
+        "or api_key in [models.anthropic]",
+    ),
+    "instructions twice": (
+        '[agent]\ninstructions = "x"\ninstructions_file = "y"\n',
+        "interject.toml:3: agent.instructions_file: impossible together with agent.instructions. Keep one of the two",
+    ),
+    "instructions that are not there": (
+        '[agent]\ninstructions_file = "y"\n',
+        "interject.toml:2: agent.instructions_file: no such file",
+    ),
+    "a variable that is not set": (
+        '[web]\nport = "${PORT}"\n',
+        "interject.toml:2: web.port: the environment variable PORT is not set",
+    ),
+    "a variable that is not set, in a list": (
+        '[tools]\nenabled = ["shell", "${TOOL}"]\n',
+        "interject.toml:2: tools.enabled[1]: the environment variable TOOL is not set",
+    ),
+    "a broken reference": (
+        '[agent]\ninstructions = "${A-B}"\n',
+        'interject.toml:2: agent.instructions: "${" needs the name of an environment variable and "}". '
+        'A literal "${" is written "$${"',
+    ),
+    "a secret's file that is not there": (
+        '[channels.telegram]\ntoken = "file:/nowhere/x"\n',
+        "interject.toml:2: channels.telegram.token: file:/nowhere/x cannot be read: No such file or directory",
+    ),
+    "no value": ("[agent]\nmax_steps =\n", "interject.toml:2: not TOML: Invalid value"),
+    "an end too early": ("[agent]\n\nx = [1,\n", "interject.toml:3: not TOML: Invalid value"),
+    "the same key twice": ("[web]\nport = 1\nport = 2\n", "interject.toml:3: not TOML: Cannot overwrite a value"),
+}
+
+
+@pytest.mark.parametrize(("toml", "told"), IN_THE_FILE.values(), ids=IN_THE_FILE)
+def test_what_is_wrong_in_the_file_is_told_with_line_and_key(operator: Operator, toml: str, told: str) -> None:
+    assert operator.refused(toml) == [told]
+
+
+IN_THE_ENVIRONMENT = {
+    "INTERJECT_AGENT__MAX_STEPS": ("many", "expected a whole number"),
+    "INTERJECT_WEB__ENABLED": ("perhaps", "expected true or false"),
+    "INTERJECT_AGENT__MODEL": ("${MODEL}", "the environment variable MODEL is not set"),
+    "INTERJECT_AGENT__MAX_STEP": ("5", "no such setting. Did you mean INTERJECT_AGENT__MAX_STEPS?"),
+    "INTERJECT_AGENT_MAX_STEPS": ("5", "no such setting. Did you mean INTERJECT_AGENT__MAX_STEPS?"),
+    "INTERJECT_": ("5", "no such setting."),
+    "INTERJECT_ZZ__YY": ("5", "no such setting."),
+    "INTERJECT_AGENT": ("5", "expected a section, not a single value"),
+    "INTERJECT_AGENT__MODEL__NAME": ("x", "what stands above it is a single value"),
+    "INTERJECT_TOOLS__ENABLED": ('["shell', 'expected a list, like ["…"]'),
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "told"),
+    [(variable, *case) for variable, case in IN_THE_ENVIRONMENT.items()],
+    ids=IN_THE_ENVIRONMENT,
+)
+def test_what_is_wrong_in_the_environment_is_told_with_the_variable(
+    operator: Operator, variable: str, text: str, told: str
+) -> None:
+    assert operator.refused('[agent]\nmodel = "demo"\n', **{variable: text}) == [
+        f"environment variable {variable}: {told}"
+    ]
+
+
+def test_one_wrong_entry_of_a_list_in_the_environment_is_told_with_its_place(operator: Operator) -> None:
+    assert operator.refused(INTERJECT_TOOLS__ENABLED="shell,draw_chat") == [
+        'environment variable INTERJECT_TOOLS__ENABLED: [1]: not one of the choices. Did you mean "draw_chart"?'
+    ]
+
+
+def test_what_is_missing_beside_a_variable_is_told_with_its_key(operator: Operator) -> None:
+    assert operator.refused(INTERJECT_CHANNELS__TELEGRAM__ALLOW="*") == [
+        "environment variable INTERJECT_CHANNELS__TELEGRAM__ALLOW: channels.telegram.token: is missing"
+    ]
+
+
+def test_what_is_missing_in_a_section_of_the_file_is_told_with_its_line(operator: Operator) -> None:
+    assert operator.refused("[channels.telegram]\n", INTERJECT_CHANNELS__TELEGRAM__ALLOW="*") == [
+        "interject.toml:1: channels.telegram.token: is missing"
+    ]
+
+
+def test_the_reserved_variables_and_those_of_others_are_left_alone(operator: Operator) -> None:
+    Path("x.toml").write_text("")
+
+    load(
+        None,
+        {"INTERJECT_HOME": str(operator.home), "INTERJECT_CONFIG": "x.toml", "INTERJECT_TOKEN": "t", "INTER": "x"},
+    )
+
+
+def test_everything_wrong_is_told_at_once_and_in_order(operator: Operator) -> None:
+    told = operator.refused(
+        """
+[agent]
+model = "openai:gpt-5"
+max_steps = "${STEPS}"
+colour = "red"
+instructions = '''
+[web]
+port = "no"
+'''
+[web]
+port = 70000
+[channels.telegram]
+allow = ["ann"]
+""",
+        INTERJECT_WEB__HSOT="x",
+        INTERJECT_WEB__PROT="x",
+        INTERJECT_MODELS="x",
+    )
+
+    assert told == [
+        "environment variable INTERJECT_MODELS: expected a section, not a single value",
+        "environment variable INTERJECT_WEB__HSOT: no such setting. Did you mean INTERJECT_WEB__HOST?",
+        "environment variable INTERJECT_WEB__PROT: no such setting. Did you mean INTERJECT_WEB__PORT?",
+        "interject.toml:4: agent.max_steps: the environment variable STEPS is not set",
+        "interject.toml:5: agent.colour: no such setting. Known: model, instructions, instructions_file, workspace, "
+        "max_steps, max_running_turns.",
+        "interject.toml:11: web.port: expected 65535 or less",
+        "interject.toml:12: channels.telegram.token: is missing",
+        'interject.toml:13: channels.telegram.allow[0]: expected a user id, a name that begins with @, or "*"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'[agent]\ninstructions = "\xff"\n', r"interject\.toml:2: not UTF-8 text$"),
+        (b"x = " + b"[" * 100_000, r"interject\.toml: nested too deeply$"),
+        (b"x = " + b"1" * 5_000, r"interject\.toml: not TOML: Exceeds the limit"),
+    ],
+)
+def test_a_file_that_is_no_text_or_too_much_of_it_is_refused(operator: Operator, content: bytes, told: str) -> None:
+    operator.file.write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=told):
+        load(operator.file, {}, operator.home)
+
+
+def test_a_directory_is_no_file(operator: Operator) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+        load(operator.file.parent, {}, operator.home)
+
+
+SECRET = "Zecret-5f1c"
+WITH_A_SECRET = {
+    "in a mistyped key": f'[channels.telegram]\ntokn = "{SECRET}"\n',
+    "in a mistyped section": f'[channel.telegram]\ntoken = "{SECRET}"\n',
+    "in a key of the wrong place": f'token = "{SECRET}"\n',
+    "in a mistyped provider": f'[models.opnai]\napi_key = "{SECRET}"\n',
+    "in a list": f'[channels.telegram]\ntoken = ["{SECRET}"]\n',
+    "in a table": f'[channels.telegram.token]\nvalue = "{SECRET}"\n',
+    "as a whole channel": f'[channels]\ntelegram = "{SECRET}"\n',
+    "as a type of channel": f'[channels.work]\ntype = "{SECRET}"\n',
+    "beside another mistake": f'[channels.telegram]\ntoken = "{SECRET}"\nallow = 1\n',
+    "as an allowed user": f'[channels.telegram]\ntoken = "1:a"\nallow = ["{SECRET}"]\n',
+    "as a choice": f'[channels.telegram]\ntoken = "1:a"\ngroups = "{SECRET}"\n',
+    "as the model": f'[agent]\nmodel = "{SECRET}"\n',
+    "as an address": f'[models.openai]\nbase_url = "{SECRET}"\n',
+    "as the store": f'[store]\nurl = "postgresql://me:{SECRET}@127.0.0.1/x"\n',
+    "before bad TOML": f'[channels.telegram]\ntoken = "{SECRET}"\nallow = \n',
+    "in bad TOML": f"[channels.telegram]\ntoken = {SECRET}\n",
+    "from the environment": '[channels.telegram]\ntoken = "${SECRET}"\nallow = 1\n',
+    "from the environment into a number": '[agent]\nmax_steps = "${SECRET}"\n',
+    "from the environment under no setting": '[agent]\nsteps = "file:${SECRET}"\n',
+    "from the environment in a path": '[agent]\ninstructions = "file:${SECRET}"\n',
+}
+
+
+@pytest.mark.parametrize("toml", WITH_A_SECRET.values(), ids=WITH_A_SECRET)
+def test_a_refusal_never_shows_a_value(operator: Operator, toml: str) -> None:
+    operator.file.write_text(toml)
+
+    with pytest.raises(ConfigurationError) as refusal:
+        load(operator.file, {"SECRET": SECRET, "INTERJECT_TOKN": SECRET}, operator.home)
+
+    assert SECRET not in str(refusal.value)
+    assert SECRET not in repr(refusal.value)
+    assert SECRET not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_settings_never_show_a_secret(operator: Operator) -> None:
+    toml = f'[channels.telegram]\ntoken = "{SECRET}"\n[models.openai]\napi_key = "{SECRET}"\n'
+
+    configuration = operator.start(toml)
+
+    assert configuration.settings.channels["telegram"].token.get_secret_value() == SECRET
+    for shown in (repr(configuration), str(configuration.settings), configuration.settings.model_dump_json()):
+        assert SECRET not in shown
+
+
+names = st.sampled_from(["agent", "models", "openai", "channels", "telegram", "token", "type", "web", "allow", "x"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.just(SECRET) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def as_toml(value: object) -> str:
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{name} = {as_toml(inner)}" for name, inner in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(as_toml, value)) + "]"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str():
+            return '"' + "".join(f"\\U{ord(character):08x}" for character in value) + '"'
+        case _:
+            return "1979-05-27"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    tree=st.dictionaries(names, values, max_size=4),
+    variables=st.dictionaries(st.lists(names, min_size=1, max_size=4).map("__".join), st.just(SECRET), max_size=3),
+)
+def test_whatever_is_written_is_accepted_or_refused_in_words_without_values(
+    operator: Operator, tree: dict[str, object], variables: dict[str, str]
+) -> None:
+    toml = "".join(f"{name} = {as_toml(value)}\n" for name, value in tree.items())
+    environ = {f"INTERJECT_{name.upper()}": value for name, value in variables.items() if name != "token"}
+    operator.file.write_text(toml, encoding="utf-8", errors="replace")
+
+    refusal = refusal_of(operator, environ)
+
+    if refusal is not None:
+        assert refusal.problems
+        assert all(problem.place for problem in refusal.problems)
+        assert SECRET not in str(refusal)
+
+
+def refusal_of(operator: Operator, environ: dict[str, str]) -> ConfigurationError | None:
+    try:
+        load(operator.file, environ, operator.home)
+    except ConfigurationError as refusal:
+        return refusal
+    return None

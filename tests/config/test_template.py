@@ -1,0 +1,80 @@
+import re
+import tomllib
+
+import pytest
+from pydantic import SecretStr
+
+from config.settings import CHANNELS, TOOLS, ModelSettings, Settings
+from config.template import Answers, template
+from tests.config.conftest import Operator
+
+EVERYTHING = Answers(
+    model="openai:gpt-5",
+    api_key="${OPENAI_API_KEY}",
+    base_url="http://127.0.0.1:9/v1",
+    telegram_token="${TELEGRAM_BOT_TOKEN}",
+    telegram_allow=("@ann", "42"),
+)
+
+
+def uncommented(text: str) -> str:
+    """What the operator has after removing the "#" of every setting and section."""
+    return re.sub(r"^#(?=[\[a-z])", "", text, flags=re.MULTILINE)
+
+
+def test_without_answers_it_sets_nothing(operator: Operator) -> None:
+    assert operator.settings(template(Answers())) == operator.settings("")
+
+
+def test_answers_are_filled_in(operator: Operator) -> None:
+    settings = operator.settings(template(EVERYTHING), OPENAI_API_KEY="k", TELEGRAM_BOT_TOKEN="1:a")
+
+    assert settings.agent.model == "openai:gpt-5"
+    assert settings.models["openai"].api_key == SecretStr("k")
+    assert settings.models["openai"].base_url == "http://127.0.0.1:9/v1"
+    assert settings.channels["telegram"].token == SecretStr("1:a")
+    assert settings.channels["telegram"].allow == ["@ann", "42"]
+
+
+@pytest.mark.parametrize("model", ["openai:gpt-5", "anthropic:claude"])
+def test_a_model_alone_is_enough_where_its_key_is_in_the_usual_place(operator: Operator, model: str) -> None:
+    settings = operator.settings(template(Answers(model=model)), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k")
+
+    assert settings.agent.model == model
+
+
+@pytest.mark.parametrize("text", ['a"b\\c', "tab\tand\nline", "\x00\x1f\x7f", "żółw 🐢", "'''", "# no"])
+def test_any_text_survives(operator: Operator, text: str) -> None:
+    settings = operator.settings(template(Answers(telegram_token=text)))
+
+    assert settings.channels["telegram"].token.get_secret_value() == text
+
+
+def test_every_setting_is_in_it_with_its_description() -> None:
+    text = template(Answers())
+    written = tomllib.loads(uncommented(text))
+    prose = " ".join(line.removeprefix("# ") for line in text.splitlines())
+
+    sections = {
+        **{name: (written[name], field.annotation) for name, field in Settings.model_fields.items() if name in written},
+        **{f"models.{name}": (written["models"][name], ModelSettings) for name in ("openai", "anthropic")},
+        **{f"channels.{name}": (written["channels"][name], model) for name, model in CHANNELS.items()},
+    }
+    assert set(written) == set(Settings.model_fields)
+    for name in ("models", "channels"):
+        sections.pop(name)
+    for section, model in sections.values():
+        assert list(section) == list(model.model_fields)
+        for field in model.model_fields.values():
+            assert field.description
+            assert field.description in prose
+
+
+def test_removing_every_comment_sign_gives_settings_that_hold(operator: Operator) -> None:
+    text = re.sub(r"^#instructions_file.*\n", "", template(Answers()), flags=re.MULTILINE)
+
+    settings = operator.settings(uncommented(text), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k", TELEGRAM_BOT_TOKEN="1:a")
+
+    assert settings.tools.enabled == list(TOOLS)
+    assert settings.agent.max_steps == 50
+    assert settings.models["anthropic"].api_key == SecretStr("k")

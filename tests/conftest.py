@@ -1,0 +1,38 @@
+"""What every test needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
+
+# python-telegram-bot warns about a type it will change, unless it is asked for the new one; warnings are errors here.
+os.environ["PTB_TIMEDELTA"] = "1"
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        installed = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+        executable = next(installed, playwright.chromium.executable_path)
+        if not shutil.which(executable):
+            pytest.skip(
+                "NO BROWSER FOUND: the page is NOT TESTED. Install chromium (Debian: apt-get install chromium)."
+            )
+        browser = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        await browser.close()

@@ -1,0 +1,87 @@
+"""Short ways to say what the store's tests say often."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from agent.log import Answered, Ended, Heard, Text
+from agent.media import Attachment
+from channels.address import Address, Sender
+from channels.message import FileRef, InboundMessage, Kind
+from gateway.store import Store
+from gateway.store.records import Arrival, Turn
+
+ANN = Sender("1", "Ann", "ann")
+HERE = Address("telegram", "bot", "7")
+SESSION = "telegram/bot/7"
+COMPLETED = Ended("completed")
+ANSWER = Answered(1, (Text("Hello."),))
+PICTURE = Attachment("ab" * 32, "cat.png", "image/png", 12, 3, 4)
+PHOTO = FileRef("photo-1", "photo.jpg", "image/jpeg", 100)
+
+_numbers = count(1)
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder / 'interject.db'}"
+
+
+def message(
+    text: str = "hi",
+    *,
+    id: str | None = None,
+    kind: Kind = "new",
+    event: str | None = None,
+    sender: Sender = ANN,
+    address: Address = HERE,
+    files: tuple[FileRef, ...] = (),
+    album: str | None = None,
+    command: str | None = None,
+    note: str = "",
+) -> InboundMessage:
+    number = next(_numbers)
+    return InboundMessage(
+        event_id=event or f"e{number}",
+        address=address,
+        sender=sender,
+        sent_at=datetime(2026, 11, 20, 12, 0, 0, number, tzinfo=UTC),
+        kind=kind,
+        message_id=id or f"m{number}",
+        text=text,
+        command=command,
+        files=files,
+        note=note,
+        album=album,
+    )
+
+
+async def tell(store: Store, text: str = "hi", session: str = SESSION, *, id: str | None = None) -> Arrival:
+    return await store.accept(message(text, id=id), session)
+
+
+async def begin(store: Store, session: str = SESSION) -> Turn:
+    turn = await store.claim(session)
+    assert turn is not None
+    return turn
+
+
+async def finish(store: Store, turn: Turn) -> None:
+    assert await store.close(turn.id, turn.epoch, COMPLETED, (ANSWER,))
+
+
+def words(heard: Heard | None) -> list[str]:
+    assert heard is not None
+    return [said.text for said in heard.messages]
+
+
+def first_words(turn: Turn) -> list[str]:
+    heard = turn.entries[0]
+    assert isinstance(heard, Heard)
+    return words(heard)
+
+
+async def states(store: Store, session: str = SESSION) -> dict[str, str]:
+    """The state of each message that a screen would show, by its text."""
+    return {row.text: row.state for row in await store.rows(session)}

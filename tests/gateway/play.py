@@ -1,0 +1,163 @@
+"""A whole gateway around a channel of paper and a scripted model, on a real database file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from agent.log import Heard
+from agent.model import Model
+from agent.testing import MemoryMedia
+from agent.tool import Tool
+from agent.turn import Mind
+from channels.address import Address, Sender
+from channels.message import Accepted, FileRef, InboundMessage, Kind
+from channels.paper import PaperChannel, words
+from channels.reply import Reply
+from gateway.gate import Gate
+from gateway.house import House
+from gateway.sessions import session_key
+from gateway.store import Store, open_store
+
+PLACE = Address("paper", "me", "chat")
+ELSEWHERE = Address("paper", "me", "other")
+ANN = Sender("7", "Ann")
+
+_numbers = count(1)
+
+
+def said(
+    text: str = "",
+    *,
+    address: Address = PLACE,
+    kind: Kind = "new",
+    id: str | None = None,
+    files: tuple[FileRef, ...] = (),
+    event: str | None = None,
+) -> InboundMessage:
+    """A message; a text that begins with a slash is a command."""
+    number = next(_numbers)
+    command = text[1:] if text.startswith("/") else None
+    return InboundMessage(
+        event_id=event or f"e{number}",
+        address=address,
+        sender=ANN,
+        sent_at=datetime.now(UTC),
+        kind="command" if command else kind,
+        message_id=id or f"m{number}",
+        text="" if command else text,
+        command=command.partition(" ")[0] if command else None,
+        files=files,
+    )
+
+
+@dataclass(frozen=True)
+class Play:
+    house: House
+    store: Store
+    channel: PaperChannel
+    database: Path
+
+    async def say(self, *texts: str, address: Address = PLACE) -> list[Accepted | None]:
+        """Delivers side by side, begun in order, as a platform's poll does."""
+        deliveries = [self.house.intake.deliver(said(text, address=address)) for text in texts]
+        return list(await asyncio.gather(*deliveries))
+
+    async def reply(self, text: str, *, done: bool = True) -> Reply:
+        """The reply that says this, once it is there."""
+
+        def found(channel: PaperChannel) -> Reply | None:
+            fitting = (reply for reply in channel.replies.values() if text in words(reply))
+            return next((reply for reply in fitting if reply.done or not done), None)
+
+        found_reply = await self.channel.until(found)
+        assert found_reply is not None
+        return found_reply
+
+    def shown(self) -> list[str]:
+        """All that stands on the paper."""
+        return [words(reply) for reply in self.channel.replies.values()]
+
+    def sql(self, statement: str, *values: object) -> list[Any]:
+        """Beside the gateway, on the file itself."""
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            return list(connection.execute(statement, values))
+
+    def refuse_to_write(self, table: str, verb: str = "INSERT") -> None:
+        """The database refuses to write to the table, as a full disk does, until `write_again`."""
+        self.sql(f"CREATE TRIGGER refuse_{table} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'no room'); END")
+
+    def write_again(self, table: str) -> None:
+        self.sql(f"DROP TRIGGER refuse_{table}")
+
+    def states(self) -> Counter[str]:
+        return Counter(dict(self.sql("SELECT state, count(*) FROM inbox GROUP BY state")))
+
+    async def heard(self) -> list[list[str]]:
+        """What each turn has read, turn by turn."""
+        found = []
+        for (id,) in self.sql("SELECT id FROM turns WHERE kind = 'turn' ORDER BY number"):
+            turn = await self.store.turn(id)
+            found.append([said.text for entry in turn.entries if isinstance(entry, Heard) for said in entry.messages])
+        return found
+
+    async def until_idle(self) -> None:
+        """Nothing runs, nothing waits, everything is delivered."""
+        await until(lambda: not (self.house.dispatch.running() or self.states()["waiting"]))
+        await until(lambda: not self.house.delivery.waiting())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """For what tells nobody when it changes. Unbounded: `playing` is."""
+    while not condition():  # noqa: ASYNC110 - what is looked at lies in a file and in parts that ring no bell for tests
+        await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def playing(
+    folder: Path,
+    model: Model,
+    *tools: Tool,
+    channel: PaperChannel | None = None,
+    most_running: int = 4,
+    mind: Callable[[], Mind] | None = None,
+    store: Callable[[Store], Any] = lambda store: store,
+    bound: float = 10.0,
+) -> AsyncIterator[Play]:
+    """A gateway that runs until left; leaving is a crash, and the folder may be played in again."""
+    made = Mind(model, MemoryMedia(), folder, tools)
+    paper = PaperChannel() if channel is None else channel
+    database = folder / "test.db"
+    async with asyncio.timeout(bound), open_store(f"sqlite:///{database}") as opened:
+        house = House(store(opened), MemoryMedia(), Gate({}), mind or (lambda: made), most_running=most_running)
+        house.add(paper)
+        async with house:
+            running = asyncio.create_task(house.run())
+            try:
+                await paper.until(lambda paper: paper.deliver is not None)
+                yield Play(house, opened, paper, database)
+            finally:
+                running.cancel()
+                ended = await asyncio.gather(running, return_exceptions=True)
+                if not isinstance(ended[0], asyncio.CancelledError):
+                    raise AssertionError("the gateway ended by itself") from ended[0]
+
+
+@asynccontextmanager
+async def keeping(folder: Path) -> AsyncIterator[Callable[[str], Awaitable[object]]]:
+    """A gateway that keeps what it is told and is killed before it does anything about it."""
+    async with open_store(f"sqlite:///{folder / 'test.db'}") as store:
+
+        async def keep(text: str) -> object:
+            message = said(text)
+            return await store.accept(message, session_key(message.address))
+
+        yield keep

@@ -1,0 +1,545 @@
+"""The command line as a person meets it: the real program in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import sys
+import tomllib
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from config.template import Answers
+from gateway.commands_line import VERSION
+from gateway.commands_line.home import in_words
+from gateway.commands_line.init import Person, ask
+from tests.servers.models import ModelServer
+from tests.servers.telegram import BotApi
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "123456:a-token-of-a-bot-in-a-test"
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A directory to call the program in, and a data directory of its own."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def write(self, text: str, name: str = "interject.toml") -> Path:
+        file = self.folder / name
+        file.write_text(text)
+        return file
+
+    async def start(self, *arguments: str, stderr: int = PIPE, **environ: str) -> Process:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        env = inherited | {"INTERJECT_HOME": str(self.home), "PYTHONPATH": str(ROOT)} | environ
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gateway.cli",
+            *arguments,
+            cwd=self.folder,
+            env=env,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=stderr,
+        )
+
+    async def call(self, *arguments: str, typed: str = "", stderr: int = PIPE, **environ: str) -> Ended:
+        process = await self.start(*arguments, stderr=stderr, **environ)
+        try:
+            out, err = await asyncio.wait_for(process.communicate(typed.encode()), 60)
+        finally:
+            await _gone(process)
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), (err or b"").decode())
+
+    @asynccontextmanager
+    async def running(self, *arguments: str) -> AsyncIterator[Gateway]:
+        process = await self.start("run", *arguments)
+        try:
+            assert process.stdout is not None
+            lines = []
+            async with asyncio.timeout(30):
+                while line := (await process.stdout.readline()).decode().strip("\n"):
+                    lines.append(line)
+                    if len(lines) == 1:
+                        await process.stdout.readline()
+            yield Gateway(process, "\n".join(lines))
+        finally:
+            await _gone(process)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    process: Process
+    opening: str
+
+    @property
+    def link(self) -> str:
+        return next(word for word in self.opening.split() if word.startswith("http://127.0.0.1:"))
+
+    async def end(self, number: signal.Signals) -> Ended:
+        self.process.send_signal(number)
+        out, err = await asyncio.wait_for(self.process.communicate(), 10)
+        assert self.process.returncode is not None
+        return Ended(self.process.returncode, out.decode(), err.decode())
+
+
+async def _gone(process: Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+# --- run ---
+
+
+async def test_run_prints_a_link_that_answers_and_a_signal_ends_it_well(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as gateway, httpx.AsyncClient(follow_redirects=True, trust_env=False) as browser:
+        page = await browser.get(gateway.link)
+        assert page.status_code == 200
+        assert "<!doctype html>" in page.text.lower()
+        ended = await gateway.end(signal.SIGTERM)
+    assert (ended.code, ended.err) == (0, "")
+
+
+async def test_run_says_plainly_what_runs_and_how_to_add_what_does_not(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as gateway:
+        pass
+    assert gateway.opening.startswith(f"Interject {VERSION}")
+    for words in (
+        "demo, which works offline",
+        'model = "openai:gpt-5"',
+        "telegram    not configured",
+        "[channels.telegram]",
+        'token = "${TELEGRAM_BOT_TOKEN}"',
+        str(desk.home),
+        str(desk.folder / "interject.toml"),
+    ):
+        assert words in gateway.opening
+
+
+@pytest.mark.parametrize(
+    ("allow", "words"),
+    [
+        ("[]", 'nobody may write to it yet: add allow = ["@your_name"]'),
+        ('["*"]', "everybody may write to it"),
+        ('["7", "@ann"]', "who may write to it: 7, @ann"),
+    ],
+)
+async def test_run_says_who_may_write_and_never_a_secret(desk: Desk, allow: str, words: str) -> None:
+    desk.write(
+        f'[web]\nport = 0\n[channels.telegram]\ntoken = "{TOKEN}"\nallow = {allow}\napi_url = "http://127.0.0.1:1"\n'
+    )
+    async with desk.running() as gateway:
+        ended = await gateway.end(signal.SIGINT)
+    assert f"telegram starting; {words}" in " ".join(gateway.opening.split())
+    assert ended.code == 0
+    assert TOKEN.partition(":")[2] not in gateway.opening + ended.out + ended.err
+    assert "Traceback" not in ended.err
+
+
+async def test_run_ends_within_two_seconds_while_a_task_runs(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as gateway:
+        chat = await desk.start("chat", "--url", gateway.link)
+        assert chat.stdin is not None
+        assert chat.stdout is not None
+        chat.stdin.write(b"do a long task")
+        chat.stdin.close()
+        await asyncio.wait_for(chat.stdout.readline(), 30)
+        before = asyncio.get_running_loop().time()
+        ended = await gateway.end(signal.SIGINT)
+        assert asyncio.get_running_loop().time() - before < 4
+        await _gone(chat)
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "message"),
+    [
+        ("run", '[agnt]\nmodel = "demo"\n', 'interject.toml:1: agnt: no such setting. Did you mean "agent"?'),
+        ("chat", "[web]\nport = x\n", "interject.toml:2: not TOML"),
+        ("check", '[agent]\nmodel = "openai:gpt-5"\n', "OPENAI_API_KEY"),
+    ],
+)
+async def test_a_configuration_that_does_not_hold_is_refused_in_words(
+    desk: Desk, command: str, settings: str, message: str
+) -> None:
+    desk.write(settings)
+    ended = await desk.call(command)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+    assert "Traceback" not in ended.err
+    assert not desk.home.exists()
+
+
+async def test_a_port_that_is_taken_is_one_clear_message(desk: Desk) -> None:
+    async with BotApi() as somebody:
+        port = somebody.url.rpartition(":")[2]
+        desk.write(f"[web]\nport = {port}\n")
+        ended = await desk.call("run")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert f"127.0.0.1:{port}" in ended.err
+
+
+async def test_a_gateway_that_nobody_could_reach_is_refused(desk: Desk) -> None:
+    file = desk.write("[web]\nenabled = false\n")
+    ended = await desk.call("run")
+    assert (ended.code, ended.out) == (2, "")
+    for words in (file.name, "nobody could reach this gateway", "enabled = false", "[channels.telegram]"):
+        assert words in ended.err
+    assert not desk.home.exists()
+
+
+async def test_without_the_web_chat_no_terminal_is_offered(desk: Desk) -> None:
+    telegram = f'[channels.telegram]\ntoken = "{TOKEN}"\napi_url = "http://127.0.0.1:1"\n'
+    desk.write(f"[web]\nenabled = false\n{telegram}")
+    async with desk.running() as gateway:
+        pass
+    assert "off ([web] enabled = false)" in gateway.opening
+    assert "interject chat" not in gateway.opening
+
+
+@pytest.mark.parametrize("command", ["run", "chat"])
+@pytest.mark.parametrize(
+    ("home", "wrong"),
+    [("home", "this is a file where"), ("home/deeper", "a part of this path is a file where")],
+)
+async def test_a_data_directory_that_is_none_is_refused_in_words(
+    desk: Desk, command: str, home: str, wrong: str
+) -> None:
+    desk.write("[web]\nport = 0\n")
+    desk.write("a file", "home")
+    ended = await desk.call(command, typed="hello", INTERJECT_HOME=str(desk.folder / home))
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert f"interject: {desk.folder / home}: {wrong}" in ended.err
+    assert "INTERJECT_HOME" in ended.err
+    assert "Errno" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("number", "wrong"),
+    [
+        (errno.EROFS, "the file system is read-only"),
+        (errno.EACCES, "permission denied"),
+        (errno.ENOSPC, "disk is full"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_words(number: int, wrong: str) -> None:
+    home = Path("/data/interject")
+    for file in (home, home / "chat.log", home.parent):
+        words = in_words(OSError(number, "strerror", str(file)), home)
+        assert words.startswith(f"{file}: ")
+        assert wrong in words
+        assert "INTERJECT_HOME" in words
+    assert "INTERJECT_HOME" not in in_words(OSError(number, "strerror", "/elsewhere"), home)
+    assert in_words(OSError("no file at all"), home) == "no file at all"
+
+
+async def test_two_gateways_do_not_share_a_data_directory(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as gateway:
+        ended = await desk.call("run")
+        assert ended.code == 1
+        assert f"is in use by process {gateway.process.pid}" in ended.err
+
+
+async def test_run_loads_nothing_heavy_before_the_first_poll(desk: Desk) -> None:
+    async with BotApi() as api:
+        desk.write(f'[web]\nenabled = false\n[channels.telegram]\ntoken = "{api.token}"\napi_url = "{api.url}"\n')
+        process = await desk.start("run", PYTHONPROFILEIMPORTTIME="1")
+        try:
+            async with asyncio.timeout(30):
+                assert process.stderr is not None
+                loaded = [await process.stderr.readline()]
+                while b"this is @" not in loaded[-1]:
+                    loaded.append(await process.stderr.readline())
+        finally:
+            await _gone(process)
+    names = {line.rpartition(b"|")[2].strip().decode() for line in loaded}
+    heavy = {"fastapi", "uvicorn", "pydantic_ai", "matplotlib", "prompt_toolkit", "rich", "typer", "alembic", "PIL"}
+    assert "telegram" in names
+    assert names & heavy == set()
+
+
+# --- chat ---
+
+
+async def test_a_piped_text_is_answered_by_a_gateway_of_its_own(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    ended = await desk.call("chat", typed="hello")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Try one of these" in ended.out
+    assert "\x1b" not in ended.out
+    assert not (desk.home / "gateway.json").exists()
+    assert desk.home.stat().st_mode & 0o777 == 0o700
+
+
+async def test_an_empty_text_is_refused_in_words(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    ended = await desk.call("chat", typed=" \n")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "interject: there is nothing to send: the input is empty\n"
+
+
+async def test_what_is_told_about_the_work_has_lines_of_its_own_where_all_goes_to_one_place(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    ended = await desk.call("chat", typed="pie chart of 3, 5, 8", stderr=STDOUT)
+    assert ended.code == 0
+    assert "✓ draw_chart: pie" in ended.out.splitlines()
+
+
+async def test_a_taken_port_does_not_keep_anybody_from_chatting(desk: Desk) -> None:
+    async with BotApi() as somebody:
+        desk.write(f"[web]\nport = {somebody.url.rpartition(':')[2]}\n")
+        ended = await desk.call("chat", typed="hello")
+    assert ended.code == 0
+    assert "Try one of these" in ended.out
+
+
+async def test_chat_finds_the_gateway_that_runs_and_saves_its_pictures(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as gateway:
+        announced = desk.home / "gateway.json"
+        assert json.loads(announced.read_text()) == {"pid": gateway.process.pid, "link": gateway.link}
+        assert announced.stat().st_mode & 0o777 == 0o600
+        ended = await desk.call("chat", typed="pie chart of 3, 5, 8")
+        await gateway.end(signal.SIGTERM)
+    assert ended.code == 0
+    assert ended.err == "✓ draw_chart: pie\n"
+    (picture,) = (desk.home / "pictures").iterdir()
+    assert f"picture: {picture}" in ended.out
+    assert not announced.exists()
+
+
+async def test_a_gateway_that_died_is_not_taken_for_one_that_runs(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as gateway:
+        gateway.process.kill()
+        await gateway.process.communicate()
+    assert (desk.home / "gateway.json").exists()
+    ended = await desk.call("chat", typed="hello")
+    assert ended.code == 0
+    assert "Try one of these" in ended.out
+
+
+async def test_a_conversation_goes_on_until_a_new_one_is_begun(desk: Desk) -> None:
+    desk.write("[web]\nenabled = false\n")
+    await desk.call("chat", typed="my name is Ann")
+    remembered = await desk.call("chat", typed="what is my name?")
+    assert "Ann" in remembered.out
+    forgotten = await desk.call("chat", "--new", typed="what is my name?")
+    assert "Ann" not in forgotten.out
+    assert "new conversation" not in forgotten.out
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "nonsense"])
+async def test_what_is_no_link_is_refused(desk: Desk, url: str) -> None:
+    ended = await desk.call("chat", "--url", url, typed="hello")
+    assert ended.code == 1
+    assert "not the link that a gateway prints" in ended.err
+
+
+async def test_a_link_where_nobody_answers_is_not_waited_for(desk: Desk) -> None:
+    ended = await desk.call("chat", "--url", "http://127.0.0.1:1/?token=any", typed="hello")
+    assert (ended.code, ended.out) == (1, "")
+    assert "no gateway answers at http://127.0.0.1:1" in ended.err
+
+
+async def test_chat_finds_its_gateway_again_on_another_port(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as gateway:
+        chat = await desk.start("chat")
+        try:
+            # The first piece of its answer says that it is attached; the rest comes from the gateway after this one.
+            assert chat.stdin is not None
+            assert chat.stdout is not None
+            chat.stdin.write(b"do a long task")
+            chat.stdin.close()
+            first = await asyncio.wait_for(chat.stdout.readline(), 30)
+            await gateway.end(signal.SIGTERM)
+            async with desk.running() as other:
+                assert other.link != gateway.link
+                rest = await asyncio.wait_for(chat.stdout.read(), 60)
+                assert await asyncio.wait_for(chat.wait(), 10) == 0
+        finally:
+            await _gone(chat)
+    assert first
+    assert rest
+
+
+async def test_chat_logs_into_a_private_file_and_not_over_the_conversation(desk: Desk) -> None:
+    desk.write(f'[web]\nport = 0\n[channels.telegram]\ntoken = "{TOKEN}"\napi_url = "http://127.0.0.1:1"\n')
+    ended = await desk.call("chat", typed="hello")
+    log = desk.home / "chat.log"
+    assert ended.err == ""
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "telegram" in log.read_text()
+    assert TOKEN.partition(":")[2] not in log.read_text()
+
+
+# --- init, check, version ---
+
+
+async def test_init_writes_a_file_that_holds_and_never_over_another(desk: Desk) -> None:
+    first = await desk.call("init")
+    assert first.code == 0
+    assert (await desk.call("check")).code == 0
+    file = desk.write("# mine\n")
+    second = await desk.call("init")
+    assert second.code == 1
+    assert "--force" in second.err
+    assert file.read_text() == "# mine\n"
+    assert (await desk.call("init", "--force")).code == 0
+    assert file.read_text() != "# mine\n"
+
+
+class Typist:
+    """Answers from a list, and notes what was asked in the open."""
+
+    def __init__(self, *answers: str) -> None:
+        self.asked: list[str] = []
+        self._answers = list(answers)
+
+    def ask(self, question: str) -> str:
+        self.asked.append(question)
+        return self._answers.pop(0)
+
+    def ask_hidden(self, question: str) -> str:
+        return self._answers.pop(0)
+
+
+def test_init_asks_and_keeps_typed_keys_in_private_files(tmp_path: Path) -> None:
+    person = Typist("gpt-5", "", "openai:gpt-5", "http://127.0.0.1:9/v1", "sk-typed", "y", "1:typed", "7, @ann bob")
+    answers = ask(Person(person.ask, person.ask_hidden), tmp_path / "secrets")
+    key, token = tmp_path / "secrets/openai-api-key", tmp_path / "secrets/telegram-token"
+    assert answers == Answers(
+        "openai:gpt-5", f"file:{key}", "http://127.0.0.1:9/v1", f"file:{token}", ("7", "@ann", "@bob")
+    )
+    assert (key.read_text(), token.read_text()) == ("sk-typed\n", "1:typed\n")
+    assert {key.stat().st_mode & 0o777, token.stat().st_mode & 0o777} == {0o600}
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_init_makes_the_data_directory_for_its_owner_only(tmp_path: Path) -> None:
+    home = tmp_path / "deeper" / "home"
+    person = Typist("openai:gpt-5", "", "sk-typed", "")
+    ask(Person(person.ask, person.ask_hidden), home / "secrets")
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_init_refers_to_the_environment_for_keys_that_are_not_typed(tmp_path: Path) -> None:
+    person = Typist("anthropic:claude", "", "", "yes", "", "")
+    answers = ask(Person(person.ask, person.ask_hidden), tmp_path / "secrets")
+    assert (answers.api_key, answers.telegram_token) == ("${ANTHROPIC_API_KEY}", "${TELEGRAM_BOT_TOKEN}")
+    assert not (tmp_path / "secrets").exists()
+
+
+def test_init_can_be_answered_with_enter_alone(tmp_path: Path) -> None:
+    person = Typist("", "")
+    assert ask(Person(person.ask, person.ask_hidden), tmp_path / "secrets") == Answers("demo")
+
+
+SERVED = """\
+[agent]
+model = "{model}"
+[models.openai]
+api_key = "{key}"
+base_url = "{openai}"
+[models.anthropic]
+api_key = "{key}"
+base_url = "{anthropic}"
+[channels.telegram]
+token = "{token}"
+api_url = "{api}"
+allow = ["*"]
+"""
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_check_online_says_what_is_right_and_what_is_wrong(desk: Desk, provider: str) -> None:
+    async with BotApi() as api, ModelServer(api_key="the-right-key") as models:
+        listed = await _first_model(models)
+
+        async def check(model: str = listed, key: str = "the-right-key", token: str = api.token) -> Ended:
+            servers = {"openai": models.openai_url, "anthropic": models.anthropic_url, "api": api.url}
+            desk.write(SERVED.format(model=f"{provider}:{model}", key=key, token=token, **servers))
+            return await desk.call("check", "--online")
+
+        right = await check()
+        wrong_key = await check(key="a-wrong-key")
+        wrong_model = await check(model="no-such-model")
+        wrong_token = await check(token=TOKEN)
+    assert right.code == 0, right
+    assert right.out.count("  ok  ") == 2
+    assert (wrong_key.code, wrong_model.code, wrong_token.code) == (1, 1, 1)
+    assert "does not accept the key" in wrong_key.out
+    assert "does not list the model no-such-model" in wrong_model.out
+    assert "does not accept the token" in wrong_token.out
+    said = "".join(ended.out + ended.err for ended in (right, wrong_key, wrong_model, wrong_token))
+    for secret in ("the-right-key", "a-wrong-key", TOKEN, api.token):
+        assert secret not in said
+
+
+async def _first_model(models: ModelServer) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{models.openai_url}/models", headers={"Authorization": "Bearer the-right-key"})
+    return str(answer.json()["data"][0]["id"])
+
+
+async def test_check_online_tells_who_cannot_be_reached(desk: Desk) -> None:
+    desk.write(
+        SERVED.format(
+            model="openai:x",
+            key="k" * 8,
+            token=TOKEN,
+            **dict.fromkeys(("openai", "anthropic", "api"), "http://127.0.0.1:1"),
+        )
+    )
+    ended = await desk.call("check", "--online")
+    assert ended.code == 1
+    assert ended.out.count("http://127.0.0.1:1 cannot be reached") == 2
+    assert TOKEN not in ended.out + ended.err
+
+
+async def test_the_version_is_that_of_the_package(desk: Desk) -> None:
+    ended = await desk.call("version")
+    assert ended.out == f"interject {VERSION}\n"
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+
+
+async def test_without_a_command_the_commands_are_shown(desk: Desk) -> None:
+    ended = await desk.call()
+    assert ended.code == 2
+    assert "usage: interject" in ended.err

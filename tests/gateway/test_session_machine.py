@@ -1,0 +1,257 @@
+"""A session under every interleaving of messages, duplicates, edits, withdrawals, stops, crashes and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import tempfile
+from collections import Counter
+from contextlib import AsyncExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from agent.events import Tell, TextDelta
+from agent.log import Answered, Call, CallEnded, Ended, Heard, Text
+from agent.model import Answer, Request
+from agent.testing import MemoryMedia
+from agent.tool import ToolContext, tool
+from agent.turn import Mind
+from channels.address import Address, Sender
+from channels.message import InboundMessage, Kind
+from channels.paper import PaperChannel
+from channels.reply import Reply
+from gateway.gate import Gate
+from gateway.house import House
+from gateway.screens import Screens
+from gateway.store import open_store
+from gateway.store.records import Turn
+
+PLACE = Address("paper", "me", "chat")
+ANN = Sender("7", "Ann")
+BOUND = 20.0
+
+
+class HeldModel:
+    """Answers only when let: with a tool call or with words."""
+
+    def __init__(self) -> None:
+        self.permits: asyncio.Queue[bool] = asyncio.Queue()
+        self.open = False
+
+    async def answer(self, request: Request, tell: Tell) -> Answer:
+        await tell(TextDelta("Well"))
+        wants_call = False if self.open else await self.permits.get()
+        if wants_call and request.tools:
+            return Answer((Text("Well"), Call("", "note", "{}"), Call("", "look", "{}")), finish="calls")
+        return Answer((Text("Well, done."),))
+
+
+@tool(effect="write")
+async def note(context: ToolContext) -> str:
+    """Notes something."""
+    return "noted"
+
+
+@tool(effect="read")
+async def look(context: ToolContext) -> str:
+    """Looks."""
+    return "seen"
+
+
+class World:
+    """One database and one paper, with a gateway that may crash and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "test.db"
+        self.paper: dict[str, Reply] = {}
+        self.worker = 0
+
+    async def start(self) -> None:
+        self.worker += 1
+        self.stack = AsyncExitStack()
+        self.model = HeldModel()
+        self.store = await self.stack.enter_async_context(
+            open_store(f"sqlite:///{self.database}", worker=str(self.worker))
+        )
+        self.channel = PaperChannel(replies=self.paper)
+        mind = Mind(self.model, MemoryMedia(), Path(), (note, look))
+        house = House(self.store, MemoryMedia(), Gate({}), lambda: mind, most_running=4)
+        house.add(self.channel)
+        self.house = await self.stack.enter_async_context(house)
+        self.running = asyncio.create_task(self.house.run())
+        await self.channel.until(lambda channel: channel.deliver is not None)
+
+    async def crash(self) -> None:
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+        await self.stack.aclose()
+
+    async def until_quiet(self) -> None:
+        self.model.open = True
+        async with asyncio.timeout(BOUND):
+            while self.house.dispatch.running() or self.row_states()["waiting"] or self.undelivered():
+                self.model.permits.put_nowait(False)
+                await asyncio.sleep(0.002)
+        self.model.open = False
+
+    def row_states(self) -> Counter[str]:
+        """Read from the file itself, so that the store under test is not asked about itself."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return Counter(dict(connection.execute("SELECT state, count(*) FROM inbox GROUP BY state")))
+
+    def undelivered(self) -> int:
+        with closing(sqlite3.connect(self.database)) as connection:
+            return int(connection.execute("SELECT count(*) FROM turns WHERE NOT delivered").fetchone()[0])
+
+    async def turns(self) -> list[Turn]:
+        with closing(sqlite3.connect(self.database)) as connection:
+            ids = [id for (id,) in connection.execute("SELECT id FROM turns ORDER BY number")]
+        return [await self.store.turn(id) for id in ids]
+
+
+class SessionMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.world = World(Path(self.folder.name))
+        self.said: list[InboundMessage] = []
+        self.events = 0
+        self.runner.run(self.world.start())
+
+    def _deliver(self, kind: Kind, text: str, message_id: str, command: str | None = None) -> None:
+        self._hand_over(self._make(kind, text, message_id, command))
+
+    def _make(self, kind: Kind, text: str, message_id: str, command: str | None = None) -> InboundMessage:
+        self.events += 1
+        message = InboundMessage(
+            event_id=str(self.events),
+            address=PLACE,
+            sender=ANN,
+            sent_at=datetime.now(UTC),
+            kind=kind,
+            message_id=message_id,
+            text=text,
+            command=command,
+        )
+        self.said.append(message)
+        return message
+
+    def _hand_over(self, *messages: InboundMessage) -> None:
+        async def deliver() -> None:
+            async with asyncio.timeout(BOUND):
+                accepted = await asyncio.gather(*map(self.world.house.intake.deliver, messages))
+            assert None not in accepted
+
+        self.runner.run(deliver())
+
+    def _breathe(self, turns: int) -> None:
+        async def breathe() -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+        self.runner.run(breathe())
+
+    @rule(turns=st.integers(0, 30))
+    def something_is_said(self, turns: int) -> None:
+        self._deliver("new", f"words {self.events}", f"m{self.events}")
+        self._breathe(turns)
+
+    @rule(kinds=st.lists(st.sampled_from(["new", "new", "stop", "status"]), min_size=2, max_size=5))
+    def several_things_come_at_once(self, kinds: list[str]) -> None:
+        messages = [
+            self._make("new", f"words {self.events}", f"m{self.events}")
+            if kind == "new"
+            else self._make("command", "", f"m{self.events}", command=kind)
+            for kind in kinds
+        ]
+        self._hand_over(*messages)
+
+    @precondition(lambda self: self.said)
+    @rule(data=st.data())
+    def an_event_comes_twice(self, data: st.DataObject) -> None:
+        self._hand_over(data.draw(st.sampled_from(self.said)))
+
+    @precondition(lambda self: self.said)
+    @rule(data=st.data(), same=st.booleans())
+    def a_message_is_edited(self, data: st.DataObject, same: bool) -> None:
+        message = data.draw(st.sampled_from(self.said))
+        self._deliver("edited", message.text if same else f"other {self.events}", message.message_id or "")
+
+    @precondition(lambda self: self.said)
+    @rule(data=st.data())
+    def a_message_is_withdrawn(self, data: st.DataObject) -> None:
+        self._deliver("withdrawn", "", data.draw(st.sampled_from(self.said)).message_id or "")
+
+    @rule()
+    def somebody_stops(self) -> None:
+        self._deliver("command", "", f"m{self.events}", command="stop")
+
+    @rule()
+    def somebody_begins_anew(self) -> None:
+        self._deliver("command", "", f"m{self.events}", command="new")
+
+    @rule(calls=st.booleans(), turns=st.integers(0, 60))
+    def the_model_goes_on(self, calls: bool, turns: int) -> None:
+        self.world.model.permits.put_nowait(calls)
+        self._breathe(turns)
+
+    @rule()
+    def the_gateway_crashes_and_starts_again(self) -> None:
+        async def again() -> None:
+            await self.world.crash()
+            await self.world.start()
+
+        self.runner.run(again())
+
+    @rule()
+    def all_becomes_quiet(self) -> None:
+        self.runner.run(self.world.until_quiet())
+
+    @invariant()
+    def no_row_is_lost(self) -> None:
+        assert sum(self.world.row_states().values()) == len(self.said)
+
+    def teardown(self) -> None:
+        try:
+            self.runner.run(self.world.until_quiet())
+            self.runner.run(self._check())
+        finally:
+            self.runner.run(self.world.crash())
+            self.runner.close()
+            self.folder.cleanup()
+
+    async def _check(self) -> None:
+        states = self.world.row_states()
+        assert states["waiting"] == 0, states
+        assert sum(states.values()) == len(self.said)
+        turns = await self.world.turns()
+        heard = [
+            said.id for turn in turns for entry in turn.entries if isinstance(entry, Heard) for said in entry.messages
+        ]
+        assert heard == sorted(set(heard)), "read once each, in the order of arrival"
+        assert len(heard) == states["consumed"]
+        for turn in turns:
+            assert [type(entry) for entry in turn.entries].count(Ended) == 1
+            assert isinstance(turn.entries[-1], Ended)
+            calls = [call.id for entry in turn.entries if isinstance(entry, Answered) for call in entry.calls]
+            ends = Counter(entry.call_id for entry in turn.entries if isinstance(entry, CallEnded))
+            assert ends == Counter(calls), "one result for each call"
+            assert self.world.paper[turn.id].done, "every reply was shown to its end"
+        assert set(self.world.paper) == {turn.id for turn in turns}
+        screen = await Screens(self.world.store, self.world.house.dispatch).history(PLACE)
+        assert len({id(item) for item in screen}) == len(screen)
+
+
+SessionMachine.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=25,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestSession = SessionMachine.TestCase

@@ -1,0 +1,283 @@
+"""What becomes of the messages that people send: the inbox of the store, on a real file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.log import Heard
+from channels.address import Address, Sender
+from channels.message import FileRef
+from gateway.store import Store, open_store
+from tests.gateway.notes import (
+    HERE,
+    PHOTO,
+    PICTURE,
+    SESSION,
+    begin,
+    finish,
+    first_words,
+    message,
+    states,
+    tell,
+    url_of,
+    words,
+)
+
+BOB = Sender("2", "Bob")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_of(tmp_path)) as store:
+        yield store
+
+
+async def test_a_new_message_waits_and_wakes_its_session(store: Store) -> None:
+    arrival = await tell(store)
+    assert (arrival.state, arrival.wakes, arrival.duplicate, arrival.to_fetch) == ("waiting", True, False, None)
+    assert await store.has_waiting(SESSION)
+    assert await store.counts(SESSION) == 1
+
+
+async def test_ids_rise_in_the_order_of_arrival(store: Store) -> None:
+    ids = [(await tell(store)).id for _ in range(5)]
+    assert ids == sorted(set(ids))
+
+
+async def test_a_second_delivery_of_an_event_changes_nothing(store: Store) -> None:
+    first = await store.accept(message("hi", event="same"), SESSION)
+    again = await store.accept(message("hi, but changed", event="same"), SESSION)
+    assert (again.duplicate, again.id, again.state, again.wakes) == (True, first.id, "waiting", False)
+    assert await states(store) == {"hi": "waiting"}
+
+
+async def test_an_event_is_a_duplicate_even_after_it_was_answered_and_the_store_reopened(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path)) as store:
+        await store.accept(message("hi", event="same"), SESSION)
+        await finish(store, await begin(store))
+    async with open_store(url_of(tmp_path)) as store:
+        again = await store.accept(message("hi", event="same"), SESSION)
+        assert (again.duplicate, again.state) == (True, "consumed")
+
+
+async def test_two_channels_may_use_the_same_event_id(store: Store) -> None:
+    await store.accept(message(event="same"), SESSION)
+    other = await store.accept(message(event="same", address=Address("web", "bot", "7")), "web/bot/7")
+    assert not other.duplicate
+
+
+async def test_a_refused_message_ends_at_once_with_its_reason(store: Store) -> None:
+    arrival = await store.accept(message("let me in"), SESSION, "not on the list")
+    assert (arrival.state, arrival.reason, arrival.wakes) == ("refused", "not on the list", False)
+    assert await states(store) == {"let me in": "refused"}
+    assert await store.claim(SESSION) is None
+
+
+async def test_only_the_first_refusal_of_a_sender_is_the_first(store: Store) -> None:
+    refusals = [await store.accept(message(sender=sender), SESSION, "no") for sender in (BOB, BOB, Sender("3", "Cy"))]
+    assert [arrival.first_refusal for arrival in refusals] == [True, False, True]
+
+
+async def test_a_message_with_files_waits_for_them(store: Store) -> None:
+    arrival = await store.accept(message("look", files=(PHOTO,)), SESSION)
+    assert (arrival.wakes, arrival.to_fetch) == (False, arrival.id)
+    assert not await store.has_waiting(SESSION)
+    assert await store.claim(SESSION) is None
+    waiting = await store.unfetched(arrival.id)
+    assert waiting is not None
+    assert (waiting.files, waiting.address) == ((PHOTO,), HERE)
+
+
+async def test_nothing_overtakes_a_message_whose_files_are_being_fetched(store: Store) -> None:
+    await tell(store, "before")
+    look = await store.accept(message("look", files=(PHOTO,)), SESSION)
+    await tell(store, "after")
+    turn = await begin(store)
+    assert first_words(turn) == ["before"]
+    assert await store.hear(turn.id, turn.epoch, 2) is None
+    assert await store.ready(look.id, (PHOTO,), (PICTURE,))
+    assert words(await store.hear(turn.id, turn.epoch, 2)) == ["look", "after"]
+
+
+async def test_fetched_files_are_read_with_their_message_and_the_note_is_added(store: Store) -> None:
+    arrival = await store.accept(message("look", files=(PHOTO,), note="a forward"), SESSION)
+    assert await store.ready(arrival.id, (PHOTO,), (PICTURE,), "one file was too large")
+    heard = (await begin(store)).entries[0]
+    assert isinstance(heard, Heard)
+    assert heard.messages[0].attachments == (PICTURE,)
+    assert heard.messages[0].note == "a forward\none file was too large"
+    assert await store.unfetched(arrival.id) is None
+
+
+async def test_an_album_becomes_one_message(store: Store) -> None:
+    second = FileRef("photo-2", "two.jpg")
+    first = await store.accept(message("", files=(PHOTO,), album="a"), SESSION)
+    joined = await store.accept(message("the caption", files=(second,), album="a"), SESSION)
+    assert (joined.state, joined.reason, joined.to_fetch, joined.wakes) == ("answered", "part of an album", None, False)
+    waiting = await store.unfetched(first.id)
+    assert waiting is not None
+    assert waiting.files == (PHOTO, second)
+    assert await states(store) == {"the caption": "waiting"}
+
+
+async def test_files_fetched_before_the_album_was_whole_are_not_enough(store: Store) -> None:
+    first = await store.accept(message("", files=(PHOTO,), album="a"), SESSION)
+    await store.accept(message("", files=(FileRef("photo-2", "two.jpg"),), album="a"), SESSION)
+    assert not await store.ready(first.id, (PHOTO,), (PICTURE,))
+    assert not await store.has_waiting(SESSION)
+
+
+async def test_two_albums_and_two_sessions_do_not_mix(store: Store) -> None:
+    await store.accept(message("one", files=(PHOTO,), album="a"), SESSION)
+    other_album = await store.accept(message("two", files=(PHOTO,), album="b"), SESSION)
+    other_session = await store.accept(message("three", files=(PHOTO,), album="a"), "elsewhere")
+    assert other_album.to_fetch == other_album.id
+    assert other_session.to_fetch == other_session.id
+
+
+async def test_an_album_that_was_read_already_does_not_take_latecomers(store: Store) -> None:
+    first = await store.accept(message("one", files=(PHOTO,), album="a"), SESSION)
+    await store.ready(first.id, (PHOTO,), (PICTURE,))
+    late = await store.accept(message("two", files=(PHOTO,), album="a"), SESSION)
+    assert late.to_fetch == late.id
+
+
+async def test_a_command_waits_for_its_handler_and_is_never_read_by_a_turn(store: Store) -> None:
+    arrival = await store.accept(message("now", kind="command", command="stop"), SESSION)
+    assert (arrival.command, arrival.wakes) == (True, False)
+    assert not await store.has_waiting(SESSION)
+    assert await store.claim(SESSION) is None
+    (command,) = (await store.pending()).commands
+    assert (command.id, command.name, command.arguments) == (arrival.id, "stop", "now")
+
+
+async def test_an_edit_of_a_waiting_message_changes_it(store: Store) -> None:
+    first = await tell(store, "draw a cat", id="x")
+    edit = await store.accept(message("draw a dog", id="x", kind="edited"), SESSION)
+    assert (edit.state, edit.wakes) == ("answered", False)
+    assert edit.changed is not None
+    assert (edit.changed.id, edit.changed.message_id, edit.changed.state) == (first.id, "x", "waiting")
+    assert first_words(await begin(store)) == ["draw a dog"]
+
+
+async def test_an_edit_that_changes_no_text_does_nothing(store: Store) -> None:
+    await tell(store, "draw a cat", id="x")
+    turn = await begin(store)
+    edit = await store.accept(message("draw a cat", id="x", kind="edited"), SESSION)
+    assert (edit.state, edit.reason, edit.wakes) == ("answered", "nothing changed", False)
+    assert await store.hear(turn.id, turn.epoch, 2) is None
+
+
+async def test_an_edit_of_the_message_being_worked_on_steers_with_the_difference(store: Store) -> None:
+    await tell(store, "draw a cat", id="x")
+    turn = await begin(store)
+    edit = await store.accept(message("draw a dog", id="x", kind="edited"), SESSION)
+    assert (edit.state, edit.wakes) == ("waiting", True)
+    heard = await store.hear(turn.id, turn.epoch, 2)
+    assert words(heard) == ["draw a dog"]
+    assert heard is not None
+    assert heard.messages[0].note == 'They edited an earlier message. Before: "draw a cat"'
+
+
+async def test_an_edit_is_compared_with_the_edit_before_it(store: Store) -> None:
+    await tell(store, "cat", id="x")
+    turn = await begin(store)
+    await store.accept(message("dog", id="x", kind="edited"), SESSION)
+    waiting = await store.accept(message("cow", id="x", kind="edited"), SESSION)
+    assert waiting.state == "answered"
+    assert words(await store.hear(turn.id, turn.epoch, 2)) == ["cow"]
+    same = await store.accept(message("cow", id="x", kind="edited"), SESSION)
+    assert same.reason == "nothing changed"
+    back = await store.accept(message("cat", id="x", kind="edited"), SESSION)
+    assert back.wakes
+    heard = await store.hear(turn.id, turn.epoch, 3)
+    assert heard is not None
+    assert heard.messages[0].note == 'They edited an earlier message. Before: "cow"'
+
+
+async def test_an_edit_after_the_turn_ended_wakes_nobody(store: Store) -> None:
+    await tell(store, "cat", id="x")
+    await finish(store, await begin(store))
+    edit = await store.accept(message("dog", id="x", kind="edited"), SESSION)
+    assert (edit.state, edit.wakes) == ("answered", False)
+    assert edit.reason
+    assert await store.claim(SESSION) is None
+
+
+@pytest.mark.parametrize("kind", ["edited", "withdrawn"])
+async def test_a_change_of_a_message_that_is_not_known_wakes_nobody(store: Store, kind: str) -> None:
+    arrival = await store.accept(message("dog", id="unknown", kind=kind), SESSION)  # type: ignore[arg-type]
+    assert (arrival.state, arrival.wakes) == ("answered", False)
+    assert "not known" in arrival.reason
+
+
+async def test_a_withdrawn_message_is_not_read(store: Store) -> None:
+    first = await tell(store, "oops", id="x")
+    withdrawal = await store.accept(message("", id="x", kind="withdrawn"), SESSION)
+    assert withdrawal.changed is not None
+    assert (withdrawal.changed.id, withdrawal.changed.state) == (first.id, "withdrawn")
+    assert await states(store) == {"oops": "withdrawn"}
+    assert await store.claim(SESSION) is None
+
+
+async def test_withdrawing_what_blocked_the_others_wakes_the_session(store: Store) -> None:
+    await store.accept(message("look", id="x", files=(PHOTO,)), SESSION)
+    await tell(store, "after")
+    withdrawal = await store.accept(message("", id="x", kind="withdrawn"), SESSION)
+    assert withdrawal.wakes
+    assert first_words(await begin(store)) == ["after"]
+
+
+async def test_a_message_being_worked_on_is_not_withdrawn(store: Store) -> None:
+    await tell(store, "go", id="x")
+    await begin(store)
+    withdrawal = await store.accept(message("", id="x", kind="withdrawn"), SESSION)
+    assert (withdrawal.state, withdrawal.changed) == ("answered", None)
+    assert await states(store) == {"go": "consumed"}
+
+
+async def test_stopping_withdraws_what_came_before_the_command_and_nothing_else(store: Store) -> None:
+    await tell(store, "one")
+    await tell(store, "two")
+    command = await store.accept(message(kind="command", command="stop"), SESSION)
+    await tell(store, "after")
+    await tell(store, "elsewhere", "other")
+    assert await store.stop_waiting(SESSION, command.id, "stopped by Ann") == 2
+    assert await states(store) == {"one": "withdrawn", "two": "withdrawn", "after": "waiting"}
+    assert await store.counts("other") == 1
+    assert len((await store.pending()).commands) == 1
+
+
+async def test_text_that_no_database_can_hold_is_kept_as_far_as_possible(store: Store) -> None:
+    broken = message("a\ud800b\0c", sender=Sender("1", "An\udfffn"), files=(FileRef("r", "\ud800.txt"),))
+    arrival = await store.accept(broken, SESSION)
+    await store.ready(arrival.id, broken.files, ())
+    assert first_words(await begin(store)) == ["a\ufffdb\ufffdc"]
+
+
+async def test_a_very_long_message_is_kept_whole(store: Store) -> None:
+    await tell(store, "é" * 100_000)
+    assert first_words(await begin(store)) == ["é" * 100_000]
+
+
+async def test_every_row_is_waiting_or_in_one_terminal_state(store: Store, tmp_path: Path) -> None:
+    await tell(store, "one", id="1")
+    await begin(store)
+    await tell(store, "two", id="2")
+    await store.accept(message("three", files=(PHOTO,), album="a"), SESSION)
+    await store.accept(message("four", files=(PHOTO,), album="a"), SESSION)
+    await store.accept(message("two!", id="2", kind="edited"), SESSION)
+    await store.accept(message("one!", id="1", kind="edited"), SESSION)
+    await store.accept(message("", id="2", kind="withdrawn"), SESSION)
+    await store.accept(message("no", sender=BOB), SESSION, "not on the list")
+    command = await store.accept(message("", kind="command", command="help"), SESSION)
+    await store.answer(command.id, "help yourself")
+
+    def tally(connection: object) -> dict[str, int]:
+        rows = connection.exec_driver_sql("SELECT state, count(*) FROM inbox GROUP BY state")  # type: ignore[attr-defined]
+        return dict(tuple(row) for row in rows)
+
+    assert await store.write(tally) == {"consumed": 1, "withdrawn": 1, "waiting": 2, "answered": 4, "refused": 1}

@@ -1,0 +1,203 @@
+"""Opening a store: new, current, older, newer, damaged, busy and unwritable databases."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.store import open_store
+from gateway.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreTooNew
+from gateway.store.migrate import newest
+from gateway.store.schema import REVISION
+from tests.gateway.notes import SESSION, begin, first_words, tell, url_of
+
+NOBODY = 65534
+
+
+async def fill(folder: Path) -> Path:
+    async with open_store(url_of(folder)) as store:
+        for number in range(50):
+            await tell(store, f"message {number}")
+    return folder / "interject.db"
+
+
+def schema_of(path: Path) -> set[tuple[str, str, str]]:
+    """Every table and index, with its columns or definition, whatever the order and the layout of the words."""
+    with closing(sqlite3.connect(path)) as database:
+        found = database.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master")
+        return {
+            (type, name, " ".join(sorted(sql.replace("(", " ").replace(")", " ").replace(",", " ").split())))
+            for type, name, sql in found
+        }
+
+
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        return database.execute(sql).fetchall()
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without the rights of root, which no directory can keep out."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+async def test_a_new_file_and_its_directories_are_made(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path / "a" / "b")) as store:
+        await tell(store)
+    assert query(tmp_path / "a" / "b" / "interject.db", "SELECT version_num FROM alembic_version") == [(REVISION,)]
+
+
+async def test_what_was_kept_is_there_after_opening_again(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path)) as store:
+        await tell(store, "remember me")
+    async with open_store(url_of(tmp_path)) as store:
+        assert first_words(await begin(store)) == ["remember me"]
+
+
+async def test_the_database_is_durable_by_its_settings(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path)) as store:
+        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+            found = await store.write(
+                lambda connection, name=pragma: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            )
+            assert found == value
+
+
+def test_the_newest_revision_is_the_one_the_schema_names() -> None:
+    assert newest() == REVISION
+
+
+async def test_a_database_made_new_equals_one_that_was_migrated(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    made = await fill(tmp_path / "made")
+    migrated = tmp_path / "interject.db"
+    query(migrated, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+    async with open_store(url_of(tmp_path)) as store:
+        await tell(store, "hi")
+        assert first_words(await begin(store)) == ["hi"]
+    unlike = schema_of(made) ^ schema_of(migrated)
+    assert {name for _, name, _ in unlike} <= {"alembic_version", "sqlite_autoindex_alembic_version_1"}
+    assert query(migrated, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+
+
+def test_opening_a_new_and_a_current_database_does_not_load_alembic(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from gateway.store import open_store\n"
+        "async def main():\n"
+        "    for _ in range(2):\n"
+        f"        async with open_store({url_of(tmp_path)!r}): pass\n"
+        "asyncio.run(main())\n"
+        "print('alembic' in sys.modules, 'sqlalchemy.ext.asyncio' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+async def test_a_second_gateway_is_refused_and_told_who_has_the_database(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path)) as store:
+        with pytest.raises(StoreBusy, match=f"process {os.getpid()}") as refusal:
+            async with open_store(url_of(tmp_path)):
+                pass
+        assert refusal.value.pid == os.getpid()
+        await tell(store)
+    async with open_store(url_of(tmp_path)) as store:
+        assert await store.has_waiting(SESSION)
+
+
+@pytest.mark.parametrize("text", [b"hello, I am a text file\n" * 10, b"x", b"\0" * 8192])
+async def test_a_file_that_is_no_database_is_refused_and_not_touched(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "interject.db"
+    path.write_bytes(text)
+    with pytest.raises(StoreCorrupt, match=r"interject\.db.*not an SQLite database.*backup"):
+        async with open_store(url_of(tmp_path)):
+            pass
+    assert path.read_bytes() == text
+
+
+@pytest.mark.parametrize(("start", "length"), [(16, 84), (100, 4000), (4096, 8192), (20000, 4096)])
+async def test_a_damaged_database_is_refused_and_not_touched(tmp_path: Path, start: int, length: int) -> None:
+    path = await fill(tmp_path)
+    damaged = bytearray(path.read_bytes())
+    damaged[start : start + length] = b"\xa5" * length
+    path.write_bytes(damaged)
+    with pytest.raises(StoreCorrupt, match="damaged"):
+        async with open_store(url_of(tmp_path)):
+            pass
+    assert path.read_bytes() == damaged
+
+
+async def test_a_database_cut_short_is_refused(tmp_path: Path) -> None:
+    path = await fill(tmp_path)
+    path.write_bytes(path.read_bytes()[:10_000])
+    with pytest.raises(StoreCorrupt):
+        async with open_store(url_of(tmp_path)):
+            pass
+
+
+async def test_the_database_of_another_program_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "interject.db"
+    query(path, "CREATE TABLE songs (title)")
+    before = path.read_bytes()
+    with pytest.raises(StoreCorrupt, match="another program"):
+        async with open_store(url_of(tmp_path)):
+            pass
+    assert path.read_bytes() == before
+
+
+async def test_a_newer_database_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = await fill(tmp_path)
+    query(path, "UPDATE alembic_version SET version_num = 'from-the-future'")
+    before = path.read_bytes()
+    with pytest.raises(StoreTooNew, match=r"newer version.*from-the-future") as refusal:
+        async with open_store(url_of(tmp_path)):
+            pass
+    assert refusal.value.revision == "from-the-future"
+    assert path.read_bytes() == before
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o555)
+    return tmp_path
+
+
+async def test_a_directory_that_cannot_be_written_is_refused(read_only: Path) -> None:
+    with as_nobody(), pytest.raises(StoreFailed, match=r"interject\.db cannot be opened for writing"):
+        async with open_store(url_of(read_only)):
+            pass
+
+
+async def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreFailed, match="cannot be opened"):
+        async with open_store(url_of(tmp_path / "file")):
+            pass
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1/x", "sqlite://", "sqlite:///:memory:", "nonsense"])
+async def test_a_url_that_is_not_supported_is_refused_with_the_right_form(url: str) -> None:
+    with pytest.raises(StoreFailed, match="sqlite:///FILE"):
+        async with open_store(url):
+            pass
+
+
+async def test_a_password_in_a_url_is_not_shown() -> None:
+    with pytest.raises(StoreFailed) as refusal:
+        async with open_store("postgresql://me:secret@127.0.0.1/x"):
+            pass
+    assert "secret" not in str(refusal.value)

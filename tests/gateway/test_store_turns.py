@@ -1,0 +1,310 @@
+"""Who works on what, and what is kept of it: the turns, replies and media of the store, on a real file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.journal import TurnLost
+from agent.log import CallEnded, CallStarted, Ended, Heard, Resumed, Told
+from agent.media import Attachment
+from channels.address import Address
+from channels.channel import Sent
+from gateway.store import Store, open_store
+from tests.gateway.notes import (
+    ANN,
+    ANSWER,
+    COMPLETED,
+    HERE,
+    PHOTO,
+    PICTURE,
+    SESSION,
+    begin,
+    finish,
+    first_words,
+    message,
+    states,
+    tell,
+    url_of,
+    words,
+)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_of(tmp_path)) as store:
+        yield store
+
+
+async def test_a_session_without_messages_has_nothing_to_claim(store: Store) -> None:
+    assert await store.claim(SESSION) is None
+    assert not await store.has_waiting(SESSION)
+
+
+async def test_a_claimed_turn_has_read_all_that_waited(store: Store) -> None:
+    await tell(store, "one", id="x")
+    await tell(store, "two")
+    turn = await begin(store)
+    assert first_words(turn) == ["one", "two"]
+    assert (turn.epoch, turn.principal, turn.address, turn.reply_to, turn.kind) == (1, ANN, HERE, "x", "turn")
+    (one, two) = await store.rows(SESSION)
+    assert (one.state, one.turn, one.step) == (two.state, two.turn, two.step) == ("consumed", turn.id, 1)
+
+
+async def test_a_running_turn_is_not_claimed_a_second_time_by_its_own_worker(store: Store) -> None:
+    await tell(store)
+    await begin(store)
+    await tell(store)
+    assert await store.claim(SESSION) is None
+
+
+async def test_what_waits_is_heard_once_and_marked_with_its_step(store: Store) -> None:
+    await tell(store, "one")
+    turn = await begin(store)
+    await tell(store, "two")
+    assert words(await store.hear(turn.id, turn.epoch, 4)) == ["two"]
+    assert await store.hear(turn.id, turn.epoch, 5) is None
+    assert [row.step for row in await store.rows(SESSION)] == [1, 4]
+
+
+async def test_the_log_is_read_back_as_it_was_written(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    entries = (CallStarted("c1"), CallEnded("c1", "done", "a cat", (PICTURE,), (PICTURE,), "a caption"))
+    await store.append(turn.id, turn.epoch, (ANSWER,))
+    await store.append(turn.id, turn.epoch, ())
+    await store.append(turn.id, turn.epoch, entries)
+    assert await store.close(turn.id, turn.epoch, COMPLETED, (Told("bye"),))
+    assert (await store.turn(turn.id)).entries == (*turn.entries, ANSWER, *entries, Told("bye"), COMPLETED)
+
+
+async def test_a_turn_does_not_complete_while_something_waits(store: Store) -> None:
+    await tell(store, "one")
+    turn = await begin(store)
+    await tell(store, "two")
+    assert not await store.close(turn.id, turn.epoch, COMPLETED, (ANSWER,))
+    assert (await store.turn(turn.id)).entries == (*turn.entries, ANSWER)
+    assert words(await store.hear(turn.id, turn.epoch, 2)) == ["two"]
+    await finish(store, turn)
+
+
+@pytest.mark.parametrize("ended", [Ended("stopped", "by Ann"), Ended("failed", "the model is gone")])
+async def test_a_stopped_or_failed_turn_ends_whatever_waits(store: Store, ended: Ended) -> None:
+    await tell(store, "one")
+    turn = await begin(store)
+    await tell(store, "two")
+    assert await store.close(turn.id, turn.epoch, ended)
+    assert first_words(await begin(store)) == ["two"]
+
+
+async def test_a_turn_completes_while_only_unfetched_files_and_commands_wait(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await store.accept(message(files=(PHOTO,)), SESSION)
+    await store.accept(message(kind="command", command="help"), SESSION)
+    await finish(store, turn)
+
+
+async def test_an_ended_turn_takes_no_more_writing(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await finish(store, turn)
+    with pytest.raises(TurnLost):
+        await store.append(turn.id, turn.epoch, (ANSWER,))
+    with pytest.raises(TurnLost):
+        await store.hear(turn.id, turn.epoch, 2)
+    with pytest.raises(TurnLost):
+        await store.close(turn.id, turn.epoch, COMPLETED)
+
+
+async def test_another_worker_takes_an_unfinished_turn_over(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path), worker="first") as store:
+        await tell(store, "one")
+        left = await begin(store)
+        await store.append(left.id, left.epoch, (ANSWER,))
+        await tell(store, "two")
+    async with open_store(url_of(tmp_path), worker="second") as store:
+        assert (await store.pending()).sessions == (SESSION,)
+        turn = await begin(store)
+        assert (turn.id, turn.epoch) == (left.id, left.epoch + 1)
+        assert turn.entries == (*left.entries, ANSWER, Resumed())
+        assert (await store.turn(turn.id)).entries == turn.entries
+        assert await store.claim(SESSION) is None
+        with pytest.raises(TurnLost):
+            await store.append(left.id, left.epoch, (ANSWER,))
+        with pytest.raises(TurnLost):
+            await store.hear(left.id, left.epoch, 2)
+        with pytest.raises(TurnLost):
+            await store.close(left.id, left.epoch, COMPLETED)
+        assert words(await store.hear(turn.id, turn.epoch, 2)) == ["two"]
+        await finish(store, turn)
+
+
+async def test_a_command_is_answered_once(store: Store) -> None:
+    arrival = await store.accept(message(id="x", kind="command", command="help"), SESSION)
+    reply = await store.answer(arrival.id, "help yourself")
+    assert await store.answer(arrival.id, "again") == reply
+    turn = await store.turn(reply)
+    assert turn.entries == (Told("help yourself"), COMPLETED)
+    assert (turn.kind, turn.reply_to, turn.address, turn.principal) == ("command", "x", HERE, ANN)
+    pending = await store.pending()
+    assert (pending.commands, pending.undelivered, pending.sessions) == ((), (reply,), ())
+
+
+async def test_a_message_is_no_command(store: Store) -> None:
+    arrival = await tell(store)
+    with pytest.raises(LookupError):
+        await store.answer(arrival.id, "what?")
+    assert await store.has_waiting(SESSION)
+
+
+async def test_a_command_is_answered_while_a_turn_runs(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    arrival = await store.accept(message(kind="command", command="status"), SESSION)
+    await store.answer(arrival.id, "one turn runs")
+    await finish(store, turn)
+
+
+async def test_a_notice_is_said_once_per_key(store: Store) -> None:
+    reply = await store.say(SESSION, HERE, "x", "you may not", "refused:1")
+    assert reply is not None
+    assert (await store.turn(reply)).entries == (Told("you may not"), COMPLETED)
+    assert await store.say(SESSION, HERE, "x", "you may not", "refused:1") is None
+    assert await store.say(SESSION, HERE, "x", "you may not", "refused:2") not in (None, reply)
+
+
+async def test_history_is_the_ended_turns_without_commands_oldest_first(store: Store) -> None:
+    for text in ("one", "two"):
+        await tell(store, text)
+        await finish(store, await begin(store))
+    command = await store.accept(message(kind="command", command="help"), SESSION)
+    await store.answer(command.id, "help yourself")
+    await tell(store, "three")
+    turn = await begin(store)
+    assert [past.outcome for past in await store.history(SESSION)] == ["completed", "completed"]
+    await store.close(turn.id, turn.epoch, Ended("stopped", "by Ann"))
+    history = await store.history(SESSION)
+    assert [past.outcome for past in history] == ["completed", "completed", "stopped"]
+    assert [words(past.entries[0]) for past in history if isinstance(past.entries[0], Heard)] == [
+        ["one"],
+        ["two"],
+        ["three"],
+    ]
+    assert history[0].entries[1:] == (ANSWER, COMPLETED)
+    assert [turn.kind for turn in await store.turns_of(SESSION)] == ["turn", "turn", "command", "turn"]
+
+
+async def test_history_of_a_session_that_never_was_is_empty(store: Store) -> None:
+    assert await store.history("nowhere") == ()
+    assert await store.rows("nowhere") == ()
+    assert await store.turns_of("nowhere") == ()
+
+
+async def test_a_renewed_session_has_no_history_and_keeps_what_waits(store: Store) -> None:
+    await tell(store, "old")
+    await finish(store, await begin(store))
+    await tell(store, "waits")
+    await store.renew(SESSION)
+    assert await store.history(SESSION) == ()
+    assert await states(store) == {"waits": "waiting"}
+    turn = await begin(store)
+    await finish(store, turn)
+    assert [past.id for past in await store.history(SESSION)] == [turn.id]
+
+
+async def test_a_turn_that_ran_while_the_session_was_renewed_stays_in_the_past(store: Store) -> None:
+    await tell(store, "old")
+    turn = await begin(store)
+    await store.renew(SESSION)
+    await store.close(turn.id, turn.epoch, Ended("stopped", "a new session"))
+    assert await store.history(SESSION) == ()
+    assert await store.turns_of(SESSION) == ()
+
+
+async def test_pending_names_everything_that_a_new_process_has_to_do(store: Store) -> None:
+    assert await store.pending() == await store.pending()
+    await tell(store, "first", "b")
+    await tell(store, "second", "a")
+    await begin(store, "a")
+    await tell(store, "third", "c")
+    done = await begin(store, "c")
+    await finish(store, done)
+    look = await store.accept(message("look", files=(PHOTO,), album="z"), "d")
+    command = await store.accept(message(kind="command", command="stop"), "e")
+    pending = await store.pending()
+    assert pending.sessions == ("b", "a", "d")
+    assert [(row.id, row.session, row.files, row.album) for row in pending.unfetched] == [(look.id, "d", (PHOTO,), "z")]
+    assert [row.id for row in pending.commands] == [command.id]
+    assert pending.undelivered == (done.id,)
+    await store.delivered(done.id)
+    assert (await store.pending()).undelivered == ()
+
+
+async def test_running_turns_are_those_that_have_not_ended(store: Store) -> None:
+    await tell(store, "one", "a")
+    await tell(store, "two", "b")
+    turn = await begin(store, "a")
+    other = await begin(store, "b")
+    assert [(running.id, running.session) for running in await store.running_turns()] == [
+        (turn.id, "a"),
+        (other.id, "b"),
+    ]
+    await finish(store, turn)
+    (running,) = await store.running_turns()
+    assert (running.id, running.address, running.started_at) == (other.id, HERE, other.started_at)
+
+
+async def test_conversations_are_listed_with_their_first_words_newest_first(store: Store) -> None:
+    web = Address("web", "web", "1")
+    await store.accept(message("draw\na cat " + "x" * 200, address=web), "one")
+    await store.accept(message("hello", address=Address("web", "web", "2")), "two")
+    await store.accept(message("and now a dog", address=web), "one")
+    await store.accept(message("let me in", address=Address("web", "web", "3")), "three", "no")
+    await tell(store, "elsewhere")
+    await begin(store, "two")
+    first, second = await store.conversations("web")
+    assert (first.session, first.address, first.running) == ("one", web, False)
+    assert first.title.startswith("draw a cat xxx")
+    assert len(first.title) <= 80
+    assert (second.session, second.title, second.running) == ("two", "hello", True)
+
+
+async def test_a_turn_that_is_not_there_is_said_to_be_missing(store: Store) -> None:
+    with pytest.raises(LookupError):
+        await store.turn("nothing")
+
+
+async def test_the_outbox_tells_what_was_sent_in_the_order_of_sending(store: Store) -> None:
+    await store.sending("r", "t1")
+    await store.sent("r", "t1", "100", "d1")
+    await store.sending("r", "t2")
+    await store.sending("other", "t1")
+    assert await store.pieces("r") == (Sent("t1", "shown", "100", "d1"), Sent("t2", "unknown"))
+    await store.sent("r", "t1", "100", "d2")
+    await store.rename("r", "t1", "c1")
+    assert await store.pieces("r") == (Sent("c1", "shown", "100", ""), Sent("t2", "unknown"))
+    await store.removed("r", "t2")
+    assert await store.pieces("r") == (Sent("c1", "shown", "100", ""),)
+    assert await store.pieces("unknown") == ()
+
+
+async def test_media_that_a_message_or_a_turn_uses_are_not_forgotten(store: Store) -> None:
+    now = datetime.now(UTC)
+    from_person, from_tool, from_nobody = (f"{number:064}" for number in range(3))
+    for hash in (from_person, from_tool, from_nobody):
+        await store.record_media(_picture(hash))
+    look = await store.accept(message(files=(PHOTO,)), SESSION)
+    await store.ready(look.id, (PHOTO,), (_picture(from_person),))
+    turn = await begin(store)
+    await store.append(turn.id, turn.epoch, (CallEnded("c", "done", "", (_picture(from_tool),)),))
+    assert await store.forget_unused_media(now - timedelta(hours=1)) == {from_person, from_tool, from_nobody}
+    assert await store.forget_unused_media(now + timedelta(hours=1)) == {from_person, from_tool}
+
+
+def _picture(hash: str) -> Attachment:
+    return replace(PICTURE, hash=hash)

@@ -1,0 +1,81 @@
+"""Chatting with the gateway in Telegram, through the real SDK, with a model behind a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.gateway.stage import gateway, write_settings
+from tests.servers.models import Call, ModelServer, Pause, Say
+from tests.servers.telegram import BotApi
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[BotApi]:
+    async with BotApi() as api:
+        yield api
+
+
+@pytest.fixture
+async def models() -> AsyncIterator[ModelServer]:
+    async with ModelServer() as server:
+        yield server
+
+
+async def test_a_message_is_answered(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    models.script(Say("Good **morning**"))
+    async with gateway(write_settings(tmp_path, api, models)):
+        ann = api.private(user_id=7, name="Ann")
+        await ann.say("hi")
+        shown = await ann.hear("Good morning")
+    assert shown.html == "Good <b>morning</b>"
+    assert len(ann.messages) == 1
+    assert api.refusals == []
+    assert models.refusals == []
+
+
+async def test_a_message_in_the_middle_of_an_answer_steers_it(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    models.script([Say(["One two", Pause(), " three"])], Say("Five ten"))
+    async with gateway(write_settings(tmp_path, api, models)):
+        ann = api.private(user_id=7, name="Ann")
+        await ann.say("count")
+        await ann.hear("One two")
+        await ann.say("in fives please")
+        await ann.until(lambda ann: ann.texts == ["One two\n\n⏸ interrupted", "Five ten"])
+    first, second = models.requests
+    assert first.disconnected
+    assert [message.text for message in second.messages if message.role == "user"][-1].endswith("in fives please")
+
+
+async def test_a_picture_made_by_a_tool_arrives_where_it_was_made(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    chart = {"kind": "bar", "title": "Fruit", "labels": ["a", "b"], "series": [{"name": "n", "values": [1, 2]}]}
+    models.script([Say("Here it comes."), Call("draw_chart", chart)], Say("There it is."))
+    async with gateway(write_settings(tmp_path, api, models)):
+        ann = api.private(user_id=7, name="Ann")
+        await ann.say("draw")
+        await ann.hear("There it is.")
+    texts = [message.text or f"photo {len(message.photo) > 1000}" for message in ann.messages]
+    assert texts == ["Here it comes.", "photo True", "There it is."]
+
+
+async def test_status_in_another_place_says_what_is_wrong_with_telegram(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    api.fail_next("getUpdates", 409, times=100)
+    async with gateway(write_settings(tmp_path, api, models)) as built:
+        await api.until(lambda api: api.refusals)
+        base, token = str(built.link).split("/?token=")
+        headers = {"Authorization": f"Bearer {token}"}
+        async with asyncio.timeout(20), httpx.AsyncClient(base_url=base, headers=headers, timeout=20) as web:
+            post = {"text": "/status", "client_id": "status-please"}
+            assert (await web.post("/api/conversations/here/messages", json=post)).status_code == 200
+            async with web.stream("GET", "/api/conversations/here/events") as events:
+                async for line in events.aiter_lines():
+                    if "another program polls with the same token" in line:
+                        break

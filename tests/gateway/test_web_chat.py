@@ -1,0 +1,98 @@
+"""The README's first minute: the real gateway with its demo model, in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, Page, expect
+
+from tests.gateway.stage import gateway
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+SLOWLY = 20_000
+
+
+@dataclass
+class Person:
+    page: Page
+
+    def find(self, testid: str, **data: str) -> Locator:
+        return self.page.locator(f'[data-testid="{testid}"]' + "".join(f'[data-{k}="{v}"]' for k, v in data.items()))
+
+    async def say(self, text: str) -> None:
+        await self.find("text").fill(text)
+        await self.find("text").press("Enter")
+
+    async def sees_all_answered(self, messages: int) -> None:
+        await expect(self.find("message", state="answered")).to_have_count(messages, timeout=SLOWLY)
+
+    async def conversation(self) -> list[str]:
+        return await self.find("log").locator("[data-testid=message], [data-testid=text-segment]").all_inner_texts()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def ann(tmp_path: Path, browser: Browser) -> AsyncIterator[Person]:
+    settings = tmp_path / "interject.toml"
+    settings.write_text("[web]\nport = 0\n")
+    async with asyncio.timeout(90), gateway(settings) as built:
+        assert built.link is not None
+        context = await browser.new_context()
+        page = await context.new_page()
+        await page.goto(built.link)
+        ann = Person(page)
+        await expect(ann.find("connection")).to_have_attribute("data-state", "on", timeout=SLOWLY)
+        yield ann
+        await context.close()
+
+
+async def test_a_chat_and_a_picture(ann: Person) -> None:
+    await ann.say("Hello")
+    await ann.sees_all_answered(1)
+    await ann.say("draw a bar chart of 3, 5, 8")
+    await ann.sees_all_answered(2)
+    picture = ann.find("picture").locator("img")
+    await expect(picture).to_be_visible()
+    await expect(picture).to_have_js_property("complete", True)
+    assert await picture.evaluate("image => image.naturalWidth") > 600
+    await expect(ann.find("call", state="done")).to_have_count(1)
+
+
+async def test_steering_a_running_task(ann: Person) -> None:
+    await ann.say("research something slow")
+    await expect(ann.find("call", state="running")).to_have_count(1, timeout=SLOWLY)
+    await expect(ann.find("hint")).to_have_text("will reach the running task")
+    await ann.say("stop after this and draw a chart")
+    await ann.sees_all_answered(2)
+    await expect(ann.find("call", state="skipped")).to_have_count(4)
+    await expect(ann.find("picture")).to_have_count(1)
+    await expect(ann.find("message-state").last).to_contain_text("seen at step 2")
+
+
+async def test_stopping_a_running_task(ann: Person) -> None:
+    await ann.say("research something slow")
+    await expect(ann.find("call", state="running")).to_have_count(1, timeout=SLOWLY)
+    await ann.find("stop").click()
+    await expect(ann.find("call", state="cancelled")).to_have_count(1, timeout=SLOWLY)
+    await expect(ann.find("log")).to_contain_text("⏹ Stopped.")
+    await ann.say("Hello again")
+    await ann.sees_all_answered(2)
+
+
+async def test_reloading_in_mid_turn_loses_and_doubles_nothing(ann: Person) -> None:
+    await ann.say("research something slow")
+    await expect(ann.find("call", state="running")).to_have_count(1, timeout=SLOWLY)
+    await ann.page.reload()
+    await expect(ann.find("call", state="running")).to_have_count(1, timeout=SLOWLY)
+    await ann.say("stop after this and draw a chart")
+    await ann.sees_all_answered(2)
+    before = await ann.conversation()
+    await ann.page.reload()
+    await ann.sees_all_answered(2)
+    assert await ann.conversation() == before
+    assert len(before) == len(set(before))
