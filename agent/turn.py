@@ -36,7 +36,7 @@ from agent.transcript import NEVER_STARTED, UNKNOWN, Exchange, Notice, transcrip
 log = logging.getLogger(__name__)
 
 MOST_RESTARTS = 5
-"""A turn that was interrupted by this many restarts is likely their cause, and is given up."""
+"""A turn that was interrupted by this many restarts, with nothing done between them, is likely their cause."""
 
 BROKE = "something broke inside the gateway; its log has the details"
 
@@ -166,8 +166,8 @@ class Turn:
     async def _go_on(self) -> None:
         if self._stop_reason is not None:
             raise asyncio.CancelledError
-        if sum(isinstance(entry, Resumed) for entry in self._entries) >= MOST_RESTARTS:
-            await self._end("failed", f"{MOST_RESTARTS} restarts interrupted it, and it was given up")
+        if _restarts_in_a_row(self._entries) >= MOST_RESTARTS:
+            await self._end("failed", f"{MOST_RESTARTS} restarts in a row interrupted it, and it was given up")
             return
         await self._append(*_endings(self._entries, "unknown", UNKNOWN))
         while self._ended is None:
@@ -292,6 +292,16 @@ def _is_answered(entries: Sequence[Entry]) -> bool:
     """Whether the model has answered, wants nothing done, and has heard nothing new since."""
     last = next((entry for entry in reversed(entries) if isinstance(entry, Heard | Answered)), None)
     return isinstance(last, Answered) and not last.interrupted and not last.calls
+
+
+def _restarts_in_a_row(entries: Sequence[Entry]) -> int:
+    """Restarts since a call last came to a result of its own."""
+    count = 0
+    for entry in reversed(entries):
+        if isinstance(entry, CallEnded) and entry.outcome in ("done", "failed", "cancelled"):
+            break
+        count += isinstance(entry, Resumed)
+    return count
 
 
 def _steps_since_heard(entries: Sequence[Entry]) -> int:

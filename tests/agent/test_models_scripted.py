@@ -58,7 +58,7 @@ async def test_the_stream_is_held_at_an_event_until_it_is_set() -> None:
         first_told.set()
 
     model = ScriptedModel(["One, ", gate, "two."])
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         answering = tasks.create_task(model.answer(asking("?"), tell))
         assert (await model.asked(1)).transcript
         await first_told.wait()

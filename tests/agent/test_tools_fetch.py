@@ -204,7 +204,7 @@ async def test_a_page_with_an_unclosed_part_is_still_read(site: Site) -> None:
 async def test_a_hostile_page_costs_at_most_its_time(site: Site, piece: bytes) -> None:
     fetcher = Fetcher(allow=only_this, seconds=2)
     url = site.says("/", piece * (400_000 // len(piece)), "text/html")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         (outcome,) = await asyncio.gather(fetcher.fetch(url), return_exceptions=True)
     assert isinstance(outcome, Page) or "took longer than 2 s" in str(outcome)
 
@@ -268,7 +268,7 @@ async def test_a_slow_answer_ends_with_its_time(site: Site) -> None:
 
 async def test_cancelling_ends_the_request(site: Site) -> None:
     task = asyncio.create_task(HERE.fetch(site.url("/hang")))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await site.asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -138,7 +138,7 @@ async def test_a_chart_the_store_does_not_take_is_told(tmp_path: Path) -> None:
 
 async def test_cancelling_a_chart_ends_the_drawing(studio: Studio) -> None:
     task = asyncio.create_task(studio.use("draw_chart", kind="bar", title="x", series=VALUES))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not psutil.Process().children():  # noqa: ASYNC110 - the start of a process is no event of ours
             await asyncio.sleep(0.005)
         task.cancel()

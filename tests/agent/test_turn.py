@@ -51,7 +51,7 @@ class Stage:
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[asyncio.Task[Ended]]:
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             yield group.create_task(self.turn.run())
 
     async def play(self) -> Ended:
@@ -332,6 +332,15 @@ async def test_a_turn_that_restarts_keep_interrupting_is_given_up() -> None:
     stage = Stage(ScriptedModel("never asked"), entries=left)
     assert (await stage.play()).outcome == "failed"
     assert stage.model.requests == []
+
+
+async def test_restarts_between_which_something_was_done_do_not_add_up() -> None:
+    done: list[Entry] = []
+    for step in range(1, 4):
+        done += [Answered(step, (Call(f"c{step}", "double", '{"number": 1}'),)), CallStarted(f"c{step}")]
+        done += [CallEnded(f"c{step}", "done", "2"), Resumed(), Resumed()]
+    stage = Stage(ScriptedModel("At last."), double, entries=[Heard(1, (Said(1, "Ann", "go"),)), *done])
+    assert await stage.play() == Ended("completed")
 
 
 async def test_an_abandoned_turn_writes_no_end() -> None:

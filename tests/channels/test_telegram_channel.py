@@ -72,7 +72,7 @@ class Inbox:
         return [message.text for message in self.messages]
 
     async def until(self, predicate: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10), self.arrived:
+        async with asyncio.timeout(60), self.arrived:
             await self.arrived.wait_for(predicate)
 
 
@@ -270,7 +270,7 @@ async def test_cancelling_ends_at_once_and_hearing_goes_on_later(
     ann = api.private()
     for number in range(2):
         polls = api.polls
-        async with asyncio.timeout(5), listening(channel, inbox):
+        async with asyncio.timeout(60), listening(channel, inbox):
             await api.until(lambda api, polls=polls: api.polls > polls)
         await ann.say(str(number))
     async with listening(channel, inbox):

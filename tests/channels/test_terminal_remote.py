@@ -175,7 +175,7 @@ class Screen(PlainScreen):
         return "".join(self.printed)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 self._bell.clear()
                 await self._bell.wait()

@@ -100,7 +100,7 @@ class Gateway:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a terminal's output rings no bell
             await asyncio.sleep(0.005)
 

@@ -38,7 +38,7 @@ class Screen:
         self.bytes = 0
 
     async def until(self, fits) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not fits(self):
                 await self.step()
 

@@ -112,7 +112,7 @@ class House:
         def found() -> InboundMessage | None:
             return next(filter(fits, self.heard), None)
 
-        async with asyncio.timeout(10), self._arrived:
+        async with asyncio.timeout(60), self._arrived:
             await self._arrived.wait_for(found)
         message = found()
         assert message

@@ -81,7 +81,7 @@ class Desk:
         try:
             assert process.stdout is not None
             lines = []
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while line := (await process.stdout.readline()).decode().strip("\n"):
                     lines.append(line)
                     if len(lines) == 1:
@@ -280,7 +280,7 @@ async def test_run_loads_nothing_heavy_before_the_first_poll(desk: Desk) -> None
         desk.write(f'[web]\nenabled = false\n[channels.telegram]\ntoken = "{api.token}"\napi_url = "{api.url}"\n')
         process = await desk.start("run", PYTHONPROFILEIMPORTTIME="1")
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert process.stderr is not None
                 loaded = [await process.stderr.readline()]
                 while b"this is @" not in loaded[-1]:

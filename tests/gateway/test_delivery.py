@@ -153,7 +153,7 @@ async def test_two_growing_replies_in_one_chat_are_both_shown(tmp_path: Path) ->
         await play.say("one", address=TOPIC)
         await play.reply("word", done=False)
         await play.say("two", address=OTHER_TOPIC)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await channel.until(lambda paper: len(paper.replies) == 2)
         over.set()
         await play.until_idle()

@@ -199,7 +199,7 @@ async def test_a_log_that_cannot_be_written_is_told_once_and_the_next_message_wo
         assert words(reply).startswith("Well"), "what was said before stays"
         play.write_again("turn_log")
         await play.say("again")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await play.reply("You said: again")
         await play.until_idle()
         assert sum("cannot be kept just now" in text for text in play.shown()) == 1

@@ -135,7 +135,7 @@ def settled(reply: Reply) -> Reply:
 @given(steps)
 def test_a_reply_folded_live_is_the_one_folded_from_its_log(script: list[Step]) -> None:
     async def play() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             stage = Stage(script)
             await stage.play()
             again = draft_of(kept(stage.journal.entries)).reply()

@@ -32,7 +32,7 @@ from gateway.store.records import Turn
 
 PLACE = Address("paper", "me", "chat")
 ANN = Sender("7", "Ann")
-BOUND = 20.0
+BOUND = 60.0
 
 
 class HeldModel:

@@ -154,7 +154,7 @@ async def test_reading_does_not_wait_for_the_writer(store: Store) -> None:
 
     holding = asyncio.create_task(store.write(hold))
     await held.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert [row.text for row in await store.rows(SESSION)] == ["hi"]
     assert not holding.done()
     open_.set()

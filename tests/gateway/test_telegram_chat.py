@@ -72,7 +72,7 @@ async def test_status_in_another_place_says_what_is_wrong_with_telegram(
         await api.until(lambda api: api.refusals)
         base, token = str(built.link).split("/?token=")
         headers = {"Authorization": f"Bearer {token}"}
-        async with asyncio.timeout(20), httpx.AsyncClient(base_url=base, headers=headers, timeout=20) as web:
+        async with asyncio.timeout(60), httpx.AsyncClient(base_url=base, headers=headers, timeout=20) as web:
             post = {"text": "/status", "client_id": "status-please"}
             assert (await web.post("/api/conversations/here/messages", json=post)).status_code == 200
             async with web.stream("GET", "/api/conversations/here/events") as events:

@@ -15,7 +15,7 @@ from tests.gateway.stage import gateway
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-SLOWLY = 20_000
+SLOWLY = 60_000
 
 
 @dataclass

@@ -296,7 +296,7 @@ class ModelServer:
         for _ in range(count):
             self._permits.release()
 
-    async def until(self, condition: int | Callable[[], bool], timeout: float = 5) -> list[Request]:  # noqa: ASYNC109 - the test's bound is part of the question
+    async def until(self, condition: int | Callable[[], bool], timeout: float = 60) -> list[Request]:  # noqa: ASYNC109 - the test's bound is part of the question
         """Wait for that many requests, or for a predicate, looked at whenever something happens here.
 
         Returns the requests. Raises ScriptNotPlayed after `timeout` seconds.
@@ -310,7 +310,7 @@ class ModelServer:
             raise ScriptNotPlayed(f"waited {timeout} s; received: {_summary(self.requests) or 'nothing'}") from error
         return self.requests
 
-    async def until_held(self, timeout: float = 5) -> Request:  # noqa: ASYNC109 - as in `until`
+    async def until_held(self, timeout: float = 60) -> Request:  # noqa: ASYNC109 - as in `until`
         """Wait until a `Pause`, `Gate` or `Silence` holds an answer, and return its request, the newest of several."""
         requests = await self.until(lambda: any(request.held for request in self.requests), timeout)
         return next(request for request in reversed(requests) if request.held)

@@ -683,12 +683,12 @@ class Chat:
         """Text or caption of what is on screen now."""
         return [shown.words for shown in self._screen.values()]
 
-    def until(self, predicate: "Callable[[Chat], T | None]", timeout: float = 10) -> Coroutine[Any, Any, T]:
+    def until(self, predicate: "Callable[[Chat], T | None]", timeout: float = 60) -> Coroutine[Any, Any, T]:
         """Waits until `predicate(chat)` is true, returns what it gave; asked at each call that concerns this chat."""
         return self.bell.wait(lambda: predicate(self), timeout, self._transcript)
 
     def hear(
-        self, match: str | re.Pattern[str] | Callable[[Shown], bool] | None = None, timeout: float = 10
+        self, match: str | re.Pattern[str] | Callable[[Shown], bool] | None = None, timeout: float = 60
     ) -> Coroutine[Any, Any, Shown]:
         """The next message of the bot's (newer than the last one heard) whose words contain or match `match`.
 
@@ -954,7 +954,7 @@ class Hold:
         self._api = api
         self._waiting: list[asyncio.Future[None]] = []
 
-    def until_arrived(self, count: int = 1, timeout: float = 10) -> Coroutine[Any, Any, bool]:
+    def until_arrived(self, count: int = 1, timeout: float = 60) -> Coroutine[Any, Any, bool]:
         """Waits until so many calls were held."""
         return self._api.until(lambda _: self.arrived >= count, timeout)
 
@@ -1599,7 +1599,7 @@ class BotApi:
     def called(self, method: str) -> list[Call]:
         return [call for call in self.calls if call.method == method]
 
-    def until(self, predicate: "Callable[[BotApi], T | None]", timeout: float = 10) -> Coroutine[Any, Any, T]:
+    def until(self, predicate: "Callable[[BotApi], T | None]", timeout: float = 60) -> Coroutine[Any, Any, T]:
         """Waits until `predicate(api)` is true, and returns what it gave; asked at arrival and end of each call."""
         return self.bell.wait(lambda: predicate(self), timeout, self._last_calls)
 

@@ -172,7 +172,7 @@ class Stage:
         """Runs until all that was said is answered and shown, in the home's main place and those others."""
         async with self.gateway() as built:
             yield self.home.main
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await self.home.main.heard()
                 await _finished(built)
             for place in (self.home.main, *others):
@@ -239,10 +239,10 @@ class Bell:
 
     async def until(self, holds: Callable[[], T], told: Callable[[], object]) -> T:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not (found := holds()):
                     self._rung.clear()
                     await self._rung.wait()
                 return found
         except TimeoutError:
-            raise AssertionError(f"not within 10 s; on screen: {told()}") from None
+            raise AssertionError(f"not within 60 s; on screen: {told()}") from None

@@ -9,6 +9,7 @@ import asyncio
 import re
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 
 import psutil
 import pytest
@@ -376,9 +377,16 @@ async def test_a_message_cancels_a_reading_tool_at_once(stage: Stage) -> None:
     assert not drawing.is_running()
 
 
+async def written(file: Path) -> None:
+    """Returns once a tool has written something there."""
+    async with asyncio.timeout(60):
+        while not (file.exists() and file.stat().st_size):  # noqa: ASYNC110, ASYNC240 - a file rings no bell
+            await asyncio.sleep(0.005)
+
+
 async def worker(module: str) -> psutil.Process:
     """The tool's worker process, once it is there."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             for child in psutil.Process().children(recursive=True):
                 if module in child.cmdline():
@@ -769,7 +777,7 @@ async def test_a_tool_interrupted_by_a_restart_is_not_run_again(stage: Stage) ->
     async with stage.gateway():
         await ann.say("work")
         await ann.until(lambda: "I begin." in lines(ann) and "shell" in ann.status())
-        await ann.until(lambda: (stage.workspace / "runs").exists())
+        await written(stage.workspace / "runs")
     async with stage.conversation():
         pass
     assert lines(ann) == ["I begin.", "It may be half done."]

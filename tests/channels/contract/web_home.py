@@ -40,7 +40,7 @@ class WebPlace:
         self._client = client
         begun = asyncio.Event()
         self._watching = asyncio.create_task(self._watch(client, begun))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await begun.wait()
 
     async def close(self) -> None:
