@@ -23,7 +23,10 @@ CANCELLED = "Cancelled: a new message arrived while this call was running, and i
 
 
 class Calls:
-    """Runs calls so that each ends in exactly one logged result, in the order in which they were asked for."""
+    """Runs calls so that each ends in exactly one logged result, in the order in which they were asked for.
+
+    Only a question to people stays open, and what stands behind it.
+    """
 
     def __init__(
         self,
@@ -43,12 +46,28 @@ class Calls:
         self._emit = emit
         self._seen = seen
 
-    async def run(self, calls: Sequence[Call]) -> None:
+    async def run(self, calls: Sequence[Call]) -> bool:
+        """False when a question to people was reached: nothing goes on until it is answered."""
         for batch in self._batches(calls):
             if self._journal.interjected:
                 await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in batch))
+            elif self._asks(batch[0]):
+                await self._append(CallStarted(batch[0].id))
+                return False
             else:
                 await self._run_batch(batch)
+        return True
+
+    def _asks(self, call: Call) -> bool:
+        """Whether the call is a question that can be asked; one that cannot is run, and fails with the reason."""
+        tool = self._tools.get(call.name)
+        if tool is None or not tool.asks:
+            return False
+        try:
+            tool.check(call.arguments)
+        except ToolError:
+            return False
+        return True
 
     def _batches(self, calls: Sequence[Call]) -> Iterator[list[Call]]:
         """Neighbouring calls that only read stand together; a call with effects stands alone."""

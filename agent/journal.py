@@ -31,6 +31,12 @@ class Journal(Protocol):
     async def append(self, *entries: Entry) -> None:
         """Adds entries to the log, in order."""
 
+    async def park(self) -> bool:
+        """Lets go of the turn until somebody says something, if nothing waits in the inbox. All in one transaction.
+
+        False: something waits, `interjected` says so, and the turn goes on.
+        """
+
     async def close(self, ended: Ended, *entries: Entry) -> bool:
         """Adds `entries`; then, if nothing waits in the inbox, ends the turn. All in one transaction.
 

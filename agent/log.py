@@ -24,8 +24,9 @@ TurnOutcome = Literal["completed", "failed", "stopped"]
 class Said:
     """One message of a person, as a turn reads it.
 
-    `id` is its row in the inbox. `note` is context the channel adds in plain words: what is quoted, that the
-    message is an edit, that a file could not be had.
+    `id` is its row in the inbox, `message_id` the platform's id of it. `note` is context the channel adds in plain
+    words: what is quoted, that the message is an edit, that a file could not be had. `in_group`: others are there, so
+    that the model is to know who speaks.
     """
 
     id: int
@@ -33,6 +34,8 @@ class Said:
     text: str
     attachments: tuple[Attachment, ...] = ()
     note: str = ""
+    message_id: str | None = None
+    in_group: bool = False
 
 
 @dataclass(frozen=True, slots=True)

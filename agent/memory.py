@@ -40,6 +40,11 @@ class MemoryJournal:
     async def append(self, *entries: Entry) -> None:
         self.entries.extend(entries)
 
+    async def park(self) -> bool:
+        if self._waiting:
+            self._bell.set()
+        return not self._waiting
+
     async def close(self, ended: Ended, *entries: Entry) -> bool:
         self.entries.extend(entries)
         if self._waiting and ended.outcome == "completed":

@@ -57,6 +57,8 @@ class Tool:
     on_steer: OnSteer
     timeout: float
     """Seconds a call may take."""
+    asks: bool = False
+    """Whether a call is a question to people: it is not run, and the turn waits until somebody says something."""
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,12 +66,16 @@ class Tool:
         schema.pop("title", None)
         object.__setattr__(self, "spec", ToolSpec(self.name, self.description, schema))
 
-    async def call(self, context: ToolContext, arguments: str) -> ToolResult:
-        """Checks the JSON arguments and runs. Raises `ToolError` for arguments that do not fit."""
+    def check(self, arguments: str) -> BaseModel:
+        """The JSON arguments, read. Raises `ToolError` for those that do not fit."""
         try:
-            checked = self.arguments.model_validate_json(arguments or "{}")
+            return self.arguments.model_validate_json(arguments or "{}")
         except ValidationError as error:
             raise ToolError(_explain(self.name, error)) from error
+
+    async def call(self, context: ToolContext, arguments: str) -> ToolResult:
+        """Checks the JSON arguments and runs. Raises `ToolError` for arguments that do not fit."""
+        checked = self.check(arguments)
         values = {name: getattr(checked, name) for name in type(checked).model_fields}
         result = await self.run(context, **values)
         return ToolResult(result) if isinstance(result, str) else result

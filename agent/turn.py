@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.asking import ANSWERED, asked
 from agent.calls import Calls
 from agent.events import Delta, Emit, Logged, TextDelta, Withdrawn
 from agent.journal import Journal, JournalError
@@ -87,6 +88,7 @@ class Turn:
         self._task: asyncio.Task[object] | None = None
         self._stop_reason: str | None = None
         self._ended: Ended | None = None
+        self._parked = False
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -115,8 +117,9 @@ class Turn:
             if self._task is not None:
                 self._task.cancel()
 
-    async def run(self) -> Ended:
-        """Runs to the end and returns it, as logged. Raises `JournalError`.
+    async def run(self) -> Ended | None:
+        """Runs to the end and returns it, as logged; None when it has asked people something and is parked until
+        somebody says something. Raises `JournalError`.
 
         Cancelling the task (rather than calling `stop`) abandons the turn as it stands, to be resumed later.
         """
@@ -126,7 +129,7 @@ class Turn:
         finally:
             await self._absorb_late_stop()
             self._task = None
-        assert self._ended is not None
+        assert self._parked or self._ended is not None
         return self._ended
 
     async def _go_on_to_the_end(self) -> None:
@@ -169,9 +172,18 @@ class Turn:
         if _restarts_in_a_row(self._entries) >= MOST_RESTARTS:
             await self._end("failed", f"{MOST_RESTARTS} restarts in a row interrupted it, and it was given up")
             return
-        await self._append(*_endings(self._entries, "unknown", UNKNOWN))
-        while self._ended is None:
+        if _has_open_question(self._entries):
+            await self._await_answer()
+        else:
+            await self._append(*_endings(self._entries, "unknown", UNKNOWN))
+        while self._ended is None and not self._parked:
             await self._take_step()
+
+    async def _await_answer(self) -> None:
+        """Parks the turn, unless somebody has said something: whatever it is, it is the answer."""
+        self._parked = await surely(self._journal.park())
+        if not self._parked:
+            await self._append(*_endings(self._entries, "done", ANSWERED))
 
     async def _take_step(self) -> None:
         await self._hear()
@@ -184,7 +196,8 @@ class Turn:
             await self._append(answered)
         elif answered.calls:
             await self._append(answered)
-            await self._run(answered.calls)
+            if not await self._run(answered.calls):
+                await self._await_answer()
         else:
             await self._close(Ended("completed"), answered, *((Told(CUT_OFF),) if cut_off else ()))
 
@@ -230,12 +243,13 @@ class Turn:
     def _interrupted_answer(self) -> Answered:
         return self.unwritten[0] if self.unwritten else Answered(self.step, (), interrupted=True)
 
-    async def _run(self, calls: Sequence[Call]) -> None:
+    async def _run(self, calls: Sequence[Call]) -> bool:
         mind = self._mind
         conversation = [*self._past, *self._entries]
         await lay_out(_received(conversation), mind.workspace, mind.media)
         seen = _attachments(conversation)
-        await Calls(mind.tools, mind.workspace, mind.media, self._journal, self._append, self._emit, seen).run(calls)
+        running = Calls(mind.tools, mind.workspace, mind.media, self._journal, self._append, self._emit, seen)
+        return await running.run(calls)
 
     async def _end(self, outcome: TurnOutcome, reason: str) -> None:
         """Ends the turn with everything in it accounted for: the partial answer and each call's result."""
@@ -278,6 +292,10 @@ def _unresolved(entries: Sequence[Entry]) -> list[tuple[Call, bool]]:
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
     calls = [call for entry in entries if isinstance(entry, Answered) for call in entry.calls]
     return [(call, call.id in started) for call in calls if call.id not in ended]
+
+
+def _has_open_question(entries: Sequence[Entry]) -> bool:
+    return any(started and asked(call) for call, started in _unresolved(entries))
 
 
 def _endings(entries: Sequence[Entry], outcome: Outcome, text: str) -> tuple[CallEnded, ...]:

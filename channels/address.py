@@ -23,8 +23,9 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who wrote: `id` and `handle` (without @) are the platform's, `name` is for reading."""
+    """Who wrote: `id` and `handle` (without @) are the platform's, `name` is for reading. `bot`: another program."""
 
     id: str
     name: str
     handle: str | None = None
+    bot: bool = False

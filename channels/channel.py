@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from channels.address import Address
-from channels.message import Deliver, FileRef, Mark
+from channels.message import Deliver, FileRef, Mark, Opening
 from channels.reply import Reply
 
 # ChannelError
@@ -85,10 +86,23 @@ class Ledger(Protocol):
         """The piece is no longer on the platform, or was certainly never sent."""
 
 
+class Cursors(Protocol):
+    """How far a channel has read in each chat, kept across restarts, for platforms that do not keep that themselves."""
+
+    async def load(self) -> dict[str, str]:
+        """By chat."""
+
+    async def keep(self, read: Mapping[str, str]) -> None:
+        """Adds and replaces. Raises `NotKept`."""
+
+
 @dataclass(frozen=True, slots=True)
 class CommandHelp:
+    """`arguments` says what may follow the name, "" for nothing."""
+
     name: str
     help: str
+    arguments: str = ""
 
 
 class Channel(Protocol):
@@ -109,6 +123,12 @@ class Channel(Protocol):
     async def fetch(self, file: FileRef) -> bytes:
         """The bytes of a person's file. Raises `FileUnavailable` (for good), `RetryLater` or `Unreachable`."""
 
+    async def opening(self, address: Address, message_id: str) -> Opening | None:
+        """The message that the thread at the address was begun from (`InboundMessage.opening`); None if it is gone.
+
+        Raises as `fetch` does.
+        """
+
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         """Makes the platform look like the reply. Called one at a time per address with ever newer states of it.
 
@@ -120,10 +140,20 @@ class Channel(Protocol):
         """Shows for some seconds that somebody is at work. May do nothing."""
 
     async def mark(self, mark: Mark) -> None:
-        """Shows the state of a person's message. May do nothing."""
+        """Shows the state of a person's message instead of the state before, quietly (a reaction). May do nothing."""
 
     def pace(self, address: Address) -> float:
         """Seconds to leave between two previews of a growing reply there."""
 
     async def aclose(self) -> None:
         """Closes its connections; called once, after the last reply was shown."""
+
+
+@runtime_checkable
+class Posted(Protocol):
+    """A channel to which its platform posts what happens, through the gateway's web server."""
+
+    name: str
+
+    def asgi(self) -> Callable[[Any, Any, Any], Awaitable[None]]:
+        """The ASGI application that takes the posts. It checks itself who posts."""

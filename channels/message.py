@@ -29,8 +29,12 @@ class InboundMessage:
     `event_id` is unique per channel for ever and dedupes redeliveries. `message_id` is the platform's id of the
     message meant: the new one, the edited one, the withdrawn one, or the one whose button was pressed.
     `command` (without its slash) is set for kind "command" only; `text` then holds its arguments.
+    A pressed option of a question is the command "answer" with the question's key and the option's number (from 0).
     `note` is context for the model in plain words (a quoted message, a forward). Messages with the same `album`
-    belong together. `addressed` is false for group talk that is not meant for the bot.
+    belong together. `addressed` is false for group talk that is not meant for the bot; `follows`: it is all the same
+    where the bot has been addressed before (a thread that was begun with it).
+    `opening` is the id of the message that this thread was begun from: where nothing was said to the bot before, it is
+    asked for (`Channel.opening`) and shown to the model.
     """
 
     event_id: str
@@ -45,6 +49,17 @@ class InboundMessage:
     note: str = ""
     album: str | None = None
     addressed: bool = True
+    follows: bool = False
+    opening: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The message that a thread was begun from, on whose text and files what is said there may rest."""
+
+    sender: str
+    text: str
+    files: tuple[FileRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,10 @@ MessageState = Literal["waiting", "read", "answered", "withdrawn", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The state of a person's message changed. `step` is set once a turn has read it."""
+    """The state of a person's message changed. `step` is set once a turn has read it.
+
+    `before` is the state that is shown on it now, as far as this process knows.
+    """
 
     address: Address
     id: int
@@ -77,3 +95,4 @@ class Mark:
     state: MessageState
     step: int | None = None
     reason: str = ""
+    before: MessageState | None = None

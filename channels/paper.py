@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from channels.address import Address
 from channels.channel import CommandHelp, FileUnavailable, Ledger
-from channels.message import Deliver, FileRef, Mark
-from channels.reply import MediaSegment, Reply, TextSegment
+from channels.message import Deliver, FileRef, Mark, Opening
+from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 
 T = TypeVar("T")
 
@@ -38,6 +38,9 @@ class PaperChannel:
         if file.ref not in self.files:
             raise FileUnavailable("there is no such file")
         return self.files[file.ref]
+
+    async def opening(self, address: Address, message_id: str) -> Opening | None:
+        return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         if not ledger.pieces():
@@ -70,10 +73,21 @@ class PaperChannel:
 
 
 def words(reply: Reply) -> str:
-    """The reply as plain lines: its texts, and its files by name."""
-    lines = [
-        segment.markdown if isinstance(segment, TextSegment) else f"[{segment.attachment.name}]"
-        for segment in reply.segments
-        if isinstance(segment, TextSegment | MediaSegment)
-    ]
-    return "\n".join(lines)
+    """The reply as plain lines: its texts, its questions with their options or their answer, and its files by name."""
+    return "\n".join(line for segment in reply.segments for line in _lines(segment))
+
+
+def _lines(segment: Segment) -> list[str]:
+    match segment:
+        case TextSegment():
+            return [segment.markdown]
+        case MediaSegment():
+            return [f"[{segment.attachment.name}]"]
+        case QuestionSegment(open=True):
+            return [segment.question, *(f"{number}) {option}" for number, option in enumerate(segment.options, 1))]
+        case QuestionSegment():
+            return [segment.question, *([f"→ {segment.answer}"] if segment.answer else [])]
+        case CallSegment():
+            return []
+        case _:
+            assert_never(segment)

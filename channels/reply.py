@@ -54,7 +54,24 @@ class CallSegment:
     kind: Literal["call"] = "call"
 
 
-Segment = TextSegment | MediaSegment | CallSegment
+@dataclass(frozen=True, slots=True)
+class QuestionSegment:
+    """A question of the agent's (markdown) with options to choose from, perhaps none.
+
+    While `open` each option is a button that delivers the command "answer" (see `channels.message`); any text that
+    people write answers it too. `answer` is the one that was given, once it is.
+    """
+
+    key: str
+    question: str
+    options: tuple[str, ...] = ()
+    open: bool = True
+    answer: str = ""
+    step: int = 0
+    kind: Literal["question"] = "question"
+
+
+Segment = TextSegment | MediaSegment | CallSegment | QuestionSegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,8 @@ class Reply:
     `step` is the step that made it, 0 for words of the gateway's own.
 
     `reply_to` is the platform's id of the message answered. `status` is one quiet line (what runs, why it takes
-    long), empty when there is nothing to say. Once `done`, nothing changes any more.
+    long), empty when there is nothing to say. Once `done`, nothing changes any more. `parked`: nothing changes, and
+    nothing runs, until somebody answers the open question.
     """
 
     id: str
@@ -72,6 +90,7 @@ class Reply:
     segments: tuple[Segment, ...] = ()
     status: str = ""
     done: bool = False
+    parked: bool = False
 
     @property
     def visible(self) -> bool:

@@ -39,7 +39,7 @@ def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None
     tree, unresolved = expand(written, environ)
     faults: list[Fault | Unknown] = [*unresolved]
     try:
-        settings = _anchored(Settings.model_validate(_with_usual_key(tree, environ)), written, home)
+        settings = _anchored(Settings.model_validate(_with_usual_keys(tree, environ)), written, home)
     except ValidationError as error:
         faults += explained(error, tree, besides=unresolved)
     else:
@@ -67,24 +67,33 @@ def _file(path: Path | None, environ: Mapping[str, str], home: Path) -> Path | N
     return next((usual for usual in (Path(FILE), home / FILE) if usual.is_file()), None)
 
 
-def _with_usual_key(tree: Table, environ: Mapping[str, str]) -> Table:
-    """The tree, with the key of the agent's provider from where that provider's own tools look for it.
+def _with_usual_keys(tree: Table, environ: Mapping[str, str]) -> Table:
+    """The tree, with the key of each provider that is named from where that provider's own tools look for it.
 
     Not where a base_url is set: the key would go to a server that it was not made for.
     """
-    match tree:
-        case {"agent": {"model": str(model)}}:
-            provider = model.partition(":")[0]
-        case _:
-            return tree
-    key = environ.get(USUAL_KEY.get(provider, ""))
     models = tree.get("models", {})
-    if not key or not isinstance(models, dict):
+    if not isinstance(models, dict):
         return tree
-    known = models.get(provider, {})
-    if not isinstance(known, dict) or "api_key" in known or "base_url" in known:
-        return tree
-    return {**tree, "models": {**models, provider: {**known, "api_key": key}}}
+    found = {}
+    for provider in _providers(tree):
+        key, known = environ.get(USUAL_KEY.get(provider, "")), models.get(provider, {})
+        if key and isinstance(known, dict) and "api_key" not in known and "base_url" not in known:
+            found[provider] = {**known, "api_key": key}
+    return {**tree, "models": {**models, **found}} if found else tree
+
+
+def _providers(tree: Table) -> set[str]:
+    """Of the models that the agent and the channels are to use."""
+    channels = tree.get("channels", {})
+    sections = [tree.get("agent"), *(channels.values() if isinstance(channels, dict) else ())]
+    models = [
+        section.get(name)
+        for section in sections
+        if isinstance(section, dict)
+        for name in ("model", "transcription_model")
+    ]
+    return {model.partition(":")[0] for model in models if isinstance(model, str)}
 
 
 def _anchored(settings: Settings, written: Written, home: Path) -> Settings:

@@ -23,7 +23,7 @@ class KnownSection:
 
     @property
     def settings(self) -> Mapping[str, FieldInfo]:
-        return self.model.model_fields
+        return self.model.fields()
 
 
 def known_sections() -> Iterator[KnownSection]:
@@ -47,7 +47,7 @@ def names_within(key: Key, tree: Table) -> list[str]:
     if key == ("models",):
         return list(PROVIDERS)
     kind = kind_at(key, tree)
-    return list(kind.model_fields) if _is_section(kind) else []
+    return list(kind.fields()) if _is_section(kind) else []
 
 
 def kind_at(key: Key, tree: Table) -> object:

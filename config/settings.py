@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,12 +15,15 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from config.errors import did_you_mean
+from config.errors import Fault, Key, did_you_mean
 
 Provider = Literal["openai", "anthropic"]
 ToolName = Literal[
@@ -32,7 +36,10 @@ ToolName = Literal[
     "draw_chart",
     "send_file",
     "view_image",
+    "ask_user",
 ]
+
+_TYPE = "The platform. Needed where the section's own name does not say it."
 
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 TOOLS: tuple[ToolName, ...] = get_args(ToolName)
@@ -44,9 +51,29 @@ def wrong(explanation: str, **context: object) -> PydanticCustomError:
     return PydanticCustomError("wrong", "{explanation}", {"explanation": explanation, **context})
 
 
+def _refuse(faults: Iterable[Fault]) -> None:
+    """Raises all of them at once, if there are any. Their keys are whole ones."""
+    errors = [InitErrorDetails(type=wrong(fault.wrong, at=fault.key), input=None) for fault in faults]
+    if errors:
+        raise ValidationError.from_exception_data("settings", errors)
+
+
+def _refuse_entries(wrong_ones: Iterable[int], explanation: str) -> None:
+    """Raises when there are entries, by their index, that are wrong in the list that is being looked at."""
+    errors = [InitErrorDetails(type=wrong(explanation), loc=(index,), input=None) for index in wrong_ones]
+    if errors:
+        raise ValidationError.from_exception_data("settings", errors)
+
+
 def _web_address(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]\S*", text):
         raise wrong("expected an address that begins with http:// or https://")
+    return text
+
+
+def _socket_address(text: str) -> str:
+    if not re.fullmatch(r"wss?://[^\s/]\S*", text):
+        raise wrong("expected an address that begins with ws:// or wss://")
     return text
 
 
@@ -62,6 +89,12 @@ def _demo_or_provider_and_name(text: str) -> str:
     return text
 
 
+def _openai_and_name(text: str) -> str:
+    if not re.fullmatch(r"openai:.+", text):
+        raise wrong('expected "openai:name", like "openai:gpt-4o-transcribe"')
+    return text
+
+
 def _sqlite_file(text: str) -> str:
     if not re.fullmatch(r"sqlite:///[^?]+", text) or text.endswith(":memory:"):
         raise wrong("expected a file's address, like sqlite:///interject.db")
@@ -72,13 +105,10 @@ def _user(given: object) -> object:
     return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
-def _telegram_user(text: str) -> str:
-    if not re.fullmatch(r"\*|\d+|@\w+", text):
-        raise wrong('expected a user id, a name that begins with @, or "*"')
-    return text
-
-
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+SocketAddress = Annotated[str, AfterValidator(_socket_address)]
+ModelName = Annotated[str, AfterValidator(_demo_or_provider_and_name)]
+User = Annotated[str, BeforeValidator(_user)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 PathText = Annotated[Path, Field(strict=False)]
 
@@ -88,11 +118,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """Its settings, in the order in which they are shown."""
+        return cls.model_fields
+
 
 class AgentSettings(Section):
     """The agent: who answers, and within which bounds."""
 
-    model: Annotated[str, AfterValidator(_demo_or_provider_and_name)] = Field(
+    model: ModelName = Field(
         default="demo",
         description='Who answers: "provider:name" (providers: openai, anthropic), or "demo", which works offline.',
         examples=["openai:gpt-5"],
@@ -120,6 +155,16 @@ class AgentSettings(Section):
         default=500,
         ge=1,
         description="How many conversations may be worked on at the same time; others wait for their turn.",
+    )
+    tell_when_waiting: int = Field(
+        default=20,
+        ge=1,
+        description="When so many messages wait in one conversation, the person is told. None is ever dropped.",
+    )
+    transcription_model: Annotated[str, AfterValidator(_openai_and_name)] | None = Field(
+        default=None,
+        description='What turns voice notes into text: "openai:name". Without it the agent is told that there is one.',
+        examples=["openai:gpt-4o-transcribe"],
     )
 
     @field_validator("instructions_file")
@@ -172,13 +217,101 @@ class WebSettings(Section):
     port: int = Field(default=8321, ge=0, le=65535, description="The port on which it listens; 0 takes a free one.")
 
 
-class TelegramSettings(Section):
+@dataclass(frozen=True, slots=True)
+class People:
+    """How a platform names a person: the `id` and the `name` (with @) as regular expressions, `shape` in words."""
+
+    id: str
+    name: str
+    shape: str
+
+    def names(self, text: str) -> bool:
+        return re.fullmatch(f"{self.id}|{self.name}", text) is not None
+
+    def is_id(self, text: str) -> bool:
+        return re.fullmatch(self.id, text) is not None
+
+
+class ChannelSection(Section):
+    """What can be set for a bot on every platform."""
+
+    people: ClassVar[People]
+
+    allow: list[User] = Field(
+        default_factory=list,
+        description='Who may talk to the bot: user ids, @names, or "*" for everybody. Empty: nobody but admins. Other '
+        'bots are not meant by "*": each needs its own id or @name here.',
+        examples=[["*"]],
+    )
+    admins: list[User] = Field(
+        default_factory=list,
+        description="Who may also stop in groups what others have started, and let unknown people in: user ids and "
+        "@names, of people only.",
+        examples=[["@your_name"]],
+    )
+    pair: bool = Field(
+        default=False,
+        description="Whether unknown people who write to the bot directly get a code, with which an admin lets them in "
+        '(a button in the chat, or "interject pair approve CODE"). `allow` may then be empty.',
+    )
+    groups: Literal["mention", "all", "off"] = Field(
+        default="mention",
+        description='In groups the bot answers when it is mentioned ("mention"), always ("all") or never ("off").',
+    )
+    busy: Literal["steer", "queue", "collect", "interrupt"] = Field(
+        default="steer",
+        description='What happens to a message that comes while the agent works: it is read at once ("steer"), waits '
+        'for the end and its turn ("queue"), is read at the end together with the others that wait ("collect"), or '
+        'ends the work and takes its place ("interrupt").',
+    )
+    stream: bool = Field(default=True, description="Whether an answer is shown while it is being written.")
+    reactions: bool = Field(
+        default=True, description="Whether a reaction shows on each message whether it waits, is read or is answered."
+    )
+    model: ModelName | None = Field(
+        default=None,
+        description="Who answers here, in the form of [agent] model. Without it: that model.",
+        examples=["openai:gpt-5"],
+    )
+    instructions: str | None = Field(
+        default=None,
+        description="What the agent is told here, instead of the instructions in [agent].",
+        examples=["You help the people of this team. Answer briefly."],
+    )
+
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """The platform's own first: they are what must be set."""
+        shared = ChannelSection.model_fields
+        return dict(sorted(cls.model_fields.items(), key=lambda field: field[0] in shared))
+
+    @property
+    def secrets(self) -> tuple[SecretStr, ...]:
+        """What must never be shown."""
+        return tuple(value for _, value in self if isinstance(value, SecretStr))
+
+    @field_validator("allow")
+    @classmethod
+    def _people_or_everybody(cls, users: list[str]) -> list[str]:
+        told = f'expected {cls.people.shape}, a name that begins with @, or "*"'
+        strange = [index for index, user in enumerate(users) if user != "*" and not cls.people.names(user)]
+        _refuse_entries(strange, told)
+        return users
+
+    @field_validator("admins")
+    @classmethod
+    def _people_only(cls, users: list[str]) -> list[str]:
+        told = f"expected {cls.people.shape} or a name that begins with @"
+        _refuse_entries([index for index, user in enumerate(users) if not cls.people.names(user)], told)
+        return users
+
+
+class TelegramSettings(ChannelSection):
     """A Telegram bot."""
 
-    type: Literal["telegram"] = Field(
-        default="telegram",
-        description="The platform. Needed where the section's own name does not say it.",
-    )
+    people = People(r"-?\d+", r"@\w+", "a user id")
+
+    type: Literal["telegram"] = Field(default="telegram", description=_TYPE)
     token: Secret = Field(
         description="The bot's token, from @BotFather.",
         examples=["${TELEGRAM_BOT_TOKEN}"],
@@ -187,30 +320,88 @@ class TelegramSettings(Section):
         default="https://api.telegram.org",
         description="The Bot API server; a local one works.",
     )
-    allow: list[Annotated[str, BeforeValidator(_user), AfterValidator(_telegram_user)]] = Field(
-        default_factory=list,
-        description='Who may talk to the bot: user ids, @names, or "*" for everybody. Empty: nobody.',
-        examples=[["*"]],
+
+
+class SlackSettings(ChannelSection):
+    """A Slack app. It needs one of app_token (Socket Mode: no public address needed) and signing_secret (HTTP)."""
+
+    people = People(r"[UWB][A-Z0-9]+", r"@[\w.-]+", "a member id like U012AB3CD")
+
+    type: Literal["slack"] = Field(default="slack", description=_TYPE)
+    bot_token: Secret = Field(
+        description="The bot's token, xoxb-…, from OAuth & Permissions.",
+        examples=["${SLACK_BOT_TOKEN}"],
     )
-    groups: Literal["mention", "all", "off"] = Field(
-        default="mention",
-        description='In groups the bot answers when it is mentioned ("mention"), always ("all") or never ("off").',
+    app_token: Secret | None = Field(
+        default=None,
+        description="For Socket Mode: the app-level token, xapp-…, with the scope connections:write, from Basic "
+        "Information.",
+        examples=["${SLACK_APP_TOKEN}"],
+    )
+    signing_secret: Secret | None = Field(
+        default=None,
+        description="For HTTP through the web server, instead of app_token: the signing secret, from Basic "
+        "Information. Needs [web] enabled.",
+        examples=["${SLACK_SIGNING_SECRET}"],
+    )
+    api_url: WebAddress = Field(
+        default="https://slack.com/api/",
+        description="The address of Slack's Web API.",
+    )
+
+    @field_validator("signing_secret")
+    @classmethod
+    def _one_way_in(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if secret is not None and info.data.get("app_token") is not None:
+            raise wrong("impossible together with app_token. Keep app_token for Socket Mode, or this one for HTTP")
+        return secret
+
+    @model_validator(mode="after")
+    def _some_way_in(self) -> Self:
+        if self.app_token is None and self.signing_secret is None:
+            raise wrong("needs app_token (Socket Mode) or signing_secret (HTTP through the web server)")
+        return self
+
+
+class DiscordSettings(ChannelSection):
+    """A Discord bot."""
+
+    people = People(r"\d+", r"@[\w.]+", "a user id")
+
+    type: Literal["discord"] = Field(default="discord", description=_TYPE)
+    token: Secret = Field(
+        description="The bot's token, from the Bot page of the developer portal.",
+        examples=["${DISCORD_BOT_TOKEN}"],
+    )
+    api_url: WebAddress = Field(
+        default="https://discord.com/api/v10",
+        description="The address of Discord's REST API.",
+    )
+    gateway_url: SocketAddress = Field(
+        default="wss://gateway.discord.gg",
+        description="The address of Discord's gateway, from which its events come.",
     )
 
 
-ChannelSettings = TelegramSettings
-"""The settings of every platform: a union, once there is a second one."""
+ChannelSettings = TelegramSettings | SlackSettings | DiscordSettings
 
-CHANNELS: Mapping[str, type[ChannelSettings]] = {"telegram": TelegramSettings}
+CHANNELS: Mapping[str, type[ChannelSettings]] = {
+    "telegram": TelegramSettings,
+    "slack": SlackSettings,
+    "discord": DiscordSettings,
+}
 """A platform's settings by the `type` of a [channels.<name>] section."""
+
+OUR_OWN = ("web", "terminal")
+"""Channels that are there without a section."""
 
 
 def _by_type(table: object) -> object:
     if not isinstance(table, dict):
-        return table
+        raise wrong("expected a section, not a single value")
     kind = table["type"]
     if not isinstance(kind, str) or kind not in CHANNELS:
-        hint = did_you_mean(str(kind), sorted(CHANNELS))
+        hint = did_you_mean(str(kind), list(CHANNELS))
         raise wrong(f"no such type of channel. {hint} A section with a name of its own says which it is: type = …")
     return CHANNELS[kind].model_validate(table)
 
@@ -237,20 +428,31 @@ class Settings(Section):
 
     @field_validator("models")
     @classmethod
-    def _the_agents_model_has_a_key(
+    def _the_agents_models_have_keys(
         cls, models: dict[Provider, ModelSettings], info: ValidationInfo
     ) -> dict[Provider, ModelSettings]:
         agent = info.data.get("agent")
-        if not isinstance(agent, AgentSettings) or agent.model == "demo":
-            return models
-        provider = agent.model.partition(":")[0]
-        if not any(name == provider and (model.api_key or model.base_url) for name, model in models.items()):
-            raise wrong(
-                f"{provider} needs a key. Set the environment variable {USUAL_KEY[provider]}, or api_key in "
-                f"[models.{provider}]",
-                at=("agent", "model"),
-            )
+        if isinstance(agent, AgentSettings):
+            _refuse(_keyless(agent, ("agent",), models))
         return models
+
+    @field_validator("channels")
+    @classmethod
+    def _the_channels_have_what_they_need(
+        cls, channels: dict[str, ChannelSettings], info: ValidationInfo
+    ) -> dict[str, ChannelSettings]:
+        models, web = info.data.get("models"), info.data.get("web")
+        faults: list[Fault] = []
+        for name, channel in channels.items():
+            key = ("channels", name)
+            if name in OUR_OWN:
+                faults.append(Fault(key, f"{name} is the gateway's own. Give this channel another name"))
+            if isinstance(models, dict):
+                faults += _keyless(channel, key, models)
+            if isinstance(web, WebSettings) and isinstance(channel, SlackSettings):
+                faults += _unheard(channel, key, web)
+        _refuse(faults)
+        return channels
 
     @field_validator("channels", mode="before")
     @classmethod
@@ -261,3 +463,29 @@ class Settings(Section):
             name: {"type": name, **channel} if isinstance(channel, dict) else channel
             for name, channel in channels.items()
         }
+
+
+def _keyless(
+    section: AgentSettings | ChannelSettings, at: Key, models: Mapping[Provider, ModelSettings]
+) -> Iterator[Fault]:
+    """The models named in a section, for whose provider there is neither a key nor another server."""
+    named = {"model": section.model}
+    if isinstance(section, AgentSettings):
+        named["transcription_model"] = section.transcription_model
+    for setting, model in named.items():
+        provider = (model or "demo").partition(":")[0]
+        reachable = {name for name, known in models.items() if known.api_key or known.base_url}
+        if provider in PROVIDERS and provider not in reachable:
+            yield Fault(
+                (*at, setting),
+                f"{provider} needs a key. Set the environment variable {USUAL_KEY[provider]}, or api_key in "
+                f"[models.{provider}]",
+            )
+
+
+def _unheard(channel: SlackSettings, at: Key, web: WebSettings) -> Iterator[Fault]:
+    if channel.signing_secret is not None and not web.enabled:
+        yield Fault(
+            (*at, "signing_secret"),
+            "needs the web server. Remove enabled = false from [web], or use app_token (Socket Mode) instead",
+        )

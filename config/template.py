@@ -29,6 +29,15 @@ _USUAL_REFERENCE: Mapping[Key, str] = {
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelAnswers:
+    """A bot on one platform: what stands for its tokens, by setting, and who may talk to it."""
+
+    platform: str
+    tokens: Mapping[str, str]
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """What is known already; `api_key` and `base_url` are those of the model's provider.
 
@@ -38,8 +47,7 @@ class Answers:
     model: str | None = None
     api_key: str | None = None
     base_url: str | None = None
-    telegram_token: str | None = None
-    telegram_allow: tuple[str, ...] = ()
+    channels: tuple[ChannelAnswers, ...] = ()
 
 
 def template(answers: Answers) -> str:
@@ -54,9 +62,11 @@ def _given(answers: Answers) -> dict[Key, object]:
         ("agent", "model"): answers.model,
         ("models", provider, "api_key"): answers.api_key,
         ("models", provider, "base_url"): answers.base_url,
-        ("channels", "telegram", "token"): answers.telegram_token,
-        ("channels", "telegram", "allow"): list(answers.telegram_allow) or None,
     }
+    for channel in answers.channels:
+        key = ("channels", channel.platform)
+        given |= {(*key, setting): token for setting, token in channel.tokens.items()}
+        given[(*key, "allow")] = list(channel.allow) or None
     return {key: value for key, value in given.items() if value is not None}
 
 

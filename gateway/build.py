@@ -8,25 +8,43 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
+from typing import assert_never
+
+from pydantic import SecretStr
 
 from agent.media import MediaStore
 from agent.model import Model
 from agent.tools import toolbox
 from agent.turn import Mind
-from channels.channel import Channel
+from channels.address import Address
+from channels.channel import Channel, Posted
+from channels.web.channel import WebChannel
 from config.load import Configuration
-from config.settings import ModelSettings, Provider, Settings
-from gateway.gate import Gate, policy
+from config.settings import (
+    AgentSettings,
+    ChannelSection,
+    ChannelSettings,
+    DiscordSettings,
+    ModelSettings,
+    Provider,
+    Settings,
+    SlackSettings,
+    TelegramSettings,
+)
+from gateway.cursors import StoredCursors
+from gateway.fetching import ReadFile
+from gateway.gate import Gate, Policy
 from gateway.house import House, Service
 from gateway.media import DiskMedia
-from gateway.server import bind, serve
-from gateway.store import open_store
+from gateway.reading import FileReader
+from gateway.server import App, bind, mounted, serve
+from gateway.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +78,18 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))
         media = DiskMedia(settings.media.path, store)
-        model = await stack.enter_async_context(_open_model(settings, media))
-        mind = cache(partial(_mind, settings, model, media))
-        house = House(store, media, _gate(settings), mind, most_running=settings.agent.max_running_turns)
-        for channel in (*_platforms(settings, media), *extra):
+        house = House(
+            store,
+            media,
+            _gate(settings),
+            await _minds(settings, media, stack),
+            most_running=settings.agent.max_running_turns,
+            whole=[name for name, channel in settings.channels.items() if not channel.stream],
+            read_file=await stack.enter_async_context(_open_reader(settings, media)),
+            many=settings.agent.tell_when_waiting,
+        )
+        platforms = [_platform(name, section, media, store) for name, section in settings.channels.items()]
+        for channel in (*platforms, *extra):
             house.add(channel)
         services: list[Service] = [partial(_sweep, media)]
         link = None
@@ -72,7 +98,9 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             stack.callback(listener.close)
             token = web_token(configuration.home)
             link = f"{_origin(listener)}/?token={token}"
-            services.append(_add_web(house, media, settings.web.host, token, listener))
+            web = WebChannel(name="web", histories=house.screens, media=media, token=token)
+            house.add(web)
+            services.append(partial(serve, partial(_site, web, settings.web.host, platforms), listener))
         await stack.enter_async_context(house)
         yield Built(house, tuple(services), link)
 
@@ -92,31 +120,85 @@ def _origin(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _platforms(settings: Settings, media: MediaStore) -> list[Channel]:
-    """The configured platforms. Each one's library is imported only here, when it is enabled."""
-    found: list[Channel] = []
-    for name, channel in settings.channels.items():
-        from channels.telegram.channel import TelegramChannel
+def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
+    """A configured platform. Its library is imported only here, when it is enabled."""
+    match section:
+        case TelegramSettings():
+            from channels.telegram.channel import TelegramChannel
 
-        found.append(TelegramChannel(name, channel.token.get_secret_value(), channel.api_url, media))
-    return found
+            token = section.token.get_secret_value()
+            return TelegramChannel(name, token, section.api_url, media, reactions=section.reactions)
+        case SlackSettings():
+            from channels.slack.channel import SlackChannel
+
+            return SlackChannel(
+                name,
+                section.bot_token.get_secret_value(),
+                media,
+                app_token=_secret(section.app_token),
+                signing_secret=_secret(section.signing_secret),
+                api_url=section.api_url,
+                reactions=section.reactions,
+            )
+        case DiscordSettings():
+            from channels.discord.channel import DiscordChannel
+
+            return DiscordChannel(
+                name,
+                section.token.get_secret_value(),
+                media,
+                StoredCursors(store, name),
+                api_url=section.api_url,
+                gateway_url=section.gateway_url,
+                reactions=section.reactions,
+            )
+        case _:
+            assert_never(section)
+
+
+def _secret(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()
 
 
 def _gate(settings: Settings) -> Gate:
-    return Gate({name: policy(channel.allow, channel.groups) for name, channel in settings.channels.items()})
+    return Gate({name: _policy(channel) for name, channel in settings.channels.items()})
 
 
-def _mind(settings: Settings, model: Model, media: MediaStore) -> Mind:
+def _policy(channel: ChannelSection) -> Policy:
+    return Policy(
+        frozenset(map(str.lower, channel.allow)),
+        channel.groups,
+        frozenset(map(str.lower, channel.admins)),
+        channel.pair,
+        channel.busy,
+    )
+
+
+async def _minds(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> Callable[[Address], Mind]:
+    """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
     agent = settings.agent
-    instructions = agent.instructions or INSTRUCTIONS
+    wanted = {agent.model, *(channel.model for channel in settings.channels.values() if channel.model)}
+    models = {name: await stack.enter_async_context(_open_model(settings, name, media)) for name in sorted(wanted)}
+
+    @cache
+    def mind(channel: str) -> Mind:
+        own = settings.channels.get(channel)
+        model = models[(own and own.model) or agent.model]
+        instructions = (own and own.instructions) or _instructions(agent)
+        return Mind(model, media, agent.workspace, toolbox(settings.tools.enabled), instructions, agent.max_steps)
+
+    return lambda address: mind(address.channel)
+
+
+def _instructions(agent: AgentSettings) -> str:
     if agent.instructions_file is not None:
-        instructions = agent.instructions_file.read_text(encoding="utf-8")
-    return Mind(model, media, agent.workspace, toolbox(settings.tools.enabled), instructions, agent.max_steps)
+        return agent.instructions_file.read_text(encoding="utf-8")
+    return agent.instructions or INSTRUCTIONS
 
 
 @asynccontextmanager
-async def _open_model(settings: Settings, media: MediaStore) -> AsyncIterator[Model]:
-    provider, _, name = settings.agent.model.partition(":")
+async def _open_model(settings: Settings, model: str, media: MediaStore) -> AsyncIterator[Model]:
+    provider, _, name = model.partition(":")
     if provider == "demo":
         from agent.models.demo import DemoModel
 
@@ -127,26 +209,39 @@ async def _open_model(settings: Settings, media: MediaStore) -> AsyncIterator[Mo
 
     known: Provider = "anthropic" if provider == "anthropic" else "openai"
     given = settings.models.get(known, ModelSettings())
-    key = given.api_key.get_secret_value() if given.api_key is not None else None
-    model = provider_model(known, name, api_key=key, base_url=given.base_url, media=media)
+    opened = provider_model(known, name, api_key=_key(given), base_url=given.base_url, media=media)
     try:
-        yield RetryingModel(model)
+        yield RetryingModel(opened)
     finally:
-        await model.aclose()
+        await opened.aclose()
 
 
-def _add_web(house: House, media: MediaStore, host: str, token: str, listener: socket.socket) -> Service:
-    """Adds the web channel, and returns the server through which it hears."""
-    from channels.web.channel import WebChannel
+def _key(given: ModelSettings) -> str | None:
+    return None if given.api_key is None else given.api_key.get_secret_value()
 
-    web = WebChannel(name="web", histories=house.screens, media=media, token=token)
-    house.add(web)
 
-    async def make_app() -> object:
-        page = await asyncio.to_thread(importlib.import_module, "channels.web.app")
-        return page.app(web, host=host)
+@asynccontextmanager
+async def _open_reader(settings: Settings, media: MediaStore) -> AsyncIterator[ReadFile]:
+    """What reads people's files out; voice notes only where a model for them is set."""
+    if settings.agent.transcription_model is None:
+        yield FileReader(media).read
+        return
+    from agent.hearing import OpenAITranscriber
 
-    return partial(serve, make_app, listener)
+    _, _, name = settings.agent.transcription_model.partition(":")
+    given = settings.models.get("openai", ModelSettings())
+    transcriber = OpenAITranscriber(name, api_key=_key(given), base_url=given.base_url)
+    try:
+        yield FileReader(media, transcriber).read
+    finally:
+        await transcriber.aclose()
+
+
+async def _site(web: WebChannel, host: str, platforms: Sequence[Channel]) -> App:
+    """The web chat, and beside it the addresses to which platforms post. Loaded when somebody knocks."""
+    page = await asyncio.to_thread(importlib.import_module, "channels.web.app")
+    posted = {f"/slack/{each.name}/": each.asgi() for each in platforms if isinstance(each, Posted)}
+    return mounted(page.app(web, host=host), posted)
 
 
 async def _sweep(media: DiskMedia) -> None:

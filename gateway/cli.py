@@ -64,6 +64,11 @@ def _command(arguments: argparse.Namespace) -> int:
             from gateway.commands_line.check import check
 
             return check(_load(arguments.config), online=arguments.online)
+        case "pair":
+            from gateway.commands_line.pair import approve, listed
+
+            configuration = _load(arguments.config)
+            return listed(configuration) if arguments.what == "list" else approve(configuration, arguments.code)
         case _:
             from gateway.commands_line import VERSION
 
@@ -124,6 +129,14 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", "validate the configuration", "Prints each problem with its place, or a summary.")
     add_config(check, found)
     check.add_argument("--online", action="store_true", help="also try the tokens and keys")
+    pair = add(
+        "pair", "let people in who asked for it", "For channels with `pair = true`; also while the gateway runs."
+    )
+    what = pair.add_subparsers(dest="what", required=True, metavar="WHAT")
+    approve = what.add_parser("approve", help="let somebody in who was given this code")
+    approve.add_argument("code", metavar="CODE")
+    add_config(approve, found)
+    add_config(what.add_parser("list", help="who asked, and who was let in"), found)
     add("version", "print the version", "")
     return parser
 

@@ -6,52 +6,94 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
+from channels.address import Address, Sender
 from channels.channel import CommandHelp
 from gateway.dispatch import Dispatch, Live
 from gateway.histories import Histories
-from gateway.store.records import Command
+from gateway.notices import Notices
+from gateway.replies import ASKED_TO_STOP
+from gateway.store.records import Busy, Command, Pair
 
 STOP_WITHIN = 5.0
 """Seconds a stop command waits for the turn's end to be written before it answers without."""
+
+
+ANSWER = "answer"
+"""What a pressed option of a question says; people do not type it."""
+
+FOR_ONE_MESSAGE: Mapping[str, Busy] = {"queue": "queue", "steer": "steer"}
+"""Commands that say of the message after them what it does while something runs."""
+
+LET_IN = "You have been let in. What can I do for you?"
+
+_BUSY: Mapping[Busy, str] = {
+    "steer": "is read at once by what runs",
+    "queue": "waits until it is done, and is then read by itself",
+    "collect": "waits until it is done, and is then read together with the others that wait",
+    "interrupt": "stops it, and is read instead",
+}
 
 
 class CommandStore(Protocol):
     async def stop_waiting(self, session: str, upto: int, reason: str) -> int: ...
     async def renew(self, session: str) -> None: ...
     async def counts(self, session: str) -> int: ...
+    async def owner(self, session: str) -> Sender | None: ...
+    async def stop_parked(self, session: str, reason: str, *, only: str = "") -> bool: ...
+    async def open_question(self, session: str) -> str | None: ...
+    async def set_busy(self, session: str, busy: Busy) -> None: ...
+    async def approve_pair(self, code: str) -> Pair | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     help: str
     run: Callable[[Command], Awaitable[str]]
+    arguments: str = ""
 
 
 class Commands:
     """`answer` runs a command and returns what to tell the person, as markdown.
 
     What must take effect at once (stopping) does so before the first await. `trouble` tells what is wrong with the
-    gateway's parts, a line each.
+    gateway's parts, a line each; `is_admin` whether somebody may do what others may not.
     """
 
     def __init__(
-        self, store: CommandStore, dispatch: Dispatch, histories: Histories, trouble: Callable[[], Mapping[str, str]]
+        self,
+        store: CommandStore,
+        dispatch: Dispatch,
+        histories: Histories,
+        notices: Notices,
+        trouble: Callable[[], Mapping[str, str]],
+        is_admin: Callable[[Address, Sender], bool],
     ) -> None:
         self._store = store
         self._dispatch = dispatch
         self._histories = histories
+        self._notices = notices
         self._trouble = trouble
+        self._is_admin = is_admin
         self._table = {
             "stop": _Entry("stop what is running now", self._stop),
             "new": _Entry("begin a new conversation", self._new),
             "status": _Entry("show what is running", self._status),
+            "steer": _Entry("this message is read at once by what runs", self._say_how, "message"),
+            "queue": _Entry("this message waits until what runs is done", self._say_how, "message"),
+            "busy": _Entry("choose what your messages do while something runs", self._busy, " | ".join(_BUSY)),
+            "pair": _Entry("let somebody in who was given this code (admins)", self._pair, "code"),
             "help": _Entry("show these commands", self._help),
         }
 
     def list(self) -> tuple[CommandHelp, ...]:
-        return tuple(CommandHelp(name, entry.help) for name, entry in self._table.items())
+        return tuple(CommandHelp(name, entry.help, entry.arguments) for name, entry in self._table.items())
+
+    def may_stop(self, address: Address, sender: Sender, owner: Sender | None) -> bool:
+        """Whether they may stop what was begun for `owner`: in groups, only that person and admins may."""
+        alone = address.kind == "direct" or owner is None or owner.id == sender.id
+        return alone or self._is_admin(address, sender)
 
     async def answer(self, command: Command) -> str:
         entry = self._table.get(_ALIASES.get(command.name, command.name))
@@ -62,36 +104,69 @@ class Commands:
     async def _stop(self, command: Command) -> str:
         live = self._dispatch.live(command.session)
         meant = command.arguments.strip()
-        if meant and (live is None or (live.record is not None and live.record.id != meant)):
+        if meant and live is not None and live.record is not None and live.record.id != meant:
             return "That task has already ended."
-        return await self._end_all(command, "you asked to stop") or "Nothing is running, so there was nothing to stop."
+        if refusal := await self._refusal(command):
+            return refusal
+        nothing = "That task has already ended." if meant else "Nothing is running, so there was nothing to stop."
+        return await self._end_all(command, ASKED_TO_STOP, only=meant) or nothing
+
+    async def _refusal(self, command: Command) -> str:
+        """Why they may not stop what runs there, "" if they may."""
+        if command.address.kind == "direct":
+            # Nothing is awaited on the way to a person's own stop.
+            return ""
+        live = self._dispatch.live(command.session)
+        running = None if live is None else live.record
+        owner = await self._store.owner(command.session) if running is None else running.principal
+        if owner is None or self.may_stop(command.address, command.sender, owner):
+            return ""
+        return f"Only {owner.name or 'whoever asked for it'} and admins may stop this."
 
     async def _new(self, command: Command) -> str:
+        if refusal := await self._refusal(command):
+            return refusal
         ended = await self._end_all(command, "a new conversation was begun")
         await self._store.renew(command.session)
         self._histories.forget(command.session)
         return f"{ended}\n\nA new conversation begins here.".strip()
 
-    async def _end_all(self, command: Command, reason: str) -> str:
+    async def _end_all(self, command: Command, reason: str, *, only: str = "") -> str:
         """Stops the running turn and sets aside what waits; says what that was, "" if there was nothing."""
         live = self._dispatch.stop(command.session, before=command.id, reason=reason)
         what = _what_runs(live) if live is not None and live.turn is not None else ""
-        if live is not None and live.task is not None:
-            try:
-                async with asyncio.timeout(STOP_WITHIN):
-                    await live.over.wait()
-            except TimeoutError:
-                what += " It is still winding down."
+        # Asked for before anything else can be: no turn begins with what this sets aside.
         aside = await self._store.stop_waiting(command.session, command.id, reason)
+        if not what and await self._store.stop_parked(command.session, reason, only=only):
+            what = "waiting for your answer."
+            self._dispatch.wake(command.session)
+            live = self._dispatch.live(command.session)
+        if not await self._is_over(command.session, live):
+            what += " It is still winding down."
         unread = "" if aside == 0 else f"{_messages(aside)} not read yet {_were(aside)} set aside."
         return " ".join(part for part in (what and f"Stopped: {what}", unread) if part)
+
+    async def _is_over(self, session: str, live: Live | None) -> bool:
+        """Whether what was stopped has ended, within some seconds."""
+        try:
+            async with asyncio.timeout(STOP_WITHIN):
+                while live is not None and live.task is not None:
+                    await live.over.wait()
+                    # One that found nothing to do makes room for the one that ends the parked turn.
+                    live = self._dispatch.live(session) if live.record is None else None
+        except TimeoutError:
+            return False
+        return True
 
     async def _status(self, command: Command) -> str:
         live = self._dispatch.live(command.session)
         waiting = await self._store.counts(command.session)
-        lines = [
-            f"Running: {_what_runs(live)}" if live is not None and live.turn is not None else "Nothing is running."
-        ]
+        question = None if live is not None else await self._store.open_question(command.session)
+        lines = ["Nothing is running."]
+        if live is not None and live.turn is not None:
+            lines = [f"Running: {_what_runs(live)}"]
+        elif question is not None:
+            lines = [f"Waiting for an answer to: {question}"]
         if waiting:
             lines.append(f"{_messages(waiting)} {_were(waiting)} not read yet.")
         elsewhere = sum(other is not live for other in self._dispatch.running())
@@ -99,6 +174,28 @@ class Commands:
             lines.append(f"In other conversations, {elsewhere} running.")
         lines.extend(f"{part}: {problem}" for part, problem in self._trouble().items())
         return "\n\n".join(lines)
+
+    async def _say_how(self, command: Command) -> str:
+        return f"Write your message behind it: `/{command.name} and then do this`."
+
+    async def _busy(self, command: Command) -> str:
+        chosen = command.arguments.strip().lower()
+        for busy in get_args(Busy):
+            if busy == chosen:
+                await self._store.set_busy(command.session, busy)
+                return f"From now on, what is written here while I work {_BUSY[busy]}."
+        ways = "\n".join(f"- `/busy {busy}`: it {meaning}" for busy, meaning in _BUSY.items())
+        return f"What is to become of a message that is written while I work?\n\n{ways}"
+
+    async def _pair(self, command: Command) -> str:
+        if not self._is_admin(command.address, command.sender):
+            return "Only admins may let people in."
+        code = command.arguments.strip().upper()
+        pair = await self._store.approve_pair(code) if code else None
+        if pair is None:
+            return "That is nobody's code, or it has expired. Write it behind the command: `/pair CODE`."
+        await self._notices.say(pair.session, pair.address, None, LET_IN, f"let in:{pair.code}")
+        return f"{pair.sender.name or pair.sender.id} may talk to me now."
 
     async def _help(self, command: Command) -> str:
         lines = "\n".join(f"- `/{name}`: {entry.help}" for name, entry in self._table.items())

@@ -1,4 +1,4 @@
-"""Delivery: makes each platform look like the replies, one sender per chat, finals first, newest preview wins."""
+"""Delivery: makes each platform look like the replies, one sender per chat: answers, then previews, then marks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import math
 import random
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from channels.address import Address
 from channels.channel import Channel, OutcomeUnknown, RetryLater, Sent, Undeliverable, Unreachable
-from channels.message import Mark
+from channels.message import Mark, MessageState
 from gateway.replies import Draft
 from gateway.store.errors import StoreError
 
@@ -24,6 +24,16 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE = 30.0
 BUSY = 6
 """So many replies being shown on a channel at once are enough: previews wait then, so that answers need not."""
+
+MARK_SETTLES = 1.0
+"""Seconds that a message's state must last to be shown where that costs a call to a platform, so that a quick answer
+costs one mark, not three."""
+
+REMOTE = 0.5
+"""Channels with at least this pace (seconds) have a platform behind them; the others are screens of our own."""
+
+MOST_STATES = 2000
+"""Messages of which it is remembered what is shown on them."""
 
 MOST_BREAKS = 5
 """A reply whose delivery breaks (in a way no platform explains) this many times in a row is given up."""
@@ -86,13 +96,29 @@ class _Showing:
     draft: Draft
     ledger: ReplyLedger
     since: float
+    streams: bool
     shown: int = -1
     breaks: int = 0
     given_up: bool = False
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it stands as it is until somebody says something: over, or parked."""
+        return self.draft.done or self.draft.parked
+
+    @property
     def behind(self) -> bool:
-        return self.draft.done or (self.draft.version > self.shown and not self.given_up)
+        news = self.draft.version > self.shown and not self.given_up
+        return self.draft.done or (news and (self.streams or self.draft.parked))
+
+
+@dataclass(slots=True)
+class _Marking:
+    """The newest state of a message, to be shown from `due` on (monotonic seconds), before or after answers."""
+
+    mark: Mark
+    due: float
+    first: bool
 
 
 @dataclass(slots=True)
@@ -103,7 +129,7 @@ class _Chat:
     """
 
     replies: dict[str, _Showing] = field(default_factory=dict)
-    marks: deque[Mark] = field(default_factory=deque)
+    marks: dict[int, _Marking] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     pause: float = 0.0
@@ -116,8 +142,11 @@ ChatKey = tuple[str, str, str]
 class Delivery:
     """Use as `async with`; leaving it ends the senders, and what was not confirmed stays in the outbox."""
 
-    def __init__(self, channels: Mapping[str, Channel], outbox: Outbox) -> None:
+    def __init__(self, channels: Mapping[str, Channel], outbox: Outbox, *, whole: Container[str] = ()) -> None:
+        """`whole` names the channels on which replies are shown only when they are whole."""
         self._channels = channels
+        self._whole = whole
+        self._states: OrderedDict[tuple[str, int], MessageState] = OrderedDict()
         self._outbox = outbox
         self._chats: dict[ChatKey, _Chat] = {}
         self._missing: set[str] = set()
@@ -142,19 +171,30 @@ class Delivery:
         if self._is_missing(draft.address.channel):
             return
         chat = self._chat(draft.address)
-        if draft.id not in chat.replies:
+        showing = chat.replies.get(draft.id)
+        if showing is None:
             ledger = ReplyLedger(self._outbox, draft.id, pieces)
-            # What an earlier process showed stands until there is something new to show.
-            shown = draft.version if pieces else -1
-            chat.replies[draft.id] = _Showing(draft, ledger, time.monotonic(), shown)
+            # What was shown before stands until there is something new to show.
+            shown = draft.version if pieces and not draft.parked else -1
+            streams = draft.address.channel not in self._whole
+            chat.replies[draft.id] = _Showing(draft, ledger, time.monotonic(), streams, shown)
+        elif showing.draft is not draft:
+            showing.draft, showing.shown = draft, -1
         self._stir(draft.address, chat)
+
+    def is_showing(self, draft: Draft) -> bool:
+        """Whether this reply is on its way, so that it is known what was sent of it."""
+        chat = self._chats.get(_chat_key(draft.address))
+        return chat is not None and draft.id in chat.replies
 
     def mark(self, mark: Mark) -> None:
         """A person's message changed its state. Never waits."""
         if self._is_missing(mark.address.channel):
             return
         chat = self._chat(mark.address)
-        chat.marks.append(mark)
+        first = self._channels[mark.address.channel].pace(mark.address) < REMOTE
+        settles = MARK_SETTLES if not first and mark.state in ("waiting", "read") else 0.0
+        chat.marks[mark.id] = _Marking(mark, time.monotonic() + settles, first)
         self._stir(mark.address, chat)
 
     def _is_missing(self, channel: str) -> bool:
@@ -185,38 +225,47 @@ class Delivery:
         """Sends until all of the chat's replies are delivered or have nothing new to show."""
         channel = self._channels[key[0]]
         while chat.marks or _next(chat):
-            await self._mark(chat, channel)
-            showing = _next(chat)
-            if showing is not None and await self._is_due(chat, channel, showing):
+            showing, marking = _next(chat), _due_mark(chat)
+            if showing is not None and showing.is_settled and not (marking and marking.first):
+                await self._show(chat, channel, showing)
+            elif marking is not None:
+                await self._mark(chat, channel, marking.mark)
+            elif showing is None:
+                await _change(chat, _first_mark(chat) - time.monotonic())
+            elif await self._is_due(chat, channel, showing):
                 await self._show(chat, channel, _next(chat) or showing)
         chat.task = None
         if not chat.replies:
             del self._chats[key]
 
-    async def _mark(self, chat: _Chat, channel: Channel) -> None:
-        """Shows the states of messages; a broken mark costs itself only."""
-        while chat.marks:
-            try:
-                await channel.mark(chat.marks.popleft())
-            except Exception:
-                log.exception("%s: marking a message broke", channel.name)
+    async def _mark(self, chat: _Chat, channel: Channel, mark: Mark) -> None:
+        """Shows the state of a message; a broken mark costs itself only."""
+        del chat.marks[mark.id]
+        message = (channel.name, mark.id)
+        try:
+            await channel.mark(replace(mark, before=self._states.get(message)))
+        except RetryLater as error:
+            chat.marks.setdefault(mark.id, _Marking(mark, time.monotonic() + error.after, first=False))
+        except Exception:
+            log.exception("%s: marking a message broke", channel.name)
+        else:
+            self._states[message] = mark.state
+            if len(self._states) > MOST_STATES:
+                self._states.popitem(last=False)
 
     async def _is_due(self, chat: _Chat, channel: Channel, showing: _Showing) -> bool:
         """Waits for a preview's pace; a finished reply is due at once. False: there are marks to show first."""
         pace = channel.pace(showing.draft.address)
         until = max(showing.since + pace / 4, chat.previewed + pace)
-        while not any(waiting.draft.done for waiting in chat.replies.values()):
+        while not any(waiting.is_settled for waiting in chat.replies.values()):
             left = until - time.monotonic()
             if left <= 0:
                 if self._under_way[channel.name] < BUSY:
                     break
                 left = pace / 4
-            if chat.marks:
+            if _due_mark(chat) is not None:
                 return False
-            chat.changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await chat.changed.wait()
+            await _change(chat, min(left, _first_mark(chat) - time.monotonic()))
         return True
 
     async def _show(self, chat: _Chat, channel: Channel, showing: _Showing) -> None:
@@ -239,14 +288,21 @@ class Delivery:
             await self._back_off(chat)
 
     async def _show_newest(self, chat: _Chat, channel: Channel, showing: _Showing) -> None:
-        reply, version = showing.draft.reply(), showing.draft.version
+        draft = showing.draft
+        reply, version = draft.reply(), draft.version
         if not showing.given_up:
             await channel.show(reply, showing.ledger)
             chat.pause, showing.breaks = 0.0, 0
+        if showing.draft is not draft:
+            return
         showing.shown, showing.since = version, time.monotonic()
         if reply.done:
             await _keep(self._outbox.delivered(reply.id))
             chat.replies.pop(reply.id, None)
+        elif reply.parked:
+            # Gone before anything is awaited: whoever takes the turn up reads from the store what was sent of it.
+            chat.replies.pop(reply.id, None)
+            await _keep(self._outbox.delivered(reply.id))
         else:
             chat.previewed = showing.since
 
@@ -267,8 +323,25 @@ def _chat_key(address: Address) -> ChatKey:
     return (address.channel, address.account, address.chat)
 
 
+def _first_mark(chat: _Chat) -> float:
+    """When the next mark is due."""
+    return min((marking.due for marking in chat.marks.values()), default=math.inf)
+
+
+def _due_mark(chat: _Chat) -> _Marking | None:
+    return next((marking for marking in chat.marks.values() if marking.due <= time.monotonic()), None)
+
+
+async def _change(chat: _Chat, seconds: float) -> None:
+    """Returns when there is something new in the chat, after so many seconds at the latest."""
+    chat.changed.clear()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, seconds)):
+            await chat.changed.wait()
+
+
 def _next(chat: _Chat) -> _Showing | None:
-    """What to show next: finished replies first, in their order; then the preview that has waited longest."""
+    """What to show next: settled replies first, in their order; then the preview that has waited longest."""
     behind = [showing for showing in chat.replies.values() if showing.behind]
-    finished = (showing for showing in behind if showing.draft.done)
+    finished = (showing for showing in behind if showing.is_settled)
     return next(finished, None) or min(behind, key=lambda showing: showing.since, default=None)

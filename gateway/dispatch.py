@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from agent.events import Event, Logged
 from agent.journal import JournalError, TurnLost
 from agent.log import Ended, Entry, Heard
 from agent.turn import BROKE, Mind, Turn, give_up
+from channels.address import Address
 from channels.channel import Sent
 from channels.message import Mark, MessageState
 from gateway.delivery import Delivery
@@ -23,6 +25,7 @@ from gateway.patience import until_kept
 from gateway.replies import Draft
 from gateway.store import records
 from gateway.store.errors import StoreError
+from gateway.store.records import Busy
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +41,13 @@ class DispatchStore(TurnStore, Protocol):
 class Live:
     """A session that has a slot, or waits for one: it claims, and then runs, one turn.
 
-    `task` is None while it waits. `since` is in monotonic seconds.
+    `task` is None while it waits. `bell` rings for what the running turn is to read, `again` says that something waits
+    for the one after it. `since` is in monotonic seconds.
     """
 
     session: str
     bell: asyncio.Event = field(default_factory=asyncio.Event)
+    again: bool = False
     task: asyncio.Task[None] | None = None
     record: records.Turn | None = None
     turn: Turn | None = None
@@ -61,7 +66,7 @@ class Dispatch:
         store: DispatchStore,
         delivery: Delivery,
         histories: Histories,
-        mind: Callable[[], Mind],
+        mind: Callable[[Address], Mind],
         *,
         most_running: int,
     ) -> None:
@@ -87,11 +92,13 @@ class Dispatch:
                 live.task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
-    def wake(self, session: str) -> None:
+    def wake(self, session: str, busy: Busy = "steer") -> None:
         """Something waits in the inbox: rings the running turn, or queues for a slot. Decided without awaiting."""
         live = self._live.get(session)
-        if live is not None:
+        if live is not None and busy == "steer":
             live.bell.set()
+        elif live is not None:
+            live.again = True
         else:
             self._queue(session)
             self._start_ready()
@@ -146,7 +153,7 @@ class Dispatch:
         finally:
             del self._live[live.session]
             live.over.set()
-            if live.bell.is_set():
+            if live.bell.is_set() or live.again:
                 self._queue(live.session)
             self._start_ready()
 
@@ -158,6 +165,7 @@ class Dispatch:
     async def _run(self, live: Live, record: records.Turn) -> None:
         """One turn to its recorded end, whatever breaks on the way."""
         live.record = record
+        live.again = live.again or record.more
         draft = live.draft = Draft(record.id, record.address, record.reply_to, record.entries)
         self._mark(record, record.entries, "read")
         try:
@@ -170,9 +178,12 @@ class Dispatch:
         except Exception:
             log.exception("session %s: turn %s broke", record.session, record.id)
             entries = await self._fail(live, record, draft, BROKE)
-        self._histories.add(record.session, entries)
         ended = entries[-1]
-        assert isinstance(ended, Ended)
+        if not isinstance(ended, Ended):
+            draft.park()
+            self._delivery.show(draft)
+            return
+        self._histories.add(record.session, entries)
         self._mark(record, entries, "answered", ended.reason)
         if ended.outcome != "completed":
             live.bell.set()
@@ -181,21 +192,29 @@ class Dispatch:
         """Runs the turn; returns its log."""
         if len(record.entries) > 1:
             await self._take_up(live, record, draft)
+        if record.stop is not None:
+            live.stop_before, live.stop_reason = sys.maxsize, record.stop
         past = await self._histories.of(record.session, new=record.first)
 
         async def emit(event: Event) -> None:
             self._watch(record, draft, event)
 
         journal = TurnJournal(self._store, record, live.bell)
-        turn = live.turn = Turn(self._mind(), journal, emit, id=record.id, entries=record.entries, past=past)
+        turn = live.turn = Turn(
+            self._mind(record.address), journal, emit, id=record.id, entries=record.entries, past=past
+        )
         self._stop_if_covered(live)
         await turn.run()
         return turn.entries
 
     async def _take_up(self, live: Live, record: records.Turn, draft: Draft) -> None:
         """Goes on with the reply where an earlier process left it, after hearing what was said meanwhile."""
-        self._delivery.show(draft, pieces=await self._store.pieces(record.id))
+        if self._delivery.is_showing(draft):
+            self._delivery.show(draft)
+        else:
+            self._delivery.show(draft, pieces=await self._store.pieces(record.id))
         live.bell.set()
+        live.again = True
 
     def _watch(self, record: records.Turn, draft: Draft, event: Event) -> None:
         if draft.done:
@@ -225,7 +244,7 @@ class Dispatch:
         for entry in entries:
             if isinstance(entry, Heard):
                 for said in entry.messages:
-                    self._delivery.mark(Mark(record.address, said.id, None, state, entry.step, reason))
+                    self._delivery.mark(Mark(record.address, said.id, said.message_id, state, entry.step, reason))
 
 
 def _pause_of(live: Live) -> Callable[[float], Awaitable[None]]:

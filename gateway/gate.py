@@ -1,14 +1,22 @@
-"""The gate: who may speak, and in which places."""
+"""The gate: who may speak, in which places, and who may say more than others."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from channels.address import Sender
+from channels.address import Address, Sender
 from channels.message import InboundMessage
+from gateway.sessions import session_key
+from gateway.store.records import Busy, Door
+
+MOST_IN_A_ROW = 5
+"""Messages of other bots in one place without a person between them: two bots that answer each other never end."""
+
+MOST_PLACES = 1000
 
 
 class Verdict(Enum):
@@ -21,41 +29,95 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`allow` holds user ids and @names; "*" is everybody, empty is nobody."""
+    """`allow` and `admins` hold user ids and @names; in `allow`, "*" is everybody. Empty is nobody.
+
+    Admins may always speak. `pair`: whoever is unknown may ask an admin to be let in. `busy` is what messages do while
+    a turn runs, where their conversation has not chosen.
+    """
 
     allow: frozenset[str]
     groups: Literal["mention", "all", "off"] = "mention"
+    admins: frozenset[str] = frozenset()
+    pair: bool = False
+    busy: Busy = "steer"
 
     def admits(self, sender: Sender) -> bool:
-        names = {"*", sender.id}
-        if sender.handle:
-            names.add("@" + sender.handle.lower())
-        return not names.isdisjoint(self.allow)
+        # Everybody is people: a bot is let in by its own name only.
+        everybody = set() if sender.bot else {"*"}
+        return not (_names(sender) | everybody).isdisjoint(self.allow | self.admins)
+
+    def is_admin(self, sender: Sender) -> bool:
+        return not _names(sender).isdisjoint(self.admins)
 
 
-def policy(allow: list[str], groups: Literal["mention", "all", "off"]) -> Policy:
-    return Policy(frozenset(name.lower() for name in allow), groups)
+OWN = Policy(frozenset({"*"}), "all")
+"""For a channel without a policy (web, terminal), which is its owner's alone."""
+
+
+def _names(sender: Sender) -> set[str]:
+    names = {sender.id.lower()}
+    if sender.handle:
+        names.add("@" + sender.handle.lower())
+    return names
 
 
 class Gate:
-    """Judges by the channel's policy; a channel without one (web, terminal) is its owner's alone and admits all."""
-
     def __init__(self, policies: Mapping[str, Policy]) -> None:
         self._policies = policies
+        self._bots: OrderedDict[str, int] = OrderedDict()
 
-    def judge(self, message: InboundMessage) -> Verdict:
-        policy = self._policies.get(message.address.channel)
-        if policy is None:
-            return Verdict.ADMITTED
-        if message.address.kind == "group" and not self._is_for_us(message, policy):
-            return Verdict.NOT_OURS
-        return Verdict.ADMITTED if policy.admits(message.sender) else Verdict.REFUSED
+    def judge(self, message: InboundMessage) -> tuple[Verdict, Door]:
+        """The verdict, and on what else it depends: `Verdict.ADMITTED` is so only if the door is open to them."""
+        policy = self._policy(message.address)
+        if message.kind == "withdrawn":
+            # Not every platform says who deleted a message; it touches nothing but what was let in.
+            return Verdict.ADMITTED, "open"
+        if message.sender.bot and not self._may_go_on(message, policy):
+            return Verdict.NOT_OURS, "open"
+        door = self._door(message, policy)
+        if door is None:
+            return Verdict.NOT_OURS, "open"
+        if policy.admits(message.sender):
+            self._count(message)
+            return Verdict.ADMITTED, door
+        if policy.pair and message.address.kind == "direct" and not message.sender.bot:
+            return Verdict.ADMITTED, "paired"
+        return (Verdict.NOT_OURS if message.kind == "edited" else Verdict.REFUSED), door
 
-    def _is_for_us(self, message: InboundMessage, policy: Policy) -> bool:
+    def is_admin(self, address: Address, sender: Sender) -> bool:
+        return address.channel not in self._policies or self._policy(address).is_admin(sender)
+
+    def busy(self, channel: str) -> Busy:
+        return self._policies.get(channel, OWN).busy
+
+    def pairs(self, channel: str) -> bool:
+        """Whether unknown people may ask to be let in there."""
+        return self._policies.get(channel, OWN).pair
+
+    def _policy(self, address: Address) -> Policy:
+        return self._policies.get(address.channel, OWN)
+
+    def _door(self, message: InboundMessage, policy: Policy) -> Door | None:
+        if message.address.kind == "direct":
+            return "open"
         match policy.groups:
             case "off":
-                return False
+                return None
             case "all":
-                return True
+                return "open"
             case "mention":
-                return message.addressed or message.kind == "edited"
+                if message.addressed or message.kind == "edited":
+                    return "open"
+                return "known" if message.follows else None
+
+    def _may_go_on(self, message: InboundMessage, policy: Policy) -> bool:
+        in_a_row = self._bots.get(session_key(message.address), 0)
+        return policy.admits(message.sender) and in_a_row < MOST_IN_A_ROW
+
+    def _count(self, message: InboundMessage) -> None:
+        place = session_key(message.address)
+        in_a_row = self._bots.pop(place, 0)
+        if message.sender.bot:
+            self._bots[place] = in_a_row + 1
+            if len(self._bots) > MOST_PLACES:
+                self._bots.popitem(last=False)

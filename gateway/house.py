@@ -6,18 +6,21 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from contextlib import AsyncExitStack
 
-from agent.media import MediaStore
+from agent.media import Attachment, MediaStore
 from agent.turn import Mind
+from channels.address import Address
 from channels.channel import Channel, ChannelRejected
 from gateway.commands import Commands
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatch
+from gateway.fetching import Fetching, ReadFile
 from gateway.gate import Gate
 from gateway.histories import Histories
 from gateway.intake import Intake
+from gateway.notices import Notices
 from gateway.replies import Draft
 from gateway.screens import Screens
 from gateway.store import Store, records
@@ -34,6 +37,11 @@ Service = Callable[[], Awaitable[None]]
 """Something that runs beside the channels until cancelled: a web server, an import in the background."""
 
 
+async def says_nothing(attachment: Attachment) -> str:
+    """For a house in which files are handed on unread."""
+    return ""
+
+
 class House:
     """Use as `async with House(...) as house: await house.run()`."""
 
@@ -42,18 +50,25 @@ class House:
         store: Store,
         media: MediaStore,
         gate: Gate,
-        mind: Callable[[], Mind],
+        mind: Callable[[Address], Mind],
         *,
         most_running: int,
+        whole: Container[str] = (),
+        read_file: ReadFile = says_nothing,
+        many: int = 20,
     ) -> None:
+        """`mind` is the agent for a place. `whole` names the channels on which replies do not grow; `read_file` says
+        what people's files say; `many` is the number of waiting messages that people are told of."""
         self.store = store
         self.channels: dict[str, Channel] = {}
         self.trouble: dict[str, str] = {}
-        self.delivery = Delivery(self.channels, store)
+        self.delivery = Delivery(self.channels, store, whole=whole)
         self.histories = Histories(store)
         self.dispatch = Dispatch(store, self.delivery, self.histories, mind, most_running=most_running)
-        self.commands = Commands(store, self.dispatch, self.histories, self._troubles)
-        self.intake = Intake(store, gate, self.dispatch, self.commands, self.delivery, self.channels, media)
+        notices = Notices(store, self.delivery)
+        self.commands = Commands(store, self.dispatch, self.histories, notices, self._troubles, gate.is_admin)
+        fetching = Fetching(store, self.channels, media, read_file)
+        self.intake = Intake(store, gate, self.dispatch, self.commands, self.delivery, notices, fetching, many=many)
         self.screens = Screens(store, self.dispatch)
         self._stack = AsyncExitStack()
 
@@ -102,7 +117,8 @@ class House:
         except Exception:
             log.exception("reply %s cannot be read and stays undelivered", turn_id)
             return
-        self.delivery.show(Draft(turn.id, turn.address, turn.reply_to, turn.entries), pieces=pieces)
+        draft = Draft(turn.id, turn.address, turn.reply_to, turn.entries, parked=turn.parked)
+        self.delivery.show(draft, pieces=pieces)
 
     async def _listen(self, channel: Channel) -> None:
         """Supervises one channel: what breaks it costs it alone, is told, and is tried again."""

@@ -4,49 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
-from functools import partial
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
-from agent.log import Ended, Told
-from agent.media import Attachment, MediaError, MediaStore
 from agent.racing import surely
-from channels.address import Address
-from channels.channel import Channel, FileUnavailable, NotKept, RetryLater, Unreachable
-from channels.message import Accepted, FileRef, InboundMessage, Mark
-from gateway.commands import Commands
+from channels.address import Address, Sender
+from channels.channel import NotKept
+from channels.message import Accepted, InboundMessage, Mark, MessageState
+from gateway.commands import ANSWER, FOR_ONE_MESSAGE, Commands
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatch
+from gateway.fetching import Fetching
 from gateway.gate import Gate, Verdict
+from gateway.notices import Notices
 from gateway.patience import until_kept
-from gateway.replies import Draft
 from gateway.sessions import session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-ALBUM_SETTLES = 0.5
-"""Seconds after which an album's files, which come one by one, are taken to be complete."""
-
-FETCH_ATTEMPTS = 5
-FETCH_WITHIN = 120.0
-"""Seconds for one attempt at one file."""
-
-LONGEST_PAUSE = 60.0
-MOST_FETCHES = 8
 NOT_ALLOWED = "Sorry, I only answer people my operator has allowed. (Your id here is `{id}`.)"
+PAIR = (
+    "I do not know you yet. Your code is `{code}`. Ask an admin to let you in: they write `/pair {code}` to me, or run "
+    "`interject pair approve {code}`. The code is good for an hour."
+)
+NO_LONGER_OPEN = "That question has been answered already."
+MANY = "{count} messages wait to be read. Nothing is lost: I read them as soon as I can. `/stop` ends what runs."
 
 
 class IntakeStore(Protocol):
-    async def accept(self, message: InboundMessage, session: str, refused: str | None) -> records.Arrival: ...
-    async def unfetched(self, row_id: int) -> records.Unfetched | None: ...
-    async def ready(
-        self, row_id: int, fetched: Sequence[FileRef], attachments: Sequence[Attachment], note_addition: str
-    ) -> bool: ...
+    async def accept(
+        self, message: InboundMessage, session: str, refused: str | None, manner: records.Manner
+    ) -> records.Arrival | None: ...
     async def answer(self, command_id: int, text: str) -> str: ...
     async def has_waiting(self, session: str) -> bool: ...
-    async def say(self, session: str, address: Address, reply_to: str | None, text: str, key: str) -> str | None: ...
+    async def choose(self, command_id: int, question: str, option: int) -> bool: ...
+    async def counts(self, session: str) -> int: ...
+    async def ask_to_pair(
+        self, channel: str, sender: Sender, session: str, address: Address
+    ) -> records.Pair | None: ...
 
 
 class Intake:
@@ -59,17 +57,20 @@ class Intake:
         dispatch: Dispatch,
         commands: Commands,
         delivery: Delivery,
-        channels: Mapping[str, Channel],
-        media: MediaStore,
+        notices: Notices,
+        fetching: Fetching,
+        *,
+        many: int,
     ) -> None:
+        """`many` is the number of waiting messages that a person is told of."""
         self._store = store
         self._gate = gate
         self._dispatch = dispatch
         self._commands = commands
         self._delivery = delivery
-        self._channels = channels
-        self._media = media
-        self._fetching = asyncio.Semaphore(MOST_FETCHES)
+        self._notices = notices
+        self._fetching = fetching
+        self._many = many
         self._tasks = asyncio.TaskGroup()
         self._own: set[asyncio.Task[None]] = set()
 
@@ -84,20 +85,32 @@ class Intake:
 
     async def deliver(self, message: InboundMessage) -> Accepted | None:
         """Keeps the message; see `channels.message.Deliver`. Raises `NotKept`."""
-        verdict = self._gate.judge(message)
+        verdict, door = self._gate.judge(message)
         if verdict is Verdict.NOT_OURS:
             return None
         refused = "not on the allow list" if verdict is Verdict.REFUSED else None
+        message, busy = _for_one_message(message)
+        manner = records.Manner(door, busy, self._gate.busy(message.address.channel), not self._may_stop(message))
         # A caller that is cancelled has kept the message all the same, and will be told of a duplicate the next time.
-        arrival = await surely(self._accept(message, refused))
+        arrival = await surely(self._accept(message, refused, manner))
+        if arrival is None:
+            return None
         return Accepted(arrival.id, arrival.duplicate, arrival.reason if arrival.state == "refused" else None)
 
-    async def _accept(self, message: InboundMessage, refused: str | None) -> records.Arrival:
+    def _may_stop(self, message: InboundMessage) -> bool:
+        """Whether what runs there is theirs to stop, as far as it is known."""
+        live = self._dispatch.live(session_key(message.address))
+        owner = None if live is None or live.record is None else live.record.principal
+        return self._commands.may_stop(message.address, message.sender, owner)
+
+    async def _accept(
+        self, message: InboundMessage, refused: str | None, manner: records.Manner
+    ) -> records.Arrival | None:
         try:
-            arrival = await self._store.accept(message, session_key(message.address), refused)
+            arrival = await self._store.accept(message, session_key(message.address), refused, manner)
         except StoreError as error:
             raise NotKept(f"The gateway cannot keep messages just now: {error}") from error
-        if not arrival.duplicate:
+        if arrival is not None and not arrival.duplicate:
             self._go_on(message, arrival)
         return arrival
 
@@ -109,18 +122,27 @@ class Intake:
             self._spawn(self._fetch(unfetched.id))
 
     def _go_on(self, message: InboundMessage, arrival: records.Arrival) -> None:
+        if arrival.stops:
+            self._dispatch.stop(arrival.session, before=arrival.id, reason=arrival.stops)
+        if arrival.state == "waiting" and not arrival.command and self._dispatch.live(arrival.session) is not None:
+            self._mark(message, arrival.id, "waiting")
+            self._spawn(self._tell_of_many(message, arrival))
         if arrival.command:
             self._spawn(self._answer(_command(message, arrival)))
         elif arrival.to_fetch is not None:
             self._spawn(self._fetch(arrival.to_fetch))
         elif arrival.wakes:
-            self._dispatch.wake(arrival.session)
-        elif arrival.first_refusal and message.address.kind == "direct":
+            self._dispatch.wake(arrival.session, arrival.busy)
+        elif arrival.state == "refused" and message.address.kind == "direct":
+            self._mark(message, arrival.id, "refused", arrival.reason)
             self._spawn(self._refuse(message, arrival))
         changed = arrival.changed
         if changed is not None:
             mark = Mark(message.address, changed.id, changed.message_id, changed.state, None, changed.reason)
             self._delivery.mark(mark)
+
+    def _mark(self, message: InboundMessage, id: int, state: MessageState, reason: str = "") -> None:
+        self._delivery.mark(Mark(message.address, id, message.message_id, state, None, reason))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._tasks.create_task(self._guarded(work))
@@ -136,12 +158,24 @@ class Intake:
 
     async def _answer(self, command: records.Command) -> None:
         """Carries a command out and keeps its answer, before which nothing that was said later is read."""
-        text = await self._carry_out(command)
+        if command.name == ANSWER and await self._choose(command):
+            self._dispatch.wake(command.session)
+            return
+        text = NO_LONGER_OPEN if command.name == ANSWER else await self._carry_out(command)
         turn_id = await until_kept(lambda: self._store.answer(command.id, text), "a command's answer cannot be kept")
-        self._delivery.mark(Mark(command.address, command.id, command.message_id, "answered"))
-        self._show(turn_id, command.address, command.message_id, text)
+        if not _is_press(command):
+            self._delivery.mark(Mark(command.address, command.id, command.message_id, "answered"))
+        self._notices.show(turn_id, command.address, command.message_id, text)
         if await until_kept(lambda: self._store.has_waiting(command.session), "the inbox cannot be read"):
             self._dispatch.wake(command.session)
+
+    async def _choose(self, command: records.Command) -> bool:
+        """Whether the pressed option now answers its question, as a message in its place in the inbox."""
+        question, _, option = command.arguments.rpartition(" ")
+        number = int(option) if option.isascii() and option.isdigit() else -1
+        return await until_kept(
+            lambda: self._store.choose(command.id, question, number), "a chosen answer cannot be kept"
+        )
 
     async def _carry_out(self, command: records.Command) -> str:
         """What to tell the person. This is the edge at which a broken command costs itself only."""
@@ -154,63 +188,43 @@ class Intake:
             return f"⚠️ `/{command.name}` did not work: something broke inside the gateway; its log has the details"
 
     async def _refuse(self, message: InboundMessage, arrival: records.Arrival) -> None:
-        text = NOT_ALLOWED.format(id=message.sender.id.replace("`", ""))
-        key = f"refused:{arrival.id}"
-        turn_id = await self._store.say(arrival.session, message.address, message.message_id, text, key)
-        if turn_id is not None:
-            self._show(turn_id, message.address, message.message_id, text)
+        """Told once, or with a code whenever the last one has expired."""
+        text, key = NOT_ALLOWED.format(id=message.sender.id.replace("`", "")), f"refused:{arrival.id}"
+        if self._gate.pairs(message.address.channel):
+            address = message.address
+            pair = await self._store.ask_to_pair(address.channel, message.sender, arrival.session, address)
+            if pair is None:
+                return
+            text, key = PAIR.format(code=pair.code), f"pair:{pair.code}"
+        elif not arrival.first_refusal:
+            return
+        await self._notices.say(arrival.session, message.address, message.message_id, text, key)
 
-    def _show(self, turn_id: str, address: Address, reply_to: str | None, text: str) -> None:
-        self._delivery.show(Draft(turn_id, address, reply_to, (Told(text), Ended("completed"))))
+    async def _tell_of_many(self, message: InboundMessage, arrival: records.Arrival) -> None:
+        """Once a turn, when more wait than people would think."""
+        live = self._dispatch.live(arrival.session)
+        count = await self._store.counts(arrival.session)
+        if count >= self._many and live is not None and live.record is not None:
+            key = f"many:{live.record.id}"
+            await self._notices.say(arrival.session, message.address, None, MANY.format(count=count), key)
 
     async def _fetch(self, row_id: int) -> None:
-        """Fetches a message's files, lets turns read it, and names the files that could not be had."""
-        row = await self._unfetched(row_id)
-        if row is not None and row.album is not None:
-            await asyncio.sleep(ALBUM_SETTLES)
-        fetched: dict[FileRef, Attachment | str] = {}
-        while (row := await self._unfetched(row_id)) is not None:
-            await self._fetch_missing(row, fetched)
-            if await until_kept(partial(self._ready, row, fetched), "fetched files cannot be kept"):
-                self._dispatch.wake(row.session)
-                return
+        row = await self._fetching.complete(row_id)
+        if row is not None:
+            self._dispatch.wake(row.session, row.busy)
 
-    async def _unfetched(self, row_id: int) -> records.Unfetched | None:
-        return await until_kept(lambda: self._store.unfetched(row_id), "the inbox cannot be read")
 
-    async def _ready(self, row: records.Unfetched, fetched: Mapping[FileRef, Attachment | str]) -> bool:
-        found = [fetched[file] for file in row.files]
-        attachments = tuple(item for item in found if isinstance(item, Attachment))
-        note = " ".join(item for item in found if isinstance(item, str))
-        return await self._store.ready(row.id, row.files, attachments, note)
+def _is_press(command: records.Command) -> bool:
+    """Whether a button said it: its message is then one of ours."""
+    return command.name == ANSWER or (command.name == "stop" and bool(command.arguments))
 
-    async def _fetch_missing(self, row: records.Unfetched, fetched: dict[FileRef, Attachment | str]) -> None:
-        async with self._fetching:
-            for file in row.files:
-                if file not in fetched:
-                    fetched[file] = await self._fetch_one(row.address, file)
 
-    async def _fetch_one(self, address: Address, file: FileRef) -> Attachment | str:
-        """The stored file, or why it could not be had: whatever breaks here must not hold the conversation up."""
-        channel = self._channels.get(address.channel)
-        if channel is None:
-            return f"The file {file.name} could not be had: {address.channel} is not connected any more."
-        pause = 1.0
-        for _ in range(FETCH_ATTEMPTS):
-            try:
-                async with asyncio.timeout(FETCH_WITHIN):
-                    data = await channel.fetch(file)
-                return await self._media.put(data, file.name)
-            except (FileUnavailable, MediaError) as error:
-                return f"The file {file.name} could not be had: {error}."
-            except (RetryLater, Unreachable, TimeoutError) as error:
-                trouble = str(error) or "it took too long"
-                await asyncio.sleep(min(LONGEST_PAUSE, error.after if isinstance(error, RetryLater) else pause))
-                pause *= 2
-            except Exception as error:
-                log.exception("%s: fetching a file broke", channel.name)
-                return f"The file {file.name} could not be had: {type(error).__name__}."
-        return f"The file {file.name} could not be had: {trouble}."
+def _for_one_message(message: InboundMessage) -> tuple[InboundMessage, records.Busy | None]:
+    """A command like "/queue …" is a message that says itself what it does to a running turn."""
+    busy = FOR_ONE_MESSAGE.get(message.command or "")
+    if busy is None or not message.text.strip():
+        return message, None
+    return replace(message, kind="new", command=None), busy
 
 
 def _command(message: InboundMessage, arrival: records.Arrival) -> records.Command:

@@ -16,6 +16,7 @@ class TurnStore(Protocol):
 
     async def hear(self, turn_id: str, epoch: int, step: int) -> Heard | None: ...
     async def append(self, turn_id: str, epoch: int, entries: tuple[Entry, ...]) -> None: ...
+    async def park(self, turn_id: str, epoch: int) -> bool: ...
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> bool: ...
 
 
@@ -49,6 +50,15 @@ class TurnJournal:
             await self._store.append(self._turn.id, self._turn.epoch, entries)
         except StoreError as error:
             raise JournalError(str(error)) from error
+
+    async def park(self) -> bool:
+        try:
+            parked = await self._store.park(self._turn.id, self._turn.epoch)
+        except StoreError as error:
+            raise JournalError(str(error)) from error
+        if not parked:
+            self._bell.set()
+        return parked
 
     async def close(self, ended: Ended, *entries: Entry) -> bool:
         try:

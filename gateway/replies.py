@@ -7,25 +7,34 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
+from agent.asking import asked
 from agent.events import Event, Logged, Progress, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Resumed, Told
 from channels.address import Address
-from channels.reply import CallSegment, MediaSegment, Reply, Segment, TextSegment
+from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 
 TITLE_LENGTH = 80
 DETAIL_LENGTH = 2000
 
+ASKED_TO_STOP = "you asked to stop"
+"""The one reason that need not be told to whoever gave it."""
+
 
 class Draft:
-    """A turn's reply as it grows. `version` rises with every visible change."""
+    """A turn's reply as it grows. `version` rises with every visible change. `parked`: it has asked people something,
+    and nothing goes on until somebody answers."""
 
-    def __init__(self, id: str, address: Address, reply_to: str | None, entries: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, id: str, address: Address, reply_to: str | None, entries: Iterable[Entry] = (), *, parked: bool = False
+    ) -> None:
         self.id = id
         self.address = address
         self.version = 0
         self.done = False
+        self.parked = parked
         self._reply_to = reply_to
         self._segments: dict[str, Segment] = {}
+        self._calls: dict[str, Call] = {}
         self._growing: list[str] = []
         self._answers = 0
         self._notices = 0
@@ -56,6 +65,10 @@ class Draft:
                 assert_never(event)
         self.version += 1
 
+    def park(self) -> None:
+        self.parked = True
+        self.version += 1
+
     def reply(self) -> Reply:
         """The reply as it stands now."""
         segments = tuple(self._segments.values())
@@ -65,7 +78,8 @@ class Draft:
                 *segments,
                 TextSegment(self._text_key(), text, open=True, anew=self._anew, step=self._answers + 1),
             )
-        return Reply(self.id, self.address, self._reply_to, segments, "" if self.done else self._status(), self.done)
+        status = "" if self.done else self._status()
+        return Reply(self.id, self.address, self._reply_to, segments, status, self.done, self.parked)
 
     @property
     def visible(self) -> bool:
@@ -92,7 +106,7 @@ class Draft:
             case Answered():
                 self._answer(entry)
             case CallStarted(call_id):
-                self._change_call(call_id, state="running")
+                self._start_call(call_id)
             case CallEnded():
                 self._end_call(entry)
             case Told(text):
@@ -102,6 +116,7 @@ class Draft:
                 self._end(entry)
             case Heard():
                 self._anew = bool(self._segments)
+                self._answer_question(entry)
             case Resumed():
                 pass
             case _:
@@ -117,8 +132,28 @@ class Draft:
             self._anew = False
         for call in answered.calls:
             self._put(CallSegment(f"c:{call.id}", call.name, _title(call), "waiting", step=self._answers))
+            self._calls[call.id] = call
+
+    def _start_call(self, call_id: str) -> None:
+        self._change_call(call_id, state="running")
+        question = asked(self._calls[call_id]) if call_id in self._calls else None
+        if question is not None:
+            # A question is shown as one, not as a call.
+            self._segments.pop(f"c:{call_id}", None)
+            self._put(QuestionSegment(f"q:{call_id}", question.question, question.options, step=self._answers))
+
+    def _answer_question(self, heard: Heard) -> None:
+        """What was just asked is answered by these words, which are shown beside it if they are one of its options."""
+        last = next(reversed(self._segments.values()), None)
+        said = heard.messages[0].text.strip()
+        if isinstance(last, QuestionSegment) and said in last.options:
+            self._put(replace(last, answer=said))
 
     def _end_call(self, end: CallEnded) -> None:
+        question = self._segments.get(f"q:{end.call_id}")
+        if isinstance(question, QuestionSegment):
+            self._put(replace(question, open=False))
+            return
         self._change_call(end.call_id, state=end.outcome, detail=end.text[:DETAIL_LENGTH])
         for number, attachment in enumerate(end.attachments):
             caption = end.caption if number == 0 else ""
@@ -127,9 +162,13 @@ class Draft:
     def _end(self, ended: Ended) -> None:
         self._growing.clear()
         self.done = True
+        for segment in list(self._segments.values()):
+            if isinstance(segment, QuestionSegment) and segment.open:
+                self._put(replace(segment, open=False))
         match ended.outcome:
             case "stopped":
-                self._put(TextSegment("end", "⏹ _Stopped._"))
+                why = "" if ended.reason == ASKED_TO_STOP else f": {ended.reason}"
+                self._put(TextSegment("end", f"⏹ _Stopped{why}._"))
             case "failed":
                 self._put(TextSegment("end", f"⚠️ I could not finish this: {ended.reason}"))
             case "completed":

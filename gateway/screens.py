@@ -46,7 +46,7 @@ class Screens:
         live = self._dispatch.live(turn.session)
         if live is not None and live.draft is not None and live.draft.id == turn.id:
             return live.draft
-        return Draft(turn.id, turn.address, turn.reply_to, turn.entries)
+        return Draft(turn.id, turn.address, turn.reply_to, turn.entries, parked=turn.parked)
 
 
 def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:

@@ -1,12 +1,15 @@
-"""The HTTP server that the web channel (and later webhooks) live in."""
+"""The HTTP server that the web channel lives in, and the addresses to which platforms post."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application."""
 
 
 class PortTaken(Exception):
@@ -30,7 +33,7 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(make_app: Callable[[], Awaitable[Any]], listener: socket.socket) -> None:
+async def serve(make_app: Callable[[], Awaitable[App]], listener: socket.socket) -> None:
     """Serves the app on the socket until cancelled. Its libraries are loaded when the first visitor knocks."""
     await _first_visitor(listener)
     app = await make_app()
@@ -51,6 +54,17 @@ async def serve(make_app: Callable[[], Awaitable[Any]], listener: socket.socket)
         server.should_exit = True
         await serving
         raise
+
+
+def mounted(site: App, beside: Mapping[str, App]) -> App:
+    """The site, with other applications for the paths that begin in these ways."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        found = next((other for prefix, other in beside.items() if path.startswith(prefix)), site)
+        await found(scope, receive, send)
+
+    return app
 
 
 async def _first_visitor(listener: socket.socket) -> None:

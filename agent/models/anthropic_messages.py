@@ -15,7 +15,6 @@ from agent.model import Request, ToolSpec
 from agent.models.wording import (
     Piece,
     Sights,
-    has_several_senders,
     heard_pieces,
     image_pieces,
     in_words,
@@ -35,10 +34,9 @@ Block = dict[str, Any]
 
 def body(request: Request, sights: Sights) -> dict[str, Any]:
     """The conversation's part of the request's body."""
-    named = has_several_senders(request.transcript)
     messages: list[Message] = []
     for exchange in marked(request.transcript):
-        message = _message(exchange, sights, named=named)
+        message = _message(exchange, sights)
         if message["content"]:
             messages.append(message)
     if messages:
@@ -53,10 +51,10 @@ def body(request: Request, sights: Sights) -> dict[str, Any]:
     return parts
 
 
-def _message(exchange: Exchange, sights: Sights, *, named: bool) -> Message:
+def _message(exchange: Exchange, sights: Sights) -> Message:
     match exchange:
         case Heard():
-            return {"role": "user", "content": _content(heard_pieces(exchange, sights, named=named))}
+            return {"role": "user", "content": _content(heard_pieces(exchange, sights))}
         case Answered():
             return {"role": "assistant", "content": _answer(exchange)}
         case Results():

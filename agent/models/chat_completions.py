@@ -14,7 +14,6 @@ from agent.model import Request, ToolSpec
 from agent.models.wording import (
     Piece,
     Sights,
-    has_several_senders,
     heard_pieces,
     image_pieces,
     in_words,
@@ -34,12 +33,11 @@ Message = dict[str, Any]
 
 def body(request: Request, sights: Sights) -> dict[str, Any]:
     """The conversation's part of the request's body."""
-    named = has_several_senders(request.transcript)
     messages: list[Message] = []
     if request.instructions:
         messages.append({"role": "system", "content": request.instructions})
     for exchange in marked(request.transcript):
-        messages += _messages(exchange, sights, named=named)
+        messages += _messages(exchange, sights)
     parts: dict[str, Any] = {"messages": messages}
     if request.tools:
         parts["tools"] = [_tool(tool) for tool in request.tools]
@@ -48,10 +46,10 @@ def body(request: Request, sights: Sights) -> dict[str, Any]:
     return parts
 
 
-def _messages(exchange: Exchange, sights: Sights, *, named: bool) -> Iterable[Message]:
+def _messages(exchange: Exchange, sights: Sights) -> Iterable[Message]:
     match exchange:
         case Heard():
-            return (_user(heard_pieces(exchange, sights, named=named)),)
+            return (_user(heard_pieces(exchange, sights)),)
         case Answered():
             return _assistant(exchange)
         case Results():

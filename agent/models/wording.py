@@ -65,21 +65,14 @@ def pictures(transcript: Iterable[Exchange]) -> list[Attachment]:
     return found
 
 
-def has_several_senders(transcript: Iterable[Exchange]) -> bool:
-    senders = {
-        message.sender for exchange in transcript if isinstance(exchange, Heard) for message in exchange.messages
-    }
-    return len(senders) > 1
-
-
-def heard_pieces(heard: Heard, sights: Sights, *, named: bool) -> list[Piece]:
-    """What people said, in reading order; `named` puts each sender's name before their words. Never empty."""
-    if len(heard.messages) == 1 and not named and _is_plain(heard.messages[0]):
+def heard_pieces(heard: Heard, sights: Sights) -> list[Piece]:
+    """What people said, in reading order, in groups each with their name before their words. Never empty."""
+    if len(heard.messages) == 1 and _is_plain(heard.messages[0]):
         # Nearly all of a long history is this, and it is read anew for every request.
         return [heard.messages[0].text]
     pieces: list[Piece] = []
     for message in heard.messages:
-        pieces.append(_words(message, named=named))
+        pieces.append(_words(message))
         for attachment in message.attachments:
             pieces += _attachment_pieces(attachment, sights, where=f", in the workspace as {place_of(attachment)}")
     return [piece for piece in pieces if piece] or ["[an empty message]"]
@@ -108,12 +101,13 @@ def in_words(pieces: Iterable[Piece]) -> str | None:
 
 
 def _is_plain(message: Said) -> bool:
-    return not message.attachments and not message.note and bool(message.text) and not message.text.isspace()
+    more = message.attachments or message.note or message.in_group
+    return not more and bool(message.text) and not message.text.isspace()
 
 
-def _words(message: Said, *, named: bool) -> str:
+def _words(message: Said) -> str:
     words = message.text if message.text.strip() else ""
-    if named and message.sender:
+    if message.in_group and message.sender:
         words = f"{message.sender}: {words}"
     return f"[{message.note}]\n{words}".rstrip() if message.note else words
 

@@ -20,6 +20,7 @@ ToolName = Literal[
     "draw_chart",
     "send_file",
     "view_image",
+    "ask_user",
 ]
 
 TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
@@ -82,5 +83,9 @@ def _load(name: ToolName) -> Tool:
             from agent.tools.media import view_image
 
             return view_image
+        case "ask_user":
+            from agent.asking import ask_user
+
+            return ask_user
         case _:
             assert_never(name)

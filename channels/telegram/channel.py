@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,9 +29,10 @@ from channels.channel import (
     CommandHelp,
     FileUnavailable,
     Ledger,
+    RetryLater,
     Undeliverable,
 )
-from channels.message import Deliver, FileRef, InboundMessage, Mark
+from channels.message import Deliver, FileRef, InboundMessage, Mark, MessageState, Opening
 from channels.pieces import show_pieces
 from channels.reply import Reply
 from channels.telegram.api import FewAtATime, call, only_logged, seconds, telegram_errors, where_to
@@ -45,24 +47,38 @@ SIDE_BY_SIDE = 8
 """Calls under way at once, enough for the 30 messages a second that Telegram allows a bot."""
 
 LONGEST_PAUSE = 30.0
+ANSWER_LIMIT = 200
+"""Characters that whoever pressed a button can be told: https://core.telegram.org/bots/api#answercallbackquery."""
+
 ALLOWED_UPDATES = ["message", "edited_message", "callback_query"]
+
+REACTIONS: dict[MessageState, str] = {"waiting": "🫡", "read": "👀", "answered": "👌", "refused": "🙊"}
+"""Bots may choose from these: https://core.telegram.org/bots/api#reactiontypeemoji. An hourglass is not among them."""
+
+_TOKEN = re.compile(r"\d+:[\w-]+", re.ASCII)
 
 
 class TelegramChannel:
     """A bot account. `api_url` is where the Bot API is, without "/bot"; `media` holds the files that replies show.
 
-    `skipped` counts updates that could not be read.
+    `skipped` counts updates that could not be read. `reactions`: whether the states of people's messages show on them.
 
-    Raises `ChannelRejected` when there is no token. `aclose()` it when nothing is to be sent any more.
+    Raises `ChannelRejected` when the token can be none. `aclose()` it when nothing is to be sent any more.
     """
 
-    def __init__(self, name: str, token: str, api_url: str, media: MediaStore) -> None:
+    def __init__(self, name: str, token: str, api_url: str, media: MediaStore, *, reactions: bool = True) -> None:
         if not token:
             raise ChannelRejected(f"channel {name!r} has no token: get one from @BotFather")
+        if not _TOKEN.fullmatch(token):
+            # The token is a part of each call's address: one that can be none would look like a network that is down.
+            raise ChannelRejected(
+                f"what channels.{name}.token holds is no token: those of @BotFather look like 123456:ABC-def_1"
+            )
         self.name = name
         self.trouble = ""
         self.skipped = 0
         self._media = media
+        self._reactions = reactions
         self._bot = Bot(name, token.partition(":")[0])
         self._named = asyncio.Event()
         self._offset: int | None = None
@@ -157,11 +173,12 @@ class TelegramChannel:
                 yield update, message
 
     async def _handle(self, update: Json, message: InboundMessage, deliver: Deliver) -> None:
-        await deliver(message)
+        accepted = await deliver(message)
         if query := update.get("callback_query"):
             # Ends the waiting sign on the button; one pressed long ago cannot be answered any more.
+            refused = {"text": accepted.refused[:ANSWER_LIMIT]} if accepted and accepted.refused else {}
             with only_logged("answering a button"):
-                await call(self._api, "answerCallbackQuery", callback_query_id=query["id"])
+                await call(self._api, "answerCallbackQuery", callback_query_id=query["id"], **refused)
 
     async def _take_over(self, error: Conflict) -> None:
         if "webhook" not in error.message.lower():
@@ -218,6 +235,10 @@ class TelegramChannel:
                 ) from error
             raise FileUnavailable(f"Telegram does not give out {file.name}: {error}") from error
 
+    async def opening(self, address: Address, message_id: str) -> Opening | None:
+        """Never asked for: each comment under a post, and each answer, carries what it is about."""
+        return None
+
     # --- speaking ---
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -232,7 +253,20 @@ class TelegramChannel:
             await call(self._api, "sendChatAction", action="typing", **where_to(address, typing=True))
 
     async def mark(self, mark: Mark) -> None:
-        pass
+        """One call replaces a bot's reaction: https://core.telegram.org/bots/api#setmessagereaction. Groups may allow
+        only some, or none."""
+        before = REACTIONS.get(mark.before) if mark.before else None
+        emoji = REACTIONS.get(mark.state)
+        if not self._reactions or mark.message_id is None or (emoji is not None and emoji == before):
+            return
+        message = {"chat_id": mark.address.chat, "message_id": mark.message_id}
+        reaction = [{"type": "emoji", "emoji": emoji}] if emoji else []
+        try:
+            await call(self._api, "setMessageReaction", reaction=reaction, **message)
+        except RetryAfter as error:
+            raise RetryLater(seconds(error)) from error
+        except TelegramError as error:
+            log.debug("%s: marking message %s failed: %s", self.name, mark.message_id, error)
 
     def pace(self, address: Address) -> float:
         """https://core.telegram.org/bots/faq: about one message a second in a chat, twenty a minute in a group."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,6 +15,9 @@ Json = dict[str, Any]
 
 STOP = "stop:"
 """What a stop button carries before the run id."""
+
+ANSWER = "answer:"
+"""What the button of an option carries before the question's key, ":" and the option's number."""
 
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
 """What `parse` raises for an update that is not shaped like one."""
@@ -56,9 +59,11 @@ def parse(update: Json, bot: Bot, now: datetime) -> InboundMessage | None:
 
 
 def _button(query: Json, event: str, bot: Bot, now: datetime) -> InboundMessage | None:
-    data, message = query.get("data", ""), query.get("message")
-    if not data.startswith(STOP) or not message:
+    message, pressed = query.get("message"), _pressed(query.get("data", ""))
+    if not message or not pressed:
         return None
+    command, text = pressed
+    # Of a message that is too old or gone Telegram tells no more than its chat and its id.
     return InboundMessage(
         event,
         _address(message, bot),
@@ -66,9 +71,17 @@ def _button(query: Json, event: str, bot: Bot, now: datetime) -> InboundMessage 
         now,
         kind="command",
         message_id=str(message["message_id"]),
-        command="stop",
-        text=data.removeprefix(STOP),
+        command=command,
+        text=text,
     )
+
+
+def _pressed(data: str) -> tuple[str, str] | None:
+    """The command that the button stands for and its arguments; None for a button that is none of ours."""
+    if data.startswith(STOP):
+        return "stop", data.removeprefix(STOP)
+    key, _, option = data.removeprefix(ANSWER).rpartition(":")
+    return ("answer", f"{key} {option}") if data.startswith(ANSWER) and key and option.isdecimal() else None
 
 
 def _message(message: Json, event: str, bot: Bot, kind: Kind) -> InboundMessage | None:
@@ -76,12 +89,13 @@ def _message(message: Json, event: str, bot: Bot, kind: Kind) -> InboundMessage 
         return None
     sender = _sender(message)
     text, files = _text(message), tuple(_files(message))
-    if sender is None or not (text or files):
+    if sender.id == bot.account or not (text or files):
         return None
     address = _address(message, bot)
     sent_at = datetime.fromtimestamp(message.get("edit_date") or message["date"], UTC)
     message_id = str(message["message_id"])
-    command = None if files else _COMMAND.fullmatch(text.strip())
+    # What somebody else wrote and this person only passes on is not their command.
+    command = None if files or message.get("forward_origin") else _COMMAND.fullmatch(text.strip())
     if command and (kind == "edited" or not _meant(command[2], bot)):
         # A command is not run again because its message was edited.
         return None
@@ -104,7 +118,7 @@ def _message(message: Json, event: str, bot: Bot, kind: Kind) -> InboundMessage 
         sent_at,
         kind=kind,
         message_id=message_id,
-        text=_without(mentions, text) or ("" if files else text),
+        text=_spelt_out(message, text, mentions) or ("" if files else text),
         files=files,
         note=_note(message, bot),
         album=message.get("media_group_id"),
@@ -127,17 +141,15 @@ def _address(message: Json, bot: Bot) -> Address:
     return Address(bot.channel, bot.account, str(chat["id"]), thread, kind)
 
 
-def _sender(message: Json) -> Sender | None:
-    """None for other bots: two that answer each other would never end."""
+def _sender(message: Json) -> Sender:
     if chat := message.get("sender_chat"):
         # An anonymous administrator or a channel; `from` is then a stand-in of Telegram's.
         return Sender(str(chat["id"]), _clean(_title(chat)), chat.get("username"))
-    user = message["from"]
-    return None if user.get("is_bot") else _user(user)
+    return _user(message["from"])
 
 
 def _user(user: Json) -> Sender:
-    return Sender(str(user["id"]), _clean(_title(user)), user.get("username"))
+    return Sender(str(user["id"]), _clean(_title(user)), user.get("username"), bot=user.get("is_bot") is True)
 
 
 def _title(someone: Json) -> str:
@@ -216,27 +228,53 @@ def _file(file: Json, name: str, suffix: str, media_type: str) -> FileRef:
 
 def _mentions(message: Json, text: str, bot: Bot) -> tuple[tuple[int, int], ...]:
     """Where the text names the bot, as start and end in UTF-16 units."""
-    entities = message.get("entities") or message.get("caption_entities") or ()
     name = f"@{bot.username}".lower()
     return tuple(
         (start, end)
-        for entity in entities
+        for entity in _entities(message)
         if entity["type"] in ("mention", "text_mention")
-        for start, end in [(entity["offset"], entity["offset"] + entity["length"])]
+        for start, end in [_span(entity)]
         if _is_bot(entity.get("user"), bot) or _cut(text, start, end).lower() == name
     )
+
+
+def _entities(message: Json) -> Sequence[Json]:
+    return message.get("entities") or message.get("caption_entities") or ()
+
+
+def _span(entity: Json) -> tuple[int, int]:
+    """Its start and end, in UTF-16 units."""
+    return entity["offset"], entity["offset"] + entity["length"]
 
 
 def _cut(text: str, start: int, end: int) -> str:
     return text.encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le", "replace")
 
 
-def _without(mentions: tuple[tuple[int, int], ...], text: str) -> str:
-    for start, end in reversed(mentions):
+def _spelt_out(message: Json, text: str, mentions: tuple[tuple[int, int], ...]) -> str:
+    """The text without the bot's name, and with what only its formatting tells: where links lead, who is meant."""
+    hidden = [(_span(entity), f" ({told})") for entity in _entities(message) if (told := _hidden(entity, text))]
+    added = [((end, end), told) for (start, end), told in hidden if (start, end) not in mentions]
+    for (start, end), told in sorted([*added, *((mention, "") for mention in mentions)], reverse=True):
         before, after = _cut(text, 0, start), _cut(text, end, len(text) * 2)
-        # "ask @bot now" becomes "ask now"; "@bot, now" becomes "now".
-        text = before + (after.lstrip(" ,:") if not before or before[-1].isspace() else after)
+        if not told:
+            # "ask @bot now" becomes "ask now"; "@bot, now" becomes "now".
+            after = after.lstrip(" ,:") if not before or before[-1].isspace() else after
+        text = before + told + after
     return text.strip() if mentions else text
+
+
+def _hidden(entity: Json, text: str) -> str:
+    """What the words of a link or a mention do not say themselves."""
+    shown = _cut(text, *_span(entity))
+    match entity["type"]:
+        case "text_link":
+            told = str(entity["url"])
+        case "text_mention":
+            told = _title(entity["user"])
+        case _:
+            return ""
+    return "" if told.strip("/") in shown or shown in told.split() else _clean(told)
 
 
 def _answers(message: Json, bot: Bot) -> bool:

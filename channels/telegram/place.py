@@ -83,8 +83,9 @@ class Place:
     async def _write(self, method: str, text: Text, where: Json, repeat: bool) -> Any:
         html = repeated(text.html) if repeat else text.html
         parameters = {**where, "link_preview_options": {"is_disabled": True}}
-        if text.stop:
-            parameters["reply_markup"] = {"inline_keyboard": [[{"text": "Stop", "callback_data": text.stop}]]}
+        if text.buttons:
+            rows = [[{"text": button.label, "callback_data": button.data}] for button in text.buttons]
+            parameters["reply_markup"] = {"inline_keyboard": rows}
         try:
             return await call(self._api, method, text=html, parse_mode="HTML", **parameters)
         except BadRequest as error:

@@ -30,13 +30,17 @@ from channels.markdown import (
     split,
 )
 from channels.pieces import REPEAT_NOTE, STATUS, Piece
-from channels.reply import CallSegment, MediaSegment, Reply, Segment, TextSegment
-from channels.telegram.parse import STOP
+from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.telegram.parse import ANSWER, STOP
 
 # https://core.telegram.org/bots/api#sendmessage: 1-4096 UTF-16 units after entities parsing. The rest is for the
 # quiet lines that come and go (status, repeat), so that they never move the end of a chunk.
 TEXT_LIMIT = 4096 - 396
 STATUS_LIMIT = 200
+ANSWER_LIMIT = 1000
+LABEL_LIMIT = 60
+"""UTF-16 units that a phone shows of a button."""
+OPTIONS_LIMIT = 50
 # https://core.telegram.org/bots/api#sendphoto: 0-1024; the rest is for the note about a repeat.
 CAPTION_LIMIT = 1024 - 124
 ALBUM_LIMIT = 10
@@ -49,11 +53,19 @@ _DATA_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True)
+class Button:
+    """`data` is what comes back when it is pressed."""
+
+    label: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
-    """A message's HTML. `stop` is what its stop button carries; without it there is no button."""
+    """A message's HTML, and the buttons under it, one in a row."""
 
     html: str
-    stop: str = ""
+    buttons: tuple[Button, ...] = ()
     kind: Literal["text"] = "text"
 
 
@@ -87,12 +99,11 @@ def render(reply: Reply) -> tuple[Piece[Content], ...]:
     pieces = list(_pieces(reply.segments))
     if reply.done:
         return tuple(pieces)
-    data = f"{STOP}{reply.id}"
-    stop = data if len(data.encode()) <= _DATA_LIMIT else ""
-    status = _quiet(f"⏳ {_short(reply.status)}") if reply.status.strip() else ""
+    stop = () if reply.parked else _buttons([("Stop", f"{STOP}{reply.id}")])
+    status = _quiet(f"⏳ {_short(reply.status, STATUS_LIMIT)}") if reply.status.strip() else ""
     match pieces:
-        case [*_, Piece(key, content=Text(html))]:
-            pieces[-1] = _text(key, _lines(html, status), stop)
+        case [*_, Piece(content=Text(html, buttons)) as last]:
+            pieces[-1] = replace(_text(last.key, _lines(html, status), (*buttons, *stop)), editable=last.editable)
         case _ if status:
             pieces.append(_text(STATUS, status, stop))
     return tuple(pieces)
@@ -115,6 +126,10 @@ def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
                 yield from _texts(texts)
                 texts.clear()
                 yield from _media(segment)
+            case QuestionSegment():
+                yield from _texts(texts)
+                texts.clear()
+                yield from _question(segment)
             case CallSegment():
                 pass
             case _:
@@ -140,19 +155,57 @@ def _media(segment: MediaSegment) -> Iterator[Piece[Content]]:
             yield _text(f"{segment.key}/{number}", html)
 
 
-def _text(key: str, html: str, stop: str = "") -> Piece[Content]:
-    return Piece(key, _digest(html, stop), Text(html, stop))
+def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
+    """Always a new message: an edit, as that of the status's, would not ring the person's phone.
+
+    Options that no button shows in full are listed above the buttons.
+    """
+    named = [(_label(option, n), f"{ANSWER}{segment.key}:{n}") for n, option in enumerate(segment.options)]
+    buttons = _buttons(named[:OPTIONS_LIMIT])
+    blocks = _read(segment.question) or _ASKED
+    if tuple(button.label for button in buttons) != segment.options:
+        blocks = (*blocks, _listed(segment.options))
+    if not segment.open and not _is_blank(segment.answer):
+        blocks = (*blocks, Paragraph((Span(f"→ {_short(segment.answer, ANSWER_LIMIT)}", italic=True),)))
+    pieces = [_text(f"{segment.key}/{number}", html) for number, html in enumerate(_chunks(blocks))]
+    if segment.open and isinstance(last := pieces[-1].content, Text):
+        pieces[-1] = _text(pieces[-1].key, last.html, buttons)
+    yield from (replace(piece, editable=False) for piece in pieces)
+
+
+def _label(option: str, number: int) -> str:
+    return str(number + 1) if _is_blank(option) else _short(option, LABEL_LIMIT)
+
+
+def _listed(options: Sequence[str]) -> Block:
+    return Listing(
+        tuple(Item(f"{n}.", (Paragraph((Span(sendable(option)),)),)) for n, option in enumerate(options, start=1))
+    )
+
+
+def _text(key: str, html: str, buttons: tuple[Button, ...] = ()) -> Piece[Content]:
+    parts = (part for button in buttons for part in (button.label, button.data))
+    return Piece(key, _digest(html, *parts), Text(html, buttons))
+
+
+def _buttons(named: Iterable[tuple[str, str]]) -> tuple[Button, ...]:
+    """None at all when one cannot carry its data: half of the options would be no choice."""
+    buttons = tuple(Button(label, data) for label, data in named)
+    return buttons if all(len(button.data.encode()) <= _DATA_LIMIT for button in buttons) else ()
 
 
 def _digest(*parts: str) -> str:
     return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 
 
-def _short(status: str) -> str:
-    line = " ".join(sendable(status).split())
-    while utf16(line) > STATUS_LIMIT - 3:
-        line = line[: len(line) * 9 // 10] + "…"
-    return line
+def _short(text: str, limit: int) -> str:
+    """The text in one line of at most so many UTF-16 units."""
+    line = " ".join(sendable(text).split())
+    if utf16(line) <= limit:
+        return line
+    units = line.encode("utf-16-le")[: 2 * (limit - 1)]
+    # Half of a character that the cut went through is left out.
+    return units.decode("utf-16-le", "ignore").rstrip() + "…"
 
 
 def _quiet(text: str) -> str:
@@ -185,6 +238,8 @@ def utf16(text: str) -> int:
 
 
 _INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
+_ASKED = (Paragraph((Span("❓"),)),)
+"""A question that shows nothing, so that its options stand under something."""
 
 
 @lru_cache(maxsize=64)

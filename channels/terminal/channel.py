@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from channels.address import Address
 from channels.channel import CommandHelp, FileUnavailable, Ledger
-from channels.message import Deliver, FileRef, Mark
+from channels.message import Deliver, FileRef, Mark, Opening
 from channels.reply import Reply
-from channels.terminal.parse import parse
+from channels.terminal.parse import open_question, parse
 from channels.terminal.printer import Files
 from channels.terminal.screen import Screen
 
@@ -24,12 +24,13 @@ class TerminalChannel:
         self.address = Address(name, "local", chat)
         self._screen = screen
         self._files = files
+        self._asking: dict[str, Reply] = {}
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         """Hears until cancelled. What could not be kept is told, and the gateway decides when to listen again."""
         while True:
             said = await self._screen.read()
-            message = parse(said, self.address, datetime.now(UTC))
+            message = parse(said, self.address, datetime.now(UTC), open_question(self._asking.values()))
             if message is None:
                 await self._screen.failed(said, "there is nothing to send")
                 continue
@@ -43,8 +44,15 @@ class TerminalChannel:
     async def fetch(self, file: FileRef) -> bytes:
         raise FileUnavailable(f"{file.name} cannot be had: a terminal sends text only")
 
+    async def opening(self, address: Address, message_id: str) -> Opening | None:
+        return None
+
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         """A new terminal shows a reply from its beginning, so the ledger has nothing to remember."""
+        if open_question((reply,)):
+            self._asking[reply.id] = reply
+        else:
+            self._asking.pop(reply.id, None)
         await self._screen.show(reply, self._files)
 
     async def typing(self, address: Address) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from channels.address import Address, Sender
 from channels.message import InboundMessage
+from channels.reply import QuestionSegment, Reply
 
 OWNER = Sender("owner", "You")
 
 _COMMAND = re.compile(r"/([A-Za-z][A-Za-z0-9_-]*)(?:\s+(.*))?", re.DOTALL)
+_NUMBER = re.compile(r"\s*([0-9]{1,3})\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +26,9 @@ class Said:
     quiet: bool = False
 
 
-def parse(said: Said, address: Address, at: datetime) -> InboundMessage | None:
-    """The message; None for nothing but space."""
-    text = clean(said.text).strip()
+def parse(said: Said, address: Address, at: datetime, asked: QuestionSegment | None = None) -> InboundMessage | None:
+    """The message; None for nothing but space. `asked` is the question that is open."""
+    text = meant(clean(said.text).strip(), asked)
     if not text:
         return None
     command = _COMMAND.fullmatch(text)
@@ -39,6 +42,20 @@ def parse(said: Said, address: Address, at: datetime) -> InboundMessage | None:
         text=(command[2] or "") if command else text,
         command=command[1].lower() if command else None,
     )
+
+
+def meant(text: str, asked: QuestionSegment | None) -> str:
+    """What was typed; for the bare number of one of the open question's options, the command that chooses it."""
+    number = _NUMBER.fullmatch(text)
+    if asked is None or number is None or not 1 <= int(number[1]) <= len(asked.options):
+        return text
+    return f"/answer {asked.key} {int(number[1]) - 1}"
+
+
+def open_question(replies: Iterable[Reply]) -> QuestionSegment | None:
+    """The question that is to be answered now: of several, the one that was asked first."""
+    segments = (segment for reply in replies if not reply.done for segment in reply.segments)
+    return next((segment for segment in segments if isinstance(segment, QuestionSegment) and segment.open), None)
 
 
 def clean(text: str) -> str:

@@ -113,8 +113,9 @@ class PromptScreen:
         await self.tell(f"Not sent: {why}")
 
     async def show(self, reply: Reply, files: Files) -> None:
-        await self._printer.show(reply, files)
+        # Noted before it is printed: what stands below is drawn anew with each thing that is printed above.
         self._progress.replied(reply)
+        await self._printer.show(reply, files)
         self._app.invalidate()
 
     async def mark(self, mark: Mark) -> None:
@@ -184,6 +185,8 @@ class PromptScreen:
             return self._trouble
         if not self._progress.running:
             return "Enter sends · Alt-Enter begins a new line · /help · Ctrl-D leaves"
+        if self._progress.parked:
+            return "waiting for your answer: a number or your own words · Ctrl-C stops it"
         reply = self._progress.growing
         doing = printable(reply.status).replace("\n", " ") if reply is not None and reply.status else "answering"
         rest = " · write to interrupt it · Ctrl-C stops it"

@@ -15,7 +15,7 @@ from channels.address import Address
 from channels.channel import ChannelRejected, Unreachable
 from channels.message import Accepted
 from channels.reply import Reply
-from channels.terminal.parse import Said, clean
+from channels.terminal.parse import Said, clean, meant, open_question
 from channels.terminal.screen import Screen
 from channels.terminal.wire import Event, changed, read_events, read_history, read_mark, read_reply
 
@@ -182,12 +182,11 @@ class RemoteGateway:
 
     async def _post(self, said: Said) -> None:
         """Posts until the gateway answers; it knows a message that it has had before by its id."""
+        text = meant(clean(said.text), open_question(self._replies.values()))
         pause = 0.2
         while True:
             try:
-                answer = await self._client.post(
-                    f"{self._path}/messages", json={"client_id": said.id, "text": clean(said.text)}
-                )
+                answer = await self._client.post(f"{self._path}/messages", json={"client_id": said.id, "text": text})
             except httpx.TransportError:
                 answer = None
             if answer is not None and answer.status_code == 200:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 from agent.media import Attachment
-from channels.markdown import Block, parse
-from channels.reply import CallSegment, CallState, MediaSegment, Reply, TextSegment
+from channels.markdown import Block, Item, Listing, Paragraph, Span, parse
+from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, TextSegment
 from channels.terminal.ansi import DIM, block_lines, printable, styled, unstyled
 
 Spacing = Literal["on", "line", "apart"]
@@ -57,9 +57,13 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is printed of a reply. `over` holds the keys of the segments of which nothing more will be printed."""
+    """What is printed of a reply. `over` holds the keys of the segments of which nothing more will be printed.
+
+    `asked` holds those of the questions that are printed, but not their answers.
+    """
 
     over: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
     text: Printed = field(default_factory=Printed)
     after_call: bool = False
 
@@ -80,6 +84,8 @@ def advance(shown: Shown, reply: Reply, look: Look) -> tuple[Shown, tuple[Part, 
                 if segment.state not in ("waiting", "running"):
                     parts.append(Words(_call_line(segment, look), "line" if shown.after_call else "apart", aside=True))
                     shown = replace(shown, over=shown.over | {segment.key}, after_call=True)
+            case QuestionSegment():
+                shown = _advance_question(shown, segment, look, parts)
             case _:
                 assert_never(segment)
     if reply.done:
@@ -118,6 +124,32 @@ def _advance_text(shown: Shown, segment: TextSegment, look: Look, parts: list[Pa
     return replace(shown, over=over, text=now, after_call=shown.after_call and not text)
 
 
+def _advance_question(shown: Shown, question: QuestionSegment, look: Look, parts: list[Part]) -> Shown:
+    if question.key not in shown.asked:
+        lines = [_question_text(question, look), *(_option_lines(question, look) if question.open else [])]
+        parts += [Words("\n".join(lines), "apart"), Words("", "line")]
+        shown = replace(shown, asked=shown.asked | {question.key}, after_call=False)
+    if question.open:
+        return shown
+    if question.answer:
+        answer = f"→ {printable(question.answer)}".replace("\n", " ")
+        parts.append(Words(_colored(styled(answer, DIM), look), "line", aside=True))
+    return replace(shown, over=shown.over | {question.key})
+
+
+def _question_text(question: QuestionSegment, look: Look) -> str:
+    markdown = printable(question.question)
+    return markdown if look.width is None else _colored(_block_text(parse(markdown), look.width), look)
+
+
+def _option_lines(question: QuestionSegment, look: Look) -> list[str]:
+    options = [printable(option).replace("\n", " ") for option in question.options]
+    if look.width is None:
+        return [f"{number}) {option}" for number, option in enumerate(options, 1)]
+    items = (Item(f"{number})", (Paragraph((Span(option),)),)) for number, option in enumerate(options, 1))
+    return block_lines(Listing(tuple(items)), look.width)
+
+
 def _begin_again(printed: Printed, look: Look) -> list[Part]:
     """Says that the text above is void, if any of it was printed."""
     if not (printed.markdown if look.width is None else printed.blocks):
@@ -139,7 +171,9 @@ def _text(printed: Printed, segment: TextSegment, look: Look) -> tuple[Printed, 
 
 
 def _block_text(blocks: tuple[Block, ...], width: int) -> str:
-    return "\n\n".join("\n".join(block_lines(block, width)) for block in blocks)
+    """A block without a letter (an empty heading) takes no room."""
+    texts = ("\n".join(block_lines(block, width)) for block in blocks)
+    return "\n\n".join(text for text in texts if text)
 
 
 _STATES: dict[CallState, str] = {

@@ -52,7 +52,10 @@ def say(text: str, *, quiet: bool = False) -> Said:
 
 
 class PlainScreen:
-    """Says the texts of `source` one after another, each when the one before it is answered; then it ends."""
+    """Says the texts of `source` one after another, each when the one before it is answered or asked about.
+
+    Then it ends.
+    """
 
     def __init__(self, printer: Printer, source: AsyncIterator[str]) -> None:
         self.failures = 0
@@ -76,6 +79,8 @@ class PlainScreen:
                 await self._quiet()
             if self._left:
                 return
+        if self._progress.parked:
+            await self._printer.tell("The question above waits for an answer.")
 
     def interrupt(self) -> None:
         """Stops what runs and says nothing more."""
@@ -131,6 +136,7 @@ class PlainScreen:
         await self._printer.tell(f"Not sent: {why}", "line")
 
     async def _quiet(self) -> None:
-        while self._progress.running and not self._broken:
+        """Until everything is answered, or the person has to answer something."""
+        while self._progress.running and not self._progress.parked and not self._broken:
             self._changed.clear()
             await self._changed.wait()

@@ -71,4 +71,4 @@ def changed(reply: Reply, change: Wire) -> Reply:
     for wire in change["segments"]:
         segments[wire["key"]] = _segment.validate_python(wire)
     ordered = tuple(segments[key] for key in change["order"])
-    return replace(reply, segments=ordered, status=change["status"], done=change["done"])
+    return replace(reply, segments=ordered, status=change["status"], done=change["done"], parked=change["parked"])

@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
@@ -37,6 +38,14 @@ class _TextPost(BaseModel, extra="forbid"):
 
 class _StopPost(BaseModel, extra="forbid"):
     client_id: str
+
+
+class _AnswerPost(BaseModel, extra="forbid"):
+    """`option` counts from 0."""
+
+    client_id: str
+    question: str = Field(pattern=r"^\S+$", max_length=200)
+    option: int = Field(ge=0)
 
 
 def app(channel: WebChannel, *, host: str = "127.0.0.1", upload_limit: int = _UPLOAD_LIMIT) -> FastAPI:
@@ -86,6 +95,12 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
     @api.post("/api/conversations/{chat}/stop")
     async def stop(chat: str, stop: _StopPost) -> Wire:
         return _render_accepted(await channel.post(chat, Posted(stop.client_id, "/stop")))
+
+    @api.post("/api/conversations/{chat}/answer")
+    async def answer(chat: str, answer: _AnswerPost) -> Wire:
+        return _render_accepted(
+            await channel.post(chat, Posted(answer.client_id, f"/answer {answer.question} {answer.option}"))
+        )
 
 
 def _serve_media(api: FastAPI, channel: WebChannel) -> None:
@@ -194,6 +209,10 @@ def _answer_errors(api: FastAPI) -> None:
     @api.exception_handler(ValidationError)
     async def bad_json(request: Request, error: ValidationError) -> Response:
         return _words(422, "The message must be JSON with the texts client_id and text, and nothing else.")
+
+    @api.exception_handler(RequestValidationError)
+    async def bad_request(request: Request, error: RequestValidationError) -> Response:
+        return _words(422, "The request must be JSON with the fields that this address takes, and nothing else.")
 
     @api.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from agent.media import Attachment, MediaMissing, MediaStore
 from channels.address import Address
 from channels.channel import ChannelError, CommandHelp, FileUnavailable, Ledger
 from channels.history import Histories, Item, PersonMessage, ShownReply
-from channels.message import Accepted, Deliver, FileRef, InboundMessage, Mark, MessageState
+from channels.message import Accepted, Deliver, FileRef, InboundMessage, Mark, MessageState, Opening
 from channels.reply import Reply
 from channels.web.feed import Changed, Closed, Feed, Lost, News
 from channels.web.parse import OWNER, Posted, attachment_of, clean_name, clean_text, parse, parse_address
@@ -74,6 +74,9 @@ class WebChannel:
             return await self.media.read(attachment_of(file))
         except MediaMissing as error:
             raise FileUnavailable(str(error)) from error
+
+    async def opening(self, address: Address, message_id: str) -> Opening | None:
+        return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         """Tells the open screens. What the others will see is the history, so the ledger has nothing to remember."""
@@ -166,7 +169,7 @@ class WebChannel:
     def _tell_others(self, message: InboundMessage, posted: Posted, accepted: Accepted) -> None:
         if message.command == "new":
             self._renewals.add(accepted.id)
-        elif message.command != "stop":
+        elif message.command not in ("stop", "answer"):
             self._publish(message.address.chat, _as_written(message, posted, accepted))
 
     def _publish(self, chat: str, news: News) -> None:

@@ -70,7 +70,7 @@ def render_reply(reply: Reply) -> Event:
 
 
 def render_change(told: Reply, now: Reply) -> Event:
-    """What turns `told` into `now`: `{"id", "status", "done", "order", "segments", "grown"}`.
+    """What turns `told` into `now`: `{"id", "status", "done", "parked", "order", "segments", "grown"}`.
 
     `order` lists the keys of all segments, `segments` holds those that are new or changed, and `grown` maps the
     key of a text that only grew to what was added to it, so that a long answer is not sent whole at every word.
@@ -82,6 +82,7 @@ def render_change(told: Reply, now: Reply) -> Event:
         "id": now.id,
         "status": now.status,
         "done": now.done,
+        "parked": now.parked,
         "order": [segment.key for segment in now.segments],
         "segments": [_adapter(Segment).dump_python(each, mode="json") for each in changed if each.key not in grown],
         "grown": grown,

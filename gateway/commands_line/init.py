@@ -11,11 +11,29 @@ from getpass import getpass
 from pathlib import Path
 
 from config.load import FILE, data_directory
-from config.settings import PROVIDERS, USUAL_KEY
-from config.template import Answers, template
+from config.settings import CHANNELS, PROVIDERS, USUAL_KEY
+from config.template import Answers, ChannelAnswers, template
 from gateway.commands_line.home import make_home
 
-_TELEGRAM_TOKEN = "TELEGRAM_BOT_TOKEN"
+
+@dataclass(frozen=True, slots=True)
+class _Platform:
+    """How a person is asked for a bot: what it is called there, and the words for each of its tokens, by setting."""
+
+    name: str
+    bot: str
+    tokens: Mapping[str, str]
+
+
+_PLATFORMS = (
+    _Platform("telegram", "a Telegram bot", {"token": "Token from @BotFather"}),
+    _Platform(
+        "slack",
+        "a Slack app",
+        {"bot_token": "Bot token xoxb-… from OAuth & Permissions", "app_token": "App token xapp-… for Socket Mode"},
+    ),
+    _Platform("discord", "a Discord bot", {"token": "Token from the Bot page of the developer portal"}),
+)
 
 
 def init(file: Path | None, environ: Mapping[str, str], *, force: bool) -> int:
@@ -61,10 +79,25 @@ def ask(person: Person, secrets: Path) -> Answers:
             person.ask("Its address, if it is another server than the provider's (Enter: none): ").strip() or None
         )
         key = _ask_secret(person, f"{provider} API key", USUAL_KEY[provider], secrets / f"{provider}-api-key")
-    if person.ask("Add a Telegram bot? (y/N): ").strip().lower() not in ("y", "yes"):
-        return Answers(model, key, base_url)
-    token = _ask_secret(person, "Token from @BotFather", _TELEGRAM_TOKEN, secrets / "telegram-token")
-    return Answers(model, key, base_url, token, _ask_allowed(person))
+    channels = [channel for platform in _PLATFORMS if (channel := _ask_channel(person, platform, secrets)) is not None]
+    return Answers(model, key, base_url, tuple(channels))
+
+
+def _ask_channel(person: Person, platform: _Platform, secrets: Path) -> ChannelAnswers | None:
+    if person.ask(f"Add {platform.bot}? (y/N): ").strip().lower() not in ("y", "yes"):
+        return None
+    tokens = {
+        setting: _ask_secret(person, words, *_usual_places(platform, setting, secrets))
+        for setting, words in platform.tokens.items()
+    }
+    return ChannelAnswers(platform.name, tokens, _ask_allowed(person, platform))
+
+
+def _usual_places(platform: _Platform, setting: str, secrets: Path) -> tuple[str, Path]:
+    """The environment variable where a token is looked for, and the file where one that is typed is kept."""
+    variable = next(iter(CHANNELS[platform.name].model_fields[setting].examples or ()))
+    file = secrets / f"{platform.name}-{setting.replace('_', '-')}"
+    return str(variable).strip("${}"), file
 
 
 def _ask_model(person: Person) -> str:
@@ -89,8 +122,9 @@ def _ask_secret(person: Person, what: str, variable: str, file: Path) -> str:
     return f"file:{file}"
 
 
-def _ask_allowed(person: Person) -> tuple[str, ...]:
+def _ask_allowed(person: Person, platform: _Platform) -> tuple[str, ...]:
     """Ids as they are, names with their @."""
     given = person.ask("Who may write to it: user ids and @names, or * for everybody (Enter: nobody yet): ")
+    is_id = CHANNELS[platform.name].people.is_id
     names = given.replace(",", " ").split()
-    return tuple(name if name == "*" or name.isdecimal() or name.startswith("@") else f"@{name}" for name in names)
+    return tuple(name if name == "*" or is_id(name) or name.startswith("@") else f"@{name}" for name in names)

@@ -47,5 +47,6 @@ def secrets_in(configuration: Configuration) -> set[str]:
     """Every token and key of the settings, and the halves of those that are made of two."""
     settings = configuration.settings
     keys = [model.api_key for model in settings.models.values() if model.api_key is not None]
-    whole = {secret.get_secret_value() for secret in (*keys, *(each.token for each in settings.channels.values()))}
+    tokens = [secret for channel in settings.channels.values() for secret in channel.secrets]
+    whole = {secret.get_secret_value() for secret in (*keys, *tokens)}
     return whole | {secret.rpartition(":")[2] for secret in whole}

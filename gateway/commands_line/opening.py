@@ -42,18 +42,27 @@ def _channels(configuration: Configuration) -> Iterator[Row]:
     channels = configuration.settings.channels
     for name, channel in channels.items():
         yield name, f"starting; {who_may_write(name, channel)}"
-    for kind in CHANNELS.keys() - {channel.type for channel in channels.values()}:
-        yield kind, "not configured. To add it:"
-        lines = [f"[channels.{kind}]", 'token = "${TELEGRAM_BOT_TOKEN}"   # from @BotFather', 'allow = ["@your_name"]']
-        yield "", "".join(f"\n    {line}" for line in lines)
+    configured = {channel.type for channel in channels.values()}
+    for kind in CHANNELS:
+        if kind not in configured:
+            yield kind, f"not configured; needs {_NEEDED[kind]} and allow in [channels.{kind}], see docs/{kind}.md"
+
+
+_NEEDED = {"telegram": "token", "slack": "bot_token, app_token", "discord": "token"}
 
 
 def who_may_write(name: str, channel: ChannelSettings) -> str:
-    if not channel.allow:
-        return f'nobody may write to it yet: add allow = ["@your_name"] to [channels.{name}]'
     if "*" in channel.allow:
         return "everybody may write to it"
-    return f"who may write to it: {', '.join(channel.allow)}"
+    known = list(dict.fromkeys((*channel.allow, *channel.admins)))
+    if not known and not channel.pair:
+        return f'nobody may write to it yet: add allow = ["@your_name"] to [channels.{name}]'
+    told = f"who may write to it: {', '.join(known)}" if known else "nobody may write to it yet"
+    return f"{told}; others get a code that {_who_approves(channel)} approves" if channel.pair else told
+
+
+def _who_approves(channel: ChannelSettings) -> str:
+    return " or ".join((*channel.admins, '"interject pair approve CODE"'))
 
 
 def _places(configuration: Configuration) -> Iterator[Row]:

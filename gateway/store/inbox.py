@@ -14,6 +14,7 @@ from agent.log import Said
 from agent.media import Attachment
 from channels.address import Address
 from channels.message import FileRef, InboundMessage
+from gateway.store import pairs
 from gateway.store.encoding import (
     address_from_json,
     address_to_json,
@@ -22,7 +23,7 @@ from gateway.store.encoding import (
     files_from_json,
     files_to_json,
 )
-from gateway.store.records import Arrival, Changed, Unfetched
+from gateway.store.records import Arrival, Busy, Changed, Manner, Unfetched
 from gateway.store.schema import (
     AnyRow,
     clean,
@@ -43,7 +44,11 @@ TOO_LATE_TO_EDIT = "the message was edited after it had been answered"
 UNKNOWN_EDITED = "the edited message is not known here"
 WITHDRAWN = "withdrawn by its sender"
 WITHDREW = "withdrew a message that was still waiting"
-TOO_LATE_TO_WITHDRAW = "the message was withdrawn after it had been read"
+TOO_LATE_TO_WITHDRAW = "the message was withdrawn after it had been answered"
+NOT_PAIRED = "not let in by an admin yet"
+STOPPED = "stopped the turn that worked on it"
+REPLACED = "your next message replaced it"
+DELETED = "its message was deleted"
 UNKNOWN_WITHDRAWN = "the withdrawn message is not known here"
 
 _new_session = insert(sessions).values(
@@ -55,7 +60,7 @@ _new_session = insert(sessions).values(
 )
 _keep_session = _new_session.on_conflict_do_update(
     index_elements=["key"], set_={"last_at": _new_session.excluded.last_at}
-).returning(sessions.c.generation)
+).returning(sessions.c.generation, sessions.c.busy)
 
 _keep_message = (
     insert(inbox)
@@ -81,6 +86,8 @@ _refused_before = (
     .limit(1)
 )
 
+_said_before = select(inbox.c.id).where(inbox.c.session == bindparam("session"), inbox.c.id < bindparam("own")).limit(1)
+
 _first_waiting = (
     select(inbox.c.ready, inbox.c.kind)
     .where(inbox.c.session == bindparam("session"), is_waiting)
@@ -105,6 +112,7 @@ _waiting = (
         inbox.c.text,
         inbox.c.attachments,
         inbox.c.note,
+        inbox.c.busy,
     )
     .where(inbox.c.session == bindparam("session"), is_waiting)
     .order_by(inbox.c.id)
@@ -112,7 +120,7 @@ _waiting = (
 
 _consume = (
     update(inbox)
-    .where(inbox.c.session == bindparam("of_session"), is_waiting, is_message, inbox.c.id <= bindparam("last"))
+    .where(inbox.c.id.in_(bindparam("rows", expanding=True)), is_waiting)
     .values(
         state="consumed",
         turn=bindparam("of_turn"),
@@ -137,7 +145,12 @@ _album_carrier = (
 
 _meant = (
     select(
-        inbox.c.id, inbox.c.message_id, inbox.c.text, inbox.c.state, func.coalesce(is_running, False).label("running")
+        inbox.c.id,
+        inbox.c.message_id,
+        inbox.c.text,
+        inbox.c.state,
+        inbox.c.turn,
+        func.coalesce(is_running, False).label("running"),
     )
     .select_from(inbox.outerjoin(turns, turns.c.id == inbox.c.turn))
     .where(
@@ -149,6 +162,21 @@ _meant = (
     )
     .order_by(inbox.c.id.desc())
     .limit(1)
+)
+
+_others_read = (
+    select(inbox.c.id)
+    .where(
+        inbox.c.session == bindparam("session"),
+        inbox.c.turn == bindparam("of_turn"),
+        inbox.c.message_id != bindparam("message_id"),
+    )
+    .limit(1)
+)
+_stop_turn = (
+    update(turns)
+    .where(turns.c.session == bindparam("of_session"), turns.c.kind == "turn", is_running)
+    .values(stop=bindparam("why"))
 )
 
 _end = update(inbox).where(inbox.c.id == bindparam("row")).values(state=bindparam("end"), reason=bindparam("why"))
@@ -166,9 +194,17 @@ _withdraw_waiting = (
     .values(state="withdrawn", reason=bindparam("why"))
 )
 
-_row_to_fetch = select(inbox.c.id, inbox.c.session, inbox.c.address, inbox.c.files, inbox.c.album, inbox.c.note).where(
-    inbox.c.id == bindparam("row"), is_waiting, is_message, inbox.c.ready.is_(False)
-)
+_row_to_fetch = select(
+    inbox.c.id,
+    inbox.c.session,
+    inbox.c.address,
+    inbox.c.files,
+    inbox.c.album,
+    inbox.c.opening,
+    inbox.c.note,
+    inbox.c.busy,
+).where(inbox.c.id == bindparam("row"), is_waiting, is_message, inbox.c.ready.is_(False))
+_ready_at_once = update(inbox).where(inbox.c.id == bindparam("row")).values(ready=True, opening=None)
 
 _make_ready = (
     update(inbox)
@@ -179,10 +215,26 @@ _make_ready = (
 _use_media = insert(media_uses).values(hash=bindparam("hash"), inbox=bindparam("row"))
 
 
-def accept(connection: Connection, message: InboundMessage, session: str, refused: str | None) -> Arrival:
-    """Keeps the message and does what it asks of earlier ones. A second delivery of the same event changes nothing."""
-    generation = keep_session(connection, session, message.address)
-    own = _keep(connection, message, session, generation, refused)
+def accept(
+    connection: Connection,
+    message: InboundMessage,
+    session: str,
+    refused: str | None,
+    manner: Manner,
+) -> Arrival | None:
+    """Keeps the message and does what it asks of earlier ones. A second delivery of the same event changes nothing.
+
+    None: the door is for those who were here before, and nobody was.
+    """
+    if manner.door == "known" and not knows(connection, session):
+        return None
+    if manner.door == "paired" and not pairs.is_approved(connection, message.address.channel, message.sender.id):
+        refused = refused or NOT_PAIRED
+    generation, set_busy = keep_session(connection, session, message.address)
+    chosen: Busy = manner.busy or set_busy or manner.usually
+    if chosen == "interrupt" and manner.gently:
+        chosen = "steer"
+    own = _keep(connection, message, session, generation, refused, chosen)
     if own is None:
         return _duplicate(connection, message)
     if refused is not None:
@@ -190,7 +242,7 @@ def accept(connection: Connection, message: InboundMessage, session: str, refuse
         return Arrival(own, session, state="refused", reason=refused, first_refusal=first)
     match message.kind:
         case "new":
-            return _accept_new(connection, message, session, own)
+            return _accept_new(connection, message, session, own, chosen)
         case "command":
             return Arrival(own, session, command=True)
         case "edited":
@@ -201,22 +253,24 @@ def accept(connection: Connection, message: InboundMessage, session: str, refuse
             assert_never(message.kind)
 
 
-def keep_session(connection: Connection, session: str, address: Address) -> int:
-    """The session's generation; the session is made if this is the first that is heard of it."""
+def keep_session(connection: Connection, session: str, address: Address) -> tuple[int, Busy | None]:
+    """The session's generation and what its people chose; it is made if this is the first that is heard of it."""
     values = {
         "key": session,
         "channel": address.channel,
         "address": address_to_json(address),
         "now": datetime.now(UTC),
     }
-    return int(connection.execute(_keep_session, values).scalar_one())
+    generation, busy = connection.execute(_keep_session, values).one()
+    return generation, busy
 
 
 def _keep(
-    connection: Connection, message: InboundMessage, session: str, generation: int, refused: str | None
+    connection: Connection, message: InboundMessage, session: str, generation: int, refused: str | None, busy: Busy
 ) -> int | None:
     """The new row's id, None if the event was kept before. An edit's files are those of the message it edits."""
     files = message.files if message.kind == "new" else ()
+    opening = message.opening if message.kind == "new" else None
     values = {
         "channel": message.address.channel,
         "event_id": message.event_id,
@@ -234,7 +288,9 @@ def _keep(
         "files": files_to_json(files),
         "attachments": [],
         "album": message.album if message.kind == "new" else None,
-        "ready": not files,
+        "opening": opening,
+        "busy": busy,
+        "ready": not files and opening is None,
         "state": "waiting" if refused is None else "refused",
         "reason": refused or "",
         "sent_at": message.sent_at,
@@ -254,15 +310,25 @@ def _was_refused_before(connection: Connection, message: InboundMessage, own: in
     return connection.execute(_refused_before, values).first() is not None
 
 
-def _accept_new(connection: Connection, message: InboundMessage, session: str, own: int) -> Arrival:
+def _accept_new(connection: Connection, message: InboundMessage, session: str, own: int, busy: Busy) -> Arrival:
     if message.album is not None:
         values = {"session": session, "album": message.album, "own": own}
         carrier = connection.execute(_album_carrier, values).first()
         if carrier is not None:
             return _join_album(connection, carrier, message, session, own)
-    if message.files:
-        return Arrival(own, session, to_fetch=own)
-    return Arrival(own, session, wakes=True)
+    stops = ""
+    if busy == "interrupt":
+        stops = REPLACED
+        connection.execute(_stop_turn, {"of_session": session, "why": stops})
+    if message.files or (message.opening is not None and not _was_said_before(connection, session, own)):
+        return Arrival(own, session, to_fetch=own, busy=busy, stops=stops)
+    if message.opening is not None:
+        connection.execute(_ready_at_once, {"row": own})
+    return Arrival(own, session, wakes=True, busy=busy, stops=stops)
+
+
+def _was_said_before(connection: Connection, session: str, own: int) -> bool:
+    return connection.execute(_said_before, {"session": session, "own": own}).first() is not None
 
 
 def _join_album(connection: Connection, carrier: AnyRow, message: InboundMessage, session: str, own: int) -> Arrival:
@@ -297,12 +363,25 @@ def _accept_withdrawal(connection: Connection, message: InboundMessage, session:
     if meant is None:
         return _absorb(connection, session, own, UNKNOWN_WITHDRAWN)
     if meant.state != "waiting":
-        return _absorb(connection, session, own, TOO_LATE_TO_WITHDRAW)
+        return _withdraw_read(connection, message, session, own, meant)
     connection.execute(_end, {"row": meant.id, "end": "withdrawn", "why": WITHDRAWN})
     changed = Changed(meant.id, meant.message_id, "withdrawn", WITHDRAWN)
     # The message may have been the one whose files kept those behind it waiting.
     wakes = has_waiting(connection, session)
     return _absorb(connection, session, own, WITHDREW, changed=changed, wakes=wakes)
+
+
+def _withdraw_read(connection: Connection, message: InboundMessage, session: str, own: int, meant: AnyRow) -> Arrival:
+    """The turn that works on it ends, unless it has read other messages too: then it is told what to leave out."""
+    if not meant.running:
+        return _absorb(connection, session, own, TOO_LATE_TO_WITHDRAW)
+    values = {"session": session, "of_turn": meant.turn, "message_id": message.message_id}
+    if connection.execute(_others_read, values).first() is None:
+        connection.execute(_stop_turn, {"of_session": session, "why": DELETED})
+        return _absorb(connection, session, own, STOPPED, stops=DELETED)
+    note = f'They deleted an earlier message; do nothing about it any more. It was: "{meant.text}"'
+    connection.execute(_set_note, {"row": own, "words": note})
+    return Arrival(own, session, wakes=True)
 
 
 def _find_meant(connection: Connection, message: InboundMessage, session: str, own: int) -> AnyRow | None:
@@ -321,10 +400,11 @@ def _absorb(
     *,
     changed: Changed | None = None,
     wakes: bool = False,
+    stops: str = "",
 ) -> Arrival:
     """The message has had its effect and is not itself read by a turn."""
     connection.execute(_end, {"row": own, "end": "answered", "why": reason})
-    return Arrival(own, session, state="answered", reason=reason, changed=changed, wakes=wakes)
+    return Arrival(own, session, state="answered", reason=reason, changed=changed, wakes=wakes, stops=stops)
 
 
 def _lines(*texts: str) -> str:
@@ -337,9 +417,27 @@ def has_waiting(connection: Connection, session: str) -> bool:
     return first is not None and _is_readable(first)
 
 
+def knows(connection: Connection, session: str) -> bool:
+    """Whether anything was ever kept there."""
+    return connection.execute(_said_before, {"session": session, "own": 2**62}).first() is not None
+
+
 def count_waiting(connection: Connection, session: str) -> int:
     """How many messages wait, those whose files are still being fetched included."""
     return int(connection.execute(_count_waiting, {"session": session}).scalar_one())
+
+
+def rows_to_begin_with(connection: Connection, session: str) -> tuple[list[AnyRow], bool]:
+    """What the next turn reads at once (a message that is to be read by itself, or all before the next such), and
+    whether there is more."""
+    ready = ready_rows(connection, session)
+    rows = ready[:1] if ready and ready[0].busy == "queue" else list(takewhile(lambda row: row.busy != "queue", ready))
+    return rows, len(rows) < len(ready)
+
+
+def rows_that_steer(connection: Connection, session: str) -> list[AnyRow]:
+    """What a running turn reads."""
+    return [row for row in ready_rows(connection, session) if row.busy == "steer"]
 
 
 def ready_rows(connection: Connection, session: str) -> list[AnyRow]:
@@ -356,19 +454,28 @@ def _is_readable(row: AnyRow) -> bool:
 
 
 def consume(
-    connection: Connection, session: str, rows: Sequence[AnyRow], turn_id: str, step: int, generation: int
+    connection: Connection, rows: Sequence[AnyRow], turn_id: str, step: int, generation: int
 ) -> tuple[Said, ...]:
-    """The `ready_rows` are read by the turn at the step, and belong to the turn's generation."""
+    """The rows are read by the turn at the step, and belong to the turn's generation."""
     values = {
-        "of_session": session,
-        "last": rows[-1].id,
+        "rows": [row.id for row in rows],
         "of_turn": turn_id,
         "at_step": step,
         "of_generation": generation,
     }
     connection.execute(_consume, values)
-    return tuple(
-        Said(row.id, row.sender_name, row.text, attachments_from_json(row.attachments), row.note) for row in rows
+    return tuple(map(_said, rows))
+
+
+def _said(row: AnyRow) -> Said:
+    return Said(
+        row.id,
+        row.sender_name,
+        row.text,
+        attachments_from_json(row.attachments),
+        row.note,
+        row.message_id,
+        row.address["kind"] == "group",
     )
 
 
@@ -385,7 +492,8 @@ def unfetched(connection: Connection, row_id: int) -> Unfetched | None:
 
 
 def unfetched_from(row: AnyRow) -> Unfetched:
-    return Unfetched(row.id, row.session, address_from_json(row.address), files_from_json(row.files), row.album)
+    files = files_from_json(row.files)
+    return Unfetched(row.id, row.session, address_from_json(row.address), files, row.album, row.opening, row.busy)
 
 
 def ready(

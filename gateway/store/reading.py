@@ -32,7 +32,7 @@ from gateway.store.turns import turn_from
 
 TITLE_LENGTH = 80
 
-SHOWN_BY_WHAT_THEY_DO = ("stop", "new")
+SHOWN_BY_WHAT_THEY_DO = ("stop", "new", "answer")
 """Commands that need no line of their own on a screen."""
 
 _of_session: BindParameter[str] = bindparam("session")
@@ -67,7 +67,7 @@ _rows = (
 
 # Few rows of many: SQLite would walk the whole table to find these in order, so they are sorted here instead.
 _running = select(turns.c.number, turns.c.id, turns.c.session, turns.c.address, turns.c.started_at).where(
-    turns.c.kind == "turn", is_running
+    turns.c.kind == "turn", is_running, ~turns.c.parked
 )
 _commands = select(inbox).where(is_waiting, is_command)
 _unfetched = select(inbox).where(is_waiting, is_message, inbox.c.ready.is_(False))
@@ -79,14 +79,14 @@ _title = (
     .limit(1)
     .scalar_subquery()
 )
-_is_at_work = select(turns.c.number).where(turns.c.session == sessions.c.key, is_running).exists()
+_is_at_work = select(turns.c.number).where(turns.c.session == sessions.c.key, is_running, ~turns.c.parked).exists()
 _conversations = (
     select(sessions.c.key, sessions.c.address, _title.label("title"), sessions.c.last_at, _is_at_work.label("running"))
     .where(sessions.c.channel == bindparam("channel"))
     .order_by(sessions.c.last_at.desc())
 )
 
-_undelivered = select(turns.c.id).where(is_undelivered, is_ended).order_by(turns.c.number)
+_undelivered = select(turns.c.id).where(is_undelivered, or_(is_ended, turns.c.parked)).order_by(turns.c.number)
 _since = union_all(
     select(inbox.c.session.label("session"), inbox.c.received_at.label("since")).where(is_waiting, is_message),
     select(turns.c.session, turns.c.started_at).where(turns.c.kind == "turn", is_running),

@@ -11,6 +11,29 @@ from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, MessageState
 
+Busy = Literal["steer", "queue", "collect", "interrupt"]
+"""What a message does that comes while a turn runs: it steers the turn, waits to be read by itself or together with
+others that wait, or stops the turn and is read by the next."""
+
+Door = Literal["open", "known", "paired"]
+"""Whom a message may come in from: anybody whom the gate lets in, only where something was said to the bot before, or
+only somebody whom an admin has let in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a message comes in. `busy` is what it asks to do to a running turn; else it does what is set for its
+    conversation, or what its channel does `usually`. `gently`: it may not stop the turn, which is somebody else's.
+    """
+
+    door: Door = "open"
+    busy: Busy | None = None
+    usually: Busy = "steer"
+    gently: bool = False
+
+
+USUAL = Manner()
+
 RowState = Literal["waiting", "consumed", "answered", "withdrawn", "refused"]
 """An inbox row's state; all but `waiting` are terminal (law 3)."""
 
@@ -29,8 +52,9 @@ class Changed:
 class Arrival:
     """What became of an inbound message in the transaction that kept it.
 
-    `wakes`: something new waits for a turn. `to_fetch`: the row whose files are still to be fetched. `command`: the row
-    waits for the command handler. `changed`: the earlier message that this one edited or withdrew.
+    `wakes`: something new waits for a turn, and does to a running one what `busy` says. `to_fetch`: the row whose files
+    are still to be fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this
+    one edited or withdrew. `stops` is why the running turn has to end.
     """
 
     id: int
@@ -43,11 +67,17 @@ class Arrival:
     command: bool = False
     first_refusal: bool = False
     changed: Changed | None = None
+    busy: Busy = "steer"
+    stops: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A claimed turn. Only the holder of its `epoch` may write to it. `first`: it is known that none came before it."""
+    """A claimed turn. Only the holder of its `epoch` may write to it. `first`: it is known that none came before it.
+
+    `stop` is why it is to end rather than go on, if it is. `parked`: it waits for people.
+    `more`: something waits that it has not read, for a turn after it.
+    """
 
     id: str
     session: str
@@ -59,6 +89,9 @@ class Turn:
     entries: tuple[Entry, ...]
     started_at: datetime
     first: bool = False
+    stop: str | None = None
+    parked: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +116,8 @@ class Unfetched:
     address: Address
     files: tuple[FileRef, ...]
     album: str | None
+    opening: str | None = None
+    busy: Busy = "steer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +129,20 @@ class Pending:
     """Sessions with an unfinished turn or with unread messages, longest waiting first."""
     unfetched: tuple[Unfetched, ...]
     undelivered: tuple[str, ...]
-    """Ended turns whose reply has not been confirmed by the platform, oldest first."""
+    """Ended and parked turns whose reply has not been confirmed by the platform, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Somebody who asked to be let in: `code` is what an admin approves, `session` and `address` where they asked."""
+
+    channel: str
+    sender: Sender
+    code: str
+    expires_at: datetime
+    approved: bool
+    session: str
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)

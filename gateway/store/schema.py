@@ -87,6 +87,7 @@ sessions = Table(
     Column("channel", Words, nullable=False),
     Column("address", Json, nullable=False),
     Column("generation", Integer, nullable=False, server_default=text("0")),
+    Column("busy", String(10)),
     Column("created_at", Moment, nullable=False),
     Column("last_at", Moment, nullable=False),
     Index("ix_sessions_channel", "channel"),
@@ -107,6 +108,8 @@ turns = Table(
     Column("reply_to", Words),
     Column("state", String(10), nullable=False),
     Column("reason", Words, nullable=False),
+    Column("parked", Boolean, nullable=False),
+    Column("stop", Words),
     Column("started_at", Moment, nullable=False),
     Column("ended_at", Moment),
     Column("delivered", Boolean, nullable=False),
@@ -135,6 +138,8 @@ inbox = Table(
     Column("files", Json, nullable=False),
     Column("attachments", Json, nullable=False),
     Column("album", Words),
+    Column("opening", Words),
+    Column("busy", String(10), nullable=False),
     Column("ready", Boolean, nullable=False),
     Column("state", String(10), nullable=False),
     Column("turn", String(32), ForeignKey("turns.id")),
@@ -180,6 +185,28 @@ media = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("created_at", Moment, nullable=False),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("channel", Words, primary_key=True),
+    Column("chat", Words, primary_key=True),
+    Column("read", Words, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+pairs = Table(
+    "pairs",
+    metadata,
+    Column("channel", Words, primary_key=True),
+    Column("sender_id", Words, primary_key=True),
+    Column("sender_name", Words, nullable=False),
+    Column("code", String(16), nullable=False, unique=True),
+    Column("expires_at", Moment, nullable=False),
+    Column("approved", Boolean, nullable=False),
+    Column("session", Words, nullable=False),
+    Column("address", Json, nullable=False),
 )
 
 media_uses = Table(

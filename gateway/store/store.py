@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,14 +16,18 @@ from sqlalchemy.exc import DBAPIError
 
 from agent.log import Ended, Entry, Heard
 from agent.media import Attachment
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.channel import Sent
 from channels.message import FileRef, InboundMessage
-from gateway.store import inbox, outbox, reading, turns, uses
+from gateway.store import cursors, inbox, outbox, pairs, questions, reading, turns, uses
 from gateway.store.opening import database_path, explain, locked, make_current, prepare_reading
 from gateway.store.records import (
+    USUAL,
     Arrival,
+    Busy,
     InboxRow,
+    Manner,
+    Pair,
     PastTurn,
     Pending,
     RunningTurn,
@@ -82,9 +86,31 @@ class Store:
 
     # Inbox
 
-    async def accept(self, message: InboundMessage, session: str, refused: str | None = None) -> Arrival:
-        """Keeps what a person did, once per (channel, event id) for ever. `refused` is the reason not to read it."""
-        return await self.write(lambda connection: inbox.accept(connection, message, session, refused))
+    async def accept(
+        self,
+        message: InboundMessage,
+        session: str,
+        refused: str | None = None,
+        manner: Manner = USUAL,
+    ) -> Arrival | None:
+        """Keeps what a person did, once per (channel, event id) for ever. `refused` is the reason not to read it.
+
+        None: nothing was kept, because the door is for those who were here before.
+        """
+        return await self.write(lambda connection: inbox.accept(connection, message, session, refused, manner))
+
+    async def choose(self, command_id: int, question: str, option: int) -> bool:
+        """A pressed button becomes a message that says what the option says; False if the question is not open."""
+        return await self.write(lambda connection: questions.choose(connection, command_id, question, option))
+
+    async def open_question(self, session: str) -> str | None:
+        """What the session's turn waits to be told."""
+        found = await self.write(lambda connection: questions.open_question(connection, session))
+        return None if found is None else found[1].question
+
+    async def set_busy(self, session: str, busy: Busy) -> None:
+        """What messages do to a running turn there, from the next one on."""
+        await self.write(lambda connection: turns.set_busy(connection, session, busy))
 
     async def unfetched(self, row_id: int) -> Unfetched | None:
         """A message with the files it has by now (albums grow); None once it is ready or waits no longer."""
@@ -131,6 +157,18 @@ class Store:
     async def append(self, turn_id: str, epoch: int, entries: Sequence[Entry]) -> None:
         """Adds to the turn's log. Raises `TurnLost`."""
         await self.write(lambda connection: turns.append(connection, turn_id, epoch, entries))
+
+    async def park(self, turn_id: str, epoch: int) -> bool:
+        """The turn is let go of until something can be read; False if that is so already. Raises `TurnLost`."""
+        return await self.write(lambda connection: turns.park(connection, turn_id, epoch))
+
+    async def owner(self, session: str) -> Sender | None:
+        """Whose turn runs there, or is parked."""
+        return await self.write(lambda connection: turns.owner(connection, session))
+
+    async def stop_parked(self, session: str, reason: str, *, only: str = "") -> bool:
+        """Whether the session has a parked turn (the one with the id `only`): it ends when it is claimed next."""
+        return await self.write(lambda connection: turns.stop_parked(connection, session, reason, only))
 
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry] = ()) -> bool:
         """Adds the entries and ends the turn; False if it is completed and something waits. Raises `TurnLost`."""
@@ -194,6 +232,28 @@ class Store:
     async def delivered(self, turn_id: str) -> None:
         """The platform shows the whole reply, or never will; it is pending no longer."""
         await self.write(lambda connection: turns.delivered(connection, turn_id))
+
+    # People and places
+
+    async def is_paired(self, channel: str, sender: str) -> bool:
+        """Whether an admin has let them in."""
+        return await self.write(lambda connection: pairs.is_approved(connection, channel, sender))
+
+    async def ask_to_pair(self, channel: str, sender: Sender, session: str, address: Address) -> Pair | None:
+        """A new code for somebody unknown; None while an earlier one is good, or when too many wait for an admin."""
+        now = datetime.now(UTC)
+        return await self.write(lambda connection: pairs.ask(connection, channel, sender, session, address, now))
+
+    async def approve_pair(self, code: str) -> Pair | None:
+        """Lets in whoever was given the code; None if it is nobody's or has expired."""
+        now = datetime.now(UTC)
+        return await self.write(lambda connection: pairs.approve(connection, code, now))
+
+    async def cursors(self, channel: str) -> dict[str, str]:
+        return await self.write(lambda connection: cursors.load(connection, channel))
+
+    async def keep_cursors(self, channel: str, read: Mapping[str, str]) -> None:
+        await self.write(lambda connection: cursors.keep(connection, channel, read))
 
     # Media
 

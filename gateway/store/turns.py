@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import sqlite
 
 from agent.journal import TurnLost
@@ -20,8 +21,8 @@ from gateway.store.encoding import (
     sender_from_json,
     sender_to_json,
 )
-from gateway.store.inbox import consume, has_waiting, keep_session, ready_rows
-from gateway.store.records import Turn
+from gateway.store.inbox import consume, keep_session, ready_rows, rows_that_steer, rows_to_begin_with
+from gateway.store.records import Busy, Turn
 from gateway.store.schema import (
     AnyRow,
     inbox,
@@ -44,7 +45,19 @@ _running_turn = select(turns).where(turns.c.session == bindparam("session"), tur
 _take_over = (
     update(turns)
     .where(turns.c.number == bindparam("turn"))
-    .values(worker=bindparam("new_worker"), epoch=turns.c.epoch + 1)
+    .values(worker=bindparam("new_worker"), epoch=turns.c.epoch + 1, parked=False, delivered=False)
+)
+_park = update(turns).where(turns.c.number == bindparam("turn")).values(parked=True, delivered=False)
+_all_steer = update(inbox).where(inbox.c.session == bindparam("of_session"), is_waiting).values(busy="steer")
+_stop_parked = (
+    update(turns)
+    .where(
+        turns.c.session == bindparam("of_session"),
+        turns.c.parked,
+        is_running,
+        or_(turns.c.id == bindparam("only"), bindparam("only") == ""),
+    )
+    .values(stop=bindparam("why"))
 )
 
 _last = select(func.max(turn_log.c.n)).where(turn_log.c.turn == turns.c.number).scalar_subquery()
@@ -85,6 +98,8 @@ _renew_waiting = (
     .values(generation=select(sessions.c.generation).where(sessions.c.key == bindparam("of_session")).scalar_subquery())
 )
 
+_set_busy = update(sessions).where(sessions.c.key == bindparam("of_session")).values(busy=bindparam("chosen"))
+
 _earlier = (
     select(turns.c.number)
     .where(
@@ -100,15 +115,20 @@ _deliver = update(turns).where(turns.c.id == bindparam("turn_id")).values(delive
 
 
 def claim(connection: Connection, session: str, worker: str) -> Turn | None:
-    """The session's turn to work on: one that another worker left, or a new one if something can be read."""
+    """The session's turn to work on: one that another worker left, or a new one if something can be read.
+
+    A parked one goes on when something can be read, which is then its answer, or when it is to stop.
+    """
     left = connection.execute(_running_turn, {"session": session}).first()
     if left is None:
         return _begin(connection, session, worker)
+    if left.parked:
+        return _wake(connection, left, worker)
     return None if left.worker == worker else _resume(connection, left, worker)
 
 
 def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
-    rows = ready_rows(connection, session)
+    rows, more = rows_to_begin_with(connection, session)
     if not rows:
         return None
     first = rows[0]
@@ -122,23 +142,22 @@ def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
         kind="turn",
         entries=(),
         started_at=datetime.now(UTC),
+        more=more,
     )
     number, generation = connection.execute(_begin_turn, _values(turn, worker, "running")).one()
-    heard = Heard(1, consume(connection, session, rows, turn.id, 1, generation))
+    heard = Heard(1, consume(connection, rows, turn.id, 1, generation))
     _write(connection, number, 1, [heard])
-    return Turn(
-        turn.id,
-        session,
-        turn.epoch,
-        turn.address,
-        turn.principal,
-        turn.reply_to,
-        turn.kind,
-        (heard,),
-        turn.started_at,
-        first=connection.execute(_earlier, {"session": session, "of_generation": generation, "own": number}).first()
-        is None,
-    )
+    earlier = connection.execute(_earlier, {"session": session, "of_generation": generation, "own": number}).first()
+    return replace(turn, entries=(heard,), first=earlier is None)
+
+
+def _wake(connection: Connection, left: AnyRow, worker: str) -> Turn | None:
+    if left.stop is None and not ready_rows(connection, left.session):
+        return None
+    connection.execute(_take_over, {"turn": left.number, "new_worker": worker})
+    connection.execute(_all_steer, {"of_session": left.session})
+    lines = connection.execute(_log, {"turn": left.number}).scalars()
+    return turn_from(left, load(lines), epoch=left.epoch + 1)
 
 
 def _resume(connection: Connection, left: AnyRow, worker: str) -> Turn:
@@ -159,16 +178,18 @@ def turn_from(row: AnyRow, entries: tuple[Entry, ...], epoch: int | None = None)
         kind=row.kind,
         entries=entries,
         started_at=row.started_at,
+        stop=row.stop,
+        parked=row.parked,
     )
 
 
 def hear(connection: Connection, turn_id: str, epoch: int, step: int) -> Heard | None:
-    """All that can be read now, logged as heard."""
+    """All that steers, logged as heard."""
     turn = _hold(connection, turn_id, epoch)
-    rows = ready_rows(connection, turn.session)
+    rows = rows_that_steer(connection, turn.session)
     if not rows:
         return None
-    heard = Heard(step, consume(connection, turn.session, rows, turn_id, step, turn.generation))
+    heard = Heard(step, consume(connection, rows, turn_id, step, turn.generation))
     _write(connection, turn.number, turn.last + 1, [heard])
     return heard
 
@@ -178,10 +199,31 @@ def append(connection: Connection, turn_id: str, epoch: int, entries: Sequence[E
     _write(connection, turn.number, turn.last + 1, entries)
 
 
-def close(connection: Connection, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry]) -> bool:
-    """Ends the turn, unless it is completed and something can still be read (law 2); the entries are kept anyhow."""
+def park(connection: Connection, turn_id: str, epoch: int) -> bool:
+    """The turn waits for people, unless something of theirs can be read already."""
     turn = _hold(connection, turn_id, epoch)
-    if ended.outcome == "completed" and has_waiting(connection, turn.session):
+    if ready_rows(connection, turn.session):
+        connection.execute(_all_steer, {"of_session": turn.session})
+        return False
+    connection.execute(_park, {"turn": turn.number})
+    return True
+
+
+def owner(connection: Connection, session: str) -> Sender | None:
+    """Whose turn runs there, or is parked."""
+    turn = connection.execute(_running_turn, {"session": session}).first()
+    return None if turn is None else sender_from_json(turn.principal)
+
+
+def stop_parked(connection: Connection, session: str, reason: str, only: str) -> bool:
+    """Whether the session has a parked turn (`only` this one, if it is named), which is now to stop."""
+    return connection.execute(_stop_parked, {"of_session": session, "why": reason, "only": only}).rowcount > 0
+
+
+def close(connection: Connection, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry]) -> bool:
+    """Ends the turn, unless it is completed and something still steers it (law 2); the entries are kept anyhow."""
+    turn = _hold(connection, turn_id, epoch)
+    if ended.outcome == "completed" and rows_that_steer(connection, turn.session):
         _write(connection, turn.number, turn.last + 1, entries)
         return False
     _write(connection, turn.number, turn.last + 1, [*entries, ended])
@@ -258,10 +300,16 @@ def _values(turn: Turn, worker: str, state: str) -> dict[str, Any]:
         "reply_to": turn.reply_to,
         "state": state,
         "reason": "",
+        "parked": False,
+        "stop": None,
         "started_at": turn.started_at,
         "ended_at": None if state == "running" else turn.started_at,
         "delivered": False,
     }
+
+
+def set_busy(connection: Connection, session: str, busy: Busy) -> None:
+    connection.execute(_set_busy, {"of_session": session, "chosen": busy})
 
 
 def renew(connection: Connection, session: str) -> None:

@@ -247,12 +247,14 @@ async def test_only_the_newest_pictures_are_shown(line: Line) -> None:
     assert "4.png cannot be shown to you: there are newer ones" in message.text
 
 
-async def test_senders_are_named_when_there_are_several(line: Line) -> None:
-    await line.ask(heard("Hi"), Answered(1, (Text("Hello."),)), heard("Me too", sender="Bob", note="quoting Ann: Hi"))
+async def test_in_a_group_senders_are_named(line: Line) -> None:
+    first = Heard(1, (Said(1, "Ann", "Hi", in_group=True),))
+    second = Heard(2, (Said(2, "Bob", "Me too", note="quoting Ann: Hi", in_group=True),))
+    await line.ask(first, Answered(1, (Text("Hello."),)), second)
     assert [message.text for message in line.sent] == ["Ann: Hi", "Hello.", "[quoting Ann: Hi]\nBob: Me too"]
 
 
-async def test_one_sender_is_not_named(line: Line) -> None:
+async def test_whoever_is_alone_with_the_agent_is_not_named(line: Line) -> None:
     await line.ask(Heard(1, (Said(1, "Ann", "One"), Said(2, "Ann", "Two"))))
     assert line.sent[0].text == "One\n\nTwo"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from agent.events import Event, TextDelta
+from agent.asking import ask_user
+from agent.events import Event, Logged, TextDelta
 from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Resumed, Said
 from agent.memory import MemoryJournal
 from agent.model import ModelError, Request
@@ -29,6 +30,7 @@ class Stage:
         self.model = model
         self.journal = MemoryJournal()
         self.events: list[Event] = []
+        self.on_start: Callable[[], None] = lambda: None
         self._told = asyncio.Condition()
         if entries:
             self.journal.entries.extend(entries)
@@ -38,6 +40,8 @@ class Stage:
         self.turn = Turn(mind, self.journal, self._emit, id="turn", entries=entries)
 
     async def _emit(self, event: Event) -> None:
+        if isinstance(event, Logged) and isinstance(event.entry, CallStarted):
+            self.on_start()
         async with self._told:
             self.events.append(event)
             self._told.notify_all()
@@ -50,11 +54,11 @@ class Stage:
             await self._told.wait_for(told)
 
     @asynccontextmanager
-    async def playing(self) -> AsyncIterator[asyncio.Task[Ended]]:
+    async def playing(self) -> AsyncIterator[asyncio.Task[Ended | None]]:
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             yield group.create_task(self.turn.run())
 
-    async def play(self) -> Ended:
+    async def play(self) -> Ended | None:
         async with self.playing() as running:
             return await running
 
@@ -330,7 +334,9 @@ async def test_a_resumed_turn_does_not_run_again_what_may_have_run() -> None:
 async def test_a_turn_that_restarts_keep_interrupting_is_given_up() -> None:
     left = [Heard(1, (Said(1, "Ann", "go"),)), *[Resumed()] * 5]
     stage = Stage(ScriptedModel("never asked"), entries=left)
-    assert (await stage.play()).outcome == "failed"
+    ended = await stage.play()
+    assert ended is not None
+    assert ended.outcome == "failed"
     assert stage.model.requests == []
 
 
@@ -341,6 +347,57 @@ async def test_restarts_between_which_something_was_done_do_not_add_up() -> None
         done += [CallEnded(f"c{step}", "done", "2"), Resumed(), Resumed()]
     stage = Stage(ScriptedModel("At last."), double, entries=[Heard(1, (Said(1, "Ann", "go"),)), *done])
     assert await stage.play() == Ended("completed")
+
+
+def asking(question: str = "Which colour?", *options: str) -> Call:
+    return Call("x", "ask_user", json.dumps({"question": question, "options": options}))
+
+
+async def test_a_question_parks_the_turn_and_the_next_words_answer_it() -> None:
+    stage = Stage(ScriptedModel([asking(), call("double", '{"number": 1}')]), ask_user, double)
+    assert await stage.play() is None
+    entries = stage.journal.entries
+    assert isinstance(entries[-1], CallStarted)
+    stage.journal.say("blue")
+    later = Stage(ScriptedModel("Blue it is."), ask_user, double, entries=entries)
+    later.journal.say("blue")
+    assert await later.play() == Ended("completed")
+    assert {name: result.outcome for name, result in later.results().items()} == {
+        "ask_user": "done",
+        "double": "skipped",
+    }
+    *_, results, heard = later.model.requests[0].transcript
+    assert isinstance(results, Results)
+    assert isinstance(heard, Heard)
+    assert heard.messages[0].text == "blue"
+
+
+async def test_a_parked_turn_that_is_taken_up_too_early_stays_parked() -> None:
+    left = [Heard(1, (Said(1, "Ann", "go"),)), Answered(1, (asking(),)), CallStarted("x")]
+    stage = Stage(ScriptedModel("never asked"), ask_user, entries=left)
+    assert await stage.play() is None
+    assert stage.journal.entries == left
+
+
+async def test_what_comes_while_a_question_is_being_asked_answers_it() -> None:
+    stage = Stage(ScriptedModel([asking()], "Blue it is."), ask_user)
+    stage.on_start = lambda: stage.journal.say("blue")
+    assert await stage.play() == Ended("completed")
+    assert stage.results()["ask_user"].outcome == "done"
+
+
+async def test_a_stop_ends_a_parked_turn() -> None:
+    left = [Heard(1, (Said(1, "Ann", "go"),)), Answered(1, (asking(),)), CallStarted("x")]
+    stage = Stage(ScriptedModel("never asked"), ask_user, entries=left)
+    stage.turn.stop("you asked to stop")
+    assert await stage.play() == Ended("stopped", "you asked to stop")
+    assert stage.results()["ask_user"].outcome == "cancelled"
+
+
+async def test_a_question_that_cannot_be_read_fails_and_does_not_park() -> None:
+    stage = Stage(ScriptedModel([Call("x", "ask_user", "{}")], "Never mind."), ask_user)
+    assert await stage.play() == Ended("completed")
+    assert stage.results()["ask_user"].outcome == "failed"
 
 
 async def test_an_abandoned_turn_writes_no_end() -> None:

@@ -6,6 +6,7 @@ import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -21,8 +22,8 @@ from channels.channel import (
     Undeliverable,
     Unreachable,
 )
-from channels.message import Accepted, FileRef, InboundMessage
-from channels.reply import CallSegment, MediaSegment, Reply, Segment, TextSegment
+from channels.message import Accepted, FileRef, InboundMessage, Mark, MessageState
+from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.telegram.channel import TelegramChannel
 from tests.channels.test_pieces import MemoryLedger
 from tests.servers.telegram import BotApi, Chat
@@ -52,10 +53,11 @@ class Shelf:
 
 @dataclass
 class Inbox:
-    """Takes what a channel delivers; `broken` is how often it cannot."""
+    """Takes what a channel delivers; `broken` is how often it cannot, `refused` why nothing of it may be read."""
 
     messages: list[InboundMessage] = field(default_factory=list)
     broken: int = 0
+    refused: str | None = None
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def deliver(self, message: InboundMessage) -> Accepted | None:
@@ -65,7 +67,7 @@ class Inbox:
                 self.broken -= 1
                 raise OSError("the disk is full")
             self.messages.append(message)
-        return Accepted(len(self.messages))
+        return Accepted(len(self.messages), refused=self.refused)
 
     async def texts(self, count: int) -> list[str]:
         await self.until(lambda: len(self.messages) >= count)
@@ -120,10 +122,15 @@ def reply_in(
     thread: int | None = None,
     status: str = "",
     done: bool = True,
+    parked: bool = False,
 ) -> Reply:
     kind = "direct" if chat.card["type"] == "private" else "group"
     place = Address("telegram", "123456", str(chat.id), str(thread) if thread else None, kind)  # type: ignore[arg-type]
-    return Reply("run-1", place, str(to) if to else None, segments, status, done)
+    return Reply("run-1", place, str(to) if to else None, segments, status, done, parked)
+
+
+COLOURS = QuestionSegment("q:1_0", "Which **colour**?", ("red", "blue"))
+MENTION = {"type": "mention", "offset": 0, "length": 19}
 
 
 def text(markdown: str, *, open: bool = False) -> TextSegment:
@@ -188,11 +195,14 @@ async def test_a_poison_update_is_skipped_and_its_neighbours_arrive(
     await ann.push_raw({"message": {"text": "no chat, no date"}})
     await ann.push_raw({"message": "not a message"})
     await ann.push_raw({"message": {"chat": 5}})
+    await ann.push_raw({"edited_message": {"message_id": 5, "chat": ann.card, "date": "yesterday"}})
+    await ann.push_raw({"callback_query": {"id": "1", "data": 5, "message": {"message_id": 5, "chat": ann.card}}})
+    await ann.push_raw({"something_new": {"of": "next year"}})
     await ann.say("after")
     async with listening(channel, inbox):
         assert await inbox.texts(2) == ["before", "after"]
         await api.until(lambda api: not api.updates.queue)
-    assert channel.skipped == 3
+    assert channel.skipped == 5
 
 
 async def test_a_batch_is_delivered_in_order(api: BotApi, channel: TelegramChannel, inbox: Inbox) -> None:
@@ -214,8 +224,37 @@ async def test_a_wrong_token_is_rejected_with_words(api: BotApi, inbox: Inbox, s
     with pytest.raises(ChannelRejected, match=r"channels\.telegram\.token"):
         await channel.listen(inbox.deliver, COMMANDS)
     await channel.aclose()
-    with pytest.raises(ChannelRejected, match="BotFather"):
-        TelegramChannel("telegram", "", api.url, shelf)
+
+
+@pytest.mark.parametrize("token", ["", "654321", "654321:a b", "654321:abc\n", "https://t.me/x", "${TOKEN}"])
+def test_what_can_be_no_token_is_rejected_with_words_that_do_not_repeat_it(token: str, shelf: Shelf) -> None:
+    with pytest.raises(ChannelRejected, match="BotFather") as caught:
+        TelegramChannel("telegram", token, "http://127.0.0.1", shelf)
+    assert not token or token not in str(caught.value)
+
+
+async def test_a_token_that_is_revoked_ends_hearing_and_gives_nothing_up(
+    api: BotApi, channel: TelegramChannel, inbox: Inbox
+) -> None:
+    ann, ledger = api.private(), MemoryLedger()
+    api.fail_next("sendMessage", 401)
+    with pytest.raises(Unreachable, match="token"):
+        await channel.show(reply_in(ann, text("hello")), ledger)
+    assert ledger.pieces() == ()
+    await ann.say("hi")
+    async with asyncio.TaskGroup() as tasks:
+        listener = tasks.create_task(_rejected(channel, inbox))
+        await inbox.texts(1)
+        api.fail_next("getUpdates", 401)
+        await ann.say("still there?")
+    assert "BotFather" in listener.result()
+
+
+async def _rejected(channel: TelegramChannel, inbox: Inbox) -> str:
+    with pytest.raises(ChannelRejected) as caught:
+        async with asyncio.timeout(60):
+            await channel.listen(inbox.deliver, COMMANDS)
+    return str(caught.value)
 
 
 async def test_an_active_webhook_is_deleted_and_nothing_waiting_is_dropped(
@@ -262,6 +301,51 @@ async def test_a_pressed_stop_button_is_a_command_and_is_answered(
     async with listening(channel, inbox):
         await api.until(lambda api: query["id"] in api.answers)
     assert (inbox.messages[0].command, inbox.messages[0].text) == ("stop", "run-1")
+
+
+async def test_whoever_may_not_press_a_button_is_told_why(api: BotApi, channel: TelegramChannel, inbox: Inbox) -> None:
+    group, inbox.refused = api.group(), "not on the allow list"
+    await channel.show(reply_in(group, text("I think", open=True), done=False), MemoryLedger())
+    query = await group.press(group.messages[0], "stop:run-1", sender=group.people[1])
+    async with listening(channel, inbox):
+        await api.until(lambda api: query["id"] in api.answers)
+    assert api.answers[query["id"]].text("text") == "not on the allow list"
+
+
+async def test_a_button_of_a_message_that_is_gone_works_once_for_each_press(
+    api: BotApi, channel: TelegramChannel, inbox: Inbox
+) -> None:
+    ann = api.private()
+    await channel.show(reply_in(ann, COLOURS, done=False, parked=True), MemoryLedger())
+    shown = ann.messages[0]
+    await ann.delete(shown)
+    queries = [await ann.press(shown, "answer:q:1_0:0", stale=True) for _ in range(2)]
+    async with listening(channel, inbox):
+        await api.until(lambda api: all(query["id"] in api.answers for query in queries))
+    assert [message.command for message in inbox.messages] == ["answer", "answer"]
+    assert len({message.event_id for message in inbox.messages}) == 2
+
+
+async def test_an_edited_caption_names_its_album(api: BotApi, channel: TelegramChannel, inbox: Inbox) -> None:
+    ann = api.private()
+    _, second = await ann.send_album([png(5), png(6)], "two pictures")
+    await ann.edit(second, "the second one")
+    async with listening(channel, inbox):
+        assert await inbox.texts(3) == ["two pictures", "", "the second one"]
+    edited = inbox.messages[2]
+    assert (edited.kind, edited.message_id) == ("edited", str(second["message_id"]))
+    assert edited.album == inbox.messages[0].album == second["media_group_id"]
+
+
+async def test_another_bot_is_heard_as_one(api: BotApi, channel: TelegramChannel, inbox: Inbox) -> None:
+    group = api.group()
+    other = {"id": 55, "is_bot": True, "first_name": "Other", "username": "other_bot"}
+    await group.send(text="@interject_test_bot hi", **{"from": other}, entities=[MENTION])
+    await group.send(text="my own words", **{"from": api.me})
+    await group.say("@interject_test_bot and me")
+    async with listening(channel, inbox):
+        assert await inbox.texts(2) == ["hi", "and me"]
+    assert [message.sender.bot for message in inbox.messages] == [True, False]
 
 
 async def test_cancelling_ends_at_once_and_hearing_goes_on_later(
@@ -356,6 +440,26 @@ async def test_text_after_a_picture_is_a_new_message(api: BotApi, channel: Teleg
     await channel.show(reply_in(ann, *steps), ledger)
     assert [shown.words for shown in ann.messages] == ["A chart:", "first one", "And\n\nmore."]
     assert ann.messages[1].html == "first <b>one</b>"
+
+
+async def test_a_question_rings_has_a_button_for_each_option_and_ends_with_the_answer(
+    api: BotApi, channel: TelegramChannel, inbox: Inbox
+) -> None:
+    ann, ledger = api.private(), MemoryLedger()
+    await channel.show(reply_in(ann, status="thinking", done=False), ledger)
+    status = ann.messages[0]
+    await channel.show(reply_in(ann, COLOURS, done=False, parked=True), ledger)
+    [asked] = ann.messages
+    assert asked.message_id != status.message_id
+    assert (asked.html, [button["text"] for button in asked.buttons]) == ("Which <b>colour</b>?", ["red", "blue"])
+    query = await ann.press(asked, asked.buttons[1]["callback_data"])
+    async with listening(channel, inbox):
+        await api.until(lambda api: query["id"] in api.answers)
+    assert (inbox.messages[0].command, inbox.messages[0].text) == ("answer", "q:1_0 1")
+    answered = replace(COLOURS, open=False, answer="blue")
+    await channel.show(reply_in(ann, answered, text("Blue it is.")), ledger)
+    assert ann.texts == ["Which colour?\n\n→ blue", "Blue it is."]
+    assert asked.buttons == []
 
 
 async def test_text_taken_back_after_a_step_leaves_what_was_finished(api: BotApi, channel: TelegramChannel) -> None:
@@ -506,6 +610,94 @@ async def test_patience_is_asked_for_in_seconds(api: BotApi, channel: TelegramCh
     assert ann.texts == ["hello"]
 
 
+@dataclass(frozen=True)
+class Step:
+    """A call to Telegram: what is shown before it, and then, so that it is made."""
+
+    method: str
+    before: tuple[Segment, ...] | None
+    after: tuple[Segment, ...]
+    screen: tuple[str, ...]
+
+
+CHART = Attachment(hashlib.sha256(png(5)).hexdigest(), "chart.png", "image/png", len(png(5)), 5, 6)
+TABLE = Attachment(hashlib.sha256(png(6)).hexdigest(), "table.png", "image/png", len(png(6)), 6, 6)
+NOTES = Attachment(hashlib.sha256(b"notes").hexdigest(), "notes.txt", "text/plain", 5)
+SENDS = [
+    Step("sendMessage", None, (text("hello"),), ("hello",)),
+    Step("sendPhoto", None, (MediaSegment("m1", CHART, "a chart"),), ("a chart",)),
+    Step("sendDocument", None, (MediaSegment("m1", NOTES, "my notes"),), ("my notes",)),
+    Step("sendMediaGroup", None, (MediaSegment("m1", CHART, "one"), MediaSegment("m2", TABLE, "two")), ("one", "two")),
+]
+CHANGES = [
+    Step("editMessageText", (text("hel", open=True),), (text("hello"),), ("hello",)),
+    Step("deleteMessage", (text("wrong", open=True),), (), ()),
+]
+
+
+async def begun(step: Step, chat: Chat, channel: TelegramChannel, shelf: Shelf) -> tuple[Reply, MemoryLedger]:
+    """The reply that takes the step when it is shown next."""
+    for data in (png(5), png(6), b"notes"):
+        await shelf.put(data, "x")
+    ledger = MemoryLedger()
+    if step.before is not None:
+        await channel.show(reply_in(chat, *step.before, done=False), ledger)
+    return reply_in(chat, *step.after), ledger
+
+
+@pytest.mark.parametrize("step", [*SENDS, *CHANGES], ids=lambda step: step.method)
+async def test_too_many_requests_of_any_kind_wait_and_are_made_once(
+    step: Step, api: BotApi, channel: TelegramChannel, shelf: Shelf
+) -> None:
+    ann = api.private()
+    reply, ledger = await begun(step, ann, channel, shelf)
+    api.fail_next(step.method, 429, retry_after=3)
+    with pytest.raises(RetryLater) as caught:
+        await channel.show(reply, ledger)
+    assert caught.value.after == 3
+    await channel.show(reply, ledger)
+    assert tuple(ann.texts) == step.screen
+
+
+@pytest.mark.parametrize("fault", ["500", "502", "no answer"])
+@pytest.mark.parametrize("step", CHANGES, ids=lambda step: step.method)
+async def test_a_change_whose_outcome_is_unknown_is_made_again(
+    step: Step, fault: str, api: BotApi, channel: TelegramChannel, shelf: Shelf
+) -> None:
+    ann = api.private()
+    reply, ledger = await begun(step, ann, channel, shelf)
+    fail(api, step.method, fault)
+    with pytest.raises(Unreachable):
+        await channel.show(reply, ledger)
+    await channel.show(reply, ledger)
+    assert tuple(ann.texts) == step.screen
+
+
+@pytest.mark.parametrize("fault", ["500", "502", "no answer"])
+@pytest.mark.parametrize("step", SENDS, ids=lambda step: step.method)
+async def test_what_may_have_been_sent_is_sent_again_with_a_note(
+    step: Step, fault: str, api: BotApi, channel: TelegramChannel, shelf: Shelf
+) -> None:
+    ann = api.private()
+    reply, ledger = await begun(step, ann, channel, shelf)
+    fail(api, step.method, fault)
+    with pytest.raises(OutcomeUnknown):
+        await channel.show(reply, ledger)
+    before = len(ann.texts)
+    assert before == (len(step.screen) if fault == "no answer" else 0)
+    await channel.show(reply, ledger)
+    again = ann.texts[before:]
+    assert again[0].startswith(f"{step.screen[0]}\n\n(possibly a repeat")
+    assert tuple(again[1:]) == step.screen[1:]
+
+
+def fail(api: BotApi, method: str, fault: str) -> None:
+    if fault == "no answer":
+        api.drop_answer(method)
+    else:
+        api.fail_next(method, int(fault))
+
+
 async def test_where_the_bot_may_not_write_nothing_can_be_delivered(api: BotApi, channel: TelegramChannel) -> None:
     ann, group = api.private(), api.group()
     ann.block()
@@ -555,6 +747,61 @@ async def test_typing_shows_and_never_fails(api: BotApi, channel: TelegramChanne
     assert len(forum.actions) == 1
     with api.refuse():
         await channel.typing(reply_in(ann).address)
+
+
+def mark_on(chat: Chat, message: dict[str, Any], state: MessageState, before: MessageState | None = None) -> Mark:
+    return Mark(reply_in(chat).address, 1, str(message["message_id"]), state, before=before)
+
+
+async def test_the_state_of_a_message_is_one_reaction_that_changes(api: BotApi, channel: TelegramChannel) -> None:
+    ann = api.private()
+    said, shown = await ann.say("hi"), []
+    before: MessageState | None = None
+    states: tuple[MessageState, ...] = ("waiting", "read", "answered", "refused", "withdrawn")
+    for state in states:
+        await channel.mark(mark_on(ann, said, state, before))
+        shown.append([reaction["emoji"] for reaction in ann.reactions[said["message_id"]]])
+        before = state
+    assert shown == [["🫡"], ["👀"], ["👌"], ["🙊"], []]
+    assert api.refusals == []
+
+
+async def test_a_state_that_shows_already_costs_no_call(api: BotApi, channel: TelegramChannel) -> None:
+    ann = api.private()
+    said = await ann.say("hi")
+    await channel.mark(mark_on(ann, said, "read", "read"))
+    await channel.mark(replace(mark_on(ann, said, "read"), message_id=None))
+    assert api.calls == []
+
+
+async def test_without_reactions_no_state_shows(api: BotApi, shelf: Shelf) -> None:
+    channel, ann = TelegramChannel("telegram", api.token, api.url, shelf, reactions=False), api.private()
+    await channel.mark(mark_on(ann, await ann.say("hi"), "read"))
+    await channel.aclose()
+    assert api.calls == []
+
+
+async def test_a_reaction_that_fails_is_no_error_but_patience_is_kept(api: BotApi, channel: TelegramChannel) -> None:
+    ann = api.private()
+    said = await ann.say("hi")
+    api.fail_next("setMessageReaction", 400, description="Bad Request: REACTION_INVALID")
+    api.fail_next("setMessageReaction", 403)
+    api.fail_next("setMessageReaction", 500)
+    api.drop_answer("setMessageReaction")
+    for _ in range(4):
+        await channel.mark(mark_on(ann, said, "read"))
+    with api.refuse():
+        await channel.mark(mark_on(ann, said, "read"))
+    await ann.delete(said)
+    await channel.mark(mark_on(ann, said, "answered"))
+    api.fail_next("setMessageReaction", 429, retry_after=3)
+    with pytest.raises(RetryLater) as caught:
+        await channel.mark(mark_on(ann, said, "answered"))
+    assert caught.value.after == 3
+
+
+async def test_a_thread_here_was_begun_from_nothing(api: BotApi, channel: TelegramChannel) -> None:
+    assert await channel.opening(reply_in(api.private()).address, "5") is None
 
 
 async def test_previews_keep_telegrams_pace(api: BotApi, channel: TelegramChannel) -> None:

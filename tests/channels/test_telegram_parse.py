@@ -89,6 +89,12 @@ def test_commands_for_other_bots_and_edited_commands_are_none_of_ours() -> None:
     assert read(message(text="/new", edit_date=1), "edited_message") is None
 
 
+def test_a_command_that_is_only_passed_on_is_not_run() -> None:
+    origin = {"type": "user", "sender_user": ANN | {"first_name": "Bob", "last_name": None}, "date": 1}
+    found = heard(message(text="/stop now", forward_origin=origin))
+    assert (found.kind, found.text, found.note) == ("new", "/stop now", "Forwarded from Bob")
+
+
 def test_group_talk_is_ours_when_it_names_the_bot_answers_it_or_commands() -> None:
     assert not group("hello all").addressed
     assert group("@helper_bot hi", entities=[mention(0, 11)]).addressed
@@ -115,6 +121,29 @@ def test_a_topic_the_bot_opened_does_not_make_everything_in_it_an_answer() -> No
 )
 def test_the_bots_name_is_not_part_of_what_is_said(text: str, offset: int, clean: str) -> None:
     assert group(text, entities=[mention(offset, 11)]).text == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "entity", "told"),
+    [
+        ("ask this guy now", {"offset": 4, "length": 8, "user": ANN}, "ask this guy (Ann Lee) now"),
+        ("👍 Ann Lee!", {"offset": 3, "length": 7, "user": ANN}, "👍 Ann Lee!"),
+        ("Ann knows", {"offset": 0, "length": 3, "user": ANN}, "Ann knows"),
+        ("👍 see here.", {"offset": 7, "length": 4, "url": "https://e.org/x"}, "👍 see here (https://e.org/x)."),
+        ("https://e.org", {"offset": 0, "length": 13, "url": "https://e.org/"}, "https://e.org"),
+    ],
+)
+def test_who_is_meant_and_where_links_lead_is_spelt_out(text: str, entity: Json, told: str) -> None:
+    entity = {"type": "text_link" if "url" in entity else "text_mention"} | entity
+    assert heard(message(text=text, entities=[entity])).text == told
+    photo = [{"file_id": "f", "file_unique_id": "u"}]
+    assert heard(message(caption=text, caption_entities=[entity], photo=photo)).text == told
+
+
+def test_links_are_spelt_out_beside_the_bots_name() -> None:
+    link = {"type": "text_link", "offset": 17, "length": 4, "url": "https://e.org"}
+    found = group("@helper_bot read this, Ann", entities=[mention(0, 11), link])
+    assert (found.text, found.addressed) == ("read this (https://e.org), Ann", True)
 
 
 def test_a_picture_comes_in_its_largest_size_with_its_caption() -> None:
@@ -168,8 +197,67 @@ def test_what_is_answered_and_forwarded_stands_in_the_note() -> None:
     assert heard(message(text="thanks", reply_to_message=mine)).note == 'In reply to your message: "Done"'
     picture = message(photo=[{"file_id": "f"}])
     assert heard(message(text="this?", reply_to_message=picture)).note == 'In reply to Ann Lee: "[photo]"'
-    origin = {"type": "hidden_user", "sender_user_name": "Carol", "date": 1}
-    assert heard(message(text="read this", forward_origin=origin)).note == "Forwarded from Carol"
+    elsewhere = {"origin": {"type": "chat", "sender_chat": GROUP, "date": 1}, "message_id": 3}
+    part = heard(message(text="why?", external_reply=elsewhere, quote={"text": "this part", "position": 0}))
+    assert part.note == 'In reply to Team: "this part"'
+
+
+@pytest.mark.parametrize(
+    ("origin", "whom"),
+    [
+        ({"type": "user", "sender_user": ANN}, "Ann Lee"),
+        ({"type": "hidden_user", "sender_user_name": "Carol"}, "Carol"),
+        ({"type": "chat", "sender_chat": GROUP, "author_signature": "x"}, "Team"),
+        ({"type": "channel", "chat": {"id": -5, "type": "channel", "title": "News"}, "message_id": 3}, "News"),
+    ],
+)
+def test_a_forwarded_message_says_so(origin: Json, whom: str) -> None:
+    assert heard(message(text="read this", forward_origin=origin | {"date": 1})).note == f"Forwarded from {whom}"
+
+
+def test_a_channels_post_in_its_group_is_the_channels_and_comments_carry_it() -> None:
+    news: Json = {"id": -5, "type": "channel", "title": "News", "username": "news"}
+    telegram = {"id": 777000, "is_bot": False, "first_name": "Telegram"}
+    origin = {"type": "channel", "chat": news, "message_id": 3, "date": 1}
+    post = message(GROUP, text="Rain", sender_chat=news, is_automatic_forward=True, forward_origin=origin)
+    found = heard(post | {"from": telegram})
+    assert (found.sender, found.addressed) == (Sender("-5", "News", "news"), False)
+    comment = group("why?", reply_to_message=post, message_thread_id=5)
+    assert (comment.note, comment.address.thread) == ('In reply to News: "Rain"', None)
+
+
+def test_a_topic_of_a_private_chat_is_a_place_of_its_own() -> None:
+    found = heard(message(text="hi", message_thread_id=42, is_topic_message=True))
+    assert (found.address.kind, found.address.thread) == ("direct", "42")
+
+
+def test_other_bots_are_heard_as_such() -> None:
+    other = {"id": 5, "is_bot": True, "first_name": "Other", "username": "other_bot"}
+    assert group("hi", **{"from": other}).sender == Sender("5", "Other", "other_bot", bot=True)
+    stopped = {"id": "q", "from": other, "chat_instance": "c", "data": "stop:run-1", "message": message(GROUP)}
+    assert heard(stopped, "callback_query").sender.bot
+
+
+def test_an_option_is_an_answer_with_its_questions_key_and_its_number() -> None:
+    query = {"id": "q", "from": ANN, "chat_instance": "c", "data": "answer:q:4f0c_3_0:12", "message": message()}
+    found = heard(query, "callback_query")
+    assert (found.kind, found.command, found.text, found.message_id) == ("command", "answer", "q:4f0c_3_0 12", "5")
+
+
+@pytest.mark.parametrize("data", ["other:1", "answer:", "answer:1", "answer:key:", "answer:key:x", "answer::1", ""])
+def test_a_button_that_is_none_of_ours_is_no_command(data: str) -> None:
+    query = {"id": "q", "from": ANN, "chat_instance": "c", "data": data, "message": message()}
+    assert read(query, "callback_query") is None
+    assert read({key: value for key, value in query.items() if key != "data"}, "callback_query") is None
+
+
+@pytest.mark.parametrize(("data", "command"), [("stop:run-1", "stop"), ("answer:q:1_0:0", "answer")])
+def test_a_button_on_a_message_too_old_to_read_works(data: str, command: str) -> None:
+    gone = {"chat": GROUP, "message_id": 5, "date": 0}
+    query = {"id": "q", "from": ANN, "chat_instance": "c", "data": data, "message": gone}
+    found = heard(query, "callback_query")
+    assert (found.command, found.message_id, found.sent_at) == (command, "5", NOW)
+    assert found.address == Address("telegram", "999", "-100", None, "group")
 
 
 def test_a_stop_button_is_a_command() -> None:
@@ -177,7 +265,6 @@ def test_a_stop_button_is_a_command() -> None:
     found = heard(query, "callback_query")
     assert (found.kind, found.command, found.text, found.message_id) == ("command", "stop", "run-1", "5")
     assert (found.sent_at, found.address.kind) == (NOW, "group")
-    assert read(query | {"data": "other:1"}, "callback_query") is None
 
 
 def test_an_anonymous_administrator_speaks_for_the_group() -> None:
@@ -190,7 +277,6 @@ def test_an_anonymous_administrator_speaks_for_the_group() -> None:
     "content",
     [
         pytest.param(message(text="hi", **{"from": ME}), id="its own message"),
-        pytest.param(message(GROUP, text="hi", **{"from": ME | {"id": 5}}), id="another bot's message"),
         pytest.param(message(GROUP, new_chat_members=[ANN]), id="a service message"),
         pytest.param(message({"id": -5, "type": "channel", "title": "News"}, text="hi"), id="a channel's post"),
         pytest.param(message(text=""), id="nothing"),

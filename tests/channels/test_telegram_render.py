@@ -1,6 +1,7 @@
 """Replies as Telegram messages: within its limits, in HTML that it can read, stable while they grow."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from agent.media import Attachment
 from channels.address import Address
 from channels.pieces import Piece
-from channels.reply import CallSegment, MediaSegment, Reply, Segment, TextSegment
-from channels.telegram.render import Content, Media, Text, render, repeated, unformatted, utf16
+from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.telegram.render import Button, Content, Media, Text, render, repeated, unformatted, utf16
 from tests.channels.test_markdown import MARKDOWN
 from tests.servers.telegram import parse_html
 
@@ -19,12 +20,17 @@ FENCE = "```"
 PNG = Attachment("a" * 64, "chart.png", "image/png", 5000, 640, 480)
 
 
-def reply(*segments: Segment, status: str = "", done: bool = False, id: str = "run-1") -> Reply:
-    return Reply(id, Address("telegram", "9", "7"), "1", segments, status, done)
+def reply(*segments: Segment, status: str = "", done: bool = False, parked: bool = False, id: str = "run-1") -> Reply:
+    return Reply(id, Address("telegram", "9", "7"), "1", segments, status, done, parked)
 
 
 def texts(pieces: tuple[Piece[Content], ...]) -> list[tuple[str, str, str]]:
-    return [(piece.key, piece.content.html, piece.content.stop) for piece in pieces if isinstance(piece.content, Text)]
+    """Key, HTML and what the buttons carry of each."""
+    return [
+        (piece.key, piece.content.html, " ".join(button.data for button in piece.content.buttons))
+        for piece in pieces
+        if isinstance(piece.content, Text)
+    ]
 
 
 def chunks(markdown: str) -> tuple[str, ...]:
@@ -127,6 +133,48 @@ def test_a_finished_reply_has_no_status_and_no_button() -> None:
 
 def test_an_id_that_no_button_can_carry_leaves_the_button_out() -> None:
     assert texts(render(reply(TextSegment("t1", "hi", open=True), id="x" * 60))) == [("t1/0", "hi", "")]
+
+
+def test_a_parked_reply_has_no_stop_button() -> None:
+    assert texts(render(reply(TextSegment("t1", "Well"), parked=True))) == [("t1/0", "Well", "")]
+
+
+def test_an_open_question_is_a_message_of_its_own_with_a_button_for_each_option() -> None:
+    asked = QuestionSegment("q:1_0", "**Which** one?", ("red", "blue & green"))
+    pieces = render(reply(TextSegment("t1", "Well."), asked, parked=True))
+    assert [piece.key for piece in pieces] == ["t1/0", "q:1_0/0"]
+    buttons = (Button("red", "answer:q:1_0:0"), Button("blue & green", "answer:q:1_0:1"))
+    assert pieces[1].content == Text("<b>Which</b> one?", buttons)
+    assert not pieces[1].editable
+    [(_, _, data)] = texts(render(reply(asked)))
+    assert data == "answer:q:1_0:0 answer:q:1_0:1 stop:run-1"
+
+
+def test_an_answered_question_has_no_buttons_and_says_what_was_chosen() -> None:
+    asked = QuestionSegment("q:1_0", "Which one?", ("red", "blue"), open=False, answer="blue <x>")
+    assert texts(render(reply(asked, TextSegment("t2", "Blue it is."), done=True))) == [
+        ("q:1_0/0", "Which one?\n\n<i>→ blue &lt;x&gt;</i>", ""),
+        ("t2/0", "Blue it is.", ""),
+    ]
+    assert texts(render(reply(replace(asked, answer=""), done=True))) == [("q:1_0/0", "Which one?", "")]
+
+
+def test_an_option_too_long_for_a_button_is_cut_there_and_listed_above() -> None:
+    [piece] = render(reply(QuestionSegment("q:1_0", "Which?", ("👍" * 40, "no", " ")), parked=True))
+    listed = f"1. {'👍' * 40}\n2. no\n3.  "
+    labels = (f"{'👍' * 29}…", "no", "3")
+    buttons = tuple(Button(label, f"answer:q:1_0:{n}") for n, label in enumerate(labels))
+    assert piece.content == Text(f"Which?\n\n{listed}", buttons)
+
+
+def test_options_that_no_button_can_carry_are_listed_to_be_typed() -> None:
+    [piece] = render(reply(QuestionSegment("q:" + "x" * 60, "Which?", ("yes", "no")), parked=True))
+    assert piece.content == Text("Which?\n\n1. yes\n2. no")
+
+
+def test_a_question_that_shows_nothing_still_has_its_options() -> None:
+    [piece] = render(reply(QuestionSegment("q:1_0", "\u200b", ("yes",)), parked=True))
+    assert piece.content == Text("❓", (Button("yes", "answer:q:1_0:0"),))
 
 
 def test_interrupted_text_says_so_at_its_end() -> None:
@@ -277,7 +325,7 @@ def words_of(segment: Segment) -> list[str]:
             return [*segment.markdown.replace("_", "").split(), *mark]
         case MediaSegment():
             return [segment.caption]
-        case CallSegment():
+        case CallSegment() | QuestionSegment():
             return []
 
 

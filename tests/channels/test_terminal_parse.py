@@ -8,15 +8,17 @@ import pytest
 
 from channels.address import Address
 from channels.message import InboundMessage
-from channels.terminal.parse import Said, parse
+from channels.reply import QuestionSegment, Reply
+from channels.terminal.parse import Said, open_question, parse
 from channels.terminal.screen import say
 
 HERE = Address("terminal", "local", "main")
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
+QUESTION = QuestionSegment("q:4f0c_3_0", "Which?", ("Red", "Blue"))
 
 
-def heard(text: str) -> InboundMessage | None:
-    return parse(Said("id-1", text), HERE, NOW)
+def heard(text: str, asked: QuestionSegment | None = None) -> InboundMessage | None:
+    return parse(Said("id-1", text), HERE, NOW, asked)
 
 
 def test_words_become_a_message_of_the_owner_under_their_own_id() -> None:
@@ -45,6 +47,34 @@ def test_other_slashes_are_words(typed: str) -> None:
     message = heard(typed)
     assert message is not None
     assert (message.kind, message.text) == ("new", typed)
+
+
+@pytest.mark.parametrize(("typed", "option"), [("1", "0"), (" 2 ", "1"), ("02", "1")])
+def test_the_number_of_an_option_chooses_it(typed: str, option: str) -> None:
+    message = heard(typed, QUESTION)
+    assert message is not None
+    assert (message.kind, message.command, message.text) == ("command", "answer", f"q:4f0c_3_0 {option}")
+
+
+@pytest.mark.parametrize("typed", ["0", "3", "1 or 2", "Blue", "-1", "1.5", "²", "9" * 5000])
+def test_other_words_answer_a_question_as_they_are(typed: str) -> None:
+    message = heard(typed, QUESTION)
+    assert message is not None
+    assert (message.kind, message.text) == ("new", typed)
+
+
+@pytest.mark.parametrize("asked", [None, QuestionSegment("q:4f0c_3_0", "How many?")])
+def test_where_nothing_is_to_choose_a_number_is_a_number(asked: QuestionSegment | None) -> None:
+    message = heard("1", asked)
+    assert message is not None
+    assert (message.kind, message.text) == ("new", "1")
+
+
+def test_the_question_to_answer_is_the_first_that_is_open() -> None:
+    closed = QuestionSegment("q:4f0c_2_0", "Sure?", ("Yes",), open=False)
+    reply = Reply("r1", HERE, None, (closed, QUESTION, QuestionSegment("q:4f0c_3_1", "When?")), parked=True)
+    assert open_question([Reply("r0", HERE, None, (closed,)), reply]) == QUESTION
+    assert open_question([Reply("r1", HERE, None, (QUESTION,), done=True)]) is None
 
 
 @pytest.mark.parametrize("typed", ["", "  \n\t ", "\0"])

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.media import Attachment
 from channels.address import Address
 from channels.channel import ChannelRejected, Unreachable
-from channels.reply import CallSegment, MediaSegment, Reply, Segment, TextSegment
+from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.printer import Files, Place, Printer
 from channels.terminal.remote import Link, RemoteGateway, Whereabouts, parse_link, reach
 from channels.terminal.render import Look
@@ -24,6 +24,7 @@ from channels.terminal.wire import Event, changed, read_events, read_reply
 from channels.web.render import render_change, render_reply
 from config.load import load
 from gateway.build import Built, build
+from tests.channels import web_house
 
 WEB = Address("web", "local", "terminal")
 CHART = Attachment("ab" * 32, "chart.png", "image/png", 10, 4, 4)
@@ -34,6 +35,14 @@ SEGMENTS = st.lists(
         st.builds(MediaSegment, st.just("m"), st.just(CHART), st.text(max_size=4)),
         st.builds(
             CallSegment, st.just("c"), st.just("shell"), st.text(max_size=4), st.sampled_from(["running", "done"])
+        ),
+        st.builds(
+            QuestionSegment,
+            st.just("q:run_1_"),
+            st.text(max_size=4),
+            st.lists(st.text(max_size=2), max_size=2).map(tuple),
+            open=st.booleans(),
+            answer=st.text(max_size=2),
         ),
     ),
     max_size=5,
@@ -48,12 +57,19 @@ def grown(segments: tuple[Segment, ...], more: str) -> tuple[Segment, ...]:
             return segments
 
 
-@given(before=SEGMENTS, after=SEGMENTS, more=st.text(max_size=5), status=st.text(max_size=5), done=st.booleans())
+@settings(deadline=None)
+@given(
+    before=SEGMENTS,
+    after=SEGMENTS,
+    more=st.text(max_size=5),
+    status=st.text(max_size=5),
+    ends=st.tuples(st.booleans(), st.booleans()),
+)
 def test_what_the_gateway_tells_in_changes_is_what_the_terminal_has(
-    before: tuple[Segment, ...], after: tuple[Segment, ...], more: str, status: str, done: bool
+    before: tuple[Segment, ...], after: tuple[Segment, ...], more: str, status: str, ends: tuple[bool, bool]
 ) -> None:
     told = Reply("r", WEB, "m1", before)
-    for now in (replace(told, segments=grown(before, more)), Reply("r", WEB, "m1", after, status, done)):
+    for now in (replace(told, segments=grown(before, more)), Reply("r", WEB, "m1", after, status, *ends)):
         change = json.loads(json.dumps(render_change(told, now).data))
         here = read_reply(json.loads(json.dumps(render_reply(told).data)), WEB)
         assert changed(here, change) == now
@@ -98,11 +114,11 @@ class House:
         file.write_text(f"[web]\nport = {self._port}\n")
         ready: asyncio.Future[Built] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(file, ready))
-        built = await asyncio.wait_for(ready, 10)
+        built = await asyncio.wait_for(ready, 60)
         assert built.link is not None
         self.link = parse_link(built.link)
         self._port = int(self.link.origin.rpartition(":")[2])
-        await reach(self.link)
+        await reach(self.link, within=60)
 
     async def _run(self, file: Path, ready: asyncio.Future[Built]) -> None:
         async with build(load(file, {}, self._folder / "home")) as built:
@@ -184,9 +200,9 @@ class Screen(PlainScreen):
         await self.until(lambda: len(self._answered) == count)
 
 
-async def sit(house: House, screen: Screen, where: Whereabouts | None = None) -> asyncio.Task[None]:
+async def sit(link: Link, screen: Screen, where: Whereabouts | None = None) -> asyncio.Task[None]:
     async def talk() -> None:
-        async with RemoteGateway(house.link, screen, where=where) as gateway, asyncio.TaskGroup() as tasks:
+        async with RemoteGateway(link, screen, where=where) as gateway, asyncio.TaskGroup() as tasks:
             tasks.create_task(gateway.run())
             tasks.create_task(screen.run())
 
@@ -200,7 +216,7 @@ async def leave(sitting: asyncio.Task[None]) -> None:
 
 async def test_a_conversation_with_a_running_gateway(house: House, tmp_path: Path) -> None:
     screen = Screen(tmp_path)
-    sitting = await sit(house, screen)
+    sitting = await sit(house.link, screen)
     screen.type("pie chart of 3, 5, 8")
     await screen.answered()
     await leave(sitting)
@@ -210,14 +226,45 @@ async def test_a_conversation_with_a_running_gateway(house: House, tmp_path: Pat
     assert "✓ draw_chart" in "".join(screen.told)
 
 
+async def test_a_question_of_a_running_gateway_is_answered_with_a_number_also_by_the_next_to_come(
+    tmp_path: Path,
+) -> None:
+    question = QuestionSegment("q:r_1_0", "Which?", ("Red", "Blue"))
+    again = QuestionSegment("q:r_2_0", "Sure?", ("Yes", "No"))
+    async with web_house.served(web_house.House()) as site:
+        link = Link(site.url, web_house.TOKEN)
+        first = Screen(tmp_path)
+        sitting = await sit(link, first)
+        first.type("paint")
+        paint = await site.house.hear()
+        await site.house.mark("terminal", 1, "read", 1)
+        await site.house.say("terminal", "r1", question, to=paint, parked=True)
+        first.type("2")
+        number = await site.house.hear(lambda heard: heard.command == "answer")
+        assert number.text == "q:r_1_0 1"
+        await site.house.mark("terminal", 2, "answered")
+        answered = replace(question, open=False, answer="Blue")
+        await site.house.say("terminal", "r1", answered, again, to=paint, parked=True)
+        await first.until(lambda: "2) No" in first.text)
+        await leave(sitting)
+        second = Screen(tmp_path)
+        sitting = await sit(link, second)
+        await second.until(lambda: "2) No" in second.text)
+        second.type("1")
+        assert (await site.house.hear(lambda heard: heard.text == "q:r_2_0 0")).command == "answer"
+        await leave(sitting)
+    assert first.text == "Which?\n1) Red\n2) Blue\n\nSure?\n1) Yes\n2) No\n"
+    assert second.text == "Which?\n\nSure?\n1) Yes\n2) No\n"
+
+
 async def test_what_was_answered_before_is_not_printed_again(house: House, tmp_path: Path) -> None:
     first = Screen(tmp_path)
-    sitting = await sit(house, first)
+    sitting = await sit(house.link, first)
     first.type("my name is Ann")
     await first.answered()
     await leave(sitting)
     second = Screen(tmp_path)
-    sitting = await sit(house, second)
+    sitting = await sit(house.link, second)
     second.type("what is my name?")
     await second.answered()
     await leave(sitting)
@@ -228,7 +275,7 @@ async def test_what_was_answered_before_is_not_printed_again(house: House, tmp_p
 
 async def test_a_gateway_that_goes_and_comes_back_loses_nothing(house: House, tmp_path: Path) -> None:
     screen = Screen(tmp_path)
-    sitting = await sit(house, screen)
+    sitting = await sit(house.link, screen)
     screen.type("hello")
     await screen.answered()
     await house.stop()
@@ -244,7 +291,7 @@ async def test_a_gateway_that_goes_and_comes_back_loses_nothing(house: House, tm
 
 async def test_a_gateway_that_comes_back_elsewhere_is_found_again(house: House, tmp_path: Path) -> None:
     screen = Screen(tmp_path)
-    sitting = await sit(house, screen, lambda: house.link)
+    sitting = await sit(house.link, screen, lambda: house.link)
     screen.type("hello")
     await screen.answered()
     await house.stop()
@@ -259,10 +306,10 @@ async def test_a_gateway_that_comes_back_elsewhere_is_found_again(house: House, 
 async def test_a_wrong_token_is_refused_in_words(house: House, tmp_path: Path) -> None:
     wrong = Link(house.link.origin, "wrong")
     with pytest.raises(ChannelRejected, match="token"):
-        await reach(wrong)
+        await reach(wrong, within=60)
     async with RemoteGateway(wrong, Screen(tmp_path)) as gateway:
         with pytest.raises(ExceptionGroup) as group:
-            await asyncio.wait_for(gateway.run(), 10)
+            await asyncio.wait_for(gateway.run(), 60)
     assert group.group_contains(ChannelRejected, match="token")
 
 

@@ -6,13 +6,13 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.media import Attachment
 from channels.address import Address
 from channels.markdown import parse
-from channels.reply import CallSegment, CallState, MediaSegment, Reply, Segment, TextSegment
+from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.ansi import block_lines, unstyled
 from channels.terminal.render import Given, Look, Part, Shown, Words, advance, growing
 
@@ -85,14 +85,16 @@ MARKDOWN = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(markdown=MARKDOWN, cuts=st.lists(st.integers(0, 200), max_size=8))
 def test_however_a_text_arrives_a_terminal_prints_it_once_and_whole(markdown: str, cuts: list[int]) -> None:
     states = [reply(TextSegment("t1", markdown[:cut], open=True)) for cut in sorted(cuts)]
     printed = texts(tuple(play(COLORLESS, *states, reply(TextSegment("t1", markdown), done=True))))
     whole = [unstyled("\n".join(block_lines(block, 60))) for block in parse(markdown)]
-    assert "\n\n".join(printed) == "\n\n".join(whole)
+    assert "\n\n".join(printed) == "\n\n".join(filter(None, whole))
 
 
+@settings(deadline=None)
 @given(markdown=MARKDOWN, cuts=st.lists(st.integers(0, 200), max_size=8))
 def test_however_a_text_arrives_a_pipe_gets_it_as_it_is(markdown: str, cuts: list[int]) -> None:
     states = [reply(TextSegment("t1", markdown[:cut], open=True)) for cut in sorted(cuts)]
@@ -161,10 +163,38 @@ def test_a_picture_stands_where_it_was_made_and_once() -> None:
     assert [kind for kind in kinds if kind] == ["Here:", Given(CHART, "Cups"), "There."]
 
 
+@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_a_question_is_printed_with_its_numbered_options_and_its_answer_once_it_is_given(look: Look) -> None:
+    question = QuestionSegment("q:r_1_0", "Which one?", ("Red", "Light\nblue"))
+    answered = replace(question, open=False, answer="Light blue")
+    printed = play(look, reply(question), reply(question), reply(answered), reply(answered), reply(question))
+    assert [(part.text, part.aside) for part in printed if isinstance(part, Words) and part.text] == [
+        ("Which one?\n1) Red\n2) Light blue", False),
+        ("→ Light blue", True),
+    ]
+
+
+def test_a_question_that_was_answered_before_is_printed_without_its_options() -> None:
+    past = QuestionSegment("q:r_1_0", "Which one?", ("Red", "Blue"), open=False, answer="Blue")
+    assert texts(tuple(play(COLORLESS, reply(past, done=True)))) == ["Which one?", "→ Blue"]
+    assert texts(tuple(play(COLORLESS, reply(replace(past, answer=""), done=True)))) == ["Which one?"]
+
+
+def test_a_long_option_stays_behind_its_number() -> None:
+    question = QuestionSegment("q:r_1_0", "**Which**?", ("word " * 20,))
+    (text,) = texts(tuple(play(COLORLESS, reply(question))))
+    asked, first, *rest = text.split("\n")
+    assert (asked, first[:7]) == ("Which?", "1) word")
+    assert rest
+    assert all(line.startswith("   word") and len(line) <= 60 for line in rest)
+
+
 @pytest.mark.parametrize("look", [PIPE, COLORLESS, TERMINAL], ids=["pipe", "colorless", "terminal"])
 def test_a_model_cannot_steer_the_terminal(look: Look) -> None:
     evil = "\x1b]0;title\x07\x1b[2Jgone\x9b31m\r\x08 `\x1b[5m`"
     state = reply(TextSegment("t1", evil), CallSegment("c:1", "x", evil, "done"), MediaSegment("m", CHART, evil))
+    question = QuestionSegment("q", evil, (evil,))
+    state = replace(state, segments=(*state.segments, question, replace(question, key="p", open=False, answer=evil)))
     for part in play(look, state):
         text = part.caption if isinstance(part, Given) else part.text
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.sub(r"\x1b\[[1-9;0]*m", "", text))

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from agent.media import Attachment, MediaMissing
 from channels.address import Address
 from channels.channel import Ledger, Sent
 from channels.message import Accepted, InboundMessage, Mark, MessageState
-from channels.reply import MediaSegment, Reply, Segment, TextSegment
+from channels.reply import MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.channel import TerminalChannel
 from channels.terminal.pictures import inline, protocol
 from channels.terminal.printer import Place, Printer
@@ -73,6 +73,7 @@ class Gateway:
     heard: list[InboundMessage] = field(default_factory=list)
     ledger: Ledger = field(default_factory=NoLedger)
     broken: bool = False
+    refuses: str | None = None
     bell: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def deliver(self, message: InboundMessage) -> Accepted | None:
@@ -80,7 +81,7 @@ class Gateway:
             raise OSError("the disk is full")
         self.heard.append(message)
         self.bell.set()
-        return Accepted(len(self.heard))
+        return Accepted(len(self.heard), refused=self.refuses)
 
     async def hear(self, count: int = 1) -> InboundMessage:
         await until(lambda: len(self.heard) >= count)
@@ -89,8 +90,15 @@ class Gateway:
     async def mark(self, message: InboundMessage, state: MessageState) -> None:
         await self.channel.mark(Mark(HERE, self.heard.index(message) + 1, None, state))
 
-    async def show(self, message: InboundMessage, *segments: Segment, status: str = "", done: bool = False) -> None:
-        reply = Reply(f"run-{message.event_id}", HERE, message.message_id, segments, status, done)
+    async def show(
+        self,
+        message: InboundMessage,
+        *segments: Segment,
+        status: str = "",
+        done: bool = False,
+        parked: bool = False,
+    ) -> None:
+        reply = Reply(f"run-{message.event_id}", HERE, message.message_id, segments, status, done, parked)
         await self.channel.show(reply, self.ledger)
 
     async def answer(self, message: InboundMessage, *segments: Segment) -> None:
@@ -148,7 +156,7 @@ async def test_a_pipe_says_its_text_prints_the_answer_and_ends(tmp_path: Path) -
         assert message.text == "hi"
         await gateway.show(message, TextSegment("t1", "Hel", open=True))
         await gateway.answer(message, TextSegment("t1", "Hello."))
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert "".join(pipe.out) == "Hello.\n"
     assert pipe.aside == []
 
@@ -169,7 +177,7 @@ async def test_a_pipe_waits_for_the_whole_answer_whatever_is_told_first(tmp_path
                 await gateway.show(message, TextSegment("t1", text), done=True)
                 assert not running.done()
                 await gateway.mark(message, "answered")
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert "".join(pipe.out) == "First.\n\nSecond.\n"
 
 
@@ -181,7 +189,7 @@ async def test_a_message_that_steers_a_reply_is_answered_by_that_reply(tmp_path:
         earlier = Reply("run-0", HERE, "another message", (TextSegment("t1", "With more."),), done=True)
         await gateway.channel.show(earlier, gateway.ledger)
         await gateway.mark(message, "answered")
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert "".join(pipe.out) == "With more.\n"
 
 
@@ -192,7 +200,7 @@ async def test_what_could_not_be_kept_is_told_and_counted(tmp_path: Path) -> Non
     running = asyncio.create_task(screen.run())
     with pytest.raises(OSError, match="the disk is full"):
         await gateway.channel.listen(gateway.deliver, ())
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 60)
     assert "the disk is full" in "".join(pipe.aside)
     assert screen.failures == 1
 
@@ -202,7 +210,7 @@ async def test_a_picture_is_saved_under_its_own_name_and_named(tmp_path: Path) -
     async with talking(pipe.screen(tmp_path, "draw"), Shelf(chart=PNG)) as (gateway, running):
         message = await gateway.hear()
         await gateway.answer(message, MediaSegment("m:1:0", CHART, "Cups"), TextSegment("t1", "There."))
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     (file,) = (tmp_path / "pictures").iterdir()
     assert file.read_bytes() == PNG
     assert re.fullmatch(r"chart-[0-9a-f]{8}\.png", file.name)
@@ -215,7 +223,7 @@ async def test_no_file_is_saved_elsewhere(tmp_path: Path, name: str) -> None:
     pipe = Pipe()
     async with talking(pipe.screen(tmp_path, "draw"), Shelf(chart=PNG)) as (gateway, running):
         await gateway.answer(await gateway.hear(), MediaSegment("m:1:0", given))
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert [path.parent for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "files"]  # noqa: ASYNC240
 
 
@@ -223,7 +231,7 @@ async def test_a_file_that_cannot_be_had_costs_itself_only(tmp_path: Path) -> No
     pipe = Pipe()
     async with talking(pipe.screen(tmp_path, "draw"), Shelf()) as (gateway, running):
         await gateway.answer(await gateway.hear(), MediaSegment("m:1:0", CHART), TextSegment("t1", "There."))
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert "chart.png could not be saved" in "".join(pipe.out)
     assert "There." in "".join(pipe.out)
 
@@ -237,7 +245,7 @@ async def test_beginning_anew_is_said_first_and_its_answer_is_not_printed(tmp_pa
         assert new.command == "new"
         await gateway.answer(new, TextSegment("n1", "A new conversation begins here."))
         await gateway.answer(await gateway.hear(2), TextSegment("t1", "Hello."))
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert "".join(pipe.out) == "Hello.\n"
 
 
@@ -252,9 +260,66 @@ async def test_an_interrupt_stops_what_runs_and_then_the_pipe_ends(tmp_path: Pat
         assert stop.command == "stop"
         await gateway.answer(work, TextSegment("end", "Stopped."))
         await gateway.answer(stop, TextSegment("n1", "Stopped: shell."))
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert len(gateway.heard) == 2
     assert "".join(pipe.out) == "Stopped.\n"
+
+
+QUESTION = QuestionSegment("q:r_1_0", "Which?", ("Red", "Blue"))
+ANSWERED = replace(QUESTION, open=False, answer="Blue")
+AGAIN = QuestionSegment("q:r_2_0", "Sure?", ("Yes", "No"))
+
+
+@pytest.mark.parametrize("order", ["mark first", "reply first"])
+async def test_a_pipe_answers_a_question_with_its_next_text(tmp_path: Path, order: str) -> None:
+    pipe = Pipe()
+    async with talking(pipe.screen(tmp_path, "paint", "2\n", "of course"), Shelf()) as (gateway, running):
+        paint = await gateway.hear()
+        await gateway.mark(paint, "read")
+        await gateway.show(paint, QUESTION, parked=True)
+        number = await gateway.hear(2)
+        assert (number.command, number.text) == ("answer", "q:r_1_0 1")
+        if order == "mark first":
+            await gateway.mark(number, "answered")
+            await gateway.show(paint, QUESTION, parked=True)
+            assert len(gateway.heard) == 2
+        await gateway.show(paint, ANSWERED, status="thinking")
+        await gateway.show(paint, ANSWERED, AGAIN, parked=True)
+        if order == "reply first":
+            assert len(gateway.heard) == 2
+            await gateway.mark(number, "answered")
+        words = await gateway.hear(3)
+        assert (words.kind, words.text) == ("new", "of course")
+        await gateway.mark(words, "read")
+        yes = replace(AGAIN, open=False, answer="of course")
+        await gateway.show(paint, ANSWERED, yes, TextSegment("t", "Done."), done=True)
+        for message in (paint, words):
+            await gateway.mark(message, "answered")
+        await asyncio.wait_for(running, 60)
+    assert "".join(pipe.out) == "Which?\n1) Red\n2) Blue\n\nSure?\n1) Yes\n2) No\n\nDone.\n"
+    assert "".join(pipe.aside).split() == ["→", "Blue", "→", "of", "course"]
+
+
+async def test_a_pipe_that_has_no_answer_says_so_and_ends(tmp_path: Path) -> None:
+    pipe = Pipe()
+    async with talking(pipe.screen(tmp_path, "paint"), Shelf()) as (gateway, running):
+        paint = await gateway.hear()
+        await gateway.mark(paint, "read")
+        await gateway.show(paint, QUESTION, parked=True)
+        await asyncio.wait_for(running, 60)
+    assert "".join(pipe.aside) == "The question above waits for an answer.\n"
+
+
+async def test_a_pipe_whose_answer_is_not_kept_may_answer_again(tmp_path: Path) -> None:
+    pipe = Pipe()
+    async with talking(pipe.screen(tmp_path, "paint", "1", "2"), Shelf()) as (gateway, running):
+        paint = await gateway.hear()
+        await gateway.mark(paint, "read")
+        gateway.refuses = "not now"
+        await gateway.show(paint, QUESTION, parked=True)
+        assert (await gateway.hear(3)).text == "q:r_1_0 1"
+        await asyncio.wait_for(running, 60)
+    assert "".join(pipe.aside).count("Not sent: not now") == 2
 
 
 # --- a terminal ---
@@ -273,6 +338,13 @@ class Terminal:
 
     async def see(self, text: str) -> None:
         await until(lambda: text in self.text)
+
+    async def press_until_seen(self, keys: str, text: str) -> None:
+        """Presses again and again: the first presses may come before there is anything that they would show."""
+        async with asyncio.timeout(60):
+            while text not in self.text:
+                self.keys.send_text(keys)
+                await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -307,6 +379,40 @@ async def test_what_is_sent_while_a_task_runs_goes_at_once(tmp_path: Path) -> No
         assert (await gateway.hear(2)).text == "faster"
 
 
+async def test_a_question_waits_for_a_number(tmp_path: Path) -> None:
+    async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
+        here.keys.send_text("paint\r")
+        paint = await gateway.hear()
+        await gateway.mark(paint, "read")
+        await gateway.show(paint, QUESTION, parked=True)
+        await here.see("Which?\n1) Red\n2) Blue\n")
+        await here.see("waiting for your answer: a number or your own words · Ctrl-C stops it")
+        here.keys.send_text("2\r")
+        number = await gateway.hear(2)
+        assert (number.command, number.text) == ("answer", "q:r_1_0 1")
+        await here.see("> 2\n")
+        await gateway.mark(number, "answered")
+        await gateway.show(paint, ANSWERED, TextSegment("t", "Blue it is."), done=True)
+        await here.see("→ Blue\n")
+        await here.see("Blue it is.\n")
+        await gateway.mark(paint, "answered")
+        here.keys.send_text("2\r")
+        assert (await gateway.hear(3)).kind == "new"
+
+
+@pytest.mark.parametrize(("typed", "command"), [("green\r", None), ("/stop\r", "stop"), ("\x03", "stop")])
+async def test_a_question_may_be_answered_in_words_or_ended(tmp_path: Path, typed: str, command: str | None) -> None:
+    async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
+        here.keys.send_text("paint\r")
+        paint = await gateway.hear()
+        await gateway.mark(paint, "read")
+        await gateway.show(paint, QUESTION, parked=True)
+        await here.see("waiting for your answer")
+        here.keys.send_text(typed)
+        message = await gateway.hear(2)
+        assert (message.command, message.text) == (command, "" if command else "green")
+
+
 async def test_a_pasted_text_keeps_its_lines(tmp_path: Path) -> None:
     async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
         here.keys.send_text("\x1b[200~one\ntwo\x1b[201~\r")
@@ -334,7 +440,7 @@ async def test_ctrl_c_twice_leaves_when_nothing_runs(tmp_path: Path) -> None:
         here.keys.send_text("\x03")
         await here.see("Ctrl-C again leaves")
         here.keys.send_text("\x03")
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert gateway.heard == []
 
 
@@ -348,7 +454,7 @@ async def test_ctrl_c_empties_a_line_first(tmp_path: Path) -> None:
 async def test_ctrl_d_leaves(tmp_path: Path) -> None:
     async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (_, running):
         here.keys.send_text("\x04")
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
 
 
 async def test_what_was_typed_before_comes_back_with_the_arrow_and_is_private(tmp_path: Path) -> None:
@@ -356,9 +462,7 @@ async def test_what_was_typed_before_comes_back_with_the_arrow_and_is_private(tm
         here.keys.send_text("remember me\r")
         await gateway.hear()
     async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
-        await here.see("Enter sends")
-        here.keys.send_text("\x1b[A")
-        await here.see("remember me")
+        await here.press_until_seen("\x1b[A", "remember me")
         here.keys.send_text("\r")
         assert (await gateway.hear()).text == "remember me"
     assert (tmp_path / "history").stat().st_mode & 0o777 == 0o600

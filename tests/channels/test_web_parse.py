@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.media import Attachment
@@ -90,6 +90,7 @@ def test_a_files_name_is_made_safe_to_show_and_to_save_under(given_name, kept):
     assert clean_name(given_name) == kept
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec=None, exclude_categories=[])))
 def test_whatever_is_typed_can_be_stored_as_utf8(text):
     try:

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.media import Attachment
 from channels.address import Address
-from channels.reply import CallSegment, MediaSegment, Reply, TextSegment
+from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, TextSegment
 from channels.web.render import Wire, render_change, render_reply
 
 HERE = Address("web", "local", "chat-1")
@@ -25,6 +25,14 @@ _segments = st.one_of(
         st.sampled_from(["", "x"]),
     ),
     st.builds(MediaSegment, _keys, st.just(CHART), st.sampled_from(["", "c"])),
+    st.builds(
+        QuestionSegment,
+        _keys,
+        st.just("Which?"),
+        st.sampled_from([(), ("one", "two")]),
+        st.booleans(),
+        st.sampled_from(["", "one"]),
+    ),
 )
 _replies = st.builds(
     Reply,
@@ -34,6 +42,7 @@ _replies = st.builds(
     st.lists(_segments, max_size=3, unique_by=lambda segment: segment.key).map(tuple),
     st.sampled_from(["", "working"]),
     st.booleans(),
+    st.booleans(),
 )
 
 
@@ -42,10 +51,11 @@ def apply(shown: Wire, change: Wire) -> Wire:
     segments = {each["key"]: each for each in [*shown["segments"], *change["segments"]]}
     for key, added in change["grown"].items():
         segments[key] = segments[key] | {"markdown": segments[key]["markdown"] + added}
-    kept = {name: change[name] for name in ("status", "done")}
+    kept = {name: change[name] for name in ("status", "done", "parked")}
     return shown | kept | {"segments": [segments[key] for key in change["order"]]}
 
 
+@settings(deadline=None)
 @given(_replies, _replies)
 def test_a_change_turns_what_was_shown_into_what_is(before, now):
     assert apply(render_reply(before).data, render_change(before, now).data) == render_reply(now).data

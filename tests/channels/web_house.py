@@ -103,7 +103,15 @@ class House:
         state: MessageState = "refused" if self.refuse else "waiting"
         reason = self.refuse or ""
         return PersonMessage(
-            number, message.message_id, "You", message.text, tuple(files), state, None, reason, datetime.now(UTC)
+            number,
+            message.message_id,
+            message.sender.name,
+            message.text,
+            tuple(files),
+            state,
+            None,
+            reason,
+            datetime.now(UTC),
         )
 
     async def hear(self, fits: Callable[[InboundMessage], bool] = lambda message: True) -> InboundMessage:
@@ -118,8 +126,18 @@ class House:
         assert message
         return message
 
-    async def say(self, chat: str, id: str, *segments: Segment, status: str = "", done: bool = False) -> None:
-        reply = Reply(id, Address("web", "local", chat), None, segments, status, done)
+    async def say(
+        self,
+        chat: str,
+        id: str,
+        *segments: Segment,
+        to: InboundMessage | None = None,
+        status: str = "",
+        done: bool = False,
+        parked: bool = False,
+    ) -> None:
+        reply_to = to.message_id if to else None
+        reply = Reply(id, Address("web", "local", chat), reply_to, segments, status, done, parked)
         items = self._items.setdefault(chat, [])
         known = [n for n, item in enumerate(items) if isinstance(item, ShownReply) and item.reply.id == id]
         place = known[0] if known else len(items)
@@ -156,7 +174,7 @@ class Served:
     ear: asyncio.Task[None] | None
 
     def client(self, **headers: str) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"} | headers, timeout=10)
+        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"} | headers, timeout=60)
 
     async def stop_listening(self) -> None:
         if self.ear:

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from config.errors import ConfigurationError
 from config.load import data_directory, load
-from config.settings import TOOLS
+from config.settings import TOOLS, DiscordSettings, SlackSettings, TelegramSettings
 from tests.config.conftest import Operator
 
 TELEGRAM = '[channels.telegram]\ntoken = "1:a"\n'
@@ -21,6 +21,7 @@ def test_nothing_written_gives_the_defaults_in_the_data_directory(operator: Oper
     assert settings.agent.model == "demo"
     assert (settings.agent.max_steps, settings.agent.max_running_turns) == (50, 500)
     assert (settings.agent.instructions, settings.agent.instructions_file) == (None, None)
+    assert (settings.agent.tell_when_waiting, settings.agent.transcription_model) == (20, None)
     assert settings.agent.workspace == operator.home / "workspace"
     assert settings.media.path == operator.home / "media"
     assert settings.store.url == f"sqlite:///{operator.home}/interject.db"
@@ -38,6 +39,8 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         instructions = "Be brief."
         workspace = "workspace"
         max_steps = 50
+        tell_when_waiting = 5
+        transcription_model = "openai:gpt-4o-transcribe"
         [models.openai]
         api_key = "${OPENAI_API_KEY}"
         base_url = "http://127.0.0.1:9999/v1"
@@ -55,14 +58,38 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         token = "${TELEGRAM_BOT_TOKEN}"
         api_url = "https://api.telegram.org"
         allow = ["*", "@someone", 42]
+        admins = ["@someone"]
         groups = "all"
+        stream = false
+        busy = "queue"
+        reactions = false
+        model = "anthropic:claude"
+        instructions = "Be kind."
+        pair = true
+        [channels.slack]
+        bot_token = "${SLACK_BOT_TOKEN}"
+        app_token = "${SLACK_APP_TOKEN}"
+        api_url = "https://slack.com/api/"
+        allow = ["*", "U012AB3CD", "W012AB3CD", "@ann.b-c"]
+        [channels.work-slack]
+        type = "slack"
+        bot_token = "b"
+        signing_secret = "s"
+        [channels.discord]
+        token = "${DISCORD_BOT_TOKEN}"
+        api_url = "https://discord.com/api/v10"
+        gateway_url = "ws://127.0.0.1:1/gateway"
+        allow = ["*", 175928847299117063, "@ann.b"]
         [tools]
         enabled = ["shell", "read_file", "write_file", "edit_file", "list_files", "fetch_url", "draw_chart",
-                   "send_file", "view_image"]
+                   "send_file", "view_image", "ask_user"]
         """,
         OPENAI_API_KEY="o",
         ANTHROPIC_API_KEY="a",
         TELEGRAM_BOT_TOKEN="1:a",
+        SLACK_BOT_TOKEN="xoxb",
+        SLACK_APP_TOKEN="xapp",
+        DISCORD_BOT_TOKEN="d",
     )
 
     assert settings.agent.instructions == "Be brief."
@@ -70,9 +97,37 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
     assert settings.models["openai"].base_url == "http://127.0.0.1:9999/v1"
     assert settings.models["anthropic"].api_key == SecretStr("a")
     assert settings.web.port == 0
-    telegram = settings.channels["telegram"]
+    assert (settings.agent.tell_when_waiting, settings.agent.transcription_model) == (5, "openai:gpt-4o-transcribe")
+    telegram, slack, work, discord = settings.channels.values()
+    assert isinstance(telegram, TelegramSettings)
+    assert isinstance(slack, SlackSettings)
+    assert isinstance(work, SlackSettings)
+    assert isinstance(discord, DiscordSettings)
     assert (telegram.type, telegram.token, telegram.groups) == ("telegram", SecretStr("1:a"), "all")
-    assert telegram.allow == ["*", "@someone", "42"]
+    assert (telegram.allow, telegram.admins) == (["*", "@someone", "42"], ["@someone"])
+    assert (telegram.stream, telegram.busy, telegram.reactions, telegram.pair) == (False, "queue", False, True)
+    assert (telegram.model, telegram.instructions) == ("anthropic:claude", "Be kind.")
+    assert (slack.bot_token, slack.app_token, slack.signing_secret) == (SecretStr("xoxb"), SecretStr("xapp"), None)
+    assert slack.allow == ["*", "U012AB3CD", "W012AB3CD", "@ann.b-c"]
+    assert (work.app_token, work.signing_secret, work.api_url) == (None, SecretStr("s"), "https://slack.com/api/")
+    assert (discord.token, discord.gateway_url) == (SecretStr("d"), "ws://127.0.0.1:1/gateway")
+    assert discord.allow == ["*", "175928847299117063", "@ann.b"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "tokens"),
+    [("telegram", 'token = "1:a"'), ("slack", 'bot_token = "b"\napp_token = "a"'), ("discord", 'token = "d"')],
+)
+def test_a_channel_lets_nobody_in_and_steers_until_it_is_told_otherwise(
+    operator: Operator, platform: str, tokens: str
+) -> None:
+    settings = operator.settings(f'[channels.mine]\ntype = "{platform}"\n{tokens}\n')
+
+    channel = settings.channels["mine"]
+    assert channel.type == platform
+    assert (channel.allow, channel.admins, channel.pair) == ([], [], False)
+    assert (channel.groups, channel.stream, channel.busy, channel.reactions) == ("mention", True, "steer", True)
+    assert (channel.model, channel.instructions) == (None, None)
 
 
 def test_the_environment_goes_before_the_file_and_the_file_before_the_default(operator: Operator) -> None:
@@ -89,7 +144,7 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(op
 def test_a_channel_can_come_from_the_environment_alone(operator: Operator) -> None:
     settings = operator.settings(INTERJECT_CHANNELS__TELEGRAM__TOKEN="1:a", INTERJECT_CHANNELS__TELEGRAM__ALLOW="7")
 
-    assert settings.channels["telegram"].token == SecretStr("1:a")
+    assert settings.channels["telegram"].secrets == (SecretStr("1:a"),)
     assert settings.channels["telegram"].allow == ["7"]
 
 
@@ -115,7 +170,7 @@ def test_one_platform_can_have_several_accounts(operator: Operator) -> None:
     )
 
     assert list(settings.channels) == ["telegram", "My-Work"]
-    assert settings.channels["My-Work"].token == SecretStr("2:b")
+    assert settings.channels["My-Work"].secrets == (SecretStr("2:b"),)
     assert settings.channels["My-Work"].groups == "off"
 
 
@@ -145,21 +200,21 @@ class TestReferences:
     def test_the_environment_may_refer_as_well(self, operator: Operator) -> None:
         settings = operator.settings(TELEGRAM, INTERJECT_CHANNELS__TELEGRAM__TOKEN="${TOKEN}", TOKEN="2:b")
 
-        assert settings.channels["telegram"].token == SecretStr("2:b")
+        assert settings.channels["telegram"].secrets == (SecretStr("2:b"),)
 
     def test_the_contents_of_a_file_are_stripped(self, operator: Operator, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text(" 3:c \n")
 
         settings = operator.settings('[channels.telegram]\ntoken = "file:${DIR}/secret"\n', DIR=str(tmp_path))
 
-        assert settings.channels["telegram"].token == SecretStr("3:c")
+        assert settings.channels["telegram"].secrets == (SecretStr("3:c"),)
 
     def test_a_relative_file_is_relative_to_the_configuration_file(self, operator: Operator) -> None:
         (operator.file.parent / "secret").write_text("4:d")
 
         settings = operator.settings('[channels.telegram]\ntoken = "file:secret"\n')
 
-        assert settings.channels["telegram"].token == SecretStr("4:d")
+        assert settings.channels["telegram"].secrets == (SecretStr("4:d"),)
 
     def test_what_a_variable_or_file_holds_is_taken_as_it_is(self, operator: Operator) -> None:
         (operator.file.parent / "text").write_text("${NOT_SET}")
@@ -256,6 +311,16 @@ class TestTheModelsKey:
 
         assert settings.models["anthropic"].api_key == SecretStr("k")
         assert "openai" not in settings.models
+
+    def test_is_found_for_a_channels_model_and_for_voice_notes_as_well(self, operator: Operator) -> None:
+        toml = '[channels.discord]\ntoken = "d"\nmodel = "anthropic:claude"\n'
+        voice = '[agent]\ntranscription_model = "openai:whisper-1"\n'
+
+        settings = operator.settings(toml + voice, ANTHROPIC_API_KEY="a", OPENAI_API_KEY="o")
+
+        assert settings.agent.model == "demo"
+        assert settings.models["anthropic"].api_key == SecretStr("a")
+        assert settings.models["openai"].api_key == SecretStr("o")
 
     def test_in_the_settings_goes_first(self, operator: Operator) -> None:
         toml = '[agent]\nmodel = "openai:gpt-5"\n[models.openai]\napi_key = "mine"\n'

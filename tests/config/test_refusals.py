@@ -9,9 +9,11 @@ from config.errors import ConfigurationError
 from config.load import load
 from tests.config.conftest import Operator
 
-ALL_TOOLS = "shell, read_file, write_file, edit_file, list_files, fetch_url, draw_chart, send_file, view_image"
+ALL_TOOLS = (
+    "shell, read_file, write_file, edit_file, list_files, fetch_url, draw_chart, send_file, view_image, ask_user"
+)
 
-IN_THE_FILE = {
+IN_THE_FILE: dict[str, tuple[str, ...]] = {
     "a mistyped key": (
         '[channels.telegram]\ntoken = "1:a"\ntokn = "x"\n',
         'interject.toml:3: channels.telegram.tokn: no such setting. Did you mean "token"?',
@@ -47,12 +49,12 @@ IN_THE_FILE = {
     ),
     "an unknown type given": (
         '[channels.work]\ntype = "irc"\n',
-        "interject.toml:1: channels.work: no such type of channel. Known: telegram. "
+        "interject.toml:1: channels.work: no such type of channel. Known: telegram, slack, discord. "
         "A section with a name of its own says which it is: type = …",
     ),
     "a type that is no text": (
         "[channels.work]\ntype = [1]\n",
-        "interject.toml:1: channels.work: no such type of channel. Known: telegram. "
+        "interject.toml:1: channels.work: no such type of channel. Known: telegram, slack, discord. "
         "A section with a name of its own says which it is: type = …",
     ),
     "a channel that is no section": (
@@ -139,6 +141,76 @@ IN_THE_FILE = {
         '[channels.telegram]\ntoken = "1:a"\nallow = [true]\n',
         "interject.toml:3: channels.telegram.allow[0]: expected text in quotes",
     ),
+    "another platform's user": (
+        '[channels.slack]\nbot_token = "b"\napp_token = "a"\nallow = ["*", "@ann.b", "U012AB3CD", 42]\n',
+        "interject.toml:4: channels.slack.allow[3]: expected a member id like U012AB3CD, a name that begins with @, "
+        'or "*"',
+    ),
+    "a role as a Discord user": (
+        '[channels.discord]\ntoken = "d"\nallow = ["everyone"]\n',
+        'interject.toml:3: channels.discord.allow[0]: expected a user id, a name that begins with @, or "*"',
+    ),
+    "everybody as admin": (
+        '[channels.telegram]\ntoken = "1:a"\nadmins = [7, "@ann", "*"]\n',
+        "interject.toml:3: channels.telegram.admins[2]: expected a user id or a name that begins with @",
+    ),
+    "Slack without a way in": (
+        '[web]\n[channels.slack]\nbot_token = "b"\n',
+        "interject.toml:2: channels.slack: needs app_token (Socket Mode) or signing_secret (HTTP through the web "
+        "server)",
+    ),
+    "Slack with two ways in": (
+        '[channels.slack]\nbot_token = "b"\napp_token = "a"\nsigning_secret = "s"\n',
+        "interject.toml:4: channels.slack.signing_secret: impossible together with app_token. Keep app_token for "
+        "Socket Mode, or this one for HTTP",
+    ),
+    "Slack over HTTP without a web server": (
+        '[web]\nenabled = false\n[channels.work]\ntype = "slack"\nbot_token = "b"\nsigning_secret = "s"\n',
+        "interject.toml:6: channels.work.signing_secret: needs the web server. Remove enabled = false from [web], or "
+        "use app_token (Socket Mode) instead",
+    ),
+    "Slack's tokens under Telegram's name": (
+        '[channels.slack]\ntoken = "b"\napp_token = "a"\n',
+        "interject.toml:1: channels.slack.bot_token: is missing",
+        'interject.toml:2: channels.slack.token: no such setting. Did you mean "bot_token"?',
+    ),
+    "a gateway that is no socket": (
+        '[channels.discord]\ntoken = "d"\ngateway_url = "https://127.0.0.1"\n',
+        "interject.toml:3: channels.discord.gateway_url: expected an address that begins with ws:// or wss://",
+    ),
+    "another way to be busy": (
+        '[channels.discord]\ntoken = "d"\nbusy = "que"\n',
+        'interject.toml:3: channels.discord.busy: not one of the choices. Did you mean "queue"?',
+    ),
+    "a channel's model without provider": (
+        '[channels.telegram]\ntoken = "1:a"\nmodel = "gpt-5"\n',
+        'interject.toml:3: channels.telegram.model: expected "demo" or "provider:name", like "openai:gpt-5"',
+    ),
+    "channels' models without keys": (
+        '[channels.telegram]\ntoken = "1:a"\nmodel = "openai:gpt-5"\n'
+        '[channels.discord]\ntoken = "d"\nmodel = "anthropic:claude"\n',
+        "interject.toml:3: channels.telegram.model: openai needs a key. Set the environment variable OPENAI_API_KEY, "
+        "or api_key in [models.openai]",
+        "interject.toml:6: channels.discord.model: anthropic needs a key. Set the environment variable "
+        "ANTHROPIC_API_KEY, or api_key in [models.anthropic]",
+    ),
+    "a channel with the name of one that is always there": (
+        '[channels.web]\ntype = "discord"\ntoken = "d"\n',
+        "interject.toml:1: channels.web: web is the gateway's own. Give this channel another name",
+    ),
+    "a transcription model of another kind": (
+        '[agent]\ntranscription_model = "anthropic:claude"\n',
+        'interject.toml:2: agent.transcription_model: expected "openai:name", like "openai:gpt-4o-transcribe"',
+    ),
+    "a transcription model without key": (
+        '[agent]\ntranscription_model = "openai:whisper-1"\n',
+        "interject.toml:2: agent.transcription_model: openai needs a key. Set the environment variable "
+        "OPENAI_API_KEY, or api_key in [models.openai]",
+    ),
+    "telling of none that wait": (
+        "[agent]\ntell_when_waiting = 0\n",
+        "interject.toml:2: agent.tell_when_waiting: expected 1 or more",
+    ),
     "an address of another kind": (
         '[models.openai]\nbase_url = "localhost:80"\n',
         "interject.toml:2: models.openai.base_url: expected an address that begins with http:// or https://",
@@ -196,9 +268,9 @@ IN_THE_FILE = {
 }
 
 
-@pytest.mark.parametrize(("toml", "told"), IN_THE_FILE.values(), ids=IN_THE_FILE)
-def test_what_is_wrong_in_the_file_is_told_with_line_and_key(operator: Operator, toml: str, told: str) -> None:
-    assert operator.refused(toml) == [told]
+@pytest.mark.parametrize(("toml", "told"), [(toml, told) for toml, *told in IN_THE_FILE.values()], ids=IN_THE_FILE)
+def test_what_is_wrong_in_the_file_is_told_with_line_and_key(operator: Operator, toml: str, told: list[str]) -> None:
+    assert operator.refused(toml) == told
 
 
 IN_THE_ENVIRONMENT = {
@@ -282,7 +354,7 @@ allow = ["ann"]
         "environment variable INTERJECT_WEB__PROT: no such setting. Did you mean INTERJECT_WEB__PORT?",
         "interject.toml:4: agent.max_steps: the environment variable STEPS is not set",
         "interject.toml:5: agent.colour: no such setting. Known: model, instructions, instructions_file, workspace, "
-        "max_steps, max_running_turns.",
+        "max_steps, max_running_turns, tell_when_waiting, transcription_model.",
         "interject.toml:11: web.port: expected 65535 or less",
         "interject.toml:12: channels.telegram.token: is missing",
         'interject.toml:13: channels.telegram.allow[0]: expected a user id, a name that begins with @, or "*"',
@@ -321,6 +393,12 @@ WITH_A_SECRET = {
     "as a type of channel": f'[channels.work]\ntype = "{SECRET}"\n',
     "beside another mistake": f'[channels.telegram]\ntoken = "{SECRET}"\nallow = 1\n',
     "as an allowed user": f'[channels.telegram]\ntoken = "1:a"\nallow = ["{SECRET}"]\n',
+    "as an admin": f'[channels.discord]\ntoken = "{SECRET}"\nadmins = ["{SECRET}"]\n',
+    "without a way in": f'[channels.slack]\nbot_token = "{SECRET}"\n',
+    "with two ways in": f'[channels.slack]\nbot_token = "b"\napp_token = "{SECRET}"\nsigning_secret = "{SECRET}"\n',
+    "for a channel without a web server": f'web.enabled = false\n[channels.slack]\nbot_token = "b"\n'
+    f'signing_secret = "{SECRET}"\n',
+    "as a channel's model": f'[channels.discord]\ntoken = "d"\nmodel = "openai:{SECRET}"\n',
     "as a choice": f'[channels.telegram]\ntoken = "1:a"\ngroups = "{SECRET}"\n',
     "as the model": f'[agent]\nmodel = "{SECRET}"\n',
     "as an address": f'[models.openai]\nbase_url = "{SECRET}"\n',
@@ -347,16 +425,35 @@ def test_a_refusal_never_shows_a_value(operator: Operator, toml: str) -> None:
 
 
 def test_settings_never_show_a_secret(operator: Operator) -> None:
-    toml = f'[channels.telegram]\ntoken = "{SECRET}"\n[models.openai]\napi_key = "{SECRET}"\n'
+    toml = f"""
+        [channels.telegram]
+        token = "{SECRET}"
+        [channels.slack]
+        bot_token = "{SECRET}"
+        app_token = "{SECRET}"
+        [channels.work]
+        type = "slack"
+        bot_token = "{SECRET}"
+        signing_secret = "{SECRET}"
+        [channels.discord]
+        token = "{SECRET}"
+        [models.openai]
+        api_key = "{SECRET}"
+        """
 
     configuration = operator.start(toml)
 
-    assert configuration.settings.channels["telegram"].token.get_secret_value() == SECRET
+    held = [
+        secret.get_secret_value() for channel in configuration.settings.channels.values() for secret in channel.secrets
+    ]
+    assert held == [SECRET] * 6
     for shown in (repr(configuration), str(configuration.settings), configuration.settings.model_dump_json()):
         assert SECRET not in shown
 
 
-names = st.sampled_from(["agent", "models", "openai", "channels", "telegram", "token", "type", "web", "allow", "x"])
+names = st.sampled_from(
+    ["agent", "models", "openai", "channels", "telegram", "slack", "token", "type", "web", "allow", "model", "x"]
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.just(SECRET) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),

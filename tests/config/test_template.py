@@ -4,17 +4,27 @@ import tomllib
 import pytest
 from pydantic import SecretStr
 
-from config.settings import CHANNELS, TOOLS, ModelSettings, Settings
-from config.template import Answers, template
+from config.settings import CHANNELS, TOOLS, DiscordSettings, ModelSettings, Settings, SlackSettings, TelegramSettings
+from config.template import Answers, ChannelAnswers, template
 from tests.config.conftest import Operator
 
 EVERYTHING = Answers(
     model="openai:gpt-5",
     api_key="${OPENAI_API_KEY}",
     base_url="http://127.0.0.1:9/v1",
-    telegram_token="${TELEGRAM_BOT_TOKEN}",
-    telegram_allow=("@ann", "42"),
+    channels=(
+        ChannelAnswers("telegram", {"token": "${TELEGRAM_BOT_TOKEN}"}, ("@ann", "42")),
+        ChannelAnswers("slack", {"bot_token": "${SLACK_BOT_TOKEN}", "app_token": "xapp-1"}, ("U012AB3CD",)),
+        ChannelAnswers("discord", {"token": "${DISCORD_BOT_TOKEN}"}),
+    ),
 )
+TOKENS = {
+    "TELEGRAM_BOT_TOKEN": "1:a",
+    "SLACK_BOT_TOKEN": "xoxb-1",
+    "SLACK_APP_TOKEN": "xapp-1",
+    "SLACK_SIGNING_SECRET": "s",
+    "DISCORD_BOT_TOKEN": "d",
+}
 
 
 def uncommented(text: str) -> str:
@@ -27,13 +37,19 @@ def test_without_answers_it_sets_nothing(operator: Operator) -> None:
 
 
 def test_answers_are_filled_in(operator: Operator) -> None:
-    settings = operator.settings(template(EVERYTHING), OPENAI_API_KEY="k", TELEGRAM_BOT_TOKEN="1:a")
+    settings = operator.settings(template(EVERYTHING), OPENAI_API_KEY="k", **TOKENS)
 
     assert settings.agent.model == "openai:gpt-5"
     assert settings.models["openai"].api_key == SecretStr("k")
     assert settings.models["openai"].base_url == "http://127.0.0.1:9/v1"
-    assert settings.channels["telegram"].token == SecretStr("1:a")
-    assert settings.channels["telegram"].allow == ["@ann", "42"]
+    telegram, slack, discord = settings.channels.values()
+    assert isinstance(telegram, TelegramSettings)
+    assert isinstance(slack, SlackSettings)
+    assert isinstance(discord, DiscordSettings)
+    assert (telegram.token, telegram.allow) == (SecretStr("1:a"), ["@ann", "42"])
+    assert (slack.bot_token, slack.app_token) == (SecretStr("xoxb-1"), SecretStr("xapp-1"))
+    assert (slack.signing_secret, slack.allow) == (None, ["U012AB3CD"])
+    assert (discord.token, discord.allow) == (SecretStr("d"), [])
 
 
 @pytest.mark.parametrize("model", ["openai:gpt-5", "anthropic:claude"])
@@ -45,9 +61,9 @@ def test_a_model_alone_is_enough_where_its_key_is_in_the_usual_place(operator: O
 
 @pytest.mark.parametrize("text", ['a"b\\c', "tab\tand\nline", "\x00\x1f\x7f", "żółw 🐢", "'''", "# no"])
 def test_any_text_survives(operator: Operator, text: str) -> None:
-    settings = operator.settings(template(Answers(telegram_token=text)))
+    settings = operator.settings(template(Answers(channels=(ChannelAnswers("telegram", {"token": text}),))))
 
-    assert settings.channels["telegram"].token.get_secret_value() == text
+    assert settings.channels["telegram"].secrets == (SecretStr(text),)
 
 
 def test_every_setting_is_in_it_with_its_description() -> None:
@@ -64,16 +80,18 @@ def test_every_setting_is_in_it_with_its_description() -> None:
     for name in ("models", "channels"):
         sections.pop(name)
     for section, model in sections.values():
-        assert list(section) == list(model.model_fields)
+        assert list(section) == list(model.fields())
+        assert set(section) == set(model.model_fields)
         for field in model.model_fields.values():
             assert field.description
             assert field.description in prose
 
 
 def test_removing_every_comment_sign_gives_settings_that_hold(operator: Operator) -> None:
-    text = re.sub(r"^#instructions_file.*\n", "", template(Answers()), flags=re.MULTILINE)
+    one_of_two = r"^#(instructions_file|signing_secret).*\n"
+    text = re.sub(one_of_two, "", template(Answers()), flags=re.MULTILINE)
 
-    settings = operator.settings(uncommented(text), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k", TELEGRAM_BOT_TOKEN="1:a")
+    settings = operator.settings(uncommented(text), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k", **TOKENS)
 
     assert settings.tools.enabled == list(TOOLS)
     assert settings.agent.max_steps == 50

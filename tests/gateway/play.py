@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +21,8 @@ from agent.turn import Mind
 from channels.address import Address, Sender
 from channels.message import Accepted, FileRef, InboundMessage, Kind
 from channels.paper import PaperChannel, words
-from channels.reply import Reply
-from gateway.gate import Gate
+from channels.reply import QuestionSegment, Reply
+from gateway.gate import Gate, Policy
 from gateway.house import House
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
@@ -42,20 +42,27 @@ def said(
     id: str | None = None,
     files: tuple[FileRef, ...] = (),
     event: str | None = None,
+    by: Sender = ANN,
+    addressed: bool = True,
+    follows: bool = False,
+    opening: str | None = None,
 ) -> InboundMessage:
     """A message; a text that begins with a slash is a command."""
     number = next(_numbers)
-    command = text[1:] if text.startswith("/") else None
+    command, _, arguments = text[1:].partition(" ") if text.startswith("/") else ("", "", text)
     return InboundMessage(
         event_id=event or f"e{number}",
         address=address,
-        sender=ANN,
+        sender=by,
         sent_at=datetime.now(UTC),
         kind="command" if command else kind,
         message_id=id or f"m{number}",
-        text="" if command else text,
-        command=command.partition(" ")[0] if command else None,
+        text=arguments,
+        command=command or None,
         files=files,
+        addressed=addressed,
+        follows=follows,
+        opening=opening,
     )
 
 
@@ -66,10 +73,24 @@ class Play:
     channel: PaperChannel
     database: Path
 
-    async def say(self, *texts: str, address: Address = PLACE) -> list[Accepted | None]:
+    async def say(self, *texts: str, address: Address = PLACE, by: Sender = ANN) -> list[Accepted | None]:
         """Delivers side by side, begun in order, as a platform's poll does."""
-        deliveries = [self.house.intake.deliver(said(text, address=address)) for text in texts]
-        return list(await asyncio.gather(*deliveries))
+        return await self.deliver(*(said(text, address=address, by=by) for text in texts))
+
+    async def deliver(self, *messages: InboundMessage) -> list[Accepted | None]:
+        return list(await asyncio.gather(*map(self.house.intake.deliver, messages)))
+
+    async def asked(self, question: str) -> QuestionSegment:
+        """The open question that stands on the paper, once it does and the turn is parked."""
+
+        def found(channel: PaperChannel) -> QuestionSegment | None:
+            segments = (segment for reply in channel.replies.values() if reply.parked for segment in reply.segments)
+            questions = (segment for segment in segments if isinstance(segment, QuestionSegment) and segment.open)
+            return next((segment for segment in questions if segment.question == question), None)
+
+        segment = await self.channel.until(found)
+        assert segment is not None
+        return segment
 
     async def reply(self, text: str, *, done: bool = True) -> Reply:
         """The reply that says this, once it is there."""
@@ -128,16 +149,21 @@ async def playing(
     *tools: Tool,
     channel: PaperChannel | None = None,
     most_running: int = 4,
-    mind: Callable[[], Mind] | None = None,
+    mind: Callable[[Address], Mind] | None = None,
     store: Callable[[Store], Any] = lambda store: store,
-    bound: float = 10.0,
+    bound: float = 60.0,
+    policies: Mapping[str, Policy] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Play]:
     """A gateway that runs until left; leaving is a crash, and the folder may be played in again."""
     made = Mind(model, MemoryMedia(), folder, tools)
     paper = PaperChannel() if channel is None else channel
     database = folder / "test.db"
     async with asyncio.timeout(bound), open_store(f"sqlite:///{database}") as opened:
-        house = House(store(opened), MemoryMedia(), Gate({}), mind or (lambda: made), most_running=most_running)
+        gate = Gate(policies or {})
+        house = House(
+            store(opened), MemoryMedia(), gate, mind or (lambda _: made), most_running=most_running, **options
+        )
         house.add(paper)
         async with house:
             running = asyncio.create_task(house.run())

@@ -18,11 +18,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config.template import Answers
+from config.load import load
+from config.template import Answers, ChannelAnswers
 from gateway.commands_line import VERSION
+from gateway.commands_line.check import SLACK_SCOPES, discord_invitation
 from gateway.commands_line.home import in_words
 from gateway.commands_line.init import Person, ask
+from gateway.commands_line.opening import opening
+from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
+from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
 
 ROOT = Path(__file__).parents[2]
@@ -139,13 +144,13 @@ async def test_run_says_plainly_what_runs_and_how_to_add_what_does_not(desk: Des
     for words in (
         "demo, which works offline",
         'model = "openai:gpt-5"',
-        "telegram    not configured",
-        "[channels.telegram]",
-        'token = "${TELEGRAM_BOT_TOKEN}"',
+        "telegram not configured; needs token and allow in [channels.telegram], see docs/telegram.md",
+        "slack not configured; needs bot_token, app_token and allow in [channels.slack], see docs/slack.md",
+        "discord not configured; needs token and allow in [channels.discord], see docs/discord.md",
         str(desk.home),
         str(desk.folder / "interject.toml"),
     ):
-        assert words in gateway.opening
+        assert words in " ".join(gateway.opening.split())
 
 
 @pytest.mark.parametrize(
@@ -441,33 +446,60 @@ class Typist:
 
 
 def test_init_asks_and_keeps_typed_keys_in_private_files(tmp_path: Path) -> None:
-    person = Typist("gpt-5", "", "openai:gpt-5", "http://127.0.0.1:9/v1", "sk-typed", "y", "1:typed", "7, @ann bob")
-    answers = ask(Person(person.ask, person.ask_hidden), tmp_path / "secrets")
-    key, token = tmp_path / "secrets/openai-api-key", tmp_path / "secrets/telegram-token"
-    assert answers == Answers(
-        "openai:gpt-5", f"file:{key}", "http://127.0.0.1:9/v1", f"file:{token}", ("7", "@ann", "@bob")
+    person = Typist(
+        *("gpt-5", "", "openai:gpt-5", "http://127.0.0.1:9/v1", "sk-typed"),
+        *("y", "1:typed", "7, @ann bob"),
+        *("y", "xoxb-typed", "xapp-typed", "U012AB3CD ann"),
+        *("yes", "d-typed", "*"),
     )
-    assert (key.read_text(), token.read_text()) == ("sk-typed\n", "1:typed\n")
-    assert {key.stat().st_mode & 0o777, token.stat().st_mode & 0o777} == {0o600}
-    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    folder = tmp_path / "secrets"
+    answers = ask(Person(person.ask, person.ask_hidden), folder)
+    assert answers == Answers(
+        "openai:gpt-5",
+        f"file:{folder}/openai-api-key",
+        "http://127.0.0.1:9/v1",
+        (
+            ChannelAnswers("telegram", {"token": f"file:{folder}/telegram-token"}, ("7", "@ann", "@bob")),
+            ChannelAnswers(
+                "slack",
+                {"bot_token": f"file:{folder}/slack-bot-token", "app_token": f"file:{folder}/slack-app-token"},
+                ("U012AB3CD", "@ann"),
+            ),
+            ChannelAnswers("discord", {"token": f"file:{folder}/discord-token"}, ("*",)),
+        ),
+    )
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {
+        "openai-api-key": "sk-typed\n",
+        "telegram-token": "1:typed\n",
+        "slack-bot-token": "xoxb-typed\n",
+        "slack-app-token": "xapp-typed\n",
+        "discord-token": "d-typed\n",
+    }
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_init_makes_the_data_directory_for_its_owner_only(tmp_path: Path) -> None:
     home = tmp_path / "deeper" / "home"
-    person = Typist("openai:gpt-5", "", "sk-typed", "")
+    person = Typist("openai:gpt-5", "", "sk-typed", "", "", "")
     ask(Person(person.ask, person.ask_hidden), home / "secrets")
     assert home.stat().st_mode & 0o777 == 0o700
 
 
 def test_init_refers_to_the_environment_for_keys_that_are_not_typed(tmp_path: Path) -> None:
-    person = Typist("anthropic:claude", "", "", "yes", "", "")
+    person = Typist("anthropic:claude", "", "", *("y", "", ""), *("y", "", "", ""), *("y", "", ""))
     answers = ask(Person(person.ask, person.ask_hidden), tmp_path / "secrets")
-    assert (answers.api_key, answers.telegram_token) == ("${ANTHROPIC_API_KEY}", "${TELEGRAM_BOT_TOKEN}")
+    assert answers.api_key == "${ANTHROPIC_API_KEY}"
+    assert [dict(channel.tokens) for channel in answers.channels] == [
+        {"token": "${TELEGRAM_BOT_TOKEN}"},
+        {"bot_token": "${SLACK_BOT_TOKEN}", "app_token": "${SLACK_APP_TOKEN}"},
+        {"token": "${DISCORD_BOT_TOKEN}"},
+    ]
     assert not (tmp_path / "secrets").exists()
 
 
 def test_init_can_be_answered_with_enter_alone(tmp_path: Path) -> None:
-    person = Typist("", "")
+    person = Typist("", "", "", "")
     assert ask(Person(person.ask, person.ask_hidden), tmp_path / "secrets") == Answers("demo")
 
 
@@ -502,7 +534,8 @@ async def test_check_online_says_what_is_right_and_what_is_wrong(desk: Desk, pro
         wrong_model = await check(model="no-such-model")
         wrong_token = await check(token=TOKEN)
     assert right.code == 0, right
-    assert right.out.count("  ok  ") == 2
+    assert right.out.count("  ok  ") == 4
+    assert "!!" not in right.out
     assert (wrong_key.code, wrong_model.code, wrong_token.code) == (1, 1, 1)
     assert "does not accept the key" in wrong_key.out
     assert "does not list the model no-such-model" in wrong_model.out
@@ -531,6 +564,166 @@ async def test_check_online_tells_who_cannot_be_reached(desk: Desk) -> None:
     assert ended.code == 1
     assert ended.out.count("http://127.0.0.1:1 cannot be reached") == 2
     assert TOKEN not in ended.out + ended.err
+
+
+def slack_settings(server: Slack, *, bot_token: str | None = None, app_token: str | None = None) -> str:
+    return f"""\
+[channels.slack]
+bot_token = "{bot_token or server.bot_token}"
+app_token = "{app_token or server.app_token}"
+api_url = "{server.api_url}"
+admins = ["@ann"]
+"""
+
+
+async def test_check_online_walks_through_a_slack_app(desk: Desk) -> None:
+    async with Slack(name="helper", scopes=SLACK_SCOPES) as slack:
+        desk.write(slack_settings(slack))
+        ended = await desk.call("check", "--online")
+    assert ended.code == 0, ended
+    assert ended.out.splitlines()[-4:] == [
+        "  ok  slack bot token: it is good, the bot is @helper in the workspace Test",
+        "  ok  slack scopes: the token has all it needs",
+        "  ok  slack app token: it is good, Socket Mode can be used",
+        "  ok  slack people: who may write to it: @ann",
+    ]
+    assert slack.bot_token not in ended.out
+    assert slack.app_token not in ended.out
+
+
+async def test_check_online_says_what_a_slack_app_lacks_and_what_to_do(desk: Desk) -> None:
+    async with Slack(scopes=set(SLACK_SCOPES) - {"files:write", "users:read"}) as slack:
+        desk.write(slack_settings(slack))
+        poor = await desk.call("check", "--online")
+        desk.write(slack_settings(slack, bot_token="xoxb-wrong-token", app_token=slack.bot_token))
+        wrong = await desk.call("check", "--online")
+    assert (poor.code, wrong.code) == (1, 1)
+    assert "!!  slack scopes: missing: files:write, users:read. Add them under OAuth & Permissions" in poor.out
+    assert "!!  slack bot token: Slack does not accept the token (invalid_auth); get the Bot User OAuth" in wrong.out
+    assert "!!  slack app token: Slack does not accept the token (not_allowed_token_type)" in wrong.out
+    for secret in (slack.bot_token, "xoxb-wrong-token"):
+        assert secret not in poor.out + poor.err + wrong.out + wrong.err
+
+
+async def test_check_online_says_what_of_slack_over_http_only_slack_can_tell(desk: Desk) -> None:
+    async with Slack() as slack:
+        settings = f'[channels.work]\ntype = "slack"\nbot_token = "{slack.bot_token}"\nsigning_secret = "{TOKEN}"\n'
+        desk.write(f'{settings}api_url = "{slack.api_url}"\npair = true\n')
+        ended = await desk.call("check", "--online")
+    assert ended.code == 0
+    assert "ok  work scopes: Slack does not tell them" in ended.out
+    assert "ok  work signing secret: it cannot be tried from here" in ended.out
+    assert "nobody may write to it yet; others get a code that" in ended.out
+    assert TOKEN not in ended.out
+
+
+async def test_check_online_walks_through_a_discord_bot(desk: Desk) -> None:
+    async with Discord(username="helper") as discord:
+        desk.write(f'[channels.discord]\ntoken = "{discord.token}"\napi_url = "{discord.api_url}"\nallow = ["*"]\n')
+        ended = await desk.call("check", "--online")
+    assert ended.code == 0, ended
+    assert ended.out.splitlines()[-4:] == [
+        "  ok  discord token: it is good, the bot is @helper",
+        "  ok  discord intents: the bot may read messages (Message Content)",
+        f"  ok  discord invitation: to bring the bot into a server, open {discord_invitation(discord.me['id'])}",
+        "  ok  discord people: everybody may write to it",
+    ]
+    assert discord.token not in ended.out
+
+
+async def test_check_online_says_what_a_discord_bot_lacks_and_what_to_do(desk: Desk) -> None:
+    async with Discord(allowed_intents=0) as discord:
+        desk.write(f'[channels.discord]\ntoken = "{discord.token}"\napi_url = "{discord.api_url}"\n')
+        poor = await desk.call("check", "--online")
+        desk.write(f'[channels.discord]\ntoken = "{TOKEN}"\napi_url = "{discord.api_url}"\n')
+        wrong = await desk.call("check", "--online")
+    assert (poor.code, wrong.code) == (1, 1)
+    assert "!!  discord intents: Message Content Intent is off. Switch it on: developer portal, Bot" in poor.out
+    assert '!!  discord people: nobody may write to it yet: add allow = ["@your_name"]' in poor.out
+    assert "!!  discord token: Discord does not accept the token" in wrong.out
+    assert TOKEN not in wrong.out + wrong.err
+
+
+PLATFORMS = {
+    "telegram": 'token = "1:a"\nallow = ["*"]',
+    "slack": 'bot_token = "b"\napp_token = "a"\nallow = ["*"]',
+    "discord": 'token = "d"\nallow = ["*"]',
+}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_check_online_tells_a_platform_from_nobody_and_from_somebody_else(desk: Desk, platform: str) -> None:
+    async def check(url: str) -> Ended:
+        desk.write(f'[channels.{platform}]\n{PLATFORMS[platform]}\napi_url = "{url}"\n')
+        return await desk.call("check", "--online")
+
+    async with ModelServer(api_key="any") as somebody:
+        nobody_there, other = await check("http://127.0.0.1:1"), await check(somebody.openai_url)
+    assert (nobody_there.code, other.code) == (1, 1)
+    assert "http://127.0.0.1:1 cannot be reached" in nobody_there.out
+    assert "!!" in other.out
+    assert nobody_there.err + other.err == ""
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        ("mention", "ok  telegram groups: the bot answers there when it is mentioned"),
+        ("all", "ok  telegram groups: the bot hears and answers everything there"),
+        ("off", "ok  telegram groups: the bot is silent there"),
+    ],
+)
+async def test_check_online_says_what_a_telegram_bot_does_in_groups(desk: Desk, groups: str, told: str) -> None:
+    async with BotApi() as api:
+        channel = f'[channels.telegram]\ntoken = "{api.token}"\napi_url = "{api.url}"\nallow = ["*"]\n'
+        desk.write(f'{channel}groups = "{groups}"\n')
+        ended = await desk.call("check", "--online")
+    assert ended.code == 0
+    assert told in ended.out
+
+
+async def test_check_online_tries_the_models_of_channels_and_of_voice_notes(desk: Desk) -> None:
+    async with ModelServer(api_key="the-right-key") as models:
+        listed, url = await _first_model(models), models.openai_url
+        desk.write(
+            f"""\
+            agent.transcription_model = "openai:whisper-9"
+            [models.openai]
+            api_key = "the-right-key"
+            base_url = "{url}"
+            [channels.telegram]
+            token = "{TOKEN}"
+            api_url = "http://127.0.0.1:1"
+            model = "openai:{listed}"
+            """
+        )
+        ended = await desk.call("check", "--online")
+    assert f"ok  model: {url} takes the key and has {listed}" in ended.out
+    assert "!!  voice notes: the key is good, but" in ended.out
+    assert "does not list the model whisper-9" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [
+        ("", 'nobody may write to it yet: add allow = ["@your_name"] to [channels.work]'),
+        ('allow = ["*"]\npair = true', "everybody may write to it"),
+        ('allow = ["U1"]\nadmins = ["@ann"]', "who may write to it: U1, @ann"),
+        ("pair = true", 'nobody may write to it yet; others get a code that "interject pair approve CODE" approves'),
+        (
+            'admins = ["@ann"]\npair = true',
+            'who may write to it: @ann; others get a code that @ann or "interject pair approve CODE" approves',
+        ),
+    ],
+)
+def test_the_opening_says_of_each_channel_who_may_write_and_what_is_not_there(desk: Desk, who: str, words: str) -> None:
+    file = desk.write(f'[channels.work]\ntype = "slack"\nbot_token = "{TOKEN}"\napp_token = "{TOKEN}"\n{who}\n')
+    told = " ".join(opening(load(file, {}, desk.home), None).split())
+    assert f"work starting; {words} " in told
+    assert "slack not configured" not in told
+    for platform in ("telegram", "discord"):
+        assert f"{platform} not configured; needs token and allow in [channels.{platform}]" in told
+    assert TOKEN not in told
 
 
 async def test_the_version_is_that_of_the_package(desk: Desk) -> None:

@@ -163,7 +163,7 @@ async def test_a_mind_that_cannot_be_made_is_told_and_the_next_message_works(tmp
 
     troubles = [OSError("instructions.md is gone")]
 
-    def mind() -> Mind:
+    def mind(place: Address) -> Mind:
         if troubles:
             raise troubles.pop()
         return Mind(ScriptedModel(), MemoryMedia(), tmp_path)

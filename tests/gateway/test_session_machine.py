@@ -1,4 +1,5 @@
-"""A session under every interleaving of messages, duplicates, edits, withdrawals, stops, crashes and restarts."""
+"""A session under every interleaving of messages in all manners, duplicates, edits, withdrawals, questions, stops,
+crashes and restarts."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from collections import Counter
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from agent.asking import ask_user
 from agent.events import Tell, TextDelta
 from agent.log import Answered, Call, CallEnded, Ended, Heard, Text
 from agent.model import Answer, Request
@@ -23,7 +26,7 @@ from agent.turn import Mind
 from channels.address import Address, Sender
 from channels.message import InboundMessage, Kind
 from channels.paper import PaperChannel
-from channels.reply import Reply
+from channels.reply import QuestionSegment, Reply
 from gateway.gate import Gate
 from gateway.house import House
 from gateway.screens import Screens
@@ -32,21 +35,29 @@ from gateway.store.records import Turn
 
 PLACE = Address("paper", "me", "chat")
 ANN = Sender("7", "Ann")
-BOUND = 60.0
+BOUND = 5.0
+
+
+Wish = Literal["words", "calls", "question"]
+QUESTION = '{"question": "Which?", "options": ["this", "that"]}'
 
 
 class HeldModel:
-    """Answers only when let: with a tool call or with words."""
+    """Answers only when let: with tool calls, with a question or with words."""
 
     def __init__(self) -> None:
-        self.permits: asyncio.Queue[bool] = asyncio.Queue()
+        self.permits: asyncio.Queue[Wish] = asyncio.Queue()
         self.open = False
 
     async def answer(self, request: Request, tell: Tell) -> Answer:
         await tell(TextDelta("Well"))
-        wants_call = False if self.open else await self.permits.get()
-        if wants_call and request.tools:
+        wish = "words" if self.open else await self.permits.get()
+        if wish == "calls" and request.tools:
             return Answer((Text("Well"), Call("", "note", "{}"), Call("", "look", "{}")), finish="calls")
+        if wish == "question" and request.tools:
+            return Answer(
+                (Call("", "note", "{}"), Call("", "ask_user", QUESTION), Call("", "look", "{}")), finish="calls"
+            )
         return Answer((Text("Well, done."),))
 
 
@@ -78,8 +89,8 @@ class World:
             open_store(f"sqlite:///{self.database}", worker=str(self.worker))
         )
         self.channel = PaperChannel(replies=self.paper)
-        mind = Mind(self.model, MemoryMedia(), Path(), (note, look))
-        house = House(self.store, MemoryMedia(), Gate({}), lambda: mind, most_running=4)
+        mind = Mind(self.model, MemoryMedia(), Path(), (note, look, ask_user))
+        house = House(self.store, MemoryMedia(), Gate({}), lambda _: mind, most_running=4)
         house.add(self.channel)
         self.house = await self.stack.enter_async_context(house)
         self.running = asyncio.create_task(self.house.run())
@@ -94,7 +105,7 @@ class World:
         self.model.open = True
         async with asyncio.timeout(BOUND):
             while self.house.dispatch.running() or self.row_states()["waiting"] or self.undelivered():
-                self.model.permits.put_nowait(False)
+                self.model.permits.put_nowait("words")
                 await asyncio.sleep(0.002)
         self.model.open = False
 
@@ -106,6 +117,12 @@ class World:
     def undelivered(self) -> int:
         with closing(sqlite3.connect(self.database)) as connection:
             return int(connection.execute("SELECT count(*) FROM turns WHERE NOT delivered").fetchone()[0])
+
+    def parked(self) -> int:
+        with closing(sqlite3.connect(self.database)) as connection:
+            return int(
+                connection.execute("SELECT count(*) FROM turns WHERE parked AND state = 'running'").fetchone()[0]
+            )
 
     async def turns(self) -> list[Turn]:
         with closing(sqlite3.connect(self.database)) as connection:
@@ -195,9 +212,24 @@ class SessionMachine(RuleBasedStateMachine):
     def somebody_begins_anew(self) -> None:
         self._deliver("command", "", f"m{self.events}", command="new")
 
-    @rule(calls=st.booleans(), turns=st.integers(0, 60))
-    def the_model_goes_on(self, calls: bool, turns: int) -> None:
-        self.world.model.permits.put_nowait(calls)
+    @rule(how=st.sampled_from(["queue", "steer"]))
+    def something_is_said_that_says_how_to_be_read(self, how: str) -> None:
+        self._hand_over(self._make("command", f"words {self.events}", f"m{self.events}", command=how))
+
+    @rule(how=st.sampled_from(["steer", "queue", "collect", "interrupt"]))
+    def the_manner_is_chosen(self, how: str) -> None:
+        self._hand_over(self._make("command", how, f"m{self.events}", command="busy"))
+
+    @rule(number=st.integers(0, 2))
+    def an_option_is_pressed(self, number: int) -> None:
+        """Of whatever question stands on the paper, open or not."""
+        segments = [segment for reply in self.world.paper.values() for segment in reply.segments]
+        keys = [segment.key for segment in segments if isinstance(segment, QuestionSegment)] or ["q:none"]
+        self._hand_over(self._make("command", f"{keys[-1]} {number}", "pressed", command="answer"))
+
+    @rule(wish=st.sampled_from(["words", "calls", "question"]), turns=st.integers(0, 60))
+    def the_model_goes_on(self, wish: Wish, turns: int) -> None:
+        self.world.model.permits.put_nowait(wish)
         self._breathe(turns)
 
     @rule()
@@ -219,6 +251,9 @@ class SessionMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self.runner.run(self.world.until_quiet())
+            if self.world.parked():
+                self._deliver("new", "this", f"m{self.events}")
+                self.runner.run(self.world.until_quiet())
             self.runner.run(self._check())
         finally:
             self.runner.run(self.world.crash())
@@ -230,11 +265,12 @@ class SessionMachine(RuleBasedStateMachine):
         assert states["waiting"] == 0, states
         assert sum(states.values()) == len(self.said)
         turns = await self.world.turns()
-        heard = [
-            said.id for turn in turns for entry in turn.entries if isinstance(entry, Heard) for said in entry.messages
-        ]
-        assert heard == sorted(set(heard)), "read once each, in the order of arrival"
-        assert len(heard) == states["consumed"]
+        hearings = [entry for turn in turns for entry in turn.entries if isinstance(entry, Heard)]
+        heard = [[said.id for said in entry.messages] for entry in hearings]
+        assert all(ids == sorted(ids) for ids in heard), "in the order of arrival"
+        once = Counter(id for ids in heard for id in ids)
+        assert set(once.values()) <= {1}, "read once each"
+        assert len(once) == states["consumed"]
         for turn in turns:
             assert [type(entry) for entry in turn.entries].count(Ended) == 1
             assert isinstance(turn.entries[-1], Ended)
@@ -248,7 +284,7 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 SessionMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=80,
     stateful_step_count=25,
     deadline=None,
     print_blob=True,

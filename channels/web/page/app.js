@@ -1,13 +1,13 @@
 // The page: it holds what one conversation looks like now, and wires the screen to the gateway.
 
 import { icon } from "./icons.js";
-import { LockedOut, Outbox, Stream, ask, newId, stop } from "./talk.js";
+import { LockedOut, Outbox, Stream, answer, ask, newId, stop } from "./talk.js";
 import { arrange, bytes, chip, conversation } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const NEAR_THE_END = 60;
 const LIST_EVERY = 10_000;
-const PATIENCE_TO_STOP = 3_000;
+const PATIENCE = 3_000; // until what a button asked for may be asked for again
 const SUGGESTIONS = ["What can you do?", "Draw me a bar chart", "Do a slow task that I can interrupt"];
 
 const state = {
@@ -66,20 +66,21 @@ function hear(happening, data) {
   draw();
 }
 
-function changed(reply, { status, done, order, segments, grown }) {
+function changed(reply, { status, done, parked, order, segments, grown }) {
   const fresh = new Map([...reply.segments, ...segments].map((segment) => [segment.key, segment]));
   for (const [key, added] of Object.entries(grown)) {
     fresh.set(key, { ...fresh.get(key), markdown: fresh.get(key).markdown + added });
   }
-  return { ...reply, status, done, segments: order.map((key) => fresh.get(key)) };
+  return { ...reply, status, done, parked, segments: order.map((key) => fresh.get(key)) };
 }
 
 function putReply(reply) {
   const place = state.items.findIndex((item) => item.reply?.id === reply.id);
-  const wasDone = place >= 0 && state.items[place].reply.done;
+  const before = state.items[place]?.reply;
   const item = { kind: "reply", reply };
   state.items = place < 0 ? state.items.toSpliced(behindItsMessages(reply), 0, item) : state.items.with(place, item);
-  if (reply.done && !wasDone) finished(reply);
+  if (reply.done && !before?.done) finished(reply);
+  if (reply.parked && !before?.parked) asked(reply);
 }
 
 /** A reply stands behind the messages that its turn began with, also when something else was answered meanwhile. */
@@ -94,9 +95,17 @@ function behindItsMessages(reply) {
 function finished(reply) {
   state.stopping = false;
   const text = reply.segments.filter((segment) => segment.kind === "text").map((segment) => segment.markdown).join(" ");
-  at("announcer").textContent = `New answer: ${text.replace(/[#*_`>|]/g, "").slice(0, 300)}`;
-  if (document.hidden) state.unseen += 1;
+  announce("New answer", text);
   refreshList();
+}
+
+function asked(reply) {
+  announce("Question", reply.segments.filter((segment) => segment.kind === "question" && segment.open).map((segment) => segment.question).join(" "));
+}
+
+function announce(what, markdown) {
+  at("announcer").textContent = `${what}: ${markdown.replace(/[#*_`>|]/g, "").slice(0, 300)}`;
+  if (document.hidden) state.unseen += 1;
 }
 
 function accepted(chat) {
@@ -152,19 +161,24 @@ function isAtWork(message, unanswered) {
 }
 
 function drawRunning(running) {
+  const parked = running && Boolean(growing()?.parked);
   document.body.dataset.running = running;
+  document.body.dataset.parked = parked;
   at("stop").hidden = !running;
   at("stop").disabled = state.stopping;
   if (!running) state.stopping = false;
-  at("text").placeholder = running ? "Interject…" : "Write a message";
-  at("hint").textContent = running ? "will reach the running task" : "";
+  at("text").placeholder = parked ? "Answer…" : running ? "Interject…" : "Write a message";
+  at("hint").textContent = parked ? "will answer the question" : running ? "will reach the running task" : "";
   at("status").hidden = !running;
   at("status-text").textContent = state.stopping ? "stopping…" : statusWords();
 }
 
 function statusWords() {
-  const running = state.items.findLast((item) => item.kind === "reply" && !item.reply.done);
-  return running?.reply.status || "working…";
+  return growing()?.status || (growing()?.parked ? "waiting for your answer" : "working…");
+}
+
+function growing() {
+  return state.items.findLast((item) => item.kind === "reply" && !item.reply.done)?.reply;
 }
 
 function drawTitle() {
@@ -315,12 +329,30 @@ async function stopTurn() {
   draw();
   try {
     await stop(state.chat);
-    await new Promise((resolve) => setTimeout(resolve, PATIENCE_TO_STOP));
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE));
   } catch (error) {
     complain(`It could not be stopped: ${error.message}`);
   }
   state.stopping = false;
   draw();
+}
+
+/** The options go when the question is closed; until then a press that failed, or did nothing, may be made again. */
+async function choose(button) {
+  const options = button.closest("fieldset");
+  const chat = state.chat;
+  options.disabled = true;
+  button.setAttribute("aria-busy", "true");
+  complain("");
+  if (matchMedia("(pointer: fine)").matches) at("text").focus();
+  try {
+    await answer(chat, options.dataset.question, Number(button.dataset.option));
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE));
+  } catch (error) {
+    if (state.chat === chat) complain(`The answer was not sent: ${error.message}`);
+  }
+  options.disabled = false;
+  button.removeAttribute("aria-busy");
 }
 
 function keepDraft() {
@@ -433,6 +465,10 @@ function wireLightbox() {
 }
 
 function wirePage() {
+  at("log").addEventListener("click", (event) => {
+    const option = event.target.closest("[data-option]");
+    if (option) choose(option);
+  });
   at("new-conversation").addEventListener("click", () => (location.hash = newId()));
   at("open-sidebar").addEventListener("click", () => showSidebar(true));
   for (const id of ["close-sidebar", "veil"]) at(id).addEventListener("click", () => showSidebar(false));

@@ -3,7 +3,7 @@
 const FIRST_DELAY = 500;
 const LONGEST_DELAY = 10_000;
 const SILENCE = 40_000; // the gateway pings every 15 s
-const UNTOLD = /^\/(new|stop)\s*$/i; // commands that show by what they do
+const UNTOLD = /^\/(new|stop|answer)(\s|$)/i; // commands that show by what they do
 
 export class Refused extends Error {}
 export class LockedOut extends Error {}
@@ -183,12 +183,24 @@ export class Outbox {
   }
 }
 
-/** Asks the gateway to stop what runs in the conversation; again until it has heard it. */
-export async function stop(chat) {
-  const body = JSON.stringify({ client_id: newId() });
+/** Asks the gateway to stop what runs in the conversation. */
+export function stop(chat) {
+  return press(chat, "stop", {});
+}
+
+/** Chooses an option, counted from 0, of an open question. */
+export function answer(chat, question, option) {
+  return press(chat, "answer", { question, option });
+}
+
+/** A press of a button is one event: it is sent with one id, again until the gateway has heard it. */
+async function press(chat, button, fields) {
+  const body = JSON.stringify({ client_id: newId(), ...fields });
   for (let attempt = 0; attempt < 5; attempt += 1) {
     try {
-      return await ask(`/api/conversations/${chat}/stop`, { method: "POST", body, headers: { "Content-Type": "application/json" } });
+      const accepted = await ask(`/api/conversations/${chat}/${button}`, { method: "POST", body, headers: { "Content-Type": "application/json" } });
+      if (accepted.state === "refused") throw new Refused(accepted.reason);
+      return;
     } catch (error) {
       if (error instanceof Refused || error instanceof LockedOut) throw error;
       await new Promise((resolve) => setTimeout(resolve, backOff(attempt)));

@@ -5,6 +5,7 @@ import { renderMarkdown } from "./markdown.js";
 
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 const LONG_TEXT = 1500;
+const OWN = "You"; // the sender's name of what was written here
 const CALL_STATES = {
   waiting: "waiting", running: "running", done: "done", failed: "failed", skipped: "skipped", cancelled: "cancelled", denied: "not allowed", unknown: "unknown",
 };
@@ -82,7 +83,7 @@ function replyPiece(reply, segments, part) {
 }
 
 function segmentPiece(segment) {
-  const { make, update } = { text: TEXT, media: MEDIA, call: CALL }[segment.kind];
+  const { make, update } = { text: TEXT, media: MEDIA, call: CALL, question: QUESTION }[segment.kind];
   return {
     key: `${segment.kind} ${segment.key}`,
     make: () => make(segment),
@@ -136,6 +137,37 @@ const CALL = {
   },
 };
 
+/** The page listens for presses of the options (`data-option` inside `data-question`). */
+const QUESTION = {
+  make: (segment) => {
+    const node = box("section", "question", { testid: "question" });
+    const asked = box("div", "markdown");
+    asked.id = `asked ${segment.key}`.replaceAll(" ", "-");
+    node.setAttribute("aria-labelledby", asked.id);
+    const options = box("fieldset", "options", { testid: "options", question: segment.key });
+    options.setAttribute("aria-labelledby", asked.id);
+    node.append(asked, options, words("p", "answer", "", { testid: "answer" }));
+    return node;
+  },
+  update(node, segment) {
+    const [asked, options, answer] = node.children;
+    node.dataset.open = segment.open;
+    renderMarkdown(asked, segment.question);
+    options.hidden = !segment.open || segment.options.length === 0;
+    arrange(options, segment.options.map((text, number) => ({
+      key: `${number} ${text}`,
+      make: () => {
+        const button = words("button", "option", text, { testid: "option", option: number });
+        button.type = "button";
+        return button;
+      },
+      update: () => {},
+    })));
+    answer.hidden = segment.open || !segment.answer;
+    answer.replaceChildren(icon("done"), words("span", "unseen", "Answer: "), words("span", "", segment.answer));
+  },
+};
+
 function messagePiece(message) {
   return bubble(message.message_id ?? String(message.id), message, message.attachments.map((each) => () => attachmentNode(each, "")));
 }
@@ -150,7 +182,9 @@ function bubble(key, message, attachments) {
   return {
     key: `message ${key}`,
     make: () => {
-      const node = box("article", "mine", { testid: "message", message: key });
+      const own = !message.sender || message.sender === OWN;
+      const node = box("article", own ? "message" : "message theirs", { testid: "message", message: key });
+      if (!own) node.append(words("p", "sender", message.sender, { testid: "sender" }));
       const text = box("div", "said");
       node.append(text, box("div", "attachments"), words("p", "state", "", { testid: "message-state" }));
       if (message.text) text.append(...longText(message.text));

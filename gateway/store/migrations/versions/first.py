@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("address", JSON, nullable=False),
         sa.Column("generation", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("busy", sa.String(length=10), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("last_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_sessions")),
@@ -62,6 +63,8 @@ def upgrade() -> None:
         sa.Column("reply_to", sa.Text(), nullable=True),
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("parked", sa.Boolean(), nullable=False),
+        sa.Column("stop", sa.Text(), nullable=True),
         sa.Column("started_at", sa.Double(), nullable=False),
         sa.Column("ended_at", sa.Double(), nullable=True),
         sa.Column("delivered", sa.Boolean(), nullable=False),
@@ -107,6 +110,8 @@ def upgrade() -> None:
         sa.Column("files", JSON, nullable=False),
         sa.Column("attachments", JSON, nullable=False),
         sa.Column("album", sa.Text(), nullable=True),
+        sa.Column("opening", sa.Text(), nullable=True),
+        sa.Column("busy", sa.String(length=10), nullable=False),
         sa.Column("ready", sa.Boolean(), nullable=False),
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("turn", sa.String(length=32), nullable=True),
@@ -153,6 +158,27 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "cursors",
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("chat", sa.Text(), nullable=False),
+        sa.Column("read", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("channel", "chat", name=op.f("pk_cursors")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "pairs",
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("sender_id", sa.Text(), nullable=False),
+        sa.Column("sender_name", sa.Text(), nullable=False),
+        sa.Column("code", sa.String(length=16), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.Column("approved", sa.Boolean(), nullable=False),
+        sa.Column("session", sa.Text(), nullable=False),
+        sa.Column("address", JSON, nullable=False),
+        sa.PrimaryKeyConstraint("channel", "sender_id", name=op.f("pk_pairs")),
+        sa.UniqueConstraint("code", name=op.f("uq_pairs_code")),
+    )
+    op.create_table(
         "media_uses",
         sa.Column("id", KEY, sa.Identity(always=False), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
@@ -167,5 +193,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("media_uses", "turn_log", "inbox", "turns", "sessions", "outbox", "media"):
+    for table in ("media_uses", "pairs", "cursors", "turn_log", "inbox", "turns", "sessions", "outbox", "media"):
         op.drop_table(table)

@@ -1,0 +1,220 @@
+"""Voice notes and other recordings, as words that a model can read: a transcription model listens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Protocol
+
+import httpx
+
+log = logging.getLogger(__name__)
+
+OPENAI = "https://api.openai.com/v1"
+
+MOST_BYTES = 25 * 1024 * 1024
+"""OpenAI's own bound, https://platform.openai.com/docs/guides/speech-to-text"""
+
+LONGEST_WAIT = 30.0
+"""Seconds that are waited for a second attempt, whatever the service asks for."""
+
+USUAL_WAIT = 0.5
+"""Seconds between the attempts, when the service does not say how many."""
+
+CONNECT_SECONDS = 15.0
+LONGEST_DETAIL = 300
+
+LOST = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+"""The connection was lost or never made; of a service that is merely slow there is no second try."""
+
+_SUFFIXES = {
+    "audio/flac": "flac",
+    "audio/m4a": "m4a",
+    "audio/mp3": "mp3",
+    "audio/mp4": "m4a",
+    "audio/mpeg": "mp3",
+    "audio/ogg": "ogg",
+    "audio/opus": "ogg",
+    "audio/wav": "wav",
+    "audio/wave": "wav",
+    "audio/webm": "webm",
+    "audio/x-flac": "flac",
+    "audio/x-m4a": "m4a",
+    "audio/x-wav": "wav",
+    "application/ogg": "ogg",
+}
+"""The ends of names by which the service tells formats apart: it refuses those that it does not know."""
+
+_SCORES = frozenset({"audio/midi", "audio/x-midi"})
+
+
+Recording = tuple[str, bytes, str]
+"""Name, bytes and media type, as the client wants a file."""
+
+
+class NotHeard(Exception):
+    """The recording could not be turned into words; the message says why, in words for a person."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Transcriber(Protocol):
+    async def transcribe(self, data: bytes, name: str, media_type: str) -> str:
+        """What is said in the recording; never empty. Raises `NotHeard`."""
+
+
+def is_sound(media_type: str) -> bool:
+    """Whether it is a recording in which somebody may speak."""
+    kind = media_type.partition(";")[0].strip().lower()
+    return (kind.startswith("audio/") and kind not in _SCORES) or kind == "application/ogg"
+
+
+class OpenAITranscriber:
+    """A `Transcriber` over `POST {base_url}/audio/transcriptions`, which OpenAI and many compatible servers have.
+
+    `seconds` bound one attempt; there is a second one after a lost connection, 429 and 5xx. Without an `api_key` none
+    is sent, as local servers want none.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        api_key: str | None,
+        base_url: str | None = None,
+        *,
+        seconds: float = 120,
+        max_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._model = model
+        self._api_key = api_key
+        self._url = f"{(base_url or OPENAI).rstrip('/')}/audio/transcriptions"
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._client: httpx.AsyncClient | None = None
+
+    async def aclose(self) -> None:
+        """Closes the connections. Asked again, it opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def transcribe(self, data: bytes, name: str, media_type: str) -> str:
+        """What is said in the recording; never empty. Raises `NotHeard`."""
+        if not data:
+            raise NotHeard("it is empty")
+        if len(data) > self._max_bytes:
+            raise NotHeard(f"it has {len(data):,} bytes, more than the {self._max_bytes:,} that can be listened to")
+        kind = media_type.partition(";")[0].strip().lower()
+        with _errors():
+            response = await self._post_twice((_file_name(name, kind), data, kind))
+        return _words(response, self._api_key)
+
+    async def _post_twice(self, recording: Recording) -> httpx.Response:
+        """The last answer: the second one, if there is hope for it."""
+        try:
+            response = await self._post(recording)
+        except LOST as error:
+            log.warning("the transcription service could not be reached, trying again: %r", error)
+            wait = USUAL_WAIT
+        else:
+            if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and not response.is_server_error:
+                return response
+            wait = _retry_after(response)
+            if wait > LONGEST_WAIT:
+                return response
+            log.warning("the transcription service answered %d, trying again", response.status_code)
+        await asyncio.sleep(wait)
+        return await self._post(recording)
+
+    async def _post(self, recording: Recording) -> httpx.Response:
+        headers = {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key}"}
+        if self._client is None:
+            self._client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=CONNECT_SECONDS))
+        async with asyncio.timeout(self._seconds):
+            return await self._client.post(
+                self._url, headers=headers, data={"model": self._model}, files={"file": recording}
+            )
+
+
+def _file_name(name: str, kind: str) -> str:
+    """A name of ours: only its end matters, and people's own names travel badly in headers."""
+    given = name.rpartition(".")[2].lower()
+    return f"recording.{_SUFFIXES.get(kind) or (given if given.isascii() and given.isalnum() else 'ogg')}"
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raises whatever the client raises as `NotHeard`."""
+    try:
+        yield
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise NotHeard("the transcription service did not answer in time") from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise NotHeard("the transcription service could not be reached") from error
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds, 0 or more, from either form of the header (RFC 9110, 10.2.3); the usual wait where it has none."""
+    header = response.headers.get("retry-after", "")
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            return USUAL_WAIT
+    return max(0.0, seconds) if math.isfinite(seconds) else USUAL_WAIT
+
+
+def _words(response: httpx.Response, api_key: str | None) -> str:
+    if not response.is_success:
+        raise NotHeard(_refusal(response, api_key))
+    match _body(response):
+        case {"text": str(text)}:
+            if not text.strip():
+                raise NotHeard("no words were heard in it")
+            return text.strip()
+        case _:
+            raise NotHeard("the transcription service gave an answer that cannot be understood")
+
+
+def _refusal(response: httpx.Response, api_key: str | None) -> str:
+    match response.status_code:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            # The detail is left out: it quotes the key, whole or in part.
+            return "the transcription service did not accept the API key; whoever runs this gateway has to check it"
+        case HTTPStatus.NOT_FOUND:
+            return "the transcription service does not know the model, or its address is wrong"
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return "it is too large for the transcription service"
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return "the transcription service allows no more requests for now"
+        case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return f"the transcription service has a fault of its own (it answered {status})"
+        case status:
+            detail = _detail(response, api_key)
+            return f"the transcription service refused it ({status}){f': {detail}' if detail else ''}"
+
+
+def _detail(response: httpx.Response, api_key: str | None) -> str:
+    match _body(response):
+        case {"error": {"message": str(message)}} | {"message": str(message)} | {"detail": str(message)}:
+            words = " ".join(message.split())
+            return (words.replace(api_key, "…") if api_key else words)[:LONGEST_DETAIL]
+        case _:
+            return ""
+
+
+def _body(response: httpx.Response) -> object:
+    try:
+        return response.json()
+    except ValueError:
+        return None

@@ -1,0 +1,421 @@
+"""Reads what Slack sends: raw JSON in, messages out. Pure; names are those of https://docs.slack.dev/reference/events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from channels.address import Address, Sender
+from channels.message import FileRef, InboundMessage, Kind
+
+Json = dict[str, Any]
+
+STOP = "stop:"
+"""What a stop button carries before the run id."""
+
+ANSWER = "answer:"
+"""What the button of an option carries before the question's key, ":" and the option's number."""
+
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
+"""What `parse` raises for something that is not shaped as Slack's are."""
+
+_SPEECH = (None, "bot_message", "file_share", "me_message", "thread_broadcast")
+"""Subtypes of messages that somebody said. The others are Slack's own: https://docs.slack.dev/reference/events/message"""
+
+_SLACKBOT = "USLACKBOT"
+_COMMAND = re.compile(r"!([A-Za-z][A-Za-z0-9_-]{0,31})(?:\s+(.*))?", re.DOTALL)
+_TOKEN = re.compile(r"<([^<>]+)>")
+_NAMED = re.compile(r"<@([UW][A-Z0-9]+)|<#([CGD][A-Z0-9]+)(?:\|)?>")
+_QUOTED = 1000
+"""Characters of a forwarded message that the note keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """Who hears: `account` is the app's user id, `bot_id` what marks its own messages, `team` its workspace."""
+
+    channel: str
+    account: str
+    bot_id: str
+    team: str
+    name: str
+
+
+def parse(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
+    """What the person did, or None when it is nothing for us.
+
+    `names` says who stands behind the ids of `people(body)`, as far as that is known; `now` dates what has no date.
+    Raises one of `MALFORMED`.
+    """
+    match body.get("type"):
+        case "event_callback":
+            return _event(body, bot, names, now)
+        case "block_actions":
+            return _button(body, bot, now)
+        case None if "command" in body:
+            return _slash(body, bot, names, now)
+    return None
+
+
+def people(body: Json) -> frozenset[str]:
+    """The ids of people and channels that `parse` would like to call by their names."""
+    event = _dict(body.get("event"))
+    found: set[str] = set()
+    for message in (event, _dict(event.get("message")), _dict(event.get("previous_message"))):
+        found |= people_in(message)
+    found |= {match for match in _ids(body.get("text")) if "command" in body}
+    if isinstance(user := body.get("user_id"), str):
+        found.add(user)
+    return frozenset(found)
+
+
+def people_in(message: Json) -> frozenset[str]:
+    """Who wrote the message, and whom and what it mentions."""
+    found = set(_ids(message.get("text")))
+    if isinstance(user := message.get("user"), str):
+        found.add(user)
+    for attachment in _dicts(message.get("attachments")):
+        found.update(_ids(attachment.get("text")))
+    return frozenset(found)
+
+
+def place_of(body: Json) -> str:
+    """The channel in which something happened; "" where none is told."""
+    event, container, named = _dict(body.get("event")), _dict(body.get("container")), _dict(body.get("channel"))
+    for chat in (event.get("channel"), container.get("channel_id"), named.get("id"), body.get("channel_id")):
+        if isinstance(chat, str):
+            return chat
+    return ""
+
+
+def time_of(body: Json, now: float) -> float:
+    """When it happened, in seconds since 1970; `now` where Slack does not tell."""
+    event = _dict(body.get("event"))
+    for action in (event, *_dicts(body.get("actions"))):
+        try:
+            return float(action.get("event_ts") or action.get("action_ts") or action["ts"])
+        except (KeyError, TypeError, ValueError):
+            continue
+    return now
+
+
+def _dict(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: object) -> Iterator[Json]:
+    return (each for each in value if isinstance(each, dict)) if isinstance(value, list) else iter(())
+
+
+def _ids(text: object) -> Iterator[str]:
+    if isinstance(text, str):
+        yield from (user or channel for user, channel in _NAMED.findall(text))
+
+
+# --- what people do --------------------------------------------------------------------------------------------------
+
+
+def _event(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
+    event = body["event"]
+    if event["type"] == "agent_session_stopped":
+        return _stopped(event, body["event_id"], bot, names, now)
+    if event["type"] not in ("message", "app_mention"):
+        return None
+    chat = _Chat(event["channel"], _is_direct(event["channel"], event.get("channel_type")))
+    match event.get("subtype"):
+        case "message_changed" if event["message"].get("subtype") == "tombstone":
+            # What is left of a deleted message that was answered to.
+            return _withdrawn(event["previous_message"], event, chat, bot, names)
+        case "message_changed":
+            return _edited(event, chat, bot, names)
+        case "message_deleted":
+            return _withdrawn(event["previous_message"], event, chat, bot, names)
+        case subtype if subtype in _SPEECH:
+            return _message(event, chat, bot, names, "new", event["ts"], "")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    id: str
+    direct: bool
+
+
+def _is_direct(channel: str, kind: str | None = None) -> bool:
+    # An app_mention does not say what kind of channel it comes from; direct messages begin with D.
+    return kind == "im" or (kind is None and channel.startswith("D"))
+
+
+def _edited(event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
+    message, before = event["message"], event.get("previous_message")
+    if message.get("subtype") not in _SPEECH:
+        return None
+    if before is not None and _said(before) == _said(message):
+        # A link was unfolded, a reply was counted, a file was named anew: nobody said anything.
+        return None
+    at = _dict(message.get("edited")).get("ts") or event["event_ts"]
+    return _message(message, chat, bot, names, "edited", at, f":edited:{at}")
+
+
+def _said(message: Json) -> tuple[str, list[str]]:
+    return written(message), [file["id"] for file in message.get("files") or ()]
+
+
+def _withdrawn(message: Json, event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
+    if is_own(message, bot) or message.get("subtype") not in _SPEECH:
+        return None
+    ts = message["ts"]
+    return InboundMessage(
+        f"{bot.team}:{chat.id}:{ts}:deleted",
+        _address(chat, message, bot),
+        _sender(message, names),
+        _date(event["event_ts"]),
+        kind="withdrawn",
+        message_id=ts,
+    )
+
+
+def _message(
+    message: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender], kind: Kind, at: str, suffix: str
+) -> InboundMessage | None:
+    """`at` is when it was said or edited, `suffix` tells the edits of one message apart."""
+    text, shared = written(message), tuple(_shared(message))
+    files = tuple(files_of(message, *shared))
+    if is_own(message, bot) or not (text or files or shared):
+        return None
+    event, ts = f"{bot.team}:{chat.id}:{message['ts']}{suffix}", message["ts"]
+    address, sender, sent_at = _address(chat, message, bot), _sender(message, names), _date(at)
+    own_words, mentioned = _without_mention(text, bot)
+    said = readable(own_words, names)
+    addressed = chat.direct or mentioned or message.get("type") == "app_mention"
+    in_thread = message.get("thread_ts", ts) != ts
+    follows = in_thread and not addressed
+    # What somebody else wrote and this person only passes on is not their command.
+    command = None if files or shared else _COMMAND.fullmatch(said.strip())
+    if command and kind == "edited":
+        # A command is not run again because its message was edited.
+        return None
+    if command:
+        return InboundMessage(
+            event,
+            address,
+            sender,
+            sent_at,
+            kind="command",
+            message_id=ts,
+            command=command[1].lower(),
+            text=(command[2] or "").strip(),
+            addressed=addressed,
+            follows=follows,
+        )
+    return InboundMessage(
+        event,
+        address,
+        sender,
+        sent_at,
+        kind=kind,
+        message_id=ts,
+        text=said if text else "\n\n".join(readable(written(part), names) for part in shared),
+        files=files,
+        note="\n".join(_forwarded(part, names, quoting=bool(text)) for part in shared),
+        addressed=addressed,
+        follows=follows,
+        opening=message["thread_ts"] if in_thread and kind == "new" else None,
+    )
+
+
+def _stopped(event: Json, event_id: str, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage:
+    """Slack's own stop button: https://docs.slack.dev/reference/events/agent_session_stopped"""
+    chat = _Chat(event["channel"], _is_direct(event["channel"]))
+    user = event["user"]
+    return InboundMessage(
+        f"{bot.team}:{chat.id}:stopped:{event_id}",
+        Address(bot.channel, bot.account, chat.id, event.get("thread_ts"), "direct" if chat.direct else "group"),
+        names.get(user) or Sender(user, user),
+        now,
+        kind="command",
+        command="stop",
+    )
+
+
+def _button(body: Json, bot: Bot, now: datetime) -> InboundMessage | None:
+    action, user = body["actions"][0], body["user"]
+    pressed = _pressed(action.get("value", ""))
+    if not pressed:
+        return None
+    command, text = pressed
+    message, container = _dict(body.get("message")), _dict(body.get("container"))
+    chat, ts = place_of(body), container.get("message_ts") or message["ts"]
+    thread = message.get("thread_ts") or container.get("thread_ts")
+    press = body.get("trigger_id") or f"{user['id']}:{action['action_ts']}"
+    handle = user.get("username")
+    return InboundMessage(
+        f"{bot.team}:{chat}:{ts}:pressed:{press}",
+        Address(bot.channel, bot.account, chat, thread, "direct" if _is_direct(chat) else "group"),
+        Sender(user["id"], _clean(user.get("name") or handle or user["id"]), handle),
+        now,
+        kind="command",
+        message_id=ts,
+        command=command,
+        text=text,
+    )
+
+
+def _pressed(data: str) -> tuple[str, str] | None:
+    """The command that the button stands for and its arguments; None for a button that is none of ours."""
+    if data.startswith(STOP):
+        return "stop", data.removeprefix(STOP)
+    key, _, option = data.removeprefix(ANSWER).rpartition(":")
+    return ("answer", f"{key} {option}") if data.startswith(ANSWER) and key and option.isdecimal() else None
+
+
+def _slash(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage:
+    """One slash command carries all: its first word is the command. Slack has none in threads."""
+    chat, user = body["channel_id"], body["user_id"]
+    is_direct = body.get("channel_name") == "directmessage" or _is_direct(chat)
+    command, *arguments = readable(body.get("text") or "", names).split(maxsplit=1) or ["help"]
+    return InboundMessage(
+        f"{bot.team}:{chat}:command:{body['trigger_id']}",
+        Address(bot.channel, bot.account, chat, None, "direct" if is_direct else "group"),
+        names.get(user) or Sender(user, _clean(body.get("user_name") or user), body.get("user_name")),
+        now,
+        kind="command",
+        command=command.lstrip("/!").lower() or "help",
+        text=arguments[0].strip() if arguments else "",
+    )
+
+
+# --- who and where ---------------------------------------------------------------------------------------------------
+
+
+def _address(chat: _Chat, message: Json, bot: Bot) -> Address:
+    """In channels everything happens in threads: what is said outside of one begins its own."""
+    if chat.direct:
+        return Address(bot.channel, bot.account, chat.id, message.get("thread_ts"), "direct")
+    return Address(bot.channel, bot.account, chat.id, message.get("thread_ts") or message["ts"], "group")
+
+
+def is_own(message: Json, bot: Bot) -> bool:
+    """Whether the app itself said it."""
+    return message.get("user") == bot.account or (bool(bot.bot_id) and message.get("bot_id") == bot.bot_id)
+
+
+def _sender(message: Json, names: Mapping[str, Sender]) -> Sender:
+    user, bot_id = message.get("user"), message.get("bot_id")
+    if not user:
+        profile, id = _dict(message.get("bot_profile")), message["bot_id"]
+        return Sender(id, _clean(message.get("username") or profile.get("name") or id), bot=True)
+    known = names.get(user) or Sender(user, user)
+    return Sender(known.id, known.name, known.handle, known.bot or bool(bot_id) or user == _SLACKBOT)
+
+
+def author(message: Json, names: Mapping[str, Sender]) -> str:
+    """The name of who wrote it."""
+    return _sender(message, names).name if message.get("user") or message.get("bot_id") else "somebody"
+
+
+def known_as(user: Json) -> Sender:
+    """https://docs.slack.dev/reference/objects/user-object"""
+    profile = _dict(user.get("profile"))
+    names = (profile.get("display_name"), profile.get("real_name"), user.get("real_name"), user.get("name"))
+    name = next(filter(None, names), user["id"])
+    return Sender(user["id"], _clean(name), user.get("name"), user.get("is_bot") is True)
+
+
+def _date(ts: str) -> datetime:
+    return datetime.fromtimestamp(float(ts), UTC)
+
+
+# --- what ------------------------------------------------------------------------------------------------------------
+
+
+def _clean(text: str) -> str:
+    """JSON may escape half of a surrogate pair; nothing after us could store that."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def written(message: Json) -> str:
+    """The message's text as Slack writes it. Some programs write in blocks or attachments only."""
+    if text := message.get("text"):
+        return str(text)
+    blocks = (block.get("text") for block in _dicts(message.get("blocks")) if block.get("type") != "rich_text")
+    told = [_dict(text).get("text") if isinstance(text, dict) else text for text in blocks]
+    for attachment in _dicts(message.get("attachments")):
+        if not _is_shared(attachment):
+            told += [attachment.get(part) for part in ("pretext", "title", "text")]
+    return "\n".join(part for part in told if isinstance(part, str) and part)
+
+
+def _without_mention(text: str, bot: Bot) -> tuple[str, bool]:
+    """The text without the bot's own name, and whether it was there."""
+    mentions = list(re.finditer(rf"<@{re.escape(bot.account)}(?:\|[^<>]*)?>", text))
+    for mention in reversed(mentions):
+        before, after = text[: mention.start()], text[mention.end() :]
+        # "ask @bot now" becomes "ask now"; "@bot, now" becomes "now".
+        text = before + (after.lstrip(" ,:") if not before or before[-1].isspace() else after)
+    return (text.strip(), True) if mentions else (text, False)
+
+
+def readable(text: str, names: Mapping[str, Sender]) -> str:
+    """Slack's text as one reads it: https://docs.slack.dev/messaging/formatting-message-text#retrieving-messages"""
+    spelt = _TOKEN.sub(lambda token: _spelt(token[1], names), text)
+    return _clean(spelt.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+
+
+def _spelt(token: str, names: Mapping[str, Sender]) -> str:
+    told, _, label = token.partition("|")
+    match told[0]:
+        case "@":
+            return f"@{names[told[1:]].name if told[1:] in names else label or told[1:]}"
+        case "#":
+            known = names.get(told[1:])
+            return f"#{label or (known.name if known else told[1:])}"
+        case "!":
+            word = told[1:].partition("^")[0]
+            return label if label and word in ("subteam", "date") else f"@{label.lstrip('@') or word}"
+    return _link(told.removeprefix("mailto:").removeprefix("tel:"), label)
+
+
+def _link(url: str, label: str) -> str:
+    bare = url.removeprefix("https://").removeprefix("http://").rstrip("/")
+    return url if not label or label.rstrip("/") in (url, bare) else f"{label} ({url})"
+
+
+def files_of(*messages: Json) -> Iterator[FileRef]:
+    for message in messages:
+        for file in message.get("files") or ():
+            if file.get("mode") != "tombstone":
+                yield _file(file)
+
+
+def _file(file: Json) -> FileRef:
+    """Its `ref` is the file's id and, after a space, where its bytes are: nowhere for files that others keep."""
+    elsewhere = file.get("is_external") is True or file.get("mode") == "external"
+    url = "" if elsewhere else file.get("url_private_download") or file.get("url_private") or ""
+    name = file.get("name") or file.get("title") or f"file-{file['id']}"
+    media_type = file.get("mimetype") or "application/octet-stream"
+    return FileRef(f"{file['id']} {url}", _clean(name), media_type, file.get("size"))
+
+
+# --- in what context -------------------------------------------------------------------------------------------------
+
+
+def _shared(message: Json) -> Sequence[Json]:
+    return [attachment for attachment in _dicts(message.get("attachments")) if _is_shared(attachment)]
+
+
+def _is_shared(attachment: Json) -> bool:
+    """Whether it is another message, passed on or linked to, and no preview of a web page."""
+    return bool(attachment.get("is_share") or attachment.get("is_msg_unfurl"))
+
+
+def _forwarded(attachment: Json, names: Mapping[str, Sender], *, quoting: bool) -> str:
+    known = names.get(attachment.get("author_id", ""))
+    whom = attachment.get("author_name") or attachment.get("author_subname") or (known.name if known else "somebody")
+    said = readable(written(attachment), names)
+    if len(said) > _QUOTED:
+        said = f"{said[:_QUOTED]}…"
+    return f'Forwarded from {_clean(whom)}: "{said}"' if quoting and said else f"Forwarded from {_clean(whom)}"

@@ -1,0 +1,347 @@
+"""Writes replies as Slack messages: Markdown, tasks, buttons and files. Pure; limits are those of docs.slack.dev."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Literal, assert_never
+
+from agent.media import Attachment
+from channels.markdown import Block, Item, Listing, Paragraph, Span, parse, sendable, split
+from channels.pieces import REPEAT_NOTE, STATUS, Piece
+from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.slack.markup import mrkdwn, read, settled, write, write_block
+from channels.slack.parse import ANSWER, STOP, Json
+
+# https://docs.slack.dev/reference/block-kit/blocks/markdown-block: 12,000 characters in a message; all of its blocks
+# together fail near 13,200 (https://github.com/slackapi/bolt-js/issues/2509). The rest is for status and buttons.
+TEXT_LIMIT = 10_800
+STATUS_LIMIT = 200
+ANSWER_LIMIT = 1000
+LABEL_LIMIT = 75
+OPTIONS_LIMIT = 24
+"""An actions block holds 25 buttons, one of which may be for stopping."""
+FALLBACK_LIMIT = 3900
+"""chat.update takes 4,000 characters of text."""
+COMMENT_LIMIT = 3000
+TITLE_LIMIT = 250
+ALT_LIMIT = 1000
+UPLOAD_LIMIT = 1_000_000_000
+_VALUE_LIMIT = 2000
+_SECTION_LIMIT = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """`id` tells it from the others of its message, `data` is what comes back when it is pressed."""
+
+    id: str
+    label: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A card in a streamed message."""
+
+    id: str
+    title: str
+    status: Literal["pending", "in_progress", "complete", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A message's Markdown, its quiet last line and its buttons. `key` is unlike any other message's.
+
+    While it is `growing` it may be streamed: then `settled` is how much of the Markdown stays as it is, and the `tasks`
+    say what the status line would. `plain` is for notifications.
+    """
+
+    key: str
+    markdown: str
+    plain: str = ""
+    status: str = ""
+    buttons: tuple[Button, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    settled: str = ""
+    growing: bool = False
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A picture or a file; `caption` is plain text."""
+
+    key: str
+    attachment: Attachment
+    caption: str = ""
+    kind: Literal["media"] = "media"
+
+
+Content = Text | Media
+
+NOTICE = "notice"
+"""The task that stands for a status which is none of a tool's."""
+
+
+def render(reply: Reply) -> tuple[Piece[Content], ...]:
+    """The messages that show the reply, in order. Keys stay the same while it grows."""
+    groups = list(_grouped(reply.segments))
+    pieces = [piece for group in groups for piece in _pieces(reply.id, group)]
+    if reply.done:
+        return tuple(pieces)
+    stop = () if reply.parked else (Button("stop", "Stop", f"{STOP}{reply.id}"),)
+    status = _short(reply.status, STATUS_LIMIT)
+    status = f"⏳ {status}" if status else ""
+    tasks = tuple(map(_task, groups[-1].calls)) if groups else ()
+    if status and not any(task.status == "in_progress" for task in tasks):
+        tasks = (*tasks, Task(NOTICE, _short(reply.status, TITLE_LIMIT), "in_progress"))
+    match pieces:
+        case [*_, Piece(content=Text() as text) as last]:
+            growing = not reply.parked and last.editable
+            text = replace(text, status=status, buttons=(*text.buttons, *stop), growing=growing)
+            if growing:
+                text = replace(text, tasks=tasks, settled=_settled(groups[-1].texts, text.markdown))
+            pieces[-1] = replace(_piece(last.key, text), editable=last.editable)
+        case _ if status:
+            key = key_of(reply.id, STATUS)
+            pieces.append(_piece(STATUS, Text(key, "", "", status, stop, tasks, growing=not reply.parked)))
+    return tuple(pieces)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Texts that are one text, and the calls around them; or a picture or a question alone."""
+
+    texts: list[TextSegment]
+    calls: list[CallSegment]
+    alone: MediaSegment | QuestionSegment | None = None
+
+
+def _grouped(segments: Iterable[Segment]) -> Iterator[_Group]:
+    """Texts with only calls between them are one text: a message for each would ring the person's phone every time.
+
+    What answers an interjection is a message of its own, below the person's.
+    """
+    group = _Group([], [])
+    for segment in segments:
+        match segment:
+            case TextSegment():
+                if segment.anew and group.texts:
+                    yield group
+                    group = _Group([], [])
+                group.texts.append(segment)
+            case CallSegment():
+                group.calls.append(segment)
+            case MediaSegment() | QuestionSegment():
+                yield group
+                yield _Group([], [], segment)
+                group = _Group([], [])
+            case _:
+                assert_never(segment)
+    yield group
+
+
+def _pieces(id: str, group: _Group) -> Iterator[Piece[Content]]:
+    match group.alone:
+        case None:
+            blocks = _blocks_of(group.texts)
+            if blocks:
+                yield from _texts(id, group.texts[0].key, blocks, tuple(map(_task, group.calls)))
+        case MediaSegment():
+            yield from _media(id, group.alone)
+        case QuestionSegment():
+            yield from _question(id, group.alone)
+        case _:
+            assert_never(group.alone)
+
+
+def _blocks_of(texts: Iterable[TextSegment]) -> tuple[Block, ...]:
+    # Each is read by itself, so that a fence left open in one does not swallow the next.
+    return tuple(block for text in texts for block in _read(text.markdown, text.interrupted))
+
+
+def _texts(id: str, key: str, blocks: Sequence[Block], tasks: tuple[Task, ...] = ()) -> Iterator[Piece[Content]]:
+    parts = list(_chunks(blocks))
+    for number, part in enumerate(parts):
+        name = f"{key}/{number}"
+        text = Text(key_of(id, name), write(part), read(part), tasks=tasks if number == len(parts) - 1 else ())
+        yield _piece(name, text)
+
+
+def _settled(texts: Sequence[TextSegment], markdown: str) -> str:
+    """How much of the group's last message stays as it is."""
+    chunks = list(_chunks(_blocks_of(texts)))
+    return settled(tuple(chunks[-1])) if chunks and texts[-1].open else markdown
+
+
+def _media(id: str, segment: MediaSegment) -> Iterator[Piece[Content]]:
+    blocks = _read(segment.caption.strip())
+    caption = read(blocks)
+    short = len(caption) <= COMMENT_LIMIT
+    media = Media(key_of(id, segment.key), segment.attachment, caption if short else "")
+    yield Piece(segment.key, _digest(segment.attachment.hash, media.caption), media, editable=False)
+    if not short:
+        yield from _texts(id, segment.key, blocks)
+
+
+def _question(id: str, segment: QuestionSegment) -> Iterator[Piece[Content]]:
+    """Always a new message: an edit, as that of the status's, would not ring the person's phone.
+
+    Options that no button shows in full are listed above the buttons.
+    """
+    buttons = tuple(
+        Button(f"answer-{n}", _label(option, n), f"{ANSWER}{segment.key}:{n}")
+        for n, option in enumerate(segment.options[:OPTIONS_LIMIT])
+    )
+    if any(len(button.data) > _VALUE_LIMIT for button in buttons):
+        # Half of the options would be no choice.
+        buttons = ()
+    blocks = _read(segment.question) or _ASKED
+    if tuple(button.label for button in buttons) != segment.options:
+        blocks = (*blocks, _listed(segment.options))
+    if not segment.open and not _is_blank(segment.answer):
+        blocks = (*blocks, Paragraph((Span(f"→ {_short(segment.answer, ANSWER_LIMIT)}", italic=True),)))
+    pieces = list(_texts(id, segment.key, blocks))
+    if segment.open and isinstance(last := pieces[-1].content, Text):
+        pieces[-1] = _piece(pieces[-1].key, replace(last, buttons=buttons))
+    yield from (replace(piece, editable=False) for piece in pieces)
+
+
+def _label(option: str, number: int) -> str:
+    return str(number + 1) if _is_blank(option) else _short(option, LABEL_LIMIT)
+
+
+def _listed(options: Sequence[str]) -> Block:
+    return Listing(
+        tuple(Item(f"{n}.", (Paragraph((Span(sendable(option)),)),)) for n, option in enumerate(options, start=1))
+    )
+
+
+_STATUS_OF: dict[CallState, Literal["pending", "in_progress", "complete", "error"]] = {
+    "waiting": "pending",
+    "running": "in_progress",
+    "done": "complete",
+    "skipped": "complete",
+    "failed": "error",
+    "cancelled": "error",
+    "denied": "error",
+    "unknown": "error",
+}
+
+
+def _task(call: CallSegment) -> Task:
+    ended = f" ({call.state})" if call.state in ("skipped", "cancelled", "denied", "unknown") else ""
+    title = _short(call.title, TITLE_LIMIT - 20) or call.name
+    return Task(call.key, f"{title}{ended}", _STATUS_OF[call.state])
+
+
+def key_of(reply_id: str, piece: str) -> str:
+    """What a message carries, unseen, to be known again."""
+    return f"{reply_id}/{piece}"
+
+
+def _piece(key: str, text: Text) -> Piece[Content]:
+    parts = [text.markdown, text.status, str(text.growing)]
+    parts += [part for button in text.buttons for part in (button.label, button.data)]
+    if text.growing:
+        parts += [part for task in text.tasks for part in (task.title, task.status)]
+    return Piece(key, _digest(*parts), text)
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+
+
+def _short(text: str, limit: int) -> str:
+    """The text in one line of at most so many characters."""
+    line = " ".join(sendable(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+# --- Slack's blocks: https://docs.slack.dev/reference/block-kit/blocks ------------------------------------------------
+
+
+def blocks_of(text: Text, *, repeat: bool = False) -> list[Json]:
+    """`repeat`: with the note that it may be one."""
+    shown: list[Json] = [{"type": "markdown", "text": text.markdown}] if text.markdown else []
+    return [*shown, *_rest(text, repeat)]
+
+
+def plain_blocks_of(text: Text, *, repeat: bool = False) -> list[Json]:
+    """The same without any markup, should Slack refuse ours."""
+    plain = text.plain[:TEXT_LIMIT]
+    parts = [plain[start : start + _SECTION_LIMIT] for start in range(0, len(plain), _SECTION_LIMIT)]
+    sections = [{"type": "section", "text": _plain_text(part)} for part in parts if part.strip()]
+    return [*sections, *_rest(text, repeat)]
+
+
+def _rest(text: Text, repeat: bool) -> Iterator[Json]:
+    for line in filter(None, (text.status, REPEAT_NOTE if repeat else "")):
+        yield {"type": "context", "elements": [_plain_text(line)]}
+    if text.buttons:
+        yield {"type": "actions", "elements": [_button(button) for button in text.buttons]}
+
+
+def _button(button: Button) -> Json:
+    return {"type": "button", "action_id": button.id, "text": _plain_text(button.label), "value": button.data}
+
+
+def _plain_text(text: str) -> Json:
+    return {"type": "plain_text", "text": text, "emoji": True}
+
+
+def fallback_of(text: Text) -> str:
+    """What notifications show, in Slack's older markup."""
+    return mrkdwn((text.plain or text.status)[:COMMENT_LIMIT])[:FALLBACK_LIMIT]
+
+
+def comment_of(media: Media, *, repeat: bool = False) -> str:
+    return mrkdwn("\n\n".join(filter(None, (media.caption, REPEAT_NOTE if repeat else ""))))
+
+
+def alt_of(media: Media) -> str:
+    return _short(media.caption, ALT_LIMIT) or media.attachment.name
+
+
+def excuse_of(media: Media, reason: str) -> Text:
+    """A line in the place of a file that cannot be had."""
+    words = f"📎 {media.attachment.name} could not be sent: {reason}"
+    blocks = [Paragraph((Span(line),)) for line in (media.caption, words) if line]
+    return Text(media.key, write(blocks), read(blocks))
+
+
+# --- markdown --------------------------------------------------------------------------------------------------------
+
+_INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
+_ASKED: tuple[Block, ...] = (Paragraph((Span("❓"),)),)
+"""A question that shows nothing, so that its options stand under something."""
+
+
+@lru_cache(maxsize=64)
+def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
+    """A text's blocks, none if it shows nothing. Cached: a growing reply is rendered many times."""
+    blocks = parse(markdown)
+    if _is_blank(read(blocks)):
+        return ()
+    return (*blocks, _INTERRUPTED) if interrupted else blocks
+
+
+def _chunks(blocks: Sequence[Block]) -> Iterator[Sequence[Block]]:
+    """The blocks of each message, none empty and none over the limit."""
+    parts = [blocks] if len(write(blocks)) <= TEXT_LIMIT else split(blocks, TEXT_LIMIT, _size)
+    return (part for part in parts if not _is_blank(read(part)))
+
+
+def _size(block: Block) -> int:
+    return max(len(write_block(block)), 1)
+
+
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0\ufffc"
+"""Letters to Unicode, that show nothing."""
+
+
+def _is_blank(text: str) -> bool:
+    return not any(c.isprintable() and not c.isspace() and c not in _BLANKS for c in text)

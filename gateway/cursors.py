@@ -1,0 +1,31 @@
+"""A channel's cursors, kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from channels.channel import NotKept
+from gateway.store.errors import StoreError
+
+
+class CursorStore(Protocol):
+    async def cursors(self, channel: str) -> dict[str, str]: ...
+    async def keep_cursors(self, channel: str, read: Mapping[str, str]) -> None: ...
+
+
+class StoredCursors:
+    """Implements `channels.channel.Cursors`."""
+
+    def __init__(self, store: CursorStore, channel: str) -> None:
+        self._store = store
+        self._channel = channel
+
+    async def load(self) -> dict[str, str]:
+        return await self._store.cursors(self._channel)
+
+    async def keep(self, read: Mapping[str, str]) -> None:
+        try:
+            await self._store.keep_cursors(self._channel, read)
+        except StoreError as error:
+            raise NotKept(f"The gateway cannot keep what it has read: {error}") from error

@@ -1,0 +1,89 @@
+"""People who asked to be let in, and those whom an admin has let in."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from channels.address import Address, Sender
+from gateway.store.encoding import address_from_json, address_to_json
+from gateway.store.records import Pair
+from gateway.store.schema import AnyRow, pairs
+
+CODE_LASTS = timedelta(hours=1)
+MOST_PENDING = 50
+"""Codes that may wait for an admin in one channel; whoever comes after that gets none until some have expired."""
+
+_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_LENGTH = 8
+
+_of_sender = (pairs.c.channel == bindparam("of_channel")) & (pairs.c.sender_id == bindparam("of_sender"))
+_approved = select(pairs.c.sender_id).where(_of_sender, pairs.c.approved)
+_own = select(pairs).where(_of_sender)
+_pending = (
+    select(func.count())
+    .select_from(pairs)
+    .where(pairs.c.channel == bindparam("of_channel"), ~pairs.c.approved, pairs.c.expires_at > bindparam("now"))
+)
+_ask = insert(pairs).values({column.name: bindparam(column.name) for column in pairs.c})
+_ask = _ask.on_conflict_do_update(
+    index_elements=["channel", "sender_id"],
+    set_={
+        name: _ask.excluded[name] for name in ("sender_name", "code", "expires_at", "approved", "session", "address")
+    },
+)
+_by_code = select(pairs).where(pairs.c.code == bindparam("the_code"))
+_approve = update(pairs).where(pairs.c.code == bindparam("the_code")).values(approved=True)
+_all = select(pairs).order_by(pairs.c.channel, pairs.c.expires_at)
+
+
+def is_approved(connection: Connection, channel: str, sender: str) -> bool:
+    values = {"of_channel": channel, "of_sender": sender}
+    return connection.execute(_approved, values).first() is not None
+
+
+def ask(
+    connection: Connection, channel: str, sender: Sender, session: str, address: Address, now: datetime
+) -> Pair | None:
+    """A new code for somebody; None while an earlier one is still good, or when too many wait already."""
+    values = {"of_channel": channel, "of_sender": sender.id, "now": now}
+    known = connection.execute(_own, values).first()
+    if known is not None and (known.approved or known.expires_at > now):
+        return None
+    if connection.execute(_pending, values).scalar_one() >= MOST_PENDING:
+        return None
+    code = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
+    row = {
+        "channel": channel,
+        "sender_id": sender.id,
+        "sender_name": sender.name,
+        "code": code,
+        "expires_at": now + CODE_LASTS,
+        "approved": False,
+        "session": session,
+        "address": address_to_json(address),
+    }
+    connection.execute(_ask, row)
+    return Pair(channel, sender, code, now + CODE_LASTS, False, session, address)
+
+
+def approve(connection: Connection, code: str, now: datetime) -> Pair | None:
+    """Lets in whoever was given the code; None if nobody was, or it has expired."""
+    row = connection.execute(_by_code, {"the_code": code}).first()
+    if row is None or (not row.approved and row.expires_at <= now):
+        return None
+    connection.execute(_approve, {"the_code": code})
+    return _pair(row)
+
+
+def every(connection: Connection) -> tuple[Pair, ...]:
+    return tuple(map(_pair, connection.execute(_all)))
+
+
+def _pair(row: AnyRow) -> Pair:
+    sender = Sender(row.sender_id, row.sender_name)
+    address = address_from_json(row.address)
+    return Pair(row.channel, sender, row.code, row.expires_at, row.approved, row.session, address)

@@ -1,0 +1,222 @@
+"""Discord, for the contract: the local Discord, and people with its app in their hands."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from channels.address import Address
+from gateway.build import Built
+from gateway.sessions import session_key
+from gateway.store.store import Store
+from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Seen, Upload, Words
+from tests.servers import discord
+from tests.servers.discord import ANN, BOB, Discord, Person, Shown
+
+T = TypeVar("T")
+
+MENTION = "<@4242>"
+
+
+@dataclass
+class DiscordPlace:
+    """A direct channel, a channel of a guild or a thread; `addressed`: whatever is said in it is said to the bot."""
+
+    home: DiscordHome
+    chat: discord.Place
+    addressed: bool = True
+    unheard: dict[str, str] = field(default_factory=dict)
+    """By message, the text that the gateway is to read; an empty one if any will do."""
+
+    async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
+        """Commands are given as application commands, which Discord confirms."""
+        if text.startswith("/"):
+            return await self._command(text, self._person(by))
+        options: dict[str, Any] = {"by": self._person(by)}
+        if quoting is not None:
+            options["reply_to"] = next(shown for shown in self.chat.messages if quoting in shown.words)
+        return self._said(await self.chat.say(self._written(text), **options))
+
+    async def send(self, *files: Upload, text: str = "") -> str:
+        match files:
+            case [Upload(kind="voice", data=data)]:
+                return self._said(await self.chat.voice(data))
+            case _:
+                uploads = [discord.Upload(file.name, file.data) for file in files]
+                return self._said(await self.chat.say(self._written(text), files=uploads))
+
+    async def edit(self, message: str, text: str | None) -> None:
+        if text is None:
+            await self.chat.unfurl(message)
+            return
+        await self.chat.edit(message, text)
+        self.unheard[message] = text
+
+    async def again(self, message: str) -> None:
+        await self.chat.repeat(message)
+
+    async def press_stop(self) -> None:
+        shown, carried = await self.chat.until(self._stop_button)
+        await (await self.chat.press(shown, carried)).until_answered()
+
+    async def heard(self) -> None:
+        """Discord is told of nothing but commands: the store is asked for the rest."""
+        async with asyncio.timeout(60):
+            while not await self._all_kept():
+                await asyncio.sleep(0.02)
+
+    def screen(self) -> Sequence[Seen]:
+        return [seen for shown in self.chat.messages if not shown.loading for seen in _seen(shown)]
+
+    def status(self) -> str:
+        texts = "\n".join(self.chat.texts).splitlines()
+        return "\n".join(line.removeprefix("-# ") for line in texts if _is_status(line))
+
+    async def until(self, holds: Callable[[], T]) -> T:
+        return await self.chat.until(lambda _: holds())
+
+    async def settled(self) -> None:
+        assert self.status() == ""
+        assert all(shown.buttons == [] and not shown.loading for shown in self.chat.messages)
+
+    def _written(self, text: str) -> str:
+        text = text.replace("@interject_test_bot", MENTION)
+        needed = self.addressed and self.chat.guild is not None and MENTION not in text
+        return f"{MENTION} {text}" if needed else text
+
+    def _person(self, name: str) -> Person | None:
+        return next((person for person in self.chat.people if person.name == name), None)
+
+    def _said(self, message: discord.Json) -> str:
+        if self.chat.guild is None or MENTION in message["content"]:
+            self.unheard[message["id"]] = ""
+        return str(message["id"])
+
+    async def _command(self, text: str, by: Person | None) -> str:
+        name, _, arguments = text.removeprefix("/").partition(" ")
+        await self.home.server.until(lambda server: server.commands)
+        options = {"arguments": arguments} if arguments else {}
+        used = await self.chat.command(name, by=by, stale=True, **options)
+        await used.until_answered()
+        if name == "new":
+            self.unheard.clear()
+        return str(used.id)
+
+    async def _all_kept(self) -> bool:
+        if self.unheard:
+            kind = "group" if self.chat.guild else "direct"
+            place = Address("discord", "4242", str(self.chat.id), None, kind)  # type: ignore[arg-type]
+            for row in await self.home.store.rows(session_key(place)):
+                if row.message_id and self.unheard.get(row.message_id) in ("", row.text, None):
+                    self.unheard.pop(row.message_id, None)
+                elif row.message_id and row.state != "waiting":
+                    # Its edit is a message of its own to the turn that works on it.
+                    self.unheard.pop(row.message_id, None)
+        return not self.unheard
+
+    def _stop_button(self, chat: discord.Place) -> tuple[Shown, str] | None:
+        carried = [(shown, button.custom_id) for shown in chat.messages for button in shown.buttons]
+        found = [(shown, id) for shown, id in carried if id and id.startswith("stop:")]
+        return found[-1] if found else None
+
+
+class DiscordHome:
+    name = "discord"
+    has: frozenset[Feature] = frozenset(
+        {
+            *("album", "allow list", "edit", "faults", "files", "group", "lost file", "outage", "patience", "quote"),
+            *("redelivery", "rooms", "typing"),
+        }
+    )
+
+    def __init__(self, server: Discord) -> None:
+        self.server = server
+        self.allow = ["*"]
+        self.main = DiscordPlace(self, server.direct(ANN))
+        self.store: Store
+
+    def settings(self) -> str:
+        return (
+            "[web]\nenabled = false\n"
+            f'[channels.discord]\ntoken = "{self.server.token}"\napi_url = "{self.server.api_url}"\n'
+            f'gateway_url = "{self.server.gateway_url}"\nallow = {self.allow}\n'
+        )
+
+    def furnish(self, built: Built) -> None:
+        pass
+
+    @asynccontextmanager
+    async def visit(self, built: Built) -> AsyncIterator[None]:
+        self.store = built.house.store
+        await self.server.connected()
+        yield
+
+    def group(self) -> DiscordPlace:
+        return DiscordPlace(self, self.server.channel("general", [ANN, BOB]), addressed=False)
+
+    def stranger(self) -> DiscordPlace:
+        return DiscordPlace(self, self.server.direct(Person(66, "Eve")))
+
+    def room(self, name: str) -> DiscordPlace:
+        """A thread, in which the bot is spoken to."""
+        parent = self.server.channel("forum", [ANN, BOB])
+        return DiscordPlace(self, parent.open_thread(name, ANN.card, None))
+
+    def bold(self, text: str) -> str:
+        return f"**{text}**"
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        with self.server.refuse():
+            yield
+
+    def check(self) -> None:
+        assert self.server.refusals == []
+
+
+def _seen(shown: Shown) -> Iterator[Seen]:
+    id, caption = str(shown.id), shown.words
+    if not shown.files:
+        yield Words(_plain(shown.words), shown.words, tuple(_code(shown.words)), id, _answers(shown))
+        return
+    for file in shown.files:
+        if file.name.endswith(".png"):
+            yield Picture(file.data, _plain(caption), id)
+        else:
+            yield File(file.name, file.data, _plain(caption), id)
+        caption = ""
+
+
+def _answers(shown: Shown) -> str | None:
+    return None if shown.reply_to is None else str(shown.reply_to)
+
+
+def _is_status(line: str) -> bool:
+    return line.startswith("-# ⏳")
+
+
+_FENCED = re.compile(r"```(\S*)\n(.*?)\n```", re.DOTALL)
+_MARKUP = re.compile(r"\\(.)|\*+|~~|`+|^-# |^#+ |\u200b", re.MULTILINE)
+
+
+def _plain(written: str) -> str:
+    """What one reads."""
+    kept = "\n".join(line for line in written.splitlines() if not _is_status(line))
+    parts, end = [], 0
+    for fenced in _FENCED.finditer(kept):
+        parts += [_unmarked(kept[end : fenced.start()]), fenced[2]]
+        end = fenced.end()
+    lines = "".join([*parts, _unmarked(kept[end:])]).splitlines()
+    return "\n".join(INTERRUPTED if line == "⏸ interrupted" else line for line in lines)
+
+
+def _unmarked(written: str) -> str:
+    return _MARKUP.sub(lambda found: found[1] or "", written)
+
+
+def _code(written: str) -> Iterator[str]:
+    return (fenced[2] for fenced in _FENCED.finditer(written))

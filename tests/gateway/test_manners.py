@@ -1,0 +1,225 @@
+"""What a message does that comes while a turn runs: steer, queue, collect, interrupt; and what deleting one does."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.models.scripted import ScriptedModel
+from channels.address import Sender
+from channels.paper import PaperChannel, words
+from gateway.gate import Policy
+from tests.gateway.play import ANN, PLACE, Play, playing, said
+
+GROUP = replace(PLACE, chat="team", kind="group")
+BOB = Sender("8", "Bob")
+EVERYBODY = frozenset({"*"})
+
+
+def busy(mode: str) -> dict[str, Policy]:
+    return {"paper": Policy(EVERYBODY, busy=mode)}  # type: ignore[arg-type]  # from parametrize
+
+
+async def begin(play: Play, text: str = "begin") -> None:
+    """A turn runs, and its model has said something."""
+    await play.say(text)
+    await play.reply("Well", done=False)
+
+
+async def test_queued_messages_are_read_one_by_one_after_the_turn(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), policies=busy("queue")) as play:
+        await begin(play)
+        await play.say("one", "two", "three")
+        gate.set()
+        await play.reply("You said: three")
+        await play.until_idle()
+        assert await play.heard() == [["begin"], ["one"], ["two"], ["three"]]
+        assert play.shown() == ["Well, done.", "You said: one", "You said: two", "You said: three"]
+
+
+async def test_collected_messages_are_read_together_after_the_turn(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), policies=busy("collect")) as play:
+        await begin(play)
+        await play.say("one", "two", "three")
+        gate.set()
+        await play.reply("You said")
+        await play.until_idle()
+        assert await play.heard() == [["begin"], ["one", "two", "three"]]
+
+
+async def test_an_interrupting_message_stops_the_turn_and_is_read_by_the_next(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), policies=busy("interrupt")) as play:
+        await begin(play)
+        await play.say("this instead")
+        await play.reply("You said: this instead")
+        await play.until_idle()
+        assert await play.heard() == [["begin"], ["this instead"]]
+        assert play.shown()[0].endswith("⏹ _Stopped: your next message replaced it._")
+
+
+async def test_an_interruption_that_a_crash_came_between_stops_the_turn_at_the_next_start(tmp_path: Path) -> None:
+    model = ScriptedModel(["Well", asyncio.Event()])
+    async with playing(tmp_path, model, policies=busy("interrupt")) as play:
+        await begin(play)
+        message = said("this instead")
+        await play.store.accept(message, "paper/me/chat", None, manner("interrupt"))
+    async with playing(tmp_path, ScriptedModel(), policies=busy("interrupt")) as play:
+        await play.reply("You said: this instead")
+        await play.until_idle()
+        assert play.sql("SELECT state FROM turns ORDER BY number") == [("stopped",), ("completed",)]
+
+
+def manner(mode: str):
+    from gateway.store.records import Manner
+
+    return Manner(busy=mode)  # type: ignore[arg-type]  # one of ours
+
+
+async def test_one_message_may_say_itself_what_it_does(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()], "Steered.", "Queued.")) as play:
+        await begin(play)
+        await play.say("/queue for later", "/steer now please")
+        await play.reply("Queued.")
+        await play.until_idle()
+        assert await play.heard() == [["begin", "now please"], ["for later"]]
+
+
+async def test_what_is_to_come_can_be_chosen_for_a_conversation_and_outlives_a_restart(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        await play.say("/busy queue")
+        await play.reply("waits until it is done, and is then read by itself")
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate])) as play:
+        await begin(play)
+        await play.say("one", "two")
+        gate.set()
+        await play.until_idle()
+        assert await play.heard() == [["begin"], ["one"], ["two"]]
+
+
+async def test_a_choice_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        await play.say("/busy perhaps")
+        reply = await play.reply("/busy steer")
+        assert all(f"/busy {mode}" in words(reply) for mode in ("steer", "queue", "collect", "interrupt"))
+
+
+async def test_a_command_that_needs_a_message_says_so(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        await play.say("/queue")
+        await play.reply("Write your message behind it")
+
+
+async def test_in_a_group_another_person_does_not_interrupt_but_steers(tmp_path: Path) -> None:
+    model = ScriptedModel(["Well", asyncio.Event()], "For both.")
+    async with playing(tmp_path, model, policies=busy("interrupt")) as play:
+        await play.say("begin", address=GROUP)
+        await play.reply("Well", done=False)
+        await play.say("and mine", address=GROUP, by=BOB)
+        await play.reply("For both.")
+        assert await play.heard() == [["begin", "and mine"]]
+
+
+@pytest.mark.parametrize("by", [BOB, ANN], ids=["Bob", "Ann"])
+async def test_in_a_group_a_turn_is_stopped_by_its_owner_and_by_nobody_else(tmp_path: Path, by: Sender) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("steer")) as play:
+        await play.say("begin", address=GROUP)
+        await play.reply("Well", done=False)
+        await play.say("/stop", address=GROUP, by=by)
+        await play.reply("Only Ann and admins may stop this." if by is BOB else "Stopped: the model is answering")
+        gate.set()
+        await play.until_idle()
+        assert play.sql("SELECT state FROM turns WHERE kind = 'turn'") == [("completed" if by is BOB else "stopped",)]
+
+
+async def test_an_admin_may_stop_what_others_began(tmp_path: Path) -> None:
+    policy = Policy(EVERYBODY, admins=frozenset({"8"}))
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), policies={"paper": policy}) as play:
+        await play.say("begin", address=GROUP)
+        await play.reply("Well", done=False)
+        await play.say("/stop", address=GROUP, by=BOB)
+        await play.reply("Stopped: the model is answering")
+
+
+async def test_deleting_the_only_message_being_worked_on_stops_the_turn(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
+        await play.deliver(said("begin", id="m"))
+        await play.reply("Well", done=False)
+        await play.deliver(said(kind="withdrawn", id="m"))
+        await play.reply("⏹ _Stopped: its message was deleted._")
+        await play.until_idle()
+
+
+async def test_deleting_one_of_several_messages_tells_the_turn_to_leave_it_out(tmp_path: Path) -> None:
+    model = ScriptedModel(["Well", asyncio.Event()], ["Both", asyncio.Event()], "Only coffee.")
+    async with playing(tmp_path, model) as play:
+        await begin(play, "make coffee")
+        await play.deliver(said("and tea", id="tea"))
+        await play.reply("Both", done=False)
+        await play.deliver(said(kind="withdrawn", id="tea"))
+        await play.reply("Only coffee.")
+        heard = model.requests[-1].transcript[-1]
+        assert heard.messages[0].note == (  # type: ignore[union-attr]  # a Heard
+            'They deleted an earlier message; do nothing about it any more. It was: "and tea"'
+        )
+
+
+async def test_deleting_what_was_answered_changes_nothing(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        await play.deliver(said("hi", id="m"))
+        await play.reply("You said: hi")
+        await play.deliver(said(kind="withdrawn", id="m"))
+        await play.until_idle()
+        assert play.shown() == ["You said: hi"]
+
+
+async def test_when_many_wait_the_person_is_told_once_and_nothing_is_dropped(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("collect"), many=5) as play:
+        await begin(play)
+        for number in range(9):
+            await play.say(f"message {number}")
+        await play.reply("5 messages wait to be read")
+        gate.set()
+        await play.until_idle()
+        assert (await play.heard())[1] == [f"message {number}" for number in range(9)]
+        assert sum("messages wait to be read" in text for text in play.shown()) == 1
+
+
+async def test_where_replies_are_not_to_grow_only_whole_ones_are_shown(tmp_path: Path) -> None:
+    shown: list[bool] = []
+
+    class Watched(PaperChannel):
+        async def show(self, reply, ledger):
+            shown.append(reply.done)
+            await super().show(reply, ledger)
+
+    gate = asyncio.Event()
+    model = ScriptedModel(["Well", gate, ", done."])
+    async with playing(tmp_path, model, channel=Watched(), whole=["paper"]) as play:
+        await play.say("go")
+        await model.asked(1)
+        gate.set()
+        await play.reply("Well, done.")
+    assert shown == [True]
+
+
+async def test_the_states_of_a_message_are_told_with_its_platform_id(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("queue")) as play:
+        await play.deliver(said("one", id="m1"))
+        await play.reply("Well", done=False)
+        await play.deliver(said("two", id="m2"))
+        await play.channel.until(lambda paper: [mark for mark in paper.marks if mark.message_id == "m2"])
+        gate.set()
+        await play.channel.until(lambda paper: [mark for mark in paper.marks if mark.state == "answered"][1:])
+        states = [(mark.state, mark.before) for mark in play.channel.marks if mark.message_id == "m2"]
+        assert states[0] == ("waiting", None)
+        assert states[-1][0] == "answered"
+        assert [before for _, before in states[1:]] == [state for state, _ in states[:-1]]
