@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +23,7 @@ from agent.model import Model
 from agent.tools import toolbox
 from agent.turn import Mind
 from channels.address import Address
-from channels.channel import Channel, Posted
+from channels.channel import Channel, ChannelRejected, Posted
 from channels.web.channel import WebChannel
 from config.load import Configuration
 from config.settings import (
@@ -37,6 +37,7 @@ from config.settings import (
     SlackSettings,
     TelegramSettings,
 )
+from gateway.broken import BrokenChannel
 from gateway.cursors import StoredCursors
 from gateway.fetching import ReadFile
 from gateway.gate import Gate, Policy
@@ -88,8 +89,8 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             read_file=await stack.enter_async_context(_open_reader(settings, media)),
             many=settings.agent.tell_when_waiting,
         )
-        platforms = [_platform(name, section, media, store) for name, section in settings.channels.items()]
-        for channel in (*platforms, *extra):
+        platforms = {name: _made(name, section, media, store) for name, section in settings.channels.items()}
+        for channel in (*platforms.values(), *extra):
             house.add(channel)
         services: list[Service] = [partial(_sweep, media)]
         link = None
@@ -100,7 +101,9 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             link = f"{_origin(listener)}/?token={token}"
             web = WebChannel(name="web", histories=house.screens, media=media, token=token)
             house.add(web)
-            services.append(partial(serve, partial(_site, web, settings.web.host, platforms), listener))
+            services.append(
+                partial(serve, partial(_site, web, settings.web.host, _posted(settings, platforms)), listener)
+            )
         await stack.enter_async_context(house)
         yield Built(house, tuple(services), link)
 
@@ -118,6 +121,13 @@ def web_token(home: Path) -> str:
 def _origin(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _made(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
+    try:
+        return _platform(name, section, media, store)
+    except ChannelRejected as error:
+        return BrokenChannel(name, error)
 
 
 def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
@@ -237,11 +247,21 @@ async def _open_reader(settings: Settings, media: MediaStore) -> AsyncIterator[R
         await transcriber.aclose()
 
 
-async def _site(web: WebChannel, host: str, platforms: Sequence[Channel]) -> App:
-    """The web chat, and beside it the addresses to which platforms post. Loaded when somebody knocks."""
+def _posted(settings: Settings, platforms: Mapping[str, Channel]) -> dict[str, Posted]:
+    """The channels to which their platform posts what happens, by the path to which it does."""
+    return {
+        f"/slack/{name}/": channel
+        for name, channel in platforms.items()
+        if isinstance(section := settings.channels[name], SlackSettings)
+        and section.signing_secret is not None
+        and isinstance(channel, Posted)
+    }
+
+
+async def _site(web: WebChannel, host: str, posted: Mapping[str, Posted]) -> App:
+    """The web chat, and beside it what platforms post to. Loaded when somebody knocks."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.app")
-    posted = {f"/slack/{each.name}/": each.asgi() for each in platforms if isinstance(each, Posted)}
-    return mounted(page.app(web, host=host), posted)
+    return mounted(page.app(web, host=host), {path: channel.asgi() for path, channel in posted.items()})
 
 
 async def _sweep(media: DiskMedia) -> None:

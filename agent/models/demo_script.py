@@ -20,6 +20,7 @@ ABILITIES = (
     "Try one of these:\n\n"
     "- *draw a chart*, or *pie chart of 3, 5, 8*\n"
     "- *do a long task*, and then write to me in the middle of it\n"
+    "- *ask me*, and choose an answer\n"
     "- *my name is Ann*, and later *what is my name?*\n"
     "- send me a picture or a file"
 )
@@ -35,6 +36,7 @@ ALL_READ = (
     "interrupt were real. Ask for another *long task* and cut in halfway."
 )
 
+KINDS = ("pie", "scatter", "line", "bar")
 PAGES = 5
 MOST_PAGES = 9
 SECONDS_PER_PAGE = 3
@@ -183,6 +185,8 @@ def _answer_to(scene: Scene) -> Reply:
     wish = scene.wish
     if scene.attachments:
         return Reply(_seen(scene.attachments))
+    if re.search(r"(?i)\bask (me|us)\b", wish):
+        return _question(scene)
     if _wants_chart(wish):
         return _chart(scene)
     if scene.pages.left and re.search(r"(?i)\b(go on|continue|carry on|resume)\b", wish):
@@ -242,6 +246,20 @@ def _described(attachment: Attachment) -> str:
     return f"the picture *{attachment.name}* ({sides}{size})"
 
 
+# The question
+
+
+def _question(scene: Scene) -> Reply:
+    if "ask_user" not in scene.tools:
+        return Reply("I would ask you, but the tool `ask_user` is not enabled here.")
+    question = {"question": "Which chart shall I draw for you?", "options": list(KINDS)}
+    return Reply("", _calls(scene, "ask_user", [json.dumps(question)]))
+
+
+def _answered(scene: Scene) -> Reply:
+    return _chart(scene, f"You chose {_quote(scene.wish)}. ")
+
+
 # The chart
 
 
@@ -267,7 +285,7 @@ def _chart_arguments(wish: str) -> dict[str, object]:
 
 
 def _kind(wish: str) -> str:
-    for kind in ("pie", "scatter", "line", "bar"):
+    for kind in KINDS:
         if re.search(rf"(?i)\b{kind}s?\b", wish):
             return kind
     return "line" if re.search(r"(?i)\b(curve|trend|over time)\b", wish) else "bar"
@@ -325,6 +343,8 @@ def _page_count(wish: str) -> int | None:
 
 def _after_calls(scene: Scene) -> Reply:
     """Tells truthfully what became of the calls, then follows what was said meanwhile, or goes on."""
+    if any(result.call.name == "ask_user" for result in scene.results) and scene.fresh:
+        return _answered(scene)
     charts = " ".join(_about_chart(result) for result in scene.results if result.call.name == "draw_chart")
     reading = any(_page(result.call) for result in scene.results)
     account = " ".join(filter(None, [charts, _account(scene.pages) if reading else ""]))

@@ -198,15 +198,22 @@ class DiscordChannel:
     async def opening(self, address: Address, message_id: str) -> Opening | None:
         """It stands in the thread's channel, and in a forum in the thread itself."""
         try:
-            room = self._rooms.known.get(address.chat)
-            parent = room.parent if room else await self._parent(address.chat)
-            for chat in filter(None, (parent, address.chat)):
+            for chat in await self._homes(address.chat):
                 if (found := await self._message(chat, message_id)) is not None:
                     sender, text, files = quotable(found, self._rooms)
                     return Opening(sender, text, files)
         except Undeliverable as error:
             raise FileUnavailable(f"the message that the thread was begun from cannot be had: {error}") from error
         return None
+
+    async def _homes(self, thread: str) -> list[str]:
+        """The channels in which the message may stand that the thread was begun from."""
+        room = self._rooms.known.get(thread)
+        parent = room.parent if room else await self._parent(thread)
+        above = self._rooms.known.get(parent)
+        if above is None:
+            return [*filter(None, [parent]), thread]
+        return [parent] if above.speech else [thread]
 
     async def _parent(self, thread: str) -> str:
         with discord_errors():
@@ -237,7 +244,7 @@ class DiscordChannel:
             await self._rest.request(Route("POST", "/channels/{channel_id}/typing", channel_id=address.chat))
 
     async def mark(self, mark: Mark) -> None:
-        if not self._reactions or mark.message_id is None:
+        if not self._reactions or mark.message_id is None or mark.message_id in self._interactions:
             return
         if sign := _SIGNS.get(mark.state):
             await self._react("PUT", mark, sign)

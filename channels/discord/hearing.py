@@ -19,7 +19,7 @@ from channels.channel import RetryLater, Undeliverable, Unreachable
 from channels.discord.api import Backoff, Rest, discord_errors
 from channels.discord.interactions import Interactions
 from channels.discord.link import Behind
-from channels.discord.parse import BUTTON, COMMAND, MALFORMED, Bot, Json, author, chat_of, parse, singly
+from channels.discord.parse import COMMAND, MALFORMED, Bot, Json, author, chat_of, parse, singly
 from channels.discord.progress import Progress
 from channels.discord.rooms import Room, Rooms, room
 from channels.message import Accepted, Deliver, InboundMessage
@@ -33,6 +33,9 @@ LONGEST_ABSENCE = 24 * 3600
 """Seconds; what was said before is not read any more."""
 
 _PAGE = 100
+_SIDE_BY_SIDE = 8
+"""Channels that are read at once."""
+
 _MOST_WAITING = 1000
 """Messages that are being kept, or wait for others of their channel, at once."""
 _AUTHORS = 5000
@@ -78,6 +81,7 @@ class Hearing:
         self._waiting = 0
         """Events in `_late`."""
         self._newest: int | None = None
+        self._reading = asyncio.Semaphore(_SIDE_BY_SIDE)
         self._mending = asyncio.Lock()
         self._stuck = 0
         """Messages that could not be kept at once, and those after them."""
@@ -203,7 +207,8 @@ class Hearing:
     async def _page(self, chat: str, after: int) -> list[Json] | None:
         """The oldest messages after that one, in order; None when the channel cannot be read."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=chat)
-        page = await self._ask(route, params={"after": str(after), "limit": str(_PAGE)})
+        async with self._reading:
+            page = await self._ask(route, params={"after": str(after), "limit": str(_PAGE)})
         try:
             return None if page is None else sorted(page, key=lambda message: int(message["id"]))
         except MALFORMED:
@@ -251,7 +256,10 @@ class Hearing:
         """Begins to keep it, before anything that is heard later."""
         message = self._read(event, data)
         if message is not None and event == "INTERACTION_CREATE":
-            self._spawn(self._answer(data, message))
+            id, application, token = (str(data[part]) for part in ("id", "application_id", "token"))
+            if data["type"] == COMMAND:
+                self._interactions.expect(id, application, token)
+            self._spawn(self._answer(message, id, token, is_command=data["type"] == COMMAND))
         elif message is not None:
             self._spawn(self._keep_live(event, data, message))
         elif event == "MESSAGE_CREATE":
@@ -308,17 +316,14 @@ class Hearing:
                 self._trouble("")
                 return accepted
 
-    async def _answer(self, data: Json, message: InboundMessage) -> None:
+    async def _answer(self, message: InboundMessage, id: str, token: str, *, is_command: bool) -> None:
         """Keeps it, and then tells the person's client that it has arrived."""
-        id = str(data["id"])
-        if data["type"] == COMMAND:
-            self._interactions.expect(id, str(data["application_id"]), str(data["token"]))
         accepted = await self._keep(message)
-        heeded = accepted is not None and (accepted.refused is None or message.address.kind == "direct")
-        answer: Json = {"type": _UNCHANGED if data["type"] == BUTTON else _THINKING}
-        if not heeded and data["type"] == COMMAND:
+        heeded = accepted is not None and accepted.refused is None
+        answer: Json = {"type": _THINKING if is_command else _UNCHANGED}
+        if is_command and not heeded:
             answer = {"type": _MESSAGE, "data": {"content": "I may not do that for you here.", "flags": _EPHEMERAL}}
-        route = Route("POST", "/interactions/{id}/{token}/callback", id=id, token=str(data["token"]))
+        route = Route("POST", "/interactions/{id}/{token}/callback", id=id, token=token)
         try:
             await self._rest.request(route, json=answer)
         except (discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError) as error:

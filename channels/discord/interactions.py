@@ -30,12 +30,19 @@ class Interactions:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, Waiting] = OrderedDict()
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, id: str) -> bool:
+        """Whether that is the id of a command lately used, and of no message."""
+        return id in self._known
 
     def expect(self, id: str, application: str, token: str) -> None:
         """Before anybody can answer, so that no answer misses it."""
         self._waiting[id] = Waiting(application, token)
-        while len(self._waiting) > _MOST:
-            self._waiting.popitem(last=False)
+        self._known[id] = None
+        for kept in (self._waiting, self._known):
+            while len(kept) > _MOST:
+                kept.popitem(last=False)
 
     def deferred(self, id: str, *, usable: bool) -> None:
         """Discord shows that we think; or it cannot, and the answer is an ordinary message."""

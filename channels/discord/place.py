@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Any, assert_never
 
 import discord
@@ -172,7 +173,7 @@ class Place:
             if error.code != _UNKNOWN_MESSAGE:
                 raise
         # The message with this nonce was deleted a moment ago: this one is another.
-        return _ref(await self._call(route, body | {"nonce": f"{nonce[:24]}+"}, files))
+        return _ref(await self._call(route, body | {"nonce": token_hex(12)}, files))
 
     async def _fill(self, body: Json, files: Sequence[tuple[Media, bytes]]) -> str | None:
         """Puts the message where a person's client says "thinking…"; None when none does."""

@@ -41,7 +41,7 @@ from channels.slack.api import (
 from channels.slack.backoff import Backoff
 from channels.slack.hearing import Hearing
 from channels.slack.names import Names
-from channels.slack.parse import Bot, author, files_of, people_in, readable, written
+from channels.slack.parse import Bot, author, files_of, is_speech, people_in, readable, written
 from channels.slack.place import Place, Streams
 from channels.slack.render import render
 from channels.slack.sessions import Sessions
@@ -105,6 +105,7 @@ class SlackChannel:
         self._bot: Bot | None = None
         self._hearing = Hearing(self._api, self._names, signing_secret, self._heard, self._tell)
         self._askers: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._marked: OrderedDict[tuple[str, str], str | None] = OrderedDict()
 
     @property
     def skipped(self) -> int:
@@ -251,7 +252,7 @@ class SlackChannel:
         except Undeliverable as error:
             raise FileUnavailable(str(error)) from error
         root = next((message for message in page["messages"] if message["ts"] == message_id), None)
-        if root is None or root.get("subtype") == "tombstone":
+        if root is None or not is_speech(root):
             return None
         names = await self._names.get(people_in(root))
         return Opening(author(root, names), readable(written(root), names), tuple(files_of(root)))
@@ -296,22 +297,32 @@ class SlackChannel:
 
     async def mark(self, mark: Mark) -> None:
         """Reactions add up, so the one before is taken away."""
-        emoji = REACTIONS.get(mark.state)
         if not self._reactions or mark.message_id is None:
             return
-        for before in self._shown_before(mark):
-            if before != emoji:
-                await self._react("reactions.remove", mark, before)
-        if emoji and (mark.before is None or REACTIONS.get(mark.before) != emoji):
+        message, emoji = (mark.address.chat, mark.message_id), REACTIONS.get(mark.state)
+        before = self._shown_on(message, mark)
+        for old in before:
+            if old != emoji:
+                await self._react("reactions.remove", mark, old)
+        if emoji and emoji not in before:
             await self._react("reactions.add", mark, emoji)
+        self._marked[message] = emoji
+        self._marked.move_to_end(message)
+        if len(self._marked) > REMEMBERED:
+            self._marked.popitem(last=False)
 
-    def _shown_before(self, mark: Mark) -> tuple[str, ...]:
-        """What may be on the message: after a restart that is not known."""
+    def _shown_on(self, message: tuple[str, str], mark: Mark) -> tuple[str, ...]:
+        """The reactions that are, or may be, on the message. A message that was edited has two states; one is shown."""
+        if message in self._marked:
+            return tuple(filter(None, [self._marked[message]]))
         if mark.before is not None:
             return tuple(filter(None, [REACTIONS.get(mark.before)]))
-        if mark.state == "waiting" or (mark.address.chat, mark.message_id) in self._askers:
+        if mark.state == "waiting" or message in self._askers:
             return ()
-        return REACTIONS["waiting"], REACTIONS["read"]
+        # An earlier process may have shown one that nobody knows of any more.
+        return tuple(
+            emoji for state, emoji in REACTIONS.items() if state in ("waiting", "read") and state != mark.state
+        )
 
     async def _react(self, method: str, mark: Mark, emoji: str) -> None:
         with only_logged(f"{self.name}: marking message {mark.message_id}"):

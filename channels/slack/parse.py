@@ -151,7 +151,7 @@ def _is_direct(channel: str, kind: str | None = None) -> bool:
 
 def _edited(event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
     message, before = event["message"], event.get("previous_message")
-    if message.get("subtype") not in _SPEECH:
+    if not is_speech(message):
         return None
     if before is not None and _said(before) == _said(message):
         # A link was unfolded, a reply was counted, a file was named anew: nobody said anything.
@@ -165,7 +165,7 @@ def _said(message: Json) -> tuple[str, list[str]]:
 
 
 def _withdrawn(message: Json, event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
-    if is_own(message, bot) or message.get("subtype") not in _SPEECH:
+    if is_own(message, bot) or not is_speech(message):
         return None
     ts = message["ts"]
     return InboundMessage(
@@ -296,6 +296,11 @@ def _address(chat: _Chat, message: Json, bot: Bot) -> Address:
     if chat.direct:
         return Address(bot.channel, bot.account, chat.id, message.get("thread_ts"), "direct")
     return Address(bot.channel, bot.account, chat.id, message.get("thread_ts") or message["ts"], "group")
+
+
+def is_speech(message: Json) -> bool:
+    """Whether somebody said it. Slack says things itself, and leaves marks where messages were deleted."""
+    return message.get("subtype") in _SPEECH
 
 
 def is_own(message: Json, bot: Bot) -> bool:

@@ -96,6 +96,16 @@ async def test_the_first_answer_says_that_it_is_a_demo_and_how_to_get_a_real_mod
     assert "built-in demo" not in await talk.say("hello again")
 
 
+async def test_it_asks_and_follows_the_answer() -> None:
+    talk = Talk(tuple(tool.spec for tool in toolbox(["ask_user", "draw_chart"])))
+    await talk.say("ask me something")
+    (call,) = talk.calls
+    assert call.name == "ask_user"
+    assert "pie" in json.loads(call.arguments)["options"]
+    assert "You chose" in await talk.interject("pie", ["done"])
+    assert talk.chart["kind"] == "pie"
+
+
 async def test_it_remembers_a_name() -> None:
     talk = Talk()
     assert "not told me" in await talk.say("What is my name?")

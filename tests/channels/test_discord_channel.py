@@ -449,6 +449,19 @@ async def test_whatever_ends_the_connection_it_is_resumed(
         assert await inbox.texts(2) == ["one", "two"]
 
 
+async def test_a_frame_that_cannot_be_read_costs_the_connection_only(
+    discord: Discord, channel: DiscordChannel, inbox: Inbox
+) -> None:
+    ann = discord.direct()
+    async with listening(discord, channel, inbox):
+        for _ in range(2):
+            resumed = len(discord.gateway.resumes)
+            discord.gateway.connections[-1].send_text("{neither this nor that")
+            await discord.until(lambda discord, before=resumed: len(discord.gateway.resumes) > before)
+        await ann.say("still there?")
+        assert await inbox.texts(1) == ["still there?"]
+
+
 async def test_what_was_said_before_a_new_session_is_read_from_history(
     discord: Discord, channel: DiscordChannel, inbox: Inbox
 ) -> None:
@@ -681,12 +694,12 @@ async def test_statuses_come_and_go_without_being_taken_for_one_another(
 ) -> None:
     ann, ledger = discord.direct(), MemoryLedger()
     missing = MediaSegment("m1", await Shelf().put(png(), "a.png"))
-    await channel.show(reply_in(ann, status="one", done=False), ledger)
-    await channel.show(reply_in(ann, done=False), ledger)
-    await channel.show(reply_in(ann, status="two", done=False), ledger)
-    await channel.show(reply_in(ann, text("Text."), missing, status="three", done=False), ledger)
+    for status in ("one", "", "two", "", "three", "", "four"):
+        await channel.show(reply_in(ann, status=status, done=False), ledger)
+        assert ann.texts == ([f"-# ⏳ {status}"] if status else [])
+    await channel.show(reply_in(ann, text("Text."), missing, status="five", done=False), ledger)
     excuse = "📎 a.png could not be sent: the bytes of a.png are no longer in the media store"
-    assert ann.texts == ["Text.", excuse, "-# ⏳ three"]
+    assert ann.texts == ["Text.", excuse, "-# ⏳ five"]
 
 
 async def test_pictures_stand_between_the_paragraphs_with_their_alt_text(

@@ -771,7 +771,7 @@ async def test_nothing_mentions_anybody(slack: Slack, channel: SlackChannel) -> 
         assert mention not in shown.markdown + shown.fallback
 
 
-async def test_the_state_of_a_message_is_one_reaction(slack: Slack, channel: SlackChannel) -> None:
+async def test_the_state_of_a_message_is_one_reaction(slack: Slack, channel: SlackChannel, shelf: Shelf) -> None:
     ann = slack.direct("Ann")
     said = await ann.say("hi")
     mark = Mark(reply_in(ann).address, 1, said["ts"], "waiting")
@@ -779,11 +779,16 @@ async def test_the_state_of_a_message_is_one_reaction(slack: Slack, channel: Sla
     assert ann.marks_on(said) == ["hourglass_flowing_sand"]
     await channel.mark(Mark(mark.address, 1, said["ts"], "read", before="waiting"))
     assert ann.marks_on(said) == ["eyes"]
-    # After a restart nobody knows what was shown before.
-    await channel.mark(Mark(mark.address, 1, said["ts"], "answered"))
+    # Its edit is a message of its own to the gateway.
+    await channel.mark(Mark(mark.address, 2, said["ts"], "read"))
+    assert slack.refusals == []
+    later = open_channel(slack, shelf)
+    await later.mark(Mark(mark.address, 1, said["ts"], "answered"))
     assert ann.marks_on(said) == ["white_check_mark"]
-    await channel.mark(Mark(mark.address, 1, said["ts"], "withdrawn", before="answered"))
+    await later.mark(Mark(mark.address, 1, said["ts"], "withdrawn", before="answered"))
     assert ann.marks_on(said) == []
+    await later.aclose()
+    mark = Mark(mark.address, 3, (await ann.say("hello"))["ts"], "waiting")
     slack.fail_next("reactions.add", "ratelimited", retry_after=2)
     with pytest.raises(RetryLater):
         await channel.mark(mark)

@@ -1,0 +1,40 @@
+"""A channel that could not be made: it stands in for itself, so that the others go on and `/status` names it."""
+
+from __future__ import annotations
+
+from channels.address import Address
+from channels.channel import ChannelRejected, CommandHelp, Ledger, Unreachable
+from channels.message import Deliver, FileRef, Mark, Opening
+from channels.reply import Reply
+
+
+class BrokenChannel:
+    """Implements `channels.channel.Channel`. What is for it waits until it is configured rightly."""
+
+    def __init__(self, name: str, reason: ChannelRejected) -> None:
+        self.name = name
+        self.trouble = str(reason)
+
+    async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
+        raise ChannelRejected(self.trouble)
+
+    async def fetch(self, file: FileRef) -> bytes:
+        raise Unreachable(self.trouble)
+
+    async def opening(self, address: Address, message_id: str) -> Opening | None:
+        raise Unreachable(self.trouble)
+
+    async def show(self, reply: Reply, ledger: Ledger) -> None:
+        raise Unreachable(self.trouble)
+
+    async def typing(self, address: Address) -> None:
+        pass
+
+    async def mark(self, mark: Mark) -> None:
+        pass
+
+    def pace(self, address: Address) -> float:
+        return 1.0
+
+    async def aclose(self) -> None:
+        pass

@@ -1,0 +1,197 @@
+"""Slack, for the contract: the local Slack, and people with its app in their hands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from channels.markdown import Code, parse
+from gateway.build import Built
+from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Seen, Upload, Words
+from tests.servers import slack
+from tests.servers.slack import Message, Person, Shown, Slack
+
+T = TypeVar("T")
+
+MENTION = "@interject"
+
+FORESEEN = frozenset(
+    {
+        # After a restart nobody knows what reactions there are, nor which messages are still being streamed.
+        ("reactions.remove", "no_reaction"),
+        ("chat.update", "streaming_state_conflict"),
+    }
+)
+
+
+@dataclass
+class SlackPlace:
+    """A direct message, or a thread of one (a `pane`), or a channel, where what is said to the bot begins a thread and
+    goes on in it. `thread` is its root's id once it has begun."""
+
+    home: SlackHome
+    chat: slack.Place
+    pane: bool = False
+    thread: str | None = None
+
+    async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
+        """Slack has its slash command outside of threads only."""
+        assert quoting is None
+        await self._open()
+        if text.startswith("/") and self.chat.is_direct and not self.pane:
+            command, _, arguments = text.removeprefix("/").partition(" ")
+            await self.chat.command("/interject", f"{command} {arguments}".strip(), by=self._person(by))
+            return ""
+        if text.startswith("/"):
+            text = f"!{text.removeprefix('/')}"
+        words = self._written(text)
+        return self._said(await self.chat.say(words, by=self._person(by), thread=self._thread_of(words)), words)
+
+    async def send(self, *files: Upload, text: str = "") -> str:
+        await self._open()
+        words = self._written(text)
+        uploads = [slack.Upload(file.name, file.data) for file in files]
+        return self._said(await self.chat.send_files(uploads, words, thread=self._thread_of(words)), words)
+
+    async def edit(self, message: str, text: str | None) -> None:
+        if text is None:
+            await self.chat.unfurl(message)
+        await self.chat.edit(message, None if text is None else self._written(text))
+
+    async def withdraw(self, message: str) -> None:
+        """The person deletes it."""
+        await self.chat.delete(message)
+
+    async def again(self, message: str) -> None:
+        await self.chat.repeat(message)
+
+    async def press_stop(self) -> None:
+        """Ours, or Slack's own in threads."""
+        if self.thread is None:
+            shown, value = await self.chat.until(self._stop_button)
+            await self.chat.press(shown, value)
+        else:
+            thread = self.chat.thread(self.thread)
+            await thread.until(lambda thread: thread.session is not None and thread.session.status == "processing")
+            await thread.stop_session()
+
+    async def heard(self) -> None:
+        self.home.server.redeliver()
+        await self.home.server.settle()
+
+    def screen(self) -> Sequence[Seen]:
+        return [seen for shown in self._messages() for seen in _seen(shown)]
+
+    def status(self) -> str:
+        lines = [line for shown in self._messages() for line in shown.text.splitlines() if line.startswith("⏳")]
+        tasks = [task.title for shown in self._messages() for task in shown.tasks if task.status == "in_progress"]
+        return "\n".join([*lines, *tasks])
+
+    async def until(self, holds: Callable[[], T]) -> T:
+        return await self.chat.until(lambda _: holds())
+
+    async def settled(self) -> None:
+        assert self.status() == ""
+        assert all(shown.buttons == [] and not shown.is_stream_open for shown in self._messages())
+        # A session is put at rest when the reply stands.
+        await self.chat.until(lambda chat: {each.status for each in chat.sessions.values()} <= {"active"})
+
+    async def _open(self) -> None:
+        if self.pane and self.thread is None:
+            self.thread = (await self.chat.open_assistant()).ts
+
+    def _messages(self) -> list[Shown]:
+        if self.chat.is_direct:
+            return [shown for shown in self.chat.messages if shown.thread_ts == self.thread]
+        return self.chat.messages
+
+    def _written(self, text: str) -> str:
+        return text.replace("@interject_test_bot", MENTION)
+
+    def _thread_of(self, words: str) -> str | None:
+        return self.thread if self.pane or MENTION in words or words.startswith("!") else None
+
+    def _said(self, message: Message, words: str) -> str:
+        if not self.chat.is_direct and MENTION in words:
+            self.thread = self.thread or message["ts"]
+        return str(message["ts"])
+
+    def _person(self, name: str) -> Person:
+        return next(person for person in self.chat.people if person.name == name or len(self.chat.people) == 1)
+
+    def _stop_button(self, chat: slack.Place) -> tuple[Shown, str] | None:
+        found = [(shown, each.value) for shown in chat.messages for each in shown.buttons if each.action_id == "stop"]
+        return found[-1] if found else None
+
+
+class SlackHome:
+    name = "slack"
+    has: frozenset[Feature] = frozenset(
+        {
+            *("album", "allow list", "edit", "faults", "files", "group", "lost file", "outage", "patience"),
+            *("redelivery", "rooms", "typing"),
+        }
+    )
+
+    def __init__(self, server: Slack) -> None:
+        self.server = server
+        self.allow = ["*"]
+        self.main = SlackPlace(self, server.direct("Ann"))
+
+    def settings(self) -> str:
+        return (
+            "[web]\nenabled = false\n"
+            f'[channels.slack]\nbot_token = "{self.server.bot_token}"\napp_token = "{self.server.app_token}"\n'
+            f'api_url = "{self.server.api_url}"\nallow = {self.allow}\n'
+        )
+
+    def furnish(self, built: Built) -> None:
+        pass
+
+    @asynccontextmanager
+    async def visit(self, built: Built) -> AsyncIterator[None]:
+        yield
+
+    def group(self) -> SlackPlace:
+        return SlackPlace(self, self.server.channel("team", ["Ann", "Bob"]))
+
+    def stranger(self) -> SlackPlace:
+        return SlackPlace(self, self.server.direct("Eve"))
+
+    def room(self, name: str) -> SlackPlace:
+        """A thread of the app's pane; `name` is for other platforms."""
+        return SlackPlace(self, self.server.direct("Ann"), pane=True)
+
+    def bold(self, text: str) -> str:
+        return f"**{text}**"
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        with self.server.refuse():
+            yield
+
+    def check(self) -> None:
+        assert [each for each in self.server.refusals if (each.method, each.error) not in FORESEEN] == []
+        assert self.server.crashes == []
+
+
+def _seen(shown: Shown) -> Iterator[Seen]:
+    caption = shown.text if shown.files else ""
+    for file in shown.files:
+        if file.name.endswith((".png", ".jpg", ".gif", ".webp")):
+            yield Picture(file.data, caption, shown.ts)
+        else:
+            yield File(file.name, file.data, caption, shown.ts)
+    if not shown.files and (plain := _plain(shown.text)):
+        yield Words(plain, shown.markdown, tuple(_code(shown)), shown.ts, shown.thread_ts)
+
+
+def _plain(text: str) -> str:
+    kept = [line for line in text.splitlines() if not line.startswith("⏳")]
+    return "\n".join(INTERRUPTED if line == "⏸ interrupted" else line for line in kept)
+
+
+def _code(shown: Shown) -> Iterator[str]:
+    return (block.text for block in parse(shown.markdown) if isinstance(block, Code))
