@@ -130,9 +130,14 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Words of the gateway's own to the person: a command's answer, an apology. The model is not shown them."""
+    """Words of the gateway's own to the person: a command's answer, an apology. The model is not shown them.
+
+    With `options` they are a question of the gateway's, whose answer names its `key`.
+    """
 
     text: str
+    options: tuple[str, ...] = ()
+    key: str = ""
     kind: Literal["told"] = "told"
 
 

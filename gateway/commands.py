@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
+from agent.log import Told
 from channels.address import Address, Sender
 from channels.channel import CommandHelp
 from gateway.dispatch import Dispatch, Live
@@ -25,6 +26,8 @@ ANSWER = "answer"
 
 FOR_ONE_MESSAGE: Mapping[str, Busy] = {"queue": "queue", "steer": "steer"}
 """Commands that say of the message after them what it does while something runs."""
+
+PAIR = "pair"
 
 LET_IN = "You have been let in. What can I do for you?"
 
@@ -83,7 +86,7 @@ class Commands:
             "steer": _Entry("this message is read at once by what runs", self._say_how, "message"),
             "queue": _Entry("this message waits until what runs is done", self._say_how, "message"),
             "busy": _Entry("choose what your messages do while something runs", self._busy, " | ".join(_BUSY)),
-            "pair": _Entry("let somebody in who was given this code (admins)", self._pair, "code"),
+            PAIR: _Entry("let somebody in who was given this code (admins)", self._pair, "code"),
             "help": _Entry("show these commands", self._help),
         }
 
@@ -194,7 +197,7 @@ class Commands:
         pair = await self._store.approve_pair(code) if code else None
         if pair is None:
             return "That is nobody's code, or it has expired. Write it behind the command: `/pair CODE`."
-        await self._notices.say(pair.session, pair.address, None, LET_IN, f"let in:{pair.code}")
+        await self._notices.say(pair.session, pair.address, None, Told(LET_IN), f"let in:{pair.code}")
         return f"{pair.sender.name or pair.sender.id} may talk to me now."
 
     async def _help(self, command: Command) -> str:

@@ -87,6 +87,10 @@ class Gate:
     def is_admin(self, address: Address, sender: Sender) -> bool:
         return address.channel not in self._policies or self._policy(address).is_admin(sender)
 
+    def admins(self, channel: str) -> frozenset[str]:
+        """Their ids and @names, in small letters."""
+        return self._policies.get(channel, OWN).admins
+
     def busy(self, channel: str) -> Busy:
         return self._policies.get(channel, OWN).busy
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
 
+from agent.log import Told
 from agent.racing import surely
 from channels.address import Address, Sender
 from channels.channel import NotKept
 from channels.message import Accepted, InboundMessage, Mark, MessageState
-from gateway.commands import ANSWER, FOR_ONE_MESSAGE, Commands
+from gateway.commands import ANSWER, FOR_ONE_MESSAGE, PAIR, Commands
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatch
 from gateway.fetching import Fetching
@@ -26,7 +27,11 @@ from gateway.store.errors import StoreError
 log = logging.getLogger(__name__)
 
 NOT_ALLOWED = "Sorry, I only answer people my operator has allowed. (Your id here is `{id}`.)"
-PAIR = (
+PAIR_BUTTON = "pair:"
+"""Before the code, in the key of the question that admins are asked."""
+
+WANTS_IN = "**{name}** asks to be let in, and may talk to me if you agree."
+ASK_AN_ADMIN = (
     "I do not know you yet. Your code is `{code}`. Ask an admin to let you in: they write `/pair {code}` to me, or run "
     "`interject pair approve {code}`. The code is good for an hour."
 )
@@ -42,6 +47,7 @@ class IntakeStore(Protocol):
     async def has_waiting(self, session: str) -> bool: ...
     async def choose(self, command_id: int, question: str, option: int) -> bool: ...
     async def counts(self, session: str) -> int: ...
+    async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]: ...
     async def ask_to_pair(
         self, channel: str, sender: Sender, session: str, address: Address
     ) -> records.Pair | None: ...
@@ -158,14 +164,16 @@ class Intake:
 
     async def _answer(self, command: records.Command) -> None:
         """Carries a command out and keeps its answer, before which nothing that was said later is read."""
+        is_press = _is_press(command)
+        command = _let_in(command)
         if command.name == ANSWER and await self._choose(command):
             self._dispatch.wake(command.session)
             return
         text = NO_LONGER_OPEN if command.name == ANSWER else await self._carry_out(command)
         turn_id = await until_kept(lambda: self._store.answer(command.id, text), "a command's answer cannot be kept")
-        if not _is_press(command):
+        if not is_press:
             self._delivery.mark(Mark(command.address, command.id, command.message_id, "answered"))
-        self._notices.show(turn_id, command.address, command.message_id, text)
+        self._notices.show(turn_id, command.address, command.message_id, Told(text))
         if await until_kept(lambda: self._store.has_waiting(command.session), "the inbox cannot be read"):
             self._dispatch.wake(command.session)
 
@@ -195,10 +203,18 @@ class Intake:
             pair = await self._store.ask_to_pair(address.channel, message.sender, arrival.session, address)
             if pair is None:
                 return
-            text, key = PAIR.format(code=pair.code), f"pair:{pair.code}"
+            text, key = ASK_AN_ADMIN.format(code=pair.code), f"pair:{pair.code}"
+            await self._ask_admins(pair)
         elif not arrival.first_refusal:
             return
-        await self._notices.say(arrival.session, message.address, message.message_id, text, key)
+        await self._notices.say(arrival.session, message.address, message.message_id, Told(text), key)
+
+    async def _ask_admins(self, pair: records.Pair) -> None:
+        """With a button, wherever admins have talked to the bot directly."""
+        name = f"{pair.sender.name} ({pair.sender.id})" if pair.sender.name else pair.sender.id
+        told = Told(WANTS_IN.format(name=name), ("Let in",), f"{PAIR_BUTTON}{pair.code}")
+        for session, address in await self._store.direct_chats(pair.channel, self._gate.admins(pair.channel)):
+            await self._notices.say(session, address, None, told, f"{told.key}:{session}")
 
     async def _tell_of_many(self, message: InboundMessage, arrival: records.Arrival) -> None:
         """Once a turn, when more wait than people would think."""
@@ -206,12 +222,21 @@ class Intake:
         count = await self._store.counts(arrival.session)
         if count >= self._many and live is not None and live.record is not None:
             key = f"many:{live.record.id}"
-            await self._notices.say(arrival.session, message.address, None, MANY.format(count=count), key)
+            told = Told(MANY.format(count=count))
+            await self._notices.say(arrival.session, message.address, None, told, key)
 
     async def _fetch(self, row_id: int) -> None:
         row = await self._fetching.complete(row_id)
         if row is not None:
             self._dispatch.wake(row.session, row.busy)
+
+
+def _let_in(command: records.Command) -> records.Command:
+    """An admin's press of the button is the command that they could have written."""
+    question, _, _ = command.arguments.rpartition(" ")
+    if command.name != ANSWER or not question.startswith(PAIR_BUTTON):
+        return command
+    return replace(command, name=PAIR, arguments=question.removeprefix(PAIR_BUTTON))
 
 
 def _is_press(command: records.Command) -> bool:

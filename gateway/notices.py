@@ -11,7 +11,7 @@ from gateway.replies import Draft
 
 
 class NoticeStore(Protocol):
-    async def say(self, session: str, address: Address, reply_to: str | None, text: str, key: str) -> str | None: ...
+    async def say(self, session: str, address: Address, reply_to: str | None, told: Told, key: str) -> str | None: ...
 
 
 class Notices:
@@ -19,12 +19,12 @@ class Notices:
         self._store = store
         self._delivery = delivery
 
-    async def say(self, session: str, address: Address, reply_to: str | None, text: str, key: str) -> None:
+    async def say(self, session: str, address: Address, reply_to: str | None, told: Told, key: str) -> None:
         """Keeps it and shows it, unless something was said under this key before. Raises `StoreError`."""
-        turn_id = await self._store.say(session, address, reply_to, text, key)
+        turn_id = await self._store.say(session, address, reply_to, told, key)
         if turn_id is not None:
-            self.show(turn_id, address, reply_to, text)
+            self.show(turn_id, address, reply_to, told)
 
-    def show(self, turn_id: str, address: Address, reply_to: str | None, text: str) -> None:
+    def show(self, turn_id: str, address: Address, reply_to: str | None, told: Told) -> None:
         """Shows what is kept already."""
-        self._delivery.show(Draft(turn_id, address, reply_to, (Told(text), Ended("completed"))))
+        self._delivery.show(Draft(turn_id, address, reply_to, (told, Ended("completed"))))

@@ -109,6 +109,8 @@ class Draft:
                 self._start_call(call_id)
             case CallEnded():
                 self._end_call(entry)
+            case Told(text, options, key) if options:
+                self._put(QuestionSegment(key, text, options))
             case Told(text):
                 self._notices += 1
                 self._put(TextSegment(f"n{self._notices}", text))
@@ -163,7 +165,7 @@ class Draft:
         self._growing.clear()
         self.done = True
         for segment in list(self._segments.values()):
-            if isinstance(segment, QuestionSegment) and segment.open:
+            if isinstance(segment, QuestionSegment) and segment.open and segment.step:
                 self._put(replace(segment, open=False))
         match ended.outcome:
             case "stopped":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import groupby
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, union_all
 
 from agent.log import load
-from channels.address import Sender
+from channels.address import Address, Sender
 from gateway.store.encoding import (
     address_from_json,
     attachments_from_json,
@@ -63,6 +63,12 @@ _rows = (
         ),
     )
     .order_by(inbox.c.id)
+)
+
+_spoken_in = (
+    select(inbox.c.session, inbox.c.address, inbox.c.sender_id, inbox.c.sender_handle)
+    .where(inbox.c.channel == bindparam("channel"), inbox.c.state != "refused")
+    .group_by(inbox.c.session, inbox.c.sender_id)
 )
 
 # Few rows of many: SQLite would walk the whole table to find these in order, so they are sorted here instead.
@@ -125,6 +131,15 @@ def history(connection: Connection, session: str) -> tuple[PastTurn, ...]:
 
 def rows(connection: Connection, session: str) -> tuple[InboxRow, ...]:
     return tuple(map(_inbox_row_from, connection.execute(_rows, {"session": session})))
+
+
+def direct_chats(connection: Connection, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]:
+    places: dict[str, Address] = {}
+    for row in connection.execute(_spoken_in, {"channel": channel}):
+        names = {row.sender_id.lower(), f"@{(row.sender_handle or '').lower()}"}
+        if row.address["kind"] == "direct" and not names.isdisjoint(people):
+            places[row.session] = address_from_json(row.address)
+    return tuple(places.items())
 
 
 def running_turns(connection: Connection) -> tuple[RunningTurn, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from agent.log import Ended, Entry, Heard
+from agent.log import Ended, Entry, Heard, Told
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.channel import Sent
@@ -178,10 +178,10 @@ class Store:
         """Answers a command, once; the id of the reply. Raises `LookupError` if the row is no command."""
         return await self.write(lambda connection: turns.answer(connection, command_id, text, self.worker))
 
-    async def say(self, session: str, address: Address, reply_to: str | None, text: str, key: str) -> str | None:
+    async def say(self, session: str, address: Address, reply_to: str | None, told: Told, key: str) -> str | None:
         """Something of the gateway's own, at most once per key; the id of the reply, None if it was said before."""
         return await self.write(
-            lambda connection: turns.say(connection, session, address, reply_to, text, key, self.worker)
+            lambda connection: turns.say(connection, session, address, reply_to, told, key, self.worker)
         )
 
     async def renew(self, session: str) -> None:
@@ -243,6 +243,10 @@ class Store:
         """A new code for somebody unknown; None while an earlier one is good, or when too many wait for an admin."""
         now = datetime.now(UTC)
         return await self.write(lambda connection: pairs.ask(connection, channel, sender, session, address, now))
+
+    async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]:
+        """The sessions and places in which these (ids and @names, in small letters) have spoken directly."""
+        return await self._read(lambda connection: reading.direct_chats(connection, channel, people))
 
     async def approve_pair(self, code: str) -> Pair | None:
         """Lets in whoever was given the code; None if it is nobody's or has expired."""

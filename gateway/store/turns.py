@@ -262,29 +262,29 @@ def answer(connection: Connection, command_id: int, text: str, worker: str) -> s
         return str(row.turn)
     principal = Sender(row.sender_id, row.sender_name, row.sender_handle)
     turn = _notice(uuid4().hex, row.session, address_from_json(row.address), principal, row.message_id)
-    _tell(connection, turn, text, worker)
+    _tell(connection, turn, Told(text), worker)
     connection.execute(_answer_command, {"row": command_id, "by": turn.id})
     return turn.id
 
 
 def say(
-    connection: Connection, session: str, address: Address, reply_to: str | None, text: str, key: str, worker: str
+    connection: Connection, session: str, address: Address, reply_to: str | None, told: Told, key: str, worker: str
 ) -> str | None:
     """The new reply's id; None if this key was said before."""
     keep_session(connection, session, address)
     turn = _notice(uuid5(NAMESPACE_URL, key).hex, session, address, GATEWAY, reply_to)
-    return turn.id if _tell(connection, turn, text, worker) else None
+    return turn.id if _tell(connection, turn, told, worker) else None
 
 
 def _notice(id: str, session: str, address: Address, principal: Sender, reply_to: str | None) -> Turn:
     return Turn(id, session, 1, address, principal, reply_to, "command", (), datetime.now(UTC))
 
 
-def _tell(connection: Connection, turn: Turn, text: str, worker: str) -> bool:
+def _tell(connection: Connection, turn: Turn, told: Told, worker: str) -> bool:
     """A turn that says one thing and is over; False if it was there already."""
     number = connection.execute(_say_once, _values(turn, worker, "completed")).scalar()
     if number is not None:
-        _write(connection, number, 1, [Told(text), Ended("completed")])
+        _write(connection, number, 1, [told, Ended("completed")])
     return number is not None
 
 

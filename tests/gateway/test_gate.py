@@ -13,6 +13,7 @@ from agent.models.scripted import ScriptedModel
 from channels.address import Sender
 from channels.message import FileRef, Opening
 from channels.paper import PaperChannel, words
+from channels.reply import QuestionSegment
 from gateway.cli import main
 from gateway.gate import MOST_IN_A_ROW, Policy
 from gateway.store import open_store
@@ -114,6 +115,26 @@ async def test_an_admin_lets_somebody_in_who_asked(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         await play.say("still here", address=here, by=EVE)
         await play.reply("You said: still here")
+
+
+async def test_an_admin_is_asked_in_chat_and_presses_a_button(tmp_path: Path) -> None:
+    here = replace(PLACE, chat="eve")
+    async with playing(tmp_path, ScriptedModel("Hello admin."), policies=PAIRING) as play:
+        await play.say("hi", by=ANN)
+        await play.reply("Hello admin.")
+        await play.say("hello?", address=here, by=EVE)
+        asked = await play.reply("**Eve (66)** asks to be let in")
+        assert asked.address == PLACE
+        [question] = asked.segments
+        assert isinstance(question, QuestionSegment)
+        assert (question.options, question.open) == (("Let in",), True)
+        await play.deliver(said(f"/answer {question.key} 0", address=here, by=EVE))
+        await play.until_idle()
+        assert await play.heard() == [["hi"]]
+        await play.deliver(said(f"/answer {question.key} 0", by=ANN))
+        await play.reply("Eve may talk to me now.")
+        await play.say("hi", address=here, by=EVE)
+        await play.reply("You said: hi")
 
 
 async def test_the_command_line_lets_somebody_in_while_the_gateway_runs(

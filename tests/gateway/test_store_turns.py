@@ -171,11 +171,11 @@ async def test_a_command_is_answered_while_a_turn_runs(store: Store) -> None:
 
 
 async def test_a_notice_is_said_once_per_key(store: Store) -> None:
-    reply = await store.say(SESSION, HERE, "x", "you may not", "refused:1")
+    reply = await store.say(SESSION, HERE, "x", Told("you may not"), "refused:1")
     assert reply is not None
     assert (await store.turn(reply)).entries == (Told("you may not"), COMPLETED)
-    assert await store.say(SESSION, HERE, "x", "you may not", "refused:1") is None
-    assert await store.say(SESSION, HERE, "x", "you may not", "refused:2") not in (None, reply)
+    assert await store.say(SESSION, HERE, "x", Told("you may not"), "refused:1") is None
+    assert await store.say(SESSION, HERE, "x", Told("you may not"), "refused:2") not in (None, reply)
 
 
 async def test_history_is_the_ended_turns_without_commands_oldest_first(store: Store) -> None:
