@@ -244,13 +244,17 @@ class DiscordChannel:
             await self._rest.request(Route("POST", "/channels/{channel_id}/typing", channel_id=address.chat))
 
     async def mark(self, mark: Mark) -> None:
-        if not self._reactions or mark.message_id is None or mark.message_id in self._interactions:
+        if not self._reactions or mark.message_id is None or self._is_no_persons(mark.message_id):
             return
         if sign := _SIGNS.get(mark.state):
             await self._react("PUT", mark, sign)
         for state in [mark.before] if mark.before else _BEFORE[mark.state]:
             if state in _SIGNS and state != mark.state:
                 await self._react("DELETE", mark, _SIGNS[state])
+
+    def _is_no_persons(self, id: str) -> bool:
+        """A command, or the message of ours whose button was pressed."""
+        return id in self._interactions or (self._hearing is not None and self._hearing.is_own(id))
 
     async def _react(self, method: str, mark: Mark, sign: str) -> None:
         """Raises `RetryLater`."""

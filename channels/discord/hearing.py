@@ -103,6 +103,11 @@ class Hearing:
         while self._keeping:
             await asyncio.wait(self._keeping)
 
+    def is_own(self, message_id: str) -> bool:
+        """Whether the bot wrote it, as far as is remembered."""
+        author = self._authors.get(message_id)
+        return author is not None and author.id == self._bot.account
+
     # --- where things are said ---
 
     def _start_anew(self) -> None:

@@ -40,6 +40,9 @@ _HOPELESS = 2
 _RESUMES = 6
 """Attempts to come back to a session."""
 
+_HASTY, _MOST_HASTY = 10.0, 3
+"""Connections that end within so many seconds; after so many in a row there are pauses between them."""
+
 # Voice is not for us, and the library would say so at each start.
 discord.VoiceClient.warn_nacl = False
 discord.VoiceClient.warn_dave = False
@@ -98,9 +101,10 @@ class Link(discord.Client):
 
     async def listen(self) -> None:
         """Hears until cancelled. Raises `ChannelRejected`."""
-        backoff, fruitless, failures = Backoff(), 0, 0
+        backoff, fruitless, failures, hasty = Backoff(), 0, 0, 0
         while True:
             self._settled = False
+            began = time.monotonic()
             try:
                 opened = await self._stay()
             except discord.ConnectionClosed as error:
@@ -108,21 +112,26 @@ class Link(discord.Client):
             failures, fruitless = (0, 0) if self._settled else (failures + 1, fruitless + opened)
             if fruitless >= _HOPELESS or failures >= _RESUMES:
                 self._session, fruitless, failures = None, 0, 0
-            if self._settled:
-                backoff = Backoff()
-            else:
+            hasty = hasty + 1 if time.monotonic() - began < _HASTY else 0
+            if not self._settled:
                 self._trouble("Discord cannot be reached")
                 await backoff.pause()
+            elif hasty > _MOST_HASTY:
+                await backoff.pause()
+            else:
+                backoff = Backoff()
 
     async def _stay(self) -> bool:
         """One connection, until it ends. Whether it was opened. Raises `discord.ConnectionClosed`."""
         session, opened = self._session, False
         if session is None:
-            await self._may_identify()
+            await asyncio.sleep(self._identified + self._identify_every - time.monotonic())
         try:
             async with asyncio.timeout(_OPENING):
                 socket = await self._open(session)
             opened = True
+            if session is None:
+                self._identified = time.monotonic()
             while True:
                 await socket.poll_event()
         except ReconnectWebSocket as error:
@@ -145,10 +154,6 @@ class Link(discord.Client):
         finally:
             await self.close()
         return opened
-
-    async def _may_identify(self) -> None:
-        await asyncio.sleep(self._identified + self._identify_every - time.monotonic())
-        self._identified = time.monotonic()
 
     async def _open(self, session: _Session | None) -> DiscordWebSocket:
         if session is None:
@@ -175,7 +180,7 @@ class Link(discord.Client):
         self._tell(event, data)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
-        """The library would wait for five seconds; `_may_identify` has waited as long as need be."""
+        """The library would wait for five seconds; `_stay` has waited as long as need be."""
 
     def _rejected(self, error: discord.ConnectionClosed) -> ChannelRejected:
         match error.code:

@@ -120,8 +120,7 @@ def _block(block: Block, care: int) -> str:
         case Listing():
             return "".join(_items(block, care))
         case Table():
-            wide = any(columns(line) > TABLE_WIDTH for line in aligned(block).splitlines())
-            return _code(Code(aligned(block))) if wide else _table(block, care)
+            return _code(Code(aligned(block))) if _is_wide(block) else _table(block, care)
         case Rule():
             return "---"
         case _:
@@ -153,6 +152,10 @@ def _table(table: Table, care: int) -> str:
     rows = [[_cell(cell, care) for cell in row] for row in (table.head, *table.rows)]
     ruled = [rows[0], ["---"] * len(table.head), *rows[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
+
+
+def _is_wide(table: Table) -> bool:
+    return any(columns(line) > TABLE_WIDTH for line in aligned(table).splitlines())
 
 
 def _cell(cell: tuple[Span, ...], care: int) -> str:
@@ -215,6 +218,9 @@ def _is_link(url: str) -> bool:
 
 # --- reading back ----------------------------------------------------------------------------------------------------
 
+_FORM = "\x01"
+"""Stands before what is no text but the form of a block."""
+
 
 def _visible(blocks: Iterable[Block]) -> str:
     """What one sees of the blocks, but for spaces and styles."""
@@ -226,21 +232,25 @@ def _seen(block: Block) -> str:
         case Paragraph():
             return _text(block.spans)
         case Heading():
-            return f"#{_text(block.spans)}"
+            return f"{_FORM}#{_text(block.spans)}"
         case Code():
-            return f"`{block.text}`"
+            return f"{_FORM}`{block.text}"
         case Quote():
-            return "".join(f">{_seen(inner)}" for inner in block.blocks)
+            return f"{_FORM}>" + "".join(map(_seen, block.blocks))
         case Listing():
-            return "".join(item.marker + "".join(map(_seen, item.blocks)) for item in block.items)
+            return "".join(_item_seen(item) for item in block.items)
         case Table():
-            if any(columns(line) > TABLE_WIDTH for line in aligned(block).splitlines()):
-                return f"`{aligned(block)}`"
-            return "|".join(_text(cell) for row in (block.head, *block.rows) for cell in row)
+            if _is_wide(block):
+                return f"{_FORM}`{aligned(block)}"
+            return f"{_FORM}|".join(_text(cell) for row in (block.head, *block.rows) for cell in row)
         case Rule():
-            return "---"
+            return f"{_FORM}-"
         case _:
             assert_never(block)
+
+
+def _item_seen(item: Item) -> str:
+    return (f"{_FORM}{item.marker}" if item.marker else "") + "".join(map(_seen, item.blocks))
 
 
 def _text(spans: Iterable[Span]) -> str:

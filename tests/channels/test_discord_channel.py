@@ -200,7 +200,7 @@ async def test_a_thread_that_nobody_told_of_is_asked_for(
     assert [(message.follows, message.opening) for message in inbox.messages[:2]] == [(True, first["id"])] * 2
 
 
-async def test_the_opening_of_a_forums_thread_stands_in_it(
+async def test_an_opening_that_does_not_stand_above_the_thread_is_looked_for_in_it(
     discord: Discord, channel: DiscordChannel, inbox: Inbox
 ) -> None:
     room = discord.channel("general")
@@ -290,6 +290,8 @@ async def test_a_pressed_button_is_a_command_and_is_deferred(
         stop = await ann.press(ann.messages[0], "stop:run-1")
         chosen = await ann.press(ann.messages[1], "answer:q:4f0c_3_0:1")
         assert [await stop.until_answered(), await chosen.until_answered()] == [6, 6]
+        await channel.mark(Mark(address(ann), 1, inbox.messages[0].message_id, "answered"))
+        assert ann.reacted == []
     assert [(message.command, message.text) for message in inbox.messages] == [
         ("stop", "run-1"),
         ("answer", "q:4f0c_3_0 1"),

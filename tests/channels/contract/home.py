@@ -17,26 +17,38 @@ from tests.servers.models import ModelServer
 T = TypeVar("T")
 
 Feature = Literal[
+    "accounts",
     "album",
     "allow list",
+    "bots",
+    "delete",
     "edit",
     "faults",
     "files",
     "group",
     "history",
-    "lost file",
+    "malformed",
+    "opening",
+    "options",
     "outage",
     "patience",
     "quote",
+    "reactions",
+    "recall",
     "redelivery",
     "rooms",
     "typing",
 ]
 """What not every platform has.
 
-"history": the gateway itself shows what was said before. "patience": the platform keeps what people say while the
-gateway is down. "faults": its server can be made to fail. "lost file": files can get lost on the way to us.
+"accounts": it wants a token, which may be wrong. "bots": other programs speak there. "faults": its server can be made
+to fail. "history": the gateway itself shows what was said before. "opening": a thread begins with a message. "options":
+the settings have a section for it. "patience": it keeps what people say while the gateway is down. "recall": it tells
+what became of a message whose confirmation was lost.
 """
+
+Step = Literal["send", "edit", "upload", "file"]
+"""Where a platform can fail: at a message's sending, its change, a picture's or file's sending, a person's file."""
 
 INTERRUPTED = "[interrupted]"
 PICTURE = "[picture]"
@@ -82,7 +94,10 @@ Seen = Words | Picture | File
 
 
 class Place(Protocol):
-    """One conversation, as one person (Ann) sees it."""
+    """One conversation, as its people see it: Ann, and in groups Bob."""
+
+    def read_as(self, text: str, by: str = "Ann") -> str:
+        """What the model is to read when this is said there: among several people, with the name of who says it."""
 
     async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
         """Returns the message's id. `quoting` is text on screen, `by` somebody of a group."""
@@ -92,10 +107,21 @@ class Place(Protocol):
     async def edit(self, message: str, text: str | None) -> None:
         """Without text: something about the message changes that is not its text."""
 
+    async def delete(self, message: str) -> None: ...
+
     async def again(self, message: str) -> None:
         """The platform, or the person's device, delivers the message a second time."""
 
+    async def bot_says(self, text: str) -> None:
+        """Another program speaks there, to the bot."""
+
+    async def push_malformed(self) -> None:
+        """The platform, or somebody's device, sends what cannot be read."""
+
     async def press_stop(self) -> None: ...
+
+    async def press(self, option: str) -> None:
+        """Chooses an option of the open question, once it is there."""
 
     async def heard(self) -> None:
         """Returns when the gateway has confirmed all that was said."""
@@ -105,6 +131,12 @@ class Place(Protocol):
 
     def status(self) -> str:
         """The quiet line about what runs."""
+
+    def typing(self) -> bool:
+        """Whether it was shown that somebody is at work."""
+
+    def marks(self, message: str) -> list[str]:
+        """The states that were shown on a person's message, in order."""
 
     async def until(self, holds: Callable[[], T]) -> T:
         """What `holds` gives, once it gives something true; asked whenever the screen may have changed."""
@@ -118,13 +150,28 @@ class Home(Protocol):
 
     name: str
     has: frozenset[Feature]
+    allow: Sequence[str]
+    """Who may speak."""
+    options: str
+    """Further lines of its section of the settings."""
 
     @property
     def main(self) -> Place:
         """Where Ann and the bot are alone."""
 
+    @property
+    def ann(self) -> str:
+        """Ann's id, for the settings."""
+
+    @property
+    def mention(self) -> str:
+        """How one speaks to the bot where others are."""
+
     def settings(self) -> str:
         """What the gateway's settings say of it."""
+
+    def second_account(self) -> str:
+        """A section named "second" for an account of the same platform, whose token is wrong."""
 
     def furnish(self, built: Built) -> None:
         """Before the gateway runs."""
@@ -132,17 +179,106 @@ class Home(Protocol):
     def visit(self, built: Built) -> AbstractAsyncContextManager[None]:
         """While the gateway runs."""
 
+    def group(self) -> Place:
+        """Ann and Bob, among whom the bot must be mentioned."""
+
+    def stranger(self) -> Place:
+        """Where Eve and the bot are alone."""
+
     def room(self, name: str) -> Place:
-        """Another place: a topic, another conversation."""
+        """Another place where all is said to the bot: a topic, a thread, another conversation."""
+
+    async def thread(self, opening: str, *files: Upload) -> Place:
+        """A thread that begins with a message of Bob's, which is not for the bot; in it, all is said to the bot."""
 
     def bold(self, text: str) -> str:
         """The form of bold text."""
+
+    def fail_next(self, step: Step, status: int, *, retry_after: int | None = None) -> None:
+        """The platform refuses the next of these in the main place, once, without doing it."""
+
+    def drop_answer(self, step: Step) -> None:
+        """The platform does the next of these in the main place, and the connection breaks before it says so."""
 
     def outage(self) -> AbstractAsyncContextManager[None]:
         """The connection between people and gateway is gone for a while."""
 
     def check(self) -> None:
-        """Nothing happened that the platform complains of."""
+        """The platform complained of nothing but what it was told to."""
+
+
+class Plain:
+    """What a home is that has none of the features; homes inherit it and say what they have."""
+
+    allow: Sequence[str] = ("*",)
+    options = ""
+    ann = ""
+    mention = ""
+
+    def second_account(self) -> str:
+        raise NotImplementedError
+
+    def furnish(self, built: Built) -> None:
+        pass
+
+    @asynccontextmanager
+    async def visit(self, built: Built) -> AsyncIterator[None]:
+        yield
+
+    def group(self) -> Place:
+        raise NotImplementedError
+
+    def stranger(self) -> Place:
+        raise NotImplementedError
+
+    def room(self, name: str) -> Place:
+        raise NotImplementedError
+
+    async def thread(self, opening: str, *files: Upload) -> Place:
+        raise NotImplementedError
+
+    def fail_next(self, step: Step, status: int, *, retry_after: int | None = None) -> None:
+        raise NotImplementedError
+
+    def drop_answer(self, step: Step) -> None:
+        raise NotImplementedError
+
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        raise NotImplementedError
+
+    def check(self) -> None:
+        pass
+
+
+class PlainPlace:
+    """What a place is that has none of the features."""
+
+    def read_as(self, text: str, by: str = "Ann") -> str:
+        return text
+
+    async def send(self, *files: Upload, text: str = "") -> str:
+        raise NotImplementedError
+
+    async def edit(self, message: str, text: str | None) -> None:
+        raise NotImplementedError
+
+    async def delete(self, message: str) -> None:
+        raise NotImplementedError
+
+    async def again(self, message: str) -> None:
+        raise NotImplementedError
+
+    async def bot_says(self, text: str) -> None:
+        raise NotImplementedError
+
+    async def push_malformed(self) -> None:
+        raise NotImplementedError
+
+    def typing(self) -> bool:
+        raise NotImplementedError
+
+    def marks(self, message: str) -> list[str]:
+        raise NotImplementedError
 
 
 @dataclass
@@ -154,6 +290,8 @@ class Stage:
     folder: Path
     agent: str = ""
     """Further settings of the agent."""
+    more: str = ""
+    """Further sections of the settings."""
 
     @property
     def workspace(self) -> Path:
@@ -163,7 +301,8 @@ class Stage:
     async def gateway(self) -> AsyncIterator[Built]:
         """Runs until left; what is not finished then is left unfinished."""
         file = self.folder / "interject.toml"
-        file.write_text(_SETTINGS.format(models=self.models.openai_url, agent=self.agent) + self.home.settings())
+        said = _SETTINGS.format(models=self.models.openai_url, agent=self.agent)
+        file.write_text(said + self.home.settings() + self.more)
         async with gateway(file, self.home.furnish) as built, self.home.visit(built):
             yield built
 
