@@ -15,7 +15,7 @@ NAME = "ask_user"
 MOST_OPTIONS = 8
 
 
-class Question(BaseModel):
+class Question(BaseModel, extra="forbid"):
     """What is asked, with the options to choose from, perhaps none."""
 
     question: Annotated[str, Field(min_length=1, max_length=2000, description="One question, in Markdown.")]

@@ -215,7 +215,7 @@ def _pages(data: bytes) -> Iterator[Section]:
         reader = PdfReader(BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
             raise Unreadable(PASSWORD)
-    except DependencyError as error:
+    except (DependencyError, NotImplementedError) as error:
         raise Unreadable(UNKNOWN_LOCK) from error
     count = len(reader.pages)
     for place in range(count):
@@ -229,7 +229,7 @@ def _page(reader: Any, place: int) -> Iterator[str]:
 
     try:
         yield reader.pages[place].extract_text()
-    except DependencyError as error:
+    except (DependencyError, NotImplementedError) as error:
         raise Unreadable(UNKNOWN_LOCK) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -160,7 +161,8 @@ def _pieces(id: str, group: _Group) -> Iterator[Piece[Content]]:
 
 def _blocks_of(texts: Iterable[TextSegment]) -> tuple[Block, ...]:
     # Each is read by itself, so that a fence left open in one does not swallow the next.
-    return tuple(block for text in texts for block in _read(text.markdown, text.interrupted))
+    shown = ((_UNFINISHED.sub("", text.markdown) if text.open else text.markdown, text) for text in texts)
+    return tuple(block for markdown, text in shown for block in _read(markdown, text.interrupted))
 
 
 def _texts(id: str, key: str, blocks: Sequence[Block], tasks: tuple[Task, ...] = ()) -> Iterator[Piece[Content]]:
@@ -314,6 +316,10 @@ def excuse_of(media: Media, reason: str) -> Text:
 
 
 # --- markdown --------------------------------------------------------------------------------------------------------
+
+_UNFINISHED = re.compile(r"(?:\A|\n)[ \t>]*(?:[-=*+_#`~|]+|\d{1,9}[.)]?)?[ \t]*\Z")
+"""A last line that is no more than the beginning of something: until it goes on it may make another thing of the line
+before, as the dash of a list makes a heading."""
 
 _INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
 _ASKED: tuple[Block, ...] = (Paragraph((Span("❓"),)),)

@@ -285,7 +285,9 @@ def test_any_reply_is_within_slacks_limits_and_loses_no_word(markdown: str, time
             assert all(0 < len(block["text"]) <= 12_000 for block in blocks if block["type"] == "markdown")
         said += piece.content.markdown
     letters = "".join(re.findall("[a-z]", said))
-    assert all(word in letters for word in re.findall("[a-z]{2,}", markdown.replace("&amp;", " ")))
+    # The language of a code block in which nothing stands yet is not shown.
+    meant = re.sub("(`{3}|~{3})[a-z]+", " ", markdown.replace("&amp;", " "))
+    assert all(word in letters for word in re.findall("[a-z]{2,}", meant))
 
 
 def _length(block: Any) -> int:

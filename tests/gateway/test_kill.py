@@ -119,7 +119,8 @@ async def test_nothing_is_lost_or_doubled_when_the_process_is_killed(tmp_path: P
         effects = (tmp_path / "home" / "workspace" / "effects.txt").read_text().split()
         assert len(effects) == len(set(effects)), f"a call was run twice (seed {seed})"
         assert models.refusals == [], "the model was always shown a complete history"
-        assert api.refusals == []
+        # A process that was killed may leave a poll behind, which the next one's ends.
+        assert [refusal for refusal in api.refusals if refusal.method != "getUpdates"] == []
 
 
 def every(chat: Chat) -> list[str]:
