@@ -229,7 +229,7 @@ def _page(reader: Any, place: int) -> Iterator[str]:
 
     try:
         yield reader.pages[place].extract_text()
-    except (DependencyError, NotImplementedError) as error:
+    except DependencyError as error:
         raise Unreadable(UNKNOWN_LOCK) from error
 
 
