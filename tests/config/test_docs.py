@@ -1,41 +1,60 @@
-"""The pages of the channels, held to the code."""
+"""The README and the pages in docs/, held to the code."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from config.settings import CHANNELS, WebSettings
+from config.settings import CHANNELS, PROVIDERS, TOOLS, USUAL_KEY, WebSettings
+from gateway.build import build
 from gateway.commands_line.check import DISCORD_PERMISSIONS, SLACK_SCOPES, discord_invitation
+from gateway.store.records import Busy
 from tests.config.conftest import Operator
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PAGES = {"web": WebSettings, **CHANNELS}
 TOKENS = {
     "TELEGRAM_BOT_TOKEN": "1:a",
     "SLACK_BOT_TOKEN": "xoxb",
     "SLACK_APP_TOKEN": "xapp",
     "DISCORD_BOT_TOKEN": "d",
+    **{USUAL_KEY[provider]: "sk" for provider in PROVIDERS},
 }
+IN_ROOT = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def page(channel: str) -> str:
     return (DOCS / f"{channel}.md").read_text(encoding="utf-8")
 
 
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def examples(text: str) -> list[str]:
+    return re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def in_first_column(table: str) -> list[str]:
+    return re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+
+
+def section(text: str, heading: str) -> str:
+    return text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
 @pytest.mark.parametrize("channel", PAGES)
 def test_every_setting_of_a_channel_is_named_on_its_page(channel: str) -> None:
-    settings = page(channel).partition("## Settings")[2].partition("\n## ")[0]
-    named = re.findall(r"^\| `(\w+)` \|", settings, re.MULTILINE)
-    assert sorted(named) == sorted(PAGES[channel].model_fields)
+    assert sorted(in_first_column(section(page(channel), "Settings"))) == sorted(PAGES[channel].model_fields)
 
 
 @pytest.mark.parametrize("channel", PAGES)
 def test_the_examples_of_a_page_are_settings_that_hold(operator: Operator, channel: str) -> None:
-    examples = re.findall(r"^```toml\n(.*?)^```", page(channel), re.MULTILINE | re.DOTALL)
-    assert examples
-    for example in examples:
+    assert examples(page(channel))
+    for example in examples(page(channel)):
         operator.settings(example, **TOKENS)
 
 
@@ -46,10 +65,36 @@ def test_every_page_says_what_works_what_does_not_and_how_to_check(channel: str)
     assert "`interject check" in page(channel)
 
 
-@pytest.mark.parametrize("channel", [*PAGES, "terminal"])
-def test_what_a_page_links_to_in_this_repository_is_there(channel: str) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page(channel)):
-        assert (DOCS / target).is_file(), target
+@pytest.mark.parametrize("file", [*IN_ROOT, *(f"docs/{page.name}" for page in sorted(DOCS.glob("*.md")))])
+def test_what_a_page_links_to_or_shows_is_in_this_repository(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    for target in re.findall(r"""(?:\]\(|src=")(?!https?:)([^)#"]+)""", text):
+        assert (ROOT / file).parent.joinpath(target).is_file(), target
+
+
+def test_the_examples_of_the_readme_are_settings_that_hold_each_alone_and_all_together(operator: Operator) -> None:
+    written = examples(readme())
+    for example in (*written, "\n".join(written)):
+        operator.settings(example, **TOKENS)
+    assert set(operator.settings("\n".join(written), **TOKENS).channels) == set(CHANNELS)
+
+
+def test_the_readme_names_every_tool_and_every_page() -> None:
+    named = re.findall(r"`(\w+)`", section(readme(), "Tools"))
+    assert set(TOOLS) <= set(named)
+    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= set(re.findall(r"\]\(([^)]+)\)", readme()))
+
+
+async def test_the_page_of_commands_has_each_with_an_example(operator: Operator) -> None:
+    async with build(operator.start("[web]\nenabled = false")) as built:
+        commands = built.house.commands.list()
+    rows = re.findall(r"^\| `/(\w+)` \| `/(\w+)( ?)[^`]*` \|", section(page("commands"), "Commands"), re.MULTILINE)
+    # An example is of its command, and says something behind it where something may be said.
+    assert rows == [(each.name, each.name, " " if each.arguments else "") for each in commands]
+
+
+def test_the_page_of_commands_has_every_busy_mode() -> None:
+    assert tuple(in_first_column(section(page("commands"), "Busy modes"))) == get_args(Busy)
 
 
 def test_the_page_of_discord_names_the_permissions_that_the_invitation_asks_for() -> None:
