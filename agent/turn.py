@@ -182,7 +182,10 @@ class Turn:
     async def _await_answer(self) -> None:
         """Parks the turn, unless somebody has said something: whatever it is, it is the answer."""
         self._parked = await surely(self._journal.park())
-        if not self._parked:
+        if self._parked:
+            # A stop that came meanwhile arrives here, while the turn can still be ended.
+            await asyncio.sleep(0)
+        else:
             await self._append(*_endings(self._entries, "done", ANSWERED))
 
     async def _take_step(self) -> None:

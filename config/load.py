@@ -87,12 +87,12 @@ def _providers(tree: Table) -> set[str]:
     """Of the models that the agent and the channels are to use."""
     channels = tree.get("channels", {})
     sections = [tree.get("agent"), *(channels.values() if isinstance(channels, dict) else ())]
-    models = [
-        section.get(name)
-        for section in sections
-        if isinstance(section, dict)
-        for name in ("model", "transcription_model")
-    ]
+    models: list[object] = []
+    for section in sections:
+        if isinstance(section, dict):
+            fallback = section.get("fallback")
+            models += [section.get("model"), section.get("transcription_model")]
+            models += fallback if isinstance(fallback, list) else []
     return {model.partition(":")[0] for model in models if isinstance(model, str)}
 
 

@@ -89,6 +89,12 @@ def _demo_or_provider_and_name(text: str) -> str:
     return text
 
 
+def _provider_and_name(text: str) -> str:
+    if ":" not in text:
+        raise wrong('expected "provider:name", like "openai:gpt-5"')
+    return _demo_or_provider_and_name(text)
+
+
 def _openai_and_name(text: str) -> str:
     if not re.fullmatch(r"openai:.+", text):
         raise wrong('expected "openai:name", like "openai:gpt-4o-transcribe"')
@@ -108,6 +114,7 @@ def _user(given: object) -> object:
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 SocketAddress = Annotated[str, AfterValidator(_socket_address)]
 ModelName = Annotated[str, AfterValidator(_demo_or_provider_and_name)]
+RealModelName = Annotated[str, AfterValidator(_provider_and_name)]
 User = Annotated[str, BeforeValidator(_user)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 PathText = Annotated[Path, Field(strict=False)]
@@ -131,6 +138,12 @@ class AgentSettings(Section):
         default="demo",
         description='Who answers: "provider:name" (providers: openai, anthropic), or "demo", which works offline.',
         examples=["openai:gpt-5"],
+    )
+    fallback: list[RealModelName] = Field(
+        default_factory=list,
+        description="Who answers instead, in this order, when the model is overloaded, cannot be reached, or is of no "
+        "use for another reason of its own.",
+        examples=[["anthropic:claude-sonnet-5"]],
     )
     instructions: str | None = Field(
         default=None,
@@ -167,6 +180,16 @@ class AgentSettings(Section):
         examples=["openai:gpt-4o-transcribe"],
     )
 
+    @field_validator("fallback")
+    @classmethod
+    def _others_than_the_model(cls, fallback: list[str], info: ValidationInfo) -> list[str]:
+        model = info.data.get("model")
+        _refuse_entries(
+            [index for index, name in enumerate(fallback) if name == model or name in fallback[:index]],
+            "stands there already: each model is asked once",
+        )
+        return fallback
+
     @field_validator("instructions_file")
     @classmethod
     def _instructions_once(cls, file: Path | None, info: ValidationInfo) -> Path | None:
@@ -187,6 +210,16 @@ class ModelSettings(Section):
         default=None,
         description="The address of another server that speaks the provider's protocol.",
         examples=["http://127.0.0.1:9999/v1"],
+    )
+    first_token_timeout: int = Field(
+        default=60,
+        ge=1,
+        description="For how many seconds a model may say nothing at first. Models that think unseen need more.",
+    )
+    silence_timeout: int = Field(
+        default=60,
+        ge=1,
+        description="For how many seconds a model may fall silent in the middle of an answer.",
     )
 
 
@@ -469,15 +502,16 @@ def _keyless(
     section: AgentSettings | ChannelSettings, at: Key, models: Mapping[Provider, ModelSettings]
 ) -> Iterator[Fault]:
     """The models named in a section, for whose provider there is neither a key nor another server."""
-    named = {"model": section.model}
+    named: dict[Key, str | None] = {("model",): section.model}
     if isinstance(section, AgentSettings):
-        named["transcription_model"] = section.transcription_model
+        named[("transcription_model",)] = section.transcription_model
+        named |= {("fallback", index): model for index, model in enumerate(section.fallback)}
+    reachable = {name for name, known in models.items() if known.api_key or known.base_url}
     for setting, model in named.items():
         provider = (model or "demo").partition(":")[0]
-        reachable = {name for name, known in models.items() if known.api_key or known.base_url}
         if provider in PROVIDERS and provider not in reachable:
             yield Fault(
-                (*at, setting),
+                (*at, *setting),
                 f"{provider} needs a key. Set the environment variable {USUAL_KEY[provider]}, or api_key in "
                 f"[models.{provider}]",
             )

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from agent.media import MediaStore
 from agent.model import Model
+from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.tools import toolbox
 from agent.turn import Mind
 from channels.address import Address
@@ -187,13 +188,17 @@ def _policy(channel: ChannelSection) -> Policy:
 async def _minds(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> Callable[[Address], Mind]:
     """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
     agent = settings.agent
-    wanted = {agent.model, *(channel.model for channel in settings.channels.values() if channel.model)}
+    own_models = (channel.model for channel in settings.channels.values() if channel.model)
+    wanted = {agent.model, *agent.fallback, *own_models}
     models = {name: await stack.enter_async_context(_open_model(settings, name, media)) for name in sorted(wanted)}
+
+    cool_downs = CoolDowns()
 
     @cache
     def mind(channel: str) -> Mind:
         own = settings.channels.get(channel)
-        model = models[(own and own.model) or agent.model]
+        chain = dict.fromkeys([(own and own.model) or agent.model, *agent.fallback])
+        model = FallbackModel([NamedModel(name, models[name]) for name in chain], cool_downs)
         instructions = (own and own.instructions) or _instructions(agent)
         return Mind(model, media, agent.workspace, toolbox(settings.tools.enabled), instructions, agent.max_steps)
 
@@ -219,7 +224,15 @@ async def _open_model(settings: Settings, model: str, media: MediaStore) -> Asyn
 
     known: Provider = "anthropic" if provider == "anthropic" else "openai"
     given = settings.models.get(known, ModelSettings())
-    opened = provider_model(known, name, api_key=_key(given), base_url=given.base_url, media=media)
+    opened = provider_model(
+        known,
+        name,
+        api_key=_key(given),
+        base_url=given.base_url,
+        media=media,
+        first_token_timeout=given.first_token_timeout,
+        silence_timeout=given.silence_timeout,
+    )
     try:
         yield RetryingModel(opened)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from gateway.dispatch import Dispatch, Live
 from gateway.histories import Histories
 from gateway.notices import Notices
 from gateway.replies import ASKED_TO_STOP
-from gateway.store.records import Busy, Command, Pair
+from gateway.store.records import Busy, Command, Pair, Turn
+
+_REPLY_ID = re.compile("[0-9a-f]{32}")
 
 STOP_WITHIN = 5.0
 """Seconds a stop command waits for the turn's end to be written before it answers without."""
@@ -40,11 +43,10 @@ _BUSY: Mapping[Busy, str] = {
 
 
 class CommandStore(Protocol):
-    async def stop_waiting(self, session: str, upto: int, reason: str) -> int: ...
     async def renew(self, session: str) -> None: ...
     async def counts(self, session: str) -> int: ...
-    async def owner(self, session: str) -> Sender | None: ...
-    async def stop_parked(self, session: str, reason: str, *, only: str = "") -> bool: ...
+    async def unfinished(self, session: str) -> Turn | None: ...
+    async def stop_parked(self, session: str, reason: str) -> bool: ...
     async def open_question(self, session: str) -> str | None: ...
     async def set_busy(self, session: str, busy: Busy) -> None: ...
     async def approve_pair(self, code: str) -> Pair | None: ...
@@ -93,10 +95,9 @@ class Commands:
     def list(self) -> tuple[CommandHelp, ...]:
         return tuple(CommandHelp(name, entry.help, entry.arguments) for name, entry in self._table.items())
 
-    def may_stop(self, address: Address, sender: Sender, owner: Sender | None) -> bool:
-        """Whether they may stop what was begun for `owner`: in groups, only that person and admins may."""
-        alone = address.kind == "direct" or owner is None or owner.id == sender.id
-        return alone or self._is_admin(address, sender)
+    def may_stop_all(self, address: Address, sender: Sender) -> bool:
+        """Whether they may stop whatever runs there: in groups, only admins and whoever it was begun for may."""
+        return address.kind == "direct" or self._is_admin(address, sender)
 
     async def answer(self, command: Command) -> str:
         entry = self._table.get(_ALIASES.get(command.name, command.name))
@@ -105,26 +106,30 @@ class Commands:
         return await entry.run(command)
 
     async def _stop(self, command: Command) -> str:
-        live = self._dispatch.live(command.session)
-        meant = command.arguments.strip()
-        if meant and live is not None and live.record is not None and live.record.id != meant:
-            return "That task has already ended."
+        pressed = reply_to_stop(command)
+        if pressed:
+            turn = await self._at_work(command.session)
+            if turn is None or turn.id != pressed:
+                return "That task has already ended."
         if refusal := await self._refusal(command):
             return refusal
-        nothing = "That task has already ended." if meant else "Nothing is running, so there was nothing to stop."
-        return await self._end_all(command, ASKED_TO_STOP, only=meant) or nothing
+        return await self._end_all(command, ASKED_TO_STOP) or "Nothing is running, so there was nothing to stop."
 
     async def _refusal(self, command: Command) -> str:
         """Why they may not stop what runs there, "" if they may."""
-        if command.address.kind == "direct":
+        if self.may_stop_all(command.address, command.sender):
             # Nothing is awaited on the way to a person's own stop.
             return ""
-        live = self._dispatch.live(command.session)
-        running = None if live is None else live.record
-        owner = await self._store.owner(command.session) if running is None else running.principal
-        if owner is None or self.may_stop(command.address, command.sender, owner):
+        turn = await self._at_work(command.session)
+        if turn is None or turn.principal.id == command.sender.id:
             return ""
-        return f"Only {owner.name or 'whoever asked for it'} and admins may stop this."
+        return f"Only {turn.principal.name or 'whoever asked for it'} and admins may stop this."
+
+    async def _at_work(self, session: str) -> Turn | None:
+        """The turn that runs there or is parked."""
+        live = self._dispatch.live(session)
+        running = None if live is None else live.record
+        return running or await self._store.unfinished(session)
 
     async def _new(self, command: Command) -> str:
         if refusal := await self._refusal(command):
@@ -134,17 +139,20 @@ class Commands:
         self._histories.forget(command.session)
         return f"{ended}\n\nA new conversation begins here.".strip()
 
-    async def _end_all(self, command: Command, reason: str, *, only: str = "") -> str:
+    async def _end_all(self, command: Command, reason: str) -> str:
         """Stops the running turn and sets aside what waits; says what that was, "" if there was nothing."""
         live = self._dispatch.stop(command.session, before=command.id, reason=reason)
         what = _what_runs(live) if live is not None and live.turn is not None else ""
         # Asked for before anything else can be: no turn begins with what this sets aside.
-        aside = await self._store.stop_waiting(command.session, command.id, reason)
-        if not what and await self._store.stop_parked(command.session, reason, only=only):
+        aside = await self._dispatch.set_aside(command.address, before=command.id, reason=reason)
+        if not what and await self._store.stop_parked(command.session, reason):
             what = "waiting for your answer."
             self._dispatch.wake(command.session)
             live = self._dispatch.live(command.session)
-        if not await self._is_over(command.session, live):
+        over = await self._is_over(command.session, live)
+        if not what and live is not None and live.is_stopped:
+            what = "what had just begun."
+        if not over:
             what += " It is still winding down."
         unread = "" if aside == 0 else f"{_messages(aside)} not read yet {_were(aside)} set aside."
         return " ".join(part for part in (what and f"Stopped: {what}", unread) if part)
@@ -203,6 +211,12 @@ class Commands:
     async def _help(self, command: Command) -> str:
         lines = "\n".join(f"- `/{name}`: {entry.help}" for name, entry in self._table.items())
         return f"Write to me at any time, also while I work: I read it at once.\n\n{lines}"
+
+
+def reply_to_stop(command: Command) -> str:
+    """The reply whose stop button said it, "" if it is no such command."""
+    words = command.arguments.strip()
+    return words if command.name == "stop" and _REPLY_ID.fullmatch(words) else ""
 
 
 _ALIASES = {"start": "help", "cancel": "stop", "reset": "new"}

@@ -108,8 +108,8 @@ class _Showing:
 
     @property
     def behind(self) -> bool:
-        news = self.draft.version > self.shown and not self.given_up
-        return self.draft.done or (news and (self.streams or self.draft.parked))
+        news = self.draft.version > self.shown
+        return self.draft.done or (news and (self.draft.parked or (self.streams and not self.given_up)))
 
 
 @dataclass(slots=True)

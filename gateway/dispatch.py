@@ -23,6 +23,7 @@ from gateway.histories import Histories
 from gateway.journal import TurnJournal, TurnStore
 from gateway.patience import until_kept
 from gateway.replies import Draft
+from gateway.sessions import session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy
@@ -35,14 +36,15 @@ NOT_KEPT = "what I do cannot be kept just now; whoever runs this gateway finds i
 class DispatchStore(TurnStore, Protocol):
     async def claim(self, session: str) -> records.Turn | None: ...
     async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
+    async def stop_waiting(self, session: str, upto: int, reason: str) -> tuple[records.Changed, ...]: ...
 
 
 @dataclass(slots=True)
 class Live:
     """A session that has a slot, or waits for one: it claims, and then runs, one turn.
 
-    `task` is None while it waits. `bell` rings for what the running turn is to read, `again` says that something waits
-    for the one after it. `since` is in monotonic seconds.
+    `task` is None while it waits. `bell` rings for what the running turn is to read, `again` says that what it leaves
+    is to be looked at after it. `since` is in monotonic seconds.
     """
 
     session: str
@@ -56,6 +58,11 @@ class Live:
     stop_before: int = 0
     stop_reason: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody meant this turn to stop."""
+        return self.record is not None and _first_heard(self.record.entries) < self.stop_before
 
 
 class Dispatch:
@@ -93,15 +100,16 @@ class Dispatch:
         await self._tasks.__aexit__(None, None, None)
 
     def wake(self, session: str, busy: Busy = "steer") -> None:
-        """Something waits in the inbox: rings the running turn, or queues for a slot. Decided without awaiting."""
+        """Something waits in the inbox: queues for a slot, or looks again after the running turn, and rings it if that
+        is steered. Decided without awaiting."""
         live = self._live.get(session)
-        if live is not None and busy == "steer":
-            live.bell.set()
-        elif live is not None:
-            live.again = True
-        else:
+        if live is None:
             self._queue(session)
             self._start_ready()
+            return
+        live.again = True
+        if busy == "steer":
+            live.bell.set()
 
     def running(self) -> tuple[Live, ...]:
         return tuple(self._live.values())
@@ -122,10 +130,15 @@ class Dispatch:
             self._stop_if_covered(live)
         return live
 
+    async def set_aside(self, address: Address, *, before: int, reason: str) -> int:
+        """Withdraws the messages that wait there and were accepted before inbox id `before`; how many they were."""
+        aside = await self._store.stop_waiting(session_key(address), before, reason)
+        for changed in aside:
+            self._delivery.mark(Mark(address, changed.id, changed.message_id, changed.state, None, changed.reason))
+        return len(aside)
+
     def _stop_if_covered(self, live: Live) -> None:
-        if live.turn is None or live.record is None:
-            return
-        if _first_heard(live.record.entries) < live.stop_before:
+        if live.turn is not None and live.is_stopped:
             live.turn.stop(live.stop_reason)
 
     def _queue(self, session: str) -> None:
@@ -153,7 +166,7 @@ class Dispatch:
         finally:
             del self._live[live.session]
             live.over.set()
-            if live.bell.is_set() or live.again:
+            if live.again:
                 self._queue(live.session)
             self._start_ready()
 
@@ -165,7 +178,8 @@ class Dispatch:
     async def _run(self, live: Live, record: records.Turn) -> None:
         """One turn to its recorded end, whatever breaks on the way."""
         live.record = record
-        live.again = live.again or record.more
+        if record.more is not None:
+            self.wake(live.session, record.more)
         draft = live.draft = Draft(record.id, record.address, record.reply_to, record.entries)
         self._mark(record, record.entries, "read")
         try:
@@ -185,8 +199,6 @@ class Dispatch:
             return
         self._histories.add(record.session, entries)
         self._mark(record, entries, "answered", ended.reason)
-        if ended.outcome != "completed":
-            live.bell.set()
 
     async def _play(self, live: Live, record: records.Turn, draft: Draft) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""

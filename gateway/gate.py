@@ -71,7 +71,7 @@ class Gate:
         policy = self._policy(message.address)
         if message.kind == "withdrawn":
             # Not every platform says who deleted a message; it touches nothing but what was let in.
-            return Verdict.ADMITTED, "open"
+            return Verdict.ADMITTED, "open" if message.address.kind == "direct" else "known"
         if message.sender.bot and not self._may_go_on(message, policy):
             return Verdict.NOT_OURS, "open"
         door = self._door(message, policy)
@@ -110,9 +110,9 @@ class Gate:
             case "all":
                 return "open"
             case "mention":
-                if message.addressed or message.kind == "edited":
+                if message.addressed:
                     return "open"
-                return "known" if message.follows else None
+                return "known" if message.follows or message.kind == "edited" else None
 
     def _may_go_on(self, message: InboundMessage, policy: Policy) -> bool:
         in_a_row = self._bots.get(session_key(message.address), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from agent.racing import surely
 from channels.address import Address, Sender
 from channels.channel import NotKept
 from channels.message import Accepted, InboundMessage, Mark, MessageState
-from gateway.commands import ANSWER, FOR_ONE_MESSAGE, PAIR, Commands
+from gateway.commands import ANSWER, FOR_ONE_MESSAGE, PAIR, Commands, reply_to_stop
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatch
 from gateway.fetching import Fetching
@@ -39,12 +40,15 @@ NO_LONGER_OPEN = "That question has been answered already."
 MANY = "{count} messages wait to be read. Nothing is lost: I read them as soon as I can. `/stop` ends what runs."
 
 
+_OPTION = re.compile("[0-9]{1,3}")
+
+
 class IntakeStore(Protocol):
     async def accept(
         self, message: InboundMessage, session: str, refused: str | None, manner: records.Manner
     ) -> records.Arrival | None: ...
     async def answer(self, command_id: int, text: str) -> str: ...
-    async def has_waiting(self, session: str) -> bool: ...
+    async def what_waits(self, session: str) -> records.Busy | None: ...
     async def choose(self, command_id: int, question: str, option: int) -> bool: ...
     async def counts(self, session: str) -> int: ...
     async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]: ...
@@ -96,18 +100,13 @@ class Intake:
             return None
         refused = "not on the allow list" if verdict is Verdict.REFUSED else None
         message, busy = _for_one_message(message)
-        manner = records.Manner(door, busy, self._gate.busy(message.address.channel), not self._may_stop(message))
+        gently = not self._commands.may_stop_all(message.address, message.sender)
+        manner = records.Manner(door, busy, self._gate.busy(message.address.channel), gently)
         # A caller that is cancelled has kept the message all the same, and will be told of a duplicate the next time.
         arrival = await surely(self._accept(message, refused, manner))
         if arrival is None:
             return None
         return Accepted(arrival.id, arrival.duplicate, arrival.reason if arrival.state == "refused" else None)
-
-    def _may_stop(self, message: InboundMessage) -> bool:
-        """Whether what runs there is theirs to stop, as far as it is known."""
-        live = self._dispatch.live(session_key(message.address))
-        owner = None if live is None or live.record is None else live.record.principal
-        return self._commands.may_stop(message.address, message.sender, owner)
 
     async def _accept(
         self, message: InboundMessage, refused: str | None, manner: records.Manner
@@ -130,15 +129,18 @@ class Intake:
     def _go_on(self, message: InboundMessage, arrival: records.Arrival) -> None:
         if arrival.stops:
             self._dispatch.stop(arrival.session, before=arrival.id, reason=arrival.stops)
+            # Of a parked turn nothing runs: it is taken up to be ended.
+            self._dispatch.wake(arrival.session, "interrupt")
         if arrival.state == "waiting" and not arrival.command and self._dispatch.live(arrival.session) is not None:
-            self._mark(message, arrival.id, "waiting")
+            if message.kind != "withdrawn":
+                self._mark(message, arrival.id, "waiting")
             self._spawn(self._tell_of_many(message, arrival))
         if arrival.command:
             self._spawn(self._answer(_command(message, arrival)))
         elif arrival.to_fetch is not None:
             self._spawn(self._fetch(arrival.to_fetch))
-        elif arrival.wakes:
-            self._dispatch.wake(arrival.session, arrival.busy)
+        elif arrival.wakes is not None:
+            self._dispatch.wake(arrival.session, arrival.wakes)
         elif arrival.state == "refused" and message.address.kind == "direct":
             self._mark(message, arrival.id, "refused", arrival.reason)
             self._spawn(self._refuse(message, arrival))
@@ -167,20 +169,25 @@ class Intake:
         is_press = _is_press(command)
         command = _let_in(command)
         if command.name == ANSWER and await self._choose(command):
-            self._dispatch.wake(command.session)
+            await self._wake(command.session)
             return
         text = NO_LONGER_OPEN if command.name == ANSWER else await self._carry_out(command)
         turn_id = await until_kept(lambda: self._store.answer(command.id, text), "a command's answer cannot be kept")
         if not is_press:
             self._delivery.mark(Mark(command.address, command.id, command.message_id, "answered"))
         self._notices.show(turn_id, command.address, command.message_id, Told(text))
-        if await until_kept(lambda: self._store.has_waiting(command.session), "the inbox cannot be read"):
-            self._dispatch.wake(command.session)
+        await self._wake(command.session)
+
+    async def _wake(self, session: str) -> None:
+        """What kept messages from being read is gone."""
+        waits = await until_kept(lambda: self._store.what_waits(session), "the inbox cannot be read")
+        if waits is not None:
+            self._dispatch.wake(session, waits)
 
     async def _choose(self, command: records.Command) -> bool:
         """Whether the pressed option now answers its question, as a message in its place in the inbox."""
         question, _, option = command.arguments.rpartition(" ")
-        number = int(option) if option.isascii() and option.isdigit() else -1
+        number = int(option) if _OPTION.fullmatch(option) else -1
         return await until_kept(
             lambda: self._store.choose(command.id, question, number), "a chosen answer cannot be kept"
         )
@@ -228,7 +235,7 @@ class Intake:
     async def _fetch(self, row_id: int) -> None:
         row = await self._fetching.complete(row_id)
         if row is not None:
-            self._dispatch.wake(row.session, row.busy)
+            await self._wake(row.session)
 
 
 def _let_in(command: records.Command) -> records.Command:
@@ -241,13 +248,13 @@ def _let_in(command: records.Command) -> records.Command:
 
 def _is_press(command: records.Command) -> bool:
     """Whether a button said it: its message is then one of ours."""
-    return command.name == ANSWER or (command.name == "stop" and bool(command.arguments))
+    return command.name == ANSWER or bool(reply_to_stop(command))
 
 
 def _for_one_message(message: InboundMessage) -> tuple[InboundMessage, records.Busy | None]:
     """A command like "/queue …" is a message that says itself what it does to a running turn."""
     busy = FOR_ONE_MESSAGE.get(message.command or "")
-    if busy is None or not message.text.strip():
+    if busy is None or not (message.text.strip() or message.files):
         return message, None
     return replace(message, kind="new", command=None), busy
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_ai.direct import model_request_stream
@@ -43,9 +44,16 @@ PLACEHOLDER = [ModelRequest.user_text_prompt("…")]
 """The library wants a message of its own; `extra_body` replaces it."""
 
 
-def openai_engine(
-    name: str, api_key: str | None, base_url: str | None, first_token_timeout: float, silence_timeout: float
-) -> Engine:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The time limits of one attempt, in seconds: to the first piece of the answer, between pieces, and in all."""
+
+    first_token: float
+    silence: float
+    total: float
+
+
+def openai_engine(name: str, api_key: str | None, base_url: str | None, limits: Limits) -> Engine:
     from openai import AsyncOpenAI, DefaultAioHttpClient
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
@@ -58,12 +66,10 @@ def openai_engine(
         http_client=DefaultAioHttpClient(timeout=None),
     )
     model = OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
-    return Engine(model, chat_completions.PROVIDER, client.close, api_key, first_token_timeout, silence_timeout)
+    return Engine(model, chat_completions.PROVIDER, client.close, api_key, limits)
 
 
-def anthropic_engine(
-    name: str, api_key: str | None, base_url: str | None, first_token_timeout: float, silence_timeout: float
-) -> Engine:
+def anthropic_engine(name: str, api_key: str | None, base_url: str | None, limits: Limits) -> Engine:
     from anthropic import AsyncAnthropic, DefaultAioHttpClient
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
@@ -76,11 +82,11 @@ def anthropic_engine(
         http_client=DefaultAioHttpClient(timeout=None),
     )
     model = AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
-    return Engine(model, anthropic_messages.PROVIDER, client.close, api_key, first_token_timeout, silence_timeout)
+    return Engine(model, anthropic_messages.PROVIDER, client.close, api_key, limits)
 
 
 class Engine:
-    """One provider's client. The two timeouts, in seconds, are the only ones: the SDKs' own are off."""
+    """One provider's client. Its limits are the only ones: the SDKs' own timeouts are off."""
 
     def __init__(
         self,
@@ -88,15 +94,13 @@ class Engine:
         provider: str,
         close: Callable[[], Awaitable[None]],
         api_key: str | None,
-        first_token_timeout: float,
-        silence_timeout: float,
+        limits: Limits,
     ) -> None:
         self._model = model
         self._provider = provider
         self._close = close
         self._api_key = api_key
-        self._first_token_timeout = first_token_timeout
-        self._silence_timeout = silence_timeout
+        self._limits = limits
 
     async def aclose(self) -> None:
         await self._close()
@@ -104,7 +108,7 @@ class Engine:
     async def answer(self, body: dict[str, Any], tell: Tell) -> Answer:
         """Sends the body and tells the answer as it comes. Raises `ModelError`."""
         with model_errors(self._provider, self._model.model_name, self._api_key):
-            async with asyncio.timeout(self._first_token_timeout) as patience:
+            async with asyncio.timeout(self._limits.first_token) as patience:
                 settings = ModelSettings(extra_body=body)
                 async with model_request_stream(self._model, PLACEHOLDER, model_settings=settings) as stream:
                     await self._tell_all(stream, patience, tell)
@@ -113,9 +117,10 @@ class Engine:
 
     async def _tell_all(self, stream: StreamedResponse, patience: asyncio.Timeout, tell: Tell) -> None:
         now = asyncio.get_running_loop().time
+        end = now() + self._limits.total
         try:
             async for event in stream:
-                patience.reschedule(now() + self._silence_timeout)
+                patience.reschedule(min(now() + self._limits.silence, end))
                 delta = _delta(event)
                 if delta is not None:
                     await tell(delta)

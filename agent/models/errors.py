@@ -1,19 +1,25 @@
 """What goes wrong at a provider, translated once: a class to act on, and words for a person.
 
-Library error                     trouble
-ModelContextWindowExceededError   too_long
-ModelAuthenticationError          auth
-ModelQuotaExceededError           billing
-ModelRateLimitError               rate_limit
-ModelOverloadedError, 503, 529    overloaded
-TimeoutError (ours)               timeout
-ModelConnectionError, httpx2      network
-ModelServerError, broken answers  server
-all other refusals                bad_request
+Library error                                   trouble
+ModelContextWindowExceededError, 413, words     too_long
+ModelAuthenticationError, ModelNotFoundError    auth
+ModelQuotaExceededError                         billing
+ModelRateLimitError                             rate_limit
+ModelUnavailableError: 503, 529                 overloaded
+TimeoutError (ours), 408, 504, 524              timeout
+ModelConnectionError, httpx2                    network
+ModelServerError, broken answers                server
+content filters, by code or words               refused
+pictures not wanted, by words                   bad_request, as `PicturesUnsupported`
+all other refusals                              bad_request
+
+Words count only where providers have no code of their own for it. Each pattern is made of messages that real servers
+send; a test has them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,18 +42,47 @@ from agent.model import ModelError, ModelTrouble
 
 LONGEST_DETAIL = 300
 
+_REFUSED_CODES = frozenset({"content_filter", "content_policy_violation"})
+_REFUSED = re.compile(r"content filter|content management policy|content policy|usage polic|\bflagged\b", re.IGNORECASE)
+_TOO_LONG = re.compile(
+    r"exceeds? (?:the )?(?:available )?context|maximum context length|(?:prompt|input) is too long|input token count",
+    re.IGNORECASE,
+)
+_NO_PICTURES = re.compile(
+    r"""
+    not \ (?:a \ )? multi-?modal
+    | not \ support \ (?: vision | images? (?: \ input | \ content | \W*$ | \. ) )
+    | that \ support \ image \ input
+    | image \ (?: input | url )s? \ (?: is | are ) \ not \ supported
+    | image_url .{0,20} \ only \ supported
+    | (?: unsupported | unknown ) \b .{0,80} \b image_url
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
 _WORDS: dict[ModelTrouble, str] = {
     "overloaded": "The model is overloaded at the moment. Please try again in a little while.",
     "rate_limit": "The model's provider allows no more requests for now. Please try again in a little while.",
     "timeout": "The model did not answer in time. Please try again.",
     "network": "The model could not be reached: the connection failed. Please try again.",
     "server": "The model's provider has a fault of its own. Please try again.",
-    "auth": "The model's provider did not accept the API key. Whoever runs this gateway has to check it.",
+    "auth": "The model's provider did not accept the API key, or does not allow it this. Whoever runs this gateway has "
+    "to check it.",
     "billing": "The account at the model's provider is used up. Whoever runs this gateway has to see to it.",
     "refused": "The model's provider refused to answer this. Please put it differently.",
     "too_long": "This conversation has become too long for the model. Please start a new one with /new.",
     "bad_request": "The model's provider did not accept the request.",
 }
+_NO_PICTURES_WORDS = (
+    "This model cannot look at pictures, and there is one in this conversation. Please start a new one with /new."
+)
+
+
+class PicturesUnsupported(ModelError):
+    """The model takes words only, and there was a picture. Without its pictures the request may be asked again."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_request", _NO_PICTURES_WORDS)
 
 
 @contextmanager
@@ -56,11 +91,9 @@ def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None
     try:
         yield
     except ModelAPIError as error:
-        trouble = _trouble(error)
-        words = _words(trouble, error, provider, name, api_key)
         # Providers quote the key they refuse, whole or in part: such a cause is left out of every traceback.
-        quotes_key = trouble == "auth" or (api_key is not None and api_key in str(error))
-        raise ModelError(trouble, words, retry_after=error.retry_after) from (None if quotes_key else error)
+        quotes_key = isinstance(error, ModelAuthenticationError) or (api_key is not None and api_key in str(error))
+        raise _model_error(error, provider, name, api_key) from (None if quotes_key else error)
     except TimeoutError as error:
         raise ModelError("timeout", _WORDS["timeout"]) from error
     except (httpx2.TransportError, httpx2.StreamError, OSError) as error:
@@ -69,11 +102,19 @@ def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None
         raise ModelError("server", "The model's answer could not be read. Please try again.") from error
 
 
+def _model_error(error: ModelAPIError, provider: str, name: str, api_key: str | None) -> ModelError:
+    trouble = _trouble(error)
+    if trouble in ("bad_request", "auth", "server") and _NO_PICTURES.search(_message(error.body)):
+        return PicturesUnsupported()
+    return ModelError(trouble, _words(trouble, error, provider, name, api_key), retry_after=error.retry_after)
+
+
 def _trouble(error: ModelAPIError) -> ModelTrouble:
     match error:
         case ModelContextWindowExceededError() | ModelHTTPError(status_code=413):
             return "too_long"
-        case ModelAuthenticationError():
+        case ModelAuthenticationError() | ModelNotFoundError():
+            # OpenAI's words for the latter: "does not exist or you do not have access to it".
             return "auth"
         case ModelQuotaExceededError():
             return "billing"
@@ -84,12 +125,21 @@ def _trouble(error: ModelAPIError) -> ModelTrouble:
         case ModelConnectionError():
             # Also ModelTimeoutError: the SDKs' timeouts are off, and one transport calls a refused connection that.
             return "network"
+        case ModelHTTPError(status_code=408 | 504 | 524):
+            return "timeout"
         case ModelRequestRejectedError():
-            return "bad_request"
+            return _rejection(error)
         case ModelHTTPError(status_code=status) if status < 500:
-            return "bad_request"
+            return _rejection(error)
         case _:
             return "server"
+
+
+def _rejection(error: ModelAPIError) -> ModelTrouble:
+    message = _message(error.body)
+    if error.provider_error_code in _REFUSED_CODES or _REFUSED.search(message):
+        return "refused"
+    return "too_long" if _TOO_LONG.search(message) else "bad_request"
 
 
 def _words(trouble: ModelTrouble, error: ModelAPIError, provider: str, name: str, api_key: str | None) -> str:

@@ -26,21 +26,22 @@ def provider_model(
     api_key: str | None,
     base_url: str | None,
     media: MediaStore,
-    first_token_timeout: float = 300,
-    silence_timeout: float = 120,
+    first_token_timeout: float = 60,
+    silence_timeout: float = 60,
+    total_timeout: float = 30 * 60,
 ) -> ProviderModel:
     """A provider's model. `openai` always speaks Chat Completions: most compatible servers have nothing else.
 
-    The timeouts are in seconds: until the first piece of an answer, and between pieces. Without a `base_url` it is the
-    provider's own; without an `api_key` a placeholder is sent, as local servers want none.
+    The timeouts are in seconds: until the first piece of an answer, between pieces, and for the whole of it. Without a
+    `base_url` it is the provider's own; without an `api_key` a placeholder is sent, as local servers want none.
     """
 
     def connect() -> Engine:
         # Loading a provider's library takes half a second and 40 MB, so nothing does before it is needed.
-        from agent.models.engine import anthropic_engine, openai_engine
+        from agent.models.engine import Limits, anthropic_engine, openai_engine
 
         engine = openai_engine if provider == "openai" else anthropic_engine
-        return engine(name, api_key, base_url, first_token_timeout, silence_timeout)
+        return engine(name, api_key, base_url, Limits(first_token_timeout, silence_timeout, total_timeout))
 
     return ProviderModel(connect, _body_of(provider), SightCache(media))
 

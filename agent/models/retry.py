@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from random import random as chance
+from typing import assert_never
 
 from agent.events import Delta, ReasoningDelta, Tell, TextDelta, Waiting, Withdrawn
 from agent.log import Call, Text
@@ -25,13 +26,14 @@ PASSING: dict[ModelTrouble, str] = {
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
+LONGEST_WAIT = 60.0
 
 
 class RetryingModel:
     """Asks up to `attempts` times, with growing, jittered pauses, or those that the provider asked for.
 
-    A time-out is tried once more only: it has been waited for, and perhaps paid for, in full. A wait of more than 30 s
-    is the person's to decide on.
+    A time-out is tried once more only: it has been waited for, and perhaps paid for, in full. A pause of more than
+    30 s, or more than a minute of them in all, is the person's to decide on.
 
     Text that was already told is withdrawn before the next attempt. An answer without words and calls is asked for
     once more, then is an error.
@@ -52,18 +54,22 @@ class RetryingModel:
 
     async def answer(self, request: Request, tell: Tell) -> Answer:
         was_empty = False
+        waited = 0.0
         for attempt in range(1, self._attempts + 1):
-            watch = _Watch(tell)
+            watch = Watch(tell)
             try:
                 answer = await self._model.answer(request, watch.tell)
             except ModelError as error:
                 log.warning("the model failed (%s, attempt %d): %s", error.trouble, attempt, error.__cause__ or error)
                 if error.retry_after is not None and error.retry_after > LONGEST_DELAY:
                     raise _with_wait(error, error.retry_after) from error
-                if attempt >= self._attempts_at(error):
+                delay = self._delay(error, attempt)
+                waited += delay
+                if attempt >= self._attempts_at(error) or waited > LONGEST_WAIT:
                     raise
                 await watch.withdraw()
-                await self._wait(error, attempt, tell)
+                await tell(Waiting(f"{PASSING[error.trouble]}; trying again in {max(1, round(delay))} s."))
+                await self._sleep(delay)
                 continue
             if _says_something(answer):
                 return answer
@@ -73,11 +79,6 @@ class RetryingModel:
             was_empty = True
         raise ModelError("server", "The model gave an empty answer. Please try again, or put it differently.")
 
-    async def _wait(self, error: ModelError, attempt: int, tell: Tell) -> None:
-        delay = self._delay(error, attempt)
-        await tell(Waiting(f"{PASSING[error.trouble]}; trying again in {max(1, round(delay))} s."))
-        await self._sleep(delay)
-
     def _attempts_at(self, error: ModelError) -> int:
         if error.trouble not in PASSING:
             return 1
@@ -85,12 +86,13 @@ class RetryingModel:
 
     def _delay(self, error: ModelError, attempt: int) -> float:
         if error.retry_after is not None:
-            return error.retry_after
+            # Never sooner; a little later, since all who were told the same would come back at once.
+            return error.retry_after * (1 + self._random() / 10)
         longest: float = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY)
         return longest * (0.5 + self._random() / 2)
 
 
-class _Watch:
+class Watch:
     """Passes on what is told, remembering whether there is something to take back."""
 
     def __init__(self, tell: Tell) -> None:
@@ -98,12 +100,20 @@ class _Watch:
         self._told = False
 
     async def tell(self, delta: Delta) -> None:
-        self._told = self._told or isinstance(delta, TextDelta | ReasoningDelta)
+        match delta:
+            case TextDelta() | ReasoningDelta():
+                self._told = True
+            case Withdrawn():
+                self._told = False
+            case Waiting():
+                pass
+            case _:
+                assert_never(delta)
         await self._tell(delta)
 
     async def withdraw(self) -> None:
         if self._told:
-            await self._tell(Withdrawn())
+            await self.tell(Withdrawn())
 
 
 def _with_wait(error: ModelError, seconds: float) -> ModelError:

@@ -178,7 +178,7 @@ def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
         Button(words, _cut(option, _LABEL_LIMIT) or str(number), PRIMARY)
         for number, (words, option) in enumerate(zip(carried, options, strict=True), 1)
     )
-    answer = f"-# ✔ {escaped(_short(segment.answer))}" if segment.answer.strip() and not segment.open else ""
+    answer = f"-# → {escaped(_short(segment.answer))}" if segment.answer.strip() and not segment.open else ""
     chunks = list(_chunks(blocks)) or ["❓"]
     for number, markdown in enumerate(chunks[:-1]):
         yield _text(f"{segment.key}/{number}", markdown)

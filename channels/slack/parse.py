@@ -54,7 +54,7 @@ def parse(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> I
         case "event_callback":
             return _event(body, bot, names, now)
         case "block_actions":
-            return _button(body, bot, now)
+            return _button(body, bot, names, now)
         case None if "command" in body:
             return _slash(body, bot, names, now)
     return None
@@ -67,8 +67,8 @@ def people(body: Json) -> frozenset[str]:
     for message in (event, _dict(event.get("message")), _dict(event.get("previous_message"))):
         found |= people_in(message)
     found |= {match for match in _ids(body.get("text")) if "command" in body}
-    if isinstance(user := body.get("user_id"), str):
-        found.add(user)
+    # Of whoever presses a button or uses the command, Slack tells the handle only.
+    found |= {user for user in (body.get("user_id"), _dict(body.get("user")).get("id")) if isinstance(user, str)}
     return frozenset(found)
 
 
@@ -241,7 +241,7 @@ def _stopped(event: Json, event_id: str, bot: Bot, names: Mapping[str, Sender], 
     )
 
 
-def _button(body: Json, bot: Bot, now: datetime) -> InboundMessage | None:
+def _button(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
     action, user = body["actions"][0], body["user"]
     pressed = _pressed(action.get("value", ""))
     if not pressed:
@@ -255,7 +255,7 @@ def _button(body: Json, bot: Bot, now: datetime) -> InboundMessage | None:
     return InboundMessage(
         f"{bot.team}:{chat}:{ts}:pressed:{press}",
         Address(bot.channel, bot.account, chat, thread, "direct" if _is_direct(chat) else "group"),
-        Sender(user["id"], _clean(user.get("name") or handle or user["id"]), handle),
+        names.get(user["id"]) or Sender(user["id"], _clean(user.get("name") or handle or user["id"]), handle),
         now,
         kind="command",
         message_id=ts,

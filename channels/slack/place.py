@@ -339,7 +339,8 @@ class Place:
                 include_all_metadata=True,
             )
             for message in page["messages"]:
-                if is_own(message, self._bot):
+                # A thread always comes with its root, which in the app's pane is the app's too.
+                if is_own(message, self._bot) and message["ts"] != self._address.thread:
                     yield message
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:

@@ -112,7 +112,7 @@ async def _look(settings: Settings) -> list[Finding]:
 def _models(settings: Settings) -> Iterable[str]:
     """Each that is named, once."""
     others = (channel.model for channel in settings.channels.values() if channel.model is not None)
-    return dict.fromkeys((settings.agent.model, *others))
+    return dict.fromkeys((settings.agent.model, *settings.agent.fallback, *others))
 
 
 # --- channels ---

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import assert_never
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.log import Said
@@ -28,6 +29,7 @@ from gateway.store.schema import (
     AnyRow,
     clean,
     inbox,
+    is_command,
     is_message,
     is_refused,
     is_running,
@@ -50,6 +52,9 @@ STOPPED = "stopped the turn that worked on it"
 REPLACED = "your next message replaced it"
 DELETED = "its message was deleted"
 UNKNOWN_WITHDRAWN = "the withdrawn message is not known here"
+
+_NO_END = 2**62
+"""A row id that is never reached."""
 
 _new_session = insert(sessions).values(
     key=bindparam("key"),
@@ -86,13 +91,35 @@ _refused_before = (
     .limit(1)
 )
 
-_said_before = select(inbox.c.id).where(inbox.c.session == bindparam("session"), inbox.c.id < bindparam("own")).limit(1)
+_said_to_us = (
+    select(inbox.c.id)
+    .where(
+        inbox.c.session == bindparam("session"),
+        inbox.c.kind.in_(["new", "command"]),
+        inbox.c.state.in_(["waiting", "consumed", "answered", "withdrawn"]),
+    )
+    .limit(1)
+)
 
 _first_waiting = (
     select(inbox.c.ready, inbox.c.kind)
     .where(inbox.c.session == bindparam("session"), is_waiting)
     .order_by(inbox.c.id)
     .limit(1)
+)
+_first_unreadable = (
+    select(func.min(inbox.c.id))
+    .where(inbox.c.session == bindparam("session"), is_waiting, or_(is_command, inbox.c.ready.is_(False)))
+    .scalar_subquery()
+)
+_readable_busy = (
+    select(inbox.c.busy)
+    .where(
+        inbox.c.session == bindparam("session"),
+        is_waiting,
+        inbox.c.id < func.coalesce(_first_unreadable, bindparam("no_end")),
+    )
+    .distinct()
 )
 
 _count_waiting = (
@@ -164,20 +191,33 @@ _meant = (
     .limit(1)
 )
 
+_deleted = select(inbox.c.message_id).where(
+    inbox.c.session == bindparam("session"),
+    inbox.c.kind == "withdrawn",
+    inbox.c.state.in_(["waiting", "consumed"]),
+    inbox.c.message_id.is_not(None),
+)
 _others_read = (
     select(inbox.c.id)
     .where(
         inbox.c.session == bindparam("session"),
         inbox.c.turn == bindparam("of_turn"),
+        inbox.c.kind.in_(["new", "edited"]),
         inbox.c.message_id != bindparam("message_id"),
+        inbox.c.message_id.not_in(_deleted),
     )
     .limit(1)
 )
-_stop_turn = (
-    update(turns)
-    .where(turns.c.session == bindparam("of_session"), turns.c.kind == "turn", is_running)
-    .values(stop=bindparam("why"))
+_at_work = select(turns.c.id, turns.c.principal).where(
+    turns.c.session == bindparam("session"), turns.c.kind == "turn", is_running, ~turns.c.parked
 )
+_stop_turn = update(turns).where(turns.c.id == bindparam("of_turn"), is_running).values(stop=bindparam("why"))
+_too_late = (
+    update(inbox)
+    .where(inbox.c.session == bindparam("of_session"), inbox.c.kind == "withdrawn", is_waiting)
+    .values(state="answered", reason=TOO_LATE_TO_WITHDRAW)
+)
+_let_steer = update(inbox).where(inbox.c.id.in_(bindparam("rows", expanding=True))).values(busy="steer")
 
 _end = update(inbox).where(inbox.c.id == bindparam("row")).values(state=bindparam("end"), reason=bindparam("why"))
 _set_text = update(inbox).where(inbox.c.id == bindparam("row")).values(text=bindparam("words"))
@@ -192,6 +232,7 @@ _withdraw_waiting = (
     update(inbox)
     .where(inbox.c.session == bindparam("of_session"), is_waiting, is_message, inbox.c.id < bindparam("upto"))
     .values(state="withdrawn", reason=bindparam("why"))
+    .returning(inbox.c.id, inbox.c.message_id)
 )
 
 _row_to_fetch = select(
@@ -202,9 +243,7 @@ _row_to_fetch = select(
     inbox.c.album,
     inbox.c.opening,
     inbox.c.note,
-    inbox.c.busy,
 ).where(inbox.c.id == bindparam("row"), is_waiting, is_message, inbox.c.ready.is_(False))
-_ready_at_once = update(inbox).where(inbox.c.id == bindparam("row")).values(ready=True, opening=None)
 
 _make_ready = (
     update(inbox)
@@ -230,11 +269,11 @@ def accept(
         return None
     if manner.door == "paired" and not pairs.is_approved(connection, message.address.channel, message.sender.id):
         refused = refused or NOT_PAIRED
+    if message.opening is not None and knows(connection, session):
+        message = replace(message, opening=None)
     generation, set_busy = keep_session(connection, session, message.address)
-    chosen: Busy = manner.busy or set_busy or manner.usually
-    if chosen == "interrupt" and manner.gently:
-        chosen = "steer"
-    own = _keep(connection, message, session, generation, refused, chosen)
+    busy = manner.busy or set_busy or manner.usually
+    own = _keep(connection, message, session, generation, refused, busy)
     if own is None:
         return _duplicate(connection, message)
     if refused is not None:
@@ -242,7 +281,7 @@ def accept(
         return Arrival(own, session, state="refused", reason=refused, first_refusal=first)
     match message.kind:
         case "new":
-            return _accept_new(connection, message, session, own, chosen)
+            return _accept_new(connection, message, session, own, busy, manner)
         case "command":
             return Arrival(own, session, command=True)
         case "edited":
@@ -269,8 +308,9 @@ def _keep(
     connection: Connection, message: InboundMessage, session: str, generation: int, refused: str | None, busy: Busy
 ) -> int | None:
     """The new row's id, None if the event was kept before. An edit's files are those of the message it edits."""
-    files = message.files if message.kind == "new" else ()
-    opening = message.opening if message.kind == "new" else None
+    is_new = message.kind == "new"
+    files = message.files if is_new else ()
+    opening = message.opening if is_new else None
     values = {
         "channel": message.address.channel,
         "event_id": message.event_id,
@@ -287,9 +327,10 @@ def _keep(
         "command": message.command,
         "files": files_to_json(files),
         "attachments": [],
-        "album": message.album if message.kind == "new" else None,
+        "album": message.album if is_new else None,
         "opening": opening,
-        "busy": busy,
+        # What changes a message that a turn has read is for that turn.
+        "busy": busy if is_new else "steer",
         "ready": not files and opening is None,
         "state": "waiting" if refused is None else "refused",
         "reason": refused or "",
@@ -310,7 +351,9 @@ def _was_refused_before(connection: Connection, message: InboundMessage, own: in
     return connection.execute(_refused_before, values).first() is not None
 
 
-def _accept_new(connection: Connection, message: InboundMessage, session: str, own: int, busy: Busy) -> Arrival:
+def _accept_new(
+    connection: Connection, message: InboundMessage, session: str, own: int, busy: Busy, manner: Manner
+) -> Arrival:
     if message.album is not None:
         values = {"session": session, "album": message.album, "own": own}
         carrier = connection.execute(_album_carrier, values).first()
@@ -318,17 +361,25 @@ def _accept_new(connection: Connection, message: InboundMessage, session: str, o
             return _join_album(connection, carrier, message, session, own)
     stops = ""
     if busy == "interrupt":
-        stops = REPLACED
-        connection.execute(_stop_turn, {"of_session": session, "why": stops})
-    if message.files or (message.opening is not None and not _was_said_before(connection, session, own)):
-        return Arrival(own, session, to_fetch=own, busy=busy, stops=stops)
-    if message.opening is not None:
-        connection.execute(_ready_at_once, {"row": own})
-    return Arrival(own, session, wakes=True, busy=busy, stops=stops)
+        busy, stops = _interrupt(connection, message, session, own, manner)
+    if message.files or message.opening is not None:
+        return Arrival(own, session, to_fetch=own, stops=stops)
+    return Arrival(own, session, wakes=_unless_blocked(connection, session, busy), stops=stops)
 
 
-def _was_said_before(connection: Connection, session: str, own: int) -> bool:
-    return connection.execute(_said_before, {"session": session, "own": own}).first() is not None
+def _interrupt(
+    connection: Connection, message: InboundMessage, session: str, own: int, manner: Manner
+) -> tuple[Busy, str]:
+    """What the message does after all, and why the running turn has to end, "" if it goes on. One that waits for people
+    is answered, and one that the sender may not stop is steered."""
+    turn = connection.execute(_at_work, {"session": session}).first()
+    if turn is None:
+        return "interrupt", ""
+    if manner.gently and turn.principal["id"] != clean(message.sender.id):
+        connection.execute(_let_steer, {"rows": [own]})
+        return "steer", ""
+    connection.execute(_stop_turn, {"of_turn": turn.id, "why": REPLACED})
+    return "interrupt", REPLACED
 
 
 def _join_album(connection: Connection, carrier: AnyRow, message: InboundMessage, session: str, own: int) -> Arrival:
@@ -355,7 +406,7 @@ def _accept_edit(connection: Connection, message: InboundMessage, session: str, 
         return _absorb(connection, session, own, TOO_LATE_TO_EDIT)
     before = f'They edited an earlier message. Before: "{meant.text}"'
     connection.execute(_set_note, {"row": own, "words": _lines(before, message.note)})
-    return Arrival(own, session, wakes=True)
+    return Arrival(own, session, wakes=_unless_blocked(connection, session, "steer"))
 
 
 def _accept_withdrawal(connection: Connection, message: InboundMessage, session: str, own: int) -> Arrival:
@@ -366,9 +417,13 @@ def _accept_withdrawal(connection: Connection, message: InboundMessage, session:
         return _withdraw_read(connection, message, session, own, meant)
     connection.execute(_end, {"row": meant.id, "end": "withdrawn", "why": WITHDRAWN})
     changed = Changed(meant.id, meant.message_id, "withdrawn", WITHDRAWN)
+    read = _find_meant(connection, message, session, own)
+    if read is not None and read.running:
+        # What waited was an edit of a message that a turn works on.
+        return replace(_withdraw_read(connection, message, session, own, read), changed=changed)
+    arrival = _absorb(connection, session, own, WITHDREW, changed=changed)
     # The message may have been the one whose files kept those behind it waiting.
-    wakes = has_waiting(connection, session)
-    return _absorb(connection, session, own, WITHDREW, changed=changed, wakes=wakes)
+    return replace(arrival, wakes=what_waits(connection, session))
 
 
 def _withdraw_read(connection: Connection, message: InboundMessage, session: str, own: int, meant: AnyRow) -> Arrival:
@@ -377,11 +432,11 @@ def _withdraw_read(connection: Connection, message: InboundMessage, session: str
         return _absorb(connection, session, own, TOO_LATE_TO_WITHDRAW)
     values = {"session": session, "of_turn": meant.turn, "message_id": message.message_id}
     if connection.execute(_others_read, values).first() is None:
-        connection.execute(_stop_turn, {"of_session": session, "why": DELETED})
+        connection.execute(_stop_turn, {"of_turn": meant.turn, "why": DELETED})
         return _absorb(connection, session, own, STOPPED, stops=DELETED)
     note = f'They deleted an earlier message; do nothing about it any more. It was: "{meant.text}"'
     connection.execute(_set_note, {"row": own, "words": note})
-    return Arrival(own, session, wakes=True)
+    return Arrival(own, session, wakes=_unless_blocked(connection, session, "steer"))
 
 
 def _find_meant(connection: Connection, message: InboundMessage, session: str, own: int) -> AnyRow | None:
@@ -399,27 +454,33 @@ def _absorb(
     reason: str,
     *,
     changed: Changed | None = None,
-    wakes: bool = False,
     stops: str = "",
 ) -> Arrival:
     """The message has had its effect and is not itself read by a turn."""
     connection.execute(_end, {"row": own, "end": "answered", "why": reason})
-    return Arrival(own, session, state="answered", reason=reason, changed=changed, wakes=wakes, stops=stops)
+    return Arrival(own, session, state="answered", reason=reason, changed=changed, stops=stops)
 
 
 def _lines(*texts: str) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def has_waiting(connection: Connection, session: str) -> bool:
-    """Whether a turn could read something now."""
-    first = connection.execute(_first_waiting, {"session": session}).first()
-    return first is not None and _is_readable(first)
+def _unless_blocked(connection: Connection, session: str, busy: Busy) -> Busy | None:
+    """What a new message does; None while the first that waits cannot be read: whoever changes that looks again."""
+    first = connection.execute(_first_waiting, {"session": session}).one()
+    return busy if _is_readable(first) else None
+
+
+def what_waits(connection: Connection, session: str) -> Busy | None:
+    """What the messages that a turn could read now do to a running one: steer it, if any of them does. None if there
+    are none."""
+    found = set(connection.execute(_readable_busy, {"session": session, "no_end": _NO_END}).scalars())
+    return "steer" if "steer" in found else next(iter(found), None)
 
 
 def knows(connection: Connection, session: str) -> bool:
-    """Whether anything was ever kept there."""
-    return connection.execute(_said_before, {"session": session, "own": 2**62}).first() is not None
+    """Whether anything was said there before to the bot, by somebody who may."""
+    return connection.execute(_said_to_us, {"session": session}).first() is not None
 
 
 def count_waiting(connection: Connection, session: str) -> int:
@@ -427,20 +488,32 @@ def count_waiting(connection: Connection, session: str) -> int:
     return int(connection.execute(_count_waiting, {"session": session}).scalar_one())
 
 
-def rows_to_begin_with(connection: Connection, session: str) -> tuple[list[AnyRow], bool]:
-    """What the next turn reads at once (a message that is to be read by itself, or all before the next such), and
-    whether there is more."""
-    ready = ready_rows(connection, session)
-    rows = ready[:1] if ready and ready[0].busy == "queue" else list(takewhile(lambda row: row.busy != "queue", ready))
-    return rows, len(rows) < len(ready)
+def rows_to_begin_with(connection: Connection, session: str) -> list[AnyRow]:
+    """What the next turn reads at once: a message that is to be read by itself, or all before the next such."""
+    ready = _ready_rows(connection, session)
+    return ready[:1] if ready and ready[0].busy == "queue" else list(takewhile(lambda row: row.busy != "queue", ready))
 
 
 def rows_that_steer(connection: Connection, session: str) -> list[AnyRow]:
     """What a running turn reads."""
-    return [row for row in ready_rows(connection, session) if row.busy == "steer"]
+    return [row for row in _ready_rows(connection, session) if row.busy == "steer"]
 
 
-def ready_rows(connection: Connection, session: str) -> list[AnyRow]:
+def take_as_answer(connection: Connection, session: str) -> bool:
+    """Whether something can be read, which is then read as the answer to a question, however it came in: what the next
+    turn would begin with."""
+    rows = rows_to_begin_with(connection, session)
+    if rows:
+        connection.execute(_let_steer, {"rows": [row.id for row in rows]})
+    return bool(rows)
+
+
+def forget_late_deletions(connection: Connection, session: str) -> None:
+    """The turn that was to be told of them has ended: there is nothing left to leave out."""
+    connection.execute(_too_late, {"of_session": session})
+
+
+def _ready_rows(connection: Connection, session: str) -> list[AnyRow]:
     """What a turn may read now, in order.
 
     Nothing overtakes a message whose files are still being fetched, nor a command that is not answered yet: what was
@@ -479,10 +552,10 @@ def _said(row: AnyRow) -> Said:
     )
 
 
-def stop_waiting(connection: Connection, session: str, upto: int, reason: str) -> int:
-    """Withdraws the messages that came before row `upto`; how many."""
-    values = {"of_session": session, "upto": upto, "why": reason}
-    return connection.execute(_withdraw_waiting, values).rowcount
+def stop_waiting(connection: Connection, session: str, upto: int, reason: str) -> tuple[Changed, ...]:
+    """Withdraws the messages that came before row `upto`."""
+    rows = connection.execute(_withdraw_waiting, {"of_session": session, "upto": upto, "why": reason})
+    return tuple(Changed(row.id, row.message_id, "withdrawn", reason) for row in rows)
 
 
 def unfetched(connection: Connection, row_id: int) -> Unfetched | None:
@@ -493,7 +566,7 @@ def unfetched(connection: Connection, row_id: int) -> Unfetched | None:
 
 def unfetched_from(row: AnyRow) -> Unfetched:
     files = files_from_json(row.files)
-    return Unfetched(row.id, row.session, address_from_json(row.address), files, row.album, row.opening, row.busy)
+    return Unfetched(row.id, row.session, address_from_json(row.address), files, row.album, row.opening)
 
 
 def ready(

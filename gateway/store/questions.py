@@ -6,7 +6,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from agent.asking import Asked, asked
 from agent.log import Answered, CallEnded, CallStarted, Entry, load
-from gateway.store.schema import inbox, is_command, is_running, is_waiting, turn_log, turns
+from gateway.store.schema import inbox, is_command, is_message, is_running, is_waiting, turn_log, turns
 
 KEY = "q:"
 """Before the id of the call that asks, in the key of a question."""
@@ -18,6 +18,11 @@ _log_of_running = (
     .order_by(turn_log.c.n)
 )
 _row = select(inbox.c.session).where(inbox.c.id == bindparam("row"), is_command, is_waiting)
+_said_before = (
+    select(inbox.c.id)
+    .where(inbox.c.session == bindparam("session"), is_waiting, is_message, inbox.c.id < bindparam("row"))
+    .limit(1)
+)
 _speak = (
     update(inbox)
     .where(inbox.c.id == bindparam("of_row"))
@@ -31,9 +36,10 @@ def open_question(connection: Connection, session: str) -> tuple[str, Asked] | N
 
 
 def choose(connection: Connection, command_id: int, key: str, number: int) -> bool:
-    """The command becomes a message that says what its option says. False: that question is not open (any more)."""
+    """The command becomes a message that says what its option says. False: that question is not open (any more), or
+    what was said before is its answer."""
     row = connection.execute(_row, {"row": command_id}).first()
-    if row is None:
+    if row is None or connection.execute(_said_before, {"session": row.session, "row": command_id}).first():
         return False
     found = open_question(connection, row.session)
     if found is None or found[0] != key or not 0 <= number < len(found[1].options):

@@ -23,7 +23,7 @@ only somebody whom an admin has let in."""
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How a message comes in. `busy` is what it asks to do to a running turn; else it does what is set for its
-    conversation, or what its channel does `usually`. `gently`: it may not stop the turn, which is somebody else's.
+    conversation, or what its channel does `usually`. `gently`: it may not stop a turn that is somebody else's.
     """
 
     door: Door = "open"
@@ -52,9 +52,9 @@ class Changed:
 class Arrival:
     """What became of an inbound message in the transaction that kept it.
 
-    `wakes`: something new waits for a turn, and does to a running one what `busy` says. `to_fetch`: the row whose files
-    are still to be fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this
-    one edited or withdrew. `stops` is why the running turn has to end.
+    `wakes`: something can be read, and does this to a running turn. `to_fetch`: the row whose files are still to be
+    fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this one edited or
+    withdrew. `stops` is why the unfinished turn has to end.
     """
 
     id: int
@@ -62,12 +62,11 @@ class Arrival:
     duplicate: bool = False
     state: RowState = "waiting"
     reason: str = ""
-    wakes: bool = False
+    wakes: Busy | None = None
     to_fetch: int | None = None
     command: bool = False
     first_refusal: bool = False
     changed: Changed | None = None
-    busy: Busy = "steer"
     stops: str = ""
 
 
@@ -76,7 +75,7 @@ class Turn:
     """A claimed turn. Only the holder of its `epoch` may write to it. `first`: it is known that none came before it.
 
     `stop` is why it is to end rather than go on, if it is. `parked`: it waits for people.
-    `more`: something waits that it has not read, for a turn after it.
+    `more`: something can be read that it has not read, and does this to it.
     """
 
     id: str
@@ -91,7 +90,7 @@ class Turn:
     first: bool = False
     stop: str | None = None
     parked: bool = False
-    more: bool = False
+    more: Busy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,6 @@ class Unfetched:
     files: tuple[FileRef, ...]
     album: str | None
     opening: str | None = None
-    busy: Busy = "steer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from gateway.store.records import (
     USUAL,
     Arrival,
     Busy,
+    Changed,
     InboxRow,
     Manner,
     Pair,
@@ -125,16 +126,16 @@ class Store:
         """
         return await self.write(lambda connection: inbox.ready(connection, row_id, fetched, attachments, note_addition))
 
-    async def has_waiting(self, session: str) -> bool:
-        """Whether a turn could read something now."""
-        return await self.write(lambda connection: inbox.has_waiting(connection, session))
+    async def what_waits(self, session: str) -> Busy | None:
+        """What the messages that a turn could read now do to a running one; None if there are none."""
+        return await self.write(lambda connection: inbox.what_waits(connection, session))
 
     async def counts(self, session: str) -> int:
         """How many messages wait, those whose files are still being fetched included."""
         return await self.write(lambda connection: inbox.count_waiting(connection, session))
 
-    async def stop_waiting(self, session: str, upto: int, reason: str) -> int:
-        """Withdraws the messages that wait and came before row `upto`; how many they were."""
+    async def stop_waiting(self, session: str, upto: int, reason: str) -> tuple[Changed, ...]:
+        """Withdraws the messages that wait and came before row `upto`."""
         return await self.write(lambda connection: inbox.stop_waiting(connection, session, upto, reason))
 
     async def rows(self, session: str) -> tuple[InboxRow, ...]:
@@ -162,13 +163,13 @@ class Store:
         """The turn is let go of until something can be read; False if that is so already. Raises `TurnLost`."""
         return await self.write(lambda connection: turns.park(connection, turn_id, epoch))
 
-    async def owner(self, session: str) -> Sender | None:
-        """Whose turn runs there, or is parked."""
-        return await self.write(lambda connection: turns.owner(connection, session))
+    async def unfinished(self, session: str) -> Turn | None:
+        """The session's turn that runs or is parked, without its log."""
+        return await self.write(lambda connection: turns.unfinished(connection, session))
 
-    async def stop_parked(self, session: str, reason: str, *, only: str = "") -> bool:
-        """Whether the session has a parked turn (the one with the id `only`): it ends when it is claimed next."""
-        return await self.write(lambda connection: turns.stop_parked(connection, session, reason, only))
+    async def stop_parked(self, session: str, reason: str) -> bool:
+        """Whether the session has a parked turn: it ends when it is claimed next."""
+        return await self.write(lambda connection: turns.stop_parked(connection, session, reason))
 
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry] = ()) -> bool:
         """Adds the entries and ends the turn; False if it is completed and something waits. Raises `TurnLost`."""
@@ -230,7 +231,7 @@ class Store:
         await self.write(lambda connection: outbox.removed(connection, reply_id, key))
 
     async def delivered(self, turn_id: str) -> None:
-        """The platform shows the whole reply, or never will; it is pending no longer."""
+        """The platform shows all there is of the reply, or never will; it is pending no longer."""
         await self.write(lambda connection: turns.delivered(connection, turn_id))
 
     # People and places

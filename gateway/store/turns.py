@@ -21,12 +21,21 @@ from gateway.store.encoding import (
     sender_from_json,
     sender_to_json,
 )
-from gateway.store.inbox import consume, keep_session, ready_rows, rows_that_steer, rows_to_begin_with
+from gateway.store.inbox import (
+    consume,
+    forget_late_deletions,
+    keep_session,
+    rows_that_steer,
+    rows_to_begin_with,
+    take_as_answer,
+    what_waits,
+)
 from gateway.store.records import Busy, Turn
 from gateway.store.schema import (
     AnyRow,
     inbox,
     is_command,
+    is_ended,
     is_running,
     is_waiting,
     media_uses,
@@ -48,15 +57,9 @@ _take_over = (
     .values(worker=bindparam("new_worker"), epoch=turns.c.epoch + 1, parked=False, delivered=False)
 )
 _park = update(turns).where(turns.c.number == bindparam("turn")).values(parked=True, delivered=False)
-_all_steer = update(inbox).where(inbox.c.session == bindparam("of_session"), is_waiting).values(busy="steer")
 _stop_parked = (
     update(turns)
-    .where(
-        turns.c.session == bindparam("of_session"),
-        turns.c.parked,
-        is_running,
-        or_(turns.c.id == bindparam("only"), bindparam("only") == ""),
-    )
+    .where(turns.c.session == bindparam("of_session"), turns.c.parked, is_running)
     .values(stop=bindparam("why"))
 )
 
@@ -111,7 +114,8 @@ _earlier = (
     .limit(1)
 )
 
-_deliver = update(turns).where(turns.c.id == bindparam("turn_id")).values(delivered=True)
+# A reply that was parked when it was shown may have been taken up since, and then has more to show.
+_deliver = update(turns).where(turns.c.id == bindparam("turn_id"), or_(is_ended, turns.c.parked)).values(delivered=True)
 
 
 def claim(connection: Connection, session: str, worker: str) -> Turn | None:
@@ -128,7 +132,7 @@ def claim(connection: Connection, session: str, worker: str) -> Turn | None:
 
 
 def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
-    rows, more = rows_to_begin_with(connection, session)
+    rows = rows_to_begin_with(connection, session)
     if not rows:
         return None
     first = rows[0]
@@ -142,20 +146,18 @@ def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
         kind="turn",
         entries=(),
         started_at=datetime.now(UTC),
-        more=more,
     )
     number, generation = connection.execute(_begin_turn, _values(turn, worker, "running")).one()
     heard = Heard(1, consume(connection, rows, turn.id, 1, generation))
     _write(connection, number, 1, [heard])
     earlier = connection.execute(_earlier, {"session": session, "of_generation": generation, "own": number}).first()
-    return replace(turn, entries=(heard,), first=earlier is None)
+    return replace(turn, entries=(heard,), first=earlier is None, more=what_waits(connection, session))
 
 
 def _wake(connection: Connection, left: AnyRow, worker: str) -> Turn | None:
-    if left.stop is None and not ready_rows(connection, left.session):
+    if left.stop is None and what_waits(connection, left.session) is None:
         return None
     connection.execute(_take_over, {"turn": left.number, "new_worker": worker})
-    connection.execute(_all_steer, {"of_session": left.session})
     lines = connection.execute(_log, {"turn": left.number}).scalars()
     return turn_from(left, load(lines), epoch=left.epoch + 1)
 
@@ -202,22 +204,21 @@ def append(connection: Connection, turn_id: str, epoch: int, entries: Sequence[E
 def park(connection: Connection, turn_id: str, epoch: int) -> bool:
     """The turn waits for people, unless something of theirs can be read already."""
     turn = _hold(connection, turn_id, epoch)
-    if ready_rows(connection, turn.session):
-        connection.execute(_all_steer, {"of_session": turn.session})
+    if take_as_answer(connection, turn.session):
         return False
     connection.execute(_park, {"turn": turn.number})
     return True
 
 
-def owner(connection: Connection, session: str) -> Sender | None:
-    """Whose turn runs there, or is parked."""
+def unfinished(connection: Connection, session: str) -> Turn | None:
+    """The turn that runs there, or is parked; without its log."""
     turn = connection.execute(_running_turn, {"session": session}).first()
-    return None if turn is None else sender_from_json(turn.principal)
+    return None if turn is None else turn_from(turn, ())
 
 
-def stop_parked(connection: Connection, session: str, reason: str, only: str) -> bool:
-    """Whether the session has a parked turn (`only` this one, if it is named), which is now to stop."""
-    return connection.execute(_stop_parked, {"of_session": session, "why": reason, "only": only}).rowcount > 0
+def stop_parked(connection: Connection, session: str, reason: str) -> bool:
+    """Whether the session has a parked turn, which is now to stop."""
+    return connection.execute(_stop_parked, {"of_session": session, "why": reason}).rowcount > 0
 
 
 def close(connection: Connection, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry]) -> bool:
@@ -229,6 +230,7 @@ def close(connection: Connection, turn_id: str, epoch: int, ended: Ended, entrie
     _write(connection, turn.number, turn.last + 1, [*entries, ended])
     values = {"turn": turn.number, "outcome": ended.outcome, "why": ended.reason, "now": datetime.now(UTC)}
     connection.execute(_end_turn, values)
+    forget_late_deletions(connection, turn.session)
     return True
 
 

@@ -5,7 +5,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -13,6 +13,7 @@ from agent.events import Delta, ReasoningDelta, TextDelta
 from agent.log import Answered, Call, Heard, Said, Text, Thinking, Usage
 from agent.media import Attachment, MediaMissing
 from agent.model import Answer, ModelError, ModelTrouble, Request, ToolSpec
+from agent.models.errors import PicturesUnsupported
 from agent.models.providers import Provider, ProviderModel, provider_model
 from agent.models.retry import RetryingModel
 from agent.transcript import Exchange, Notice, Result, Results
@@ -54,7 +55,12 @@ class Line:
     models: list[ProviderModel] = field(default_factory=list)
 
     def model(
-        self, key: str | None = KEY, url: str | None = None, patience: float = 20, silence: float = 20
+        self,
+        key: str | None = KEY,
+        url: str | None = None,
+        patience: float = 20,
+        silence: float = 20,
+        total: float = 60,
     ) -> ProviderModel:
         own = self.server.openai_url if self.provider == "openai" else self.server.anthropic_url
         model = provider_model(
@@ -65,6 +71,7 @@ class Line:
             media=self.media,
             first_token_timeout=patience,
             silence_timeout=silence,
+            total_timeout=total,
         )
         self.models.append(model)
         return model
@@ -112,6 +119,14 @@ async def line(request: pytest.FixtureRequest) -> AsyncIterator[Line]:
 
 def heard(text: str, *attachments: Attachment, sender: str = "Ann", note: str = "") -> Heard:
     return Heard(1, (Said(1, sender, text, attachments, note),))
+
+
+def own_type(line: Line, fail: server_of.Fail) -> server_of.Fail:
+    """The same with the type that Anthropic has for the status: it knows none of OpenAI's codes."""
+    if line.provider == "openai":
+        return fail
+    by_status = {400: "invalid_request_error", 402: "billing_error", 429: "billing_error"}
+    return replace(fail, code=by_status[fail.status])
 
 
 def called(*calls: Call, text: str = "") -> Answered:
@@ -340,12 +355,16 @@ async def test_a_model_answers_again_after_it_was_cancelled(line: Line) -> None:
         (401, None, "auth"),
         (402, None, "billing"),
         (403, None, "auth"),
-        (404, None, "bad_request"),
+        (404, None, "auth"),
+        (408, None, "timeout"),
         (413, None, "too_long"),
+        (422, None, "bad_request"),
         (429, None, "rate_limit"),
         (500, None, "server"),
         (502, None, "server"),
         (503, None, "overloaded"),
+        (504, None, "timeout"),
+        (524, None, "timeout"),
         (529, "overloaded_error", "overloaded"),
     ],
 )
@@ -362,6 +381,108 @@ async def test_a_conversation_beyond_the_window_is_too_long(line: Line) -> None:
     error = await line.fails()
     assert error.trouble == "too_long"
     assert "/new" in str(error)
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        server_of.Fail(429, code="insufficient_quota", message="You exceeded your current quota."),
+        server_of.Fail(402, code="billing_error", message="Insufficient Balance"),
+        server_of.Fail(
+            400,
+            code="billing_hard_limit_reached",
+            message="Your credit balance is too low to access the API. Please go to Plans & Billing.",
+        ),
+    ],
+)
+async def test_an_empty_account_is_not_a_rate_limit(line: Line, fail: server_of.Fail) -> None:
+    line.server.script(own_type(line, fail))
+    assert (await line.fails()).trouble == "billing"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "input length and `max_tokens` exceed context limit: 178959 + 64000 > 200000, decrease input length",
+        "the request exceeds the available context size, try increasing it",
+        "This endpoint's maximum context length is 16384 tokens. However, you requested about 94307 tokens.",
+        "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576).",
+        "prompt is too long: 250000 tokens > 200000 maximum",
+    ],
+)
+async def test_each_way_to_say_that_it_is_too_long_is_understood(line: Line, message: str) -> None:
+    line.server.script(server_of.Fail(400, message=message))
+    assert (await line.fails()).trouble == "too_long"
+
+
+@pytest.mark.parametrize("in_stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "Output blocked by content filtering policy"),
+        (400, "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."),
+        (400, "Invalid prompt: your prompt was flagged as potentially violating our usage policy."),
+    ],
+)
+async def test_what_a_content_filter_holds_back_is_refused(
+    line: Line, status: int, message: str, in_stream: bool
+) -> None:
+    code = "400" if line.provider == "openai" else "invalid_request_error"
+    line.server.script(server_of.Fail(status, code=code, message=message, in_stream=in_stream))
+    error = await line.fails()
+    assert error.trouble == "refused"
+    assert "put it differently" in str(error)
+
+
+@pytest.mark.parametrize("line", ["openai"], indirect=True)
+@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
+async def test_a_content_filter_that_has_a_code_is_understood_by_it(line: Line, code: str) -> None:
+    line.server.script(server_of.Fail(400, code=code, message="No."))
+    assert (await line.fails()).trouble == "refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "this model does not support image input (ref: b8bd630e)"),
+        (400, "facebook/opt-125m is not a multimodal model None"),
+        (400, "Invalid content type. image_url is only supported by certain models."),
+        (400, "Failed to deserialize: messages[0]: unknown variant `image_url`, expected `text` at line 1"),
+        (400, "Unsupported content part type for text-only server: image_url"),
+        (400, "Model does not support images. Please use a model that does."),
+        (404, "No endpoints found that support image input"),
+        (500, 'Failed to parse messages: Unsupported content part type: "image_url"; messages = ['),
+        (500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
+    ],
+)
+async def test_a_model_that_cannot_see_says_so(line: Line, status: int, message: str) -> None:
+    line.server.script(server_of.Fail(status, message=message))
+    error = await line.fails()
+    assert isinstance(error, PicturesUnsupported)
+    assert error.trouble == "bad_request"
+    assert "cannot look at pictures" in str(error)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "You uploaded an unsupported image. Please make sure your image is valid.",
+        "messages.0.content.1.image.source.base64: image exceeds 5 MB maximum",
+        "Could not process image",
+        "Image URLs are only allowed for messages with role 'user'",
+        "This model does not support image/tiff.",
+    ],
+)
+async def test_a_picture_that_is_wrong_is_not_a_model_that_cannot_see(line: Line, message: str) -> None:
+    line.server.script(server_of.Fail(400, message=message))
+    error = await line.fails()
+    assert error.trouble == "bad_request"
+    assert message in str(error)
+
+
+async def test_a_model_that_is_not_there_is_named(line: Line) -> None:
+    line.server.script(server_of.Fail(404))
+    assert "knows no model 'test-model'" in str(await line.fails())
 
 
 async def test_the_providers_wish_to_wait_is_passed_on(line: Line) -> None:
@@ -403,6 +524,12 @@ async def test_silence_in_the_middle_ends_in_time(line: Line) -> None:
     line.server.script([server_of.Say("Once"), server_of.Silence()])
     assert (await line.fails(line.model(silence=0.2))).trouble == "timeout"
     assert line.text == "Once"
+    await line.server.until(lambda: line.server.requests[0].disconnected)
+
+
+async def test_an_answer_without_end_ends_in_time(line: Line) -> None:
+    line.server.script(server_of.Say(["more "] * 2000, delay=0.05))
+    assert (await line.fails(line.model(total=0.5))).trouble == "timeout"
     await line.server.until(lambda: line.server.requests[0].disconnected)
 
 

@@ -14,11 +14,11 @@ REQUEST = Request("", (Heard(1, (Said(1, "Ann", "Hello"),)),))
 class Attempt:
     """One answer through a `RetryingModel` over a script, with everything that was told and waited."""
 
-    def __init__(self, *script: Script, attempts: int = 4) -> None:
+    def __init__(self, *script: Script, attempts: int = 4, random: float = 1.0) -> None:
         self.inner = ScriptedModel(*script)
         self.told: list[Delta] = []
         self.slept: list[float] = []
-        self.model = RetryingModel(self.inner, attempts=attempts, sleep=self._sleep, random=lambda: 1.0)
+        self.model = RetryingModel(self.inner, attempts=attempts, sleep=self._sleep, random=lambda: random)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -68,11 +68,25 @@ async def test_pauses_grow_and_the_last_error_is_raised() -> None:
     assert attempt.slept == [1.0, 2.0, 4.0]
 
 
-async def test_the_pause_the_provider_asked_for_is_kept() -> None:
-    attempt = Attempt(ModelError("rate_limit", "x", retry_after=7), "Fine.")
+async def test_pauses_are_up_to_half_as_long_by_chance() -> None:
+    attempt = Attempt(*[ModelError("server", "x")] * 3, "Fine.", random=0.0)
     await attempt.answer()
-    assert attempt.slept == [7]
-    assert attempt.told[0] == Waiting("The model asks for a pause; trying again in 7 s.")
+    assert attempt.slept == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("random", "seconds"), [(0.0, 20), (1.0, 22)])
+async def test_the_pause_the_provider_asked_for_is_kept_and_a_little_more(random: float, seconds: int) -> None:
+    attempt = Attempt(ModelError("rate_limit", "x", retry_after=20), "Fine.", random=random)
+    await attempt.answer()
+    assert attempt.slept == [seconds]
+    assert attempt.told[0] == Waiting(f"The model asks for a pause; trying again in {seconds} s.")
+
+
+async def test_nobody_waits_for_more_than_a_minute_in_all() -> None:
+    attempt = Attempt(*[ModelError("rate_limit", "No more.", retry_after=25)] * 4, random=0.0)
+    with pytest.raises(ModelError, match="No more"):
+        await attempt.answer()
+    assert attempt.slept == [25, 25]
 
 
 async def test_a_long_pause_is_told_instead_of_waited_for() -> None:

@@ -177,7 +177,7 @@ def test_a_question_has_a_button_for_each_option() -> None:
 
 def test_a_closed_question_shows_its_answer_and_no_buttons() -> None:
     question = QuestionSegment("q:1", "Tea?", ("yes", "no"), open=False, answer="yes, *please*")
-    assert texts(render(reply(question, done=True))) == [("q:1/0", "Tea?\n-# ✔ yes, \\*please\\*", [])]
+    assert texts(render(reply(question, done=True))) == [("q:1/0", "Tea?\n-# → yes, \\*please\\*", [])]
     assert texts(render(reply(QuestionSegment("q:1", "Tea?", ("yes",), open=False), done=True)))[0][2] == []
 
 

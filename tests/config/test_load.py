@@ -18,7 +18,7 @@ def test_nothing_written_gives_the_defaults_in_the_data_directory(operator: Oper
     settings = configuration.settings
     assert configuration.file is None
     assert configuration.home == operator.home
-    assert settings.agent.model == "demo"
+    assert (settings.agent.model, settings.agent.fallback) == ("demo", [])
     assert (settings.agent.max_steps, settings.agent.max_running_turns) == (50, 500)
     assert (settings.agent.instructions, settings.agent.instructions_file) == (None, None)
     assert (settings.agent.tell_when_waiting, settings.agent.transcription_model) == (20, None)
@@ -36,6 +36,7 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         """
         [agent]
         model = "openai:gpt-5"
+        fallback = ["anthropic:claude-sonnet-5", "openai:gpt-5-mini"]
         instructions = "Be brief."
         workspace = "workspace"
         max_steps = 50
@@ -44,6 +45,8 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         [models.openai]
         api_key = "${OPENAI_API_KEY}"
         base_url = "http://127.0.0.1:9999/v1"
+        first_token_timeout = 120
+        silence_timeout = 30
         [models.anthropic]
         api_key = "${ANTHROPIC_API_KEY}"
         base_url = "https://127.0.0.1"
@@ -95,7 +98,10 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
     assert settings.agent.instructions == "Be brief."
     assert settings.models["openai"].api_key == SecretStr("o")
     assert settings.models["openai"].base_url == "http://127.0.0.1:9999/v1"
+    assert (settings.models["openai"].first_token_timeout, settings.models["openai"].silence_timeout) == (120, 30)
     assert settings.models["anthropic"].api_key == SecretStr("a")
+    assert (settings.models["anthropic"].first_token_timeout, settings.models["anthropic"].silence_timeout) == (60, 60)
+    assert settings.agent.fallback == ["anthropic:claude-sonnet-5", "openai:gpt-5-mini"]
     assert settings.web.port == 0
     assert (settings.agent.tell_when_waiting, settings.agent.transcription_model) == (5, "openai:gpt-4o-transcribe")
     telegram, slack, work, discord = settings.channels.values()
@@ -321,6 +327,16 @@ class TestTheModelsKey:
         assert settings.agent.model == "demo"
         assert settings.models["anthropic"].api_key == SecretStr("a")
         assert settings.models["openai"].api_key == SecretStr("o")
+
+    def test_is_found_for_the_models_to_fall_back_on(self, operator: Operator) -> None:
+        in_the_file = operator.settings('[agent]\nfallback = ["anthropic:claude"]\n', ANTHROPIC_API_KEY="a")
+        in_the_environment = operator.settings(
+            INTERJECT_AGENT__FALLBACK="anthropic:claude, openai:gpt-5", ANTHROPIC_API_KEY="a", OPENAI_API_KEY="o"
+        )
+
+        assert in_the_file.models["anthropic"].api_key == SecretStr("a")
+        assert in_the_environment.agent.fallback == ["anthropic:claude", "openai:gpt-5"]
+        assert set(in_the_environment.models) == {"anthropic", "openai"}
 
     def test_in_the_settings_goes_first(self, operator: Operator) -> None:
         toml = '[agent]\nmodel = "openai:gpt-5"\n[models.openai]\napi_key = "mine"\n'

@@ -198,6 +198,37 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[channels.web]\ntype = "discord"\ntoken = "d"\n',
         "interject.toml:1: channels.web: web is the gateway's own. Give this channel another name",
     ),
+    "the demo as a fallback": (
+        '[agent]\nfallback = ["demo"]\n',
+        'interject.toml:2: agent.fallback[0]: expected "provider:name", like "openai:gpt-5"',
+    ),
+    "a fallback without provider": (
+        '[agent]\nfallback = ["gpt-5"]\n',
+        'interject.toml:2: agent.fallback[0]: expected "provider:name", like "openai:gpt-5"',
+    ),
+    "a fallback that is no list": (
+        '[agent]\nfallback = "openai:gpt-5"\n',
+        'interject.toml:2: agent.fallback: expected a list, like ["…"]',
+    ),
+    "fallbacks that stand there already": (
+        '[agent]\nmodel = "openai:a"\nfallback = ["openai:b", "openai:a", "openai:b"]\n'
+        '[models.openai]\napi_key = "k"\n',
+        "interject.toml:3: agent.fallback[1]: stands there already: each model is asked once",
+        "interject.toml:3: agent.fallback[2]: stands there already: each model is asked once",
+    ),
+    "a fallback without key": (
+        '[agent]\nmodel = "openai:a"\nfallback = ["openai:b", "anthropic:c"]\n[models.openai]\napi_key = "k"\n',
+        "interject.toml:3: agent.fallback[1]: anthropic needs a key. Set the environment variable ANTHROPIC_API_KEY, "
+        "or api_key in [models.anthropic]",
+    ),
+    "no time for a first word": (
+        "[models.openai]\nfirst_token_timeout = 0\n",
+        "interject.toml:2: models.openai.first_token_timeout: expected 1 or more",
+    ),
+    "a fraction of a second of silence": (
+        "[models.anthropic]\nsilence_timeout = 0.5\n",
+        "interject.toml:2: models.anthropic.silence_timeout: expected a whole number",
+    ),
     "a transcription model of another kind": (
         '[agent]\ntranscription_model = "anthropic:claude"\n',
         'interject.toml:2: agent.transcription_model: expected "openai:name", like "openai:gpt-4o-transcribe"',
@@ -353,8 +384,8 @@ allow = ["ann"]
         "environment variable INTERJECT_WEB__HSOT: no such setting. Did you mean INTERJECT_WEB__HOST?",
         "environment variable INTERJECT_WEB__PROT: no such setting. Did you mean INTERJECT_WEB__PORT?",
         "interject.toml:4: agent.max_steps: the environment variable STEPS is not set",
-        "interject.toml:5: agent.colour: no such setting. Known: model, instructions, instructions_file, workspace, "
-        "max_steps, max_running_turns, tell_when_waiting, transcription_model.",
+        "interject.toml:5: agent.colour: no such setting. Known: model, fallback, instructions, "
+        "instructions_file, workspace, max_steps, max_running_turns, tell_when_waiting, transcription_model.",
         "interject.toml:11: web.port: expected 65535 or less",
         "interject.toml:12: channels.telegram.token: is missing",
         'interject.toml:13: channels.telegram.allow[0]: expected a user id, a name that begins with @, or "*"',
@@ -401,6 +432,7 @@ WITH_A_SECRET = {
     "as a channel's model": f'[channels.discord]\ntoken = "d"\nmodel = "openai:{SECRET}"\n',
     "as a choice": f'[channels.telegram]\ntoken = "1:a"\ngroups = "{SECRET}"\n',
     "as the model": f'[agent]\nmodel = "{SECRET}"\n',
+    "as a fallback": f'[agent]\nfallback = ["{SECRET}"]\n',
     "as an address": f'[models.openai]\nbase_url = "{SECRET}"\n',
     "as the store": f'[store]\nurl = "postgresql://me:{SECRET}@127.0.0.1/x"\n',
     "before bad TOML": f'[channels.telegram]\ntoken = "{SECRET}"\nallow = \n',

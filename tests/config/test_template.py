@@ -87,6 +87,16 @@ def test_every_setting_is_in_it_with_its_description() -> None:
             assert field.description in prose
 
 
+def test_the_time_limits_stand_at_their_defaults_and_a_fallback_as_an_example() -> None:
+    written = tomllib.loads(uncommented(template(Answers())))
+
+    assert written["agent"]["fallback"] == ["anthropic:claude-sonnet-5"]
+    assert [(models["first_token_timeout"], models["silence_timeout"]) for models in written["models"].values()] == [
+        (60, 60),
+        (60, 60),
+    ]
+
+
 def test_removing_every_comment_sign_gives_settings_that_hold(operator: Operator) -> None:
     one_of_two = r"^#(instructions_file|signing_secret).*\n"
     text = re.sub(one_of_two, "", template(Answers()), flags=re.MULTILINE)

@@ -67,10 +67,14 @@ async def test_a_thread_brings_what_it_began_with_the_first_time_only(tmp_path: 
         await play.reply("You said: bot, why?")
         await play.deliver(said("and now?", address=THREAD, opening="1"))
         await play.reply("You said: and now?")
+        await play.deliver(said("and with this?", address=THREAD, opening="1", files=(FileRef("log", "new.log"),)))
+        await play.reply("You said: and with this?")
         rows = play.sql("SELECT note, attachments FROM inbox ORDER BY id")
         assert rows[0][0] == 'This thread began with a message of Bob: "the build is red"'
         assert "build.log" in rows[0][1]
         assert rows[1] == ("", "[]")
+        assert rows[2][0] == ""
+        assert "build.log" not in rows[2][1]
 
 
 async def test_a_bot_speaks_only_where_it_is_named(tmp_path: Path) -> None:
@@ -199,3 +203,20 @@ async def test_changes_by_strangers_are_not_answered(tmp_path: Path, kind: str) 
         await play.deliver(said("other words", kind=kind, id="unknown", by=EVE))  # type: ignore[arg-type]  # both are
         await play.until_idle()
         assert play.shown() == []
+
+
+@pytest.mark.parametrize("kind", ["edited", "withdrawn"])
+async def test_changes_in_a_thread_that_is_not_ours_are_not_kept_and_let_nobody_in(tmp_path: Path, kind: str) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
+        change = said("words", address=THREAD, addressed=False, kind=kind)  # type: ignore[arg-type]  # from parametrize
+        talk = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
+        assert await play.deliver(change) == [None]
+        assert await play.deliver(talk) == [None]
+        assert play.states() == {}
+
+
+async def test_who_is_not_allowed_opens_no_thread_for_others(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
+        await play.deliver(said("bot, come in", address=THREAD, by=EVE))
+        talk = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
+        assert await play.deliver(talk) == [None]

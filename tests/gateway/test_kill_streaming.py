@@ -73,7 +73,7 @@ async def test_after_a_kill_in_mid_stream_one_reply_stands_complete_in_its_place
         group = home.group()
         async with process(file) as gateway:
             await is_heard(home)
-            await group.say("@interject_test_bot count")
+            await group.say(f"{home.mention} count")
             await group.until(lambda: lines(group) == ["One two"])
             if name == "telegram":
                 # Whether Telegram got a message cannot be asked: killed before it is noted, it would be sent once more.
@@ -86,7 +86,7 @@ async def test_after_a_kill_in_mid_stream_one_reply_stands_complete_in_its_place
             models.release(2)
             await group.until(lambda: lines(group) == ["One two three."])
             assert [seen.message for seen in group.screen()] == before
-            await group.say("@interject_test_bot thanks")
+            await group.say(f"{home.mention} thanks")
             await group.until(lambda: lines(group) == ["One two three.", "You are welcome."])
             await settled(tmp_path)
         assert lines(group) == ["One two three.", "You are welcome."]

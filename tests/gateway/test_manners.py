@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.asking import ask_user
+from agent.log import Call
 from agent.models.scripted import ScriptedModel
+from agent.tool import ToolContext, tool
 from channels.address import Sender
+from channels.message import FileRef
 from channels.paper import PaperChannel, words
 from gateway.gate import Policy
-from tests.gateway.play import ANN, PLACE, Play, playing, said
+from gateway.sessions import session_key
+from gateway.store.records import Manner
+from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, playing, said
 
 GROUP = replace(PLACE, chat="team", kind="group")
 BOB = Sender("8", "Bob")
@@ -67,17 +73,11 @@ async def test_an_interruption_that_a_crash_came_between_stops_the_turn_at_the_n
     async with playing(tmp_path, model, policies=busy("interrupt")) as play:
         await begin(play)
         message = said("this instead")
-        await play.store.accept(message, "paper/me/chat", None, manner("interrupt"))
+        await play.store.accept(message, "paper/me/chat", None, Manner(busy="interrupt"))
     async with playing(tmp_path, ScriptedModel(), policies=busy("interrupt")) as play:
         await play.reply("You said: this instead")
         await play.until_idle()
         assert play.sql("SELECT state FROM turns ORDER BY number") == [("stopped",), ("completed",)]
-
-
-def manner(mode: str):
-    from gateway.store.records import Manner
-
-    return Manner(busy=mode)  # type: ignore[arg-type]  # one of ours
 
 
 async def test_one_message_may_say_itself_what_it_does(tmp_path: Path) -> None:
@@ -223,3 +223,177 @@ async def test_the_states_of_a_message_are_told_with_its_platform_id(tmp_path: P
         assert states[0] == ("waiting", None)
         assert states[-1][0] == "answered"
         assert [before for _, before in states[1:]] == [state for state, _ in states[:-1]]
+
+
+@pytest.mark.parametrize("mode", ["queue", "collect", "interrupt"])
+async def test_an_edit_of_what_is_worked_on_steers_in_every_manner(tmp_path: Path, mode: str) -> None:
+    model = ScriptedModel(["Well", asyncio.Event()], "Better.")
+    async with playing(tmp_path, model, policies=busy(mode)) as play:
+        await play.deliver(said("begin", id="m"))
+        await play.reply("Well", done=False)
+        await play.deliver(said("begin better", id="m", kind="edited"))
+        await play.reply("Better.")
+        await play.until_idle()
+        assert await play.heard() == [["begin", "begin better"]]
+
+
+async def test_interrupting_messages_that_come_before_a_turn_begins_are_answered_together(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=busy("interrupt")) as play:
+        await play.say("one", "two")
+        await play.until_idle()
+        assert play.shown()[-1] == "You said: two"
+
+
+async def test_an_interrupting_message_answers_a_question(tmp_path: Path) -> None:
+    question = Call("", "ask_user", '{"question": "Which?", "options": []}')
+    model = ScriptedModel([question], "Green it is.")
+    async with playing(tmp_path, model, ask_user, policies=busy("interrupt")) as play:
+        await play.say("paint it")
+        await play.asked("Which?")
+        await play.until_idle()
+        await play.say("green")
+        await play.reply("Green it is.")
+        assert await play.heard() == [["paint it", "green"]]
+
+
+async def test_an_interruption_of_another_persons_turn_steers_it_though_it_is_not_taken_up_yet(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
+        await play.say("begin", address=GROUP)
+        await play.reply("Well", done=False)
+        message = said("and mine", address=GROUP, by=BOB)
+        await play.store.accept(message, session_key(GROUP), None, Manner(busy="interrupt", gently=True))
+    async with playing(tmp_path, ScriptedModel("For both.")) as play:
+        await play.reply("For both.")
+        assert await play.heard() == [["begin", "and mine"]]
+
+
+async def test_a_command_does_not_disturb_a_turn_behind_which_messages_wait(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    model = ScriptedModel(["Well", gate, ", done."])
+    async with playing(tmp_path, model, policies=busy("queue")) as play:
+        await begin(play)
+        await play.say("later")
+        await play.say("/status")
+        await play.reply("1 message was not read yet.")
+        await play.deliver(said("never", id="never"))
+        await play.deliver(said(kind="withdrawn", id="never"))
+        gate.set()
+        await play.reply("You said: later")
+        assert play.shown()[0] == "Well, done."
+        assert len(model.requests) == 2
+
+
+async def test_a_message_behind_a_file_disturbs_the_turn_only_when_it_can_be_read(tmp_path: Path) -> None:
+    """And what is to be read later is not forgotten over it."""
+    arrived = asyncio.Event()
+
+    class Slow(PaperChannel):
+        async def fetch(self, file: FileRef) -> bytes:
+            await arrived.wait()
+            return b"bytes"
+
+    model = ScriptedModel(["Well", asyncio.Event()], "Steered.")
+    async with playing(tmp_path, model, channel=Slow(), policies=busy("queue")) as play:
+        await begin(play)
+        await play.deliver(said("look", files=(FileRef("a", "a.txt"),)))
+        await play.say("/steer now")
+        await play.say("/status")
+        await play.reply("2 messages were not read yet.")
+        assert len(model.requests) == 1
+        arrived.set()
+        await play.reply("You said: look")
+        assert await play.heard() == [["begin", "now"], ["look"]]
+
+
+async def test_a_file_may_come_with_a_command_that_says_how_it_is_read(tmp_path: Path) -> None:
+    channel = PaperChannel()
+    channel.files["a"] = b"bytes"
+    async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
+        await play.deliver(said("/queue", files=(FileRef("a", "a.txt"),)))
+        await play.until_idle()
+        assert await play.heard() == [[""]]
+
+
+async def test_deleting_a_message_ends_its_turn_though_an_edit_of_it_waits(tmp_path: Path) -> None:
+    gate, started = asyncio.Event(), asyncio.Event()
+
+    @tool(effect="write")
+    async def work(context: ToolContext) -> str:
+        """Works."""
+        started.set()
+        await gate.wait()
+        return "worked"
+
+    async with playing(tmp_path, ScriptedModel([Call("", "work", "{}")]), work) as play:
+        await play.deliver(said("begin", id="m"))
+        await started.wait()
+        await play.deliver(said("other", id="m", kind="edited"))
+        await play.deliver(said(kind="withdrawn", id="m"))
+        await play.reply("⏹ _Stopped: its message was deleted._")
+        await play.until_idle()
+        assert await play.heard() == [["begin"]]
+
+
+async def test_deleting_all_the_messages_of_a_turn_stops_it_and_begins_no_other(tmp_path: Path) -> None:
+    model = ScriptedModel(["Well", asyncio.Event()], ["Both", asyncio.Event()])
+    async with playing(tmp_path, model) as play:
+        await play.deliver(said("one", id="1"))
+        await play.reply("Well", done=False)
+        await play.deliver(said("two", id="2"))
+        await play.reply("Both", done=False)
+        await play.deliver(said(kind="withdrawn", id="1"), said(kind="withdrawn", id="2"))
+        await play.reply("⏹ _Stopped: its message was deleted._")
+        await play.until_idle()
+        assert len(play.shown()) == 1
+
+
+async def test_a_stop_right_behind_a_message_says_what_it_stopped(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
+        await play.say("begin", "/stop")
+        await play.reply("Stopped: what had just begun.")
+
+
+async def test_a_stop_with_words_behind_it_stops(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
+        await begin(play)
+        await play.say("/stop please")
+        await play.reply("Stopped: the model is answering")
+
+
+async def test_the_stop_button_of_an_ended_reply_touches_nothing_that_waits(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel("First.", ["Well", gate]), most_running=1) as play:
+        await play.say("one")
+        first = await play.reply("First.")
+        await play.until_idle()
+        await play.say("elsewhere", address=ELSEWHERE)
+        await play.reply("Well", done=False)
+        await play.say("two")
+        await play.say(f"/stop {first.id}")
+        await play.reply("That task has already ended.")
+        gate.set()
+        await play.reply("You said: two")
+
+
+async def test_what_a_stop_sets_aside_is_marked_so(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), policies=busy("queue")) as play:
+        await begin(play)
+        await play.deliver(said("later", id="later"))
+        await play.say("/stop")
+
+        def states(paper: PaperChannel) -> list[str]:
+            return [mark.state for mark in paper.marks if mark.message_id == "later"]
+
+        await play.channel.until(lambda paper: states(paper) == ["waiting", "withdrawn"])
+
+
+async def test_a_message_that_steers_is_read_at_once_by_a_turn_that_began_with_one_before_it(tmp_path: Path) -> None:
+    first, gate = asyncio.Event(), asyncio.Event()
+    model = ScriptedModel(["Well", first], "Elsewhere.", ["Together", gate])
+    async with playing(tmp_path, model, most_running=1) as play:
+        await play.say("begin", address=ELSEWHERE)
+        await play.reply("Well", done=False)
+        await play.say("/queue one", "two")
+        first.set()
+        request = await model.asked(2)
+        assert [said.text for heard in request.transcript for said in heard.messages] == ["one", "two"]  # type: ignore[union-attr]  # all Heard

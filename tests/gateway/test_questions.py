@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from agent.asking import ask_user
-from agent.log import Call, Heard
+from agent.log import Call, Ended, Heard
 from agent.models.scripted import ScriptedModel
 from agent.transcript import Results
 from channels.address import Sender
-from channels.paper import words
+from channels.channel import Ledger, Undeliverable
+from channels.paper import PaperChannel, words
+from channels.reply import Reply
 from gateway.gate import Policy
-from tests.gateway.play import PLACE, Play, playing, said
+from gateway.sessions import session_key
+from gateway.store import Store, open_store
+from tests.gateway.play import PLACE, Play, playing, said, until
 
 GROUP = replace(PLACE, chat="team", kind="group")
 WHICH = "Which colour?"
@@ -142,3 +150,116 @@ async def test_in_a_group_only_its_owner_and_admins_may_end_a_question(tmp_path:
         await play.until_idle()
         await play.say("/stop", address=GROUP, by=Sender("8", "Bob"))
         await play.reply("Only Ann and admins may stop this.")
+
+
+async def test_of_two_options_pressed_at_once_the_first_answers(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel([asking("red", "blue")], "Red it is."), ask_user) as play:
+        await play.say("paint it")
+        question = await play.asked(WHICH)
+        await play.until_idle()
+        await play.say(f"/answer {question.key} 0", f"/answer {question.key} 1")
+        await play.reply("Red it is.")
+        await play.reply("That question has been answered already.")
+        await play.until_idle()
+        assert await play.heard() == [["paint it", "red"]]
+
+
+async def test_a_number_that_is_no_option_holds_nothing_up(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        await play.say(f"/answer q:x {'9' * 5000}")
+        await play.reply("That question has been answered already.")
+        await play.say("hi")
+        await play.reply("You said: hi")
+
+
+async def test_deleting_the_message_of_a_question_ends_it(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel([asking("red")]), ask_user) as play:
+        await play.deliver(said("paint it", id="m"))
+        await play.asked(WHICH)
+        await play.until_idle()
+        await play.deliver(said(kind="withdrawn", id="m"))
+        await play.reply("⏹ _Stopped: its message was deleted._")
+
+
+async def test_queued_messages_answer_a_question_one_by_one(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    model = ScriptedModel(["Well", gate, asking()], "Green it is.", "Then that.")
+    policies = {"paper": Policy(frozenset({"*"}), busy="queue")}
+    async with playing(tmp_path, model, ask_user, policies=policies) as play:
+        await play.say("paint it")
+        await play.reply("Well", done=False)
+        await play.say("green", "and then that")
+        gate.set()
+        await play.reply("Then that.")
+        assert await play.heard() == [["paint it", "green"], ["and then that"]]
+        heard = model.requests[1].transcript[-1]
+        assert isinstance(heard, Heard), "the answer is read before the model is asked again"
+
+
+class HeldParking:
+    """A store that parks turns at once and says so when it is let."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.parked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def park(self, turn_id: str, epoch: int) -> bool:
+        parked = await self._store.park(turn_id, epoch)
+        self.parked.set()
+        await self.go_on.wait()
+        return parked
+
+
+async def test_a_stop_that_comes_while_a_turn_is_being_parked_ends_it(tmp_path: Path) -> None:
+    held: list[HeldParking] = []
+
+    def hold(store: Store) -> HeldParking:
+        held.append(HeldParking(store))
+        return held[0]
+
+    async with playing(tmp_path, ScriptedModel([asking("red")]), ask_user, store=hold) as play:
+        await play.say("paint it")
+        await held[0].parked.wait()
+        await play.say("/stop")
+        await until(lambda: play.house.dispatch.running()[0].stop_reason)
+        held[0].go_on.set()
+        await play.reply("⏹ _Stopped._")
+        await play.until_idle()
+        assert play.sql("SELECT DISTINCT state FROM turns ORDER BY state") == [("completed",), ("stopped",)]
+
+
+async def test_a_question_that_can_never_arrive_is_given_up(tmp_path: Path) -> None:
+    class Blocked(PaperChannel):
+        async def show(self, reply: Reply, ledger: Ledger) -> None:
+            raise Undeliverable("blocked")
+
+    async with playing(tmp_path, ScriptedModel([asking()]), ask_user, channel=Blocked()) as play:
+        await play.say("paint it")
+        await until(lambda: play.sql("SELECT 1 FROM turns WHERE parked AND delivered"))
+        assert play.house.delivery.waiting() == 0
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
+async def test_that_a_question_was_delivered_says_nothing_of_what_comes_after_it(tmp_path: Path, late: bool) -> None:
+    """Even when the turn was taken up before its question was known to be delivered."""
+    async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
+        message = said("paint it")
+        await store.accept(message, session_key(PLACE))
+        turn = await store.claim(session_key(PLACE))
+        assert turn is not None
+        assert await store.park(turn.id, turn.epoch)
+        if not late:
+            await store.delivered(turn.id)
+        await store.accept(said("green"), session_key(PLACE))
+        again = await store.claim(session_key(PLACE))
+        assert again is not None
+        if late:
+            await store.delivered(turn.id)
+        await store.close(again.id, again.epoch, Ended("completed"), ())
+        await store.hear(again.id, again.epoch, 2)
+        await store.close(again.id, again.epoch, Ended("completed"), ())
+        assert (await store.pending()).undelivered == (turn.id,)

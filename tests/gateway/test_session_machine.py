@@ -1,5 +1,5 @@
-"""A session under every interleaving of messages in all manners, duplicates, edits, withdrawals, questions, stops,
-crashes and restarts."""
+"""Two sessions under every interleaving of messages in all manners, duplicates, edits, withdrawals, files, questions,
+stops, crashes and restarts."""
 
 from __future__ import annotations
 
@@ -24,16 +24,20 @@ from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from agent.turn import Mind
 from channels.address import Address, Sender
-from channels.message import InboundMessage, Kind
+from channels.message import FileRef, InboundMessage, Kind, Opening
 from channels.paper import PaperChannel
 from channels.reply import QuestionSegment, Reply
 from gateway.gate import Gate
 from gateway.house import House
 from gateway.screens import Screens
+from gateway.sessions import session_key
 from gateway.store import open_store
+from gateway.store.inbox import REPLACED
 from gateway.store.records import Turn
 
 PLACE = Address("paper", "me", "chat")
+THREAD = Address("paper", "me", "team", "thread", "group")
+PLACES = st.sampled_from([PLACE, PLACE, THREAD])
 ANN = Sender("7", "Ann")
 BOUND = 5.0
 
@@ -73,6 +77,22 @@ async def look(context: ToolContext) -> str:
     return "seen"
 
 
+class HeldPaper(PaperChannel):
+    """Hands out files only once they have arrived."""
+
+    def __init__(self, replies: dict[str, Reply]) -> None:
+        super().__init__(replies=replies)
+        self.arrived = asyncio.Event()
+
+    async def fetch(self, file: FileRef) -> bytes:
+        await self.arrived.wait()
+        return await super().fetch(file)
+
+    async def opening(self, address: Address, message_id: str) -> Opening | None:
+        await self.arrived.wait()
+        return Opening("Bob", "Look at this.", (FileRef("gone", "gone.txt"),))
+
+
 class World:
     """One database and one paper, with a gateway that may crash and start again."""
 
@@ -88,7 +108,8 @@ class World:
         self.store = await self.stack.enter_async_context(
             open_store(f"sqlite:///{self.database}", worker=str(self.worker))
         )
-        self.channel = PaperChannel(replies=self.paper)
+        self.channel = HeldPaper(self.paper)
+        self.channel.files["here"] = b"It says so."
         mind = Mind(self.model, MemoryMedia(), Path(), (note, look, ask_user))
         house = House(self.store, MemoryMedia(), Gate({}), lambda _: mind, most_running=4)
         house.add(self.channel)
@@ -103,11 +124,13 @@ class World:
 
     async def until_quiet(self) -> None:
         self.model.open = True
+        self.channel.arrived.set()
         async with asyncio.timeout(BOUND):
             while self.house.dispatch.running() or self.row_states()["waiting"] or self.undelivered():
                 self.model.permits.put_nowait("words")
                 await asyncio.sleep(0.002)
         self.model.open = False
+        self.channel.arrived.clear()
 
     def row_states(self) -> Counter[str]:
         """Read from the file itself, so that the store under test is not asked about itself."""
@@ -118,11 +141,16 @@ class World:
         with closing(sqlite3.connect(self.database)) as connection:
             return int(connection.execute("SELECT count(*) FROM turns WHERE NOT delivered").fetchone()[0])
 
-    def parked(self) -> int:
+    def parked(self) -> list[str]:
+        """Where a turn waits for people."""
         with closing(sqlite3.connect(self.database)) as connection:
-            return int(
-                connection.execute("SELECT count(*) FROM turns WHERE parked AND state = 'running'").fetchone()[0]
-            )
+            rows = connection.execute("SELECT session FROM turns WHERE parked AND state = 'running'")
+            return [session for (session,) in rows]
+
+    def rows(self) -> list[tuple[int, str, str, str]]:
+        """The inbox: id, session, kind and state of each row."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return list(connection.execute("SELECT id, session, kind, state FROM inbox ORDER BY id"))
 
     async def turns(self) -> list[Turn]:
         with closing(sqlite3.connect(self.database)) as connection:
@@ -140,20 +168,32 @@ class SessionMachine(RuleBasedStateMachine):
         self.events = 0
         self.runner.run(self.world.start())
 
-    def _deliver(self, kind: Kind, text: str, message_id: str, command: str | None = None) -> None:
-        self._hand_over(self._make(kind, text, message_id, command))
+    def _deliver(
+        self, kind: Kind, text: str, message_id: str, command: str | None = None, address: Address = PLACE
+    ) -> None:
+        self._hand_over(self._make(kind, text, message_id, command, address))
 
-    def _make(self, kind: Kind, text: str, message_id: str, command: str | None = None) -> InboundMessage:
+    def _make(
+        self,
+        kind: Kind,
+        text: str,
+        message_id: str,
+        command: str | None = None,
+        address: Address = PLACE,
+        files: tuple[FileRef, ...] = (),
+    ) -> InboundMessage:
         self.events += 1
         message = InboundMessage(
             event_id=str(self.events),
-            address=PLACE,
+            address=address,
             sender=ANN,
             sent_at=datetime.now(UTC),
             kind=kind,
             message_id=message_id,
             text=text,
             command=command,
+            files=files,
+            opening="begun" if address is THREAD else None,
         )
         self.said.append(message)
         return message
@@ -173,20 +213,41 @@ class SessionMachine(RuleBasedStateMachine):
 
         self.runner.run(breathe())
 
-    @rule(turns=st.integers(0, 30))
-    def something_is_said(self, turns: int) -> None:
-        self._deliver("new", f"words {self.events}", f"m{self.events}")
+    @rule(turns=st.integers(0, 30), address=PLACES)
+    def something_is_said(self, turns: int, address: Address) -> None:
+        self._deliver("new", f"words {self.events}", f"m{self.events}", address=address)
         self._breathe(turns)
 
-    @rule(kinds=st.lists(st.sampled_from(["new", "new", "stop", "status"]), min_size=2, max_size=5))
+    @rule(ref=st.sampled_from(["here", "gone"]), address=PLACES)
+    def a_file_is_sent(self, ref: str, address: Address) -> None:
+        files = (FileRef(ref, f"{ref}.txt"),)
+        self._hand_over(self._make("new", f"words {self.events}", f"m{self.events}", None, address, files))
+
+    @rule(turns=st.integers(0, 30))
+    def files_arrive(self, turns: int) -> None:
+        self.world.channel.arrived.set()
+        self._breathe(turns)
+        self.world.channel.arrived.clear()
+
+    @rule(
+        kinds=st.lists(
+            st.sampled_from(["new", "new", "file", "stop", "anew", "status", "withdrawn"]), min_size=2, max_size=5
+        )
+    )
     def several_things_come_at_once(self, kinds: list[str]) -> None:
-        messages = [
-            self._make("new", f"words {self.events}", f"m{self.events}")
-            if kind == "new"
-            else self._make("command", "", f"m{self.events}", command=kind)
-            for kind in kinds
-        ]
-        self._hand_over(*messages)
+        self._hand_over(*[self._one_of_several(kind) for kind in kinds])
+
+    def _one_of_several(self, kind: str) -> InboundMessage:
+        match kind:
+            case "new":
+                return self._make("new", f"words {self.events}", f"m{self.events}")
+            case "file":
+                files = (FileRef("here", "here.txt"),)
+                return self._make("new", f"words {self.events}", f"m{self.events}", files=files)
+            case "withdrawn":
+                return self._make("withdrawn", "", f"m{self.events - 1}")
+            case _:
+                return self._make("command", "", f"m{self.events}", command={"anew": "new"}.get(kind, kind))
 
     @precondition(lambda self: self.said)
     @rule(data=st.data())
@@ -197,35 +258,48 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(data=st.data(), same=st.booleans())
     def a_message_is_edited(self, data: st.DataObject, same: bool) -> None:
         message = data.draw(st.sampled_from(self.said))
-        self._deliver("edited", message.text if same else f"other {self.events}", message.message_id or "")
+        text = message.text if same else f"other {self.events}"
+        self._deliver("edited", text, message.message_id or "", address=message.address)
 
     @precondition(lambda self: self.said)
     @rule(data=st.data())
     def a_message_is_withdrawn(self, data: st.DataObject) -> None:
-        self._deliver("withdrawn", "", data.draw(st.sampled_from(self.said)).message_id or "")
+        message = data.draw(st.sampled_from(self.said))
+        self._deliver("withdrawn", "", message.message_id or "", address=message.address)
 
-    @rule()
-    def somebody_stops(self) -> None:
-        self._deliver("command", "", f"m{self.events}", command="stop")
+    @rule(address=PLACES)
+    def somebody_stops(self, address: Address) -> None:
+        self._deliver("command", "", f"m{self.events}", "stop", address)
 
-    @rule()
-    def somebody_begins_anew(self) -> None:
-        self._deliver("command", "", f"m{self.events}", command="new")
+    @rule(number=st.integers(1, 4))
+    def the_stop_button_of_one_of_the_last_replies_is_pressed(self, number: int) -> None:
+        last = [(reply.id, reply.address) for reply in self.world.paper.values()][-number:]
+        id, address = last[0] if last else ("0" * 32, PLACE)
+        self._deliver("command", id, "pressed", "stop", address)
 
-    @rule(how=st.sampled_from(["queue", "steer"]))
-    def something_is_said_that_says_how_to_be_read(self, how: str) -> None:
-        self._hand_over(self._make("command", f"words {self.events}", f"m{self.events}", command=how))
+    @rule(address=PLACES)
+    def somebody_begins_anew(self, address: Address) -> None:
+        self._deliver("command", "", f"m{self.events}", "new", address)
 
-    @rule(how=st.sampled_from(["steer", "queue", "collect", "interrupt"]))
-    def the_manner_is_chosen(self, how: str) -> None:
-        self._hand_over(self._make("command", how, f"m{self.events}", command="busy"))
+    @rule(how=st.sampled_from(["queue", "steer"]), address=PLACES)
+    def something_is_said_that_says_how_to_be_read(self, how: str, address: Address) -> None:
+        self._deliver("command", f"words {self.events}", f"m{self.events}", how, address)
 
-    @rule(number=st.integers(0, 2))
-    def an_option_is_pressed(self, number: int) -> None:
+    @rule(how=st.sampled_from(["steer", "queue", "collect", "interrupt"]), address=PLACES)
+    def the_manner_is_chosen(self, how: str, address: Address) -> None:
+        self._deliver("command", how, f"m{self.events}", "busy", address)
+
+    @rule(numbers=st.lists(st.integers(0, 2), min_size=1, max_size=2))
+    def options_are_pressed(self, numbers: list[int]) -> None:
         """Of whatever question stands on the paper, open or not."""
-        segments = [segment for reply in self.world.paper.values() for segment in reply.segments]
-        keys = [segment.key for segment in segments if isinstance(segment, QuestionSegment)] or ["q:none"]
-        self._hand_over(self._make("command", f"{keys[-1]} {number}", "pressed", command="answer"))
+        asked = [
+            (segment.key, reply.address)
+            for reply in self.world.paper.values()
+            for segment in reply.segments
+            if isinstance(segment, QuestionSegment)
+        ]
+        key, address = asked[-1] if asked else ("q:none", PLACE)
+        self._hand_over(*(self._make("command", f"{key} {number}", "pressed", "answer", address) for number in numbers))
 
     @rule(wish=st.sampled_from(["words", "calls", "question"]), turns=st.integers(0, 60))
     def the_model_goes_on(self, wish: Wish, turns: int) -> None:
@@ -251,9 +325,10 @@ class SessionMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self.runner.run(self.world.until_quiet())
-            if self.world.parked():
-                self._deliver("new", "this", f"m{self.events}")
-                self.runner.run(self.world.until_quiet())
+            for address in (PLACE, THREAD):
+                if session_key(address) in self.world.parked():
+                    self._deliver("new", "this", f"m{self.events}", address=address)
+                    self.runner.run(self.world.until_quiet())
             self.runner.run(self._check())
         finally:
             self.runner.run(self.world.crash())
@@ -279,8 +354,34 @@ class SessionMachine(RuleBasedStateMachine):
             assert ends == Counter(calls), "one result for each call"
             assert self.world.paper[turn.id].done, "every reply was shown to its end"
         assert set(self.world.paper) == {turn.id for turn in turns}
-        screen = await Screens(self.world.store, self.world.house.dispatch).history(PLACE)
-        assert len({id(item) for item in screen}) == len(screen)
+        for address in (PLACE, THREAD):
+            screen = await Screens(self.world.store, self.world.house.dispatch).history(address)
+            assert len({id(item) for item in screen}) == len(screen)
+        self._check_interruptions(turns)
+        if self.world.worker == 1:
+            await self._check_marks()
+
+    def _check_interruptions(self, turns: list[Turn]) -> None:
+        rows = self.world.rows()
+        for turn in turns:
+            if turn.entries[-1] == Ended("stopped", REPLACED):
+                last = max(said.id for entry in turn.entries if isinstance(entry, Heard) for said in entry.messages)
+                assert any(id > last and session == turn.session and kind == "new" for id, session, kind, _ in rows)
+
+    async def _check_marks(self) -> None:
+        """What is shown on a message, if anything, is what became of it."""
+        ends = {
+            id: {"consumed": "answered"}.get(state, state)
+            for id, _, kind, state in self.world.rows()
+            if kind in ("new", "edited")
+        }
+
+        def settled(channel: PaperChannel) -> bool:
+            shown = {mark.id: mark.state for mark in channel.marks if mark.id in ends}
+            return all(ends[id] == state for id, state in shown.items())
+
+        async with asyncio.timeout(BOUND):
+            await self.world.channel.until(settled)
 
 
 SessionMachine.TestCase.settings = settings(

@@ -37,8 +37,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 async def test_a_new_message_waits_and_wakes_its_session(store: Store) -> None:
     arrival = await tell(store)
-    assert (arrival.state, arrival.wakes, arrival.duplicate, arrival.to_fetch) == ("waiting", True, False, None)
-    assert await store.has_waiting(SESSION)
+    assert (arrival.state, arrival.wakes, arrival.duplicate, arrival.to_fetch) == ("waiting", "steer", False, None)
+    assert await store.what_waits(SESSION)
     assert await store.counts(SESSION) == 1
 
 
@@ -50,7 +50,7 @@ async def test_ids_rise_in_the_order_of_arrival(store: Store) -> None:
 async def test_a_second_delivery_of_an_event_changes_nothing(store: Store) -> None:
     first = await store.accept(message("hi", event="same"), SESSION)
     again = await store.accept(message("hi, but changed", event="same"), SESSION)
-    assert (again.duplicate, again.id, again.state, again.wakes) == (True, first.id, "waiting", False)
+    assert (again.duplicate, again.id, again.state, again.wakes) == (True, first.id, "waiting", None)
     assert await states(store) == {"hi": "waiting"}
 
 
@@ -71,7 +71,7 @@ async def test_two_channels_may_use_the_same_event_id(store: Store) -> None:
 
 async def test_a_refused_message_ends_at_once_with_its_reason(store: Store) -> None:
     arrival = await store.accept(message("let me in"), SESSION, "not on the list")
-    assert (arrival.state, arrival.reason, arrival.wakes) == ("refused", "not on the list", False)
+    assert (arrival.state, arrival.reason, arrival.wakes) == ("refused", "not on the list", None)
     assert await states(store) == {"let me in": "refused"}
     assert await store.claim(SESSION) is None
 
@@ -83,8 +83,8 @@ async def test_only_the_first_refusal_of_a_sender_is_the_first(store: Store) -> 
 
 async def test_a_message_with_files_waits_for_them(store: Store) -> None:
     arrival = await store.accept(message("look", files=(PHOTO,)), SESSION)
-    assert (arrival.wakes, arrival.to_fetch) == (False, arrival.id)
-    assert not await store.has_waiting(SESSION)
+    assert (arrival.wakes, arrival.to_fetch) == (None, arrival.id)
+    assert not await store.what_waits(SESSION)
     assert await store.claim(SESSION) is None
     waiting = await store.unfetched(arrival.id)
     assert waiting is not None
@@ -116,7 +116,7 @@ async def test_an_album_becomes_one_message(store: Store) -> None:
     second = FileRef("photo-2", "two.jpg")
     first = await store.accept(message("", files=(PHOTO,), album="a"), SESSION)
     joined = await store.accept(message("the caption", files=(second,), album="a"), SESSION)
-    assert (joined.state, joined.reason, joined.to_fetch, joined.wakes) == ("answered", "part of an album", None, False)
+    assert (joined.state, joined.reason, joined.to_fetch, joined.wakes) == ("answered", "part of an album", None, None)
     waiting = await store.unfetched(first.id)
     assert waiting is not None
     assert waiting.files == (PHOTO, second)
@@ -127,7 +127,7 @@ async def test_files_fetched_before_the_album_was_whole_are_not_enough(store: St
     first = await store.accept(message("", files=(PHOTO,), album="a"), SESSION)
     await store.accept(message("", files=(FileRef("photo-2", "two.jpg"),), album="a"), SESSION)
     assert not await store.ready(first.id, (PHOTO,), (PICTURE,))
-    assert not await store.has_waiting(SESSION)
+    assert not await store.what_waits(SESSION)
 
 
 async def test_two_albums_and_two_sessions_do_not_mix(store: Store) -> None:
@@ -147,8 +147,8 @@ async def test_an_album_that_was_read_already_does_not_take_latecomers(store: St
 
 async def test_a_command_waits_for_its_handler_and_is_never_read_by_a_turn(store: Store) -> None:
     arrival = await store.accept(message("now", kind="command", command="stop"), SESSION)
-    assert (arrival.command, arrival.wakes) == (True, False)
-    assert not await store.has_waiting(SESSION)
+    assert (arrival.command, arrival.wakes) == (True, None)
+    assert not await store.what_waits(SESSION)
     assert await store.claim(SESSION) is None
     (command,) = (await store.pending()).commands
     assert (command.id, command.name, command.arguments) == (arrival.id, "stop", "now")
@@ -157,7 +157,7 @@ async def test_a_command_waits_for_its_handler_and_is_never_read_by_a_turn(store
 async def test_an_edit_of_a_waiting_message_changes_it(store: Store) -> None:
     first = await tell(store, "draw a cat", id="x")
     edit = await store.accept(message("draw a dog", id="x", kind="edited"), SESSION)
-    assert (edit.state, edit.wakes) == ("answered", False)
+    assert (edit.state, edit.wakes) == ("answered", None)
     assert edit.changed is not None
     assert (edit.changed.id, edit.changed.message_id, edit.changed.state) == (first.id, "x", "waiting")
     assert first_words(await begin(store)) == ["draw a dog"]
@@ -167,7 +167,7 @@ async def test_an_edit_that_changes_no_text_does_nothing(store: Store) -> None:
     await tell(store, "draw a cat", id="x")
     turn = await begin(store)
     edit = await store.accept(message("draw a cat", id="x", kind="edited"), SESSION)
-    assert (edit.state, edit.reason, edit.wakes) == ("answered", "nothing changed", False)
+    assert (edit.state, edit.reason, edit.wakes) == ("answered", "nothing changed", None)
     assert await store.hear(turn.id, turn.epoch, 2) is None
 
 
@@ -175,7 +175,7 @@ async def test_an_edit_of_the_message_being_worked_on_steers_with_the_difference
     await tell(store, "draw a cat", id="x")
     turn = await begin(store)
     edit = await store.accept(message("draw a dog", id="x", kind="edited"), SESSION)
-    assert (edit.state, edit.wakes) == ("waiting", True)
+    assert (edit.state, edit.wakes) == ("waiting", "steer")
     heard = await store.hear(turn.id, turn.epoch, 2)
     assert words(heard) == ["draw a dog"]
     assert heard is not None
@@ -202,7 +202,7 @@ async def test_an_edit_after_the_turn_ended_wakes_nobody(store: Store) -> None:
     await tell(store, "cat", id="x")
     await finish(store, await begin(store))
     edit = await store.accept(message("dog", id="x", kind="edited"), SESSION)
-    assert (edit.state, edit.wakes) == ("answered", False)
+    assert (edit.state, edit.wakes) == ("answered", None)
     assert edit.reason
     assert await store.claim(SESSION) is None
 
@@ -210,7 +210,7 @@ async def test_an_edit_after_the_turn_ended_wakes_nobody(store: Store) -> None:
 @pytest.mark.parametrize("kind", ["edited", "withdrawn"])
 async def test_a_change_of_a_message_that_is_not_known_wakes_nobody(store: Store, kind: str) -> None:
     arrival = await store.accept(message("dog", id="unknown", kind=kind), SESSION)  # type: ignore[arg-type]
-    assert (arrival.state, arrival.wakes) == ("answered", False)
+    assert (arrival.state, arrival.wakes) == ("answered", None)
     assert "not known" in arrival.reason
 
 
@@ -245,7 +245,7 @@ async def test_stopping_withdraws_what_came_before_the_command_and_nothing_else(
     command = await store.accept(message(kind="command", command="stop"), SESSION)
     await tell(store, "after")
     await tell(store, "elsewhere", "other")
-    assert await store.stop_waiting(SESSION, command.id, "stopped by Ann") == 2
+    assert len(await store.stop_waiting(SESSION, command.id, "stopped by Ann")) == 2
     assert await states(store) == {"one": "withdrawn", "two": "withdrawn", "after": "waiting"}
     assert await store.counts("other") == 1
     assert len((await store.pending()).commands) == 1

@@ -116,7 +116,7 @@ async def test_a_second_gateway_is_refused_and_told_who_has_the_database(tmp_pat
         assert refusal.value.pid == os.getpid()
         await tell(store)
     async with open_store(url_of(tmp_path)) as store:
-        assert await store.has_waiting(SESSION)
+        assert await store.what_waits(SESSION)
 
 
 @pytest.mark.parametrize("text", [b"hello, I am a text file\n" * 10, b"x", b"\0" * 8192])

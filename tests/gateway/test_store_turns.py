@@ -42,7 +42,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 async def test_a_session_without_messages_has_nothing_to_claim(store: Store) -> None:
     assert await store.claim(SESSION) is None
-    assert not await store.has_waiting(SESSION)
+    assert not await store.what_waits(SESSION)
 
 
 async def test_a_claimed_turn_has_read_all_that_waited(store: Store) -> None:
@@ -159,7 +159,7 @@ async def test_a_message_is_no_command(store: Store) -> None:
     arrival = await tell(store)
     with pytest.raises(LookupError):
         await store.answer(arrival.id, "what?")
-    assert await store.has_waiting(SESSION)
+    assert await store.what_waits(SESSION)
 
 
 async def test_a_command_is_answered_while_a_turn_runs(store: Store) -> None:

@@ -113,7 +113,7 @@ async def test_a_write_that_fails_half_way_leaves_nothing(store: Store) -> None:
     await tell(store)
     with pytest.raises(ValueError, match="half way"):
         await store.write(half)
-    assert await store.has_waiting(SESSION)
+    assert await store.what_waits(SESSION)
 
 
 async def test_what_a_cancelled_caller_has_queued_is_written(store: Store) -> None:

@@ -1098,10 +1098,12 @@ class _Fault:
     place: Place | None
     error: Refused | None  # None: performed, and the answer lost
     left: int
+    only_files: bool = False
 
     def hits(self, call: Call) -> bool:
         here = self.place is None or call.path.startswith(f"/channels/{self.place.id}/")
-        return self.left > 0 and here and self.route.fullmatch(call.route) is not None
+        meant = here and (call.files or not self.only_files)
+        return self.left > 0 and bool(meant) and self.route.fullmatch(call.route) is not None
 
 
 class Hold:
@@ -2400,17 +2402,23 @@ class Discord:
         scope: str = "user",
         times: int = 1,
         place: Place | None = None,
+        only_files: bool = False,
     ) -> None:
-        """Refuses the next calls of this route ("*": of any) without performing them; a 429 has a scope."""
+        """Refuses the next calls of this route ("*": of any) without performing them; a 429 has a scope.
+
+        `only_files`: of those that upload files.
+        """
         if status == 429:
             error = Refused(429, retry_after=1.0 if retry_after is None else retry_after, scope=scope)
         else:
             error = Refused(status, _STATUS_CODES.get(status, 0) if code is None else code)
-        self._faults.append(_Fault(_route(pattern), place, error, times))
+        self._faults.append(_Fault(_route(pattern), place, error, times, only_files))
 
-    def drop_answer(self, pattern: str, *, times: int = 1, place: Place | None = None) -> None:
+    def drop_answer(
+        self, pattern: str, *, times: int = 1, place: Place | None = None, only_files: bool = False
+    ) -> None:
         """Performs the next calls of this route, and closes their connections without an answer."""
-        self._faults.append(_Fault(_route(pattern), place, None, times))
+        self._faults.append(_Fault(_route(pattern), place, None, times, only_files))
 
     def hold(self, pattern: str, *, after: bool = False) -> Hold:
         """Keeps calls of this route waiting until `release()`, before they are performed or `after`."""

@@ -224,6 +224,8 @@ class ModelServer:
 
     def __init__(self, *, port: int = 0, latency: float = 0, api_key: str | None = None, remember: bool = True) -> None:
         self.requests: list[Request] = []
+        self.spoken = "Good morning."  # what is said in every recording
+        self.recordings: list[bytes] = []
         self._latency = latency
         self._api_key = api_key
         self._remember = remember
@@ -242,6 +244,7 @@ class ModelServer:
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_post("/v1/chat/completions", self._chat_completions)
         app.router.add_post("/v1/messages", self._anthropic_messages)
+        app.router.add_post("/v1/audio/transcriptions", self._transcribe)
         # Cancelling the handler is how a client's departure is noticed while nothing is being written.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
 
@@ -332,6 +335,17 @@ class ModelServer:
 
     async def _anthropic_messages(self, http: web.Request) -> web.StreamResponse:
         return await self._answer(http, Anthropic())
+
+    async def _transcribe(self, http: web.Request) -> web.Response:
+        try:
+            self._check_key(OpenAI(), http.headers)
+        except Refused as refused:
+            return web.json_response(OpenAI().error(refused.fail), status=refused.fail.status)
+        file = (await http.post())["file"]
+        assert isinstance(file, web.FileField)
+        with file.file as recording:
+            self.recordings.append(recording.read())
+        return web.json_response({"text": self.spoken})
 
     async def _answer(self, http: web.Request, dialect: "Dialect") -> web.StreamResponse:
         task = asyncio.current_task()

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.channels.contract.discord_home import DiscordHome
 from tests.channels.contract.home import Home, Stage
+from tests.channels.contract.slack_home import SlackHome, SlackPaneHome
 from tests.channels.contract.telegram_home import TelegramHome
 from tests.channels.contract.terminal_home import TerminalHome
 from tests.channels.contract.web_home import WebHome
+from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
+from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
 
 
@@ -33,6 +37,15 @@ async def _home(name: str, folder: Path) -> AsyncIterator[Home]:
         case "telegram":
             async with BotApi() as api:
                 yield TelegramHome(api)
+        case "slack":
+            async with Slack() as server:
+                yield SlackHome(server)
+        case "slack-pane":
+            async with Slack() as server:
+                yield SlackPaneHome(server)
+        case "discord":
+            async with Discord() as discord:
+                yield DiscordHome(discord)
         case "web":
             yield WebHome()
         case _:

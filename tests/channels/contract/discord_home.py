@@ -13,7 +13,18 @@ from channels.address import Address
 from gateway.build import Built
 from gateway.sessions import session_key
 from gateway.store.store import Store
-from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Seen, Upload, Words
+from tests.channels.contract.home import (
+    INTERRUPTED,
+    Feature,
+    File,
+    Picture,
+    Plain,
+    PlainPlace,
+    Seen,
+    Step,
+    Upload,
+    Words,
+)
 from tests.servers import discord
 from tests.servers.discord import ANN, BOB, Discord, Person, Shown
 
@@ -22,8 +33,19 @@ T = TypeVar("T")
 MENTION = "<@4242>"
 
 
+METHODS: dict[Step, str] = {
+    "send": "POST /channels/*/messages",
+    "edit": "PATCH /channels/*/messages/*",
+    "upload": "POST /channels/*/messages",
+    "final": "POST /channels/*/messages",
+    "file": "GET /attachments/**",
+}
+
+STATES = {"⏳": "waiting", "👀": "read", "✅": "answered", "🚫": "refused"}
+
+
 @dataclass
-class DiscordPlace:
+class DiscordPlace(PlainPlace):
     """A direct channel, a channel of a guild or a thread; `addressed`: whatever is said in it is said to the bot."""
 
     home: DiscordHome
@@ -34,6 +56,9 @@ class DiscordPlace:
 
     def __post_init__(self) -> None:
         self.home.places.append(self)
+
+    def read_as(self, text: str, by: str = "Ann") -> str:
+        return text if self.chat.guild is None else f"{by}: {text}"
 
     async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
         """Commands are given as application commands, which Discord confirms."""
@@ -59,8 +84,27 @@ class DiscordPlace:
         await self.chat.edit(message, text)
         self.unheard[message] = text
 
+    async def delete(self, message: str) -> None:
+        await self.chat.delete(message)
+        self.unheard.pop(message, None)
+
     async def again(self, message: str) -> None:
         await self.chat.repeat(message)
+
+    async def bot_says(self, text: str) -> None:
+        await self.chat.say(f"{MENTION} {text}", by=Person(99, "Deploys", bot=True))
+
+    async def push_malformed(self) -> None:
+        malformed = {"id": "none", "channel_id": str(self.chat.id), "author": [], "attachments": 12}
+        self.home.server.gateway.push_raw("MESSAGE_CREATE", malformed)
+
+    async def press(self, option: str) -> None:
+        def asked(chat: discord.Place) -> tuple[Shown, str] | None:
+            buttons = [(shown, button) for shown in chat.messages for button in shown.buttons]
+            return next(((shown, each.custom_id or "") for shown, each in buttons if each.label == option), None)
+
+        shown, carried = await self.chat.until(asked)
+        await (await self.chat.press(shown, carried)).until_answered()
 
     async def press_stop(self) -> None:
         shown, carried = await self.chat.until(self._stop_button)
@@ -79,6 +123,12 @@ class DiscordPlace:
         texts = "\n".join(self.chat.texts).splitlines()
         return "\n".join(_unmarked(line) for line in texts if _is_status(line))
 
+    def typing(self) -> bool:
+        return bool(self.chat.typing)
+
+    def marks(self, message: str) -> list[str]:
+        return [STATES[each.emoji] for each in self.chat.reacted if each.added and str(each.message_id) == message]
+
     async def until(self, holds: Callable[[], T]) -> T:
         return await self.chat.until(lambda _: holds())
 
@@ -87,7 +137,6 @@ class DiscordPlace:
         assert all(shown.buttons == [] and not shown.loading for shown in self.chat.messages)
 
     def _written(self, text: str) -> str:
-        text = text.replace("@interject_test_bot", MENTION)
         needed = self.addressed and self.chat.guild is not None and MENTION not in text
         return f"{MENTION} {text}" if needed else text
 
@@ -127,31 +176,36 @@ class DiscordPlace:
         return found[-1] if found else None
 
 
-class DiscordHome:
+class DiscordHome(Plain):
     name = "discord"
     has: frozenset[Feature] = frozenset(
         {
-            *("album", "allow list", "edit", "faults", "files", "group", "lost file", "outage", "patience", "quote"),
-            *("redelivery", "rooms", "typing"),
+            *("accounts", "album", "allow list", "bots", "delete", "edit", "faults", "files", "group", "malformed"),
+            *("opening", "options", "outage", "patience", "quote", "reactions", "recall", "redelivery", "rooms"),
+            *("screen", "typing"),
         }
     )
+    ann = str(ANN.id)
+    mention = MENTION
 
     def __init__(self, server: Discord) -> None:
         self.server = server
-        self.allow = ["*"]
         self.places: list[DiscordPlace] = []
         self.main = DiscordPlace(self, server.direct(ANN))
         self.store: Store
+        self._foreseen: list[tuple[str, int]] = []
 
     def settings(self) -> str:
-        return (
-            "[web]\nenabled = false\n"
-            f'[channels.discord]\ntoken = "{self.server.token}"\napi_url = "{self.server.api_url}"\n'
-            f'gateway_url = "{self.server.gateway_url}"\nallow = {self.allow}\n'
-        )
+        return f"[web]\nenabled = false\n[channels.discord]\n{self._account(self.server.token)}{self.options}"
 
-    def furnish(self, built: Built) -> None:
-        pass
+    def second_account(self) -> str:
+        return f'[channels.second]\ntype = "discord"\n{self._account("a.wrong.token")}'
+
+    def _account(self, token: str) -> str:
+        return (
+            f'token = "{token}"\napi_url = "{self.server.api_url}"\n'
+            f'gateway_url = "{self.server.gateway_url}"\nallow = {list(self.allow)}\n'
+        )
 
     @asynccontextmanager
     async def visit(self, built: Built) -> AsyncIterator[None]:
@@ -170,8 +224,21 @@ class DiscordHome:
         parent = self.server.channel("forum", [ANN, BOB])
         return DiscordPlace(self, parent.open_thread(name, ANN.card, None))
 
+    async def thread(self, opening: str, *files: Upload) -> DiscordPlace:
+        parent = self.server.channel("plans", [ANN, BOB])
+        root = await parent.say(opening, by=BOB, files=[discord.Upload(file.name, file.data) for file in files])
+        return DiscordPlace(self, await parent.thread("plans", from_message=root))
+
     def bold(self, text: str) -> str:
         return f"**{text}**"
+
+    def fail_next(self, step: Step, status: int, *, retry_after: int | None = None) -> None:
+        place, only_files = (None if step == "file" else self.main.chat), step == "upload"
+        self.server.fail_next(METHODS[step], status, retry_after=retry_after, place=place, only_files=only_files)
+        self._foreseen.append((METHODS[step].split()[0], status))
+
+    def drop_answer(self, step: Step) -> None:
+        self.server.drop_answer(METHODS[step], place=self.main.chat, only_files=step == "upload")
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -179,8 +246,15 @@ class DiscordHome:
             yield
 
     def check(self) -> None:
-        # Threads that were begun from no message are asked for it all the same.
-        assert [refusal for refusal in self.server.refusals if not refusal.route.startswith("GET ")] == []
+        refused = [each for each in self.server.refusals if not _is_foreseen(each)]
+        assert [(each.route.split()[0], each.status) for each in refused] == self._foreseen, refused
+
+
+def _is_foreseen(refusal: discord.Refusal) -> bool:
+    """Threads that were begun from no message are asked for it all the same, and messages may be deleted before their
+    state is shown on them; the second account's token is wrong."""
+    reaction = "/reactions/" in refusal.route and refusal.status == 404
+    return reaction or refusal.route.startswith("GET /channels/") or refusal.status == 401
 
 
 def _seen(shown: Shown) -> Iterator[Seen]:

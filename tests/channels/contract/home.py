@@ -37,6 +37,7 @@ Feature = Literal[
     "recall",
     "redelivery",
     "rooms",
+    "screen",
     "typing",
 ]
 """What not every platform has.
@@ -44,11 +45,12 @@ Feature = Literal[
 "accounts": it wants a token, which may be wrong. "bots": other programs speak there. "faults": its server can be made
 to fail. "history": the gateway itself shows what was said before. "opening": a thread begins with a message. "options":
 the settings have a section for it. "patience": it keeps what people say while the gateway is down. "recall": it tells
-what became of a message whose confirmation was lost.
+what became of a message whose confirmation was lost. "screen": what was shown stands there when the gateway is gone.
 """
 
-Step = Literal["send", "edit", "upload", "file"]
-"""Where a platform can fail: at a message's sending, its change, a picture's or file's sending, a person's file."""
+Step = Literal["send", "edit", "upload", "final", "file"]
+"""Where a platform can fail: when a text that will grow is first sent, when it is changed, when a picture is sent, when
+a text is sent that is whole, when a person's file is fetched."""
 
 INTERRUPTED = "[interrupted]"
 PICTURE = "[picture]"

@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from channels.markdown import Code, parse
-from gateway.build import Built
-from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Seen, Upload, Words
+from tests.channels.contract.home import (
+    INTERRUPTED,
+    Feature,
+    File,
+    Picture,
+    Plain,
+    PlainPlace,
+    Seen,
+    Step,
+    Upload,
+    Words,
+)
 from tests.servers import slack
 from tests.servers.slack import Message, Person, Shown, Slack
 
@@ -22,19 +32,44 @@ FORESEEN = frozenset(
         # After a restart nobody knows what reactions there are, nor which messages are still being streamed.
         ("reactions.remove", "no_reaction"),
         ("chat.update", "streaming_state_conflict"),
+        # A message may be deleted before its state is shown on it.
+        ("reactions.add", "message_not_found"),
+        ("reactions.remove", "message_not_found"),
     }
 )
 
 
+METHODS: dict[Step, str] = {
+    "send": "chat.postMessage",
+    "edit": "chat.update",
+    "upload": "files.completeUploadExternal",
+    "final": "chat.postMessage",
+    "file": "file",
+}
+STREAMING: dict[Step, str] = METHODS | {"send": "chat.startStream", "edit": "chat.appendStream"}
+
+STATES = {
+    "hourglass_flowing_sand": "waiting",
+    "eyes": "read",
+    "white_check_mark": "answered",
+    "no_entry_sign": "refused",
+}
+
+
 @dataclass
-class SlackPlace:
+class SlackPlace(PlainPlace):
     """A direct message, or a thread of one (a `pane`), or a channel, where what is said to the bot begins a thread and
-    goes on in it. `thread` is its root's id once it has begun."""
+    goes on in it. `thread` is its root's id once it has begun. `addressed`: all that is said there is said to the bot.
+    """
 
     home: SlackHome
     chat: slack.Place
     pane: bool = False
     thread: str | None = None
+    addressed: bool = False
+
+    def read_as(self, text: str, by: str = "Ann") -> str:
+        return text if self.chat.is_direct else f"{by}: {text}"
 
     async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
         """Slack has its slash command outside of threads only."""
@@ -60,12 +95,23 @@ class SlackPlace:
             await self.chat.unfurl(message)
         await self.chat.edit(message, None if text is None else self._written(text))
 
-    async def withdraw(self, message: str) -> None:
-        """The person deletes it."""
+    async def delete(self, message: str) -> None:
         await self.chat.delete(message)
 
     async def again(self, message: str) -> None:
         await self.chat.repeat(message)
+
+    async def bot_says(self, text: str) -> None:
+        await self.chat.bot_says(f"{self.home.server.mention} {text}", classic=False)
+
+    async def push_malformed(self) -> None:
+        await self.chat.push({"type": "message", "channel": self.chat.id, "ts": None, "user": ["nobody"], "text": {}})
+
+    async def press(self, option: str) -> None:
+        def asked(chat: slack.Place) -> Shown | None:
+            return next((shown for shown in chat.messages if option in shown.labels), None)
+
+        await self.chat.press(await self.chat.until(asked), option)
 
     async def press_stop(self) -> None:
         """Ours, or Slack's own in threads."""
@@ -89,6 +135,12 @@ class SlackPlace:
         tasks = [task.title for shown in self._messages() for task in shown.tasks if task.status == "in_progress"]
         return "\n".join([*lines, *tasks])
 
+    def typing(self) -> bool:
+        return any("processing" in session.history for session in self.chat.sessions.values())
+
+    def marks(self, message: str) -> list[str]:
+        return [STATES[mark.name] for mark in self.chat.marks if mark.added and mark.ts == message]
+
     async def until(self, holds: Callable[[], T]) -> T:
         return await self.chat.until(lambda _: holds())
 
@@ -108,7 +160,7 @@ class SlackPlace:
         return self.chat.messages
 
     def _written(self, text: str) -> str:
-        return text.replace("@interject_test_bot", MENTION)
+        return f"{MENTION} {text}" if self.addressed and not text.startswith("!") else text
 
     def _thread_of(self, words: str) -> str | None:
         return self.thread if self.pane or MENTION in words or words.startswith("!") else None
@@ -126,33 +178,36 @@ class SlackPlace:
         return found[-1] if found else None
 
 
-class SlackHome:
+class SlackHome(Plain):
+    """With its main place outside of threads, where a growing text is changed over and over."""
+
     name = "slack"
     has: frozenset[Feature] = frozenset(
         {
-            *("album", "allow list", "edit", "faults", "files", "group", "lost file", "outage", "patience"),
-            *("redelivery", "rooms", "typing"),
+            *("accounts", "album", "allow list", "bots", "delete", "edit", "faults", "files", "group", "malformed"),
+            *("opening", "options", "outage", "patience", "reactions", "recall", "redelivery", "rooms", "screen"),
         }
     )
+    mention = MENTION
+    methods = METHODS
 
     def __init__(self, server: Slack) -> None:
         self.server = server
-        self.allow = ["*"]
+        self.ann = server.person("Ann").id
         self.main = SlackPlace(self, server.direct("Ann"))
+        self._foreseen: list[tuple[str, int]] = []
 
     def settings(self) -> str:
+        return f"[web]\nenabled = false\n[channels.slack]\n{self._account(self.server.bot_token)}{self.options}"
+
+    def second_account(self) -> str:
+        return f'[channels.second]\ntype = "slack"\n{self._account("xoxb-wrong-token")}'
+
+    def _account(self, token: str) -> str:
         return (
-            "[web]\nenabled = false\n"
-            f'[channels.slack]\nbot_token = "{self.server.bot_token}"\napp_token = "{self.server.app_token}"\n'
-            f'api_url = "{self.server.api_url}"\nallow = {self.allow}\n'
+            f'bot_token = "{token}"\napp_token = "{self.server.app_token}"\n'
+            f'api_url = "{self.server.api_url}"\nallow = {list(self.allow)}\n'
         )
-
-    def furnish(self, built: Built) -> None:
-        pass
-
-    @asynccontextmanager
-    async def visit(self, built: Built) -> AsyncIterator[None]:
-        yield
 
     def group(self) -> SlackPlace:
         return SlackPlace(self, self.server.channel("team", ["Ann", "Bob"]))
@@ -164,8 +219,23 @@ class SlackHome:
         """A thread of the app's pane; `name` is for other platforms."""
         return SlackPlace(self, self.server.direct("Ann"), pane=True)
 
+    async def thread(self, opening: str, *files: Upload) -> SlackPlace:
+        channel = self.server.channel("plans", ["Ann", "Bob"])
+        uploads = [slack.Upload(file.name, file.data) for file in files]
+        root = await channel.send_files(uploads, opening, by=self.server.person("Bob"))
+        return SlackPlace(self, channel, thread=root["ts"], addressed=True)
+
     def bold(self, text: str) -> str:
         return f"**{text}**"
+
+    def fail_next(self, step: Step, status: int, *, retry_after: int | None = None) -> None:
+        error, told = ("invalid_arguments", None) if status == 400 else ("internal_error", status)
+        place = None if step == "file" else self.main.chat
+        self.server.fail_next(self.methods[step], error, status=told, retry_after=retry_after, place=place)
+        self._foreseen.append((self.methods[step], told or 200))
+
+    def drop_answer(self, step: Step) -> None:
+        self.server.drop_answer(self.methods[step], place=self.main.chat)
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -173,8 +243,22 @@ class SlackHome:
             yield
 
     def check(self) -> None:
-        assert [each for each in self.server.refusals if (each.method, each.error) not in FORESEEN] == []
+        refused = [each for each in self.server.refusals if (each.method, each.error) not in FORESEEN]
+        unforeseen = [(each.method, each.status) for each in refused if each.error != "invalid_auth"]
+        assert unforeseen == self._foreseen, refused
         assert self.server.crashes == []
+
+
+class SlackPaneHome(SlackHome):
+    """With its main place in a thread of the app's pane, where a growing text is streamed."""
+
+    name = "slack-pane"
+    has: frozenset[Feature] = SlackHome.has | {"typing"}
+    methods = STREAMING
+
+    def __init__(self, server: Slack) -> None:
+        super().__init__(server)
+        self.main = SlackPlace(self, server.direct("Ann"), pane=True)
 
 
 def _seen(shown: Shown) -> Iterator[Seen]:

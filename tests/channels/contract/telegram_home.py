@@ -7,29 +7,56 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gateway.build import Built
-from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Place, Seen, Upload, Words
+from tests.channels.contract.home import (
+    INTERRUPTED,
+    Feature,
+    File,
+    Picture,
+    Plain,
+    PlainPlace,
+    Seen,
+    Step,
+    Upload,
+    Words,
+)
 from tests.servers import telegram
 from tests.servers.telegram import BotApi, Chat, Person, Shown
 
 T = TypeVar("T")
 
 ANN, BOB = Person(7, "Ann", "ann"), Person(8, "Bob", "bob")
+MENTION = "@interject_test_bot"
+
+METHODS: dict[Step, str] = {
+    "send": "sendMessage",
+    "edit": "editMessageText",
+    "upload": "sendPhoto",
+    "final": "sendMessage",
+    "file": "file",
+}
+
+STATES = {"🫡": "waiting", "👀": "read", "👌": "answered", "🙊": "refused"}
 
 
 @dataclass
-class TelegramPlace:
-    """A chat, or a topic of one (`topic` is its thread id)."""
+class TelegramPlace(PlainPlace):
+    """A chat, or a topic of one (`topic` is its thread id). `addressed`: all that is said there is said to the bot."""
 
     api: BotApi
     chat: Chat
     topic: int | None = None
+    addressed: bool = False
+
+    def read_as(self, text: str, by: str = "Ann") -> str:
+        return text if self.chat.card["type"] == "private" else f"{by}: {text}"
 
     async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
         sender = next((person for person in self.chat.people if person.name == by), None)
         options: dict[str, Any] = {"topic": self.topic, "sender": sender}
         if quoting is not None:
             options["reply_to"] = next(shown for shown in self.chat.messages if quoting in shown.words)
+        if self.addressed and not text.startswith("/"):
+            text = f"{MENTION} {text}"
         return str((await self.chat.say(text, **options))["message_id"])
 
     async def send(self, *files: Upload, text: str = "") -> str:
@@ -50,13 +77,26 @@ class TelegramPlace:
     async def again(self, message: str) -> None:
         await self.chat.repeat(int(message))
 
-    async def press_stop(self) -> None:
-        shown, data = await self.chat.until(self._stop_button)
-        await self.chat.press(shown, data)
+    async def bot_says(self, text: str) -> None:
+        bot = {"id": 99, "is_bot": True, "first_name": "Deploys", "username": "deploys_bot"}
+        await self.chat.say(f"{MENTION} {text}", **{"from": bot})
 
-    def _stop_button(self, chat: Chat) -> tuple[Shown, str] | None:
-        found = [(shown, button["callback_data"]) for shown in chat.messages for button in shown.buttons]
-        return found[-1] if found else None
+    async def push_malformed(self) -> None:
+        await self.chat.push_raw({"message": {"message_id": "none", "chat": 12}})
+
+    async def press_stop(self) -> None:
+        await self._press(lambda button: button["callback_data"].startswith("stop:"))
+
+    async def press(self, option: str) -> None:
+        await self._press(lambda button: button["text"] == option)
+
+    async def _press(self, meant: Callable[[dict[str, Any]], bool]) -> None:
+        def found(chat: Chat) -> tuple[Shown, str] | None:
+            buttons = [(shown, button) for shown in chat.messages for button in shown.buttons if meant(button)]
+            return (buttons[-1][0], buttons[-1][1]["callback_data"]) if buttons else None
+
+        shown, data = await self.chat.until(found)
+        await self.chat.press(shown, data)
 
     async def heard(self) -> None:
         await self.api.until(lambda api: api.updates.queue == [])
@@ -68,6 +108,17 @@ class TelegramPlace:
         texts = "\n".join(shown.words for shown in self.chat.messages).splitlines()
         return "\n".join(line for line in texts if line.startswith("⏳"))
 
+    def typing(self) -> bool:
+        return any(action.action == "typing" for action in self.chat.actions)
+
+    def marks(self, message: str) -> list[str]:
+        made = [call.params for call in self.api.called("setMessageReaction")]
+        here = [
+            each for each in made if (each.text("chat_id"), each.text("message_id")) == (str(self.chat.id), message)
+        ]
+        shown = [reaction["emoji"] for each in here for reaction in each.json("reaction", list) or []]
+        return [STATES[emoji] for emoji in shown]
+
     async def until(self, holds: Callable[[], T]) -> T:
         return await self.chat.until(lambda _: holds())
 
@@ -76,32 +127,30 @@ class TelegramPlace:
         assert all(shown.buttons == [] for shown in self.chat.messages)
 
 
-class TelegramHome:
+class TelegramHome(Plain):
     name = "telegram"
     has: frozenset[Feature] = frozenset(
         {
-            *("album", "allow list", "edit", "faults", "files", "group", "lost file", "outage", "patience", "quote"),
-            *("redelivery", "rooms", "typing"),
+            *("accounts", "album", "allow list", "bots", "edit", "faults", "files", "group", "malformed", "options"),
+            *("outage", "patience", "quote", "reactions", "redelivery", "rooms", "screen", "typing"),
         }
     )
+    ann = str(ANN.id)
+    mention = MENTION
 
     def __init__(self, api: BotApi) -> None:
         self.api = api
-        self.allow = ["*"]
         self.main = TelegramPlace(api, api.private(ANN.id, ANN.name, ANN.username))
+        self._foreseen: list[tuple[str, int]] = []
 
     def settings(self) -> str:
-        return (
-            "[web]\nenabled = false\n"
-            f'[channels.telegram]\ntoken = "{self.api.token}"\napi_url = "{self.api.url}"\nallow = {self.allow}\n'
-        )
+        return f"[web]\nenabled = false\n[channels.telegram]\n{self._account(self.api.token)}{self.options}"
 
-    def furnish(self, built: Built) -> None:
-        pass
+    def second_account(self) -> str:
+        return f'[channels.second]\ntype = "telegram"\n{self._account("654321:wrong-token")}'
 
-    @asynccontextmanager
-    async def visit(self, built: Built) -> AsyncIterator[None]:
-        yield
+    def _account(self, token: str) -> str:
+        return f'token = "{token}"\napi_url = "{self.api.url}"\nallow = {list(self.allow)}\n'
 
     def group(self) -> TelegramPlace:
         return TelegramPlace(self.api, self.api.group("Team", people=[ANN, BOB]))
@@ -109,12 +158,20 @@ class TelegramHome:
     def stranger(self) -> TelegramPlace:
         return TelegramPlace(self.api, self.api.private(66, "Eve"))
 
-    def room(self, name: str) -> Place:
+    def room(self, name: str) -> TelegramPlace:
         forum = self.api.forum("Forum", chat_id=-1009, people=[ANN, BOB])
-        return TelegramPlace(self.api, forum, forum.topic(name))
+        return TelegramPlace(self.api, forum, forum.topic(name), addressed=True)
 
     def bold(self, text: str) -> str:
         return f"<b>{text}</b>"
+
+    def fail_next(self, step: Step, status: int, *, retry_after: int | None = None) -> None:
+        chat_id = None if step == "file" else self.main.chat.id
+        self.api.fail_next(METHODS[step], status, retry_after=retry_after, chat_id=chat_id)
+        self._foreseen.append((METHODS[step], status))
+
+    def drop_answer(self, step: Step) -> None:
+        self.api.drop_answer(METHODS[step], chat_id=self.main.chat.id)
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -123,7 +180,8 @@ class TelegramHome:
 
     def check(self) -> None:
         # A gateway that was just left may leave a poll behind, which the next one's ends.
-        assert [refusal for refusal in self.api.refusals if refusal.method != "getUpdates"] == []
+        refused = [(each.method, each.status) for each in self.api.refusals if each.method != "getUpdates"]
+        assert refused == self._foreseen, self.api.refusals
 
 
 def _seen(shown: Shown) -> Seen:

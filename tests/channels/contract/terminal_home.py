@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +19,7 @@ from channels.terminal.render import Look
 from channels.terminal.screen import say
 from gateway.build import Built
 from gateway.media import DiskMedia
-from tests.channels.contract.home import INTERRUPTED, Bell, Feature, File, Picture, Place, Seen, Upload, Words
+from tests.channels.contract.home import INTERRUPTED, Bell, Feature, File, Picture, Plain, PlainPlace, Seen, Words
 
 T = TypeVar("T")
 
@@ -57,6 +56,11 @@ class Screen:
     def status(self) -> str:
         reply = self._progress.growing
         return "" if reply is None else reply.status
+
+    def number_of(self, option: str) -> str | None:
+        """The number under which it was printed."""
+        lines = [line for _, text in self.printed for line in _STYLE.sub("", text).splitlines()]
+        return next((line.split(")")[0].strip() for line in reversed(lines) if line.endswith(f") {option}")), None)
 
     @property
     def running(self) -> bool:
@@ -107,7 +111,7 @@ class Screen:
         self._changed()
 
 
-class TerminalPlace:
+class TerminalPlace(PlainPlace):
     """The one conversation of a terminal; each gateway has a new screen."""
 
     def __init__(self) -> None:
@@ -128,18 +132,14 @@ class TerminalPlace:
         self._now.type(said)
         return said.id
 
-    async def send(self, *files: Upload, text: str = "") -> str:
-        raise AssertionError("a terminal sends no files")
-
-    async def edit(self, message: str, text: str | None) -> None:
-        raise AssertionError("a terminal has no edits")
-
-    async def again(self, message: str) -> None:
-        raise AssertionError("a terminal delivers nothing twice")
-
     async def press_stop(self) -> None:
         """Ctrl-C."""
         self._now.type(say("/stop", quiet=True))
+
+    async def press(self, option: str) -> None:
+        """Types its number."""
+        number = await self.until(lambda: self._now.number_of(option))
+        self._now.type(say(number))
 
     async def heard(self) -> None:
         await self.until(lambda: self._now.unheard == 0)
@@ -160,7 +160,7 @@ class TerminalPlace:
         assert self._now.growing == []
 
 
-class TerminalHome:
+class TerminalHome(Plain):
     name = "terminal"
     has: frozenset[Feature] = frozenset()
 
@@ -175,23 +175,8 @@ class TerminalHome:
         media = DiskMedia(self._folder / "home" / "media", built.house.store)
         built.house.add(TerminalChannel(self.main.sit_down(self._folder / "saved"), media))
 
-    @asynccontextmanager
-    async def visit(self, built: Built) -> AsyncIterator[None]:
-        yield
-
-    def room(self, name: str) -> Place:
-        raise AssertionError("a terminal is one place")
-
     def bold(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m"
-
-    @asynccontextmanager
-    async def outage(self) -> AsyncIterator[None]:
-        raise AssertionError("nothing is between a terminal and its gateway")
-        yield
-
-    def check(self) -> None:
-        pass
 
 
 def _seen(printed: str, aside: bool) -> Iterator[Seen]:

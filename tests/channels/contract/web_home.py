@@ -14,7 +14,18 @@ from uuid import uuid4
 import httpx
 
 from gateway.build import Built
-from tests.channels.contract.home import INTERRUPTED, Bell, Feature, File, Picture, Place, Seen, Upload, Words
+from tests.channels.contract.home import (
+    INTERRUPTED,
+    Bell,
+    Feature,
+    File,
+    Picture,
+    Plain,
+    PlainPlace,
+    Seen,
+    Upload,
+    Words,
+)
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -22,7 +33,7 @@ Json = dict[str, Any]
 OVER = {"answered", "withdrawn", "refused"}
 
 
-class WebPlace:
+class WebPlace(PlainPlace):
     """A conversation. It is watched while the gateway runs, and what was seen stays."""
 
     def __init__(self, chat: str) -> None:
@@ -117,14 +128,26 @@ class WebPlace:
         self._posted[id] = (body, self._path)
         (await self.client.post(f"{self._path}/messages", **body)).raise_for_status()
 
-    async def edit(self, message: str, text: str | None) -> None:
-        raise AssertionError("the web chat has no edits")
-
     async def again(self, message: str) -> None:
         """As the page does when it has not got the answer to its post."""
         body, path = self._posted[message]
         answer = await self.client.post(f"{path}/messages", **body)
         assert answer.json()["duplicate"]
+
+    async def push_malformed(self) -> None:
+        answer = await self.client.post(f"{self._path}/messages", content=b"{", headers={"Content-Type": "text/json"})
+        assert answer.is_client_error
+
+    async def press(self, option: str) -> None:
+        def asked() -> tuple[str, int] | None:
+            for segment in (segment for reply in self._replies() for segment in reply["segments"]):
+                if segment["kind"] == "question" and segment["open"] and option in segment["options"]:
+                    return segment["key"], segment["options"].index(option)
+            return None
+
+        question, number = await self.until(asked)
+        chosen = {"client_id": uuid4().hex, "question": question, "option": number}
+        (await self.client.post(f"{self._path}/answer", json=chosen)).raise_for_status()
 
     async def press_stop(self) -> None:
         (await self.client.post(f"{self._path}/stop", json={"client_id": uuid4().hex})).raise_for_status()
@@ -154,6 +177,9 @@ class WebPlace:
                     yield Picture(data, segment["caption"])
                 else:
                     yield File(attachment["name"], data, segment["caption"])
+            case "question":
+                asked, answer = segment["question"], segment["answer"]
+                yield Words("\n".join(filter(None, (_plain(asked), answer))), asked)
 
     def status(self) -> str:
         return " ".join(reply["status"] for reply in self._replies())
@@ -169,9 +195,11 @@ class WebPlace:
         assert all(reply["done"] for reply in self._replies())
 
 
-class WebHome:
+class WebHome(Plain):
     name = "web"
-    has: frozenset[Feature] = frozenset({"album", "files", "history", "outage", "redelivery", "rooms"})
+    has: frozenset[Feature] = frozenset(
+        {"album", "files", "history", "malformed", "outage", "redelivery", "rooms", "screen"}
+    )
 
     def __init__(self) -> None:
         self.main = WebPlace("main")
@@ -179,9 +207,6 @@ class WebHome:
 
     def settings(self) -> str:
         return "[web]\nport = 0\n"
-
-    def furnish(self, built: Built) -> None:
-        pass
 
     @asynccontextmanager
     async def visit(self, built: Built) -> AsyncIterator[None]:
@@ -198,7 +223,7 @@ class WebHome:
                 for place in self._rooms.values():
                     await place.close()
 
-    def room(self, name: str) -> Place:
+    def room(self, name: str) -> WebPlace:
         """To be asked for before the gateway runs."""
         return self._rooms.setdefault(name, WebPlace(name))
 
@@ -213,9 +238,6 @@ class WebHome:
         yield
         for place in self._rooms.values():
             await place.open(place.client)
-
-    def check(self) -> None:
-        pass
 
 
 async def _events(stream: AsyncIterator[str]) -> AsyncIterator[tuple[str, Json]]:
@@ -245,6 +267,10 @@ def _plain(markdown: str) -> str:
 
 
 def _brief(items: list[Json]) -> tuple[object, object]:
-    """Messages in order, and each reply. Where a reply stands among them, the page decides by the steps."""
-    messages = [(item["id"], item["text"], item["state"]) for item in items if item["kind"] == "message"]
+    """Messages in order, and each reply. Where a reply stands among them, the page decides by the steps.
+
+    A chosen option has no message id: the stream shows it in its question only.
+    """
+    written = [item for item in items if item["kind"] == "message" and item["message_id"] is not None]
+    messages = [(item["id"], item["text"], item["state"]) for item in written]
     return messages, {item["reply"]["id"]: item["reply"]["segments"] for item in items if item["kind"] == "reply"}

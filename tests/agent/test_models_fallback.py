@@ -1,0 +1,463 @@
+"""Asking another model: after which troubles, how long one is left alone, and what the person sees."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.events import Delta, Tell, TextDelta, Waiting, Withdrawn
+from agent.log import Heard, Said, Text
+from agent.model import Answer, Model, ModelError, ModelTrouble, Request
+from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
+from agent.models.providers import Provider, ProviderModel, provider_model
+from agent.models.retry import RetryingModel
+from agent.models.scripted import Script, ScriptedModel
+from agent.testing import MemoryMedia
+from tests.servers import models as server_of
+
+REQUEST = Request("", (Heard(1, (Said(1, "Ann", "Hello"),)),))
+FIRST, SECOND = "openai:first", "anthropic:second"
+
+OF_THE_MODEL: tuple[ModelTrouble, ...] = (
+    "overloaded",
+    "rate_limit",
+    "timeout",
+    "network",
+    "server",
+    "auth",
+    "billing",
+    "refused",
+)
+OF_THE_REQUEST: tuple[ModelTrouble, ...] = ("bad_request", "too_long")
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(slots=True)
+class Screen:
+    """What the person sees while a model answers."""
+
+    told: list[Delta] = field(default_factory=list)
+
+    async def tell(self, delta: Delta) -> None:
+        self.told.append(delta)
+
+    @property
+    def text(self) -> str:
+        last = max((index for index, delta in enumerate(self.told) if isinstance(delta, Withdrawn)), default=-1)
+        return "".join(delta.text for delta in self.told[last + 1 :] if isinstance(delta, TextDelta))
+
+    @property
+    def lines(self) -> list[str]:
+        return [delta.reason for delta in self.told if isinstance(delta, Waiting)]
+
+
+class Chain:
+    """Scripted models by their names, behind one `FallbackModel`, with a clock and a screen."""
+
+    def __init__(self, *, cool_downs: CoolDowns | None = None, **scripts: tuple[Script, ...]) -> None:
+        self.clock = Clock()
+        self.cool_downs = cool_downs or CoolDowns(self.clock)
+        self.models = {name: ScriptedModel(*script) for name, script in scripts.items()}
+        named = [NamedModel(name, model) for name, model in self.models.items()]
+        self.model = FallbackModel(named, self.cool_downs)
+        self.screen = Screen()
+
+    async def ask(self) -> Answer:
+        self.screen.told.clear()
+        return await self.model.answer(REQUEST, self.screen.tell)
+
+    @property
+    def asked(self) -> dict[str, int]:
+        return {name: len(model.requests) for name, model in self.models.items()}
+
+
+class Breaking:
+    """A model that says something and then fails."""
+
+    def __init__(self, trouble: ModelTrouble, text: str = "The answer is") -> None:
+        self._trouble: ModelTrouble = trouble
+        self._text = text
+
+    async def answer(self, request: Request, tell: Tell) -> Answer:
+        await tell(TextDelta(self._text))
+        raise ModelError(self._trouble, "gone")
+
+
+def trouble(kind: ModelTrouble, *, retry_after: float | None = None) -> ModelError:
+    return ModelError(kind, f"trouble: {kind}", retry_after=retry_after)
+
+
+# Which one answers
+
+
+async def test_the_first_model_answers_as_long_as_it_can() -> None:
+    chain = Chain(one=("Fine.",), two=())
+    answer = await chain.ask()
+    assert (answer.parts, answer.model) == ((Text("Fine."),), "one")
+    assert (chain.asked, chain.screen.lines) == ({"one": 1, "two": 0}, [])
+
+
+@pytest.mark.parametrize("kind", OF_THE_MODEL)
+async def test_after_a_trouble_of_its_own_the_next_is_asked_with_one_quiet_line(kind: ModelTrouble) -> None:
+    chain = Chain(one=(trouble(kind),), two=("Instead.",))
+    answer = await chain.ask()
+    assert (answer.parts, answer.model) == ((Text("Instead."),), "two")
+    (line,) = chain.screen.lines
+    assert line.endswith("; two is asked instead.")
+
+
+@pytest.mark.parametrize("kind", OF_THE_REQUEST)
+async def test_a_request_that_is_wrong_or_too_long_is_nobody_elses(kind: ModelTrouble) -> None:
+    chain = Chain(one=(trouble(kind), "Fine."), two=())
+    with pytest.raises(ModelError, match=kind):
+        await chain.ask()
+    assert (chain.asked, chain.screen.told) == ({"one": 1, "two": 0}, [])
+    assert (await chain.ask()).model == "one"
+
+
+async def test_the_last_trouble_is_raised_when_nobody_can_answer() -> None:
+    chain = Chain(one=(trouble("billing"),), two=(trouble("server"),), three=(trouble("overloaded"),))
+    with pytest.raises(ModelError, match="overloaded"):
+        await chain.ask()
+    assert chain.asked == {"one": 1, "two": 1, "three": 1}
+    assert len(chain.screen.lines) == 2
+
+
+async def test_a_chain_of_one_is_that_model() -> None:
+    chain = Chain(one=(trouble("auth"), "Mended."))
+    with pytest.raises(ModelError, match="auth"):
+        await chain.ask()
+    assert (await chain.ask()).parts == (Text("Mended."),)
+
+
+def test_a_chain_of_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a model"):
+        FallbackModel([], CoolDowns())
+
+
+async def test_partial_text_is_withdrawn_before_the_next_one_speaks() -> None:
+    screen = Screen()
+    chain = [NamedModel("one", Breaking("network")), NamedModel("two", ScriptedModel("Four."))]
+    await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.tell)
+    assert [type(delta) for delta in screen.told] == [TextDelta, Withdrawn, Waiting, TextDelta]
+    assert screen.text == "Four."
+
+
+async def test_what_was_withdrawn_within_the_first_model_is_not_withdrawn_again() -> None:
+    screen = Screen()
+
+    async def at_once(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    class BreakingOnce:
+        asked = 0
+
+        async def answer(self, request: Request, tell: Tell) -> Answer:
+            self.asked += 1
+            if self.asked == 1:
+                await tell(TextDelta("Half"))
+            raise ModelError("server", "gone")
+
+    chain = [
+        NamedModel("one", RetryingModel(BreakingOnce(), attempts=2, sleep=at_once)),
+        NamedModel("two", ScriptedModel("Whole.")),
+    ]
+    await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.tell)
+    assert [type(delta) for delta in screen.told] == [TextDelta, Withdrawn, Waiting, Waiting, TextDelta]
+
+
+async def test_the_text_of_the_last_one_stays_when_it_breaks_off() -> None:
+    screen = Screen()
+    chain = [NamedModel("one", Breaking("network", "One")), NamedModel("two", Breaking("server", "Two"))]
+    with pytest.raises(ModelError):
+        await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.tell)
+    assert screen.text == "Two"
+
+
+async def test_cancelling_asks_nobody_else_and_cools_nothing_down() -> None:
+    held = asyncio.Event()
+    chain = Chain(one=(["Once ", held], "Again."), two=())
+    answering = asyncio.create_task(chain.ask())
+    async with asyncio.timeout(60):
+        await chain.models["one"].asked()
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert chain.asked == {"one": 1, "two": 0}
+    assert (await chain.ask()).model == "one"
+
+
+# Cooling down
+
+
+async def test_a_model_that_cools_down_is_skipped_without_a_word() -> None:
+    chain = Chain(one=(trouble("overloaded"), "Back."), two=("Instead.", "Again."))
+    await chain.ask()
+    answer = await chain.ask()
+    assert (answer.model, chain.screen.lines) == ("two", [])
+    assert chain.asked == {"one": 1, "two": 2}
+
+
+async def test_it_is_asked_again_when_its_time_has_passed() -> None:
+    chain = Chain(one=(trouble("overloaded"), "Back."), two=("Instead.",))
+    await chain.ask()
+    chain.clock.now += 30
+    assert (await chain.ask()).model == "one"
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [
+        ("overloaded", 30),
+        ("network", 30),
+        ("server", 30),
+        ("rate_limit", 60),
+        ("timeout", 60),
+        ("auth", 15 * 60),
+        ("billing", 30 * 60),
+    ],
+)
+async def test_each_trouble_has_its_time(kind: ModelTrouble, seconds: float) -> None:
+    chain = Chain(one=(trouble(kind),), two=())
+    await chain.ask()
+    chain.clock.now += seconds - 1
+    assert chain.cool_downs.is_cooling("one")
+    chain.clock.now += 1
+    assert not chain.cool_downs.is_cooling("one")
+
+
+@pytest.mark.parametrize(("asked_for", "left_alone"), [(5, 60), (600, 600), (10_000_000, 3600)])
+async def test_a_provider_may_ask_for_a_longer_time_but_not_for_ever(asked_for: float, left_alone: float) -> None:
+    chain = Chain(one=(trouble("rate_limit", retry_after=asked_for),), two=())
+    await chain.ask()
+    chain.clock.now += left_alone - 1
+    assert chain.cool_downs.is_cooling("one")
+    chain.clock.now += 1
+    assert not chain.cool_downs.is_cooling("one")
+
+
+async def test_a_refusal_is_about_one_request_and_the_next_one_goes_to_the_first_model() -> None:
+    chain = Chain(one=(trouble("refused"), "Of course."), two=("Instead.",))
+    assert (await chain.ask()).model == "two"
+    assert (await chain.ask()).model == "one"
+
+
+async def test_when_all_cool_down_the_one_that_is_back_first_is_asked_alone() -> None:
+    chain = Chain(one=(trouble("billing"),), two=(trouble("overloaded"), "Back."), three=(trouble("timeout"),))
+    with pytest.raises(ModelError, match="timeout"):
+        await chain.ask()
+    assert (await chain.ask()).model == "two"
+    assert chain.asked == {"one": 1, "two": 2, "three": 1}
+
+
+async def test_a_short_trouble_does_not_shorten_a_long_one() -> None:
+    chain = Chain(one=(trouble("billing"), trouble("network")))
+    for _ in range(2):
+        with pytest.raises(ModelError):
+            await chain.ask()
+    chain.clock.now += 60
+    assert chain.cool_downs.is_cooling("one")
+
+
+async def test_cool_downs_are_shared_by_all_chains_that_have_the_model() -> None:
+    first = Chain(one=(trouble("server"),), two=("Instead.",))
+    second = Chain(one=("Never.",), three=("Here.",), cool_downs=first.cool_downs)
+    await first.ask()
+    assert (await second.ask()).model == "three"
+    assert second.asked == {"one": 0, "three": 1}
+
+
+# Whatever happens
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What a model does when it is asked: it says something or not, then has a trouble or not."""
+
+    text: str
+    trouble: ModelTrouble | None
+    retry_after: float | None
+
+
+class Doing:
+    """A model that does what is planned for the current request, and remembers in which order it was asked."""
+
+    def __init__(self, name: str, asked: list[str]) -> None:
+        self.deed = Deed("", None, None)
+        self._name = name
+        self._asked = asked
+
+    async def answer(self, request: Request, tell: Tell) -> Answer:
+        self._asked.append(self._name)
+        if self.deed.text:
+            await tell(TextDelta(self.deed.text))
+        if self.deed.trouble is not None:
+            raise ModelError(self.deed.trouble, self._name, retry_after=self.deed.retry_after)
+        return Answer((Text(self.deed.text),), model="as the provider calls it")
+
+
+deeds = st.builds(
+    Deed,
+    text=st.sampled_from(["", "a", "b"]),
+    trouble=st.none() | st.sampled_from([*OF_THE_MODEL, *OF_THE_REQUEST]),
+    retry_after=st.none() | st.floats(min_value=0, max_value=1e9),
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(
+    data=st.data(),
+    names=st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=4, unique=True),
+    pauses=st.lists(st.sampled_from([0.0, 1.0, 29.0, 30.0, 61.0, 1000.0, 4000.0]), min_size=1, max_size=8),
+)
+def test_whatever_happens_one_speaks_each_is_asked_once_and_the_cooling_are_left_alone(
+    data: st.DataObject, names: list[str], pauses: list[float]
+) -> None:
+    clock = Clock()
+    cool_downs = CoolDowns(clock)
+    asked: list[str] = []
+    models = {name: Doing(name, asked) for name in names}
+    chain = FallbackModel([NamedModel(name, model) for name, model in models.items()], cool_downs)
+    for pause in pauses:
+        clock.now += pause
+        plan = {name: data.draw(deeds) for name in names}
+        for name, model in models.items():
+            model.deed = plan[name]
+        ready = [name for name in names if not cool_downs.is_cooling(name)]
+        back_first = min(names, key=cool_downs.end)
+        screen = Screen()
+        asked.clear()
+        spoke = asyncio.run(outcome(chain, screen))
+
+        assert asked == (ready[: len(asked)] if ready else [back_first])
+        *failed, last = asked
+        assert all(plan[name].trouble in OF_THE_MODEL for name in failed)
+        assert spoke == (last, plan[last].trouble)
+        # Whoever could have been asked was, unless it was answered or the request was at fault.
+        assert plan[last].trouble not in OF_THE_MODEL or not ready or asked == ready
+        assert screen.text == plan[last].text
+        assert len(screen.lines) == len(failed)
+        for name in asked:
+            long = plan[name].trouble in ("auth", "billing")
+            if plan[name].trouble in OF_THE_MODEL and plan[name].trouble != "refused":
+                assert clock.now + (900 if long else 30) <= cool_downs.end(name) <= clock.now + 3600
+        for name in set(ready) - {name for name in asked if plan[name].trouble in OF_THE_MODEL}:
+            assert not cool_downs.is_cooling(name)
+
+
+async def outcome(model: Model, screen: Screen) -> tuple[str, ModelTrouble | None]:
+    """Who answered, or whose trouble was raised and which."""
+    try:
+        return (await model.answer(REQUEST, screen.tell)).model, None
+    except ModelError as error:
+        return str(error), error.trouble
+
+
+# Over the real libraries
+
+
+@dataclass(slots=True)
+class House:
+    """Two providers on the network, and a chain of one retrying model at each."""
+
+    openai: server_of.ModelServer
+    anthropic: server_of.ModelServer
+    opened: list[ProviderModel] = field(default_factory=list)
+    screen: Screen = field(default_factory=Screen)
+
+    def chain(self) -> FallbackModel:
+        return FallbackModel(
+            [
+                NamedModel(FIRST, self._retrying("openai", "first", self.openai.openai_url)),
+                NamedModel(SECOND, self._retrying("anthropic", "second", self.anthropic.anthropic_url)),
+            ],
+            CoolDowns(),
+        )
+
+    def _retrying(self, provider: Provider, name: str, url: str) -> RetryingModel:
+        model = provider_model(provider, name, api_key="k", base_url=url, media=MemoryMedia())
+        self.opened.append(model)
+
+        async def at_once(seconds: float) -> None:
+            await asyncio.sleep(0)
+
+        return RetryingModel(model, attempts=2, sleep=at_once)
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        return len(self.openai.requests), len(self.anthropic.requests)
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with server_of.ModelServer() as openai, server_of.ModelServer() as anthropic:
+        house = House(openai, anthropic)
+        yield house
+        for model in house.opened:
+            await model.aclose()
+        assert (openai.refusals, anthropic.refusals) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("fail", "requests"),
+    [
+        (server_of.Fail(401), 1),
+        (server_of.Fail(404), 1),
+        (server_of.Fail(429, code="insufficient_quota"), 1),
+        (server_of.Fail(400, code="content_filter"), 1),
+        (server_of.Fail(429, retry_after=3600), 1),
+        (server_of.Fail(503), 2),
+        (server_of.Drop(), 2),
+    ],
+)
+async def test_a_provider_in_trouble_is_replaced_by_another_providers_model(
+    house: House, fail: server_of.Part, requests: int
+) -> None:
+    house.openai.respond(lambda request: fail)
+    house.anthropic.script(server_of.Say("Instead."), server_of.Say("Again."))
+    chain = house.chain()
+    answer = await chain.answer(REQUEST, house.screen.tell)
+    assert (answer.parts, answer.model) == ((Text("Instead."),), SECOND)
+    assert house.asked == (requests, 1)
+
+
+async def test_half_an_answer_disappears_when_the_other_provider_gives_a_whole_one(house: House) -> None:
+    house.openai.respond(lambda request: [server_of.Say("Half of "), server_of.Drop()])
+    house.anthropic.script(server_of.Say("All of it."))
+    await house.chain().answer(REQUEST, house.screen.tell)
+    assert house.screen.text == "All of it."
+    kinds = [kind.__name__ for kind, _ in itertools.groupby(map(type, house.screen.told))]
+    assert kinds == ["TextDelta", "Withdrawn", "Waiting", "TextDelta", "Withdrawn", "Waiting", "TextDelta"]
+
+
+@pytest.mark.parametrize("fail", [server_of.Fail(400), server_of.TooLong()])
+async def test_the_other_provider_is_not_bothered_with_what_is_wrong(house: House, fail: server_of.Part) -> None:
+    house.openai.script(fail)
+    with pytest.raises(ModelError):
+        await house.chain().answer(REQUEST, house.screen.tell)
+    assert house.asked == (1, 0)
+
+
+async def test_a_stop_ends_the_request_at_the_model_that_was_asked_instead(house: House) -> None:
+    house.openai.script(server_of.Fail(401))
+    house.anthropic.script(server_of.Say(["Once upon ", server_of.Pause(), "a time"]))
+    answering = asyncio.create_task(house.chain().answer(REQUEST, house.screen.tell))
+    held = await house.anthropic.until_held()
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    await house.anthropic.until(lambda: held.disconnected)
+    assert house.asked == (1, 1)

@@ -1,0 +1,43 @@
+"""The page of the models, held to the code."""
+
+import re
+from typing import get_args
+
+from agent.model import ModelTrouble
+from agent.models.fallback import COOLING, REASONS
+from agent.models.retry import PASSING
+from config.settings import AgentSettings, ModelSettings
+from tests.config.conftest import Operator
+from tests.config.test_docs import TOKENS, examples, page, section
+
+
+def test_its_examples_are_settings_that_hold(operator: Operator) -> None:
+    first, *others = [operator.settings(example, **TOKENS) for example in examples(page("models"))]
+    assert first.agent.fallback
+    assert others
+
+
+def test_it_names_every_setting_of_a_provider_and_the_agents_with_their_defaults() -> None:
+    agents, _, providers = section(page("models"), "Settings").partition("| in `[models.openai]`")
+    agent = AgentSettings()
+    assert defaults(agents) == {"model": f'`"{agent.model}"`', "fallback": f"`{agent.fallback}`"}
+    given = ModelSettings()
+    assert list(defaults(providers)) == list(ModelSettings.model_fields)
+    assert defaults(providers)["first_token_timeout"] == f"`{given.first_token_timeout}`"
+    assert defaults(providers)["silence_timeout"] == f"`{given.silence_timeout}`"
+
+
+def test_it_says_of_every_trouble_whether_it_is_tried_again_and_for_how_long_the_model_cools_down() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (\w+) \| (\w+)[^|]*\|$", section(page("models"), "Fallback"), re.MULTILINE)
+    assert rows == [
+        (
+            trouble,
+            "once" if trouble == "timeout" else "yes" if trouble in PASSING else "no",
+            f"{COOLING.get(trouble, 0):.0f}" if trouble in REASONS else "no",
+        )
+        for trouble in get_args(ModelTrouble)
+    ]
+
+
+def defaults(table: str) -> dict[str, str]:
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.MULTILINE))
