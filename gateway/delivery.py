@@ -146,7 +146,7 @@ class Delivery:
         """`whole` names the channels on which replies are shown only when they are whole."""
         self._channels = channels
         self._whole = whole
-        self._states: OrderedDict[tuple[str, int], MessageState] = OrderedDict()
+        self._states: OrderedDict[tuple[str, str, str], MessageState] = OrderedDict()
         self._outbox = outbox
         self._chats: dict[ChatKey, _Chat] = {}
         self._missing: set[str] = set()
@@ -241,7 +241,8 @@ class Delivery:
     async def _mark(self, chat: _Chat, channel: Channel, mark: Mark) -> None:
         """Shows the state of a message; a broken mark costs itself only."""
         del chat.marks[mark.id]
-        message = (channel.name, mark.id)
+        # An edit is a message of its own here, and the same one on the platform.
+        message = (channel.name, mark.address.chat, mark.message_id or str(mark.id))
         try:
             await channel.mark(replace(mark, before=self._states.get(message)))
         except RetryLater as error:

@@ -45,6 +45,14 @@ class FetchStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Completed:
+    """A message that turns may read now. `missing` says of each file of its own that could not be had why not."""
+
+    row: records.Unfetched
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Got:
     """What came of a file: its bytes are stored, or why not (`note`); or what it says (`note`)."""
 
@@ -66,10 +74,10 @@ class Fetching:
         self._read_file = read_file
         self._places = asyncio.Semaphore(MOST_SIDE_BY_SIDE)
 
-    async def complete(self, row_id: int) -> records.Unfetched | None:
+    async def complete(self, row_id: int) -> Completed | None:
         """Fetches what the message brings along and lets turns read it; what cannot be had is named in it.
 
-        The message; None if it waits no longer.
+        None if it waits no longer.
         """
         row = await self._unfetched(row_id)
         if row is not None and row.album is not None:
@@ -80,9 +88,9 @@ class Fetching:
             for file in row.files:
                 if file not in fetched:
                     fetched[file] = await self._file(row.address, file)
-            got = (*before, *(fetched[file] for file in row.files))
-            if await until_kept(partial(self._ready, row, got), "fetched files cannot be kept"):
-                return row
+            own = [fetched[file] for file in row.files]
+            if await until_kept(partial(self._ready, row, [*before, *own]), "fetched files cannot be kept"):
+                return Completed(row, tuple(got.note for got in own if got.attachment is None))
         return None
 
     async def _unfetched(self, row_id: int) -> records.Unfetched | None:

@@ -80,8 +80,8 @@ class Gate:
         if policy.admits(message.sender):
             self._count(message)
             return Verdict.ADMITTED, door
-        if policy.pair and message.address.kind == "direct" and not message.sender.bot:
-            return Verdict.ADMITTED, "paired"
+        if policy.pair and not message.sender.bot:
+            return Verdict.ADMITTED, "paired" if door == "open" else "known and paired"
         return (Verdict.NOT_OURS if message.kind == "edited" else Verdict.REFUSED), door
 
     def is_admin(self, address: Address, sender: Sender) -> bool:

@@ -233,9 +233,15 @@ class Intake:
             await self._notices.say(arrival.session, message.address, None, told, key)
 
     async def _fetch(self, row_id: int) -> None:
-        row = await self._fetching.complete(row_id)
-        if row is not None:
-            await self._wake(row.session)
+        completed = await self._fetching.complete(row_id)
+        if completed is None:
+            return
+        row = completed.row
+        await self._wake(row.session)
+        if completed.missing:
+            # The model is told too, and may say so in its own way; whether it does is not left to it.
+            told = Told("\n\n".join(f"⚠️ {missing}" for missing in completed.missing))
+            await self._notices.say(row.session, row.address, None, told, f"files:{row.id}")
 
 
 def _let_in(command: records.Command) -> records.Command:

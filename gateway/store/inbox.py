@@ -263,11 +263,13 @@ def accept(
 ) -> Arrival | None:
     """Keeps the message and does what it asks of earlier ones. A second delivery of the same event changes nothing.
 
-    None: the door is for those who were here before, and nobody was.
+    None: the door is closed to it, and nobody needs to be told.
     """
-    if manner.door == "known" and not knows(connection, session):
+    if manner.door in ("known", "known and paired") and not knows(connection, session):
         return None
-    if manner.door == "paired" and not pairs.is_approved(connection, message.address.channel, message.sender.id):
+    if manner.door in ("paired", "known and paired") and not _is_let_in(connection, message):
+        if message.kind == "edited":
+            return None
         refused = refused or NOT_PAIRED
     if message.opening is not None and knows(connection, session):
         message = replace(message, opening=None)
@@ -290,6 +292,10 @@ def accept(
             return _accept_withdrawal(connection, message, session, own)
         case _:
             assert_never(message.kind)
+
+
+def _is_let_in(connection: Connection, message: InboundMessage) -> bool:
+    return pairs.is_approved(connection, message.address.channel, message.sender.id)
 
 
 def keep_session(connection: Connection, session: str, address: Address) -> tuple[int, Busy | None]:

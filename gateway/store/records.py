@@ -15,9 +15,9 @@ Busy = Literal["steer", "queue", "collect", "interrupt"]
 """What a message does that comes while a turn runs: it steers the turn, waits to be read by itself or together with
 others that wait, or stops the turn and is read by the next."""
 
-Door = Literal["open", "known", "paired"]
-"""Whom a message may come in from: anybody whom the gate lets in, only where something was said to the bot before, or
-only somebody whom an admin has let in."""
+Door = Literal["open", "known", "paired", "known and paired"]
+"""Whom a message may come in from: anybody whom the gate lets in, only where something was said to the bot before,
+only somebody whom an admin has let in, or only such a one there."""
 
 
 @dataclass(frozen=True, slots=True)

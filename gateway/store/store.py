@@ -96,7 +96,7 @@ class Store:
     ) -> Arrival | None:
         """Keeps what a person did, once per (channel, event id) for ever. `refused` is the reason not to read it.
 
-        None: nothing was kept, because the door is for those who were here before.
+        None: nothing was kept, because the door is closed to it and nobody needs to be told.
         """
         return await self.write(lambda connection: inbox.accept(connection, message, session, refused, manner))
 

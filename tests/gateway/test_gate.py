@@ -183,6 +183,17 @@ async def test_a_code_is_given_once_while_it_is_good_and_anew_when_it_has_expire
         await play.channel.until(lambda paper: sum("I do not know you" in text for text in play.shown()) == 2)
 
 
+async def test_whoever_was_let_in_may_speak_in_groups_too(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
+        code = await code_for(play, EVE)
+        await play.say(f"/pair {code}", by=ANN)
+        await play.reply("Eve may talk to me now.")
+        await play.say("bot, hello", address=GROUP, by=EVE)
+        await play.reply("You said: bot, hello")
+        follows = said("go on", address=replace(GROUP, thread="1"), addressed=False, follows=True, by=EVE)
+        assert await play.deliver(follows) == [None]
+
+
 async def test_in_groups_no_codes_are_given(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         await play.say("bot, hello", address=GROUP, by=EVE)

@@ -78,6 +78,7 @@ async def test_a_file_that_cannot_be_had_is_named_and_the_message_is_read(tmp_pa
         heard = model.requests[0].transcript[-1]
         assert isinstance(heard, Heard)
         assert "cat.png could not be had" in heard.messages[0].note
+        await play.reply("⚠️ The file cat.png could not be had")
 
 
 @pytest.mark.parametrize("trouble", [RetryLater(0.01), Unreachable("gone")], ids=repr)

@@ -7,6 +7,7 @@ needs; a home that has not got it says so (`Home.has`) and is left out.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.channels.contract.discord_home import DiscordHome
-from tests.channels.contract.home import Feature, Place, lines
+from tests.channels.contract.home import Feature, Home, Place, lines
 from tests.channels.contract.slack_home import SlackHome, SlackPaneHome
 from tests.channels.contract.telegram_home import TelegramHome
 from tests.channels.contract.terminal_home import TerminalHome
@@ -32,8 +33,17 @@ POSSIBLY_A_REPEAT = "(possibly a repeat: the connection broke while this was bei
 
 def over(*needs: Feature) -> pytest.MarkDecorator:
     """Over every home that has got what the row needs."""
-    able = [home for home in HOMES if home.has >= set(needs)]
-    return pytest.mark.parametrize("stage", [pytest.param(home.name, id=home.name) for home in able], indirect=True)
+    return _over([home for home in HOMES if home is not SlackPaneHome], needs)
+
+
+def over_streams(*needs: Feature) -> pytest.MarkDecorator:
+    """Also over Slack's native streams, where how a reply grows is what matters."""
+    return _over(HOMES, needs)
+
+
+def _over(homes: Iterable[type[Home]], needs: Iterable[Feature]) -> pytest.MarkDecorator:
+    able = [home.name for home in homes if home.has >= set(needs)]
+    return pytest.mark.parametrize("stage", able, indirect=True)
 
 
 def heard_by_model(request: Request) -> list[str]:

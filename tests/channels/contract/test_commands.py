@@ -13,6 +13,7 @@ from tests.channels.contract.home import (
 from tests.channels.contract.rows import (
     heard_by_model,
     over,
+    over_streams,
     shows,
 )
 from tests.servers.models import Call, Pause, Say
@@ -64,7 +65,7 @@ async def test_new_begins_a_conversation_without_a_past(stage: Stage) -> None:
     assert heard_by_model(stage.models.requests[1]) == ["which is my colour?"]
 
 
-@over()
+@over_streams()
 async def test_stop_ends_the_answer_and_keeps_what_was_said(stage: Stage) -> None:
     stage.models.script([Say(["One two", Pause(), " three"])], Say("Yes."))
     async with stage.conversation() as ann:
@@ -81,7 +82,7 @@ async def test_stop_ends_the_answer_and_keeps_what_was_said(stage: Stage) -> Non
     assert "/stop" not in "\n".join(heard_by_model(second))
 
 
-@over()
+@over_streams()
 async def test_the_stop_button_ends_a_running_tool(stage: Stage) -> None:
     stage.models.script([Say("I begin."), Call("shell", {"command": "touch begun; sleep 60"})])
     async with stage.conversation() as ann:
@@ -120,7 +121,7 @@ async def test_a_command_in_a_group_is_answered_there(stage: Stage) -> None:
 WHICH = Call("ask_user", {"question": "Which **colour**?", "options": ["red", "blue"]})
 
 
-@over()
+@over_streams()
 async def test_a_question_is_answered_with_its_button(stage: Stage) -> None:
     stage.models.script([Say("One thing."), WHICH], Say("Blue it is."))
     async with stage.conversation() as ann:

@@ -128,7 +128,7 @@ async def test_a_photo_in_a_group_has_its_senders_name(stage: Stage) -> None:
 
 
 @over("faults", "files")
-async def test_a_file_that_cannot_be_had_is_named_to_the_model(stage: Stage) -> None:
+async def test_a_file_that_cannot_be_had_is_named_to_the_model_and_to_the_person(stage: Stage) -> None:
     stage.models.script(Say("I did not get it."))
     async with stage.conversation() as ann:
         stage.home.fail_next("file", 404)
@@ -136,7 +136,9 @@ async def test_a_file_that_cannot_be_had_is_named_to_the_model(stage: Stage) -> 
     [text] = heard_by_model(stage.models.requests[0])
     assert "The file plan.txt could not be had" in text
     assert text.endswith("read this")
-    assert lines(ann) == ["I did not get it."]
+    told, answer = sorted(lines(ann), key=lambda line: "⚠️" not in line)
+    assert told.startswith("⚠️ The file plan.txt could not be had")
+    assert answer == "I did not get it."
 
 
 @over("faults", "files")

@@ -19,13 +19,14 @@ from tests.channels.contract.home import (
 )
 from tests.channels.contract.rows import (
     over,
+    over_streams,
     png,
     shows,
 )
 from tests.servers.models import Call, Pause, Say
 
 
-@over()
+@over_streams()
 async def test_a_reply_is_shown_while_it_grows(stage: Stage) -> None:
     stage.models.script([Say(["One", Pause(), " two", Pause(), " three."])])
     async with stage.conversation() as ann:
@@ -37,7 +38,7 @@ async def test_a_reply_is_shown_while_it_grows(stage: Stage) -> None:
     assert len(ann.screen()) == 1
 
 
-@over()
+@over_streams()
 async def test_a_long_reply_arrives_complete_and_in_order(stage: Stage) -> None:
     words = [f"w{number:04}" for number in range(2400)]
     paragraphs = [" ".join(words[start : start + 80]) for start in range(0, 2400, 80)]
@@ -48,7 +49,7 @@ async def test_a_long_reply_arrives_complete_and_in_order(stage: Stage) -> None:
     assert re.findall(r"w\d{4}", whole(ann)) == words
 
 
-@over()
+@over_streams()
 async def test_a_code_block_that_is_split_stays_code(stage: Stage) -> None:
     block = [f"value{number:03} = compute({number}) or None" for number in range(300)]
     stage.models.script(Say("Look:\n\n```python\n" + "\n".join(block) + "\n```\n\nThat was it.", pieces=20))
@@ -67,7 +68,7 @@ async def test_a_table_arrives_cell_by_cell(stage: Stage) -> None:
     assert re.findall(r"\w+", whole(ann)) == cells
 
 
-@over()
+@over_streams()
 async def test_a_picture_stands_between_the_paragraphs_where_it_was_made(stage: Stage) -> None:
     chart = {"kind": "bar", "title": "Fruit", "labels": ["a", "b"], "series": [{"name": "n", "values": [1, 2]}]}
     stage.models.script([Say("Here it comes."), Call("draw_chart", chart)], Say("There it is."))
@@ -134,7 +135,7 @@ async def test_without_streaming_a_reply_is_shown_once_it_is_whole(stage: Stage)
     assert lines(ann)[-1] == "three."
 
 
-@over("typing")
+@over_streams("typing")
 async def test_typing_shows_while_nothing_else_does(stage: Stage) -> None:
     stage.models.script([Pause(), Say("There.")])
     async with stage.conversation() as ann:

@@ -12,13 +12,14 @@ from tests.channels.contract.rows import (
     WAIT_FOR_GO,
     heard_by_model,
     over,
+    over_streams,
     shows,
     worker,
 )
 from tests.servers.models import Call, Pause, Say
 
 
-@over()
+@over_streams()
 async def test_a_message_while_the_model_streams_steers_it(stage: Stage) -> None:
     stage.models.script([Say(["One two", Pause(), " three"])], Say("Five ten."))
     async with stage.conversation() as ann:
@@ -144,7 +145,7 @@ async def test_a_waiting_message_that_is_deleted_is_never_read(stage: Stage) -> 
     assert heard_by_model(stage.models.requests[1]) == ["work", "hurry"]
 
 
-@over("delete")
+@over_streams("delete")
 async def test_deleting_the_message_being_worked_on_stops_the_turn(stage: Stage) -> None:
     stage.models.script([Say(["Brewing\n\n", Pause(), "coffee"])], Say("Tea it is."))
     async with stage.conversation() as ann:

@@ -14,12 +14,13 @@ from tests.channels.contract.rows import (
     WAIT_FOR_GO,
     heard_by_model,
     over,
+    over_streams,
     shows,
 )
 from tests.servers.models import Call, Pause, Say
 
 
-@over()
+@over_streams()
 async def test_a_direct_message_is_answered_once(stage: Stage) -> None:
     stage.models.script(Say("Good morning."))
     async with stage.conversation() as ann:

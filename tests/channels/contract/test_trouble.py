@@ -19,6 +19,7 @@ from tests.channels.contract.rows import (
     POSSIBLY_A_REPEAT,
     heard_by_model,
     over,
+    over_streams,
     png,
     shows,
     written,
@@ -38,7 +39,7 @@ async def test_a_model_failure_is_told_once_and_the_next_message_works(stage: St
     assert lines(ann)[-1] == "Here again."
 
 
-@over()
+@over_streams()
 async def test_a_model_failure_in_the_middle_takes_the_shown_text_back_and_tries_again(stage: Stage) -> None:
     stage.models.script([Say(["One two", Pause()]), Drop()], Say("Five ten."))
     async with stage.conversation() as ann:
@@ -70,7 +71,7 @@ def note(stage: Stage) -> list[str]:
     return [] if "recall" in stage.home.has else [POSSIBLY_A_REPEAT]
 
 
-@over("faults")
+@over_streams("faults")
 @REFUSALS
 async def test_a_text_that_is_refused_for_now_is_sent_again(stage: Stage, status: int, retry_after: int | None) -> None:
     stage.models.script([Say(["Patience.\n\n", Pause(), "Thank you."])])
@@ -83,7 +84,7 @@ async def test_a_text_that_is_refused_for_now_is_sent_again(stage: Stage, status
     assert lines(ann) == ["Patience.", "Thank you.", *(note(stage) if status == 500 else [])]
 
 
-@over("faults")
+@over_streams("faults")
 @REFUSALS
 async def test_a_change_that_is_refused_for_now_is_made_again(
     stage: Stage, status: int, retry_after: int | None
@@ -128,7 +129,7 @@ async def test_a_whole_text_whose_confirmation_was_lost_stands_once_or_with_a_no
     assert lines(ann) == [*lost, "Hello.", *note(stage), "And again."]
 
 
-@over("faults", "recall")
+@over_streams("faults", "recall")
 async def test_a_growing_text_whose_confirmation_was_lost_stands_once(stage: Stage) -> None:
     stage.models.script([Say(["Hello.\n\n", Pause(), "Ann."])], Say("And again."))
     async with stage.conversation() as ann:
@@ -153,7 +154,7 @@ async def test_a_picture_whose_confirmation_was_lost_stands_once_or_with_a_note(
     assert lines(ann) == ["Here.", PICTURE, *again, "Sent."]
 
 
-@over("faults")
+@over_streams("faults")
 async def test_a_change_whose_answer_was_lost_shows_once(stage: Stage) -> None:
     stage.models.script([Say(["One.\n\n", Pause(), "Two.\n\n", Pause(), "Three."])])
     async with stage.conversation() as ann:
@@ -190,7 +191,7 @@ def more_than(place: Place, count: int) -> bool:
 # --- connections and gateways that go away ---------------------------------------------------------------------------
 
 
-@over("outage")
+@over_streams("outage")
 async def test_after_a_lost_connection_all_is_there_once(stage: Stage) -> None:
     stage.models.script([Say(["One", Pause(), " two."])], Say("Five ten."))
     async with stage.conversation() as ann:
@@ -218,7 +219,7 @@ async def test_what_was_said_while_the_gateway_was_down_is_answered_in_order(sta
     assert set(lines(ann)) == {"Noted."}
 
 
-@over()
+@over_streams()
 async def test_a_reply_goes_on_in_its_message_after_a_restart(stage: Stage) -> None:
     stage.models.script([Say(["One two", Pause()])], [Pause(), Say("One two three.")])
     ann = stage.home.main
