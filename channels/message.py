@@ -64,11 +64,15 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The message is committed. `duplicate` when it was before; `refused` is the reason when it may not be read."""
+    """The message is committed. `duplicate` when it was before; `refused` is the reason when it may not be read.
+
+    `words` are those that wait to be read, of a command that only says how the message behind it is to be read.
+    """
 
     id: int
     duplicate: bool = False
     refused: str | None = None
+    words: str | None = None
 
 
 Deliver = Callable[[InboundMessage], Awaitable[Accepted | None]]

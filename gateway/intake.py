@@ -106,7 +106,8 @@ class Intake:
         arrival = await surely(self._accept(message, refused, manner))
         if arrival is None:
             return None
-        return Accepted(arrival.id, arrival.duplicate, arrival.reason if arrival.state == "refused" else None)
+        reason = arrival.reason if arrival.state == "refused" else None
+        return Accepted(arrival.id, arrival.duplicate, reason, None if busy is None else message.text)
 
     async def _accept(
         self, message: InboundMessage, refused: str | None, manner: records.Manner

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser, async_playwright, expect
 
 # python-telegram-bot warns about a type it will change, unless it is asked for the new one; warnings are errors here.
@@ -27,7 +27,7 @@ FLAGS = [
 
 # The same examples each time, so that a run says something about the change it is run for. Others are looked for with
 # HYPOTHESIS_PROFILE=random.
-settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("random", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 

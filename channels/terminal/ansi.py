@@ -6,7 +6,20 @@ import re
 from collections.abc import Iterable
 from typing import assert_never
 
-from channels.markdown import Block, Code, Heading, Listing, Paragraph, Quote, Rule, Span, Table, aligned, columns
+from channels.markdown import (
+    Block,
+    Code,
+    Heading,
+    Listing,
+    Paragraph,
+    Quote,
+    Rule,
+    Span,
+    Table,
+    aligned,
+    columns,
+    sendable,
+)
 
 RESET = "\x1b[0m"
 BOLD = "\x1b[1m"
@@ -24,7 +37,7 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 def printable(text: str) -> str:
     """The text without control characters: what a model or a page wrote must not steer the terminal."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n")).expandtabs(4)
+    return _CONTROL.sub("", sendable(text).replace("\r\n", "\n")).expandtabs(4)
 
 
 def unstyled(text: str) -> str:

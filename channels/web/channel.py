@@ -206,7 +206,7 @@ def _as_written(message: InboundMessage, posted: Posted, accepted: Accepted) -> 
         id=accepted.id,
         message_id=message.message_id,
         sender=OWNER.name,
-        text=clean_text(posted.text),
+        text=clean_text(posted.text) if accepted.words is None else accepted.words,
         attachments=posted.attachments,
         state=_first_state(message, accepted),
         step=None,
@@ -218,4 +218,4 @@ def _as_written(message: InboundMessage, posted: Posted, accepted: Accepted) -> 
 def _first_state(message: InboundMessage, accepted: Accepted) -> MessageState:
     if accepted.refused:
         return "refused"
-    return "answered" if message.kind == "command" else "waiting"
+    return "answered" if message.kind == "command" and accepted.words is None else "waiting"

@@ -41,9 +41,9 @@ class Event:
     data: Wire
 
     def encode(self) -> bytes:
-        """As a server-sent event."""
+        """As a server-sent event. Half a surrogate pair, which a model's JSON may hold, becomes a question mark."""
         data = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
-        return f"event: {self.happening}\ndata: {data}\n\n".encode()
+        return f"event: {self.happening}\ndata: {data}\n\n".encode(errors="replace")
 
 
 def render_conversation(conversation: Conversation) -> Wire:

@@ -263,8 +263,9 @@ def shown_by_the_web(reply: Reply) -> str:
                 wire = json.loads(data.removeprefix("data: "))
             case sent:
                 raise AssertionError(f"not one event: {sent}")
-        assert wire == event.data
-    return json.dumps(render_reply(reply).data, ensure_ascii=False).replace("\\n", "\n")
+        sendable = json.dumps(event.data, ensure_ascii=False).encode(errors="replace").decode()
+        assert wire == json.loads(sendable)
+    return json.dumps(json.loads(sendable), ensure_ascii=False).replace("\\n", "\n")
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------
