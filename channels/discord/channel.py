@@ -36,7 +36,7 @@ from channels.reply import Reply
 
 log = logging.getLogger(__name__)
 
-DOWNLOAD_LIMIT = 100 * 1024 * 1024
+DOWNLOAD_LIMIT = 50 * 1024 * 1024
 DOWNLOAD_TIMES = aiohttp.ClientTimeout(total=300, sock_connect=10, sock_read=30)
 _SIGNS: dict[MessageState, str] = {"waiting": "⏳", "read": "👀", "answered": "✅", "refused": "🚫"}
 _BEFORE: dict[MessageState, tuple[MessageState, ...]] = {

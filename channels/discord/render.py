@@ -40,6 +40,8 @@ Json = dict[str, Any]
 CONTENT_LIMIT = 2000
 TEXT_LIMIT = CONTENT_LIMIT - 250
 STATUS_LIMIT = 200
+QUESTION_LIMIT = TEXT_LIMIT - STATUS_LIMIT - 10
+"""Below it there is room for an answer and a status."""
 ALT_LIMIT = 1024
 TOGETHER_LIMIT = 10
 UPLOAD_LIMIT = 10 * 1024 * 1024
@@ -179,7 +181,7 @@ def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
         for number, (words, option) in enumerate(zip(carried, options, strict=True), 1)
     )
     answer = f"-# → {escaped(_short(segment.answer))}" if segment.answer.strip() and not segment.open else ""
-    chunks = list(_chunks(blocks)) or ["❓"]
+    chunks = list(_chunks(blocks, QUESTION_LIMIT)) or ["❓"]
     for number, markdown in enumerate(chunks[:-1]):
         yield _text(f"{segment.key}/{number}", markdown)
     last = _below(chunks[-1], answer)
@@ -235,11 +237,11 @@ def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
     return (*blocks, _INTERRUPTED) if interrupted else blocks
 
 
-def _chunks(blocks: Sequence[Block]) -> Iterator[str]:
+def _chunks(blocks: Sequence[Block], limit: int = TEXT_LIMIT) -> Iterator[str]:
     """The blocks as messages, none empty and none over the limit."""
     whole = _join(blocks)
-    fits = utf16(whole) <= TEXT_LIMIT
-    parts = [whole] if fits else [_join(part) for part in split(blocks, TEXT_LIMIT, _size)]
+    fits = utf16(whole) <= limit
+    parts = [whole] if fits else [_join(part) for part in split(blocks, limit, _size)]
     return (part for part in parts if not _is_blank(part))
 
 

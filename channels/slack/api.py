@@ -71,13 +71,19 @@ class Api:
             response.raise_for_status()
             await response.read()
 
-    async def download(self, url: str) -> tuple[str, bytes]:
-        """The media type and the bytes of a file of Slack's. The token goes with the request."""
+    async def download(self, url: str, most: int) -> tuple[str, bytes]:
+        """The media type and the bytes of a file of Slack's, cut off somewhere beyond `most`.
+
+        The token goes with the request.
+        """
         headers = {"Authorization": f"Bearer {self._token}"}
         timeout = aiohttp.ClientTimeout(total=300)
         async with self._connections().get(url, headers=headers, timeout=timeout, proxy=self.client.proxy) as response:
             response.raise_for_status()
-            return response.content_type, await response.read()
+            data = bytearray()
+            while len(data) <= most and (chunk := await response.content.readany()):
+                data += chunk
+            return response.content_type, bytes(data)
 
     def _connections(self) -> aiohttp.ClientSession:
         if self.client.session is None:

@@ -65,6 +65,9 @@ PACE = 1.0
 BODY_LIMIT = 1_000_000
 """Bytes of a request of Slack's; theirs are far smaller, and who sends is not known before all of it is read."""
 
+DOWNLOAD_LIMIT = 50 * 1024 * 1024
+"""Bytes of a person's file, of which Slack takes up to 1 GB: more is not kept."""
+
 REMEMBERED = 2000
 
 Scope = MutableMapping[str, Any]
@@ -204,6 +207,8 @@ class SlackChannel:
 
     async def fetch(self, file: FileRef) -> bytes:
         id, _, url = file.ref.partition(" ")
+        if file.size is not None and file.size > DOWNLOAD_LIMIT:
+            raise _too_large(file)
         try:
             with slack_errors():
                 if not url:
@@ -214,6 +219,8 @@ class SlackChannel:
         if media_type == "text/html" and file.media_type != "text/html":
             # Who may not have a file is sent to a page to sign in, which is no error.
             raise FileUnavailable(f"Slack does not give out {file.name}: the app lacks the scope files:read")
+        if len(data) > DOWNLOAD_LIMIT:
+            raise _too_large(file)
         return data
 
     async def _address_of(self, id: str, file: FileRef) -> str:
@@ -230,7 +237,7 @@ class SlackChannel:
             # The token goes with the request, and is for Slack alone.
             raise FileUnavailable(f"{file.name} is not kept by Slack, but at {host}")
         try:
-            return await self._api.download(url)
+            return await self._api.download(url, DOWNLOAD_LIMIT)
         except aiohttp.ClientResponseError as error:
             if error.status == 429:
                 raise RetryLater(float(error.headers["Retry-After"] if error.headers else 1)) from error
@@ -335,6 +342,10 @@ class SlackChannel:
 
     def pace(self, address: Address) -> float:
         return STREAM_PACE if address.thread is not None and self._sessions.usable else PACE
+
+
+def _too_large(file: FileRef) -> FileUnavailable:
+    return FileUnavailable(f"{file.name} is larger than the {DOWNLOAD_LIMIT // 1024**2} MB that are fetched")
 
 
 def _bot_of(address: Address) -> Bot:

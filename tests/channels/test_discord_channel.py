@@ -632,7 +632,7 @@ async def test_a_persons_files_are_fetched(discord: Discord, channel: DiscordCha
     discord.expire_links()
     with pytest.raises(FileUnavailable, match=r"notes\.txt .*expired"):
         await channel.fetch(notes)
-    with pytest.raises(FileUnavailable, match="100 MB"):
+    with pytest.raises(FileUnavailable, match="50 MB"):
         await channel.fetch(FileRef("https://example.org", "film.mp4", size=1 << 40))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import uvicorn
@@ -411,8 +412,20 @@ async def test_a_file_that_cannot_be_had_is_refused_with_words(slack: Slack, she
         await channel.fetch(FileRef(f"F999 {slack.url}/files-pri/T1-F999/x", "x"))
     with slack.refuse(), pytest.raises(Unreachable):
         await channel.fetch(notes)
+    with pytest.raises(FileUnavailable, match="larger than the 50 MB"):
+        await channel.fetch(replace(notes, size=51 * 1024**2))
     await other.aclose()
     await channel.aclose()
+
+
+async def test_a_file_whose_size_nobody_told_is_not_fetched_beyond_what_is_kept(
+    slack: Slack, channel: SlackChannel, inbox: Inbox
+) -> None:
+    async with listening(channel, inbox, slack):
+        await slack.direct("Ann").send_file("film.mp4", bytes(51 * 1024**2))
+        await inbox.texts(1)
+    with pytest.raises(FileUnavailable, match="larger than the 50 MB"):
+        await channel.fetch(replace(inbox.messages[0].files[0], size=None))
 
 
 # --- speaking --------------------------------------------------------------------------------------------------------
