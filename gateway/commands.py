@@ -99,6 +99,9 @@ class Commands:
         """Whether they may stop whatever runs there: in groups, only admins and whoever it was begun for may."""
         return address.kind == "direct" or self._is_admin(address, sender)
 
+    def knows(self, name: str) -> bool:
+        return name == ANSWER or _ALIASES.get(name, name) in self._table
+
     async def answer(self, command: Command) -> str:
         entry = self._table.get(_ALIASES.get(command.name, command.name))
         if entry is None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -253,10 +253,16 @@ class Dispatch:
         )
 
     def _mark(self, record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = "") -> None:
-        for entry in entries:
-            if isinstance(entry, Heard):
-                for said in entry.messages:
-                    self._delivery.mark(Mark(record.address, said.id, said.message_id, state, entry.step, reason))
+        for mark in marks(record, entries, state, reason):
+            self._delivery.mark(mark)
+
+
+def marks(record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = "") -> Iterator[Mark]:
+    """The state of each message that was heard in these entries of the turn's log."""
+    for entry in entries:
+        if isinstance(entry, Heard):
+            for said in entry.messages:
+                yield Mark(record.address, said.id, said.message_id, state, entry.step, reason)
 
 
 def _pause_of(live: Live) -> Callable[[float], Awaitable[None]]:

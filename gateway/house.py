@@ -15,7 +15,7 @@ from channels.address import Address
 from channels.channel import Channel, ChannelRejected
 from gateway.commands import Commands
 from gateway.delivery import Delivery
-from gateway.dispatch import Dispatch
+from gateway.dispatch import Dispatch, marks
 from gateway.fetching import Fetching, ReadFile
 from gateway.gate import Gate
 from gateway.histories import Histories
@@ -119,6 +119,8 @@ class House:
             return
         draft = Draft(turn.id, turn.address, turn.reply_to, turn.entries, parked=turn.parked)
         self.delivery.show(draft, pieces=pieces)
+        for mark in marks(turn, turn.entries, "read" if turn.parked else "answered"):
+            self.delivery.mark(mark)
 
     async def _listen(self, channel: Channel) -> None:
         """Supervises one channel: what breaks it costs it alone, is told, and is tried again."""

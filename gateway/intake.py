@@ -96,7 +96,7 @@ class Intake:
     async def deliver(self, message: InboundMessage) -> Accepted | None:
         """Keeps the message; see `channels.message.Deliver`. Raises `NotKept`."""
         verdict, door = self._gate.judge(message)
-        if verdict is Verdict.NOT_OURS:
+        if verdict is Verdict.NOT_OURS or self._is_for_another_bot(message):
             return None
         refused = "not on the allow list" if verdict is Verdict.REFUSED else None
         message, busy = _for_one_message(message)
@@ -108,6 +108,10 @@ class Intake:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
         return Accepted(arrival.id, arrival.duplicate, reason, None if busy is None else message.text)
+
+    def _is_for_another_bot(self, message: InboundMessage) -> bool:
+        """A command in other people's talk that is none of ours."""
+        return message.kind == "command" and not message.addressed and not self._commands.knows(message.command or "")
 
     async def _accept(
         self, message: InboundMessage, refused: str | None, manner: records.Manner

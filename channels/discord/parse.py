@@ -135,7 +135,7 @@ def _message(message: Json, bot: Bot, rooms: Rooms, kind: Kind) -> InboundMessag
         kind=kind,
         message_id=message_id,
         text=text or ("" if files else _readable(written, message, rooms)),
-        files=files,
+        files=(*files, *_quoted_files(message, bot)),
         note=_note(message, bot, rooms),
         addressed=addressed,
         follows=in_thread,
@@ -317,11 +317,18 @@ def _reply_note(message: Json, bot: Bot, rooms: Rooms) -> str:
     if not replied:
         return "In reply to a message that is gone"
     told = _forwarded(replied) or replied
-    said = _readable(_text(told), replied, rooms) or " ".join(f"[file {file.name}]" for file in _files(told))
-    if len(said) > _QUOTED:
-        said = f"{said[:_QUOTED]}…"
+    words = _readable(_text(told), replied, rooms)
+    if len(words) > _QUOTED:
+        words = f"{words[:_QUOTED]}…"
+    said = " ".join(filter(None, (words, *(f"[file {file.name}]" for file in _files(told)))))
     whom = "your message" if _is_bot(replied, bot) else author(replied).name
     return f'In reply to {whom}: "{said}"' if said else f"In reply to {whom}"
+
+
+def _quoted_files(message: Json, bot: Bot) -> tuple[FileRef, ...]:
+    """What is asked about a picture is said in reply to it. The bot's own are in the conversation already."""
+    replied = message.get("referenced_message") if message.get("type", 0) == 19 else None
+    return () if replied is None or _is_bot(replied, bot) else tuple(_files(_forwarded(replied) or replied))
 
 
 def quotable(message: Json, rooms: Rooms) -> tuple[str, str, tuple[FileRef, ...]]:

@@ -161,8 +161,13 @@ def _pieces(id: str, group: _Group) -> Iterator[Piece[Content]]:
 
 def _blocks_of(texts: Iterable[TextSegment]) -> tuple[Block, ...]:
     # Each is read by itself, so that a fence left open in one does not swallow the next.
-    shown = ((_UNFINISHED.sub("", text.markdown) if text.open else text.markdown, text) for text in texts)
-    return tuple(block for markdown, text in shown for block in _read(markdown, text.interrupted))
+    return tuple(block for text in texts for block in _read(_markdown_of(text), text.interrupted))
+
+
+def _markdown_of(text: TextSegment) -> str:
+    markdown = _UNFINISHED.sub("", text.markdown) if text.open else text.markdown
+    # The gateway's own words name commands as they are written elsewhere.
+    return markdown if text.step else _COMMAND.sub(rf"`{COMMAND_SIGN}\1", markdown)
 
 
 def _texts(id: str, key: str, blocks: Sequence[Block], tasks: tuple[Task, ...] = ()) -> Iterator[Piece[Content]]:
@@ -316,6 +321,11 @@ def excuse_of(media: Media, reason: str) -> Text:
 
 
 # --- markdown --------------------------------------------------------------------------------------------------------
+
+COMMAND_SIGN = "!"
+"""What commands begin with in Slack, which takes messages with a slash for its own."""
+
+_COMMAND = re.compile(r"`/([a-z]+)(?=[ `])")
 
 _UNFINISHED = re.compile(r"(?:\A|\n)[ \t>]*(?:[-=*+_#`~|]+|\d{1,9}[.)]?)?[ \t]*\Z")
 """A last line that is no more than the beginning of something: until it goes on it may make another thing of the line

@@ -119,7 +119,7 @@ def _message(message: Json, event: str, bot: Bot, kind: Kind) -> InboundMessage 
         kind=kind,
         message_id=message_id,
         text=_spelt_out(message, text, mentions) or ("" if files else text),
-        files=files,
+        files=(*files, *_quoted_files(message, bot)),
         note=_note(message, bot),
         album=message.get("media_group_id"),
         addressed=address.kind == "direct" or bool(mentions) or _answers(message, bot),
@@ -300,6 +300,12 @@ def _reply_note(message: Json, bot: Bot) -> str:
         said = f"{said[:_QUOTED]}…"
     whom = "your message" if _is_bot(replied.get("from"), bot) else _author(replied)
     return f'In reply to {whom}: "{said}"' if said else f"In reply to {whom}"
+
+
+def _quoted_files(message: Json, bot: Bot) -> Iterator[FileRef]:
+    """What is asked about a picture is said in reply to it. The bot's own are in the conversation already."""
+    replied = message.get("reply_to_message")
+    return iter(()) if replied is None or _is_bot(replied.get("from"), bot) else _files(replied)
 
 
 def _author(replied: Json) -> str:

@@ -130,6 +130,10 @@ def test_a_reply_carries_what_it_quotes() -> None:
     long = replied(message(author=ME, content="x" * 2000))
     assert (long.note, long.addressed) == (f'In reply to your message: "{"x" * 1000}…"', True)
     assert not replied(message(author=BOB, content="tea?")).addressed
+    both = replied(message(author=BOB, content="look", attachments=[attachment()]))
+    assert (both.text, both.note) == ("yes", 'In reply to bob: "look [file notes.txt]"')
+    assert both.files == (FileRef("https://cdn/notes.txt?ex=1", "notes.txt", "text/plain", 10),)
+    assert replied(message(author=ME, attachments=[attachment()])).files == ()
 
 
 def test_a_forward_says_so_and_brings_its_text_and_files() -> None:

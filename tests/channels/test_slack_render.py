@@ -241,6 +241,14 @@ def test_blocks_are_the_text_its_quiet_lines_and_its_buttons() -> None:
     assert [block["type"] for block in plain_blocks_of(piece.content)] == ["section", "context", "actions"]
 
 
+def test_the_gateways_own_words_name_commands_as_slack_takes_them() -> None:
+    own = TextSegment("n1", "Try `/stop` or `/busy queue`, or read `/etc/hosts`.")
+    models = TextSegment("t1", "Try `/stop`.", step=1)
+    pieces = (*render(reply(own, done=True)), *render(reply(models, done=True)))
+    shown = [piece.content.markdown for piece in pieces if isinstance(piece.content, Text)]
+    assert shown == ["Try `!stop` or `!busy queue`, or read `/etc/hosts`.", "Try `/stop`."]
+
+
 GROWING = [
     "Plain words, and **bold ones**, then *italic* and `code` and [a link](https://e.org/x) too.",
     "_Leaning_ at the start, and then _again_ here.\n\nNext.",

@@ -188,6 +188,14 @@ def test_other_things_come_in_words(fields: Json, text: str) -> None:
     assert heard(message(**fields)).text == text
 
 
+def test_what_is_said_in_reply_to_somebodys_picture_brings_it_along() -> None:
+    photo = [{"file_id": "f", "file_unique_id": "u"}]
+    asked = heard(message(text="what is it?", reply_to_message=message(photo=photo)))
+    assert (asked.text, asked.files) == ("what is it?", (FileRef("f", "photo-u.jpg", "image/jpeg"),))
+    assert heard(message(text="/stop", reply_to_message=message(photo=photo))).command == "stop"
+    assert heard(message(text="nice", reply_to_message=message(photo=photo, **{"from": ME}))).files == ()
+
+
 def test_what_is_answered_and_forwarded_stands_in_the_note() -> None:
     asked = message(text="x" * 2000, **{"from": ANN | {"first_name": "Bob", "last_name": None}})
     assert heard(message(text="why?", reply_to_message=asked)).note == f'In reply to Bob: "{"x" * 1000}…"'
@@ -195,7 +203,7 @@ def test_what_is_answered_and_forwarded_stands_in_the_note() -> None:
     assert quoted.note == 'In reply to Bob: "this part"'
     mine = message(text="Done", **{"from": ME})
     assert heard(message(text="thanks", reply_to_message=mine)).note == 'In reply to your message: "Done"'
-    picture = message(photo=[{"file_id": "f"}])
+    picture = message(photo=[{"file_id": "f", "file_unique_id": "u"}])
     assert heard(message(text="this?", reply_to_message=picture)).note == 'In reply to Ann Lee: "[photo]"'
     elsewhere = {"origin": {"type": "chat", "sender_chat": GROUP, "date": 1}, "message_id": 3}
     part = heard(message(text="why?", external_reply=elsewhere, quote={"text": "this part", "position": 0}))

@@ -55,6 +55,17 @@ async def test_other_talk_in_a_thread_is_read_once_the_bot_was_addressed_there(t
         assert await play.heard() == [["bot, and you?", "go on"]]
 
 
+async def test_a_command_in_a_thread_that_is_meant_for_another_bot_is_left_to_it(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
+        await play.deliver(said("bot, hi", address=THREAD))
+        await play.reply("You said: bot, hi")
+        theirs = said("/deploy now", address=THREAD, addressed=False, follows=True)
+        ours = said("/status", address=THREAD, addressed=False, follows=True)
+        assert [each is not None for each in await play.deliver(theirs, ours)] == [False, True]
+        await play.reply("Nothing is running.")
+        assert len(play.shown()) == 2
+
+
 async def test_a_thread_brings_what_it_began_with_the_first_time_only(tmp_path: Path) -> None:
     class Threaded(PaperChannel):
         async def opening(self, address, message_id):

@@ -169,6 +169,10 @@ class Home(Protocol):
     def mention(self) -> str:
         """How one speaks to the bot where others are."""
 
+    @property
+    def sign(self) -> str:
+        """What commands begin with there."""
+
     def settings(self) -> str:
         """What the gateway's settings say of it."""
 
@@ -216,6 +220,7 @@ class Plain:
     options = ""
     ann = ""
     mention = ""
+    sign = "/"
 
     def second_account(self) -> str:
         raise NotImplementedError

@@ -189,6 +189,7 @@ class SlackHome(Plain):
         }
     )
     mention = MENTION
+    sign = "!"
     methods = METHODS
 
     def __init__(self, server: Slack) -> None:

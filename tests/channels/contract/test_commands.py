@@ -25,8 +25,8 @@ STOPPED = "⏹ Stopped."
 async def test_help_names_the_commands_without_asking_the_model(stage: Stage) -> None:
     async with stage.conversation() as ann:
         await ann.say("/help")
-    for command in ("/stop", "/new", "/status", "/queue", "/busy", "/help"):
-        assert whole(ann).count(f"{command}:") == 1
+    for command in ("stop", "new", "status", "queue", "busy", "help"):
+        assert whole(ann).count(f"{stage.home.sign}{command}:") == 1
     assert stage.models.requests == []
 
 
@@ -34,7 +34,7 @@ async def test_help_names_the_commands_without_asking_the_model(stage: Stage) ->
 async def test_an_unknown_command_is_named_and_not_fed_to_the_model(stage: Stage) -> None:
     async with stage.conversation() as ann:
         await ann.say("/dance")
-    assert lines(ann)[0] == "There is no command /dance."
+    assert lines(ann)[0] == f"There is no command {stage.home.sign}dance."
     assert stage.models.requests == []
 
 
