@@ -6,7 +6,6 @@ import logging
 
 from agent.documents import Unreadable, excerpt, text_of
 from agent.hearing import NotHeard, Transcriber, is_sound
-
 from agent.media import Attachment, MediaError, MediaStore
 
 log = logging.getLogger(__name__)
