@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from agent.log import Entry
+from agent.log import Entry, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,16 @@ class Waiting:
     reason: str
 
 
-Delta = TextDelta | ReasoningDelta | Withdrawn | Waiting
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """A model call that gives no answer costs something all the same: an attempt that failed or was cancelled."""
+
+    usage: Usage
+    model: str
+    purpose: str
+
+
+Delta = TextDelta | ReasoningDelta | Withdrawn | Waiting | Charged
 """What a model tells while it answers."""
 
 
@@ -53,7 +62,7 @@ class Logged:
     entry: Entry
 
 
-Event = Logged | Progress | TextDelta | ReasoningDelta | Withdrawn | Waiting
+Event = Logged | Progress | Delta
 
 Tell = Callable[[Delta], Awaitable[None]]
 Emit = Callable[[Event], Awaitable[None]]

@@ -19,6 +19,9 @@ Outcome = Literal["done", "failed", "skipped", "cancelled", "denied", "unknown"]
 
 TurnOutcome = Literal["completed", "failed", "stopped"]
 
+Source = Literal["person", "wrap", "work"]
+"""Where a heard message comes from: a person, a person's wish that the turn come to its end, or background work."""
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -36,6 +39,7 @@ class Said:
     note: str = ""
     message_id: str | None = None
     in_group: bool = False
+    source: Source = "person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +69,32 @@ class Call:
     kind: Literal["call"] = "call"
 
 
-Part = Text | Thinking | Call
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What the provider did by itself in the middle of an answer, like a search of the web. `data` is its JSON text,
+    as the provider wants to see it again; `summary` one short line for people."""
+
+    provider: str
+    data: str
+    summary: str = ""
+    kind: Literal["native"] = "native"
+
+
+Part = Text | Thinking | Call | Native
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one model call, as the provider counted them."""
+    """Tokens of one model call. `input` includes those read from and written to the cache, `output` those of
+    `reasoning`. `cost` is in dollars, 0 where no price is known. `estimated`: counted by us, as nobody told."""
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
+    reasoning: int = 0
+    cost: float = 0.0
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +108,16 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The model's answer of one step; `interrupted` when a message or a stop ended the stream early."""
+    """The model's answer of one step; `interrupted` when a message or a stop ended the stream early, `cut_off` when
+    the model's length limit did. `shown` is what people see of its text, where hooks changed that."""
 
     step: int
     parts: tuple[Part, ...]
     usage: Usage = field(default_factory=Usage)
     model: str = ""
     interrupted: bool = False
+    cut_off: bool = False
+    shown: str | None = None
     kind: Literal["answered"] = "answered"
 
     @property
@@ -108,6 +130,18 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """A model call that gave the turn no answer and cost something all the same: one that failed or was cancelled, or
+    that was made for another `purpose` (a summary, a title, a question on the side)."""
+
+    step: int
+    usage: Usage
+    model: str
+    purpose: str
+    kind: Literal["spent"] = "spent"
+
+
+@dataclass(frozen=True, slots=True)
 class CallStarted:
     """Written before the tool runs, so that a crash can tell "never started" from "may have run"."""
 
@@ -117,7 +151,9 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """The one result of a call: `text` for the model, `attachments` for the person, `images` for the model's eyes."""
+    """The one result of a call: `text` for the model, `attachments` and `for_user` (markdown) for the person, `images`
+    for the model's eyes. `full` holds all of a text that was too long for the model. `final`: the result is the
+    turn's answer. `silent`: people are not shown that the call was made."""
 
     call_id: str
     outcome: Outcome
@@ -125,7 +161,58 @@ class CallEnded:
     attachments: tuple[Attachment, ...] = ()
     images: tuple[Attachment, ...] = ()
     caption: str = ""
+    for_user: str = ""
+    full: Attachment | None = None
+    final: bool = False
+    silent: bool = False
     kind: Literal["call_ended"] = "call_ended"
+
+
+Subject = Literal["call", "limit"]
+"""What a decision is about: whether a call may run, or whether the turn may go beyond a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionAsked:
+    """Somebody has to decide before the turn goes on. `id` is the call's id, or that of the limit; `question` is
+    markdown; `expires_at` is in seconds since 1970, when it is decided against by itself."""
+
+    id: str
+    about: Subject
+    question: str
+    options: tuple[str, ...]
+    expires_at: float
+    kind: Literal["decision_asked"] = "decision_asked"
+
+
+Verdict = Literal["allowed", "allowed_always", "denied", "expired", "dropped"]
+"""`allowed_always` holds for the whole conversation; `dropped`: something was said instead of deciding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The one resolution of a `DecisionAsked`: by whom, and why if they said so."""
+
+    id: str
+    verdict: Verdict
+    by: str = ""
+    reason: str = ""
+    kind: Literal["decided"] = "decided"
+
+
+@dataclass(frozen=True, slots=True)
+class Summarised:
+    """From here on the model is shown `summary` in place of what came before, up to and including the past turn
+    `through` ("": none of them is covered) and this turn's steps before `step` (words of people are always shown).
+
+    `left_out`: no summary could be had, and what it covers was left out without one.
+    """
+
+    step: int
+    through: str
+    summary: str
+    left_out: bool = False
+    kind: Literal["summarised"] = "summarised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +244,9 @@ class Ended:
     kind: Literal["ended"] = "ended"
 
 
-Entry = Heard | Answered | CallStarted | CallEnded | Told | Resumed | Ended
+Entry = (
+    Heard | Answered | Spent | CallStarted | CallEnded | DecisionAsked | Decided | Summarised | Told | Resumed | Ended
+)
 
 _ByKind = Annotated[Entry, Field(discriminator="kind")]
 _LATER = ConfigDict(defer_build=True)

@@ -13,7 +13,17 @@ from agent.transcript import Exchange
 Finish = Literal["stop", "calls", "length", "refused", "other"]
 
 ModelTrouble = Literal[
-    "overloaded", "rate_limit", "timeout", "network", "server", "auth", "billing", "refused", "too_long", "bad_request"
+    "overloaded",
+    "rate_limit",
+    "timeout",
+    "network",
+    "server",
+    "auth",
+    "billing",
+    "refused",
+    "too_long",
+    "no_vision",
+    "bad_request",
 ]
 
 
@@ -27,17 +37,28 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How a model is to answer; None leaves it to the provider. `max_tokens` bounds the answer."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to a model: the whole conversation, oldest first, and the tools there are.
 
     `in_words`: the answer must not call tools. They are named all the same, since a conversation that holds calls is
-    refused by some providers when their tools are not.
+    refused by some providers when their tools are not. `model` asks this one first, by its name in the settings
+    ("openai:gpt-5"); "" leaves the choice to whoever is asked.
     """
 
     instructions: str
     transcript: Sequence[Exchange]
     tools: tuple[ToolSpec, ...] = ()
     in_words: bool = False
+    model: str = ""
+    settings: ModelSettings = field(default_factory=ModelSettings)
 
 
 @dataclass(frozen=True, slots=True)

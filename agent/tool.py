@@ -12,12 +12,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from agent.media import Attachment, MediaStore
 from agent.model import ToolSpec
+from agent.work import NoWork, Work
 
 Effect = Literal["read", "write", "external"]
 """`read` changes nothing; `write` changes the workspace; `external` reaches beyond it."""
 
-OnSteer = Literal["cancel", "finish"]
-"""What an interjection does to a running call."""
+OnSteer = Literal["cancel", "finish", "background"]
+"""What an interjection does to a running call: it is ended, waited for, or goes on by itself, and its result comes as
+a message of its own."""
+
+Approval = Literal["never", "once", "always"]
+"""Whether people are asked before a call runs: not at all, until one of them allows it for the conversation, or each
+time."""
 
 
 class ToolError(Exception):
@@ -26,25 +32,36 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """`text` for the model, `attachments` delivered to the person, `images` shown to the model."""
+    """`text` for the model, `attachments` and `for_user` (markdown) for the person, `images` shown to the model.
+
+    `final`: this is the answer, and no model needs to be asked for another. `silent`: people need not see that the
+    call was made.
+    """
 
     text: str
     attachments: tuple[Attachment, ...] = ()
     images: tuple[Attachment, ...] = ()
     caption: str = ""
+    for_user: str = ""
+    final: bool = False
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a running call may use. `progress` shows a person what it does meanwhile, replacing what it showed before.
 
-    `seen` are the conversation's attachments, newest last, for tools that look at them by name.
+    `seen` are the conversation's attachments, newest last, for tools that look at them by name. `call_id` is the
+    call's own, the same again when it is repeated after a restart. `work` is what goes on beside turns, where there
+    is such a thing.
     """
 
     workspace: Path
     media: MediaStore
     progress: Callable[[str], Awaitable[None]]
     seen: tuple[Attachment, ...] = ()
+    call_id: str = ""
+    work: Work = field(default_factory=NoWork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,11 @@ class Tool:
     """Seconds a call may take."""
     asks: bool = False
     """Whether a call is a question to people: it is not run, and the turn waits until somebody says something."""
+    approval: Approval = "never"
+    repeatable: bool = False
+    """Whether a call that a restart interrupted may simply be made again."""
+    compensation: str = ""
+    """What to tell the model about undoing a call that was ended half way."""
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,11 +104,17 @@ class Tool:
 
 
 def tool(
-    *, effect: Effect, on_steer: OnSteer | None = None, timeout: float = 60.0
+    *,
+    effect: Effect,
+    on_steer: OnSteer | None = None,
+    timeout: float = 60.0,
+    repeatable: bool | None = None,
+    compensation: str = "",
 ) -> Callable[[Callable[..., Awaitable[ToolResult | str]]], Tool]:
     """Makes a `Tool` of an async function `(context, typed arguments…)`; its docstring is what the model is told.
 
     Without `on_steer`, an interjection cancels a running call that only reads and lets one with effects finish.
+    Without `repeatable`, a call that only reads may be made again after a restart, and no other.
     """
 
     def decorate(function: Callable[..., Awaitable[ToolResult | str]]) -> Tool:
@@ -98,6 +126,8 @@ def tool(
             effect=effect,
             on_steer=on_steer or ("cancel" if effect == "read" else "finish"),
             timeout=timeout,
+            repeatable=effect == "read" if repeatable is None else repeatable,
+            compensation=compensation,
         )
 
     return decorate
