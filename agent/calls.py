@@ -3,59 +3,90 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import assert_never
 
+from agent.approving import allowed_tools, approval, decision_on, denial
 from agent.events import Emit, Progress
+from agent.hook import Ask, Deny, End, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.journal import Journal
-from agent.log import Call, CallEnded, CallStarted
-from agent.media import Attachment, MediaError, MediaStore
+from agent.log import Call, CallEnded, CallStarted, DecisionAsked, Entry
+from agent.media import Attachment, MediaError
+from agent.mind import Mind
+from agent.occasion import Occasion
+from agent.outputs import shortened
 from agent.racing import Interjected, ended, unless
+from agent.speech import Over, reviewed_files
+from agent.state import calls_of
 from agent.tool import Tool, ToolContext, ToolError, ToolResult
+from agent.work import WorkError
 
 log = logging.getLogger(__name__)
 
 MOST_SIDE_BY_SIDE = 8
 
+GRACE = 1.0
+"""Seconds in which a steered call may still come to its end before it goes on in the background."""
+
 SKIPPED = "Skipped: a new message arrived before this call started; nothing of it was done."
 CANCELLED = "Cancelled: a new message arrived while this call was running, and it was ended early. It has no result."
+IN_BACKGROUND = (
+    "It goes on in the background as {handle}, since a new message arrived. Its result will come as a message; look at "
+    "it or stop it with the tool background, if you have it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A call that may run, with the arguments that were settled on; `response` is a hook's result in its place."""
+
+    call: Call
+    tool: Tool
+    arguments: str
+    response: str | None = None
 
 
 class Calls:
     """Runs calls so that each ends in exactly one logged result, in the order in which they were asked for.
 
-    Only a question to people stays open, and what stands behind it.
+    Only what waits for people stays open, and what stands behind it.
     """
 
     def __init__(
         self,
-        tools: Sequence[Tool],
-        workspace: Path,
-        media: MediaStore,
+        mind: Mind,
+        occasion: Occasion,
         journal: Journal,
         append: Callable[..., Awaitable[None]],
         emit: Emit,
+        *,
+        entries: Sequence[Entry],
         seen: tuple[Attachment, ...],
     ) -> None:
-        self._tools = {tool.name: tool for tool in tools}
-        self._workspace = workspace
-        self._media = media
+        """`entries` is the turn's log itself, which `append` makes longer."""
+        self._mind = mind
+        self._tools = {tool.name: tool for tool in mind.tools}
+        self._occasion = occasion
         self._journal = journal
         self._append = append
         self._emit = emit
+        self._entries = entries
         self._seen = seen
 
     async def run(self, calls: Sequence[Call]) -> bool:
-        """False when a question to people was reached: nothing goes on until it is answered."""
+        """False when a question to people was reached: nothing goes on until it is answered. Raises `Over`."""
         for batch in self._batches(calls):
             if self._journal.interjected:
                 await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in batch))
             elif self._asks(batch[0]):
                 await self._append(CallStarted(batch[0].id))
                 return False
-            else:
-                await self._run_batch(batch)
+            elif not await self._run_allowed(batch):
+                return False
         return True
 
     def _asks(self, call: Call) -> bool:
@@ -87,9 +118,81 @@ class Calls:
         if batch:
             yield batch
 
-    async def _run_batch(self, batch: list[Call]) -> None:
-        await self._append(*(CallStarted(call.id) for call in batch))
-        running = [asyncio.ensure_future(self._run_call(call)) for call in batch]
+    async def _run_allowed(self, batch: Sequence[Call]) -> bool:
+        """Runs those that may run. False when one needs a decision: those before it have run by then."""
+        ready: list[_Ready] = []
+        question: DecisionAsked | None = None
+        for call in batch:
+            match await self._judged(call):
+                case _Ready() as allowed:
+                    ready.append(allowed)
+                case CallEnded() as end:
+                    await self._append(end)
+                case DecisionAsked() as question:
+                    break
+        if ready:
+            await self._run_batch(ready)
+        if question is not None:
+            await self._append(question)
+        return question is None
+
+    async def _judged(self, call: Call) -> _Ready | CallEnded | DecisionAsked:
+        """Whether the call may run, as its tool's settings, the hooks and people have it."""
+        tool = self._tools.get(call.name)
+        if tool is None:
+            known = ", ".join(self._tools) or "none"
+            return _failed(call, f"There is no tool named {call.name!r}. The tools are: {known}.")
+        settled = decision_on(call.id, self._entries)
+        if settled is not None:
+            asked, decided = settled
+            if decided.verdict in ("allowed", "allowed_always"):
+                return _Ready(call, tool, asked.arguments, asked.response)
+            return denial(call, decided)
+        try:
+            tool.check(call.arguments)
+        except ToolError as error:
+            return _failed(call, str(error))
+        return await self._reviewed(_Ready(call, tool, call.arguments))
+
+    async def _reviewed(self, ready: _Ready) -> _Ready | CallEnded | DecisionAsked:
+        """What the hooks make of it. Those that approve see the call as those before it have changed it."""
+        hooks, where, tool = self._mind.hooks, self._occasion.where, ready.tool
+        asked_for = tool.approval == "always" or (tool.approval == "once" and not self._is_allowed(tool))
+        why = ""
+        if hooks.active("before_tool"):
+            subject, ruled = await hooks.ask("before_tool", where, _subject(ready))
+            ready = replace(ready, arguments=_arguments(subject, ready))
+            match _ruling(ruled):
+                case Respond(text):
+                    ready = replace(ready, response=text)
+                    asked_for = asked_for and not (ruled is not None and ruled.trusted)
+                case Ask(reason):
+                    asked_for, why = True, reason
+                case Deny(reason):
+                    return _denied(ready.call, reason, ruled)
+                case None:
+                    pass
+        if hooks.active("approve_tool"):
+            _, ruled = await hooks.ask("approve_tool", where, _subject(ready))
+            match _ruling(ruled):
+                case Ask(reason):
+                    asked_for, why = True, reason
+                case Deny(reason):
+                    return _denied(ready.call, reason, ruled)
+                case Respond() | None:
+                    pass
+        if not asked_for:
+            return ready
+        expires_at = time.time() + self._mind.decide_within
+        return approval(tool, ready.call, ready.arguments, why, expires_at, ready.response)
+
+    def _is_allowed(self, tool: Tool) -> bool:
+        """For the conversation: before this turn, or in it."""
+        return tool.name in self._occasion.allowed or tool.name in allowed_tools(self._entries, calls_of(self._entries))
+
+    async def _run_batch(self, batch: Sequence[_Ready]) -> None:
+        await self._append(*(CallStarted(ready.call.id) for ready in batch))
+        running = [asyncio.ensure_future(self._run_call(ready)) for ready in batch]
         logged = 0
         try:
             for ending in running:
@@ -102,40 +205,140 @@ class Calls:
         finally:
             await ended(*running)
 
-    async def _run_call(self, call: Call) -> CallEnded:
-        """The call's end. This is the edge at which whatever a tool raises becomes a result."""
-        tool = self._tools.get(call.name)
-        if tool is None:
-            known = ", ".join(self._tools) or "none"
-            return _failed(call, f"There is no tool named {call.name!r}. The tools are: {known}.")
+    async def _run_call(self, ready: _Ready) -> CallEnded:
+        """The call's one result, as hooks and the mask leave it."""
+        return await self._checked(ready, await self._end_of(ready))
+
+    async def _end_of(self, ready: _Ready) -> CallEnded:
+        """This is the edge at which whatever a tool raises becomes a result."""
+        call, tool = ready.call, ready.tool
+        if ready.response is not None:
+            return CallEnded(call.id, "done", ready.response)
         try:
-            async with asyncio.timeout(tool.timeout):
-                result = await self._race(tool, call)
+            result = await self._race(ready)
         except Interjected:
-            return CallEnded(call.id, "cancelled", CANCELLED)
+            return CallEnded(call.id, "cancelled", _undoing(tool, CANCELLED))
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
             return _failed(call, f"{tool.name} ended without a result: what it waited for was cancelled.")
         except TimeoutError:
-            return _failed(call, f"{tool.name} took longer than its {tool.timeout:g} seconds and was ended.")
-        except (ToolError, MediaError) as error:
+            late = f"{tool.name} took longer than its {tool.timeout:g} seconds and was ended."
+            return _failed(call, _undoing(tool, late))
+        except (ToolError, MediaError, WorkError) as error:
             return _failed(call, str(error))
         except Exception as error:
             log.exception("tool %s broke", tool.name)
             return _failed(call, f"{tool.name} broke: {type(error).__name__}: {error}")
-        return CallEnded(call.id, "done", result.text, result.attachments, result.images, result.caption)
+        return CallEnded(
+            call.id,
+            "done",
+            result.text,
+            result.attachments,
+            result.images,
+            result.caption,
+            result.for_user,
+            final=result.final,
+            silent=result.silent,
+        )
 
-    async def _race(self, tool: Tool, call: Call) -> ToolResult:
+    async def _race(self, ready: _Ready) -> ToolResult:
+        """Runs the tool, letting an interjection do to it what the tool allows."""
+        match ready.tool.on_steer:
+            case "finish":
+                return await unless(self._work(ready), _never())
+            case "cancel":
+                return await unless(self._work(ready), self._journal.steering())
+            case "background":
+                return await self._until_background(ready)
+            case _:
+                assert_never(ready.tool.on_steer)
+
+    async def _work(self, ready: _Ready) -> ToolResult:
+        call, mind = ready.call, self._mind
+
         async def progress(text: str) -> None:
-            await self._emit(Progress(call.id, text))
+            await self._emit(Progress(call.id, mind.mask(text)))
 
-        work = tool.call(ToolContext(self._workspace, self._media, progress, self._seen), call.arguments)
-        return await unless(work, self._journal.interjection() if tool.on_steer == "cancel" else _never())
+        context = ToolContext(mind.workspace, mind.media, progress, self._seen, call.id, self._occasion.work)
+        async with asyncio.timeout(ready.tool.timeout):
+            result = await ready.tool.call(context, ready.arguments)
+        text, caption, for_user = map(mind.mask, (result.text, result.caption, result.for_user))
+        return replace(result, text=text, caption=caption, for_user=for_user)
+
+    async def _until_background(self, ready: _Ready) -> ToolResult:
+        """The result, or, soon after an interjection, the word that the call goes on by itself."""
+        working = asyncio.ensure_future(self._work(ready))
+        ringing = asyncio.ensure_future(self._journal.steering())
+        kept = False
+        try:
+            await asyncio.wait((working, ringing), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working,), timeout=GRACE)
+            if not working.done():
+                try:
+                    handle = await self._occasion.work.keep(_title(ready), working)
+                except WorkError as error:
+                    log.info("%s goes on where it is: %s", ready.tool.name, error)
+                else:
+                    kept = True
+                    return ToolResult(IN_BACKGROUND.format(handle=handle))
+            return await working
+        finally:
+            await ended(ringing, *(() if kept else (working,)))
+
+    async def _checked(self, ready: _Ready, end: CallEnded) -> CallEnded:
+        """The result as after_tool and before_reply leave it, and no longer than the model's context can bear."""
+        hooks, where = self._mind.hooks, self._occasion.where
+        if hooks.active("after_tool"):
+            shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user)
+            wanted, ruled = await hooks.ask("after_tool", where, shown)
+            _ruling(ruled)
+            end = replace(end, text=wanted.text, for_user=wanted.for_user)
+        kept, caption, note = await reviewed_files(hooks, where, end.attachments, end.caption)
+        text, full = await shortened(end.text, f"{ready.tool.name}-{end.call_id}", self._mind.media)
+        return replace(
+            end, text=f"{text}\n{note}".strip() if note else text, full=full, attachments=kept, caption=caption
+        )
 
 
 async def _never() -> None:
     await asyncio.get_running_loop().create_future()
+
+
+def _subject(ready: _Ready) -> ToolCall:
+    return ToolCall(ready.call.id, ready.tool.name, json.loads(ready.arguments or "{}"), ready.tool.effect)
+
+
+def _arguments(subject: ToolCall, ready: _Ready) -> str:
+    """The JSON text of what the hooks left, word for word as it was if they changed nothing."""
+    same = subject.arguments == json.loads(ready.arguments or "{}")
+    return ready.arguments if same else json.dumps(dict(subject.arguments))
+
+
+def _ruling(ruled: Ruled | None) -> Respond | Ask | Deny | None:
+    if ruled is None:
+        return None
+    match ruled.ruling:
+        case End() | Stop() as ruling:
+            raise Over(ruling, ruled.hook)
+        case other:
+            return other
+
+
+def _denied(call: Call, reason: str, ruled: Ruled | None) -> CallEnded:
+    by = f"the hook {ruled.hook!r}" if ruled is not None else "a hook"
+    return CallEnded(call.id, "denied", f"Denied by {by}: {reason}")
+
+
+def _undoing(tool: Tool, text: str) -> str:
+    return f"{text} {tool.compensation}" if tool.compensation else text
+
+
+def _title(ready: _Ready) -> str:
+    """One line that says what the call does."""
+    values = json.loads(ready.arguments or "{}")
+    first = str(next(iter(values.values()), "")) if isinstance(values, dict) else ""
+    return " ".join(f"{ready.tool.name}: {first}".split())[:80]
 
 
 def _is_cancelled() -> bool:

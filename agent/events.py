@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from agent.log import Entry, Usage
 
@@ -67,3 +68,8 @@ Event = Logged | Progress | Delta
 Tell = Callable[[Delta], Awaitable[None]]
 Emit = Callable[[Event], Awaitable[None]]
 """Awaited by the turn; never raises and never waits for an observer."""
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    """The event as an object for JSON: its class as `event`, and its fields."""
+    return {"event": type(event).__name__, **asdict(event)}

@@ -25,14 +25,18 @@ class Journal(Protocol):
     async def interjection(self) -> None:
         """Returns as soon as something waits in the inbox, at once if it does already."""
 
+    async def steering(self) -> None:
+        """Likewise, for more than the wish that the turn come to its end: running calls are not ended for that."""
+
     async def hear(self, step: int) -> Heard | None:
         """Reads all that waits and logs it as heard at `step`, in one transaction; None if nothing waits."""
 
     async def append(self, *entries: Entry) -> None:
         """Adds entries to the log, in order."""
 
-    async def park(self) -> bool:
-        """Lets go of the turn until somebody says something, if nothing waits in the inbox. All in one transaction.
+    async def park(self, until: float | None) -> bool:
+        """Lets go of the turn until somebody says something or decides, or until the time (in seconds since 1970), if
+        nothing waits in the inbox. All in one transaction.
 
         False: something waits, `interjected` says so, and the turn goes on.
         """

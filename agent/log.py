@@ -175,13 +175,18 @@ Subject = Literal["call", "limit"]
 @dataclass(frozen=True, slots=True)
 class DecisionAsked:
     """Somebody has to decide before the turn goes on. `id` is the call's id, or that of the limit; `question` is
-    markdown; `expires_at` is in seconds since 1970, when it is decided against by itself."""
+    markdown; `expires_at` is in seconds since 1970, when it is decided against by itself.
+
+    What is allowed is the call with these `arguments`; where a hook has a `response`, that is its result.
+    """
 
     id: str
     about: Subject
     question: str
     options: tuple[str, ...]
     expires_at: float
+    arguments: str = ""
+    response: str | None = None
     kind: Literal["decision_asked"] = "decision_asked"
 
 

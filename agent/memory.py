@@ -28,6 +28,9 @@ class MemoryJournal:
     async def interjection(self) -> None:
         await self._bell.wait()
 
+    async def steering(self) -> None:
+        await self._bell.wait()
+
     async def hear(self, step: int) -> Heard | None:
         self._bell.clear()
         if not self._waiting:
@@ -40,7 +43,7 @@ class MemoryJournal:
     async def append(self, *entries: Entry) -> None:
         self.entries.extend(entries)
 
-    async def park(self) -> bool:
+    async def park(self, until: float | None) -> bool:
         if self._waiting:
             self._bell.set()
         return not self._waiting

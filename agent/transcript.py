@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Outcome, Resumed, Told
+from agent.log import (
+    Answered,
+    Call,
+    CallEnded,
+    CallStarted,
+    Decided,
+    DecisionAsked,
+    Ended,
+    Entry,
+    Heard,
+    Outcome,
+    Resumed,
+    Spent,
+    Summarised,
+    Told,
+)
 from agent.media import Attachment
 
 UNKNOWN = (
     "unknown: interrupted by a restart. The call may or may not have taken effect, wholly or in part, may even "
     "still be running, and was not run again. Check before repeating it."
 )
+SUMMARY = "What was said and done before, summed up, as the conversation had grown too long to be shown whole:\n"
 NEVER_STARTED = "Skipped: the turn was interrupted before this call started; nothing of it was done."
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The one result of a tool call, as the model sees it."""
+    """The one result of a tool call, as the model sees it. `full` holds all of a text that was too long for it."""
 
     call: Call
     outcome: Outcome
     text: str
     images: tuple[Attachment, ...] = ()
+    full: Attachment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +52,46 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something the gateway tells the model: that a turn was stopped, that the steps are used up."""
+    """Something the gateway tells the model: that a turn was stopped, that the steps are used up.
+
+    `summary`: it stands in place of what came before it.
+    """
 
     text: str
+    summary: bool = False
 
 
 Exchange = Heard | Answered | Results | Notice
 """One part of the conversation, in the order in which the model is to read it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """An ended turn as later ones are shown it, or, where turns were summed up, what is shown in their place; `id` is
+    then that of the last of them."""
+
+    id: str
+    exchanges: tuple[Exchange, ...]
+
+
 def transcript(entries: Iterable[Entry]) -> list[Exchange]:
-    """One turn's log as the model is to see it: every call has exactly one result, whatever happened."""
+    """One turn's log as the model is to see it: every call has exactly one result, whatever happened.
+
+    A turn that was summed up shows the summary first, all words of people, and its steps since.
+    """
     entries = tuple(entries)
     started = {entry.call_id for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id: entry for entry in entries if isinstance(entry, CallEnded)}
-    exchanges: list[Exchange] = []
+    summarised = last_summary(entries)
+    exchanges: list[Exchange] = [] if summarised is None else [_notice(summarised)]
+    first = 0 if summarised is None else summarised.step
     for entry in entries:
         match entry:
             case Heard():
                 exchanges.append(entry)
             case Answered(parts=()):
+                pass
+            case Answered(step=step) if step < first:
                 pass
             case Answered():
                 exchanges.append(entry)
@@ -62,17 +99,57 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
                     exchanges.append(Results(tuple(_result(call, started, ended) for call in entry.calls)))
             case Ended(outcome="stopped" | "failed", reason=reason):
                 exchanges.append(Notice(f"The turn ended here: {reason}"))
-            case CallStarted() | CallEnded() | Told() | Resumed() | Ended():
+            case (
+                CallStarted()
+                | CallEnded()
+                | Spent()
+                | DecisionAsked()
+                | Decided()
+                | Summarised()
+                | Told()
+                | Resumed()
+                | Ended()
+            ):
                 pass
             case _:
                 assert_never(entry)
     return exchanges
 
 
+def last_summary(entries: Sequence[Entry]) -> Summarised | None:
+    """The one that counts: each goes before those it follows."""
+    return next((entry for entry in reversed(entries) if isinstance(entry, Summarised)), None)
+
+
+def shown(past: Sequence[Past], entries: Sequence[Entry]) -> tuple[tuple[Past, ...], tuple[Exchange, ...]]:
+    """The turns before this one and the turn itself, as the model is to see them now, each oldest first.
+
+    A summary in the turn's log takes the place of the past turns that it covers.
+    """
+    own = tuple(transcript(entries))
+    summarised = last_summary(entries)
+    if summarised is None:
+        return tuple(past), own
+    covered = next((number for number, turn in enumerate(past, 1) if turn.id == summarised.through), 0)
+    if covered == 0:
+        return tuple(past), own
+    return (Past(summarised.through, own[:1]), *past[covered:]), own[1:]
+
+
+def conversation(past: Sequence[Past], entries: Sequence[Entry] = ()) -> list[Exchange]:
+    """All that the model is to see before its next answer, oldest first."""
+    turns, own = shown(past, entries)
+    return [*(exchange for turn in turns for exchange in turn.exchanges), *own]
+
+
+def _notice(summarised: Summarised) -> Notice:
+    return Notice(summarised.summary if summarised.left_out else f"{SUMMARY}{summarised.summary}", summary=True)
+
+
 def _result(call: Call, started: set[str], ended: dict[str, CallEnded]) -> Result:
     end = ended.get(call.id)
     if end is not None:
-        return Result(call, end.outcome, end.text, end.images)
+        return Result(call, end.outcome, end.text, end.images, end.full)
     if call.id in started:
         return Result(call, "unknown", UNKNOWN)
     return Result(call, "skipped", NEVER_STARTED)

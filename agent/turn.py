@@ -6,33 +6,44 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from agent.asking import ANSWERED, asked
-from agent.calls import Calls
-from agent.events import Delta, Emit, Logged, TextDelta, Withdrawn
+from agent.answering import Answering
+from agent.approving import DROPPED, open_decision, refused_limit
+from agent.asking import ANSWERED
+from agent.calls import CANCELLED, SKIPPED, Calls
+from agent.events import Emit, Event, Logged, as_json
 from agent.journal import Journal, JournalError
 from agent.log import (
     Answered,
     Call,
     CallEnded,
-    CallStarted,
+    Decided,
+    DecisionAsked,
     Ended,
     Entry,
-    Heard,
-    Outcome,
-    Resumed,
-    Text,
+    Spent,
     Told,
     TurnOutcome,
 )
-from agent.media import Attachment, MediaStore
-from agent.model import Answer, Model, ModelError, Request
+from agent.mind import Mind
+from agent.model import ModelError
+from agent.occasion import Occasion
+from agent.outputs import outputs
 from agent.racing import Interjected, surely, unless
 from agent.received import lay_out
-from agent.tool import Tool
-from agent.transcript import NEVER_STARTED, UNKNOWN, Exchange, Notice, transcript
+from agent.speech import Over
+from agent.state import (
+    attachments,
+    circle,
+    endings,
+    is_answered,
+    received,
+    restarts_in_a_row,
+    step_of,
+    unresolved,
+    waits_for_people,
+)
+from agent.transcript import UNKNOWN, Past, conversation
 
 log = logging.getLogger(__name__)
 
@@ -40,26 +51,10 @@ MOST_RESTARTS = 5
 """A turn that was interrupted by this many restarts, with nothing done between them, is likely their cause."""
 
 BROKE = "something broke inside the gateway; its log has the details"
-
-SUM_UP = (
-    "You have used all the steps allowed for this task, and tools are no longer available. Tell the person, in words, "
-    "what was done, what was not, and how to go on."
-)
-_ENDED_WHILE_RUNNING = "Cancelled: the turn ended while this call was running: "
-
+CIRCLES = "it called `{tool}` again and again in the same way, with the same result each time"
 CUT_OFF = "_The answer was cut off at the model's length limit._"
 
-
-@dataclass(frozen=True, slots=True)
-class Mind:
-    """What an agent is made of. `max_steps` counts model calls since a person last spoke."""
-
-    model: Model
-    media: MediaStore
-    workspace: Path
-    tools: tuple[Tool, ...] = ()
-    instructions: str = ""
-    max_steps: int = 50
+_ENDED_WHILE_RUNNING = "Cancelled: the turn ended while this call was running: "
 
 
 class Turn:
@@ -76,15 +71,17 @@ class Turn:
         *,
         id: str,
         entries: Sequence[Entry],
-        past: Sequence[Exchange] = (),
+        past: Sequence[Past] = (),
+        occasion: Occasion | None = None,
     ) -> None:
         self._mind = mind
         self._journal = journal
         self._emit = emit
         self._id = id
         self._past = past
+        self._occasion = occasion or Occasion()
         self._entries = list(entries)
-        self._partial = ""
+        self._answering: Answering | None = None
         self._task: asyncio.Task[object] | None = None
         self._stop_reason: str | None = None
         self._ended: Ended | None = None
@@ -98,17 +95,17 @@ class Turn:
     @property
     def step(self) -> int:
         """The step the turn is at, counted from 1."""
-        return 1 + sum(isinstance(entry, Answered) for entry in self._entries)
+        return step_of(self._entries)
 
     @property
     def running_calls(self) -> tuple[Call, ...]:
         """The calls that have started and not ended."""
-        return tuple(call for call, started in _unresolved(self._entries) if started)
+        return tuple(call for call, started in unresolved(self._entries) if started)
 
     @property
-    def unwritten(self) -> tuple[Answered, ...]:
-        """The answer that is being given and is not in the log, as far as it has been told."""
-        return (Answered(self.step, (Text(self._partial),), interrupted=True),) if self._partial else ()
+    def unwritten(self) -> tuple[Spent | Answered, ...]:
+        """What is not in the log of the answer that is being given: what it cost, and what was told of it."""
+        return () if self._answering is None else self._answering.speech.unwritten()
 
     def stop(self, reason: str) -> None:
         """Cancels what runs; the turn ends as stopped, for `reason`. Later stops change nothing."""
@@ -119,7 +116,7 @@ class Turn:
 
     async def run(self) -> Ended | None:
         """Runs to the end and returns it, as logged; None when it has asked people something and is parked until
-        somebody says something. Raises `JournalError`.
+        somebody says something or decides. Raises `JournalError`.
 
         Cancelling the task (rather than calling `stop`) abandons the turn as it stands, to be resumed later.
         """
@@ -137,6 +134,8 @@ class Turn:
             await self._go_on()
         except ModelError as error:
             await self._end("failed", str(error))
+        except Over as over:
+            await self._end("stopped" if over.stopped else "failed", str(over))
         except JournalError:
             raise
         except asyncio.CancelledError:
@@ -169,94 +168,103 @@ class Turn:
     async def _go_on(self) -> None:
         if self._stop_reason is not None:
             raise asyncio.CancelledError
-        if _restarts_in_a_row(self._entries) >= MOST_RESTARTS:
+        if restarts_in_a_row(self._entries) >= MOST_RESTARTS:
             await self._end("failed", f"{MOST_RESTARTS} restarts in a row interrupted it, and it was given up")
-            return
-        if _has_open_question(self._entries):
-            await self._await_answer()
+        elif waits_for_people(self._entries):
+            await self._await_people()
         else:
-            await self._append(*_endings(self._entries, "unknown", UNKNOWN))
+            await self._finish_step()
         while self._ended is None and not self._parked:
             await self._take_step()
 
-    async def _await_answer(self) -> None:
+    async def _take_step(self) -> None:
+        await self._hear()
+        if is_answered(self._entries):
+            await self._close(Ended("completed"))
+        elif (tool := circle(self._entries)) is not None:
+            await self._end("failed", CIRCLES.format(tool=tool))
+        elif (reason := refused_limit(self._entries)) is not None:
+            await self._end("stopped", reason)
+        else:
+            await self._answer(await self._ask())
+
+    async def _answer(self, answered: Answered | DecisionAsked) -> None:
+        """Does what the model asks for, or what has to be asked first."""
+        charges = () if self._answering is None else self._answering.speech.charges
+        if isinstance(answered, DecisionAsked):
+            await self._append(*charges, answered)
+            await self._await_people()
+        elif answered.interrupted:
+            await self._append(*charges, answered)
+        elif answered.calls:
+            await self._append(*charges, answered)
+            await self._run(answered.calls)
+        else:
+            told = (Told(CUT_OFF),) if answered.cut_off else ()
+            await self._close(Ended("completed"), *charges, answered, *told)
+
+    async def _hear(self) -> bool:
+        """Whether somebody has said something, which is then in the log."""
+        heard = await surely(self._journal.hear(self.step)) if self._journal.interjected else None
+        if heard is not None:
+            await self._record(heard)
+        return heard is not None
+
+    async def _ask(self) -> Answered | DecisionAsked:
+        """The model's answer, an interrupted one if an interjection came first."""
+        self._answering = answering = Answering(
+            self._mind, self._occasion, self._append, self._tell, id=self._id, past=self._past, entries=self._entries
+        )
+        try:
+            return await unless(answering.answer(), self._journal.interjection())
+        except Interjected:
+            *_, last = (Answered(self.step, (), interrupted=True), *answering.speech.unwritten())
+            return last if isinstance(last, Answered) else Answered(self.step, (), interrupted=True)
+
+    async def _run(self, calls: Sequence[Call]) -> None:
+        mind, said = self._mind, conversation(self._past, self._entries)
+        await lay_out([*received(said), *outputs(said)], mind.workspace, mind.media)
+        running = Calls(
+            mind,
+            self._occasion,
+            self._journal,
+            self._append,
+            self._tell,
+            entries=self._entries,
+            seen=attachments([*said, *self._entries]),
+        )
+        if not await running.run(calls):
+            await self._await_people()
+
+    async def _finish_step(self) -> None:
+        """Goes on with the calls that a restart or a wait for people left, unless somebody has said something since.
+
+        Behind one whose outcome is unknown nothing is run; one that may be repeated is.
+        """
+        left = unresolved(self._entries)
+        repeatable = {tool.name for tool in self._mind.tools if tool.repeatable}
+        if any(started and call.name not in repeatable for call, started in left):
+            await self._append(*endings(self._entries, "unknown", UNKNOWN))
+        elif left and await self._hear():
+            await self._append(*endings(self._entries, "cancelled", CANCELLED))
+        elif left:
+            await self._run([call for call, _ in left])
+
+    async def _await_people(self) -> None:
         """Parks the turn, unless somebody has said something: whatever it is, it is the answer."""
-        self._parked = await surely(self._journal.park())
+        asked = open_decision(self._entries)
+        self._parked = await surely(self._journal.park(None if asked is None else asked.expires_at))
         if self._parked:
             # A stop that came meanwhile arrives here, while the turn can still be ended.
             await asyncio.sleep(0)
+        elif asked is None:
+            await self._append(*endings(self._entries, "done", ANSWERED))
         else:
-            await self._append(*_endings(self._entries, "done", ANSWERED))
-
-    async def _take_step(self) -> None:
-        await self._hear()
-        if _is_answered(self._entries):
-            # What waited when the answer was kept was withdrawn, or a crash came before the turn's end.
-            await self._close(Ended("completed"))
-            return
-        answered, cut_off = await self._ask()
-        if answered.interrupted:
-            await self._append(answered)
-        elif answered.calls:
-            await self._append(answered)
-            if not await self._run(answered.calls):
-                await self._await_answer()
-        else:
-            await self._close(Ended("completed"), answered, *((Told(CUT_OFF),) if cut_off else ()))
-
-    async def _hear(self) -> None:
-        if self._journal.interjected:
-            heard = await surely(self._journal.hear(self.step))
-            if heard is not None:
-                await self._record(heard)
-
-    async def _ask(self) -> tuple[Answered, bool]:
-        """The model's answer (an interrupted one if an interjection came first), and whether it was cut off."""
-        step = self.step
-        request = self._request()
-        self._partial = ""
-        try:
-            answer = await unless(self._mind.model.answer(request, self._tell), self._journal.interjection())
-        except Interjected:
-            return self._interrupted_answer(), False
-        parts = tuple(
-            replace(part, id=f"{self._id[:12]}_{step}_{number}") if isinstance(part, Call) else part
-            for number, part in enumerate(answer.parts)
-            if not (request.in_words and isinstance(part, Call))
-        )
-        return Answered(step, parts, answer.usage, answer.model), _is_cut_off(answer)
-
-    def _request(self) -> Request:
-        conversation = [*self._past, *transcript(self._entries)]
-        tools = tuple(tool.spec for tool in self._mind.tools)
-        if _steps_since_heard(self._entries) >= self._mind.max_steps:
-            return Request(self._mind.instructions, [*conversation, Notice(SUM_UP)], tools, in_words=True)
-        return Request(self._mind.instructions, conversation, tools)
-
-    async def _tell(self, delta: Delta) -> None:
-        match delta:
-            case TextDelta(text):
-                self._partial += text
-            case Withdrawn():
-                self._partial = ""
-            case _:
-                pass
-        await self._emit(delta)
-
-    def _interrupted_answer(self) -> Answered:
-        return self.unwritten[0] if self.unwritten else Answered(self.step, (), interrupted=True)
-
-    async def _run(self, calls: Sequence[Call]) -> bool:
-        mind = self._mind
-        conversation = [*self._past, *self._entries]
-        await lay_out(_received(conversation), mind.workspace, mind.media)
-        seen = _attachments(conversation)
-        running = Calls(mind.tools, mind.workspace, mind.media, self._journal, self._append, self._emit, seen)
-        return await running.run(calls)
+            await self._append(Decided(asked.id, "dropped"), *_dropped(self._entries, asked))
 
     async def _end(self, outcome: TurnOutcome, reason: str) -> None:
         """Ends the turn with everything in it accounted for: the partial answer and each call's result."""
-        calls = _endings(self._entries, "cancelled", _ENDED_WHILE_RUNNING + reason)
+        calls = endings(self._entries, "cancelled", _ENDED_WHILE_RUNNING + reason)
         await self._close(Ended(outcome, reason), *self.unwritten, *calls)
 
     async def _append(self, *entries: Entry) -> None:
@@ -272,87 +280,32 @@ class Turn:
 
     async def _record(self, *entries: Entry) -> None:
         self._entries.extend(entries)
-        if any(isinstance(entry, Answered) for entry in entries):
-            self._partial = ""
+        if any(isinstance(entry, Answered | DecisionAsked) for entry in entries):
+            self._answering = None
         for entry in entries:
-            await self._emit(Logged(entry))
+            await self._tell(Logged(entry))
+
+    async def _tell(self, event: Event) -> None:
+        if self._mind.hooks.active("on_event"):
+            self._mind.hooks.observe(self._occasion.where, as_json(event))
+        await self._emit(event)
 
 
-async def give_up(journal: Journal, entries: Sequence[Entry], reason: str, *unwritten: Answered) -> tuple[Entry, ...]:
+async def give_up(
+    journal: Journal, entries: Sequence[Entry], reason: str, *unwritten: Spent | Answered
+) -> tuple[Entry, ...]:
     """Ends a turn that cannot go on as failed; returns its log. Raises `JournalError` while that cannot be written.
 
-    `unwritten` is the answer that was being given when the turn broke.
+    `unwritten` is what is not in the log of the answer that was being given when the turn broke.
     """
     ended = Ended("failed", reason)
-    rest: tuple[Entry, ...] = (*unwritten, *_endings(entries, "cancelled", _ENDED_WHILE_RUNNING + reason))
+    rest: tuple[Entry, ...] = (*unwritten, *endings(entries, "cancelled", _ENDED_WHILE_RUNNING + reason))
     await surely(journal.close(ended, *rest))
     return (*entries, *rest, ended)
 
 
-def _unresolved(entries: Sequence[Entry]) -> list[tuple[Call, bool]]:
-    """The calls that have no result yet, each with whether it had started."""
-    started = {entry.call_id for entry in entries if isinstance(entry, CallStarted)}
-    ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
-    calls = [call for entry in entries if isinstance(entry, Answered) for call in entry.calls]
-    return [(call, call.id in started) for call in calls if call.id not in ended]
-
-
-def _has_open_question(entries: Sequence[Entry]) -> bool:
-    return any(started and asked(call) for call, started in _unresolved(entries))
-
-
-def _endings(entries: Sequence[Entry], outcome: Outcome, text: str) -> tuple[CallEnded, ...]:
-    """A result for each call that has none: `outcome` if it had started, else skipped."""
-    return tuple(
-        CallEnded(call.id, outcome, text) if started else CallEnded(call.id, "skipped", NEVER_STARTED)
-        for call, started in _unresolved(entries)
-    )
-
-
-def _is_answered(entries: Sequence[Entry]) -> bool:
-    """Whether the model has answered, wants nothing done, and has heard nothing new since."""
-    last = next((entry for entry in reversed(entries) if isinstance(entry, Heard | Answered)), None)
-    return isinstance(last, Answered) and not last.interrupted and not last.calls
-
-
-def _restarts_in_a_row(entries: Sequence[Entry]) -> int:
-    """Restarts since a call last came to a result of its own."""
-    count = 0
-    for entry in reversed(entries):
-        if isinstance(entry, CallEnded) and entry.outcome in ("done", "failed", "cancelled"):
-            break
-        count += isinstance(entry, Resumed)
-    return count
-
-
-def _steps_since_heard(entries: Sequence[Entry]) -> int:
-    count = 0
-    for entry in reversed(entries):
-        if isinstance(entry, Heard):
-            break
-        count += isinstance(entry, Answered) and not entry.interrupted
-    return count
-
-
-def _is_cut_off(answer: Answer) -> bool:
-    return answer.finish == "length" and not any(isinstance(part, Call) for part in answer.parts)
-
-
-def _attachments(conversation: Sequence[Entry | Exchange]) -> tuple[Attachment, ...]:
-    """What was attached by people and made by tools, oldest first."""
-    found: list[Attachment] = []
-    for item in conversation:
-        match item:
-            case Heard():
-                found.extend(_received([item]))
-            case CallEnded():
-                found.extend(item.attachments)
-            case _:
-                pass
-    return tuple(found)
-
-
-def _received(conversation: Sequence[Entry | Exchange]) -> list[Attachment]:
-    """What was attached by people, oldest first."""
-    heard = (item for item in conversation if isinstance(item, Heard))
-    return [attachment for item in heard for message in item.messages for attachment in message.attachments]
+def _dropped(entries: Sequence[Entry], asked: DecisionAsked) -> list[CallEnded]:
+    """What becomes of the calls of the step when something is said instead of deciding on one of them."""
+    return [
+        CallEnded(call.id, "skipped", DROPPED if call.id == asked.id else SKIPPED) for call, _ in unresolved(entries)
+    ]

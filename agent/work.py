@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -28,30 +29,41 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class Delegated:
-    """A task for a turn of its own. `tools` are named, none meaning all of the parent's; `model` is a name in the
-    settings, "" the parent's; `seconds` is how long it may take."""
+    """A task for a turn of its own. `tools` are the names of those that it may use, None all of the parent's; `model`
+    is a name in the settings, "" the usual one; `seconds` is how long it may take."""
 
     task: str
-    tools: tuple[str, ...] = ()
+    tools: tuple[str, ...] | None = None
     model: str = ""
     seconds: float = 1800.0
+
+
+def shows_nothing() -> str:
+    """For work that does not tell what it does meanwhile."""
+    return ""
 
 
 class Work(Protocol):
     """One turn's view of the work beside it, which outlives the turn: what is kept or delegated is durable."""
 
-    async def keep(self, title: str, running: asyncio.Task[ToolResult]) -> str:
+    async def keep(
+        self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
+    ) -> str:
         """Takes the running call over and returns its handle. Its result comes as a message to the same conversation.
 
+        `shown` tells what the call showed last. A call that waits for a delegated task ends, and the task goes on.
         Raises `WorkError` when too much is going on already; the call is then still the caller's.
         """
 
-    async def delegate(self, call_id: str, delegated: Delegated, *, wait: bool) -> str:
-        """Runs the task in a turn of its own. The same `call_id` again finds the same turn, across restarts.
+    async def delegate(self, call_id: str, delegated: Delegated) -> ToolResult:
+        """Runs the task in a turn of its own and waits for its answer, with the files that it made.
 
-        With `wait` returns its answer, and cancelling stops it; else its handle at once, and the answer comes as a
-        message. Raises `WorkError` when a limit (depth, number, cost) does not allow it or the turn failed.
+        The same `call_id` again finds the same turn, across restarts. Cancelling stops it. Raises `WorkError` when a
+        limit (depth, number) does not allow it, and when the turn failed or was stopped.
         """
+
+    async def begin(self, call_id: str, delegated: Delegated) -> str:
+        """Like `delegate`, but returns its handle at once. The answer comes as a message."""
 
     async def items(self) -> tuple[WorkItem, ...]:
         """What was begun in this conversation and is not forgotten yet, oldest first."""
@@ -66,10 +78,15 @@ class Work(Protocol):
 class NoWork:
     """For turns beside which nothing can go on."""
 
-    async def keep(self, title: str, running: asyncio.Task[ToolResult]) -> str:
+    async def keep(
+        self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
+    ) -> str:
         raise WorkError("nothing can go on in the background here")
 
-    async def delegate(self, call_id: str, delegated: Delegated, *, wait: bool) -> str:
+    async def delegate(self, call_id: str, delegated: Delegated) -> ToolResult:
+        raise WorkError("tasks cannot be delegated here")
+
+    async def begin(self, call_id: str, delegated: Delegated) -> str:
         raise WorkError("tasks cannot be delegated here")
 
     async def items(self) -> tuple[WorkItem, ...]:

@@ -67,12 +67,14 @@ class Accepted:
     """The message is committed. `duplicate` when it was before; `refused` is the reason when it may not be read.
 
     `words` are those that wait to be read, of a command that only says how the message behind it is to be read.
+    `run` is under what id it can be asked what becomes of it, for a message that expects its own answer.
     """
 
     id: int
     duplicate: bool = False
     refused: str | None = None
     words: str | None = None
+    run: str | None = None
 
 
 Deliver = Callable[[InboundMessage], Awaitable[Accepted | None]]

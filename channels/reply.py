@@ -10,12 +10,16 @@ from channels.address import Address
 
 CallState = Literal["waiting", "running", "done", "failed", "skipped", "cancelled", "denied", "unknown"]
 
+Verdict = Literal["", "allowed", "denied", "undecided"]
+"""How a question ended that asks people to decide; empty for other questions, and as long as it waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
     """Markdown. While `open`, it may still grow or change; `interrupted`: it was cut short and stays so.
 
-    `anew`: a person wrote since the text before it, so that it should stand below their words.
+    `anew`: a person wrote since the text before it, so that it should stand below their words. `aside`: it tells of the
+    work on the answer, what is done or thought, and should look like less; while `open` any of it may change.
     """
 
     key: str
@@ -24,6 +28,7 @@ class TextSegment:
     interrupted: bool = False
     anew: bool = False
     step: int = 0
+    aside: bool = False
     kind: Literal["text"] = "text"
 
 
@@ -59,7 +64,8 @@ class QuestionSegment:
     """A question of the agent's (markdown) with options to choose from, perhaps none.
 
     While `open` each option is a button that delivers the command "answer" (see `channels.message`); any text that
-    people write answers it too. `answer` is the one that was given, once it is.
+    people write answers it too. `answer` is the one that was given, once it is; to a decision, in words that say how
+    it ended, by whom and why.
     """
 
     key: str
@@ -68,6 +74,7 @@ class QuestionSegment:
     open: bool = True
     answer: str = ""
     step: int = 0
+    verdict: Verdict = ""
     kind: Literal["question"] = "question"
 
 

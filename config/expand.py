@@ -84,8 +84,8 @@ def _meant(text: str, kind: object) -> object:
     """The value that the text stands for; the text itself, if it does not read as one."""
     if kind is bool:
         return _TRUTH.get(text.strip().lower(), text)
-    if kind is int:
-        return _or_text(int, text)
+    if kind is int or kind is float:
+        return _or_text(kind, text)
     if get_origin(kind) is list:
         return _or_text(json.loads, text) if text.lstrip().startswith("[") else _items(text.split(","))
     return text

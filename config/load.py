@@ -12,7 +12,7 @@ from config.errors import ConfigurationError, Fault, Key, Unknown
 from config.expand import anchored, expand
 from config.refusal import explained, located
 from config.schema import Table
-from config.settings import USUAL_KEY, Section, Settings
+from config.settings import USUAL_KEY, HookSettings, PythonHookSettings, Section, Settings
 from config.written import Written, read
 
 FILE = "interject.toml"
@@ -46,7 +46,7 @@ def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None
         faults += _missing_files(settings)
     if faults or written.problems:
         # Without a cause: pydantic's error holds the values that were given.
-        raise ConfigurationError([*written.problems, *located(faults, written)]) from None
+        raise ConfigurationError([*written.problems, *located(faults, tree, written)]) from None
     return Configuration(settings, file, home)
 
 
@@ -91,7 +91,7 @@ def _providers(tree: Table) -> set[str]:
     for section in sections:
         if isinstance(section, dict):
             fallback = section.get("fallback")
-            models += [section.get("model"), section.get("transcription_model")]
+            models += [section.get("model"), section.get("small_model"), section.get("transcription_model")]
             models += fallback if isinstance(fallback, list) else []
     return {model.partition(":")[0] for model in models if isinstance(model, str)}
 
@@ -112,8 +112,16 @@ def _anchored(settings: Settings, written: Written, home: Path) -> Settings:
             "agent": agent.model_copy(update={"workspace": workspace, "instructions_file": instructions}),
             "store": store.model_copy(update={"url": f"{SQLITE}{database.as_posix()}"}),
             "media": media.model_copy(update={"path": pictures}),
+            "hooks": [_with_its_file(hook, written.base(("hooks",))) for hook in settings.hooks],
         }
     )
+
+
+def _with_its_file(hook: HookSettings, base: Path) -> HookSettings:
+    if not isinstance(hook, PythonHookSettings):
+        return hook
+    file, _, name = hook.path.rpartition(":")
+    return hook.model_copy(update={"path": f"{anchored(Path(file), base)}:{name}"}) if file.endswith(".py") else hook
 
 
 def _missing_files(settings: Settings) -> list[Fault]:

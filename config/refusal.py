@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from config.errors import Fault, Key, Problem, Unknown, did_you_mean, dotted, nearest
-from config.schema import Table, kind_at, known_sections, known_settings, names_within
+from config.schema import Table, hook_types_with, kind_at, known_sections, known_settings, names_within
 from config.written import PREFIX, Written
 
 _EXPECTED = {
     "bool_type": "expected true or false",
     "dict_type": "expected a section, not a single value",
+    "finite_number": "expected a number",
+    "float_type": "expected a number",
     "int_from_float": "expected a whole number",
     "int_type": "expected a whole number",
     "list_type": 'expected a list, like ["…"]',
@@ -27,20 +29,26 @@ _EXPECTED = {
 
 
 def explained(error: ValidationError, tree: Table, besides: Sequence[Fault]) -> list[Fault | Unknown]:
-    """What the models refuse, without what is already told `besides`."""
+    """What the models refuse, without what is already told `besides`, and without what no setting holds."""
     told = {fault.key for fault in besides}
     refused = [_explained(details, tree) for details in error.errors(include_url=False)]
-    return [fault for fault in refused if fault.key not in told]
+    unknown = {fault.key for fault in refused if isinstance(fault, Unknown)}
+    return [
+        fault
+        for fault in refused
+        if fault.key not in told
+        and not any(fault.key[:depth] in unknown for depth in range(len(fault.key) + isinstance(fault, Fault)))
+    ]
 
 
-def located(faults: Iterable[Fault | Unknown], written: Written) -> list[Problem]:
+def located(faults: Iterable[Fault | Unknown], tree: Table, written: Written) -> list[Problem]:
     """The faults as problems, each with the place where the operator finds it, in the order of the file."""
     lines = written.lines()
     problems: list[Problem] = []
     for fault in sorted(faults, key=lambda fault: _line(fault.key, written, lines)):
         match fault:
             case Unknown(key):
-                problems += _unknown(key, written, lines)
+                problems += _unknown(key, tree, written, lines)
             case Fault(key, wrong):
                 problems.append(_problem(key, wrong, written, lines))
             case _:
@@ -51,32 +59,43 @@ def located(faults: Iterable[Fault | Unknown], written: Written) -> list[Problem
 def _explained(details: ErrorDetails, tree: Table) -> Fault | Unknown:
     key, context = details["loc"], details.get("ctx", {})
     match details["type"]:
+        case "extra_forbidden" if types := _types_of_hooks_with(key):
+            return Fault(key, f"only hooks of type {' and '.join(types)} have it")
         case "extra_forbidden":
             return Unknown(key)
         case "literal_error" if key[-1] == "[key]":
             return Unknown(key[:-1])
+        case "literal_error" if kind_at(key, tree) is None:
+            return Unknown(key)
         case "literal_error":
             choices = [str(choice) for choice in get_args(kind_at(key, tree))]
             return Fault(key, f"not one of the choices. {did_you_mean(str(details['input']), choices)}")
         case "missing":
             return Fault(key, "is missing")
         case "greater_than_equal":
-            return Fault(key, f"expected {context['ge']} or more")
+            return Fault(key, f"expected {context['ge']:g} or more")
+        case "greater_than":
+            return Fault(key, f"expected more than {context['gt']:g}")
         case "less_than_equal":
             return Fault(key, f"expected {context['le']} or less")
+        case "list_type" if key == ("hooks",):
+            return Fault(key, "expected a list of sections: [[hooks]] in the file, or JSON in INTERJECT_HOOKS")
         case "wrong":
             return Fault(context.get("at", key), context["explanation"])
         case kind:
             return Fault(key, _EXPECTED.get(kind, details["msg"]))
 
 
+def _types_of_hooks_with(key: Key) -> list[str]:
+    return hook_types_with(str(key[2])) if len(key) == 3 and key[0] == "hooks" else []
+
+
 def _problem(key: Key, wrong: str, written: Written, lines: Mapping[Key, int]) -> Problem:
-    """The place is that of the key itself, else of the nearest table around it."""
-    named = _named(key)
-    for depth in range(len(named), 0, -1):
-        above = named[:depth]
-        if above == named and above in written.variables:
-            return Problem(wrong, _index(key), f"environment variable {written.variables[above]}")
+    """The place is the variable that holds the key, else that of the key itself or of the nearest table around it."""
+    if (holder := _holder(key, written)) is not None:
+        return Problem(wrong, dotted(key[len(holder) :]), f"environment variable {written.variables[holder]}")
+    for depth in range(len(key), 0, -1):
+        above = key[:depth]
         if above in lines:
             return Problem(wrong, dotted(key), f"{written.file}:{lines[above]}")
         if variables := _variables_within(above, written):
@@ -84,12 +103,12 @@ def _problem(key: Key, wrong: str, written: Written, lines: Mapping[Key, int]) -
     return Problem(wrong, dotted(key))
 
 
-def _unknown(key: Key, written: Written, lines: Mapping[Key, int]) -> Iterator[Problem]:
-    """One problem for each place that speaks of the key: the file, and any number of variables."""
-    if key in lines:
-        hint = _nearest_setting(key, written.tree)
-        yield Problem(f"no such setting. {hint}", dotted(key), f"{written.file}:{lines[key]}")
-    for variable in _variables_within(key, written):
+def _unknown(key: Key, tree: Table, written: Written, lines: Mapping[Key, int]) -> Iterator[Problem]:
+    """One problem for each place that speaks of the key: a list in a variable; or the file, and other variables."""
+    variables = _variables_within(key, written)
+    if key in lines or not variables:
+        yield _problem(key, f"no such setting. {_nearest_setting(key, tree)}", written, lines)
+    for variable in variables:
         near = nearest(variable, [PREFIX + "__".join(known).upper() for known in known_settings()])
         hint = f" Did you mean {near}?" if near else ""
         yield Problem(f"no such setting.{hint}", place=f"environment variable {variable}")
@@ -107,7 +126,7 @@ def _nearest_setting(key: Key, tree: Table) -> str:
 
 def _line(key: Key, written: Written, lines: Mapping[Key, int]) -> int:
     """The line of the key or of the nearest table around it; 0 for what comes from the environment."""
-    if _variables_within(_named(key), written):
+    if _holder(key, written) is not None or _variables_within(key, written):
         return 0
     return next((lines[key[:depth]] for depth in range(len(key), 0, -1) if key[:depth] in lines), 0)
 
@@ -116,10 +135,6 @@ def _variables_within(key: Key, written: Written) -> list[str]:
     return [variable for known, variable in written.variables.items() if known[: len(key)] == key]
 
 
-def _named(key: Key) -> Key:
-    """The key without the index in a list: the list is what stands in the file."""
-    return tuple(part for part in key if isinstance(part, str))
-
-
-def _index(key: Key) -> str:
-    return dotted(tuple(part for part in key if isinstance(part, int)))
+def _holder(key: Key, written: Written) -> Key | None:
+    """The key of the variable that the value at `key` is in: itself, or the list around it."""
+    return next((key[:depth] for depth in range(1, len(key) + 1) if key[:depth] in written.variables), None)

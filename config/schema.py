@@ -9,17 +9,32 @@ from typing import Annotated, TypeGuard, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from config.errors import Key
-from config.settings import CHANNELS, PROVIDERS, ModelSettings, Section, Settings
+from config.settings import (
+    CHANNELS,
+    HOOKS,
+    PROVIDERS,
+    TOOLS,
+    HookSection,
+    ModelSettings,
+    Section,
+    Settings,
+    ToolRules,
+    ToolSettings,
+)
 
 Table = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSection:
-    """A table that an operator may write: its key and the model of what stands in it."""
+    """A table that an operator may write: its key and the model of what stands in it.
+
+    `repeated`: any number of them, each with a header in double brackets.
+    """
 
     key: tuple[str, ...]
     model: type[Section]
+    repeated: bool = False
 
     @property
     def settings(self) -> Mapping[str, FieldInfo]:
@@ -27,19 +42,23 @@ class KnownSection:
 
 
 def known_sections() -> Iterator[KnownSection]:
-    """Every table, in the order of the models; each channel under the name of its type."""
+    """Every table, in the order of the models; each channel under the name of its type, a hook once for each type."""
     for name, field in Settings.model_fields.items():
         if name == "models":
             yield from (KnownSection((name, provider), ModelSettings) for provider in PROVIDERS)
         elif name == "channels":
             yield from (KnownSection((name, kind), model) for kind, model in CHANNELS.items())
+        elif name == "hooks":
+            yield from (KnownSection((name,), model, repeated=True) for model in HOOKS.values())
         elif _is_section(field.annotation):
             yield KnownSection((name,), field.annotation)
+        if name == "tools":
+            yield from (KnownSection((name, tool), ToolRules) for tool in TOOLS)
 
 
 def known_settings() -> list[tuple[str, ...]]:
-    """The keys of all settings."""
-    return [(*section.key, name) for section in known_sections() for name in section.settings]
+    """The keys of all settings, but of those in sections that are repeated: they have numbers in their keys."""
+    return [(*section.key, name) for section in known_sections() if not section.repeated for name in section.settings]
 
 
 def names_within(key: Key, tree: Table) -> list[str]:
@@ -47,22 +66,46 @@ def names_within(key: Key, tree: Table) -> list[str]:
     if key == ("models",):
         return list(PROVIDERS)
     kind = kind_at(key, tree)
+    if kind is ToolSettings:
+        return [*ToolSettings.fields(), *TOOLS]
     return list(kind.fields()) if _is_section(kind) else []
 
 
+def hook_types_with(setting: str) -> list[str]:
+    """The types of hooks that have such a setting."""
+    return [kind for kind, model in HOOKS.items() if setting in model.model_fields]
+
+
 def kind_at(key: Key, tree: Table) -> object:
-    """The type of what may stand at `key`; None where nothing is known. `tree` tells the types of the channels."""
+    """The type of what may stand at `key`; None where nothing is known. `tree` tells the types of channels, hooks."""
     kind: object = Settings
     value: object = tree
     for depth, name in enumerate(key):
-        value = value.get(name) if isinstance(value, dict) else None
-        kind = _channel(name, value) if depth == 1 and key[0] == "channels" else _kind_within(kind, name)
+        value = _within(value, name)
+        if depth == 1 and key[0] == "channels":
+            kind = _channel(name, value)
+        elif depth == 1 and key[0] == "hooks":
+            kind = _hook(value)
+        else:
+            kind = _kind_within(kind, name)
     return kind
+
+
+def _within(value: object, name: str | int) -> object:
+    match value, name:
+        case dict(), _:
+            return value.get(name)
+        case list(), int(index) if index < len(value):
+            return value[index]
+        case _:
+            return None
 
 
 def _kind_within(kind: object, name: str | int) -> object:
     if _is_section(kind):
         field = kind.model_fields.get(str(name))
+        if kind is ToolSettings and name in TOOLS:
+            return ToolRules
         return field and _plain(field.annotation)
     if get_origin(kind) in (dict, list):
         return _plain(get_args(kind)[-1])
@@ -72,6 +115,11 @@ def _kind_within(kind: object, name: str | int) -> object:
 def _channel(name: str | int, table: object) -> object:
     kind = table.get("type", name) if isinstance(table, dict) else name
     return CHANNELS.get(kind) if isinstance(kind, str) else None
+
+
+def _hook(table: object) -> object:
+    kind = table.get("type") if isinstance(table, dict) else None
+    return HOOKS.get(kind, HookSection) if isinstance(kind, str) else HookSection
 
 
 def _plain(kind: object) -> object:

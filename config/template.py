@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from config.errors import Key
+from config.errors import Key, dotted
 from config.schema import KnownSection, known_sections
-from config.settings import USUAL_KEY
+from config.settings import USUAL_KEY, ToolRules
 
 _HEAD = """\
 # Interject's settings. A line that begins with "#" and a name is a setting at its default, or an example of one
@@ -53,7 +53,13 @@ class Answers:
 def template(answers: Answers) -> str:
     """The text of a file that `load` accepts: what was answered is set, everything else stands commented out."""
     given = _given(answers)
-    return "\n".join([_HEAD, *("\n".join(_section(section, given)) for section in known_sections())])
+    return "\n".join([_HEAD, *("\n".join(_section(section, given)) for section in _shown_sections())])
+
+
+def _shown_sections() -> Iterator[KnownSection]:
+    """All, but of those that every tool may have one: they are alike."""
+    alike = [section.key for section in known_sections() if section.model is ToolRules][1:]
+    return (section for section in known_sections() if section.key not in alike)
 
 
 def _given(answers: Answers) -> dict[Key, object]:
@@ -71,11 +77,12 @@ def _given(answers: Answers) -> dict[Key, object]:
 
 
 def _section(section: KnownSection, given: dict[Key, object]) -> Iterator[str]:
-    # A channel or provider is there only when something is set in it: its mere presence would ask for more.
-    optional = len(section.key) > 1
+    # A channel, provider or hook is there only when something is set in it: its mere presence would ask for more.
+    optional = len(section.key) > 1 or section.repeated
     used = not optional or any(key[: len(section.key)] == section.key for key in given)
     yield from _comment(section.model.__doc__ or "")
-    yield f"{'' if used else '#'}[{'.'.join(section.key)}]"
+    header = f"[[{section.key[0]}]]" if section.repeated else f"[{'.'.join(section.key)}]"
+    yield header if used else f"#{header}"
     for name, field in section.settings.items():
         yield from _comment(field.description or "")
         key = (*section.key, name)
@@ -93,7 +100,7 @@ def _comment(text: str) -> list[str]:
 def _shown(field: FieldInfo) -> object:
     """The default; an example where the default is to have none."""
     default = None if field.is_required() else field.get_default(call_default_factory=True)
-    return field.examples[0] if default in (None, []) and field.examples else default
+    return field.examples[0] if default in (None, [], {}) and field.examples else default
 
 
 def _toml(value: object) -> str:
@@ -102,8 +109,12 @@ def _toml(value: object) -> str:
             return "true" if value else "false"
         case int():
             return str(value)
+        case float():
+            return f"{value:g}"
         case list():
             return f"[{', '.join(map(_toml, value))}]"
+        case dict():
+            return f"{{ {', '.join(f'{dotted((name,))} = {_toml(inner)}' for name, inner in value.items())} }}"
         case str() | Path():
             # JSON's strings are TOML's, except that TOML wants DEL escaped as well.
             return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -47,7 +47,7 @@ def read(file: Path | None, environ: Mapping[str, str]) -> Written:
     for variable in sorted(name for name in environ if name.startswith(PREFIX) and name not in RESERVED):
         key = _lay(tree, variable.removeprefix(PREFIX).lower().split("__"), environ[variable])
         if key is None:
-            problems.append(Problem("what stands above it is a single value", place=f"environment variable {variable}"))
+            problems.append(Problem("what stands above it is no section", place=f"environment variable {variable}"))
         else:
             variables[key] = variable
     return Written(tree, file, text, variables, tuple(problems))
@@ -103,15 +103,33 @@ def _same_name(table: Table, name: str) -> str:
 def _lines(text: str) -> dict[Key, int]:
     lines: dict[Key, int] = {}
     header: Key = ()
+    newest: dict[Key, int] = {}
     for number, statement in _statements(text):
+        tree = tomllib.loads(statement)
         if statement.lstrip().startswith("["):
-            header = ()
-        keys = [header + key for key in _keys(tomllib.loads(statement))]
-        if statement.lstrip().startswith("["):
-            header = keys[-1]
+            header = _opened(tree, newest)
+            keys = [header[:depth] for depth in range(1, len(header) + 1)]
+        else:
+            keys = [header + key for key in _keys(tree)]
         for key in keys:
             lines.setdefault(key, number)
     return lines
+
+
+def _opened(tree: object, newest: dict[Key, int]) -> Key:
+    """The key of the table that a header opens. `newest` is the index of the newest table of each [[list]] of them.
+
+    A header is read as a tree of one branch: [a.b] as {"a": {"b": {}}}, [[a]] as {"a": [{}]}.
+    """
+    key: Key = ()
+    while isinstance(tree, dict) and tree:
+        ((name, tree),) = tree.items()
+        key += (name,)
+        if isinstance(tree, list):
+            newest[key] = newest.get(key, -1) + 1
+        if key in newest:
+            key += (newest[key],)
+    return key
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
@@ -133,8 +151,14 @@ def _is_toml(text: str) -> bool:
     return True
 
 
-def _keys(tree: Table, above: Key = ()) -> Iterator[Key]:
-    for name, value in tree.items():
+def _keys(value: object, above: Key = ()) -> Iterator[Key]:
+    match value:
+        case dict():
+            inside = [*value.items()]
+        case list():
+            inside = [*enumerate(value)]
+        case _:
+            return
+    for name, inner in inside:
         yield (*above, name)
-        if isinstance(value, dict):
-            yield from _keys(value, (*above, name))
+        yield from _keys(inner, (*above, name))

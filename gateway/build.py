@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -18,11 +18,22 @@ from typing import assert_never
 
 from pydantic import SecretStr
 
+from agent.context import Context
+from agent.counting import estimate_tokens
+from agent.hook import Hooks
+from agent.hooks.chain import Hook, HookChain
+from agent.hooks.runner import Runner
+from agent.masking import Mask
 from agent.media import MediaStore
-from agent.model import Model
-from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
+from agent.mind import Mind
+from agent.model import Model, Request
+from agent.models.chain import attended, chain
+from agent.models.fallback import CoolDowns
+from agent.models.prices import Price, price_of
+from agent.models.retry import RetryingModel
+from agent.models.windows import window_of
+from agent.tool import Tool
 from agent.tools import toolbox
-from agent.turn import Mind
 from channels.address import Address
 from channels.channel import Channel, ChannelRejected, Posted
 from channels.web.channel import WebChannel
@@ -32,23 +43,34 @@ from config.settings import (
     ChannelSection,
     ChannelSettings,
     DiscordSettings,
+    HookSettings,
+    HttpHookSettings,
     ModelSettings,
+    ProcessHookSettings,
     Provider,
+    PythonHookSettings,
     Settings,
     SlackSettings,
     TelegramSettings,
+    every_secret,
 )
 from gateway.broken import BrokenChannel
+from gateway.budgets import SpendingLimits
 from gateway.cursors import StoredCursors
+from gateway.drafts import Shows
 from gateway.fetching import ReadFile
 from gateway.gate import Gate, Policy
-from gateway.house import House, Service
+from gateway.house import House, Rules, Service
 from gateway.media import DiskMedia
 from gateway.reading import FileReader
 from gateway.server import App, bind, mounted, serve
 from gateway.store import Store, open_store
+from gateway.store.work import Limits
 
 log = logging.getLogger(__name__)
+
+USUAL_ANSWER = 1000
+"""Tokens."""
 
 INSTRUCTIONS = """\
 You are Interject, an assistant that people talk to in a chat. Answer in their language, plainly and briefly, in
@@ -80,15 +102,19 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))
         media = DiskMedia(settings.media.path, store)
+        hooks = await stack.enter_async_context(HookChain(_hooks(configuration)))
+        models = await _models(settings, media, stack)
+        small = models.get(settings.agent.small_model or "")
         house = House(
             store,
             media,
             _gate(settings),
-            await _minds(settings, media, stack),
-            most_running=settings.agent.max_running_turns,
-            whole=[name for name, channel in settings.channels.items() if not channel.stream],
+            _minds(settings, models, media, hooks),
+            _rules(settings, models),
+            hooks=hooks,
+            small=None if small is None else RetryingModel(small),
+            estimate=partial(_cost_of, settings),
             read_file=await stack.enter_async_context(_open_reader(settings, media)),
-            many=settings.agent.tell_when_waiting,
         )
         platforms = {name: _made(name, section, media, store) for name, section in settings.channels.items()}
         for channel in (*platforms.values(), *extra):
@@ -185,24 +211,125 @@ def _policy(channel: ChannelSection) -> Policy:
     )
 
 
-async def _minds(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> Callable[[Address], Mind]:
-    """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
-    agent = settings.agent
-    own_models = (channel.model for channel in settings.channels.values() if channel.model)
-    wanted = {agent.model, *agent.fallback, *own_models}
-    models = {name: await stack.enter_async_context(_open_model(settings, name, media)) for name in sorted(wanted)}
+def _rules(settings: Settings, models: Mapping[str, Model]) -> Rules:
+    agent, limits = settings.agent, settings.limits
+    shows = {name: Shows(channel.activity, channel.show_reasoning) for name, channel in settings.channels.items()}
+    return Rules(
+        most_running=agent.max_running_turns,
+        grace=agent.shutdown_grace,
+        many=agent.tell_when_waiting,
+        whole=[name for name, channel in settings.channels.items() if not channel.stream],
+        shows=shows | {"web": Shows(reasoning=settings.web.show_reasoning)},
+        work=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
+        spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost),
+        models=tuple(models),
+    )
 
-    cool_downs = CoolDowns()
+
+async def _models(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> dict[str, Model]:
+    """Every model that is named anywhere, by its name; each connects when it is first asked."""
+    agent = settings.agent
+    named = [
+        agent.model,
+        *agent.fallback,
+        agent.small_model,
+        *(channel.model for channel in settings.channels.values()),
+    ]
+    names = dict.fromkeys(name for name in named if name)
+    return {name: await stack.enter_async_context(_open_model(settings, name, media)) for name in names}
+
+
+def _minds(
+    settings: Settings, models: Mapping[str, Model], media: MediaStore, hooks: Hooks
+) -> Callable[[Address], Mind]:
+    """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
+    agent, cool_downs = settings.agent, CoolDowns()
+    mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
+    tools = tuple(_tool(settings, tool) for tool in toolbox(settings.tools.enabled))
 
     @cache
     def mind(channel: str) -> Mind:
         own = settings.channels.get(channel)
-        chain = dict.fromkeys([(own and own.model) or agent.model, *agent.fallback])
-        model = FallbackModel([NamedModel(name, models[name]) for name in chain], cool_downs)
-        instructions = (own and own.instructions) or _instructions(agent)
-        return Mind(model, media, agent.workspace, toolbox(settings.tools.enabled), instructions, agent.max_steps)
+        usual = (own and own.model) or agent.model
+        names = tuple(dict.fromkeys([usual, *agent.fallback]))
+        small = (agent.small_model or "") if agent.routing else ""
+        summing_up = chain([agent.small_model or usual], models, cool_downs, mask=mask)
+        return Mind(
+            chain(names, models, cool_downs, mask=mask, small=small),
+            media,
+            agent.workspace,
+            tools,
+            (own and own.instructions) or _instructions(agent),
+            agent.max_steps,
+            hooks=hooks,
+            context=Context(agent.context_window or window_of(usual), summing_up),
+            mask=mask,
+            decide_within=settings.tools.approval_expires,
+        )
 
     return lambda address: mind(address.channel)
+
+
+def _tool(settings: Settings, tool: Tool) -> Tool:
+    """The tool as the operator wants it."""
+    rules = settings.tools.rules(tool.name)
+    return replace(
+        tool,
+        approval=rules.approval,
+        on_steer=rules.on_steer or tool.on_steer,
+        timeout=rules.timeout or tool.timeout,
+    )
+
+
+def _price(settings: Settings, model: str) -> Price | None:
+    provider = model.partition(":")[0]
+    given = next((known for name, known in settings.models.items() if name == provider), ModelSettings())
+    own = {name: Price(p.input, p.output, p.cache_read, p.cache_write) for name, p in given.price.items()}
+    return price_of(model, own)
+
+
+def _cost_of(settings: Settings, request: Request) -> float:
+    """About what the request will cost, in dollars, with an answer of usual length."""
+    price = _price(settings, request.model or settings.agent.model)
+    if price is None:
+        return 0.0
+    written = request.settings.max_tokens or USUAL_ANSWER
+    return (estimate_tokens(request) * price.input + written * price.output) / 1_000_000
+
+
+def _hooks(configuration: Configuration) -> list[Hook]:
+    """The operator's hooks, of whichever kind. Raises `HookError` for one that cannot be had."""
+    return [
+        Hook(
+            section.name,
+            _runner(configuration, section),
+            tuple(section.points),
+            section.priority,
+            section.timeout,
+            section.on_error,
+            section.trusted,
+        )
+        for section in configuration.settings.hooks
+    ]
+
+
+def _runner(configuration: Configuration, section: HookSettings) -> Runner:
+    match section:
+        case PythonHookSettings():
+            from agent.hooks.python import python_hook
+
+            return python_hook(section.path, section.points)
+        case ProcessHookSettings():
+            from agent.hooks.process import ProcessHook
+
+            directory = configuration.file.absolute().parent if configuration.file else None
+            return ProcessHook(section.name, section.command, section.points, directory=directory)
+        case HttpHookSettings():
+            from agent.hooks.http import HttpHook
+
+            return HttpHook(section.name, section.url, section.secret.get_secret_value())
+        case _:
+            assert_never(section)
 
 
 def _instructions(agent: AgentSettings) -> str:
@@ -220,7 +347,6 @@ async def _open_model(settings: Settings, model: str, media: MediaStore) -> Asyn
         yield DemoModel()
         return
     from agent.models.providers import provider_model
-    from agent.models.retry import RetryingModel
 
     known: Provider = "anthropic" if provider == "anthropic" else "openai"
     given = settings.models.get(known, ModelSettings())
@@ -234,7 +360,7 @@ async def _open_model(settings: Settings, model: str, media: MediaStore) -> Asyn
         silence_timeout=given.silence_timeout,
     )
     try:
-        yield RetryingModel(opened)
+        yield attended(opened, model, _price(settings, model))
     finally:
         await opened.aclose()
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, get_args
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
 
 from agent.log import Told
 from channels.address import Address, Sender
 from channels.channel import CommandHelp
+from gateway.budgets import dollars, midnight
 from gateway.dispatch import Dispatch, Live
 from gateway.histories import Histories
 from gateway.notices import Notices
 from gateway.replies import ASKED_TO_STOP
-from gateway.store.records import Busy, Command, Pair, Turn
+from gateway.store.records import Bill, Busy, Command, Pair, Turn, Undone
+from gateway.work import Works
 
 _REPLY_ID = re.compile("[0-9a-f]{32}")
 
@@ -31,6 +34,8 @@ FOR_ONE_MESSAGE: Mapping[str, Busy] = {"queue": "queue", "steer": "steer"}
 """Commands that say of the message after them what it does while something runs."""
 
 PAIR = "pair"
+
+USUAL_MODEL = "usual"
 
 LET_IN = "You have been let in. What can I do for you?"
 
@@ -50,12 +55,26 @@ class CommandStore(Protocol):
     async def open_question(self, session: str) -> str | None: ...
     async def set_busy(self, session: str, busy: Busy) -> None: ...
     async def approve_pair(self, code: str) -> Pair | None: ...
+    async def wrap(self, command_id: int) -> bool: ...
+    async def begin_aside(self, command_id: int) -> Turn: ...
+    async def undo(self, session: str) -> Undone | None: ...
+    async def retry(self, command_id: int) -> bool: ...
+    async def set_model(self, session: str, name: str | None) -> None: ...
+    async def model_of(self, session: str) -> str | None: ...
+    async def spent(
+        self,
+        *,
+        turn: str | None = None,
+        session: str | None = None,
+        person: str | None = None,
+        since: datetime | None = None,
+    ) -> Bill: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     help: str
-    run: Callable[[Command], Awaitable[str]]
+    run: Callable[[Command], Awaitable[str | None]]
     arguments: str = ""
 
 
@@ -63,7 +82,8 @@ class Commands:
     """`answer` runs a command and returns what to tell the person, as markdown.
 
     What must take effect at once (stopping) does so before the first await. `trouble` tells what is wrong with the
-    gateway's parts, a line each; `is_admin` whether somebody may do what others may not.
+    gateway's parts, a line each; `is_admin` whether somebody may do what others may not; `models` are the names of
+    those that a conversation may choose from.
     """
 
     def __init__(
@@ -72,22 +92,32 @@ class Commands:
         dispatch: Dispatch,
         histories: Histories,
         notices: Notices,
+        works: Works,
         trouble: Callable[[], Mapping[str, str]],
         is_admin: Callable[[Address, Sender], bool],
+        models: Sequence[str] = (),
     ) -> None:
         self._store = store
         self._dispatch = dispatch
         self._histories = histories
         self._notices = notices
+        self._works = works
         self._trouble = trouble
         self._is_admin = is_admin
+        self._models = models
         self._table = {
             "stop": _Entry("stop what is running now", self._stop),
+            "wrap": _Entry("let what runs come to its end and sum up", self._wrap, "message"),
+            "btw": _Entry("ask something on the side, without touching what runs", self._aside, "question"),
+            "undo": _Entry("take the last task out of what I remember", self._undo),
+            "retry": _Entry("take the last task out and do it again", self._retry),
             "new": _Entry("begin a new conversation", self._new),
             "status": _Entry("show what is running", self._status),
             "steer": _Entry("this message is read at once by what runs", self._say_how, "message"),
             "queue": _Entry("this message waits until what runs is done", self._say_how, "message"),
             "busy": _Entry("choose what your messages do while something runs", self._busy, " | ".join(_BUSY)),
+            "model": _Entry("show or choose the model that answers here", self._model, "name"),
+            "usage": _Entry("show what was used and what it cost", self._usage),
             PAIR: _Entry("let somebody in who was given this code (admins)", self._pair, "code"),
             "help": _Entry("show these commands", self._help),
         }
@@ -102,7 +132,8 @@ class Commands:
     def knows(self, name: str) -> bool:
         return name == ANSWER or _ALIASES.get(name, name) in self._table
 
-    async def answer(self, command: Command) -> str:
+    async def answer(self, command: Command) -> str | None:
+        """None: the command has become a message, or a question on the side, and is answered as such."""
         entry = self._table.get(_ALIASES.get(command.name, command.name))
         if entry is None:
             return f"There is no command `/{command.name}`.\n\n{await self._help(command)}"
@@ -133,6 +164,67 @@ class Commands:
         live = self._dispatch.live(session)
         running = None if live is None else live.record
         return running or await self._store.unfinished(session)
+
+    async def _wrap(self, command: Command) -> str | None:
+        if refusal := await self._refusal(command):
+            return refusal
+        return None if await self._store.wrap(command.id) else "Nothing is running, so there is nothing to wrap up."
+
+    async def _aside(self, command: Command) -> str | None:
+        if not command.arguments.strip():
+            return "Write your question behind it: `/btw what was the name of that file?`."
+        self._dispatch.begin_aside(await self._store.begin_aside(command.id))
+        return None
+
+    async def _undo(self, command: Command) -> str:
+        if refusal := await self._not_while_running(command):
+            return refusal
+        undone = await self._store.undo(command.session)
+        if undone is None:
+            return "There is no task here to take out."
+        self._histories.forget(command.session)
+        words = _quoted(" ".join(undone.words))
+        return f"Taken out: {words}. I no longer know of it; what it did in the world stays done."
+
+    async def _retry(self, command: Command) -> str | None:
+        if refusal := await self._not_while_running(command):
+            return refusal
+        if not await self._store.retry(command.id):
+            return "There is no task here to do again."
+        self._histories.forget(command.session)
+        return None
+
+    async def _not_while_running(self, command: Command) -> str:
+        """Why the last task cannot be taken out, "" if it can."""
+        if not self.may_stop_all(command.address, command.sender):
+            return f"Only admins may do that here: `/{command.name}` changes what everybody said."
+        if await self._at_work(command.session) is not None:
+            return f"Something is running. `/stop` it first, then `/{command.name}`."
+        return ""
+
+    async def _model(self, command: Command) -> str:
+        name = command.arguments.strip()
+        if not name:
+            current = await self._store.model_of(command.session) or "the usual one"
+            known = "\n".join(f"- `/model {model}`" for model in (*self._models, USUAL_MODEL))
+            return f"Here answers {current}.\n\n{known}"
+        if name not in (*self._models, USUAL_MODEL):
+            return f"There is no model `{name}`. {await self._model(replace(command, arguments=''))}"
+        await self._store.set_model(command.session, None if name == USUAL_MODEL else name)
+        return f"From the next task on, {'the usual model' if name == USUAL_MODEL else f'`{name}`'} answers here."
+
+    async def _usage(self, command: Command) -> str:
+        today, person = midnight(), f"{command.address.channel}:{command.sender.id}"
+        here = await self._store.spent(session=command.session)
+        yours = await self._store.spent(person=person, since=today)
+        lines = [f"This conversation: {_bill(here)}", f"You, today: {_bill(yours)}"]
+        if self._is_admin(command.address, command.sender):
+            lines.append(f"Everybody, today: {_bill(await self._store.spent(since=today))}")
+        if here.estimated or yours.estimated:
+            lines.append("_Some of it is estimated: calls that failed or were stopped are not counted by providers._")
+        if here.unpriced or yours.unpriced:
+            lines.append("_Some models have no known price, and count as free here._")
+        return "\n\n".join(lines)
 
     async def _new(self, command: Command) -> str:
         if refusal := await self._refusal(command):
@@ -194,10 +286,10 @@ class Commands:
 
     async def _busy(self, command: Command) -> str:
         chosen = command.arguments.strip().lower()
-        for busy in get_args(Busy):
+        for busy, meaning in _BUSY.items():
             if busy == chosen:
                 await self._store.set_busy(command.session, busy)
-                return f"From now on, what is written here while I work {_BUSY[busy]}."
+                return f"From now on, what is written here while I work {meaning}."
         ways = "\n".join(f"- `/busy {busy}`: it {meaning}" for busy, meaning in _BUSY.items())
         return f"What is to become of a message that is written while I work?\n\n{ways}"
 
@@ -231,6 +323,17 @@ def _what_runs(live: Live) -> str:
     calls = ", ".join(f"`{call.name}`" for call in live.turn.running_calls) or "the model is answering"
     step = live.turn.step - bool(live.turn.running_calls)
     return f"{calls}, step {step}, for {_duration(time.monotonic() - live.since)}."
+
+
+def _bill(bill: Bill) -> str:
+    calls = "1 model call" if bill.calls == 1 else f"{bill.calls:,} model calls"
+    cached = f" ({bill.cache_read:,} of them cached)" if bill.cache_read else ""
+    return f"{dollars(bill.cost)} for {calls}: {bill.input:,} tokens read{cached}, {bill.output:,} written."
+
+
+def _quoted(words: str) -> str:
+    short = " ".join(words.split())
+    return f"“{short if len(short) <= 80 else short[:79] + '…'}”"
 
 
 def _duration(seconds: float) -> str:

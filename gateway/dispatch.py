@@ -6,29 +6,39 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from agent.events import Event, Logged
 from agent.journal import JournalError, TurnLost
 from agent.log import Ended, Entry, Heard
-from agent.turn import BROKE, Mind, Turn, give_up
+from agent.mind import Mind
+from agent.occasion import Occasion
+from agent.transcript import Past, conversation
+from agent.turn import BROKE, Turn, give_up
 from channels.address import Address
 from channels.channel import Sent
 from channels.message import Mark, MessageState
 from gateway.delivery import Delivery
+from gateway.drafts import Drafts
 from gateway.histories import Histories
-from gateway.journal import TurnJournal, TurnStore
+from gateway.journal import Bell, TurnJournal, TurnStore
 from gateway.patience import until_kept
 from gateway.replies import Draft
 from gateway.sessions import session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy
+from gateway.store.work import is_child
 
 log = logging.getLogger(__name__)
+
+ON_THE_SIDE = (
+    "This is a question on the side, while the conversation goes on without it. Tools are not available: answer it "
+    "briefly, in words, from what you see here."
+)
 
 NOT_KEPT = "what I do cannot be kept just now; whoever runs this gateway finds in its log why (is the disk full?)"
 
@@ -36,6 +46,8 @@ NOT_KEPT = "what I do cannot be kept just now; whoever runs this gateway finds i
 class DispatchStore(TurnStore, Protocol):
     async def claim(self, session: str) -> records.Turn | None: ...
     async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
+    async def turn(self, turn_id: str) -> records.Turn: ...
+    async def unfinished(self, session: str) -> records.Turn | None: ...
     async def stop_waiting(self, session: str, upto: int, reason: str) -> tuple[records.Changed, ...]: ...
 
 
@@ -44,11 +56,11 @@ class Live:
     """A session that has a slot, or waits for one: it claims, and then runs, one turn.
 
     `task` is None while it waits. `bell` rings for what the running turn is to read, `again` says that what it leaves
-    is to be looked at after it. `since` is in monotonic seconds.
+    is to be looked at after it. `since` is in monotonic seconds. `is_extra`: it takes nobody's slot.
     """
 
     session: str
-    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    bell: Bell = field(default_factory=Bell)
     again: bool = False
     task: asyncio.Task[None] | None = None
     record: records.Turn | None = None
@@ -58,6 +70,7 @@ class Live:
     stop_before: int = 0
     stop_reason: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    is_extra: bool = False
 
     @property
     def is_stopped(self) -> bool:
@@ -66,27 +79,40 @@ class Live:
 
 
 class Dispatch:
-    """Use as `async with`; leaving it abandons the running turns, to be resumed by the next process."""
+    """Use as `async with`; leaving it gives the running turns `grace` seconds to end, and abandons those that do not,
+    to be resumed by the next process."""
 
     def __init__(
         self,
         store: DispatchStore,
         delivery: Delivery,
         histories: Histories,
-        mind: Callable[[Address], Mind],
+        drafts: Drafts,
+        furnish: Callable[[records.Turn], Awaitable[tuple[Mind, Occasion]]],
+        over: Callable[[records.Turn, tuple[Entry, ...]], Awaitable[None]],
+        changed: Callable[[], None],
         *,
         most_running: int,
+        grace: float = 0.0,
     ) -> None:
+        """`furnish` gives each turn its mind and its occasion; `over` is told of each that has ended, `changed` that a
+        message was read or set aside."""
         self._store = store
         self._delivery = delivery
         self._histories = histories
-        self._mind = mind
+        self._drafts = drafts
+        self._furnish = furnish
+        self._over = over
+        self._changed = changed
         self._most_running = most_running
+        self._grace = grace
         self._live: dict[str, Live] = {}
         self._ready: dict[str, Live] = {}
         self._tasks = asyncio.TaskGroup()
         self.stirred = asyncio.Event()
         """Set whenever a session gets a slot, for whoever looks at what runs."""
+        self.parked = asyncio.Event()
+        """Set whenever a turn waits for people, for whoever looks at how long."""
 
     async def __aenter__(self) -> Dispatch:
         await self._tasks.__aenter__()
@@ -94,9 +120,11 @@ class Dispatch:
 
     async def __aexit__(self, *exc: object) -> None:
         self._most_running = 0
-        for live in self._live.values():
-            if live.task is not None:
-                live.task.cancel()
+        running = [live.task for live in self._live.values() if live.task is not None]
+        if running and self._grace:
+            await asyncio.wait(running, timeout=self._grace)
+        for task in running:
+            task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
     def wake(self, session: str, busy: Busy = "steer") -> None:
@@ -108,8 +136,13 @@ class Dispatch:
             self._start_ready()
             return
         live.again = True
-        if busy == "steer":
-            live.bell.set()
+        if busy in ("steer", "wrap"):
+            live.bell.ring(gently=busy == "wrap")
+
+    def begin_aside(self, record: records.Turn) -> None:
+        """Answers a question on the side, beside whatever runs in its session. It needs no slot."""
+        live = self._live[record.id] = Live(record.id, is_extra=True)
+        live.task = self._tasks.create_task(self._serve(live, record))
 
     def running(self) -> tuple[Live, ...]:
         return tuple(self._live.values())
@@ -135,6 +168,7 @@ class Dispatch:
         aside = await self._store.stop_waiting(session_key(address), before, reason)
         for changed in aside:
             self._delivery.mark(Mark(address, changed.id, changed.message_id, changed.state, None, changed.reason))
+        self._changed()
         return len(aside)
 
     def _stop_if_covered(self, live: Live) -> None:
@@ -142,20 +176,28 @@ class Dispatch:
             live.turn.stop(live.stop_reason)
 
     def _queue(self, session: str) -> None:
-        self._ready.setdefault(session, Live(session))
+        self._ready.setdefault(session, Live(session, is_extra=is_child(session)))
 
     def _start_ready(self) -> None:
-        while self._ready and len(self._live) < self._most_running:
-            session = next(iter(self._ready))
+        """Delegated tasks and questions on the side need no slot: somebody who has one may be waiting for them."""
+        while (session := self._next()) is not None:
             live = self._live[session] = self._ready.pop(session)
             live.since = time.monotonic()
             live.task = self._tasks.create_task(self._serve(live))
             self.stirred.set()
 
-    async def _serve(self, live: Live) -> None:
-        """One claim and one turn. This is the edge at which a broken turn costs itself only."""
+    def _next(self) -> str | None:
+        if self._most_running == 0:
+            return None
+        if sum(not live.is_extra for live in self._live.values()) < self._most_running:
+            return next(iter(self._ready), None)
+        return next((session for session, live in self._ready.items() if live.is_extra), None)
+
+    async def _serve(self, live: Live, record: records.Turn | None = None) -> None:
+        """One claim, where there is no record yet, and one turn. This is the edge at which a broken turn costs itself
+        only."""
         try:
-            record = await self._claim(live)
+            record = record or await self._claim(live)
             if record is not None:
                 await self._run(live, record)
         except TurnLost:
@@ -177,10 +219,11 @@ class Dispatch:
 
     async def _run(self, live: Live, record: records.Turn) -> None:
         """One turn to its recorded end, whatever breaks on the way."""
-        live.record = record
+        # Whatever it waited for is there.
+        record = live.record = replace(record, parked=False)
         if record.more is not None:
             self.wake(live.session, record.more)
-        draft = live.draft = Draft(record.id, record.address, record.reply_to, record.entries)
+        draft = live.draft = self._drafts.of(record)
         self._mark(record, record.entries, "read")
         try:
             entries = await self._play(live, record, draft)
@@ -195,9 +238,12 @@ class Dispatch:
         ended = entries[-1]
         if not isinstance(ended, Ended):
             draft.park()
-            self._delivery.show(draft)
+            self._show(record, draft)
+            self.parked.set()
             return
-        self._histories.add(record.session, entries)
+        if record.kind == "turn":
+            self._histories.add(record.session, record.id, entries)
+        await self._over(record, entries)
         self._mark(record, entries, "answered", ended.reason)
 
     async def _play(self, live: Live, record: records.Turn, draft: Draft) -> tuple[Entry, ...]:
@@ -206,36 +252,65 @@ class Dispatch:
             await self._take_up(live, record, draft)
         if record.stop is not None:
             live.stop_before, live.stop_reason = sys.maxsize, record.stop
-        past = await self._histories.of(record.session, new=record.first)
+        past = await self._past(record)
+        mind, occasion = await self._furnish(record)
+        if record.kind == "aside":
+            occasion = replace(occasion, in_words=ON_THE_SIDE)
 
         async def emit(event: Event) -> None:
             self._watch(record, draft, event)
 
         journal = TurnJournal(self._store, record, live.bell)
         turn = live.turn = Turn(
-            self._mind(record.address), journal, emit, id=record.id, entries=record.entries, past=past
+            mind,
+            journal,
+            emit,
+            id=record.id,
+            entries=record.entries,
+            past=past,
+            occasion=occasion,
         )
         self._stop_if_covered(live)
         await turn.run()
         return turn.entries
 
+    async def _past(self, record: records.Turn) -> Sequence[Past]:
+        """What came before; for a question on the side, what runs just now too."""
+        past = await self._histories.of(record.session, new=record.first)
+        if record.kind != "aside":
+            return past
+        live = self._live.get(record.session)
+        if live is not None and live.turn is not None:
+            return (Past("", tuple(conversation(past, live.turn.entries))),)
+        unfinished = await self._store.unfinished(record.session)
+        if unfinished is None:
+            return past
+        parked = await self._store.turn(unfinished.id)
+        return (Past("", tuple(conversation(past, parked.entries))),)
+
     async def _take_up(self, live: Live, record: records.Turn, draft: Draft) -> None:
         """Goes on with the reply where an earlier process left it, after hearing what was said meanwhile."""
-        if self._delivery.is_showing(draft):
-            self._delivery.show(draft)
+        if is_child(record.session) or self._delivery.is_showing(draft):
+            self._show(record, draft)
         else:
             self._delivery.show(draft, pieces=await self._store.pieces(record.id))
-        live.bell.set()
+        live.bell.ring()
         live.again = True
+
+    def _show(self, record: records.Turn, draft: Draft) -> None:
+        """What a delegated task says is for whoever delegated it."""
+        if not is_child(record.session):
+            self._delivery.show(draft)
 
     def _watch(self, record: records.Turn, draft: Draft, event: Event) -> None:
         if draft.done:
             return
         draft.fold(event)
         if not draft.empty or not isinstance(event, Logged) or draft.done:
-            self._delivery.show(draft)
+            self._show(record, draft)
         if isinstance(event, Logged) and isinstance(event.entry, Heard):
             self._mark(record, (event.entry,), "read")
+            self._changed()
 
     async def _fail(self, live: Live, record: records.Turn, draft: Draft, reason: str) -> tuple[Entry, ...]:
         """Tells the person at once that the turn cannot go on, and records its end as soon as that is possible."""
@@ -244,7 +319,7 @@ class Dispatch:
             shown: tuple[Entry, ...] = (*unwritten, Ended("failed", reason))
             for entry in shown:
                 draft.fold(Logged(entry))
-            self._delivery.show(draft)
+            self._show(record, draft)
         journal = TurnJournal(self._store, record, live.bell)
         return await until_kept(
             lambda: give_up(journal, entries, reason, *unwritten),
@@ -253,6 +328,8 @@ class Dispatch:
         )
 
     def _mark(self, record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = "") -> None:
+        if is_child(record.session):
+            return
         for mark in marks(record, entries, state, reason):
             self._delivery.mark(mark)
 
@@ -262,6 +339,8 @@ def marks(record: records.Turn, entries: tuple[Entry, ...], state: MessageState,
     for entry in entries:
         if isinstance(entry, Heard):
             for said in entry.messages:
+                if said.source == "work":
+                    continue
                 yield Mark(record.address, said.id, said.message_id, state, entry.step, reason)
 
 
@@ -272,7 +351,7 @@ def _pause_of(live: Live) -> Callable[[float], Awaitable[None]]:
         live.bell.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await live.bell.wait()
+                await live.bell.rung.wait()
 
     return pause
 

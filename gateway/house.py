@@ -5,26 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 import time
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
 
+from agent.hook import Hooks, NoHooks, Where
+from agent.log import Entry
 from agent.media import Attachment, MediaStore
-from agent.turn import Mind
+from agent.mind import Mind
+from agent.model import Model, Request
+from agent.occasion import Occasion
 from channels.address import Address
 from channels.channel import Channel, ChannelRejected
+from gateway.budgets import Budgets, SpendingLimits
 from gateway.commands import Commands
+from gateway.deadlines import keep_deadlines
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatch, marks
+from gateway.drafts import Drafts, Shows
 from gateway.fetching import Fetching, ReadFile
 from gateway.gate import Gate
 from gateway.histories import Histories
 from gateway.intake import Intake
 from gateway.notices import Notices
-from gateway.replies import Draft
+from gateway.runs import Runs
 from gateway.screens import Screens
 from gateway.store import Store, records
+from gateway.store.work import Limits, is_child
+from gateway.titles import Titles
 from gateway.typing import show_typing
+from gateway.work import Works
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +55,30 @@ async def says_nothing(attachment: Attachment) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator has set for a house.
+
+    `most_running` turns run at once, and get `grace` seconds to end when the house is left; people are told when `many`
+    messages wait. On the channels named in `whole` replies do not grow; `shows` says by channel what else is shown.
+    `models` are those that a conversation may choose from.
+    """
+
+    most_running: int = 500
+    grace: float = 0.0
+    many: int = 20
+    whole: Container[str] = ()
+    shows: Mapping[str, Shows] = field(default_factory=dict)
+    work: Limits = field(default_factory=Limits)
+    spending: SpendingLimits = field(default_factory=SpendingLimits)
+    models: Sequence[str] = ()
+
+
+def free(request: Request) -> float:
+    """For where no prices are known."""
+    return 0.0
+
+
 class House:
     """Use as `async with House(...) as house: await house.run()`."""
 
@@ -51,26 +88,75 @@ class House:
         media: MediaStore,
         gate: Gate,
         mind: Callable[[Address], Mind],
+        rules: Rules | None = None,
         *,
-        most_running: int,
-        whole: Container[str] = (),
+        hooks: Hooks | None = None,
+        small: Model | None = None,
+        estimate: Callable[[Request], float] = free,
         read_file: ReadFile = says_nothing,
-        many: int = 20,
     ) -> None:
-        """`mind` is the agent for a place. `whole` names the channels on which replies do not grow; `read_file` says
-        what people's files say; `many` is the number of waiting messages that people are told of."""
+        """`mind` is the agent for a place. `small` names conversations, `estimate` tells what a request may cost in
+        dollars, `read_file` what people's files say."""
+        rules = rules or Rules()
+        hooks = hooks or NoHooks()
         self.store = store
         self.channels: dict[str, Channel] = {}
         self.trouble: dict[str, str] = {}
-        self.delivery = Delivery(self.channels, store, whole=whole)
+        self._mind = mind
+        drafts = Drafts(rules.shows)
+        self._drafts = drafts
+        self.delivery = Delivery(self.channels, store, whole=rules.whole)
         self.histories = Histories(store)
-        self.dispatch = Dispatch(store, self.delivery, self.histories, mind, most_running=most_running)
+        self.runs = Runs(store)
+        self.dispatch = Dispatch(
+            store,
+            self.delivery,
+            self.histories,
+            drafts,
+            self._furnish,
+            self._over,
+            self.runs.stir,
+            most_running=rules.most_running,
+            grace=rules.grace,
+        )
+        self.works = Works(store, self.dispatch.wake, self._stop, rules.work)
+        self._budgets = Budgets(store, rules.spending, estimate)
+        self._titles = Titles(store, small)
         notices = Notices(store, self.delivery)
-        self.commands = Commands(store, self.dispatch, self.histories, notices, self._troubles, gate.is_admin)
+        self.commands = Commands(
+            store, self.dispatch, self.histories, notices, self.works, self._troubles, gate.is_admin, rules.models
+        )
         fetching = Fetching(store, self.channels, media, read_file)
-        self.intake = Intake(store, gate, self.dispatch, self.commands, self.delivery, notices, fetching, many=many)
-        self.screens = Screens(store, self.dispatch)
+        self.intake = Intake(
+            store,
+            gate,
+            hooks,
+            self.dispatch,
+            self.commands,
+            self.delivery,
+            notices,
+            fetching,
+            self.runs.stir,
+            many=rules.many,
+        )
+        self.screens = Screens(store, self.dispatch, drafts)
         self._stack = AsyncExitStack()
+
+    async def _furnish(self, record: records.Turn) -> tuple[Mind, Occasion]:
+        """What the turn thinks with, and what is particular to it."""
+        where = Where(record.session, record.address.channel, record.id, record.principal.name, record.principal.id)
+        budget = self._budgets.of(record)
+        occasion = Occasion(where, record.allowed, record.model, budget=budget)
+        return await self.works.furnish(record, self._mind(record.address), occasion)
+
+    async def _over(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
+        """A turn's end is written."""
+        self.runs.stir()
+        self._titles.ended(record, entries)
+        await self.works.ended(record)
+
+    def _stop(self, session: str, reason: str) -> None:
+        self.dispatch.stop(session, before=sys.maxsize, reason=reason)
 
     def add(self, channel: Channel) -> None:
         """Adds a channel, before `run()`."""
@@ -84,7 +170,7 @@ class House:
     async def __aenter__(self) -> House:
         for channel in self.channels.values():
             self._stack.push_async_callback(channel.aclose)
-        for part in (self.delivery, self.dispatch, self.intake):
+        for part in (self.delivery, self._titles, self.dispatch, self.works, self.intake):
             await self._stack.enter_async_context(part)
         return self
 
@@ -98,6 +184,7 @@ class House:
             for channel in self.channels.values():
                 group.create_task(self._listen(channel))
             group.create_task(show_typing(self.dispatch, self.channels))
+            group.create_task(_supervised(partial(keep_deadlines, self.store, self.dispatch)))
             for service in services:
                 group.create_task(_supervised(service))
 
@@ -105,7 +192,10 @@ class House:
         """Replies first, so that they stand before those to come; nothing that a stop covers may begin before it."""
         for turn_id in pending.undelivered:
             await self._show_again(turn_id)
+        await self.works.take_up()
         self.intake.take_up(pending)
+        for turn_id in pending.asides:
+            self.dispatch.begin_aside(await self.store.take_up_aside(turn_id))
         for session in pending.sessions:
             self.dispatch.wake(session)
 
@@ -117,8 +207,9 @@ class House:
         except Exception:
             log.exception("reply %s cannot be read and stays undelivered", turn_id)
             return
-        draft = Draft(turn.id, turn.address, turn.reply_to, turn.entries, parked=turn.parked)
-        self.delivery.show(draft, pieces=pieces)
+        if is_child(turn.session):
+            return
+        self.delivery.show(self._drafts.of(turn), pieces=pieces)
         for mark in marks(turn, turn.entries, "read" if turn.parked else "answered"):
             self.delivery.mark(mark)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
+from weakref import WeakValueDictionary
 
+from agent.hook import Deny, Hooks, MessageIn, Where
 from agent.log import Told
 from agent.racing import surely
 from channels.address import Address, Sender
@@ -36,7 +38,9 @@ ASK_AN_ADMIN = (
     "I do not know you yet. Your code is `{code}`. Ask an admin to let you in: they write `/pair {code}` to me, or run "
     "`interject pair approve {code}`. The code is good for an hour."
 )
+DENIED = "⚠️ I may not read this: {reason}"
 NO_LONGER_OPEN = "That question has been answered already."
+PARKS_WITHIN = 0.05
 MANY = "{count} messages wait to be read. Nothing is lost: I read them as soon as I can. `/stop` ends what runs."
 
 
@@ -50,6 +54,7 @@ class IntakeStore(Protocol):
     async def answer(self, command_id: int, text: str) -> str: ...
     async def what_waits(self, session: str) -> records.Busy | None: ...
     async def choose(self, command_id: int, question: str, option: int) -> bool: ...
+    async def decide(self, command_id: int, key: str, number: int, allowed: bool) -> records.Decision: ...
     async def counts(self, session: str) -> int: ...
     async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]: ...
     async def ask_to_pair(
@@ -64,22 +69,28 @@ class Intake:
         self,
         store: IntakeStore,
         gate: Gate,
+        hooks: Hooks,
         dispatch: Dispatch,
         commands: Commands,
         delivery: Delivery,
         notices: Notices,
         fetching: Fetching,
+        changed: Callable[[], None],
         *,
         many: int,
     ) -> None:
-        """`many` is the number of waiting messages that a person is told of."""
+        """`changed` is told whenever a message was kept; `many` is the number of waiting messages that a person is told
+        of."""
         self._store = store
         self._gate = gate
+        self._hooks = hooks
+        self._reviewing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._dispatch = dispatch
         self._commands = commands
         self._delivery = delivery
         self._notices = notices
         self._fetching = fetching
+        self._changed = changed
         self._many = many
         self._tasks = asyncio.TaskGroup()
         self._own: set[asyncio.Task[None]] = set()
@@ -102,25 +113,46 @@ class Intake:
         message, busy = _for_one_message(message)
         gently = not self._commands.may_stop_all(message.address, message.sender)
         manner = records.Manner(door, busy, self._gate.busy(message.address.channel), gently)
-        # A caller that is cancelled has kept the message all the same, and will be told of a duplicate the next time.
-        arrival = await surely(self._accept(message, refused, manner))
+        if refused is None and message.kind in ("new", "edited") and self._hooks.active("on_message"):
+            arrival = await self._accept_reviewed(message, manner)
+        else:
+            # A caller that is cancelled has kept it all the same, and will be told of a duplicate the next time.
+            arrival = await surely(self._accept(message, refused, manner))
         if arrival is None:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
-        return Accepted(arrival.id, arrival.duplicate, reason, None if busy is None else message.text)
+        return Accepted(arrival.id, arrival.duplicate, reason, None if busy is None else message.text, arrival.run)
+
+    async def _accept_reviewed(self, message: InboundMessage, manner: records.Manner) -> records.Arrival | None:
+        """Keeps it as the hooks leave it, or refused if they deny it; one after another in each conversation."""
+        session = session_key(message.address)
+        lock = self._reviewing.setdefault(session, asyncio.Lock())
+        async with lock:
+            where = Where(session, message.address.channel, "", message.sender.name, message.sender.id)
+            seen = MessageIn(message.text, message.note, tuple(file.name for file in message.files))
+            seen, ruled = await self._hooks.ask("on_message", where, seen)
+            if ruled is None or not isinstance(ruled.ruling, Deny):
+                return await surely(self._accept(replace(message, text=seen.text, note=seen.note), None, manner))
+            arrival = await surely(self._accept(message, ruled.ruling.reason, manner, told=False))
+        if arrival is not None and not arrival.duplicate:
+            told = Told(DENIED.format(reason=ruled.ruling.reason))
+            key = f"denied:{arrival.id}"
+            self._spawn(self._notices.say(session, message.address, message.message_id, told, key))
+        return arrival
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
         """A command in other people's talk that is none of ours."""
         return message.kind == "command" and not message.addressed and not self._commands.knows(message.command or "")
 
     async def _accept(
-        self, message: InboundMessage, refused: str | None, manner: records.Manner
+        self, message: InboundMessage, refused: str | None, manner: records.Manner, *, told: bool = True
     ) -> records.Arrival | None:
         try:
             arrival = await self._store.accept(message, session_key(message.address), refused, manner)
         except StoreError as error:
             raise NotKept(f"The gateway cannot keep messages just now: {error}") from error
-        if arrival is not None and not arrival.duplicate:
+        self._changed()
+        if arrival is not None and not arrival.duplicate and told:
             self._go_on(message, arrival)
         return arrival
 
@@ -146,6 +178,9 @@ class Intake:
             self._spawn(self._fetch(arrival.to_fetch))
         elif arrival.wakes is not None:
             self._dispatch.wake(arrival.session, arrival.wakes)
+        elif arrival.decided:
+            self._dispatch.wake(arrival.session, "queue")
+            self._mark(message, arrival.id, "answered")
         elif arrival.state == "refused" and message.address.kind == "direct":
             self._mark(message, arrival.id, "refused", arrival.reason)
             self._spawn(self._refuse(message, arrival))
@@ -176,7 +211,10 @@ class Intake:
         if command.name == ANSWER and await self._choose(command):
             await self._wake(command.session)
             return
-        text = NO_LONGER_OPEN if command.name == ANSWER else await self._carry_out(command)
+        text = await self._decide(command) if command.name == ANSWER else await self._carry_out(command)
+        if text is None:
+            await self._wake(command.session)
+            return
         turn_id = await until_kept(lambda: self._store.answer(command.id, text), "a command's answer cannot be kept")
         if not is_press:
             self._delivery.mark(Mark(command.address, command.id, command.message_id, "answered"))
@@ -197,7 +235,31 @@ class Intake:
             lambda: self._store.choose(command.id, question, number), "a chosen answer cannot be kept"
         )
 
-    async def _carry_out(self, command: records.Command) -> str:
+    async def _decide(self, command: records.Command) -> str | None:
+        """What to tell whoever pressed a button that answers no question; None if it has decided something."""
+        question, _, option = command.arguments.rpartition(" ")
+        number = int(option) if _OPTION.fullmatch(option) else -1
+        allowed = self._commands.may_stop_all(command.address, command.sender)
+        decision = await until_kept(
+            lambda: self._store.decide(command.id, question, number, allowed), "a decision cannot be kept"
+        )
+        match decision.outcome:
+            case "decided":
+                self._dispatch.wake(command.session, "queue")
+                return None
+            case "too_early":
+                # The question is seen a moment before its turn is parked.
+                live = self._dispatch.live(command.session)
+                await asyncio.sleep(PARKS_WITHIN) if live is None else await live.over.wait()
+                return await self._decide(command)
+            case "not_allowed":
+                return "Only whoever asked for it and admins may decide this."
+            case "not_open":
+                return NO_LONGER_OPEN if decision.verdict is None else _decided_before(decision)
+            case _:
+                assert_never(decision.outcome)
+
+    async def _carry_out(self, command: records.Command) -> str | None:
         """What to tell the person. This is the edge at which a broken command costs itself only."""
         try:
             return await self._commands.answer(command)
@@ -247,6 +309,17 @@ class Intake:
             # The model is told too, and may say so in its own way; whether it does is not left to it.
             told = Told("\n\n".join(f"⚠️ {missing}" for missing in completed.missing))
             await self._notices.say(row.session, row.address, None, told, f"files:{row.id}")
+
+
+def _decided_before(decision: records.Decision) -> str:
+    by = decision.by or "Somebody"
+    match decision.verdict:
+        case "allowed" | "allowed_always":
+            return f"{by} has allowed it already."
+        case "denied":
+            return f"{by} has denied it already."
+        case _:
+            return NO_LONGER_OPEN
 
 
 def _let_in(command: records.Command) -> records.Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Protocol
 
 from agent.journal import JournalError
@@ -16,24 +17,45 @@ class TurnStore(Protocol):
 
     async def hear(self, turn_id: str, epoch: int, step: int) -> Heard | None: ...
     async def append(self, turn_id: str, epoch: int, entries: tuple[Entry, ...]) -> None: ...
-    async def park(self, turn_id: str, epoch: int) -> bool: ...
+    async def park(self, turn_id: str, epoch: int, until: datetime | None) -> bool: ...
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> bool: ...
 
 
-class TurnJournal:
-    """Implements `agent.journal.Journal`. `ring()` says that a message was committed to the session's inbox."""
+class Bell:
+    """Says that a message was committed to a session's inbox: to whoever reads, and, if it is more than the wish that
+    the turn come to its end, to what runs."""
 
-    def __init__(self, store: TurnStore, turn: Turn, bell: asyncio.Event) -> None:
+    def __init__(self) -> None:
+        self.rung = asyncio.Event()
+        self.steers = asyncio.Event()
+
+    def ring(self, *, gently: bool = False) -> None:
+        self.rung.set()
+        if not gently:
+            self.steers.set()
+
+    def clear(self) -> None:
+        self.rung.clear()
+        self.steers.clear()
+
+
+class TurnJournal:
+    """Implements `agent.journal.Journal`."""
+
+    def __init__(self, store: TurnStore, turn: Turn, bell: Bell) -> None:
         self._store = store
         self._turn = turn
         self._bell = bell
 
     @property
     def interjected(self) -> bool:
-        return self._bell.is_set()
+        return self._bell.rung.is_set()
 
     async def interjection(self) -> None:
-        await self._bell.wait()
+        await self._bell.rung.wait()
+
+    async def steering(self) -> None:
+        await self._bell.steers.wait()
 
     async def hear(self, step: int) -> Heard | None:
         try:
@@ -51,13 +73,14 @@ class TurnJournal:
         except StoreError as error:
             raise JournalError(str(error)) from error
 
-    async def park(self) -> bool:
+    async def park(self, until: float | None) -> bool:
+        deadline = None if until is None else datetime.fromtimestamp(until, UTC)
         try:
-            parked = await self._store.park(self._turn.id, self._turn.epoch)
+            parked = await self._store.park(self._turn.id, self._turn.epoch, deadline)
         except StoreError as error:
             raise JournalError(str(error)) from error
         if not parked:
-            self._bell.set()
+            self._bell.ring()
         return parked
 
     async def close(self, ended: Ended, *entries: Entry) -> bool:
@@ -66,5 +89,5 @@ class TurnJournal:
         except StoreError as error:
             raise JournalError(str(error)) from error
         if not closed:
-            self._bell.set()
+            self._bell.ring()
         return closed

@@ -3,29 +3,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import assert_never
+from typing import Literal, assert_never
 
 from agent.asking import asked
-from agent.events import Event, Logged, Progress, ReasoningDelta, TextDelta, Waiting, Withdrawn
-from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Resumed, Told
+from agent.events import Charged, Event, Logged, Progress, ReasoningDelta, TextDelta, Waiting, Withdrawn
+from agent.log import (
+    Answered,
+    Call,
+    CallEnded,
+    CallStarted,
+    Decided,
+    DecisionAsked,
+    Ended,
+    Entry,
+    Heard,
+    Native,
+    Resumed,
+    Said,
+    Spent,
+    Summarised,
+    Thinking,
+    Told,
+)
+from agent.tools.todos import NAME as TODOS
+from agent.tools.todos import todos_of
 from channels.address import Address
-from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, Segment, TextSegment, Verdict
 
 TITLE_LENGTH = 80
 DETAIL_LENGTH = 2000
+NOTE_LENGTH = 160
+MOST_THOUGHT = 1500
+"""Characters that are shown of what the model thought in one step."""
 
 ASKED_TO_STOP = "you asked to stop"
 """The one reason that need not be told to whoever gave it."""
 
+FINISHING = "finishing up"
+WORKING = "working"
+
+Activity = Literal["off", "quiet", "full"]
+"""What is shown of calls: nothing, those that run as long as they do, or all of them for good."""
+
 
 class Draft:
     """A turn's reply as it grows. `version` rises with every visible change. `parked`: it has asked people something,
-    and nothing goes on until somebody answers."""
+    and nothing goes on until somebody answers.
+
+    With "quiet" `activity` calls are segments of their own: our own screens show them all, platforms those that run.
+    With "full" they are lines of a text, which every platform shows. `show_reasoning`: what the model thinks is quoted
+    before what it says.
+    """
 
     def __init__(
-        self, id: str, address: Address, reply_to: str | None, entries: Iterable[Entry] = (), *, parked: bool = False
+        self,
+        id: str,
+        address: Address,
+        reply_to: str | None,
+        entries: Iterable[Entry] = (),
+        *,
+        parked: bool = False,
+        activity: Activity = "quiet",
+        show_reasoning: bool = False,
     ) -> None:
         self.id = id
         self.address = address
@@ -33,12 +75,19 @@ class Draft:
         self.done = False
         self.parked = parked
         self._reply_to = reply_to
+        self._activity = activity
+        self._show_reasoning = show_reasoning
         self._segments: dict[str, Segment] = {}
         self._calls: dict[str, Call] = {}
+        self._finals: dict[str, str] = {}
+        self._decisions: dict[str, DecisionAsked] = {}
+        self._thinking: list[str] = []
         self._growing: list[str] = []
         self._answers = 0
         self._notices = 0
         self._waiting = ""
+        self._plan = ""
+        self._finishing = False
         self._anew = False
         for entry in entries:
             self._log(entry)
@@ -54,13 +103,14 @@ class Draft:
             case Progress(call_id, text):
                 self._change_call(call_id, detail=text[-DETAIL_LENGTH:])
             case Withdrawn():
-                self._growing.clear()
+                self._take_back()
             case Waiting(reason):
                 self._waiting = reason
-            case ReasoningDelta():
-                if self._waiting or self._growing:
+            case ReasoningDelta(text):
+                if not self._think(text):
                     return
-                self._waiting = "thinking"
+            case Charged():
+                return
             case _:
                 assert_never(event)
         self.version += 1
@@ -71,35 +121,57 @@ class Draft:
 
     def reply(self) -> Reply:
         """The reply as it stands now."""
-        segments = tuple(self._segments.values())
-        text = "".join(self._growing)
-        if text.strip():
-            segments = (
-                *segments,
-                TextSegment(self._text_key(), text, open=True, anew=self._anew, step=self._answers + 1),
-            )
-        status = "" if self.done else self._status()
+        segments = (*filter(self._is_shown, self._segments.values()), *self._open_texts())
+        status = "" if self.done or self.parked else self._status()
         return Reply(self.id, self.address, self._reply_to, segments, status, self.done, self.parked)
 
     @property
     def visible(self) -> bool:
         """Whether a person would see something of it."""
-        return any(map(str.strip, self._growing)) or any(
+        return any(map(str.strip, (*self._thinking, *self._growing))) or any(
             not isinstance(segment, CallSegment) for segment in self._segments.values()
         )
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show at all, not even a call."""
-        return not self._growing and not self._segments
+        return not (self._thinking or self._growing or self._segments or self._plan)
+
+    def _is_shown(self, segment: Segment) -> bool:
+        return self._activity == "quiet" or not isinstance(segment, CallSegment)
+
+    def _open_texts(self) -> Iterator[TextSegment]:
+        """What the model thinks and says just now."""
+        step, thought, text = self._answers + 1, "".join(self._thinking), "".join(self._growing)
+        thinks, speaks = bool(thought.strip()), bool(text.strip())
+        if thinks:
+            quoted = _quoted(thought, open=not speaks)
+            yield TextSegment(f"r{step}", quoted, open=not speaks, anew=self._anew, step=step, aside=True)
+        if speaks:
+            yield TextSegment(f"t{step}", text, open=True, anew=self._anew and not thinks, step=step)
 
     def _status(self) -> str:
         running = [segment for segment in self._segments.values() if _runs(segment)]
         titles = [segment.title for segment in running if isinstance(segment, CallSegment)]
-        return ", ".join(titles)[: 2 * TITLE_LENGTH] or self._waiting
+        plan, calls = self._plan, ", ".join(titles)[: 2 * TITLE_LENGTH]
+        if self._activity == "off":
+            plan, calls = "", WORKING if titles else ""
+        finishing = FINISHING if self._finishing else ""
+        return " · ".join(filter(None, (plan, finishing, calls or self._waiting)))
 
-    def _text_key(self) -> str:
-        return f"t{self._answers + 1}"
+    def _think(self, text: str) -> bool:
+        """Whether it changes what is to be seen."""
+        if self._show_reasoning:
+            self._thinking.append(text)
+        elif self._waiting or self._growing:
+            return False
+        if not self._growing:
+            self._waiting = self._waiting or "thinking"
+        return True
+
+    def _take_back(self) -> None:
+        self._thinking.clear()
+        self._growing.clear()
 
     def _log(self, entry: Entry) -> None:
         match entry:
@@ -109,64 +181,176 @@ class Draft:
                 self._start_call(call_id)
             case CallEnded():
                 self._end_call(entry)
+            case DecisionAsked():
+                self._ask_to_decide(entry)
+            case Decided():
+                self._decide(entry)
             case Told(text, options, key) if options:
                 self._put(QuestionSegment(key, text, options))
             case Told(text):
-                self._notices += 1
-                self._put(TextSegment(f"n{self._notices}", text))
+                self._note(text)
             case Ended():
                 self._end(entry)
             case Heard():
-                self._anew = bool(self._segments)
-                self._answer_question(entry)
-            case Resumed():
+                self._hear(entry)
+            case Summarised(left_out=True, summary=summary):
+                self._note(_quiet(summary), aside=True)
+            case Summarised() | Spent() | Resumed():
                 pass
             case _:
                 assert_never(entry)
 
+    # --- what the model says ---
+
     def _answer(self, answered: Answered) -> None:
-        self._growing.clear()
+        self._take_back()
+        self._finals.clear()
         self._waiting = ""
-        key, cut = self._text_key(), answered.interrupted
         self._answers += 1
-        if answered.text.strip():
-            self._put(TextSegment(key, answered.text, interrupted=cut, anew=self._anew, step=self._answers))
-            self._anew = False
-        for call in answered.calls:
-            self._put(CallSegment(f"c:{call.id}", call.name, _title(call), "waiting", step=self._answers))
-            self._calls[call.id] = call
+        thought = "\n\n".join(part.text for part in answered.parts if isinstance(part, Thinking))
+        if self._show_reasoning and thought.strip():
+            self._say(f"r{self._answers}", _quoted(thought), aside=True)
+        text = answered.text if answered.shown is None else answered.shown
+        if text.strip():
+            self._say(f"t{self._answers}", text, interrupted=answered.interrupted)
+        for number, part in enumerate(answered.parts):
+            match part:
+                case Call():
+                    self._calls[part.id] = part
+                    # It is over at once, and as a rule it is not shown then.
+                    if part.name != TODOS:
+                        self._put_call(f"c:{part.id}", part.name, _title(part), "waiting")
+                case Native() if part.summary.strip():
+                    title = _line(part.summary, TITLE_LENGTH)
+                    self._put_call(f"w:{self._answers}:{number}", _name(part), title, "done")
+                case _:
+                    pass
+
+    def _say(self, key: str, markdown: str, *, interrupted: bool = False, aside: bool = False) -> None:
+        """Puts a text of the step's below what a person wrote since the one before."""
+        step, anew, self._anew = self._answers, self._anew, False
+        self._put(TextSegment(key, markdown, interrupted=interrupted, anew=anew, step=step, aside=aside))
+
+    # --- what it does ---
 
     def _start_call(self, call_id: str) -> None:
         self._change_call(call_id, state="running")
         question = asked(self._calls[call_id]) if call_id in self._calls else None
         if question is not None:
             # A question is shown as one, not as a call.
-            self._segments.pop(f"c:{call_id}", None)
-            self._put(QuestionSegment(f"q:{call_id}", question.question, question.options, step=self._answers))
-
-    def _answer_question(self, heard: Heard) -> None:
-        """What was just asked is answered by these words, which are shown beside it if they are one of its options."""
-        last = next(reversed(self._segments.values()), None)
-        said = heard.messages[0].text.strip()
-        if isinstance(last, QuestionSegment) and said in last.options:
-            self._put(replace(last, answer=said))
+            self._drop_call(call_id)
+            self._ask(f"q:{call_id}", question.question, question.options)
 
     def _end_call(self, end: CallEnded) -> None:
-        question = self._segments.get(f"q:{end.call_id}")
-        if isinstance(question, QuestionSegment):
-            self._put(replace(question, open=False))
+        if self._close(f"q:{end.call_id}"):
             return
-        self._change_call(end.call_id, state=end.outcome, detail=end.text[:DETAIL_LENGTH])
+        self._show_end(end)
+        if end.for_user.strip():
+            self._say(f"u:{end.call_id}", end.for_user)
+        elif end.final and end.outcome == "done" and not end.attachments:
+            self._finals[end.call_id] = end.text
         for number, attachment in enumerate(end.attachments):
             caption = end.caption if number == 0 else ""
             self._put(MediaSegment(f"m:{end.call_id}:{number}", attachment, caption, step=self._answers))
 
+    def _show_end(self, end: CallEnded) -> None:
+        call = self._calls.get(end.call_id)
+        if call is not None and call.name == TODOS and end.outcome == "done":
+            todos = todos_of((Answered(self._answers, (call,)), end))
+            self._plan = _line(todos.line(), NOTE_LENGTH) if todos is not None else ""
+        if end.silent:
+            self._drop_call(end.call_id)
+            return
+        if call is not None and f"c:{end.call_id}" not in self._segments:
+            self._put_call(f"c:{end.call_id}", call.name, _title(call), end.outcome)
+        self._change_call(end.call_id, state=end.outcome, detail=end.text[:DETAIL_LENGTH])
+
+    def _put_call(self, key: str, name: str, title: str, state: CallState) -> None:
+        self._put(CallSegment(key, name, title, state, step=self._answers))
+        self._tell_calls(self._answers)
+
+    def _change_call(self, call_id: str, **changes: object) -> None:
+        segment = self._segments.get(f"c:{call_id}")
+        if isinstance(segment, CallSegment):
+            self._put(replace(segment, **changes))  # type: ignore[arg-type]  # our own callers
+            self._tell_calls(segment.step)
+
+    def _drop_call(self, call_id: str) -> None:
+        segment = self._segments.pop(f"c:{call_id}", None)
+        if segment is not None:
+            self._tell_calls(segment.step)
+
+    def _tell_calls(self, step: int) -> None:
+        """Brings the text about the step's calls up to date, where there is to be one."""
+        if self._activity != "full":
+            return
+        key, before = f"a{step}", self._segments.get(f"a{step}")
+        calls = [segment for segment in self._segments.values() if isinstance(segment, CallSegment)]
+        calls = [call for call in calls if call.step == step]
+        lines, is_open = "\n".join(map(_told, calls)), any(map(_goes_on, calls))
+        if isinstance(before, TextSegment) and calls:
+            self._put(replace(before, markdown=lines, open=is_open))
+        elif isinstance(before, TextSegment):
+            # None of them was to be shown.
+            self._anew |= before.anew
+            del self._segments[key]
+        elif calls:
+            anew, self._anew = self._anew, False
+            self._put(TextSegment(key, lines, open=is_open, anew=anew, step=step, aside=True))
+
+    # --- what it asks, and what is said to it ---
+
+    def _ask(self, key: str, question: str, options: tuple[str, ...]) -> None:
+        """A question that the turn waits for, perhaps before its first step."""
+        self._put(QuestionSegment(key, question, options, step=max(1, self._answers)))
+
+    def _close(self, key: str, answer: str = "", verdict: Verdict = "") -> bool:
+        """Whether there is that question, which waits for nothing any more."""
+        question = self._segments.get(key)
+        if not isinstance(question, QuestionSegment):
+            return False
+        self._put(replace(question, open=False, answer=answer or question.answer, verdict=verdict or question.verdict))
+        return True
+
+    def _ask_to_decide(self, decision: DecisionAsked) -> None:
+        self._decisions[decision.id] = decision
+        self._change_call(decision.id, state="waiting")
+        self._ask(f"d:{decision.id}", decision.question, decision.options)
+
+    def _decide(self, decided: Decided) -> None:
+        decision = self._decisions.get(decided.id)
+        if decision is not None:
+            self._close(f"d:{decided.id}", *_decision(decision, decided))
+
+    def _hear(self, heard: Heard) -> None:
+        people = [said for said in heard.messages if said.source != "work"]
+        if people:
+            self._anew = bool(self._segments)
+            self._finishing = any(said.source == "wrap" for said in people)
+            self._answer_question(people[0])
+        for said in heard.messages:
+            if said.source == "work":
+                self._note(_quiet(said.text), aside=True)
+
+    def _answer_question(self, said: Said) -> None:
+        """What was just asked is answered by these words, which are shown beside it if they are one of its options."""
+        last = next(reversed(self._segments.values()), None)
+        words = said.text.strip()
+        if isinstance(last, QuestionSegment) and words in last.options and not last.answer and said.source == "person":
+            self._put(replace(last, answer=words))
+
+    # --- what we say ourselves ---
+
+    def _note(self, markdown: str, *, aside: bool = False) -> None:
+        self._notices += 1
+        self._put(TextSegment(f"n{self._notices}", markdown, aside=aside))
+
     def _end(self, ended: Ended) -> None:
-        self._growing.clear()
+        self._take_back()
         self.done = True
         for segment in list(self._segments.values()):
             if isinstance(segment, QuestionSegment) and segment.open and segment.step:
-                self._put(replace(segment, open=False))
+                self._close(segment.key)
         match ended.outcome:
             case "stopped":
                 why = "" if ended.reason == ASKED_TO_STOP else f": {ended.reason}"
@@ -174,20 +358,29 @@ class Draft:
             case "failed":
                 self._put(TextSegment("end", f"⚠️ I could not finish this: {ended.reason}"))
             case "completed":
-                if not self.visible:
+                for call_id, text in self._finals.items():
+                    self._say(f"u:{call_id}", text)
+                if all(map(_is_about_work, self._segments.values())):
                     self._put(TextSegment("end", "_Done; there is nothing to add._"))
 
     def _put(self, segment: Segment) -> None:
         self._segments[segment.key] = segment
 
-    def _change_call(self, call_id: str, **changes: object) -> None:
-        segment = self._segments.get(f"c:{call_id}")
-        if isinstance(segment, CallSegment):
-            self._segments[segment.key] = replace(segment, **changes)  # type: ignore[arg-type]  # our own two callers
-
 
 def _runs(segment: Segment) -> bool:
     return isinstance(segment, CallSegment) and segment.state == "running"
+
+
+def _goes_on(call: CallSegment) -> bool:
+    return call.state in ("waiting", "running")
+
+
+def _is_about_work(segment: Segment) -> bool:
+    """Whether it tells of the work, and is nothing of its outcome."""
+    return isinstance(segment, CallSegment) or (isinstance(segment, TextSegment) and segment.aside)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def _title(call: Call) -> str:
@@ -195,8 +388,94 @@ def _title(call: Call) -> str:
     try:
         arguments = json.loads(call.arguments or "{}")
     except ValueError:
-        return call.name
+        return _line(call.name, TITLE_LENGTH)
     first = next(iter(arguments.values()), "") if isinstance(arguments, dict) else ""
     short = " ".join(str(first).split()) if isinstance(first, str | int | float) else ""
-    title = f"{call.name}: {short}" if short else call.name
-    return title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1] + "…"
+    return _line(f"{call.name}: {short}" if short else call.name, TITLE_LENGTH)
+
+
+def _name(native: Native) -> str:
+    """What the provider calls the tool."""
+    try:
+        data = json.loads(native.data)
+    except ValueError:
+        return native.provider
+    name = data.get("name") if isinstance(data, dict) else None
+    return name if isinstance(name, str) else native.provider
+
+
+_STATES: dict[CallState, tuple[str, str]] = {
+    "waiting": ("…", ""),
+    "running": ("⏳", ""),
+    "done": ("✓", ""),
+    "failed": ("✗", "failed"),
+    "skipped": ("↷", "skipped"),
+    "cancelled": ("■", "cancelled"),
+    "denied": ("✗", "denied"),
+    "unknown": ("?", "interrupted by a restart"),
+}
+
+
+def _told(call: CallSegment) -> str:
+    """The call as a line of a list; a failed one with the first words of why."""
+    icon, outcome = _STATES[call.state]
+    line = f"- {icon} {_code(call.title)}{f' {outcome}' if outcome else ''}"
+    why = _first_line(call.detail, TITLE_LENGTH) if call.state == "failed" else ""
+    return f"{line}: {_literal(why)}" if why else line
+
+
+def _decision(asked: DecisionAsked, decided: Decided) -> tuple[str, Verdict]:
+    """What became of it, in words, and in short."""
+    by, limit = f" by {decided.by}" if decided.by else "", asked.about == "limit"
+    because = f": {decided.reason}" if decided.reason else ""
+    match decided.verdict:
+        case "allowed":
+            return f"{'Extended' if limit else 'Allowed'}{by}{because}", "allowed"
+        case "allowed_always":
+            return f"Allowed for this conversation{by}{because}", "allowed"
+        case "denied":
+            return f"{'Stopped here' if limit else 'Denied'}{by}{because}", "denied"
+        case "expired":
+            return "Nobody decided in time", "undecided"
+        case "dropped":
+            return "Dropped, because something was said", "undecided"
+        case _:
+            assert_never(decided.verdict)
+
+
+def _quoted(thought: str, *, open: bool = False) -> str:
+    """The newest of it as long as it grows, then its beginning."""
+    thought = thought.strip()
+    if len(thought) > MOST_THOUGHT:
+        thought = f"…{thought[-MOST_THOUGHT:]}" if open else f"{thought[:MOST_THOUGHT]}…"
+    return "\n".join(f"> {line}".rstrip() for line in thought.splitlines())
+
+
+def _quiet(words: str) -> str:
+    """What was not written as markdown, as one line in italics."""
+    return f"_{_literal(_first_line(words, NOTE_LENGTH))}_"
+
+
+def _first_line(text: str, limit: int) -> str:
+    return _line(text.strip().partition("\n")[0], limit)
+
+
+def _line(text: str, limit: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+_MARKS = re.compile(r"([!-/:-@\[-`{-~])")
+
+
+def _literal(text: str) -> str:
+    """Markdown that reads as the text: https://spec.commonmark.org/0.31.2/#backslash-escapes"""
+    return _MARKS.sub(r"\\\1", text)
+
+
+def _code(text: str) -> str:
+    """The text as a code span: https://spec.commonmark.org/0.31.2/#code-spans"""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    fence = "`" * (longest + 1)
+    return f"{fence}{space}{text}{space}{fence}"

@@ -12,6 +12,7 @@ from channels.history import Conversation, Item, PersonMessage, ShownReply
 from channels.message import MessageState
 from channels.reply import Reply
 from gateway.dispatch import Dispatch
+from gateway.drafts import Drafts
 from gateway.replies import Draft
 from gateway.sessions import session_key
 from gateway.store import records
@@ -26,9 +27,10 @@ class ScreenStore(Protocol):
 class Screens:
     """Implements `channels.history.Histories`."""
 
-    def __init__(self, store: ScreenStore, dispatch: Dispatch) -> None:
+    def __init__(self, store: ScreenStore, dispatch: Dispatch, drafts: Drafts) -> None:
         self._store = store
         self._dispatch = dispatch
+        self._drafts = drafts
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         stored = await self._store.conversations(channel)
@@ -43,10 +45,10 @@ class Screens:
 
     def _draft(self, turn: records.Turn) -> Draft:
         """The reply as it stands: a running turn's live one, which knows what is not in the log yet."""
-        live = self._dispatch.live(turn.session)
-        if live is not None and live.draft is not None and live.draft.id == turn.id:
-            return live.draft
-        return Draft(turn.id, turn.address, turn.reply_to, turn.entries, parked=turn.parked)
+        for live in (self._dispatch.live(turn.session), self._dispatch.live(turn.id)):
+            if live is not None and live.draft is not None and live.draft.id == turn.id:
+                return live.draft
+        return self._drafts.of(turn)
 
 
 def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, assert_never
 
-from agent.log import Answered, Call, Heard, Text, Thinking
+from agent.log import Answered, Call, Heard, Native, Text, Thinking
 from agent.model import Request, ToolSpec
 from agent.models.wording import (
     Piece,
@@ -28,27 +28,52 @@ PROVIDER = "anthropic"
 
 REDACTED = "redacted_thinking"
 
+WEB_SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
+"""The provider's own search: https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
+
+CACHE = {"cache_control": {"type": "ephemeral"}}
+"""A mark: everything up to here may be read from the prompt cache by later requests, in the order of tools,
+instructions, messages. At most four are allowed in a request.
+
+Source: https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
+"""
+
+MARKABLE = frozenset({"text", "image", "tool_use", "tool_result"})
+
 Message = dict[str, Any]
 Block = dict[str, Any]
 
 
-def body(request: Request, sights: Sights) -> dict[str, Any]:
-    """The conversation's part of the request's body."""
+def body(request: Request, sights: Sights, *, web_search: bool = False) -> dict[str, Any]:
+    """The request's part of the body. With `web_search` the provider may search the web by itself."""
+    parts: dict[str, Any] = {"messages": _messages(request, sights)}
+    if request.instructions:
+        parts["system"] = [{**_block(request.instructions), **CACHE}]
+    if tools := [*map(_tool, request.tools), *([WEB_SEARCH] if web_search else [])]:
+        parts["tools"] = [*tools[:-1], {**tools[-1], **CACHE}]
+        if request.in_words:
+            parts["tool_choice"] = {"type": "none"}
+    if request.settings.temperature is not None:
+        parts["temperature"] = request.settings.temperature
+    if request.settings.max_tokens is not None:
+        parts["max_tokens"] = request.settings.max_tokens
+    return parts
+
+
+def _messages(request: Request, sights: Sights) -> list[Message]:
+    """The conversation, marked at its end and before the newest words of people: what comes after those may look
+    different next time, what came before them does not."""
     messages: list[Message] = []
+    settled = -1
     for exchange in marked(request.transcript):
         message = _message(exchange, sights)
         if message["content"]:
+            if isinstance(exchange, Heard):
+                settled = len(messages) - 1
             messages.append(message)
-    if messages:
-        messages[-1] = _cached(messages[-1])
-    parts: dict[str, Any] = {"messages": messages}
-    if request.instructions:
-        parts["system"] = request.instructions
-    if request.tools:
-        parts["tools"] = [_tool(tool) for tool in request.tools]
-        if request.in_words:
-            parts["tool_choice"] = {"type": "none"}
-    return parts
+    for place in {settled, len(messages) - 1} - {-1}:
+        messages[place] = _cached(messages[place])
+    return messages
 
 
 def _message(exchange: Exchange, sights: Sights) -> Message:
@@ -66,13 +91,13 @@ def _message(exchange: Exchange, sights: Sights) -> Message:
 
 
 def _cached(message: Message) -> Message:
-    """Marks everything up to here for the prompt cache: tools, instructions and messages are one prefix.
-
-    Source: https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
-    """
+    """Marked at its last block that can carry a mark, if it has one."""
     content = message["content"]
     blocks = [_block(content)] if isinstance(content, str) else content
-    return {**message, "content": [*blocks[:-1], {**blocks[-1], "cache_control": {"type": "ephemeral"}}]}
+    place = next((place for place in reversed(range(len(blocks))) if blocks[place]["type"] in MARKABLE), None)
+    if place is None:
+        return message
+    return {**message, "content": [*blocks[:place], {**blocks[place], **CACHE}, *blocks[place + 1 :]]}
 
 
 def _content(pieces: list[Piece]) -> str | list[Block]:
@@ -96,7 +121,8 @@ def _answer(answered: Answered) -> str | list[Block]:
 
 
 def _answer_blocks(answered: Answered) -> Iterator[Block]:
-    for part in answered.parts:
+    own = _own_tools(answered)
+    for place, part in enumerate(answered.parts):
         match part:
             case Text():
                 if part.text.strip():
@@ -105,8 +131,25 @@ def _answer_blocks(answered: Answered) -> Iterator[Block]:
                 yield from _thinking(part)
             case Call():
                 yield {"type": "tool_use", "id": _id(part), "name": part.name, "input": _input(part.arguments)}
+            case Native():
+                if place in own:
+                    yield own[place]
             case _:
                 assert_never(part)
+
+
+def _own_tools(answered: Answered) -> dict[int, Block]:
+    """What the provider did by itself, by its place in the answer. A use without a result, which an answer that was cut
+    off may have, is refused, and is left out."""
+    blocks: dict[int, Block] = {
+        place: json.loads(part.data)
+        for place, part in enumerate(answered.parts)
+        if isinstance(part, Native) and part.provider == PROVIDER
+    }
+    used = {block["id"] for block in blocks.values() if "id" in block}
+    ended = {block["tool_use_id"] for block in blocks.values() if "tool_use_id" in block}
+    whole = used & ended
+    return {place: block for place, block in blocks.items() if block.get("id", block.get("tool_use_id")) in whole}
 
 
 def _thinking(part: Thinking) -> Iterator[Block]:

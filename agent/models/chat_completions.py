@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
+from urllib.parse import urlsplit
 
 from agent.log import Answered, Call, Heard, Text, Thinking
 from agent.model import Request, ToolSpec
@@ -31,8 +32,19 @@ REASONING_FIELDS = frozenset({"reasoning", "reasoning_content"})
 Message = dict[str, Any]
 
 
-def body(request: Request, sights: Sights) -> dict[str, Any]:
-    """The conversation's part of the request's body."""
+Limit = Literal["max_completion_tokens", "max_tokens"]
+"""What the bound on an answer's length is called: OpenAI's newer models (at Azure too) refuse the second name, and
+servers that are only compatible may not know the first."""
+
+
+def limit_of(base_url: str | None) -> Limit:
+    """The name that the server at the address knows; None is OpenAI's own."""
+    newer = base_url is None or "openai" in (urlsplit(base_url).hostname or "")
+    return "max_completion_tokens" if newer else "max_tokens"
+
+
+def body(request: Request, sights: Sights, *, limit: Limit = "max_completion_tokens") -> dict[str, Any]:
+    """The request's part of the body."""
     messages: list[Message] = []
     if request.instructions:
         messages.append({"role": "system", "content": request.instructions})
@@ -43,6 +55,10 @@ def body(request: Request, sights: Sights) -> dict[str, Any]:
         parts["tools"] = [_tool(tool) for tool in request.tools]
         if request.in_words:
             parts["tool_choice"] = "none"
+    if request.settings.temperature is not None:
+        parts["temperature"] = request.settings.temperature
+    if request.settings.max_tokens is not None:
+        parts[limit] = request.settings.max_tokens
     return parts
 
 

@@ -20,6 +20,8 @@ from pydantic_ai.messages import (
     ModelResponse,
     ModelResponsePart,
     ModelResponseStreamEvent,
+    NativeToolCallPart,
+    NativeToolReturnPart,
     PartDeltaEvent,
     PartStartEvent,
     TextPart,
@@ -28,11 +30,12 @@ from pydantic_ai.messages import (
     ThinkingPartDelta,
     ToolCallPart,
 )
-from pydantic_ai.models import Model, StreamedResponse
+from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.native_tools import WebSearchTool
 from pydantic_ai.settings import ModelSettings
 
-from agent.events import Delta, ReasoningDelta, Tell, TextDelta
-from agent.log import Call, Part, Text, Thinking, Usage
+from agent.events import Delta, ReasoningDelta, Tell, TextDelta, Waiting
+from agent.log import Call, Native, Part, Text, Thinking, Usage
 from agent.model import Answer, Finish, ModelError
 from agent.models import anthropic_messages, chat_completions
 from agent.models.errors import model_errors
@@ -42,6 +45,11 @@ NO_KEY = "no-key"
 
 PLACEHOLDER = [ModelRequest.user_text_prompt("…")]
 """The library wants a message of its own; `extra_body` replaces it."""
+
+WITH_WEB_SEARCH = ModelRequestParameters(native_tools=[WebSearchTool()])
+"""Without it the library drops a search from the answer; on the wire, too, `extra_body` replaces it."""
+
+SEARCHING = "The model is searching the web …"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +113,18 @@ class Engine:
     async def aclose(self) -> None:
         await self._close()
 
-    async def answer(self, body: dict[str, Any], tell: Tell) -> Answer:
-        """Sends the body and tells the answer as it comes. Raises `ModelError`."""
+    async def answer(self, body: dict[str, Any], tell: Tell, *, web_search: bool = False) -> Answer:
+        """Sends the body and tells the answer as it comes. Raises `ModelError`.
+
+        `web_search`: the body lets the provider search the web.
+        """
+        parameters = WITH_WEB_SEARCH if web_search else None
         with model_errors(self._provider, self._model.model_name, self._api_key):
             async with asyncio.timeout(self._limits.first_token) as patience:
                 settings = ModelSettings(extra_body=body)
-                async with model_request_stream(self._model, PLACEHOLDER, model_settings=settings) as stream:
+                async with model_request_stream(
+                    self._model, PLACEHOLDER, model_settings=settings, model_request_parameters=parameters
+                ) as stream:
                     await self._tell_all(stream, patience, tell)
                     response = stream.get()
         return _answer(response, self._provider)
@@ -140,17 +154,26 @@ def _delta(event: ModelResponseStreamEvent) -> Delta | None:
             | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=thought))
         ):
             return ReasoningDelta(thought) if thought else None
+        case PartStartEvent(part=NativeToolCallPart(tool_name=WebSearchTool.kind)):
+            return Waiting(SEARCHING)
         case _:
             return None
 
 
 def _answer(response: ModelResponse, provider: str) -> Answer:
     parts = tuple(part for raw in response.parts if (part := _part(raw, provider)) is not None)
-    finish = _finish(response.finish_reason, parts)
+    # A provider that works on by itself for long asks to be asked on.
+    finish = "length" if response.state == "suspended" else _finish(response.finish_reason, parts)
     if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
         raise ModelError("refused", "The model's provider refused to answer this. Please put it differently.")
     used = response.usage
-    usage = Usage(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)
+    usage = Usage(
+        input=used.input_tokens,
+        output=used.output_tokens,
+        cache_read=used.cache_read_tokens,
+        cache_write=used.cache_write_tokens,
+        reasoning=used.output_reasoning_tokens,
+    )
     return Answer(parts, usage, finish, response.model_name or "")
 
 
@@ -162,8 +185,20 @@ def _part(part: ModelResponsePart, provider: str) -> Part | None:
             return Thinking(part.content, part.signature, part.id, provider)
         case ToolCallPart():
             return Call(part.tool_call_id, part.tool_name, _arguments(part))
+        case NativeToolCallPart(tool_name=WebSearchTool.kind) if provider == anthropic_messages.PROVIDER:
+            return _search(part)
+        case NativeToolReturnPart(tool_name=WebSearchTool.kind) if provider == anthropic_messages.PROVIDER:
+            found = {"type": "web_search_tool_result", "tool_use_id": part.tool_call_id, "content": part.content}
+            return Native(provider, json.dumps(found))
         case _:
             return None
+
+
+def _search(part: NativeToolCallPart) -> Native:
+    """In the form in which the provider wants to see it again."""
+    query = part.args_as_dict()
+    use = {"type": "server_tool_use", "id": part.tool_call_id, "name": "web_search", "input": query}
+    return Native(anthropic_messages.PROVIDER, json.dumps(use), f"Searched the web: {query.get('query', '')}")
 
 
 def _arguments(part: ToolCallPart) -> str:

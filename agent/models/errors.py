@@ -10,7 +10,7 @@ TimeoutError (ours), 408, 504, 524              timeout
 ModelConnectionError, httpx2                    network
 ModelServerError, broken answers                server
 content filters, by code or words               refused
-pictures not wanted, by words                   bad_request, as `PicturesUnsupported`
+pictures not wanted, by words                   no_vision
 all other refusals                              bad_request
 
 Words count only where providers have no code of their own for it. Each pattern is made of messages that real servers
@@ -71,18 +71,10 @@ _WORDS: dict[ModelTrouble, str] = {
     "billing": "The account at the model's provider is used up. Whoever runs this gateway has to see to it.",
     "refused": "The model's provider refused to answer this. Please put it differently.",
     "too_long": "This conversation has become too long for the model. Please start a new one with /new.",
+    "no_vision": "This model cannot look at pictures, and there is one in this conversation. Please start a new one "
+    "with /new.",
     "bad_request": "The model's provider did not accept the request.",
 }
-_NO_PICTURES_WORDS = (
-    "This model cannot look at pictures, and there is one in this conversation. Please start a new one with /new."
-)
-
-
-class PicturesUnsupported(ModelError):
-    """The model takes words only, and there was a picture. Without its pictures the request may be asked again."""
-
-    def __init__(self) -> None:
-        super().__init__("bad_request", _NO_PICTURES_WORDS)
 
 
 @contextmanager
@@ -105,7 +97,7 @@ def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None
 def _model_error(error: ModelAPIError, provider: str, name: str, api_key: str | None) -> ModelError:
     trouble = _trouble(error)
     if trouble in ("bad_request", "auth", "server") and _NO_PICTURES.search(_message(error.body)):
-        return PicturesUnsupported()
+        return ModelError("no_vision", _WORDS["no_vision"])
     return ModelError(trouble, _words(trouble, error, provider, name, api_key), retry_after=error.retry_after)
 
 

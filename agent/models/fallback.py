@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent.events import Tell, Waiting
@@ -77,17 +77,23 @@ class FallbackModel:
     When all are cooling down, the one that is back first is asked, and no other. A request that is wrong or too long is
     not the model's trouble: that is raised at once. Else the last trouble is raised.
 
+    A request that names a model goes to that one before the chain, as `available` has it; a name that is in neither is
+    told, and the chain is asked.
+
     Text that was already told is withdrawn before the next model is asked. The answer's `model` is a name of the chain.
     """
 
-    def __init__(self, models: Sequence[NamedModel], cool_downs: CoolDowns) -> None:
+    def __init__(
+        self, models: Sequence[NamedModel], cool_downs: CoolDowns, *, available: Mapping[str, Model] | None = None
+    ) -> None:
         if not models:
             raise ValueError("a chain needs a model")
         self._models = tuple(models)
         self._cool_downs = cool_downs
+        self._available = available or {}
 
     async def answer(self, request: Request, tell: Tell) -> Answer:
-        untried = list(self._models)
+        untried = await self._chain(request.model, tell)
         current = self._next(untried) or min(untried, key=lambda named: self._cool_downs.end(named.name))
         while True:
             untried.remove(current)
@@ -103,6 +109,19 @@ class FallbackModel:
                 current = following
             else:
                 return replace(answer, model=current.name)
+
+    async def _chain(self, wanted: str, tell: Tell) -> list[NamedModel]:
+        """The models to ask, in this order."""
+        if not wanted:
+            return list(self._models)
+        first = [named for named in self._models if named.name == wanted]
+        if not first and wanted in self._available:
+            first = [NamedModel(wanted, self._available[wanted])]
+        if not first:
+            usual = self._models[0].name
+            log.warning("a request names %r, which is not set up; %s is asked instead", wanted, usual)
+            await tell(Waiting(f"{wanted} is not set up here; {usual} is asked instead."))
+        return first + [named for named in self._models if named.name != wanted]
 
     def _after(self, error: ModelError, current: NamedModel, untried: Sequence[NamedModel]) -> NamedModel | None:
         """The model to ask after this trouble of the current one, which is left alone from now on."""

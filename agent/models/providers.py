@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from agent.events import Tell
@@ -29,12 +30,16 @@ def provider_model(
     first_token_timeout: float = 60,
     silence_timeout: float = 60,
     total_timeout: float = 30 * 60,
+    web_search: bool = False,
 ) -> ProviderModel:
     """A provider's model. `openai` always speaks Chat Completions: most compatible servers have nothing else.
 
     The timeouts are in seconds: until the first piece of an answer, between pieces, and for the whole of it. Without a
-    `base_url` it is the provider's own; without an `api_key` a placeholder is sent, as local servers want none.
+    `base_url` it is the provider's own; without an `api_key` a placeholder is sent, as local servers want none. With
+    `web_search` the provider may search the web by itself, and what it found stays in the conversation: `anthropic`
+    only, and ignored elsewhere.
     """
+    search = web_search and provider == "anthropic"
 
     def connect() -> Engine:
         # Loading a provider's library takes half a second and 40 MB, so nothing does before it is needed.
@@ -43,18 +48,24 @@ def provider_model(
         engine = openai_engine if provider == "openai" else anthropic_engine
         return engine(name, api_key, base_url, Limits(first_token_timeout, silence_timeout, total_timeout))
 
-    return ProviderModel(connect, _body_of(provider), SightCache(media))
+    return ProviderModel(connect, _body_of(provider, base_url, search), SightCache(media), web_search=search)
 
 
 class ProviderModel:
     """An `agent.model.Model`. The provider's library is loaded by the first request."""
 
     def __init__(
-        self, connect: Callable[[], Engine], body: Callable[[Request, Sights], dict[str, Any]], sights: SightCache
+        self,
+        connect: Callable[[], Engine],
+        body: Callable[[Request, Sights], dict[str, Any]],
+        sights: SightCache,
+        *,
+        web_search: bool = False,
     ) -> None:
         self._connect = connect
         self._body = body
         self._sights = sights
+        self._web_search = web_search
         self._engine: Engine | None = None
         self._connecting = asyncio.Lock()
 
@@ -66,7 +77,8 @@ class ProviderModel:
 
     async def answer(self, request: Request, tell: Tell) -> Answer:
         engine = await self._ready()
-        return await engine.answer(self._body(request, await self._sights.of(request.transcript)), tell)
+        body = self._body(request, await self._sights.of(request.transcript))
+        return await engine.answer(body, tell, web_search=self._web_search)
 
     async def _ready(self) -> Engine:
         if self._engine is None:
@@ -76,11 +88,11 @@ class ProviderModel:
         return self._engine
 
 
-def _body_of(provider: Provider) -> Callable[[Request, Sights], dict[str, Any]]:
+def _body_of(provider: Provider, base_url: str | None, web_search: bool) -> Callable[[Request, Sights], dict[str, Any]]:
     match provider:
         case "openai":
-            return chat_completions.body
+            return partial(chat_completions.body, limit=chat_completions.limit_of(base_url))
         case "anthropic":
-            return anthropic_messages.body
+            return partial(anthropic_messages.body, web_search=web_search)
         case _:
             assert_never(provider)

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from random import random as chance
 from typing import assert_never
 
-from agent.events import Delta, ReasoningDelta, Tell, TextDelta, Waiting, Withdrawn
-from agent.log import Call, Text
+from agent.events import Charged, Delta, ReasoningDelta, Tell, TextDelta, Waiting, Withdrawn
+from agent.log import Call, Text, Usage
 from agent.model import Answer, Model, ModelError, ModelTrouble, Request
 
 log = logging.getLogger(__name__)
@@ -32,11 +32,12 @@ LONGEST_WAIT = 60.0
 class RetryingModel:
     """Asks up to `attempts` times, with growing, jittered pauses, or those that the provider asked for.
 
-    A time-out is tried once more only: it has been waited for, and perhaps paid for, in full. A pause of more than
-    30 s, or more than a minute of them in all, is the person's to decide on.
+    After a time-out it asks up to `timeouts` times: each has been waited for, and perhaps paid for, in full; 1 is for
+    models with another that stands by. A pause of more than 30 s, or more than a minute of them in all, is the person's
+    to decide on.
 
     Text that was already told is withdrawn before the next attempt. An answer without words and calls is asked for
-    once more, then is an error.
+    once more, then is an error; what it cost is told as `Charged`.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class RetryingModel:
         model: Model,
         *,
         attempts: int = 4,
+        timeouts: int = 2,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = chance,
     ) -> None:
         self._model = model
         self._attempts = attempts
+        self._timeouts = timeouts
         self._sleep = sleep
         self._random = random
 
@@ -74,6 +77,8 @@ class RetryingModel:
             if _says_something(answer):
                 return answer
             await watch.withdraw()
+            if answer.usage != Usage():
+                await tell(Charged(answer.usage, answer.model, "failed"))
             if was_empty:
                 break
             was_empty = True
@@ -82,7 +87,7 @@ class RetryingModel:
     def _attempts_at(self, error: ModelError) -> int:
         if error.trouble not in PASSING:
             return 1
-        return min(2, self._attempts) if error.trouble == "timeout" else self._attempts
+        return min(self._timeouts, self._attempts) if error.trouble == "timeout" else self._attempts
 
     def _delay(self, error: ModelError, attempt: int) -> float:
         if error.retry_after is not None:
@@ -105,7 +110,7 @@ class Watch:
                 self._told = True
             case Withdrawn():
                 self._told = False
-            case Waiting():
+            case Waiting() | Charged():
                 pass
             case _:
                 assert_never(delta)

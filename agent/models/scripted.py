@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from agent.events import ReasoningDelta, Tell, TextDelta
-from agent.log import Call, Heard, Part, Text, Thinking
+from agent.log import Call, Heard, Native, Part, Text, Thinking
 from agent.model import Answer, Request
+from agent.models.completing import joined
 
 Piece = str | Part | asyncio.Event
 """A part of an answer, a text for short, or an event: the stream is held there until it is set."""
@@ -71,7 +72,7 @@ async def _stream(pieces: Sequence[Piece], tell: Tell, whole: Answer | None = No
         await _tell_part(part, tell)
         parts.append(part)
     calls = any(isinstance(part, Call) for part in parts)
-    return whole or Answer(_joined(parts), finish="calls" if calls else "stop", model="scripted")
+    return whole or Answer(joined(parts), finish="calls" if calls else "stop", model="scripted")
 
 
 async def _tell_part(part: Part, tell: Tell) -> None:
@@ -81,22 +82,10 @@ async def _tell_part(part: Part, tell: Tell) -> None:
                 await tell(TextDelta(word))
         case Thinking():
             await tell(ReasoningDelta(part.text))
-        case Call():
+        case Call() | Native():
             pass
         case _:
             assert_never(part)
-
-
-def _joined(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Texts on both sides of a hold are one text, as they would be from a provider."""
-    joined: list[Part] = []
-    for part in parts:
-        last = joined[-1] if joined else None
-        if isinstance(part, Text) and isinstance(last, Text):
-            joined[-1] = Text(last.text + part.text)
-        else:
-            joined.append(part)
-    return tuple(joined)
 
 
 def _echo(request: Request) -> Script:

@@ -6,12 +6,10 @@ import base64
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from agent.counting import MOST_PICTURES
 from agent.media import Attachment, MediaError, MediaStore
 from agent.models.wording import Picture, Sights, Unseen, pictures
 from agent.transcript import Exchange
-
-MOST_SHOWN = 20
-"""How many pictures a model is shown, the newest ones; each costs it about a thousand tokens in every request."""
 
 LARGEST = 5 * 1024 * 1024 * 3 // 4
 """Bytes of a picture. Anthropic takes 5 MB in base64: https://docs.anthropic.com/en/docs/build-with-claude/vision."""
@@ -32,7 +30,7 @@ class SightCache:
         shown: dict[str, Picture | Unseen] = {}
         for attachment in reversed(pictures(transcript)):
             if attachment.hash not in shown:
-                shown[attachment.hash] = await self._look(attachment) if len(shown) < MOST_SHOWN else _TOO_OLD
+                shown[attachment.hash] = await self._look(attachment) if len(shown) < MOST_PICTURES else _TOO_OLD
         return shown
 
     async def _look(self, attachment: Attachment) -> Picture | Unseen:

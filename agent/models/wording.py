@@ -90,6 +90,10 @@ def notice_text(notice: Notice) -> str:
     return f"[{notice.text}]"
 
 
+def unseen_words(attachment: Attachment, unseen: Unseen, *, where: str = "") -> str:
+    return f"[Picture {attachment.name}{where} cannot be shown to you: {unseen.reason}]"
+
+
 def in_words(pieces: Iterable[Piece]) -> str | None:
     """The pieces as one text, or None when a picture is among them."""
     texts: list[str] = []
@@ -117,5 +121,5 @@ def _attachment_pieces(attachment: Attachment, sights: Sights, *, where: str = "
         return [f"[Attached file: {attachment.name}, {attachment.media_type}, {attachment.size:,} bytes{where}]"]
     sight = sights.get(attachment.hash, Unseen("it is not there"))
     if isinstance(sight, Unseen):
-        return [f"[Picture {attachment.name}{where} cannot be shown to you: {sight.reason}]"]
+        return [unseen_words(attachment, sight, where=where)]
     return [f"[Picture: {attachment.name}{where}]", sight]

@@ -21,6 +21,9 @@ ToolName = Literal[
     "send_file",
     "view_image",
     "ask_user",
+    "todos",
+    "delegate",
+    "background",
 ]
 
 TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
@@ -87,5 +90,17 @@ def _load(name: ToolName) -> Tool:
             from agent.asking import ask_user
 
             return ask_user
+        case "todos":
+            from agent.tools.todos import todos
+
+            return todos
+        case "delegate":
+            from agent.tools.delegate import delegate
+
+            return delegate
+        case "background":
+            from agent.tools.background import background
+
+            return background
         case _:
             assert_never(name)

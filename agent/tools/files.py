@@ -40,9 +40,10 @@ async def read_file(
     path: WorkspacePath,
     offset: Annotated[int, Field(ge=1, description="The first line to read, from 1.")] = 1,
     limit: Annotated[int, Field(ge=1, le=5000, description="How many lines to read.")] = 2000,
+    start: Annotated[int, Field(ge=0, description="Characters of the first line to leave out, if it is long.")] = 0,
 ) -> str:
     """Reads a text file of the workspace, as it is, without line numbers. For a long one it says how to read on."""
-    return await asyncio.to_thread(_read_lines, context.workspace, path, offset, limit)
+    return await asyncio.to_thread(_read_lines, context.workspace, path, offset, limit, start)
 
 
 @tool(effect="write")
@@ -76,7 +77,7 @@ async def list_files(
     return await asyncio.to_thread(_list, context.workspace, path, pattern)
 
 
-def _read_lines(workspace: Path, path: str, offset: int, limit: int) -> str:
+def _read_lines(workspace: Path, path: str, offset: int, limit: int, start: int) -> str:
     data = _text_bytes(existing_file(workspace, path), path)
     if not data:
         return f"[{path} is empty]"
@@ -85,11 +86,17 @@ def _read_lines(workspace: Path, path: str, offset: int, limit: int) -> str:
         lines.pop()
     if offset > len(lines):
         raise ToolError(f"{path} has {len(lines):,} lines; there is no line {offset:,}")
-    shown = _fitting(lines[offset - 1 : offset - 1 + limit])
+    length = len(lines[offset - 1])
+    if start > length:
+        raise ToolError(f"Line {offset:,} of {path} has {length:,} characters; it has none from {start:,} on")
+    shown = _fitting([lines[offset - 1][start:], *lines[offset : offset - 1 + limit]])
     end = offset - 1 + len(shown)
     text = "\n".join(shown)
     if len(text) > CHARACTERS:
-        text = f"{text[:CHARACTERS]}\n[line {offset:,} has {len(shown[0]):,} characters and was cut here]"
+        cut = start + CHARACTERS
+        text = (
+            f"{text[:CHARACTERS]}\n[line {offset:,} has {length:,} characters and was cut here; its rest: start={cut}]"
+        )
     if end < len(lines):
         text += f"\n[lines {offset:,} to {end:,} of {len(lines):,}; read on with offset={end + 1}]"
     return text

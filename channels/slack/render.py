@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import takewhile
 from typing import Literal, assert_never
 
 from agent.media import Attachment
@@ -180,8 +181,12 @@ def _texts(id: str, key: str, blocks: Sequence[Block], tasks: tuple[Task, ...] =
 
 def _settled(texts: Sequence[TextSegment], markdown: str) -> str:
     """How much of the group's last message stays as it is."""
-    chunks = list(_chunks(_blocks_of(texts)))
-    return settled(tuple(chunks[-1])) if chunks and texts[-1].open else markdown
+    stays = list(takewhile(lambda text: not (text.aside and text.open), texts))
+    chunks = list(_chunks(_blocks_of(stays)))
+    if len(stays) == len(texts):
+        return settled(tuple(chunks[-1])) if chunks and texts[-1].open else markdown
+    before = write(chunks[-1]) if chunks else ""
+    return before if markdown.startswith(before) else ""
 
 
 def _media(id: str, segment: MediaSegment) -> Iterator[Piece[Content]]:

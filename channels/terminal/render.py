@@ -6,6 +6,7 @@ where blocks are styled, letter by letter where the markdown itself goes out (a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
@@ -105,6 +106,8 @@ def growing(shown: Shown, reply: Reply, look: Look) -> list[str]:
 
 
 def _advance_text(shown: Shown, segment: TextSegment, look: Look, parts: list[Part]) -> Shown:
+    if segment.aside:
+        return _advance_aside(shown, segment, look, parts)
     printed = shown.text if shown.text.key == segment.key else Printed(segment.key)
     markdown = printable(segment.markdown)
     # A state that is a little older than the one before may come when a connection is made anew.
@@ -122,6 +125,23 @@ def _advance_text(shown: Shown, segment: TextSegment, look: Look, parts: list[Pa
         parts.append(Words(_colored(styled("(interrupted)", DIM), look), "line", aside=True))
     over = shown.over if segment.open else shown.over | {segment.key}
     return replace(shown, over=over, text=now, after_call=shown.after_call and not text)
+
+
+def _advance_aside(shown: Shown, segment: TextSegment, look: Look, parts: list[Part]) -> Shown:
+    """Whole, once it cannot change any more; what is printed of another text goes on behind it."""
+    if segment.open:
+        return shown
+    markdown = printable(segment.markdown)
+    if look.width is not None:
+        markdown = _colored("\n".join(_dimmed(_block_text(parse(markdown), look.width))), look)
+    if markdown.strip():
+        parts.append(Words(markdown, "apart", aside=True))
+    return replace(shown, over=shown.over | {segment.key}, after_call=False)
+
+
+def _dimmed(text: str) -> Iterator[str]:
+    """The lines without looks of their own, which would end ours."""
+    return (styled(unstyled(line), DIM) for line in text.split("\n"))
 
 
 def _advance_question(shown: Shown, question: QuestionSegment, look: Look, parts: list[Part]) -> Shown:

@@ -87,9 +87,11 @@ def _summary(configuration: Configuration) -> str:
     lines = [
         f"The configuration is fine ({configuration.file or 'no file, defaults only'}).",
         f"  model: {settings.agent.model}",
+        *([f"  small model: {settings.agent.small_model}"] if settings.agent.small_model is not None else ()),
         f"  web chat: {web}",
         *(f"  {name}: {who_may_write(name, channel)}" for name, channel in settings.channels.items()),
         f"  tools: {', '.join(settings.tools.enabled) or 'none'}",
+        *(f"  hook {hook.name}: {hook.type}, at {', '.join(hook.points)}" for hook in settings.hooks),
         f"  state: {configuration.home}",
     ]
     return "\n".join(lines)
@@ -111,8 +113,9 @@ async def _look(settings: Settings) -> list[Finding]:
 
 def _models(settings: Settings) -> Iterable[str]:
     """Each that is named, once."""
-    others = (channel.model for channel in settings.channels.values() if channel.model is not None)
-    return dict.fromkeys((settings.agent.model, *settings.agent.fallback, *others))
+    agent = settings.agent
+    named = (agent.model, *agent.fallback, agent.small_model, *(own.model for own in settings.channels.values()))
+    return dict.fromkeys(model for model in named if model is not None)
 
 
 # --- channels ---

@@ -8,6 +8,7 @@ from typing import TextIO
 from urllib.parse import quote
 
 from config.load import Configuration
+from config.settings import every_secret
 
 _OURS = ("agent", "channels", "config", "gateway")
 _MASK = "[hidden]"
@@ -45,8 +46,5 @@ def log_to(stream: TextIO, secrets: Iterable[str]) -> None:
 
 def secrets_in(configuration: Configuration) -> set[str]:
     """Every token and key of the settings, and the halves of those that are made of two."""
-    settings = configuration.settings
-    keys = [model.api_key for model in settings.models.values() if model.api_key is not None]
-    tokens = [secret for channel in settings.channels.values() for secret in channel.secrets]
-    whole = {secret.get_secret_value() for secret in (*keys, *tokens)}
+    whole = {secret.get_secret_value() for secret in every_secret(configuration.settings)}
     return whole | {secret.rpartition(":")[2] for secret in whole}

@@ -17,8 +17,8 @@ Json = dict[str, Any]
 def attachments_of(entry: Entry) -> tuple[Attachment, ...]:
     """The attachments that an entry refers to and that no inbox row does."""
     match entry:
-        case CallEnded(attachments=attachments, images=images):
-            return attachments + images
+        case CallEnded(attachments=attachments, images=images, full=full):
+            return attachments + images + (() if full is None else (full,))
         case _:
             return ()
 

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import takewhile
-from typing import assert_never
+from typing import Any, assert_never
+from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.log import Said
 from agent.media import Attachment
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage
-from gateway.store import pairs
+from gateway.store import decisions, pairs
 from gateway.store.encoding import (
     address_from_json,
     address_to_json,
@@ -33,7 +34,9 @@ from gateway.store.schema import (
     is_message,
     is_refused,
     is_running,
+    is_turn,
     is_waiting,
+    is_wrap,
     media_uses,
     sessions,
     turns,
@@ -51,21 +54,30 @@ NOT_PAIRED = "not let in by an admin yet"
 STOPPED = "stopped the turn that worked on it"
 REPLACED = "your next message replaced it"
 DELETED = "its message was deleted"
+DECIDED = "answered the question"
+TOO_LATE_TO_WRAP = "the task had ended already"
 UNKNOWN_WITHDRAWN = "the withdrawn message is not known here"
+
+_CHILD = "/w/"
+"""Between a session's key and the handle of what was delegated in it, in the key of the session of that."""
 
 _NO_END = 2**62
 """A row id that is never reached."""
+
+_STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "interrupt", "collect", "queue")
 
 _new_session = insert(sessions).values(
     key=bindparam("key"),
     channel=bindparam("channel"),
     address=bindparam("address"),
+    parent=bindparam("parent"),
     created_at=bindparam("now"),
     last_at=bindparam("now"),
 )
 _keep_session = _new_session.on_conflict_do_update(
     index_elements=["key"], set_={"last_at": _new_session.excluded.last_at}
 ).returning(sessions.c.generation, sessions.c.busy)
+_conversation = select(func.coalesce(sessions.c.parent, sessions.c.key)).where(sessions.c.key == bindparam("session"))
 
 _keep_message = (
     insert(inbox)
@@ -76,7 +88,7 @@ _keep_message = (
     .returning(inbox.c.id)
 )
 
-_same_event = select(inbox.c.id, inbox.c.session, inbox.c.state, inbox.c.reason).where(
+_same_event = select(inbox.c.id, inbox.c.session, inbox.c.state, inbox.c.reason, inbox.c.run).where(
     inbox.c.channel == bindparam("channel"), inbox.c.event_id == bindparam("event_id")
 )
 
@@ -96,6 +108,7 @@ _said_to_us = (
     .where(
         inbox.c.session == bindparam("session"),
         inbox.c.kind.in_(["new", "command"]),
+        inbox.c.source != "work",
         inbox.c.state.in_(["waiting", "consumed", "answered", "withdrawn"]),
     )
     .limit(1)
@@ -140,6 +153,8 @@ _waiting = (
         inbox.c.attachments,
         inbox.c.note,
         inbox.c.busy,
+        inbox.c.source,
+        inbox.c.run,
     )
     .where(inbox.c.session == bindparam("session"), is_waiting)
     .order_by(inbox.c.id)
@@ -203,21 +218,36 @@ _others_read = (
         inbox.c.session == bindparam("session"),
         inbox.c.turn == bindparam("of_turn"),
         inbox.c.kind.in_(["new", "edited"]),
+        inbox.c.source == "person",
         inbox.c.message_id != bindparam("message_id"),
         inbox.c.message_id.not_in(_deleted),
     )
     .limit(1)
 )
 _at_work = select(turns.c.id, turns.c.principal).where(
-    turns.c.session == bindparam("session"), turns.c.kind == "turn", is_running, ~turns.c.parked
+    turns.c.session == bindparam("session"), is_turn, is_running, ~turns.c.parked
 )
-_stop_turn = update(turns).where(turns.c.id == bindparam("of_turn"), is_running).values(stop=bindparam("why"))
+_stop_turn = (
+    update(turns).where(turns.c.id == bindparam("of_turn"), is_running).values(stop=bindparam("why"), deadline=None)
+)
 _too_late = (
     update(inbox)
     .where(inbox.c.session == bindparam("of_session"), inbox.c.kind == "withdrawn", is_waiting)
     .values(state="answered", reason=TOO_LATE_TO_WITHDRAW)
 )
 _let_steer = update(inbox).where(inbox.c.id.in_(bindparam("rows", expanding=True))).values(busy="steer")
+
+_waiting_wraps = select(inbox).where(inbox.c.session == bindparam("session"), is_waiting, is_wrap).order_by(inbox.c.id)
+_drop_wraps = (
+    update(inbox)
+    .where(inbox.c.session == bindparam("of_session"), is_waiting, is_wrap)
+    .values(state="withdrawn", reason=TOO_LATE_TO_WRAP)
+)
+_decide = (
+    update(inbox)
+    .where(inbox.c.id == bindparam("row"))
+    .values(state="answered", reason=DECIDED, turn=bindparam("of_turn"), step=bindparam("at_step"))
+)
 
 _end = update(inbox).where(inbox.c.id == bindparam("row")).values(state=bindparam("end"), reason=bindparam("why"))
 _set_text = update(inbox).where(inbox.c.id == bindparam("row")).values(text=bindparam("words"))
@@ -275,15 +305,16 @@ def accept(
         message = replace(message, opening=None)
     generation, set_busy = keep_session(connection, session, message.address)
     busy = manner.busy or set_busy or manner.usually
-    own = _keep(connection, message, session, generation, refused, busy)
+    run = uuid4().hex if message.kind == "new" else None
+    own = _keep(connection, message, session, generation, refused, busy, run)
     if own is None:
-        return _duplicate(connection, message)
+        return _duplicate(connection, message.address.channel, message.event_id)
     if refused is not None:
         first = not _was_refused_before(connection, message, own)
-        return Arrival(own, session, state="refused", reason=refused, first_refusal=first)
+        return Arrival(own, session, state="refused", reason=refused, first_refusal=first, run=run)
     match message.kind:
         case "new":
-            return _accept_new(connection, message, session, own, busy, manner)
+            return replace(_accept_new(connection, message, session, own, busy, manner), run=run)
         case "command":
             return Arrival(own, session, command=True)
         case "edited":
@@ -298,12 +329,73 @@ def _is_let_in(connection: Connection, message: InboundMessage) -> bool:
     return pairs.is_approved(connection, message.address.channel, message.sender.id)
 
 
-def keep_session(connection: Connection, session: str, address: Address) -> tuple[int, Busy | None]:
+def bring(
+    connection: Connection,
+    session: str,
+    address: Address,
+    principal: Sender,
+    text: str,
+    attachments: Sequence[Attachment],
+    event_id: str,
+    note: str,
+) -> Arrival:
+    """Keeps a message of work, once per event id: the result of what went on beside the turns of a session, or the task
+    of a session of its own, whose key is made from that of the session it was delegated in."""
+    generation, _ = keep_session(connection, session, address, _delegated_from(connection, session))
+    run = uuid4().hex
+    own = connection.execute(
+        _keep_message,
+        {
+            "channel": address.channel,
+            "event_id": event_id,
+            "session": session,
+            "generation": generation,
+            "address": address_to_json(address),
+            "kind": "new",
+            "source": "work",
+            "run": run,
+            "message_id": None,
+            **_sender_values(principal),
+            "text": text,
+            "note": note,
+            "command": None,
+            "files": [],
+            "attachments": attachments_to_json(attachments),
+            "album": None,
+            "opening": None,
+            "busy": "steer",
+            "ready": True,
+            "state": "waiting",
+            "reason": "",
+            "sent_at": datetime.now(UTC),
+            "received_at": datetime.now(UTC),
+        },
+    ).scalar()
+    if own is None:
+        return _duplicate(connection, address.channel, event_id)
+    use_media(connection, own, attachments)
+    return Arrival(own, session, wakes=_unless_blocked(connection, session, "steer"), run=run)
+
+
+def _delegated_from(connection: Connection, session: str) -> str | None:
+    """The conversation in which the session's task was delegated, however deep; None if people speak in it."""
+    outer, between, _ = session.rpartition(_CHILD)
+    return connection.execute(_conversation, {"session": outer}).scalar() if between else None
+
+
+def _sender_values(sender: Sender) -> dict[str, Any]:
+    return {"sender_id": sender.id, "sender_name": sender.name, "sender_handle": sender.handle}
+
+
+def keep_session(
+    connection: Connection, session: str, address: Address, parent: str | None = None
+) -> tuple[int, Busy | None]:
     """The session's generation and what its people chose; it is made if this is the first that is heard of it."""
     values = {
         "key": session,
         "channel": address.channel,
         "address": address_to_json(address),
+        "parent": parent,
         "now": datetime.now(UTC),
     }
     generation, busy = connection.execute(_keep_session, values).one()
@@ -311,7 +403,13 @@ def keep_session(connection: Connection, session: str, address: Address) -> tupl
 
 
 def _keep(
-    connection: Connection, message: InboundMessage, session: str, generation: int, refused: str | None, busy: Busy
+    connection: Connection,
+    message: InboundMessage,
+    session: str,
+    generation: int,
+    refused: str | None,
+    busy: Busy,
+    run: str | None,
 ) -> int | None:
     """The new row's id, None if the event was kept before. An edit's files are those of the message it edits."""
     is_new = message.kind == "new"
@@ -324,10 +422,10 @@ def _keep(
         "generation": generation,
         "address": address_to_json(message.address),
         "kind": message.kind,
+        "source": "person",
+        "run": run,
         "message_id": message.message_id,
-        "sender_id": message.sender.id,
-        "sender_name": message.sender.name,
-        "sender_handle": message.sender.handle,
+        **_sender_values(message.sender),
         "text": message.text,
         "note": message.note,
         "command": message.command,
@@ -346,10 +444,9 @@ def _keep(
     return connection.execute(_keep_message, values).scalar()
 
 
-def _duplicate(connection: Connection, message: InboundMessage) -> Arrival:
-    values = {"channel": message.address.channel, "event_id": message.event_id}
-    row = connection.execute(_same_event, values).one()
-    return Arrival(row.id, row.session, duplicate=True, state=row.state, reason=row.reason)
+def _duplicate(connection: Connection, channel: str, event_id: str) -> Arrival:
+    row = connection.execute(_same_event, {"channel": channel, "event_id": event_id}).one()
+    return Arrival(row.id, row.session, duplicate=True, state=row.state, reason=row.reason, run=row.run)
 
 
 def _was_refused_before(connection: Connection, message: InboundMessage, own: int) -> bool:
@@ -365,6 +462,12 @@ def _accept_new(
         carrier = connection.execute(_album_carrier, values).first()
         if carrier is not None:
             return _join_album(connection, carrier, message, session, own)
+    if not message.files and message.opening is None:
+        decided = decisions.decide_in_words(connection, session, message, manner)
+        if decided is not None:
+            turn_id, step = decided
+            connection.execute(_decide, {"row": own, "of_turn": turn_id, "at_step": step})
+            return Arrival(own, session, state="answered", reason=DECIDED, decided=True)
     stops = ""
     if busy == "interrupt":
         busy, stops = _interrupt(connection, message, session, own, manner)
@@ -478,10 +581,10 @@ def _unless_blocked(connection: Connection, session: str, busy: Busy) -> Busy | 
 
 
 def what_waits(connection: Connection, session: str) -> Busy | None:
-    """What the messages that a turn could read now do to a running one: steer it, if any of them does. None if there
+    """What the messages that a turn could read now do to a running one: the most that any of them does. None if there
     are none."""
     found = set(connection.execute(_readable_busy, {"session": session, "no_end": _NO_END}).scalars())
-    return "steer" if "steer" in found else next(iter(found), None)
+    return next((busy for busy in _STRONGEST_FIRST if busy in found), None)
 
 
 def knows(connection: Connection, session: str) -> bool:
@@ -496,22 +599,41 @@ def count_waiting(connection: Connection, session: str) -> int:
 
 def rows_to_begin_with(connection: Connection, session: str) -> list[AnyRow]:
     """What the next turn reads at once: a message that is to be read by itself, or all before the next such."""
-    ready = _ready_rows(connection, session)
-    return ready[:1] if ready and ready[0].busy == "queue" else list(takewhile(lambda row: row.busy != "queue", ready))
+    return _together([row for row in _ready_rows(connection, session) if row.busy != "wrap"])
+
+
+def _together(rows: list[AnyRow]) -> list[AnyRow]:
+    return rows[:1] if rows and rows[0].busy == "queue" else list(takewhile(lambda row: row.busy != "queue", rows))
 
 
 def rows_that_steer(connection: Connection, session: str) -> list[AnyRow]:
     """What a running turn reads."""
-    return [row for row in _ready_rows(connection, session) if row.busy == "steer"]
+    return [row for row in _ready_rows(connection, session) if row.busy in ("steer", "wrap")]
+
+
+def people_speak(connection: Connection, session: str) -> bool:
+    """Whether words of people can be read: a turn that waits for people does not go on for the results of work."""
+    return any(row.source != "work" for row in _ready_rows(connection, session))
 
 
 def take_as_answer(connection: Connection, session: str) -> bool:
-    """Whether something can be read, which is then read as the answer to a question, however it came in: what the next
-    turn would begin with."""
-    rows = rows_to_begin_with(connection, session)
+    """Whether words of people can be read, which are then read as the answer to a question, however they came in: what
+    the next turn would begin with, up to a wish that the turn come to its end."""
+    words = [row for row in _ready_rows(connection, session) if row.source != "work"]
+    rows = _together(list(takewhile(lambda row: row.busy != "wrap", words)))
     if rows:
         connection.execute(_let_steer, {"rows": [row.id for row in rows]})
-    return bool(rows)
+    return bool(words)
+
+
+def waiting_wraps(connection: Connection, session: str) -> Sequence[AnyRow]:
+    """The wishes that the running turn come to its end, readable or not."""
+    return connection.execute(_waiting_wraps, {"session": session}).all()
+
+
+def drop_wraps(connection: Connection, session: str) -> None:
+    """The turn that was to come to its end has ended in another way."""
+    connection.execute(_drop_wraps, {"of_session": session})
 
 
 def forget_late_deletions(connection: Connection, session: str) -> None:
@@ -555,6 +677,7 @@ def _said(row: AnyRow) -> Said:
         row.note,
         row.message_id,
         row.address["kind"] == "group",
+        row.source,
     )
 
 
@@ -586,6 +709,11 @@ def ready(
         return False
     values = {"row": row_id, "found": attachments_to_json(attachments), "remark": _lines(row.note, note)}
     connection.execute(_make_ready, values)
+    use_media(connection, row_id, attachments)
+    return True
+
+
+def use_media(connection: Connection, row_id: int, attachments: Sequence[Attachment]) -> None:
+    """The message refers to these."""
     if attachments:
         connection.execute(_use_media, [{"hash": attachment.hash, "row": row_id} for attachment in attachments])
-    return True

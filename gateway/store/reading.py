@@ -18,10 +18,12 @@ from gateway.store.records import Command, InboxRow, PastTurn, Pending, RunningT
 from gateway.store.schema import (
     AnyRow,
     inbox,
+    is_aside,
     is_command,
     is_ended,
     is_message,
     is_running,
+    is_turn,
     is_undelivered,
     is_waiting,
     sessions,
@@ -42,7 +44,7 @@ _with_log = turns.join(turn_log, turn_log.c.turn == turns.c.number)
 _history = (
     select(turns.c.id, turns.c.state, turn_log.c.entry)
     .select_from(_with_log)
-    .where(turns.c.session == _of_session, turns.c.generation == _generation, turns.c.kind == "turn", is_ended)
+    .where(turns.c.session == _of_session, turns.c.generation == _generation, is_turn, is_ended, ~turns.c.undone)
     .order_by(turns.c.number, turn_log.c.n)
 )
 
@@ -57,8 +59,14 @@ _rows = (
     .where(
         inbox.c.session == _of_session,
         inbox.c.generation == _generation,
+        inbox.c.source != "work",
         or_(
-            and_(is_message, inbox.c.kind != "withdrawn", inbox.c.state != "answered"),
+            and_(
+                is_message,
+                inbox.c.kind != "withdrawn",
+                # Words that decided something were answered by the turn that they let go on.
+                or_(inbox.c.state != "answered", inbox.c.turn.is_not(None)),
+            ),
             and_(is_command, inbox.c.command.not_in(SHOWN_BY_WHAT_THEY_DO)),
         ),
     )
@@ -67,36 +75,45 @@ _rows = (
 
 _spoken_in = (
     select(inbox.c.session, inbox.c.address, inbox.c.sender_id, inbox.c.sender_handle)
-    .where(inbox.c.channel == bindparam("channel"), inbox.c.state != "refused")
+    .where(inbox.c.channel == bindparam("channel"), inbox.c.state != "refused", inbox.c.source != "work")
     .group_by(inbox.c.session, inbox.c.sender_id)
 )
 
 # Few rows of many: SQLite would walk the whole table to find these in order, so they are sorted here instead.
 _running = select(turns.c.number, turns.c.id, turns.c.session, turns.c.address, turns.c.started_at).where(
-    turns.c.kind == "turn", is_running, ~turns.c.parked
+    is_turn, is_running, ~turns.c.parked
 )
 _commands = select(inbox).where(is_waiting, is_command)
 _unfetched = select(inbox).where(is_waiting, is_message, inbox.c.ready.is_(False))
 
 _title = (
     select(func.substr(inbox.c.text, 1, TITLE_LENGTH))
-    .where(inbox.c.session == sessions.c.key, inbox.c.kind == "new", inbox.c.state != "refused")
+    .where(
+        inbox.c.session == sessions.c.key,
+        inbox.c.kind == "new",
+        inbox.c.source == "person",
+        inbox.c.state != "refused",
+    )
     .order_by(inbox.c.id)
     .limit(1)
     .scalar_subquery()
 )
-_is_at_work = select(turns.c.number).where(turns.c.session == sessions.c.key, is_running, ~turns.c.parked).exists()
+_named = func.coalesce(func.substr(sessions.c.title, 1, TITLE_LENGTH), _title)
+_is_at_work = (
+    select(turns.c.number).where(turns.c.session == sessions.c.key, is_turn, is_running, ~turns.c.parked).exists()
+)
 _conversations = (
-    select(sessions.c.key, sessions.c.address, _title.label("title"), sessions.c.last_at, _is_at_work.label("running"))
-    .where(sessions.c.channel == bindparam("channel"))
+    select(sessions.c.key, sessions.c.address, _named.label("title"), sessions.c.last_at, _is_at_work.label("running"))
+    .where(sessions.c.channel == bindparam("channel"), sessions.c.parent.is_(None))
     .order_by(sessions.c.last_at.desc())
 )
 
 _undelivered = select(turns.c.id).where(is_undelivered, or_(is_ended, turns.c.parked)).order_by(turns.c.number)
 _since = union_all(
     select(inbox.c.session.label("session"), inbox.c.received_at.label("since")).where(is_waiting, is_message),
-    select(turns.c.session, turns.c.started_at).where(turns.c.kind == "turn", is_running),
+    select(turns.c.session, turns.c.started_at).where(is_turn, is_running),
 ).subquery()
+_asides = select(turns.c.id).where(is_aside, is_running).order_by(turns.c.number)
 _unfinished = select(_since.c.session).group_by(_since.c.session).order_by(func.min(_since.c.since))
 
 
@@ -106,6 +123,7 @@ def pending(connection: Connection) -> Pending:
         sessions=tuple(connection.execute(_unfinished).scalars()),
         unfetched=tuple(map(unfetched_from, sorted(connection.execute(_unfetched), key=_id))),
         undelivered=tuple(connection.execute(_undelivered).scalars()),
+        asides=tuple(connection.execute(_asides).scalars()),
     )
 
 
@@ -187,12 +205,17 @@ def _command_from(row: AnyRow) -> Command:
     )
 
 
+def _as_written(row: AnyRow) -> str:
+    command = "wrap" if row.source == "wrap" else row.command
+    return row.text if command is None else f"/{command} {row.text}".rstrip()
+
+
 def _inbox_row_from(row: AnyRow) -> InboxRow:
     return InboxRow(
         id=row.id,
         message_id=row.message_id,
         sender=_sender_from(row),
-        text=row.text if row.command is None else f"/{row.command} {row.text}".rstrip(),
+        text=_as_written(row),
         attachments=attachments_from_json(row.attachments),
         state=row.state,
         turn=row.turn,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, assert_never
 
-from agent.log import Entry, TurnOutcome
+from agent.log import Entry, TurnOutcome, Verdict
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, MessageState
 
-Busy = Literal["steer", "queue", "collect", "interrupt"]
+Chosen = Literal["steer", "queue", "collect", "interrupt"]
 """What a message does that comes while a turn runs: it steers the turn, waits to be read by itself or together with
 others that wait, or stops the turn and is read by the next."""
+
+Busy = Literal[Chosen, "wrap"]
+"""What waits does one of these to a running turn, or asks it to come to its end; that is never read by another turn."""
 
 Door = Literal["open", "known", "paired", "known and paired"]
 """Whom a message may come in from: anybody whom the gate lets in, only where something was said to the bot before,
@@ -23,13 +26,15 @@ only somebody whom an admin has let in, or only such a one there."""
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How a message comes in. `busy` is what it asks to do to a running turn; else it does what is set for its
-    conversation, or what its channel does `usually`. `gently`: it may not stop a turn that is somebody else's.
+    conversation, or what its channel does `usually`. `gently`: it may not stop a turn that is somebody else's, nor
+    decide there. `extends`: whoever says it may let a turn go beyond a limit.
     """
 
     door: Door = "open"
     busy: Busy | None = None
     usually: Busy = "steer"
     gently: bool = False
+    extends: bool = True
 
 
 USUAL = Manner()
@@ -54,7 +59,8 @@ class Arrival:
 
     `wakes`: something can be read, and does this to a running turn. `to_fetch`: the row whose files are still to be
     fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this one edited or
-    withdrew. `stops` is why the unfinished turn has to end.
+    withdrew. `stops` is why the unfinished turn has to end. `run`: its `Run`, if it expects an answer of its own.
+    `decided`: it decided what the parked turn had asked, and the turn is to go on.
     """
 
     id: int
@@ -68,6 +74,74 @@ class Arrival:
     first_refusal: bool = False
     changed: Changed | None = None
     stops: str = ""
+    run: str | None = None
+    decided: bool = False
+
+
+RunState = Literal[
+    "waiting", "running", "parked", "completed", "failed", "stopped", "withdrawn", "refused", "superseded", "read"
+]
+"""What has become of a message that expects an answer of its own. `superseded`: another is answered in its place,
+`read`: a turn that another began has read it. All but the first three are terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A message that expects its own answer, from its acceptance to its one end. `turn` is the turn that read it, at
+    `step`; `reason` is in words for a person."""
+
+    run_id: str
+    session: str
+    state: RunState
+    turn: str | None = None
+    step: int | None = None
+    reason: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in ("waiting", "running", "parked")
+
+
+DecisionOutcome = Literal["decided", "not_open", "not_allowed", "too_early"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a pressed option of a decision. `not_open`: it was decided before, by `by` and as `verdict` if
+    that is known. `not_allowed`: only `whose` turn it is may decide, and admins. `too_early`: the turn that asks is not
+    parked yet, and as soon as it is, the press can be decided on.
+
+    Only what is `decided` ends the press; else its command still waits.
+    """
+
+    outcome: DecisionOutcome
+    session: str = ""
+    by: str = ""
+    verdict: Verdict | None = None
+    whose: str = ""
+
+    @property
+    def told(self) -> str:
+        """What to tell somebody who comes too late; "" if it is not known how it was decided."""
+        match self.verdict:
+            case None:
+                return ""
+            case "allowed":
+                return f"{self.by or 'Somebody'} decided already: allowed."
+            case "allowed_always":
+                return f"{self.by or 'Somebody'} decided already: allowed for this conversation."
+            case "denied":
+                return f"{self.by or 'Somebody'} decided already: denied."
+            case "expired":
+                return "Nobody decided in time, which counts as denied."
+            case "dropped":
+                return "Something else was said instead of deciding, so it is not asked any more."
+            case _:
+                assert_never(self.verdict)
+
+
+TurnKind = Literal["turn", "command", "aside"]
+"""A turn of the conversation, the answer to a command, or the answer to a question on the side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +149,11 @@ class Turn:
     """A claimed turn. Only the holder of its `epoch` may write to it. `first`: it is known that none came before it.
 
     `stop` is why it is to end rather than go on, if it is. `parked`: it waits for people.
-    `more`: something can be read that it has not read, and does this to it.
+    `more`: something can be read that it has not read, and does this to it. `root` is the turn that what it spends
+    counts for: for a delegated one, the one that a person began.
+
+    What holds in its conversation is told when it is claimed: `allowed` are the tools that need no approval there,
+    `model` the one chosen there ("": the usual one), `generation` counts the new beginnings.
     """
 
     id: str
@@ -84,13 +162,17 @@ class Turn:
     address: Address
     principal: Sender
     reply_to: str | None
-    kind: Literal["turn", "command"]
+    kind: TurnKind
     entries: tuple[Entry, ...]
     started_at: datetime
     first: bool = False
     stop: str | None = None
     parked: bool = False
     more: Busy | None = None
+    root: str = ""
+    allowed: frozenset[str] = frozenset()
+    model: str = ""
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +210,8 @@ class Pending:
     unfetched: tuple[Unfetched, ...]
     undelivered: tuple[str, ...]
     """Ended and parked turns whose reply has not been confirmed by the platform, oldest first."""
+    asides: tuple[str, ...] = ()
+    """Questions on the side (turn ids) whose answer is not given yet, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +232,30 @@ class PastTurn:
     id: str
     outcome: TurnOutcome
     entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A turn that was taken out of the model's view, and what people had said in it."""
+
+    id: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What model calls cost together: tokens as in `agent.log.Usage`, `cost` in dollars. `estimated`: some of it was
+    counted by us. `unpriced`: there are calls in it whose price is not known."""
+
+    calls: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    cost: float = 0.0
+    estimated: bool = False
+    unpriced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +284,7 @@ class RunningTurn:
 
 @dataclass(frozen=True, slots=True)
 class StoredConversation:
-    """A session with the beginning of its first message."""
+    """A session with its title, or with the beginning of its first message."""
 
     session: str
     address: Address

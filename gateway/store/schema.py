@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
     literal_column,
     text,
 )
@@ -88,6 +89,10 @@ sessions = Table(
     Column("address", Json, nullable=False),
     Column("generation", Integer, nullable=False, server_default=text("0")),
     Column("busy", String(10)),
+    Column("parent", Words),
+    Column("allowed", Json),
+    Column("model", Words),
+    Column("title", Words),
     Column("created_at", Moment, nullable=False),
     Column("last_at", Moment, nullable=False),
     Index("ix_sessions_channel", "channel"),
@@ -110,10 +115,12 @@ turns = Table(
     Column("reason", Words, nullable=False),
     Column("parked", Boolean, nullable=False),
     Column("stop", Words),
+    Column("deadline", Moment),
+    Column("undone", Boolean, nullable=False),
     Column("started_at", Moment, nullable=False),
     Column("ended_at", Moment),
     Column("delivered", Boolean, nullable=False),
-    CheckConstraint("kind IN ('turn', 'command')", name="kind"),
+    CheckConstraint("kind IN ('turn', 'command', 'aside')", name="kind"),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'stopped')", name="state"),
     Index("ix_turns_session", "session", "generation", "number"),
 )
@@ -128,6 +135,8 @@ inbox = Table(
     Column("generation", Integer, nullable=False),
     Column("address", Json, nullable=False),
     Column("kind", String(10), nullable=False),
+    Column("source", String(8), nullable=False),
+    Column("run", String(32), unique=True),
     Column("message_id", Words),
     Column("sender_id", Words, nullable=False),
     Column("sender_name", Words, nullable=False),
@@ -149,9 +158,11 @@ inbox = Table(
     Column("received_at", Moment, nullable=False),
     UniqueConstraint("channel", "event_id"),
     CheckConstraint("kind IN ('new', 'edited', 'withdrawn', 'command')", name="kind"),
+    CheckConstraint("source IN ('person', 'wrap', 'work')", name="source"),
     CheckConstraint("state IN ('waiting', 'consumed', 'answered', 'withdrawn', 'refused')", name="state"),
     CheckConstraint("state <> 'consumed' OR (turn IS NOT NULL AND step IS NOT NULL)", name="consumed"),
     Index("ix_inbox_message", "session", "message_id"),
+    Index("ix_inbox_turn", "turn"),
 )
 
 turn_log = Table(
@@ -219,18 +230,79 @@ media_uses = Table(
     CheckConstraint("inbox IS NOT NULL OR turn IS NOT NULL", name="used"),
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column("id", Key, Identity(), primary_key=True),
+    Column("session", Words, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("turn", String(32), nullable=False),
+    Column("root", String(32), nullable=False),
+    Column("person", Words, nullable=False),
+    Column("model", Words, nullable=False),
+    Column("purpose", Words, nullable=False),
+    Column("input", Integer, nullable=False),
+    Column("output", Integer, nullable=False),
+    Column("cache_read", Integer, nullable=False),
+    Column("cache_write", Integer, nullable=False),
+    Column("reasoning", Integer, nullable=False),
+    Column("cost", Double, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("at", Moment, nullable=False),
+    Index("ix_usage_root", "root"),
+    Index("ix_usage_session", "session", "at"),
+    Index("ix_usage_person", "person", "at"),
+    Index("ix_usage_at", "at"),
+)
+"""What model calls cost. `session` is the conversation, also of a turn delegated in it, and `root` the turn that
+a person began."""
+
+work = Table(
+    "work",
+    metadata,
+    Column("id", Key, Identity(), primary_key=True),
+    Column("handle", String(16), nullable=False),
+    Column("session", Words, ForeignKey("sessions.key"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("title", Words, nullable=False),
+    Column("address", Json, nullable=False),
+    Column("principal", Json, nullable=False),
+    Column("turn", String(32), ForeignKey("turns.id"), nullable=False),
+    Column("root", String(32), nullable=False),
+    Column("call_id", Words, unique=True),
+    Column("child", Words, unique=True),
+    Column("waited", Boolean, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("shown", Words, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    UniqueConstraint("session", "handle"),
+    CheckConstraint("kind IN ('call', 'task')", name="kind"),
+    CheckConstraint("state IN ('running', 'done', 'failed', 'stopped', 'lost')", name="state"),
+)
+
 # Partial indexes serve only queries that repeat their condition word for word, so it is never a bound parameter.
 is_waiting = inbox.c.state == literal_column("'waiting'")
 is_refused = inbox.c.state == literal_column("'refused'")
 is_command = inbox.c.kind == literal_column("'command'")
 is_message = inbox.c.kind != literal_column("'command'")
+is_wrap = inbox.c.busy == literal_column("'wrap'")
 is_running = turns.c.state == literal_column("'running'")
 is_ended = turns.c.state != literal_column("'running'")
+is_turn = turns.c.kind == literal_column("'turn'")
+is_aside = turns.c.kind == literal_column("'aside'")
+has_deadline = turns.c.deadline.is_not(None)
+is_going_on = work.c.state == literal_column("'running'")
 is_undelivered = turns.c.delivered == literal_column("false")
 
 Index("ix_inbox_waiting", inbox.c.session, inbox.c.id, sqlite_where=is_waiting)
 Index("ix_inbox_refused", inbox.c.channel, inbox.c.sender_id, sqlite_where=is_refused)
-Index("uq_turns_running", turns.c.session, unique=True, sqlite_where=is_running)
+Index("uq_turns_running", turns.c.session, unique=True, sqlite_where=and_(is_running, is_turn))
+Index("ix_turns_aside", turns.c.number, sqlite_where=and_(is_running, is_aside))
+Index("ix_turns_deadline", turns.c.deadline, sqlite_where=has_deadline)
+Index("ix_work_going_on", work.c.session, sqlite_where=is_going_on)
 Index("ix_turns_undelivered", turns.c.number, sqlite_where=is_undelivered)
 
 alembic_version = Table(

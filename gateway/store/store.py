@@ -14,26 +14,44 @@ from uuid import uuid4
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from agent.log import Ended, Entry, Heard, Told
+from agent.log import Ended, Entry, Heard, Told, Usage
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.channel import Sent
 from channels.message import FileRef, InboundMessage
-from gateway.store import cursors, inbox, outbox, pairs, questions, reading, turns, uses
+from gateway.store import (
+    costs,
+    cursors,
+    decisions,
+    inbox,
+    outbox,
+    pairs,
+    questions,
+    reading,
+    runs,
+    turns,
+    undoing,
+    uses,
+    wraps,
+)
 from gateway.store.opening import database_path, explain, locked, make_current, prepare_reading
 from gateway.store.records import (
     USUAL,
     Arrival,
+    Bill,
     Busy,
     Changed,
+    Decision,
     InboxRow,
     Manner,
     Pair,
     PastTurn,
     Pending,
+    Run,
     RunningTurn,
     StoredConversation,
     Turn,
+    Undone,
     Unfetched,
 )
 from gateway.store.writer import Writer
@@ -100,6 +118,34 @@ class Store:
         """
         return await self.write(lambda connection: inbox.accept(connection, message, session, refused, manner))
 
+    async def bring(
+        self,
+        session: str,
+        address: Address,
+        principal: Sender,
+        text: str,
+        attachments: Sequence[Attachment],
+        event_id: str,
+        note: str = "",
+    ) -> Arrival:
+        """Keeps a message of work that goes on beside turns, once per (channel, event id) for ever."""
+        return await self.write(
+            lambda connection: inbox.bring(connection, session, address, principal, text, attachments, event_id, note)
+        )
+
+    async def run(self, run_id: str) -> Run | None:
+        """What has become of the message that was given this id when it was accepted."""
+        return await self._read(lambda connection: runs.run(connection, run_id))
+
+    async def runs_of(self, turn_id: str) -> tuple[Run, ...]:
+        """The runs of all the messages that the turn has read, in the order of their arrival."""
+        return await self._read(lambda connection: runs.runs_of(connection, turn_id))
+
+    async def wrap(self, command_id: int) -> bool:
+        """A command becomes a wish, with the words behind it, that the session's turn come to its end; False if there
+        is none. It is read by that turn or, if that ends without reading it, ends with it."""
+        return await self.write(lambda connection: wraps.wrap(connection, command_id))
+
     async def choose(self, command_id: int, question: str, option: int) -> bool:
         """A pressed button becomes a message that says what the option says; False if the question is not open."""
         return await self.write(lambda connection: questions.choose(connection, command_id, question, option))
@@ -108,6 +154,32 @@ class Store:
         """What the session's turn waits to be told."""
         found = await self.write(lambda connection: questions.open_question(connection, session))
         return None if found is None else found[1].question
+
+    async def decide(self, command_id: int, key: str, number: int, allowed: bool) -> Decision:
+        """A pressed option decides what the session's parked turn has asked, and the turn can be claimed. `allowed`:
+        whoever pressed it may decide there, also on what others asked for. Unless it is `decided`, the command still
+        waits."""
+        return await self.write(lambda connection: decisions.decide(connection, command_id, key, number, allowed))
+
+    async def expire(self, now: datetime) -> tuple[str, ...]:
+        """Decides what nobody has decided by its deadline; the sessions whose turns can be claimed for that."""
+        return await self.write(lambda connection: decisions.expire(connection, now))
+
+    async def next_deadline(self) -> datetime | None:
+        """When the next decision expires; None if none is open."""
+        return await self.write(decisions.next_deadline)
+
+    async def set_model(self, session: str, name: str | None) -> None:
+        """The model of the turns to come there, also after `/new`; None is the usual one."""
+        await self.write(lambda connection: turns.set_model(connection, session, name))
+
+    async def model_of(self, session: str) -> str | None:
+        """The model chosen there; None is the usual one."""
+        return await self.write(lambda connection: turns.model_of(connection, session))
+
+    async def set_title(self, session: str, title: str, generation: int | None = None) -> None:
+        """What the conversation is called in lists until it begins anew; nothing if it has, since `generation`."""
+        await self.write(lambda connection: turns.set_title(connection, session, title, generation))
 
     async def set_busy(self, session: str, busy: Busy) -> None:
         """What messages do to a running turn there, from the next one on."""
@@ -159,9 +231,10 @@ class Store:
         """Adds to the turn's log. Raises `TurnLost`."""
         await self.write(lambda connection: turns.append(connection, turn_id, epoch, entries))
 
-    async def park(self, turn_id: str, epoch: int) -> bool:
-        """The turn is let go of until something can be read; False if that is so already. Raises `TurnLost`."""
-        return await self.write(lambda connection: turns.park(connection, turn_id, epoch))
+    async def park(self, turn_id: str, epoch: int, until: datetime | None = None) -> bool:
+        """The turn is let go of until words of people can be read, until its decision is made or until that expires;
+        False if there are such words already. Raises `TurnLost`."""
+        return await self.write(lambda connection: turns.park(connection, turn_id, epoch, until))
 
     async def unfinished(self, session: str) -> Turn | None:
         """The session's turn that runs or is parked, without its log."""
@@ -179,6 +252,24 @@ class Store:
         """Answers a command, once; the id of the reply. Raises `LookupError` if the row is no command."""
         return await self.write(lambda connection: turns.answer(connection, command_id, text, self.worker))
 
+    async def begin_aside(self, command_id: int) -> Turn:
+        """Answers a command by a turn on the side, held by this worker, that has read its words. It hears nothing else,
+        is no part of the history and is never claimed. Raises `LookupError` if no such command waits."""
+        return await self.write(lambda connection: turns.begin_aside(connection, command_id, self.worker))
+
+    async def take_up_aside(self, turn_id: str) -> Turn:
+        """Goes on with a turn on the side that another worker left. Raises `LookupError` if there is no such one."""
+        return await self.write(lambda connection: turns.take_up_aside(connection, turn_id, self.worker))
+
+    async def undo(self, session: str) -> Undone | None:
+        """Takes the newest ended turn since the last `/new` out of the history; None if there is none."""
+        return await self.write(lambda connection: undoing.undo(connection, session))
+
+    async def retry(self, command_id: int) -> bool:
+        """Undoes the last turn; the command becomes a message that says again what people had said in it. False if
+        there is no such turn, or one runs."""
+        return await self.write(lambda connection: undoing.retry(connection, command_id))
+
     async def say(self, session: str, address: Address, reply_to: str | None, told: Told, key: str) -> str | None:
         """Something of the gateway's own, at most once per key; the id of the reply, None if it was said before."""
         return await self.write(
@@ -186,7 +277,7 @@ class Store:
         )
 
     async def renew(self, session: str) -> None:
-        """The session begins anew: what waits and what comes has no history."""
+        """The session begins anew: what waits and what comes has no history, and no tool is allowed any more."""
         await self.write(lambda connection: turns.renew(connection, session))
 
     async def turn(self, turn_id: str) -> Turn:
@@ -211,6 +302,24 @@ class Store:
     async def pending(self) -> Pending:
         """What a process that starts finds to do."""
         return await self.write(reading.pending)
+
+    # Cost
+
+    async def spent(
+        self,
+        *,
+        turn: str | None = None,
+        session: str | None = None,
+        person: str | None = None,
+        since: datetime | None = None,
+    ) -> Bill:
+        """What was spent for a turn and all that it delegated, in a conversation, and by somebody ("channel:id"): by
+        all that are named."""
+        return await self.write(lambda connection: costs.bill(connection, turn, session, person, since))
+
+    async def add_spent(self, turn: str, usage: Usage, model: str, purpose: str) -> None:
+        """What was spent for a turn that has ended, on a title. Raises `LookupError` if there is no such turn."""
+        await self.write(lambda connection: costs.add(connection, turn, usage, model, purpose))
 
     # Outbox
 

@@ -8,40 +8,46 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Integer, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import sqlite
 
 from agent.journal import TurnLost
-from agent.log import Ended, Entry, Heard, Resumed, Told, dump, load
+from agent.log import Answered, Ended, Entry, Heard, Resumed, Said, Told
 from channels.address import Address, Sender
+from gateway.store import logs
+from gateway.store.decisions import RELEASED
 from gateway.store.encoding import (
     address_from_json,
     address_to_json,
-    attachments_of,
     sender_from_json,
     sender_to_json,
 )
 from gateway.store.inbox import (
     consume,
+    drop_wraps,
     forget_late_deletions,
     keep_session,
+    people_speak,
     rows_that_steer,
     rows_to_begin_with,
     take_as_answer,
+    waiting_wraps,
     what_waits,
 )
-from gateway.store.records import Busy, Turn
+from gateway.store.records import Busy, Turn, TurnKind
 from gateway.store.schema import (
     AnyRow,
     inbox,
+    is_aside,
     is_command,
     is_ended,
     is_running,
+    is_turn,
     is_waiting,
-    media_uses,
     sessions,
     turn_log,
     turns,
+    work,
 )
 
 GATEWAY = Sender(id="interject", name="Interject")
@@ -49,22 +55,35 @@ GATEWAY = Sender(id="interject", name="Interject")
 
 _generation = select(sessions.c.generation).where(sessions.c.key == bindparam("session")).scalar_subquery()
 
-_running_turn = select(turns).where(turns.c.session == bindparam("session"), turns.c.kind == "turn", is_running)
+_running_turn = select(turns).where(turns.c.session == bindparam("session"), is_turn, is_running)
+_known_there = (
+    select(sessions.c.allowed, sessions.c.model, work.c.root)
+    .select_from(sessions.outerjoin(work, work.c.child == sessions.c.key))
+    .where(sessions.c.key == bindparam("session"))
+)
+_aside = select(turns).where(turns.c.id == bindparam("turn_id"), is_aside, is_running)
 
 _take_over = (
     update(turns)
     .where(turns.c.number == bindparam("turn"))
-    .values(worker=bindparam("new_worker"), epoch=turns.c.epoch + 1, parked=False, delivered=False)
+    .values(worker=bindparam("new_worker"), epoch=turns.c.epoch + 1, parked=False, deadline=None, delivered=False)
 )
-_park = update(turns).where(turns.c.number == bindparam("turn")).values(parked=True, delivered=False)
+_park = (
+    update(turns)
+    .where(turns.c.number == bindparam("turn"))
+    .values(parked=True, deadline=bindparam("until"), delivered=False)
+)
+# One that was released by a decision and is not taken up yet can be stopped like one that is parked.
 _stop_parked = (
     update(turns)
-    .where(turns.c.session == bindparam("of_session"), turns.c.parked, is_running)
-    .values(stop=bindparam("why"))
+    .where(
+        turns.c.session == bindparam("of_session"), is_turn, is_running, or_(turns.c.parked, turns.c.worker == RELEASED)
+    )
+    .values(stop=bindparam("why"), deadline=None)
 )
 
 _last = select(func.max(turn_log.c.n)).where(turn_log.c.turn == turns.c.number).scalar_subquery()
-_held_turn = select(turns.c.number, turns.c.session, turns.c.generation, _last.label("last")).where(
+_held_turn = select(turns.c.number, turns.c.session, turns.c.generation, turns.c.kind, _last.label("last")).where(
     turns.c.id == bindparam("turn_id"), turns.c.epoch == bindparam("held_epoch"), is_running
 )
 
@@ -83,10 +102,6 @@ _say_once = (
     sqlite.insert(turns).values(_new_turn).on_conflict_do_nothing(index_elements=["id"]).returning(turns.c.number)
 )
 
-_log_entry = insert(turn_log).values(turn=bindparam("turn"), n=bindparam("n"), entry=bindparam("entry"))
-_log = select(turn_log.c.entry).where(turn_log.c.turn == bindparam("turn")).order_by(turn_log.c.n)
-_use_media = insert(media_uses).values(hash=bindparam("hash"), turn=bindparam("turn"))
-
 _command = select(inbox).where(inbox.c.id == bindparam("row"), is_command)
 _answer_command = (
     update(inbox)
@@ -94,7 +109,11 @@ _answer_command = (
     .values(state="answered", turn=bindparam("by"), reason="a command")
 )
 
-_renew = update(sessions).where(sessions.c.key == bindparam("of_session")).values(generation=sessions.c.generation + 1)
+_renew = (
+    update(sessions)
+    .where(sessions.c.key == bindparam("of_session"))
+    .values(generation=sessions.c.generation + 1, allowed=None, title=None)
+)
 _renew_waiting = (
     update(inbox)
     .where(inbox.c.session == bindparam("of_session"), is_waiting)
@@ -102,13 +121,23 @@ _renew_waiting = (
 )
 
 _set_busy = update(sessions).where(sessions.c.key == bindparam("of_session")).values(busy=bindparam("chosen"))
+_model = select(sessions.c.model).where(sessions.c.key == bindparam("session"))
+_set_model = update(sessions).where(sessions.c.key == bindparam("of_session")).values(model=bindparam("chosen"))
+_set_title = (
+    update(sessions)
+    .where(
+        sessions.c.key == bindparam("of_session"),
+        sessions.c.generation == func.coalesce(bindparam("of_generation", type_=Integer), sessions.c.generation),
+    )
+    .values(title=bindparam("words"))
+)
 
 _earlier = (
     select(turns.c.number)
     .where(
         turns.c.session == bindparam("session"),
         turns.c.generation == bindparam("of_generation"),
-        turns.c.kind == "turn",
+        is_turn,
         turns.c.number < bindparam("own"),
     )
     .limit(1)
@@ -121,13 +150,16 @@ _deliver = update(turns).where(turns.c.id == bindparam("turn_id"), or_(is_ended,
 def claim(connection: Connection, session: str, worker: str) -> Turn | None:
     """The session's turn to work on: one that another worker left, or a new one if something can be read.
 
-    A parked one goes on when something can be read, which is then its answer, or when it is to stop.
+    A parked one goes on when people have said something, which is then its answer, when its decision is made, or when
+    it is to stop.
     """
     left = connection.execute(_running_turn, {"session": session}).first()
     if left is None:
         return _begin(connection, session, worker)
     if left.parked:
         return _wake(connection, left, worker)
+    if left.worker == RELEASED:
+        return _take_over_from(connection, left, worker)
     return None if left.worker == worker else _resume(connection, left, worker)
 
 
@@ -137,7 +169,7 @@ def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
         return None
     first = rows[0]
     turn = Turn(
-        id=uuid4().hex,
+        id=first.run or uuid4().hex,
         session=session,
         epoch=1,
         address=address_from_json(first.address),
@@ -149,24 +181,35 @@ def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
     )
     number, generation = connection.execute(_begin_turn, _values(turn, worker, "running")).one()
     heard = Heard(1, consume(connection, rows, turn.id, 1, generation))
-    _write(connection, number, 1, [heard])
+    logs.write(connection, number, 1, [heard])
     earlier = connection.execute(_earlier, {"session": session, "of_generation": generation, "own": number}).first()
-    return replace(turn, entries=(heard,), first=earlier is None, more=what_waits(connection, session))
+    turn = replace(turn, entries=(heard,), generation=generation)
+    return replace(_as_known(connection, turn), first=earlier is None, more=what_waits(connection, session))
+
+
+def _as_known(connection: Connection, turn: Turn) -> Turn:
+    """The turn with what holds in its conversation."""
+    there = connection.execute(_known_there, {"session": turn.session}).one()
+    allowed = frozenset(there.allowed or ())
+    return replace(turn, allowed=allowed, model=there.model or "", root=there.root or turn.id)
 
 
 def _wake(connection: Connection, left: AnyRow, worker: str) -> Turn | None:
-    if left.stop is None and what_waits(connection, left.session) is None:
+    if left.stop is None and not people_speak(connection, left.session):
         return None
+    return _take_over_from(connection, left, worker)
+
+
+def _take_over_from(connection: Connection, left: AnyRow, worker: str) -> Turn:
     connection.execute(_take_over, {"turn": left.number, "new_worker": worker})
-    lines = connection.execute(_log, {"turn": left.number}).scalars()
-    return turn_from(left, load(lines), epoch=left.epoch + 1)
+    turn = turn_from(left, logs.read(connection, left.number), epoch=left.epoch + 1)
+    return _as_known(connection, turn)
 
 
 def _resume(connection: Connection, left: AnyRow, worker: str) -> Turn:
-    connection.execute(_take_over, {"turn": left.number, "new_worker": worker})
-    lines = connection.execute(_log, {"turn": left.number}).scalars().all()
-    _write(connection, left.number, len(lines) + 1, [Resumed()])
-    return turn_from(left, (*load(lines), Resumed()), epoch=left.epoch + 1)
+    turn = _take_over_from(connection, left, worker)
+    logs.write(connection, left.number, len(turn.entries) + 1, [Resumed()])
+    return replace(turn, entries=(*turn.entries, Resumed()))
 
 
 def turn_from(row: AnyRow, entries: tuple[Entry, ...], epoch: int | None = None) -> Turn:
@@ -182,31 +225,35 @@ def turn_from(row: AnyRow, entries: tuple[Entry, ...], epoch: int | None = None)
         started_at=row.started_at,
         stop=row.stop,
         parked=row.parked,
+        root=row.id,
+        generation=row.generation,
     )
 
 
 def hear(connection: Connection, turn_id: str, epoch: int, step: int) -> Heard | None:
-    """All that steers, logged as heard."""
+    """All that steers, logged as heard; an answer on the side hears nothing."""
     turn = _hold(connection, turn_id, epoch)
-    rows = rows_that_steer(connection, turn.session)
+    rows = rows_that_steer(connection, turn.session) if turn.kind == "turn" else []
     if not rows:
         return None
     heard = Heard(step, consume(connection, rows, turn_id, step, turn.generation))
-    _write(connection, turn.number, turn.last + 1, [heard])
+    logs.write(connection, turn.number, turn.last + 1, [heard])
     return heard
 
 
 def append(connection: Connection, turn_id: str, epoch: int, entries: Sequence[Entry]) -> None:
     turn = _hold(connection, turn_id, epoch)
-    _write(connection, turn.number, turn.last + 1, entries)
+    logs.write(connection, turn.number, turn.last + 1, entries)
 
 
-def park(connection: Connection, turn_id: str, epoch: int) -> bool:
+def park(connection: Connection, turn_id: str, epoch: int, until: datetime | None) -> bool:
     """The turn waits for people, unless something of theirs can be read already."""
     turn = _hold(connection, turn_id, epoch)
+    if turn.kind != "turn":
+        raise ValueError(f"turn {turn_id} is an {turn.kind} and cannot wait for people")
     if take_as_answer(connection, turn.session):
         return False
-    connection.execute(_park, {"turn": turn.number})
+    connection.execute(_park, {"turn": turn.number, "until": until})
     return True
 
 
@@ -222,16 +269,45 @@ def stop_parked(connection: Connection, session: str, reason: str) -> bool:
 
 
 def close(connection: Connection, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry]) -> bool:
-    """Ends the turn, unless it is completed and something still steers it (law 2); the entries are kept anyhow."""
+    """Ends the turn, unless it is completed and something still steers it (law 2); the entries are kept anyhow.
+
+    That people wish it to come to its end does not keep it: they are heard at its last step, without another answer.
+    """
     turn = _hold(connection, turn_id, epoch)
-    if ended.outcome == "completed" and rows_that_steer(connection, turn.session):
-        _write(connection, turn.number, turn.last + 1, entries)
+    is_of_conversation = turn.kind == "turn"
+    if is_of_conversation and ended.outcome == "completed" and _is_steered(connection, turn.session):
+        logs.write(connection, turn.number, turn.last + 1, entries)
         return False
-    _write(connection, turn.number, turn.last + 1, [*entries, ended])
+    obeyed = _settle(connection, turn, turn_id, ended, entries) if is_of_conversation else ()
+    logs.write(connection, turn.number, turn.last + 1, [*entries, *obeyed, ended])
     values = {"turn": turn.number, "outcome": ended.outcome, "why": ended.reason, "now": datetime.now(UTC)}
     connection.execute(_end_turn, values)
-    forget_late_deletions(connection, turn.session)
     return True
+
+
+def _is_steered(connection: Connection, session: str) -> bool:
+    return any(row.busy == "steer" for row in rows_that_steer(connection, session))
+
+
+def _settle(
+    connection: Connection, turn: AnyRow, turn_id: str, ended: Ended, entries: Sequence[Entry]
+) -> tuple[Heard, ...]:
+    """What waits for this turn and can be read by no other comes to its end."""
+    forget_late_deletions(connection, turn.session)
+    if ended.outcome != "completed":
+        drop_wraps(connection, turn.session)
+        return ()
+    wraps = waiting_wraps(connection, turn.session)
+    if not wraps:
+        return ()
+    step = _last_step(connection, turn.number, entries)
+    return (Heard(step, consume(connection, wraps, turn_id, step, turn.generation)),)
+
+
+def _last_step(connection: Connection, number: int, entries: Sequence[Entry]) -> int:
+    """The step of the turn's last answer, those included that are being written."""
+    steps = [entry.step for entry in (*logs.read(connection, number), *entries) if isinstance(entry, Answered)]
+    return max(steps, default=1)
 
 
 def _hold(connection: Connection, turn_id: str, epoch: int) -> AnyRow:
@@ -240,16 +316,6 @@ def _hold(connection: Connection, turn_id: str, epoch: int) -> AnyRow:
     if turn is None:
         raise TurnLost(f"turn {turn_id} is no longer this worker's")
     return turn
-
-
-def _write(connection: Connection, number: int, first: int, entries: Sequence[Entry]) -> None:
-    if not entries:
-        return
-    lines = [{"turn": number, "n": n, "entry": dump(entry)} for n, entry in enumerate(entries, first)]
-    connection.execute(_log_entry, lines)
-    uses = [{"hash": used.hash, "turn": number} for entry in entries for used in attachments_of(entry)]
-    if uses:
-        connection.execute(_use_media, uses)
 
 
 def answer(connection: Connection, command_id: int, text: str, worker: str) -> str:
@@ -263,7 +329,7 @@ def answer(connection: Connection, command_id: int, text: str, worker: str) -> s
     if row.turn is not None:
         return str(row.turn)
     principal = Sender(row.sender_id, row.sender_name, row.sender_handle)
-    turn = _notice(uuid4().hex, row.session, address_from_json(row.address), principal, row.message_id)
+    turn = _new(uuid4().hex, row.session, address_from_json(row.address), principal, row.message_id, "command")
     _tell(connection, turn, Told(text), worker)
     connection.execute(_answer_command, {"row": command_id, "by": turn.id})
     return turn.id
@@ -274,19 +340,45 @@ def say(
 ) -> str | None:
     """The new reply's id; None if this key was said before."""
     keep_session(connection, session, address)
-    turn = _notice(uuid5(NAMESPACE_URL, key).hex, session, address, GATEWAY, reply_to)
+    turn = _new(uuid5(NAMESPACE_URL, key).hex, session, address, GATEWAY, reply_to, "command")
     return turn.id if _tell(connection, turn, told, worker) else None
 
 
-def _notice(id: str, session: str, address: Address, principal: Sender, reply_to: str | None) -> Turn:
-    return Turn(id, session, 1, address, principal, reply_to, "command", (), datetime.now(UTC))
+def begin_aside(connection: Connection, command_id: int, worker: str) -> Turn:
+    """The command is answered by a turn of its own that has read its words, beside what runs and waits.
+
+    Raises `LookupError` if there is no such command, or it is answered already.
+    """
+    row = connection.execute(_command, {"row": command_id}).first()
+    if row is None or row.state != "waiting":
+        raise LookupError(f"inbox row {command_id} is no command that waits")
+    principal = Sender(row.sender_id, row.sender_name, row.sender_handle)
+    address = address_from_json(row.address)
+    turn = _new(uuid4().hex, row.session, address, principal, row.message_id, "aside")
+    number, generation = connection.execute(_begin_turn, _values(turn, worker, "running")).one()
+    said = Said(row.id, row.sender_name, row.text, (), row.note, row.message_id, address.kind == "group")
+    logs.write(connection, number, 1, [Heard(1, (said,))])
+    connection.execute(_answer_command, {"row": command_id, "by": turn.id})
+    return _as_known(connection, replace(turn, entries=(Heard(1, (said,)),), generation=generation))
+
+
+def take_up_aside(connection: Connection, turn_id: str, worker: str) -> Turn:
+    """An answer on the side that another worker left. Raises `LookupError` if it is not to be had."""
+    left = connection.execute(_aside, {"turn_id": turn_id}).first()
+    if left is None:
+        raise LookupError(f"there is no unfinished aside {turn_id}")
+    return _resume(connection, left, worker)
+
+
+def _new(id: str, session: str, address: Address, principal: Sender, reply_to: str | None, kind: TurnKind) -> Turn:
+    return Turn(id, session, 1, address, principal, reply_to, kind, (), datetime.now(UTC))
 
 
 def _tell(connection: Connection, turn: Turn, told: Told, worker: str) -> bool:
     """A turn that says one thing and is over; False if it was there already."""
     number = connection.execute(_say_once, _values(turn, worker, "completed")).scalar()
     if number is not None:
-        _write(connection, number, 1, [told, Ended("completed")])
+        logs.write(connection, number, 1, [told, Ended("completed")])
     return number is not None
 
 
@@ -304,6 +396,8 @@ def _values(turn: Turn, worker: str, state: str) -> dict[str, Any]:
         "reason": "",
         "parked": False,
         "stop": None,
+        "deadline": None,
+        "undone": False,
         "started_at": turn.started_at,
         "ended_at": None if state == "running" else turn.started_at,
         "delivered": False,
@@ -312,6 +406,20 @@ def _values(turn: Turn, worker: str, state: str) -> dict[str, Any]:
 
 def set_busy(connection: Connection, session: str, busy: Busy) -> None:
     connection.execute(_set_busy, {"of_session": session, "chosen": busy})
+
+
+def set_model(connection: Connection, session: str, name: str | None) -> None:
+    connection.execute(_set_model, {"of_session": session, "chosen": name})
+
+
+def model_of(connection: Connection, session: str) -> str | None:
+    name: str | None = connection.execute(_model, {"session": session}).scalar()
+    return name
+
+
+def set_title(connection: Connection, session: str, title: str, generation: int | None) -> None:
+    """Changes nothing if the session has begun anew since that generation."""
+    connection.execute(_set_title, {"of_session": session, "of_generation": generation, "words": title})
 
 
 def renew(connection: Connection, session: str) -> None:

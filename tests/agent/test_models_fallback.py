@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -32,7 +32,7 @@ OF_THE_MODEL: tuple[ModelTrouble, ...] = (
     "billing",
     "refused",
 )
-OF_THE_REQUEST: tuple[ModelTrouble, ...] = ("bad_request", "too_long")
+OF_THE_REQUEST: tuple[ModelTrouble, ...] = ("bad_request", "too_long", "no_vision")
 
 
 class Clock:
@@ -198,6 +198,52 @@ async def test_cancelling_asks_nobody_else_and_cools_nothing_down() -> None:
         await answering
     assert chain.asked == {"one": 1, "two": 0}
     assert (await chain.ask()).model == "one"
+
+
+# The model that a request names
+
+
+class Choice(Chain):
+    """A chain of one and two, beside which there is a model named other."""
+
+    def __init__(self, *other: Script, one: tuple[Script, ...] = (), two: tuple[Script, ...] = ()) -> None:
+        super().__init__(one=one, two=two)
+        self.models["other"] = ScriptedModel(*other)
+        named = [NamedModel(name, self.models[name]) for name in ("one", "two")]
+        self.model = FallbackModel(named, self.cool_downs, available=self.models)
+
+    async def ask_for(self, model: str) -> Answer:
+        return await self.model.answer(replace(REQUEST, model=model), self.screen.tell)
+
+
+@pytest.mark.parametrize("name", ["one", "two", "other"])
+async def test_the_model_that_is_asked_for_answers_if_it_is_known(name: str) -> None:
+    choice = Choice()
+    assert (await choice.ask_for(name)).model == name
+    assert choice.asked == {"one": 0, "two": 0, "other": 0} | {name: 1}
+    assert choice.screen.lines == []
+
+
+async def test_after_its_trouble_the_chain_is_asked_in_its_order() -> None:
+    choice = Choice(trouble("billing"), one=(trouble("server"),))
+    assert (await choice.ask_for("other")).model == "two"
+    assert choice.asked == {"one": 1, "two": 1, "other": 1}
+    assert (await choice.ask_for("other")).model == "two"
+    assert choice.asked == {"one": 1, "two": 2, "other": 1}
+
+
+@pytest.mark.parametrize("kind", ["billing", "refused"])
+async def test_a_model_of_the_chain_that_is_asked_for_is_asked_once(kind: ModelTrouble) -> None:
+    choice = Choice(one=(trouble("server"),), two=(trouble(kind),))
+    with pytest.raises(ModelError, match="server"):
+        await choice.ask_for("two")
+    assert choice.asked == {"one": 1, "two": 1, "other": 0}
+
+
+async def test_a_model_that_is_not_set_up_is_said_to_be_so_and_the_usual_one_answers() -> None:
+    choice = Choice()
+    assert (await choice.ask_for("openai:gone")).model == "one"
+    assert choice.screen.lines == ["openai:gone is not set up here; one is asked instead."]
 
 
 # Cooling down

@@ -6,14 +6,20 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
-from agent.events import Delta, ReasoningDelta, TextDelta
-from agent.log import Answered, Call, Heard, Said, Text, Thinking, Usage
+from agent.events import Charged, Delta, ReasoningDelta, TextDelta, Waiting
+from agent.log import Answered, Call, Heard, Native, Said, Text, Thinking, Usage
+from agent.masking import Mask
 from agent.media import Attachment, MediaMissing
-from agent.model import Answer, ModelError, ModelTrouble, Request, ToolSpec
-from agent.models.errors import PicturesUnsupported
+from agent.model import Answer, ModelError, ModelSettings, ModelTrouble, Request, ToolSpec
+from agent.models import chat_completions
+from agent.models.completing import CompletingModel
+from agent.models.describing import DescribingModel
+from agent.models.masking import MaskingModel
+from agent.models.metering import MeteredModel
 from agent.models.providers import Provider, ProviderModel, provider_model
 from agent.models.retry import RetryingModel
 from agent.transcript import Exchange, Notice, Result, Results
@@ -61,6 +67,7 @@ class Line:
         patience: float = 20,
         silence: float = 20,
         total: float = 60,
+        web_search: bool = False,
     ) -> ProviderModel:
         own = self.server.openai_url if self.provider == "openai" else self.server.anthropic_url
         model = provider_model(
@@ -72,6 +79,7 @@ class Line:
             first_token_timeout=patience,
             silence_timeout=silence,
             total_timeout=total,
+            web_search=web_search,
         )
         self.models.append(model)
         return model
@@ -129,6 +137,10 @@ def own_type(line: Line, fail: server_of.Fail) -> server_of.Fail:
     return replace(fail, code=by_status[fail.status])
 
 
+def marks(message: dict[str, Any]) -> int:
+    return 0 if isinstance(message["content"], str) else sum("cache_control" in block for block in message["content"])
+
+
 def called(*calls: Call, text: str = "") -> Answered:
     return Answered(1, (*((Text(text),) if text else ()), *calls))
 
@@ -147,6 +159,20 @@ async def test_text_is_told_in_pieces_and_answered_whole(line: Line) -> None:
     assert (answer.finish, answer.model) == ("stop", "test-model")
     assert answer.usage == Usage(input=21, output=8, cache_read=5)
     assert line.server.requests[0].system == "Be kind."
+
+
+async def test_input_counts_the_cached_tokens_too_and_output_the_reasoning(line: Line) -> None:
+    written = 40 if line.provider == "anthropic" else 0
+    line.server.script([server_of.Say("Hi"), server_of.Usage(200, 80, cached=100, written=written, reasoning=30)])
+    usage = (await line.ask()).usage
+    assert usage == Usage(input=200, output=80, cache_read=100, cache_write=written, reasoning=30)
+
+
+async def test_what_a_provider_does_not_count_is_estimated(line: Line) -> None:
+    line.server.script([server_of.Say("x" * 400), server_of.Usage(0, 0)])
+    answer = await MeteredModel(line.model(), "it", None).answer(Request("x" * 4000, (heard("Hi"),)), line.tell)
+    assert (answer.usage.output, answer.usage.estimated) == (100, True)
+    assert 1000 <= answer.usage.input <= 1010
 
 
 async def test_reasoning_is_told_apart_and_sent_back_before_its_calls(line: Line) -> None:
@@ -203,6 +229,17 @@ async def test_an_answer_cut_at_its_length_says_so(line: Line) -> None:
     assert (await line.ask()).finish == "length"
 
 
+async def test_an_answer_cut_at_its_length_is_completed(line: Line) -> None:
+    line.server.script(
+        [server_of.Think("Hm."), server_of.Say("One, two"), server_of.End("length")], server_of.Say(", three.")
+    )
+    answer = await CompletingModel(line.model()).answer(Request("", (heard("Count"),)), line.tell)
+    assert "".join(part.text for part in answer.parts if isinstance(part, Text)) == "One, two, three."
+    assert (answer.finish, line.text) == ("stop", "One, two, three.")
+    assert [message.role for message in line.sent] == ["user", "assistant", "user"]
+    assert "cut off at the length limit" in line.sent[-1].text
+
+
 async def test_an_empty_answer_is_asked_for_once_more_and_then_is_an_error(line: Line) -> None:
     line.server.script([], [])
 
@@ -215,7 +252,122 @@ async def test_an_empty_answer_is_asked_for_once_more_and_then_is_an_error(line:
     assert len(line.server.requests) == 2
 
 
+# What the provider does by itself
+
+
+@pytest.mark.parametrize("line", ["anthropic"], indirect=True)
+async def test_a_search_of_the_providers_own_stays_in_its_place_and_is_sent_back(line: Line) -> None:
+    line.server.script(
+        [
+            server_of.Say("I look. "),
+            server_of.Search("weather", ["https://example.org/1"], id="srv_1"),
+            server_of.Say("Rain."),
+            server_of.Call("shell", {}, id="call_a"),
+        ],
+        server_of.Say("Done."),
+    )
+    model = line.model(web_search=True)
+    answer = await model.answer(Request("", (heard("Weather?"),), (SHELL,)), line.tell)
+    first, use, found, second, call = answer.parts
+    assert isinstance(use, Native)
+    assert isinstance(found, Native)
+    assert isinstance(call, Call)
+    assert (first, second) == (Text("I look. "), Text("Rain."))
+    assert (use.summary, use.provider) == ("Searched the web: weather", "anthropic")
+    assert [delta.reason for delta in line.told if isinstance(delta, Waiting)] == ["The model is searching the web …"]
+    assert line.server.requests[0].tools == ("shell", "web_search")
+
+    results = Results((Result(call, "done", ""),))
+    await model.answer(Request("", (heard("Weather?"), Answered(1, answer.parts), results), (SHELL,)), line.tell)
+    blocks = line.server.requests[1].body["messages"][1]["content"]
+    assert [block["type"] for block in blocks] == [
+        "text",
+        "server_tool_use",
+        "web_search_tool_result",
+        "text",
+        "tool_use",
+    ]
+    assert (blocks[1]["id"], blocks[1]["input"]) == ("srv_1", {"query": "weather"})
+    (page,) = blocks[2]["content"]
+    assert (page["url"], bool(page["encrypted_content"])) == ("https://example.org/1", True)
+
+
+async def test_a_search_of_another_provider_or_without_a_result_is_left_out(line: Line) -> None:
+    foreign = Native("other", '{"type": "search", "id": "s1"}')
+    lonely = Native("anthropic", '{"type": "server_tool_use", "id": "s2", "name": "web_search", "input": {}}')
+    await line.ask(heard("Hi"), Answered(1, (foreign, Text("Hello."), lonely)), heard("Bye"))
+    assert [message.text for message in line.sent] == ["Hi", "Hello.", "Bye"]
+
+
+@pytest.mark.parametrize("line", ["anthropic"], indirect=True)
+async def test_a_provider_that_pauses_in_its_own_work_is_asked_on(line: Line) -> None:
+    line.server.script(
+        [server_of.Say("I look. "), server_of.Search("weather", None), server_of.End("pause")], server_of.Say("Rain.")
+    )
+    model = CompletingModel(line.model(web_search=True))
+    answer = await model.answer(Request("", (heard("Weather?"),)), line.tell)
+    assert (line.text, answer.finish) == ("I look. Rain.", "stop")
+
+
 # What is sent
+
+
+async def test_settings_are_sent_where_they_are_set(line: Line) -> None:
+    await line.model().answer(Request("", (heard("Hi"),), settings=ModelSettings(0.25, 77)), line.tell)
+    await line.ask()
+    with_settings, without = (request.body for request in line.server.requests)
+    assert (with_settings["temperature"], with_settings["max_tokens"]) == (0.25, 77)
+    assert "temperature" not in without
+    assert without.get("max_tokens") != 77
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        (None, "max_completion_tokens"),
+        ("https://my.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("http://127.0.0.1:11434/v1", "max_tokens"),
+    ],
+)
+def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: chat_completions.Limit) -> None:
+    assert chat_completions.limit_of(url) == name
+    body = chat_completions.body(Request("", (heard("Hi"),), settings=ModelSettings(None, 77)), {}, limit=name)
+    assert body[name] == 77
+
+
+@pytest.mark.parametrize("line", ["anthropic"], indirect=True)
+async def test_the_prompt_cache_is_marked_after_tools_instructions_what_is_settled_and_the_end(line: Line) -> None:
+    call = Call("c1", "shell", "{}")
+    before = (heard("Hi"), Answered(1, (Text("Hello."), Thinking("hm", None, None, "anthropic"))))
+    now = (heard("List"), Answered(1, (call,)), Results((Result(call, "done", "file"),)))
+    await line.ask(*before, *now, tools=[SHELL, replace(SHELL, name="other")])
+    body = line.server.requests[0].body
+    assert ["cache_control" in tool for tool in body["tools"]] == [False, True]
+    assert ["cache_control" in block for block in body["system"]] == [True]
+    assert [marks(message) for message in body["messages"]] == [0, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("line", ["anthropic"], indirect=True)
+async def test_a_conversation_that_begins_is_marked_at_its_end(line: Line) -> None:
+    await line.ask()
+    assert [marks(message) for message in line.server.requests[0].body["messages"]] == [1]
+
+
+async def test_no_secret_is_sent(line: Line) -> None:
+    model = MaskingModel(line.model(), Mask(["my-secret-word"]))
+    await model.answer(Request("", (heard("It is my-secret-word."),)), line.tell)
+    assert line.sent[0].text == "It is [secret]."
+
+
+async def test_a_model_that_cannot_see_is_asked_again_in_words(line: Line) -> None:
+    cat = await line.media.put(PNG, "cat.png")
+    line.server.script(server_of.Fail(400, message="this model does not support image input"), server_of.Say("I see."))
+    model = RetryingModel(DescribingModel(line.model(), "it"))
+    assert (await model.answer(Request("", (heard("Look", cat),)), line.tell)).parts == (Text("I see."),)
+    (message,) = line.sent
+    assert message.images == ()
+    assert "cat.png" in message.text
+    assert line.told[0] == Waiting("it cannot look at pictures; it is told about them in words.")
 
 
 async def test_pictures_are_shown_and_files_are_named(line: Line) -> None:
@@ -333,6 +485,30 @@ async def test_cancelling_before_the_first_byte_closes_the_connection_too(line: 
     with pytest.raises(asyncio.CancelledError):
         await answering
     await line.server.until(lambda: held.disconnected)
+
+
+async def test_what_was_cancelled_or_timed_out_is_charged_and_what_was_refused_is_not(line: Line) -> None:
+    line.server.script(
+        server_of.Say(["Once upon ", server_of.Pause(), "a time"]),
+        server_of.Fail(429),
+        server_of.Fail(500),
+        [server_of.Say("Half"), server_of.Drop()],
+        [server_of.Silence()],
+    )
+    answering = asyncio.create_task(
+        MeteredModel(line.model(), "it", None).answer(Request("", (heard("Hi"),)), line.tell)
+    )
+    await line.server.until_held()
+    await line.until_told()
+    answering.cancel()
+    await asyncio.wait([answering])
+    patient, impatient = line.model(), line.model(patience=0.2)
+    nowhere = line.model(url="http://127.0.0.1:1/v1")
+    for model in (patient, patient, patient, nowhere, impatient):
+        with pytest.raises(ModelError):
+            await MeteredModel(model, "it", None).answer(Request("", (heard("Hi"),)), line.tell)
+    charged = [(delta.purpose, delta.usage.output) for delta in line.told if isinstance(delta, Charged)]
+    assert charged == [("cancelled", 3), ("failed", 1), ("failed", 0)]
 
 
 async def test_a_model_answers_again_after_it_was_cancelled(line: Line) -> None:
@@ -458,8 +634,7 @@ async def test_a_content_filter_that_has_a_code_is_understood_by_it(line: Line, 
 async def test_a_model_that_cannot_see_says_so(line: Line, status: int, message: str) -> None:
     line.server.script(server_of.Fail(status, message=message))
     error = await line.fails()
-    assert isinstance(error, PicturesUnsupported)
-    assert error.trouble == "bad_request"
+    assert error.trouble == "no_vision"
     assert "cannot look at pictures" in str(error)
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent.events import Delta, TextDelta, Waiting, Withdrawn
-from agent.log import Call, Heard, Said, Text, Thinking
+from agent.events import Charged, Delta, TextDelta, Waiting, Withdrawn
+from agent.log import Call, Heard, Said, Text, Thinking, Usage
 from agent.model import Answer, ModelError, ModelTrouble, Request
 from agent.models.retry import RetryingModel
 from agent.models.scripted import Script, ScriptedModel
@@ -53,7 +53,7 @@ async def test_a_trouble_that_passes_is_tried_again_with_one_quiet_line(trouble:
     assert len(attempt.slept) == 1
 
 
-@pytest.mark.parametrize("trouble", ["auth", "billing", "refused", "too_long", "bad_request"])
+@pytest.mark.parametrize("trouble", ["auth", "billing", "refused", "too_long", "no_vision", "bad_request"])
 async def test_a_trouble_that_stays_is_raised_at_once(trouble: ModelTrouble) -> None:
     attempt = Attempt(ModelError(trouble, "words"), "never")
     with pytest.raises(ModelError, match="words"):
@@ -103,6 +103,20 @@ async def test_a_time_out_is_tried_once_more_only() -> None:
     assert len(attempt.inner.requests) == 2
 
 
+async def test_a_time_out_is_not_tried_again_where_another_model_stands_by() -> None:
+    model = ScriptedModel(*[ModelError("timeout", "too slow")] * 4)
+
+    async def never(seconds: float) -> None:
+        raise AssertionError("nothing to wait for")
+
+    async def ignore(delta: Delta) -> None:
+        pass
+
+    with pytest.raises(ModelError, match="too slow"):
+        await RetryingModel(model, timeouts=1, sleep=never).answer(REQUEST, ignore)
+    assert len(model.requests) == 1
+
+
 async def test_text_that_was_shown_is_withdrawn_before_the_next_attempt() -> None:
     told: list[Delta] = []
 
@@ -119,6 +133,13 @@ async def test_text_that_was_shown_is_withdrawn_before_the_next_attempt() -> Non
 async def test_an_empty_answer_is_asked_for_once_more() -> None:
     attempt = Attempt([Thinking("hm")], "Now.")
     assert (await attempt.answer()).parts == (Text("Now."),)
+
+
+async def test_an_empty_answer_is_paid_for() -> None:
+    used = Usage(10, 5, cost=0.5)
+    attempt = Attempt(Answer((), used, model="openai:x"), "Now.")
+    await attempt.answer()
+    assert attempt.told[0] == Charged(used, "openai:x", "failed")
 
 
 async def test_two_empty_answers_are_an_error_in_words() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.events import Delta, TextDelta
-from agent.log import Call, Heard, Said, Text
+from agent.log import Call, Heard, Native, Said, Text
 from agent.model import Answer, ModelError, Request
 from agent.models.scripted import ScriptedModel
 
@@ -42,6 +42,18 @@ async def test_what_it_tells_adds_up_to_its_text() -> None:
     await ScriptedModel(text).answer(asking("?"), tell)
     assert len(told) > 3
     assert "".join(told) == text
+
+
+async def test_what_a_provider_did_by_itself_stays_in_its_place_and_is_not_told() -> None:
+    told: list[Delta] = []
+
+    async def tell(delta: Delta) -> None:
+        told.append(delta)
+
+    search = Native("anthropic", "{}", "Searched the web: rain")
+    answer = await ScriptedModel(["I look.", search, "Rain."]).answer(asking("?"), tell)
+    assert answer.parts == (Text("I look."), search, Text("Rain."))
+    assert all(isinstance(delta, TextDelta) for delta in told)
 
 
 async def test_an_exception_in_the_script_is_raised_and_a_function_decides_when_asked() -> None:

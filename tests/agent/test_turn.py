@@ -14,13 +14,14 @@ from agent.asking import ask_user
 from agent.events import Event, Logged, TextDelta
 from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Resumed, Said
 from agent.memory import MemoryJournal
+from agent.mind import Mind
 from agent.model import ModelError, Request
 from agent.models.scripted import ScriptedModel
 from agent.received import place_of
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, ToolError, tool
 from agent.transcript import Notice, Results, transcript
-from agent.turn import Mind, Turn
+from agent.turn import Turn
 
 
 class Stage:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from agent.media import Attachment
 from channels.address import Address
 from channels.discord import render as discord
-from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment, Verdict
 from channels.slack import render as slack
 from channels.telegram import render as telegram
 from channels.terminal import render as terminal
@@ -343,6 +343,39 @@ def test_any_markdown_is_shown_within_the_limits_and_no_word_is_lost(
 def test_any_reply_is_shown_within_the_limits_and_no_word_is_lost(
     shown_by: Callable[[Reply], str], reply: Reply
 ) -> None:
+    assert missing(said(reply), shown_by(reply)) == ""
+
+
+MAY_I = "**May I use `shell`?** It may reach beyond the workspace.\n\ncommand:\n```\nrm -rf build\n```"
+ALLOW = ("Allow once", "Allow for this conversation", "Deny")
+
+
+@over
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("Allowed for this conversation by Ada", "allowed"),
+        ("Denied by Ada: it is @everyone's *own* `rm`", "denied"),
+        ("Nobody decided in time", "undecided"),
+    ],
+)
+def test_a_decision_is_shown_in_words_that_are_none_of_its_options(
+    shown_by: Callable[[Reply], str], answer: str, verdict: Verdict
+) -> None:
+    asked = QuestionSegment("d:4f0c5d6e7a8b_12_3", MAY_I, ALLOW, step=1)
+    decided = replace(asked, open=False, answer=answer, verdict=verdict)
+    opened = shown_by(Reply("4f0c5d6e", Address("x", "9", "7"), None, (asked,), parked=True))
+    assert missing("".join(("MayIuse", "rmrfbuild", *ALLOW)), opened) == ""
+    for segments in ((decided,), (decided, TextSegment("t2", "So be it."))):
+        closed = shown_by(Reply("4f0c5d6e", Address("x", "9", "7"), None, segments, done=True))
+        assert missing("".join(("MayIuse", "rmrfbuild", answer)), closed) == ""
+
+
+@over
+def test_what_is_told_of_the_work_is_shown_once_it_cannot_change(shown_by: Callable[[Reply], str]) -> None:
+    thought, done = "> Hm, *which*?\n>\n> The first.", "- ✓ `shell: ls`\n- ✗ `shell: @everyone` failed: no\\!"
+    segments = tuple(TextSegment(key, text, step=1, aside=True) for key, text in (("r1", thought), ("a1", done)))
+    reply = Reply("4f0c5d6e", Address("x", "9", "7"), None, (*segments, TextSegment("t2", "There.", step=2)), done=True)
     assert missing(said(reply), shown_by(reply)) == ""
 
 

@@ -259,6 +259,20 @@ GROWING = [
 ]
 
 
+def test_what_is_told_of_the_work_is_not_settled_as_long_as_it_may_change() -> None:
+    doing = TextSegment("a1", "- ✓ `ls`\n- ⏳ `rm`", open=True, step=1, aside=True)
+    done = TextSegment("a1", "- ✓ `ls`\n- ✓ `rm`", step=1, aside=True)
+    [piece] = render(reply(TextSegment("t1", "I look.", step=1), doing, status="rm"))
+    assert isinstance(piece.content, Text)
+    assert (piece.content.settled, piece.content.growing) == ("I look.", True)
+    [alone] = render(reply(doing, TextSegment("u:a", "Look!", step=1)))
+    assert isinstance(alone.content, Text)
+    assert alone.content.settled == ""
+    [over] = render(reply(done, status="thinking"))
+    assert isinstance(over.content, Text)
+    assert over.content.settled == over.content.markdown
+
+
 @pytest.mark.parametrize("markdown", GROWING)
 def test_what_is_settled_stays_as_it_is_while_a_text_grows(markdown: str) -> None:
     """Token by token, as models write: a stream can then go on to its end."""

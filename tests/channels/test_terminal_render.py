@@ -174,6 +174,27 @@ def test_a_question_is_printed_with_its_numbered_options_and_its_answer_once_it_
     ]
 
 
+@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_a_decision_is_printed_with_the_words_for_how_it_ended(look: Look) -> None:
+    question = QuestionSegment("d:a", "May I use `shell`?", ("Allow once", "Deny"), step=1)
+    denied = replace(question, open=False, answer="Denied by Ada: too risky", verdict="denied")
+    *_, option, answer = texts(tuple(play(look, reply(question), reply(denied))))
+    assert (option.endswith("2) Deny"), answer) == (True, "→ Denied by Ada: too risky")
+
+
+@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_what_is_told_of_the_work_is_printed_once_beside_the_answer(look: Look) -> None:
+    thinking = TextSegment("r1", "> …one", open=True, step=1, aside=True)
+    thought, note = TextSegment("r1", "> One", step=1, aside=True), TextSegment("n1", "Noted", aside=True)
+    begun, said = TextSegment("t1", "So\n\nbe", open=True, step=1), TextSegment("t1", "So\n\nbe it", step=1)
+    states = [(thinking,), (thought, begun), (thought, note, begun), (thought, note, said), (thought, note, said)]
+    printed = [part for part in play(look, *(reply(*state) for state in states)) if isinstance(part, Words)]
+    assert "".join("".join(part.text for part in printed if not part.aside).split()) == "Sobeit"
+    asides = [part.text.strip(">▏ ") for part in printed if part.aside]
+    assert asides == ["One", "Noted"]
+    assert printed[0].aside
+
+
 def test_a_question_that_was_answered_before_is_printed_without_its_options() -> None:
     past = QuestionSegment("q:r_1_0", "Which one?", ("Red", "Blue"), open=False, answer="Blue")
     assert texts(tuple(play(COLORLESS, reply(past, done=True)))) == ["Which one?", "→ Blue"]

@@ -201,6 +201,32 @@ async def test_a_question_is_still_open_after_a_reload_and_may_be_answered_in_wo
     await expect(me.find("hint")).to_have_text("will reach the running task")
 
 
+ALLOW = ("Allow once", "Allow for this conversation", "Deny")
+MAY_I = QuestionSegment("d:ab12_1_0", "**May I use `shell`?** It may reach beyond.\n\n```\nrm x\n```", ALLOW, step=1)
+
+
+async def test_a_decision_says_how_it_ended_and_by_whom(me: Visit):
+    call = CallSegment("c:ab12_1_0", "shell", "shell: rm x", "waiting", step=1)
+    await me.house.say("c1", "r1", call, MAY_I, parked=True)
+    await expect(me.find("option")).to_have_text(list(ALLOW))
+    await me.find("option", option="2").click()
+    heard = await me.house.hear(lambda heard: heard.command == "answer")
+    assert heard.text == "d:ab12_1_0 2"
+    denied = replace(MAY_I, open=False, answer="Denied by Ada: too risky", verdict="denied")
+    await me.house.say("c1", "r1", replace(call, state="denied"), denied, TextSegment("t2", "Well"), done=True)
+    for _ in range(2):
+        await expect(me.find("answer", verdict="denied")).to_have_text("Denied by Ada: too risky")
+        await expect(me.find("option").first).to_be_hidden()
+        await me.page.reload()
+
+
+async def test_what_is_told_of_the_work_looks_like_less(me: Visit):
+    thought = TextSegment("r1", "> Hm", step=1, aside=True)
+    await me.house.say("c1", "r1", thought, TextSegment("t1", "So", step=1), done=True)
+    await expect(me.find("text-segment")).to_have_class(["text aside", "text"])
+    await expect(me.find("announcer")).to_have_text("New answer: So")
+
+
 async def test_while_an_answer_is_sent_no_other_can_be_and_a_lost_one_is_sent_again_as_the_same(me: Visit):
     tries = 0
     may_go_on = asyncio.Event()

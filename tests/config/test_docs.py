@@ -10,7 +10,7 @@ import pytest
 from config.settings import CHANNELS, PROVIDERS, TOOLS, USUAL_KEY, WebSettings
 from gateway.build import build
 from gateway.commands_line.check import DISCORD_PERMISSIONS, SLACK_SCOPES, discord_invitation
-from gateway.store.records import Busy
+from gateway.store.records import Chosen
 from tests.config.conftest import Operator
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ async def test_the_page_of_commands_has_each_with_an_example(operator: Operator)
 
 
 def test_the_page_of_commands_has_every_busy_mode() -> None:
-    assert tuple(in_first_column(section(page("commands"), "Busy modes"))) == get_args(Busy)
+    assert tuple(in_first_column(section(page("commands"), "Busy modes"))) == get_args(Chosen)
 
 
 def test_the_page_of_discord_names_the_permissions_that_the_invitation_asks_for() -> None:

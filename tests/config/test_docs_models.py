@@ -19,8 +19,10 @@ def test_its_examples_are_settings_that_hold(operator: Operator) -> None:
 
 def test_it_names_every_setting_of_a_provider_and_the_agents_with_their_defaults() -> None:
     agents, _, providers = section(page("models"), "Settings").partition("| in `[models.openai]`")
-    agent = AgentSettings()
-    assert defaults(agents) == {"model": f'`"{agent.model}"`', "fallback": f"`{agent.fallback}`"}
+    agent, named = AgentSettings(), defaults(agents)
+    assert {"model", "fallback", "small_model", "routing"} <= set(named) <= set(AgentSettings.model_fields)
+    assert (named["model"], named["fallback"]) == (f'`"{agent.model}"`', f"`{agent.fallback}`")
+    assert named["routing"] == "`false`"
     given = ModelSettings()
     assert list(defaults(providers)) == list(ModelSettings.model_fields)
     assert defaults(providers)["first_token_timeout"] == f"`{given.first_token_timeout}`"

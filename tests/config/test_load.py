@@ -6,7 +6,19 @@ from pydantic import SecretStr
 
 from config.errors import ConfigurationError
 from config.load import data_directory, load
-from config.settings import TOOLS, DiscordSettings, SlackSettings, TelegramSettings
+from config.settings import (
+    CHANNELS,
+    TOOLS,
+    DiscordSettings,
+    HttpHookSettings,
+    PriceSettings,
+    ProcessHookSettings,
+    PythonHookSettings,
+    SlackSettings,
+    TelegramSettings,
+    ToolRules,
+    every_secret,
+)
 from tests.config.conftest import Operator
 
 TELEGRAM = '[channels.telegram]\ntoken = "1:a"\n'
@@ -25,9 +37,17 @@ def test_nothing_written_gives_the_defaults_in_the_data_directory(operator: Oper
     assert settings.agent.workspace == operator.home / "workspace"
     assert settings.media.path == operator.home / "media"
     assert settings.store.url == f"sqlite:///{operator.home}/interject.db"
+    assert (settings.agent.small_model, settings.agent.routing) == (None, False)
+    assert (settings.agent.context_window, settings.agent.shutdown_grace) == (0, 10)
     assert (settings.web.enabled, settings.web.host, settings.web.port) == (True, "127.0.0.1", 8321)
+    assert settings.web.show_reasoning is False
     assert settings.tools.enabled == list(TOOLS)
-    assert (settings.models, settings.channels) == ({}, {})
+    assert settings.tools.approval_expires == 24 * 3600
+    assert settings.tools.rules("shell") == ToolRules(approval="never", on_steer=None, timeout=None)
+    assert (settings.models, settings.channels, settings.hooks) == ({}, {}, [])
+    limits = settings.limits
+    assert (limits.turn_cost, limits.person_daily_cost, limits.daily_cost) == (None, None, None)
+    assert (limits.delegate_depth, limits.delegate_running) == (2, 8)
     assert not operator.home.exists(), "loading creates nothing"
 
 
@@ -37,6 +57,10 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         [agent]
         model = "openai:gpt-5"
         fallback = ["anthropic:claude-sonnet-5", "openai:gpt-5-mini"]
+        small_model = "openai:gpt-5-mini"
+        routing = true
+        context_window = 4000
+        shutdown_grace = 0
         instructions = "Be brief."
         workspace = "workspace"
         max_steps = 50
@@ -47,9 +71,14 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         base_url = "http://127.0.0.1:9999/v1"
         first_token_timeout = 120
         silence_timeout = 30
+        price = { "gpt-5" = { input = 1.25, output = 10.0, cache_read = 0.125 }, "ft:me" = { input = 0, output = 2 } }
         [models.anthropic]
         api_key = "${ANTHROPIC_API_KEY}"
         base_url = "https://127.0.0.1"
+        [models.anthropic.price.claude-sonnet-5]
+        input = 3
+        output = 15
+        cache_write = 3.75
         [store]
         url = "sqlite:///interject.db"
         [media]
@@ -57,6 +86,7 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         [web]
         host = "127.0.0.1"
         port = 0
+        show_reasoning = true
         [channels.telegram]
         token = "${TELEGRAM_BOT_TOKEN}"
         api_url = "https://api.telegram.org"
@@ -66,6 +96,8 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         stream = false
         busy = "queue"
         reactions = false
+        activity = "full"
+        show_reasoning = true
         model = "anthropic:claude"
         instructions = "Be kind."
         pair = true
@@ -85,7 +117,20 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         allow = ["*", 175928847299117063, "@ann.b"]
         [tools]
         enabled = ["shell", "read_file", "write_file", "edit_file", "list_files", "fetch_url", "draw_chart",
-                   "send_file", "view_image", "ask_user"]
+                   "send_file", "view_image", "ask_user", "todos", "delegate", "background"]
+        approval_expires = 3600
+        [tools.shell]
+        approval = "once"
+        on_steer = "finish"
+        timeout = 900
+        [tools.fetch_url]
+        approval = "always"
+        [limits]
+        turn_cost = 1.0
+        person_daily_cost = 5
+        daily_cost = 0.5
+        delegate_depth = 0
+        delegate_running = 1
         """,
         OPENAI_API_KEY="o",
         ANTHROPIC_API_KEY="a",
@@ -102,7 +147,24 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
     assert settings.models["anthropic"].api_key == SecretStr("a")
     assert (settings.models["anthropic"].first_token_timeout, settings.models["anthropic"].silence_timeout) == (60, 60)
     assert settings.agent.fallback == ["anthropic:claude-sonnet-5", "openai:gpt-5-mini"]
-    assert settings.web.port == 0
+    assert (settings.agent.small_model, settings.agent.routing) == ("openai:gpt-5-mini", True)
+    assert (settings.agent.context_window, settings.agent.shutdown_grace) == (4000, 0)
+    assert settings.models["openai"].price == {
+        "gpt-5": PriceSettings(input=1.25, output=10, cache_read=0.125),
+        "ft:me": PriceSettings(input=0, output=2),
+    }
+    assert settings.models["anthropic"].price == {
+        "claude-sonnet-5": PriceSettings(input=3, output=15, cache_write=3.75)
+    }
+    assert (settings.web.port, settings.web.show_reasoning) == (0, True)
+    assert settings.tools.enabled[-3:] == ["todos", "delegate", "background"]
+    assert settings.tools.approval_expires == 3600
+    assert settings.tools.rules("shell") == ToolRules(approval="once", on_steer="finish", timeout=900)
+    assert settings.tools.rules("fetch_url") == ToolRules(approval="always")
+    assert settings.tools.rules("read_file") == ToolRules()
+    limits = settings.limits
+    assert (limits.turn_cost, limits.person_daily_cost, limits.daily_cost) == (1.0, 5.0, 0.5)
+    assert (limits.delegate_depth, limits.delegate_running) == (0, 1)
     assert (settings.agent.tell_when_waiting, settings.agent.transcription_model) == (5, "openai:gpt-4o-transcribe")
     telegram, slack, work, discord = settings.channels.values()
     assert isinstance(telegram, TelegramSettings)
@@ -112,6 +174,7 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
     assert (telegram.type, telegram.token, telegram.groups) == ("telegram", SecretStr("1:a"), "all")
     assert (telegram.allow, telegram.admins) == (["*", "@someone", "42"], ["@someone"])
     assert (telegram.stream, telegram.busy, telegram.reactions, telegram.pair) == (False, "queue", False, True)
+    assert (telegram.activity, telegram.show_reasoning) == ("full", True)
     assert (telegram.model, telegram.instructions) == ("anthropic:claude", "Be kind.")
     assert (slack.bot_token, slack.app_token, slack.signing_secret) == (SecretStr("xoxb"), SecretStr("xapp"), None)
     assert slack.allow == ["*", "U012AB3CD", "W012AB3CD", "@ann.b-c"]
@@ -133,6 +196,7 @@ def test_a_channel_lets_nobody_in_and_steers_until_it_is_told_otherwise(
     assert channel.type == platform
     assert (channel.allow, channel.admins, channel.pair) == ([], [], False)
     assert (channel.groups, channel.stream, channel.busy, channel.reactions) == ("mention", True, "steer", True)
+    assert (channel.activity, channel.show_reasoning) == ("quiet", False)
     assert (channel.model, channel.instructions) == (None, None)
 
 
@@ -178,6 +242,115 @@ def test_one_platform_can_have_several_accounts(operator: Operator) -> None:
     assert list(settings.channels) == ["telegram", "My-Work"]
     assert settings.channels["My-Work"].secrets == (SecretStr("2:b"),)
     assert settings.channels["My-Work"].groups == "off"
+
+
+class TestHooks:
+    def test_are_of_three_types_and_stand_in_the_order_of_the_file(self, operator: Operator) -> None:
+        settings = operator.settings(
+            """
+            [[hooks]]
+            name = "review"
+            type = "process"
+            command = ["python3", "hooks/review.py"]
+            points = ["before_tool", "approve_tool"]
+            priority = 10
+            timeout = 0.5
+            on_error = "open"
+            [web]
+            port = 1
+            [[hooks]]
+            name = "manners_2"
+            type = "python"
+            path = "my.hooks:Manners"
+            points = ["before_reply"]
+            trusted = true
+            [[hooks]]
+            name = "audit"
+            type = "python"
+            path = "audit-log"
+            points = ["on_event"]
+            [[hooks]]
+            name = "policy"
+            type = "http"
+            url = "https://127.0.0.1/policy"
+            secret = "${POLICY}"
+            points = ["on_message", "before_model", "after_model", "after_tool"]
+            on_error = "closed"
+            timeout = 30
+            """,
+            POLICY="s3cret",
+        )
+
+        review, manners, audit, policy = settings.hooks
+        assert isinstance(review, ProcessHookSettings)
+        assert (review.name, review.command) == ("review", ["python3", "hooks/review.py"])
+        assert (review.points, review.priority) == (["before_tool", "approve_tool"], 10)
+        assert (review.timeout, review.on_error, review.trusted) == (0.5, "open", False)
+        assert isinstance(manners, PythonHookSettings)
+        assert (manners.path, manners.trusted) == ("my.hooks:Manners", True)
+        assert (manners.priority, manners.timeout, manners.on_error) == (100, 5, None)
+        assert isinstance(audit, PythonHookSettings)
+        assert audit.path == "audit-log"
+        assert isinstance(policy, HttpHookSettings)
+        assert (policy.url, policy.secret) == ("https://127.0.0.1/policy", SecretStr("s3cret"))
+        assert (policy.points[0], policy.on_error, policy.timeout) == ("on_message", "closed", 30)
+
+    def test_can_stand_in_one_list_and_come_from_the_environment_as_one(self, operator: Operator) -> None:
+        toml = 'hooks = [{ name = "a", type = "python", path = "a:A", points = ["on_event"], timeout = "${SECONDS}" }]'
+        json = '[{"name": "b", "type": "python", "path": "b:B", "points": ["on_event"]}]'
+
+        (in_the_file,) = operator.settings(toml, SECONDS="2.5").hooks
+        (in_the_environment,) = operator.settings(toml, SECONDS="1", INTERJECT_HOOKS=json).hooks
+
+        assert (in_the_file.name, in_the_file.timeout) == ("a", 2.5)
+        assert in_the_environment.name == "b"
+
+    def test_variables_for_other_settings_are_heard_beside_them(self, operator: Operator) -> None:
+        toml = '[[hooks]]\nname = "a"\ntype = "python"\npath = "a:A"\npoints = ["on_event"]\n'
+
+        settings = operator.settings(
+            toml,
+            INTERJECT_TOOLS__READ_FILE__APPROVAL="once",
+            INTERJECT_TOOLS__SHELL__TIMEOUT="5",
+            INTERJECT_LIMITS__TURN_COST="0.25",
+            INTERJECT_AGENT__SHUTDOWN_GRACE="3",
+        )
+
+        assert len(settings.hooks) == 1
+        assert settings.tools.rules("read_file").approval == "once"
+        assert settings.tools.rules("shell").timeout == 5
+        assert (settings.limits.turn_cost, settings.agent.shutdown_grace) == (0.25, 3)
+
+
+def test_every_secret_is_found_wherever_it_stands(operator: Operator) -> None:
+    settings = operator.settings(
+        """
+        [models.openai]
+        api_key = "1"
+        [models.anthropic]
+        api_key = "2"
+        [channels.telegram]
+        token = "3"
+        [channels.slack]
+        bot_token = "4"
+        app_token = "5"
+        [channels.work]
+        type = "slack"
+        bot_token = "6"
+        signing_secret = "7"
+        [channels.discord]
+        token = "8"
+        [[hooks]]
+        name = "policy"
+        type = "http"
+        url = "http://127.0.0.1:1"
+        secret = "9"
+        points = ["on_message"]
+        """
+    )
+
+    assert {channel.type for channel in settings.channels.values()} == set(CHANNELS)
+    assert [secret.get_secret_value() for secret in every_secret(settings)] == list("123456789")
 
 
 class TestReferences:
@@ -246,6 +419,30 @@ class TestPaths:
         assert settings.agent.instructions_file == directory / "who.md"
         assert settings.media.path == directory.parent / "m"
         assert settings.store.url == f"sqlite:///{directory}/db/i.db"
+
+    def test_a_hooks_file_is_one_of_them_and_its_module_is_none(self, operator: Operator) -> None:
+        toml = """
+            [[hooks]]
+            name = "a"
+            type = "python"
+            path = "../hooks/a.py:A"
+            points = ["on_event"]
+            [[hooks]]
+            name = "b"
+            type = "python"
+            path = "hooks.b:B"
+            points = ["on_event"]
+            """
+        json = '[{"name": "c", "type": "python", "path": "c.py:C", "points": ["on_event"]}]'
+
+        a, b = operator.settings(toml).hooks
+        (c,) = operator.settings(toml, INTERJECT_HOOKS=json).hooks
+
+        assert [hook.path for hook in (a, b, c) if isinstance(hook, PythonHookSettings)] == [
+            f"{operator.file.parent.parent}/hooks/a.py:A",
+            "hooks.b:B",
+            f"{Path.cwd()}/c.py:C",
+        ]
 
     def test_those_in_the_environment_are_relative_to_the_working_directory(self, operator: Operator) -> None:
         settings = operator.settings(
@@ -337,6 +534,11 @@ class TestTheModelsKey:
         assert in_the_file.models["anthropic"].api_key == SecretStr("a")
         assert in_the_environment.agent.fallback == ["anthropic:claude", "openai:gpt-5"]
         assert set(in_the_environment.models) == {"anthropic", "openai"}
+
+    def test_is_found_for_the_small_model(self, operator: Operator) -> None:
+        settings = operator.settings('[agent]\nsmall_model = "openai:gpt-5-mini"\n', OPENAI_API_KEY="o")
+
+        assert settings.models["openai"].api_key == SecretStr("o")
 
     def test_in_the_settings_goes_first(self, operator: Operator) -> None:
         toml = '[agent]\nmodel = "openai:gpt-5"\n[models.openai]\napi_key = "mine"\n'

@@ -10,8 +10,12 @@ from config.load import load
 from tests.config.conftest import Operator
 
 ALL_TOOLS = (
-    "shell, read_file, write_file, edit_file, list_files, fetch_url, draw_chart, send_file, view_image, ask_user"
+    "shell, read_file, write_file, edit_file, list_files, fetch_url, draw_chart, send_file, view_image, ask_user, "
+    "todos, delegate, background"
 )
+HOOK = '[[hooks]]\nname = "review"\npoints = ["before_tool"]\n'
+PYTHON = f'{HOOK}type = "python"\npath = "a:A"\n'
+HTTP = f'{HOOK}type = "http"\nurl = "http://127.0.0.1:1"\nsecret = "s"\n'
 
 IN_THE_FILE: dict[str, tuple[str, ...]] = {
     "a mistyped key": (
@@ -36,7 +40,8 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a strange key": (
         '"a b.c" = 1\n',
-        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, tools.',
+        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, hooks, tools, '
+        "limits.",
     ),
     "an unknown provider's section": (
         '[models.opnai]\napi_key = "x"\n',
@@ -268,6 +273,208 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:2: agent.model: anthropic needs a key. Set the environment variable ANTHROPIC_API_KEY, "
         "or api_key in [models.anthropic]",
     ),
+    "a small model without provider": (
+        '[agent]\nsmall_model = "gpt-5-mini"\nrouting = true\n',
+        'interject.toml:2: agent.small_model: expected "demo" or "provider:name", like "openai:gpt-5"',
+    ),
+    "a small model without key": (
+        '[agent]\nsmall_model = "openai:gpt-5-mini"\n',
+        "interject.toml:2: agent.small_model: openai needs a key. Set the environment variable OPENAI_API_KEY, or "
+        "api_key in [models.openai]",
+    ),
+    "routing to nobody": (
+        "[agent]\nrouting = true\n",
+        "interject.toml:2: agent.routing: needs small_model",
+    ),
+    "a window in which nothing fits": (
+        "[agent]\ncontext_window = 3999\n",
+        "interject.toml:2: agent.context_window: expected 4000 or more, or 0 for the model's own",
+    ),
+    "a window of less than nothing": (
+        "[agent]\ncontext_window = -1\n",
+        "interject.toml:2: agent.context_window: expected 4000 or more, or 0 for the model's own",
+    ),
+    "less than no time to end": (
+        "[agent]\nshutdown_grace = -1\n",
+        "interject.toml:2: agent.shutdown_grace: expected 0 or more",
+    ),
+    "half a price": (
+        '[models.openai]\nprice = { "gpt-5" = { input = 1.25 } }\n',
+        "interject.toml:2: models.openai.price.gpt-5.output: is missing",
+    ),
+    "prices that are none": (
+        '[models.openai.price]\n"gpt-4.1" = { input = -1, output = nan, cache_read = "free", cache_write = inf }\n',
+        'interject.toml:2: models.openai.price."gpt-4.1".input: expected 0 or more',
+        'interject.toml:2: models.openai.price."gpt-4.1".output: expected a number',
+        'interject.toml:2: models.openai.price."gpt-4.1".cache_read: expected a number',
+        'interject.toml:2: models.openai.price."gpt-4.1".cache_write: expected a number',
+    ),
+    "a mistyped price": (
+        "[models.openai.price.gpt-5]\ninput = 1\noutput = 2\ncached = 3\n",
+        'interject.toml:4: models.openai.price.gpt-5.cached: no such setting. Did you mean "cache_read"?',
+    ),
+    "a price of a model with its provider": (
+        '[models.openai]\nprice = { "openai:gpt-5" = { input = 1, output = 2 } }\n',
+        'interject.toml:2: models.openai.price."openai:gpt-5": expected the model\'s name without its provider',
+    ),
+    "a price that is one number": (
+        "[models.openai.price]\ngpt-5 = 3\n",
+        "interject.toml:2: models.openai.price.gpt-5: expected a section, not a single value",
+    ),
+    "another way to show tools": (
+        '[channels.telegram]\ntoken = "1:a"\nactivity = "loud"\nshow_reasoning = "no"\n',
+        "interject.toml:3: channels.telegram.activity: not one of the choices. Known: off, quiet, full.",
+        "interject.toml:4: channels.telegram.show_reasoning: expected true or false",
+    ),
+    "tool activity in the browser": (
+        '[web]\nactivity = "full"\n',
+        'interject.toml:2: web.activity: no such setting. Did you mean "channels.telegram.activity"?',
+    ),
+    "a mistyped tool's section": (
+        "[tools]\n[tools.shel]\naproval = 1\n",
+        'interject.toml:2: tools.shel: no such setting. Did you mean "shell"?',
+    ),
+    "a mistyped list of tools": (
+        '[tools]\nenabld = ["shell"]\n',
+        'interject.toml:2: tools.enabld: no such setting. Did you mean "enabled"?',
+    ),
+    "a tool's setting beside the tools": (
+        '[tools]\napproval = "once"\n',
+        'interject.toml:2: tools.approval: no such setting. Did you mean "tools.shell.approval"?',
+    ),
+    "a mistyped setting of a tool": (
+        '[tools.shell]\naproval = "once"\n',
+        'interject.toml:2: tools.shell.aproval: no such setting. Did you mean "approval"?',
+    ),
+    "a tool that is no section": (
+        "[tools]\nshell = true\n",
+        "interject.toml:2: tools.shell: expected a section, not a single value",
+    ),
+    "rules for a tool that are none": (
+        '[tools.shell]\napproval = "sometimes"\non_steer = "stop"\ntimeout = 0\n',
+        "interject.toml:2: tools.shell.approval: not one of the choices. Known: never, once, always.",
+        "interject.toml:3: tools.shell.on_steer: not one of the choices. Known: cancel, finish, background.",
+        "interject.toml:4: tools.shell.timeout: expected 1 or more",
+    ),
+    "approval of a question": (
+        '[tools.ask_user]\non_steer = "cancel"\napproval = "once"\n',
+        "interject.toml:2: tools.ask_user.on_steer: means nothing here: a question to people is not run, it waits for "
+        "them",
+        "interject.toml:3: tools.ask_user.approval: means nothing here: a question to people is not run, it waits for "
+        "them",
+    ),
+    "no time to approve": (
+        "[tools]\napproval_expires = 0\n",
+        "interject.toml:2: tools.approval_expires: expected 1 or more",
+    ),
+    "limits that are none": (
+        "[limits]\nturn_cost = 0\nperson_daily_cost = -1\ndaily_cost = inf\ndelegate_depth = -1\n"
+        "delegate_running = 0\n",
+        "interject.toml:2: limits.turn_cost: expected more than 0",
+        "interject.toml:3: limits.person_daily_cost: expected more than 0",
+        "interject.toml:4: limits.daily_cost: expected a number",
+        "interject.toml:5: limits.delegate_depth: expected 0 or more",
+        "interject.toml:6: limits.delegate_running: expected 1 or more",
+    ),
+    "a mistyped limit": (
+        "[limits]\nturn_costs = 1\n",
+        'interject.toml:2: limits.turn_costs: no such setting. Did you mean "turn_cost"?',
+    ),
+    "hooks that are one section": (
+        '[hooks]\nname = "review"\n',
+        "interject.toml:1: hooks: expected a list of sections: [[hooks]] in the file, or JSON in INTERJECT_HOOKS",
+    ),
+    "a hook that is no section": (
+        'hooks = ["review"]\n',
+        "interject.toml:1: hooks[0]: expected a section, not a single value",
+    ),
+    "a hook without type": (
+        f"{PYTHON}{HOOK.replace('review', 'second')}",
+        "interject.toml:6: hooks[1].type: is missing. Known: python, process, http.",
+    ),
+    "another type of hook": (
+        f'{PYTHON}\n{HOOK.replace("review", "second")}type = "proces"\n',
+        'interject.toml:10: hooks[1].type: no such type of hook. Did you mean "process"?',
+    ),
+    "hooks without what makes them": (
+        '[[hooks]]\ntype = "python"\n[[hooks]]\ntype = "process"\n[web]\n[[hooks]]\ntype = "http"\n',
+        "interject.toml:1: hooks[0].name: is missing",
+        "interject.toml:1: hooks[0].points: is missing",
+        "interject.toml:1: hooks[0].path: is missing",
+        "interject.toml:3: hooks[1].name: is missing",
+        "interject.toml:3: hooks[1].points: is missing",
+        "interject.toml:3: hooks[1].command: is missing",
+        "interject.toml:6: hooks[2].name: is missing",
+        "interject.toml:6: hooks[2].points: is missing",
+        "interject.toml:6: hooks[2].url: is missing",
+        "interject.toml:6: hooks[2].secret: is missing",
+    ),
+    "what hooks of other types have": (
+        f'{PYTHON}command = ["x"]\nurl = "http://127.0.0.1:1"\nsecret = "s"\n{HTTP}path = "a:A"\n',
+        "interject.toml:6: hooks[0].command: only hooks of type process have it",
+        "interject.toml:7: hooks[0].url: only hooks of type http have it",
+        "interject.toml:8: hooks[0].secret: only hooks of type http have it",
+        "interject.toml:15: hooks[1].path: only hooks of type python have it",
+    ),
+    "a mistyped setting of a hook": (
+        f"{PYTHON}{HTTP}timout = 3\n",
+        'interject.toml:12: hooks[1].timout: no such setting. Did you mean "timeout"?',
+    ),
+    "a table within a hook": (
+        f'{PYTHON}[hooks.headers]\nx = "1"\n',
+        "interject.toml:6: hooks[0].headers: no such setting. "
+        "Known: name, type, path, points, priority, timeout, on_error, trusted.",
+    ),
+    "settings of a hook that do not hold": (
+        '[[hooks]]\nname = "re view"\ntype = "python"\npath = "hooks.py:"\npoints = ["before_tools", "on_event", '
+        '"on_event"]\npriority = 1.5\ntimeout = 0\non_error = "ajar"\ntrusted = 1\n',
+        'interject.toml:2: hooks[0].name: expected a name of letters, digits, "-" and "_"',
+        'interject.toml:4: hooks[0].path: expected "module:Class", "folder/file.py:Class", or the name of an '
+        "entry point in the group interject.hooks",
+        'interject.toml:5: hooks[0].points[0]: not one of the choices. Did you mean "before_tool"?',
+        "interject.toml:6: hooks[0].priority: expected a whole number",
+        "interject.toml:7: hooks[0].timeout: expected more than 0",
+        "interject.toml:8: hooks[0].on_error: not one of the choices. Known: open, closed.",
+        "interject.toml:9: hooks[0].trusted: expected true or false",
+    ),
+    "a point named twice": (
+        PYTHON.replace('["before_tool"]', '["before_tool", "on_event", "before_tool"]'),
+        "interject.toml:3: hooks[0].points[2]: stands there already: each point is named once",
+    ),
+    "a hook that stands nowhere": (
+        PYTHON.replace('["before_tool"]', "[]"),
+        "interject.toml:3: hooks[0].points: is empty",
+    ),
+    "a hook that never has to answer": (
+        f"{PYTHON}timeout = inf\n",
+        "interject.toml:6: hooks[0].timeout: expected a number",
+    ),
+    "programs that are none": (
+        f'{HOOK}type = "process"\ncommand = []\n{HOOK}type = "process"\ncommand = ["", "x"]\n'
+        f'{HOOK}type = "process"\ncommand = "x"\n',
+        "interject.toml:5: hooks[0].command: is empty",
+        "interject.toml:10: hooks[1].command[0]: is empty",
+        'interject.toml:15: hooks[2].command: expected a list, like ["…"]',
+    ),
+    "an empty secret and an address of another kind": (
+        f'{HOOK}type = "http"\nurl = "127.0.0.1:1"\nsecret = ""\n',
+        "interject.toml:5: hooks[0].url: expected an address that begins with http:// or https://",
+        "interject.toml:6: hooks[0].secret: is empty",
+    ),
+    "two hooks of one name": (
+        f"{PYTHON}{HTTP}",
+        "interject.toml:7: hooks[1].name: stands there already: each hook has a name of its own",
+    ),
+    "a hook's variable that is not set": (
+        f"{PYTHON}{HTTP.replace('review', 'second').replace(chr(34) + 's' + chr(34), chr(34) + '${HOOK}' + chr(34))}",
+        "interject.toml:11: hooks[1].secret: the environment variable HOOK is not set",
+    ),
+    "what is wrong after many hooks": (
+        f"{PYTHON}[hooks.x.y]\n[web]\nport = 70000\n",
+        "interject.toml:6: hooks[0].x: no such setting. "
+        "Known: name, type, path, points, priority, timeout, on_error, trusted.",
+        "interject.toml:8: web.port: expected 65535 or less",
+    ),
     "instructions twice": (
         '[agent]\ninstructions = "x"\ninstructions_file = "y"\n',
         "interject.toml:3: agent.instructions_file: impossible together with agent.instructions. Keep one of the two",
@@ -313,8 +520,17 @@ IN_THE_ENVIRONMENT = {
     "INTERJECT_": ("5", "no such setting."),
     "INTERJECT_ZZ__YY": ("5", "no such setting."),
     "INTERJECT_AGENT": ("5", "expected a section, not a single value"),
-    "INTERJECT_AGENT__MODEL__NAME": ("x", "what stands above it is a single value"),
+    "INTERJECT_AGENT__MODEL__NAME": ("x", "what stands above it is no section"),
     "INTERJECT_TOOLS__ENABLED": ('["shell', 'expected a list, like ["…"]'),
+    "INTERJECT_TOOLS__READ_FILE__APROVAL": (
+        "once",
+        "no such setting. Did you mean INTERJECT_TOOLS__READ_FILE__APPROVAL?",
+    ),
+    "INTERJECT_LIMITS__TURN_COST": ("much", "expected a number"),
+    "INTERJECT_HOOKS": (
+        '{"name": "review"}',
+        "[0]: expected a section, not a single value",
+    ),
 }
 
 
@@ -334,6 +550,28 @@ def test_what_is_wrong_in_the_environment_is_told_with_the_variable(
 def test_one_wrong_entry_of_a_list_in_the_environment_is_told_with_its_place(operator: Operator) -> None:
     assert operator.refused(INTERJECT_TOOLS__ENABLED="shell,draw_chat") == [
         'environment variable INTERJECT_TOOLS__ENABLED: [1]: not one of the choices. Did you mean "draw_chart"?'
+    ]
+
+
+def test_hooks_in_the_environment_are_told_with_their_places_even_where_the_file_has_others(operator: Operator) -> None:
+    json = '[{"name": "a", "type": "python", "points": [], "pth": "a:A", "url": "u"}, {"type": "x"}]'
+
+    assert operator.refused(PYTHON, INTERJECT_HOOKS=json) == [
+        "environment variable INTERJECT_HOOKS: [0].points: is empty",
+        "environment variable INTERJECT_HOOKS: [0].path: is missing",
+        'environment variable INTERJECT_HOOKS: [0].pth: no such setting. Did you mean "path"?',
+        "environment variable INTERJECT_HOOKS: [0].url: only hooks of type http have it",
+        "environment variable INTERJECT_HOOKS: [1].type: no such type of hook. Known: python, process, http.",
+    ]
+
+
+def test_a_variable_cannot_reach_into_the_list_of_hooks(operator: Operator) -> None:
+    assert operator.refused(PYTHON, INTERJECT_HOOKS__0__TIMEOUT="1") == [
+        "environment variable INTERJECT_HOOKS__0__TIMEOUT: what stands above it is no section"
+    ]
+    assert operator.refused(INTERJECT_HOOKS__REVIEW__TIMEOUT="1") == [
+        "environment variable INTERJECT_HOOKS__REVIEW__TIMEOUT: hooks: expected a list of sections: [[hooks]] in the "
+        "file, or JSON in INTERJECT_HOOKS"
     ]
 
 
@@ -384,8 +622,9 @@ allow = ["ann"]
         "environment variable INTERJECT_WEB__HSOT: no such setting. Did you mean INTERJECT_WEB__HOST?",
         "environment variable INTERJECT_WEB__PROT: no such setting. Did you mean INTERJECT_WEB__PORT?",
         "interject.toml:4: agent.max_steps: the environment variable STEPS is not set",
-        "interject.toml:5: agent.colour: no such setting. Known: model, fallback, instructions, "
-        "instructions_file, workspace, max_steps, max_running_turns, tell_when_waiting, transcription_model.",
+        "interject.toml:5: agent.colour: no such setting. Known: model, fallback, small_model, routing, "
+        "context_window, instructions, instructions_file, workspace, max_steps, max_running_turns, tell_when_waiting, "
+        "transcription_model, shutdown_grace.",
         "interject.toml:11: web.port: expected 65535 or less",
         "interject.toml:12: channels.telegram.token: is missing",
         'interject.toml:13: channels.telegram.allow[0]: expected a user id, a name that begins with @, or "*"',
@@ -416,6 +655,14 @@ SECRET = "Zecret-5f1c"
 WITH_A_SECRET = {
     "in a mistyped key": f'[channels.telegram]\ntokn = "{SECRET}"\n',
     "in a mistyped section": f'[channel.telegram]\ntoken = "{SECRET}"\n',
+    "in a mistyped key of a hook": f'{HOOK}type = "http"\nsecrt = "{SECRET}"\n',
+    "in another type of hook": f'{PYTHON}secret = "{SECRET}"\n',
+    "as a type of hook": f'{HOOK}type = "{SECRET}"\n',
+    "as a point": f'[[hooks]]\nname = "a"\ntype = "http"\nsecret = "{SECRET}"\npoints = ["{SECRET}"]\n',
+    "in a hook that is no section": f'hooks = ["{SECRET}"]\n',
+    "in a tool's section": f'[tools.shell]\napproval = "{SECRET}"\n',
+    "as a tool": f'[tools]\nshell = "{SECRET}"\n',
+    "as a price": f'[models.openai]\nprice = {{ a = {{ input = "{SECRET}" }} }}\n',
     "in a key of the wrong place": f'token = "{SECRET}"\n',
     "in a mistyped provider": f'[models.opnai]\napi_key = "{SECRET}"\n',
     "in a list": f'[channels.telegram]\ntoken = ["{SECRET}"]\n',
@@ -471,6 +718,12 @@ def test_settings_never_show_a_secret(operator: Operator) -> None:
         token = "{SECRET}"
         [models.openai]
         api_key = "{SECRET}"
+        [[hooks]]
+        name = "a"
+        type = "http"
+        url = "http://127.0.0.1:1"
+        secret = "{SECRET}"
+        points = ["on_event"]
         """
 
     configuration = operator.start(toml)
@@ -484,7 +737,10 @@ def test_settings_never_show_a_secret(operator: Operator) -> None:
 
 
 names = st.sampled_from(
-    ["agent", "models", "openai", "channels", "telegram", "slack", "token", "type", "web", "allow", "model", "x"]
+    [
+        *("agent", "models", "openai", "channels", "telegram", "slack", "token", "type", "web", "allow", "model", "x"),
+        *("hooks", "tools", "shell", "price", "points", "secret"),
+    ]
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.just(SECRET) | st.text(max_size=5),

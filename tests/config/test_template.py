@@ -4,7 +4,19 @@ import tomllib
 import pytest
 from pydantic import SecretStr
 
-from config.settings import CHANNELS, TOOLS, DiscordSettings, ModelSettings, Settings, SlackSettings, TelegramSettings
+from config.settings import (
+    CHANNELS,
+    HOOKS,
+    TOOLS,
+    DiscordSettings,
+    LimitSettings,
+    ModelSettings,
+    PriceSettings,
+    Settings,
+    SlackSettings,
+    TelegramSettings,
+    ToolRules,
+)
 from config.template import Answers, ChannelAnswers, template
 from tests.config.conftest import Operator
 
@@ -24,6 +36,7 @@ TOKENS = {
     "SLACK_APP_TOKEN": "xapp-1",
     "SLACK_SIGNING_SECRET": "s",
     "DISCORD_BOT_TOKEN": "d",
+    "HOOK_SECRET": "h",
 }
 
 
@@ -75,9 +88,12 @@ def test_every_setting_is_in_it_with_its_description() -> None:
         **{name: (written[name], field.annotation) for name, field in Settings.model_fields.items() if name in written},
         **{f"models.{name}": (written["models"][name], ModelSettings) for name in ("openai", "anthropic")},
         **{f"channels.{name}": (written["channels"][name], model) for name, model in CHANNELS.items()},
+        **{f"hooks.{hook['type']}": (hook, HOOKS[hook["type"]]) for hook in written["hooks"]},
+        "tools.shell": (written["tools"].pop("shell"), ToolRules),
     }
     assert set(written) == set(Settings.model_fields)
-    for name in ("models", "channels"):
+    assert [hook["type"] for hook in written["hooks"]] == list(HOOKS)
+    for name in ("models", "channels", "hooks"):
         sections.pop(name)
     for section, model in sections.values():
         assert list(section) == list(model.fields())
@@ -105,4 +121,7 @@ def test_removing_every_comment_sign_gives_settings_that_hold(operator: Operator
 
     assert settings.tools.enabled == list(TOOLS)
     assert settings.agent.max_steps == 50
+    assert [hook.type for hook in settings.hooks] == list(HOOKS)
+    assert settings.models["openai"].price["gpt-5"] == PriceSettings(input=1.25, output=10, cache_read=0.125)
+    assert settings.limits == LimitSettings(turn_cost=1, person_daily_cost=5, daily_cost=50)
     assert settings.models["anthropic"].api_key == SecretStr("k")

@@ -7,23 +7,23 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from agent.log import Heard
+from agent.mind import Mind
 from agent.model import Model
 from agent.testing import MemoryMedia
 from agent.tool import Tool
-from agent.turn import Mind
 from channels.address import Address, Sender
 from channels.message import Accepted, FileRef, InboundMessage, Kind
 from channels.paper import PaperChannel, words
 from channels.reply import QuestionSegment, Reply
 from gateway.gate import Gate, Policy
-from gateway.house import House
+from gateway.house import House, Rules
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 
@@ -153,17 +153,19 @@ async def playing(
     store: Callable[[Store], Any] = lambda store: store,
     bound: float = 60.0,
     policies: Mapping[str, Policy] | None = None,
+    media: MemoryMedia | None = None,
+    rules: Rules = Rules(),  # noqa: B008  # it is frozen
     **options: Any,
 ) -> AsyncIterator[Play]:
     """A gateway that runs until left; leaving is a crash, and the folder may be played in again."""
-    made = Mind(model, MemoryMedia(), folder, tools)
+    kept = MemoryMedia() if media is None else media
+    made = Mind(model, kept, folder, tools)
     paper = PaperChannel() if channel is None else channel
     database = folder / "test.db"
     async with asyncio.timeout(bound), open_store(f"sqlite:///{database}") as opened:
         gate = Gate(policies or {})
-        house = House(
-            store(opened), MemoryMedia(), gate, mind or (lambda _: made), most_running=most_running, **options
-        )
+        settled = replace(rules, most_running=most_running)
+        house = House(store(opened), kept, gate, mind or (lambda _: made), settled, **options)
         house.add(paper)
         async with house:
             running = asyncio.create_task(house.run())

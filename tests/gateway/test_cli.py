@@ -430,6 +430,20 @@ async def test_init_writes_a_file_that_holds_and_never_over_another(desk: Desk) 
     assert file.read_text() != "# mine\n"
 
 
+async def test_check_names_the_small_model_and_the_hooks(desk: Desk) -> None:
+    desk.write(
+        '[agent]\nsmall_model = "demo"\n'
+        '[[hooks]]\nname = "review"\ntype = "process"\ncommand = ["true"]\npoints = ["before_tool", "on_event"]\n'
+        '[[hooks]]\nname = "policy"\ntype = "http"\nurl = "http://127.0.0.1:1"\nsecret = "not-to-be-seen"\n'
+        'points = ["on_message"]\n'
+    )
+    ended = await desk.call("check")
+    assert ended.code == 0
+    for words in ("small model: demo", "hook review: process, at before_tool, on_event", "hook policy: http"):
+        assert words in ended.out
+    assert "not-to-be-seen" not in ended.out + ended.err
+
+
 class Typist:
     """Answers from a list, and notes what was asked in the open."""
 

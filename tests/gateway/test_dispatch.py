@@ -158,8 +158,8 @@ def _vanish(request: object) -> str:
 
 
 async def test_a_mind_that_cannot_be_made_is_told_and_the_next_message_works(tmp_path: Path) -> None:
+    from agent.mind import Mind
     from agent.testing import MemoryMedia
-    from agent.turn import Mind
 
     troubles = [OSError("instructions.md is gone")]
 

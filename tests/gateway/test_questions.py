@@ -7,6 +7,7 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +208,8 @@ class HeldParking:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def park(self, turn_id: str, epoch: int) -> bool:
-        parked = await self._store.park(turn_id, epoch)
+    async def park(self, turn_id: str, epoch: int, until: datetime | None = None) -> bool:
+        parked = await self._store.park(turn_id, epoch, until)
         self.parked.set()
         await self.go_on.wait()
         return parked

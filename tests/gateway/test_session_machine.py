@@ -19,10 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent.asking import ask_user
 from agent.events import Tell, TextDelta
 from agent.log import Answered, Call, CallEnded, Ended, Heard, Text
+from agent.mind import Mind
 from agent.model import Answer, Request
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
-from agent.turn import Mind
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage, Kind, Opening
 from channels.paper import PaperChannel

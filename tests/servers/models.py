@@ -121,7 +121,16 @@ class Call:
     delay: float = 0
 
 
-Reason: TypeAlias = Literal["stop", "length", "tool_calls"]
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search of the web by the provider itself (Anthropic only). `found` None: it ends without a result."""
+
+    query: str
+    found: Sequence[str] | None = ("https://example.org",)
+    id: str | None = None
+
+
+Reason: TypeAlias = Literal["stop", "length", "tool_calls", "pause"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +142,17 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of this answer. `input` includes those read from the cache."""
+    """Tokens of this answer. `input` includes those read from and written to the cache (the latter Anthropic's only),
+    `output` the reasoning. OpenAI's compatible servers often tell none: `Usage(0, 0)`."""
 
     input: int = 10
     output: int = 5
     cached: int = 0
+    written: int = 0
+    reasoning: int = 0
 
 
-Part: TypeAlias = Say | Think | Call | End | Usage | Control
+Part: TypeAlias = Say | Think | Call | Search | End | Usage | Control
 Turn: TypeAlias = Part | Sequence[Part]
 
 # What a request looked like, whichever protocol it came in
@@ -407,7 +419,7 @@ class ModelServer:
         wire.name = self._name()
         for step in _steps(turn, self._name):
             match step:
-                case Text() | Thought() | Opened() | Arguments() | Finished():
+                case Text() | Thought() | Opened() | Arguments() | Searched() | Found() | Finished():
                     wire.put(step)
                 case Malformed():
                     wire.break_off()
@@ -479,12 +491,24 @@ class Arguments:
 
 
 @dataclass(frozen=True, slots=True)
+class Searched:
+    id: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    id: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     reason: Reason
     usage: Usage
 
 
-Delta: TypeAlias = Text | Thought | Opened | Arguments | Finished
+Delta: TypeAlias = Text | Thought | Opened | Arguments | Searched | Found | Finished
 Step: TypeAlias = Delta | Control
 
 
@@ -501,6 +525,11 @@ def _steps(turn: Sequence[Part], name: Callable[[], str]) -> Iterator[Step]:
                 yield Opened(part.id or name(), part.name)
                 raw = json.dumps(part.arguments) if isinstance(part.arguments, Mapping) else part.arguments
                 yield from _pieces(Arguments, raw, part)
+            case Search():
+                search_id = part.id or f"srvtoolu_{name()}"
+                yield Searched(search_id, part.query)
+                if part.found is not None:
+                    yield Found(search_id, tuple(part.found))
             case End():
                 reason = part.reason
             case Usage():
@@ -704,7 +733,7 @@ def _gather(deltas: Iterable[Delta]) -> tuple[str, str, list[ToolCall]]:
             case Arguments():
                 last = calls.pop()
                 calls.append(ToolCall(last.id, last.name, last.arguments + delta.text))
-            case Finished():
+            case Searched() | Found() | Finished():
                 pass
     return text, thoughts, calls
 
@@ -926,6 +955,8 @@ class _OpenAIEncoder:
                 return self._chunk({"tool_calls": [call]})
             case Arguments():
                 return self._chunk({"tool_calls": [{"index": self._calls, "function": {"arguments": delta.text}}]})
+            case Searched() | Found():
+                return b""
             case Finished():
                 return self._chunk({}, delta.reason) + self._usage(delta.usage) + b"data: [DONE]\n\n"
             case _:
@@ -942,7 +973,8 @@ class _OpenAIEncoder:
         return _event(None, {**self._frame, "choices": [choice]})
 
     def _usage(self, usage: Usage) -> bytes:
-        return _event(None, {**self._frame, "choices": [], "usage": _openai_usage(usage)}) if self._wants_usage else b""
+        told = self._wants_usage and (usage.input or usage.output)
+        return _event(None, {**self._frame, "choices": [], "usage": _openai_usage(usage)}) if told else b""
 
 
 def _openai_usage(usage: Usage) -> dict[str, Any]:
@@ -951,6 +983,7 @@ def _openai_usage(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.output,
         "total_tokens": usage.input + usage.output,
         "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     }
 
 
@@ -971,7 +1004,12 @@ _ANTHROPIC_ERRORS = {
     500: ("api_error", "Internal server error"),
     529: ("overloaded_error", "Overloaded"),
 }
-_STOP_REASONS: dict[Reason, str] = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+_STOP_REASONS: dict[Reason, str] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "pause": "pause_turn",
+}
 _SIGNATURE = base64.b64encode(b"signed by the model server of the tests").decode()
 
 
@@ -993,6 +1031,8 @@ class Anthropic:
                 raise _refuse(f"{name}: Field required")
         if not body["messages"]:
             raise _refuse("messages: at least one message is required")
+        if (marks := _cache_marks(body)) > 4:
+            raise _refuse(f"A maximum of 4 blocks with cache_control may be provided. Found {marks}.")
 
     def tools(self, body: dict[str, Any]) -> tuple[str, ...]:
         names = tuple(tool["name"] for tool in body.get("tools") or ())
@@ -1005,6 +1045,7 @@ class Anthropic:
         for number, (role, blocks) in enumerate(turns):
             for place, block in enumerate(blocks):
                 self._check_block(role, block, f"messages.{number}.content.{place}")
+            self._check_searches(blocks, f"messages.{number}")
         self._check_results(_merged(turns))
         system = self._blocks(body["system"], None) if body.get("system") else []
         return tuple(self._messages([("system", system), *turns] if system else turns))
@@ -1043,11 +1084,24 @@ class Anthropic:
                     raise _refuse(f"{where}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
                 if not isinstance(block["input"], dict):
                     raise _refuse(f"{where}.tool_use.input: Input should be a valid dictionary")
+            case "assistant", "server_tool_use" | "web_search_tool_result":
+                pass
+            case "assistant", "thinking" if "cache_control" in block:
+                raise _refuse(f"{where}.thinking.cache_control: Extra inputs are not permitted")
             case "assistant", "thinking":
                 if block.get("signature") != _SIGNATURE:
                     raise _refuse(f"{where}: Invalid `signature` in `thinking` block")
             case _, kind:
                 raise _refuse(f"{where}: `{kind}` blocks are not permitted in a message with role `{role}`")
+
+    def _check_searches(self, blocks: Sequence[dict[str, Any]], where: str) -> None:
+        asked = [block["id"] for block in blocks if block["type"] == "server_tool_use"]
+        found = [block["tool_use_id"] for block in blocks if block["type"] == "web_search_tool_result"]
+        if missing := set(asked) ^ set(found):
+            raise _refuse(
+                f"{where}: `web_search` tool use with id {', '.join(missing)} was found without a corresponding "
+                "`web_search_tool_result` block"
+            )
 
     def _check_results(self, turns: Sequence[tuple[str, list[dict[str, Any]]]]) -> None:
         asked: list[str] = []
@@ -1160,10 +1214,13 @@ class Anthropic:
         return {"data": [model], "has_more": False, "first_id": "test-model", "last_id": "test-model"}
 
 
+Block: TypeAlias = Literal["text", "thinking", "tool_use", "server_tool_use", "web_search_tool_result"]
+
+
 class _AnthropicEncoder:
     def __init__(self, request: Request, name: str) -> None:
         self._message = _anthropic_message(request, name)
-        self._open: Literal["text", "thinking", "tool_use"] | None = None
+        self._open: Block | None = None
         self._index = -1
 
     def begin(self) -> bytes:
@@ -1181,6 +1238,23 @@ class _AnthropicEncoder:
                 return self._start("tool_use", {"id": delta.id, "name": delta.name, "input": {}})
             case Arguments():
                 return self._delta({"type": "input_json_delta", "partial_json": delta.text})
+            case Searched():
+                start = self._start("server_tool_use", {"id": delta.id, "name": "web_search", "input": {}})
+                return start + self._delta(
+                    {"type": "input_json_delta", "partial_json": json.dumps({"query": delta.query})}
+                )
+            case Found():
+                content = [
+                    {
+                        "type": "web_search_result",
+                        "url": address,
+                        "title": f"About {address}",
+                        "encrypted_content": _SIGNATURE,
+                        "page_age": None,
+                    }
+                    for address in delta.addresses
+                ]
+                return self._start("web_search_tool_result", {"tool_use_id": delta.id, "content": content})
             case Finished():
                 stop = {"stop_reason": _STOP_REASONS[delta.reason], "stop_sequence": None}
                 usage = _anthropic_usage(delta.usage)
@@ -1195,7 +1269,7 @@ class _AnthropicEncoder:
     def malformed(self) -> bytes:
         return b'event: content_block_delta\ndata: {"type": "content_block_delta", "delta": {"te\n\n'
 
-    def _start(self, kind: Literal["text", "thinking", "tool_use"], block: dict[str, Any]) -> bytes:
+    def _start(self, kind: Block, block: dict[str, Any]) -> bytes:
         stop = self._stop()
         self._open = kind
         self._index += 1
@@ -1211,6 +1285,17 @@ class _AnthropicEncoder:
         signed = self._delta({"type": "signature_delta", "signature": _SIGNATURE}) if self._open == "thinking" else b""
         self._open = None
         return signed + _typed({"type": "content_block_stop", "index": self._index})
+
+
+def _cache_marks(value: Any) -> int:
+    """How many blocks of the body are marked for the prompt cache, at whatever depth."""
+    match value:
+        case dict():
+            return ("cache_control" in value) + sum(map(_cache_marks, value.values()))
+        case list():
+            return sum(map(_cache_marks, value))
+        case _:
+            return 0
 
 
 def _typed(data: dict[str, Any]) -> bytes:
@@ -1251,10 +1336,11 @@ def _anthropic_message(request: Request, name: str) -> dict[str, Any]:
 
 def _anthropic_usage(usage: Usage) -> dict[str, Any]:
     return {
-        "input_tokens": usage.input - usage.cached,
+        "input_tokens": usage.input - usage.cached - usage.written,
         "output_tokens": usage.output,
         "cache_read_input_tokens": usage.cached,
-        "cache_creation_input_tokens": 0,
+        "cache_creation_input_tokens": usage.written,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning},
     }
 
 

@@ -94,7 +94,7 @@ function behindItsMessages(reply) {
 
 function finished(reply) {
   state.stopping = false;
-  const text = reply.segments.filter((segment) => segment.kind === "text").map((segment) => segment.markdown).join(" ");
+  const text = reply.segments.filter((segment) => segment.kind === "text" && !segment.aside).map((segment) => segment.markdown).join(" ");
   announce("New answer", text);
   refreshList();
 }

@@ -104,6 +104,7 @@ const TEXT = {
   update(node, segment) {
     renderMarkdown(node.firstElementChild, segment.markdown);
     node.classList.toggle("open", segment.open);
+    node.classList.toggle("aside", segment.aside);
     node.querySelector(":scope > .cut")?.remove();
     if (segment.interrupted) node.append(words("p", "cut", "interrupted here", { testid: "interrupted" }));
   },
@@ -137,6 +138,8 @@ const CALL = {
   },
 };
 
+const VERDICTS = { allowed: "done", denied: "denied", undecided: "waiting" };
+
 /** The page listens for presses of the options (`data-option` inside `data-question`). */
 const QUESTION = {
   make: (segment) => {
@@ -164,7 +167,9 @@ const QUESTION = {
       update: () => {},
     })));
     answer.hidden = segment.open || !segment.answer;
-    answer.replaceChildren(icon("done"), words("span", "unseen", "Answer: "), words("span", "", segment.answer));
+    answer.dataset.verdict = segment.verdict;
+    const said = segment.verdict ? [] : [words("span", "unseen", "Answer: ")];
+    answer.replaceChildren(icon(VERDICTS[segment.verdict] ?? "done"), ...said, words("span", "", segment.answer));
   },
 };
 

@@ -44,6 +44,10 @@ def upgrade() -> None:
         sa.Column("address", JSON, nullable=False),
         sa.Column("generation", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("busy", sa.String(length=10), nullable=True),
+        sa.Column("parent", sa.Text(), nullable=True),
+        sa.Column("allowed", JSON, nullable=True),
+        sa.Column("model", sa.Text(), nullable=True),
+        sa.Column("title", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("last_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_sessions")),
@@ -65,14 +69,32 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("parked", sa.Boolean(), nullable=False),
         sa.Column("stop", sa.Text(), nullable=True),
+        sa.Column("deadline", sa.Double(), nullable=True),
+        sa.Column("undone", sa.Boolean(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=False),
         sa.Column("ended_at", sa.Double(), nullable=True),
         sa.Column("delivered", sa.Boolean(), nullable=False),
-        sa.CheckConstraint("kind IN ('turn', 'command')", name=op.f("ck_turns_kind")),
+        sa.CheckConstraint("kind IN ('turn', 'command', 'aside')", name=op.f("ck_turns_kind")),
         sa.CheckConstraint("state IN ('running', 'completed', 'failed', 'stopped')", name=op.f("ck_turns_state")),
         sa.ForeignKeyConstraint(["session"], ["sessions.key"], name=op.f("fk_turns_session_sessions")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_turns")),
         sa.UniqueConstraint("id", name=op.f("uq_turns_id")),
+    )
+    op.create_index(
+        "ix_turns_aside",
+        "turns",
+        ["number"],
+        unique=False,
+        sqlite_where=sa.text("state = 'running' AND kind = 'aside'"),
+        postgresql_where=sa.text("state = 'running' AND kind = 'aside'"),
+    )
+    op.create_index(
+        "ix_turns_deadline",
+        "turns",
+        ["deadline"],
+        unique=False,
+        sqlite_where=sa.text("deadline IS NOT NULL"),
+        postgresql_where=sa.text("deadline IS NOT NULL"),
     )
     op.create_index("ix_turns_session", "turns", ["session", "generation", "number"], unique=False)
     op.create_index(
@@ -88,8 +110,8 @@ def upgrade() -> None:
         "turns",
         ["session"],
         unique=True,
-        sqlite_where=sa.text("state = 'running'"),
-        postgresql_where=sa.text("state = 'running'"),
+        sqlite_where=sa.text("state = 'running' AND kind = 'turn'"),
+        postgresql_where=sa.text("state = 'running' AND kind = 'turn'"),
     )
     op.create_table(
         "inbox",
@@ -100,6 +122,8 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("address", JSON, nullable=False),
         sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("source", sa.String(length=8), nullable=False),
+        sa.Column("run", sa.String(length=32), nullable=True),
         sa.Column("message_id", sa.Text(), nullable=True),
         sa.Column("sender_id", sa.Text(), nullable=False),
         sa.Column("sender_name", sa.Text(), nullable=False),
@@ -120,6 +144,7 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.Double(), nullable=False),
         sa.Column("received_at", sa.Double(), nullable=False),
         sa.CheckConstraint("kind IN ('new', 'edited', 'withdrawn', 'command')", name=op.f("ck_inbox_kind")),
+        sa.CheckConstraint("source IN ('person', 'wrap', 'work')", name=op.f("ck_inbox_source")),
         sa.CheckConstraint(
             "state <> 'consumed' OR (turn IS NOT NULL AND step IS NOT NULL)", name=op.f("ck_inbox_consumed")
         ),
@@ -130,8 +155,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["turn"], ["turns.id"], name=op.f("fk_inbox_turn_turns")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_inbox")),
         sa.UniqueConstraint("channel", "event_id", name=op.f("uq_inbox_channel_event_id")),
+        sa.UniqueConstraint("run", name=op.f("uq_inbox_run")),
     )
     op.create_index("ix_inbox_message", "inbox", ["session", "message_id"], unique=False)
+    op.create_index("ix_inbox_turn", "inbox", ["turn"], unique=False)
     op.create_index(
         "ix_inbox_refused",
         "inbox",
@@ -190,8 +217,70 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_media_uses")),
     )
     op.create_index(op.f("ix_media_uses_hash"), "media_uses", ["hash"], unique=False)
+    op.create_table(
+        "usage",
+        sa.Column("id", KEY, sa.Identity(always=False), nullable=False),
+        sa.Column("session", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("turn", sa.String(length=32), nullable=False),
+        sa.Column("root", sa.String(length=32), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("input", sa.Integer(), nullable=False),
+        sa.Column("output", sa.Integer(), nullable=False),
+        sa.Column("cache_read", sa.Integer(), nullable=False),
+        sa.Column("cache_write", sa.Integer(), nullable=False),
+        sa.Column("reasoning", sa.Integer(), nullable=False),
+        sa.Column("cost", sa.Double(), nullable=False),
+        sa.Column("estimated", sa.Boolean(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage")),
+    )
+    op.create_index("ix_usage_root", "usage", ["root"], unique=False)
+    op.create_index("ix_usage_session", "usage", ["session", "at"], unique=False)
+    op.create_index("ix_usage_person", "usage", ["person", "at"], unique=False)
+    op.create_index("ix_usage_at", "usage", ["at"], unique=False)
+    op.create_table(
+        "work",
+        sa.Column("id", KEY, sa.Identity(always=False), nullable=False),
+        sa.Column("handle", sa.String(length=16), nullable=False),
+        sa.Column("session", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("address", JSON, nullable=False),
+        sa.Column("principal", JSON, nullable=False),
+        sa.Column("turn", sa.String(length=32), nullable=False),
+        sa.Column("root", sa.String(length=32), nullable=False),
+        sa.Column("call_id", sa.Text(), nullable=True),
+        sa.Column("child", sa.Text(), nullable=True),
+        sa.Column("waited", sa.Boolean(), nullable=False),
+        sa.Column("depth", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=8), nullable=False),
+        sa.Column("shown", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.Double(), nullable=False),
+        sa.Column("ended_at", sa.Double(), nullable=True),
+        sa.CheckConstraint("kind IN ('call', 'task')", name=op.f("ck_work_kind")),
+        sa.CheckConstraint("state IN ('running', 'done', 'failed', 'stopped', 'lost')", name=op.f("ck_work_state")),
+        sa.ForeignKeyConstraint(["session"], ["sessions.key"], name=op.f("fk_work_session_sessions")),
+        sa.ForeignKeyConstraint(["turn"], ["turns.id"], name=op.f("fk_work_turn_turns")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_work")),
+        sa.UniqueConstraint("call_id", name=op.f("uq_work_call_id")),
+        sa.UniqueConstraint("child", name=op.f("uq_work_child")),
+        sa.UniqueConstraint("session", "handle", name=op.f("uq_work_session_handle")),
+    )
+    op.create_index(
+        "ix_work_going_on",
+        "work",
+        ["session"],
+        unique=False,
+        sqlite_where=sa.text("state = 'running'"),
+        postgresql_where=sa.text("state = 'running'"),
+    )
 
 
 def downgrade() -> None:
-    for table in ("media_uses", "pairs", "cursors", "turn_log", "inbox", "turns", "sessions", "outbox", "media"):
+    tables = ("work", "usage", "media_uses", "pairs", "cursors", "turn_log", "inbox", "turns", "sessions", "outbox")
+    for table in (*tables, "media"):
         op.drop_table(table)

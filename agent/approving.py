@@ -1,0 +1,124 @@
+"""Decisions of people in a turn: what they are asked before a call runs or a limit is passed, and what follows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from agent.log import Call, CallEnded, Decided, DecisionAsked, Entry
+from agent.tool import Effect, Tool
+
+APPROVAL_OPTIONS = ("Allow once", "Allow for this conversation", "Deny")
+LIMIT_OPTIONS = ("Go on", "Stop here")
+
+LONGEST_ARGUMENT = 1000
+
+DROPPED = "Skipped: it was waiting for approval when a new message arrived instead; nothing of it was done."
+
+_EFFECTS: dict[Effect, str] = {
+    "read": "It only looks.",
+    "write": "It changes files in the workspace.",
+    "external": "It may reach beyond the workspace.",
+}
+
+
+def approval(
+    tool: Tool, call: Call, arguments: str, why: str, expires_at: float, response: str | None = None
+) -> DecisionAsked:
+    """The question whether the call may run with these arguments (JSON text)."""
+    lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *_arguments(arguments)]
+    if why:
+        lines.append(f"Asked because: {why}")
+    return DecisionAsked(call.id, "call", "\n\n".join(lines), APPROVAL_OPTIONS, expires_at, arguments, response)
+
+
+def extension(id: str, limit: str, expires_at: float) -> DecisionAsked:
+    """The question whether the turn may go beyond the limit."""
+    return DecisionAsked(id, "limit", f"**{limit}** Shall I go on all the same?", LIMIT_OPTIONS, expires_at)
+
+
+def open_decision(entries: Iterable[Entry]) -> DecisionAsked | None:
+    """What people are asked to decide, and have not."""
+    asked: DecisionAsked | None = None
+    for entry in entries:
+        match entry:
+            case DecisionAsked():
+                asked = entry
+            case Decided() if asked is not None and entry.id == asked.id:
+                asked = None
+            case _:
+                pass
+    return asked
+
+
+def decision_on(call_id: str, entries: Sequence[Entry]) -> tuple[DecisionAsked, Decided] | None:
+    """What was decided about the call, and what had been asked; None if nothing was."""
+    asked = next((e for e in reversed(entries) if isinstance(e, DecisionAsked) and e.id == call_id), None)
+    decided = next((e for e in reversed(entries) if isinstance(e, Decided) and e.id == call_id), None)
+    return None if asked is None or decided is None else (asked, decided)
+
+
+def allowed_tools(entries: Sequence[Entry], calls: Iterable[Call]) -> frozenset[str]:
+    """The tools that were allowed for the whole conversation in this turn."""
+    always = {entry.id for entry in entries if isinstance(entry, Decided) and entry.verdict == "allowed_always"}
+    return frozenset(call.name for call in calls if call.id in always)
+
+
+def limit_extensions(entries: Iterable[Entry]) -> int:
+    """How often people have allowed the turn to go beyond its limit."""
+    asked = {entry.id for entry in entries if isinstance(entry, DecisionAsked) and entry.about == "limit"}
+    return sum(isinstance(e, Decided) and e.id in asked and e.verdict == "allowed" for e in entries)
+
+
+def refused_limit(entries: Sequence[Entry]) -> str | None:
+    """Why the turn has to stop at its limit; None if nobody has decided that."""
+    last = next((entry for entry in reversed(entries) if isinstance(entry, Decided)), None)
+    if last is None or last.verdict not in ("denied", "expired"):
+        return None
+    asked = next((e for e in reversed(entries) if isinstance(e, DecisionAsked) and e.id == last.id), None)
+    if asked is None or asked.about != "limit":
+        return None
+    if last.verdict == "expired":
+        return "its limit was reached, and nobody decided in time whether it may go on"
+    return f"its limit was reached, and {last.by or 'somebody'} decided to stop here"
+
+
+def denial(call: Call, decided: Decided) -> CallEnded:
+    """The result of a call that may not run."""
+    match decided.verdict:
+        case "denied":
+            because = f": {decided.reason}" if decided.reason else "."
+            text = (
+                f"Denied by {decided.by or 'the person'}{because} It was not run. Do not try it again in another way."
+            )
+        case "expired":
+            text = "Denied: nobody decided in time. It was not run."
+        case "dropped":
+            return CallEnded(call.id, "skipped", DROPPED)
+        case "allowed" | "allowed_always":
+            raise ValueError("an allowed call has a result of its own")
+        case _:
+            assert_never(decided.verdict)
+    return CallEnded(call.id, "denied", text)
+
+
+def _arguments(arguments: str) -> list[str]:
+    """Each argument in a block of its own, so that nothing in it is taken for formatting."""
+    try:
+        values = json.loads(arguments or "{}")
+    except ValueError:
+        return [_fenced(arguments)]
+    if not isinstance(values, dict):
+        return [_fenced(arguments)]
+    return [
+        f"{name}:\n{_fenced(value if isinstance(value, str) else json.dumps(value))}" for name, value in values.items()
+    ]
+
+
+def _fenced(text: str) -> str:
+    short = text if len(text) <= LONGEST_ARGUMENT else f"{text[:LONGEST_ARGUMENT]}… ({len(text):,} characters in all)"
+    fence = "```"
+    while fence in short:
+        fence += "`"
+    return f"{fence}\n{short}\n{fence}"

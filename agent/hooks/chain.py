@@ -1,0 +1,114 @@
+"""The chain of hooks: who is asked in which order, for how long, and what the failure of one means."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from agent.hook import Ask, Deny, End, Point, Respond, Ruled, Stop, Subject, Where
+from agent.hooks.observing import Observer
+from agent.hooks.rules import checked, denial
+from agent.hooks.runner import HookError, Runner, shortened
+from agent.racing import ended
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Subject)
+
+OnError = Literal["open", "closed"]
+"""What a hook that fails counts as: one without an opinion, or one that denies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One hook: its code and where it stands.
+
+    Those with the lowest `priority` are asked first, then by name. `timeout` is in seconds, for each question.
+    `on_error` None: closed at approve_tool, open elsewhere. `trusted`: its answer for a tool needs no approval.
+    """
+
+    name: str
+    runner: Runner
+    points: tuple[Point, ...]
+    priority: int = 100
+    timeout: float = 5.0
+    on_error: OnError | None = None
+    trusted: bool = False
+
+
+class HookChain:
+    """All hooks of a gateway (`agent.hook.Hooks`), running while entered. Raises `HookError` for two of one name."""
+
+    def __init__(self, hooks: Sequence[Hook]) -> None:
+        self._hooks = sorted(hooks, key=lambda hook: (hook.priority, hook.name))
+        _check_names(self._hooks)
+        points: tuple[Point, ...] = get_args(Point)
+        self._at = {point: [hook for hook in self._hooks if point in hook.points] for point in points}
+        self._observers = [Observer(hook.name, hook.runner, hook.timeout) for hook in self._at["on_event"]]
+        self._running = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> HookChain:
+        async with contextlib.AsyncExitStack() as opening:
+            for hook in self._hooks:
+                await opening.enter_async_context(hook.runner)
+            if self._observers:
+                serving = [asyncio.create_task(observer.serve()) for observer in self._observers]
+                opening.push_async_callback(_end, self._observers, serving)
+            self._running = opening.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._running.aclose()
+
+    def active(self, point: Point) -> bool:
+        return bool(self._at[point])
+
+    async def ask(self, point: Point, where: Where, subject: S) -> tuple[S, Ruled | None]:
+        for hook in self._at[point]:
+            said = await _ask(hook, point, where, subject)
+            if isinstance(said, Respond | Ask | Deny | End | Stop):
+                return subject, Ruled(said, hook.name, hook.trusted)
+            subject = said
+        return subject, None
+
+    def observe(self, where: Where, event: Mapping[str, Any]) -> None:
+        for observer in self._observers:
+            observer.put(where, event)
+
+
+async def _ask(hook: Hook, point: Point, where: Where, subject: S) -> S | Respond | Ask | Deny | End | Stop:
+    """What the hook says, or what its failure counts as. This is the edge at which whatever a hook raises ends."""
+    limit = asyncio.timeout(hook.timeout)
+    try:
+        async with limit:
+            said = await hook.runner.ask(point, where, subject)
+        return checked(point, subject, said)
+    except HookError as error:
+        why = str(error)
+    except Exception as error:
+        if limit.expired():
+            why = f"it took longer than {hook.timeout:g} s"
+        else:
+            why = f"{type(error).__name__}: {shortened(error)}"
+            log.exception("hook %s raised at %s", hook.name, point)
+    closed = point == "approve_tool" if hook.on_error is None else hook.on_error == "closed"
+    log.warning("hook %s failed at %s, which counts as %s: %s", hook.name, point, "no" if closed else "going on", why)
+    return denial(point, f"the hook {hook.name!r} failed: {why}") if closed else subject
+
+
+def _check_names(hooks: Sequence[Hook]) -> None:
+    names = [hook.name for hook in hooks]
+    for name in names:
+        if names.count(name) > 1:
+            raise HookError(f"there are two hooks named {name!r}; each needs a name of its own")
+
+
+async def _end(observers: Sequence[Observer], serving: Sequence[asyncio.Task[None]]) -> None:
+    try:
+        await asyncio.gather(*(observer.finish() for observer in observers))
+    finally:
+        await ended(*serving)

@@ -1,0 +1,129 @@
+"""Hooks as Python classes, in this process: methods named like the points, each taking where and subject."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from agent.hook import Point, Ruling, Subject, ToolCall, Where
+from agent.hooks.runner import HookError, shortened
+from agent.racing import ended
+
+GROUP = "interject.hooks"
+"""The entry points under which packages offer hooks."""
+
+Method = Callable[[Where, Any], Awaitable[Any]]
+
+
+class PythonHook:
+    """Asks an object's methods. One that ignores its cancellation is left behind after a while, as tools are."""
+
+    def __init__(self, methods: Mapping[Point, Method]) -> None:
+        self._methods = methods
+
+    async def __aenter__(self) -> PythonHook:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def ask(self, point: Point, where: Where, subject: Subject) -> Subject | Ruling | None:
+        said: Subject | Ruling | None = await self._call(point, where, _own(subject))
+        return said
+
+    async def tell(self, where: Where, event: Mapping[str, Any]) -> None:
+        await self._call("on_event", where, event)
+
+    async def _call(self, point: Point, where: Where, subject: object) -> Any:
+        calling = asyncio.ensure_future(_safely(self._methods[point], where, subject))
+        try:
+            await asyncio.wait((calling,))
+        finally:
+            if not calling.done():
+                await ended(calling)
+        if calling.cancelled():
+            raise HookError("it cancelled itself")
+        return calling.result()
+
+
+def python_hook(path: str, points: Sequence[Point]) -> PythonHook:
+    """Loads "module:Class", "folder/file.py:Class" or the name of an entry point, and makes one object of the class.
+
+    Raises `HookError` for whatever hinders that, and for a point at which it has no async method.
+    """
+    hook = _made(path, _loaded(path))
+    return PythonHook({point: _method(path, hook, point) for point in points})
+
+
+async def _safely(method: Method, where: Where, subject: object) -> Any:
+    """Calls it. What would end the event loop, like an exit, is an error of the hook like any other."""
+    try:
+        return await method(where, subject)
+    except (asyncio.CancelledError, KeyboardInterrupt, Exception):
+        raise
+    except BaseException as error:
+        raise HookError(f"it raised {type(error).__name__}: {shortened(error)}") from error
+
+
+def _own(subject: Subject) -> Subject:
+    """A subject whose insides the hook may spoil."""
+    return replace(subject, arguments=copy.deepcopy(subject.arguments)) if isinstance(subject, ToolCall) else subject
+
+
+def _loaded(path: str) -> Any:
+    """Whatever the path leads to. This is the edge at which whatever an import raises is explained."""
+    try:
+        module, colon, name = path.rpartition(":")
+        if not colon:
+            return _entry_point(path)
+        return getattr(_from_file(Path(module)) if module.endswith(".py") else importlib.import_module(module), name)
+    except HookError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise HookError(f"{path!r} cannot be loaded: {type(error).__name__}: {shortened(error)}") from error
+
+
+def _entry_point(name: str) -> Any:
+    found = tuple(entry_points(group=GROUP, name=name))
+    if found:
+        return found[0].load()
+    known = ", ".join(sorted(entry_points(group=GROUP).names)) or "none"
+    raise HookError(
+        f"{name!r} is neither module:Class nor the name of an entry point of {GROUP}; there are these: {known}"
+    )
+
+
+def _from_file(file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise HookError(f"{str(file)!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _made(path: str, found: Any) -> object:
+    if not isinstance(found, type):
+        raise HookError(f"{path!r} is a {type(found).__name__}, not a class")
+    try:
+        return found()
+    except (Exception, SystemExit) as error:
+        raise HookError(f"{path!r} cannot be made: {type(error).__name__}: {shortened(error)}") from error
+
+
+def _method(path: str, hook: object, point: Point) -> Method:
+    method = getattr(hook, point, None)
+    if method is None:
+        raise HookError(f"{path!r} is to stand at {point}, but has no method of that name")
+    if not inspect.iscoroutinefunction(method):
+        raise HookError(f"{point} of {path!r} must be an async method: async def {point}(self, where, subject)")
+    found: Method = method
+    return found

@@ -1,0 +1,44 @@
+"""How the wrappers around models stand in one another: the order is what makes each do its part once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from agent.model import Model
+from agent.models.completing import CompletingModel
+from agent.models.describing import DescribingModel
+from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
+from agent.models.masking import MaskingModel
+from agent.models.metering import MeteredModel
+from agent.models.prices import Price
+from agent.models.reassuring import ReassuringModel
+from agent.models.retry import RetryingModel
+from agent.models.routing import RoutedModel
+
+
+def attended(model: Model, name: str, price: Price | None) -> Model:
+    """A provider's model with all that concerns each single attempt.
+
+    To be made once for each name: it remembers whether the model can look at pictures.
+    """
+    return ReassuringModel(DescribingModel(MeteredModel(model, name, price), name))
+
+
+def chain(
+    names: Sequence[str],
+    models: Mapping[str, Model],
+    cool_downs: CoolDowns,
+    *,
+    mask: Callable[[str], str],
+    small: str = "",
+) -> Model:
+    """What a conversation asks: the models of these names, in this order, and any of `models` that a request names.
+
+    `small` answers small talk; "" leaves that to the first. Only the last one, behind which nobody stands by, is asked
+    again after a time-out. Secrets are masked innermost of what asks anew, so that nothing goes out unmasked.
+    """
+    *before, last = names
+    hasty = {name: RetryingModel(model, timeouts=1) for name, model in models.items()}
+    named = [*(NamedModel(name, hasty[name]) for name in before), NamedModel(last, RetryingModel(models[last]))]
+    model = CompletingModel(MaskingModel(FallbackModel(named, cool_downs, available=hasty), mask))
+    return RoutedModel(model, small) if small else model

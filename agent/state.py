@@ -1,0 +1,117 @@
+"""What a turn's log says of the turn: pure functions that the loop decides by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from agent.approving import open_decision
+from agent.asking import asked
+from agent.log import Answered, Call, CallEnded, CallStarted, Entry, Heard, Outcome, Resumed
+from agent.media import Attachment
+from agent.transcript import NEVER_STARTED, Exchange
+
+MOST_ALIKE = 5
+WINDOW = 20
+"""A turn that makes the same call with the same result this often among so many calls goes in circles."""
+
+
+def step_of(entries: Sequence[Entry]) -> int:
+    """The step that the turn is at, counted from 1."""
+    return 1 + sum(isinstance(entry, Answered) for entry in entries)
+
+
+def calls_of(entries: Sequence[Entry]) -> list[Call]:
+    return [call for entry in entries if isinstance(entry, Answered) for call in entry.calls]
+
+
+def unresolved(entries: Sequence[Entry]) -> list[tuple[Call, bool]]:
+    """The calls that have no result yet, each with whether it had started."""
+    started = {entry.call_id for entry in entries if isinstance(entry, CallStarted)}
+    ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
+    return [(call, call.id in started) for call in calls_of(entries) if call.id not in ended]
+
+
+def endings(entries: Sequence[Entry], outcome: Outcome, text: str) -> tuple[CallEnded, ...]:
+    """A result for each call that has none: `outcome` if it had started, else skipped."""
+    return tuple(
+        CallEnded(call.id, outcome, text) if started else CallEnded(call.id, "skipped", NEVER_STARTED)
+        for call, started in unresolved(entries)
+    )
+
+
+def waits_for_people(entries: Sequence[Entry]) -> bool:
+    """Whether the turn has asked something that is neither answered nor decided."""
+    return open_decision(entries) is not None or any(started and asked(call) for call, started in unresolved(entries))
+
+
+def is_answered(entries: Sequence[Entry]) -> bool:
+    """Whether there is an answer, wanting nothing done, and nothing new was heard since: the model's words, or results
+    of calls that are final."""
+    last = next((entry for entry in reversed(entries) if isinstance(entry, Heard | Answered)), None)
+    if not isinstance(last, Answered) or last.interrupted:
+        return False
+    final = {entry.call_id for entry in entries if isinstance(entry, CallEnded) and entry.final}
+    return all(call.id in final for call in last.calls)
+
+
+def is_wrapping_up(entries: Sequence[Entry]) -> bool:
+    """Whether what was heard last asks for the end."""
+    last = next((entry for entry in reversed(entries) if isinstance(entry, Heard)), None)
+    return last is not None and last.messages[-1].source == "wrap"
+
+
+def restarts_in_a_row(entries: Sequence[Entry]) -> int:
+    """Restarts since a call last came to a result of its own."""
+    count = 0
+    for entry in reversed(entries):
+        if isinstance(entry, CallEnded) and entry.outcome in ("done", "failed", "cancelled"):
+            break
+        count += isinstance(entry, Resumed)
+    return count
+
+
+def steps_since_heard(entries: Sequence[Entry]) -> int:
+    count = 0
+    for entry in reversed(entries):
+        if isinstance(entry, Heard):
+            break
+        count += isinstance(entry, Answered) and not entry.interrupted
+    return count
+
+
+def circle(entries: Sequence[Entry]) -> str | None:
+    """The name of the tool that is called again and again with the same arguments and result; None if none is."""
+    results: list[CallEnded] = []
+    for entry in reversed(entries):
+        if isinstance(entry, Heard) or len(results) == WINDOW:
+            break
+        if isinstance(entry, CallEnded):
+            results.append(entry)
+    calls = {call.id: call for call in calls_of(entries)} if len(results) >= MOST_ALIKE else {}
+    alike = Counter(
+        (call.name, call.arguments, end.outcome, end.text)
+        for end in results
+        if (call := calls.get(end.call_id)) is not None
+    )
+    return next((name for (name, *_), count in alike.items() if count >= MOST_ALIKE), None)
+
+
+def received(conversation: Sequence[Entry | Exchange]) -> list[Attachment]:
+    """What was attached by people, oldest first."""
+    heard = (item for item in conversation if isinstance(item, Heard))
+    return [attachment for item in heard for message in item.messages for attachment in message.attachments]
+
+
+def attachments(conversation: Sequence[Entry | Exchange]) -> tuple[Attachment, ...]:
+    """What was attached by people and made by tools, oldest first."""
+    found: list[Attachment] = []
+    for item in conversation:
+        match item:
+            case Heard():
+                found.extend(received([item]))
+            case CallEnded():
+                found.extend(item.attachments)
+            case _:
+                pass
+    return tuple(found)

@@ -1,0 +1,45 @@
+"""A hook as a process: reviews what tools are asked to do, in nothing but Python's standard library.
+
+    [[hooks]]
+    name = "review"
+    type = "process"
+    command = ["python3", "examples/hooks/review.py"]
+    points = ["before_tool", "approve_tool", "after_tool"]
+
+It reads one JSON object a line from stdin and writes one a line to stdout, flushed. What it writes to stderr is in the
+gateway's log.
+"""
+
+import json
+import re
+import sys
+
+KEY = re.compile(r"sk-[A-Za-z0-9_-]{16,}")
+
+
+def decide(point, where, subject):
+    """What is to happen with the subject."""
+    if point == "before_tool" and subject["tool"] == "shell" and "sudo " in subject["arguments"].get("command", ""):
+        return {"decision": "deny", "reason": "nothing is done as root here"}
+    if point == "approve_tool" and subject["effect"] == "external" and where["channel"] != "terminal":
+        return {"decision": "ask", "reason": f"{where['sender'] or 'somebody'} is not at the terminal"}
+    if point == "after_tool" and KEY.search(subject["text"]):
+        return {"decision": "modify", "change": {"text": KEY.sub("[a key]", subject["text"])}}
+    return {"decision": "continue"}
+
+
+def answer(method, params):
+    if method == "initialize":
+        sys.stderr.write(f"reviewing as {params['name']}\n")
+        return {"protocol": 1}
+    if method == "ping":
+        return {}
+    return decide(method.removeprefix("hook/"), params["where"], params["subject"])
+
+
+for line in sys.stdin:
+    question = json.loads(line)
+    if "id" in question:
+        result = answer(question["method"], question["params"])
+        sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": question["id"], "result": result}) + "\n")
+        sys.stdout.flush()

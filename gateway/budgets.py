@@ -1,0 +1,124 @@
+"""Budgets: the operator's limits on what turns and people may spend, held before each model call."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from agent.model import Request
+from gateway.store.records import Bill, Turn
+
+EVERYBODY = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingLimits:
+    """In dollars; None is no limit. Days begin at midnight UTC."""
+
+    turn: float | None = None
+    person_daily: float | None = None
+    daily: float | None = None
+
+    def __bool__(self) -> bool:
+        return (self.turn, self.person_daily, self.daily) != (None, None, None)
+
+
+class BillStore(Protocol):
+    async def spent(
+        self,
+        *,
+        turn: str | None = None,
+        session: str | None = None,
+        person: str | None = None,
+        since: datetime | None = None,
+    ) -> Bill: ...
+
+
+class Budgets:
+    """`estimate` is what a request may cost, in dollars. What is set aside for calls under way counts as spent."""
+
+    def __init__(self, store: BillStore, limits: SpendingLimits, estimate: Callable[[Request], float]) -> None:
+        self._store = store
+        self._limits = limits
+        self._estimate = estimate
+        self._reserved: defaultdict[str, float] = defaultdict(float)
+
+    def of(self, turn: Turn) -> TurnBudget:
+        return TurnBudget(self, turn.root, person_of(turn))
+
+    async def reserve(self, turn: str, person: str, request: Request, extensions: int) -> tuple[str | None, float]:
+        """The limit that the request would pass, in words, or what was set aside for it."""
+        if not self._limits:
+            return None, 0.0
+        cost = self._estimate(request)
+        # Set aside before anything is awaited, so that two calls at once cannot both take the last of it.
+        self._set_aside(turn, person, cost)
+        passed = await self._passed(turn, person, 1 + extensions)
+        if passed is not None:
+            self._set_aside(turn, person, -cost)
+        return passed, 0.0 if passed else cost
+
+    async def _passed(self, turn: str, person: str, times: int) -> str | None:
+        """The limit that is passed with what is set aside, where each counts so many times."""
+        limits, today = self._limits, midnight()
+        if limits.turn is not None:
+            bill = await self._store.spent(turn=turn)
+            if bill.cost + self._reserved[turn] > times * limits.turn:
+                return _words("This task", bill, times * limits.turn)
+        if limits.person_daily is not None:
+            bill = await self._store.spent(person=person, since=today)
+            if bill.cost + self._reserved[person] > times * limits.person_daily:
+                return _words("What you asked for today", bill, times * limits.person_daily)
+        if limits.daily is not None:
+            bill = await self._store.spent(since=today)
+            if bill.cost + self._reserved[EVERYBODY] > times * limits.daily:
+                return _words("What everybody asked for today", bill, times * limits.daily)
+        return None
+
+    def release(self, turn: str, person: str, cost: float) -> None:
+        self._set_aside(turn, person, -cost)
+
+    def _set_aside(self, turn: str, person: str, cost: float) -> None:
+        for key in (turn, person, EVERYBODY):
+            self._reserved[key] += cost
+            if math.isclose(self._reserved[key], 0, abs_tol=1e-9):
+                del self._reserved[key]
+
+
+class TurnBudget:
+    """Implements `agent.budget.Budget` for one turn."""
+
+    def __init__(self, budgets: Budgets, turn: str, person: str) -> None:
+        self._budgets = budgets
+        self._turn = turn
+        self._person = person
+        self._held = 0.0
+
+    async def reserve(self, request: Request, extensions: int) -> str | None:
+        limit, self._held = await self._budgets.reserve(self._turn, self._person, request, extensions)
+        return limit
+
+    def release(self) -> None:
+        self._budgets.release(self._turn, self._person, self._held)
+        self._held = 0.0
+
+
+def person_of(turn: Turn) -> str:
+    """By whom it is counted: a person is somebody on a channel."""
+    return f"{turn.address.channel}:{turn.principal.id}"
+
+
+def _words(whose: str, bill: Bill, limit: float) -> str:
+    return f"{whose} has cost {dollars(bill.cost)}, and the limit is {dollars(limit)}."
+
+
+def midnight() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def dollars(cost: float) -> str:
+    return f"${cost:.2f}" if cost >= 0.01 or cost == 0 else f"${cost:.4f}"

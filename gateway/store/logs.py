@@ -1,0 +1,33 @@
+"""The logs of turns: written with all that is kept beside an entry (which media it uses, what it cost), and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, bindparam, insert, select
+
+from agent.log import Entry, dump, load
+from gateway.store import costs
+from gateway.store.encoding import attachments_of
+from gateway.store.schema import media_uses, turn_log
+
+_keep = insert(turn_log).values(turn=bindparam("turn"), n=bindparam("n"), entry=bindparam("entry"))
+_read = select(turn_log.c.entry).where(turn_log.c.turn == bindparam("turn")).order_by(turn_log.c.n)
+_use_media = insert(media_uses).values(hash=bindparam("hash"), turn=bindparam("turn"))
+
+
+def write(connection: Connection, number: int, first: int, entries: Sequence[Entry]) -> None:
+    """Adds the entries to the log of turn `number`, from place `first` on."""
+    if not entries:
+        return
+    lines = [{"turn": number, "n": n, "entry": dump(entry)} for n, entry in enumerate(entries, first)]
+    connection.execute(_keep, lines)
+    uses = [{"hash": used.hash, "turn": number} for entry in entries for used in attachments_of(entry)]
+    if uses:
+        connection.execute(_use_media, uses)
+    costs.record(connection, number, entries)
+
+
+def read(connection: Connection, number: int) -> tuple[Entry, ...]:
+    """The log of turn `number`."""
+    return load(connection.execute(_read, {"turn": number}).scalars())

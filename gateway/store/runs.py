@@ -1,0 +1,60 @@
+"""Runs: what became of each message that expects its own answer, told from its row and the turn that read it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, select
+
+from gateway.store.records import Run, RunState
+from gateway.store.schema import AnyRow, inbox, turns
+
+TOGETHER = "answered together with another message"
+
+_runs = select(
+    inbox.c.run,
+    inbox.c.session,
+    inbox.c.state,
+    inbox.c.turn,
+    inbox.c.step,
+    inbox.c.reason,
+    turns.c.state.label("turn_state"),
+    turns.c.parked,
+    turns.c.reason.label("turn_reason"),
+).select_from(inbox.outerjoin(turns, turns.c.id == inbox.c.turn))
+_one = _runs.where(inbox.c.run == bindparam("run"))
+_of_turn = _runs.where(inbox.c.turn == bindparam("turn"), inbox.c.run.is_not(None)).order_by(inbox.c.id)
+
+
+def run(connection: Connection, run_id: str) -> Run | None:
+    row = connection.execute(_one, {"run": run_id}).first()
+    return None if row is None else _run_from(row)
+
+
+def runs_of(connection: Connection, turn_id: str) -> tuple[Run, ...]:
+    """All that the turn has read, in the order of their arrival."""
+    return tuple(map(_run_from, connection.execute(_of_turn, {"turn": turn_id})))
+
+
+def _run_from(row: AnyRow) -> Run:
+    state, reason = _end_of(row)
+    return Run(row.run, row.session, state, row.turn, row.step, reason)
+
+
+def _end_of(row: AnyRow) -> tuple[RunState, str]:
+    match row.state:
+        case "consumed" if row.turn == row.run:
+            return _state_of_turn(row), row.turn_reason
+        case "consumed" if row.step == 1:
+            return "superseded", TOGETHER
+        case "consumed":
+            return "read", row.reason
+        case "answered" if row.turn is not None:
+            return "read", row.reason
+        case "answered":
+            return "superseded", row.reason
+        case _:
+            return row.state, row.reason
+
+
+def _state_of_turn(row: AnyRow) -> RunState:
+    state: RunState = row.turn_state
+    return "parked" if state == "running" and row.parked else state

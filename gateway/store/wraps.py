@@ -1,0 +1,19 @@
+"""Wishes of people that the running turn come to its end: a command that becomes words to that turn and no other."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, exists, select, update
+
+from gateway.store.schema import inbox, is_command, is_running, is_turn, is_waiting, turns
+
+_unfinished = exists(select(turns.c.number).where(turns.c.session == inbox.c.session, is_turn, is_running))
+_wrap = (
+    update(inbox)
+    .where(inbox.c.id == bindparam("row"), is_command, is_waiting, _unfinished)
+    .values(kind="new", command=None, busy="wrap", source="wrap", ready=True)
+)
+
+
+def wrap(connection: Connection, command_id: int) -> bool:
+    """The command becomes a message that keeps the words behind it. False: nothing runs there and nothing is parked."""
+    return connection.execute(_wrap, {"row": command_id}).rowcount > 0

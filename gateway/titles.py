@@ -1,0 +1,93 @@
+"""Titles: a few words on what a conversation is about, by the small model, after its first answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from agent.events import Charged, Delta
+from agent.log import Answered, Entry, Heard, Text, Usage
+from agent.model import Model, ModelError, ModelSettings, Request
+from agent.transcript import Notice
+from channels.address import Address
+from gateway.store.errors import StoreError
+from gateway.store.records import Turn
+
+log = logging.getLogger(__name__)
+
+LONGEST = 60
+PATIENCE = 60.0
+LONGEST_SAMPLE = 2000
+
+ASKED = (
+    "Name the conversation that begins like this: three to six words in its language, without quotation marks and "
+    "without a full stop. Answer with the name only."
+)
+
+
+class TitleStore(Protocol):
+    async def set_title(self, session: str, title: str, generation: int | None) -> None: ...
+    async def add_spent(self, turn: str, usage: Usage, model: str, purpose: str) -> None: ...
+
+
+class Titles:
+    """Use as `async with`; leaving it ends what is being thought of. A title is a courtesy: without one the first words
+    stand there."""
+
+    def __init__(self, store: TitleStore, model: Model | None) -> None:
+        """Without a model, nothing is named."""
+        self._store = store
+        self._model = model
+        self._tasks = asyncio.TaskGroup()
+        self._own: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Titles:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for task in self._own:
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    def ended(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
+        """A turn has ended: the first of its conversation is the one to name it after. Never waits."""
+        if self._model is not None and turn.first and _is_listed(turn.address):
+            task = self._tasks.create_task(self._name(self._model, turn, entries))
+            self._own.add(task)
+            task.add_done_callback(self._own.discard)
+
+    async def _name(self, model: Model, turn: Turn, entries: tuple[Entry, ...]) -> None:
+        """The edge at which a title that cannot be had costs itself only."""
+        charges: list[Charged] = []
+
+        async def tell(delta: Delta) -> None:
+            if isinstance(delta, Charged):
+                charges.append(delta)
+
+        settings = ModelSettings(max_tokens=1000)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                answer = await model.answer(Request(ASKED, [Notice(_sample(entries))], settings=settings), tell)
+            charges.append(Charged(answer.usage, answer.model, "title"))
+            words = " ".join("".join(part.text for part in answer.parts if isinstance(part, Text)).split())
+            if words:
+                await self._store.set_title(turn.session, words.strip(" .\"'“”")[:LONGEST], turn.generation)
+            for charge in charges:
+                await self._store.add_spent(turn.id, charge.usage, charge.model, charge.purpose)
+        except (ModelError, StoreError, TimeoutError) as error:
+            log.info("session %s could not be named: %s", turn.session, error)
+        except Exception:
+            log.exception("naming session %s broke", turn.session)
+
+
+def _is_listed(address: Address) -> bool:
+    """Only our own screens list conversations."""
+    return address.channel in ("web", "terminal")
+
+
+def _sample(entries: tuple[Entry, ...]) -> str:
+    said = (message.text for entry in entries if isinstance(entry, Heard) for message in entry.messages)
+    answered = (entry.text for entry in entries if isinstance(entry, Answered))
+    return f"They: {next(said, '')[:LONGEST_SAMPLE]}\nYou: {next(answered, '')[:LONGEST_SAMPLE]}"

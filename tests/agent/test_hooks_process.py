@@ -1,0 +1,501 @@
+"""Hooks as processes: the protocol, and processes that exit, lie, hang, flood and will not end."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from agent.hook import Deny, MessageIn, Point, Ruled, ToolCall, Where
+from agent.hooks.chain import Hook, HookChain
+from agent.hooks.process import Pace, ProcessHook
+from agent.hooks.runner import HookError
+
+HERE = Where(session="s", channel="terminal", run_id="r", sender="Ada", sender_id="7")
+CALL = ToolCall("c1", "shell", {"command": "ls"}, "external")
+QUICK = Pace(pause=0.01, longest_pause=0.05, grace=0.5)
+
+TALK = """
+import json, os, signal, subprocess, sys, threading, time
+
+def read():
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    return json.loads(line)
+
+def say(text):
+    sys.stdout.write(text + "\\n")
+    sys.stdout.flush()
+
+def answer(question, result):
+    say(json.dumps({"jsonrpc": "2.0", "id": question["id"], "result": result}))
+
+def greet():
+    question = read()
+    answer(question, {"protocol": 1})
+    return question["params"]
+
+def deny(question, reason):
+    answer(question, {"decision": "deny", "reason": reason})
+"""
+OBEDIENT = """
+greet()
+while True:
+    question = read()
+    deny(question, "pid %d" % os.getpid()) if question["method"] == "hook/before_tool" else answer(question, {})
+"""
+
+
+class Script:
+    """A program for a hook's process, written for one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def hook(
+        self, program: str, *arguments: str, pace: Pace = QUICK, points: tuple[Point, ...] = ("before_tool",)
+    ) -> ProcessHook:
+        file = self.folder / "hook.py"
+        file.write_text(TALK + program)
+        return ProcessHook("guard", [sys.executable, "-I", str(file), *arguments], points, pace=pace)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path)
+
+
+async def ask(hook: ProcessHook, point: Point = "before_tool", subject: Any = CALL) -> Any:
+    async with asyncio.timeout(60):
+        return await hook.ask(point, HERE, subject)
+
+
+async def ask_until_it_answers(hook: ProcessHook, *, but: str = "") -> Any:
+    """The first answer that is not an error, nor the one that it gave before."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(HookError):
+                answer = await hook.ask("before_tool", HERE, CALL)
+                if answer.reason != but:
+                    return answer
+            await asyncio.sleep(0.01)
+
+
+async def logged(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    await eventually(lambda: words in caplog.text)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - a process of somebody else's ends without an event
+            await asyncio.sleep(0.01)
+
+
+def process_of(answer: Any) -> int:
+    return int(answer.reason.removeprefix("pid "))
+
+
+def is_dead(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+async def test_a_process_is_greeted_asked_and_told_events(script: Script) -> None:
+    program = """
+params = greet()
+event = read()
+question = read()
+deny(question, json.dumps([params, event, question]))
+"""
+    async with script.hook(program, points=("before_tool", "on_event")) as hook:
+        await hook.tell(HERE, {"kind": "answered", "step": 1})
+        answer = await ask(hook)
+    where = '{"session": "s", "channel": "terminal", "run_id": "r", "sender": "Ada", "sender_id": "7"}'
+    assert answer.reason == (
+        '[{"protocol": 1, "name": "guard", "points": ["before_tool", "on_event"]}, '
+        f'{{"jsonrpc": "2.0", "method": "event", "params": {{"where": {where}, '
+        '"event": {"kind": "answered", "step": 1}}}, '
+        f'{{"jsonrpc": "2.0", "id": 2, "method": "hook/before_tool", "params": {{"where": {where}, '
+        '"subject": {"call_id": "c1", "tool": "shell", "arguments": {"command": "ls"}, "effect": "external"}}}]'
+    )
+
+
+async def test_a_process_changes_only_what_it_names(script: Script) -> None:
+    program = """
+greet()
+answer(read(), {"decision": "modify", "change": {"note": "said in haste"}})
+read()
+"""
+    async with script.hook(program) as hook:
+        assert await ask(hook, "on_message", MessageIn("now!")) == MessageIn("now!", "said in haste")
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        ('{"decision": "maybe"}', "its answer does not fit"),
+        ('{"decision": "deny"}', "reason: Field required"),
+        ('{"decision": "modify", "change": {"tool": "dig"}}', "tool cannot be changed here"),
+        ('{"decision": "modify", "change": {"arguments": "ls"}}', "arguments: Input should be"),
+        ('{"decision": "modify"}', "change: Field required"),
+        ("[]", "its answer does not fit"),
+        ("null", "its answer does not fit"),
+    ],
+)
+async def test_a_decision_that_does_not_fit_is_an_error_and_the_process_goes_on(
+    script: Script, result: str, why: str
+) -> None:
+    program = f"""
+greet()
+question = read()
+say('{{"jsonrpc": "2.0", "id": %d, "result": {result}}}' % question["id"])
+deny(read(), "still here")
+read()
+"""
+    async with script.hook(program) as hook:
+        with pytest.raises(HookError, match=why):
+            await ask(hook)
+        assert await ask(hook) == Deny("still here")
+
+
+async def test_an_error_instead_of_a_result_is_that_questions_only(script: Script) -> None:
+    program = """
+greet()
+say(json.dumps({"jsonrpc": "2.0", "id": read()["id"], "error": {"code": -32000, "message": "no idea"}}))
+deny(read(), "still here")
+read()
+"""
+    async with script.hook(program) as hook:
+        with pytest.raises(HookError, match="it answered with an error: no idea"):
+            await ask(hook)
+        assert await ask(hook) == Deny("still here")
+
+
+async def test_questions_are_asked_side_by_side_and_answered_in_any_order(script: Script) -> None:
+    program = """
+greet()
+for question in reversed([read() for _ in range(20)]):
+    deny(question, question["params"]["subject"]["call_id"])
+read()
+"""
+    async with script.hook(program) as hook:
+        calls = [ToolCall(f"c{number}", "shell", {}, "read") for number in range(20)]
+        answers = await asyncio.gather(*(ask(hook, subject=call) for call in calls))
+    assert answers == [Deny(f"c{number}") for number in range(20)]
+
+
+async def test_a_process_that_exits_is_started_again(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+    async with script.hook(OBEDIENT) as hook:
+        first = await ask(hook)
+        psutil.Process(process_of(first)).kill()
+        second = await ask_until_it_answers(hook, but=first.reason)
+    assert is_dead(process_of(first))
+    assert is_dead(process_of(second))
+    assert "hook guard: it ended with exit code -9; it is started again in" in caplog.text
+
+
+LIES = {
+    "exits in the middle of a question": ("sys.exit(3)", "it ended with exit code 3"),
+    "exits in the middle of an answer": ("sys.stdout.write('{\"json'); sys.stdout.flush(); sys.exit(4)", "code 4"),
+    "writes what is not JSON": ("say('debug: here'); read()", "it says what is not JSON: debug: here"),
+    "writes an empty line": ("say(''); read()", "it says what is not JSON"),
+    "writes no object": ("say('[1, 2]'); read()", "it wrote what is no answer"),
+    "answers an unknown question": ("answer({'id': 77}, {}); read()", "it answered question 77, which was not asked"),
+    "answers with another kind of id": ("say(json.dumps({**REPLY, 'id': str(q['id'])})); read()", "id: Input should"),
+    "answers with neither result nor error": ("say(json.dumps(REPLY)); read()", "either a result or an error"),
+    "answers with both": ("say(json.dumps({**REPLY, 'result': 1, 'error': {'code': 1, 'message': ''}})); read()", "ei"),
+    "asks instead of answering": ("say(json.dumps({**REPLY, 'method': 'tell', 'params': {}})); read()", "no answer"),
+    "writes a huge line": ("say('x' * 1_100_000); read()", "it wrote a line of more than 1,048,576 bytes"),
+    "writes a huge line without end": (
+        "[sys.stdout.write('x' * 65536) for _ in iter(int, 1)]",
+        "it wrote a line of more than 1,048,576 bytes",
+    ),
+    "closes its output": ("os.close(1); read()", "it closed its output"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+async def test_a_process_that_lies_is_started_again(
+    script: Script, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lie, why = LIES[name]
+    program = f"""
+import pathlib
+lied = pathlib.Path(sys.argv[1])
+if not lied.exists():
+    greet()
+    q = read()
+    lied.touch()
+    REPLY = {{"jsonrpc": "2.0", "id": q["id"]}}
+    {lie}
+{OBEDIENT}"""
+    async with script.hook(program, str(tmp_path / "lied")) as hook:
+        with pytest.raises(HookError, match=why):
+            await ask(hook)
+        assert isinstance(await ask_until_it_answers(hook), Deny)
+    assert "it is started again in" in caplog.text
+
+
+async def test_a_process_that_answers_twice_is_started_again(
+    script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = f"""
+import pathlib
+lied = pathlib.Path(sys.argv[1])
+if not lied.exists():
+    greet()
+    question = read()
+    lied.touch()
+    deny(question, "once")
+    deny(question, "twice")
+    read()
+{OBEDIENT}"""
+    async with script.hook(program, str(tmp_path / "lied")) as hook:
+        assert await ask(hook) == Deny("once")
+        assert process_of(await ask_until_it_answers(hook, but="once"))
+    assert "which was not asked or is answered already" in caplog.text
+
+
+async def test_a_late_answer_is_no_lie(script: Script, tmp_path: Path) -> None:
+    program = """
+greet()
+late = read()
+open(sys.argv[1], "w").close()
+ping = read()
+question = read()
+deny(late, "late")
+answer(ping, {})
+deny(question, "in time")
+read()
+"""
+    async with script.hook(program, str(tmp_path / "asked")) as hook:
+        asking = asyncio.create_task(ask(hook))
+        await eventually((tmp_path / "asked").exists)
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert await ask(hook) == Deny("in time")
+
+
+async def test_a_process_that_never_answers_costs_its_time_limit_and_is_started_again(
+    script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = f"""
+import pathlib
+deaf = pathlib.Path(sys.argv[1])
+if not deaf.exists():
+    greet()
+    deaf.touch()
+    while True:
+        read()
+{OBEDIENT}"""
+    hook = script.hook(program, str(tmp_path / "deaf"), pace=Pace(sign=0.05, pause=0.01))
+    async with HookChain([Hook("guard", hook, ("before_tool", "approve_tool"), timeout=0.5)]) as chain:
+        async with asyncio.timeout(60):
+            while "hook guard: it does not answer; it is started again in" not in caplog.text:
+                _, ruled = await chain.ask("approve_tool", HERE, CALL)
+                assert ruled is not None
+                assert isinstance(ruled.ruling, Deny)
+                await asyncio.sleep(0.01)
+        assert "counts as no: it took longer than 0.5 s" in caplog.text
+        await ask_until_it_answers(hook)
+
+
+async def test_a_process_that_does_not_read_is_started_again(
+    script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = f"""
+import pathlib
+deaf = pathlib.Path(sys.argv[1])
+if not deaf.exists():
+    greet()
+    deaf.touch()
+    time.sleep(3600)
+{OBEDIENT}"""
+    large = ToolCall("c", "write_file", {"content": "x" * 900_000}, "write")
+    hook = script.hook(program, str(tmp_path / "deaf"), pace=Pace(sign=0.05, pause=0.01, grace=0.5))
+    async with HookChain([Hook("guard", hook, ("before_tool",), timeout=0.2)]) as chain:
+        async with asyncio.timeout(60):
+            while "hook guard: it does not answer" not in caplog.text:
+                await asyncio.gather(*(chain.ask("before_tool", HERE, large) for _ in range(5)))
+                await asyncio.sleep(0.01)
+        await ask_until_it_answers(hook)
+
+
+async def test_a_quiet_process_is_asked_for_a_sign_of_life(script: Script, tmp_path: Path) -> None:
+    program = """
+greet()
+ping = read()
+assert ping["method"] == "ping"
+answer(ping, {})
+ping = read()
+say(json.dumps({"jsonrpc": "2.0", "id": ping["id"], "error": {"code": -32601, "message": "what is a ping?"}}))
+open(sys.argv[1], "w").close()
+while True:
+    question = read()
+    answer(question, {}) if question["method"] == "ping" else deny(question, "after two pings")
+"""
+    async with script.hook(program, str(tmp_path / "pinged"), pace=Pace(quiet=0.05)) as hook:
+        await eventually((tmp_path / "pinged").exists)
+        assert await ask(hook) == Deny("after two pings")
+
+
+async def test_a_process_that_is_not_ready_in_time_is_started_again(
+    script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with script.hook("time.sleep(3600)", pace=Pace(start=0.05, pause=0.01)) as hook:
+        await logged(caplog, "hook guard: it was not ready within 0.05 s; it is started again in 0.02 s")
+        with pytest.raises(HookError, match="not ready within"):
+            await ask(hook)
+
+
+async def test_a_process_of_another_protocol_is_not_used(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+    async with script.hook('answer(read(), {"protocol": 2}); read()') as hook:
+        with pytest.raises(HookError, match="it must answer initialize with protocol 1"):
+            await ask(hook)
+
+
+async def test_the_pauses_double_up_to_the_longest(caplog: pytest.LogCaptureFixture) -> None:
+    hook = ProcessHook("guard", ["false"], ["before_tool"], pace=Pace(pause=0.01, longest_pause=0.04))
+    async with hook:
+        await eventually(lambda: caplog.text.count("started again in 0.04 s") >= 2)
+    pauses = [record.getMessage().rpartition(" in ")[2] for record in caplog.records]
+    assert pauses[:4] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s"]
+
+
+async def test_a_command_that_is_not_there_is_told_in_the_log_and_to_who_asks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ProcessHook("guard", ["no-such-program"], ["before_tool"], pace=QUICK) as hook:
+        with pytest.raises(HookError, match=r"its process cannot be started: .*no-such-program"):
+            await ask(hook)
+        await logged(caplog, "hook guard: its process cannot be started")
+
+
+def test_a_hook_without_a_command_is_refused() -> None:
+    with pytest.raises(HookError, match="the hook 'guard' needs a command"):
+        ProcessHook("guard", [], ["before_tool"])
+
+
+async def test_what_is_too_long_or_no_json_is_not_asked_and_the_process_goes_on(script: Script) -> None:
+    async with script.hook(OBEDIENT) as hook:
+        with pytest.raises(HookError, match="are more than 1,048,576"):
+            await ask(hook, subject=ToolCall("c", "write_file", {"content": "x" * 1_100_000}, "write"))
+        with pytest.raises(HookError, match="cannot be told this in JSON"):
+            await ask(hook, subject=ToolCall("c", "write_file", {"content": object()}, "write"))
+        assert isinstance(await ask(hook), Deny)
+
+
+async def test_stderr_is_in_the_log_one_bounded_line_each(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    program = """
+sys.stderr.write("ready \\x1b[31mnow\\n" + "y" * 100_000 + "\\nnot ended")
+sys.stderr.flush()
+""" + OBEDIENT.replace("while True", "for _ in range(1)")
+    async with script.hook(program) as hook:
+        await ask(hook)
+        await logged(caplog, "hook guard: not ended")
+    messages = [record.getMessage() for record in caplog.records]
+    assert "hook guard: ready [31mnow" in messages
+    assert f"hook guard: {'y' * 500}…" in messages
+
+
+async def test_a_flood_on_stderr_is_bounded_and_holds_nobody_up(
+    script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    program = (
+        """
+def flood():
+    while True:
+        sys.stderr.write("water " * 10 + "\\n")
+threading.Thread(target=flood, daemon=True).start()
+"""
+        + OBEDIENT
+    )
+    async with script.hook(program) as hook:
+        for _ in range(50):
+            assert isinstance(await ask(hook), Deny)
+        await logged(caplog, "lines more)")
+    lines = sum("water" in record.getMessage() for record in caplog.records)
+    rests = sum("lines more)" in record.getMessage() for record in caplog.records)
+    assert lines <= 20 * (rests + 2)
+
+
+async def test_the_process_knows_none_of_our_secrets(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("INTERJECT_CONFIG", "private")
+    monkeypatch.setenv("COLOUR", "blue")
+    program = """
+greet()
+deny(read(), " ".join(f"{name}={value}" for name, value in os.environ.items()))
+read()
+"""
+    async with script.hook(program) as hook:
+        answer = await ask(hook)
+    assert "COLOUR=blue" in answer.reason
+    assert "sk-secret" not in answer.reason
+    assert "private" not in answer.reason
+
+
+async def test_a_process_that_will_not_end_is_killed_with_all_that_it_started(script: Script) -> None:
+    program = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, 1); time.sleep(3600)"])
+greet()
+deny(read(), "pid %d" % child.pid)
+time.sleep(3600)
+"""
+    async with script.hook(program) as hook:
+        child = process_of(await ask(hook))
+        parent = psutil.Process(child).ppid()
+        assert parent != os.getpid()
+    await eventually(lambda: is_dead(child) and is_dead(parent))
+
+
+async def test_an_exited_process_whose_child_holds_its_pipes_is_noticed(
+    script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = f"""
+import pathlib
+lied = pathlib.Path(sys.argv[1])
+if not lied.exists():
+    greet()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], start_new_session=True)
+    lied.write_text(str(child.pid))
+    sys.exit(5)
+{OBEDIENT}"""
+    async with script.hook(program, str(tmp_path / "lied")) as hook:
+        await logged(caplog, "it ended with exit code 5")
+        await ask_until_it_answers(hook)
+    psutil.Process(int((tmp_path / "lied").read_text())).kill()
+
+
+async def test_who_asks_while_the_process_starts_waits_for_it(script: Script, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    async with script.hook("open(sys.argv[1]).close()" + OBEDIENT, str(tmp_path / "gate")) as hook:
+        asking = asyncio.create_task(ask(hook))
+        await asyncio.to_thread((tmp_path / "gate").write_text, "open")
+        assert isinstance(await asking, Deny)
+
+
+async def test_a_question_open_at_the_end_is_told_so(script: Script) -> None:
+    async with script.hook("greet(); read(); sys.stderr.write('asked'); sys.stderr.flush(); read()") as hook:
+        await hook.tell(HERE, {})
+        asking = asyncio.create_task(ask(hook))
+    with pytest.raises(HookError, match="its process"):
+        await asking
+
+
+async def test_a_process_answers_through_the_chain_for_its_hook(script: Script) -> None:
+    hook = script.hook("greet(); deny(read(), 'not today'); read()")
+    async with HookChain([Hook("guard", hook, ("before_tool",))]) as chain:
+        assert await chain.ask("before_tool", HERE, CALL) == (CALL, Ruled(Deny("not today"), "guard"))

@@ -1,0 +1,63 @@
+"""Masking: in which disguises a secret is found, and what is left alone."""
+
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.masking import Mask
+
+SECRET = 'sk-"4711"/a+b c\\é'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        SECRET,
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        quote_plus(SECRET),
+        json.dumps(SECRET)[1:-1],
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode(),
+    ],
+)
+def test_a_secret_is_masked_however_it_is_written(written: str) -> None:
+    assert Mask([SECRET])(f"before {written} after") == "before [secret] after"
+
+
+@given(
+    secret=st.binary(min_size=8, max_size=40).map(lambda data: data.hex()),
+    before=st.binary(max_size=9),
+    after=st.binary(max_size=9),
+)
+def test_a_secret_within_something_in_base64_cannot_be_read_out_of_it(secret: str, before: bytes, after: bytes) -> None:
+    encoded = base64.b64encode(before + secret.encode() + after).decode()
+    masked = Mask([secret])(encoded)
+    around = base64.b64encode(before + after)
+    # At either end one character may hold some bits of the secret, and padding may follow.
+    assert len(masked.replace("[secret]", "")) <= len(around) + 6
+    assert masked.count("[secret]") == 1
+
+
+@given(
+    secrets=st.lists(st.text("abc-", min_size=1, max_size=12), max_size=5),
+    text=st.text("abc- ", max_size=60),
+)
+def test_no_secret_is_left_and_a_text_without_one_is_the_same_object(secrets: list[str], text: str) -> None:
+    masked = Mask(secrets)(text)
+    long = [secret for secret in secrets if len(secret) >= 8]
+    assert not any(secret in masked for secret in long)
+    if not any(secret in text for secret in long):
+        assert masked is text
+
+
+def test_of_two_secrets_that_begin_alike_the_longer_goes_first() -> None:
+    assert Mask(["abcdefgh", "abcdefgh-ijkl"])("abcdefgh-ijkl abcdefgh!") == "[secret] [secret]!"
+
+
+def test_short_secrets_are_words_and_stay() -> None:
+    assert Mask(["hunter2", ""])("my hunter2 is hunter2") == "my hunter2 is hunter2"

@@ -1,0 +1,130 @@
+"""All wrappers together, over the real libraries: what a conversation asks, and what each part adds to it."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from agent.events import Charged, Delta, TextDelta, Waiting, Withdrawn
+from agent.log import Heard, Said, Text
+from agent.masking import Mask
+from agent.media import Attachment
+from agent.model import Answer, Model, ModelError, Request
+from agent.models.chain import attended, chain
+from agent.models.fallback import CoolDowns
+from agent.models.prices import Price
+from agent.models.providers import ProviderModel, provider_model
+from agent.testing import MemoryMedia
+from tests.servers import models as server_of
+
+BIG, SMALL, OTHER = "openai:big", "openai:small", "anthropic:other"
+KEY = "sk-very-secret-4711"
+
+
+@dataclass(slots=True)
+class House:
+    """Two models of one provider and one of another, the last two standing by, and what was told."""
+
+    openai: server_of.ModelServer
+    anthropic: server_of.ModelServer
+    media: MemoryMedia = field(default_factory=MemoryMedia)
+    opened: list[ProviderModel] = field(default_factory=list)
+    told: list[Delta] = field(default_factory=list)
+
+    def chain(self, names: Sequence[str] = (BIG, OTHER), *, small: str = "", patience: float = 20) -> Model:
+        """`patience` is how many seconds the big model is waited for."""
+        models = {name: self._model(name, patience if name == BIG else 20) for name in (BIG, SMALL, OTHER)}
+        return chain(names, models, CoolDowns(), mask=Mask([KEY]), small=small)
+
+    def _model(self, name: str, patience: float) -> Model:
+        provider, _, bare = name.partition(":")
+        url = self.openai.openai_url if provider == "openai" else self.anthropic.anthropic_url
+        model = provider_model(
+            "openai" if provider == "openai" else "anthropic",
+            bare,
+            api_key="k",
+            base_url=url,
+            media=self.media,
+            first_token_timeout=patience,
+        )
+        self.opened.append(model)
+        return attended(model, name, Price(1_000_000, 0))
+
+    async def ask(self, model: Model, text: str = "Write it", *files: Attachment, choose: str = "") -> Answer:
+        self.told.clear()
+        return await model.answer(Request("", (Heard(1, (Said(1, "Ann", text, files),)),), model=choose), self._tell)
+
+    async def _tell(self, delta: Delta) -> None:
+        self.told.append(delta)
+
+    @property
+    def lines(self) -> list[str]:
+        return [delta.reason for delta in self.told if isinstance(delta, Waiting)]
+
+    @property
+    def screen(self) -> str:
+        last = max((place for place, delta in enumerate(self.told) if isinstance(delta, Withdrawn)), default=-1)
+        return "".join(delta.text for delta in self.told[last + 1 :] if isinstance(delta, TextDelta))
+
+    @property
+    def asked(self) -> list[str]:
+        return [request.model for server in (self.openai, self.anthropic) for request in server.requests]
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with server_of.ModelServer() as openai, server_of.ModelServer() as anthropic:
+        house = House(openai, anthropic)
+        yield house
+        for model in house.opened:
+            await model.aclose()
+        assert (openai.refusals, anthropic.refusals) == ([], [])
+
+
+async def test_small_talk_goes_to_the_small_model_and_work_to_the_big_one(house: House) -> None:
+    model = house.chain(small=SMALL)
+    assert (await house.ask(model, "Hello!")).model == SMALL
+    assert (await house.ask(model, "Write a poem")).model == BIG
+    assert (await house.ask(model, "Hello!", choose=OTHER)).model == OTHER
+    assert house.asked == ["small", "big", "other"]
+
+
+async def test_an_answer_has_its_cost(house: House) -> None:
+    house.openai.script([server_of.Say("Hi"), server_of.Usage(3, 5)])
+    answer = await house.ask(house.chain())
+    assert (answer.usage.cost, answer.model) == (3, BIG)
+
+
+async def test_a_time_out_is_not_tried_again_where_another_stands_by_and_is_charged(house: House) -> None:
+    house.openai.respond(lambda request: server_of.Silence())
+    answer = await house.ask(house.chain(patience=0.2))
+    assert answer.model == OTHER
+    assert [(delta.model, delta.purpose) for delta in house.told if isinstance(delta, Charged)] == [(BIG, "failed")]
+
+
+async def test_a_model_that_stands_alone_is_asked_again_after_a_time_out(house: House) -> None:
+    house.openai.respond(lambda request: server_of.Silence())
+    with pytest.raises(ModelError):
+        await house.ask(house.chain((BIG,), patience=0.2))
+    assert len([delta for delta in house.told if isinstance(delta, Charged)]) == 2
+
+
+async def test_an_answer_cut_off_is_completed_by_another_model_when_the_first_has_a_trouble(house: House) -> None:
+    house.openai.script([server_of.Say(f"It is {KEY}, and"), server_of.End("length")], server_of.Fail(401))
+    house.anthropic.script(server_of.Say(" so on."))
+    answer = await house.ask(house.chain())
+    assert answer.parts == (Text(f"It is {KEY}, and so on."),)
+    assert house.screen == f"It is {KEY}, and so on."
+    # What goes out anew is masked anew.
+    assert [message.text for message in house.anthropic.requests[0].messages][1] == "It is [secret], and"
+
+
+async def test_a_blind_model_is_told_about_pictures_and_nobody_else_is_asked(house: House) -> None:
+    cat = await house.media.put(b"\x89PNG\r\n\x1a\n of a cat", "cat.png")
+    house.openai.script(server_of.Fail(400, message="This model does not support image input"))
+    model = house.chain()
+    answer = await house.ask(model, "Look", cat)
+    assert answer.model == BIG
+    assert house.lines == [f"{BIG} cannot look at pictures; it is told about them in words."]
+    await house.ask(model, "Look", cat)
+    assert (house.lines, house.asked) == ([], ["big", "big", "big"])

@@ -1,0 +1,64 @@
+"""No secret of the gateway's reaches a model."""
+
+from agent.events import Delta
+from agent.log import Answered, Call, Heard, Native, Said, Text, Thinking
+from agent.masking import Mask
+from agent.model import Request
+from agent.models.masking import MaskingModel
+from agent.models.scripted import ScriptedModel
+from agent.transcript import Exchange, Notice, Result, Results
+
+KEY = "sk-very-secret-4711"
+CALL = Call("c1", "shell", f'{{"command": "echo {KEY}"}}')
+
+
+async def ignore(delta: Delta) -> None:
+    pass
+
+
+async def sent(request: Request) -> Request:
+    inner = ScriptedModel()
+    await MaskingModel(inner, Mask([KEY])).answer(request, ignore)
+    return inner.requests[0]
+
+
+async def test_it_is_masked_wherever_it_stands() -> None:
+    transcript: tuple[Exchange, ...] = (
+        Heard(1, (Said(1, "Ann", f"my key is {KEY}", note=f"quoting: {KEY}"),)),
+        Answered(
+            1, (Thinking(f"so {KEY}", "signed"), Text(f"Using {KEY}"), Native("anthropic", f'{{"q": "{KEY}"}}'), CALL)
+        ),
+        Results((Result(CALL, "done", f"{KEY}\n"),)),
+        Notice(f"The turn ended: {KEY}"),
+    )
+    request = await sent(Request(f"Be kind. {KEY}", transcript))
+    assert request.instructions == "Be kind. [secret]"
+    heard, answered, results, notice = request.transcript
+    assert isinstance(heard, Heard)
+    assert (heard.messages[0].text, heard.messages[0].note) == ("my key is [secret]", "quoting: [secret]")
+    assert isinstance(answered, Answered)
+    assert answered.parts == (
+        # What is changed is not what was signed.
+        Thinking("so [secret]", None),
+        Text("Using [secret]"),
+        Native("anthropic", '{"q": "[secret]"}'),
+        Call("c1", "shell", '{"command": "echo [secret]"}'),
+    )
+    assert isinstance(results, Results)
+    assert results.results[0].text == "[secret]\n"
+    assert notice == Notice("The turn ended: [secret]")
+
+
+async def test_reasoning_without_a_secret_keeps_its_signature() -> None:
+    thinking = Thinking("hm", "signed")
+    request = await sent(Request("", (Answered(1, (thinking, Text(KEY))),)))
+    (answered,) = request.transcript
+    assert isinstance(answered, Answered)
+    assert answered.parts == (thinking, Text("[secret]"))
+
+
+async def test_a_request_without_secrets_goes_out_as_it_is() -> None:
+    request = Request("Be kind.", (Heard(1, (Said(1, "Ann", "Hello"),)), Answered(1, (Text("Hi."), CALL))))
+    clean = Request("Be kind.", (request.transcript[0],))
+    assert await sent(clean) is clean
+    assert await sent(request) is not request

@@ -1,0 +1,156 @@
+"""The tools for work beside the conversation, as a model calls them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.media import Attachment
+from agent.testing import MemoryMedia
+from agent.tool import ToolContext, ToolError, ToolResult
+from agent.tools import toolbox
+from agent.work import Delegated, NoWork, Work, WorkError, WorkItem, shows_nothing
+
+FILE = Attachment("ab" * 32, "words.csv", "text/csv", 12)
+
+
+class Beside:
+    """Work that is only written down."""
+
+    def __init__(self, *items: WorkItem) -> None:
+        self.delegated: list[tuple[str, Delegated]] = []
+        self.told: list[tuple[str, str]] = []
+        self._items = items
+
+    async def keep(
+        self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
+    ) -> str:
+        raise WorkError("nothing is kept here")
+
+    async def delegate(self, call_id: str, delegated: Delegated) -> ToolResult:
+        self.delegated.append((call_id, delegated))
+        return ToolResult("There are 12.", (FILE,))
+
+    async def begin(self, call_id: str, delegated: Delegated) -> str:
+        self.delegated.append((call_id, delegated))
+        return "w7"
+
+    async def items(self) -> tuple[WorkItem, ...]:
+        return self._items
+
+    async def stop(self, handle: str) -> bool:
+        return any(item.handle == handle and item.state == "running" for item in self._items)
+
+    async def tell(self, handle: str, words: str) -> bool:
+        self.told.append((handle, words))
+        return await self.stop(handle)
+
+
+RUNNING = WorkItem("w1", "shell: make test", "running", "12 %\nof all")
+DONE = WorkItem("w2", "count the words", "done", "There are 12.")
+SILENT = WorkItem("w3", "wait", "running")
+
+
+async def use(name: str, work: Work, **arguments: object) -> ToolResult:
+    (tool,) = toolbox([name])
+
+    async def progress(text: str) -> None:
+        raise AssertionError("there is nothing to show")
+
+    context = ToolContext(Path(), MemoryMedia(), progress, call_id="call-1", work=work)
+    return await tool.call(context, json.dumps(arguments))
+
+
+async def test_a_delegated_task_is_waited_for_and_its_answer_and_files_are_the_result() -> None:
+    beside = Beside()
+    result = await use("delegate", beside, task="count the words")
+    assert (result.text, result.attachments) == ("There are 12.", (FILE,))
+    assert beside.delegated == [("call-1", Delegated("count the words"))]
+
+
+async def test_a_task_may_be_given_tools_a_model_and_time() -> None:
+    beside = Beside()
+    await use("delegate", beside, task="count", tools=["shell"], model="demo:small", minutes=5)
+    await use("delegate", beside, task="think", tools=[])
+    assert [delegated for _, delegated in beside.delegated] == [
+        Delegated("count", ("shell",), "demo:small", 300),
+        Delegated("think", ()),
+    ]
+
+
+async def test_a_task_in_the_background_is_named_at_once() -> None:
+    result = await use("delegate", Beside(), task="count", background=True)
+    assert "w7" in result.text
+
+
+@pytest.mark.parametrize("arguments", [{}, {"task": ""}, {"task": "x", "minutes": 0}, {"task": "x", "minutes": 241}])
+async def test_a_task_that_cannot_be_given_is_refused(arguments: dict[str, object]) -> None:
+    with pytest.raises(ToolError, match="delegate"):
+        await use("delegate", Beside(), **arguments)
+
+
+async def test_where_nothing_can_go_on_beside_the_turn_the_model_is_told_so() -> None:
+    for background in (False, True):
+        with pytest.raises(WorkError, match="cannot be delegated here"):
+            await use("delegate", NoWork(), task="count", background=background)
+    assert (await use("background", NoWork(), action="list")).text == "Nothing was begun in the background."
+
+
+async def test_the_tool_lasts_longer_than_any_task() -> None:
+    (delegate,) = toolbox(["delegate"])
+    assert delegate.timeout > 240 * 60
+    assert delegate.repeatable
+
+
+async def test_the_list_has_a_line_for_each() -> None:
+    result = await use("background", Beside(RUNNING, DONE, SILENT), action="list")
+    assert result.text.split("\n") == [
+        "w1: running: shell: make test (12 % of all)",
+        "w2: done: count the words (There are 12.)",
+        "w3: running: wait",
+    ]
+
+
+async def test_a_long_line_is_cut_and_looking_shows_all_of_it() -> None:
+    long = WorkItem("w1", "count", "running", "word " * 80)
+    (line,) = (await use("background", Beside(long), action="list")).text.split("\n")
+    assert len(line) < 250
+    assert (await use("background", Beside(long), action="look", handle="w1")).text.count("word") == 80
+
+
+async def test_looking_shows_what_work_showed_last() -> None:
+    result = await use("background", Beside(RUNNING, DONE), action="look", handle="w1")
+    assert result.text == "w1: running: shell: make test\n\n12 %\nof all"
+
+
+async def test_what_has_shown_nothing_says_so() -> None:
+    assert "nothing yet" in (await use("background", Beside(SILENT), action="look", handle="w3")).text
+
+
+async def test_stopping_says_what_was_stopped_or_that_there_was_nothing() -> None:
+    beside = Beside(RUNNING, DONE)
+    assert "Stopped w1" in (await use("background", beside, action="stop", handle="w1")).text
+    with pytest.raises(ToolError, match="nothing to stop"):
+        await use("background", beside, action="stop", handle="w2")
+
+
+async def test_telling_hands_the_words_on() -> None:
+    beside = Beside(RUNNING, DONE)
+    assert "w1" in (await use("background", beside, action="tell", handle="w1", words="only verbs")).text
+    assert beside.told == [("w1", "only verbs")]
+    with pytest.raises(ToolError, match="not a delegated task that runs"):
+        await use("background", beside, action="tell", handle="w2", words="only verbs")
+    with pytest.raises(ToolError, match="no words"):
+        await use("background", beside, action="tell", handle="w1")
+
+
+@pytest.mark.parametrize("action", ["look", "stop", "tell"])
+async def test_work_that_is_not_there_is_answered_with_what_is(action: str) -> None:
+    with pytest.raises(ToolError, match="w1, w2"):
+        await use("background", Beside(RUNNING, DONE), action=action, handle="w9", words="hello")
+    with pytest.raises(ToolError, match="Name the work's handle"):
+        await use("background", Beside(RUNNING, DONE), action=action, words="hello")

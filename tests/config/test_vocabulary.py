@@ -1,0 +1,22 @@
+"""The words that settings may hold are those that the agent knows: neither imports the other."""
+
+from typing import get_args
+
+import agent.hook
+import agent.tool
+from agent.tools import TOOL_NAMES
+from config.settings import TOOLS, Point, ToolRules
+
+
+def test_the_tools_are_the_agents() -> None:
+    assert TOOLS == TOOL_NAMES
+
+
+def test_the_points_of_hooks_are_the_agents() -> None:
+    assert get_args(Point) == get_args(agent.hook.Point)
+
+
+def test_the_rules_for_tools_are_the_agents() -> None:
+    approval, on_steer = (ToolRules.model_fields[name].annotation for name in ("approval", "on_steer"))
+    assert approval == agent.tool.Approval
+    assert on_steer == agent.tool.OnSteer | None

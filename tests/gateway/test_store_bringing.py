@@ -1,0 +1,156 @@
+"""Messages of work that goes on beside turns, and the sessions of what was delegated: the store, on a real file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from agent.log import Answered, Heard, Text, Usage
+from channels.address import Address
+from gateway.store import Store, open_store
+from gateway.store.records import Turn
+from gateway.store.schema import work
+from tests.gateway.notes import (
+    ANN,
+    COMPLETED,
+    HERE,
+    PHOTO,
+    PICTURE,
+    SESSION,
+    begin,
+    finish,
+    first_words,
+    message,
+    states,
+    tell,
+    url_of,
+    words,
+)
+
+CHILD = f"{SESSION}/w/w1"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_of(tmp_path)) as store:
+        yield store
+
+
+async def delegate(store: Store, turn: Turn, session: str, child: str, root: str) -> Turn:
+    """A turn of its own for a task of this turn's."""
+    values = {
+        "handle": child.rpartition("/")[2],
+        "session": session,
+        "generation": 0,
+        "kind": "task",
+        "title": "count the hens",
+        "address": {},
+        "principal": {},
+        "turn": turn.id,
+        "root": root,
+        "child": child,
+        "waited": True,
+        "depth": 1,
+        "state": "running",
+        "shown": "",
+        "started_at": datetime.now(UTC),
+    }
+
+    def keep(connection: Connection) -> None:
+        connection.execute(insert(work), values)
+
+    await store.write(keep)
+    await store.bring(child, HERE, ANN, "count the hens", (), f"task:{child}")
+    return await begin(store, child)
+
+
+async def test_the_result_of_work_begins_a_turn_where_nothing_runs(store: Store) -> None:
+    await tell(store)
+    await finish(store, await begin(store))
+    arrival = await store.bring(SESSION, HERE, ANN, "built", (), "work:1", "of the call `make`")
+    assert (arrival.state, arrival.wakes, arrival.duplicate) == ("waiting", "steer", False)
+    turn = await begin(store)
+    assert (turn.id, turn.principal, turn.address, turn.reply_to) == (arrival.run, ANN, HERE, None)
+    heard = turn.entries[0]
+    assert isinstance(heard, Heard)
+    (said,) = heard.messages
+    assert (said.text, said.note, said.source, said.sender) == ("built", "of the call `make`", "work", "Ann")
+
+
+async def test_the_result_of_work_steers_a_running_turn_in_its_place(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await tell(store, "before")
+    await store.bring(SESSION, HERE, ANN, "built", (), "work:1")
+    await tell(store, "after")
+    assert words(await store.hear(turn.id, turn.epoch, 2)) == ["before", "built", "after"]
+
+
+async def test_the_result_of_work_keeps_a_turn_from_completing(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await store.bring(SESSION, HERE, ANN, "built", (), "work:1")
+    assert not await store.close(turn.id, turn.epoch, COMPLETED)
+
+
+async def test_the_result_of_work_waits_behind_a_file_like_any_message(store: Store) -> None:
+    look = await store.accept(message("look", files=(PHOTO,)), SESSION)
+    assert look is not None
+    assert (await store.bring(SESSION, HERE, ANN, "built", (), "work:1")).wakes is None
+    await store.ready(look.id, (PHOTO,), ())
+    assert first_words(await begin(store)) == ["look", "built"]
+
+
+async def test_a_result_that_is_brought_twice_is_kept_once(store: Store) -> None:
+    first = await store.bring(SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
+    again = await store.bring(SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
+    assert (again.duplicate, again.id, again.run) == (True, first.id, first.run)
+    assert await store.counts(SESSION) == 1
+
+
+async def test_the_files_of_a_result_are_heard_and_not_forgotten(store: Store) -> None:
+    await store.record_media(PICTURE)
+    await store.bring(SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
+    heard = (await begin(store)).entries[0]
+    assert isinstance(heard, Heard)
+    assert heard.messages[0].attachments == (PICTURE,)
+    assert await store.forget_unused_media(datetime.now(UTC) + timedelta(hours=1)) == {PICTURE.hash}
+
+
+async def test_the_result_of_work_is_no_line_of_a_person_on_a_screen(store: Store) -> None:
+    await tell(store)
+    await store.bring(SESSION, HERE, ANN, "built", (), "work:1")
+    assert await states(store) == {"hi": "waiting"}
+
+
+async def test_sessions_of_tasks_are_no_conversations(store: Store) -> None:
+    await tell(store, "go")
+    await delegate(store, turn := await begin(store), SESSION, CHILD, turn.id)
+    assert [each.session for each in await store.conversations("telegram")] == [SESSION]
+    assert [session for session, _ in await store.direct_chats("telegram", ["1"])] == [SESSION]
+    assert set((await store.pending()).sessions) == {SESSION, CHILD}
+
+
+async def test_a_chat_with_the_name_of_a_task_is_a_conversation_all_the_same(store: Store) -> None:
+    place = Address("telegram", "bot", "w", "w1")
+    await store.accept(message("hello", address=place), "telegram/bot/w/w1")
+    assert [each.title for each in await store.conversations("telegram")] == ["hello"]
+
+
+async def test_what_a_task_spends_counts_for_the_conversation_and_the_turn_that_a_person_began(store: Store) -> None:
+    await tell(store, "go")
+    parent = await begin(store)
+    child = await delegate(store, parent, SESSION, CHILD, parent.id)
+    beneath = await delegate(store, child, CHILD, f"{CHILD}/w/w1", parent.id)
+    assert (parent.root, child.root, beneath.root) == (parent.id,) * 3
+    for turn in (parent, child, beneath):
+        answer = Answered(1, (Text("12"),), Usage(10, 1, cost=0.25))
+        await store.close(turn.id, turn.epoch, COMPLETED, (answer,))
+    assert (await store.spent(turn=parent.id)).cost == 0.75
+    assert (await store.spent(session=SESSION)).cost == 0.75
+    assert (await store.spent(person="telegram:1")).cost == 0.75
+    assert (await store.spent(turn=child.id)).calls == 0

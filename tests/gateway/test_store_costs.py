@@ -1,0 +1,107 @@
+"""What was spent, as the logs of turns say it: sums for turns, conversations and people, on a real file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.journal import TurnLost
+from agent.log import Answered, Spent, Text, Usage
+from channels.address import Address, Sender
+from gateway.store import Store, open_store
+from gateway.store.records import Bill
+from tests.gateway.notes import ANSWER, COMPLETED, HERE, SESSION, begin, finish, message, tell, url_of
+
+BOB = Sender("2", "Bob")
+ONE = Usage(100, 10, 80, 5, 3, 0.25)
+TWO = Usage(50, 5, cost=0.5, estimated=True)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_of(tmp_path)) as store:
+        yield store
+
+
+def answered(usage: Usage, step: int = 1) -> Answered:
+    return Answered(step, (Text("Hello."),), usage, "m")
+
+
+async def test_a_turn_has_spent_what_its_log_says(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await store.append(turn.id, turn.epoch, (answered(ONE), Spent(2, TWO, "m", "a summary")))
+    await store.close(turn.id, turn.epoch, COMPLETED, (answered(ONE, 2),))
+    assert await store.spent(turn=turn.id) == Bill(3, 250, 25, 160, 10, 6, 1.0, estimated=True)
+
+
+async def test_nothing_was_spent_where_no_model_was_asked(store: Store) -> None:
+    await tell(store)
+    await finish(store, await begin(store))
+    assert ANSWER.usage == Usage()
+    assert await store.spent() == await store.spent(session="nowhere") == Bill()
+
+
+async def test_calls_without_a_known_price_are_told(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await store.append(turn.id, turn.epoch, (answered(Usage(100, 10)),))
+    assert await store.spent(turn=turn.id) == Bill(1, 100, 10, unpriced=True)
+
+
+async def test_sums_are_told_by_conversation_by_person_and_by_time(store: Store) -> None:
+    start = datetime.now(UTC)
+    other = Address("telegram", "bot", "8")
+    for session, address, sender, usage in (
+        (SESSION, HERE, None, ONE),
+        ("other", other, None, ONE),
+        ("other", other, BOB, TWO),
+    ):
+        said = message(address=address) if sender is None else message(address=address, sender=sender)
+        await store.accept(said, session)
+        turn = await begin(store, session)
+        await store.close(turn.id, turn.epoch, COMPLETED, (answered(usage),))
+    assert (await store.spent(session="other")).cost == 0.75
+    assert (await store.spent(person="telegram:1")).cost == 0.5
+    assert (await store.spent(person="telegram:2", session="other")).cost == 0.5
+    assert (await store.spent(person="telegram:2", session=SESSION)).calls == 0
+    assert (await store.spent()).cost == (await store.spent(since=start)).cost == 1.0
+    assert await store.spent(person="telegram:1", since=datetime.now(UTC) + timedelta(hours=1)) == Bill()
+
+
+async def test_what_was_not_written_was_not_spent(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await finish(store, turn)
+    with pytest.raises(TurnLost):
+        await store.append(turn.id, turn.epoch, (answered(ONE),))
+    assert await store.spent() == Bill()
+
+
+async def test_a_question_on_the_side_costs_too_and_counts_for_itself(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    arrival = await store.accept(message("what?", kind="command", command="btw"), SESSION)
+    assert arrival is not None
+    aside = await store.begin_aside(arrival.id)
+    await store.close(aside.id, aside.epoch, COMPLETED, (answered(ONE),))
+    assert (await store.spent(turn=aside.id)).calls == (await store.spent(session=SESSION)).calls == 1
+    assert (await store.spent(turn=turn.id)).calls == 0
+
+
+async def test_what_was_spent_after_a_turn_counts_for_it(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await finish(store, turn)
+    await store.add_spent(turn.id, ONE, "small", "title")
+    bills = [
+        await store.spent(turn=turn.id),
+        await store.spent(session=SESSION),
+        await store.spent(person="telegram:1"),
+    ]
+    assert bills == [Bill(1, 100, 10, 80, 5, 3, 0.25)] * 3
+    with pytest.raises(LookupError):
+        await store.add_spent("nothing", ONE, "small", "title")

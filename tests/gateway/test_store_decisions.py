@@ -1,0 +1,315 @@
+"""Decisions on what a parked turn has asked, in the store: by button, in words and by the clock, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.log import Answered, Call, Decided, DecisionAsked, Ended, Resumed, Subject, Text
+from channels.address import Address, Sender
+from gateway.store import Store, open_store
+from gateway.store.records import Arrival, Decision, Manner, Turn
+from tests.gateway.notes import ANN, HERE, SESSION, begin, message, tell, url_of
+
+BOB = Sender("2", "Bob")
+SOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+ASKS = Answered(1, (Text("May I?"), Call("c1", "shell", "{}"), Call("c2", "web", "{}")))
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_of(tmp_path)) as store:
+        yield store
+
+
+def decision(id: str = "c1", about: Subject = "call", until: datetime = SOON) -> DecisionAsked:
+    options = ("Allow once", "Allow for this conversation", "Deny") if about == "call" else ("Go on", "Stop here")
+    return DecisionAsked(id, about, "May I?", options, until.timestamp())
+
+
+async def ask(store: Store, asked: DecisionAsked | None = None, *, turn: Turn | None = None) -> Turn:
+    """A turn that waits for a decision."""
+    asked = asked or decision()
+    if turn is None:
+        await tell(store, "do it")
+        turn = await begin(store)
+        await store.append(turn.id, turn.epoch, (ASKS,))
+    await store.append(turn.id, turn.epoch, (asked,))
+    assert await store.park(turn.id, turn.epoch, datetime.fromtimestamp(asked.expires_at, UTC))
+    return turn
+
+
+async def press(
+    store: Store, number: int, *, key: str = "d:c1", by: Sender = ANN, allowed: bool = True
+) -> tuple[Arrival, Decision]:
+    arrival = await store.accept(message(f"{key} {number}", kind="command", command="answer", sender=by), SESSION)
+    assert arrival is not None
+    return arrival, await store.decide(arrival.id, key, number, allowed)
+
+
+async def say(store: Store, text: str, *, by: Sender = ANN, manner: Manner | None = None) -> Arrival:
+    arrival = await store.accept(message(text, sender=by), SESSION, None, manner or Manner())
+    assert arrival is not None
+    return arrival
+
+
+async def last_of(store: Store, turn: Turn) -> object:
+    return (await store.turn(turn.id)).entries[-1]
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(0, "allowed"), (1, "allowed_always"), (2, "denied")])
+async def test_a_pressed_option_decides_and_the_turn_goes_on_where_it_was(
+    store: Store, number: int, verdict: str
+) -> None:
+    turn = await ask(store)
+    assert await store.claim(SESSION) is None
+    _, result = await press(store, number)
+    assert (result.outcome, result.session, result.by, result.verdict) == ("decided", SESSION, "Ann", verdict)
+    assert (await store.pending()).commands == ()
+    again = await begin(store)
+    assert (again.id, again.epoch) == (turn.id, turn.epoch + 1)
+    assert again.entries[-2:] == (decision(), Decided("c1", verdict, "Ann"))  # type: ignore[arg-type]
+    assert await store.claim(SESSION) is None
+
+
+async def test_a_limit_has_two_options(store: Store) -> None:
+    turn = await ask(store, decision("limit-1", "limit"))
+    _, result = await press(store, 2, key="d:limit-1")
+    assert result.outcome == "not_open"
+    await press(store, 1, key="d:limit-1")
+    assert await last_of(store, turn) == Decided("limit-1", "denied", "Ann")
+
+
+async def test_of_two_presses_the_first_decides_and_the_second_is_told_who_did(store: Store) -> None:
+    turn = await ask(store)
+    await press(store, 0)
+    arrival, result = await press(store, 2, by=BOB)
+    assert (result.outcome, result.by, result.verdict) == ("not_open", "Ann", "allowed")
+    assert result.told == "Ann decided already: allowed."
+    assert await last_of(store, turn) == Decided("c1", "allowed", "Ann")
+    assert [command.id for command in (await store.pending()).commands] == [arrival.id]
+    await store.answer(arrival.id, result.told)
+
+
+async def test_somebody_is_told_who_decided_after_the_turn_has_ended_too(store: Store) -> None:
+    await ask(store)
+    await press(store, 2)
+    turn = await begin(store)
+    await store.close(turn.id, turn.epoch, Ended("stopped", "by Ann"))
+    _, result = await press(store, 0, by=BOB)
+    assert (result.outcome, result.by, result.verdict) == ("not_open", "Ann", "denied")
+
+
+async def test_an_option_of_what_was_never_asked_decides_nothing(store: Store) -> None:
+    await ask(store)
+    for key, number in (("d:c9", 0), ("q:c1", 0), ("c1", 0), ("d:c1", 3), ("d:c1", -1)):
+        _, result = await press(store, number, key=key)
+        assert (result.outcome, result.told) == ("not_open", "")
+    assert await store.claim(SESSION) is None
+
+
+async def test_only_those_who_may_decide_and_whoever_asked_for_it(store: Store) -> None:
+    turn = await ask(store)
+    _, result = await press(store, 0, by=BOB, allowed=False)
+    assert (result.outcome, result.whose) == ("not_allowed", "Ann")
+    _, result = await press(store, 0, by=ANN, allowed=False)
+    assert result.outcome == "decided"
+    assert await last_of(store, turn) == Decided("c1", "allowed", "Ann")
+
+
+async def test_a_press_before_the_turn_is_parked_waits_until_it_is(store: Store) -> None:
+    await tell(store, "do it")
+    turn = await begin(store)
+    await store.append(turn.id, turn.epoch, (ASKS, decision()))
+    arrival, result = await press(store, 0)
+    assert result.outcome == "too_early"
+    assert await store.park(turn.id, turn.epoch, SOON)
+    assert (await store.decide(arrival.id, "d:c1", 0, True)).outcome == "decided"
+
+
+async def test_one_decision_after_another(store: Store) -> None:
+    await ask(store)
+    await press(store, 0)
+    turn = await begin(store)
+    await ask(store, decision("c2"), turn=turn)
+    _, late = await press(store, 2)
+    assert (late.outcome, late.verdict) == ("not_open", "allowed")
+    await press(store, 2, key="d:c2")
+    assert await last_of(store, turn) == Decided("c2", "denied", "Ann")
+
+
+async def test_a_decided_turn_survives_a_crash_and_goes_on_without_having_been_interrupted(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path)) as store:
+        await ask(store)
+        await press(store, 0)
+    async with open_store(url_of(tmp_path)) as store:
+        assert (await store.pending()).sessions == (SESSION,)
+        turn = await begin(store)
+        assert turn.entries[-1] == Decided("c1", "allowed", "Ann")
+        assert Resumed() not in turn.entries
+
+
+async def test_words_decide_and_are_answered_by_that(store: Store) -> None:
+    turn = await ask(store)
+    arrival = await say(store, "Yes, please!")
+    assert (arrival.state, arrival.reason, arrival.decided) == ("answered", "answered the question", True)
+    assert await last_of(store, turn) == Decided("c1", "allowed", "Ann")
+    assert arrival.run is not None
+    run = await store.run(arrival.run)
+    assert run is not None
+    assert (run.state, run.turn, run.step) == ("read", turn.id, 2)
+    assert [row.text for row in await store.rows(SESSION)] == ["do it", "Yes, please!"]
+    again = await begin(store)
+    assert await store.hear(again.id, again.epoch, 2) is None
+
+
+async def test_a_denial_in_words_keeps_its_reason(store: Store) -> None:
+    turn = await ask(store)
+    await say(store, "no, because it is Friday")
+    assert await last_of(store, turn) == Decided("c1", "denied", "Ann", "because it is Friday")
+
+
+async def test_other_words_wait_and_wake_the_turn_with_its_decision_open(store: Store) -> None:
+    turn = await ask(store)
+    arrival = await say(store, "what does it do?")
+    assert (arrival.state, arrival.decided, arrival.wakes) == ("waiting", False, "steer")
+    again = await begin(store)
+    assert again.id == turn.id
+    assert again.entries[-1] == decision()
+    assert await store.next_deadline() is None
+    assert not await store.park(again.id, again.epoch, SOON)
+
+
+async def test_words_that_say_how_they_are_to_be_read_decide_nothing(store: Store) -> None:
+    await ask(store)
+    arrival = await say(store, "yes", manner=Manner(busy="queue"))
+    assert (arrival.state, arrival.decided) == ("waiting", False)
+
+
+async def test_words_of_somebody_who_may_not_decide_are_a_message(store: Store) -> None:
+    await ask(store)
+    assert not (await say(store, "yes", by=BOB, manner=Manner(gently=True))).decided
+
+
+async def test_words_of_whoever_asked_for_it_decide_in_a_group_too(store: Store) -> None:
+    await ask(store)
+    assert (await say(store, "yes", manner=Manner(gently=True))).decided
+
+
+async def test_only_those_who_may_extend_a_limit_do_so_in_words_and_anybody_may_stop_there(store: Store) -> None:
+    turn = await ask(store, decision("l", "limit"))
+    assert (await say(store, "no", manner=Manner(extends=False))).decided
+    turn = await ask(store, decision("m", "limit"), turn=await begin(store))
+    assert not (await say(store, "yes", manner=Manner(extends=False))).decided
+    assert await last_of(store, turn) == decision("m", "limit")
+
+
+async def test_words_decide_nothing_where_nothing_is_asked(store: Store) -> None:
+    assert not (await say(store, "yes")).decided
+    turn = await begin(store)
+    assert not (await say(store, "yes")).decided
+    await store.hear(turn.id, turn.epoch, 2)
+    assert await store.park(turn.id, turn.epoch)
+    arrival = await say(store, "no")
+    assert (arrival.decided, arrival.wakes) == (False, "steer")
+
+
+async def test_a_tool_allowed_for_the_conversation_is_known_to_its_turns_until_it_begins_anew(store: Store) -> None:
+    turn = await ask(store)
+    assert turn.allowed == frozenset()
+    await press(store, 1)
+    turn = await begin(store)
+    assert turn.allowed == {"shell"}
+    await ask(store, decision("c2"), turn=turn)
+    await say(store, "always")
+    turn = await begin(store)
+    assert turn.allowed == {"shell", "web"}
+    await store.close(turn.id, turn.epoch, Ended("completed"))
+    await tell(store)
+    turn = await begin(store)
+    assert turn.allowed == {"shell", "web"}
+    await store.close(turn.id, turn.epoch, Ended("completed"))
+    await store.accept(message(), "elsewhere")
+    assert (await begin(store, "elsewhere")).allowed == frozenset()
+    await store.renew(SESSION)
+    await tell(store)
+    assert (await begin(store)).allowed == frozenset()
+
+
+async def test_what_nobody_decides_in_time_expires_and_the_turn_goes_on(store: Store) -> None:
+    assert await store.next_deadline() is None
+    turn = await ask(store)
+    assert await store.next_deadline() == SOON
+    assert await store.expire(SOON - timedelta(seconds=1)) == ()
+    assert await store.expire(SOON) == (SESSION,)
+    assert await store.expire(SOON) == ()
+    assert await store.next_deadline() is None
+    again = await begin(store)
+    assert again.id == turn.id
+    assert again.entries[-1] == Decided("c1", "expired")
+    _, result = await press(store, 0)
+    assert (result.outcome, result.told) == ("not_open", "Nobody decided in time, which counts as denied.")
+
+
+async def test_the_next_deadline_is_the_earliest(store: Store) -> None:
+    await ask(store, decision(until=SOON + timedelta(hours=1)))
+    other = Address("telegram", "bot", "8")
+    await store.accept(message(address=other), "other")
+    turn = await begin(store, "other")
+    await store.append(turn.id, turn.epoch, (decision("c9"),))
+    await store.park(turn.id, turn.epoch, SOON)
+    assert await store.next_deadline() == SOON
+    assert await store.expire(SOON + timedelta(hours=2)) == ("other", SESSION)
+
+
+async def test_a_question_without_a_deadline_never_expires(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    assert await store.park(turn.id, turn.epoch)
+    assert await store.next_deadline() is None
+    assert await store.expire(SOON + timedelta(days=10_000)) == ()
+
+
+async def test_a_stopped_turn_is_decided_on_no_more(store: Store) -> None:
+    await ask(store)
+    assert await store.stop_parked(SESSION, "by Ann")
+    assert await store.next_deadline() is None
+    _, result = await press(store, 0)
+    assert result.outcome == "not_open"
+    assert not (await say(store, "yes")).decided
+    assert (await begin(store)).stop == "by Ann"
+
+
+async def test_a_turn_that_was_decided_on_can_be_stopped_before_it_goes_on(store: Store) -> None:
+    await ask(store)
+    await press(store, 0)
+    assert await store.stop_parked(SESSION, "by Ann")
+    assert (await begin(store)).stop == "by Ann"
+
+
+async def test_the_result_of_work_neither_decides_nor_wakes_a_turn_that_waits_for_people(store: Store) -> None:
+    turn = await ask(store)
+    await store.bring(SESSION, HERE, ANN, "yes", (), "work:1")
+    assert await store.claim(SESSION) is None
+    await press(store, 0)
+    again = await begin(store)
+    heard = await store.hear(again.id, again.epoch, 2)
+    assert again.id == turn.id
+    assert heard is not None
+    assert [(said.text, said.source) for said in heard.messages] == [("yes", "work")]
+
+
+async def test_the_result_of_work_does_not_keep_a_turn_from_waiting_for_people(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    await store.bring(SESSION, HERE, ANN, "done", (), "work:1")
+    assert await store.park(turn.id, turn.epoch)
+    await say(store, "green")
+    again = await begin(store)
+    assert not await store.park(again.id, again.epoch)
+    heard = await store.hear(again.id, again.epoch, 2)
+    assert heard is not None
+    assert [said.text for said in heard.messages] == ["done", "green"]

@@ -1,0 +1,221 @@
+"""Turns taken out of the history and run again, and questions on the side: the store, on a real file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.journal import TurnLost
+from agent.log import Ended, Heard, Resumed
+from channels.address import Sender
+from gateway.store import Store, open_store
+from tests.gateway.notes import (
+    ANN,
+    ANSWER,
+    COMPLETED,
+    HERE,
+    PHOTO,
+    PICTURE,
+    SESSION,
+    begin,
+    finish,
+    first_words,
+    message,
+    states,
+    tell,
+    url_of,
+)
+
+BOB = Sender("2", "Bob")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_of(tmp_path)) as store:
+        yield store
+
+
+async def command(store: Store, name: str, words: str = "", **more: str) -> int:
+    arrival = await store.accept(message(words, kind="command", command=name, **more), SESSION)  # type: ignore[arg-type]
+    assert arrival is not None
+    return arrival.id
+
+
+async def test_the_newest_turn_is_taken_out_of_the_history_and_stays_on_the_screen(store: Store) -> None:
+    for text in ("one", "two"):
+        await tell(store, text)
+        await finish(store, await begin(store))
+    undone = await store.undo(SESSION)
+    assert undone is not None
+    assert undone.words == ("two",)
+    (past,) = await store.history(SESSION)
+    assert past.id != undone.id
+    assert [turn.id for turn in await store.turns_of(SESSION)] == [past.id, undone.id]
+    assert (await store.turn(undone.id)).entries[-1] == COMPLETED
+
+
+async def test_undoing_again_takes_out_the_one_before_and_ends_at_the_beginning(store: Store) -> None:
+    await tell(store, "of old")
+    await finish(store, await begin(store))
+    await store.renew(SESSION)
+    await tell(store, "one")
+    await finish(store, await begin(store))
+    await tell(store, "two")
+    await store.close((turn := await begin(store)).id, turn.epoch, Ended("failed", "no model"))
+    undone = [await store.undo(SESSION) for _ in range(3)]
+    assert [each and each.words for each in undone] == [("two",), ("one",), None]
+    assert await store.history(SESSION) == ()
+
+
+async def test_a_turn_that_runs_is_not_undone(store: Store) -> None:
+    await tell(store)
+    await begin(store)
+    assert await store.undo(SESSION) is None
+
+
+async def test_a_retry_says_again_what_people_had_said_and_undoes_the_turn(store: Store) -> None:
+    await tell(store, "draw a cat", id="1")
+    turn = await begin(store)
+    await tell(store, "and a dog", id="2")
+    await store.accept(message("draw a cow", id="1", kind="edited"), SESSION)
+    await tell(store, "and a hen", id="3")
+    await store.hear(turn.id, turn.epoch, 2)
+    await store.accept(message("", id="3", kind="withdrawn"), SESSION)
+    await store.hear(turn.id, turn.epoch, 3)
+    await store.close(turn.id, turn.epoch, Ended("stopped", "by Ann"))
+    row = await command(store, "retry", id="again")
+    assert await store.retry(row)
+    assert await store.what_waits(SESSION) == "steer"
+    again = await begin(store)
+    assert first_words(again) == ["draw a cow\nand a dog"]
+    assert (again.reply_to, again.principal) == ("again", ANN)
+    assert again.id != turn.id
+    run = await store.run(again.id)
+    assert run is not None
+    assert run.state == "running"
+    assert await store.history(SESSION) == ()
+    assert (await store.pending()).commands == ()
+
+
+async def test_a_retry_has_the_files_and_keeps_them(store: Store) -> None:
+    await store.record_media(PICTURE)
+    look = await store.accept(message("look", files=(PHOTO,)), SESSION)
+    await store.ready(look.id, (PHOTO,), (PICTURE,))
+    await finish(store, await begin(store))
+    assert await store.retry(await command(store, "retry"))
+    heard = (await begin(store)).entries[0]
+    assert isinstance(heard, Heard)
+    assert heard.messages[0].attachments == (PICTURE,)
+    assert await store.forget_unused_media(datetime.now(UTC) + timedelta(hours=1)) == {PICTURE.hash}
+
+
+async def test_a_retry_of_what_several_people_said_says_who_said_what(store: Store) -> None:
+    await tell(store, "tea")
+    await store.accept(message("coffee", sender=BOB), SESSION)
+    await finish(store, await begin(store))
+    assert await store.retry(await command(store, "retry"))
+    assert first_words(await begin(store)) == ["Ann: tea\nBob: coffee"]
+
+
+async def test_there_is_nothing_to_retry_where_nothing_has_ended_or_something_runs(store: Store) -> None:
+    assert not await store.retry(await command(store, "retry"))
+    (waiting,) = (await store.pending()).commands
+    await store.answer(waiting.id, "There is nothing to do again.")
+    await tell(store)
+    await finish(store, await begin(store))
+    await tell(store)
+    await begin(store)
+    assert not await store.retry(await command(store, "retry"))
+    assert len(await store.history(SESSION)) == 1
+
+
+async def test_a_question_on_the_side_is_answered_beside_the_running_turn(store: Store) -> None:
+    await tell(store, "go")
+    turn = await begin(store)
+    await tell(store, "and this")
+    aside = await store.begin_aside(await command(store, "btw", "what is that?", id="x"))
+    assert (aside.kind, aside.address, aside.principal, aside.reply_to) == ("aside", HERE, ANN, "x")
+    assert first_words(aside) == ["what is that?"]
+    assert await store.hear(aside.id, aside.epoch, 2) is None
+    await store.append(aside.id, aside.epoch, (ANSWER,))
+    assert await store.close(aside.id, aside.epoch, COMPLETED)
+    assert (await store.turn(aside.id)).entries == (*aside.entries, ANSWER, COMPLETED)
+    assert await states(store) == {"go": "consumed", "and this": "waiting", "/btw what is that?": "answered"}
+    assert await store.hear(turn.id, turn.epoch, 2) is not None
+    await finish(store, turn)
+    assert [past.id for past in await store.history(SESSION)] == [turn.id]
+    assert [each.kind for each in await store.turns_of(SESSION)] == ["turn", "aside"]
+    assert (await store.pending()).undelivered == (turn.id, aside.id)
+
+
+async def test_a_question_on_the_side_keeps_no_turn_from_beginning_and_is_never_claimed(store: Store) -> None:
+    first = await store.begin_aside(await command(store, "btw", "one?"))
+    second = await store.begin_aside(await command(store, "btw", "two?"))
+    assert await store.claim(SESSION) is None
+    assert await store.unfinished(SESSION) is None
+    assert await store.running_turns() == ()
+    await tell(store)
+    turn = await begin(store)
+    assert len({first.id, second.id, turn.id}) == 3
+    with pytest.raises(ValueError, match="aside"):
+        await store.park(first.id, first.epoch)
+
+
+async def test_a_question_is_put_once(store: Store) -> None:
+    row = await command(store, "btw", "one?")
+    await store.begin_aside(row)
+    with pytest.raises(LookupError):
+        await store.begin_aside(row)
+    with pytest.raises(LookupError):
+        await store.begin_aside((await tell(store)).id)
+
+
+async def test_a_question_on_the_side_that_another_worker_left_is_taken_up(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path), worker="first") as store:
+        left = await store.begin_aside(await command(store, "btw", "one?"))
+        done = await store.begin_aside(await command(store, "btw", "two?"))
+        await store.close(done.id, done.epoch, COMPLETED)
+    async with open_store(url_of(tmp_path), worker="second") as store:
+        pending = await store.pending()
+        assert (pending.asides, pending.sessions, pending.undelivered) == ((left.id,), (), (done.id,))
+        aside = await store.take_up_aside(left.id)
+        assert (aside.epoch, aside.entries) == (2, (*left.entries, Resumed()))
+        with pytest.raises(TurnLost):
+            await store.append(left.id, left.epoch, (ANSWER,))
+        await store.close(aside.id, aside.epoch, COMPLETED, (ANSWER,))
+        assert (await store.pending()).asides == ()
+        with pytest.raises(LookupError):
+            await store.take_up_aside(left.id)
+
+
+async def test_the_model_of_a_conversation_is_that_of_its_turns_from_then_on(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    assert (turn.model, await store.model_of(SESSION)) == ("", None)
+    await store.set_model(SESSION, "openai:gpt-5")
+    await finish(store, turn)
+    await store.renew(SESSION)
+    await tell(store)
+    assert (await begin(store)).model == await store.model_of(SESSION) == "openai:gpt-5"
+    await store.set_model(SESSION, None)
+    assert (await store.begin_aside(await command(store, "btw", "one?"))).model == ""
+
+
+async def test_a_conversation_is_listed_with_its_title(store: Store) -> None:
+    web = replace(HERE, channel="web")
+    await store.accept(message("draw a cat", address=web), "one")
+    turn = await begin(store, "one")
+    await store.set_title("one", "A cat\n drawn", turn.generation)
+    (listed,) = await store.conversations("web")
+    assert listed.title == "A cat drawn"
+    await store.renew("one")
+    await store.set_title("one", "Too late", turn.generation)
+    (listed,) = await store.conversations("web")
+    assert listed.title == "draw a cat"
+    await store.set_title("one", "In time")
+    (listed,) = await store.conversations("web")
+    assert listed.title == "In time"
