@@ -9,14 +9,15 @@ from typing import assert_never
 
 from agent.approving import extension, limit_extensions
 from agent.events import Emit, TextDelta
+from agent.external import offered
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
 from agent.log import Answered, Call, DecisionAsked, Entry, Heard, Native, Part, Summarised, Text, Thinking
 from agent.mind import Mind
-from agent.model import Answer, ModelError, Request
+from agent.model import Answer, ModelError, Request, ToolSpec
 from agent.occasion import Occasion
 from agent.speech import Over, Speech
 from agent.state import is_wrapping_up, step_of, steps_since_heard
-from agent.transcript import Notice, Past, conversation
+from agent.transcript import Conversation, Notice
 
 SUM_UP = (
     "You have used all the steps allowed for this task, and tools are no longer available. Tell the person, in words, "
@@ -42,7 +43,7 @@ class Answering:
         emit: Emit,
         *,
         id: str,
-        past: Sequence[Past],
+        conversation: Conversation,
         entries: Sequence[Entry],
     ) -> None:
         """`entries` is the turn's log itself, which `append` makes longer."""
@@ -50,7 +51,7 @@ class Answering:
         self._occasion = occasion
         self._append = append
         self._id = id
-        self._past = past
+        self._conversation = conversation
         self._entries = entries
         self._step = step_of(entries)
         self.speech = Speech(mind.hooks, occasion.where, emit, self._step)
@@ -79,10 +80,10 @@ class Answering:
         if context is None:
             return False
         made = await context.make_room(
-            self._past,
+            self._conversation.past,
             self._entries,
             instructions=self._mind.instructions,
-            tools=tuple(tool.spec for tool in self._mind.tools),
+            tools=self._tools(),
             used=_used(self._entries),
             tell=self.speech.tell,
             force=force,
@@ -92,20 +93,22 @@ class Answering:
 
     async def _ask(self, request: Request) -> tuple[Answer, Request]:
         """The answer, and what was asked in the end: a conversation that is too long is made shorter."""
-        added = request.transcript[len(self._request().transcript) :]
         for _ in range(MOST_SHORTER):
             try:
                 return await self._mind.model.answer(request, self.speech.tell), request
             except ModelError as error:
+                added = request.transcript[len(self._request().transcript) :]
                 if error.trouble != "too_long" or not await self._make_room(force=True):
                     raise
             request = replace(request, transcript=[*self._request().transcript, *added])
         return await self._mind.model.answer(request, self.speech.tell), request
 
+    def _tools(self) -> tuple[ToolSpec, ...]:
+        return tuple(tool.spec for tool in offered(self._mind.tools, self._entries))
+
     def _request(self) -> Request:
-        tools = tuple(tool.spec for tool in self._mind.tools)
         request = Request(
-            self._mind.instructions, conversation(self._past, self._entries), tools, model=self._occasion.model
+            self._mind.instructions, self._conversation.up_to(self._entries), self._tools(), model=self._occasion.model
         )
         if self._occasion.in_words:
             return _ending(request, self._occasion.in_words)

@@ -8,10 +8,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 from agent.approving import allowed_tools, approval, decision_on, denial
 from agent.events import Emit, Progress
+from agent.external import ExternalTool, offered
 from agent.hook import Ask, Deny, End, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.journal import Journal
 from agent.log import Call, CallEnded, CallStarted, DecisionAsked, Entry
@@ -53,7 +55,7 @@ class _Ready:
 class Calls:
     """Runs calls so that each ends in exactly one logged result, in the order in which they were asked for.
 
-    Only what waits for people stays open, and what stands behind it.
+    Only what waits for people stays open, and what stands behind it; and calls that are run outside, which come last.
     """
 
     def __init__(
@@ -69,17 +71,20 @@ class Calls:
     ) -> None:
         """`entries` is the turn's log itself, which `append` makes longer."""
         self._mind = mind
-        self._tools = {tool.name: tool for tool in mind.tools}
+        self._tools = {tool.name: tool for tool in offered(mind.tools, entries)}
         self._occasion = occasion
         self._journal = journal
         self._append = append
         self._emit = emit
         self._entries = entries
         self._seen = seen
+        self._shown: dict[str, str] = {}
 
     async def run(self, calls: Sequence[Call]) -> bool:
-        """False when a question to people was reached: nothing goes on until it is answered. Raises `Over`."""
-        for batch in self._batches(calls):
+        """False when a question to people was reached, or a call that is run outside: nothing goes on until there is an
+        answer. Raises `Over`."""
+        outside = [call for call in calls if self._is_outside(call)]
+        for batch in self._batches([call for call in calls if call not in outside]):
             if self._journal.interjected:
                 await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in batch))
             elif self._asks(batch[0]):
@@ -87,7 +92,27 @@ class Calls:
                 return False
             elif not await self._run_allowed(batch):
                 return False
-        return True
+        return not outside or await self._begin_outside(outside)
+
+    def _is_outside(self, call: Call) -> bool:
+        return isinstance(self._tools.get(call.name), ExternalTool)
+
+    async def _begin_outside(self, calls: Sequence[Call]) -> bool:
+        """Begins them together, as soon as each of them may be begun. False when one was, or needs a decision."""
+        if self._journal.interjected:
+            await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in calls))
+            return True
+        ready, question = await self._judge(calls)
+        await self._run_batch([each for each in ready if each.response is not None])
+        if question is not None:
+            await self._append(question)
+            return False
+        outside = [each for each in ready if each.response is None]
+        until = time.time() + self._mind.decide_within
+        await self._append(
+            *(CallStarted(each.call.id, until, self._mind.mask(each.arguments or "{}")) for each in outside)
+        )
+        return not outside
 
     def _asks(self, call: Call) -> bool:
         """Whether the call is a question that can be asked; one that cannot is run, and fails with the reason."""
@@ -120,8 +145,15 @@ class Calls:
 
     async def _run_allowed(self, batch: Sequence[Call]) -> bool:
         """Runs those that may run. False when one needs a decision: those before it have run by then."""
+        ready, question = await self._judge(batch)
+        await self._run_batch(ready)
+        if question is not None:
+            await self._append(question)
+        return question is None
+
+    async def _judge(self, batch: Sequence[Call]) -> tuple[list[_Ready], DecisionAsked | None]:
+        """Those that may run, up to the first that needs a decision; those that may not are ended."""
         ready: list[_Ready] = []
-        question: DecisionAsked | None = None
         for call in batch:
             match await self._judged(call):
                 case _Ready() as allowed:
@@ -129,12 +161,8 @@ class Calls:
                 case CallEnded() as end:
                     await self._append(end)
                 case DecisionAsked() as question:
-                    break
-        if ready:
-            await self._run_batch(ready)
-        if question is not None:
-            await self._append(question)
-        return question is None
+                    return ready, question
+        return ready, None
 
     async def _judged(self, call: Call) -> _Ready | CallEnded | DecisionAsked:
         """Whether the call may run, as its tool's settings, the hooks and people have it."""
@@ -191,6 +219,8 @@ class Calls:
         return tool.name in self._occasion.allowed or tool.name in allowed_tools(self._entries, calls_of(self._entries))
 
     async def _run_batch(self, batch: Sequence[_Ready]) -> None:
+        if not batch:
+            return
         await self._append(*(CallStarted(ready.call.id) for ready in batch))
         running = [asyncio.ensure_future(self._run_call(ready)) for ready in batch]
         logged = 0
@@ -258,7 +288,8 @@ class Calls:
         call, mind = ready.call, self._mind
 
         async def progress(text: str) -> None:
-            await self._emit(Progress(call.id, mind.mask(text)))
+            self._shown[call.id] = mind.mask(text)
+            await self._emit(Progress(call.id, self._shown[call.id]))
 
         context = ToolContext(mind.workspace, mind.media, progress, self._seen, call.id, self._occasion.work)
         async with asyncio.timeout(ready.tool.timeout):
@@ -276,7 +307,7 @@ class Calls:
             await asyncio.wait((working,), timeout=GRACE)
             if not working.done():
                 try:
-                    handle = await self._occasion.work.keep(_title(ready), working)
+                    handle = await self._occasion.work.keep(_title(ready), working, partial(self._last_shown, ready))
                 except WorkError as error:
                     log.info("%s goes on where it is: %s", ready.tool.name, error)
                 else:
@@ -286,18 +317,26 @@ class Calls:
         finally:
             await ended(ringing, *(() if kept else (working,)))
 
+    def _last_shown(self, ready: _Ready) -> str:
+        return self._shown.get(ready.call.id, "")
+
     async def _checked(self, ready: _Ready, end: CallEnded) -> CallEnded:
-        """The result as after_tool and before_reply leave it, and no longer than the model's context can bear."""
-        hooks, where = self._mind.hooks, self._occasion.where
+        """The result as after_tool, before_reply and the mask leave it, no longer than the model's context can bear."""
+        hooks, where, mask = self._mind.hooks, self._occasion.where, self._mind.mask
         if hooks.active("after_tool"):
             shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user)
             wanted, ruled = await hooks.ask("after_tool", where, shown)
             _ruling(ruled)
             end = replace(end, text=wanted.text, for_user=wanted.for_user)
         kept, caption, note = await reviewed_files(hooks, where, end.attachments, end.caption)
-        text, full = await shortened(end.text, f"{ready.tool.name}-{end.call_id}", self._mind.media)
+        text, full = await shortened(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._mind.media)
         return replace(
-            end, text=f"{text}\n{note}".strip() if note else text, full=full, attachments=kept, caption=caption
+            end,
+            text=f"{text}\n{note}".strip() if note else text,
+            full=full,
+            attachments=kept,
+            caption=mask(caption),
+            for_user=mask(end.for_user),
         )
 
 

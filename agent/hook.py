@@ -137,7 +137,8 @@ class Stop:
 
 
 Ruling = Respond | Ask | Deny | End | Stop
-"""What ends the asking: later hooks of that point are not asked. Going on and changing are said by the subject."""
+"""What ends the asking: later hooks of that point are not asked, except after `Ask`, where they may still deny or end.
+Going on and changing are said by the subject."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
@@ -24,12 +24,21 @@ Source = Literal["person", "wrap", "work"]
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredTool:
+    """A tool that whoever wrote a message runs themselves; `schema` is the JSON schema of its arguments, an object."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """One message of a person, as a turn reads it.
 
     `id` is its row in the inbox, `message_id` the platform's id of it. `note` is context the channel adds in plain
     words: what is quoted, that the message is an edit, that a file could not be had. `in_group`: others are there, so
-    that the model is to know who speaks.
+    that the model is to know who speaks. `tools` may be called by the turn that reads it.
     """
 
     id: int
@@ -40,6 +49,7 @@ class Said:
     message_id: str | None = None
     in_group: bool = False
     source: Source = "person"
+    tools: tuple[DeclaredTool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +153,15 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class CallStarted:
-    """Written before the tool runs, so that a crash can tell "never started" from "may have run"."""
+    """Written before the tool runs, so that a crash can tell "never started" from "may have run".
+
+    `until`: the call is run outside, with these `arguments`, and its result is waited for until then, in seconds since
+    1970.
+    """
 
     call_id: str
+    until: float | None = None
+    arguments: str = ""
     kind: Literal["call_started"] = "call_started"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from agent.media import Attachment, MediaError, MediaStore
@@ -23,13 +24,19 @@ def place_of(attachment: Attachment) -> str:
 
 async def lay_out(attachments: Iterable[Attachment], workspace: Path, media: MediaStore) -> None:
     """Writes those that are not there yet. One that cannot be had or written is only logged: its reader will say so."""
-    for attachment in attachments:
-        path = workspace / place_of(attachment)
+    places = {workspace / place_of(attachment): attachment for attachment in attachments}
+    if not places:
+        return
+    for path in await asyncio.to_thread(_missing, list(places)):
         try:
-            if not await asyncio.to_thread(path.exists):
-                await asyncio.to_thread(_write, path, await media.read(attachment))
+            await asyncio.to_thread(_write, path, await media.read(places[path]))
         except (MediaError, OSError) as error:
-            log.warning("%s cannot be put into the workspace: %s", attachment.name, error)
+            log.warning("%s cannot be put into the workspace: %s", places[path].name, error)
+
+
+def _missing(paths: Sequence[Path]) -> list[Path]:
+    # Unlike a path's own method it raises nothing for a name that cannot be; writing then tells what is wrong.
+    return [path for path in paths if not os.path.exists(path)]
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from agent.approving import open_decision
 from agent.asking import asked
+from agent.external import pending, waits_until
 from agent.log import Answered, Call, CallEnded, CallStarted, Entry, Heard, Outcome, Resumed
 from agent.media import Attachment
 from agent.transcript import NEVER_STARTED, Exchange
@@ -41,18 +42,32 @@ def endings(entries: Sequence[Entry], outcome: Outcome, text: str) -> tuple[Call
 
 
 def waits_for_people(entries: Sequence[Entry]) -> bool:
-    """Whether the turn has asked something that is neither answered nor decided."""
-    return open_decision(entries) is not None or any(started and asked(call) for call, started in unresolved(entries))
+    """Whether the turn has asked something that is neither answered nor decided, or waits for results from outside."""
+    asks = any(started and asked(call) for call, started in unresolved(entries))
+    return asks or open_decision(entries) is not None or bool(pending(entries))
+
+
+def deadline(entries: Sequence[Entry]) -> float | None:
+    """Until when the turn waits, in seconds since 1970; None if that is for as long as it takes."""
+    decision = open_decision(entries)
+    return waits_until(entries) if decision is None else decision.expires_at
 
 
 def is_answered(entries: Sequence[Entry]) -> bool:
     """Whether there is an answer, wanting nothing done, and nothing new was heard since: the model's words, or results
     of calls that are final."""
-    last = next((entry for entry in reversed(entries) if isinstance(entry, Heard | Answered)), None)
-    if not isinstance(last, Answered) or last.interrupted:
-        return False
-    final = {entry.call_id for entry in entries if isinstance(entry, CallEnded) and entry.final}
-    return all(call.id in final for call in last.calls)
+    final: set[str] = set()
+    for entry in reversed(entries):
+        match entry:
+            case CallEnded(final=True):
+                final.add(entry.call_id)
+            case Answered():
+                return not entry.interrupted and all(call.id in final for call in entry.calls)
+            case Heard():
+                return False
+            case _:
+                pass
+    return False
 
 
 def is_wrapping_up(entries: Sequence[Entry]) -> bool:
@@ -88,13 +103,25 @@ def circle(entries: Sequence[Entry]) -> str | None:
             break
         if isinstance(entry, CallEnded):
             results.append(entry)
-    calls = {call.id: call for call in calls_of(entries)} if len(results) >= MOST_ALIKE else {}
+    calls = _calls_ended_by(results, entries) if len(results) >= MOST_ALIKE else {}
     alike = Counter(
         (call.name, call.arguments, end.outcome, end.text)
         for end in results
         if (call := calls.get(end.call_id)) is not None
     )
     return next((name for (name, *_), count in alike.items() if count >= MOST_ALIKE), None)
+
+
+def _calls_ended_by(results: Sequence[CallEnded], entries: Sequence[Entry]) -> dict[str, Call]:
+    """By their ids; looked for from the end, as a log may be long."""
+    ids = {end.call_id for end in results}
+    found: dict[str, Call] = {}
+    for entry in reversed(entries):
+        if len(found) == len(ids):
+            break
+        if isinstance(entry, Answered):
+            found |= {call.id: call for call in entry.calls if call.id in ids}
+    return found
 
 
 def received(conversation: Sequence[Entry | Exchange]) -> list[Attachment]:

@@ -28,6 +28,7 @@ UNKNOWN = (
     "unknown: interrupted by a restart. The call may or may not have taken effect, wholly or in part, may even "
     "still be running, and was not run again. Check before repeating it."
 )
+OUTSIDE = "unknown: it is run outside of here, and its result is still waited for."
 SUMMARY = "What was said and done before, summed up, as the conversation had grown too long to be shown whole:\n"
 NEVER_STARTED = "Skipped: the turn was interrupted before this call started; nothing of it was done."
 
@@ -80,7 +81,7 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
     A turn that was summed up shows the summary first, all words of people, and its steps since.
     """
     entries = tuple(entries)
-    started = {entry.call_id for entry in entries if isinstance(entry, CallStarted)}
+    started = {entry.call_id: entry for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id: entry for entry in entries if isinstance(entry, CallEnded)}
     summarised = last_summary(entries)
     exchanges: list[Exchange] = [] if summarised is None else [_notice(summarised)]
@@ -95,8 +96,8 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
                 pass
             case Answered():
                 exchanges.append(entry)
-                if entry.calls:
-                    exchanges.append(Results(tuple(_result(call, started, ended) for call in entry.calls)))
+                if calls := entry.calls:
+                    exchanges.append(Results(tuple(_result(call, started, ended) for call in calls)))
             case Ended(outcome="stopped" | "failed", reason=reason):
                 exchanges.append(Notice(f"The turn ended here: {reason}"))
             case (
@@ -142,14 +143,43 @@ def conversation(past: Sequence[Past], entries: Sequence[Entry] = ()) -> list[Ex
     return [*(exchange for turn in turns for exchange in turn.exchanges), *own]
 
 
+class Conversation:
+    """`conversation` for a turn that goes on: asked again with a log that has grown, it renders what is new.
+
+    `past` is the conversation before the turn.
+    """
+
+    def __init__(self, past: Sequence[Past]) -> None:
+        self.past = past
+        self._rendered: list[Exchange] = []
+        self._count = 0
+
+    def up_to(self, entries: Sequence[Entry]) -> list[Exchange]:
+        """All that the model is to see now; `entries` is the turn's log, never shorter than it was."""
+        later = entries[self._count :]
+        if self._count == 0 or last_summary(later) is not None:
+            exchanges = conversation(self.past, entries)
+        else:
+            exchanges = [*self._rendered, *transcript(later)]
+        if _all_ended(later):
+            # Nothing that is still to come changes how this reads, except for a summary.
+            self._rendered, self._count = exchanges, len(entries)
+        return exchanges
+
+
+def _all_ended(entries: Sequence[Entry]) -> bool:
+    ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
+    return all(call.id in ended for entry in entries if isinstance(entry, Answered) for call in entry.calls)
+
+
 def _notice(summarised: Summarised) -> Notice:
     return Notice(summarised.summary if summarised.left_out else f"{SUMMARY}{summarised.summary}", summary=True)
 
 
-def _result(call: Call, started: set[str], ended: dict[str, CallEnded]) -> Result:
-    end = ended.get(call.id)
+def _result(call: Call, started: dict[str, CallStarted], ended: dict[str, CallEnded]) -> Result:
+    end, start = ended.get(call.id), started.get(call.id)
     if end is not None:
         return Result(call, end.outcome, end.text, end.images, end.full)
-    if call.id in started:
-        return Result(call, "unknown", UNKNOWN)
+    if start is not None:
+        return Result(call, "unknown", UNKNOWN if start.until is None else OUTSIDE)
     return Result(call, "skipped", NEVER_STARTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,8 +11,10 @@ from contextlib import suppress
 from agent.answering import Answering
 from agent.approving import DROPPED, open_decision, refused_limit
 from agent.asking import ANSWERED
+from agent.attached import Attached
 from agent.calls import CANCELLED, SKIPPED, Calls
 from agent.events import Emit, Event, Logged, as_json
+from agent.external import unsupplied
 from agent.journal import Journal, JournalError
 from agent.log import (
     Answered,
@@ -28,22 +31,20 @@ from agent.log import (
 from agent.mind import Mind
 from agent.model import ModelError
 from agent.occasion import Occasion
-from agent.outputs import outputs
 from agent.racing import Interjected, surely, unless
 from agent.received import lay_out
 from agent.speech import Over
 from agent.state import (
-    attachments,
     circle,
+    deadline,
     endings,
     is_answered,
-    received,
     restarts_in_a_row,
     step_of,
     unresolved,
     waits_for_people,
 )
-from agent.transcript import UNKNOWN, Past, conversation
+from agent.transcript import UNKNOWN, Conversation, Past
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ class Turn:
         self._journal = journal
         self._emit = emit
         self._id = id
-        self._past = past
+        self._conversation = Conversation(past)
+        self._attached = Attached(past)
         self._occasion = occasion or Occasion()
         self._entries = list(entries)
         self._answering: Answering | None = None
@@ -115,8 +117,8 @@ class Turn:
                 self._task.cancel()
 
     async def run(self) -> Ended | None:
-        """Runs to the end and returns it, as logged; None when it has asked people something and is parked until
-        somebody says something or decides. Raises `JournalError`.
+        """Runs to the end and returns it, as logged; None when it has asked people something, or waits for results
+        from outside, and is parked until somebody says something, decides or supplies. Raises `JournalError`.
 
         Cancelling the task (rather than calling `stop`) abandons the turn as it stands, to be resumed later.
         """
@@ -213,7 +215,13 @@ class Turn:
     async def _ask(self) -> Answered | DecisionAsked:
         """The model's answer, an interrupted one if an interjection came first."""
         self._answering = answering = Answering(
-            self._mind, self._occasion, self._append, self._tell, id=self._id, past=self._past, entries=self._entries
+            self._mind,
+            self._occasion,
+            self._append,
+            self._tell,
+            id=self._id,
+            conversation=self._conversation,
+            entries=self._entries,
         )
         try:
             return await unless(answering.answer(), self._journal.interjection())
@@ -222,8 +230,9 @@ class Turn:
             return last if isinstance(last, Answered) else Answered(self.step, (), interrupted=True)
 
     async def _run(self, calls: Sequence[Call]) -> None:
-        mind, said = self._mind, conversation(self._past, self._entries)
-        await lay_out([*received(said), *outputs(said)], mind.workspace, mind.media)
+        mind, attached = self._mind, self._attached
+        attached.gather(self._entries)
+        await lay_out(attached.laid_out, mind.workspace, mind.media)
         running = Calls(
             mind,
             self._occasion,
@@ -231,7 +240,7 @@ class Turn:
             self._append,
             self._tell,
             entries=self._entries,
-            seen=attachments([*said, *self._entries]),
+            seen=tuple(attached.seen),
         )
         if not await running.run(calls):
             await self._await_people()
@@ -252,15 +261,12 @@ class Turn:
 
     async def _await_people(self) -> None:
         """Parks the turn, unless somebody has said something: whatever it is, it is the answer."""
-        asked = open_decision(self._entries)
-        self._parked = await surely(self._journal.park(None if asked is None else asked.expires_at))
+        self._parked = await surely(self._journal.park(deadline(self._entries)))
         if self._parked:
             # A stop that came meanwhile arrives here, while the turn can still be ended.
             await asyncio.sleep(0)
-        elif asked is None:
-            await self._append(*endings(self._entries, "done", ANSWERED))
         else:
-            await self._append(Decided(asked.id, "dropped"), *_dropped(self._entries, asked))
+            await self._append(*_overtaken(self._entries))
 
     async def _end(self, outcome: TurnOutcome, reason: str) -> None:
         """Ends the turn with everything in it accounted for: the partial answer and each call's result."""
@@ -287,7 +293,7 @@ class Turn:
 
     async def _tell(self, event: Event) -> None:
         if self._mind.hooks.active("on_event"):
-            self._mind.hooks.observe(self._occasion.where, as_json(event))
+            self._mind.hooks.observe(self._occasion.where, json.loads(self._mind.mask(json.dumps(as_json(event)))))
         await self._emit(event)
 
 
@@ -304,8 +310,10 @@ async def give_up(
     return (*entries, *rest, ended)
 
 
-def _dropped(entries: Sequence[Entry], asked: DecisionAsked) -> list[CallEnded]:
-    """What becomes of the calls of the step when something is said instead of deciding on one of them."""
-    return [
-        CallEnded(call.id, "skipped", DROPPED if call.id == asked.id else SKIPPED) for call, _ in unresolved(entries)
-    ]
+def _overtaken(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """What becomes of what the turn waits for when something is said: it is the answer, or comes instead of it."""
+    asked, left = open_decision(entries), unresolved(entries)
+    if asked is not None:
+        skipped = (CallEnded(call.id, "skipped", DROPPED if call.id == asked.id else SKIPPED) for call, _ in left)
+        return Decided(asked.id, "dropped"), *skipped
+    return unsupplied(entries) or endings(entries, "done", ANSWERED)

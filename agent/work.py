@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -30,7 +30,7 @@ class WorkItem:
 @dataclass(frozen=True, slots=True)
 class Delegated:
     """A task for a turn of its own. `tools` are the names of those that it may use, None all of the parent's; `model`
-    is a name in the settings, "" the usual one; `seconds` is how long it may take."""
+    is a name in the settings, "" the parent's; `seconds` is how long it may take."""
 
     task: str
     tools: tuple[str, ...] | None = None
@@ -55,11 +55,14 @@ class Work(Protocol):
         Raises `WorkError` when too much is going on already; the call is then still the caller's.
         """
 
-    async def delegate(self, call_id: str, delegated: Delegated) -> ToolResult:
+    async def delegate(
+        self, call_id: str, delegated: Delegated, progress: Callable[[str], Awaitable[None]]
+    ) -> ToolResult:
         """Runs the task in a turn of its own and waits for its answer, with the files that it made.
 
-        The same `call_id` again finds the same turn, across restarts. Cancelling stops it. Raises `WorkError` when a
-        limit (depth, number) does not allow it, and when the turn failed or was stopped.
+        `progress` is told now and then what it does. The same `call_id` again finds the same turn, across restarts.
+        Cancelling stops it. Raises `WorkError` when a limit (depth, number) does not allow it, and when the turn failed
+        or was stopped.
         """
 
     async def begin(self, call_id: str, delegated: Delegated) -> str:
@@ -83,7 +86,9 @@ class NoWork:
     ) -> str:
         raise WorkError("nothing can go on in the background here")
 
-    async def delegate(self, call_id: str, delegated: Delegated) -> ToolResult:
+    async def delegate(
+        self, call_id: str, delegated: Delegated, progress: Callable[[str], Awaitable[None]]
+    ) -> ToolResult:
         raise WorkError("tasks cannot be delegated here")
 
     async def begin(self, call_id: str, delegated: Delegated) -> str:

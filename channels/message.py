@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from channels.address import Address, Sender
 
@@ -23,6 +23,16 @@ class FileRef:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredTool:
+    """A tool that whoever writes the message runs themselves; `schema` is the JSON schema of its arguments, an
+    object."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class InboundMessage:
     """One thing a person did.
 
@@ -35,6 +45,7 @@ class InboundMessage:
     where the bot has been addressed before (a thread that was begun with it).
     `opening` is the id of the message that this thread was begun from: where nothing was said to the bot before, it is
     asked for (`Channel.opening`) and shown to the model.
+    `tools` may be called by the turn that reads the message; the channel hands their calls out (`channels.runs`).
     """
 
     event_id: str
@@ -51,6 +62,7 @@ class InboundMessage:
     addressed: bool = True
     follows: bool = False
     opening: str | None = None
+    tools: tuple[DeclaredTool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,9 @@ from gateway.store.work import Limits
 
 log = logging.getLogger(__name__)
 
+SIGN_OF_LIFE = 10.0
+"""Seconds a hook's process has to answer anything at all."""
+
 USUAL_ANSWER = 1000
 """Tokens."""
 
@@ -93,7 +96,7 @@ class Built:
 async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[Built]:
     """Opens the store and puts the house together; `extra` are channels that no setting names, such as a terminal.
 
-    Raises `StoreError`, `PortTaken` and `OSError` with words for a person.
+    Raises `StoreError`, `HookError`, `PortTaken` and `OSError` with words for a person.
     """
     settings = configuration.settings
     # Conversations are nobody else's business.
@@ -104,14 +107,16 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         media = DiskMedia(settings.media.path, store)
         hooks = await stack.enter_async_context(HookChain(_hooks(configuration)))
         models = await _models(settings, media, stack)
+        mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
         small = models.get(settings.agent.small_model or "")
         house = House(
             store,
             media,
             _gate(settings),
-            _minds(settings, models, media, hooks),
-            _rules(settings, models),
+            _minds(settings, models, media, hooks, mask),
+            _rules(settings, models, hooks),
             hooks=hooks,
+            mask=mask,
             small=None if small is None else RetryingModel(small),
             estimate=partial(_cost_of, settings),
             read_file=await stack.enter_async_context(_open_reader(settings, media)),
@@ -126,7 +131,7 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             stack.callback(listener.close)
             token = web_token(configuration.home)
             link = f"{_origin(listener)}/?token={token}"
-            web = WebChannel(name="web", histories=house.screens, media=media, token=token)
+            web = WebChannel(name="web", histories=house.screens, runs=house.runs, media=media, token=token)
             house.add(web)
             services.append(
                 partial(serve, partial(_site, web, settings.web.host, _posted(settings, platforms)), listener)
@@ -211,15 +216,19 @@ def _policy(channel: ChannelSection) -> Policy:
     )
 
 
-def _rules(settings: Settings, models: Mapping[str, Model]) -> Rules:
+def _rules(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> Rules:
     agent, limits = settings.agent, settings.limits
-    shows = {name: Shows(channel.activity, channel.show_reasoning) for name, channel in settings.channels.items()}
+    # Hooks that stand before replies do not see what a model thinks, and so nobody does.
+    thinks = not hooks.active("before_reply")
+    shows = {
+        name: Shows(channel.activity, channel.show_reasoning and thinks) for name, channel in settings.channels.items()
+    }
     return Rules(
         most_running=agent.max_running_turns,
         grace=agent.shutdown_grace,
         many=agent.tell_when_waiting,
         whole=[name for name, channel in settings.channels.items() if not channel.stream],
-        shows=shows | {"web": Shows(reasoning=settings.web.show_reasoning)},
+        shows=shows | {"web": Shows(reasoning=settings.web.show_reasoning and thinks)},
         work=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
         spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost),
         models=tuple(models),
@@ -240,11 +249,10 @@ async def _models(settings: Settings, media: MediaStore, stack: AsyncExitStack) 
 
 
 def _minds(
-    settings: Settings, models: Mapping[str, Model], media: MediaStore, hooks: Hooks
+    settings: Settings, models: Mapping[str, Model], media: MediaStore, hooks: Hooks, mask: Mask
 ) -> Callable[[Address], Mind]:
     """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
     agent, cool_downs = settings.agent, CoolDowns()
-    mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
     tools = tuple(_tool(settings, tool) for tool in toolbox(settings.tools.enabled))
 
     @cache
@@ -320,10 +328,11 @@ def _runner(configuration: Configuration, section: HookSettings) -> Runner:
 
             return python_hook(section.path, section.points)
         case ProcessHookSettings():
-            from agent.hooks.process import ProcessHook
+            from agent.hooks.process import Pace, ProcessHook
 
             directory = configuration.file.absolute().parent if configuration.file else None
-            return ProcessHook(section.name, section.command, section.points, directory=directory)
+            pace = Pace(sign=max(SIGN_OF_LIFE, section.timeout))
+            return ProcessHook(section.name, section.command, section.points, directory=directory, pace=pace)
         case HttpHookSettings():
             from agent.hooks.http import HttpHook
 

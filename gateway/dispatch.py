@@ -96,7 +96,7 @@ class Dispatch:
         grace: float = 0.0,
     ) -> None:
         """`furnish` gives each turn its mind and its occasion; `over` is told of each that has ended, `changed` that a
-        message was read or set aside."""
+        message was read or set aside, or a turn parked."""
         self._store = store
         self._delivery = delivery
         self._histories = histories
@@ -240,6 +240,7 @@ class Dispatch:
             draft.park()
             self._show(record, draft)
             self.parked.set()
+            self._changed()
             return
         if record.kind == "turn":
             self._histories.add(record.session, record.id, entries)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.replies import Activity, Draft
@@ -21,9 +21,10 @@ USUAL = Shows()
 
 
 class Drafts:
-    def __init__(self, shows: Mapping[str, Shows] | None = None) -> None:
-        """By channel; the others are shown the usual."""
-        self._shows = shows or {}
+    def __init__(self, shows: Mapping[str, Shows], mask: Callable[[str], str]) -> None:
+        """By channel; the others are shown the usual. `mask` takes known secrets out of a text."""
+        self._shows = shows
+        self._mask = mask
 
     def of(self, turn: Turn) -> Draft:
         """The turn's reply as far as its log tells it."""
@@ -36,4 +37,5 @@ class Drafts:
             parked=turn.parked,
             activity=shows.activity,
             show_reasoning=shows.reasoning,
+            mask=self._mask,
         )

@@ -87,6 +87,10 @@ class Gate:
     def is_admin(self, address: Address, sender: Sender) -> bool:
         return address.channel not in self._policies or self._policy(address).is_admin(sender)
 
+    def may_extend(self, address: Address, sender: Sender) -> bool:
+        """Whether they may let a task go beyond a limit: where there are admins, only they may."""
+        return not self._policies.get(address.channel, OWN).admins or self.is_admin(address, sender)
+
     def admins(self, channel: str) -> frozenset[str]:
         """Their ids and @names, in small letters."""
         return self._policies.get(channel, OWN).admins

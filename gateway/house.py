@@ -15,7 +15,7 @@ from functools import partial
 from agent.hook import Hooks, NoHooks, Where
 from agent.log import Entry
 from agent.media import Attachment, MediaStore
-from agent.mind import Mind
+from agent.mind import Mind, unmasked
 from agent.model import Model, Request
 from agent.occasion import Occasion
 from channels.address import Address
@@ -93,21 +93,21 @@ class House:
         hooks: Hooks | None = None,
         small: Model | None = None,
         estimate: Callable[[Request], float] = free,
+        mask: Callable[[str], str] = unmasked,
         read_file: ReadFile = says_nothing,
     ) -> None:
         """`mind` is the agent for a place. `small` names conversations, `estimate` tells what a request may cost in
-        dollars, `read_file` what people's files say."""
+        dollars, `read_file` what people's files say; `mask` takes known secrets out of a text."""
         rules = rules or Rules()
         hooks = hooks or NoHooks()
         self.store = store
         self.channels: dict[str, Channel] = {}
         self.trouble: dict[str, str] = {}
         self._mind = mind
-        drafts = Drafts(rules.shows)
-        self._drafts = drafts
+        self._drafts = drafts = Drafts(rules.shows, mask)
         self.delivery = Delivery(self.channels, store, whole=rules.whole)
         self.histories = Histories(store)
-        self.runs = Runs(store)
+        self.runs = Runs(store, mind, self._go_on)
         self.dispatch = Dispatch(
             store,
             self.delivery,
@@ -157,6 +157,10 @@ class House:
 
     def _stop(self, session: str, reason: str) -> None:
         self.dispatch.stop(session, before=sys.maxsize, reason=reason)
+
+    def _go_on(self, session: str) -> None:
+        """The session's parked turn has got what it waited for."""
+        self.dispatch.wake(session, "queue")
 
     def add(self, channel: Channel) -> None:
         """Adds a channel, before `run()`."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol, assert_never
 from weakref import WeakValueDictionary
@@ -54,7 +55,9 @@ class IntakeStore(Protocol):
     async def answer(self, command_id: int, text: str) -> str: ...
     async def what_waits(self, session: str) -> records.Busy | None: ...
     async def choose(self, command_id: int, question: str, option: int) -> bool: ...
-    async def decide(self, command_id: int, key: str, number: int, allowed: bool) -> records.Decision: ...
+    async def decide(
+        self, command_id: int, key: str, number: int, allowed: bool, extends: bool
+    ) -> records.Decision: ...
     async def counts(self, session: str) -> int: ...
     async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]: ...
     async def ask_to_pair(
@@ -112,7 +115,8 @@ class Intake:
         refused = "not on the allow list" if verdict is Verdict.REFUSED else None
         message, busy = _for_one_message(message)
         gently = not self._commands.may_stop_all(message.address, message.sender)
-        manner = records.Manner(door, busy, self._gate.busy(message.address.channel), gently)
+        extends = self._gate.may_extend(message.address, message.sender)
+        manner = records.Manner(door, busy, self._gate.busy(message.address.channel), gently, extends)
         if refused is None and message.kind in ("new", "edited") and self._hooks.active("on_message"):
             arrival = await self._accept_reviewed(message, manner)
         else:
@@ -240,8 +244,9 @@ class Intake:
         question, _, option = command.arguments.rpartition(" ")
         number = int(option) if _OPTION.fullmatch(option) else -1
         allowed = self._commands.may_stop_all(command.address, command.sender)
+        extends = self._gate.may_extend(command.address, command.sender)
         decision = await until_kept(
-            lambda: self._store.decide(command.id, question, number, allowed), "a decision cannot be kept"
+            lambda: self._store.decide(command.id, question, number, allowed, extends), "a decision cannot be kept"
         )
         match decision.outcome:
             case "decided":
@@ -250,10 +255,12 @@ class Intake:
             case "too_early":
                 # The question is seen a moment before its turn is parked.
                 live = self._dispatch.live(command.session)
-                await asyncio.sleep(PARKS_WITHIN) if live is None else await live.over.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PARKS_WITHIN):
+                        await (asyncio.Event() if live is None else live.over).wait()
                 return await self._decide(command)
             case "not_allowed":
-                return "Only whoever asked for it and admins may decide this."
+                return "Only admins, or whoever asked for it, may decide this."
             case "not_open":
                 return NO_LONGER_OPEN if decision.verdict is None else _decided_before(decision)
             case _:

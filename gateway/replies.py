@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Literal, assert_never
 
@@ -28,6 +28,7 @@ from agent.log import (
     Thinking,
     Told,
 )
+from agent.mind import unmasked
 from agent.tools.todos import NAME as TODOS
 from agent.tools.todos import todos_of
 from channels.address import Address
@@ -55,7 +56,7 @@ class Draft:
 
     With "quiet" `activity` calls are segments of their own: our own screens show them all, platforms those that run.
     With "full" they are lines of a text, which every platform shows. `show_reasoning`: what the model thinks is quoted
-    before what it says.
+    before what it says. `mask` takes known secrets out of what is not in the log yet; there, they are out.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Draft:
         parked: bool = False,
         activity: Activity = "quiet",
         show_reasoning: bool = False,
+        mask: Callable[[str], str] = unmasked,
     ) -> None:
         self.id = id
         self.address = address
@@ -77,6 +79,7 @@ class Draft:
         self._reply_to = reply_to
         self._activity = activity
         self._show_reasoning = show_reasoning
+        self._mask = mask
         self._segments: dict[str, Segment] = {}
         self._calls: dict[str, Call] = {}
         self._finals: dict[str, str] = {}
@@ -142,7 +145,7 @@ class Draft:
 
     def _open_texts(self) -> Iterator[TextSegment]:
         """What the model thinks and says just now."""
-        step, thought, text = self._answers + 1, "".join(self._thinking), "".join(self._growing)
+        step, thought, text = self._answers + 1, self._mask("".join(self._thinking)), self._mask("".join(self._growing))
         thinks, speaks = bool(thought.strip()), bool(text.strip())
         if thinks:
             quoted = _quoted(thought, open=not speaks)

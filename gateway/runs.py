@@ -1,39 +1,101 @@
-"""Runs: what becomes of each message, told to whoever waits for it; read from the store, so it survives restarts."""
+"""Runs: what becomes of each message, told to whoever waits for it, and the results that they supply for calls; read
+from the store, so it survives restarts."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.store.records import Run
+from agent.external import Supplied, check, pending
+from agent.log import Call, CallEnded, Entry
+from agent.mind import Mind
+from agent.outputs import shortened
+from channels.address import Address
+from channels.channel import NotKept
+from channels.runs import PendingCall, Result, RunReport, UnknownRun, WrongResults
+from gateway.store import records
+from gateway.store.errors import StoreError
+
+NOTHING_PENDING = "no call of this run is pending, or no longer"
+TOO_LATE = "these calls are no longer pending"
 
 
 class RunStore(Protocol):
-    async def run(self, run_id: str) -> Run | None: ...
+    async def run(self, run_id: str) -> records.Run | None: ...
+    async def run_of(self, row_id: int) -> records.Run | None: ...
+    async def turn(self, turn_id: str) -> records.Turn: ...
+    async def waiting_in(self, turn_id: str) -> tuple[Entry, ...]: ...
+    async def supply(self, turn_id: str, results: Sequence[CallEnded]) -> str | None: ...
 
 
 class Runs:
-    def __init__(self, store: RunStore) -> None:
+    """Implements `channels.runs.Runs`."""
+
+    def __init__(self, store: RunStore, mind: Callable[[Address], Mind], go_on: Callable[[str], None]) -> None:
+        """`mind` is the agent for a place; `go_on` is told of sessions whose turn has got what it waited for."""
         self._store = store
+        self._mind = mind
+        self._go_on = go_on
         self._changed = asyncio.Event()
 
     def stir(self) -> None:
-        """Some message's state may have changed, and is committed."""
+        """Some message's state may have changed, or a turn was parked, and that is committed."""
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def over(self, run_id: str) -> Run:
-        """The run's terminal record, as soon as there is one. Raises `LookupError` if there is no such run."""
+    def tools(self, address: Address) -> frozenset[str]:
+        return frozenset(tool.name for tool in self._mind(address).tools)
+
+    async def report(self, run_id: str) -> RunReport:
+        return await self._report(await self._find(run_id))
+
+    async def news(self, run_id: str) -> RunReport:
         while True:
             changed = self._changed
-            run = await self.now(run_id)
-            if run.is_over:
-                return run
+            report = await self.report(run_id)
+            if report.over or report.calls:
+                return report
             await changed.wait()
 
-    async def now(self, run_id: str) -> Run:
-        """The run as it stands. Raises `LookupError` if there is no such run."""
+    async def report_of(self, message: int) -> RunReport | None:
+        run = await self._store.run_of(message)
+        return None if run is None else await self._report(run)
+
+    async def supply(self, run_id: str, results: Sequence[Result]) -> None:
+        run = await self._find(run_id)
+        if run.turn is None:
+            raise WrongResults(NOTHING_PENDING)
+        turn = await self._store.turn(run.turn)
+        given = [Supplied(result.call_id, result.text, result.failed) for result in results]
+        if wrong := check(given, turn.entries):
+            raise WrongResults(wrong)
+        calls = {call.id: call for call in pending(turn.entries)}
+        mind = self._mind(turn.address)
+        ends = [await _end(mind, calls[each.call_id], each) for each in given]
+        try:
+            session = await self._store.supply(turn.id, ends) if ends else None
+        except StoreError as error:
+            raise NotKept(f"The gateway cannot keep results just now: {error}") from error
+        if session is None:
+            raise WrongResults(TOO_LATE if given else NOTHING_PENDING)
+        self._go_on(session)
+        self.stir()
+
+    async def _find(self, run_id: str) -> records.Run:
         run = await self._store.run(run_id)
         if run is None:
-            raise LookupError(f"there is no run {run_id}")
+            raise UnknownRun
         return run
+
+    async def _report(self, run: records.Run) -> RunReport:
+        """Calls are pending as soon as their turn is parked, and a result for them can be kept."""
+        entries = () if run.turn is None else await self._store.waiting_in(run.turn)
+        calls = tuple(PendingCall(call.id, call.name, json.loads(call.arguments)) for call in pending(entries))
+        return RunReport(run.run_id, run.state, run.turn, run.step, run.reason, run.is_over, calls)
+
+
+async def _end(mind: Mind, call: Call, given: Supplied) -> CallEnded:
+    text, full = await shortened(mind.mask(given.text), f"external-{call.name}-{call.id}", mind.media)
+    return CallEnded(call.id, "failed" if given.failed else "done", text, full=full)

@@ -55,6 +55,7 @@ class Works:
     which the next process tells of as lost; tasks are gone on with.
 
     `wake` tells the dispatch that a session has something to read; `stop` that its turn is to stop, for a reason.
+    Calls that wait for a task show where it is, which they look for every `look_every` seconds.
     """
 
     def __init__(
@@ -63,11 +64,14 @@ class Works:
         wake: Callable[[str, Busy], None],
         stop: Callable[[str, str], object],
         limits: Limits = USUAL,
+        *,
+        look_every: float = 2.0,
     ) -> None:
         self._store = store
         self._wake = wake
         self._stop = stop
         self._limits = limits
+        self._look_every = look_every
         self._kept: dict[int, _Kept] = {}
         self._timers: dict[int, asyncio.Task[None]] = {}
         self._answers: dict[str, asyncio.Future[Over | None]] = {}
@@ -97,8 +101,10 @@ class Works:
             row = await self._store.write(lambda connection: work.task_of(connection, record.session))
             if row is not None and row.delegated is not None:
                 mind = replace(mind, tools=_narrowed(mind.tools, row, self._limits))
-                occasion = replace(occasion, model=row.delegated.model or occasion.model)
-        return mind, replace(occasion, work=TurnWork(self, record, mind.tools))
+                # What people had allowed in the conversation was given to the task with its tools.
+                allowed = frozenset(tool.name for tool in mind.tools if tool.approval == "once")
+                occasion = replace(occasion, model=row.delegated.model or occasion.model, allowed=allowed)
+        return mind, replace(occasion, work=TurnWork(self, record, mind, occasion))
 
     async def ended(self, record: records.Turn) -> None:
         """The turn's end is written."""
@@ -135,7 +141,12 @@ class Works:
     # What turns ask, each through its own view
 
     async def keep(
-        self, record: records.Turn, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str]
+        self,
+        record: records.Turn,
+        title: str,
+        running: asyncio.Task[ToolResult],
+        shown: Callable[[], str],
+        mask: Callable[[str], str],
     ) -> str:
         if self._closing:
             raise WorkError("the gateway is being stopped")
@@ -147,10 +158,16 @@ class Works:
         if self._closing:
             running.cancel()
         else:
-            self._spawn(partial(self._follow, row, running))
+            self._spawn(partial(self._follow, row, running, mask))
         return row.handle
 
-    async def delegate(self, record: records.Turn, call_id: str, delegated: Delegated) -> ToolResult:
+    async def delegate(
+        self,
+        record: records.Turn,
+        call_id: str,
+        delegated: Delegated,
+        progress: Callable[[str], Awaitable[None]],
+    ) -> ToolResult:
         task = asyncio.current_task()
         assert task is not None
         # Known before the task can end, which may be at once.
@@ -162,7 +179,7 @@ class Works:
             self._turns.add(record.id)
             self._awaiting[task] = row
             try:
-                over = await answer
+                over = await self._watch(row, answer, progress)
             except asyncio.CancelledError:
                 if not self._closing:
                     await self._not_awaited(row)
@@ -210,6 +227,26 @@ class Works:
             return ToolResult(CAME.format(handle=row.handle))
         return _result(await self._store.write(lambda connection: work.outcome(connection, row)))
 
+    async def _watch(
+        self, row: WorkRow, answer: asyncio.Future[Over | None], progress: Callable[[str], Awaitable[None]]
+    ) -> Over | None:
+        """Waits for the answer, showing meanwhile where the task is."""
+        shown = ""
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=self._look_every)
+            status = "" if answer.done() else await self._status(row)
+            if status not in ("", shown):
+                shown = status
+                await progress(status)
+        return answer.result()
+
+    async def _status(self, row: WorkRow) -> str:
+        try:
+            return await self._store.write(lambda connection: work.status(connection, row))
+        except StoreError as error:
+            log.warning("where %s of session %s is cannot be read: %s", row.handle, row.session, error)
+            return ""
+
     async def _detach(self, row: WorkRow, waiting: asyncio.Task[ToolResult]) -> str:
         over = await self._surely(lambda connection: work.detach(connection, row.id))
         self._settle(_some(over))
@@ -238,11 +275,12 @@ class Works:
 
     # Calls
 
-    async def _follow(self, row: WorkRow, running: asyncio.Task[ToolResult]) -> None:
+    async def _follow(self, row: WorkRow, running: asyncio.Task[ToolResult], mask: Callable[[str], str]) -> None:
         """A kept call to its end. This is the edge at which whatever it raises becomes a message."""
         await asyncio.wait({running})
         if not self._closing:
-            await self._end(row, _ending_of(running))
+            ending = _ending_of(running)
+            await self._end(row, replace(ending, text=mask(ending.text)))
         self._kept.pop(row.id, None)
 
     # Ends, each written before anybody learns of it
@@ -295,7 +333,7 @@ class Works:
     async def _item(self, row: WorkRow) -> WorkItem:
         shown = row.shown
         if row.state == "running" and row.child is not None:
-            shown = await self._store.write(lambda connection: work.status(connection, row))
+            shown = await self._status(row)
         elif row.state == "running":
             kept = self._kept.get(row.id)
             shown = "" if kept is None else kept.shown()
@@ -321,20 +359,25 @@ class Works:
 
 
 class TurnWork:
-    """Implements `agent.work.Work` for one turn, which has these tools."""
+    """Implements `agent.work.Work` for one turn."""
 
-    def __init__(self, works: Works, record: records.Turn, tools: Sequence[Tool]) -> None:
+    def __init__(self, works: Works, record: records.Turn, mind: Mind, occasion: Occasion) -> None:
         self._works = works
         self._record = record
-        self._tools = tools
+        self._tools = mind.tools
+        self._mask = mind.mask
+        self._model = occasion.model
+        self._allowed = occasion.allowed
 
     async def keep(
         self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
     ) -> str:
-        return await self._works.keep(self._record, title, running, shown)
+        return await self._works.keep(self._record, self._mask(title), running, shown, self._mask)
 
-    async def delegate(self, call_id: str, delegated: Delegated) -> ToolResult:
-        return await self._works.delegate(self._record, call_id, self._narrow(delegated))
+    async def delegate(
+        self, call_id: str, delegated: Delegated, progress: Callable[[str], Awaitable[None]]
+    ) -> ToolResult:
+        return await self._works.delegate(self._record, call_id, self._narrow(delegated), progress)
 
     async def begin(self, call_id: str, delegated: Delegated) -> str:
         return await self._works.begin(self._record, call_id, self._narrow(delegated))
@@ -349,8 +392,10 @@ class TurnWork:
         return await self._works.tell(self._record.session, handle, words)
 
     def _narrow(self, delegated: Delegated) -> Delegated:
-        """The task with its tools named. Nobody is there to be asked, so none that asks people is among them."""
-        there = [tool.name for tool in self._tools if not tool.asks and tool.approval == "never"]
+        """The task with its tools and its model named. Nobody is there to be asked, so it gets no tool for which
+        people would be."""
+        delegated = replace(delegated, model=delegated.model or self._model)
+        there = [tool.name for tool in self._tools if self._may_be_given(tool)]
         if delegated.tools is None:
             return replace(delegated, tools=tuple(there))
         missing = [name for name in delegated.tools if name not in there]
@@ -360,6 +405,9 @@ class TurnWork:
                 f"The tools that it can be given are: {', '.join(there) or 'none'}."
             )
         return delegated
+
+    def _may_be_given(self, tool: Tool) -> bool:
+        return not tool.asks and (tool.approval == "never" or (tool.approval == "once" and tool.name in self._allowed))
 
 
 async def _guarded(doing: Callable[[], Awaitable[None]]) -> None:
@@ -375,7 +423,7 @@ def _narrowed(tools: Sequence[Tool], row: WorkRow, limits: Limits) -> tuple[Tool
     given = set(row.delegated.tools or ()) if row.delegated is not None else set()
     if row.depth >= limits.depth:
         given.discard(DELEGATE)
-    return tuple(tool for tool in tools if tool.name in given and not tool.asks and tool.approval == "never")
+    return tuple(tool for tool in tools if tool.name in given and not tool.asks and tool.approval != "always")
 
 
 def _ending_of(running: asyncio.Task[ToolResult]) -> Ending:

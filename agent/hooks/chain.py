@@ -68,12 +68,16 @@ class HookChain:
         return bool(self._at[point])
 
     async def ask(self, point: Point, where: Where, subject: S) -> tuple[S, Ruled | None]:
+        asked: Ruled | None = None
         for hook in self._at[point]:
             said = await _ask(hook, point, where, subject)
-            if isinstance(said, Respond | Ask | Deny | End | Stop):
+            if isinstance(said, Deny | End | Stop) or (isinstance(said, Respond) and asked is None):
                 return subject, Ruled(said, hook.name, hook.trusted)
-            subject = said
-        return subject, None
+            if isinstance(said, Ask):
+                asked = asked or Ruled(said, hook.name, hook.trusted)
+            elif not isinstance(said, Respond):
+                subject = said
+        return subject, asked
 
     def observe(self, where: Where, event: Mapping[str, Any]) -> None:
         for observer in self._observers:

@@ -114,23 +114,23 @@ class ProcessHook:
         try:
             running = await surely(_start(self._command, self._directory))
         except (OSError, ValueError) as error:
-            self._trouble = f"its process cannot be started: {shortened(error)}"
+            self._trouble = f"{self._command[0]!r} cannot be started: {shortened(error)}"
             return self._trouble, False
         peer = Peer(running.incoming, running.outgoing)
         reason = "its process was ended"
+        # No task group: one whose tasks fail just when it is cancelled swallows the cancellation.
+        listening = asyncio.create_task(peer.listen())
+        showing = asyncio.create_task(show_errors(self._name, running.errors))
+        over = asyncio.create_task(_over(running.process, listening, showing))
+        tasks = (listening, over, showing, asyncio.create_task(self._attend(peer)))
         try:
-            async with asyncio.TaskGroup() as tasks:
-                listening = tasks.create_task(peer.listen())
-                showing = tasks.create_task(show_errors(self._name, running.errors))
-                tasks.create_task(_over(running.process, listening, showing))
-                tasks.create_task(self._attend(peer))
-        except* HookError as errors:
-            reason = str(errors.exceptions[0])
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            reason = _failure(tasks)
         finally:
             self._peer = None
             self._trouble = f"its process is down: {reason}"
             peer.fail(reason)
-            await surely(running.end(self._pace.grace))
+            await surely(_tidy(running, tasks, self._pace.grace))
         return reason, peer.answered
 
     async def _attend(self, peer: Peer) -> None:
@@ -157,6 +157,22 @@ class ProcessHook:
                 raise HookError("it does not answer") from None
 
 
+def _failure(tasks: Sequence[asyncio.Task[None]]) -> str:
+    """Why the first of those that failed did. Raises what is no `HookError`."""
+    for task in tasks:
+        if task.done():
+            try:
+                task.result()
+            except HookError as error:
+                return str(error)
+    return "its process was ended"
+
+
+async def _tidy(running: _Running, tasks: Sequence[asyncio.Task[None]], grace: float) -> None:
+    await ended(*tasks)
+    await running.end(grace)
+
+
 async def _over(
     process: asyncio.subprocess.Process, listening: asyncio.Task[None], showing: asyncio.Task[None]
 ) -> None:
@@ -166,7 +182,7 @@ async def _over(
         await asyncio.wait((listening, exiting), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait((listening, showing, exiting), timeout=LAST_WORDS)
     finally:
-        exiting.cancel()
+        await ended(exiting)
     code = process.returncode
     raise HookError("it closed its output" if code is None else f"it ended with exit code {code}")
 

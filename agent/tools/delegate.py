@@ -49,6 +49,6 @@ async def delegate(
     """
     delegated = Delegated(task, None if tools is None else tuple(tools), model or "", 60.0 * minutes)
     if not background:
-        return await context.work.delegate(context.call_id, delegated)
+        return await context.work.delegate(context.call_id, delegated, context.progress)
     handle = await context.work.begin(context.call_id, delegated)
     return ToolResult(BEGUN.format(handle=handle))

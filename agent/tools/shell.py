@@ -36,9 +36,14 @@ _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\
 _QUIET = {"TERM": "dumb", "NO_COLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 
 
-# An interjection lets a command finish: half a migration or half a push is worse than a late answer, and the person
-# who wants it gone has /stop, which ends the whole process group at once.
-@tool(effect="external", timeout=LONGEST + 30)
+# An interjection lets a command go on in the background: half a migration or half a push is worse than a late answer,
+# and the person who wants it gone has /stop, which ends the whole process group at once.
+@tool(
+    effect="external",
+    on_steer="background",
+    timeout=LONGEST + 30,
+    compensation="What it had done by then stays done: look before running it again.",
+)
 async def shell(
     context: ToolContext,
     command: Annotated[str, Field(description="A bash command line, run in the workspace.")],

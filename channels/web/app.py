@@ -5,35 +5,56 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 from agent.media import PICTURES, Attachment, FileTooLarge, MediaError, MediaMissing
 from channels.channel import CommandHelp, NotKept
-from channels.message import Accepted
-from channels.web.channel import NotListening, WebChannel
+from channels.message import DeclaredTool
+from channels.runs import Result, UnknownRun, WrongResults
+from channels.web.channel import NotListening, Taken, WebChannel
 from channels.web.guard import Guard
-from channels.web.parse import BadPost, Posted, clean_name
+from channels.web.parse import BadPost, Posted, clean_name, clean_text
 from channels.web.render import Event, Wire
 
 _PAGE = Path(__file__).parent / "page"
 _MOST_FILES = 50
 _LONGEST_TEXT = 2_000_000
 _UPLOAD_LIMIT = 100_000_000
+_LONGEST_WAIT = 60.0
+_MOST_TOLD = 5
 _FOR_EVER = "private, max-age=31536000, immutable"
+
+
+class _Tool(BaseModel, extra="forbid"):
+    name: str
+    description: str = ""
+    schema_: dict[str, Any] = Field(alias="schema")
 
 
 class _TextPost(BaseModel, extra="forbid"):
     client_id: str
     text: str
+    tools: list[_Tool] = []
+
+
+class _Result(BaseModel, extra="forbid"):
+    call_id: str
+    text: str
+    failed: bool = False
+
+
+class _ResultsPost(BaseModel, extra="forbid"):
+    results: list[_Result]
 
 
 class _StopPost(BaseModel, extra="forbid"):
@@ -48,6 +69,9 @@ class _AnswerPost(BaseModel, extra="forbid"):
     option: int = Field(ge=0)
 
 
+_TOOLS = TypeAdapter(list[_Tool])
+
+
 def app(channel: WebChannel, *, host: str = "127.0.0.1", upload_limit: int = _UPLOAD_LIMIT) -> FastAPI:
     """The app. `host` is what the server binds, `upload_limit` in bytes bounds one message with all its files.
 
@@ -58,6 +82,7 @@ def app(channel: WebChannel, *, host: str = "127.0.0.1", upload_limit: int = _UP
     _answer_errors(api)
     _serve_page(api)
     _serve_conversations(api, channel, upload_limit)
+    _serve_runs(api, channel, upload_limit)
     _serve_media(api, channel)
     return api
 
@@ -103,6 +128,19 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
         )
 
 
+def _serve_runs(api: FastAPI, channel: WebChannel, upload_limit: int) -> None:
+    @api.get("/api/runs/{run}")
+    async def run(run: str, wait: Annotated[float, Query(ge=0, le=_LONGEST_WAIT)] = 0.0) -> Wire:
+        return await channel.run(run, wait)
+
+    @api.post("/api/runs/{run}/results")
+    async def results(run: str, request: Request) -> Wire:
+        await _check_size(request, upload_limit)
+        post = _ResultsPost.model_validate_json(await request.body())
+        await channel.supply(run, [Result(each.call_id, each.text, each.failed) for each in post.results])
+        return await channel.run(run, 0.0)
+
+
 def _serve_media(api: FastAPI, channel: WebChannel) -> None:
     @api.get("/media/{hash}/{name:path}")
     async def media(hash: str, name: str, type: str = "") -> Response:
@@ -138,10 +176,15 @@ async def _check_size(request: Request, limit: int) -> None:
 async def _read_post(request: Request, channel: WebChannel) -> Posted:
     if request.headers.get("content-type", "").startswith("application/json"):
         post = _TextPost.model_validate_json(await request.body())
-        return Posted(post.client_id, post.text)
+        return Posted(post.client_id, post.text, tools=tuple(map(_declared, post.tools)))
     async with request.form(max_files=_MOST_FILES, max_part_size=_LONGEST_TEXT) as form:
         files = [await channel.keep(await each.read(), each.filename) for each in _uploads(form)]
-        return Posted(_field(form, "client_id"), _field(form, "text"), tuple(files))
+        tools = _TOOLS.validate_json(_field(form, "tools") or "[]")
+        return Posted(_field(form, "client_id"), _field(form, "text"), tuple(files), tuple(map(_declared, tools)))
+
+
+def _declared(tool: _Tool) -> DeclaredTool:
+    return DeclaredTool(tool.name, clean_text(tool.description), tool.schema_)
 
 
 def _uploads(form: FormData) -> Iterable[UploadFile]:
@@ -153,7 +196,8 @@ def _field(form: FormData, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _render_accepted(accepted: Accepted | None) -> Wire:
+def _render_accepted(taken: Taken) -> Wire:
+    accepted = taken.accepted
     if accepted is None:
         raise HTTPException(422, "The gateway did not keep this message.")
     state = "refused" if accepted.refused else "waiting"
@@ -162,6 +206,8 @@ def _render_accepted(accepted: Accepted | None) -> Wire:
         "state": state,
         "reason": accepted.refused or "",
         "duplicate": accepted.duplicate,
+        "run": accepted.run,
+        "clashes": taken.clashes,
     }
 
 
@@ -198,6 +244,8 @@ def _answer_errors(api: FastAPI) -> None:
     answer(BadPost, 400)
     answer(NotListening, 503)
     answer(NotKept, 503)
+    answer(UnknownRun, 404)
+    answer(WrongResults, 409)
     answer(MediaMissing, 404)
     answer(FileTooLarge, 413)
     answer(MediaError, 507)
@@ -208,7 +256,7 @@ def _answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(ValidationError)
     async def bad_json(request: Request, error: ValidationError) -> Response:
-        return _words(422, "The message must be JSON with the texts client_id and text, and nothing else.")
+        return _words(422, f"The request's JSON does not fit: {_problems(error)}.")
 
     @api.exception_handler(RequestValidationError)
     async def bad_request(request: Request, error: RequestValidationError) -> Response:
@@ -217,6 +265,11 @@ def _answer_errors(api: FastAPI) -> None:
     @api.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
         return _words(500, "The gateway could not do this; its log says why.")
+
+
+def _problems(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'all of it'}: {each['msg']}" for each in found[:_MOST_TOLD])
 
 
 def _words(status: int, words: str) -> Response:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from agent.media import Attachment, MediaMissing, MediaStore
@@ -14,6 +14,7 @@ from channels.channel import ChannelError, CommandHelp, FileUnavailable, Ledger
 from channels.history import Histories, Item, PersonMessage, ShownReply
 from channels.message import Accepted, Deliver, FileRef, InboundMessage, Mark, MessageState, Opening
 from channels.reply import Reply
+from channels.runs import Result, RunReport, Runs
 from channels.web.feed import Changed, Closed, Feed, Lost, News
 from channels.web.parse import OWNER, Posted, attachment_of, clean_name, clean_text, parse, parse_address
 from channels.web.render import (
@@ -25,6 +26,7 @@ from channels.web.render import (
     render_mark,
     render_message,
     render_reply,
+    render_run,
 )
 
 _PACE = 0.05
@@ -37,6 +39,14 @@ class NotListening(ChannelError):
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a post. `clashes` are the declared tools that were dropped, as there are others of their names."""
+
+    accepted: Accepted | None
+    clashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Ear:
     deliver: Deliver
     commands: tuple[CommandHelp, ...]
@@ -45,7 +55,7 @@ class _Ear:
 class WebChannel:
     """The page and the API behind `channels.web.app`. All who hold the token are one person: the owner."""
 
-    def __init__(self, name: str, histories: Histories, media: MediaStore, token: str) -> None:
+    def __init__(self, name: str, histories: Histories, runs: Runs, media: MediaStore, token: str) -> None:
         if not token:
             raise ValueError("the web channel needs a token: without one, anybody on this machine could use the agent")
         self.name = name
@@ -53,6 +63,8 @@ class WebChannel:
         self.media = media
         self.token = token
         self._histories = histories
+        self._runs = runs
+        self._patient: set[asyncio.Timeout] = set()
         self._ear: _Ear | None = None
         self._feeds: dict[str, set[Feed]] = {}
         self._renewals: set[int] = set()
@@ -60,7 +72,7 @@ class WebChannel:
     # What the gateway asks
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        """Lets requests in until cancelled; the HTTP server is the ear. Ends all streams when it stops."""
+        """Lets requests in until cancelled; the HTTP server is the ear. Ends all streams and waits when it stops."""
         self._ear = _Ear(deliver, commands)
         try:
             await asyncio.get_running_loop().create_future()
@@ -68,6 +80,8 @@ class WebChannel:
             self._ear = None
             for feed in [feed for feeds in self._feeds.values() for feed in feeds]:
                 feed.close()
+            for patience in self._patient:
+                patience.reschedule(asyncio.get_running_loop().time())
 
     async def fetch(self, file: FileRef) -> bytes:
         try:
@@ -87,6 +101,7 @@ class WebChannel:
 
     async def mark(self, mark: Mark) -> None:
         self._publish(mark.address.chat, mark)
+        await self._tell_end(mark)
         if mark.id in self._renewals:
             # The conversation is a new one only once its command is answered: history read before that is the old one.
             self._renewals.discard(mark.id)
@@ -116,15 +131,34 @@ class WebChannel:
         """Stores an uploaded file. Raises `agent.media.MediaError`."""
         return await self.media.put(data, clean_name(name))
 
-    async def post(self, chat: str, posted: Posted) -> Accepted | None:
+    async def post(self, chat: str, posted: Posted) -> Taken:
         """Hands a message on and returns when it is committed. Raises `BadPost` or `NotListening`."""
         message = parse(posted, parse_address(self.name, chat), datetime.now(UTC))
         if self._ear is None:
             raise NotListening
+        ours = self._runs.tools(message.address) if message.tools else frozenset()
+        clashes = tuple(tool.name for tool in message.tools if tool.name in ours)
+        message = replace(message, tools=tuple(tool for tool in message.tools if tool.name not in ours))
         accepted = await self._ear.deliver(message)
         if accepted and not accepted.duplicate:
             self._tell_others(message, posted, accepted)
-        return accepted
+        return Taken(accepted, clashes)
+
+    async def run(self, run: str, wait: float) -> Wire:
+        """What has become of a message, after at most so many seconds if nothing has yet, and there is nothing to do
+        for it. Raises `channels.runs.UnknownRun`."""
+        if wait and self._ear is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait) as patience:
+                    with self._waiting(patience):
+                        return render_run(await self._runs.news(run))
+        return render_run(await self._runs.report(run))
+
+    async def supply(self, run: str, results: Sequence[Result]) -> None:
+        """Hands results on. Raises as `channels.runs.Runs.supply` does, and `NotListening`."""
+        if self._ear is None:
+            raise NotListening
+        await self._runs.supply(run, [replace(each, text=clean_text(each.text)) for each in results])
 
     def watch(self, chat: str) -> AsyncGenerator[Event]:
         """Everything that happens in a conversation from now on, beginning with its history.
@@ -155,6 +189,14 @@ class WebChannel:
                             yield _render(each, told)
 
     @contextmanager
+    def _waiting(self, patience: asyncio.Timeout) -> Iterator[None]:
+        self._patient.add(patience)
+        try:
+            yield
+        finally:
+            self._patient.discard(patience)
+
+    @contextmanager
     def _feed(self, chat: str) -> Iterator[Feed]:
         feed = Feed()
         feeds = self._feeds.setdefault(chat, set())
@@ -171,6 +213,21 @@ class WebChannel:
             self._renewals.add(accepted.id)
         elif message.command not in ("stop", "answer"):
             self._publish(message.address.chat, _as_written(message, posted, accepted))
+
+    async def _tell_end(self, mark: Mark) -> None:
+        """Tells the open screens that the message's run is over, once: of one that another's turn reads as soon as it
+        does, and not again when that turn ends."""
+        if mark.state == "waiting" or mark.address.chat not in self._feeds:
+            return
+        report = await self._runs.report_of(mark.id)
+        if report is None or not report.over:
+            return
+        if report.state in ("read", "superseded"):
+            is_new = mark.state == "read" or mark.before != "read"
+        else:
+            is_new = mark.state != "read"
+        if is_new:
+            self._publish(mark.address.chat, report)
 
     def _publish(self, chat: str, news: News) -> None:
         for feed in self._feeds.get(chat, ()):
@@ -193,6 +250,8 @@ def _render(news: News, told: dict[str, Reply]) -> Event:
             return render_message(news)
         case Mark():
             return render_mark(news)
+        case RunReport():
+            return Event("run", render_run(news))
         case Reply():
             before = told.pop(news.id, None)
             if not news.done:

@@ -9,8 +9,9 @@ from typing import assert_never
 from channels.history import PersonMessage
 from channels.message import Mark
 from channels.reply import Reply
+from channels.runs import RunReport
 
-News = Reply | Mark | PersonMessage
+News = Reply | Mark | PersonMessage | RunReport
 
 _LIMIT = 500
 
@@ -91,5 +92,7 @@ def _key(news: News) -> str:
             return f"mark {news.id}"
         case PersonMessage():
             return f"message {news.id}"
+        case RunReport():
+            return f"run {news.run}"
         case _:
             assert_never(news)

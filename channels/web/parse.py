@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -12,7 +14,7 @@ from pydantic import TypeAdapter
 
 from agent.media import Attachment
 from channels.address import Address, Sender
-from channels.message import FileRef, InboundMessage
+from channels.message import DeclaredTool, FileRef, InboundMessage
 
 OWNER = Sender("owner", "You")
 
@@ -21,6 +23,9 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _COMMAND = re.compile(r"/([A-Za-z][A-Za-z0-9_-]*)(?:\s+(.*))?\s*", re.DOTALL)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LONGEST_NAME = 120
+_TOOL = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MOST_TOOLS = 64
+_LONGEST_TOOLS = 200_000
 
 
 class BadPost(Exception):
@@ -34,6 +39,7 @@ class Posted:
     client_id: str
     text: str = ""
     attachments: tuple[Attachment, ...] = ()
+    tools: tuple[DeclaredTool, ...] = ()
 
 
 def parse_address(channel: str, chat: str) -> Address:
@@ -44,12 +50,13 @@ def parse_address(channel: str, chat: str) -> Address:
 
 
 def parse(posted: Posted, address: Address, at: datetime) -> InboundMessage:
-    """The message. Raises `BadPost` when it is empty or its client id cannot be one."""
+    """The message. Raises `BadPost` when it is empty, or its client id or one of its tools cannot be one."""
     if not _CLIENT_ID.fullmatch(posted.client_id):
         raise BadPost("client_id must be 8 to 64 letters, digits, '-' and '_', new for each message.")
     text = clean_text(posted.text)
     if not text.strip() and not posted.attachments:
         raise BadPost("The message is empty.")
+    _check_tools(posted.tools)
     command = _COMMAND.fullmatch(text)
     return InboundMessage(
         event_id=posted.client_id,
@@ -61,7 +68,31 @@ def parse(posted: Posted, address: Address, at: datetime) -> InboundMessage:
         text=(command[2] or "").rstrip() if command else text,
         command=command[1].lower() if command else None,
         files=tuple(map(_file_ref, posted.attachments)),
+        tools=posted.tools,
     )
+
+
+def _check_tools(tools: Sequence[DeclaredTool]) -> None:
+    names = [tool.name for tool in tools]
+    if len(tools) > _MOST_TOOLS:
+        raise BadPost(f"{len(tools)} tools are more than the {_MOST_TOOLS} that a message may declare.")
+    for tool in tools:
+        if not _TOOL.fullmatch(tool.name):
+            raise BadPost("A tool's name is made of 1 to 64 letters, digits, '-' and '_'.")
+        if names.count(tool.name) > 1:
+            raise BadPost(f"The tool {tool.name} is declared twice.")
+        if tool.schema.get("type") != "object":
+            raise BadPost(f'The schema of the tool {tool.name} must be a JSON schema with "type": "object".')
+    if sum(map(_length, tools)) > _LONGEST_TOOLS:
+        raise BadPost(f"The tools are longer than {_LONGEST_TOOLS:,} characters together.")
+
+
+def _length(tool: DeclaredTool) -> int:
+    """In characters. Raises `BadPost` for numbers that are none in JSON."""
+    try:
+        return len(tool.description) + len(json.dumps(tool.schema, allow_nan=False))
+    except ValueError as error:
+        raise BadPost(f"The schema of the tool {tool.name} is not JSON: {error}.") from error
 
 
 def clean_text(text: str) -> str:

@@ -12,11 +12,12 @@ from pydantic import TypeAdapter
 from channels.history import Conversation, Item, PersonMessage
 from channels.message import Mark
 from channels.reply import Reply, Segment, TextSegment
+from channels.runs import RunReport
 
 Wire: TypeAlias = dict[str, Any]
 """A JSON object."""
 
-Happening = Literal["history", "reply", "change", "message", "mark", "ping"]
+Happening = Literal["history", "reply", "change", "message", "mark", "run", "ping"]
 
 
 @cache
@@ -34,6 +35,7 @@ class Event:
     - `change`: what changed in a reply that the stream has told before, see `render_change`.
     - `message`: a person's message was accepted. A later `mark` for its id may have come before it.
     - `mark`: a message's new state.
+    - `run`: what a message began has come to its one end.
     - `ping`: nothing happened, the line is alive.
     """
 
@@ -63,6 +65,12 @@ def render_message(message: PersonMessage) -> Event:
 
 def render_mark(mark: Mark) -> Event:
     return Event("mark", _adapter(Mark).dump_python(mark, mode="json", exclude={"address"}))
+
+
+def render_run(report: RunReport) -> Wire:
+    """`{"run", "state", "turn", "step", "reason", "over", "calls": [{"id", "name", "arguments"}]}`."""
+    wire: Wire = _adapter(RunReport).dump_python(report, mode="json")
+    return wire
 
 
 def render_reply(reply: Reply) -> Event:

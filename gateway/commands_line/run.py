@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 
+from agent.hooks.runner import HookError
 from channels.channel import ChannelError
 from config.load import Configuration
 from gateway.build import build
@@ -23,7 +24,7 @@ def run(configuration: Configuration) -> int:
     log_to(sys.stderr, secrets_in(configuration))
     try:
         return in_loop(_serve(configuration))
-    except (StoreError, PortTaken, ChannelError, OSError) as error:
+    except (StoreError, HookError, PortTaken, ChannelError, OSError) as error:
         sys.stderr.write(f"interject: {in_words(error, configuration.home)}\n")
         return 1
 

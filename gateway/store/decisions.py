@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from agent.approving import open_decision
+from agent.external import unsupplied
 from agent.log import Answered, Decided, DecisionAsked, Entry, Subject, Verdict
 from channels.message import InboundMessage
 from gateway.store import logs
@@ -84,9 +85,9 @@ class _Open:
     asked: DecisionAsked
 
 
-def decide(connection: Connection, command_id: int, key: str, number: int, allowed: bool) -> Decision:
+def decide(connection: Connection, command_id: int, key: str, number: int, allowed: bool, extends: bool) -> Decision:
     """A pressed option decides, if its decision is open and whoever pressed it may: because they may decide whatever is
-    asked there (`allowed`), or because the turn is theirs."""
+    asked there (`allowed`), or because the turn is theirs. Only who `extends` lets it go beyond a limit."""
     row = connection.execute(_press, {"row": command_id}).first()
     if row is None:
         return Decision("not_open")
@@ -96,9 +97,8 @@ def decide(connection: Connection, command_id: int, key: str, number: int, allow
     options = VERDICTS[found.asked.about]
     if not 0 <= number < len(options):
         return Decision("not_open", row.session)
-    principal = found.turn.principal
-    if not allowed and principal["id"] != row.sender_id:
-        return Decision("not_allowed", row.session, whose=principal["name"])
+    if not allowed and found.turn.principal["id"] != row.sender_id:
+        return Decision("not_allowed", row.session)
     if not found.turn.parked:
         return Decision("too_early", row.session)
     decided = Decided(found.asked.id, options[number], row.sender_name or row.sender_id)
@@ -128,19 +128,25 @@ def decide_in_words(
 
 
 def expire(connection: Connection, now: datetime) -> tuple[str, ...]:
-    """Decides what nobody has decided in time; the sessions whose turns go on."""
+    """Decides what nobody has decided in time, and ends calls whose results nobody supplied; the sessions whose turns
+    go on."""
     due = connection.execute(_due, {"now": now}).all()
     for turn in due:
         entries = logs.read(connection, turn.number)
         asked = open_decision(entries)
-        decided = [] if asked is None else [Decided(asked.id, "expired")]
-        logs.write(connection, turn.number, len(entries) + 1, decided)
-        connection.execute(_release, {"turn": turn.number})
+        ends = unsupplied(entries, overdue=True) if asked is None else [Decided(asked.id, "expired")]
+        logs.write(connection, turn.number, len(entries) + 1, ends)
+        release(connection, turn.number)
     return tuple(turn.session for turn in due)
 
 
+def release(connection: Connection, number: int) -> None:
+    """The parked turn may be claimed, and goes on."""
+    connection.execute(_release, {"turn": number})
+
+
 def next_deadline(connection: Connection) -> datetime | None:
-    """When the next decision expires."""
+    """When the next decision expires, or results are overdue."""
     found: datetime | None = connection.execute(_next_deadline).scalar()
     return found
 
@@ -160,7 +166,7 @@ def _open_in(connection: Connection, turn: AnyRow | None) -> _Open | None:
 
 def _write(connection: Connection, found: _Open, decided: Decided) -> None:
     logs.write(connection, found.turn.number, len(found.entries) + 1, [decided])
-    connection.execute(_release, {"turn": found.turn.number})
+    release(connection, found.turn.number)
     if decided.verdict == "allowed_always":
         _allow_always(connection, found)
 

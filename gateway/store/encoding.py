@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agent.log import CallEnded, Entry
+from agent.log import CallEnded, DeclaredTool, Entry
 from agent.media import Attachment
+from channels import message
 from channels.address import Address, Sender
 from channels.message import FileRef
 from gateway.store.schema import clean
@@ -76,3 +77,11 @@ def attachments_to_json(attachments: Sequence[Attachment]) -> list[Json]:
 
 def attachments_from_json(data: list[Json]) -> tuple[Attachment, ...]:
     return tuple(Attachment(**item) for item in data)
+
+
+def tools_to_json(tools: Sequence[message.DeclaredTool | DeclaredTool]) -> list[Json]:
+    return [{"name": clean(tool.name), "description": clean(tool.description), "schema": tool.schema} for tool in tools]
+
+
+def tools_from_json(data: list[Json]) -> tuple[DeclaredTool, ...]:
+    return tuple(DeclaredTool(**item) for item in data)

@@ -24,6 +24,8 @@ from gateway.store.encoding import (
     attachments_to_json,
     files_from_json,
     files_to_json,
+    tools_from_json,
+    tools_to_json,
 )
 from gateway.store.records import Arrival, Busy, Changed, Manner, Unfetched
 from gateway.store.schema import (
@@ -151,6 +153,7 @@ _waiting = (
         inbox.c.sender_handle,
         inbox.c.text,
         inbox.c.attachments,
+        inbox.c.tools,
         inbox.c.note,
         inbox.c.busy,
         inbox.c.source,
@@ -361,6 +364,7 @@ def bring(
             "command": None,
             "files": [],
             "attachments": attachments_to_json(attachments),
+            "tools": [],
             "album": None,
             "opening": None,
             "busy": "steer",
@@ -431,6 +435,7 @@ def _keep(
         "command": message.command,
         "files": files_to_json(files),
         "attachments": [],
+        "tools": tools_to_json(message.tools if is_new else ()),
         "album": message.album if is_new else None,
         "opening": opening,
         # What changes a message that a turn has read is for that turn.
@@ -678,6 +683,7 @@ def _said(row: AnyRow) -> Said:
         row.message_id,
         row.address["kind"] == "group",
         row.source,
+        tools_from_json(row.tools),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import Literal
 
 from agent.log import Entry, TurnOutcome, Verdict
 from agent.media import Attachment
@@ -108,8 +108,8 @@ DecisionOutcome = Literal["decided", "not_open", "not_allowed", "too_early"]
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What became of a pressed option of a decision. `not_open`: it was decided before, by `by` and as `verdict` if
-    that is known. `not_allowed`: only `whose` turn it is may decide, and admins. `too_early`: the turn that asks is not
-    parked yet, and as soon as it is, the press can be decided on.
+    that is known. `too_early`: the turn that asks is not parked yet; as soon as it is, or has dropped the question, the
+    press can be tried again, and until then it keeps what was said behind it from being read.
 
     Only what is `decided` ends the press; else its command still waits.
     """
@@ -118,26 +118,6 @@ class Decision:
     session: str = ""
     by: str = ""
     verdict: Verdict | None = None
-    whose: str = ""
-
-    @property
-    def told(self) -> str:
-        """What to tell somebody who comes too late; "" if it is not known how it was decided."""
-        match self.verdict:
-            case None:
-                return ""
-            case "allowed":
-                return f"{self.by or 'Somebody'} decided already: allowed."
-            case "allowed_always":
-                return f"{self.by or 'Somebody'} decided already: allowed for this conversation."
-            case "denied":
-                return f"{self.by or 'Somebody'} decided already: denied."
-            case "expired":
-                return "Nobody decided in time, which counts as denied."
-            case "dropped":
-                return "Something else was said instead of deciding, so it is not asked any more."
-            case _:
-                assert_never(self.verdict)
 
 
 TurnKind = Literal["turn", "command", "aside"]

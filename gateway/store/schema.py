@@ -146,6 +146,7 @@ inbox = Table(
     Column("command", Words),
     Column("files", Json, nullable=False),
     Column("attachments", Json, nullable=False),
+    Column("tools", Json, nullable=False),
     Column("album", Words),
     Column("opening", Words),
     Column("busy", String(10), nullable=False),

@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from agent.log import Ended, Entry, Heard, Told, Usage
+from agent.log import CallEnded, Ended, Entry, Heard, Told, Usage
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.channel import Sent
@@ -29,6 +29,7 @@ from gateway.store import (
     questions,
     reading,
     runs,
+    supplying,
     turns,
     undoing,
     uses,
@@ -155,18 +156,34 @@ class Store:
         found = await self.write(lambda connection: questions.open_question(connection, session))
         return None if found is None else found[1].question
 
-    async def decide(self, command_id: int, key: str, number: int, allowed: bool) -> Decision:
+    async def decide(self, command_id: int, key: str, number: int, allowed: bool, extends: bool = True) -> Decision:
         """A pressed option decides what the session's parked turn has asked, and the turn can be claimed. `allowed`:
-        whoever pressed it may decide there, also on what others asked for. Unless it is `decided`, the command still
-        waits."""
-        return await self.write(lambda connection: decisions.decide(connection, command_id, key, number, allowed))
+        whoever pressed it may decide there, also on what others asked for; `extends`: and let a turn go beyond a limit.
+        Unless it is `decided`, the command still waits."""
+        return await self.write(
+            lambda connection: decisions.decide(connection, command_id, key, number, allowed, extends)
+        )
 
     async def expire(self, now: datetime) -> tuple[str, ...]:
-        """Decides what nobody has decided by its deadline; the sessions whose turns can be claimed for that."""
+        """Decides what nobody has decided by its deadline, and ends calls whose results nobody supplied by theirs; the
+        sessions whose turns can be claimed for that."""
         return await self.write(lambda connection: decisions.expire(connection, now))
 
+    async def waiting_in(self, turn_id: str) -> tuple[Entry, ...]:
+        """The turn's log if it is parked, and is not to stop; else nothing."""
+        return await self._read(lambda connection: supplying.waiting_in(connection, turn_id))
+
+    async def supply(self, turn_id: str, results: Sequence[CallEnded]) -> str | None:
+        """The results of the calls that a parked turn waits for, and the turn can be claimed: its session. None, and
+        nothing is kept, if they are not exactly those."""
+        return await self.write(lambda connection: supplying.supply(connection, turn_id, results))
+
+    async def run_of(self, row_id: int) -> Run | None:
+        """What has become of the message in this row of the inbox; None if it expects no answer of its own."""
+        return await self._read(lambda connection: runs.run_of(connection, row_id))
+
     async def next_deadline(self) -> datetime | None:
-        """When the next decision expires; None if none is open."""
+        """When the next decision expires, or results are overdue; None if nothing is waited for that long."""
         return await self.write(decisions.next_deadline)
 
     async def set_model(self, session: str, name: str | None) -> None:

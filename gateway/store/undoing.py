@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, exists, select, update
 
+from agent.log import DeclaredTool
 from agent.media import Attachment
-from gateway.store.encoding import attachments_from_json, attachments_to_json
+from gateway.store.encoding import attachments_from_json, attachments_to_json, tools_from_json, tools_to_json
 from gateway.store.inbox import use_media
 from gateway.store.records import Undone
 from gateway.store.schema import AnyRow, inbox, is_command, is_ended, is_running, is_turn, is_waiting, sessions, turns
@@ -33,6 +34,7 @@ _heard = (
         inbox.c.sender_name,
         inbox.c.text,
         inbox.c.attachments,
+        inbox.c.tools,
     )
     .where(inbox.c.turn == bindparam("turn_id"), inbox.c.state == "consumed", inbox.c.source == "person")
     .order_by(inbox.c.id)
@@ -49,6 +51,7 @@ _speak = (
         text=bindparam("words"),
         note="",
         attachments=bindparam("found"),
+        tools=bindparam("declared"),
         busy="steer",
         ready=True,
     )
@@ -63,6 +66,7 @@ class _Message:
     sender: str
     text: str
     attachments: tuple[Attachment, ...]
+    tools: tuple[DeclaredTool, ...]
 
 
 def undo(connection: Connection, session: str) -> Undone | None:
@@ -89,6 +93,7 @@ def retry(connection: Connection, command_id: int) -> bool:
         "new_run": uuid4().hex,
         "words": _in_one(said),
         "found": attachments_to_json(attachments),
+        "declared": tools_to_json([tool for message in said for tool in message.tools]),
     }
     connection.execute(_speak, values)
     use_media(connection, command_id, attachments)
@@ -108,8 +113,10 @@ def _said_in(connection: Connection, turn_id: str) -> list[_Message]:
 
 
 def _message_from(row: AnyRow, before: _Message | None) -> _Message:
-    attachments = attachments_from_json(row.attachments) if before is None else before.attachments
-    return _Message(row.sender_id, row.sender_name, row.text, attachments)
+    if before is not None:
+        return replace(before, sender_id=row.sender_id, sender=row.sender_name, text=row.text)
+    attachments, tools = attachments_from_json(row.attachments), tools_from_json(row.tools)
+    return _Message(row.sender_id, row.sender_name, row.text, attachments, tools)
 
 
 def _in_one(said: Sequence[_Message]) -> str:

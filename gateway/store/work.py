@@ -37,6 +37,7 @@ FOR_THE_TASK = (
     "nobody can be asked. Your last answer is the result: put into it all that is needed there."
 )
 TOLD = "Said by whoever gave you the task."
+NOBODY_SAID = "No person wrote this: it comes from work in the background."
 EARLIER = "It belongs to the conversation before the last /new, which is not shown to you."
 LOST = (
     "It was interrupted by a restart, and has no result. It may or may not have taken effect, wholly or in part, and "
@@ -187,7 +188,7 @@ def delegate(
     if parent is not None:
         delegated = _within(parent, delegated)
     if (0 if parent is None else parent.depth) >= limits.depth:
-        raise WorkError("a delegated task as deep as this one may delegate nothing further: do it yourself")
+        raise WorkError("nothing may be delegated from here: do it yourself")
     root = turn.id if parent is None else parent.root
     if int(connection.execute(_count_tasks, {"of_root": root}).scalar_one()) >= limits.running:
         raise WorkError(f"{limits.running} delegated tasks run already: wait until one has ended, or do it yourself")
@@ -348,7 +349,7 @@ def _bring(connection: Connection, row: WorkRow, ending: Ending) -> Arrival:
         message(row, ending),
         ending.attachments,
         f"work:{row.id}",
-        EARLIER if is_earlier else "",
+        f"{NOBODY_SAID} {EARLIER}" if is_earlier else NOBODY_SAID,
     )
 
 

@@ -219,7 +219,7 @@ LIES = {
         "[sys.stdout.write('x' * 65536) for _ in iter(int, 1)]",
         "it wrote a line of more than 1,048,576 bytes",
     ),
-    "closes its output": ("os.close(1); read()", "it closed its output"),
+    "closes its output": ("os.close(1); os.closerange(3, 256); read()", "it closed its output"),
 }
 
 
@@ -375,9 +375,9 @@ async def test_a_command_that_is_not_there_is_told_in_the_log_and_to_who_asks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with ProcessHook("guard", ["no-such-program"], ["before_tool"], pace=QUICK) as hook:
-        with pytest.raises(HookError, match=r"its process cannot be started: .*no-such-program"):
+        with pytest.raises(HookError, match="'no-such-program' cannot be started: "):
             await ask(hook)
-        await logged(caplog, "hook guard: its process cannot be started")
+        await logged(caplog, "hook guard: 'no-such-program' cannot be started")
 
 
 def test_a_hook_without_a_command_is_refused() -> None:
@@ -481,7 +481,7 @@ if not lied.exists():
 
 async def test_who_asks_while_the_process_starts_waits_for_it(script: Script, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "gate")
-    async with script.hook("open(sys.argv[1]).close()" + OBEDIENT, str(tmp_path / "gate")) as hook:
+    async with script.hook("open(sys.argv[1]).read()" + OBEDIENT, str(tmp_path / "gate")) as hook:
         asking = asyncio.create_task(ask(hook))
         await asyncio.to_thread((tmp_path / "gate").write_text, "open")
         assert isinstance(await asking, Deny)
@@ -493,6 +493,14 @@ async def test_a_question_open_at_the_end_is_told_so(script: Script) -> None:
         asking = asyncio.create_task(ask(hook))
     with pytest.raises(HookError, match="its process"):
         await asking
+
+
+async def test_nothing_goes_on_after_the_end_however_the_process_fares_just_then() -> None:
+    for turns in range(0, 600, 10):
+        async with ProcessHook("guard", ["echo", "nonsense"], ["before_tool"], pace=QUICK):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_process_answers_through_the_chain_for_its_hook(script: Script) -> None:

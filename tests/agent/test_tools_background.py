@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,10 @@ class Beside:
     ) -> str:
         raise WorkError("nothing is kept here")
 
-    async def delegate(self, call_id: str, delegated: Delegated) -> ToolResult:
+    async def delegate(
+        self, call_id: str, delegated: Delegated, progress: Callable[[str], Awaitable[None]]
+    ) -> ToolResult:
+        await progress("step 1")
         self.delegated.append((call_id, delegated))
         return ToolResult("There are 12.", (FILE,))
 
@@ -55,19 +58,21 @@ DONE = WorkItem("w2", "count the words", "done", "There are 12.")
 SILENT = WorkItem("w3", "wait", "running")
 
 
-async def use(name: str, work: Work, **arguments: object) -> ToolResult:
+async def use(name: str, work: Work, shown: list[str] | None = None, **arguments: object) -> ToolResult:
     (tool,) = toolbox([name])
 
     async def progress(text: str) -> None:
-        raise AssertionError("there is nothing to show")
+        if shown is not None:
+            shown.append(text)
 
     context = ToolContext(Path(), MemoryMedia(), progress, call_id="call-1", work=work)
     return await tool.call(context, json.dumps(arguments))
 
 
 async def test_a_delegated_task_is_waited_for_and_its_answer_and_files_are_the_result() -> None:
-    beside = Beside()
-    result = await use("delegate", beside, task="count the words")
+    beside, shown = Beside(), list[str]()
+    result = await use("delegate", beside, shown, task="count the words")
+    assert shown == ["step 1"]
     assert (result.text, result.attachments) == ("There are 12.", (FILE,))
     assert beside.delegated == [("call-1", Delegated("count the words"))]
 

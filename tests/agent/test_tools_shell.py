@@ -240,6 +240,6 @@ async def test_an_impossible_time_is_refused(shell: Shell, seconds: object) -> N
         await shell.run("true", timeout_seconds=seconds)
 
 
-def test_an_interjection_lets_a_command_finish() -> None:
+def test_an_interjection_lets_a_command_go_on_in_the_background() -> None:
     (tool,) = toolbox(["shell"])
-    assert (tool.effect, tool.on_steer) == ("external", "finish")
+    assert (tool.effect, tool.on_steer) == ("external", "background")

@@ -166,7 +166,8 @@ async def test_the_own_page_can_post(site):
 async def test_a_message_is_answered_with_its_row_once_it_is_committed(site):
     async with site.client() as client:
         answer = await post(client, "Hello", chat="c1")
-    assert answer.json() == {"id": 1, "state": "waiting", "reason": "", "duplicate": False}
+    kept = {"id": 1, "state": "waiting", "reason": "", "duplicate": False}
+    assert answer.json() == kept | {"run": None, "clashes": []}
     message = await site.house.hear()
     assert (message.text, message.address) == ("Hello", Address("web", "local", "c1"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from channels.channel import CommandHelp, NotKept, Sent
 from channels.history import Conversation, Item, PersonMessage, ShownReply
 from channels.message import Accepted, InboundMessage, Mark, MessageState
 from channels.reply import Reply, Segment
+from channels.runs import Result, RunReport, UnknownRun
 from channels.web.app import app
 from channels.web.channel import WebChannel
 
@@ -67,6 +68,25 @@ class NoLedger:
         self.pieces()
 
 
+class NoRuns:
+    """Nothing that is said here begins anything."""
+
+    def tools(self, address: Address) -> frozenset[str]:
+        return frozenset()
+
+    async def report(self, run_id: str) -> RunReport:
+        raise UnknownRun
+
+    async def news(self, run_id: str) -> RunReport:
+        raise UnknownRun
+
+    async def report_of(self, message: int) -> RunReport | None:
+        return None
+
+    async def supply(self, run_id: str, results: Sequence[Result]) -> None:
+        raise UnknownRun
+
+
 @dataclass
 class House:
     """Keeps items in order; `heard` is all that was delivered. What `say` and `mark` change is told to the channel."""
@@ -79,7 +99,7 @@ class House:
     _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
-        self.channel = WebChannel("web", self, self.media, TOKEN)
+        self.channel = WebChannel("web", self, NoRuns(), self.media, TOKEN)
 
     async def deliver(self, message: InboundMessage) -> Accepted | None:
         if self.full:

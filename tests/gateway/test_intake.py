@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from agent.log import Heard
 from agent.models.scripted import ScriptedModel
 from channels.channel import FileUnavailable, NotKept, RetryLater, Unreachable
-from channels.message import Accepted, FileRef
+from channels.message import FileRef
 from channels.paper import PaperChannel
 from tests.gateway.play import playing, said, until
 
@@ -52,7 +53,7 @@ async def test_a_message_is_kept_before_deliver_returns_and_only_once(tmp_path: 
         assert sum(play.states().values()) == 1
         second = await play.house.intake.deliver(said("hi", event="e"))
         assert first is not None
-        assert second == Accepted(first.id, duplicate=True)
+        assert second == replace(first, duplicate=True)
 
 
 async def test_a_message_that_cannot_be_kept_is_not_accepted_and_may_come_again(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from channels.address import Sender
 from channels.message import FileRef
 from channels.paper import PaperChannel, words
 from gateway.gate import Policy
+from gateway.house import Rules
 from gateway.sessions import session_key
 from gateway.store.records import Manner
 from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, playing, said
@@ -181,7 +182,7 @@ async def test_deleting_what_was_answered_changes_nothing(tmp_path: Path) -> Non
 
 async def test_when_many_wait_the_person_is_told_once_and_nothing_is_dropped(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("collect"), many=5) as play:
+    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("collect"), rules=Rules(many=5)) as play:
         await begin(play)
         for number in range(9):
             await play.say(f"message {number}")
@@ -202,7 +203,7 @@ async def test_where_replies_are_not_to_grow_only_whole_ones_are_shown(tmp_path:
 
     gate = asyncio.Event()
     model = ScriptedModel(["Well", gate, ", done."])
-    async with playing(tmp_path, model, channel=Watched(), whole=["paper"]) as play:
+    async with playing(tmp_path, model, channel=Watched(), rules=Rules(whole=["paper"])) as play:
         await play.say("go")
         await model.asked(1)
         gate.set()

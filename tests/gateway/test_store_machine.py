@@ -114,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
         row = self._command("answer")
         decision = self.runner.run(self.store.decide(row, f"d:c{self.asked - back}", number, allowed=True))
         if decision.outcome != "decided":
-            self.runner.run(self.store.answer(row, decision.told))
+            self.runner.run(self.store.answer(row, decision.outcome))
 
     @precondition(lambda self: self.asked)
     @rule(hours=st.integers(0, 3))
@@ -238,7 +238,7 @@ def _all_rows(connection: object) -> list[tuple[int, str]]:
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=25,
     stateful_step_count=30,
     deadline=None,
     print_blob=True,

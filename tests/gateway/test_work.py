@@ -24,12 +24,14 @@ from agent.tool import Tool, ToolContext, ToolError, ToolResult, tool
 from agent.tools import toolbox
 from agent.transcript import Results
 from agent.work import Delegated, Work, WorkError
+from channels.paper import PaperChannel
+from channels.reply import Reply
 from gateway.store import Store, open_store
 from gateway.store.records import Busy, Turn
-from gateway.store.work import EARLIER, FOR_THE_TASK, USUAL, Limits, is_child, listed
+from gateway.store.work import EARLIER, FOR_THE_TASK, NOBODY_SAID, USUAL, Limits, is_child, listed
 from gateway.work import Works
 from tests.gateway.notes import ANN, COMPLETED, HERE, PICTURE, SESSION, begin, first_words, message, url_of
-from tests.gateway.play import Play, playing, until
+from tests.gateway.play import Play, keeping, playing, until
 
 T = TypeVar("T")
 
@@ -54,7 +56,14 @@ class Stage:
         self.store = store
         self.woken: asyncio.Queue[str] = asyncio.Queue()
         self.stopped: list[tuple[str, str]] = []
-        self.works = Works(store, self._wake, lambda session, reason: self.stopped.append((session, reason)), limits)
+        self.works = Works(
+            store,
+            self._wake,
+            lambda session, reason: self.stopped.append((session, reason)),
+            limits,
+            look_every=0.01,
+        )
+        self.shown: asyncio.Queue[str] = asyncio.Queue()
         self.doing: set[asyncio.Task[Any]] = set()
 
     def _wake(self, session: str, busy: Busy) -> None:
@@ -69,12 +78,12 @@ class Stage:
         await self.store.accept(message(text), session)
         return await begin(self.store, session)
 
-    async def work(self, turn: Turn, *tools: Tool) -> Work:
-        return (await self.furnished(turn, *tools))[1].work
+    async def work(self, turn: Turn, *tools: Tool, **occasion: Any) -> Work:
+        return (await self.furnished(turn, *tools, **occasion))[1].work
 
-    async def furnished(self, turn: Turn, *tools: Tool) -> tuple[Mind, Occasion]:
-        mind = Mind(ScriptedModel(), MemoryMedia(), Path(), tools or TOOLS)
-        return await self.works.furnish(turn, mind, Occasion())
+    async def furnished(self, turn: Turn, *tools: Tool, **occasion: Any) -> tuple[Mind, Occasion]:
+        mind = Mind(ScriptedModel(), MemoryMedia(), Path(), tools or TOOLS, mask=masked)
+        return await self.works.furnish(turn, mind, Occasion(**occasion))
 
     def do(self, doing: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(doing)
@@ -95,7 +104,7 @@ class Stage:
     async def delegated(self, turn: Turn, task: str = "count the words", **options: Any) -> asyncio.Task[ToolResult]:
         """A call that waits for the task, once the task is there."""
         work = await self.work(turn)
-        call = self.do(work.delegate("call-1", Delegated(task, **options)))
+        call = self.do(work.delegate("call-1", Delegated(task, **options), self.shown.put))
         await self.until_woken(CHILD)
         return call
 
@@ -106,11 +115,15 @@ class Stage:
         (heard,) = (entry for entry in turn.entries if isinstance(entry, Heard))
         return list(heard.messages)
 
+    def sql(self, statement: str, *values: object) -> list[Any]:
+        """Beside the gateway, on the file itself."""
+        with closing(sqlite3.connect(self.folder / "interject.db")) as connection, connection:
+            return list(connection.execute(statement, values))
+
     def waiting(self, session: str = SESSION) -> list[str]:
-        """What lies in the inbox unread, asked beside the gateway, on the file itself."""
-        with closing(sqlite3.connect(self.folder / "interject.db")) as connection:
-            query = "SELECT text FROM inbox WHERE session = ? AND state = 'waiting' ORDER BY id"
-            return [text for (text,) in connection.execute(query, (session,))]
+        """What lies in the inbox unread."""
+        found = self.sql("SELECT text FROM inbox WHERE session = ? AND state = 'waiting' ORDER BY id", session)
+        return [text for (text,) in found]
 
     async def listed(self, session: str = SESSION) -> dict[str, str]:
         return {item.handle: item.state for item in await self.works.items(session)}
@@ -135,6 +148,10 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
+def masked(text: str) -> str:
+    return text.replace("hunter2", "***")
+
+
 async def after(gate: asyncio.Event, result: ToolResult | BaseException = MADE) -> ToolResult:
     await gate.wait()
     if isinstance(result, BaseException):
@@ -157,7 +174,7 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
     assert (said.source, said.sender, said.attachments) == ("work", ANN.name, (PICTURE,))
     assert "w1 (`shell: make test`) has ended" in said.text
     assert said.text.endswith("all good")
-    assert said.note == ""
+    assert said.note == NOBODY_SAID
 
 
 async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(stage: Stage) -> None:
@@ -189,6 +206,17 @@ async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: B
     await stage.until_woken()
     (text,) = stage.waiting()
     assert words in text
+
+
+@pytest.mark.parametrize("result", [ToolResult("it is hunter2"), ToolError("hunter2 is wrong")])
+async def test_a_secret_is_not_in_what_a_kept_call_brings(stage: Stage, result: Any) -> None:
+    gate = asyncio.Event()
+    await (await stage.work(await stage.turn())).keep("shell: login hunter2", stage.do(after(gate, result)))
+    gate.set()
+    await stage.until_woken()
+    (text,) = stage.waiting()
+    assert "***" in text
+    assert "hunter2" not in text
 
 
 async def test_a_kept_call_that_is_stopped_ends_and_brings_nothing(stage: Stage) -> None:
@@ -254,7 +282,34 @@ async def test_a_result_that_comes_after_a_new_beginning_says_that_it_belongs_be
     gate.set()
     await stage.until_woken()
     (said,) = await stage.heard()
-    assert said.note == EARLIER
+    assert said.note == f"{NOBODY_SAID} {EARLIER}"
+
+
+async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    turn = await stage.turn()
+    gate = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
+    stage.sql("CREATE TRIGGER refuse BEFORE UPDATE ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    gate.set()
+    async with asyncio.timeout(60):
+        await until(lambda: "cannot be kept, trying again" in caplog.text)
+    stage.sql("DROP TRIGGER refuse")
+    await stage.until_woken()
+    (text,) = stage.waiting()
+    assert text.endswith("made")
+
+
+async def test_a_call_that_cannot_be_written_down_stays_its_caller_s(stage: Stage) -> None:
+    work = await stage.work(await stage.turn())
+    stage.sql("CREATE TRIGGER refuse BEFORE INSERT ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    gate = asyncio.Event()
+    running = stage.do(after(gate))
+    with pytest.raises(WorkError, match="cannot be kept just now"):
+        await work.keep("shell", running)
+    gate.set()
+    assert (await running).text == "made"
 
 
 async def test_a_very_long_result_comes_without_its_middle(stage: Stage) -> None:
@@ -403,7 +458,7 @@ async def test_the_same_call_finds_its_task_again_after_a_crash_and_waits(tmp_pa
         await begin(stage.store, CHILD)
     async with working(tmp_path, worker="second") as stage:
         turn, child = await begin(stage.store), await begin(stage.store, CHILD)
-        call = stage.do((await stage.work(turn)).delegate("call-1", Delegated("count the words")))
+        call = stage.do((await stage.work(turn)).delegate("call-1", Delegated("count the words"), stage.shown.put))
         await stage.end(child, "There are 12.")
         assert (await call).text == "There are 12."
         assert await stage.listed() == {"w1": "done"}
@@ -419,7 +474,7 @@ async def test_the_same_call_finds_the_answer_that_came_while_nobody_was_there(t
     async with working(tmp_path, worker="second") as stage:
         turn = await begin(stage.store)
         work = await stage.work(turn)
-        assert (await work.delegate("call-1", Delegated("count the words"))).text == "Twelve."
+        assert (await work.delegate("call-1", Delegated("count the words"), stage.shown.put)).text == "Twelve."
         await stage.write(turn, CallEnded("call-1", "done", "Twelve."))
         await stage.end(turn)
         assert stage.waiting() == []
@@ -491,6 +546,26 @@ async def test_a_tool_that_cannot_be_given_is_refused_with_those_that_can(stage:
         await work.begin("call-1", Delegated("count", tools=("look", name)))
 
 
+async def test_a_task_gets_what_people_have_allowed_for_the_conversation_and_no_more(stage: Stage) -> None:
+    once = replace(look, approval="once")
+    turn = await stage.turn()
+    with pytest.raises(WorkError, match="'look'"):
+        await (await stage.work(turn, once)).begin("call-1", Delegated("count", tools=("look",)))
+    work = await stage.work(turn, once, allowed=frozenset({"look", "shell"}))
+    await work.begin("call-2", Delegated("count", tools=("look",)))
+    mind, occasion = await stage.furnished(await begin(stage.store, CHILD), once)
+    assert (mind.tools, occasion.allowed) == ((once,), frozenset({"look"}))
+
+
+async def test_a_task_has_the_model_that_was_chosen_for_the_conversation(stage: Stage) -> None:
+    work = await stage.work(await stage.turn(), model="demo:chosen")
+    await work.begin("call-1", Delegated("count"))
+    await work.begin("call-2", Delegated("count", model="demo:other"))
+    sessions = (CHILD, f"{SESSION}/w/w2")
+    found = [await stage.furnished(await begin(stage.store, session)) for session in sessions]
+    assert [occasion.model for _, occasion in found] == ["demo:chosen", "demo:other"]
+
+
 async def test_a_tool_that_was_taken_away_since_is_not_offered(stage: Stage) -> None:
     await (await stage.work(await stage.turn())).begin("call-1", Delegated("count"))
     mind, _ = await stage.furnished(await begin(stage.store, CHILD), replace(look, approval="always"))
@@ -506,7 +581,7 @@ async def test_tasks_delegate_only_so_deep(tmp_path: Path) -> None:
         grandchild = await begin(stage.store, f"{CHILD}/w/w1")
         mind, occasion = await stage.furnished(grandchild)
         assert "delegate" not in {tool.name for tool in mind.tools}
-        with pytest.raises(WorkError, match="deep"):
+        with pytest.raises(WorkError, match="nothing may be delegated from here"):
             await occasion.work.begin("call-3", Delegated("three"))
 
 
@@ -639,7 +714,7 @@ async def test_a_call_made_while_the_gateway_is_being_stopped_waits_for_the_next
     async with working(tmp_path) as stage:
         work = await stage.work(await stage.turn())
     async with working(tmp_path, worker="second") as other:
-        call = other.do(work.delegate("call-1", Delegated("count")))
+        call = other.do(work.delegate("call-1", Delegated("count"), other.shown.put))
         running = other.do(after(asyncio.Event()))
         with pytest.raises(WorkError, match="stopped"):
             await work.keep("shell", running)
@@ -647,26 +722,23 @@ async def test_a_call_made_while_the_gateway_is_being_stopped_waits_for_the_next
 
 
 async def test_where_a_task_is_shows_while_it_runs(stage: Stage) -> None:
-    turn = await stage.turn()
-    call = await stage.delegated(turn)
-    shown = []
-    shown.append((await stage.works.items(SESSION))[0].shown)
+    call = await stage.delegated(await stage.turn())
+
+    async def shown() -> tuple[str, str]:
+        """By the call that waits, and to whoever looks."""
+        async with asyncio.timeout(60):
+            return await stage.shown.get(), (await stage.works.items(SESSION))[0].shown
+
+    assert await shown() == ("not begun yet",) * 2
     child = await begin(stage.store, CHILD)
-    shown.append((await stage.works.items(SESSION))[0].shown)
+    assert await shown() == ("step 1: the model is answering",) * 2
     await stage.write(child, Answered(1, (Call("c", "look", "{}"),)), CallStarted("c"))
-    shown.append((await stage.works.items(SESSION))[0].shown)
+    assert await shown() == ("step 1: `look`",) * 2
     await stage.write(child, CallEnded("c", "done", "seen"))
-    shown.append((await stage.works.items(SESSION))[0].shown)
+    assert await shown() == ("step 2: the model is answering",) * 2
     await stage.end(child, "Twelve.")
-    shown.append((await stage.works.items(SESSION))[0].shown)
-    assert shown == [
-        "not begun yet",
-        "step 1: the model is answering",
-        "step 1: `look`",
-        "step 2: the model is answering",
-        "Twelve.",
-    ]
     assert (await call).text == "Twelve."
+    assert (await stage.works.items(SESSION))[0].shown == "Twelve."
 
 
 async def test_only_the_newest_of_what_has_ended_is_remembered_and_all_that_runs(stage: Stage) -> None:
@@ -771,6 +843,47 @@ async def test_a_task_and_the_turn_that_waits_for_it_both_go_on_after_a_crash(tm
         assert results(model) == [("done", "It is 12.")]
 
 
+def counting(request: Request) -> Script:
+    """What a model says that only knows what it is shown, however often it is asked."""
+    has_results = any(isinstance(item, Results) for item in request.transcript)
+    if is_for_a_task(request):
+        return "It is 12." if has_results else [Call("", "look", "{}")]
+    return f"In words: {shown_results(request)}" if has_results else delegating()
+
+
+def shown_results(request: Request) -> list[str]:
+    return [result.text for item in request.transcript if isinstance(item, Results) for result in item.results]
+
+
+@pytest.mark.parametrize("written", range(2, 12, 2))
+async def test_wherever_a_crash_comes_the_answer_of_a_task_is_heard_once(tmp_path: Path, written: int) -> None:
+    paper: dict[str, Reply] = {}
+    model = ScriptedModel(*[counting] * 20)
+    async with playing(tmp_path, model, *TOOLS, channel=PaperChannel(replies=paper)) as play:
+        await play.say("how many?")
+        await until(lambda: play.sql("SELECT count(*) FROM turn_log") >= [(written,)])
+    async with playing(tmp_path, model, *TOOLS, channel=PaperChannel(replies=paper)) as play:
+        await play.reply("In words: ['It is 12.']")
+        await play.until_idle()
+        assert len(paper) == 1
+        assert len(await play.heard()) == 2
+        assert [item.state for item in await play.house.works.items("paper/me/chat")] == ["done"]
+
+
+async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: Path) -> None:
+    model = parted([delegating()], [["Well, ", asyncio.Event()]])
+    async with playing(tmp_path, model, *TOOLS) as play:
+        await play.say("how many?")
+        await model.asked(2)
+    async with keeping(tmp_path) as keep:
+        await keep("/stop")
+    async with playing(tmp_path, parted([], [["Well, ", asyncio.Event()]]), *TOOLS) as play:
+        await play.reply("⏹")
+        await play.until_idle()
+        assert [item.state for item in await play.house.works.items("paper/me/chat")] == ["stopped"]
+        assert {state for (state,) in play.sql("SELECT state FROM turns WHERE kind = 'turn'")} == {"stopped"}
+
+
 async def test_a_task_in_the_background_is_told_something_and_then_answers(tmp_path: Path) -> None:
     gate = asyncio.Event()
     tell = Call("", "background", json.dumps({"action": "tell", "handle": "w1", "words": "only verbs"}))
@@ -791,7 +904,7 @@ def brought(play: Play) -> str:
     return str(text)
 
 
-async def test_a_call_that_a_person_interjects_upon_goes_on_and_shows_its_file_in_the_end(tmp_path: Path) -> None:
+async def test_a_call_that_a_person_interjects_upon_goes_on_and_brings_its_file_in_the_end(tmp_path: Path) -> None:
     gate = asyncio.Event()
 
     @tool(effect="external", on_steer="background")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, assert_never, overload
 
 from agent import log
@@ -88,7 +88,8 @@ class Stage(Protocol):
 
     async def __aenter__(self) -> Stage: ...
     async def __aexit__(self, *exc: object) -> None: ...
-    def model(self, name: str, media: MediaStore) -> Model: ...
+    def model(self, name: str, media: MediaStore, cost: float) -> Model:
+        """`cost` is that of each answer, in dollars, which only the scripted one knows."""
 
 
 Ring = Callable[[Asked], None]
@@ -110,13 +111,14 @@ class ScriptedStage:
     async def __aexit__(self, *exc: object) -> None:
         return None
 
-    def model(self, name: str, media: MediaStore) -> Model:
-        return _Scripted(name, media, self._ring)
+    def model(self, name: str, media: MediaStore, cost: float) -> Model:
+        return _Scripted(name, media, cost, self._ring)
 
 
 class _Scripted:
-    def __init__(self, name: str, media: MediaStore, ring: Ring) -> None:
+    def __init__(self, name: str, media: MediaStore, cost: float, ring: Ring) -> None:
         self._name = name
+        self._usage = log.Usage(input=100, output=10, cost=cost)
         self._sights = SightCache(media)
         self._ring = ring
 
@@ -124,7 +126,7 @@ class _Scripted:
         asked = _ScriptedAsked(self._name, request, await self._read(request))
         self._ring(asked)
         try:
-            return await asked.play(tell)
+            return replace(await asked.play(tell), usage=self._usage)
         except asyncio.CancelledError:
             asked.cancelled.set()
             raise
@@ -231,7 +233,7 @@ class HttpStage:
         if self._server.refusals:
             raise AssertionError(f"{self._provider} would have refused a request: {self._server.refusals[0]}")
 
-    def model(self, name: str, media: MediaStore) -> Model:
+    def model(self, name: str, media: MediaStore, cost: float) -> Model:
         url = self._server.openai_url if self._provider == "openai" else self._server.anthropic_url
         model = provider_model(self._provider, name, api_key="test-key", base_url=url, media=media)
         self._models.append(model)

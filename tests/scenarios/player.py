@@ -32,7 +32,11 @@ Patience = Callable[[Step | None], float]
 
 
 def a_minute(step: Step | None) -> float:
-    return 15.0
+    return 3.0
+
+
+LONGEST = 60
+"""Lines of a log or a screen in a report."""
 
 
 class DidNotComeOut(AssertionError):
@@ -146,4 +150,6 @@ def table() -> list[str]:
 
 
 def _indented(lines: list[str]) -> list[str]:
+    if len(lines) > LONGEST:
+        lines = [*lines[: LONGEST // 2], f"({len(lines) - LONGEST} lines left out)", *lines[-LONGEST // 2 :]]
     return [f"    {line}" for line in lines] or ["    (nothing)"]

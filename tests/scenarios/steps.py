@@ -15,6 +15,9 @@ Kind = Literal["given", "event", "look"]
 
 PEOPLE = ("ann", "bob", "cleo")
 
+SMALL = "small"
+"""The model that sums up."""
+
 _PLACES = {
     "person": "|".join(PEOPLE),
     "model": "[a-z]+",
@@ -65,8 +68,10 @@ def step(template: str, kind: Kind = "event") -> Callable[[Callable[..., Awaitab
 
 def found(scenario: Scenario) -> list[Found]:
     """The scenario's steps and their meanings. Raises `NotReadable` for a line that has none, or two."""
-    models = next((step.head for step in reversed(scenario.steps) if step.head.startswith("models: ")), "models: model")
-    names = models.removeprefix("models: ").split(", ")
+    names = [SMALL, "model"]
+    for each in scenario.steps:
+        what, _, text = each.head.partition(": ")
+        names += text.split(", ") if what in ("models", "models to choose from") else []
     return [_find(each, scenario.file, names) for each in scenario.steps]
 
 
@@ -84,7 +89,7 @@ def _find(step: Step, file: str, models: Sequence[str]) -> Found:
 
 def _is_of(values: dict[str, Any], models: Sequence[str]) -> bool:
     """Models and tools may do the same things, and are told apart by their names."""
-    return values.get("model", models[0]) in models and values.get("tool") not in models
+    return values.get("model", SMALL) in models and values.get("tool") not in models
 
 
 def _values(kind: StepKind, step: Step) -> dict[str, Any] | None:

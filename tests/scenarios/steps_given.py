@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from tests.scenarios.hooks import NoSuchHook
+from tests.scenarios.hooks import declared as declared_hook
 from tests.scenarios.steps import PEOPLE, step
 from tests.scenarios.tools import NoSuchTool, declared
 from tests.scenarios.world import GROUP, SENDERS, World, Wrong
@@ -20,6 +24,12 @@ async def these_tools(world: World, text: str) -> None:
 async def these_models(world: World, text: str) -> None:
     """The chain of models by their names: each stands in for the one before. Without it there is one, `model`."""
     world.given.models = tuple(text.split(", "))
+
+
+@step("models to choose from: {text}", "given")
+async def models_to_choose_from(world: World, text: str) -> None:
+    """Others that a conversation, a task or a hook may ask for by their names."""
+    world.given.choice = tuple(text.split(", "))
 
 
 @step("troubles that pass are tried again", "given")
@@ -65,6 +75,65 @@ async def most_turns(world: World, number: str) -> None:
 async def told_of_many(world: World, number: str) -> None:
     """From so many unread messages on."""
     world.given.many = int(number)
+
+
+@step("hooks: {block}", "given")
+async def these_hooks(world: World, block: tuple[str, ...]) -> None:
+    """The hooks there are, one a line: `guard before_tool of change denies: not today`. They may `answers`, `asks`,
+    `denies`, `ends` or `stops` for a reason; `writes` other arguments, a note to a message or a word to the model;
+    `replaces: old by new`; `hides: tool`; `uses: model`; or `breaks`."""
+    try:
+        world.given.hooks += [declared_hook(line) for line in block if line]
+    except NoSuchHook as error:
+        raise Wrong(str(error)) from error
+
+
+@step("a secret: {text}", "given")
+async def a_secret(world: World, text: str) -> None:
+    """Words that must not leave the gateway."""
+    world.given.secrets += (text,)
+
+
+@step("nobody decides in time", "given")
+async def nobody_decides(world: World) -> None:
+    """The time to decide is over as soon as it begins."""
+    world.given.decide_within = 0.0
+
+
+@step("the model's window: {number} tokens", "given")
+async def window(world: World, number: str) -> None:
+    """When a conversation is too long for it, the model `small` is asked to sum it up."""
+    world.given.window = int(number)
+
+
+@step("each model call costs ${text}", "given")
+async def each_call_costs(world: World, text: str) -> None:
+    """In dollars, and that is what it is expected to cost."""
+    world.given.call_cost = float(text)
+
+
+@step("a task may cost ${text}", "given")
+async def a_task_may_cost(world: World, text: str) -> None:
+    """The limit of a turn, in dollars."""
+    world.given.spending = replace(world.given.spending, turn=float(text))
+
+
+@step("a person may spend ${text} a day", "given")
+async def a_person_may_spend(world: World, text: str) -> None:
+    """The limit of a person, in dollars."""
+    world.given.spending = replace(world.given.spending, person_daily=float(text))
+
+
+@step("calls are shown: {name}", "given")
+async def calls_are_shown(world: World, name: str) -> None:
+    """What people see of tool calls: off, quiet (as without this step) or full."""
+    world.given.shows = replace(world.given.shows, activity=name)  # type: ignore[arg-type]  # an unknown one shows none
+
+
+@step("reasoning is shown", "given")
+async def reasoning_is_shown(world: World) -> None:
+    """People see what the model thinks."""
+    world.given.shows = replace(world.given.shows, reasoning=True)
 
 
 @step("the gateway is killed")

@@ -60,6 +60,13 @@ async def says(world: World, model: str, text: str) -> None:
     await _end(world, await _fresh(world, model), Says(text), Ends())
 
 
+@step("{model} says {number} lines of: {text}")
+async def says_at_length(world: World, model: str, number: str, text: str) -> None:
+    """A long answer: these words with a number behind them, line after line."""
+    lines = "\n".join(f"{text} {line}" for line in range(1, int(number) + 1))
+    await _end(world, await _fresh(world, model), Says(lines), Ends())
+
+
 @step("{model} calls: {text}")
 async def calls(world: World, model: str, text: str) -> None:
     """An answer of calls: `look {"path": "a"}, change` on one line, or one a line below it, in any form."""

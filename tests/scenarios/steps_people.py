@@ -9,7 +9,7 @@ from PIL import Image
 
 from channels.address import Address
 from channels.message import FileRef, InboundMessage
-from tests.gateway.play import ELSEWHERE, said
+from tests.gateway.play import ELSEWHERE, said, until
 from tests.scenarios.steps import PEOPLE, step
 from tests.scenarios.world import SENDERS, World, Wrong
 
@@ -17,7 +17,13 @@ _TALK = re.compile(f"(?P<person>{'|'.join(PEOPLE)}): (?P<text>.*)")
 
 
 async def _deliver(world: World, *messages: InboundMessage) -> None:
-    await (await world.gateway()).deliver(*messages)
+    """A command that is given alone has been dealt with when this returns."""
+    play = await world.gateway()
+    accepted = await play.deliver(*messages)
+    if len(messages) == 1 and messages[0].kind == "command" and accepted[0] is not None:
+        given = "SELECT 1 FROM inbox WHERE id = ? AND command IS NOT NULL AND state = 'waiting'"
+        row = accepted[0].id
+        await until(lambda: not play.sql(given, row))
 
 
 @step("{person}: {text}")

@@ -13,8 +13,11 @@ from pydantic import create_model
 
 from agent.asking import ask_user
 from agent.tool import Tool, ToolContext, ToolResult
+from agent.tools.background import background
+from agent.tools.delegate import delegate
+from agent.tools.todos import todos
 
-BUILT_IN = {tool.name: tool for tool in (ask_user,)}
+BUILT_IN = {tool.name: tool for tool in (ask_user, todos, delegate, background)}
 """The product's own, which a scenario may name among its tools."""
 
 Manner = Callable[[Tool, str], Tool]

@@ -9,9 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.context import Context
+from agent.hook import NoHooks
+from agent.hooks.chain import Hook, HookChain
+from agent.masking import Mask
 from agent.mind import Mind
 from agent.model import Model
+from agent.models.completing import CompletingModel
+from agent.models.describing import DescribingModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
+from agent.models.masking import MaskingModel
 from agent.models.retry import RetryingModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool
@@ -20,6 +27,8 @@ from channels.channel import Ledger
 from channels.message import InboundMessage
 from channels.paper import PaperChannel, words
 from channels.reply import QuestionSegment, Reply
+from gateway.budgets import SpendingLimits
+from gateway.drafts import Shows
 from gateway.gate import Policy
 from gateway.house import Rules
 from gateway.reading import FileReader
@@ -29,7 +38,7 @@ from gateway.store.records import Busy
 from tests.gateway.play import ELSEWHERE, PLACE, Play, playing, said
 from tests.scenarios.forms import inbox_lines, log_lines, request_lines, screen_lines, separated
 from tests.scenarios.models import Asked, Stage
-from tests.scenarios.steps import PEOPLE
+from tests.scenarios.steps import PEOPLE, SMALL
 from tests.scenarios.tools import Run
 
 T = TypeVar("T")
@@ -56,7 +65,14 @@ class Given:
     max_steps: int = 50
     most_running: int = 4
     many: int = 20
-    instructions: str = ""
+    hooks: list[Hook] = field(default_factory=list)
+    secrets: tuple[str, ...] = ()
+    decide_within: float = 3600.0
+    window: int = 0
+    call_cost: float = 0.0
+    spending: SpendingLimits = field(default_factory=SpendingLimits)
+    shows: Shows = field(default_factory=Shows)
+    choice: tuple[str, ...] = ()
 
 
 class Bell:
@@ -153,14 +169,20 @@ class World:
         given = self.given
         workspace = self.folder / "workspace"
         workspace.mkdir(exist_ok=True)
+        hooks = await self._life.enter_async_context(HookChain(given.hooks)) if given.hooks else NoHooks()
+        mask = Mask(given.secrets)
         mind = Mind(
-            self._model(),
+            self._model(mask),
             self.media,
             workspace,
             tuple(given.tools),
-            instructions=given.instructions,
             max_steps=given.max_steps,
+            hooks=hooks,
+            context=Context(given.window, self._made(SMALL)) if given.window else None,
+            mask=mask,
+            decide_within=given.decide_within,
         )
+        rules = Rules(many=given.many, spending=given.spending, shows={"paper": given.shows}, models=given.choice)
         self.play = await self._life.enter_async_context(
             playing(
                 self.folder,
@@ -170,7 +192,9 @@ class World:
                 media=self.media,
                 bound=3600.0,
                 most_running=given.most_running,
-                rules=Rules(many=given.many),
+                rules=rules,
+                hooks=hooks,
+                estimate=lambda request: given.call_cost,
                 policies={"paper": Policy(frozenset({"*"}), admins=given.admins, busy=given.busy)},
                 read_file=FileReader(self.media).read,
             )
@@ -192,12 +216,14 @@ class World:
         async with open_store(f"sqlite:///{self.folder / 'test.db'}") as store:
             await store.accept(message, session_key(message.address))
 
-    def _model(self) -> Model:
-        made = [NamedModel(name, self._made(name)) for name in self.given.models]
-        return made[0].model if len(made) == 1 else FallbackModel(made, CoolDowns())
+    def _model(self, mask: Mask) -> Model:
+        """As the gateway puts models together, but that a passing trouble ends the scenario's model at once."""
+        available = {name: self._made(name) for name in (*self.given.models, *self.given.choice)}
+        named = [NamedModel(name, available[name]) for name in self.given.models]
+        return CompletingModel(MaskingModel(FallbackModel(named, CoolDowns(), available=available), mask))
 
     def _made(self, name: str) -> Model:
-        model = self._stage.model(name, self.media)
+        model = DescribingModel(self._stage.model(name, self.media, self.given.call_cost), name)
         return RetryingModel(model, sleep=_at_once, random=lambda: 1.0) if self.given.retries else model
 
     # People

@@ -115,6 +115,7 @@ async def test_a_reply_brings_the_quoted_text_to_the_model(stage: Stage) -> None
 
 @over("reactions")
 async def test_the_state_of_a_message_shows_on_it(stage: Stage) -> None:
+    stage.more = '[tools.shell]\non_steer = "finish"\n'
     stage.models.script([Call("shell", {"command": WAIT_FOR_GO})], [Pause(), Say("Done.")])
     async with stage.conversation() as ann:
         first = await ann.say("work")

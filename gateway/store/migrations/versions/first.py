@@ -133,6 +133,7 @@ def upgrade() -> None:
         sa.Column("command", sa.Text(), nullable=True),
         sa.Column("files", JSON, nullable=False),
         sa.Column("attachments", JSON, nullable=False),
+        sa.Column("tools", JSON, nullable=False),
         sa.Column("album", sa.Text(), nullable=True),
         sa.Column("opening", sa.Text(), nullable=True),
         sa.Column("busy", sa.String(length=10), nullable=False),

@@ -1,0 +1,620 @@
+"""A gateway without its loop, on a real store: dispatcher, turns, commands and work as steps that a test puts in any
+order.
+
+Each step is at most one transaction and what the gateway does in the same breath. What runs is a generator that stops
+before every transaction and is sent a number, by which it chooses what the model or a tool does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from agent.approving import (
+    APPROVAL_OPTIONS,
+    DROPPED,
+    allowed_tools,
+    decision_on,
+    denial,
+    extension,
+    open_decision,
+    refused_limit,
+)
+from agent.asking import ANSWERED
+from agent.log import (
+    Answered,
+    Call,
+    CallEnded,
+    CallStarted,
+    Decided,
+    DecisionAsked,
+    Ended,
+    Entry,
+    Heard,
+    Spent,
+    Summarised,
+    Text,
+    TurnOutcome,
+    Usage,
+)
+from agent.state import (
+    calls_of,
+    endings,
+    is_answered,
+    is_wrapping_up,
+    restarts_in_a_row,
+    step_of,
+    unresolved,
+    waits_for_people,
+)
+from agent.turn import MOST_RESTARTS
+from agent.work import Delegated, WorkError
+from channels.message import InboundMessage
+from gateway.sessions import session_key
+from gateway.store import decisions, inbox, questions, reading, turns, undoing, work, wraps
+from gateway.store.records import Arrival, Busy, Command, Manner, Turn
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Steps = Generator[None, int, T]
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+QUESTION = '{"question": "Which?", "options": ["this", "that"]}'
+REPEATABLE = ("look", "delegate")
+LIMITS = work.Limits(depth=2, running=3)
+
+ANSWERS = ("words", "note", "look", "danger", "ask_user", "slow", "delegate", "two", "summary", "limit", "failed")
+"""What the model may do; the first is what it does when all is to come to rest."""
+
+
+class Stopped(Exception):
+    """The turn was stopped."""
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    steps: Steps[None]
+    has_begun: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A session that claims, and then runs, one turn."""
+
+    session: str
+    record: Turn | None = None
+    entries: list[Entry] = field(default_factory=list)
+    rung: bool = False
+    steers: bool = False
+    again: bool = False
+    playing: bool = False
+    parked: bool = False
+    over: bool = False
+    stop_before: int = 0
+    stop_reason: str = ""
+    stopping: str | None = None
+
+    def ring(self, *, gently: bool = False) -> None:
+        self.rung = True
+        self.steers = self.steers or not gently
+
+    def stop_if_covered(self) -> None:
+        if self.playing and self.is_stopped and self.stopping is None:
+            self.stopping = self.stop_reason
+
+    @property
+    def turn(self) -> Turn:
+        assert self.record is not None
+        return self.record
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.record is not None and first_heard(self.record.entries) < self.stop_before
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a turn waits for that delegates."""
+
+    over: bool = False
+    ending: work.Ending | None = None
+
+
+def first_heard(entries: Sequence[Entry]) -> int:
+    heard = next(entry for entry in entries if isinstance(entry, Heard))
+    return heard.messages[0].id
+
+
+class House:
+    """One process. Dropping it is a crash, as nothing of it is kept but the store."""
+
+    def __init__(self, connection: Connection, worker: str, numbers: count[int], asked: list[str]) -> None:
+        """`numbers` and `asked` (keys of all questions, the newest last) outlive the process."""
+        self._connection = connection
+        self._worker = worker
+        self._numbers = numbers
+        self._asked = asked
+        self._answers: dict[str, _Answer] = {}
+        self._waiting: set[str] = set()
+        self._closing = False
+        self.live: dict[str, Live] = {}
+        self.tasks: list[_Task] = []
+        self.served: list[_Task] = []
+        self.ended_by_stop: list[tuple[str, int]] = []
+        self._take_up()
+
+    def do(self, job: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One transaction."""
+        return job(self._connection, *args, **kwargs)
+
+    # What drives it
+
+    def go_on(self, number: int, choice: int) -> None:
+        """One step of one of those that run or wait; what was spawned first begins first."""
+        running = [*self.served, *self.tasks]
+        if not running:
+            return
+        task = running[number % len(running)]
+        if task in self.tasks and not task.has_begun:
+            task = next(task for task in self.tasks if not task.has_begun)
+        task.has_begun = True
+        try:
+            task.steps.send(choice)
+        except StopIteration:
+            (self.served if task in self.served else self.tasks).remove(task)
+
+    @property
+    def is_quiet(self) -> bool:
+        return not self.served and not self.tasks
+
+    def shut_down(self, choices: Sequence[int]) -> None:
+        """No new turns; the running ones may take so many steps more."""
+        self._closing = True
+        self.tasks.clear()
+        for choice in choices:
+            self.go_on(choice, choice)
+
+    def accept(self, message: InboundMessage, manner: Manner) -> Arrival:
+        arrival = self.do(inbox.accept, message, session_key(message.address), None, manner)
+        assert arrival is not None
+        if arrival.duplicate:
+            return arrival
+        session = arrival.session
+        if arrival.stops:
+            self.stop(session, before=arrival.id, reason=arrival.stops)
+            self.wake(session, "interrupt")
+        if arrival.command:
+            self._spawn(self._command(arrival.id, session, message.command or "", message.text))
+        elif arrival.to_fetch is not None:
+            self._spawn(self._fetch(arrival.to_fetch, session))
+        elif arrival.wakes is not None:
+            self.wake(session, arrival.wakes)
+        elif arrival.decided:
+            self.wake(session, "queue")
+        return arrival
+
+    def expire(self, now: datetime) -> None:
+        for session in self.do(decisions.expire, now):
+            self.wake(session, "queue")
+
+    # The dispatcher
+
+    def wake(self, session: str, busy: Busy = "steer") -> None:
+        live = self.live.get(session)
+        if live is None:
+            if not self._closing:
+                self._serve(Live(session))
+            return
+        live.again = True
+        if busy in ("steer", "wrap"):
+            live.ring(gently=busy == "wrap")
+
+    def stop(self, session: str, *, before: int, reason: str) -> Live | None:
+        live = self.live.get(session)
+        if live is not None:
+            live.stop_before, live.stop_reason = before, reason
+            live.stop_if_covered()
+        return live
+
+    def _serve(self, live: Live, record: Turn | None = None) -> None:
+        self.live[live.session] = live
+        self.served.append(_Task(_primed(self._serving(live, record))))
+
+    def _spawn(self, steps: Steps[None]) -> None:
+        self.tasks.append(_Task(_primed(steps)))
+
+    def _serving(self, live: Live, record: Turn | None) -> Steps[None]:
+        yield
+        record = record or self.do(turns.claim, live.session, self._worker)
+        if record is not None:
+            yield from self._run(live, record)
+        del self.live[live.session]
+        live.over = True
+        if live.again:
+            self.wake(live.session)
+
+    def _run(self, live: Live, record: Turn) -> Steps[None]:
+        live.record, live.entries = replace(record, parked=False), list(record.entries)
+        if record.more is not None:
+            self.wake(live.session, record.more)
+        if len(record.entries) > 1:
+            live.ring()
+            live.again = True
+        if record.stop is not None:
+            live.stop_before, live.stop_reason = sys.maxsize, record.stop
+        yield
+        live.playing = True
+        live.stop_if_covered()
+        try:
+            yield from self._go_on(live)
+        except Stopped:
+            yield from self._end(live, "stopped", live.stopping or "")
+        if not live.parked:
+            yield from self._over(record)
+
+    # The turn loop
+
+    def _go_on(self, live: Live) -> Steps[None]:
+        if restarts_in_a_row(live.entries) >= MOST_RESTARTS:
+            return (yield from self._end(live, "failed", "too many restarts"))
+        if waits_for_people(live.entries):
+            yield from self._await_people(live)
+        else:
+            yield from self._finish_step(live)
+        while not self._is_over(live):
+            yield from self._take_step(live)
+
+    def _is_over(self, live: Live) -> bool:
+        return live.parked or isinstance(live.entries[-1], Ended)
+
+    def _take_step(self, live: Live) -> Steps[None]:
+        yield from self._hear(live)
+        if is_answered(live.entries):
+            yield from self._close(live, Ended("completed"))
+        elif (reason := refused_limit(live.entries)) is not None:
+            yield from self._end(live, "stopped", reason)
+        else:
+            yield from self._ask(live)
+
+    def _hear(self, live: Live) -> Steps[bool]:
+        if not live.rung:
+            return False
+        yield from _moment(live)
+        heard = self.do(turns.hear, live.turn.id, live.turn.epoch, step_of(live.entries))
+        live.rung = live.steers = False
+        if heard is not None:
+            live.entries.append(heard)
+        return heard is not None
+
+    def _ask(self, live: Live) -> Steps[None]:
+        """The model's answer, and what it wants done."""
+        choice = yield from _moment(live)
+        step = step_of(live.entries)
+        if live.rung:
+            # What came before the answer was there.
+            self._write(live, Spent(step, Usage(1, 1), "m", "interrupted"), Answered(step, (), interrupted=True))
+            return
+        can_act = live.turn.kind == "turn" and not is_wrapping_up(live.entries)
+        kind = ANSWERS[choice % len(ANSWERS)] if can_act else "words"
+        if work.is_child(live.session) and kind in ("danger", "ask_user", "limit"):
+            kind = "look"
+        match kind:
+            case "words":
+                yield from self._close(live, Ended("completed"), Answered(step, (Text("So."),), Usage(5, 5)))
+            case "failed":
+                yield from self._end(live, "failed", "the model is down")
+            case "summary":
+                self._write(live, Summarised(step, "", "It was said that."))
+            case "limit":
+                asked = extension(f"l{next(self._numbers)}", "The limit is reached.", _until(choice).timestamp())
+                self._asked.append(f"{decisions.KEY}{asked.id}")
+                self._write(live, asked)
+                yield from self._await_people(live)
+            case "two":
+                yield from self._act(live, "look", "note", "look")
+            case "slow" | "delegate" | "ask_user":
+                yield from self._act(live, kind, "look")
+            case name:
+                yield from self._act(live, name)
+
+    def _act(self, live: Live, *names: str) -> Steps[None]:
+        calls = tuple(self._call(name) for name in names)
+        self._write(live, Answered(step_of(live.entries), calls, Usage(5, 5)))
+        yield from self._run_calls(live, calls)
+
+    def _call(self, name: str) -> Call:
+        return Call(f"c{next(self._numbers)}", name, QUESTION if name == "ask_user" else "{}")
+
+    def _run_calls(self, live: Live, calls: Sequence[Call]) -> Steps[None]:
+        for call in calls:
+            choice = yield from _moment(live)
+            if live.rung:
+                self._write(live, CallEnded(call.id, "skipped", "A message came."))
+                continue
+            if call.name == "ask_user":
+                self._asked.append(f"{questions.KEY}{call.id}")
+                self._write(live, CallStarted(call.id))
+                return (yield from self._await_people(live))
+            if call.name == "danger" and (yield from self._needs_decision(live, call, choice)):
+                return (yield from self._await_people(live))
+            if call.id not in {entry.call_id for entry in live.entries if isinstance(entry, CallEnded)}:
+                self._write(live, CallStarted(call.id))
+                self._write(live, (yield from self._result(live, call)))
+
+    def _needs_decision(self, live: Live, call: Call, choice: int) -> Steps[bool]:
+        """Whether people have to decide. A call that they denied has its result then."""
+        settled = decision_on(call.id, live.entries)
+        allowed = live.turn.allowed | allowed_tools(live.entries, calls_of(live.entries))
+        if settled is None and call.name not in allowed:
+            until = _until(choice).timestamp()
+            self._asked.append(f"{decisions.KEY}{call.id}")
+            self._write(live, DecisionAsked(call.id, "call", "May I?", APPROVAL_OPTIONS, until, call.arguments))
+            return True
+        if settled is not None and settled[1].verdict not in ("allowed", "allowed_always"):
+            self._write(live, denial(call, settled[1]))
+        else:
+            yield from _moment(live)
+        return False
+
+    def _result(self, live: Live, call: Call) -> Steps[CallEnded]:
+        if call.name == "delegate":
+            return (yield from self._delegate(live, call))
+        choice = yield from _moment(live)
+        if live.steers and call.name == "look":
+            return CallEnded(call.id, "cancelled", "A message came.")
+        if call.name == "slow" and (live.steers or choice % 2) and not self._closing:
+            try:
+                row = self.do(work.keep, live.turn, "slow", LIMITS)
+            except WorkError as error:
+                return CallEnded(call.id, "failed", str(error))
+            self._spawn(self._follow(row))
+            return CallEnded(call.id, "done", "It goes on.")
+        return CallEnded(call.id, "failed" if choice % 5 == 4 else "done", "Done.")
+
+    def _finish_step(self, live: Live) -> Steps[None]:
+        left = unresolved(live.entries)
+        if any(started and call.name not in REPEATABLE for call, started in left):
+            yield from self._append(live, *endings(live.entries, "unknown", "A crash."))
+        elif left and (yield from self._hear(live)):
+            yield from self._append(live, *endings(live.entries, "cancelled", "A message came."))
+        elif left:
+            yield from self._run_calls(live, [call for call, _ in left])
+
+    def _await_people(self, live: Live) -> Steps[None]:
+        asked = open_decision(live.entries)
+        yield from _moment(live)
+        until = None if asked is None else datetime.fromtimestamp(asked.expires_at, UTC)
+        if self.do(turns.park, live.turn.id, live.turn.epoch, until):
+            # A stop may come before it is let go of.
+            yield from _moment(live)
+            live.parked = True
+            return
+        live.ring()
+        if asked is None:
+            yield from self._append(live, *endings(live.entries, "done", ANSWERED))
+        else:
+            dropped = [CallEnded(call.id, "skipped", DROPPED) for call, _ in unresolved(live.entries)]
+            yield from self._append(live, Decided(asked.id, "dropped"), *dropped)
+
+    def _append(self, live: Live, *entries: Entry) -> Steps[None]:
+        if entries:
+            yield from _moment(live)
+            self._write(live, *entries)
+
+    def _write(self, live: Live, *entries: Entry) -> None:
+        self.do(turns.append, live.turn.id, live.turn.epoch, entries)
+        live.entries.extend(entries)
+
+    def _close(self, live: Live, ended: Ended, *entries: Entry) -> Steps[None]:
+        yield from _moment(live)
+        closed = self.do(turns.close, live.turn.id, live.turn.epoch, ended, entries)
+        live.entries.extend((*entries, ended) if closed else entries)
+        if not closed:
+            live.ring()
+
+    def _end(self, live: Live, outcome: TurnOutcome, reason: str) -> Steps[None]:
+        yield
+        ended = Ended(outcome, reason)
+        calls = endings(live.entries, "cancelled", "The turn ended.")
+        assert self.do(turns.close, live.turn.id, live.turn.epoch, ended, calls)
+        live.entries.extend((*calls, ended))
+
+    # Work beside turns
+
+    def _delegate(self, live: Live, call: Call) -> Steps[CallEnded]:
+        yield from _moment(live)
+        while self._closing:
+            yield from _moment(live)
+        answer = self._answers[call.id] = _Answer()
+        try:
+            row, arrival = self.do(work.delegate, live.turn, call.id, Delegated("Do it."), LIMITS, waited=True)
+        except WorkError as error:
+            return CallEnded(call.id, "failed", str(error))
+        self._arrived(arrival)
+        if row.state != "running":
+            return CallEnded(call.id, "done", self.do(work.outcome, row).text if row.waited else "It came.")
+        self._waiting.add(live.turn.id)
+        while not answer.over:
+            try:
+                yield from _moment(live)
+            except Stopped:
+                self._settle(self.do(work.stop, row.id, work.Ending("stopped", work.NOT_FOR_IT), told=False))
+                raise
+            if live.steers and not answer.over:
+                over = self.do(work.detach, row.id)
+                self._settle(() if over is None else (over,))
+                answer.over = True
+        del self._answers[call.id]
+        ending = answer.ending
+        outcome = "failed" if ending is not None and ending.state != "done" else "done"
+        return CallEnded(call.id, outcome, "It goes on." if ending is None else ending.text)
+
+    def _follow(self, row: work.WorkRow) -> Steps[None]:
+        choice = yield
+        for _ in range(choice % 4):
+            yield
+        over = self.do(work.end, row.id, work.Ending("done", "So it is."))
+        self._settle(() if over is None else (over,))
+
+    def _over(self, record: Turn) -> Steps[None]:
+        if record.id in self._waiting:
+            yield
+            self._settle(self.do(work.settle, record.id))
+            self._waiting.discard(record.id)
+        if work.is_child(record.session):
+            yield
+            over = self.do(work.finish, record.session)
+            self._settle(() if over is None else (over,))
+
+    def _settle(self, overs: Sequence[work.Over]) -> None:
+        for over in overs:
+            answer = self._answers.get(over.row.call_id or "")
+            if answer is not None and not answer.over:
+                answer.over, answer.ending = True, over.ending
+            if over.stops and over.row.child is not None:
+                self.stop(over.row.child, before=sys.maxsize, reason=over.stops)
+                self.wake(over.row.child, "queue")
+            self._arrived(over.arrival)
+
+    def _arrived(self, arrival: Arrival | None) -> None:
+        if arrival is not None and arrival.wakes is not None:
+            self.wake(arrival.session, arrival.wakes)
+
+    # What people ask of the gateway
+
+    def _fetch(self, row_id: int, session: str) -> Steps[None]:
+        yield
+        row = self.do(inbox.unfetched, row_id)
+        while row is not None:
+            yield
+            if self.do(inbox.ready, row_id, row.files, (), ""):
+                break
+            row = self.do(inbox.unfetched, row_id)
+        yield from self._wake_readers(session)
+
+    def _wake_readers(self, session: str) -> Steps[None]:
+        yield
+        waits = self.do(inbox.what_waits, session)
+        if waits is not None:
+            self.wake(session, waits)
+
+    def _command(self, row_id: int, session: str, name: str, words: str) -> Steps[None]:
+        yield
+        text = yield from self._carry_out(row_id, session, name, words)
+        if text is not None:
+            yield
+            self.do(turns.answer, row_id, text, self._worker)
+        yield from self._wake_readers(session)
+
+    def _carry_out(self, row_id: int, session: str, name: str, words: str) -> Steps[str | None]:
+        match name:
+            case "stop":
+                return (yield from self._end_all(row_id, session, f"stop {row_id}"))
+            case "new":
+                ended = yield from self._end_all(row_id, session, f"new {row_id}")
+                yield
+                self.do(turns.renew, session)
+                return ended
+            case "wrap":
+                return None if self.do(wraps.wrap, row_id) else "Nothing runs."
+            case "btw":
+                record = self.do(turns.begin_aside, row_id, self._worker)
+                self._serve(Live(record.id), record)
+                return None
+            case "undo" | "retry" if self._is_at_work(session):
+                return "Something runs."
+            case "undo":
+                yield
+                return "" if self.do(undoing.undo, session) is None else "Taken out."
+            case "retry":
+                yield
+                return None if self.do(undoing.retry, row_id) else "There is nothing."
+            case "answer":
+                return (yield from self._press(row_id, session, *words.split()))
+            case _:
+                raise ValueError(name)
+
+    def _is_at_work(self, session: str) -> bool:
+        live = self.live.get(session)
+        return (live is not None and live.record is not None) or self.do(turns.unfinished, session) is not None
+
+    def _end_all(self, row_id: int, session: str, reason: str) -> Steps[str]:
+        live = self.stop(session, before=row_id, reason=reason)
+        what = "what ran" if live is not None and live.playing else ""
+        aside = self.do(inbox.stop_waiting, session, row_id, reason)
+        if not what:
+            yield
+            if self.do(turns.stop_parked, session, reason):
+                what = "what waited"
+                self.wake(session)
+                live = self.live.get(session)
+        while live is not None:
+            while not live.over:
+                yield
+            live = self.live.get(session) if live.record is None else None
+        self.ended_by_stop.append((session, row_id))
+        return what or ("messages" if aside else "Nothing is running.")
+
+    def _press(self, row_id: int, session: str, key: str, number: str) -> Steps[str | None]:
+        if self.do(questions.choose, row_id, key, int(number)):
+            return None
+        while True:
+            yield
+            decision = self.do(decisions.decide, row_id, key, int(number), allowed=True, extends=True)
+            if decision.outcome == "decided":
+                self.wake(session, "queue")
+                return None
+            if decision.outcome != "too_early":
+                return "It is not open."
+            live = self.live.get(session)
+            while live is not None and not live.over:
+                yield
+
+    # Beginning
+
+    def _take_up(self) -> None:
+        pending = self.do(reading.pending)
+        for row in self.do(work.running):
+            ending = work.Ending("lost", work.LOST)
+            over = self.do(work.end, row.id, ending) if row.kind == "call" else self.do(work.finish, row.child or "")
+            self._settle(() if over is None else (over,))
+        for turn_id, waits in self.do(work.awaiting):
+            if waits:
+                self._waiting.add(turn_id)
+            else:
+                self._settle(self.do(work.settle, turn_id))
+        for command in pending.commands:
+            self._spawn(self._again(command))
+        for unfetched in pending.unfetched:
+            self._spawn(self._fetch(unfetched.id, unfetched.session))
+        for turn_id in pending.asides:
+            self._serve(Live(turn_id), self.do(turns.take_up_aside, turn_id, self._worker))
+        for session in pending.sessions:
+            self.wake(session)
+
+    def _again(self, command: Command) -> Steps[None]:
+        return self._command(command.id, command.session, command.name, command.arguments)
+
+
+def _moment(live: Live) -> Steps[int]:
+    """Others may act here; a turn that is stopped meanwhile goes no further. Raises `Stopped`."""
+    choice = yield
+    if live.stopping is not None:
+        raise Stopped
+    return choice
+
+
+def _primed(steps: Steps[None]) -> Steps[None]:
+    next(steps)
+    return steps
+
+
+def _until(choice: int) -> datetime:
+    return NOW + timedelta(hours=1 if choice % 2 else 3)
