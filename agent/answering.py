@@ -65,6 +65,8 @@ class Answering:
             await self.speech.tell(TextDelta(response.text))
             return await self._answered(Answer((Text(response.text),)), request)
         limit = await self._occasion.budget.reserve(request, limit_extensions(self._entries))
+        if limit is not None and self._occasion.alone:
+            raise Over(End(limit))
         if limit is not None:
             expires_at = time.time() + self._mind.decide_within
             return extension(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)

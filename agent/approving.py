@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from agent.log import Call, CallEnded, Decided, DecisionAsked, Entry
+from agent.log import Call, CallEnded, Decided, DecisionAsked, Entry, Verdict
 from agent.tool import Effect, Tool
 
 APPROVAL_OPTIONS = ("Allow once", "Allow for this conversation", "Deny")
+EACH_TIME_OPTIONS = ("Allow once", "Deny")
 LIMIT_OPTIONS = ("Go on", "Stop here")
 
 LONGEST_ARGUMENT = 1000
@@ -26,11 +27,18 @@ _EFFECTS: dict[Effect, str] = {
 def approval(
     tool: Tool, call: Call, arguments: str, why: str, expires_at: float, response: str | None = None
 ) -> DecisionAsked:
-    """The question whether the call may run with these arguments (JSON text)."""
+    """The question whether the call may run with these arguments (JSON text). To allow it for the conversation is
+    offered where that will be remembered."""
     lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *_arguments(arguments)]
     if why:
         lines.append(f"Asked because: {why}")
-    return DecisionAsked(call.id, "call", "\n\n".join(lines), APPROVAL_OPTIONS, expires_at, arguments, response)
+    options = APPROVAL_OPTIONS if tool.approval == "once" else EACH_TIME_OPTIONS
+    return DecisionAsked(call.id, "call", "\n\n".join(lines), options, expires_at, arguments, response)
+
+
+def verdicts(asked: DecisionAsked) -> tuple[Verdict, ...]:
+    """What the options of the question say, in their order."""
+    return ("allowed", "allowed_always", "denied") if asked.options == APPROVAL_OPTIONS else ("allowed", "denied")
 
 
 def extension(id: str, limit: str, expires_at: float) -> DecisionAsked:
@@ -54,8 +62,9 @@ def open_decision(entries: Iterable[Entry]) -> DecisionAsked | None:
 
 def decision_on(call_id: str, entries: Sequence[Entry]) -> tuple[DecisionAsked, Decided] | None:
     """What was decided about the call, and what had been asked; None if nothing was."""
-    asked = next((e for e in reversed(entries) if isinstance(e, DecisionAsked) and e.id == call_id), None)
-    decided = next((e for e in reversed(entries) if isinstance(e, Decided) and e.id == call_id), None)
+    decisions = _decisions(entries)
+    asked = next((e for e in reversed(decisions) if isinstance(e, DecisionAsked) and e.id == call_id), None)
+    decided = next((e for e in reversed(decisions) if isinstance(e, Decided) and e.id == call_id), None)
     return None if asked is None or decided is None else (asked, decided)
 
 
@@ -67,21 +76,29 @@ def allowed_tools(entries: Sequence[Entry], calls: Iterable[Call]) -> frozenset[
 
 def limit_extensions(entries: Iterable[Entry]) -> int:
     """How often people have allowed the turn to go beyond its limit."""
-    asked = {entry.id for entry in entries if isinstance(entry, DecisionAsked) and entry.about == "limit"}
-    return sum(isinstance(e, Decided) and e.id in asked and e.verdict == "allowed" for e in entries)
+    decisions = _decisions(entries)
+    asked = {entry.id for entry in decisions if isinstance(entry, DecisionAsked) and entry.about == "limit"}
+    return sum(isinstance(e, Decided) and e.id in asked and e.verdict == "allowed" for e in decisions)
 
 
 def refused_limit(entries: Sequence[Entry]) -> str | None:
     """Why the turn has to stop at its limit; None if nobody has decided that."""
-    last = next((entry for entry in reversed(entries) if isinstance(entry, Decided)), None)
+    decisions = _decisions(entries)
+    last = next((entry for entry in reversed(decisions) if isinstance(entry, Decided)), None)
     if last is None or last.verdict not in ("denied", "expired"):
         return None
-    asked = next((e for e in reversed(entries) if isinstance(e, DecisionAsked) and e.id == last.id), None)
+    asked = next((e for e in reversed(decisions) if isinstance(e, DecisionAsked) and e.id == last.id), None)
     if asked is None or asked.about != "limit":
         return None
     if last.verdict == "expired":
         return "its limit was reached, and nobody decided in time whether it may go on"
     return f"its limit was reached, and {last.by or 'somebody'} decided to stop here"
+
+
+def _decisions(entries: Iterable[Entry]) -> list[DecisionAsked | Decided]:
+    """The few entries that are about decisions, in one look at a log that may be long."""
+    kinds = (DecisionAsked, Decided)
+    return [entry for entry in entries if isinstance(entry, kinds)]
 
 
 def denial(call: Call, decided: Decided) -> CallEnded:

@@ -36,6 +36,7 @@ GRACE = 1.0
 
 SKIPPED = "Skipped: a new message arrived before this call started; nothing of it was done."
 CANCELLED = "Cancelled: a new message arrived while this call was running, and it was ended early. It has no result."
+NOBODY_TO_ASK = "Denied: people would have to allow it, and nobody can be asked here."
 IN_BACKGROUND = (
     "It goes on in the background as {handle}, since a new message arrived. Its result will come as a message; look at "
     "it or stop it with the tool background, if you have it."
@@ -211,6 +212,8 @@ class Calls:
                     pass
         if not asked_for:
             return ready
+        if self._occasion.alone:
+            return CallEnded(ready.call.id, "denied", NOBODY_TO_ASK)
         expires_at = time.time() + self._mind.decide_within
         return approval(tool, ready.call, ready.arguments, why, expires_at, ready.response)
 
@@ -278,7 +281,7 @@ class Calls:
             case "finish":
                 return await unless(self._work(ready), _never())
             case "cancel":
-                return await unless(self._work(ready), self._journal.steering())
+                return await unless(self._work(ready), self._journal.interjection())
             case "background":
                 return await self._until_background(ready)
             case _:
@@ -300,7 +303,7 @@ class Calls:
     async def _until_background(self, ready: _Ready) -> ToolResult:
         """The result, or, soon after an interjection, the word that the call goes on by itself."""
         working = asyncio.ensure_future(self._work(ready))
-        ringing = asyncio.ensure_future(self._journal.steering())
+        ringing = asyncio.ensure_future(self._journal.interjection())
         kept = False
         try:
             await asyncio.wait((working, ringing), return_when=asyncio.FIRST_COMPLETED)
@@ -376,8 +379,8 @@ def _undoing(tool: Tool, text: str) -> str:
 def _title(ready: _Ready) -> str:
     """One line that says what the call does."""
     values = json.loads(ready.arguments or "{}")
-    first = str(next(iter(values.values()), "")) if isinstance(values, dict) else ""
-    return " ".join(f"{ready.tool.name}: {first}".split())[:80]
+    first = " ".join(str(next(iter(values.values()), "")).split()) if isinstance(values, dict) else ""
+    return f"{ready.tool.name}: {first}"[:80] if first else ready.tool.name
 
 
 def _is_cancelled() -> bool:

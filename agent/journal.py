@@ -19,14 +19,17 @@ class Journal(Protocol):
     """What is awaited here is committed when it returns. Every write may raise `JournalError` or `TurnLost`."""
 
     @property
-    def interjected(self) -> bool:
+    def has_news(self) -> bool:
         """Whether something waits in the inbox, as far as is known without asking."""
 
-    async def interjection(self) -> None:
-        """Returns as soon as something waits in the inbox, at once if it does already."""
+    @property
+    def interjected(self) -> bool:
+        """Likewise, whether people have said something, for which calls not yet started are skipped: the results of
+        work beside the turn can wait until they have run."""
 
-    async def steering(self) -> None:
-        """Likewise, for more than the wish that the turn come to its end: running calls are not ended for that."""
+    async def interjection(self) -> None:
+        """Returns as soon as people have said something that cannot wait until what runs has ended, at once if they
+        have already: more than the wish that the turn come to its end."""
 
     async def hear(self, step: int) -> Heard | None:
         """Reads all that waits and logs it as heard at `step`, in one transaction; None if nothing waits."""
@@ -38,12 +41,12 @@ class Journal(Protocol):
         """Lets go of the turn until somebody says something or decides, or until the time (in seconds since 1970), if
         nothing waits in the inbox. All in one transaction.
 
-        False: something waits, `interjected` says so, and the turn goes on.
+        False: something waits, `has_news` says so, and the turn goes on.
         """
 
     async def close(self, ended: Ended, *entries: Entry) -> bool:
         """Adds `entries`; then, if nothing waits in the inbox, ends the turn. All in one transaction.
 
-        False: something waits, `interjected` says so, and the turn goes on. A turn that is stopped or failed ends
+        False: something waits, `has_news` says so, and the turn goes on. A turn that is stopped or failed ends
         whatever waits.
         """

@@ -22,13 +22,14 @@ class MemoryJournal:
         self._bell.set()
 
     @property
+    def has_news(self) -> bool:
+        return self._bell.is_set()
+
+    @property
     def interjected(self) -> bool:
         return self._bell.is_set()
 
     async def interjection(self) -> None:
-        await self._bell.wait()
-
-    async def steering(self) -> None:
         await self._bell.wait()
 
     async def hear(self, step: int) -> Heard | None:

@@ -13,12 +13,13 @@ from agent.work import NoWork, Work
 class Occasion:
     """`allowed` are the tools that people have allowed for the whole conversation, `model` the one that they chose for
     it, by its name in the settings ("": the usual one). With `in_words` the model answers without tools, and this is
-    what it is told about that.
+    what it is told about that. `alone`: nobody is there who could be asked to decide.
     """
 
     where: Where = field(default_factory=Where)
     allowed: frozenset[str] = frozenset()
     model: str = ""
     in_words: str = ""
+    alone: bool = False
     budget: Budget = field(default_factory=NoBudget)
     work: Work = field(default_factory=NoWork)

@@ -63,6 +63,8 @@ async def surely(write: Coroutine[Any, Any, T]) -> T:
 
 async def ended(*tasks: asyncio.Future[Any]) -> None:
     """Cancels what still runs, and waits for all of it to end, `STUBBORN` seconds at most."""
+    if not tasks:
+        return
     for task in tasks:
         task.cancel()
     _, stubborn = await asyncio.wait(tasks, timeout=STUBBORN)

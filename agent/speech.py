@@ -14,10 +14,10 @@ _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
 class Over(Exception):
-    """A hook ends the turn: `outcome` and `reason` are those of its end."""
+    """The turn ends here, in most cases because a hook wants it; the message is the reason in words for a person."""
 
-    def __init__(self, ruling: End | Stop, hook: str) -> None:
-        super().__init__(f"{ruling.reason} (the hook {hook!r})")
+    def __init__(self, ruling: End | Stop, hook: str = "") -> None:
+        super().__init__(f"{ruling.reason} (the hook {hook!r})" if hook else ruling.reason)
         self.stopped = isinstance(ruling, Stop)
 
 

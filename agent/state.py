@@ -19,7 +19,8 @@ WINDOW = 20
 
 def step_of(entries: Sequence[Entry]) -> int:
     """The step that the turn is at, counted from 1."""
-    return 1 + sum(isinstance(entry, Answered) for entry in entries)
+    last = next((entry for entry in reversed(entries) if isinstance(entry, Answered)), None)
+    return 1 if last is None else last.step + 1
 
 
 def calls_of(entries: Sequence[Entry]) -> list[Call]:
@@ -72,8 +73,9 @@ def is_answered(entries: Sequence[Entry]) -> bool:
 
 def is_wrapping_up(entries: Sequence[Entry]) -> bool:
     """Whether what was heard last asks for the end."""
-    last = next((entry for entry in reversed(entries) if isinstance(entry, Heard)), None)
-    return last is not None and last.messages[-1].source == "wrap"
+    heard = (entry.messages for entry in reversed(entries) if isinstance(entry, Heard) and _is_said(entry))
+    last = next(heard, ())
+    return bool(last) and [message.source for message in last if message.source != "work"][-1] == "wrap"
 
 
 def restarts_in_a_row(entries: Sequence[Entry]) -> int:
@@ -87,19 +89,26 @@ def restarts_in_a_row(entries: Sequence[Entry]) -> int:
 
 
 def steps_since_heard(entries: Sequence[Entry]) -> int:
+    """Model calls since a person said something."""
     count = 0
     for entry in reversed(entries):
-        if isinstance(entry, Heard):
+        if isinstance(entry, Answered):
+            count += not entry.interrupted
+        elif isinstance(entry, Heard) and _is_said(entry):
             break
-        count += isinstance(entry, Answered) and not entry.interrupted
     return count
+
+
+def _is_said(entry: Entry) -> bool:
+    """Whether a person said something: not everything heard is."""
+    return isinstance(entry, Heard) and any(message.source != "work" for message in entry.messages)
 
 
 def circle(entries: Sequence[Entry]) -> str | None:
     """The name of the tool that is called again and again with the same arguments and result; None if none is."""
     results: list[CallEnded] = []
     for entry in reversed(entries):
-        if isinstance(entry, Heard) or len(results) == WINDOW:
+        if _is_said(entry) or len(results) == WINDOW:
             break
         if isinstance(entry, CallEnded):
             results.append(entry)

@@ -207,7 +207,7 @@ class Turn:
 
     async def _hear(self) -> bool:
         """Whether somebody has said something, which is then in the log."""
-        heard = await surely(self._journal.hear(self.step)) if self._journal.interjected else None
+        heard = await surely(self._journal.hear(self.step)) if self._journal.has_news else None
         if heard is not None:
             await self._record(heard)
         return heard is not None

@@ -1,4 +1,5 @@
-"""Measures the gateway beside the floor: `python -m benchmarks [--quick] [--only NAME] [--json FILE]`."""
+"""Measures the gateway beside the floor, and its loop alone: `python -m benchmarks [gateway|loop] [--quick] [--only
+NAME] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -11,12 +12,33 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contenders import GATEWAY, Failed, Kind
-from benchmarks.scenarios import NOT_QUICK, QUICK, SCENARIOS, Bench, Sizes
-from benchmarks.table import Row, as_json, as_markdown
+from benchmarks.loop import LOOP
+from benchmarks.scenarios import NOT_QUICK, QUICK, SCENARIOS, Bench, Scenario, Sizes
+from benchmarks.table import Comparison, Row, as_json, as_markdown
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Scenarios with a table of their own, and that table's words for what is measured and what it is compared with."""
+
+    scenarios: Mapping[str, Scenario]
+    measured: str
+    floor: str
+    comparison: Comparison
+
+    def table(self, rows: Sequence[Row]) -> str:
+        return as_markdown(rows, self.measured, self.floor, self.comparison)
+
+
+GROUPS: Mapping[str, Group] = {
+    "gateway": Group(SCENARIOS, "gateway", "floor", "ratio"),
+    "loop": Group(LOOP, "loop", "bare model call", "more"),
+}
 
 
 def main() -> int:
@@ -26,36 +48,45 @@ def main() -> int:
         sizes = QUICK if options.quick else Sizes()
         bench = Bench(Path(home), _tell, sizes, kinds, shlex.split(options.gateway) if options.gateway else GATEWAY)
         before, begun = os.getloadavg()[0], time.monotonic()
-        rows, failures = asyncio.run(_measure(bench, options.only or _usual(options.quick)))
+        tables: dict[str, list[Row]] = {}
+        failures: list[str] = []
+        for name in [options.group] if options.group else GROUPS:
+            tables[name] = asyncio.run(_measure(bench, _wanted(GROUPS[name], options), failures))
     words = (
         f"Python {platform.python_version()}, {os.cpu_count()} processors, {time.monotonic() - begun:.0f} s; "
         f"load of the machine before {before:.1f}, after {os.getloadavg()[0]:.1f}."
     )
-    sys.stdout.write(f"\n{as_markdown(rows)}\n\n{words}\n")
+    for name, rows in tables.items():
+        if rows:
+            sys.stdout.write(f"\n{GROUPS[name].table(rows)}\n")
+    sys.stdout.write(f"\n{words}\n")
     if options.json:
-        report = {"machine": words, "measures": as_json(rows), "failures": failures}
+        measures = [{"group": name} | row for name, rows in tables.items() for row in as_json(rows)]
+        report = {"machine": words, "measures": measures, "failures": failures}
         options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for failure in failures:
         _tell(failure)
     return 1 if failures else 0
 
 
-def _usual(quick: bool) -> Sequence[str]:
-    return [name for name in SCENARIOS if not (quick and name in NOT_QUICK)]
+def _wanted(group: Group, options: argparse.Namespace) -> Mapping[str, Scenario]:
+    if options.only:
+        return {name: scenario for name, scenario in group.scenarios.items() if name in options.only}
+    left_out = NOT_QUICK if options.quick else ()
+    return {name: scenario for name, scenario in group.scenarios.items() if name not in left_out}
 
 
-async def _measure(bench: Bench, names: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """The rows of the scenarios that worked, and what went wrong in the others."""
+async def _measure(bench: Bench, scenarios: Mapping[str, Scenario], failures: list[str]) -> list[Row]:
+    """The rows of the scenarios that worked; what went wrong in the others is added to the failures."""
     rows: list[Row] = []
-    failures: list[str] = []
-    for name in names:
-        _tell(f"{name}: {(SCENARIOS[name].__doc__ or '').splitlines()[0]}")
+    for name, scenario in scenarios.items():
+        _tell(f"{name}: {(scenario.__doc__ or '').splitlines()[0]}")
         try:
-            rows += await SCENARIOS[name](bench)
+            rows += await scenario(bench)
         except Failed as error:
             failures.append(f"{name} failed: {error}")
             _tell(failures[-1])
-    return rows, failures
+    return rows
 
 
 def _tell(line: str) -> None:
@@ -65,12 +96,18 @@ def _tell(line: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("group", nargs="?", choices=list(GROUPS), help="this part only")
     parser.add_argument("--quick", action="store_true", help="less of everything, about a minute")
-    parser.add_argument("--only", action="append", choices=list(SCENARIOS), help="this scenario; may be repeated")
+    parser.add_argument("--only", action="append", choices=[*SCENARIOS, *LOOP], help="this scenario; may be repeated")
     parser.add_argument("--contender", choices=("both", "gateway", "floor"), default="both")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there, too")
     parser.add_argument("--gateway", metavar="COMMAND", help='what to start instead of this tree\'s, as in "interject"')
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.group and not set(options.only or GROUPS[options.group].scenarios) & set(
+        GROUPS[options.group].scenarios
+    ):
+        parser.error(f"of the {options.group} there are: {', '.join(GROUPS[options.group].scenarios)}")
+    return options
 
 
 if __name__ == "__main__":

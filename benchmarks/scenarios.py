@@ -32,9 +32,11 @@ class Sizes:
     long_chats: int = 3
     long_floor: bool = True
     interjections: int = 15
+    loop_rounds: int = 3
+    late_interjections: int = 4
 
 
-QUICK = Sizes(2, 40, 2, 1, 1, 1, 1, False, 3)
+QUICK = Sizes(2, 40, 2, 1, 1, 1, 1, False, 3, 2, 2)
 
 
 @dataclass(slots=True)

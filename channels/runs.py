@@ -11,6 +11,8 @@ from channels.address import Address
 RunState = Literal[
     "waiting", "running", "parked", "completed", "failed", "stopped", "withdrawn", "refused", "superseded", "read"
 ]
+"""What has become of a message that expects an answer of its own. `superseded`: another is answered in its place,
+`read`: a turn that another began has read it. All but the first three are terminal."""
 
 
 class UnknownRun(Exception):

@@ -39,22 +39,25 @@ class BillStore(Protocol):
 
 
 class Budgets:
-    """`estimate` is what a request may cost, in dollars. What is set aside for calls under way counts as spent."""
+    """`estimate` is what a request may cost on a channel, in dollars. What is set aside for calls under way counts as
+    spent."""
 
-    def __init__(self, store: BillStore, limits: SpendingLimits, estimate: Callable[[Request], float]) -> None:
+    def __init__(self, store: BillStore, limits: SpendingLimits, estimate: Callable[[Request, str], float]) -> None:
         self._store = store
         self._limits = limits
         self._estimate = estimate
         self._reserved: defaultdict[str, float] = defaultdict(float)
 
     def of(self, turn: Turn) -> TurnBudget:
-        return TurnBudget(self, turn.root, person_of(turn))
+        return TurnBudget(self, turn.root, person_of(turn), turn.address.channel)
 
-    async def reserve(self, turn: str, person: str, request: Request, extensions: int) -> tuple[str | None, float]:
+    async def reserve(
+        self, turn: str, person: str, channel: str, request: Request, extensions: int
+    ) -> tuple[str | None, float]:
         """The limit that the request would pass, in words, or what was set aside for it."""
         if not self._limits:
             return None, 0.0
-        cost = self._estimate(request)
+        cost = self._estimate(request, channel)
         # Set aside before anything is awaited, so that two calls at once cannot both take the last of it.
         self._set_aside(turn, person, cost)
         passed = await self._passed(turn, person, 1 + extensions)
@@ -92,14 +95,15 @@ class Budgets:
 class TurnBudget:
     """Implements `agent.budget.Budget` for one turn."""
 
-    def __init__(self, budgets: Budgets, turn: str, person: str) -> None:
+    def __init__(self, budgets: Budgets, turn: str, person: str, channel: str) -> None:
         self._budgets = budgets
         self._turn = turn
         self._person = person
+        self._channel = channel
         self._held = 0.0
 
     async def reserve(self, request: Request, extensions: int) -> str | None:
-        limit, self._held = await self._budgets.reserve(self._turn, self._person, request, extensions)
+        limit, self._held = await self._budgets.reserve(self._turn, self._person, self._channel, request, extensions)
         return limit
 
     def release(self) -> None:

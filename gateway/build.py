@@ -253,12 +253,15 @@ def _minds(
 ) -> Callable[[Address], Mind]:
     """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
     agent, cool_downs = settings.agent, CoolDowns()
-    tools = tuple(_tool(settings, tool) for tool in toolbox(settings.tools.enabled))
+
+    @cache
+    def tools() -> tuple[Tool, ...]:
+        return tuple(_tool(settings, tool) for tool in toolbox(settings.tools.enabled))
 
     @cache
     def mind(channel: str) -> Mind:
         own = settings.channels.get(channel)
-        usual = (own and own.model) or agent.model
+        usual = _usual_model(settings, channel)
         names = tuple(dict.fromkeys([usual, *agent.fallback]))
         small = (agent.small_model or "") if agent.routing else ""
         summing_up = chain([agent.small_model or usual], models, cool_downs, mask=mask)
@@ -266,7 +269,7 @@ def _minds(
             chain(names, models, cool_downs, mask=mask, small=small),
             media,
             agent.workspace,
-            tools,
+            tools(),
             (own and own.instructions) or _instructions(agent),
             agent.max_steps,
             hooks=hooks,
@@ -276,6 +279,11 @@ def _minds(
         )
 
     return lambda address: mind(address.channel)
+
+
+def _usual_model(settings: Settings, channel: str) -> str:
+    own = settings.channels.get(channel)
+    return (own and own.model) or settings.agent.model
 
 
 def _tool(settings: Settings, tool: Tool) -> Tool:
@@ -296,9 +304,9 @@ def _price(settings: Settings, model: str) -> Price | None:
     return price_of(model, own)
 
 
-def _cost_of(settings: Settings, request: Request) -> float:
-    """About what the request will cost, in dollars, with an answer of usual length."""
-    price = _price(settings, request.model or settings.agent.model)
+def _cost_of(settings: Settings, request: Request, channel: str) -> float:
+    """About what the request will cost there, in dollars, with an answer of usual length."""
+    price = _price(settings, request.model or _usual_model(settings, channel))
     if price is None:
         return 0.0
     written = request.settings.max_tokens or USUAL_ANSWER

@@ -35,6 +35,8 @@ FOR_ONE_MESSAGE: Mapping[str, Busy] = {"queue": "queue", "steer": "steer"}
 
 PAIR = "pair"
 
+ALL = "all"
+
 USUAL_MODEL = "usual"
 
 LET_IN = "You have been let in. What can I do for you?"
@@ -106,7 +108,7 @@ class Commands:
         self._is_admin = is_admin
         self._models = models
         self._table = {
-            "stop": _Entry("stop what is running now", self._stop),
+            "stop": _Entry("stop what is running now, or with it all background work", self._stop, ALL),
             "wrap": _Entry("let what runs come to its end and sum up", self._wrap, "message"),
             "btw": _Entry("ask something on the side, without touching what runs", self._aside, "question"),
             "undo": _Entry("take the last task out of what I remember", self._undo),
@@ -147,7 +149,14 @@ class Commands:
                 return "That task has already ended."
         if refusal := await self._refusal(command):
             return refusal
-        return await self._end_all(command, ASKED_TO_STOP) or "Nothing is running, so there was nothing to stop."
+        ended = await self._end_all(command, ASKED_TO_STOP)
+        also = command.arguments.strip().lower() == ALL
+        if also and not self.may_stop_all(command.address, command.sender):
+            return f"{ended} Only admins may stop what goes on in the background here.".lstrip()
+        beside = await self._works.stop_all(command.session) if also else ()
+        names = ", ".join(f"{item.handle} ({item.title})" for item in beside)
+        told = " ".join(filter(None, (ended, names and f"Stopped in the background: {names}.")))
+        return told or "Nothing is running, so there was nothing to stop."
 
     async def _refusal(self, command: Command) -> str:
         """Why they may not stop what runs there, "" if they may."""
@@ -275,7 +284,9 @@ class Commands:
             lines = [f"Waiting for an answer to: {question}"]
         if waiting:
             lines.append(f"{_messages(waiting)} {_were(waiting)} not read yet.")
-        elsewhere = sum(other is not live for other in self._dispatch.running())
+        beside = [item for item in await self._works.items(command.session) if item.state == "running"]
+        lines.extend(f"In the background: {item.handle}, {item.title}" for item in beside)
+        elsewhere = sum(other is not live and not other.is_extra for other in self._dispatch.running())
         if elsewhere:
             lines.append(f"In other conversations, {elsewhere} running.")
         lines.extend(f"{part}: {problem}" for part, problem in self._trouble().items())

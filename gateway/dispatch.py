@@ -122,6 +122,7 @@ class Dispatch:
         self._most_running = 0
         running = [live.task for live in self._live.values() if live.task is not None]
         if running and self._grace:
+            log.info("running tasks get up to %g s to end; what has not ended by then is gone on with later", self._grace)
             await asyncio.wait(running, timeout=self._grace)
         for task in running:
             task.cancel()
@@ -136,8 +137,7 @@ class Dispatch:
             self._start_ready()
             return
         live.again = True
-        if busy in ("steer", "wrap"):
-            live.bell.ring(gently=busy == "wrap")
+        live.bell.ring(busy)
 
     def begin_aside(self, record: records.Turn) -> None:
         """Answers a question on the side, beside whatever runs in its session. It needs no slot."""
@@ -352,7 +352,7 @@ def _pause_of(live: Live) -> Callable[[float], Awaitable[None]]:
         live.bell.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await live.bell.rung.wait()
+                await live.bell.news.wait()
 
     return pause
 

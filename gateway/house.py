@@ -74,7 +74,7 @@ class Rules:
     models: Sequence[str] = ()
 
 
-def free(request: Request) -> float:
+def free(request: Request, channel: str) -> float:
     """For where no prices are known."""
     return 0.0
 
@@ -92,12 +92,12 @@ class House:
         *,
         hooks: Hooks | None = None,
         small: Model | None = None,
-        estimate: Callable[[Request], float] = free,
+        estimate: Callable[[Request, str], float] = free,
         mask: Callable[[str], str] = unmasked,
         read_file: ReadFile = says_nothing,
     ) -> None:
-        """`mind` is the agent for a place. `small` names conversations, `estimate` tells what a request may cost in
-        dollars, `read_file` what people's files say; `mask` takes known secrets out of a text."""
+        """`mind` is the agent for a place. `small` names conversations, `estimate` tells what a request may cost on a
+        channel, in dollars, `read_file` what people's files say; `mask` takes known secrets out of a text."""
         rules = rules or Rules()
         hooks = hooks or NoHooks()
         self.store = store
@@ -146,7 +146,8 @@ class House:
         """What the turn thinks with, and what is particular to it."""
         where = Where(record.session, record.address.channel, record.id, record.principal.name, record.principal.id)
         budget = self._budgets.of(record)
-        occasion = Occasion(where, record.allowed, record.model, budget=budget)
+        alone = record.kind == "aside" or is_child(record.session)
+        occasion = Occasion(where, record.allowed, record.model, budget=budget, alone=alone)
         return await self.works.furnish(record, self._mind(record.address), occasion)
 
     async def _over(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from agent.journal import JournalError
 from agent.log import Ended, Entry, Heard
 from gateway.store.errors import StoreError
-from gateway.store.records import Turn
+from gateway.store.records import Busy, Turn
 
 
 class TurnStore(Protocol):
@@ -22,21 +22,33 @@ class TurnStore(Protocol):
 
 
 class Bell:
-    """Says that a message was committed to a session's inbox: to whoever reads, and, if it is more than the wish that
-    the turn come to its end, to what runs."""
+    """Says that something was committed to a session's inbox, and how much of a hurry there is: `news` is read when
+    what runs has ended, for `wishes` calls not yet started are skipped, and `steers` ends what runs."""
 
     def __init__(self) -> None:
-        self.rung = asyncio.Event()
+        self.news = asyncio.Event()
+        self.wishes = asyncio.Event()
         self.steers = asyncio.Event()
 
-    def ring(self, *, gently: bool = False) -> None:
-        self.rung.set()
-        if not gently:
-            self.steers.set()
+    def ring(self, busy: Busy = "steer") -> None:
+        """As loud as what waits wants it; not at all for what waits until the turn has ended."""
+        match busy:
+            case "steer":
+                loud = [self.news, self.wishes, self.steers]
+            case "wrap":
+                loud = [self.news, self.wishes]
+            case "work":
+                loud = [self.news]
+            case "queue" | "collect" | "interrupt":
+                loud = []
+            case _:
+                assert_never(busy)
+        for event in loud:
+            event.set()
 
     def clear(self) -> None:
-        self.rung.clear()
-        self.steers.clear()
+        for event in (self.news, self.wishes, self.steers):
+            event.clear()
 
 
 class TurnJournal:
@@ -48,13 +60,14 @@ class TurnJournal:
         self._bell = bell
 
     @property
+    def has_news(self) -> bool:
+        return self._bell.news.is_set()
+
+    @property
     def interjected(self) -> bool:
-        return self._bell.rung.is_set()
+        return self._bell.wishes.is_set()
 
     async def interjection(self) -> None:
-        await self._bell.rung.wait()
-
-    async def steering(self) -> None:
         await self._bell.steers.wait()
 
     async def hear(self, step: int) -> Heard | None:

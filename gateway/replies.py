@@ -334,6 +334,8 @@ class Draft:
         for said in heard.messages:
             if said.source == "work":
                 self._note(_quiet(said.text), aside=True)
+                for number, file in enumerate(said.attachments):
+                    self._put(MediaSegment(f"m:{said.id}:{number}", file, step=self._answers))
 
     def _answer_question(self, said: Said) -> None:
         """What was just asked is answered by these words, which are shown beside it if they are one of its options."""

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from agent.external import Supplied, check, pending
-from agent.log import Call, CallEnded, Entry
+from agent.hook import End, Stop, ToolEnd, Where
+from agent.log import Call, CallEnded, Entry, Outcome
 from agent.mind import Mind
 from agent.outputs import shortened
+from agent.speech import Over
 from channels.address import Address
 from channels.channel import NotKept
-from channels.runs import PendingCall, Result, RunReport, UnknownRun, WrongResults
+from channels.runs import PendingCall, Result, RunReport, RunState, UnknownRun, WrongResults
 from gateway.store import records
 from gateway.store.errors import StoreError
 
@@ -27,7 +29,7 @@ class RunStore(Protocol):
     async def run_of(self, row_id: int) -> records.Run | None: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def waiting_in(self, turn_id: str) -> tuple[Entry, ...]: ...
-    async def supply(self, turn_id: str, results: Sequence[CallEnded]) -> str | None: ...
+    async def supply(self, turn_id: str, results: Sequence[CallEnded], stop: str | None) -> str | None: ...
 
 
 class Runs:
@@ -71,17 +73,33 @@ class Runs:
         given = [Supplied(result.call_id, result.text, result.failed) for result in results]
         if wrong := check(given, turn.entries):
             raise WrongResults(wrong)
+        if not given:
+            raise WrongResults(NOTHING_PENDING)
         calls = {call.id: call for call in pending(turn.entries)}
-        mind = self._mind(turn.address)
-        ends = [await _end(mind, calls[each.call_id], each) for each in given]
+        reviewed = [await self._review(turn, calls[each.call_id], each) for each in given]
+        over = next((str(over) for _, over in reviewed if over is not None), None)
         try:
-            session = await self._store.supply(turn.id, ends) if ends else None
+            session = await self._store.supply(turn.id, [end for end, _ in reviewed], over)
         except StoreError as error:
             raise NotKept(f"The gateway cannot keep results just now: {error}") from error
         if session is None:
-            raise WrongResults(TOO_LATE if given else NOTHING_PENDING)
+            raise WrongResults(TOO_LATE)
         self._go_on(session)
         self.stir()
+
+    async def _review(self, turn: records.Turn, call: Call, given: Supplied) -> tuple[CallEnded, Over | None]:
+        """The result as hooks, the mask and the model's context leave it; and why the turn has to end, if a hook says
+        so."""
+        mind, over = self._mind(turn.address), None
+        outcome: Outcome = "failed" if given.failed else "done"
+        end = ToolEnd(call.id, call.name, outcome, mind.mask(given.text))
+        if mind.hooks.active("after_tool"):
+            where = Where(turn.session, turn.address.channel, turn.id, turn.principal.name, turn.principal.id)
+            end, ruled = await mind.hooks.ask("after_tool", where, end)
+            if ruled is not None and isinstance(ruled.ruling, End | Stop):
+                over = Over(ruled.ruling, ruled.hook)
+        text, full = await shortened(end.text, f"external-{call.name}-{call.id}", mind.media)
+        return CallEnded(call.id, outcome, text, for_user=end.for_user, full=full), over
 
     async def _find(self, run_id: str) -> records.Run:
         run = await self._store.run(run_id)
@@ -93,9 +111,6 @@ class Runs:
         """Calls are pending as soon as their turn is parked, and a result for them can be kept."""
         entries = () if run.turn is None else await self._store.waiting_in(run.turn)
         calls = tuple(PendingCall(call.id, call.name, json.loads(call.arguments)) for call in pending(entries))
-        return RunReport(run.run_id, run.state, run.turn, run.step, run.reason, run.is_over, calls)
-
-
-async def _end(mind: Mind, call: Call, given: Supplied) -> CallEnded:
-    text, full = await shortened(mind.mask(given.text), f"external-{call.name}-{call.id}", mind.media)
-    return CallEnded(call.id, "failed" if given.failed else "done", text, full=full)
+        # The turn may have been parked since the run was read.
+        state: RunState = "parked" if calls and run.state == "running" else run.state
+        return RunReport(run.run_id, state, run.turn, run.step, run.reason, run.is_over, calls)

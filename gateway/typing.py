@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from channels.address import Address
 from channels.channel import Channel
 from gateway.dispatch import Dispatch, Live
+from gateway.store.work import is_child
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,9 @@ async def show_typing(dispatch: Dispatch, channels: Mapping[str, Channel]) -> No
 
 
 def _is_due(live: Live, shown: Mapping[str, float], now: float) -> bool:
-    waits = live.draft is not None and not live.draft.visible and now - live.since >= TICK
+    if live.draft is None or is_child(live.session):
+        return False
+    waits = not live.draft.visible and now - live.since >= TICK
     return waits and now - shown.get(live.session, 0.0) >= REPEAT
 
 

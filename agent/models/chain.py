@@ -13,7 +13,6 @@ from agent.models.metering import MeteredModel
 from agent.models.prices import Price
 from agent.models.reassuring import ReassuringModel
 from agent.models.retry import RetryingModel
-from agent.models.routing import RoutedModel
 
 
 def attended(model: Model, name: str, price: Price | None) -> Model:
@@ -41,4 +40,9 @@ def chain(
     hasty = {name: RetryingModel(model, timeouts=1) for name, model in models.items()}
     named = [*(NamedModel(name, hasty[name]) for name in before), NamedModel(last, RetryingModel(models[last]))]
     model = CompletingModel(MaskingModel(FallbackModel(named, cool_downs, available=hasty), mask))
-    return RoutedModel(model, small) if small else model
+    if not small:
+        return model
+    # Its patterns take longer to compile than all of the chain to load.
+    from agent.models.routing import RoutedModel
+
+    return RoutedModel(model, small)

@@ -36,6 +36,8 @@ ALL_READ = (
     "interrupt were real. Ask for another *long task* and cut in halfway."
 )
 
+BACKGROUND = "What went on in the background has come to its end, and its result has reached me."
+
 KINDS = ("pie", "scatter", "line", "bar")
 PAGES = 5
 MOST_PAGES = 9
@@ -52,12 +54,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where the conversation stands. `fresh` was heard since the last answer, `results` are those of its calls.
+    """Where the conversation stands. `fresh` is what people said since the last answer, `results` are of its calls.
 
-    `cut_in`: that answer was interrupted.
+    `cut_in`: that answer was interrupted. `background`: work that went on beside the conversation has ended.
     """
 
     fresh: tuple[Said, ...]
+    background: bool
     last: Answered | None
     cut_in: bool
     results: tuple[Result, ...]
@@ -106,9 +109,11 @@ def _scene(request: Request) -> Scene:
     transcript = request.transcript
     last = next((exchange for exchange in reversed(transcript) if isinstance(exchange, Answered)), None)
     since = _since_last_answer(transcript)
+    heard = [said for exchange in since if isinstance(exchange, Heard) for said in exchange.messages]
     before = transcript[-len(since) - 1] if len(since) < len(transcript) else None
     return Scene(
-        fresh=tuple(said for exchange in since if isinstance(exchange, Heard) for said in exchange.messages),
+        fresh=tuple(said for said in heard if said.source == "person"),
+        background=any(said.source == "work" for said in heard),
         last=last,
         cut_in=isinstance(before, Answered) and before.interrupted,
         results=tuple(result for exchange in since if isinstance(exchange, Results) for result in exchange.results),
@@ -171,6 +176,8 @@ def _named(text: str) -> str:
 
 
 def _to_message(scene: Scene) -> Reply:
+    if not scene.fresh and scene.background:
+        return Reply(BACKGROUND)
     if not scene.fresh:
         return Reply("I was interrupted, and leave it at that. What shall I do next?" if scene.cut_in else ABILITIES)
     said = _answer_to(scene)

@@ -111,7 +111,7 @@ def _is_plain(message: Said) -> bool:
 
 def _words(message: Said) -> str:
     words = message.text if message.text.strip() else ""
-    if message.in_group and message.sender:
+    if message.in_group and message.sender and message.source != "work":
         words = f"{message.sender}: {words}"
     return f"[{message.note}]\n{words}".rstrip() if message.note else words
 

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any
 
 STOP_WITHIN = 2.0
-"""Seconds for an orderly end. After it, what holds the process up is left: it is taken up at the next start."""
+"""Seconds for an orderly end, besides those that running turns get. What holds the process up after that is left: it
+is taken up at the next start."""
 
 
 def in_loop(main: Coroutine[Any, Any, int]) -> int:
@@ -31,11 +32,12 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 class Ending:
     """While entered, these signals cancel the task that entered it; leaving swallows that cancellation.
 
-    A second signal kills the process, and so does time, `STOP_WITHIN` after the first.
+    A second signal kills the process, and so does time, `STOP_WITHIN` and `grace` seconds after the first.
     """
 
-    def __init__(self, *signals: signal.Signals) -> None:
+    def __init__(self, *signals: signal.Signals, grace: float = 0.0) -> None:
         self.asked = False
+        self._within = STOP_WITHIN + grace
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
@@ -59,7 +61,7 @@ class Ending:
             self._loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
         # A thread, because what holds the process up may be the loop itself, or a library's thread that is waited for.
-        last = threading.Timer(STOP_WITHIN, os._exit, [0])
+        last = threading.Timer(self._within, os._exit, [0])
         last.daemon = True
         last.start()
         if self._task is not None:

@@ -30,7 +30,7 @@ def run(configuration: Configuration) -> int:
 
 
 async def _serve(configuration: Configuration) -> int:
-    with Ending(signal.SIGINT, signal.SIGTERM):
+    with Ending(signal.SIGINT, signal.SIGTERM, grace=configuration.settings.agent.shutdown_grace):
         async with build(configuration) as built:
             with announced(configuration.home, built.link):
                 sys.stdout.write(f"{opening(configuration, built.link)}\n")

@@ -9,9 +9,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from agent.approving import open_decision
+from agent.approving import open_decision, verdicts
 from agent.external import unsupplied
-from agent.log import Answered, Decided, DecisionAsked, Entry, Subject, Verdict
+from agent.log import Answered, Decided, DecisionAsked, Entry
 from channels.message import InboundMessage
 from gateway.store import logs
 from gateway.store.records import Decision, Manner
@@ -36,12 +36,6 @@ PRESSED = "a decision"
 
 RELEASED = ""
 """The worker of a turn that was parked and is to go on."""
-
-VERDICTS: dict[Subject, tuple[Verdict, ...]] = {
-    "call": ("allowed", "allowed_always", "denied"),
-    "limit": ("allowed", "denied"),
-}
-"""What the options of a decision say, in their order."""
 
 MOST_LOOKED_AT = 5
 """Turns of a session, the newest, among which a decision that is no longer open is looked for."""
@@ -94,10 +88,11 @@ def decide(connection: Connection, command_id: int, key: str, number: int, allow
     found = _open_in(connection, _unfinished_turn(connection, row.session))
     if found is None or f"{KEY}{found.asked.id}" != key:
         return _who_decided(connection, row.session, key)
-    options = VERDICTS[found.asked.about]
+    options = verdicts(found.asked)
     if not 0 <= number < len(options):
         return Decision("not_open", row.session)
-    if not allowed and found.turn.principal["id"] != row.sender_id:
+    may = allowed or found.turn.principal["id"] == row.sender_id
+    if not may or (found.asked.about == "limit" and options[number] == "allowed" and not extends):
         return Decision("not_allowed", row.session)
     if not found.turn.parked:
         return Decision("too_early", row.session)

@@ -66,7 +66,7 @@ _CHILD = "/w/"
 _NO_END = 2**62
 """A row id that is never reached."""
 
-_STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "interrupt", "collect", "queue")
+_STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "work", "interrupt", "collect", "queue")
 
 _new_session = insert(sessions).values(
     key=bindparam("key"),
@@ -341,6 +341,7 @@ def bring(
     attachments: Sequence[Attachment],
     event_id: str,
     note: str,
+    busy: Busy = "work",
 ) -> Arrival:
     """Keeps a message of work, once per event id: the result of what went on beside the turns of a session, or the task
     of a session of its own, whose key is made from that of the session it was delegated in."""
@@ -367,7 +368,7 @@ def bring(
             "tools": [],
             "album": None,
             "opening": None,
-            "busy": "steer",
+            "busy": busy,
             "ready": True,
             "state": "waiting",
             "reason": "",
@@ -378,7 +379,7 @@ def bring(
     if own is None:
         return _duplicate(connection, address.channel, event_id)
     use_media(connection, own, attachments)
-    return Arrival(own, session, wakes=_unless_blocked(connection, session, "steer"), run=run)
+    return Arrival(own, session, wakes=_unless_blocked(connection, session, busy), run=run)
 
 
 def _delegated_from(connection: Connection, session: str) -> str | None:
@@ -613,7 +614,7 @@ def _together(rows: list[AnyRow]) -> list[AnyRow]:
 
 def rows_that_steer(connection: Connection, session: str) -> list[AnyRow]:
     """What a running turn reads."""
-    return [row for row in _ready_rows(connection, session) if row.busy in ("steer", "wrap")]
+    return [row for row in _ready_rows(connection, session) if row.busy in ("steer", "wrap", "work")]
 
 
 def people_speak(connection: Connection, session: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from agent.approving import open_decision
 from agent.asking import Asked, asked
 from agent.log import Answered, CallEnded, CallStarted, Entry, load
 from gateway.store.schema import inbox, is_command, is_message, is_running, is_waiting, turn_log, turns
@@ -33,6 +34,15 @@ _speak = (
 def open_question(connection: Connection, session: str) -> tuple[str, Asked] | None:
     """The key of the question that the session's turn waits for, and what it asks."""
     return _open(load(connection.execute(_log_of_running, {"session": session}).scalars()))
+
+
+def what_is_asked(connection: Connection, session: str) -> str | None:
+    """The words in which people are asked something there: a question of the agent's, or what they are to decide."""
+    entries = load(connection.execute(_log_of_running, {"session": session}).scalars())
+    question, decision = _open(entries), open_decision(entries)
+    if question is not None:
+        return question[1].question
+    return None if decision is None else decision.question.partition("\n")[0]
 
 
 def choose(connection: Connection, command_id: int, key: str, number: int) -> bool:

@@ -10,12 +10,13 @@ from agent.log import Entry, TurnOutcome, Verdict
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, MessageState
+from channels.runs import RunState
 
 Chosen = Literal["steer", "queue", "collect", "interrupt"]
 """What a message does that comes while a turn runs: it steers the turn, waits to be read by itself or together with
 others that wait, or stops the turn and is read by the next."""
 
-Busy = Literal[Chosen, "wrap"]
+Busy = Literal[Chosen, "wrap", "work"]
 """What waits does one of these to a running turn, or asks it to come to its end; that is never read by another turn."""
 
 Door = Literal["open", "known", "paired", "known and paired"]
@@ -76,13 +77,6 @@ class Arrival:
     stops: str = ""
     run: str | None = None
     decided: bool = False
-
-
-RunState = Literal[
-    "waiting", "running", "parked", "completed", "failed", "stopped", "withdrawn", "refused", "superseded", "read"
-]
-"""What has become of a message that expects an answer of its own. `superseded`: another is answered in its place,
-`read`: a turn that another began has read it. All but the first three are terminal."""
 
 
 @dataclass(frozen=True, slots=True)

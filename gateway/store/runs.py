@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, select
 
-from gateway.store.records import Run, RunState
+from channels.runs import RunState
+from gateway.store.records import Run
 from gateway.store.schema import AnyRow, inbox, turns
 
 TOGETHER = "answered together with another message"

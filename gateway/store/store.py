@@ -153,8 +153,7 @@ class Store:
 
     async def open_question(self, session: str) -> str | None:
         """What the session's turn waits to be told."""
-        found = await self.write(lambda connection: questions.open_question(connection, session))
-        return None if found is None else found[1].question
+        return await self.write(lambda connection: questions.what_is_asked(connection, session))
 
     async def decide(self, command_id: int, key: str, number: int, allowed: bool, extends: bool = True) -> Decision:
         """A pressed option decides what the session's parked turn has asked, and the turn can be claimed. `allowed`:
@@ -173,10 +172,10 @@ class Store:
         """The turn's log if it is parked, and is not to stop; else nothing."""
         return await self._read(lambda connection: supplying.waiting_in(connection, turn_id))
 
-    async def supply(self, turn_id: str, results: Sequence[CallEnded]) -> str | None:
-        """The results of the calls that a parked turn waits for, and the turn can be claimed: its session. None, and
-        nothing is kept, if they are not exactly those."""
-        return await self.write(lambda connection: supplying.supply(connection, turn_id, results))
+    async def supply(self, turn_id: str, results: Sequence[CallEnded], stop: str | None = None) -> str | None:
+        """The results of the calls that a parked turn waits for, and the turn can be claimed: its session. It is to end
+        if there is a reason to `stop`. None, and nothing is kept, if they are not exactly those results."""
+        return await self.write(lambda connection: supplying.supply(connection, turn_id, results, stop))
 
     async def run_of(self, row_id: int) -> Run | None:
         """What has become of the message in this row of the inbox; None if it expects no answer of its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select, update
 
 from agent.external import Supplied, check
 from agent.log import CallEnded, Entry
@@ -16,6 +16,8 @@ _parked = select(turns.c.number, turns.c.session).where(
     turns.c.id == bindparam("turn_id"), is_turn, is_running, turns.c.parked, turns.c.stop.is_(None)
 )
 
+_stop = update(turns).where(turns.c.number == bindparam("turn")).values(stop=bindparam("why"))
+
 
 def waiting_in(connection: Connection, turn_id: str) -> tuple[Entry, ...]:
     """The turn's log if it is parked and may go on, else nothing."""
@@ -23,8 +25,9 @@ def waiting_in(connection: Connection, turn_id: str) -> tuple[Entry, ...]:
     return () if turn is None else logs.read(connection, turn.number)
 
 
-def supply(connection: Connection, turn_id: str, results: Sequence[CallEnded]) -> str | None:
-    """The session whose turn goes on; None: these are not exactly the results that it waits for."""
+def supply(connection: Connection, turn_id: str, results: Sequence[CallEnded], stop: str | None) -> str | None:
+    """The session whose turn goes on, or is to end for the reason to `stop`; None: these are not exactly the results
+    that it waits for."""
     turn = _find(connection, turn_id)
     if turn is None:
         return None
@@ -33,6 +36,8 @@ def supply(connection: Connection, turn_id: str, results: Sequence[CallEnded]) -
         return None
     logs.write(connection, turn.number, len(entries) + 1, results)
     release(connection, turn.number)
+    if stop is not None:
+        connection.execute(_stop, {"turn": turn.number, "why": stop})
     return str(turn.session)
 
 

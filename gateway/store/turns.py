@@ -286,7 +286,7 @@ def close(connection: Connection, turn_id: str, epoch: int, ended: Ended, entrie
 
 
 def _is_steered(connection: Connection, session: str) -> bool:
-    return any(row.busy == "steer" for row in rows_that_steer(connection, session))
+    return any(row.busy != "wrap" for row in rows_that_steer(connection, session))
 
 
 def _settle(

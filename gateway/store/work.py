@@ -399,7 +399,7 @@ def tell(connection: Connection, row: WorkRow, words: str) -> Arrival | None:
     if row.child is None or now.state != "running":
         return None
     event_id = f"tell:{uuid4().hex}"
-    return inbox.bring(connection, row.child, row.address, row.principal, words, (), event_id, TOLD)
+    return inbox.bring(connection, row.child, row.address, row.principal, words, (), event_id, TOLD, "steer")
 
 
 def status(connection: Connection, row: WorkRow) -> str:
@@ -471,20 +471,20 @@ def _row_from(row: AnyRow) -> WorkRow:
 
 
 def title_of(text: str) -> str:
-    """The first line, short and without what would end a code span."""
-    line = next(iter(text.strip().splitlines()), "").replace("`", "'")
+    """The first line, short."""
+    line = next(iter(text.strip().splitlines()), "")
     return line if len(line) <= TITLE_LENGTH else f"{line[:TITLE_LENGTH]}…"
 
 
 def message(row: WorkRow, ending: Ending) -> str:
     """What the model is told when work has ended that nobody waits for."""
     kind = "The delegated task" if row.kind == "task" else "Background work"
-    name = f"{kind} {row.handle} (`{row.title}`)"
+    name = f"{kind} {row.handle} ({row.title})"
     text = _cut(ending.text, TEXT_LENGTH)
     match ending.state:
         case "done":
             late = " This is its late answer: nothing waited for it any more." if row.waited else ""
-            return f"{name} has ended.{late} Its result:\n\n{text}"
+            return f"{name} has ended.{late}\n\n{text}"
         case "failed":
             return f"{name} has failed: {text}"
         case "stopped":

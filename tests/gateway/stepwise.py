@@ -67,6 +67,7 @@ Steps = Generator[None, int, T]
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = '{"question": "Which?", "options": ["this", "that"]}'
+GOES_ON = "It goes on."
 REPEATABLE = ("look", "delegate")
 LIMITS = work.Limits(depth=2, running=3)
 
@@ -148,6 +149,7 @@ class House:
         self.tasks: list[_Task] = []
         self.served: list[_Task] = []
         self.ended_by_stop: list[tuple[str, int]] = []
+        self.completed: list[str] = []
         self._take_up()
 
     def do(self, job: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -375,7 +377,7 @@ class House:
             except WorkError as error:
                 return CallEnded(call.id, "failed", str(error))
             self._spawn(self._follow(row))
-            return CallEnded(call.id, "done", "It goes on.")
+            return CallEnded(call.id, "done", GOES_ON)
         return CallEnded(call.id, "failed" if choice % 5 == 4 else "done", "Done.")
 
     def _finish_step(self, live: Live) -> Steps[None]:
@@ -418,6 +420,8 @@ class House:
         live.entries.extend((*entries, ended) if closed else entries)
         if not closed:
             live.ring()
+        elif live.turn.kind == "turn":
+            self.completed.append(live.session)
 
     def _end(self, live: Live, outcome: TurnOutcome, reason: str) -> Steps[None]:
         yield
@@ -454,7 +458,7 @@ class House:
         del self._answers[call.id]
         ending = answer.ending
         outcome = "failed" if ending is not None and ending.state != "done" else "done"
-        return CallEnded(call.id, outcome, "It goes on." if ending is None else ending.text)
+        return CallEnded(call.id, outcome, GOES_ON if ending is None else ending.text)
 
     def _follow(self, row: work.WorkRow) -> Steps[None]:
         choice = yield
@@ -528,14 +532,14 @@ class House:
                 record = self.do(turns.begin_aside, row_id, self._worker)
                 self._serve(Live(record.id), record)
                 return None
-            case "undo" | "retry" if self._is_at_work(session):
+            case "undo" if self._is_at_work(session):
                 return "Something runs."
             case "undo":
                 yield
                 return "" if self.do(undoing.undo, session) is None else "Taken out."
             case "retry":
-                yield
-                return None if self.do(undoing.retry, row_id) else "There is nothing."
+                # In one breath, as a stop that comes next covers what is tried again.
+                return None if self.do(undoing.retry, row_id) else "There is nothing to do again."
             case "answer":
                 return (yield from self._press(row_id, session, *words.split()))
             case _:
@@ -549,12 +553,11 @@ class House:
         live = self.stop(session, before=row_id, reason=reason)
         what = "what ran" if live is not None and live.playing else ""
         aside = self.do(inbox.stop_waiting, session, row_id, reason)
-        if not what:
-            yield
-            if self.do(turns.stop_parked, session, reason):
-                what = "what waited"
-                self.wake(session)
-                live = self.live.get(session)
+        # Asked for in the same breath: whatever is woken meanwhile claims after it.
+        if not what and self.do(turns.stop_parked, session, reason):
+            what = "what waited"
+            self.wake(session)
+            live = self.live.get(session)
         while live is not None:
             while not live.over:
                 yield

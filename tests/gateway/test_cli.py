@@ -174,7 +174,7 @@ async def test_run_says_who_may_write_and_never_a_secret(desk: Desk, allow: str,
 
 
 async def test_run_ends_within_two_seconds_while_a_task_runs(desk: Desk) -> None:
-    desk.write("[web]\nport = 0\n")
+    desk.write("[web]\nport = 0\n[agent]\nshutdown_grace = 0\n")
     async with desk.running() as gateway:
         chat = await desk.start("chat", "--url", gateway.link)
         assert chat.stdin is not None
@@ -383,7 +383,7 @@ async def test_a_link_where_nobody_answers_is_not_waited_for(desk: Desk) -> None
 
 
 async def test_chat_finds_its_gateway_again_on_another_port(desk: Desk) -> None:
-    desk.write("[web]\nport = 0\n")
+    desk.write("[web]\nport = 0\n[agent]\nshutdown_grace = 0\n")
     async with desk.running() as gateway:
         chat = await desk.start("chat")
         try:

@@ -7,9 +7,9 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ from gateway.store.opening import make_current
 from gateway.store.records import Busy, Manner, Run, Turn
 from gateway.store.work import NOT_FOR_IT, is_child
 from tests.gateway.notes import PHOTO, message
-from tests.gateway.stepwise import NOW, House, first_heard
+from tests.gateway.stepwise import GOES_ON, NOW, House, first_heard
 
 EXAMPLES = 10_000
 PARTS = 4
@@ -77,7 +77,7 @@ class World:
         self._workers = count(1)
         self._asked: list[str] = []
         self._sent: dict[int, Sent] = {}
-        self._stopped: list[tuple[str, int]] = []
+        self._stopped: list[tuple[str, int, int]] = []
         self._ghosts: list[tuple[str, int]] = []
         self._ended: dict[str, Run] = {}
         self._begin()
@@ -169,7 +169,6 @@ class World:
                 assert self._ended.setdefault(run.run_id, run) == run
 
     def _remember(self) -> None:
-        self._stopped.extend(self.house.ended_by_stop)
         self._ghosts.extend((live.turn.id, live.turn.epoch) for live in self.house.live.values() if live.record)
 
     def _deliver(
@@ -204,6 +203,14 @@ class World:
             entries = self.house.do(logs.read, number)
             assert (state, kind) == ("running", "turn")
             assert waits_for_people(entries), "a turn waits for people who were asked nothing"
+        for session in self.house.completed:
+            waiting = self._all(
+                f"SELECT busy, kind = 'command' OR NOT ready FROM inbox WHERE session = '{session}' "
+                "AND state = 'waiting' ORDER BY id"
+            )
+            readable = takewhile(lambda row: not row[1], waiting)
+            assert "steer" not in {busy for busy, _ in readable}, "a turn completes when nothing steers it"
+        self.house.completed.clear()
         for session, row_id in self.house.ended_by_stop:
             waiting = self._all(
                 f"SELECT id FROM inbox WHERE session = '{session}' AND id < {row_id} AND state = 'waiting' "
@@ -213,7 +220,8 @@ class World:
             for (id,) in self._all(f"SELECT id FROM turns WHERE session = '{session}' AND state = 'running'"):
                 turn = self._turn(id)
                 assert turn.kind == "aside" or first_heard(turn.entries) > row_id, "a stop ends what came before it"
-        self._stopped.extend(self.house.ended_by_stop)
+            ((last,),) = self._all("SELECT coalesce(max(number), 0) FROM turns")
+            self._stopped.append((session, row_id, last))
         self.house.ended_by_stop.clear()
 
     # How it ends
@@ -253,6 +261,9 @@ class World:
         assert {said.id for said, _, _ in heard} == set(consumed), "what is read was heard, and what was heard is read"
         for said, entry, turn in heard:
             assert consumed[said.id][1:5] == (turn.id, entry.step, turn.generation, turn.session)
+        for session, row_id, last in self._stopped:
+            for (id,) in self._all(f"SELECT id FROM turns WHERE session = '{session}' AND kind = 'turn' AND number > {last}"):
+                assert first_heard(self._turn(id).entries) > row_id, "nothing that a stop covers begins after it"
         self._check_order([(said, turn) for said, _, turn in heard])
         for id, (state, _, _, _, session, kind, reason) in found.items():
             if state == "withdrawn":
@@ -261,9 +272,20 @@ class World:
                 assert reason in (DECIDED, ALBUM)
         for run in self._runs():
             assert run.is_over, run
+        self._check_work({turn.id: turn for turn in every})
+
+    def _check_work(self, every: dict[str, Turn]) -> None:
+        """Each result comes once: to the call that waited for it, or as a message."""
         assert not self._all("SELECT 1 FROM work WHERE state = 'running' OR waited"), "no work is forgotten"
-        pending = self.house.do(reading.pending)
-        assert pending == replace(pending, commands=(), sessions=(), unfetched=(), asides=())
+        brought = {event for (event,) in self._all("SELECT event_id FROM inbox WHERE event_id LIKE 'work:%'")}
+        for id, turn_id, call_id in self._all(
+            "SELECT id, turn, call_id FROM work WHERE state IN ('done', 'failed', 'lost')"
+        ):
+            turn = every[str(turn_id)]
+            ends = [entry for entry in turn.entries if isinstance(entry, CallEnded) and entry.call_id == call_id]
+            seen = any(end.outcome in ("done", "failed") and end.text != GOES_ON for end in ends)
+            if call_id is None or not _is_stopped(turn):
+                assert seen != (f"work:{id}" in brought), "a result comes once"
 
     def _check_withdrawn(self, id: int, session: str, reason: str) -> None:
         """Only what somebody meant is set aside."""
@@ -335,6 +357,11 @@ class World:
 
     def _all(self, statement: str) -> list[tuple[object, ...]]:
         return list(self._connection.connection.cursor().execute(statement))
+
+
+def _is_stopped(turn: Turn) -> bool:
+    ended = turn.entries[-1]
+    return isinstance(ended, Ended) and ended.outcome == "stopped"
 
 
 def _is_answered(entries: tuple[Entry, ...]) -> bool:

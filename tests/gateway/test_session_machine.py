@@ -1,5 +1,5 @@
 """Two sessions under every interleaving of messages in all manners, duplicates, edits, withdrawals, files, questions,
-stops, crashes and restarts."""
+approvals, tasks in the background, stops, wishes for the end, second tries, crashes and restarts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from contextlib import AsyncExitStack, closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -23,26 +24,29 @@ from agent.mind import Mind
 from agent.model import Answer, Request
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
+from agent.tools.delegate import delegate
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage, Kind, Opening
 from channels.paper import PaperChannel
 from channels.reply import QuestionSegment, Reply
 from gateway.gate import Gate
-from gateway.house import House
-from gateway.screens import Screens
+from gateway.house import House, Rules
 from gateway.sessions import session_key
 from gateway.store import open_store
 from gateway.store.inbox import REPLACED
 from gateway.store.records import Turn
+from gateway.store.work import is_child
 
 PLACE = Address("paper", "me", "chat")
 THREAD = Address("paper", "me", "team", "thread", "group")
 PLACES = st.sampled_from([PLACE, PLACE, THREAD])
 ANN = Sender("7", "Ann")
-BOUND = 5.0
+OF_PEOPLE = "source <> 'work'"
+BOUND = 60.0
 
 
-Wish = Literal["words", "calls", "question"]
+Wish = Literal["words", "calls", "question", "risk", "task"]
+TASK = '{"task": "Do it.", "background": true}'
 QUESTION = '{"question": "Which?", "options": ["this", "that"]}'
 
 
@@ -62,6 +66,10 @@ class HeldModel:
             return Answer(
                 (Call("", "note", "{}"), Call("", "ask_user", QUESTION), Call("", "look", "{}")), finish="calls"
             )
+        if wish == "risk" and request.tools:
+            return Answer((Call("", "risky", "{}"), Call("", "look", "{}")), finish="calls")
+        if wish == "task" and request.tools:
+            return Answer((Call("", "delegate", TASK), Call("", "look", "{}")), finish="calls")
         return Answer((Text("Well, done."),))
 
 
@@ -75,6 +83,12 @@ async def note(context: ToolContext) -> str:
 async def look(context: ToolContext) -> str:
     """Looks."""
     return "seen"
+
+
+@tool(effect="external")
+async def risky(context: ToolContext) -> str:
+    """Does what nobody can take back."""
+    return "done"
 
 
 class HeldPaper(PaperChannel):
@@ -110,8 +124,8 @@ class World:
         )
         self.channel = HeldPaper(self.paper)
         self.channel.files["here"] = b"It says so."
-        mind = Mind(self.model, MemoryMedia(), Path(), (note, look, ask_user))
-        house = House(self.store, MemoryMedia(), Gate({}), lambda _: mind, most_running=4)
+        mind = Mind(self.model, MemoryMedia(), Path(), (note, look, replace(risky, approval="once"), delegate, ask_user))
+        house = House(self.store, MemoryMedia(), Gate({}), lambda _: mind, Rules(most_running=4))
         house.add(self.channel)
         self.house = await self.stack.enter_async_context(house)
         self.running = asyncio.create_task(self.house.run())
@@ -132,10 +146,11 @@ class World:
         self.model.open = False
         self.channel.arrived.clear()
 
-    def row_states(self) -> Counter[str]:
+    def row_states(self, which: str = "TRUE") -> Counter[str]:
         """Read from the file itself, so that the store under test is not asked about itself."""
         with closing(sqlite3.connect(self.database)) as connection:
-            return Counter(dict(connection.execute("SELECT state, count(*) FROM inbox GROUP BY state")))
+            rows = connection.execute(f"SELECT state, count(*) FROM inbox WHERE {which} GROUP BY state")
+            return Counter(dict(rows))
 
     def undelivered(self) -> int:
         with closing(sqlite3.connect(self.database)) as connection:
@@ -281,6 +296,14 @@ class SessionMachine(RuleBasedStateMachine):
     def somebody_begins_anew(self, address: Address) -> None:
         self._deliver("command", "", f"m{self.events}", "new", address)
 
+    @rule(what=st.sampled_from(["wrap", "undo", "retry", "btw"]), address=PLACES)
+    def something_is_asked_of_the_gateway(self, what: str, address: Address) -> None:
+        self._deliver("command", "and so on", f"m{self.events}", what, address)
+
+    @rule(word=st.sampled_from(["yes", "no", "always"]), address=PLACES)
+    def something_is_said_that_may_decide(self, word: str, address: Address) -> None:
+        self._deliver("new", word, f"m{self.events}", address=address)
+
     @rule(how=st.sampled_from(["queue", "steer"]), address=PLACES)
     def something_is_said_that_says_how_to_be_read(self, how: str, address: Address) -> None:
         self._deliver("command", f"words {self.events}", f"m{self.events}", how, address)
@@ -301,7 +324,7 @@ class SessionMachine(RuleBasedStateMachine):
         key, address = asked[-1] if asked else ("q:none", PLACE)
         self._hand_over(*(self._make("command", f"{key} {number}", "pressed", "answer", address) for number in numbers))
 
-    @rule(wish=st.sampled_from(["words", "calls", "question"]), turns=st.integers(0, 60))
+    @rule(wish=st.sampled_from(["words", "calls", "question", "risk", "task"]), turns=st.integers(0, 60))
     def the_model_goes_on(self, wish: Wish, turns: int) -> None:
         self.world.model.permits.put_nowait(wish)
         self._breathe(turns)
@@ -320,7 +343,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_row_is_lost(self) -> None:
-        assert sum(self.world.row_states().values()) == len(self.said)
+        assert sum(self.world.row_states(OF_PEOPLE).values()) == len(self.said)
 
     def teardown(self) -> None:
         try:
@@ -338,9 +361,10 @@ class SessionMachine(RuleBasedStateMachine):
     async def _check(self) -> None:
         states = self.world.row_states()
         assert states["waiting"] == 0, states
-        assert sum(states.values()) == len(self.said)
+        assert sum(self.world.row_states(OF_PEOPLE).values()) == len(self.said)
         turns = await self.world.turns()
-        hearings = [entry for turn in turns for entry in turn.entries if isinstance(entry, Heard)]
+        read = [turn for turn in turns if turn.kind == "turn"]
+        hearings = [entry for turn in read for entry in turn.entries if isinstance(entry, Heard)]
         heard = [[said.id for said in entry.messages] for entry in hearings]
         assert all(ids == sorted(ids) for ids in heard), "in the order of arrival"
         once = Counter(id for ids in heard for id in ids)
@@ -352,10 +376,10 @@ class SessionMachine(RuleBasedStateMachine):
             calls = [call.id for entry in turn.entries if isinstance(entry, Answered) for call in entry.calls]
             ends = Counter(entry.call_id for entry in turn.entries if isinstance(entry, CallEnded))
             assert ends == Counter(calls), "one result for each call"
-            assert self.world.paper[turn.id].done, "every reply was shown to its end"
-        assert set(self.world.paper) == {turn.id for turn in turns}
+            assert is_child(turn.session) or self.world.paper[turn.id].done, "every reply was shown to its end"
+        assert set(self.world.paper) == {turn.id for turn in turns if not is_child(turn.session)}
         for address in (PLACE, THREAD):
-            screen = await Screens(self.world.store, self.world.house.dispatch).history(address)
+            screen = await self.world.house.screens.history(address)
             assert len({id(item) for item in screen}) == len(screen)
         self._check_interruptions(turns)
         if self.world.worker == 1:

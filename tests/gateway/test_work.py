@@ -172,7 +172,7 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
     await stage.until_woken()
     (said,) = await stage.heard()
     assert (said.source, said.sender, said.attachments) == ("work", ANN.name, (PICTURE,))
-    assert "w1 (`shell: make test`) has ended" in said.text
+    assert "w1 (shell: make test) has ended" in said.text
     assert said.text.endswith("all good")
     assert said.note == NOBODY_SAID
 
@@ -239,7 +239,7 @@ async def test_what_a_kept_call_shows_is_seen_while_it_runs_and_then_its_result(
     gate = asyncio.Event()
     await work.keep("shell: make `all`\nand more", stage.do(after(gate)), lambda: "12 %")
     (item,) = await work.items()
-    assert (item.handle, item.title, item.state, item.shown) == ("w1", "shell: make 'all'", "running", "12 %")
+    assert (item.handle, item.title, item.state, item.shown) == ("w1", "shell: make `all`", "running", "12 %")
     gate.set()
     await stage.until_woken()
     (item,) = await work.items()
@@ -268,7 +268,7 @@ async def test_a_call_that_a_restart_ended_is_told_of_as_lost_once(tmp_path: Pat
     for worker in ("second", "third"):
         async with working(tmp_path, worker=worker) as stage:
             (text,) = stage.waiting()
-            assert "w1 (`shell: deploy`) has been lost" in text
+            assert "w1 (shell: deploy) has been lost" in text
             assert "may or may not have taken effect" in text
             assert await stage.listed() == {"w1": "lost"}
 
@@ -423,7 +423,7 @@ async def test_a_task_in_the_background_brings_its_answer_as_a_message(stage: St
     await stage.end(child, "There are 12.")
     await stage.until_woken()
     (said,) = await stage.heard()
-    assert said.text == "The delegated task w1 (`count`) has ended. Its result:\n\nThere are 12."
+    assert said.text == "The delegated task w1 (count) has ended.\n\nThere are 12."
     assert said.source == "work"
 
 

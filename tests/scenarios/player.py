@@ -32,7 +32,7 @@ Patience = Callable[[Step | None], float]
 
 
 def a_minute(step: Step | None) -> float:
-    return 3.0
+    return 60.0
 
 
 LONGEST = 60

@@ -10,6 +10,7 @@ from agent.model import ModelTrouble
 from tests.scenarios.forms import difference, fits, request_lines
 from tests.scenarios.models import Act, Asked, Breaks, Calls, Ends, Fails, Says, Thinks
 from tests.scenarios.steps import step
+from tests.scenarios.steps_people import repeated
 from tests.scenarios.world import World, Wrong
 
 _CALL = re.compile(r"(?P<name>\w+)(?: (?P<arguments>.*))?")
@@ -63,8 +64,7 @@ async def says(world: World, model: str, text: str) -> None:
 @step("{model} says {number} lines of: {text}")
 async def says_at_length(world: World, model: str, number: str, text: str) -> None:
     """A long answer: these words with a number behind them, line after line."""
-    lines = "\n".join(f"{text} {line}" for line in range(1, int(number) + 1))
-    await _end(world, await _fresh(world, model), Says(lines), Ends())
+    await _end(world, await _fresh(world, model), Says(repeated(text, int(number))), Ends())
 
 
 @step("{model} calls: {text}")

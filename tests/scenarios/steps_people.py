@@ -118,6 +118,11 @@ def file_named(name: str) -> bytes:
     return picture.getvalue()
 
 
+def repeated(text: str, count: int) -> str:
+    """The words with a number behind them, line after line."""
+    return "\n".join(f"{text} {line}" for line in range(1, count + 1))
+
+
 @step("{person} presses: {text}")
 async def presses(world: World, person: str, text: str) -> None:
     """The button with these words, of the newest question that is open and has it."""

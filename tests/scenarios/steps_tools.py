@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from agent.tool import ToolError, ToolResult
 from tests.scenarios.steps import step
-from tests.scenarios.steps_people import file_named
+from tests.scenarios.steps_people import file_named, repeated
 from tests.scenarios.tools import Run, split
 from tests.scenarios.world import World, Wrong
 
@@ -51,6 +51,12 @@ async def shows(world: World, tool: str, text: str) -> None:
 async def returns(world: World, tool: str, text: str) -> None:
     """The call ends with this result."""
     await _end(world, tool, ToolResult(text))
+
+
+@step("{tool} returns {number} lines of: {text}")
+async def returns_at_length(world: World, tool: str, number: str, text: str) -> None:
+    """A long result: these words with a number behind them, line after line."""
+    await _end(world, tool, ToolResult(repeated(text, int(number))))
 
 
 @step("{tool} returns nothing")

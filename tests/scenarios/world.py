@@ -194,7 +194,8 @@ class World:
                 most_running=given.most_running,
                 rules=rules,
                 hooks=hooks,
-                estimate=lambda request: given.call_cost,
+                mask=mask,
+                estimate=lambda request, channel: given.call_cost,
                 policies={"paper": Policy(frozenset({"*"}), admins=given.admins, busy=given.busy)},
                 read_file=FileReader(self.media).read,
             )

@@ -1,0 +1,203 @@
+"""What the turn loop costs by itself, and how soon each kind of running work lets an interjection through."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from agent.calls import GRACE
+from agent.events import Tell, TextDelta
+from agent.log import Call, Heard, Text
+from agent.model import Answer, Request
+from agent.tool import Approval, Effect, OnSteer, ToolContext, tool
+from agent.tools.delegate import delegate
+from benchmarks.alone import LONG_TURNS, STEPS, TOGETHER
+from benchmarks.contenders import PATIENCE, ROOT, Failed
+from benchmarks.meter import percentile
+from benchmarks.scenarios import Bench, Scenario
+from benchmarks.table import Reach, Row, Unit
+from channels.paper import PaperChannel
+from tests.gateway.play import PLACE, Play, playing
+
+EARLY = "steps 2 to 21"
+LATE = f"the last 20 of {STEPS}"
+
+
+async def steps(bench: Bench) -> list[Row]:
+    """CPU of a step: with a journal in memory and with the store, at both ends of a long turn, behind a long past."""
+    found = await _alone(bench, "steps", bench.sizes.loop_rounds)
+    bare = statistics.median(found["bare"])
+
+    def row(name: str, key: str, reach: Reach | None = None) -> Row:
+        return Row(name, "ms", statistics.median(found[key]), bare, reach, {"": found[key], "bare": found["bare"]})
+
+    reach = Reach(1, beyond_floor=True)
+    return [
+        row(f"CPU per step, {EARLY}", "memory, early", reach),
+        row(f"… {LATE}", "memory, late", reach),
+        row(f"… {EARLY}, after 500 turns", "memory, early, long past", reach),
+        row(f"… {LATE}, after 500 turns", "memory, late, long past", reach),
+        row(f"CPU per step with the store, {EARLY}", "store, early"),
+        row(f"… {LATE}", "store, late"),
+        row(f"… {LATE}, after 500 turns", "store, late, long past"),
+    ]
+
+
+async def turns(bench: Bench) -> list[Row]:
+    """The memory of long turns, and many turns in the same moment."""
+    long = [(await _alone(bench, "memory", 1))["a turn"][0] for _ in range(bench.sizes.loop_rounds)]
+    many = await _alone(bench, "crowd", bench.sizes.loop_rounds)
+    one = statistics.median(long)
+
+    def row(name: str, unit: Unit, found: list[float]) -> Row:
+        return Row(name, unit, statistics.median(found), details={"": found})
+
+    return [
+        row(f"memory of a turn with {STEPS} steps ({LONG_TURNS} at once)", "KiB", long),
+        row("… for each step", "KiB", [one / STEPS]),
+        row(f"{TOGETHER} turns of 3 steps at once, until all have ended", "ms", many["wall"]),
+        row("… CPU per turn", "ms", many["cpu"]),
+        row("… memory per turn", "KiB", many["a turn"]),
+    ]
+
+
+async def _alone(bench: Bench, measure: str, rounds: int) -> dict[str, list[float]]:
+    """What `benchmarks.alone` measures, in a process of its own."""
+    command = (sys.executable, "-m", "benchmarks.alone", measure, str(rounds))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise Failed(f"benchmarks.alone {measure} ended with code {process.returncode}")
+    found: dict[str, list[float]] = json.loads(output)
+    bench.tell(", ".join(f"{name} {statistics.median(values):.2f}" for name, values in found.items()))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A kind of running work: the word that begins it, and for how many seconds it is waited for after the message."""
+
+    name: str
+    word: str
+    grace: float = 0.0
+
+
+BUSY = (
+    Busy("steering, while the model streams, p50", "stream"),
+    Busy("… while a tool reads, which is cancelled", "read"),
+    Busy("… while a tool writes, from its end on", "write"),
+    Busy("… while approval is waited for", "risky"),
+    Busy("… a tool goes to the background, beyond the second of grace", "background", GRACE),
+    Busy("… a delegated task goes there, beyond that second", "delegate", GRACE),
+)
+
+
+async def interjections(bench: Bench) -> list[Row]:
+    """From a message to the request in which the model reads it, for each kind of work that may be running."""
+    desk, folder = Desk(), bench.new_home()
+    await asyncio.to_thread(folder.mkdir)
+    rows: list[Row] = []
+    async with playing(folder, desk, *desk.tools, bound=300.0) as play:
+        for number in range(5):
+            await _interject(play, desk, BUSY[0], f"warm-up-{number}")
+        for busy in BUSY:
+            count = bench.sizes.late_interjections if busy.grace else bench.sizes.interjections
+            found = [await _interject(play, desk, busy, str(number)) for number in range(count)]
+            bench.tell(f"{busy.word}: {percentile(found, 0.5):.1f} ms")
+            rows.append(Row(busy.name, "ms", percentile(found, 0.5), None, Reach(50), {"": found}))
+    return rows
+
+
+async def _interject(play: Play, desk: Desk, busy: Busy, place: str) -> float:
+    """Milliseconds, without the grace."""
+    address = replace(PLACE, chat=f"{busy.word}-{place}")
+    said = f"rather {address.chat}"
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await play.say(f"{busy.word} {place}", address=address)
+            await (play.channel.until(_is_parked) if busy.word == "risky" else desk.until_busy())
+            await asyncio.sleep(0.05)  # what is shown of the work goes out first
+            heard = desk.expect(said)
+            start = time.perf_counter()
+            await play.say(said, address=address)
+            if busy.word == "write":
+                start = time.perf_counter()
+                desk.finish()
+            return 1000 * (await heard - start - busy.grace)
+    except TimeoutError as error:
+        raise Failed(f"no request had {said!r} in time") from error
+
+
+def _is_parked(channel: PaperChannel) -> bool:
+    return any(reply.parked for reply in channel.replies.values())
+
+
+class Desk:
+    """A model that makes itself or a tool busy, as it is told, and says when; told anything else it answers."""
+
+    def __init__(self) -> None:
+        self._busy = asyncio.Event()
+        self._end = asyncio.Event()
+        self._expected: dict[str, asyncio.Future[float]] = {}
+
+        async def work(context: ToolContext) -> str:
+            """Works until it is told to end."""
+            self._busy.set()
+            await self._end.wait()
+            return "done"
+
+        read, write, background, risky = (
+            replace(tool(effect=effect, on_steer=on_steer)(work), name=name, approval=approval)
+            for name, effect, on_steer, approval in _POLICIES
+        )
+        self.tools = (read, write, background, risky, delegate)
+
+    async def until_busy(self) -> None:
+        await self._busy.wait()
+        self._busy.clear()
+
+    def finish(self) -> None:
+        """Ends the tools that work now."""
+        self._end.set()
+        self._end = asyncio.Event()
+
+    def expect(self, said: str) -> asyncio.Future[float]:
+        """When the model reads this, in seconds of the performance counter."""
+        self._expected[said] = asyncio.get_running_loop().create_future()
+        return self._expected[said]
+
+    async def answer(self, request: Request, tell: Tell) -> Answer:
+        heard = [said.text for part in request.transcript if isinstance(part, Heard) for said in part.messages]
+        expected = self._expected.pop(heard[-1], None)
+        if expected is not None:
+            expected.set_result(time.perf_counter())
+        if isinstance(request.transcript[-1], Heard):
+            return await self._begin(heard[-1].split()[0], tell)
+        return Answer((Text("Done."),))
+
+    async def _begin(self, word: str, tell: Tell) -> Answer:
+        match word:
+            case "stream" | "child":
+                await tell(TextDelta("Let me think about it."))
+                self._busy.set()
+                await asyncio.Event().wait()
+            case "delegate":
+                return Answer((Call("", "delegate", '{"task": "child"}'),), finish="calls")
+            case "read" | "write" | "background" | "risky":
+                return Answer((Call("", word, "{}"),), finish="calls")
+        return Answer((Text("As you like."),))
+
+
+_POLICIES: tuple[tuple[str, Effect, OnSteer, Approval], ...] = (
+    ("read", "read", "cancel", "never"),
+    ("write", "write", "finish", "never"),
+    ("background", "external", "background", "never"),
+    ("risky", "external", "finish", "always"),
+)
+
+LOOP: Mapping[str, Scenario] = {"steps": steps, "turns": turns, "interjections": interjections}

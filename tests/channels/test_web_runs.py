@@ -1,0 +1,551 @@
+"""Runs, and tools that their callers run, over HTTP: the real gateway with its real web server, and a model server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agent.external import OVERDUE, OVERTAKEN
+from gateway.build import Built
+from tests.gateway.stage import gateway
+from tests.gateway.test_kill import process
+from tests.servers.models import Call, ModelServer, Pause, Request, Say
+
+Json = dict[str, Any]
+
+SETTINGS = """\
+[agent]
+model = "openai:test"
+workspace = "{folder}/workspace"
+[models.openai]
+api_key = "test-key"
+base_url = "{models}"
+[web]
+port = {port}
+"""
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = {"name": "weather", "description": "Looks out of the window.", "schema": SCHEMA}
+CLOCK = {"name": "clock", "description": "Tells the time.", "schema": {"type": "object"}}
+
+
+class Caller:
+    """A program that talks to the gateway over its API."""
+
+    def __init__(self, client: httpx.AsyncClient, chat: str) -> None:
+        self.client = client
+        self._chat = chat
+        self._count = 0
+
+    async def post(self, text: str, *tools: Json, **more: Any) -> Json:
+        """The answer to a posted message."""
+        self._count += 1
+        body = {"client_id": f"{self._chat}-{self._count:08}", "text": text, **more}
+        answer = await self.client.post(self._path("messages"), json=body | ({"tools": tools} if tools else {}))
+        answer.raise_for_status()
+        taken: Json = answer.json()
+        return taken
+
+    async def say(self, text: str, *tools: Json) -> str:
+        """The posted message's run."""
+        return str((await self.post(text, *tools))["run"])
+
+    async def look(self, run: str, wait: float = 60) -> Json:
+        answer = await self.client.get(f"/api/runs/{run}", params={"wait": wait})
+        answer.raise_for_status()
+        report: Json = answer.json()
+        return report
+
+    async def pending(self, run: str) -> list[Json]:
+        """The calls of the run that wait for results, once there are any."""
+        report = await self.look(run)
+        assert (report["state"], report["over"]) == ("parked", False), report
+        calls: list[Json] = report["calls"]
+        return calls
+
+    async def over(self, run: str) -> Json:
+        report = await self.look(run)
+        assert report["over"], report
+        return report
+
+    async def supply(self, run: str, *results: Json) -> httpx.Response:
+        return await self.client.post(f"/api/runs/{run}/results", json={"results": results})
+
+    async def refused(self, run: str, *results: Json) -> str:
+        """Why the results were not taken."""
+        answer = await self.supply(run, *results)
+        assert answer.status_code == 409
+        return str(answer.json()["error"])
+
+    async def history(self) -> list[Json]:
+        items: list[Json] = (await self.client.get(self._path())).json()["items"]
+        return items
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[tuple[str, Json]]]:
+        """What happens in the conversation, from the history on."""
+        async with self.client.stream("GET", self._path("events")) as stream:
+            yield _events(stream.aiter_lines())
+
+    def _path(self, *more: str) -> str:
+        return "/".join(("/api/conversations", self._chat, *more))
+
+
+async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Json]]:
+    happening = ""
+    async for line in lines:
+        if line.startswith("event: "):
+            happening = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield happening, json.loads(line.removeprefix("data: "))
+
+
+class Site:
+    """A gateway with its model; it may be left and run again."""
+
+    def __init__(self, folder: Path, models: ModelServer, more: str = "", *, port: int = 0) -> None:
+        self.models = models
+        self.settings = folder / "interject.toml"
+        self.settings.write_text(SETTINGS.format(folder=folder, models=models.openai_url, port=port) + more)
+
+    @asynccontextmanager
+    async def caller(self, chat: str = "bot") -> AsyncIterator[Caller]:
+        async with asyncio.timeout(60), gateway(self.settings) as built, _client(built) as client:
+            yield Caller(client, chat)
+
+
+@asynccontextmanager
+async def _client(built: Built) -> AsyncIterator[httpx.AsyncClient]:
+    assert built.link is not None
+    link = httpx.URL(built.link)
+    async with _bearer(str(link.join("/")), link.params["token"]) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _knocking(port: int) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a process that is just starting."""
+    async with asyncio.timeout(60), _bearer(f"http://127.0.0.1:{port}", "a-token-of-the-tests") as client:
+        while not await _is_open(client):  # noqa: ASYNC110 - a process that starts rings no bell for tests
+            await asyncio.sleep(0.05)
+        yield client
+
+
+async def _is_open(client: httpx.AsyncClient) -> bool:
+    try:
+        return bool((await client.get("/api/conversations")).json()["commands"])
+    except httpx.TransportError:
+        return False
+
+
+def _bearer(url: str, token: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60)
+
+
+def _hook(folder: Path, point: str, ruling: str) -> str:
+    """Settings with a hook that rules so."""
+    (folder / "hooks.py").write_text(
+        "from dataclasses import replace\nfrom agent.hook import Deny, Stop\nclass Strict:\n"
+        f"    async def {point}(self, where, subject):\n        return {ruling}\n"
+    )
+    return f"[[hooks]]\nname = 'strict'\ntype = 'python'\npath = '{folder}/hooks.py:Strict'\npoints = ['{point}']\n"
+
+
+@pytest.fixture
+async def models() -> AsyncIterator[ModelServer]:
+    async with ModelServer() as models:
+        yield models
+        assert models.refusals == []
+
+
+@pytest.fixture
+def site(tmp_path: Path, models: ModelServer) -> Site:
+    return Site(tmp_path, models)
+
+
+def asks(*calls: Call) -> Callable[[Request], list[object]]:
+    """A model that makes the calls, and says what came of them."""
+
+    def play(request: Request) -> list[object]:
+        if request.messages[-1].call_id is None and not request.results:
+            return list(calls)
+        return [Say(" | ".join(request.results.values()))]
+
+    return play
+
+
+def last_words(items: list[Json]) -> str:
+    *_, reply = [item["reply"] for item in items if item["kind"] == "reply"]
+    return str([segment["markdown"] for segment in reply["segments"] if segment["kind"] == "text"][-1])
+
+
+def result(call: Json, text: str, **more: Any) -> Json:
+    return {"call_id": call["id"], "text": text, **more}
+
+
+# Tools that are run outside
+
+
+async def test_a_declared_tool_is_called_and_its_result_answered_with(site: Site) -> None:
+    site.models.respond(asks(Call("weather", {"city": "Oslo"})))
+    async with site.caller() as caller:
+        taken = await caller.post("How is the weather?", WEATHER)
+        assert (taken["state"], taken["clashes"]) == ("waiting", [])
+        (call,) = await caller.pending(taken["run"])
+        assert (call["name"], call["arguments"]) == ("weather", {"city": "Oslo"})
+        answer = await caller.supply(taken["run"], result(call, "It snows."))
+        assert answer.status_code == 200
+        assert answer.json()["calls"] == []
+        report = await caller.over(taken["run"])
+        assert (report["state"], report["turn"], report["step"]) == ("completed", taken["run"], 1)
+        assert last_words(await caller.history()) == "It snows."
+    assert "weather" in site.models.requests[0].tools
+
+
+async def test_a_failed_result_is_told_to_the_model(site: Site) -> None:
+    site.models.respond(asks(Call("weather", {"city": "Oslo"})))
+    async with site.caller() as caller:
+        run = await caller.say("How is the weather?", WEATHER)
+        (call,) = await caller.pending(run)
+        await caller.supply(run, result(call, "No window.", failed=True))
+        await caller.over(run)
+        states = [
+            s["state"] for i in await caller.history() if i["kind"] == "reply" for s in i["reply"]["segments"][:1]
+        ]
+        assert states == ["failed"]
+
+
+async def test_tools_are_offered_to_the_turn_that_reads_their_message_and_to_no_other(site: Site) -> None:
+    async with site.caller() as caller:
+        await caller.over(await caller.say("one", WEATHER))
+        await caller.over(await caller.say("two"))
+    assert ["weather" in request.tools for request in site.models.requests] == [True, False]
+
+
+async def test_what_is_tried_again_has_the_tools_that_it_had(site: Site) -> None:
+    async with site.caller() as caller:
+        await caller.over(await caller.say("How is the weather?", WEATHER))
+        await caller.post("/retry")
+        await site.models.until(2)
+    assert ["weather" in request.tools for request in site.models.requests] == [True, True]
+
+
+async def test_two_calls_of_a_step_are_pending_together(site: Site) -> None:
+    site.models.respond(asks(Call("weather", {"city": "Oslo"}), Call("clock", {})))
+    async with site.caller() as caller:
+        run = await caller.say("Weather and time?", WEATHER, CLOCK)
+        calls = await caller.pending(run)
+        assert [call["name"] for call in calls] == ["weather", "clock"]
+        await caller.supply(run, *(result(call, call["name"]) for call in reversed(calls)))
+        await caller.over(run)
+        assert last_words(await caller.history()) == "weather | clock"
+
+
+async def test_our_own_tools_of_the_step_run_before(site: Site, tmp_path: Path) -> None:
+    write = Call("write_file", {"path": "note.txt", "content": "hello"})
+    site.models.respond(asks(Call("weather", {"city": "Oslo"}), write))
+    async with site.caller() as caller:
+        run = await caller.say("Look out and write", WEATHER)
+        (call,) = await caller.pending(run)
+        assert call["name"] == "weather"
+        assert (tmp_path / "workspace" / "note.txt").read_text() == "hello"
+        await caller.supply(run, result(call, "It snows."))
+        assert (await caller.over(run))["state"] == "completed"
+        assert "It snows." in last_words(await caller.history())
+
+
+async def test_results_must_be_those_of_the_pending_calls(site: Site) -> None:
+    site.models.respond(asks(Call("weather", {"city": "Oslo"}), Call("clock", {})))
+    async with site.caller() as caller:
+        run = await caller.say("Weather and time?", WEATHER, CLOCK)
+        first, second = await caller.pending(run)
+        one, two = result(first, "snow"), result(second, "noon")
+        assert await caller.refused(run, one) == f"missing: {second['id']}"
+        assert "given twice" in await caller.refused(run, one, one, two)
+        foreign = await caller.refused(run, one, two, {"call_id": "mine", "text": "?"})
+        assert foreign == "not a call of this run that waits for a result: mine"
+        assert "missing" in await caller.refused(run)
+        assert len(await caller.pending(run)) == 2
+        assert (await caller.supply(run, one, two)).status_code == 200
+        assert "no longer pending" in await caller.refused(run, one, two)
+        assert (await caller.over(run))["state"] == "completed"
+
+
+async def test_of_results_supplied_at_once_by_several_the_first_count(site: Site) -> None:
+    site.models.respond(asks(Call("clock", {})))
+    async with site.caller() as caller:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        answers = await asyncio.gather(*(caller.supply(run, result(call, f"{n}")) for n in range(5)))
+        assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
+        winner = next(n for n, answer in enumerate(answers) if answer.status_code == 200)
+        await caller.over(run)
+        assert last_words(await caller.history()) == f"{winner}"
+
+
+async def test_a_long_result_is_shortened_and_secrets_in_it_are_masked(site: Site) -> None:
+    site.models.respond(asks(Call("clock", {})))
+    async with site.caller() as caller:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        await caller.supply(run, result(call, "test-key " + "tick " * 20_000))
+        await caller.over(run)
+    (told,) = site.models.requests[-1].results.values()
+    assert told.startswith("[secret] tick")
+    assert "read_file" in told
+    assert len(told) < 30_000
+
+
+async def test_a_tool_of_our_own_wins_over_a_declared_one(site: Site) -> None:
+    async with site.caller() as caller:
+        taken = await caller.post("hi", WEATHER | {"name": "read_file"}, CLOCK)
+        assert taken["clashes"] == ["read_file"]
+        await caller.over(taken["run"])
+    (request,) = site.models.requests
+    assert request.tools.count("read_file") == 1
+    assert "clock" in request.tools
+    (offered,) = [tool["function"] for tool in request.body["tools"] if tool["function"]["name"] == "read_file"]
+    assert offered["description"] != WEATHER["description"]
+
+
+async def test_a_message_instead_of_results_cancels_the_calls(site: Site) -> None:
+    site.models.respond(asks(Call("weather", {"city": "Oslo"}), Call("clock", {})))
+    async with site.caller() as caller:
+        run = await caller.say("Weather and time?", WEATHER, CLOCK)
+        calls = await caller.pending(run)
+        other = await caller.say("Never mind")
+        assert (await caller.over(run))["state"] == "completed"
+        late = await caller.refused(run, *(result(call, "late") for call in calls))
+        assert late == "no longer pending: " + ", ".join(f"{call['id']} (cancelled)" for call in calls)
+        report = await caller.look(other)
+        assert (report["state"], report["turn"], report["step"]) == ("read", run, 2)
+    assert set(site.models.requests[-1].results.values()) == {OVERTAKEN}
+
+
+async def test_a_stop_cancels_what_is_pending(site: Site) -> None:
+    site.models.respond(asks(Call("clock", {})))
+    async with site.caller() as caller, caller.events() as events:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        answer = await caller.client.post("/api/conversations/bot/stop", json={"client_id": "stop-0001"})
+        answer.raise_for_status()
+        assert await ends(events, run) == {run: "stopped"}
+        assert await caller.refused(run, result(call, "late")) == f"no longer pending: {call['id']} (cancelled)"
+
+
+async def test_nobody_waits_for_results_for_ever(tmp_path: Path, models: ModelServer) -> None:
+    models.respond(asks(Call("clock", {})))
+    site = Site(tmp_path, models, "[tools]\napproval_expires = 1\n")
+    async with site.caller() as caller, caller.events() as events:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        assert await ends(events, run) == {run: "completed"}
+        assert last_words(await caller.history()) == OVERDUE
+        assert await caller.refused(run, result(call, "late")) == f"no longer pending: {call['id']} (failed)"
+
+
+async def test_what_is_pending_survives_a_restart(site: Site) -> None:
+    site.models.respond(asks(Call("weather", {"city": "Oslo"}), Call("clock", {})))
+    async with site.caller() as caller:
+        run = await caller.say("Weather and time?", WEATHER, CLOCK)
+        calls = await caller.pending(run)
+    async with site.caller() as caller:
+        assert await caller.pending(run) == calls
+        await caller.supply(run, *(result(call, call["name"]) for call in calls))
+        assert (await caller.over(run))["state"] == "completed"
+        assert last_words(await caller.history()) == "weather | clock"
+    assert len(site.models.requests) == 2
+    assert "weather" in site.models.requests[-1].tools
+
+
+@pytest.mark.crash
+async def test_what_is_pending_survives_a_kill(tmp_path: Path, models: ModelServer) -> None:
+    models.respond(asks(Call("weather", {"city": "Oslo"}), Call("clock", {})))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "web-token").write_text("a-token-of-the-tests")
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        port = door.getsockname()[1]
+    site = Site(tmp_path, models, port=port)
+    async with process(site.settings) as running, _knocking(port) as client:
+        caller = Caller(client, "bot")
+        run = await caller.say("Weather and time?", WEATHER, CLOCK)
+        calls = await caller.pending(run)
+        running.send_signal(signal.SIGKILL)
+        await running.wait()
+    async with process(site.settings), _knocking(port) as client:
+        caller = Caller(client, "bot")
+        assert await caller.pending(run) == calls
+        await caller.supply(run, *(result(call, call["name"]) for call in calls))
+        assert (await caller.over(run))["state"] == "completed"
+        assert last_words(await caller.history()) == "weather | clock"
+
+
+async def test_hooks_look_at_results_from_outside_too(tmp_path: Path, models: ModelServer) -> None:
+    models.respond(asks(Call("clock", {})))
+    async with Site(
+        tmp_path, models, _hook(tmp_path, "after_tool", "replace(subject, text='noon')")
+    ).caller() as caller:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        await caller.supply(run, result(call, "midnight"))
+        await caller.over(run)
+        assert last_words(await caller.history()) == "noon"
+
+
+async def test_a_hook_may_end_the_turn_for_a_result_from_outside(tmp_path: Path, models: ModelServer) -> None:
+    models.respond(asks(Call("clock", {})))
+    async with Site(tmp_path, models, _hook(tmp_path, "after_tool", "Stop('too late')")).caller() as caller:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        await caller.supply(run, result(call, "midnight"))
+        report = await caller.over(run)
+        assert (report["state"], report["reason"]) == ("stopped", "too late (the hook 'strict')")
+    assert len(models.requests) == 1
+
+
+async def test_tools_can_be_declared_beside_files(site: Site) -> None:
+    async with site.caller() as caller:
+        parts = {"client_id": "with-files-1", "text": "look", "tools": json.dumps([CLOCK])}
+        path = "/api/conversations/bot/messages"
+        answer = await caller.client.post(path, data=parts, files=[("files", ("a.txt", b"hello"))])
+        await caller.over(answer.json()["run"])
+    assert "clock" in site.models.requests[0].tools
+
+
+NO_TOOLS: tuple[tuple[list[Json], str], ...] = (
+    ([CLOCK | {"name": "no spaces"}], "A tool's name is made of"),
+    ([CLOCK, CLOCK], "declared twice"),
+    ([CLOCK | {"name": f"tool-{number}"} for number in range(65)], "more than the 64"),
+    ([CLOCK | {"schema": {"type": "string"}}], '"type": "object"'),
+    ([CLOCK | {"description": "long " * 50_000}], "longer than 200,000 characters"),
+    ([CLOCK | {"schema": "{}"}], "tools.0.schema"),
+    ([{"name": "clock"}], "tools.0.schema: Field required"),
+    ([CLOCK | {"url": "http://me"}], "tools.0.url"),
+)
+
+
+async def test_tools_that_cannot_be_any_are_refused_in_words(site: Site) -> None:
+    async with site.caller() as caller:
+        for tools, words in NO_TOOLS:
+            body = {"client_id": "client-0001", "text": "hi", "tools": tools}
+            answer = await caller.client.post("/api/conversations/bot/messages", json=body)
+            assert answer.status_code in (400, 422), words
+            assert words in answer.json()["error"]
+        assert await caller.history() == []
+
+
+# Runs
+
+
+async def test_nobody_knows_a_run_that_never_was(site: Site) -> None:
+    async with site.caller() as caller:
+        answers = [await caller.client.get("/api/runs/none", params={"wait": 60}), await caller.supply("none")]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert {answer.json()["error"] for answer in answers} == {"There is no run with this id."}
+
+
+async def test_a_wait_has_a_bound(site: Site) -> None:
+    async with site.caller() as caller:
+        for wait in ("61", "-1", "soon", "nan"):
+            answer = await caller.client.get("/api/runs/none", params={"wait": wait})
+            assert answer.status_code == 422, wait
+
+
+async def test_a_run_has_the_same_end_after_a_restart(site: Site) -> None:
+    async with site.caller() as caller:
+        run = await caller.say("hi")
+        report = await caller.over(run)
+        expected = {"run": run, "state": "completed", "turn": run, "step": 1, "reason": "", "over": True, "calls": []}
+        assert report == expected
+    async with site.caller() as caller:
+        assert await caller.look(run, wait=0) == expected
+        assert await caller.refused(run, {"call_id": "x", "text": ""})
+
+
+async def test_a_message_sent_again_has_the_same_run(site: Site) -> None:
+    async with site.caller() as caller:
+        first = await caller.post("hi", client_id="again-0001")
+        again = await caller.post("hi", client_id="again-0001")
+        assert (again["run"], again["duplicate"]) == (first["run"], True)
+
+
+async def test_a_failed_run_says_why(site: Site) -> None:
+    site.models.script([Call("clock", {})], *([[Call("clock", {})]] * 9))
+    async with site.caller() as caller:
+        run = await caller.say("Time?", CLOCK)
+        for _ in range(5):
+            (call,) = await caller.pending(run)
+            await caller.supply(run, result(call, "noon"))
+        report = await caller.over(run)
+        assert report["state"] == "failed"
+        assert "again and again" in report["reason"]
+
+
+async def test_what_waits_when_everything_is_stopped_is_withdrawn(site: Site) -> None:
+    site.models.script([Pause(), Say("never")])
+    async with site.caller() as caller, caller.events() as events:
+        running = await caller.say("work")
+        await site.models.until_held()
+        waiting = await caller.say("/queue later")
+        assert (await caller.look(waiting, wait=0))["state"] == "waiting"
+        await caller.post("/stop")
+        assert (await caller.over(running))["state"] == "stopped"
+        assert (await caller.over(waiting))["state"] == "withdrawn"
+        assert await ends(events, running, waiting) == {running: "stopped", waiting: "withdrawn"}
+
+
+async def test_of_messages_that_are_answered_together_the_first_is_and_the_others_are_superseded(site: Site) -> None:
+    site.models.script([Pause(), Say("one")], [Say("both")])
+    async with site.caller() as caller:
+        await caller.post("/busy collect")
+        async with caller.events() as events:
+            first = await caller.say("one")
+            await site.models.until_held()
+            second, third = await caller.say("two"), await caller.say("three")
+            site.models.release()
+            assert (await caller.over(second))["state"] == "completed"
+            report = await caller.over(third)
+            assert (report["state"], report["turn"]) == ("superseded", second)
+            states = {first: "completed", second: "completed", third: "superseded"}
+            assert await ends(events, *states) == states
+
+
+async def test_a_message_read_by_a_running_turn_is_told_so_at_once_and_once(site: Site) -> None:
+    site.models.respond(asks(Call("clock", {})))
+    async with site.caller() as caller, caller.events() as events:
+        run = await caller.say("Time?", CLOCK)
+        await caller.pending(run)
+        steering = await caller.say("And now?")
+        assert await ends(events, run, steering) == {steering: "read", run: "completed"}
+        last = await caller.say("Thanks")
+        assert await ends(events, last) == {last: "completed"}
+
+
+async def test_a_refused_message_has_a_run_that_says_so(tmp_path: Path, models: ModelServer) -> None:
+    async with Site(tmp_path, models, _hook(tmp_path, "on_message", "Deny('no swearing')")).caller() as caller:
+        taken = await caller.post("damn")
+        report = await caller.over(taken["run"])
+        assert (taken["state"], report["state"], report["reason"]) == ("refused", "refused", "no swearing")
+
+
+async def ends(events: AsyncIterator[tuple[str, Json]], *runs: str) -> dict[str, str]:
+    """The states in which these runs ended, in the order in which that was told; nothing else is told, nor twice."""
+    told: dict[str, str] = {}
+    while set(told) != set(runs):
+        happening, data = await anext(events)
+        if happening == "run":
+            assert data["over"]
+            assert data["run"] in set(runs) - set(told)
+            told[data["run"]] = data["state"]
+    return told

@@ -1,0 +1,85 @@
+"""The pages of steering, approvals and cost, held to the code."""
+
+import re
+from typing import get_args
+
+import pytest
+
+from agent.approving import APPROVAL_OPTIONS, LIMIT_OPTIONS
+from agent.log import Outcome, Verdict
+from agent.state import MOST_ALIKE, WINDOW
+from agent.tool import Approval
+from agent.tools import TOOL_NAMES, toolbox
+from agent.turn import MOST_RESTARTS
+from config.settings import AgentSettings, LimitSettings, ToolSettings
+from gateway.store.records import Chosen, RunState
+from gateway.store.verdicts import verdict_of
+from tests.config.conftest import Operator
+from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
+
+
+@pytest.mark.parametrize("name", ["steering", "approvals", "cost"])
+def test_their_examples_are_settings_that_hold(operator: Operator, name: str) -> None:
+    assert examples(page(name))
+    for example in examples(page(name)):
+        operator.settings(example, **TOKENS)
+
+
+def test_the_page_of_steering_says_of_every_tool_what_a_message_does_to_it() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \| (yes|no) \|$", section(page("steering"), "Running calls"), re.MULTILINE
+    )
+    tools = [tool for tool in toolbox(TOOL_NAMES) if not tool.asks]
+    assert sorted(rows) == sorted(
+        (tool.name, tool.effect, tool.on_steer, "yes" if tool.repeatable else "no") for tool in tools
+    )
+
+
+def test_the_page_of_steering_has_every_mode_every_outcome_and_every_end_of_a_run() -> None:
+    text = page("steering")
+    assert tuple(in_first_column(section(text, "A message while the agent works"))) == get_args(Chosen)
+    told = section(text, "Running calls").partition("What the model is told")[2]
+    assert {name for row in re.findall(r"^\| [^|]* \| ([^|]*) \|", told, re.MULTILINE) for name in code(row)} == set(
+        get_args(Outcome)
+    )
+    ends, _, under_way = section(text, "How it ends").partition("Until then")
+    assert set(in_first_column(ends)) | set(code(under_way)) == set(get_args(RunState))
+
+
+def test_the_page_of_steering_has_the_numbers_of_the_code() -> None:
+    text, limits = " ".join(page("steering").split()), LimitSettings()
+    assert f"the same result {MOST_ALIKE} times among its last {WINDOW} calls" in text
+    assert f"that {MOST_RESTARTS} restarts in a row interrupt" in text
+    assert f"At most {limits.delegate_running} calls" in text
+    assert f"have `shutdown_grace` seconds ({AgentSettings().shutdown_grace};" in text
+
+
+def test_the_page_of_approvals_has_every_setting_option_and_verdict() -> None:
+    text = page("approvals")
+    assert tuple(in_first_column(section(text, "Settings"))) == get_args(Approval)
+    assert f"approval_expires = {ToolSettings().approval_expires} " in text
+    for options in (APPROVAL_OPTIONS, LIMIT_OPTIONS):
+        assert "  ".join(f"{number}\\) {option}" for number, option in enumerate(options, 1)) in text
+    assert tuple(in_first_column(section(text, "What the model is told"))) == get_args(Verdict)
+
+
+def test_the_words_on_the_page_of_approvals_decide_what_it_says() -> None:
+    rows = re.findall(r"^\| (allow once|allow for this conversation|deny[^|]*) \| (.*) \|$", page("approvals"), re.M)
+    verdicts = {"allow once": "allowed", "allow for this conversation": "allowed_always"}
+    assert len(rows) == 4
+    for says, words in rows:
+        for spoken in (*code(words), *re.findall(r"[👍👎]", words)):
+            decided = verdict_of(spoken, "call")
+            assert decided is not None, spoken
+            assert decided.verdict == verdicts.get(says, "denied")
+            assert bool(decided.reason) == (says == "deny, with a reason")
+    assert verdict_of("yes, but only in /tmp", "call") is None
+
+
+def test_the_page_of_cost_has_every_limit_on_it() -> None:
+    named = in_first_column(section(page("cost"), "Limits"))
+    assert named == [name for name in LimitSettings.model_fields if name.endswith("_cost")]
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
