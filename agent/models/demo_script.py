@@ -107,6 +107,9 @@ def reply(request: Request) -> tuple[str, tuple[Call, ...]]:
 
 def _scene(request: Request) -> Scene:
     transcript = request.transcript
+    if request.in_words and isinstance(transcript[-1], Notice):
+        # What follows the conversation says only how to answer.
+        transcript = transcript[:-1]
     last = next((exchange for exchange in reversed(transcript) if isinstance(exchange, Answered)), None)
     since = _since_last_answer(transcript)
     heard = [said for exchange in since if isinstance(exchange, Heard) for said in exchange.messages]

@@ -11,7 +11,7 @@ from tests.screens import GROUPS, group
 from tests.screens.camera import Camera, camera
 from tests.screens.story import play
 from tests.screens.terminal import terminal_page
-from tests.screens.web import shoot_web
+from tests.screens.web import shoot_approval, shoot_web
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -21,6 +21,8 @@ async def _shoot(name: str, camera: Camera, folder: Path) -> Path:
     match name:
         case "web-chat":
             await shoot_web(camera, folder, file)
+        case "approval":
+            await shoot_approval(camera, folder, file)
         case "terminal":
             await camera.shoot(await terminal_page(folder), file)
         case _:
@@ -37,7 +39,7 @@ async def _shoot_all(names: list[str]) -> None:
 
 
 def main() -> None:
-    known = [*GROUPS, "web-chat", "terminal"]
+    known = [*GROUPS, "web-chat", "approval", "terminal"]
     parser = argparse.ArgumentParser(prog="python -m tests.screens", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; without any: all")
     names = parser.parse_args().names

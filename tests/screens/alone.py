@@ -12,6 +12,8 @@ SECOND = "only the two big ones please, with a chart"
 SKIPPED = 3
 ANSWER, CHOSEN, ENDED = "2", OPTIONS[1], "the morning market"
 
+TIDY_UP = "Clear out last year's weighings, we have them on paper"
+
 WEIGH = """\
 #!/bin/sh
 while [ "$1" = south ] && [ ! -e go-on ]; do sleep 0.1; done
@@ -62,3 +64,18 @@ def prepare(folder: Path, models: ModelServer) -> Path:
 def go_on(folder: Path) -> None:
     """The running step may finish."""
     (folder / "workspace" / "go-on").touch()
+
+
+def asking_first(folder: Path, models: ModelServer) -> Path:
+    """The settings file of a gateway in which commands need a person's leave, and a model that wants to run one."""
+    models.script(
+        [
+            Say("I find **312 files** of last year, 48 MB in all. With your leave I remove them."),
+            Call("shell", {"command": "find weighings/2025 -name '*.csv' -delete"}),
+        ],
+        Say("Done: they are gone."),
+    )
+    file = folder / "interject.toml"
+    settings = SETTINGS.format(models=models.openai_url).replace('on_steer = "finish"', 'approval = "once"')
+    file.write_text(f"{settings}[web]\nport = 0\n")
+    return file

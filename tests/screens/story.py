@@ -54,6 +54,8 @@ workspace = "workspace"
 [models.openai]
 api_key = "test-key"
 base_url = "{models}"
+[tools.shell]
+on_steer = "finish"
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.async_api import Page, expect
 
 from tests.gateway.stage import gateway
-from tests.screens.alone import FIRST, SECOND, SKIPPED, go_on, prepare
+from tests.screens.alone import FIRST, SECOND, SKIPPED, TIDY_UP, asking_first, go_on, prepare
 from tests.screens.camera import Camera, keep
 from tests.servers.models import ModelServer
 
@@ -32,6 +32,21 @@ async def shoot_web(camera: Camera, folder: Path, file: Path) -> None:
         await expect(page.locator('[data-testid="call"][data-state="skipped"]')).to_have_count(SKIPPED)
         await expect(page.get_by_test_id("option")).to_have_count(3)
         await expect(page.get_by_test_id("picture").locator("img")).to_have_js_property("complete", True)
+        keep(await page.screenshot(), file)
+
+
+async def shoot_approval(camera: Camera, folder: Path, file: Path) -> None:
+    """A command that waits for a person's leave."""
+    async with (
+        asyncio.timeout(180),
+        ModelServer() as models,
+        gateway(asking_first(folder, models)) as built,
+        camera.window(960, 640) as page,
+    ):
+        await page.goto(built.link or "")
+        await expect(page.get_by_test_id("connection")).to_have_attribute("data-state", "on")
+        await _say(page, TIDY_UP)
+        await expect(page.get_by_test_id("option")).to_have_count(3)
         keep(await page.screenshot(), file)
 
 
