@@ -54,11 +54,11 @@ class Answering:
         self._conversation = conversation
         self._entries = entries
         self._step = step_of(entries)
-        self.speech = Speech(mind.hooks, occasion.where, emit, self._step)
+        self.speech = Speech(mind.hooks, occasion.where, emit, self._step, mind.mask)
 
     async def answer(self) -> Answered | DecisionAsked:
-        """The answer, or the question whether a limit may be passed for it. Raises `ModelError`, `Over` and
-        `JournalError`."""
+        """The answer, or the question whether a limit may be passed for it. What is set aside for it is the caller's to
+        release, when the log says what it cost. Raises `ModelError`, `Over` and `JournalError`."""
         await self._make_room()
         request, response = await self._reviewed_request()
         if response is not None:
@@ -70,10 +70,8 @@ class Answering:
         if limit is not None:
             expires_at = time.time() + self._mind.decide_within
             return extension(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)
-        try:
-            answer, request = await self._ask(request)
-        finally:
-            self._occasion.budget.release()
+        answer, request = await self._ask(request)
+        self.speech.given(answer.usage, answer.model)
         return await self._answered(answer, request)
 
     async def _make_room(self, *, force: bool = False) -> bool:

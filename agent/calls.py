@@ -14,7 +14,7 @@ from typing import assert_never
 from agent.approving import allowed_tools, approval, decision_on, denial
 from agent.events import Emit, Progress
 from agent.external import ExternalTool, offered
-from agent.hook import Ask, Deny, End, Respond, Ruled, Stop, ToolCall, ToolEnd
+from agent.hook import Ask, Deny, End, ReplyPart, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.journal import Journal
 from agent.log import Call, CallEnded, CallStarted, DecisionAsked, Entry
 from agent.media import Attachment, MediaError
@@ -22,7 +22,7 @@ from agent.mind import Mind
 from agent.occasion import Occasion
 from agent.outputs import shortened
 from agent.racing import Interjected, ended, unless
-from agent.speech import Over, reviewed_files
+from agent.speech import Over, reviewed, reviewed_files
 from agent.state import calls_of
 from agent.tool import Tool, ToolContext, ToolError, ToolResult
 from agent.work import WorkError
@@ -37,6 +37,7 @@ GRACE = 1.0
 SKIPPED = "Skipped: a new message arrived before this call started; nothing of it was done."
 CANCELLED = "Cancelled: a new message arrived while this call was running, and it was ended early. It has no result."
 NOBODY_TO_ASK = "Denied: people would have to allow it, and nobody can be asked here."
+WITHHELD = "[Not shown to the person, since a hook forbids it]"
 IN_BACKGROUND = (
     "It goes on in the background as {handle}, since a new message arrived. Its result will come as a message; look at "
     "it or stop it with the tool background, if you have it."
@@ -80,6 +81,8 @@ class Calls:
         self._entries = entries
         self._seen = seen
         self._shown: dict[str, str] = {}
+        self._kept: set[str] = set()
+        self._over: Over | None = None
 
     async def run(self, calls: Sequence[Call]) -> bool:
         """False when a question to people was reached, or a call that is run outside: nothing goes on until there is an
@@ -87,7 +90,7 @@ class Calls:
         outside = [call for call in calls if self._is_outside(call)]
         for batch in self._batches([call for call in calls if call not in outside]):
             if self._journal.interjected:
-                await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in batch))
+                await self._skip(batch)
             elif self._asks(batch[0]):
                 await self._append(CallStarted(batch[0].id))
                 return False
@@ -100,10 +103,10 @@ class Calls:
 
     async def _begin_outside(self, calls: Sequence[Call]) -> bool:
         """Begins them together, as soon as each of them may be begun. False when one was, or needs a decision."""
+        ready, question = ([], None) if self._journal.interjected else await self._judge(calls)
         if self._journal.interjected:
-            await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in calls))
+            await self._skip(calls)
             return True
-        ready, question = await self._judge(calls)
         await self._run_batch([each for each in ready if each.response is not None])
         if question is not None:
             await self._append(question)
@@ -147,10 +150,19 @@ class Calls:
     async def _run_allowed(self, batch: Sequence[Call]) -> bool:
         """Runs those that may run. False when one needs a decision: those before it have run by then."""
         ready, question = await self._judge(batch)
+        if self._journal.interjected:
+            # Somebody spoke while hooks were asked.
+            await self._skip(batch)
+            return True
         await self._run_batch(ready)
         if question is not None:
             await self._append(question)
         return question is None
+
+    async def _skip(self, calls: Sequence[Call]) -> None:
+        """Those that are not over by now, none of which has started."""
+        over = {entry.call_id for entry in self._entries if isinstance(entry, CallEnded)}
+        await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in calls if call.id not in over))
 
     async def _judge(self, batch: Sequence[Call]) -> tuple[list[_Ready], DecisionAsked | None]:
         """Those that may run, up to the first that needs a decision; those that may not are ended."""
@@ -231,7 +243,9 @@ class Calls:
             for ending in running:
                 await self._append(await ending)
                 logged += 1
-        except asyncio.CancelledError:
+                if self._over is not None:
+                    raise self._over
+        except (asyncio.CancelledError, Over):
             await ended(*running)
             await self._append(*_results(running[logged:]))
             raise
@@ -263,17 +277,7 @@ class Calls:
         except Exception as error:
             log.exception("tool %s broke", tool.name)
             return _failed(call, f"{tool.name} broke: {type(error).__name__}: {error}")
-        return CallEnded(
-            call.id,
-            "done",
-            result.text,
-            result.attachments,
-            result.images,
-            result.caption,
-            result.for_user,
-            final=result.final,
-            silent=result.silent,
-        )
+        return _done(call, result)
 
     async def _race(self, ready: _Ready) -> ToolResult:
         """Runs the tool, letting an interjection do to it what the tool allows."""
@@ -302,16 +306,18 @@ class Calls:
 
     async def _until_background(self, ready: _Ready) -> ToolResult:
         """The result, or, soon after an interjection, the word that the call goes on by itself."""
-        working = asyncio.ensure_future(self._work(ready))
+        working = asyncio.ensure_future(self._work_on(ready))
         ringing = asyncio.ensure_future(self._journal.interjection())
         kept = False
         try:
             await asyncio.wait((working, ringing), return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait((working,), timeout=GRACE)
             if not working.done():
+                self._kept.add(ready.call.id)
                 try:
                     handle = await self._occasion.work.keep(_title(ready), working, partial(self._last_shown, ready))
                 except WorkError as error:
+                    self._kept.discard(ready.call.id)
                     log.info("%s goes on where it is: %s", ready.tool.name, error)
                 else:
                     kept = True
@@ -320,27 +326,53 @@ class Calls:
         finally:
             await ended(ringing, *(() if kept else (working,)))
 
+    async def _work_on(self, ready: _Ready) -> ToolResult:
+        """The result, which hooks have looked at by then if it is for later."""
+        result = await self._work(ready)
+        if ready.call.id not in self._kept:
+            return result
+        end = await self._reviewed_end(ready, _done(ready.call, result))
+        return replace(result, text=end.text, attachments=end.attachments, for_user=end.for_user)
+
     def _last_shown(self, ready: _Ready) -> str:
         return self._shown.get(ready.call.id, "")
 
     async def _checked(self, ready: _Ready, end: CallEnded) -> CallEnded:
-        """The result as after_tool, before_reply and the mask leave it, no longer than the model's context can bear."""
-        hooks, where, mask = self._mind.hooks, self._occasion.where, self._mind.mask
+        """The result as hooks and the mask leave it, no longer than the model's context can bear."""
+        end, mask = await self._reviewed_end(ready, end), self._mind.mask
+        text, full = await shortened(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._mind.media)
+        return replace(end, text=text, full=full, caption=mask(end.caption), for_user=mask(end.for_user))
+
+    async def _reviewed_end(self, ready: _Ready, end: CallEnded) -> CallEnded:
+        """The result as after_tool and before_reply leave it. That the turn is to end is remembered: what was done is
+        recorded first."""
+        hooks, where = self._mind.hooks, self._occasion.where
         if hooks.active("after_tool"):
             shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user)
             wanted, ruled = await hooks.ask("after_tool", where, shown)
-            _ruling(ruled)
             end = replace(end, text=wanted.text, for_user=wanted.for_user)
+            if ruled is not None and isinstance(ruled.ruling, End | Stop):
+                self._over = Over(ruled.ruling, ruled.hook)
+        if not hooks.active("before_reply"):
+            return end
+        try:
+            return await self._reviewed_for_people(end)
+        except Over as over:
+            self._over = over
+            return replace(end, attachments=(), for_user="", final=False)
+
+    async def _reviewed_for_people(self, end: CallEnded) -> CallEnded:
+        """The result with what people may see of it. Raises `Over`."""
+        hooks, where = self._mind.hooks, self._occasion.where
         kept, caption, note = await reviewed_files(hooks, where, end.attachments, end.caption)
-        text, full = await shortened(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._mind.media)
-        return replace(
-            end,
-            text=f"{text}\n{note}".strip() if note else text,
-            full=full,
-            attachments=kept,
-            caption=mask(caption),
-            for_user=mask(end.for_user),
-        )
+        if end.for_user.strip():
+            part = await reviewed(hooks, where, ReplyPart("text", end.for_user))
+            end = replace(end, for_user="" if part is None else part.text)
+        elif end.final and not end.attachments:
+            part = await reviewed(hooks, where, ReplyPart("text", end.text))
+            note = WITHHELD if part is None else ""
+            end = replace(end, text=end.text if part is None else part.text, final=part is not None)
+        return replace(end, text=f"{end.text}\n{note}".strip() if note else end.text, attachments=kept, caption=caption)
 
 
 async def _never() -> None:
@@ -387,6 +419,20 @@ def _is_cancelled() -> bool:
     """Whether the running task was cancelled, rather than something that it awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _done(call: Call, result: ToolResult) -> CallEnded:
+    return CallEnded(
+        call.id,
+        "done",
+        result.text,
+        result.attachments,
+        result.images,
+        result.caption,
+        result.for_user,
+        final=result.final,
+        silent=result.silent,
+    )
 
 
 def _failed(call: Call, text: str) -> CallEnded:

@@ -40,6 +40,9 @@ SHORTEST = 100
 WORTH = 0.05
 """Part of the window that summing up has to cover. Less is done only when the model has refused the conversation."""
 
+LEAST = 0.1
+"""Part of the window that is kept as it is in any case, however much instructions and tools take."""
+
 PATIENCE = 120.0
 """Seconds a summary may take; people wait meanwhile."""
 
@@ -76,7 +79,8 @@ class Context:
     """Works for any number of turns at once, and remembers none of them.
 
     `window` is what the model can be shown, in tokens; `reserve` of them stay free for the answer. A conversation that
-    fills more than `full_at` of the rest is summed up by `small`, except for its newest part, `keep` of the window.
+    fills more than `full_at` of the rest is summed up by `small`, except for its newest part: `keep` of the window, or
+    half of what instructions and tools leave of that room, where that is less.
     """
 
     def __init__(
@@ -116,7 +120,9 @@ class Context:
             return ()
         # The provider's count says how far our estimates are off for this conversation's language.
         scale = max(1.0, size / max(estimated, 1))
-        keep = self._keep / scale
+        # Instructions and tools stay whatever is covered, and what is kept must leave room to grow beside them.
+        fixed = scale * (estimated - estimate_transcript(request.transcript))
+        keep = min(self._keep, max(self._window * LEAST, (self._full - fixed) / 2)) / scale
         if force:
             keep = min(keep, estimate_transcript(request.transcript)) / 2
         covering = _covering(past, entries, int(keep), force=force)

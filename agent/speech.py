@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import assert_never
 
 from agent.events import Charged, Delta, Emit, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.hook import End, Hooks, ReplyPart, Stop, Where
-from agent.log import Answered, Spent, Text
+from agent.log import Answered, Spent, Text, Usage
 from agent.media import Attachment
+from agent.mind import unmasked
 
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
@@ -34,17 +36,25 @@ async def reviewed(hooks: Hooks, where: Where, part: ReplyPart) -> ReplyPart | N
 
 
 class Speech:
-    """One answer as it is told. Text goes on as it comes, or, while a hook stands before replies, block by block."""
+    """One answer as it is told. Text goes on as it comes, or, while a hook stands before replies, block by block.
 
-    def __init__(self, hooks: Hooks, where: Where, emit: Emit, step: int) -> None:
+    `mask` takes known secrets out of what hooks look at and of what is kept.
+    """
+
+    def __init__(
+        self, hooks: Hooks, where: Where, emit: Emit, step: int, mask: Callable[[str], str] = unmasked
+    ) -> None:
         self._hooks = hooks
         self._where = where
         self._emit = emit
         self._step = step
+        self._mask = mask
         self._told: list[str] = []
         self._shown: list[str] = []
         self._held = ""
         self._charges: list[Spent] = []
+        self._usage = Usage()
+        self._model = ""
         self._reviews = hooks.active("before_reply")
 
     async def tell(self, delta: Delta) -> None:
@@ -69,13 +79,19 @@ class Speech:
                 assert_never(delta)
         await self._emit(delta)
 
+    def given(self, usage: Usage, model: str) -> None:
+        """The model's answer is whole, and this is what it cost, whatever becomes of it."""
+        self._usage, self._model = usage, model
+
     async def shown(self, text: str) -> str | None:
         """What people see of the finished answer; None if it is the answer's own text."""
         if not self._reviews:
             return None
-        if text != "".join(self._told):
+        if text != self._mask("".join(self._told)):
             # It was not told piece by piece, or was changed after that.
-            self._shown.clear()
+            if self._shown:
+                self._shown.clear()
+                await self._emit(Withdrawn())
             self._held = text
         if self._held.strip():
             await self._show(self._held)
@@ -84,11 +100,12 @@ class Speech:
 
     def unwritten(self) -> tuple[Spent | Answered, ...]:
         """What was told of the answer so far and what it cost, as the log is to have it when it ends here."""
-        told = "".join(self._told)
-        if not told:
+        told = self._mask("".join(self._told))
+        if not told and self._usage == Usage():
             return tuple(self._charges)
-        shown = "".join(self._shown) if self._reviews else None
-        return (*self._charges, Answered(self._step, (Text(told),), interrupted=True, shown=shown))
+        parts = (Text(told),) if told else ()
+        shown = self._mask("".join(self._shown)) if self._reviews else None
+        return (*self._charges, Answered(self._step, parts, self._usage, self._model, interrupted=True, shown=shown))
 
     @property
     def charges(self) -> tuple[Spent, ...]:
@@ -102,7 +119,7 @@ class Speech:
             await self._show(block)
 
     async def _show(self, block: str) -> None:
-        part = await reviewed(self._hooks, self._where, ReplyPart("text", block))
+        part = await reviewed(self._hooks, self._where, ReplyPart("text", self._mask(block)))
         if part is not None and part.text:
             self._shown.append(part.text)
             await self._emit(TextDelta(part.text))

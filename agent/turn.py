@@ -126,6 +126,7 @@ class Turn:
         try:
             await self._go_on_to_the_end()
         finally:
+            self._occasion.budget.release()
             await self._absorb_late_stop()
             self._task = None
         assert self._parked or self._ended is not None
@@ -180,13 +181,15 @@ class Turn:
             await self._take_step()
 
     async def _take_step(self) -> None:
+        if (reason := refused_limit(self._entries)) is not None:
+            # What was said since is for the next turn, as this one answers nothing any more.
+            await self._end("stopped", reason)
+            return
         await self._hear()
         if is_answered(self._entries):
             await self._close(Ended("completed"))
         elif (tool := circle(self._entries)) is not None:
             await self._end("failed", CIRCLES.format(tool=tool))
-        elif (reason := refused_limit(self._entries)) is not None:
-            await self._end("stopped", reason)
         else:
             await self._answer(await self._ask())
 
@@ -288,6 +291,7 @@ class Turn:
         self._entries.extend(entries)
         if any(isinstance(entry, Answered | DecisionAsked) for entry in entries):
             self._answering = None
+            self._occasion.budget.release()
         for entry in entries:
             await self._tell(Logged(entry))
 

@@ -10,9 +10,12 @@ from pydantic import ValidationError
 
 from config.errors import ConfigurationError, Fault, Key, Unknown
 from config.expand import anchored, expand
+from config.hooks import HookSettings, PythonHookSettings
+from config.models import USUAL_KEY
 from config.refusal import explained, located
 from config.schema import Table
-from config.settings import USUAL_KEY, HookSettings, PythonHookSettings, Section, Settings
+from config.section import Section
+from config.settings import Settings
 from config.written import Written, read
 
 FILE = "interject.toml"

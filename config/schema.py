@@ -8,19 +8,13 @@ from typing import Annotated, TypeGuard, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from config.channels import CHANNELS
 from config.errors import Key
-from config.settings import (
-    CHANNELS,
-    HOOKS,
-    PROVIDERS,
-    TOOLS,
-    HookSection,
-    ModelSettings,
-    Section,
-    Settings,
-    ToolRules,
-    ToolSettings,
-)
+from config.hooks import HOOKS, HookSection
+from config.models import PROVIDERS, ModelSettings
+from config.section import Section
+from config.settings import Settings
+from config.tools import TOOLS, ToolRules, ToolSettings
 
 Table = dict[str, object]
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from config.errors import Key, dotted
+from config.models import USUAL_KEY
 from config.schema import KnownSection, known_sections
-from config.settings import USUAL_KEY, ToolRules
+from config.tools import ToolRules
 
 _HEAD = """\
 # Interject's settings. A line that begins with "#" and a name is a setting at its default, or an example of one

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from agent.model import Request
+from channels.address import Address, Sender
 from gateway.store.records import Bill, Turn
+from gateway.wording import dollars
 
 EVERYBODY = ""
 
@@ -49,7 +51,7 @@ class Budgets:
         self._reserved: defaultdict[str, float] = defaultdict(float)
 
     def of(self, turn: Turn) -> TurnBudget:
-        return TurnBudget(self, turn.root, person_of(turn), turn.address.channel)
+        return TurnBudget(self, turn.root, person_on(turn.address, turn.principal), turn.address.channel)
 
     async def reserve(
         self, turn: str, person: str, channel: str, request: Request, extensions: int
@@ -60,10 +62,14 @@ class Budgets:
         cost = self._estimate(request, channel)
         # Set aside before anything is awaited, so that two calls at once cannot both take the last of it.
         self._set_aside(turn, person, cost)
-        passed = await self._passed(turn, person, 1 + extensions)
-        if passed is not None:
-            self._set_aside(turn, person, -cost)
-        return passed, 0.0 if passed else cost
+        held = 0.0
+        try:
+            passed = await self._passed(turn, person, 1 + extensions)
+            held = cost if passed is None else 0.0
+        finally:
+            # Also when the answer is no, or is not waited for any more.
+            self._set_aside(turn, person, held - cost)
+        return passed, held
 
     async def _passed(self, turn: str, person: str, times: int) -> str | None:
         """The limit that is passed with what is set aside, where each counts so many times."""
@@ -71,15 +77,15 @@ class Budgets:
         if limits.turn is not None:
             bill = await self._store.spent(turn=turn)
             if bill.cost + self._reserved[turn] > times * limits.turn:
-                return _words("This task", bill, times * limits.turn)
+                return _words("This task", bill, self._reserved[turn], times * limits.turn)
         if limits.person_daily is not None:
             bill = await self._store.spent(person=person, since=today)
             if bill.cost + self._reserved[person] > times * limits.person_daily:
-                return _words("What you asked for today", bill, times * limits.person_daily)
+                return _words("What you asked for today", bill, self._reserved[person], times * limits.person_daily)
         if limits.daily is not None:
             bill = await self._store.spent(since=today)
             if bill.cost + self._reserved[EVERYBODY] > times * limits.daily:
-                return _words("What everybody asked for today", bill, times * limits.daily)
+                return _words("What everybody asked for today", bill, self._reserved[EVERYBODY], times * limits.daily)
         return None
 
     def release(self, turn: str, person: str, cost: float) -> None:
@@ -111,18 +117,15 @@ class TurnBudget:
         self._held = 0.0
 
 
-def person_of(turn: Turn) -> str:
+def person_on(address: Address, sender: Sender) -> str:
     """By whom it is counted: a person is somebody on a channel."""
-    return f"{turn.address.channel}:{turn.principal.id}"
+    return f"{address.channel}:{sender.id}"
 
 
-def _words(whose: str, bill: Bill, limit: float) -> str:
-    return f"{whose} has cost {dollars(bill.cost)}, and the limit is {dollars(limit)}."
+def _words(whose: str, bill: Bill, next_cost: float, limit: float) -> str:
+    to_come = "" if bill.cost >= limit else f" what comes next costs about {dollars(next_cost)},"
+    return f"{whose} has cost {dollars(bill.cost)},{to_come} and the limit is {dollars(limit)}."
 
 
 def midnight() -> datetime:
     return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def dollars(cost: float) -> str:
-    return f"${cost:.2f}" if cost >= 0.01 or cost == 0 else f"${cost:.4f}"

@@ -13,12 +13,13 @@ from typing import Protocol
 from agent.log import Told
 from channels.address import Address, Sender
 from channels.channel import CommandHelp
-from gateway.budgets import dollars, midnight
+from gateway.budgets import midnight, person_on
 from gateway.dispatch import Dispatch, Live
 from gateway.histories import Histories
 from gateway.notices import Notices
 from gateway.replies import ASKED_TO_STOP
 from gateway.store.records import Bill, Busy, Command, Pair, Turn, Undone
+from gateway.wording import bill, duration, messages, quoted, were
 from gateway.work import Works
 
 _REPLY_ID = re.compile("[0-9a-f]{32}")
@@ -32,6 +33,9 @@ ANSWER = "answer"
 
 FOR_ONE_MESSAGE: Mapping[str, Busy] = {"queue": "queue", "steer": "steer"}
 """Commands that say of the message after them what it does while something runs."""
+
+FOR_THE_AGENT = ("wrap", "btw")
+"""Commands whose words the agent reads."""
 
 PAIR = "pair"
 
@@ -47,6 +51,8 @@ _BUSY: Mapping[Busy, str] = {
     "collect": "waits until it is done, and is then read together with the others that wait",
     "interrupt": "stops it, and is read instead",
 }
+
+_ALIASES = {"start": "help", "cancel": "stop", "reset": "new"}
 
 
 class CommandStore(Protocol):
@@ -192,14 +198,15 @@ class Commands:
         if undone is None:
             return "There is no task here to take out."
         self._histories.forget(command.session)
-        words = _quoted(" ".join(undone.words))
+        words = quoted(" ".join(undone.words))
         return f"Taken out: {words}. I no longer know of it; what it did in the world stays done."
 
     async def _retry(self, command: Command) -> str | None:
-        if refusal := await self._not_while_running(command):
-            return refusal
+        if not self.may_stop_all(command.address, command.sender):
+            return await self._not_while_running(command)
+        # Written in the first breath: a stop that comes next covers what is done again.
         if not await self._store.retry(command.id):
-            return "There is no task here to do again."
+            return await self._not_while_running(command) or "There is no task here to do again."
         self._histories.forget(command.session)
         return None
 
@@ -223,12 +230,12 @@ class Commands:
         return f"From the next task on, {'the usual model' if name == USUAL_MODEL else f'`{name}`'} answers here."
 
     async def _usage(self, command: Command) -> str:
-        today, person = midnight(), f"{command.address.channel}:{command.sender.id}"
+        today, person = midnight(), person_on(command.address, command.sender)
         here = await self._store.spent(session=command.session)
         yours = await self._store.spent(person=person, since=today)
-        lines = [f"This conversation: {_bill(here)}", f"You, today: {_bill(yours)}"]
+        lines = [f"This conversation: {bill(here)}", f"You, today: {bill(yours)}"]
         if self._is_admin(command.address, command.sender):
-            lines.append(f"Everybody, today: {_bill(await self._store.spent(since=today))}")
+            lines.append(f"Everybody, today: {bill(await self._store.spent(since=today))}")
         if here.estimated or yours.estimated:
             lines.append("_Some of it is estimated: calls that failed or were stopped are not counted by providers._")
         if here.unpriced or yours.unpriced:
@@ -258,7 +265,7 @@ class Commands:
             what = "what had just begun."
         if not over:
             what += " It is still winding down."
-        unread = "" if aside == 0 else f"{_messages(aside)} not read yet {_were(aside)} set aside."
+        unread = "" if aside == 0 else f"{messages(aside)} not read yet {were(aside)} set aside."
         return " ".join(part for part in (what and f"Stopped: {what}", unread) if part)
 
     async def _is_over(self, session: str, live: Live | None) -> bool:
@@ -283,7 +290,7 @@ class Commands:
         elif question is not None:
             lines = [f"Waiting for an answer to: {question}"]
         if waiting:
-            lines.append(f"{_messages(waiting)} {_were(waiting)} not read yet.")
+            lines.append(f"{messages(waiting)} {were(waiting)} not read yet.")
         beside = [item for item in await self._works.items(command.session) if item.state == "running"]
         lines.extend(f"In the background: {item.handle}, {item.title}" for item in beside)
         elsewhere = sum(other is not live and not other.is_extra for other in self._dispatch.running())
@@ -325,35 +332,9 @@ def reply_to_stop(command: Command) -> str:
     return words if command.name == "stop" and _REPLY_ID.fullmatch(words) else ""
 
 
-_ALIASES = {"start": "help", "cancel": "stop", "reset": "new"}
-
-
 def _what_runs(live: Live) -> str:
     """One line: what runs, since when, at which step."""
     assert live.turn is not None
     calls = ", ".join(f"`{call.name}`" for call in live.turn.running_calls) or "the model is answering"
     step = live.turn.step - bool(live.turn.running_calls)
-    return f"{calls}, step {step}, for {_duration(time.monotonic() - live.since)}."
-
-
-def _bill(bill: Bill) -> str:
-    calls = "1 model call" if bill.calls == 1 else f"{bill.calls:,} model calls"
-    cached = f" ({bill.cache_read:,} of them cached)" if bill.cache_read else ""
-    return f"{dollars(bill.cost)} for {calls}: {bill.input:,} tokens read{cached}, {bill.output:,} written."
-
-
-def _quoted(words: str) -> str:
-    short = " ".join(words.split())
-    return f"“{short if len(short) <= 80 else short[:79] + '…'}”"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count} messages"
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"
+    return f"{calls}, step {step}, for {duration(time.monotonic() - live.since)}."

@@ -217,6 +217,12 @@ class Delivery:
         if chat.task is None:
             chat.task = self._tasks.create_task(self._serve(_chat_key(address), chat))
 
+    async def settle(self, seconds: float) -> None:
+        """Waits until there is nothing new to show, for so many seconds at most."""
+        sending = [chat.task for chat in self._chats.values() if chat.task is not None]
+        if sending:
+            await asyncio.wait(sending, timeout=seconds)
+
     def waiting(self) -> int:
         """How many replies are not yet confirmed."""
         return sum(len(chat.replies) for chat in self._chats.values())

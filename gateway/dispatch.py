@@ -27,11 +27,10 @@ from gateway.histories import Histories
 from gateway.journal import Bell, TurnJournal, TurnStore
 from gateway.patience import until_kept
 from gateway.replies import Draft
-from gateway.sessions import session_key
+from gateway.sessions import is_child, session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy
-from gateway.store.work import is_child
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +38,11 @@ ON_THE_SIDE = (
     "This is a question on the side, while the conversation goes on without it. Tools are not available: answer it "
     "briefly, in words, from what you see here."
 )
+
+STOPPING = "the gateway is being stopped; what is not done soon goes on at its next start"
+
+LAST_WORDS = 1.0
+"""Seconds that answers given at the very end have to reach people; else they do after the next start."""
 
 NOT_KEPT = "what I do cannot be kept just now; whoever runs this gateway finds in its log why (is the disk full?)"
 
@@ -122,11 +126,22 @@ class Dispatch:
         self._most_running = 0
         running = [live.task for live in self._live.values() if live.task is not None]
         if running and self._grace:
-            log.info("running tasks get up to %g s to end; what has not ended by then is gone on with later", self._grace)
+            log.info(
+                "running tasks get up to %g s to end; what has not ended by then is gone on with later", self._grace
+            )
+            self._announce_the_end()
             await asyncio.wait(running, timeout=self._grace)
+            await self._delivery.settle(LAST_WORDS)
         for task in running:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+    def _announce_the_end(self) -> None:
+        """Tells people why what runs may stand still soon."""
+        for live in self._live.values():
+            if live.record is not None and live.draft is not None and not (live.draft.done or live.draft.parked):
+                live.draft.announce(STOPPING)
+                self._show(live.record, live.draft)
 
     def wake(self, session: str, busy: Busy = "steer") -> None:
         """Something waits in the inbox: queues for a slot, or looks again after the running turn, and rings it if that

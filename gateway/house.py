@@ -17,6 +17,7 @@ from agent.log import Entry
 from agent.media import Attachment, MediaStore
 from agent.mind import Mind, unmasked
 from agent.model import Model, Request
+from agent.models.masking import MaskingModel
 from agent.occasion import Occasion
 from channels.address import Address
 from channels.channel import Channel, ChannelRejected
@@ -33,8 +34,9 @@ from gateway.intake import Intake
 from gateway.notices import Notices
 from gateway.runs import Runs
 from gateway.screens import Screens
+from gateway.sessions import is_child
 from gateway.store import Store, records
-from gateway.store.work import Limits, is_child
+from gateway.store.work import Limits
 from gateway.titles import Titles
 from gateway.typing import show_typing
 from gateway.work import Works
@@ -121,7 +123,7 @@ class House:
         )
         self.works = Works(store, self.dispatch.wake, self._stop, rules.work)
         self._budgets = Budgets(store, rules.spending, estimate)
-        self._titles = Titles(store, small)
+        self._titles = Titles(store, small and MaskingModel(small, mask))
         notices = Notices(store, self.delivery)
         self.commands = Commands(
             store, self.dispatch, self.histories, notices, self.works, self._troubles, gate.is_admin, rules.models

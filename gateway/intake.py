@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Protocol, assert_never
+from functools import partial
+from typing import Protocol, assert_never
 from weakref import WeakValueDictionary
 
 from agent.hook import Deny, Hooks, MessageIn, Where
@@ -17,9 +18,10 @@ from agent.racing import surely
 from channels.address import Address, Sender
 from channels.channel import NotKept
 from channels.message import Accepted, InboundMessage, Mark, MessageState
-from gateway.commands import ANSWER, FOR_ONE_MESSAGE, PAIR, Commands, reply_to_stop
+from gateway.commands import ANSWER, FOR_ONE_MESSAGE, FOR_THE_AGENT, PAIR, Commands, reply_to_stop
 from gateway.delivery import Delivery
 from gateway.dispatch import Dispatch
+from gateway.errands import Errands
 from gateway.fetching import Fetching
 from gateway.gate import Gate, Verdict
 from gateway.notices import Notices
@@ -95,17 +97,14 @@ class Intake:
         self._fetching = fetching
         self._changed = changed
         self._many = many
-        self._tasks = asyncio.TaskGroup()
-        self._own: set[asyncio.Task[None]] = set()
+        self._errands = Errands("intake: handling a message broke; it is taken up again at the next start")
 
     async def __aenter__(self) -> Intake:
-        await self._tasks.__aenter__()
+        await self._errands.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in self._own:
-            task.cancel()
-        await self._tasks.__aexit__(None, None, None)
+        await self._errands.__aexit__(*exc)
 
     async def deliver(self, message: InboundMessage) -> Accepted | None:
         """Keeps the message; see `channels.message.Deliver`. Raises `NotKept`."""
@@ -117,8 +116,8 @@ class Intake:
         gently = not self._commands.may_stop_all(message.address, message.sender)
         extends = self._gate.may_extend(message.address, message.sender)
         manner = records.Manner(door, busy, self._gate.busy(message.address.channel), gently, extends)
-        if refused is None and message.kind in ("new", "edited") and self._hooks.active("on_message"):
-            arrival = await self._accept_reviewed(message, manner)
+        if refused is None and _is_for_the_agent(message) and self._hooks.active("on_message"):
+            arrival = await self._accept_in_turn(message, manner)
         else:
             # A caller that is cancelled has kept it all the same, and will be told of a duplicate the next time.
             arrival = await surely(self._accept(message, refused, manner))
@@ -127,11 +126,14 @@ class Intake:
         reason = arrival.reason if arrival.state == "refused" else None
         return Accepted(arrival.id, arrival.duplicate, reason, None if busy is None else message.text, arrival.run)
 
-    async def _accept_reviewed(self, message: InboundMessage, manner: records.Manner) -> records.Arrival | None:
-        """Keeps it as the hooks leave it, or refused if they deny it; one after another in each conversation."""
+    async def _accept_in_turn(self, message: InboundMessage, manner: records.Manner) -> records.Arrival | None:
+        """Keeps it as the hooks leave it, or refused if they deny it; one after another in each conversation, so that
+        nothing overtakes a message which they look at."""
         session = session_key(message.address)
         lock = self._reviewing.setdefault(session, asyncio.Lock())
         async with lock:
+            if message.kind == "withdrawn":
+                return await surely(self._accept(message, None, manner))
             where = Where(session, message.address.channel, "", message.sender.name, message.sender.id)
             seen = MessageIn(message.text, message.note, tuple(file.name for file in message.files))
             seen, ruled = await self._hooks.ask("on_message", where, seen)
@@ -141,7 +143,7 @@ class Intake:
         if arrival is not None and not arrival.duplicate:
             told = Told(DENIED.format(reason=ruled.ruling.reason))
             key = f"denied:{arrival.id}"
-            self._spawn(self._notices.say(session, message.address, message.message_id, told, key))
+            self._errands.start(partial(self._notices.say, session, message.address, message.message_id, told, key))
         return arrival
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
@@ -163,9 +165,9 @@ class Intake:
     def take_up(self, pending: records.Pending) -> None:
         """Goes on with what an earlier process left: commands first, so that a stop is still in time."""
         for command in pending.commands:
-            self._spawn(self._answer(command))
+            self._errands.start(partial(self._answer, command))
         for unfetched in pending.unfetched:
-            self._spawn(self._fetch(unfetched.id))
+            self._errands.start(partial(self._fetch, unfetched.id))
 
     def _go_on(self, message: InboundMessage, arrival: records.Arrival) -> None:
         if arrival.stops:
@@ -175,11 +177,11 @@ class Intake:
         if arrival.state == "waiting" and not arrival.command and self._dispatch.live(arrival.session) is not None:
             if message.kind != "withdrawn":
                 self._mark(message, arrival.id, "waiting")
-            self._spawn(self._tell_of_many(message, arrival))
+            self._errands.start(partial(self._tell_of_many, message, arrival))
         if arrival.command:
-            self._spawn(self._answer(_command(message, arrival)))
+            self._errands.start(partial(self._answer, _command(message, arrival)))
         elif arrival.to_fetch is not None:
-            self._spawn(self._fetch(arrival.to_fetch))
+            self._errands.start(partial(self._fetch, arrival.to_fetch))
         elif arrival.wakes is not None:
             self._dispatch.wake(arrival.session, arrival.wakes)
         elif arrival.decided:
@@ -187,7 +189,7 @@ class Intake:
             self._mark(message, arrival.id, "answered")
         elif arrival.state == "refused" and message.address.kind == "direct":
             self._mark(message, arrival.id, "refused", arrival.reason)
-            self._spawn(self._refuse(message, arrival))
+            self._errands.start(partial(self._refuse, message, arrival))
         changed = arrival.changed
         if changed is not None:
             mark = Mark(message.address, changed.id, changed.message_id, changed.state, None, changed.reason)
@@ -195,18 +197,6 @@ class Intake:
 
     def _mark(self, message: InboundMessage, id: int, state: MessageState, reason: str = "") -> None:
         self._delivery.mark(Mark(message.address, id, message.message_id, state, None, reason))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._tasks.create_task(self._guarded(work))
-        self._own.add(task)
-        task.add_done_callback(self._own.discard)
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """The edge at which a broken command or download costs itself only."""
-        try:
-            await work
-        except Exception:
-            log.exception("intake: handling a message broke; it is taken up again at the next start")
 
     async def _answer(self, command: records.Command) -> None:
         """Carries a command out and keeps its answer, before which nothing that was said later is read."""
@@ -245,26 +235,29 @@ class Intake:
         number = int(option) if _OPTION.fullmatch(option) else -1
         allowed = self._commands.may_stop_all(command.address, command.sender)
         extends = self._gate.may_extend(command.address, command.sender)
-        decision = await until_kept(
-            lambda: self._store.decide(command.id, question, number, allowed, extends), "a decision cannot be kept"
-        )
-        match decision.outcome:
-            case "decided":
-                self._dispatch.wake(command.session, "queue")
-                return None
-            case "too_early":
-                # The question is seen a moment before its turn is parked.
-                live = self._dispatch.live(command.session)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(PARKS_WITHIN):
-                        await (asyncio.Event() if live is None else live.over).wait()
-                return await self._decide(command)
-            case "not_allowed":
-                return "Only admins, or whoever asked for it, may decide this."
-            case "not_open":
-                return NO_LONGER_OPEN if decision.verdict is None else _decided_before(decision)
-            case _:
-                assert_never(decision.outcome)
+        while True:
+            decision = await until_kept(
+                lambda: self._store.decide(command.id, question, number, allowed, extends), "a decision cannot be kept"
+            )
+            match decision.outcome:
+                case "decided":
+                    self._dispatch.wake(command.session, "queue")
+                    return None
+                case "too_early":
+                    await self._until_parked(command.session)
+                case "not_allowed":
+                    return "Only admins, or whoever asked for it, may decide this."
+                case "not_open":
+                    return NO_LONGER_OPEN if decision.verdict is None else _decided_before(decision)
+                case _:
+                    assert_never(decision.outcome)
+
+    async def _until_parked(self, session: str) -> None:
+        """The question is seen a moment before its turn is parked."""
+        live = self._dispatch.live(session)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PARKS_WITHIN):
+                await (asyncio.Event() if live is None else live.over).wait()
 
     async def _carry_out(self, command: records.Command) -> str | None:
         """What to tell the person. This is the edge at which a broken command costs itself only."""
@@ -348,6 +341,11 @@ def _for_one_message(message: InboundMessage) -> tuple[InboundMessage, records.B
     if busy is None or not (message.text.strip() or message.files):
         return message, None
     return replace(message, kind="new", command=None), busy
+
+
+def _is_for_the_agent(message: InboundMessage) -> bool:
+    """Whether it is for the agent to read, as the words behind some commands are; hooks look at that."""
+    return message.kind != "command" or (message.command in FOR_THE_AGENT and bool(message.text.strip()))
 
 
 def _command(message: InboundMessage, arrival: records.Arrival) -> records.Command:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Literal, assert_never
@@ -33,12 +31,19 @@ from agent.tools.todos import NAME as TODOS
 from agent.tools.todos import todos_of
 from channels.address import Address
 from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, Segment, TextSegment, Verdict
+from gateway.lines import (
+    NOTE_LENGTH,
+    TITLE_LENGTH,
+    call_line,
+    decision_words,
+    name_of_native,
+    one_line,
+    quiet,
+    quoted_thought,
+    title_of_call,
+)
 
-TITLE_LENGTH = 80
 DETAIL_LENGTH = 2000
-NOTE_LENGTH = 160
-MOST_THOUGHT = 1500
-"""Characters that are shown of what the model thought in one step."""
 
 ASKED_TO_STOP = "you asked to stop"
 """The one reason that need not be told to whoever gave it."""
@@ -91,6 +96,7 @@ class Draft:
         self._waiting = ""
         self._plan = ""
         self._finishing = False
+        self._announced = ""
         self._anew = False
         for entry in entries:
             self._log(entry)
@@ -116,6 +122,11 @@ class Draft:
                 return
             case _:
                 assert_never(event)
+        self.version += 1
+
+    def announce(self, words: str) -> None:
+        """Says it on the status line, as long as there is one."""
+        self._announced = words
         self.version += 1
 
     def park(self) -> None:
@@ -148,7 +159,7 @@ class Draft:
         step, thought, text = self._answers + 1, self._mask("".join(self._thinking)), self._mask("".join(self._growing))
         thinks, speaks = bool(thought.strip()), bool(text.strip())
         if thinks:
-            quoted = _quoted(thought, open=not speaks)
+            quoted = quoted_thought(thought, open=not speaks)
             yield TextSegment(f"r{step}", quoted, open=not speaks, anew=self._anew, step=step, aside=True)
         if speaks:
             yield TextSegment(f"t{step}", text, open=True, anew=self._anew and not thinks, step=step)
@@ -160,7 +171,7 @@ class Draft:
         if self._activity == "off":
             plan, calls = "", WORKING if titles else ""
         finishing = FINISHING if self._finishing else ""
-        return " · ".join(filter(None, (plan, finishing, calls or self._waiting)))
+        return " · ".join(filter(None, (self._announced, plan, finishing, calls or self._waiting)))
 
     def _think(self, text: str) -> bool:
         """Whether it changes what is to be seen."""
@@ -197,7 +208,7 @@ class Draft:
             case Heard():
                 self._hear(entry)
             case Summarised(left_out=True, summary=summary):
-                self._note(_quiet(summary), aside=True)
+                self._note(quiet(summary), aside=True)
             case Summarised() | Spent() | Resumed():
                 pass
             case _:
@@ -212,7 +223,8 @@ class Draft:
         self._answers += 1
         thought = "\n\n".join(part.text for part in answered.parts if isinstance(part, Thinking))
         if self._show_reasoning and thought.strip():
-            self._say(f"r{self._answers}", _quoted(thought), aside=True)
+            # The one text that is in the log as it came: its provider signed it.
+            self._say(f"r{self._answers}", quoted_thought(self._mask(thought)), aside=True)
         text = answered.text if answered.shown is None else answered.shown
         if text.strip():
             self._say(f"t{self._answers}", text, interrupted=answered.interrupted)
@@ -222,10 +234,10 @@ class Draft:
                     self._calls[part.id] = part
                     # It is over at once, and as a rule it is not shown then.
                     if part.name != TODOS:
-                        self._put_call(f"c:{part.id}", part.name, _title(part), "waiting")
+                        self._put_call(f"c:{part.id}", part.name, title_of_call(part), "waiting")
                 case Native() if part.summary.strip():
-                    title = _line(part.summary, TITLE_LENGTH)
-                    self._put_call(f"w:{self._answers}:{number}", _name(part), title, "done")
+                    title = one_line(part.summary, TITLE_LENGTH)
+                    self._put_call(f"w:{self._answers}:{number}", name_of_native(part), title, "done")
                 case _:
                     pass
 
@@ -260,12 +272,12 @@ class Draft:
         call = self._calls.get(end.call_id)
         if call is not None and call.name == TODOS and end.outcome == "done":
             todos = todos_of((Answered(self._answers, (call,)), end))
-            self._plan = _line(todos.line(), NOTE_LENGTH) if todos is not None else ""
+            self._plan = one_line(todos.line(), NOTE_LENGTH) if todos is not None else ""
         if end.silent:
             self._drop_call(end.call_id)
             return
         if call is not None and f"c:{end.call_id}" not in self._segments:
-            self._put_call(f"c:{end.call_id}", call.name, _title(call), end.outcome)
+            self._put_call(f"c:{end.call_id}", call.name, title_of_call(call), end.outcome)
         self._change_call(end.call_id, state=end.outcome, detail=end.text[:DETAIL_LENGTH])
 
     def _put_call(self, key: str, name: str, title: str, state: CallState) -> None:
@@ -290,7 +302,7 @@ class Draft:
         key, before = f"a{step}", self._segments.get(f"a{step}")
         calls = [segment for segment in self._segments.values() if isinstance(segment, CallSegment)]
         calls = [call for call in calls if call.step == step]
-        lines, is_open = "\n".join(map(_told, calls)), any(map(_goes_on, calls))
+        lines, is_open = "\n".join(map(call_line, calls)), any(map(_goes_on, calls))
         if isinstance(before, TextSegment) and calls:
             self._put(replace(before, markdown=lines, open=is_open))
         elif isinstance(before, TextSegment):
@@ -323,7 +335,7 @@ class Draft:
     def _decide(self, decided: Decided) -> None:
         decision = self._decisions.get(decided.id)
         if decision is not None:
-            self._close(f"d:{decided.id}", *_decision(decision, decided))
+            self._close(f"d:{decided.id}", *decision_words(decision, decided))
 
     def _hear(self, heard: Heard) -> None:
         people = [said for said in heard.messages if said.source != "work"]
@@ -333,7 +345,7 @@ class Draft:
             self._answer_question(people[0])
         for said in heard.messages:
             if said.source == "work":
-                self._note(_quiet(said.text), aside=True)
+                self._note(quiet(said.text), aside=True)
                 for number, file in enumerate(said.attachments):
                     self._put(MediaSegment(f"m:{said.id}:{number}", file, step=self._answers))
 
@@ -383,104 +395,3 @@ def _goes_on(call: CallSegment) -> bool:
 def _is_about_work(segment: Segment) -> bool:
     """Whether it tells of the work, and is nothing of its outcome."""
     return isinstance(segment, CallSegment) or (isinstance(segment, TextSegment) and segment.aside)
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
-
-
-def _title(call: Call) -> str:
-    """One short line that says what the call does: its name and its first argument."""
-    try:
-        arguments = json.loads(call.arguments or "{}")
-    except ValueError:
-        return _line(call.name, TITLE_LENGTH)
-    first = next(iter(arguments.values()), "") if isinstance(arguments, dict) else ""
-    short = " ".join(str(first).split()) if isinstance(first, str | int | float) else ""
-    return _line(f"{call.name}: {short}" if short else call.name, TITLE_LENGTH)
-
-
-def _name(native: Native) -> str:
-    """What the provider calls the tool."""
-    try:
-        data = json.loads(native.data)
-    except ValueError:
-        return native.provider
-    name = data.get("name") if isinstance(data, dict) else None
-    return name if isinstance(name, str) else native.provider
-
-
-_STATES: dict[CallState, tuple[str, str]] = {
-    "waiting": ("…", ""),
-    "running": ("⏳", ""),
-    "done": ("✓", ""),
-    "failed": ("✗", "failed"),
-    "skipped": ("↷", "skipped"),
-    "cancelled": ("■", "cancelled"),
-    "denied": ("✗", "denied"),
-    "unknown": ("?", "interrupted by a restart"),
-}
-
-
-def _told(call: CallSegment) -> str:
-    """The call as a line of a list; a failed one with the first words of why."""
-    icon, outcome = _STATES[call.state]
-    line = f"- {icon} {_code(call.title)}{f' {outcome}' if outcome else ''}"
-    why = _first_line(call.detail, TITLE_LENGTH) if call.state == "failed" else ""
-    return f"{line}: {_literal(why)}" if why else line
-
-
-def _decision(asked: DecisionAsked, decided: Decided) -> tuple[str, Verdict]:
-    """What became of it, in words, and in short."""
-    by, limit = f" by {decided.by}" if decided.by else "", asked.about == "limit"
-    because = f": {decided.reason}" if decided.reason else ""
-    match decided.verdict:
-        case "allowed":
-            return f"{'Extended' if limit else 'Allowed'}{by}{because}", "allowed"
-        case "allowed_always":
-            return f"Allowed for this conversation{by}{because}", "allowed"
-        case "denied":
-            return f"{'Stopped here' if limit else 'Denied'}{by}{because}", "denied"
-        case "expired":
-            return "Nobody decided in time", "undecided"
-        case "dropped":
-            return "Dropped, because something was said", "undecided"
-        case _:
-            assert_never(decided.verdict)
-
-
-def _quoted(thought: str, *, open: bool = False) -> str:
-    """The newest of it as long as it grows, then its beginning."""
-    thought = thought.strip()
-    if len(thought) > MOST_THOUGHT:
-        thought = f"…{thought[-MOST_THOUGHT:]}" if open else f"{thought[:MOST_THOUGHT]}…"
-    return "\n".join(f"> {line}".rstrip() for line in thought.splitlines())
-
-
-def _quiet(words: str) -> str:
-    """What was not written as markdown, as one line in italics."""
-    return f"_{_literal(_first_line(words, NOTE_LENGTH))}_"
-
-
-def _first_line(text: str, limit: int) -> str:
-    return _line(text.strip().partition("\n")[0], limit)
-
-
-def _line(text: str, limit: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
-
-
-_MARKS = re.compile(r"([!-/:-@\[-`{-~])")
-
-
-def _literal(text: str) -> str:
-    """Markdown that reads as the text: https://spec.commonmark.org/0.31.2/#backslash-escapes"""
-    return _MARKS.sub(r"\\\1", text)
-
-
-def _code(text: str) -> str:
-    """The text as a code span: https://spec.commonmark.org/0.31.2/#code-spans"""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    space = " " if text.startswith("`") or text.endswith("`") else ""
-    fence = "`" * (longest + 1)
-    return f"{fence}{space}{text}{space}{fence}"

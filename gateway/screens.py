@@ -72,11 +72,17 @@ def _end_of(turn: records.Turn) -> Ended | None:
     return last if isinstance(last, Ended) else None
 
 
+def _begins(row: records.InboxRow) -> bool:
+    """Whether a turn began with it: a command, or a message that its first step read. What was decided there came
+    later."""
+    return row.step is None or (row.step == 1 and row.state == "consumed")
+
+
 def _in_order(
     rows: Sequence[records.InboxRow], turns: Sequence[records.Turn], replies: Mapping[str, Reply]
 ) -> Iterator[Item]:
     """Each reply stands behind the messages that it began with; one that answers none, where it was begun."""
-    answering = {row.turn: row.id for row in rows if row.step in (None, 1)}
+    answering = {row.turn: row.id for row in rows if _begins(row)}
     others = deque(turn for turn in turns if turn.id not in answering)
     ends = {turn.id: _end_of(turn) for turn in turns}
     for row in rows:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Protocol
 
 from agent.events import Charged, Delta
 from agent.log import Answered, Entry, Heard, Text, Usage
 from agent.model import Model, ModelError, ModelSettings, Request
 from agent.transcript import Notice
-from channels.address import Address
+from gateway.errands import Errands
+from gateway.sessions import is_child
 from gateway.store.errors import StoreError
 from gateway.store.records import Turn
 
@@ -39,27 +41,21 @@ class Titles:
         """Without a model, nothing is named."""
         self._store = store
         self._model = model
-        self._tasks = asyncio.TaskGroup()
-        self._own: set[asyncio.Task[None]] = set()
+        self._errands = Errands("naming a conversation broke")
 
     async def __aenter__(self) -> Titles:
-        await self._tasks.__aenter__()
+        await self._errands.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in self._own:
-            task.cancel()
-        await self._tasks.__aexit__(None, None, None)
+        await self._errands.__aexit__(*exc)
 
     def ended(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
         """A turn has ended: the first of its conversation is the one to name it after. Never waits."""
-        if self._model is not None and turn.first and _is_listed(turn.address):
-            task = self._tasks.create_task(self._name(self._model, turn, entries))
-            self._own.add(task)
-            task.add_done_callback(self._own.discard)
+        if self._model is not None and turn.first and _is_listed(turn):
+            self._errands.start(partial(self._name, self._model, turn, entries))
 
     async def _name(self, model: Model, turn: Turn, entries: tuple[Entry, ...]) -> None:
-        """The edge at which a title that cannot be had costs itself only."""
         charges: list[Charged] = []
 
         async def tell(delta: Delta) -> None:
@@ -78,16 +74,14 @@ class Titles:
                 await self._store.add_spent(turn.id, charge.usage, charge.model, charge.purpose)
         except (ModelError, StoreError, TimeoutError) as error:
             log.info("session %s could not be named: %s", turn.session, error)
-        except Exception:
-            log.exception("naming session %s broke", turn.session)
 
 
-def _is_listed(address: Address) -> bool:
-    """Only our own screens list conversations."""
-    return address.channel in ("web", "terminal")
+def _is_listed(turn: Turn) -> bool:
+    """Only our own screens list conversations, and no delegated tasks or questions on the side."""
+    return turn.address.channel in ("web", "terminal") and turn.kind == "turn" and not is_child(turn.session)
 
 
 def _sample(entries: tuple[Entry, ...]) -> str:
     said = (message.text for entry in entries if isinstance(entry, Heard) for message in entry.messages)
-    answered = (entry.text for entry in entries if isinstance(entry, Answered))
+    answered = (entry.text for entry in entries if isinstance(entry, Answered) and entry.text.strip())
     return f"They: {next(said, '')[:LONGEST_SAMPLE]}\nYou: {next(answered, '')[:LONGEST_SAMPLE]}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from channels.address import Address
 from channels.channel import Channel
 from gateway.dispatch import Dispatch, Live
-from gateway.store.work import is_child
+from gateway.sessions import is_child
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,13 @@ from agent.occasion import Occasion
 from agent.racing import ended, surely
 from agent.tool import Tool, ToolError, ToolResult
 from agent.work import Delegated, WorkError, WorkItem, shows_nothing
+from gateway.errands import Errands
 from gateway.patience import until_kept
+from gateway.sessions import is_child
 from gateway.store import records, work
 from gateway.store.errors import StoreError
-from gateway.store.records import Arrival, Busy
-from gateway.store.work import USUAL, Ending, Limits, Over, WorkRow, is_child
+from gateway.store.records import Arrival, Busy, Ending, Over, WorkRow
+from gateway.store.work import USUAL, Limits
 
 log = logging.getLogger(__name__)
 
@@ -77,19 +79,16 @@ class Works:
         self._answers: dict[str, asyncio.Future[Over | None]] = {}
         self._awaiting: dict[asyncio.Task[Any], WorkRow] = {}
         self._turns: set[str] = set()
-        self._tasks = asyncio.TaskGroup()
-        self._own: set[asyncio.Task[None]] = set()
+        self._errands = Errands("looking after background work broke; it is taken up again at the next start")
         self._closing = False
 
     async def __aenter__(self) -> Works:
-        await self._tasks.__aenter__()
+        await self._errands.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._closing = True
-        for task in self._own:
-            task.cancel()
-        await self._tasks.__aexit__(None, None, None)
+        await self._errands.__aexit__(*exc)
         if self._kept:
             await ended(*(kept.running for kept in self._kept.values()))
 
@@ -158,7 +157,7 @@ class Works:
         if self._closing:
             running.cancel()
         else:
-            self._spawn(partial(self._follow, row, running, mask))
+            self._errands.start(partial(self._follow, row, running, mask))
         return row.handle
 
     async def delegate(
@@ -265,7 +264,7 @@ class Works:
 
     def _keep_time(self, row: WorkRow) -> None:
         if row.id not in self._timers and not self._closing:
-            self._timers[row.id] = self._spawn(partial(self._wait_out, row))
+            self._timers[row.id] = self._errands.start(partial(self._wait_out, row))
 
     async def _wait_out(self, row: WorkRow) -> None:
         await asyncio.sleep((row.until - datetime.now(UTC)).total_seconds())
@@ -351,12 +350,6 @@ class Works:
     async def _surely(self, job: Callable[[Connection], T]) -> T:
         return await until_kept(lambda: self._store.write(job), "the end of background work cannot be kept")
 
-    def _spawn(self, doing: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        task = self._tasks.create_task(_guarded(doing))
-        self._own.add(task)
-        task.add_done_callback(self._own.discard)
-        return task
-
 
 class TurnWork:
     """Implements `agent.work.Work` for one turn."""
@@ -408,14 +401,6 @@ class TurnWork:
 
     def _may_be_given(self, tool: Tool) -> bool:
         return not tool.asks and (tool.approval == "never" or (tool.approval == "once" and tool.name in self._allowed))
-
-
-async def _guarded(doing: Callable[[], Awaitable[None]]) -> None:
-    """The edge at which broken work costs itself only."""
-    try:
-        await doing()
-    except Exception:
-        log.exception("looking after background work broke; it is taken up again at the next start")
 
 
 def _narrowed(tools: Sequence[Tool], row: WorkRow, limits: Limits) -> tuple[Tool, ...]:

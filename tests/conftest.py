@@ -46,3 +46,13 @@ async def browser() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         await browser.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many interleavings were played, and from which seeds they can be played again."""
+    told = [dict(report.user_properties) for report in terminalreporter.getreports("passed") if report.user_properties]
+    played = [properties for properties in told if "interleavings" in properties]
+    if played:
+        total = sum(int(str(properties["interleavings"])) for properties in played)
+        seeds = ", ".join(str(properties["seed"]) for properties in played)
+        terminalreporter.write_line(f"{total:,} interleavings, seeds {seeds}")

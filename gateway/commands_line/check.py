@@ -10,16 +10,10 @@ from typing import Any, assert_never
 
 import httpx
 
+from config.channels import ChannelSettings, DiscordSettings, SlackSettings, TelegramSettings
 from config.load import Configuration
-from config.settings import (
-    ChannelSettings,
-    DiscordSettings,
-    ModelSettings,
-    Provider,
-    Settings,
-    SlackSettings,
-    TelegramSettings,
-)
+from config.models import ModelSettings, Provider
+from config.settings import Settings
 from gateway.commands_line import VERSION
 from gateway.commands_line.opening import who_may_write
 

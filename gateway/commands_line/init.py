@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from getpass import getpass
 from pathlib import Path
 
+from config.channels import CHANNELS
 from config.load import FILE, data_directory
-from config.settings import CHANNELS, PROVIDERS, USUAL_KEY
+from config.models import PROVIDERS, USUAL_KEY
 from config.template import Answers, ChannelAnswers, template
 from gateway.commands_line.home import make_home
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from config.channels import CHANNELS, ChannelSettings
 from config.load import FILE, Configuration
-from config.settings import CHANNELS, USUAL_KEY, ChannelSettings
+from config.models import USUAL_KEY
 from gateway.commands_line import VERSION
 
 _MARGIN = 12

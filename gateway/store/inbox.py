@@ -16,6 +16,7 @@ from agent.log import Said
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage
+from gateway.sessions import parent_key
 from gateway.store import decisions, pairs
 from gateway.store.encoding import (
     address_from_json,
@@ -59,9 +60,6 @@ DELETED = "its message was deleted"
 DECIDED = "answered the question"
 TOO_LATE_TO_WRAP = "the task had ended already"
 UNKNOWN_WITHDRAWN = "the withdrawn message is not known here"
-
-_CHILD = "/w/"
-"""Between a session's key and the handle of what was delegated in it, in the key of the session of that."""
 
 _NO_END = 2**62
 """A row id that is never reached."""
@@ -384,8 +382,8 @@ def bring(
 
 def _delegated_from(connection: Connection, session: str) -> str | None:
     """The conversation in which the session's task was delegated, however deep; None if people speak in it."""
-    outer, between, _ = session.rpartition(_CHILD)
-    return connection.execute(_conversation, {"session": outer}).scalar() if between else None
+    outer = parent_key(session)
+    return None if outer is None else connection.execute(_conversation, {"session": outer}).scalar()
 
 
 def _sender_values(sender: Sender) -> dict[str, Any]:

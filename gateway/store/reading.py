@@ -160,13 +160,6 @@ def direct_chats(connection: Connection, channel: str, people: Collection[str]) 
     return tuple(places.items())
 
 
-def running_turns(connection: Connection) -> tuple[RunningTurn, ...]:
-    return tuple(
-        RunningTurn(id, session, address_from_json(address), started_at)
-        for _, id, session, address, started_at in sorted(connection.execute(_running), key=_number)
-    )
-
-
 def conversations(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:
     return tuple(
         StoredConversation(session, address_from_json(address), " ".join(title.split()), last_at, running)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from agent.log import Entry, TurnOutcome, Verdict
 from agent.media import Attachment
+from agent.work import Delegated, WorkState
 from channels.address import Address, Sender
 from channels.message import FileRef, MessageState
 from channels.runs import RunState
@@ -247,16 +248,6 @@ class InboxRow:
 
 
 @dataclass(frozen=True, slots=True)
-class RunningTurn:
-    """A turn that runs, for a status."""
-
-    id: str
-    session: str
-    address: Address
-    started_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class StoredConversation:
     """A session with its title, or with the beginning of its first message."""
 
@@ -265,3 +256,53 @@ class StoredConversation:
     title: str
     last_at: datetime
     running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRow:
+    """A kept call, or a delegated task in its session `child`. `waited`: its turn waits for the answer."""
+
+    id: int
+    handle: str
+    session: str
+    generation: int
+    kind: Literal["call", "task"]
+    title: str
+    address: Address
+    principal: Sender
+    turn: str
+    root: str
+    call_id: str | None
+    child: str | None
+    waited: bool
+    depth: int
+    state: WorkState
+    shown: str
+    started_at: datetime
+    delegated: Delegated | None
+
+    @property
+    def until(self) -> datetime:
+        """When a task's time is up."""
+        assert self.delegated is not None
+        return self.started_at + timedelta(seconds=self.delegated.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How work ended, with its result or the reason in words."""
+
+    state: WorkState
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """Work that has ended. `arrival` is the message that says so, where one was needed; `stops` is why what runs for
+    it has to end, where it still does."""
+
+    row: WorkRow
+    ending: Ending
+    arrival: Arrival | None = None
+    stops: str = ""

@@ -23,7 +23,6 @@ _runs = select(
 ).select_from(inbox.outerjoin(turns, turns.c.id == inbox.c.turn))
 _one = _runs.where(inbox.c.run == bindparam("run"))
 _of_row = _runs.where(inbox.c.id == bindparam("row"), inbox.c.run.is_not(None))
-_of_turn = _runs.where(inbox.c.turn == bindparam("turn"), inbox.c.run.is_not(None)).order_by(inbox.c.id)
 
 
 def run(connection: Connection, run_id: str) -> Run | None:
@@ -35,11 +34,6 @@ def run_of(connection: Connection, row_id: int) -> Run | None:
     """That of the message in this row; None if it expects no answer of its own."""
     row = connection.execute(_of_row, {"row": row_id}).first()
     return None if row is None else _run_from(row)
-
-
-def runs_of(connection: Connection, turn_id: str) -> tuple[Run, ...]:
-    """All that the turn has read, in the order of their arrival."""
-    return tuple(map(_run_from, connection.execute(_of_turn, {"turn": turn_id})))
 
 
 def _run_from(row: AnyRow) -> Run:

@@ -119,28 +119,9 @@ class Store:
         """
         return await self.write(lambda connection: inbox.accept(connection, message, session, refused, manner))
 
-    async def bring(
-        self,
-        session: str,
-        address: Address,
-        principal: Sender,
-        text: str,
-        attachments: Sequence[Attachment],
-        event_id: str,
-        note: str = "",
-    ) -> Arrival:
-        """Keeps a message of work that goes on beside turns, once per (channel, event id) for ever."""
-        return await self.write(
-            lambda connection: inbox.bring(connection, session, address, principal, text, attachments, event_id, note)
-        )
-
     async def run(self, run_id: str) -> Run | None:
         """What has become of the message that was given this id when it was accepted."""
         return await self._read(lambda connection: runs.run(connection, run_id))
-
-    async def runs_of(self, turn_id: str) -> tuple[Run, ...]:
-        """The runs of all the messages that the turn has read, in the order of their arrival."""
-        return await self._read(lambda connection: runs.runs_of(connection, turn_id))
 
     async def wrap(self, command_id: int) -> bool:
         """A command becomes a wish, with the words behind it, that the session's turn come to its end; False if there
@@ -308,9 +289,6 @@ class Store:
         """The ended turns since the last `/new`, without answered commands, oldest first."""
         return await self._read(lambda connection: reading.history(connection, session))
 
-    async def running_turns(self) -> tuple[RunningTurn, ...]:
-        return await self._read(reading.running_turns)
-
     async def conversations(self, channel: str) -> tuple[StoredConversation, ...]:
         """Those in which something was said that was not refused, the most recent first."""
         return await self._read(lambda connection: reading.conversations(connection, channel))
@@ -360,10 +338,6 @@ class Store:
         await self.write(lambda connection: turns.delivered(connection, turn_id))
 
     # People and places
-
-    async def is_paired(self, channel: str, sender: str) -> bool:
-        """Whether an admin has let them in."""
-        return await self.write(lambda connection: pairs.is_approved(connection, channel, sender))
 
     async def ask_to_pair(self, channel: str, sender: Sender, session: str, address: Address) -> Pair | None:
         """A new code for somebody unknown; None while an earlier one is good, or when too many wait for an admin."""

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Literal
 from uuid import uuid4
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from agent.log import Answered, CallEnded, Ended, Entry
-from agent.media import Attachment
+from agent.log import CallEnded, Ended, Entry
 from agent.work import Delegated, WorkError, WorkState
-from channels.address import Address, Sender
+from gateway.sessions import child_key
 from gateway.store import inbox, reading
 from gateway.store.encoding import address_from_json, address_to_json, sender_from_json, sender_to_json
-from gateway.store.records import Arrival, Turn
+from gateway.store.records import Arrival, Ending, Over, Turn, WorkRow
 from gateway.store.schema import AnyRow, is_running, sessions, turns, work
+from gateway.store.work_words import NO_WORDS, cut, files_in, last_words, message, status_in, title_of, with_words
 
 SHOWN_LENGTH = 500
 """Characters of a result that are shown with the work itself."""
-
-TITLE_LENGTH = 80
-
-TEXT_LENGTH = 30_000
-"""Characters of a result that a message brings; of a longer one the beginning and the end."""
 
 MOST_REMEMBERED = 10
 """Pieces of work that have ended and are still listed."""
@@ -44,9 +38,7 @@ LOST = (
     "was not run again. Check before repeating it."
 )
 NOT_FOR_IT = "the work it was for was stopped"
-NO_WORDS = "(It ended without words.)"
 
-_CHILD = re.compile(r"[^/]+/[^/]*/[^/]*(/[^/]+)?(/w/w[0-9]+)+")
 _delegated: TypeAdapter[Delegated] = TypeAdapter(Delegated)
 
 # SQLite keeps no order of its own among equals, and handles are counted in the order of the rows.
@@ -107,61 +99,6 @@ class Limits:
 
 
 USUAL = Limits()
-
-
-@dataclass(frozen=True, slots=True)
-class WorkRow:
-    """A kept call, or a delegated task in its session `child`. `waited`: its turn waits for the answer."""
-
-    id: int
-    handle: str
-    session: str
-    generation: int
-    kind: Literal["call", "task"]
-    title: str
-    address: Address
-    principal: Sender
-    turn: str
-    root: str
-    call_id: str | None
-    child: str | None
-    waited: bool
-    depth: int
-    state: WorkState
-    shown: str
-    started_at: datetime
-    delegated: Delegated | None
-
-    @property
-    def until(self) -> datetime:
-        """When a task's time is up."""
-        assert self.delegated is not None
-        return self.started_at + timedelta(seconds=self.delegated.seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How work ended, with its result or the reason in words."""
-
-    state: WorkState
-    text: str
-    attachments: tuple[Attachment, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """Work that has ended. `arrival` is the message that says so, where one was needed; `stops` is why what runs for
-    it has to end, where it still does."""
-
-    row: WorkRow
-    ending: Ending
-    arrival: Arrival | None = None
-    stops: str = ""
-
-
-def is_child(session: str) -> bool:
-    """Whether the session is that of a delegated task, in which no people are."""
-    return _CHILD.fullmatch(session) is not None
 
 
 # Beginning
@@ -238,7 +175,7 @@ def _insert(
         "turn": turn.id,
         "root": turn.id if parent is None else parent.root,
         "call_id": call_id,
-        "child": f"{turn.session}/w/{handle}" if kind == "task" else None,
+        "child": child_key(turn.session, handle) if kind == "task" else None,
         "waited": waited,
         "depth": (0 if parent is None else parent.depth) + (kind == "task"),
         "state": "running",
@@ -298,7 +235,7 @@ def detach(connection: Connection, row_id: int) -> Over | None:
 def _stop(connection: Connection, row: WorkRow, ending: Ending, *, told: bool) -> tuple[Over, ...]:
     reason = ending.text
     if row.child is not None:
-        ending = replace(ending, text=_with_words(reason, _logs(connection, row.child)))
+        ending = replace(ending, text=with_words(reason, _logs(connection, row.child)))
     over = _finish(connection, row, ending, told=told)
     if over is None:
         return ()
@@ -316,7 +253,7 @@ _NO_END = 2**62
 
 
 def _finish(connection: Connection, row: WorkRow, ending: Ending, *, told: bool) -> Over | None:
-    shown = _cut(ending.text, SHOWN_LENGTH)
+    shown = cut(ending.text, SHOWN_LENGTH)
     values = {"row": row.id, "how": ending.state, "words": shown, "now": datetime.now(UTC)}
     if connection.execute(_end, values).rowcount == 0:
         return None
@@ -428,7 +365,7 @@ def _ending_of(connection: Connection, child: str) -> Ending | None:
     if last.outcome == "completed":
         return Ending("done", "\n\n".join(filter(None, map(last_words, logs))) or NO_WORDS, files)
     state: WorkState = "stopped" if last.outcome == "stopped" else "failed"
-    return Ending(state, _with_words(last.reason, logs), files)
+    return Ending(state, with_words(last.reason, logs), files)
 
 
 def _is_stopped(entries: Sequence[Entry]) -> bool:
@@ -465,74 +402,3 @@ def _row_from(row: AnyRow) -> WorkRow:
         started_at=row.started_at,
         delegated=delegated,
     )
-
-
-# Words
-
-
-def title_of(text: str) -> str:
-    """The first line, short."""
-    line = next(iter(text.strip().splitlines()), "")
-    return line if len(line) <= TITLE_LENGTH else f"{line[:TITLE_LENGTH]}…"
-
-
-def message(row: WorkRow, ending: Ending) -> str:
-    """What the model is told when work has ended that nobody waits for."""
-    kind = "The delegated task" if row.kind == "task" else "Background work"
-    name = f"{kind} {row.handle} ({row.title})"
-    text = _cut(ending.text, TEXT_LENGTH)
-    match ending.state:
-        case "done":
-            late = " This is its late answer: nothing waited for it any more." if row.waited else ""
-            return f"{name} has ended.{late}\n\n{text}"
-        case "failed":
-            return f"{name} has failed: {text}"
-        case "stopped":
-            return f"{name} was stopped: {text}"
-        case "lost":
-            return f"{name} has been lost. {text}"
-        case "running":
-            raise ValueError("work that runs has no result")
-
-
-def last_words(entries: Sequence[Entry]) -> str:
-    """What a turn that has ended answered: its last answer, or the results that were made its answer."""
-    answered = next((entry for entry in reversed(entries) if isinstance(entry, Answered)), None)
-    if answered is None:
-        return ""
-    asked = {call.id for call in answered.calls}
-    ends = (entry for entry in entries if isinstance(entry, CallEnded))
-    finals = [end.text for end in ends if end.final and end.call_id in asked]
-    return "\n\n".join(text for text in (answered.text.strip(), *finals) if text)
-
-
-def files_in(entries: Iterable[Entry]) -> tuple[Attachment, ...]:
-    """The files that a turn's tools made for people."""
-    return tuple(file for entry in entries if isinstance(entry, CallEnded) for file in entry.attachments)
-
-
-def status_in(entries: Sequence[Entry]) -> str:
-    """One line about where a turn is."""
-    if not entries:
-        return "not begun yet"
-    ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
-    answers = [entry for entry in entries if isinstance(entry, Answered)]
-    calls = [call.name for call in (answers[-1].calls if answers else ()) if call.id not in ended]
-    if calls:
-        return f"step {len(answers)}: {', '.join(f'`{name}`' for name in calls)}"
-    return f"step {len(answers) + 1}: the model is answering"
-
-
-def _with_words(reason: str, logs: Sequence[Sequence[Entry]]) -> str:
-    """The reason, with what had been said until then."""
-    texts = [entry.text.strip() for log in logs for entry in log if isinstance(entry, Answered)]
-    said = "\n\n".join(text for text in texts if text)
-    return f"{reason}\n\nUntil then it had said:\n\n{said}" if said else reason
-
-
-def _cut(text: str, length: int) -> str:
-    """The text, without its middle if it is too long."""
-    if len(text) <= length:
-        return text
-    half = length // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"

@@ -7,7 +7,10 @@ from typing import get_args
 
 import pytest
 
-from config.settings import CHANNELS, PROVIDERS, TOOLS, USUAL_KEY, WebSettings
+from config.channels import CHANNELS
+from config.models import PROVIDERS, USUAL_KEY
+from config.settings import WebSettings
+from config.tools import TOOLS
 from gateway.build import build
 from gateway.commands_line.check import DISCORD_PERMISSIONS, SLACK_SCOPES, discord_invitation
 from gateway.store.records import Chosen

@@ -6,7 +6,8 @@ from typing import get_args
 from agent.model import ModelTrouble
 from agent.models.fallback import COOLING, REASONS
 from agent.models.retry import PASSING
-from config.settings import AgentSettings, ModelSettings
+from config.models import ModelSettings
+from config.settings import AgentSettings
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, page, section
 

@@ -5,22 +5,12 @@ from typing import get_args
 
 import pytest
 
-from config.settings import (
-    HOOKS,
-    AgentSettings,
-    HookSection,
-    LimitSettings,
-    MediaSettings,
-    ModelSettings,
-    Point,
-    PriceSettings,
-    Section,
-    Settings,
-    StoreSettings,
-    ToolRules,
-    ToolSettings,
-)
+from config.hooks import HOOKS, HookSection, Point
+from config.models import ModelSettings, PriceSettings
+from config.section import Section
+from config.settings import AgentSettings, LimitSettings, MediaSettings, Settings, StoreSettings
 from config.template import Answers, template
+from config.tools import ToolRules, ToolSettings
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
 

@@ -11,7 +11,8 @@ from agent.state import MOST_ALIKE, WINDOW
 from agent.tool import Approval
 from agent.tools import TOOL_NAMES, toolbox
 from agent.turn import MOST_RESTARTS
-from config.settings import AgentSettings, LimitSettings, ToolSettings
+from config.settings import AgentSettings, LimitSettings
+from config.tools import ToolSettings
 from gateway.store.records import Chosen, RunState
 from gateway.store.verdicts import verdict_of
 from tests.config.conftest import Operator

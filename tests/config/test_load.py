@@ -4,21 +4,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from config.channels import CHANNELS, DiscordSettings, SlackSettings, TelegramSettings
 from config.errors import ConfigurationError
+from config.hooks import HttpHookSettings, ProcessHookSettings, PythonHookSettings
 from config.load import data_directory, load
-from config.settings import (
-    CHANNELS,
-    TOOLS,
-    DiscordSettings,
-    HttpHookSettings,
-    PriceSettings,
-    ProcessHookSettings,
-    PythonHookSettings,
-    SlackSettings,
-    TelegramSettings,
-    ToolRules,
-    every_secret,
-)
+from config.models import PriceSettings
+from config.settings import every_secret
+from config.tools import TOOLS, ToolRules
 from tests.config.conftest import Operator
 
 TELEGRAM = '[channels.telegram]\ntoken = "1:a"\n'

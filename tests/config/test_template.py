@@ -4,20 +4,12 @@ import tomllib
 import pytest
 from pydantic import SecretStr
 
-from config.settings import (
-    CHANNELS,
-    HOOKS,
-    TOOLS,
-    DiscordSettings,
-    LimitSettings,
-    ModelSettings,
-    PriceSettings,
-    Settings,
-    SlackSettings,
-    TelegramSettings,
-    ToolRules,
-)
+from config.channels import CHANNELS, DiscordSettings, SlackSettings, TelegramSettings
+from config.hooks import HOOKS
+from config.models import ModelSettings, PriceSettings
+from config.settings import LimitSettings, Settings
 from config.template import Answers, ChannelAnswers, template
+from config.tools import TOOLS, ToolRules
 from tests.config.conftest import Operator
 
 EVERYTHING = Answers(

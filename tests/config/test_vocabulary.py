@@ -5,7 +5,8 @@ from typing import get_args
 import agent.hook
 import agent.tool
 from agent.tools import TOOL_NAMES
-from config.settings import TOOLS, Point, ToolRules
+from config.hooks import Point
+from config.tools import TOOLS, ToolRules
 
 
 def test_the_tools_are_the_agents() -> None:

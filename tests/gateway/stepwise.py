@@ -27,6 +27,7 @@ from agent.approving import (
     refused_limit,
 )
 from agent.asking import ANSWERED
+from agent.external import pending, unsupplied
 from agent.log import (
     Answered,
     Call,
@@ -45,6 +46,7 @@ from agent.log import (
 )
 from agent.state import (
     calls_of,
+    deadline,
     endings,
     is_answered,
     is_wrapping_up,
@@ -56,8 +58,8 @@ from agent.state import (
 from agent.turn import MOST_RESTARTS
 from agent.work import Delegated, WorkError
 from channels.message import InboundMessage
-from gateway.sessions import session_key
-from gateway.store import decisions, inbox, questions, reading, turns, undoing, work, wraps
+from gateway.sessions import is_child, session_key
+from gateway.store import decisions, inbox, questions, reading, supplying, turns, undoing, work, wraps
 from gateway.store.records import Arrival, Busy, Command, Manner, Turn
 
 P = ParamSpec("P")
@@ -71,7 +73,10 @@ GOES_ON = "It goes on."
 REPEATABLE = ("look", "delegate")
 LIMITS = work.Limits(depth=2, running=3)
 
-ANSWERS = ("words", "note", "look", "danger", "ask_user", "slow", "delegate", "two", "summary", "limit", "failed")
+ANSWERS = (
+    *("words", "delegate", "look", "danger", "ask_user", "slow", "delegate"),
+    *("two", "note", "danger", "summary", "limit", "outside", "failed"),
+)
 """What the model may do; the first is what it does when all is to come to rest."""
 
 
@@ -305,7 +310,7 @@ class House:
             return
         can_act = live.turn.kind == "turn" and not is_wrapping_up(live.entries)
         kind = ANSWERS[choice % len(ANSWERS)] if can_act else "words"
-        if work.is_child(live.session) and kind in ("danger", "ask_user", "limit"):
+        if is_child(live.session) and kind in ("danger", "ask_user", "limit", "outside"):
             kind = "look"
         match kind:
             case "words":
@@ -321,6 +326,8 @@ class House:
                 yield from self._await_people(live)
             case "two":
                 yield from self._act(live, "look", "note", "look")
+            case "outside":
+                yield from self._act(live, "outside", "outside")
             case "slow" | "delegate" | "ask_user":
                 yield from self._act(live, kind, "look")
             case name:
@@ -340,6 +347,10 @@ class House:
             if live.rung:
                 self._write(live, CallEnded(call.id, "skipped", "A message came."))
                 continue
+            if call.name == "outside":
+                until = _until(choice).timestamp()
+                self._write(live, *(CallStarted(each.id, until, "{}") for each in calls))
+                return (yield from self._await_people(live))
             if call.name == "ask_user":
                 self._asked.append(f"{questions.KEY}{call.id}")
                 self._write(live, CallStarted(call.id))
@@ -390,17 +401,19 @@ class House:
             yield from self._run_calls(live, [call for call, _ in left])
 
     def _await_people(self, live: Live) -> Steps[None]:
-        asked = open_decision(live.entries)
         yield from _moment(live)
-        until = None if asked is None else datetime.fromtimestamp(asked.expires_at, UTC)
+        expires = deadline(live.entries)
+        until = None if expires is None else datetime.fromtimestamp(expires, UTC)
         if self.do(turns.park, live.turn.id, live.turn.epoch, until):
             # A stop may come before it is let go of.
             yield from _moment(live)
             live.parked = True
             return
         live.ring()
+        asked = open_decision(live.entries)
         if asked is None:
-            yield from self._append(live, *endings(live.entries, "done", ANSWERED))
+            ends = unsupplied(live.entries) or endings(live.entries, "done", ANSWERED)
+            yield from self._append(live, *ends)
         else:
             dropped = [CallEnded(call.id, "skipped", DROPPED) for call, _ in unresolved(live.entries)]
             yield from self._append(live, Decided(asked.id, "dropped"), *dropped)
@@ -460,6 +473,21 @@ class House:
         outcome = "failed" if ending is not None and ending.state != "done" else "done"
         return CallEnded(call.id, outcome, GOES_ON if ending is None else ending.text)
 
+    def supply(self, turn_id: str, number: int) -> None:
+        """Somebody gives results of calls that are run outside: of all, or of too few."""
+        calls = pending(self.do(supplying.waiting_in, turn_id))
+        results = [CallEnded(call.id, "done", "So it was.") for call in calls[number % 3 // 2 :]]
+        session = self.do(supplying.supply, turn_id, results, None)
+        assert (session is None) == (not calls or len(results) < len(calls))
+        if session is not None:
+            self.wake(session, "queue")
+
+    def tell_a_task(self, number: int, words: str) -> None:
+        """Somebody steers one of the tasks that run."""
+        tasks = [row for row in self.do(work.running) if row.kind == "task"]
+        if tasks:
+            self._arrived(self.do(work.tell, tasks[number % len(tasks)], words))
+
     def _follow(self, row: work.WorkRow) -> Steps[None]:
         choice = yield
         for _ in range(choice % 4):
@@ -472,7 +500,7 @@ class House:
             yield
             self._settle(self.do(work.settle, record.id))
             self._waiting.discard(record.id)
-        if work.is_child(record.session):
+        if is_child(record.session):
             yield
             over = self.do(work.finish, record.session)
             self._settle(() if over is None else (over,))
@@ -539,7 +567,10 @@ class House:
                 return "" if self.do(undoing.undo, session) is None else "Taken out."
             case "retry":
                 # In one breath, as a stop that comes next covers what is tried again.
-                return None if self.do(undoing.retry, row_id) else "There is nothing to do again."
+                runs = self.do(turns.unfinished, session) is not None
+                said_again = self.do(undoing.retry, row_id)
+                assert not (runs and said_again), "nothing is tried again while something runs"
+                return None if said_again else "There is nothing to do again."
             case "answer":
                 return (yield from self._press(row_id, session, *words.split()))
             case _:

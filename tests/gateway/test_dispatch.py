@@ -16,6 +16,7 @@ from channels.address import Address
 from channels.channel import Ledger
 from channels.paper import PaperChannel, words
 from channels.reply import Reply
+from gateway.house import Rules
 from tests.gateway.play import ELSEWHERE, keeping, playing, said, until
 
 
@@ -125,6 +126,23 @@ async def test_a_stop_button_pressed_just_before_a_crash_stops_the_resumed_turn(
     async with playing(tmp_path, model) as play:
         await play.reply("⏹")
         assert model.requests == []
+
+
+async def test_people_see_why_what_runs_may_stand_still_while_the_gateway_is_being_stopped(tmp_path: Path) -> None:
+    gate, paper = held(), PaperChannel()
+
+    async def life() -> None:
+        rules = Rules(grace=60)
+        async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), channel=paper, rules=rules) as play:
+            await play.say("begin")
+            await play.reply("Well", done=False)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(life())
+        await paper.until(lambda paper: any("is being stopped" in reply.status for reply in paper.replies.values()))
+        gate.set()
+    (reply,) = paper.replies.values()
+    assert (words(reply), reply.status, reply.done) == ("Well, done.", "", True)
 
 
 # Things that break

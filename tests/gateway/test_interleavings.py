@@ -17,20 +17,17 @@ from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from agent.approving import open_decision
-from agent.asking import asked
 from agent.journal import TurnLost
 from agent.log import Answered, CallEnded, CallStarted, Decided, DecisionAsked, Ended, Entry, Heard, Said
 from agent.state import unresolved, waits_for_people
 from agent.transcript import Results, transcript
 from channels.address import Address, Sender
 from channels.message import InboundMessage, Kind
-from gateway.sessions import session_key
+from gateway.sessions import is_child, session_key
 from gateway.store import logs, reading, runs, turns
-from gateway.store.inbox import ALBUM, DECIDED, TOO_LATE_TO_WRAP, WITHDRAWN
+from gateway.store.inbox import ALBUM, DECIDED, STOPPED, TOO_LATE_TO_WRAP, WITHDRAWN
 from gateway.store.opening import make_current
 from gateway.store.records import Busy, Manner, Run, Turn
-from gateway.store.work import NOT_FOR_IT, is_child
 from tests.gateway.notes import PHOTO, message
 from tests.gateway.stepwise import GOES_ON, NOW, House, first_heard
 
@@ -58,6 +55,14 @@ WHEN (SELECT kind <> 'command' AND state <> 'running' FROM turns WHERE number = 
 BEGIN SELECT RAISE(ABORT, 'a log goes on after its end'); END;
 """
 """What the database itself watches over, at every write."""
+
+GOES_ON_ALTHOUGH_STOPPED = """
+SELECT turns.id FROM work JOIN turns ON turns.session = work.child
+WHERE work.state = 'stopped' AND turns.state = 'running' AND turns.kind = 'turn' AND turns.stop IS NULL
+UNION ALL
+SELECT inbox.id FROM work JOIN inbox ON inbox.session = work.child
+WHERE work.state = 'stopped' AND inbox.state = 'waiting'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +145,21 @@ class World:
     def go_on(self, n: int) -> None:
         self.house.go_on(n // 11, n)
 
+    def go_on_for_a_while(self, n: int) -> None:
+        for step in range(2 + n % 8):
+            self.house.go_on(n // 11 + step, n + step)
+            self.check_now()
+
     def let_time_pass(self, n: int) -> None:
         self.house.expire(NOW + timedelta(hours=2 * (n % 3)))
+
+    def tell_a_task(self, n: int) -> None:
+        self.house.tell_a_task(n, f"words {next(self._numbers)}")
+
+    def supply(self, n: int) -> None:
+        unfinished = self._all("SELECT id FROM turns WHERE state = 'running' AND kind = 'turn' ORDER BY number")
+        if unfinished:
+            self.house.supply(str(unfinished[n // 3 % len(unfinished)][0]), n)
 
     def kill(self, n: int) -> None:
         self._remember()
@@ -199,10 +217,13 @@ class World:
     # What always holds
 
     def check_now(self) -> None:
-        for number, state, kind in self._all("SELECT number, state, kind FROM turns WHERE parked AND state = 'running'"):
+        for number, state, kind in self._all(
+            "SELECT number, state, kind FROM turns WHERE parked AND state = 'running'"
+        ):
             entries = self.house.do(logs.read, number)
             assert (state, kind) == ("running", "turn")
             assert waits_for_people(entries), "a turn waits for people who were asked nothing"
+        assert self._all(GOES_ON_ALTHOUGH_STOPPED) == [], "what is stopped ends with all that was for it"
         for session in self.house.completed:
             waiting = self._all(
                 f"SELECT busy, kind = 'command' OR NOT ready FROM inbox WHERE session = '{session}' "
@@ -242,7 +263,10 @@ class World:
 
     def check(self) -> None:
         self.look(0)
-        found = {row[0]: row[1:] for row in self._all("SELECT id, state, turn, step, generation, session, kind, reason FROM inbox")}
+        found = {
+            row[0]: row[1:]
+            for row in self._all("SELECT id, state, turn, step, generation, session, kind, reason FROM inbox")
+        }
         assert set(self._sent) <= set(found), "no message is lost"
         assert all(state != "waiting" for state, *_ in found.values()), "everything comes to its end"
         every = [self._turn(id) for (id,) in self._all("SELECT id FROM turns WHERE kind <> 'command' ORDER BY number")]
@@ -262,10 +286,21 @@ class World:
         for said, entry, turn in heard:
             assert consumed[said.id][1:5] == (turn.id, entry.step, turn.generation, turn.session)
         for session, row_id, last in self._stopped:
-            for (id,) in self._all(f"SELECT id FROM turns WHERE session = '{session}' AND kind = 'turn' AND number > {last}"):
+            for (id,) in self._all(
+                f"SELECT id FROM turns WHERE session = '{session}' AND kind = 'turn' AND number > {last}"
+            ):
                 assert first_heard(self._turn(id).entries) > row_id, "nothing that a stop covers begins after it"
         self._check_order([(said, turn) for said, _, turn in heard])
+        outcomes = {turn.id: turn.entries[-1] for turn in every}
+        for said, _, turn in heard:
+            if found[said.id][5] == "withdrawn":
+                before = [other.message_id for other, _, reader in heard if reader is turn and other.id < said.id]
+                assert said.message_id in before, "a deletion is told to whom the message was told"
         for id, (state, _, _, _, session, kind, reason) in found.items():
+            if reason == STOPPED:
+                message_id = self._sent[id].message.message_id
+                meant = [turn for said, _, turn in heard if said.message_id == message_id and said.id < id]
+                assert outcomes[meant[-1].id] != Ended("completed"), "a turn whose words are deleted is not completed"
             if state == "withdrawn":
                 self._check_withdrawn(id, session, reason)
             elif state == "answered" and kind == "new":
@@ -372,7 +407,8 @@ def _is_answered(entries: tuple[Entry, ...]) -> bool:
 
 # What happens, as often as it stands here: two bytes of an example are one of these and how.
 ACTS = (
-    *(World.go_on,) * 14,
+    *(World.go_on,) * 11,
+    *(World.go_on_for_a_while,) * 4,
     *(World.say,) * 4,
     *(World.press,) * 3,
     World.say_what_may_decide,
@@ -387,6 +423,8 @@ ACTS = (
     *(World.retry,) * 2,
     World.ask_on_the_side,
     World.let_time_pass,
+    World.tell_a_task,
+    World.supply,
     *(World.kill,) * 2,
     World.shut_down,
     World.write_as_a_ghost,
@@ -423,11 +461,11 @@ def play(connection: Connection, example: bytes, tell: Callable[[str], None]) ->
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_ten_thousand_interleavings_keep_every_law(
-    tmp_path: Path, part: int, record_property: pytest.RecordProperty  # type: ignore[name-defined]
+    tmp_path: Path, part: int, record_property: Callable[[str, object], None]
 ) -> None:
     number = secrets.randbelow(2**32) if os.environ.get("HYPOTHESIS_PROFILE") == "random" else part
+    print(f"seed {number}")  # noqa: T201 - pytest shows it where the test fails
     played = 0
-    print(f"seed {number}")
     with database(tmp_path) as connection:
 
         @seed(number)
@@ -439,5 +477,6 @@ def test_ten_thousand_interleavings_keep_every_law(
             play(connection, example, note)
 
         interleaving()
-    print(f"{played:,} interleavings")
+    record_property("seed", number)
     record_property("interleavings", played)
+    assert played >= EXAMPLES // PARTS

@@ -398,3 +398,13 @@ async def test_a_message_that_steers_is_read_at_once_by_a_turn_that_began_with_o
         first.set()
         request = await model.asked(2)
         assert [said.text for heard in request.transcript for said in heard.messages] == ["one", "two"]  # type: ignore[union-attr]  # all Heard
+
+
+async def test_a_stop_right_behind_a_retry_covers_what_is_done_again(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel("One.", "Two.")) as play:
+        await play.say("hi")
+        await play.reply("One.")
+        await play.say("/retry", "/stop")
+        await play.until_idle()
+        assert "Two." not in "\n".join(play.shown())
+        assert play.states()["waiting"] == 0

@@ -49,7 +49,8 @@ from channels.address import Address
 from channels.markdown import Item, Listing, Paragraph, Quote, Span, parse
 from channels.paper import words
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, TextSegment, Verdict
-from gateway.replies import MOST_THOUGHT, Activity, Draft
+from gateway.lines import MOST_THOUGHT
+from gateway.replies import Activity, Draft
 
 HERE = Address("paper", "me", "chat")
 PICTURE = Attachment("ab" * 32, "cat.png", "image/png", 12, 3, 4)

@@ -31,11 +31,10 @@ from channels.paper import PaperChannel
 from channels.reply import QuestionSegment, Reply
 from gateway.gate import Gate
 from gateway.house import House, Rules
-from gateway.sessions import session_key
+from gateway.sessions import is_child, session_key
 from gateway.store import open_store
 from gateway.store.inbox import REPLACED
 from gateway.store.records import Turn
-from gateway.store.work import is_child
 
 PLACE = Address("paper", "me", "chat")
 THREAD = Address("paper", "me", "team", "thread", "group")
@@ -124,7 +123,9 @@ class World:
         )
         self.channel = HeldPaper(self.paper)
         self.channel.files["here"] = b"It says so."
-        mind = Mind(self.model, MemoryMedia(), Path(), (note, look, replace(risky, approval="once"), delegate, ask_user))
+        mind = Mind(
+            self.model, MemoryMedia(), Path(), (note, look, replace(risky, approval="once"), delegate, ask_user)
+        )
         house = House(self.store, MemoryMedia(), Gate({}), lambda _: mind, Rules(most_running=4))
         house.add(self.channel)
         self.house = await self.stack.enter_async_context(house)
@@ -409,7 +410,7 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 SessionMachine.TestCase.settings = settings(
-    max_examples=80,
+    max_examples=60,
     stateful_step_count=25,
     deadline=None,
     print_blob=True,

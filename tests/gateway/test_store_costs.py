@@ -20,12 +20,6 @@ ONE = Usage(100, 10, 80, 5, 3, 0.25)
 TWO = Usage(50, 5, cost=0.5, estimated=True)
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
-
-
 def answered(usage: Usage, step: int = 1) -> Answered:
     return Answered(step, (Text("Hello."),), usage, "m")
 

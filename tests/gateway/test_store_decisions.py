@@ -12,17 +12,11 @@ from agent.log import Answered, Call, Decided, DecisionAsked, Ended, Resumed, Su
 from channels.address import Address, Sender
 from gateway.store import Store, open_store
 from gateway.store.records import Arrival, Decision, Manner, Turn
-from tests.gateway.notes import ANN, HERE, SESSION, begin, message, tell, url_of
+from tests.gateway.notes import ANN, HERE, SESSION, begin, message, tell, url_of, bring
 
 BOB = Sender("2", "Bob")
 SOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ASKS = Answered(1, (Text("May I?"), Call("c1", "shell", "{}"), Call("c2", "web", "{}")))
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
 
 
 def decision(id: str = "c1", about: Subject = "call", until: datetime = SOON) -> DecisionAsked:
@@ -291,7 +285,7 @@ async def test_a_turn_that_was_decided_on_can_be_stopped_before_it_goes_on(store
 
 async def test_the_result_of_work_neither_decides_nor_wakes_a_turn_that_waits_for_people(store: Store) -> None:
     turn = await ask(store)
-    await store.bring(SESSION, HERE, ANN, "yes", (), "work:1")
+    await bring(store, SESSION, HERE, ANN, "yes", (), "work:1")
     assert await store.claim(SESSION) is None
     await press(store, 0)
     again = await begin(store)
@@ -304,7 +298,7 @@ async def test_the_result_of_work_neither_decides_nor_wakes_a_turn_that_waits_fo
 async def test_the_result_of_work_does_not_keep_a_turn_from_waiting_for_people(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
-    await store.bring(SESSION, HERE, ANN, "done", (), "work:1")
+    await bring(store, SESSION, HERE, ANN, "done", (), "work:1")
     assert await store.park(turn.id, turn.epoch)
     await say(store, "green")
     again = await begin(store)

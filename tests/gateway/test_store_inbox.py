@@ -29,12 +29,6 @@ from tests.gateway.notes import (
 BOB = Sender("2", "Bob")
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
-
-
 async def test_a_new_message_waits_and_wakes_its_session(store: Store) -> None:
     arrival = await tell(store)
     assert (arrival.state, arrival.wakes, arrival.duplicate, arrival.to_fetch) == ("waiting", "steer", False, None)

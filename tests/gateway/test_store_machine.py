@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from agent.log import Answered, Call, Decided, DecisionAsked, Ended, Entry, Heard, Text
 from gateway.store import Store, open_store
 from gateway.store.records import Arrival, Busy, Manner, Turn
-from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, message, url_of
+from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, message, url_of, bring
 
 BUSY = st.sampled_from(["steer", "queue", "collect", "interrupt"])
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -83,7 +83,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def work_has_a_result(self) -> None:
         event = f"work:{self.count}"
-        arrival = self.runner.run(self.store.bring(SESSION, HERE, ANN, self._text(), (), event))
+        arrival = self.runner.run(bring(self.store, SESSION, HERE, ANN, self._text(), (), event))
         if not arrival.duplicate:
             self._keep(arrival)
 

@@ -13,12 +13,6 @@ from gateway.store.records import Arrival, Manner, Run
 from tests.gateway.notes import PHOTO, SESSION, begin, finish, message, tell, url_of
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
-
-
 async def run_of(store: Store, arrival: Arrival | None) -> Run:
     assert arrival is not None
     assert arrival.run is not None
@@ -115,20 +109,19 @@ async def test_an_edit_that_its_turn_never_read_begins_one_that_is_nobodys_run(s
     await store.close(turn.id, turn.epoch, Ended("failed", "no model"))
     next_turn = await begin(store)
     assert next_turn.id != turn.id
-    assert await store.runs_of(next_turn.id) == ()
+    assert await store.run(next_turn.id) is None
 
 
-async def test_the_runs_of_a_turn_are_all_that_it_has_read(store: Store) -> None:
+async def test_what_a_turn_has_read_is_told_by_each_run(store: Store) -> None:
     arrivals = [await tell(store, "one"), await tell(store, "two")]
     turn = await begin(store)
     arrivals.append(await tell(store, "three"))
     await store.accept(message("later"), SESSION, None, Manner(busy="queue"))
     await store.hear(turn.id, turn.epoch, 2)
     await finish(store, turn)
-    runs = await store.runs_of(turn.id)
-    assert [(run.run_id, run.state) for run in runs] == [
-        (arrival.run, state) for arrival, state in zip(arrivals, ["completed", "superseded", "read"], strict=True)
-    ]
+    runs = [await run_of(store, arrival) for arrival in arrivals]
+    assert [run.state for run in runs] == ["completed", "superseded", "read"]
+    assert {run.turn for run in runs} == {turn.id}
 
 
 async def test_a_run_is_the_same_after_the_store_was_opened_again(tmp_path: Path) -> None:

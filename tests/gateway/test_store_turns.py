@@ -34,12 +34,6 @@ from tests.gateway.notes import (
 )
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
-
-
 async def test_a_session_without_messages_has_nothing_to_claim(store: Store) -> None:
     assert await store.claim(SESSION) is None
     assert not await store.what_waits(SESSION)
@@ -243,20 +237,6 @@ async def test_pending_names_everything_that_a_new_process_has_to_do(store: Stor
     assert pending.undelivered == (done.id,)
     await store.delivered(done.id)
     assert (await store.pending()).undelivered == ()
-
-
-async def test_running_turns_are_those_that_have_not_ended(store: Store) -> None:
-    await tell(store, "one", "a")
-    await tell(store, "two", "b")
-    turn = await begin(store, "a")
-    other = await begin(store, "b")
-    assert [(running.id, running.session) for running in await store.running_turns()] == [
-        (turn.id, "a"),
-        (other.id, "b"),
-    ]
-    await finish(store, turn)
-    (running,) = await store.running_turns()
-    assert (running.id, running.address, running.started_at) == (other.id, HERE, other.started_at)
 
 
 async def test_conversations_are_listed_with_their_first_words_newest_first(store: Store) -> None:

@@ -33,12 +33,6 @@ from tests.gateway.notes import (
 BOB = Sender("2", "Bob")
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
-
-
 async def command(store: Store, name: str, words: str = "", **more: str) -> int:
     arrival = await store.accept(message(words, kind="command", command=name, **more), SESSION)  # type: ignore[arg-type]
     assert arrival is not None
@@ -157,7 +151,6 @@ async def test_a_question_on_the_side_keeps_no_turn_from_beginning_and_is_never_
     second = await store.begin_aside(await command(store, "btw", "two?"))
     assert await store.claim(SESSION) is None
     assert await store.unfinished(SESSION) is None
-    assert await store.running_turns() == ()
     await tell(store)
     turn = await begin(store)
     assert len({first.id, second.id, turn.id}) == 3

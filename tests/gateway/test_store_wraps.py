@@ -14,12 +14,6 @@ from gateway.store.records import Manner
 from tests.gateway.notes import ANSWER, COMPLETED, PHOTO, SESSION, begin, first_words, message, states, tell, url_of
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
-
-
 async def wish(store: Store, words: str = "and be brief", *, id: str | None = None) -> bool:
     arrival = await store.accept(message(words, id=id, kind="command", command="wrap"), SESSION)
     assert arrival is not None

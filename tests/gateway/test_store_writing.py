@@ -51,12 +51,6 @@ def run_and_kill(url: str, lines: int) -> list[list[str]]:
     return [line.split() for line in told if line.endswith("\n")]
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
-
-
 async def test_hundreds_of_messages_at_once_keep_their_order(store: Store) -> None:
     arrivals = await asyncio.gather(*(tell(store, str(number)) for number in range(3000)))
     ids = [arrival.id for arrival in arrivals]

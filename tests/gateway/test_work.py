@@ -26,9 +26,10 @@ from agent.transcript import Results
 from agent.work import Delegated, Work, WorkError
 from channels.paper import PaperChannel
 from channels.reply import Reply
+from gateway.sessions import is_child
 from gateway.store import Store, open_store
 from gateway.store.records import Busy, Turn
-from gateway.store.work import EARLIER, FOR_THE_TASK, NOBODY_SAID, USUAL, Limits, is_child, listed
+from gateway.store.work import EARLIER, FOR_THE_TASK, NOBODY_SAID, USUAL, Limits, listed
 from gateway.work import Works
 from tests.gateway.notes import ANN, COMPLETED, HERE, PICTURE, SESSION, begin, first_words, message, url_of
 from tests.gateway.play import Play, keeping, playing, until

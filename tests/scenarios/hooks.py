@@ -73,7 +73,8 @@ _RULINGS: dict[str, Callable[[str], Ruling]] = {
 
 _DECLARED = re.compile(
     r"(?P<name>[a-z]+) (?P<point>[a-z_]+)(?: of (?P<tool>[a-z_]+))?"
-    r" (?P<verb>answers|asks|denies|ends|stops|writes|replaces|breaks|uses|hides)(?:: (?P<words>.*))?"
+    r" (?P<verb>answers|asks|denies|ends|stops|writes|replaces|breaks|uses|hides)(?P<trusted>, trusted)?"
+    r"(?:: (?P<words>.*))?"
 )
 
 
@@ -85,7 +86,7 @@ def declared(line: str) -> Hook:
     words = match["words"] or ""
     point: Point = match["point"]  # type: ignore[assignment]  # the chain finds no other among its points
     says = Declared(point, match["tool"] or "", lambda subject: _say(match["verb"], words, subject))
-    return Hook(match["name"], Runner(says), (point,))
+    return Hook(match["name"], Runner(says), (point,), trusted=match["trusted"] is not None)
 
 
 def _say(verb: str, words: str, subject: Subject) -> Subject | Ruling:

@@ -1,0 +1,63 @@
+"""What the sections of the settings are made of: the table, the words of a refusal, and the shapes of values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from config.errors import Fault
+
+
+class Section(BaseModel):
+    """A table of settings: unknown names and wrong types are refused, and what was given is never repeated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """Its settings, in the order in which they are shown."""
+        return cls.model_fields
+
+
+def wrong(explanation: str, **context: object) -> PydanticCustomError:
+    """An error in our own words. `at` in the context moves it to another key."""
+    return PydanticCustomError("wrong", "{explanation}", {"explanation": explanation, **context})
+
+
+def refuse(faults: Iterable[Fault]) -> None:
+    """Raises all of them at once, if there are any. Their keys are whole ones."""
+    errors = [InitErrorDetails(type=wrong(fault.wrong, at=fault.key), input=None) for fault in faults]
+    if errors:
+        raise ValidationError.from_exception_data("settings", errors)
+
+
+def refuse_entries(wrong_ones: Iterable[int | str], explanation: str) -> None:
+    """Raises when there are entries that are wrong in the list or table that is being looked at."""
+    errors = [InitErrorDetails(type=wrong(explanation), loc=(entry,), input=None) for entry in wrong_ones]
+    if errors:
+        raise ValidationError.from_exception_data("settings", errors)
+
+
+def _web_address(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]\S*", text):
+        raise wrong("expected an address that begins with http:// or https://")
+    return text
+
+
+def _socket_address(text: str) -> str:
+    if not re.fullmatch(r"wss?://[^\s/]\S*", text):
+        raise wrong("expected an address that begins with ws:// or wss://")
+    return text
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+SocketAddress = Annotated[str, AfterValidator(_socket_address)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+PathText = Annotated[Path, Field(strict=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -1,0 +1,83 @@
+"""Work in words: what is told of it, to the model and to people, and what the logs of its turns say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from agent.log import Answered, CallEnded, Entry
+from agent.media import Attachment
+from gateway.store.records import Ending, WorkRow
+
+TITLE_LENGTH = 80
+TEXT_LENGTH = 30_000
+"""Characters of a result that a message brings; of a longer one the beginning and the end."""
+
+NO_WORDS = "(It ended without words.)"
+
+
+def title_of(text: str) -> str:
+    """The first line, short."""
+    line = next(iter(text.strip().splitlines()), "")
+    return line if len(line) <= TITLE_LENGTH else f"{line[:TITLE_LENGTH]}…"
+
+
+def message(row: WorkRow, ending: Ending) -> str:
+    """What the model is told when work has ended that nobody waits for."""
+    kind = "The delegated task" if row.kind == "task" else "Background work"
+    name = f"{kind} {row.handle} ({row.title})"
+    text = cut(ending.text, TEXT_LENGTH)
+    match ending.state:
+        case "done":
+            late = " This is its late answer: nothing waited for it any more." if row.waited else ""
+            return f"{name} has ended.{late}\n\n{text}"
+        case "failed":
+            return f"{name} has failed: {text}"
+        case "stopped":
+            return f"{name} was stopped: {text}"
+        case "lost":
+            return f"{name} has been lost. {text}"
+        case "running":
+            raise ValueError("work that runs has no result")
+
+
+def last_words(entries: Sequence[Entry]) -> str:
+    """What a turn that has ended answered: its last answer, or the results that were made its answer."""
+    answered = next((entry for entry in reversed(entries) if isinstance(entry, Answered)), None)
+    if answered is None:
+        return ""
+    asked = {call.id for call in answered.calls}
+    ends = (entry for entry in entries if isinstance(entry, CallEnded))
+    finals = [end.text for end in ends if end.final and end.call_id in asked]
+    return "\n\n".join(text for text in (answered.text.strip(), *finals) if text)
+
+
+def files_in(entries: Iterable[Entry]) -> tuple[Attachment, ...]:
+    """The files that a turn's tools made for people."""
+    return tuple(file for entry in entries if isinstance(entry, CallEnded) for file in entry.attachments)
+
+
+def status_in(entries: Sequence[Entry]) -> str:
+    """One line about where a turn is."""
+    if not entries:
+        return "not begun yet"
+    ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
+    answers = [entry for entry in entries if isinstance(entry, Answered)]
+    calls = [call.name for call in (answers[-1].calls if answers else ()) if call.id not in ended]
+    if calls:
+        return f"step {len(answers)}: {', '.join(f'`{name}`' for name in calls)}"
+    return f"step {len(answers) + 1}: the model is answering"
+
+
+def with_words(reason: str, logs: Sequence[Sequence[Entry]]) -> str:
+    """The reason, with what had been said until then."""
+    texts = [entry.text.strip() for log in logs for entry in log if isinstance(entry, Answered)]
+    said = "\n\n".join(text for text in texts if text)
+    return f"{reason}\n\nUntil then it had said:\n\n{said}" if said else reason
+
+
+def cut(text: str, length: int) -> str:
+    """The text, without its middle if it is too long."""
+    if len(text) <= length:
+        return text
+    half = length // 2
+    return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"

@@ -1,0 +1,423 @@
+"""What goes wrong at the seams of the engine: ends, stops and messages that come while a hook, a store or a clock is
+waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.events import Event
+from agent.hook import Deny, End, ReplyPart, Subject, ToolEnd, Where
+from agent.hooks.chain import Hook, HookChain
+from agent.log import (
+    Answered,
+    Call,
+    CallEnded,
+    CallStarted,
+    Decided,
+    DecisionAsked,
+    Ended,
+    Entry,
+    Heard,
+    Said,
+    Text,
+    Usage,
+)
+from agent.memory import MemoryJournal
+from agent.mind import Mind
+from agent.model import Answer, Request
+from agent.models.scripted import Script, ScriptedModel
+from agent.occasion import Occasion
+from agent.testing import MemoryMedia
+from agent.tool import ToolContext, ToolResult, tool
+from agent.turn import Turn
+from channels.history import PersonMessage
+from gateway.budgets import Budgets, SpendingLimits
+from gateway.histories import Histories
+from gateway.house import Rules
+from gateway.store.records import Bill, PastTurn
+from gateway.store.records import Turn as TurnRecord
+from tests.gateway.notes import ANN, HERE, SESSION
+from tests.gateway.play import PLACE, playing, said
+
+SPENT = Usage(100, 10, cost=0.5)
+PRICED = Answer((Text("Well, done."),), SPENT, model="m")
+SECRET = "hunter2-hunter2"
+
+
+@tool(effect="read")
+async def look(context: ToolContext, at: str) -> ToolResult:
+    """Looks."""
+    return ToolResult(f"seen {at}")
+
+
+@tool(effect="write")
+async def change(context: ToolContext) -> str:
+    """Changes."""
+    return "changed"
+
+
+@tool(effect="read")
+async def draw(context: ToolContext, final: bool = False) -> ToolResult:
+    """Draws."""
+    return ToolResult("a rude answer", final=True) if final else ToolResult("drawn", for_user="a rude drawing")
+
+
+@tool(effect="write", on_steer="background")
+async def paint(context: ToolContext) -> ToolResult:
+    """Paints until it is steered, and then for two seconds."""
+    await asyncio.sleep(2)
+    return ToolResult("painted", (await context.media.put(b"rude", "rude.txt"),))
+
+
+@dataclass
+class Says:
+    """A hook that says what the function says; it can be held in the middle of that."""
+
+    says: Callable[[Any], Any] = lambda subject: None
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __aenter__(self) -> Says:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def ask(self, point: str, where: Where, subject: Subject) -> object:
+        self.asked.set()
+        await self.open.wait()
+        return self.says(subject)
+
+    def on(self, point: Any) -> HookChain:
+        return HookChain([Hook("guard", self, (point,), timeout=60.0)])
+
+
+def free(says: Callable[[Any], Any]) -> Says:
+    hook = Says(says)
+    hook.open.set()
+    return hook
+
+
+def rude(part: ReplyPart) -> Deny | None:
+    name = "" if part.attachment is None else part.attachment.name
+    return Deny("mind your language") if "rude" in part.text + name else None
+
+
+@dataclass
+class Alone:
+    """A turn with a journal in memory."""
+
+    model: ScriptedModel
+    hooks: HookChain = field(default_factory=lambda: HookChain([]))
+    mask: Callable[[str], str] = lambda text: text
+    occasion: Occasion = field(default_factory=Occasion)
+    entries: Sequence[Entry] = ()
+    journal: MemoryJournal = field(default_factory=MemoryJournal)
+    turn: Turn = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journal.entries.extend(self.entries)
+        if not self.entries:
+            self.journal.say("go")
+        tools = (look, change, draw)
+        mind = Mind(self.model, MemoryMedia(), Path(), tools, hooks=self.hooks, mask=self.mask)
+        self.turn = Turn(mind, self.journal, _unheard, id="turn", entries=self.entries, occasion=self.occasion)
+
+    async def play(self, meanwhile: Callable[[], Any] | None = None) -> list[Entry]:
+        """The log, after what happens meanwhile."""
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(self.turn.run())
+            if meanwhile is not None:
+                await meanwhile()
+        return self.journal.entries
+
+
+async def _unheard(event: Event) -> None:
+    return None
+
+
+def ends(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    return [(entry.outcome, entry.text) for entry in entries if isinstance(entry, CallEnded)]
+
+
+def spent(entries: Sequence[Entry]) -> float:
+    return sum(entry.usage.cost for entry in entries if isinstance(entry, Answered))
+
+
+# Hooks that end a turn, and what was done until then
+
+
+async def test_a_hook_that_ends_the_turn_after_a_call_leaves_its_result_and_that_of_its_neighbour() -> None:
+    async def says(end: ToolEnd) -> None:
+        return None
+
+    hooks = free(lambda end: End("enough") if end.text == "seen a" else None).on("after_tool")
+    calls = [Call("a", "look", '{"at": "a"}'), Call("b", "look", '{"at": "b"}')]
+    entries = await Alone(ScriptedModel(calls), hooks).play()
+    assert ends(entries) == [("done", "seen a"), ("done", "seen b")]
+    assert entries[-1] == Ended("failed", "enough (the hook 'guard')")
+
+
+async def test_an_answer_that_a_hook_ends_the_turn_for_is_paid_all_the_same() -> None:
+    entries = await Alone(ScriptedModel(PRICED), free(lambda answer: End("no")).on("after_model")).play()
+    assert spent(entries) == 0.5
+
+
+async def test_calls_that_a_hook_ends_the_turn_for_are_paid_all_the_same() -> None:
+    asked = replace(PRICED, parts=(Call("a", "change", "{}"),))
+    entries = await Alone(ScriptedModel(asked), free(lambda answer: End("no")).on("after_model")).play()
+    assert (spent(entries), ends(entries)) == (0.5, [])
+
+
+@pytest.mark.parametrize("how", ["stopped", "steered"])
+async def test_an_answer_is_paid_once_when_a_person_comes_while_a_hook_looks_at_it(how: str) -> None:
+    hook = Says()
+    alone = Alone(ScriptedModel(PRICED, "Anew."), hook.on("after_model"))
+
+    async def comes() -> None:
+        await hook.asked.wait()
+        if how == "stopped":
+            alone.turn.stop("enough")
+        else:
+            alone.journal.say("wait")
+            await alone.model.asked(2)
+        hook.open.set()
+
+    assert spent(await alone.play(comes)) == 0.5
+
+
+# Messages that come while a hook looks at a call
+
+
+async def test_a_call_that_a_hook_still_looks_at_is_skipped_when_somebody_speaks() -> None:
+    hook = Says()
+    alone = Alone(ScriptedModel([Call("a", "change", "{}")], "All right."), hook.on("before_tool"))
+
+    async def speaks() -> None:
+        await hook.asked.wait()
+        alone.journal.say("do not")
+        hook.open.set()
+
+    entries = await alone.play(speaks)
+    assert [outcome for outcome, _ in ends(entries)] == ["skipped"]
+    assert not [entry for entry in entries if isinstance(entry, CallStarted)]
+
+
+# Hooks that stand before replies
+
+
+async def test_words_of_a_tool_for_people_are_looked_at_before_they_are_shown() -> None:
+    entries = await Alone(ScriptedModel([Call("a", "draw", "{}")], "Done."), free(rude).on("before_reply")).play()
+    (end,) = [entry for entry in entries if isinstance(entry, CallEnded)]
+    assert (end.text, end.for_user) == ("drawn", "")
+
+
+async def test_a_tools_final_answer_that_may_not_be_shown_is_not_the_answer() -> None:
+    model = ScriptedModel([Call("a", "draw", '{"final": true}')], "Something polite.")
+    entries = await Alone(model, free(rude).on("before_reply")).play()
+    (end,) = [entry for entry in entries if isinstance(entry, CallEnded)]
+    assert not end.final
+    assert "a hook forbids it" in end.text
+    assert [entry.text for entry in entries if isinstance(entry, Answered)] == ["", "Something polite."]
+
+
+async def test_files_of_a_call_that_went_to_the_background_are_looked_at_too(tmp_path: Path) -> None:
+    media = MemoryMedia()
+    model = ScriptedModel([Call("a", "paint", "{}")], "It goes on.", "It is there.")
+    mind = Mind(model, media, tmp_path, (paint,), hooks=free(rude).on("before_reply"))
+    async with playing(tmp_path, model, mind=lambda _: mind, media=media) as play:
+        await play.say("paint it")
+        await model.asked(1)
+        await play.channel.until(lambda paper: any("paint" in reply.status for reply in paper.replies.values()))
+        await play.say("how is it going?")
+        await play.reply("It is there.")
+        await play.until_idle()
+        brought = [said for request in model.requests for said in _said_in(request) if said.source == "work"]
+        assert "painted" in brought[-1].text
+        assert "a hook forbids it: rude.txt" in brought[-1].text
+        assert brought[-1].attachments == ()
+
+
+def _said_in(request: Request) -> list[Said]:
+    return [said for exchange in request.transcript if isinstance(exchange, Heard) for said in exchange.messages]
+
+
+# Secrets in what was not finished
+
+
+async def test_a_secret_in_an_answer_that_is_stopped_is_not_kept() -> None:
+    told: list[Script] = [[f"It is {SECRET}.", asyncio.Event()]]
+    alone = Alone(ScriptedModel(*told), mask=lambda text: text.replace(SECRET, "[secret]"))
+
+    async def stops() -> None:
+        await alone.model.asked()
+        while not alone.turn.unwritten:
+            await asyncio.sleep(0)
+        alone.turn.stop("enough")
+
+    entries = await alone.play(stops)
+    assert SECRET not in repr(entries)
+    assert [entry.text for entry in entries if isinstance(entry, Answered)] == ["It is [secret]."]
+
+
+# Limits
+
+
+async def test_a_message_behind_a_refused_limit_is_left_for_the_next_turn() -> None:
+    log = (
+        Heard(1, (Said(1, "Ann", "go"),)),
+        DecisionAsked("limit", "limit", "Go on?", ("Go on", "Stop here"), 4e9),
+        Decided("limit", "denied", "Ann"),
+    )
+    alone = Alone(ScriptedModel(), entries=log)
+    alone.journal.say("something else")
+    entries = await alone.play()
+    assert [type(entry) for entry in entries[3:]] == [Ended]
+
+
+class SlowBills:
+    """What was spent, which takes a while to be told."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.tell = asyncio.Event()
+
+    async def spent(self, **whose: object) -> Bill:
+        self.asked.set()
+        await self.tell.wait()
+        return Bill()
+
+
+class CountingBudget:
+    def __init__(self) -> None:
+        self.held = 0
+        self.held_while_logged: list[int] = []
+
+    async def reserve(self, request: Request, extensions: int) -> str | None:
+        self.held = 1
+        return None
+
+    def release(self) -> None:
+        self.held = 0
+
+
+async def test_what_is_set_aside_is_given_back_when_nobody_waits_for_the_answer_any_more() -> None:
+    bills = SlowBills()
+    budgets = Budgets(bills, SpendingLimits(person_daily=1.0), lambda request, channel: 0.6)
+    record = TurnRecord("t", SESSION, 1, HERE, ANN, None, "turn", (), datetime.now(UTC), root="t")
+    asking = asyncio.create_task(budgets.of(record).reserve(Request("", []), 0))
+    await bills.asked.wait()
+    asking.cancel()
+    await asyncio.wait({asking})
+    bills.tell.set()
+    assert await budgets.of(record).reserve(Request("", []), 0) is None
+
+
+async def test_what_is_set_aside_stays_so_until_the_log_says_what_it_cost() -> None:
+    budget, hook = CountingBudget(), Says()
+    alone = Alone(ScriptedModel(PRICED), hook.on("after_model"), occasion=Occasion(budget=budget))
+
+    async def looks() -> None:
+        await hook.asked.wait()
+        assert budget.held == 1
+        hook.open.set()
+
+    await alone.play(looks)
+    assert budget.held == 0
+
+
+# What a conversation remembers
+
+
+class SlowShelf:
+    """Past turns that take a while to be read; a reader has what was there when it began."""
+
+    def __init__(self, *past: PastTurn) -> None:
+        self.past = past
+        self.reading = asyncio.Event()
+        self.read = asyncio.Event()
+
+    async def history(self, session: str) -> tuple[PastTurn, ...]:
+        past = self.past
+        self.reading.set()
+        await self.read.wait()
+        return past
+
+
+def past_turn(id: str) -> PastTurn:
+    return PastTurn(id, "completed", (Heard(1, (Said(1, "Ann", id),)), Answered(1, (Text("ok"),)), Ended("completed")))
+
+
+async def test_a_turn_that_ends_while_the_past_is_read_is_remembered_once() -> None:
+    shelf = SlowShelf(past_turn("one"))
+    histories = Histories(shelf)
+    reading = asyncio.create_task(histories.of("s"))
+    await shelf.reading.wait()
+    two = past_turn("two")
+    shelf.past = (*shelf.past, two)
+    histories.add("s", "two", two.entries)
+    shelf.read.set()
+    assert [turn.id for turn in await reading] == ["one", "two"]
+    histories.add("s", "two", two.entries)
+    assert [turn.id for turn in await histories.of("s")] == ["one", "two"]
+
+
+async def test_a_new_beginning_while_the_past_is_read_is_not_forgotten() -> None:
+    shelf = SlowShelf(past_turn("one"))
+    histories = Histories(shelf)
+    reading = [asyncio.create_task(histories.of("s")) for _ in range(2)]
+    await shelf.reading.wait()
+    shelf.past = ()
+    histories.forget("s")
+    shelf.read.set()
+    assert [await each for each in reading] == [(), ()]
+    assert await histories.of("s") == ()
+
+
+# What people do while a hook looks at their message
+
+
+async def test_a_message_that_is_deleted_while_a_hook_looks_at_it_is_not_read(tmp_path: Path) -> None:
+    hook, model = Says(), ScriptedModel()
+    async with playing(tmp_path, model, hooks=hook.on("on_message")) as play:
+        delivering = asyncio.create_task(play.deliver(said("oh no", id="m"), said(kind="withdrawn", id="m")))
+        await hook.asked.wait()
+        hook.open.set()
+        await delivering
+        await play.say("hi")
+        await play.reply("You said: hi")
+        await play.until_idle()
+        assert ["oh no"] not in await play.heard() or len(model.requests) == 1
+        assert play.sql("SELECT text FROM inbox WHERE state = 'waiting'") == []
+
+
+# Screens
+
+
+async def test_a_reply_stands_before_the_words_that_let_it_go_on(tmp_path: Path) -> None:
+    @tool(effect="read")
+    async def buy(context: ToolContext) -> str:
+        """Buys."""
+        return "bought"
+
+    del buy
+    rules = Rules(spending=SpendingLimits(turn=0.1))
+    async with playing(tmp_path, ScriptedModel("Done."), rules=rules, estimate=lambda request, channel: 0.15) as play:
+        await play.say("begin")
+        await play.channel.until(lambda paper: any(reply.parked for reply in paper.replies.values()))
+        await play.say("yes")
+        await play.reply("Done.")
+        await play.until_idle()
+        items = await play.house.screens.history(PLACE)
+        assert [item.text if isinstance(item, PersonMessage) else "reply" for item in items] == [
+            "begin",
+            "reply",
+            "yes",
+        ]
