@@ -163,6 +163,7 @@ class Context:
         except ModelError as error:
             raise _NoSummary(str(error)) from error
         if not _words(answer):
+            await tell(Charged(answer.usage, answer.model, "summary"))
             raise _NoSummary("the model that was to sum it up said nothing")
         return answer
 

@@ -209,11 +209,11 @@ class Turn:
             await self._close(Ended("completed"), *charges, answered, *told)
 
     async def _hear(self) -> bool:
-        """Whether somebody has said something, which is then in the log."""
+        """Whether people have said something, which is then in the log, as are the results of work beside the turn."""
         heard = await surely(self._journal.hear(self.step)) if self._journal.has_news else None
         if heard is not None:
             await self._record(heard)
-        return heard is not None
+        return heard is not None and any(said.source != "work" for said in heard.messages)
 
     async def _ask(self) -> Answered | DecisionAsked:
         """The model's answer, an interrupted one if an interjection came first."""
@@ -249,7 +249,7 @@ class Turn:
             await self._await_people()
 
     async def _finish_step(self) -> None:
-        """Goes on with the calls that a restart or a wait for people left, unless somebody has said something since.
+        """Goes on with the calls that a restart or a wait for people left, unless people have said something since.
 
         Behind one whose outcome is unknown nothing is run; one that may be repeated is.
         """

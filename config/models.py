@@ -76,6 +76,10 @@ class ModelSettings(Section):
         ge=1,
         description="For how many seconds a model may fall silent in the middle of an answer.",
     )
+    web_search: bool = Field(
+        default=False,
+        description="Whether Anthropic lets its models search the web by itself. It bills each search.",
+    )
     price: dict[str, PriceSettings] = Field(
         default_factory=dict,
         description="What its models cost, by their names without the provider, in dollars per million tokens: input "

@@ -58,7 +58,7 @@ class AgentSettings(Section):
     small_model: ModelName | None = Field(
         default=None,
         description="Who writes titles and summaries, in the form of `model`, and answers small talk where `routing` "
-        "is on. Without it: the model itself.",
+        "is on. Without it the model itself sums up, and nothing has a title.",
         examples=["openai:gpt-5-mini"],
     )
     routing: bool = Field(
@@ -195,6 +195,13 @@ class LimitSettings(Section):
         description="How many tasks that come from one turn, and how many calls of one conversation in the background, "
         "may run at the same time.",
     )
+    delegate_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many tokens, read and written, a delegated task may use before it is ended. Without it: any "
+        "number.",
+        examples=[500_000],
+    )
 
 
 class Settings(Section):
@@ -218,6 +225,16 @@ class Settings(Section):
         agent = info.data.get("agent")
         if isinstance(agent, AgentSettings):
             refuse(_keyless(agent, ("agent",), models))
+        return models
+
+    @field_validator("models")
+    @classmethod
+    def _only_anthropic_searches(cls, models: dict[Provider, ModelSettings]) -> dict[Provider, ModelSettings]:
+        refuse(
+            Fault(("models", name, "web_search"), "only [models.anthropic] has it")
+            for name, given in models.items()
+            if given.web_search and name != "anthropic"
+        )
         return models
 
     @field_validator("hooks")

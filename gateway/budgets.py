@@ -11,6 +11,7 @@ from typing import Protocol
 
 from agent.model import Request
 from channels.address import Address, Sender
+from gateway.sessions import is_child
 from gateway.store.records import Bill, Turn
 from gateway.wording import dollars
 
@@ -19,14 +20,16 @@ EVERYBODY = ""
 
 @dataclass(frozen=True, slots=True)
 class SpendingLimits:
-    """In dollars; None is no limit. Days begin at midnight UTC."""
+    """In dollars, but for `task_tokens`, which each delegated task may use; None is no limit. Days begin at midnight
+    UTC."""
 
     turn: float | None = None
     person_daily: float | None = None
     daily: float | None = None
+    task_tokens: int | None = None
 
     def __bool__(self) -> bool:
-        return (self.turn, self.person_daily, self.daily) != (None, None, None)
+        return (self.turn, self.person_daily, self.daily, self.task_tokens) != (None, None, None, None)
 
 
 class BillStore(Protocol):
@@ -37,6 +40,7 @@ class BillStore(Protocol):
         session: str | None = None,
         person: str | None = None,
         since: datetime | None = None,
+        task: str | None = None,
     ) -> Bill: ...
 
 
@@ -51,14 +55,17 @@ class Budgets:
         self._reserved: defaultdict[str, float] = defaultdict(float)
 
     def of(self, turn: Turn) -> TurnBudget:
-        return TurnBudget(self, turn.root, person_on(turn.address, turn.principal), turn.address.channel)
+        task = turn.id if is_child(turn.session) else None
+        return TurnBudget(self, turn.root, person_on(turn.address, turn.principal), turn.address.channel, task)
 
     async def reserve(
-        self, turn: str, person: str, channel: str, request: Request, extensions: int
+        self, turn: str, person: str, channel: str, request: Request, extensions: int, task: str | None
     ) -> tuple[str | None, float]:
         """The limit that the request would pass, in words, or what was set aside for it."""
         if not self._limits:
             return None, 0.0
+        if used_up := await self._used_up(turn, task):
+            return used_up, 0.0
         cost = self._estimate(request, channel)
         # Set aside before anything is awaited, so that two calls at once cannot both take the last of it.
         self._set_aside(turn, person, cost)
@@ -70,6 +77,15 @@ class Budgets:
             # Also when the answer is no, or is not waited for any more.
             self._set_aside(turn, person, held - cost)
         return passed, held
+
+    async def _used_up(self, turn: str, task: str | None) -> str | None:
+        """Why the delegated task may not go on, if it has used as much as it may."""
+        limit = self._limits.task_tokens
+        if limit is None or task is None:
+            return None
+        bill = await self._store.spent(turn=turn, task=task)
+        used = bill.input + bill.output
+        return None if used < limit else f"This task has used {used:,} tokens, and the limit is {limit:,}."
 
     async def _passed(self, turn: str, person: str, times: int) -> str | None:
         """The limit that is passed with what is set aside, where each counts so many times."""
@@ -101,15 +117,18 @@ class Budgets:
 class TurnBudget:
     """Implements `agent.budget.Budget` for one turn."""
 
-    def __init__(self, budgets: Budgets, turn: str, person: str, channel: str) -> None:
+    def __init__(self, budgets: Budgets, turn: str, person: str, channel: str, task: str | None) -> None:
         self._budgets = budgets
         self._turn = turn
         self._person = person
         self._channel = channel
+        self._task = task
         self._held = 0.0
 
     async def reserve(self, request: Request, extensions: int) -> str | None:
-        limit, self._held = await self._budgets.reserve(self._turn, self._person, self._channel, request, extensions)
+        limit, self._held = await self._budgets.reserve(
+            self._turn, self._person, self._channel, request, extensions, self._task
+        )
         return limit
 
     def release(self) -> None:

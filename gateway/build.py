@@ -26,11 +26,12 @@ from gateway.building.minds import minds
 from gateway.building.models import cost_of, open_models, open_reader
 from gateway.building.web import link, site, web_token
 from gateway.drafts import Shows
-from gateway.house import House, Rules, Service
+from gateway.house import House, Rules
 from gateway.media import DiskMedia
 from gateway.server import bind, serve
 from gateway.store import Store, open_store
 from gateway.store.work import Limits
+from gateway.supervising import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,9 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
 async def _house(configuration: Configuration, store: Store, media: MediaStore, stack: AsyncExitStack) -> House:
     """The house without its channels; the stack closes what was opened for it."""
     settings = configuration.settings
-    hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration)))
-    models = await open_models(settings, media, stack)
     mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
+    hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
+    models = await open_models(settings, media, stack)
     small = models.get(settings.agent.small_model or "")
     return House(
         store,
@@ -110,7 +111,7 @@ def _rules(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> Rul
         whole=[name for name, channel in settings.channels.items() if not channel.stream],
         shows=shows | {"web": Shows(reasoning=settings.web.show_reasoning and thinks)},
         work=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
-        spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost),
+        spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost, limits.delegate_tokens),
         models=tuple(models),
     )
 

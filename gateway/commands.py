@@ -7,18 +7,17 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Protocol
 
 from agent.log import Told
 from channels.address import Address, Sender
 from channels.channel import CommandHelp
-from gateway.budgets import midnight, person_on
+from gateway.budgets import BillStore, midnight, person_on
 from gateway.dispatch import Dispatch, Live
 from gateway.histories import Histories
 from gateway.notices import Notices
 from gateway.replies import ASKED_TO_STOP
-from gateway.store.records import Bill, Busy, Command, Pair, Turn, Undone
+from gateway.store.records import Busy, Command, Pair, Turn, Undone
 from gateway.wording import bill, duration, messages, quoted, were
 from gateway.work import Works
 
@@ -55,7 +54,7 @@ _BUSY: Mapping[Busy, str] = {
 _ALIASES = {"start": "help", "cancel": "stop", "reset": "new"}
 
 
-class CommandStore(Protocol):
+class CommandStore(BillStore, Protocol):
     async def renew(self, session: str) -> None: ...
     async def counts(self, session: str) -> int: ...
     async def unfinished(self, session: str) -> Turn | None: ...
@@ -69,14 +68,6 @@ class CommandStore(Protocol):
     async def retry(self, command_id: int) -> bool: ...
     async def set_model(self, session: str, name: str | None) -> None: ...
     async def model_of(self, session: str) -> str | None: ...
-    async def spent(
-        self,
-        *,
-        turn: str | None = None,
-        session: str | None = None,
-        person: str | None = None,
-        since: datetime | None = None,
-    ) -> Bill: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +146,7 @@ class Commands:
                 return "That task has already ended."
         if refusal := await self._refusal(command):
             return refusal
-        ended = await self._end_all(command, ASKED_TO_STOP)
+        ended = await self._end_all(command, _why_stopped(command))
         also = command.arguments.strip().lower() == ALL
         if also and not self.may_stop_all(command.address, command.sender):
             return f"{ended} Only admins may stop what goes on in the background here.".lstrip()
@@ -192,11 +183,12 @@ class Commands:
         return None
 
     async def _undo(self, command: Command) -> str:
-        if refusal := await self._not_while_running(command):
-            return refusal
+        if not self.may_stop_all(command.address, command.sender):
+            return await self._not_while_running(command)
+        # Written in the first breath, like a second try: of several such commands each finds what the last has left.
         undone = await self._store.undo(command.session)
         if undone is None:
-            return "There is no task here to take out."
+            return await self._not_while_running(command) or "There is no task here to take out."
         self._histories.forget(command.session)
         words = quoted(" ".join(undone.words))
         return f"Taken out: {words}. I no longer know of it; what it did in the world stays done."
@@ -324,6 +316,12 @@ class Commands:
     async def _help(self, command: Command) -> str:
         lines = "\n".join(f"- `/{name}`: {entry.help}" for name, entry in self._table.items())
         return f"Write to me at any time, also while I work: I read it at once.\n\n{lines}"
+
+
+def _why_stopped(command: Command) -> str:
+    """Among several people it is told who did it."""
+    name = "" if command.address.kind == "direct" else command.sender.name
+    return f"{name} asked to stop" if name else ASKED_TO_STOP
 
 
 def reply_to_stop(command: Command) -> str:

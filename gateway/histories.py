@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from agent.log import Entry
+from agent.state import unresolved
 from agent.transcript import Past, shown
 from gateway.store.records import PastTurn
+
+log = logging.getLogger(__name__)
 
 MOST_KEPT = 4000
 """Exchanges kept in memory over all sessions; the least recently used sessions are read anew."""
@@ -31,6 +35,8 @@ class History:
 
     def add(self, turn_id: str, entries: Sequence[Entry]) -> None:
         """A turn has ended and is now part of the past."""
+        if without := len(unresolved(entries)):
+            log.warning("turn %s has ended without results of %d calls; the model is told so of each", turn_id, without)
         before, own = shown(self.past, entries)
         self.past = (*before, Past(turn_id, own))
 

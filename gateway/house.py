@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import sys
-import time
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +18,7 @@ from agent.model import Model, Request
 from agent.models.masking import MaskingModel
 from agent.occasion import Occasion
 from channels.address import Address
-from channels.channel import Channel, ChannelRejected
+from channels.channel import Channel
 from gateway.budgets import Budgets, SpendingLimits
 from gateway.commands import Commands
 from gateway.deadlines import keep_deadlines
@@ -37,24 +35,22 @@ from gateway.screens import Screens
 from gateway.sessions import is_child
 from gateway.store import Store, records
 from gateway.store.work import Limits
+from gateway.supervising import Service, listen, supervised
 from gateway.titles import Titles
 from gateway.typing import show_typing
 from gateway.work import Works
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
-SETTLED = 30.0
-"""Seconds a channel must have listened for its earlier troubles to count as over."""
-
-Service = Callable[[], Awaitable[None]]
-"""Something that runs beside the channels until cancelled: a web server, an import in the background."""
-
 
 async def says_nothing(attachment: Attachment) -> str:
     """For a house in which files are handed on unread."""
     return ""
+
+
+def free(request: Request, channel: str) -> float:
+    """For where no prices are known."""
+    return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +70,6 @@ class Rules:
     work: Limits = field(default_factory=Limits)
     spending: SpendingLimits = field(default_factory=SpendingLimits)
     models: Sequence[str] = ()
-
-
-def free(request: Request, channel: str) -> float:
-    """For where no prices are known."""
-    return 0.0
 
 
 class House:
@@ -104,7 +95,7 @@ class House:
         hooks = hooks or NoHooks()
         self.store = store
         self.channels: dict[str, Channel] = {}
-        self.trouble: dict[str, str] = {}
+        self._trouble: dict[str, str] = {}
         self._mind = mind
         self._drafts = drafts = Drafts(rules.shows, mask)
         self.delivery = Delivery(self.channels, store, whole=rules.whole)
@@ -172,7 +163,7 @@ class House:
     def _troubles(self) -> dict[str, str]:
         """What is wrong with which channel, as far as it is known."""
         told = {channel.name: channel.trouble for channel in self.channels.values() if channel.trouble}
-        return told | self.trouble
+        return told | self._trouble
 
     async def __aenter__(self) -> House:
         for channel in self.channels.values():
@@ -189,11 +180,11 @@ class House:
         await self._take_up(await self.store.pending())
         async with asyncio.TaskGroup() as group:
             for channel in self.channels.values():
-                group.create_task(self._listen(channel))
+                group.create_task(listen(channel, self.intake.deliver, self.commands.list(), self._trouble))
             group.create_task(show_typing(self.dispatch, self.channels))
-            group.create_task(_supervised(partial(keep_deadlines, self.store, self.dispatch)))
+            group.create_task(supervised(partial(keep_deadlines, self.store, self.dispatch)))
             for service in services:
-                group.create_task(_supervised(service))
+                group.create_task(supervised(service))
 
     async def _take_up(self, pending: records.Pending) -> None:
         """Replies first, so that they stand before those to come; nothing that a stop covers may begin before it."""
@@ -219,36 +210,3 @@ class House:
         self.delivery.show(self._drafts.of(turn), pieces=pieces)
         for mark in marks(turn, turn.entries, "read" if turn.parked else "answered"):
             self.delivery.mark(mark)
-
-    async def _listen(self, channel: Channel) -> None:
-        """Supervises one channel: what breaks it costs it alone, is told, and is tried again."""
-        pause = FIRST_PAUSE
-        while True:
-            since = time.monotonic()
-            try:
-                await channel.listen(self.intake.deliver, self.commands.list())
-                return
-            except ChannelRejected as error:
-                self.trouble[channel.name] = str(error)
-                log.error("%s: %s", channel.name, error)
-                pause = LONGEST_PAUSE
-            except Exception:
-                self.trouble[channel.name] = "it broke and is started again; the log has the details"
-                log.exception("%s: the channel broke", channel.name)
-            if time.monotonic() - since > SETTLED:
-                pause = FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-            self.trouble.pop(channel.name, None)
-            pause = min(LONGEST_PAUSE, 2 * pause)
-
-
-async def _supervised(service: Service) -> None:
-    """Runs a service until it is done; one that breaks is started again."""
-    pause = FIRST_PAUSE
-    while True:
-        try:
-            return await service()
-        except Exception:
-            log.exception("a service broke and is started again")
-        await asyncio.sleep(pause)
-        pause = min(LONGEST_PAUSE, 2 * pause)

@@ -45,7 +45,7 @@ from gateway.lines import (
 
 DETAIL_LENGTH = 2000
 
-ASKED_TO_STOP = "you asked to stop"
+ASKED_TO_STOP = "the person asked to stop"
 """The one reason that need not be told to whoever gave it."""
 
 FINISHING = "finishing up"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
 from agent.events import Charged, Delta
 from agent.log import Answered, Entry, Heard, Text, Usage
 from agent.model import Model, ModelError, ModelSettings, Request
+from agent.racing import surely
 from agent.transcript import Notice
 from gateway.errands import Errands
 from gateway.sessions import is_child
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 LONGEST = 60
 PATIENCE = 60.0
 LONGEST_SAMPLE = 2000
+LONGEST_ANSWER = 1000
+"""Tokens, with what the model thinks."""
 
 ASKED = (
     "Name the conversation that begins like this: three to six words in its language, without quotation marks and "
@@ -56,24 +60,36 @@ class Titles:
             self._errands.start(partial(self._name, self._model, turn, entries))
 
     async def _name(self, model: Model, turn: Turn, entries: tuple[Entry, ...]) -> None:
+        """Attempts that come to nothing cost too."""
         charges: list[Charged] = []
-
-        async def tell(delta: Delta) -> None:
-            if isinstance(delta, Charged):
-                charges.append(delta)
-
-        settings = ModelSettings(max_tokens=1000)
         try:
-            async with asyncio.timeout(PATIENCE):
-                answer = await model.answer(Request(ASKED, [Notice(_sample(entries))], settings=settings), tell)
-            charges.append(Charged(answer.usage, answer.model, "title"))
-            words = " ".join("".join(part.text for part in answer.parts if isinstance(part, Text)).split())
-            if words:
-                await self._store.set_title(turn.session, words.strip(" .\"'“”")[:LONGEST], turn.generation)
-            for charge in charges:
-                await self._store.add_spent(turn.id, charge.usage, charge.model, charge.purpose)
+            title = await _title(model, entries, charges)
+            if title:
+                await self._store.set_title(turn.session, title, turn.generation)
         except (ModelError, StoreError, TimeoutError) as error:
             log.info("session %s could not be named: %s", turn.session, error)
+        finally:
+            await surely(self._pay(turn, charges))
+
+    async def _pay(self, turn: Turn, charges: Sequence[Charged]) -> None:
+        for charge in charges:
+            await self._store.add_spent(turn.id, charge.usage, charge.model, charge.purpose)
+
+
+async def _title(model: Model, entries: Sequence[Entry], charges: list[Charged]) -> str:
+    """What the model calls the conversation, "" for nothing; `charges` gets what that cost. Raises `ModelError` and
+    `TimeoutError`."""
+
+    async def tell(delta: Delta) -> None:
+        if isinstance(delta, Charged):
+            charges.append(delta)
+
+    request = Request(ASKED, [Notice(_sample(entries))], settings=ModelSettings(max_tokens=LONGEST_ANSWER))
+    async with asyncio.timeout(PATIENCE):
+        answer = await model.answer(request, tell)
+    charges.append(Charged(answer.usage, answer.model, "title"))
+    words = " ".join("".join(part.text for part in answer.parts if isinstance(part, Text)).split())
+    return words.strip(" .\"'“”")[:LONGEST]
 
 
 def _is_listed(turn: Turn) -> bool:
@@ -81,7 +97,7 @@ def _is_listed(turn: Turn) -> bool:
     return turn.address.channel in ("web", "terminal") and turn.kind == "turn" and not is_child(turn.session)
 
 
-def _sample(entries: tuple[Entry, ...]) -> str:
+def _sample(entries: Sequence[Entry]) -> str:
     said = (message.text for entry in entries if isinstance(entry, Heard) for message in entry.messages)
     answered = (entry.text for entry in entries if isinstance(entry, Answered) and entry.text.strip())
     return f"They: {next(said, '')[:LONGEST_SAMPLE]}\nYou: {next(answered, '')[:LONGEST_SAMPLE]}"

@@ -23,7 +23,7 @@ from gateway.patience import until_kept
 from gateway.sessions import is_child
 from gateway.store import records, work
 from gateway.store.errors import StoreError
-from gateway.store.records import Arrival, Busy, Ending, Over, WorkRow
+from gateway.store.records import Arrival, Busy, Ending, Finished, WorkRow
 from gateway.store.work import USUAL, Limits
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Works:
         self._look_every = look_every
         self._kept: dict[int, _Kept] = {}
         self._timers: dict[int, asyncio.Task[None]] = {}
-        self._answers: dict[str, asyncio.Future[Over | None]] = {}
+        self._answers: dict[str, asyncio.Future[Finished | None]] = {}
         self._awaiting: dict[asyncio.Task[Any], WorkRow] = {}
         self._turns: set[str] = set()
         self._errands = Errands("looking after background work broke; it is taken up again at the next start")
@@ -107,13 +107,13 @@ class Works:
 
     async def ended(self, record: records.Turn) -> None:
         """The turn's end is written."""
-        overs: list[Over] = []
+        finished: list[Finished] = []
         if record.id in self._turns:
-            overs.extend(await self._surely(lambda connection: work.settle(connection, record.id)))
+            finished.extend(await self._surely(lambda connection: work.settle(connection, record.id)))
             self._turns.discard(record.id)
         if is_child(record.session):
-            overs.extend(_some(await self._surely(lambda connection: work.finish(connection, record.session))))
-        self._settle(overs)
+            finished.extend(_some(await self._surely(lambda connection: work.finish(connection, record.session))))
+        self._settle(finished)
 
     async def take_up(self) -> None:
         """Goes on with what an earlier process left: its calls are lost, and what its tasks have answered is brought.
@@ -227,8 +227,8 @@ class Works:
         return _result(await self._store.write(lambda connection: work.outcome(connection, row)))
 
     async def _watch(
-        self, row: WorkRow, answer: asyncio.Future[Over | None], progress: Callable[[str], Awaitable[None]]
-    ) -> Over | None:
+        self, row: WorkRow, answer: asyncio.Future[Finished | None], progress: Callable[[str], Awaitable[None]]
+    ) -> Finished | None:
         """Waits for the answer, showing meanwhile where the task is."""
         shown = ""
         while not answer.done():
@@ -293,13 +293,13 @@ class Works:
         self._settle(_some(await self._surely(lambda connection: work.finish(connection, child))))
 
     async def _stop_row(self, row: WorkRow, ending: Ending, *, told: bool) -> bool:
-        overs = await self._store.write(lambda connection: work.stop(connection, row.id, ending, told=told))
-        self._settle(overs)
-        return bool(overs)
+        finished = await self._store.write(lambda connection: work.stop(connection, row.id, ending, told=told))
+        self._settle(finished)
+        return bool(finished)
 
-    def _settle(self, overs: Iterable[Over]) -> None:
+    def _settle(self, finished: Iterable[Finished]) -> None:
         """What has ended in the store ends here."""
-        for over in overs:
+        for over in finished:
             row = over.row
             timer = self._timers.pop(row.id, None)
             if timer is not None:
@@ -311,7 +311,7 @@ class Works:
                 self._stop_running(over)
             self._arrived(over.arrival)
 
-    def _stop_running(self, over: Over) -> None:
+    def _stop_running(self, over: Finished) -> None:
         kept = self._kept.get(over.row.id)
         if kept is not None:
             kept.running.cancel()
@@ -436,5 +436,5 @@ def _result(ending: Ending) -> ToolResult:
     raise WorkError(f"The delegated task {how}: {ending.text}" + (f"\n\nIt had made: {made}" if made else ""))
 
 
-def _some(over: Over | None) -> tuple[Over, ...]:
+def _some(over: Finished | None) -> tuple[Finished, ...]:
     return () if over is None else (over,)

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ import httpx
 from agent.hook import Point, Ruling, Subject, Where
 from agent.hooks.runner import HookError, shortened
 from agent.hooks.wire import LONGEST, VERSION, decision, news, question, read, written
+from agent.mind import unmasked
 
 # It logs the url of each request, which may hold a secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -29,12 +30,16 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 
 class HttpHook:
-    """Asks an endpoint. No redirect is followed, and neither the url nor the secret gets into any message."""
+    """Asks an endpoint. No redirect is followed, and neither the url nor the secret gets into any message.
 
-    def __init__(self, name: str, url: str, secret: str) -> None:
+    `mask` takes known secrets out of what is sent there.
+    """
+
+    def __init__(self, name: str, url: str, secret: str, mask: Callable[[str], str] = unmasked) -> None:
         self._name = name
         self._url = url
         self._secret = secret
+        self._mask = mask
         # The time limit is the caller's.
         self._client = httpx.AsyncClient(
             follow_redirects=False,
@@ -57,7 +62,7 @@ class HttpHook:
         await self._post("on_event", news(where, event))
 
     async def _post(self, point: Point, form: Mapping[str, Any]) -> bytes:
-        body = written({"protocol": VERSION, "hook": self._name, "point": point, **form})
+        body = self._mask(written({"protocol": VERSION, "hook": self._name, "point": point, **form}).decode()).encode()
         timestamp = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",

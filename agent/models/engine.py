@@ -38,7 +38,7 @@ from agent.events import Delta, ReasoningDelta, Tell, TextDelta, Waiting
 from agent.log import Call, Native, Part, Text, Thinking, Usage
 from agent.model import Answer, Finish, ModelError
 from agent.models import anthropic_messages, chat_completions
-from agent.models.errors import model_errors
+from agent.models.errors import WORDS, model_errors
 
 NO_KEY = "no-key"
 """The SDKs insist on a key where local servers want none."""
@@ -165,7 +165,7 @@ def _answer(response: ModelResponse, provider: str) -> Answer:
     # A provider that works on by itself for long asks to be asked on.
     finish = "length" if response.state == "suspended" else _finish(response.finish_reason, parts)
     if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
-        raise ModelError("refused", "The model's provider refused to answer this. Please put it differently.")
+        raise ModelError("refused", WORDS["refused"])
     used = response.usage
     usage = Usage(
         input=used.input_tokens,

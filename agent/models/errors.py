@@ -60,7 +60,7 @@ _NO_PICTURES = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-_WORDS: dict[ModelTrouble, str] = {
+WORDS: dict[ModelTrouble, str] = {
     "overloaded": "The model is overloaded at the moment. Please try again in a little while.",
     "rate_limit": "The model's provider allows no more requests for now. Please try again in a little while.",
     "timeout": "The model did not answer in time. Please try again.",
@@ -75,6 +75,7 @@ _WORDS: dict[ModelTrouble, str] = {
     "with /new.",
     "bad_request": "The model's provider did not accept the request.",
 }
+"""What people are told of each trouble."""
 
 
 @contextmanager
@@ -87,9 +88,9 @@ def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None
         quotes_key = isinstance(error, ModelAuthenticationError) or (api_key is not None and api_key in str(error))
         raise _model_error(error, provider, name, api_key) from (None if quotes_key else error)
     except TimeoutError as error:
-        raise ModelError("timeout", _WORDS["timeout"]) from error
+        raise ModelError("timeout", WORDS["timeout"]) from error
     except (httpx2.TransportError, httpx2.StreamError, OSError) as error:
-        raise ModelError("network", _WORDS["network"]) from error
+        raise ModelError("network", WORDS["network"]) from error
     except (AgentRunError, ValueError) as error:
         raise ModelError("server", "The model's answer could not be read. Please try again.") from error
 
@@ -97,7 +98,7 @@ def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None
 def _model_error(error: ModelAPIError, provider: str, name: str, api_key: str | None) -> ModelError:
     trouble = _trouble(error)
     if trouble in ("bad_request", "auth", "server") and _NO_PICTURES.search(_message(error.body)):
-        return ModelError("no_vision", _WORDS["no_vision"])
+        return ModelError("no_vision", WORDS["no_vision"])
     return ModelError(trouble, _words(trouble, error, provider, name, api_key), retry_after=error.retry_after)
 
 
@@ -138,7 +139,7 @@ def _words(trouble: ModelTrouble, error: ModelAPIError, provider: str, name: str
     if isinstance(error, ModelNotFoundError):
         return f"{provider} knows no model {name!r}, or the base_url is wrong. Whoever runs this gateway has to check."
     detail = _detail(error, api_key) if trouble == "bad_request" else ""
-    return f"{_WORDS[trouble]} It says: {detail}" if detail else _WORDS[trouble]
+    return f"{WORDS[trouble]} It says: {detail}" if detail else WORDS[trouble]
 
 
 def _detail(error: ModelAPIError, api_key: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import assert_never
 
 from agent.hooks.chain import Hook
@@ -13,12 +14,12 @@ SIGN_OF_LIFE = 10.0
 """Seconds a hook's process has to answer anything at all."""
 
 
-def configured_hooks(configuration: Configuration) -> list[Hook]:
-    """Raises `HookError` for one that cannot be had."""
+def configured_hooks(configuration: Configuration, mask: Callable[[str], str]) -> list[Hook]:
+    """`mask` takes known secrets out of a text. Raises `HookError` for a hook that cannot be had."""
     return [
         Hook(
             section.name,
-            _runner(configuration, section),
+            _runner(configuration, section, mask),
             tuple(section.points),
             section.priority,
             section.timeout,
@@ -29,7 +30,7 @@ def configured_hooks(configuration: Configuration) -> list[Hook]:
     ]
 
 
-def _runner(configuration: Configuration, section: HookSettings) -> Runner:
+def _runner(configuration: Configuration, section: HookSettings, mask: Callable[[str], str]) -> Runner:
     match section:
         case PythonHookSettings():
             from agent.hooks.python import python_hook
@@ -44,6 +45,6 @@ def _runner(configuration: Configuration, section: HookSettings) -> Runner:
         case HttpHookSettings():
             from agent.hooks.http import HttpHook
 
-            return HttpHook(section.name, section.url, section.secret.get_secret_value())
+            return HttpHook(section.name, section.url, section.secret.get_secret_value(), mask)
         case _:
             assert_never(section)

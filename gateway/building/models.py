@@ -52,6 +52,7 @@ async def _open_model(settings: Settings, model: str, media: MediaStore) -> Asyn
         media=media,
         first_token_timeout=given.first_token_timeout,
         silence_timeout=given.silence_timeout,
+        web_search=given.web_search,
     )
     try:
         yield attended(opened, model, _price(settings, model))

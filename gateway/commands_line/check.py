@@ -10,7 +10,10 @@ from typing import Any, assert_never
 
 import httpx
 
+from agent.hooks.python import python_hook
+from agent.hooks.runner import HookError
 from config.channels import ChannelSettings, DiscordSettings, SlackSettings, TelegramSettings
+from config.hooks import PythonHookSettings
 from config.load import Configuration
 from config.models import ModelSettings, Provider
 from config.settings import Settings
@@ -66,11 +69,11 @@ class Finding:
 
 
 def check(configuration: Configuration, *, online: bool) -> int:
-    """Prints what it finds. The exit code: 1 when something is refused online."""
+    """Prints what it finds. The exit code: 1 when a hook cannot be loaded, or something is refused online."""
     sys.stdout.write(f"{_summary(configuration)}\n")
-    if not online:
-        return 0
-    findings = asyncio.run(_look(configuration.settings))
+    findings = [_look_at_hook(hook) for hook in configuration.settings.hooks if isinstance(hook, PythonHookSettings)]
+    if online:
+        findings += asyncio.run(_look(configuration.settings))
     sys.stdout.write("".join(f"{finding}\n" for finding in findings))
     return 0 if all(finding.good for finding in findings) else 1
 
@@ -89,6 +92,15 @@ def _summary(configuration: Configuration) -> str:
         f"  state: {configuration.home}",
     ]
     return "\n".join(lines)
+
+
+def _look_at_hook(hook: PythonHookSettings) -> Finding:
+    """Loads it, as `interject run` does."""
+    try:
+        python_hook(hook.path, hook.points)
+    except HookError as error:
+        return Finding(f"hook {hook.name}", False, str(error))
+    return Finding(f"hook {hook.name}", True, "can be loaded")
 
 
 async def _look(settings: Settings) -> list[Finding]:

@@ -72,12 +72,19 @@ def _place_of(turn: AnyRow) -> dict[str, Any]:
 
 
 def bill(
-    connection: Connection, turn: str | None, session: str | None, person: str | None, since: datetime | None
+    connection: Connection,
+    turn: str | None,
+    session: str | None,
+    person: str | None,
+    since: datetime | None,
+    task: str | None = None,
 ) -> Bill:
     """What was spent of all that is named."""
     asked = _bill
     if turn is not None:
         asked = asked.where(usage.c.root == turn)
+    if task is not None:
+        asked = asked.where(usage.c.turn == task)
     if session is not None:
         asked = asked.where(usage.c.session == session)
     if person is not None:

@@ -14,7 +14,7 @@ from gateway.store.encoding import (
     attachments_from_json,
 )
 from gateway.store.inbox import unfetched_from
-from gateway.store.records import Command, InboxRow, PastTurn, Pending, RunningTurn, StoredConversation, Turn
+from gateway.store.records import Command, InboxRow, PastTurn, Pending, StoredConversation, Turn
 from gateway.store.schema import (
     AnyRow,
     inbox,
@@ -80,9 +80,6 @@ _spoken_in = (
 )
 
 # Few rows of many: SQLite would walk the whole table to find these in order, so they are sorted here instead.
-_running = select(turns.c.number, turns.c.id, turns.c.session, turns.c.address, turns.c.started_at).where(
-    is_turn, is_running, ~turns.c.parked
-)
 _commands = select(inbox).where(is_waiting, is_command)
 _unfetched = select(inbox).where(is_waiting, is_message, inbox.c.ready.is_(False))
 

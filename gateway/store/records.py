@@ -298,7 +298,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
+class Finished:
     """Work that has ended. `arrival` is the message that says so, where one was needed; `stops` is why what runs for
     it has to end, where it still does."""
 

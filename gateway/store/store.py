@@ -49,7 +49,6 @@ from gateway.store.records import (
     PastTurn,
     Pending,
     Run,
-    RunningTurn,
     StoredConversation,
     Turn,
     Undone,
@@ -259,7 +258,7 @@ class Store:
         return await self.write(lambda connection: turns.take_up_aside(connection, turn_id, self.worker))
 
     async def undo(self, session: str) -> Undone | None:
-        """Takes the newest ended turn since the last `/new` out of the history; None if there is none."""
+        """Takes the newest ended turn since the last `/new` out of the history; None if there is none, or one runs."""
         return await self.write(lambda connection: undoing.undo(connection, session))
 
     async def retry(self, command_id: int) -> bool:
@@ -306,10 +305,11 @@ class Store:
         session: str | None = None,
         person: str | None = None,
         since: datetime | None = None,
+        task: str | None = None,
     ) -> Bill:
-        """What was spent for a turn and all that it delegated, in a conversation, and by somebody ("channel:id"): by
-        all that are named."""
-        return await self.write(lambda connection: costs.bill(connection, turn, session, person, since))
+        """What was spent for a turn and all that it delegated, by one turn alone (`task`), in a conversation, and by
+        somebody ("channel:id"): by all that are named."""
+        return await self.write(lambda connection: costs.bill(connection, turn, session, person, since, task))
 
     async def add_spent(self, turn: str, usage: Usage, model: str, purpose: str) -> None:
         """What was spent for a turn that has ended, on a title. Raises `LookupError` if there is no such turn."""

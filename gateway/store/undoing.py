@@ -24,6 +24,7 @@ _last = (
     .order_by(turns.c.number.desc())
     .limit(1)
 )
+_runs = select(turns.c.number).where(turns.c.session == bindparam("session"), is_turn, is_running)
 _undo = update(turns).where(turns.c.number == bindparam("turn")).values(undone=True)
 _heard = (
     select(
@@ -70,9 +71,10 @@ class _Message:
 
 
 def undo(connection: Connection, session: str) -> Undone | None:
-    """Takes the newest turn that has ended out of the history; None if there is none since the session began anew."""
+    """Takes the newest turn that has ended out of the history; None if there is none since the session began anew, or
+    one runs that knows of it."""
     turn = connection.execute(_last, {"session": session}).first()
-    if turn is None:
+    if turn is None or connection.execute(_runs, {"session": session}).first() is not None:
         return None
     connection.execute(_undo, {"turn": turn.number})
     return Undone(turn.id, tuple(message.text for message in _said_in(connection, turn.id)))

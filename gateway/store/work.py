@@ -16,7 +16,7 @@ from agent.work import Delegated, WorkError, WorkState
 from gateway.sessions import child_key
 from gateway.store import inbox, reading
 from gateway.store.encoding import address_from_json, address_to_json, sender_from_json, sender_to_json
-from gateway.store.records import Arrival, Ending, Over, Turn, WorkRow
+from gateway.store.records import Arrival, Ending, Finished, Turn, WorkRow
 from gateway.store.schema import AnyRow, is_running, sessions, turns, work
 from gateway.store.work_words import NO_WORDS, cut, files_in, last_words, message, status_in, title_of, with_words
 
@@ -189,13 +189,13 @@ def _insert(
 # Ending
 
 
-def end(connection: Connection, row_id: int, ending: Ending) -> Over | None:
+def end(connection: Connection, row_id: int, ending: Ending) -> Finished | None:
     """Ends a kept call and brings its result; None if it has ended before."""
     row = _row_from(connection.execute(_by_id, {"row": row_id}).one())
     return _finish(connection, row, ending, told=True)
 
 
-def finish(connection: Connection, child: str) -> Over | None:
+def finish(connection: Connection, child: str) -> Finished | None:
     """Ends the task whose session this is, if its turn has ended and nothing there waits to be read."""
     row = _parent_of(connection, child)
     if row is None or row.state != "running" or inbox.count_waiting(connection, child):
@@ -204,55 +204,55 @@ def finish(connection: Connection, child: str) -> Over | None:
     return None if ending is None else _finish(connection, row, ending, told=True)
 
 
-def stop(connection: Connection, row_id: int, ending: Ending, *, told: bool) -> tuple[Over, ...]:
+def stop(connection: Connection, row_id: int, ending: Ending, *, told: bool) -> tuple[Finished, ...]:
     """Ends work that runs, and all that was begun for it. `told`: a message says so, unless its turn waits for it."""
     row = _row_from(connection.execute(_by_id, {"row": row_id}).one())
     return _stop(connection, row, ending, told=told)
 
 
-def settle(connection: Connection, turn_id: str) -> tuple[Over, ...]:
+def settle(connection: Connection, turn_id: str) -> tuple[Finished, ...]:
     """The turn has ended and waits for nothing any more: what it waited for ends with a stopped one, else goes on.
     Answers that came and that it never saw are brought."""
-    overs: list[Over] = []
+    finished: list[Finished] = []
     entries = reading.turn(connection, turn_id).entries
     stopped, seen = _is_stopped(entries), _seen_in(entries)
     for row in map(_row_from, connection.execute(_awaited, {"of_turn": turn_id}).all()):
         if row.state == "running" and stopped:
-            overs.extend(_stop(connection, row, Ending("stopped", NOT_FOR_IT), told=False))
+            finished.extend(_stop(connection, row, Ending("stopped", NOT_FOR_IT), told=False))
         elif row.state != "running" and row.call_id not in seen and not stopped:
-            overs.append(_late(connection, row))
+            finished.append(_late(connection, row))
         connection.execute(_set_waited, {"row": row.id, "is_waited": False})
-    return tuple(overs)
+    return tuple(finished)
 
 
-def detach(connection: Connection, row_id: int) -> Over | None:
+def detach(connection: Connection, row_id: int) -> Finished | None:
     """The turn does not wait for the task any more: its answer is brought, now if it is there already."""
     row = _row_from(connection.execute(_by_id, {"row": row_id}).one())
     connection.execute(_set_waited, {"row": row_id, "is_waited": False})
     return None if row.state == "running" else _late(connection, row)
 
 
-def _stop(connection: Connection, row: WorkRow, ending: Ending, *, told: bool) -> tuple[Over, ...]:
+def _stop(connection: Connection, row: WorkRow, ending: Ending, *, told: bool) -> tuple[Finished, ...]:
     reason = ending.text
     if row.child is not None:
         ending = replace(ending, text=with_words(reason, _logs(connection, row.child)))
     over = _finish(connection, row, ending, told=told)
     if over is None:
         return ()
-    overs = [replace(over, stops=reason)]
+    finished = [replace(over, stops=reason)]
     if row.child is not None:
         connection.execute(_stop_child, {"of_session": row.child, "why": reason})
         inbox.stop_waiting(connection, row.child, _NO_END, reason)
         for beneath in map(_row_from, connection.execute(_running_of, {"session": row.child}).all()):
-            overs.extend(_stop(connection, beneath, Ending("stopped", NOT_FOR_IT), told=False))
-    return tuple(overs)
+            finished.extend(_stop(connection, beneath, Ending("stopped", NOT_FOR_IT), told=False))
+    return tuple(finished)
 
 
 _NO_END = 2**62
 """A row id that is never reached."""
 
 
-def _finish(connection: Connection, row: WorkRow, ending: Ending, *, told: bool) -> Over | None:
+def _finish(connection: Connection, row: WorkRow, ending: Ending, *, told: bool) -> Finished | None:
     shown = cut(ending.text, SHOWN_LENGTH)
     values = {"row": row.id, "how": ending.state, "words": shown, "now": datetime.now(UTC)}
     if connection.execute(_end, values).rowcount == 0:
@@ -261,14 +261,14 @@ def _finish(connection: Connection, row: WorkRow, ending: Ending, *, told: bool)
         connection.execute(_deliver_child, {"of_session": row.child})
     row = replace(row, state=ending.state, shown=shown)
     if not told or (row.waited and connection.execute(_turn_runs, {"of_turn": row.turn}).first()):
-        return Over(row, ending)
-    return Over(row, ending, _bring(connection, row, ending))
+        return Finished(row, ending)
+    return Finished(row, ending, _bring(connection, row, ending))
 
 
-def _late(connection: Connection, row: WorkRow) -> Over:
+def _late(connection: Connection, row: WorkRow) -> Finished:
     """An answer that nobody waits for any more becomes a message."""
     ending = outcome(connection, row)
-    return Over(row, ending, _bring(connection, row, ending))
+    return Finished(row, ending, _bring(connection, row, ending))
 
 
 def _bring(connection: Connection, row: WorkRow, ending: Ending) -> Arrival:

@@ -282,6 +282,10 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:2: agent.small_model: openai needs a key. Set the environment variable OPENAI_API_KEY, or "
         "api_key in [models.openai]",
     ),
+    "a search that the provider does not do": (
+        '[models.openai]\napi_key = "k"\nweb_search = true\n',
+        "interject.toml:3: models.openai.web_search: only [models.anthropic] has it",
+    ),
     "routing to nobody": (
         "[agent]\nrouting = true\n",
         "interject.toml:2: agent.routing: needs small_model",

@@ -115,5 +115,5 @@ def test_removing_every_comment_sign_gives_settings_that_hold(operator: Operator
     assert settings.agent.max_steps == 50
     assert [hook.type for hook in settings.hooks] == list(HOOKS)
     assert settings.models["openai"].price["gpt-5"] == PriceSettings(input=1.25, output=10, cache_read=0.125)
-    assert settings.limits == LimitSettings(turn_cost=1, person_daily_cost=5, daily_cost=50)
+    assert settings.limits == LimitSettings(turn_cost=1, person_daily_cost=5, daily_cost=50, delegate_tokens=500_000)
     assert settings.models["anthropic"].api_key == SecretStr("k")

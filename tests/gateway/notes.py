@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -10,7 +11,7 @@ from agent.log import Answered, Ended, Heard, Text
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage, Kind
-from gateway.store import Store
+from gateway.store import Store, inbox
 from gateway.store.records import Arrival, Turn
 
 ANN = Sender("1", "Ann", "ann")
@@ -59,6 +60,22 @@ def message(
 
 async def tell(store: Store, text: str = "hi", session: str = SESSION, *, id: str | None = None) -> Arrival:
     return await store.accept(message(text, id=id), session)
+
+
+async def bring(
+    store: Store,
+    session: str,
+    address: Address,
+    principal: Sender,
+    text: str,
+    attachments: Sequence[Attachment],
+    event_id: str,
+    note: str = "",
+) -> Arrival:
+    """As work beside turns does when it has ended."""
+    return await store.write(
+        lambda connection: inbox.bring(connection, session, address, principal, text, attachments, event_id, note)
+    )
 
 
 async def begin(store: Store, session: str = SESSION) -> Turn:

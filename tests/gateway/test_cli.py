@@ -444,6 +444,19 @@ async def test_check_names_the_small_model_and_the_hooks(desk: Desk) -> None:
     assert "not-to-be-seen" not in ended.out + ended.err
 
 
+async def test_check_says_which_hook_in_python_cannot_be_loaded(desk: Desk) -> None:
+    desk.write("class Rules:\n    async def before_tool(self, where, call):\n        return None\n", "rules.py")
+    hook = '[[hooks]]\nname = "{}"\ntype = "python"\npath = "{}:Rules"\npoints = ["before_tool"]\n'
+    desk.write(hook.format("rules", "rules.py"))
+    ended = await desk.call("check")
+    assert (ended.code, "hook rules: can be loaded" in ended.out) == (0, True)
+    desk.write(hook.format("rules", "rules.py") + hook.format("gone", "gone.py"))
+    ended = await desk.call("check")
+    assert ended.code == 1
+    assert "!!  hook gone:" in ended.out
+    assert "cannot be loaded: FileNotFoundError" in ended.out
+
+
 class Typist:
     """Answers from a list, and notes what was asked in the open."""
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from agent.events import Event
-from agent.hook import Deny, End, ReplyPart, Subject, ToolEnd, Where
+from agent.events import Event, TextDelta
+from agent.hook import Deny, End, ReplyPart, Subject, Where
 from agent.hooks.chain import Hook, HookChain
 from agent.log import (
     Answered,
@@ -41,9 +41,12 @@ from channels.history import PersonMessage
 from gateway.budgets import Budgets, SpendingLimits
 from gateway.histories import Histories
 from gateway.house import Rules
+from gateway.sessions import session_key
+from gateway.store.inbox import bring
 from gateway.store.records import Bill, PastTurn
 from gateway.store.records import Turn as TurnRecord
 from tests.gateway.notes import ANN, HERE, SESSION
+from tests.gateway.play import ANN as PLAYING_ANN
 from tests.gateway.play import PLACE, playing, said
 
 SPENT = Usage(100, 10, cost=0.5)
@@ -67,13 +70,6 @@ async def change(context: ToolContext) -> str:
 async def draw(context: ToolContext, final: bool = False) -> ToolResult:
     """Draws."""
     return ToolResult("a rude answer", final=True) if final else ToolResult("drawn", for_user="a rude drawing")
-
-
-@tool(effect="write", on_steer="background")
-async def paint(context: ToolContext) -> ToolResult:
-    """Paints until it is steered, and then for two seconds."""
-    await asyncio.sleep(2)
-    return ToolResult("painted", (await context.media.put(b"rude", "rude.txt"),))
 
 
 @dataclass
@@ -120,6 +116,7 @@ class Alone:
     occasion: Occasion = field(default_factory=Occasion)
     entries: Sequence[Entry] = ()
     journal: MemoryJournal = field(default_factory=MemoryJournal)
+    told: asyncio.Event = field(default_factory=asyncio.Event)
     turn: Turn = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +125,11 @@ class Alone:
             self.journal.say("go")
         tools = (look, change, draw)
         mind = Mind(self.model, MemoryMedia(), Path(), tools, hooks=self.hooks, mask=self.mask)
-        self.turn = Turn(mind, self.journal, _unheard, id="turn", entries=self.entries, occasion=self.occasion)
+        self.turn = Turn(mind, self.journal, self._emit, id="turn", entries=self.entries, occasion=self.occasion)
+
+    async def _emit(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self.told.set()
 
     async def play(self, meanwhile: Callable[[], Any] | None = None) -> list[Entry]:
         """The log, after what happens meanwhile."""
@@ -137,10 +138,6 @@ class Alone:
             if meanwhile is not None:
                 await meanwhile()
         return self.journal.entries
-
-
-async def _unheard(event: Event) -> None:
-    return None
 
 
 def ends(entries: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -155,9 +152,6 @@ def spent(entries: Sequence[Entry]) -> float:
 
 
 async def test_a_hook_that_ends_the_turn_after_a_call_leaves_its_result_and_that_of_its_neighbour() -> None:
-    async def says(end: ToolEnd) -> None:
-        return None
-
     hooks = free(lambda end: End("enough") if end.text == "seen a" else None).on("after_tool")
     calls = [Call("a", "look", '{"at": "a"}'), Call("b", "look", '{"at": "b"}')]
     entries = await Alone(ScriptedModel(calls), hooks).play()
@@ -210,6 +204,28 @@ async def test_a_call_that_a_hook_still_looks_at_is_skipped_when_somebody_speaks
     assert not [entry for entry in entries if isinstance(entry, CallStarted)]
 
 
+# Results of work that come while people are asked
+
+
+async def test_a_call_that_people_allow_runs_also_when_background_work_has_ended_meanwhile(tmp_path: Path) -> None:
+    model = ScriptedModel([Call("a", "change", "{}")], "Done.")
+    async with playing(tmp_path, model, replace(change, approval="always")) as play:
+        await play.say("go")
+        await play.channel.until(lambda paper: any(reply.parked for reply in paper.replies.values()))
+        await play.until_idle()
+        here = session_key(PLACE)
+        await play.store.write(
+            lambda connection: bring(connection, here, PLACE, PLAYING_ANN, "It has ended.", (), "work:1", "")
+        )
+        play.house.dispatch.wake(here, "work")
+        await play.say("yes")
+        await play.reply("Done.")
+        await play.until_idle()
+        (turn,) = play.sql("SELECT id FROM turns WHERE kind = 'turn'")[0]
+        assert ends((await play.store.turn(turn)).entries) == [("done", "changed")]
+        assert await play.heard() == [["go", "It has ended."]]
+
+
 # Hooks that stand before replies
 
 
@@ -229,14 +245,23 @@ async def test_a_tools_final_answer_that_may_not_be_shown_is_not_the_answer() ->
 
 
 async def test_files_of_a_call_that_went_to_the_background_are_looked_at_too(tmp_path: Path) -> None:
-    media = MemoryMedia()
+    begun, dry, media = asyncio.Event(), asyncio.Event(), MemoryMedia()
+
+    @tool(effect="write", on_steer="background")
+    async def paint(context: ToolContext) -> ToolResult:
+        """Paints until it is dry."""
+        begun.set()
+        await dry.wait()
+        return ToolResult("painted", (await context.media.put(b"rude", "rude.txt"),))
+
     model = ScriptedModel([Call("a", "paint", "{}")], "It goes on.", "It is there.")
     mind = Mind(model, media, tmp_path, (paint,), hooks=free(rude).on("before_reply"))
     async with playing(tmp_path, model, mind=lambda _: mind, media=media) as play:
         await play.say("paint it")
-        await model.asked(1)
-        await play.channel.until(lambda paper: any("paint" in reply.status for reply in paper.replies.values()))
+        await begun.wait()
         await play.say("how is it going?")
+        await model.asked(2)
+        dry.set()
         await play.reply("It is there.")
         await play.until_idle()
         brought = [said for request in model.requests for said in _said_in(request) if said.source == "work"]
@@ -253,18 +278,16 @@ def _said_in(request: Request) -> list[Said]:
 
 
 async def test_a_secret_in_an_answer_that_is_stopped_is_not_kept() -> None:
-    told: list[Script] = [[f"It is {SECRET}.", asyncio.Event()]]
+    told: list[Script] = [[f"It-is-{SECRET}.", asyncio.Event()]]
     alone = Alone(ScriptedModel(*told), mask=lambda text: text.replace(SECRET, "[secret]"))
 
     async def stops() -> None:
-        await alone.model.asked()
-        while not alone.turn.unwritten:
-            await asyncio.sleep(0)
+        await alone.told.wait()
         alone.turn.stop("enough")
 
     entries = await alone.play(stops)
     assert SECRET not in repr(entries)
-    assert [entry.text for entry in entries if isinstance(entry, Answered)] == ["It is [secret]."]
+    assert [entry.text for entry in entries if isinstance(entry, Answered)] == ["It-is-[secret]."]
 
 
 # Limits
@@ -381,33 +404,60 @@ async def test_a_new_beginning_while_the_past_is_read_is_not_forgotten() -> None
     assert await histories.of("s") == ()
 
 
+async def test_of_commands_given_at_once_each_finds_what_the_one_before_has_left(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        for text in ("one", "two", "three"):
+            await play.say(text)
+            await play.reply(f"You said: {text}")
+            await play.until_idle()
+        await play.say("/undo", "/undo", "/retry")
+        await play.reply("Taken out: “three”.")
+        await play.reply("Taken out: “two”.")
+        await play.until_idle()
+        assert (await play.heard())[-1] == ["one"]
+
+
+async def test_nothing_is_taken_out_of_what_a_running_turn_knows(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel("Hello.", ["Well", gate, ", done."])) as play:
+        await play.say("one")
+        await play.reply("Hello.")
+        await play.say("two")
+        await play.reply("Well", done=False)
+        await play.say("/undo")
+        await play.reply("Something is running. `/stop` it first, then `/undo`.")
+        assert len(await play.store.history(session_key(PLACE))) == 1
+        gate.set()
+        await play.reply("Well, done.")
+
+
 # What people do while a hook looks at their message
 
 
 async def test_a_message_that_is_deleted_while_a_hook_looks_at_it_is_not_read(tmp_path: Path) -> None:
-    hook, model = Says(), ScriptedModel()
-    async with playing(tmp_path, model, hooks=hook.on("on_message")) as play:
+    hook = Says()
+
+    def answers(request: Request) -> Script:
+        """Never, what was deleted."""
+        return [asyncio.Event()] if [said.text for said in _said_in(request)][-1] == "oh no" else "Hello."
+
+    async with playing(tmp_path, ScriptedModel(answers, answers), hooks=hook.on("on_message")) as play:
         delivering = asyncio.create_task(play.deliver(said("oh no", id="m"), said(kind="withdrawn", id="m")))
         await hook.asked.wait()
         hook.open.set()
         await delivering
         await play.say("hi")
-        await play.reply("You said: hi")
+        await play.reply("Hello.")
         await play.until_idle()
-        assert ["oh no"] not in await play.heard() or len(model.requests) == 1
-        assert play.sql("SELECT text FROM inbox WHERE state = 'waiting'") == []
+        assert ("completed",) not in play.sql(
+            "SELECT turns.state FROM inbox JOIN turns ON turns.id = inbox.turn WHERE inbox.text = 'oh no'"
+        )
 
 
 # Screens
 
 
 async def test_a_reply_stands_before_the_words_that_let_it_go_on(tmp_path: Path) -> None:
-    @tool(effect="read")
-    async def buy(context: ToolContext) -> str:
-        """Buys."""
-        return "bought"
-
-    del buy
     rules = Rules(spending=SpendingLimits(turn=0.1))
     async with playing(tmp_path, ScriptedModel("Done."), rules=rules, estimate=lambda request, channel: 0.15) as play:
         await play.say("begin")

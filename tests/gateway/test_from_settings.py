@@ -174,6 +174,7 @@ async def censor() -> AsyncIterator[str]:
         good = hmac.new(b"a-secret-of-the-hook", signed, hashlib.sha256).hexdigest()
         if question.headers["X-Interject-Signature"] != f"v1={good}":
             return web.Response(status=403)
+        assert KEY not in body.decode()
         text = json.loads(body)["subject"]["text"].replace("damned", "dear")
         return web.json_response({"decision": "modify", "change": {"text": text}})
 
@@ -192,10 +193,12 @@ async def test_hooks_of_all_three_kinds_stand_where_the_settings_say(
     (tmp_path / "hooks").mkdir()
     (tmp_path / "hooks" / "polite.py").write_text(POLITE)
     (tmp_path / "hooks" / "review.py").write_text(REVIEW)
-    models.respond(answering(Call("shell", {"command": "sudo ls"}), Say("I may not: damned rules.")))
+    models.respond(answering(Call("shell", {"command": "sudo ls"}), Say(f"I may not: damned rules, and {KEY}.")))
     async with person(tmp_path, models, HOOKS.replace("CENSOR", censor)) as ann:
         reply = await ann.asks("look around")
-    assert reply == ("shell: sudo ls (denied): Denied by the hook 'review': nothing as root\nI may not: dear rules.")
+    assert reply == (
+        "shell: sudo ls (denied): Denied by the hook 'review': nothing as root\nI may not: dear rules, and [secret]."
+    )
     first, second = asked(models, "big")
     assert [message.text for message in first.messages[1:]] == ["look around, please", "[It is Friday.]"]
     assert list(second.results.values()) == ["Denied by the hook 'review': nothing as root"]

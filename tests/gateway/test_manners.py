@@ -66,7 +66,7 @@ async def test_an_interrupting_message_stops_the_turn_and_is_read_by_the_next(tm
         await play.reply("You said: this instead")
         await play.until_idle()
         assert await play.heard() == [["begin"], ["this instead"]]
-        assert play.shown()[0].endswith("⏹ _Stopped: your next message replaced it._")
+        assert play.shown()[0].endswith("⏹ _Stopped: the next message replaced it._")
 
 
 async def test_an_interruption_that_a_crash_came_between_stops_the_turn_at_the_next_start(tmp_path: Path) -> None:

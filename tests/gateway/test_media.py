@@ -6,7 +6,6 @@ import asyncio
 import os
 import struct
 import zlib
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from hashlib import sha256
 from io import BytesIO
@@ -18,14 +17,8 @@ from PIL import Image
 from agent.log import CallEnded
 from agent.media import Attachment, FileTooLarge, MediaError, MediaMissing
 from gateway.media import DiskMedia
-from gateway.store import Store, open_store
-from tests.gateway.notes import PHOTO, SESSION, begin, message, url_of
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(url_of(tmp_path)) as store:
-        yield store
+from gateway.store import Store
+from tests.gateway.notes import PHOTO, SESSION, begin, message
 
 
 @pytest.fixture

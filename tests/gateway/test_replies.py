@@ -581,7 +581,7 @@ def test_a_limit_is_asked_about_before_the_first_step_too() -> None:
 
 def test_a_decision_that_is_open_when_the_turn_ends_is_closed_without_one() -> None:
     for asked in ((called(PYTEST), MAY_I), (GO_ON,)):
-        reply = draft_of((*asked, Ended("stopped", "you asked to stop"))).reply()
+        reply = draft_of((*asked, Ended("stopped", "the person asked to stop"))).reply()
         [question] = [segment for segment in reply.segments if isinstance(segment, QuestionSegment)]
         assert (question.open, question.answer) == (False, "")
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
 from sqlalchemy import Connection, insert
 
 from agent.log import Answered, Heard, Text, Usage
 from channels.address import Address
-from gateway.store import Store, open_store
+from gateway.store import Store
 from gateway.store.records import Turn
 from gateway.store.schema import work
 from tests.gateway.notes import (
-    bring,
     ANN,
     COMPLETED,
     HERE,
@@ -23,12 +19,12 @@ from tests.gateway.notes import (
     PICTURE,
     SESSION,
     begin,
+    bring,
     finish,
     first_words,
     message,
     states,
     tell,
-    url_of,
     words,
 )
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from agent.journal import TurnLost
 from agent.log import Answered, Spent, Text, Usage
 from channels.address import Address, Sender
-from gateway.store import Store, open_store
+from gateway.store import Store
 from gateway.store.records import Bill
-from tests.gateway.notes import ANSWER, COMPLETED, HERE, SESSION, begin, finish, message, tell, url_of
+from tests.gateway.notes import ANSWER, COMPLETED, HERE, SESSION, begin, finish, message, tell
 
 BOB = Sender("2", "Bob")
 ONE = Usage(100, 10, 80, 5, 3, 0.25)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from agent.log import Answered, Call, Decided, DecisionAsked, Ended, Resumed, Su
 from channels.address import Address, Sender
 from gateway.store import Store, open_store
 from gateway.store.records import Arrival, Decision, Manner, Turn
-from tests.gateway.notes import ANN, HERE, SESSION, begin, message, tell, url_of, bring
+from tests.gateway.notes import ANN, HERE, SESSION, begin, bring, message, tell, url_of
 
 BOB = Sender("2", "Bob")
 SOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

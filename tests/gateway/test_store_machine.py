@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from agent.log import Answered, Call, Decided, DecisionAsked, Ended, Entry, Heard, Text
 from gateway.store import Store, open_store
 from gateway.store.records import Arrival, Busy, Manner, Turn
-from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, message, url_of, bring
+from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, bring, message, url_of
 
 BUSY = st.sampled_from(["steer", "queue", "collect", "interrupt"])
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -26,6 +26,8 @@ from agent.transcript import Results
 from agent.work import Delegated, Work, WorkError
 from channels.paper import PaperChannel
 from channels.reply import Reply
+from gateway.budgets import SpendingLimits
+from gateway.house import Rules
 from gateway.sessions import is_child
 from gateway.store import Store, open_store
 from gateway.store.records import Busy, Turn
@@ -403,7 +405,7 @@ async def test_when_the_turn_that_waits_is_stopped_its_task_is_too(stage: Stage)
     stored = await stage.store.turn(child.id)
     assert stored.stop == reason
     await stage.end(child, "Half of it.", Ended("stopped", reason))
-    await stage.end(turn, "", Ended("stopped", "you asked to stop"))
+    await stage.end(turn, "", Ended("stopped", "the person asked to stop"))
     assert stage.waiting() == []
     assert await stage.listed() == {"w1": "stopped"}
 
@@ -802,6 +804,19 @@ async def test_what_a_task_costs_counts_for_the_turn_that_it_was_for(tmp_path: P
         reply = await play.reply("Twelve.")
         await play.until_idle()
         assert (await play.store.spent(turn=reply.id)).cost == 0.75
+
+
+async def test_a_task_that_has_used_its_tokens_ends_and_the_model_is_told_why(tmp_path: Path) -> None:
+    looks = Answer((Call("", "look", "{}"),), Usage(900, 100), "calls", "m")
+    model = parted([delegating(), "It was too much."], [looks, "never said"])
+    rules = Rules(spending=SpendingLimits(task_tokens=1000))
+    async with playing(tmp_path, model, *TOOLS, rules=rules) as play:
+        await play.say("how many?")
+        await play.reply("It was too much.")
+        await play.until_idle()
+        ((outcome, text),) = results(model)
+    assert outcome == "failed"
+    assert "has used 1,000 tokens, and the limit is 1,000" in text
 
 
 async def test_a_person_who_interjects_is_answered_while_the_task_goes_on_and_its_answer_comes(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""A few words on what a conversation is about, and what it costs to find them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.events import Charged, Tell
+from agent.log import Text, Usage
+from agent.model import Answer, ModelError, Request
+from channels.address import Address
+from gateway.sessions import session_key
+from gateway.store import Store
+from gateway.titles import Titles
+from tests.gateway.notes import begin, message
+
+HERE = Address("web", "", "1")
+SESSION = session_key(HERE)
+
+
+class Namer:
+    """Says what it is given, after an attempt that came to nothing; without words it fails."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+
+    async def answer(self, request: Request, tell: Tell) -> Answer:
+        await tell(Charged(Usage(10, 1, cost=0.5), "small", "failed"))
+        if not self._title:
+            raise ModelError("server", "It has a fault of its own.")
+        return Answer((Text(self._title),), Usage(20, 2, cost=0.25), model="small")
+
+
+class Book:
+    """Notes titles and payments."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+        self.payments: asyncio.Queue[float] = asyncio.Queue()
+
+    async def set_title(self, session: str, title: str, generation: int | None) -> None:
+        self.titles.append(title)
+
+    async def add_spent(self, turn: str, usage: Usage, model: str, purpose: str) -> None:
+        self.payments.put_nowait(usage.cost)
+
+
+async def named(store: Store, title: str, payments: int) -> tuple[list[str], list[float]]:
+    """A first turn ends, and the conversation is named after it: what it is called then, and what was paid."""
+    await store.accept(message("How do hens sleep?", address=HERE), SESSION)
+    turn, book = await begin(store, SESSION), Book()
+    async with asyncio.timeout(60), Titles(book, Namer(title)) as titles:
+        titles.ended(turn, turn.entries)
+        paid = [await book.payments.get() for _ in range(payments)]
+    return book.titles, paid
+
+
+async def test_a_conversation_is_named_without_quotation_marks(store: Store) -> None:
+    titles, _ = await named(store, "“Where hens sleep.”", 2)
+    assert titles == ["Where hens sleep"]
+
+
+async def test_every_attempt_at_a_name_is_paid_for(store: Store) -> None:
+    _, paid = await named(store, "Hens", 2)
+    assert paid == [0.5, 0.25]
+
+
+async def test_a_name_that_cannot_be_had_is_paid_for_too(store: Store) -> None:
+    assert await named(store, "", 1) == ([], [0.5])
