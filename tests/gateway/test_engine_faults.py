@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from agent.events import Event, TextDelta
+from agent.context import Context
+from agent.events import Charged, Delta, Event, TextDelta
 from agent.hook import Deny, End, ReplyPart, Subject, Where
 from agent.hooks.chain import Hook, HookChain
 from agent.log import (
@@ -26,6 +27,7 @@ from agent.log import (
     Entry,
     Heard,
     Said,
+    Summarised,
     Text,
     Usage,
 )
@@ -36,6 +38,7 @@ from agent.models.scripted import Script, ScriptedModel
 from agent.occasion import Occasion
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolResult, tool
+from agent.transcript import Past
 from agent.turn import Turn
 from channels.history import PersonMessage
 from gateway.budgets import Budgets, SpendingLimits
@@ -185,6 +188,28 @@ async def test_an_answer_is_paid_once_when_a_person_comes_while_a_hook_looks_at_
         hook.open.set()
 
     assert spent(await alone.play(comes)) == 0.5
+
+
+async def test_a_summary_without_words_is_paid_all_the_same() -> None:
+    charges: list[Charged] = []
+
+    async def tell(delta: Delta) -> None:
+        if isinstance(delta, Charged):
+            charges.append(delta)
+
+    said_long_ago = Heard(1, (Said(1, "Ann", "word " * 2000),))
+    context = Context(1000, ScriptedModel(Answer((), SPENT, model="small")))
+    (summarised,) = await context.make_room(
+        (Past("one", (said_long_ago,)),),
+        (Heard(1, (Said(2, "Ann", "go"),)),),
+        instructions="",
+        tools=(),
+        used=0,
+        tell=tell,
+    )
+    assert isinstance(summarised, Summarised)
+    assert summarised.left_out
+    assert charges == [Charged(SPENT, "small", "summary")]
 
 
 # Messages that come while a hook looks at a call
