@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from agent.approving import allowed_tools, approval, decision_on, denial
 from agent.events import Emit, Progress
 from agent.external import ExternalTool, offered
-from agent.hook import Ask, Deny, End, ReplyPart, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.journal import Journal
 from agent.log import Call, CallEnded, CallStarted, DecisionAsked, Entry
 from agent.media import Attachment, MediaError
 from agent.mind import Mind
 from agent.occasion import Occasion
-from agent.outputs import shortened
 from agent.racing import Interjected, ended, unless
-from agent.speech import Over, reviewed, reviewed_files
-from agent.state import calls_of
+from agent.reviewing import Ready, Reviewing
+from agent.speech import Over
+from agent.titles import title_of
 from agent.tool import Tool, ToolContext, ToolError, ToolResult
 from agent.work import WorkError
 
@@ -31,27 +28,18 @@ log = logging.getLogger(__name__)
 
 MOST_SIDE_BY_SIDE = 8
 
+LONGEST_TITLE = 80
+"""Characters by which a call that goes on in the background is named."""
+
 GRACE = 1.0
 """Seconds in which a steered call may still come to its end before it goes on in the background."""
 
 SKIPPED = "Skipped: a new message arrived before this call started; nothing of it was done."
 CANCELLED = "Cancelled: a new message arrived while this call was running, and it was ended early. It has no result."
-NOBODY_TO_ASK = "Denied: people would have to allow it, and nobody can be asked here."
-WITHHELD = "[Not shown to the person, since a hook forbids it]"
 IN_BACKGROUND = (
     "It goes on in the background as {handle}, since a new message arrived. Its result will come as a message; look at "
     "it or stop it with the tool background, if you have it."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A call that may run, with the arguments that were settled on; `response` is a hook's result in its place."""
-
-    call: Call
-    tool: Tool
-    arguments: str
-    response: str | None = None
 
 
 class Calls:
@@ -80,9 +68,9 @@ class Calls:
         self._emit = emit
         self._entries = entries
         self._seen = seen
+        self._reviewing = Reviewing(mind, occasion, entries)
         self._shown: dict[str, str] = {}
         self._kept: set[str] = set()
-        self._over: Over | None = None
 
     async def run(self, calls: Sequence[Call]) -> bool:
         """False when a question to people was reached, or a call that is run outside: nothing goes on until there is an
@@ -164,12 +152,12 @@ class Calls:
         over = {entry.call_id for entry in self._entries if isinstance(entry, CallEnded)}
         await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in calls if call.id not in over))
 
-    async def _judge(self, batch: Sequence[Call]) -> tuple[list[_Ready], DecisionAsked | None]:
+    async def _judge(self, batch: Sequence[Call]) -> tuple[list[Ready], DecisionAsked | None]:
         """Those that may run, up to the first that needs a decision; those that may not are ended."""
-        ready: list[_Ready] = []
+        ready: list[Ready] = []
         for call in batch:
             match await self._judged(call):
-                case _Ready() as allowed:
+                case Ready() as allowed:
                     ready.append(allowed)
                 case CallEnded() as end:
                     await self._append(end)
@@ -177,63 +165,15 @@ class Calls:
                     return ready, question
         return ready, None
 
-    async def _judged(self, call: Call) -> _Ready | CallEnded | DecisionAsked:
-        """Whether the call may run, as its tool's settings, the hooks and people have it."""
+    async def _judged(self, call: Call) -> Ready | CallEnded | DecisionAsked:
+        """Whether the call may run. Raises `Over`."""
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
             return _failed(call, f"There is no tool named {call.name!r}. The tools are: {known}.")
-        settled = decision_on(call.id, self._entries)
-        if settled is not None:
-            asked, decided = settled
-            if decided.verdict in ("allowed", "allowed_always"):
-                return _Ready(call, tool, asked.arguments, asked.response)
-            return denial(call, decided)
-        try:
-            tool.check(call.arguments)
-        except ToolError as error:
-            return _failed(call, str(error))
-        return await self._reviewed(_Ready(call, tool, call.arguments))
+        return await self._reviewing.judged(call, tool)
 
-    async def _reviewed(self, ready: _Ready) -> _Ready | CallEnded | DecisionAsked:
-        """What the hooks make of it. Those that approve see the call as those before it have changed it."""
-        hooks, where, tool = self._mind.hooks, self._occasion.where, ready.tool
-        asked_for = tool.approval == "always" or (tool.approval == "once" and not self._is_allowed(tool))
-        why = ""
-        if hooks.active("before_tool"):
-            subject, ruled = await hooks.ask("before_tool", where, _subject(ready))
-            ready = replace(ready, arguments=_arguments(subject, ready))
-            match _ruling(ruled):
-                case Respond(text):
-                    ready = replace(ready, response=text)
-                    asked_for = asked_for and not (ruled is not None and ruled.trusted)
-                case Ask(reason):
-                    asked_for, why = True, reason
-                case Deny(reason):
-                    return _denied(ready.call, reason, ruled)
-                case None:
-                    pass
-        if hooks.active("approve_tool"):
-            _, ruled = await hooks.ask("approve_tool", where, _subject(ready))
-            match _ruling(ruled):
-                case Ask(reason):
-                    asked_for, why = True, reason
-                case Deny(reason):
-                    return _denied(ready.call, reason, ruled)
-                case Respond() | None:
-                    pass
-        if not asked_for:
-            return ready
-        if self._occasion.alone:
-            return CallEnded(ready.call.id, "denied", NOBODY_TO_ASK)
-        expires_at = time.time() + self._mind.decide_within
-        return approval(tool, ready.call, ready.arguments, why, expires_at, ready.response)
-
-    def _is_allowed(self, tool: Tool) -> bool:
-        """For the conversation: before this turn, or in it."""
-        return tool.name in self._occasion.allowed or tool.name in allowed_tools(self._entries, calls_of(self._entries))
-
-    async def _run_batch(self, batch: Sequence[_Ready]) -> None:
+    async def _run_batch(self, batch: Sequence[Ready]) -> None:
         if not batch:
             return
         await self._append(*(CallStarted(ready.call.id) for ready in batch))
@@ -243,8 +183,8 @@ class Calls:
             for ending in running:
                 await self._append(await ending)
                 logged += 1
-                if self._over is not None:
-                    raise self._over
+                if self._reviewing.over is not None:
+                    raise self._reviewing.over
         except (asyncio.CancelledError, Over):
             await ended(*running)
             await self._append(*_results(running[logged:]))
@@ -252,11 +192,11 @@ class Calls:
         finally:
             await ended(*running)
 
-    async def _run_call(self, ready: _Ready) -> CallEnded:
+    async def _run_call(self, ready: Ready) -> CallEnded:
         """The call's one result, as hooks and the mask leave it."""
-        return await self._checked(ready, await self._end_of(ready))
+        return await self._reviewing.checked(ready, await self._end_of(ready))
 
-    async def _end_of(self, ready: _Ready) -> CallEnded:
+    async def _end_of(self, ready: Ready) -> CallEnded:
         """This is the edge at which whatever a tool raises becomes a result."""
         call, tool = ready.call, ready.tool
         if ready.response is not None:
@@ -279,7 +219,7 @@ class Calls:
             return _failed(call, f"{tool.name} broke: {type(error).__name__}: {error}")
         return _done(call, result)
 
-    async def _race(self, ready: _Ready) -> ToolResult:
+    async def _race(self, ready: Ready) -> ToolResult:
         """Runs the tool, letting an interjection do to it what the tool allows."""
         match ready.tool.on_steer:
             case "finish":
@@ -291,7 +231,7 @@ class Calls:
             case _:
                 assert_never(ready.tool.on_steer)
 
-    async def _work(self, ready: _Ready) -> ToolResult:
+    async def _work(self, ready: Ready) -> ToolResult:
         call, mind = ready.call, self._mind
 
         async def progress(text: str) -> None:
@@ -304,7 +244,7 @@ class Calls:
         text, caption, for_user = map(mind.mask, (result.text, result.caption, result.for_user))
         return replace(result, text=text, caption=caption, for_user=for_user)
 
-    async def _until_background(self, ready: _Ready) -> ToolResult:
+    async def _until_background(self, ready: Ready) -> ToolResult:
         """The result, or, soon after an interjection, the word that the call goes on by itself."""
         working = asyncio.ensure_future(self._work_on(ready))
         ringing = asyncio.ensure_future(self._journal.interjection())
@@ -315,7 +255,8 @@ class Calls:
             if not working.done():
                 self._kept.add(ready.call.id)
                 try:
-                    handle = await self._occasion.work.keep(_title(ready), working, partial(self._last_shown, ready))
+                    title = self._mind.mask(title_of(ready.tool.name, ready.arguments))[:LONGEST_TITLE]
+                    handle = await self._occasion.work.keep(title, working, partial(self._last_shown, ready))
                 except WorkError as error:
                     self._kept.discard(ready.call.id)
                     log.info("%s goes on where it is: %s", ready.tool.name, error)
@@ -326,93 +267,24 @@ class Calls:
         finally:
             await ended(ringing, *(() if kept else (working,)))
 
-    async def _work_on(self, ready: _Ready) -> ToolResult:
+    async def _work_on(self, ready: Ready) -> ToolResult:
         """The result, which hooks have looked at by then if it is for later."""
         result = await self._work(ready)
         if ready.call.id not in self._kept:
             return result
-        end = await self._reviewed_end(ready, _done(ready.call, result))
+        end = await self._reviewing.reviewed_end(ready, _done(ready.call, result))
         return replace(result, text=end.text, attachments=end.attachments, for_user=end.for_user)
 
-    def _last_shown(self, ready: _Ready) -> str:
+    def _last_shown(self, ready: Ready) -> str:
         return self._shown.get(ready.call.id, "")
-
-    async def _checked(self, ready: _Ready, end: CallEnded) -> CallEnded:
-        """The result as hooks and the mask leave it, no longer than the model's context can bear."""
-        end, mask = await self._reviewed_end(ready, end), self._mind.mask
-        text, full = await shortened(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._mind.media)
-        return replace(end, text=text, full=full, caption=mask(end.caption), for_user=mask(end.for_user))
-
-    async def _reviewed_end(self, ready: _Ready, end: CallEnded) -> CallEnded:
-        """The result as after_tool and before_reply leave it. That the turn is to end is remembered: what was done is
-        recorded first."""
-        hooks, where = self._mind.hooks, self._occasion.where
-        if hooks.active("after_tool"):
-            shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user)
-            wanted, ruled = await hooks.ask("after_tool", where, shown)
-            end = replace(end, text=wanted.text, for_user=wanted.for_user)
-            if ruled is not None and isinstance(ruled.ruling, End | Stop):
-                self._over = Over(ruled.ruling, ruled.hook)
-        if not hooks.active("before_reply"):
-            return end
-        try:
-            return await self._reviewed_for_people(end)
-        except Over as over:
-            self._over = over
-            return replace(end, attachments=(), for_user="", final=False)
-
-    async def _reviewed_for_people(self, end: CallEnded) -> CallEnded:
-        """The result with what people may see of it. Raises `Over`."""
-        hooks, where = self._mind.hooks, self._occasion.where
-        kept, caption, note = await reviewed_files(hooks, where, end.attachments, end.caption)
-        if end.for_user.strip():
-            part = await reviewed(hooks, where, ReplyPart("text", end.for_user))
-            end = replace(end, for_user="" if part is None else part.text)
-        elif end.final and not end.attachments:
-            part = await reviewed(hooks, where, ReplyPart("text", end.text))
-            note = WITHHELD if part is None else ""
-            end = replace(end, text=end.text if part is None else part.text, final=part is not None)
-        return replace(end, text=f"{end.text}\n{note}".strip() if note else end.text, attachments=kept, caption=caption)
 
 
 async def _never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-def _subject(ready: _Ready) -> ToolCall:
-    return ToolCall(ready.call.id, ready.tool.name, json.loads(ready.arguments or "{}"), ready.tool.effect)
-
-
-def _arguments(subject: ToolCall, ready: _Ready) -> str:
-    """The JSON text of what the hooks left, word for word as it was if they changed nothing."""
-    same = subject.arguments == json.loads(ready.arguments or "{}")
-    return ready.arguments if same else json.dumps(dict(subject.arguments))
-
-
-def _ruling(ruled: Ruled | None) -> Respond | Ask | Deny | None:
-    if ruled is None:
-        return None
-    match ruled.ruling:
-        case End() | Stop() as ruling:
-            raise Over(ruling, ruled.hook)
-        case other:
-            return other
-
-
-def _denied(call: Call, reason: str, ruled: Ruled | None) -> CallEnded:
-    by = f"the hook {ruled.hook!r}" if ruled is not None else "a hook"
-    return CallEnded(call.id, "denied", f"Denied by {by}: {reason}")
-
-
 def _undoing(tool: Tool, text: str) -> str:
     return f"{text} {tool.compensation}" if tool.compensation else text
-
-
-def _title(ready: _Ready) -> str:
-    """One line that says what the call does."""
-    values = json.loads(ready.arguments or "{}")
-    first = " ".join(str(next(iter(values.values()), "")).split()) if isinstance(values, dict) else ""
-    return f"{ready.tool.name}: {first}"[:80] if first else ready.tool.name
 
 
 def _is_cancelled() -> bool:

@@ -44,9 +44,10 @@ class Journal(Protocol):
         False: something waits, `has_news` says so, and the turn goes on.
         """
 
-    async def close(self, ended: Ended, *entries: Entry) -> bool:
+    async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
         """Adds `entries`; then, if nothing waits in the inbox, ends the turn. All in one transaction.
 
-        False: something waits, `has_news` says so, and the turn goes on. A turn that is stopped or failed ends
-        whatever waits.
+        What it has added at the end: `ended`, and before it what was heard without another answer (a wish that the
+        turn come to its end). Nothing: something waits, `has_news` says so, and the turn goes on. A turn that is
+        stopped or failed ends whatever waits.
         """

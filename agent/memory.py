@@ -49,10 +49,10 @@ class MemoryJournal:
             self._bell.set()
         return not self._waiting
 
-    async def close(self, ended: Ended, *entries: Entry) -> bool:
+    async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
         self.entries.extend(entries)
         if self._waiting and ended.outcome == "completed":
             self._bell.set()
-            return False
+            return ()
         self.entries.append(ended)
-        return True
+        return (ended,)

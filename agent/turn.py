@@ -282,10 +282,10 @@ class Turn:
             await self._record(*entries)
 
     async def _close(self, ended: Ended, *entries: Entry) -> None:
-        if await surely(self._journal.close(ended, *entries)):
+        last = await surely(self._journal.close(ended, *entries))
+        if last:
             self._ended = ended
-            entries = (*entries, ended)
-        await self._record(*entries)
+        await self._record(*entries, *last)
 
     async def _record(self, *entries: Entry) -> None:
         self._entries.extend(entries)
@@ -310,8 +310,7 @@ async def give_up(
     """
     ended = Ended("failed", reason)
     rest: tuple[Entry, ...] = (*unwritten, *endings(entries, "cancelled", _ENDED_WHILE_RUNNING + reason))
-    await surely(journal.close(ended, *rest))
-    return (*entries, *rest, ended)
+    return (*entries, *rest, *await surely(journal.close(ended, *rest)))
 
 
 def _overtaken(entries: Sequence[Entry]) -> tuple[Entry, ...]:

@@ -70,6 +70,23 @@ class AgentSettings(Section):
         description="How many tokens the model can look at; before a conversation outgrows them, its older part is "
         "summed up. 0: what is known of the model.",
     )
+    context_reserve: int = Field(
+        default=16000,
+        ge=0,
+        description="How many tokens of it stay free for the answer; of a small window, a quarter at most.",
+    )
+    context_full_at: float = Field(
+        default=0.8,
+        ge=0.1,
+        le=1,
+        description="How much of the rest a conversation may fill until it is summed up.",
+    )
+    context_keep: float = Field(
+        default=0.3,
+        ge=0,
+        le=0.8,
+        description="How much of the window its newest part may take, which is not summed up.",
+    )
     instructions: str | None = Field(
         default=None,
         description="What the agent is told about its task and its manner. Without it: a short general instruction.",

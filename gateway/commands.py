@@ -40,6 +40,9 @@ PAIR = "pair"
 
 ALL = "all"
 
+MOST_ASIDES = 3
+"""Questions on the side that are answered at once in a conversation."""
+
 USUAL_MODEL = "usual"
 
 LET_IN = "You have been let in. What can I do for you?"
@@ -66,6 +69,7 @@ class CommandStore(BillStore, Protocol):
     async def begin_aside(self, command_id: int) -> Turn: ...
     async def undo(self, session: str) -> Undone | None: ...
     async def retry(self, command_id: int) -> bool: ...
+    async def newest_turn(self, session: str) -> str | None: ...
     async def set_model(self, session: str, name: str | None) -> None: ...
     async def model_of(self, session: str) -> str | None: ...
 
@@ -179,6 +183,8 @@ class Commands:
     async def _aside(self, command: Command) -> str | None:
         if not command.arguments.strip():
             return "Write your question behind it: `/btw what was the name of that file?`."
+        if self._dispatch.asides(command.session) >= MOST_ASIDES:
+            return f"{MOST_ASIDES} questions on the side are being answered here. Please ask again in a moment."
         self._dispatch.begin_aside(await self._store.begin_aside(command.id))
         return None
 
@@ -226,6 +232,9 @@ class Commands:
         here = await self._store.spent(session=command.session)
         yours = await self._store.spent(person=person, since=today)
         lines = [f"This conversation: {bill(here)}", f"You, today: {bill(yours)}"]
+        newest = await self._store.newest_turn(command.session)
+        if newest is not None:
+            lines.insert(0, f"The last task: {bill(await self._store.spent(turn=newest))}")
         if self._is_admin(command.address, command.sender):
             lines.append(f"Everybody, today: {bill(await self._store.spent(since=today))}")
         if here.estimated or yours.estimated:

@@ -156,11 +156,16 @@ class Dispatch:
 
     def begin_aside(self, record: records.Turn) -> None:
         """Answers a question on the side, beside whatever runs in its session. It needs no slot."""
-        live = self._live[record.id] = Live(record.id, is_extra=True)
+        live = self._live[record.id] = Live(record.id, is_extra=True, record=record)
         live.task = self._tasks.create_task(self._serve(live, record))
 
     def running(self) -> tuple[Live, ...]:
         return tuple(self._live.values())
+
+    def asides(self, session: str) -> int:
+        """How many questions on the side are being answered there."""
+        records = [live.record for live in self._live.values() if live.is_extra]
+        return sum(each is not None and each.kind == "aside" and each.session == session for each in records)
 
     def live(self, session: str) -> Live | None:
         """The session's turn that runs or waits for a slot."""

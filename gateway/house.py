@@ -193,9 +193,16 @@ class House:
         await self.works.take_up()
         self.intake.take_up(pending)
         for turn_id in pending.asides:
-            self.dispatch.begin_aside(await self.store.take_up_aside(turn_id))
+            await self._answer_again(turn_id)
         for session in pending.sessions:
             self.dispatch.wake(session)
+
+    async def _answer_again(self, turn_id: str) -> None:
+        """The edge at which a question on the side that cannot be read costs itself only."""
+        try:
+            self.dispatch.begin_aside(await self.store.take_up_aside(turn_id))
+        except Exception:
+            log.exception("question on the side %s cannot be read and stays unanswered", turn_id)
 
     async def _show_again(self, turn_id: str) -> None:
         """The edge at which a reply that cannot be read costs itself only."""

@@ -18,7 +18,7 @@ class TurnStore(Protocol):
     async def hear(self, turn_id: str, epoch: int, step: int) -> Heard | None: ...
     async def append(self, turn_id: str, epoch: int, entries: tuple[Entry, ...]) -> None: ...
     async def park(self, turn_id: str, epoch: int, until: datetime | None) -> bool: ...
-    async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> bool: ...
+    async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> tuple[Entry, ...]: ...
 
 
 class Bell:
@@ -96,7 +96,7 @@ class TurnJournal:
             self._bell.ring()
         return parked
 
-    async def close(self, ended: Ended, *entries: Entry) -> bool:
+    async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
         try:
             closed = await self._store.close(self._turn.id, self._turn.epoch, ended, entries)
         except StoreError as error:

@@ -7,6 +7,7 @@ import re
 from typing import assert_never
 
 from agent.log import Call, Decided, DecisionAsked, Native
+from agent.titles import title_of
 from channels.reply import CallSegment, CallState, Verdict
 
 TITLE_LENGTH = 80
@@ -30,13 +31,7 @@ _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
 
 def title_of_call(call: Call) -> str:
     """One short line that says what the call does: its name and its first argument."""
-    try:
-        arguments = json.loads(call.arguments or "{}")
-    except ValueError:
-        return one_line(call.name, TITLE_LENGTH)
-    first = next(iter(arguments.values()), "") if isinstance(arguments, dict) else ""
-    short = " ".join(str(first).split()) if isinstance(first, str | int | float) else ""
-    return one_line(f"{call.name}: {short}" if short else call.name, TITLE_LENGTH)
+    return one_line(title_of(call.name, call.arguments), TITLE_LENGTH)
 
 
 def name_of_native(native: Native) -> str:

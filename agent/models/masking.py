@@ -80,7 +80,7 @@ def _exchange(exchange: Exchange, mask: Masking) -> Exchange:
         case Results():
             return Results(_each(exchange.results, mask, _result))
         case Notice():
-            return Notice(mask(exchange.text))
+            return replace(exchange, text=mask(exchange.text))
         case _:
             assert_never(exchange)
 

@@ -54,7 +54,13 @@ def minds(
             (own and own.instructions) or _instructions(agent),
             agent.max_steps,
             hooks=hooks,
-            context=Context(agent.context_window or window_of(usual), summing_up),
+            context=Context(
+                agent.context_window or window_of(usual),
+                summing_up,
+                reserve=agent.context_reserve,
+                full_at=agent.context_full_at,
+                keep=agent.context_keep,
+            ),
             mask=mask,
             decide_within=settings.tools.approval_expires,
         )

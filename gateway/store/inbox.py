@@ -615,19 +615,29 @@ def rows_that_steer(connection: Connection, session: str) -> list[AnyRow]:
     return [row for row in _ready_rows(connection, session) if row.busy in ("steer", "wrap", "work")]
 
 
-def people_speak(connection: Connection, session: str) -> bool:
-    """Whether words of people can be read: a turn that waits for people does not go on for the results of work."""
-    return any(row.source != "work" for row in _ready_rows(connection, session))
+def people_speak(connection: Connection, session: str, *, decides: bool) -> bool:
+    """Whether words of people can be read for which a turn that waits for people goes on; not so the results of work.
+
+    `decides`: it waits for a decision, or for results from outside, which is no question: words that are to wait until
+    the turn has ended wait on.
+    """
+    return bool(_words_of_people(connection, session, decides=decides))
 
 
-def take_as_answer(connection: Connection, session: str) -> bool:
-    """Whether words of people can be read, which are then read as the answer to a question, however they came in: what
-    the next turn would begin with, up to a wish that the turn come to its end."""
-    words = [row for row in _ready_rows(connection, session) if row.source != "work"]
+def take_as_answer(connection: Connection, session: str, *, decides: bool) -> bool:
+    """Whether words of people can be read (see `people_speak`), which are then read as the answer to a question,
+    however they came in: what the next turn would begin with, up to a wish that the turn come to its end."""
+    words = _words_of_people(connection, session, decides=decides)
     rows = _together(list(takewhile(lambda row: row.busy != "wrap", words)))
     if rows:
         connection.execute(_let_steer, {"rows": [row.id for row in rows]})
     return bool(words)
+
+
+def _words_of_people(connection: Connection, session: str, *, decides: bool) -> list[AnyRow]:
+    patient = ("queue", "collect") if decides else ()
+    rows = _ready_rows(connection, session)
+    return [row for row in rows if row.source != "work" and row.busy not in patient]
 
 
 def waiting_wraps(connection: Connection, session: str) -> Sequence[AnyRow]:

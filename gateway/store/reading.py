@@ -7,7 +7,7 @@ from itertools import groupby
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, union_all
 
-from agent.log import load
+from agent.log import TurnOutcome, load
 from channels.address import Address, Sender
 from gateway.store.encoding import (
     address_from_json,
@@ -31,6 +31,8 @@ from gateway.store.schema import (
     turns,
 )
 from gateway.store.turns import turn_from
+
+UnreadTurn = tuple[str, TurnOutcome, list[str]]
 
 TITLE_LENGTH = 80
 
@@ -135,13 +137,17 @@ def turns_of(connection: Connection, session: str) -> tuple[Turn, ...]:
     return tuple(_turns_from(connection.execute(_turns_of, {"session": session})))
 
 
-def history(connection: Connection, session: str) -> tuple[PastTurn, ...]:
+def history(connection: Connection, session: str) -> list[UnreadTurn]:
+    """The past turns with their logs as they are kept: to read them takes longer than to find them."""
     rows = connection.execute(_history, {"session": session}).all()
-    entries = iter(load(entry for _, _, entry in rows))
-    return tuple(
-        PastTurn(turn_id, outcome, tuple(next(entries) for _ in lines))
+    return [
+        (turn_id, outcome, [line for _, _, line in lines])
         for (turn_id, outcome), lines in groupby(rows, key=lambda row: (row[0], row[1]))
-    )
+    ]
+
+
+def past_turns(unread: Iterable[UnreadTurn]) -> tuple[PastTurn, ...]:
+    return tuple(PastTurn(turn_id, outcome, load(lines)) for turn_id, outcome, lines in unread)
 
 
 def rows(connection: Connection, session: str) -> tuple[InboxRow, ...]:

@@ -63,6 +63,9 @@ T = TypeVar("T")
 
 READERS = 2
 
+MANY_TURNS = 100
+"""Past turns that are read in a thread of their own."""
+
 
 @asynccontextmanager
 async def open_store(url: str, *, worker: str | None = None) -> AsyncIterator[Store]:
@@ -236,12 +239,17 @@ class Store:
         """The session's turn that runs or is parked, without its log."""
         return await self.write(lambda connection: turns.unfinished(connection, session))
 
+    async def newest_turn(self, session: str) -> str | None:
+        """The turn that runs there or has ended last, since the last `/new`."""
+        return await self.write(lambda connection: turns.newest(connection, session))
+
     async def stop_parked(self, session: str, reason: str) -> bool:
         """Whether the session has a parked turn: it ends when it is claimed next."""
         return await self.write(lambda connection: turns.stop_parked(connection, session, reason))
 
-    async def close(self, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry] = ()) -> bool:
-        """Adds the entries and ends the turn; False if it is completed and something waits. Raises `TurnLost`."""
+    async def close(self, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry] = ()) -> tuple[Entry, ...]:
+        """Adds the entries and ends the turn. What it has added at the end; nothing if the turn is completed and
+        something waits. Raises `TurnLost`."""
         return await self.write(lambda connection: turns.close(connection, turn_id, epoch, ended, entries))
 
     async def answer(self, command_id: int, text: str) -> str:
@@ -286,7 +294,11 @@ class Store:
 
     async def history(self, session: str) -> tuple[PastTurn, ...]:
         """The ended turns since the last `/new`, without answered commands, oldest first."""
-        return await self._read(lambda connection: reading.history(connection, session))
+        unread = await self._read(lambda connection: reading.history(connection, session))
+        if len(unread) < MANY_TURNS:
+            return reading.past_turns(unread)
+        # A conversation of years takes most of a second, in which others are answered.
+        return await asyncio.to_thread(reading.past_turns, unread)
 
     async def conversations(self, channel: str) -> tuple[StoredConversation, ...]:
         """Those in which something was said that was not refused, the most recent first."""

@@ -132,6 +132,12 @@ _set_title = (
     .values(title=bindparam("words"))
 )
 
+_newest = (
+    select(turns.c.id)
+    .where(turns.c.session == bindparam("session"), turns.c.generation == _generation, turns.c.kind == "turn")
+    .order_by(turns.c.number.desc())
+    .limit(1)
+)
 _earlier = (
     select(turns.c.number)
     .where(
@@ -195,7 +201,7 @@ def _as_known(connection: Connection, turn: Turn) -> Turn:
 
 
 def _wake(connection: Connection, left: AnyRow, worker: str) -> Turn | None:
-    if left.stop is None and not people_speak(connection, left.session):
+    if left.stop is None and not people_speak(connection, left.session, decides=left.deadline is not None):
         return None
     return _take_over_from(connection, left, worker)
 
@@ -251,7 +257,7 @@ def park(connection: Connection, turn_id: str, epoch: int, until: datetime | Non
     turn = _hold(connection, turn_id, epoch)
     if turn.kind != "turn":
         raise ValueError(f"turn {turn_id} is an {turn.kind} and cannot wait for people")
-    if take_as_answer(connection, turn.session):
+    if take_as_answer(connection, turn.session, decides=until is not None):
         return False
     connection.execute(_park, {"turn": turn.number, "until": until})
     return True
@@ -263,13 +269,22 @@ def unfinished(connection: Connection, session: str) -> Turn | None:
     return None if turn is None else turn_from(turn, ())
 
 
+def newest(connection: Connection, session: str) -> str | None:
+    """The id of the turn that runs there or has ended last, since it began anew."""
+    found: str | None = connection.execute(_newest, {"session": session}).scalar()
+    return found
+
+
 def stop_parked(connection: Connection, session: str, reason: str) -> bool:
     """Whether the session has a parked turn, which is now to stop."""
     return connection.execute(_stop_parked, {"of_session": session, "why": reason}).rowcount > 0
 
 
-def close(connection: Connection, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry]) -> bool:
-    """Ends the turn, unless it is completed and something still steers it (law 2); the entries are kept anyhow.
+def close(
+    connection: Connection, turn_id: str, epoch: int, ended: Ended, entries: Sequence[Entry]
+) -> tuple[Entry, ...]:
+    """Ends the turn, unless it is completed and something still steers it (law 2); the entries are kept anyhow. What
+    was added to the log at its end, nothing if it goes on.
 
     That people wish it to come to its end does not keep it: they are heard at its last step, without another answer.
     """
@@ -277,12 +292,12 @@ def close(connection: Connection, turn_id: str, epoch: int, ended: Ended, entrie
     is_of_conversation = turn.kind == "turn"
     if is_of_conversation and ended.outcome == "completed" and _is_steered(connection, turn.session):
         logs.write(connection, turn.number, turn.last + 1, entries)
-        return False
+        return ()
     obeyed = _settle(connection, turn, turn_id, ended, entries) if is_of_conversation else ()
     logs.write(connection, turn.number, turn.last + 1, [*entries, *obeyed, ended])
     values = {"turn": turn.number, "outcome": ended.outcome, "why": ended.reason, "now": datetime.now(UTC)}
     connection.execute(_end_turn, values)
-    return True
+    return (*obeyed, ended)
 
 
 def _is_steered(connection: Connection, session: str) -> bool:

@@ -407,9 +407,9 @@ async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp
 
 async def test_what_is_said_while_an_answer_is_being_kept_is_read_by_the_same_turn(tmp_path: Path) -> None:
     class Interrupted(Interposed):
-        async def close(self, *arguments: Any) -> bool:
+        async def close(self, *arguments: Any) -> Any:
             await play.house.intake.deliver(said("second", event="late"))
-            return bool(await self._store.close(*arguments))
+            return await self._store.close(*arguments)
 
     async with playing(tmp_path, ScriptedModel("One answer."), store=Interrupted) as play:
         await play.say("first")
@@ -441,15 +441,15 @@ async def test_sessions_take_turns_when_there_are_fewer_slots(tmp_path: Path) ->
 
 async def test_a_message_withdrawn_while_an_answer_is_being_kept_leaves_one_answer(tmp_path: Path) -> None:
     class Interrupted(Interposed):
-        async def close(self, *arguments: Any) -> bool:
+        async def close(self, *arguments: Any) -> Any:
             house = play.house
             if not deliveries:
                 deliveries.append(house.intake.deliver(said("second", id="late")))
                 await deliveries[0]
-                closed: bool = await self._store.close(*arguments)
+                closed = await self._store.close(*arguments)
                 await house.intake.deliver(said(kind="withdrawn", id="late"))
                 return closed
-            return bool(await self._store.close(*arguments))
+            return await self._store.close(*arguments)
 
     deliveries: list[Any] = []
     model = ScriptedModel("One answer.", "Another answer.")

@@ -79,9 +79,10 @@ async def test_a_turn_that_answers_meanwhile_is_completed_and_has_heard_the_wish
     await tell(store)
     turn = await begin(store)
     await wish(store)
-    assert await store.close(turn.id, turn.epoch, COMPLETED, (ANSWER,))
+    added = await store.close(turn.id, turn.epoch, COMPLETED, (ANSWER,))
     entries = (await store.turn(turn.id)).entries
     assert entries[1] == ANSWER
+    assert added == entries[2:]
     assert isinstance(entries[2], Heard)
     assert entries[2].step == ANSWER.step
     assert entries[3] == COMPLETED
