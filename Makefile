@@ -7,7 +7,7 @@ run: .venv/installed
 	@$(BIN)/interject run
 
 test: .venv/installed-dev
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
