@@ -1778,7 +1778,9 @@ class _Rest:
         if after := call.query.get("after"):
             found = [number for number in ids if number > int(after)][:limit]
         elif around := call.query.get("around"):
-            found = sorted(sorted(ids, key=lambda number: abs(number - int(around)))[:limit])
+            earlier = [number for number in ids if number < int(around)]
+            later = [number for number in ids if number >= int(around)]
+            found = [*earlier[max(0, len(earlier) - limit // 2) :], *later][:limit]
         else:
             before = int(call.query.get("before", 1 << 63))
             found = [number for number in ids if number < before][-limit:]
