@@ -10,9 +10,9 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from agent.background import NoWork, Work
 from agent.media import Attachment, MediaStore
 from agent.model import ToolSpec
-from agent.work import NoWork, Work
 
 Effect = Literal["read", "write", "external"]
 """`read` changes nothing; `write` changes the workspace; `external` reaches beyond it."""

@@ -19,19 +19,19 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # it comes without types
 
-from agent.context import Context
+from agent.agent import Mind
+from agent.context.compaction import Context
 from agent.events import Event, Tell
 from agent.journal import Journal
 from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Said, Text, Usage
-from agent.memory import MemoryJournal
-from agent.mind import Mind
+from agent.loop.memory_journal import MemoryJournal
+from agent.loop.turn import Turn
 from agent.model import Answer, Request
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from agent.transcript import Past, transcript
-from agent.turn import Turn
-from gateway.journal import Bell, TurnJournal
 from gateway.store import open_store
+from gateway.turns.journal import Bell, TurnJournal
 from tests.gateway.notes import begin, tell
 
 Found = dict[str, list[float]]

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from agent.calls import GRACE
 from agent.events import Tell, TextDelta
 from agent.log import Call, Heard, Text
+from agent.loop.tool_calls import GRACE
 from agent.model import Answer, Request
 from agent.tool import Approval, Effect, OnSteer, ToolContext, tool
 from agent.tools.delegate import delegate
@@ -21,7 +21,7 @@ from benchmarks.contenders import PATIENCE, ROOT, Failed
 from benchmarks.meter import percentile
 from benchmarks.scenarios import Bench, Scenario
 from benchmarks.table import Reach, Row, Unit
-from channels.paper import PaperChannel
+from channels.memory import PaperChannel
 from tests.gateway.play import PLACE, Play, playing
 
 EARLY = "steps 2 to 21"

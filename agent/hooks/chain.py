@@ -13,7 +13,7 @@ from agent.hook import Ask, Deny, End, Point, Respond, Ruled, Stop, Subject, Whe
 from agent.hooks.observing import Observer
 from agent.hooks.rules import checked, denial
 from agent.hooks.runner import HookError, Runner, shortened
-from agent.racing import ended
+from agent.interrupt import ended
 
 log = logging.getLogger(__name__)
 

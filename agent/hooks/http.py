@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
+from agent.agent import unmasked
 from agent.hook import Point, Ruling, Subject, Where
 from agent.hooks.runner import HookError, shortened
 from agent.hooks.wire import LONGEST, VERSION, decision, news, question, read, written
-from agent.mind import unmasked
 
 # It logs the url of each request, which may hold a secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -20,7 +20,7 @@ from agent.hooks.rpc import Peer
 from agent.hooks.runner import HookError, shortened
 from agent.hooks.stderr import show_errors
 from agent.hooks.wire import LONGEST, VERSION, decision, news, question
-from agent.racing import ended, surely
+from agent.interrupt import ended, surely
 from agent.tools.process import end_group, without_secrets
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from typing import Any
 
 from agent.hook import Point, Ruling, Subject, ToolCall, Where
 from agent.hooks.runner import HookError, shortened
-from agent.racing import ended
+from agent.interrupt import ended
 
 GROUP = "interject.hooks"
 """The entry points under which packages offer hooks."""

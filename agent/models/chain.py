@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.model import Model
-from agent.models.completing import CompletingModel
-from agent.models.describing import DescribingModel
+from agent.models.continuation import CompletingModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
 from agent.models.prices import Price
-from agent.models.reassuring import ReassuringModel
 from agent.models.retry import RetryingModel
+from agent.models.waiting_notice import ReassuringModel
+from agent.models.without_vision import DescribingModel
 
 
 def attended(model: Model, name: str, price: Price | None) -> Model:

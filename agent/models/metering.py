@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from agent.counting import characters_of, estimate_tokens, tokens_of
+from agent.context.tokens import characters_of, estimate_tokens, tokens_of
 from agent.events import Charged, Delta, ReasoningDelta, Tell, TextDelta
 from agent.log import Usage
 from agent.model import Answer, Model, ModelError, Request

@@ -11,7 +11,7 @@ from agent.events import Tell
 from agent.media import MediaStore
 from agent.model import Answer, Request
 from agent.models import anthropic_messages, chat_completions
-from agent.models.sights import SightCache
+from agent.models.images import SightCache
 from agent.models.wording import Sights
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import assert_never
 from agent.events import ReasoningDelta, Tell, TextDelta
 from agent.log import Call, Heard, Native, Part, Text, Thinking
 from agent.model import Answer, Request
-from agent.models.completing import joined
+from agent.models.continuation import joined
 
 Piece = str | Part | asyncio.Event
 """A part of an answer, a text for short, or an event: the stream is held there until it is set."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.log import Answered, Heard, Said
 from agent.media import Attachment
-from agent.received import place_of
+from agent.tools.received_files import place_of
 from agent.transcript import Exchange, Notice, Result, Results
 
 INTERRUPTED = Notice("Your answer was interrupted here, by a new message or a stop; it was shown as far as it got.")

@@ -87,7 +87,7 @@ def _load(name: ToolName) -> Tool:
 
             return view_image
         case "ask_user":
-            from agent.asking import ask_user
+            from agent.decisions.questions import ask_user
 
             return ask_user
         case "todos":

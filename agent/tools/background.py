@@ -6,8 +6,8 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
+from agent.background import WorkItem
 from agent.tool import ToolContext, ToolError, tool
-from agent.work import WorkItem
 
 LINE = 200
 """Characters of what work showed last that fit into a list."""

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from agent.background import Delegated
 from agent.tool import ToolContext, ToolResult, tool
-from agent.work import Delegated
 
 LONGEST = 240
 """Minutes that a task may be given."""

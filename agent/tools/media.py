@@ -36,7 +36,7 @@ async def view_image(
     path: Annotated[str, Field(description="A picture in the workspace, or the name of one sent in the conversation.")],
 ) -> ToolResult:
     """Shows a picture to you, not to the person."""
-    from agent.tools.eyes import UNSHOWABLE, for_eyes
+    from agent.tools.vision import UNSHOWABLE, for_eyes
 
     data, name, place = await _find_picture(context, path)
     try:

@@ -24,15 +24,15 @@ from channels.channel import (
     Unreachable,
 )
 from channels.discord.api import Backoff, Rest, discord_errors, only_logged
-from channels.discord.hearing import Hearing
+from channels.discord.connection import IDENTIFY_EVERY, Link, bad_token
+from channels.discord.cursors import Progress
+from channels.discord.directory import Rooms
+from channels.discord.inbound import Hearing
 from channels.discord.interactions import Interactions
-from channels.discord.link import IDENTIFY_EVERY, Link, bad_token
 from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, quotable
-from channels.discord.progress import Progress
-from channels.discord.rooms import Rooms
 from channels.message import Deliver, FileRef, Mark, MessageState, Opening
-from channels.pieces import show_pieces
 from channels.reply import Reply
+from channels.sync import show_pieces
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class DiscordChannel:
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         # Loaded with the first reply, so that hearing need not wait for the markdown parser.
-        from channels.discord.place import Place
+        from channels.discord.outbound import Place
         from channels.discord.render import render
 
         place = Place(self._rest, self._media, self._interactions, reply.address, reply.reply_to)

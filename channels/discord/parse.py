@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from channels.address import Address, Sender
-from channels.discord.rooms import Rooms
+from channels.discord.directory import Rooms
 from channels.message import FileRef, InboundMessage, Kind
 
 Json = dict[str, Any]

@@ -30,8 +30,8 @@ from channels.markdown import (
     sendable,
     split,
 )
-from channels.pieces import STATUS, Piece
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.sync import STATUS, Piece
 
 Json = dict[str, Any]
 

@@ -26,7 +26,6 @@ from channels.channel import (
     Undeliverable,
 )
 from channels.message import Deliver, FileRef, InboundMessage, Mark, MessageState, Opening
-from channels.pieces import show_pieces
 from channels.reply import Reply
 from channels.slack.api import (
     TOKEN_ERRORS,
@@ -39,13 +38,14 @@ from channels.slack.api import (
     slack_errors,
 )
 from channels.slack.backoff import Backoff
-from channels.slack.hearing import Hearing
+from channels.slack.inbound import Hearing
 from channels.slack.names import Names
+from channels.slack.outbound import Place, Streams
 from channels.slack.parse import Bot, author, files_of, is_speech, people_in, readable, written
-from channels.slack.place import Place, Streams
 from channels.slack.render import render
 from channels.slack.sessions import Sessions
 from channels.slack.sockets import AppTokenRejected, Sockets
+from channels.sync import show_pieces
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from typing import Literal, assert_never
 
 from agent.media import Attachment
 from channels.markdown import Block, Item, Listing, Paragraph, Span, parse, sendable, split
-from channels.pieces import REPEAT_NOTE, STATUS, Piece
 from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.slack.markup import mrkdwn, read, settled, write, write_block
 from channels.slack.parse import ANSWER, STOP, Json
+from channels.sync import REPEAT_NOTE, STATUS, Piece
 
 # https://docs.slack.dev/reference/block-kit/blocks/markdown-block: 12,000 characters in a message; all of its blocks
 # together fail near 13,200 (https://github.com/slackapi/bolt-js/issues/2509). The rest is for status and buttons.

@@ -33,8 +33,8 @@ from channels.channel import (
     Undeliverable,
 )
 from channels.message import Deliver, FileRef, InboundMessage, Mark, MessageState, Opening
-from channels.pieces import show_pieces
 from channels.reply import Reply
+from channels.sync import show_pieces
 from channels.telegram.api import FewAtATime, call, only_logged, seconds, telegram_errors, where_to
 from channels.telegram.parse import MALFORMED, Bot, Json, needs_username, parse
 
@@ -243,7 +243,7 @@ class TelegramChannel:
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         # Loaded with the first reply, so that the first poll need not wait for the markdown parser.
-        from channels.telegram.place import Place
+        from channels.telegram.outbound import Place
         from channels.telegram.render import render
 
         await show_pieces(render(reply), ledger, Place(self._api, self._media, reply.address, reply.reply_to))

@@ -29,8 +29,8 @@ from channels.markdown import (
     sendable,
     split,
 )
-from channels.pieces import REPEAT_NOTE, STATUS, Piece
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.sync import REPEAT_NOTE, STATUS, Piece
 from channels.telegram.parse import ANSWER, STOP
 
 # https://core.telegram.org/bots/api#sendmessage: 1-4096 UTF-16 units after entities parsing. The rest is for the

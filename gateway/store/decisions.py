@@ -9,11 +9,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from agent.approving import open_decision, verdicts
-from agent.external import unsupplied
+from agent.decisions.approvals import open_decision, verdicts
+from agent.decisions.external_tools import unsupplied
 from agent.log import Answered, Decided, DecisionAsked, Entry
 from channels.message import InboundMessage
 from gateway.store import logs
+from gateway.store.decision_words import verdict_of
 from gateway.store.records import Decision, Manner
 from gateway.store.schema import (
     AnyRow,
@@ -27,7 +28,6 @@ from gateway.store.schema import (
     sessions,
     turns,
 )
-from gateway.store.verdicts import verdict_of
 
 KEY = "d:"
 """Before the id of the decision, in the key of its question."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from agent.approving import open_decision
-from agent.asking import Asked, asked
+from agent.decisions.approvals import open_decision
+from agent.decisions.questions import Asked, asked
 from agent.log import Answered, CallEnded, CallStarted, Entry, load
 from gateway.store.schema import inbox, is_command, is_message, is_running, is_waiting, turn_log, turns
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from agent.background import Delegated, WorkState
 from agent.log import Entry, TurnOutcome, Verdict
 from agent.media import Attachment
-from agent.work import Delegated, WorkState
 from channels.address import Address, Sender
 from channels.message import FileRef, MessageState
 from channels.runs import RunState

@@ -23,19 +23,18 @@ from gateway.store import (
     costs,
     cursors,
     decisions,
+    external_results,
+    finish_up,
     inbox,
+    media_cleanup,
     outbox,
     pairs,
     questions,
     reading,
     runs,
-    supplying,
     turns,
-    undoing,
-    uses,
-    wraps,
+    undo,
 )
-from gateway.store.opening import database_path, explain, locked, make_current, prepare_reading
 from gateway.store.records import (
     USUAL,
     Arrival,
@@ -54,6 +53,7 @@ from gateway.store.records import (
     Undone,
     Unfetched,
 )
+from gateway.store.sqlite import database_path, explain, locked, make_current, prepare_reading
 from gateway.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Store:
     async def wrap(self, command_id: int) -> bool:
         """A command becomes a wish, with the words behind it, that the session's turn come to its end; False if there
         is none. It is read by that turn or, if that ends without reading it, ends with it."""
-        return await self.write(lambda connection: wraps.wrap(connection, command_id))
+        return await self.write(lambda connection: finish_up.wrap(connection, command_id))
 
     async def choose(self, command_id: int, question: str, option: int) -> bool:
         """A pressed button becomes a message that says what the option says; False if the question is not open."""
@@ -153,12 +153,12 @@ class Store:
 
     async def waiting_in(self, turn_id: str) -> tuple[Entry, ...]:
         """The turn's log if it is parked, and is not to stop; else nothing."""
-        return await self._read(lambda connection: supplying.waiting_in(connection, turn_id))
+        return await self._read(lambda connection: external_results.waiting_in(connection, turn_id))
 
     async def supply(self, turn_id: str, results: Sequence[CallEnded], stop: str | None = None) -> str | None:
         """The results of the calls that a parked turn waits for, and the turn can be claimed: its session. It is to end
         if there is a reason to `stop`. None, and nothing is kept, if they are not exactly those results."""
-        return await self.write(lambda connection: supplying.supply(connection, turn_id, results, stop))
+        return await self.write(lambda connection: external_results.supply(connection, turn_id, results, stop))
 
     async def run_of(self, row_id: int) -> Run | None:
         """What has become of the message in this row of the inbox; None if it expects no answer of its own."""
@@ -267,12 +267,12 @@ class Store:
 
     async def undo(self, session: str) -> Undone | None:
         """Takes the newest ended turn since the last `/new` out of the history; None if there is none, or one runs."""
-        return await self.write(lambda connection: undoing.undo(connection, session))
+        return await self.write(lambda connection: undo.undo(connection, session))
 
     async def retry(self, command_id: int) -> bool:
         """Undoes the last turn; the command becomes a message that says again what people had said in it. False if
         there is no such turn, or one runs."""
-        return await self.write(lambda connection: undoing.retry(connection, command_id))
+        return await self.write(lambda connection: undo.retry(connection, command_id))
 
     async def say(self, session: str, address: Address, reply_to: str | None, told: Told, key: str) -> str | None:
         """Something of the gateway's own, at most once per key; the id of the reply, None if it was said before."""
@@ -375,11 +375,11 @@ class Store:
 
     async def record_media(self, attachment: Attachment) -> None:
         """The bytes are in the media store."""
-        await self.write(lambda connection: uses.record(connection, attachment))
+        await self.write(lambda connection: media_cleanup.record(connection, attachment))
 
     async def forget_unused_media(self, before: datetime) -> frozenset[str]:
         """Forgets media recorded before then and used by no message and no turn; the hashes of those that remain."""
-        return await self.write(lambda connection: uses.forget_unused(connection, before))
+        return await self.write(lambda connection: media_cleanup.forget_unused(connection, before))
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         """Runs the query beside the writer, which never waits for it."""

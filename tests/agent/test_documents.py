@@ -29,8 +29,8 @@ from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Inches
 from pypdf import PdfReader, PdfWriter
 
-from agent import documents_worker
-from agent.documents import Unreadable, excerpt, text_of
+from agent.files import documents_worker
+from agent.files.documents import Unreadable, excerpt, text_of
 
 PATIENCE = 60
 PDF = "application/pdf"

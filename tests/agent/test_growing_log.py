@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.attached import Attached
 from agent.log import Answered, Call, CallEnded, CallStarted, Entry, Heard, Said, Summarised
-from agent.received import lay_out, place_of
+from agent.loop.attachments import Attached
 from agent.testing import MemoryMedia
+from agent.tools.received_files import lay_out, place_of
 from agent.transcript import Conversation, Past, conversation, transcript
 from tests.agent.logs import logs, pasts
 

@@ -16,12 +16,12 @@ from agent.masking import Mask
 from agent.media import Attachment, MediaMissing
 from agent.model import Answer, ModelError, ModelSettings, ModelTrouble, Request, ToolSpec
 from agent.models import chat_completions
-from agent.models.completing import CompletingModel
-from agent.models.describing import DescribingModel
+from agent.models.continuation import CompletingModel
 from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
 from agent.models.providers import Provider, ProviderModel, provider_model
 from agent.models.retry import RetryingModel
+from agent.models.without_vision import DescribingModel
 from agent.transcript import Exchange, Notice, Result, Results
 from tests.servers import models as server_of
 

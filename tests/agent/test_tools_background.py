@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.background import Delegated, NoWork, Work, WorkError, WorkItem, shows_nothing
 from agent.media import Attachment
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError, ToolResult
 from agent.tools import toolbox
-from agent.work import Delegated, NoWork, Work, WorkError, WorkItem, shows_nothing
 
 FILE = Attachment("ab" * 32, "words.csv", "text/csv", 12)
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.asking import ask_user
+from agent.agent import Mind
+from agent.decisions.questions import ask_user
 from agent.events import Event, Logged, TextDelta
 from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Resumed, Said
-from agent.memory import MemoryJournal
-from agent.mind import Mind
+from agent.loop.memory_journal import MemoryJournal
+from agent.loop.turn import Turn
 from agent.model import ModelError, Request
 from agent.models.scripted import ScriptedModel
-from agent.received import place_of
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, ToolError, tool
+from agent.tools.received_files import place_of
 from agent.transcript import Notice, Results, transcript
-from agent.turn import Turn
 
 
 class Stage:

@@ -22,7 +22,7 @@ from channels.channel import (
 from channels.discord.channel import DiscordChannel
 from channels.message import Accepted, FileRef, InboundMessage, Mark, Opening
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
-from tests.channels.test_pieces import MemoryLedger
+from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Shelf, png
 from tests.servers.discord import BOB, Discord, Person, Place, Upload
 

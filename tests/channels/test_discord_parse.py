@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.address import Address, Sender
+from channels.discord.directory import Room, Rooms
 from channels.discord.parse import MALFORMED, Bot, chat_of, parse, quotable, singly
-from channels.discord.rooms import Room, Rooms
 from channels.message import FileRef, InboundMessage
 
 Json = dict[str, Any]

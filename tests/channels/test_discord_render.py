@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agent.media import Attachment
 from channels.address import Address
 from channels.discord.render import Content, Media, Text, components, render, utf16
-from channels.pieces import Piece
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.sync import Piece
 from tests.channels.test_markdown import MARKDOWN
 
 FENCE = "```"

@@ -22,7 +22,7 @@ from channels.channel import (
 from channels.message import FileRef, Mark
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.slack.channel import SlackChannel
-from tests.channels.test_pieces import MemoryLedger
+from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Inbox, Shelf, png
 from tests.servers.slack import Place, Slack, Thread, Upload
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from agent.media import Attachment
 from channels.address import Address
 from channels.markdown import parse
-from channels.pieces import Piece
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.slack.markup import settled, write
 from channels.slack.render import (
@@ -24,6 +23,7 @@ from channels.slack.render import (
     plain_blocks_of,
     render,
 )
+from channels.sync import Piece
 from tests.channels.test_markdown import MARKDOWN
 
 FENCE = "```"

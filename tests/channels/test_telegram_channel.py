@@ -25,7 +25,7 @@ from channels.channel import (
 from channels.message import Accepted, FileRef, InboundMessage, Mark, MessageState
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.telegram.channel import TelegramChannel
-from tests.channels.test_pieces import MemoryLedger
+from tests.channels.test_sync import MemoryLedger
 from tests.servers.telegram import BotApi, Chat
 
 COMMANDS = (CommandHelp("stop", "stop what is running"), CommandHelp("new", "start afresh"))

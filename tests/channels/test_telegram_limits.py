@@ -18,7 +18,7 @@ from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Se
 from channels.telegram.channel import TelegramChannel
 from channels.telegram.render import Button, Media, Text, render, repeated
 from tests.channels.test_markdown import MARKDOWN
-from tests.channels.test_pieces import MemoryLedger
+from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Shelf, png
 from tests.servers.telegram import BotApi, parse_html, utf16
 

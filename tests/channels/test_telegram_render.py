@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from agent.media import Attachment
 from channels.address import Address
-from channels.pieces import Piece
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.sync import Piece
 from channels.telegram.render import Button, Content, Media, Text, render, repeated, unformatted, utf16
 from tests.channels.test_markdown import MARKDOWN
 from tests.servers.telegram import parse_html

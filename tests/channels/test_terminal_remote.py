@@ -23,8 +23,8 @@ from channels.terminal.screen import PlainScreen
 from channels.terminal.wire import Event, changed, read_events, read_reply
 from channels.web.render import render_change, render_reply
 from config.load import load
-from gateway.build import Built, build
-from tests.channels import web_house
+from gateway.assembly.build import Built, build
+from tests.channels import web_gateway
 
 WEB = Address("web", "local", "terminal")
 CHART = Attachment("ab" * 32, "chart.png", "image/png", 10, 4, 4)
@@ -231,8 +231,8 @@ async def test_a_question_of_a_running_gateway_is_answered_with_a_number_also_by
 ) -> None:
     question = QuestionSegment("q:r_1_0", "Which?", ("Red", "Blue"))
     again = QuestionSegment("q:r_2_0", "Sure?", ("Yes", "No"))
-    async with web_house.served(web_house.House()) as site:
-        link = Link(site.url, web_house.TOKEN)
+    async with web_gateway.served(web_gateway.House()) as site:
+        link = Link(site.url, web_gateway.TOKEN)
         first = Screen(tmp_path)
         sitting = await sit(link, first)
         first.type("paint")

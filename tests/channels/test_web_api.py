@@ -18,7 +18,7 @@ from channels.channel import FileUnavailable
 from channels.message import Accepted, FileRef, InboundMessage
 from channels.reply import CallSegment, TextSegment
 from tests.channels.test_web_render import apply
-from tests.channels.web_house import TOKEN, House, MemoryMedia, Served, png, served
+from tests.channels.web_gateway import TOKEN, House, MemoryMedia, Served, png, served
 
 
 @pytest.fixture

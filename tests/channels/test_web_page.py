@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, TextSegment
-from tests.channels.web_house import TOKEN, House, Served, png, served
+from tests.channels.web_gateway import TOKEN, House, Served, png, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 

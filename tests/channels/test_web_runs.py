@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from agent.external import OVERDUE, OVERTAKEN
-from gateway.build import Built
+from agent.decisions.external_tools import OVERDUE, OVERTAKEN
+from gateway.assembly.build import Built
 from tests.gateway.stage import gateway
 from tests.gateway.test_kill import process
 from tests.servers.models import Call, ModelServer, Pause, Request, Say

@@ -11,8 +11,8 @@ from config.channels import CHANNELS
 from config.models import PROVIDERS, USUAL_KEY
 from config.settings import WebSettings
 from config.tools import TOOLS
-from gateway.build import build
-from gateway.commands_line.check import DISCORD_PERMISSIONS, SLACK_SCOPES, discord_invitation
+from gateway.assembly.build import build
+from gateway.cli.check import DISCORD_PERMISSIONS, SLACK_SCOPES, discord_invitation
 from gateway.store.records import Chosen
 from tests.config.conftest import Operator
 

@@ -5,16 +5,16 @@ from typing import get_args
 
 import pytest
 
-from agent.approving import APPROVAL_OPTIONS, LIMIT_OPTIONS
+from agent.decisions.approvals import APPROVAL_OPTIONS, LIMIT_OPTIONS
 from agent.log import Outcome, Verdict
-from agent.state import MOST_ALIKE, WINDOW
+from agent.log_state import MOST_ALIKE, WINDOW
+from agent.loop.turn import MOST_RESTARTS
 from agent.tool import Approval
 from agent.tools import TOOL_NAMES, toolbox
-from agent.turn import MOST_RESTARTS
 from config.settings import AgentSettings, LimitSettings
 from config.tools import ToolSettings
+from gateway.store.decision_words import verdict_of
 from gateway.store.records import Chosen, RunState
-from gateway.store.verdicts import verdict_of
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
 

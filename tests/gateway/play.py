@@ -13,17 +13,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from agent.agent import Mind
 from agent.log import Heard
-from agent.mind import Mind
 from agent.model import Model
 from agent.testing import MemoryMedia
 from agent.tool import Tool
 from channels.address import Address, Sender
+from channels.memory import PaperChannel, words
 from channels.message import Accepted, FileRef, InboundMessage, Kind
-from channels.paper import PaperChannel, words
 from channels.reply import QuestionSegment, Reply
-from gateway.gate import Gate, Policy
-from gateway.house import House, Rules
+from gateway.app import House, Rules
+from gateway.inbound.access import Gate, Policy
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 

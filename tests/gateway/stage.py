@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from config.load import load
-from gateway.build import Built, build
+from gateway.assembly.build import Built, build
 from tests.servers.models import ModelServer
 from tests.servers.telegram import BotApi
 

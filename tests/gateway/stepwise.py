@@ -16,7 +16,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from agent.approving import (
+from agent.background import Delegated, WorkError
+from agent.decisions.approvals import (
     APPROVAL_OPTIONS,
     DROPPED,
     allowed_tools,
@@ -26,8 +27,8 @@ from agent.approving import (
     open_decision,
     refused_limit,
 )
-from agent.asking import ANSWERED
-from agent.external import pending, unsupplied
+from agent.decisions.external_tools import pending, unsupplied
+from agent.decisions.questions import ANSWERED
 from agent.log import (
     Answered,
     Call,
@@ -44,7 +45,7 @@ from agent.log import (
     TurnOutcome,
     Usage,
 )
-from agent.state import (
+from agent.log_state import (
     calls_of,
     deadline,
     endings,
@@ -55,11 +56,10 @@ from agent.state import (
     unresolved,
     waits_for_people,
 )
-from agent.turn import MOST_RESTARTS
-from agent.work import Delegated, WorkError
+from agent.loop.turn import MOST_RESTARTS
 from channels.message import InboundMessage
 from gateway.sessions import is_child, session_key
-from gateway.store import decisions, inbox, questions, reading, supplying, turns, undoing, work, wraps
+from gateway.store import background, decisions, external_results, finish_up, inbox, questions, reading, turns, undo
 from gateway.store.records import Arrival, Busy, Command, Manner, Turn
 
 P = ParamSpec("P")
@@ -71,7 +71,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 QUESTION = '{"question": "Which?", "options": ["this", "that"]}'
 GOES_ON = "It goes on."
 REPEATABLE = ("look", "delegate")
-LIMITS = work.Limits(depth=2, running=3)
+LIMITS = background.Limits(depth=2, running=3)
 
 ANSWERS = (
     *("words", "delegate", "look", "danger", "ask_user", "slow", "delegate"),
@@ -130,7 +130,7 @@ class _Answer:
     """What a turn waits for that delegates."""
 
     over: bool = False
-    ending: work.Ending | None = None
+    ending: background.Ending | None = None
 
 
 def first_heard(entries: Sequence[Entry]) -> int:
@@ -384,7 +384,7 @@ class House:
             return CallEnded(call.id, "cancelled", "A message came.")
         if call.name == "slow" and (live.steers or choice % 2) and not self._closing:
             try:
-                row = self.do(work.keep, live.turn, "slow", LIMITS)
+                row = self.do(background.keep, live.turn, "slow", LIMITS)
             except WorkError as error:
                 return CallEnded(call.id, "failed", str(error))
             self._spawn(self._follow(row))
@@ -451,21 +451,23 @@ class House:
             yield from _moment(live)
         answer = self._answers[call.id] = _Answer()
         try:
-            row, arrival = self.do(work.delegate, live.turn, call.id, Delegated("Do it."), LIMITS, waited=True)
+            row, arrival = self.do(background.delegate, live.turn, call.id, Delegated("Do it."), LIMITS, waited=True)
         except WorkError as error:
             return CallEnded(call.id, "failed", str(error))
         self._arrived(arrival)
         if row.state != "running":
-            return CallEnded(call.id, "done", self.do(work.outcome, row).text if row.waited else "It came.")
+            return CallEnded(call.id, "done", self.do(background.outcome, row).text if row.waited else "It came.")
         self._waiting.add(live.turn.id)
         while not answer.over:
             try:
                 yield from _moment(live)
             except Stopped:
-                self._settle(self.do(work.stop, row.id, work.Ending("stopped", work.NOT_FOR_IT), told=False))
+                self._settle(
+                    self.do(background.stop, row.id, background.Ending("stopped", background.NOT_FOR_IT), told=False)
+                )
                 raise
             if live.steers and not answer.over:
-                over = self.do(work.detach, row.id)
+                over = self.do(background.detach, row.id)
                 self._settle(() if over is None else (over,))
                 answer.over = True
         del self._answers[call.id]
@@ -475,37 +477,37 @@ class House:
 
     def supply(self, turn_id: str, number: int) -> None:
         """Somebody gives results of calls that are run outside: of all, or of too few."""
-        calls = pending(self.do(supplying.waiting_in, turn_id))
+        calls = pending(self.do(external_results.waiting_in, turn_id))
         results = [CallEnded(call.id, "done", "So it was.") for call in calls[number % 3 // 2 :]]
-        session = self.do(supplying.supply, turn_id, results, None)
+        session = self.do(external_results.supply, turn_id, results, None)
         assert (session is None) == (not calls or len(results) < len(calls))
         if session is not None:
             self.wake(session, "queue")
 
     def tell_a_task(self, number: int, words: str) -> None:
         """Somebody steers one of the tasks that run."""
-        tasks = [row for row in self.do(work.running) if row.kind == "task"]
+        tasks = [row for row in self.do(background.running) if row.kind == "task"]
         if tasks:
-            self._arrived(self.do(work.tell, tasks[number % len(tasks)], words))
+            self._arrived(self.do(background.tell, tasks[number % len(tasks)], words))
 
-    def _follow(self, row: work.WorkRow) -> Steps[None]:
+    def _follow(self, row: background.WorkRow) -> Steps[None]:
         choice = yield
         for _ in range(choice % 4):
             yield
-        over = self.do(work.end, row.id, work.Ending("done", "So it is."))
+        over = self.do(background.end, row.id, background.Ending("done", "So it is."))
         self._settle(() if over is None else (over,))
 
     def _over(self, record: Turn) -> Steps[None]:
         if record.id in self._waiting:
             yield
-            self._settle(self.do(work.settle, record.id))
+            self._settle(self.do(background.settle, record.id))
             self._waiting.discard(record.id)
         if is_child(record.session):
             yield
-            over = self.do(work.finish, record.session)
+            over = self.do(background.finish, record.session)
             self._settle(() if over is None else (over,))
 
-    def _settle(self, overs: Sequence[work.Over]) -> None:
+    def _settle(self, overs: Sequence[background.Over]) -> None:
         for over in overs:
             answer = self._answers.get(over.row.call_id or "")
             if answer is not None and not answer.over:
@@ -555,7 +557,7 @@ class House:
                 self.do(turns.renew, session)
                 return ended
             case "wrap":
-                return None if self.do(wraps.wrap, row_id) else "Nothing runs."
+                return None if self.do(finish_up.wrap, row_id) else "Nothing runs."
             case "btw":
                 record = self.do(turns.begin_aside, row_id, self._worker)
                 self._serve(Live(record.id), record)
@@ -564,11 +566,11 @@ class House:
                 return "Something runs."
             case "undo":
                 yield
-                return "" if self.do(undoing.undo, session) is None else "Taken out."
+                return "" if self.do(undo.undo, session) is None else "Taken out."
             case "retry":
                 # In one breath, as a stop that comes next covers what is tried again.
                 runs = self.do(turns.unfinished, session) is not None
-                said_again = self.do(undoing.retry, row_id)
+                said_again = self.do(undo.retry, row_id)
                 assert not (runs and said_again), "nothing is tried again while something runs"
                 return None if said_again else "There is nothing to do again."
             case "answer":
@@ -615,15 +617,19 @@ class House:
 
     def _take_up(self) -> None:
         pending = self.do(reading.pending)
-        for row in self.do(work.running):
-            ending = work.Ending("lost", work.LOST)
-            over = self.do(work.end, row.id, ending) if row.kind == "call" else self.do(work.finish, row.child or "")
+        for row in self.do(background.running):
+            ending = background.Ending("lost", background.LOST)
+            over = (
+                self.do(background.end, row.id, ending)
+                if row.kind == "call"
+                else self.do(background.finish, row.child or "")
+            )
             self._settle(() if over is None else (over,))
-        for turn_id, waits in self.do(work.awaiting):
+        for turn_id, waits in self.do(background.awaiting):
             if waits:
                 self._waiting.add(turn_id)
             else:
-                self._settle(self.do(work.settle, turn_id))
+                self._settle(self.do(background.settle, turn_id))
         for command in pending.commands:
             self._spawn(self._again(command))
         for unfetched in pending.unfetched:

@@ -20,11 +20,11 @@ import pytest
 
 from config.load import load
 from config.template import Answers, ChannelAnswers
-from gateway.commands_line import VERSION
-from gateway.commands_line.check import SLACK_SCOPES, discord_invitation
-from gateway.commands_line.home import in_words
-from gateway.commands_line.init import Person, ask
-from gateway.commands_line.opening import opening
+from gateway.cli import VERSION
+from gateway.cli.banner import opening
+from gateway.cli.check import SLACK_SCOPES, discord_invitation
+from gateway.cli.home import in_words
+from gateway.cli.init import Person, ask
 from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
 from tests.servers.slack import Slack
@@ -62,7 +62,7 @@ class Desk:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "gateway.cli",
+            "gateway.cli.main",
             *arguments,
             cwd=self.folder,
             env=env,

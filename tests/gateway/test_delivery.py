@@ -14,10 +14,10 @@ from agent.model import Answer, Request
 from agent.models.scripted import ScriptedModel
 from channels.address import Address
 from channels.channel import Ledger, OutcomeUnknown, RetryLater, Undeliverable, Unreachable
+from channels.memory import PaperChannel, words
 from channels.message import Mark
-from channels.paper import PaperChannel, words
-from channels.pieces import REPEAT_NOTE, Piece, show_pieces
 from channels.reply import Reply, TextSegment
+from channels.sync import REPEAT_NOTE, Piece, show_pieces
 from tests.gateway.play import ELSEWHERE, keeping, playing, until
 
 TOPIC = Address("paper", "me", "group", "1", "group")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from agent.context import Context
+from agent.agent import Mind
+from agent.context.compaction import Context
 from agent.events import Charged, Delta, Event, TextDelta
 from agent.hook import Deny, End, ReplyPart, Subject, Where
 from agent.hooks.chain import Hook, HookChain
@@ -31,23 +32,22 @@ from agent.log import (
     Text,
     Usage,
 )
-from agent.memory import MemoryJournal
-from agent.mind import Mind
+from agent.loop.memory_journal import MemoryJournal
+from agent.loop.turn import Turn
 from agent.model import Answer, Request
 from agent.models.scripted import Script, ScriptedModel
-from agent.occasion import Occasion
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolResult, tool
 from agent.transcript import Past
-from agent.turn import Turn
+from agent.turn_context import Occasion
 from channels.history import PersonMessage
-from gateway.budgets import Budgets, SpendingLimits
-from gateway.histories import Histories
-from gateway.house import Rules
+from gateway.app import Rules
 from gateway.sessions import session_key
 from gateway.store.inbox import bring
 from gateway.store.records import Bill, PastTurn
 from gateway.store.records import Turn as TurnRecord
+from gateway.turns.budgets import Budgets, SpendingLimits
+from gateway.turns.history_cache import Histories
 from tests.gateway.notes import ANN, HERE, SESSION
 from tests.gateway.play import ANN as PLAYING_ANN
 from tests.gateway.play import PLACE, playing, said

@@ -19,15 +19,15 @@ from sqlalchemy import Connection
 
 from agent.journal import TurnLost
 from agent.log import Answered, CallEnded, CallStarted, Decided, DecisionAsked, Ended, Entry, Heard, Said
-from agent.state import unresolved, waits_for_people
+from agent.log_state import unresolved, waits_for_people
 from agent.transcript import Results, transcript
 from channels.address import Address, Sender
 from channels.message import InboundMessage, Kind
 from gateway.sessions import is_child, session_key
 from gateway.store import logs, reading, runs, turns
 from gateway.store.inbox import ALBUM, DECIDED, STOPPED, TOO_LATE_TO_WRAP, WITHDRAWN
-from gateway.store.opening import make_current
 from gateway.store.records import Busy, Manner, Run, Turn
+from gateway.store.sqlite import make_current
 from tests.gateway.notes import PHOTO, message
 from tests.gateway.stepwise import GOES_ON, NOW, House, first_heard
 

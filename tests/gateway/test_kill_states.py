@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from agent.log import Answered, CallEnded, Decided, Ended, Entry, Heard, Summarised, load
-from agent.state import unresolved
+from agent.log_state import unresolved
 from channels.address import Address, Sender
 from gateway.sessions import session_key
 from gateway.store import open_store

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.asking import ask_user
+from agent.decisions.questions import ask_user
 from agent.log import Call
 from agent.models.scripted import ScriptedModel
 from agent.tool import ToolContext, tool
 from channels.address import Sender
+from channels.memory import PaperChannel, words
 from channels.message import FileRef
-from channels.paper import PaperChannel, words
-from gateway.gate import Policy
-from gateway.house import Rules
+from gateway.app import Rules
+from gateway.inbound.access import Policy
 from gateway.sessions import session_key
 from gateway.store.records import Manner
 from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, playing, said

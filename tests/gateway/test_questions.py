@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from agent.asking import ask_user
+from agent.decisions.questions import ask_user
 from agent.log import Call, Ended, Heard
 from agent.models.scripted import ScriptedModel
 from agent.transcript import Results
 from channels.address import Sender
 from channels.channel import Ledger, Undeliverable
-from channels.paper import PaperChannel, words
+from channels.memory import PaperChannel, words
 from channels.reply import Reply
-from gateway.gate import Policy
+from gateway.inbound.access import Policy
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 from tests.gateway.play import PLACE, Play, playing, said, until

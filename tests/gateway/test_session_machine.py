@@ -17,20 +17,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.asking import ask_user
+from agent.agent import Mind
+from agent.decisions.questions import ask_user
 from agent.events import Tell, TextDelta
 from agent.log import Answered, Call, CallEnded, Ended, Heard, Text
-from agent.mind import Mind
 from agent.model import Answer, Request
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from agent.tools.delegate import delegate
 from channels.address import Address, Sender
+from channels.memory import PaperChannel
 from channels.message import FileRef, InboundMessage, Kind, Opening
-from channels.paper import PaperChannel
 from channels.reply import QuestionSegment, Reply
-from gateway.gate import Gate
-from gateway.house import House, Rules
+from gateway.app import House, Rules
+from gateway.inbound.access import Gate
 from gateway.sessions import is_child, session_key
 from gateway.store import open_store
 from gateway.store.inbox import REPLACED

@@ -10,7 +10,7 @@ from agent.model import Answer, ModelError, Request
 from channels.address import Address
 from gateway.sessions import session_key
 from gateway.store import Store
-from gateway.titles import Titles
+from gateway.turns.titles import Titles
 from tests.gateway.notes import begin, message
 
 HERE = Address("web", "", "1")

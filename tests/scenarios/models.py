@@ -16,8 +16,8 @@ from agent.events import ReasoningDelta, Tell, TextDelta
 from agent.media import MediaStore
 from agent.model import Answer, Finish, Model, ModelError, ModelTrouble, Request
 from agent.models import anthropic_messages, chat_completions
+from agent.models.images import SightCache
 from agent.models.providers import Provider, ProviderModel, provider_model
-from agent.models.sights import SightCache
 from tests.servers import models as server
 
 # What a scenario lets a model do

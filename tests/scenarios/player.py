@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from agent.interrupt import Interjected, unless
 from agent.log import Answered, CallEnded, Ended
-from agent.racing import Interjected, unless
 from tests.scenarios import steps_given, steps_looks, steps_models, steps_people, steps_tools
 from tests.scenarios.forms import difference, fits
 from tests.scenarios.models import Asked, HttpStage, ScriptedStage, Stage

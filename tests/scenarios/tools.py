@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import create_model
 
-from agent.asking import ask_user
+from agent.decisions.questions import ask_user
 from agent.tool import Tool, ToolContext, ToolResult
 from agent.tools.background import background
 from agent.tools.delegate import delegate

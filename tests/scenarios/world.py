@@ -9,32 +9,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.context import Context
+from agent.agent import Mind
+from agent.context.compaction import Context
 from agent.hook import NoHooks
 from agent.hooks.chain import Hook, HookChain
 from agent.masking import Mask
-from agent.mind import Mind
 from agent.model import Model
-from agent.models.completing import CompletingModel
-from agent.models.describing import DescribingModel
+from agent.models.continuation import CompletingModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.masking import MaskingModel
 from agent.models.retry import RetryingModel
+from agent.models.without_vision import DescribingModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool
 from channels.address import Address, Sender
 from channels.channel import Ledger
+from channels.memory import PaperChannel, words
 from channels.message import InboundMessage
-from channels.paper import PaperChannel, words
 from channels.reply import QuestionSegment, Reply
-from gateway.budgets import SpendingLimits
-from gateway.drafts import Shows
-from gateway.gate import Policy
-from gateway.house import Rules
-from gateway.reading import FileReader
+from gateway.app import Rules
+from gateway.inbound.access import Policy
+from gateway.inbound.file_text import FileReader
+from gateway.outbound.channel_replies import Shows
 from gateway.sessions import session_key
 from gateway.store import open_store
 from gateway.store.records import Busy
+from gateway.turns.budgets import SpendingLimits
 from tests.gateway.play import ELSEWHERE, PLACE, Play, playing, said
 from tests.scenarios.forms import inbox_lines, log_lines, request_lines, screen_lines, separated
 from tests.scenarios.models import Asked, Stage

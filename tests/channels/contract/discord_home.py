@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from channels.address import Address
-from gateway.build import Built
+from gateway.assembly.build import Built
 from gateway.sessions import session_key
 from gateway.store.store import Store
 from tests.channels.contract.home import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from gateway.build import Built
+from gateway.assembly.build import Built
 from gateway.store.records import Pending
 from tests.gateway.stage import gateway
 from tests.servers.models import ModelServer

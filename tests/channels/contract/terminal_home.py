@@ -17,7 +17,7 @@ from channels.terminal.printer import Place as Folders
 from channels.terminal.progress import Progress
 from channels.terminal.render import Look
 from channels.terminal.screen import say
-from gateway.build import Built
+from gateway.assembly.build import Built
 from gateway.media import DiskMedia
 from tests.channels.contract.home import INTERRUPTED, Bell, Feature, File, Picture, Plain, PlainPlace, Seen, Words
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 
-from gateway.build import Built
+from gateway.assembly.build import Built
 from tests.channels.contract.home import (
     INTERRUPTED,
     Bell,

@@ -1,0 +1,1 @@
+"""A conversation within the model's context window: counting tokens, compaction."""

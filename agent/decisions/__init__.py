@@ -1,0 +1,1 @@
+"""What people decide: questions, approvals, and results of tools that run elsewhere."""

@@ -1,0 +1,1 @@
+"""Text of files: documents, voice notes."""

@@ -1,0 +1,1 @@
+"""The turn loop: model steps, tool calls, interruption."""

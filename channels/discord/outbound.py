@@ -1,0 +1,227 @@
+"""The channel or thread where one reply is shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import Any, assert_never
+
+import discord
+from discord.http import Route
+
+from agent.media import MediaMissing, MediaStore
+from channels.address import Address
+from channels.discord.api import Rest, discord_errors
+from channels.discord.interactions import Interactions
+from channels.discord.parse import Json
+from channels.discord.render import (
+    ALT_LIMIT,
+    CONTENT_LIMIT,
+    REQUEST_LIMIT,
+    TOGETHER_LIMIT,
+    UPLOAD_LIMIT,
+    Content,
+    Media,
+    Text,
+    components,
+    escaped,
+    utf16,
+)
+
+log = logging.getLogger(__name__)
+
+_NO_PREVIEWS = 1 << 2
+"""SUPPRESS_EMBEDS: https://discord.com/developers/docs/resources/message#message-object-message-flags"""
+
+_NOBODY = {"parse": [], "replied_user": False}
+"""https://discord.com/developers/docs/resources/message#allowed-mentions-object"""
+
+_UNKNOWN_MESSAGE = 10008
+
+
+class Place:
+    """A `channels.sync.Platform`. A reply answers its message visibly only in groups, where many talk.
+
+    What may have been sent before needs no note: Discord shows a message with the same nonce once.
+    """
+
+    def __init__(
+        self, rest: Rest, media: MediaStore, interactions: Interactions, address: Address, reply_to: str | None
+    ) -> None:
+        self._rest = rest
+        self._media = media
+        self._interactions = interactions
+        self._address = address
+        self._reply_to = reply_to
+        self._albums = True
+
+    def together(self, contents: Sequence[Content]) -> int:
+        pictures = [content for content in contents[:TOGETHER_LIMIT] if isinstance(content, Media)]
+        if not self._albums or len(pictures) < 2 or pictures[0] is not contents[0]:
+            return 1
+        count = 0
+        for count in range(1, len(pictures) + 1):
+            run = pictures[: count + 1]
+            sizes = [media.attachment.size for media in run]
+            if (
+                count == len(pictures)
+                or contents[count] is not pictures[count]
+                or not all(media.attachment.is_picture for media in run)
+                or max(sizes) > UPLOAD_LIMIT
+                or sum(sizes) > REQUEST_LIMIT
+                or utf16(_captions(run)) > CONTENT_LIMIT
+            ):
+                break
+        return count
+
+    async def send(self, contents: Sequence[Content], *, first: bool, repeat: bool) -> Sequence[str]:
+        with discord_errors(sending=True):
+            album = [content for content in contents if isinstance(content, Media)]
+            if len(album) > 1:
+                if (ref := await self._send_files(album, first, repeat)) is not None:
+                    return [ref] * len(album)
+                log.info("pictures are sent one by one")
+                self._albums = False
+            match contents[0]:
+                case Text():
+                    return [await self._write(contents[0], first, repeat)]
+                case Media():
+                    return [await self._send_media(contents[0], first, repeat)]
+                case _:
+                    assert_never(contents[0])
+
+    async def edit(self, ref: str, content: Content, *, repeat: bool) -> bool:
+        if not isinstance(content, Text):
+            return True
+        with discord_errors():
+            try:
+                await self._rest.request(self._message("PATCH", ref), json=_body(content))
+            except discord.NotFound as error:
+                if error.code != _UNKNOWN_MESSAGE:
+                    raise
+                log.info("a message is sent anew: %s", error)
+                return False
+        return True
+
+    async def delete(self, ref: str) -> None:
+        with discord_errors():
+            try:
+                await self._rest.request(self._message("DELETE", ref))
+            except (discord.NotFound, discord.Forbidden) as error:
+                log.info("a message is not deleted: %s", error)
+
+    def _message(self, method: str, ref: str) -> Route:
+        path = "/channels/{channel_id}/messages/{message_id}"
+        return Route(method, path, channel_id=self._address.chat, message_id=ref)
+
+    async def _write(self, text: Text, first: bool, repeat: bool) -> str:
+        ref = await self._create(_body(text), text.nonce, first)
+        if repeat:
+            # What arrived the first time may say something older.
+            await self._rest.request(self._message("PATCH", ref), json=_body(text))
+        return ref
+
+    async def _send_media(self, media: Media, first: bool, repeat: bool) -> str:
+        """As a file, else a line that says why it cannot be had."""
+        attachment = media.attachment
+        if attachment.size > UPLOAD_LIMIT:
+            return await self._excuse(media, "it is larger than the 10 MB that Discord takes", first, repeat)
+        try:
+            await self._media.read(attachment)
+        except MediaMissing as error:
+            return await self._excuse(media, str(error), first, repeat)
+        ref = await self._send_files([media], first, repeat)
+        return ref or await self._excuse(media, "Discord refuses it", first, repeat)
+
+    async def _excuse(self, media: Media, reason: str, first: bool, repeat: bool) -> str:
+        line = f"📎 {escaped(f'{media.attachment.name} could not be sent: {reason}')}"
+        text = Text("\n\n".join(filter(None, (media.caption, line))), nonce=media.nonce)
+        return await self._write(text, first, repeat)
+
+    async def _send_files(self, files: Sequence[Media], first: bool, repeat: bool) -> str | None:
+        """None when not all can be had or Discord refuses them; then nothing was sent."""
+        try:
+            data = [await self._media.read(media.attachment) for media in files]
+            body = _body(Text(_captions(files))) | {
+                "attachments": [
+                    {"id": number, "filename": media.attachment.name, "description": media.alt[:ALT_LIMIT]}
+                    for number, media in enumerate(files)
+                ]
+            }
+            return await self._create(body, files[0].nonce, first, list(zip(files, data, strict=True)))
+        except MediaMissing as error:
+            log.info("a file cannot be had: %s", error)
+        except discord.HTTPException as error:
+            if error.status not in (400, 413):
+                raise
+            log.info("files are refused: %s", error)
+        return None
+
+    async def _create(self, body: Json, nonce: str, first: bool, files: Sequence[tuple[Media, bytes]] = ()) -> str:
+        """The new message's id; the one that has the nonce already, if there is one."""
+        if first and (ref := await self._fill(body, files)) is not None:
+            return ref
+        body = body | {"nonce": nonce, "enforce_nonce": True}
+        if first and self._reply_to and self._address.kind == "group":
+            body["message_reference"] = {"message_id": self._reply_to, "fail_if_not_exists": False}
+        route = Route("POST", "/channels/{channel_id}/messages", channel_id=self._address.chat)
+        try:
+            return _ref(await self._call(route, body, files))
+        except discord.NotFound as error:
+            if error.code != _UNKNOWN_MESSAGE:
+                raise
+        # The message with this nonce was deleted a moment ago: this one is another.
+        return _ref(await self._call(route, body | {"nonce": token_hex(12)}, files))
+
+    async def _fill(self, body: Json, files: Sequence[tuple[Media, bytes]]) -> str | None:
+        """Puts the message where a person's client says "thinking…"; None when none does."""
+        if self._reply_to is None or (waiting := await self._interactions.find(self._reply_to)) is None:
+            return None
+        route = Route(
+            "PATCH",
+            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
+            webhook_id=waiting.application,
+            webhook_token=waiting.token,
+        )
+        ref = None
+        try:
+            ref = _ref(await self._call(route, body, files))
+        except discord.HTTPException as error:
+            if error.status not in (401, 403, 404):
+                raise
+            log.info("an answer becomes an ordinary message: %s", error)
+        self._interactions.answered(self._reply_to)
+        return ref
+
+    async def _call(self, route: Route, body: Json, files: Sequence[tuple[Media, bytes]]) -> Any:
+        if not files:
+            return await self._rest.request(route, json=body)
+        form = [{"name": "payload_json", "value": json.dumps(body), "content_type": "application/json"}]
+        parts = [
+            {"name": f"files[{n}]", "value": data, "filename": media.attachment.name, "content_type": _type(media)}
+            for n, (media, data) in enumerate(files)
+        ]
+        return await self._rest.request(route, form=[*form, *parts])
+
+
+def _body(text: Text) -> Json:
+    return {
+        "content": text.markdown,
+        "components": components(text.buttons),
+        "flags": _NO_PREVIEWS,
+        "allowed_mentions": _NOBODY,
+    }
+
+
+def _captions(files: Sequence[Media]) -> str:
+    return "\n\n".join(filter(None, (media.caption for media in files)))
+
+
+def _type(media: Media) -> str:
+    return media.attachment.media_type
+
+
+def _ref(message: Json) -> str:
+    return str(message["id"])

@@ -1,0 +1,145 @@
+"""The chat or topic where one reply is shown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from html import escape
+from typing import Any, assert_never
+
+from telegram import Bot, InputFile, InputMediaPhoto
+from telegram.error import BadRequest
+
+from agent.media import MediaMissing, MediaStore
+from channels.address import Address
+from channels.telegram.api import call, says, telegram_errors, where_to
+from channels.telegram.parse import Json
+from channels.telegram.render import ALBUM_LIMIT, UPLOAD_LIMIT, Content, Media, Text, repeated, unformatted
+
+log = logging.getLogger(__name__)
+
+
+class Place:
+    """A `channels.sync.Platform`. A reply answers its message visibly only in groups, where many talk."""
+
+    def __init__(self, api: Bot, media: MediaStore, address: Address, reply_to: str | None) -> None:
+        self._api = api
+        self._media = media
+        self._address = address
+        self._reply_to = reply_to if address.kind == "group" else None
+        self._albums = True
+
+    def together(self, contents: Sequence[Content]) -> int:
+        photos = 0
+        for content in contents[:ALBUM_LIMIT]:
+            if not (isinstance(content, Media) and content.is_photo):
+                break
+            photos += 1
+        return max(photos, 1) if self._albums else 1
+
+    async def send(self, contents: Sequence[Content], *, first: bool, repeat: bool) -> Sequence[str]:
+        where = where_to(self._address)
+        if first and self._reply_to:
+            where["reply_parameters"] = {"message_id": int(self._reply_to), "allow_sending_without_reply": True}
+        with telegram_errors(sending=True):
+            album = [content for content in contents if isinstance(content, Media)]
+            if len(album) > 1 and (refs := await self._send_album(album, where, repeat)):
+                return refs
+            return [await self._send_one(contents[0], where, repeat)]
+
+    async def edit(self, ref: str, content: Content, *, repeat: bool) -> bool:
+        if not isinstance(content, Text):
+            return True
+        with telegram_errors():
+            try:
+                await self._write("editMessageText", content, self._message(ref), repeat)
+            except BadRequest as error:
+                if says(error, "message to edit not found", "message can't be edited", "MESSAGE_ID_INVALID"):
+                    log.info("a message is sent anew: %s", error)
+                    return False
+                if not says(error, "message is not modified"):
+                    raise
+        return True
+
+    async def delete(self, ref: str) -> None:
+        with telegram_errors():
+            try:
+                await call(self._api, "deleteMessage", **self._message(ref))
+            except BadRequest as error:
+                log.info("a message is not deleted: %s", error)
+
+    def _message(self, ref: str) -> Json:
+        return {"chat_id": self._address.chat, "message_id": ref}
+
+    async def _send_one(self, content: Content, where: Json, repeat: bool) -> str:
+        match content:
+            case Text():
+                return _ref(await self._write("sendMessage", content, where, repeat))
+            case Media():
+                return await self._send_media(content, where, repeat)
+            case _:
+                assert_never(content)
+
+    async def _write(self, method: str, text: Text, where: Json, repeat: bool) -> Any:
+        html = repeated(text.html) if repeat else text.html
+        parameters = {**where, "link_preview_options": {"is_disabled": True}}
+        if text.buttons:
+            rows = [[{"text": button.label, "callback_data": button.data}] for button in text.buttons]
+            parameters["reply_markup"] = {"inline_keyboard": rows}
+        try:
+            return await call(self._api, method, text=html, parse_mode="HTML", **parameters)
+        except BadRequest as error:
+            if not says(error, "can't parse entities"):
+                raise
+            log.warning("Telegram cannot read our formatting, the text is sent without: %s", error)
+            return await call(self._api, method, text=unformatted(html), **parameters)
+
+    async def _send_media(self, media: Media, where: Json, repeat: bool) -> str:
+        """As a photo, else as a file, else a line that says why it cannot be had."""
+        attachment = media.attachment
+        if attachment.size > UPLOAD_LIMIT:
+            return await self._excuse(media, "it is larger than the 50 MB that Telegram takes", where, repeat)
+        try:
+            data = await self._media.read(attachment)
+        except MediaMissing as error:
+            return await self._excuse(media, str(error), where, repeat)
+        reason = ""
+        for kind in ("photo", "document") if media.is_photo else ("document",):
+            file = InputFile(data, filename=attachment.name)
+            words = {"caption": _caption(media, repeat), "parse_mode": "HTML"}
+            try:
+                return _ref(await call(self._api, f"send{kind.title()}", **{kind: file}, **words, **where))
+            except BadRequest as error:
+                log.info("%s is refused as a %s: %s", attachment.name, kind, error)
+                reason = error.message
+        return await self._excuse(media, f"Telegram refuses it: {reason}", where, repeat)
+
+    async def _excuse(self, media: Media, reason: str, where: Json, repeat: bool) -> str:
+        html = f"📎 {escape(f'{media.attachment.name} could not be sent: {reason}', quote=False)}"
+        text = Text(f"{media.caption}\n\n{html}" if media.caption else html)
+        return _ref(await self._write("sendMessage", text, where, repeat))
+
+    async def _send_album(self, album: Sequence[Media], where: Json, repeat: bool) -> Sequence[str]:
+        """Empty when not all of it can be had or Telegram refuses it; then nothing was sent."""
+        try:
+            items = [
+                InputMediaPhoto(
+                    InputFile(await self._media.read(media.attachment), filename=media.attachment.name, attach=True),
+                    caption=_caption(media, repeat and number == 0),
+                    parse_mode="HTML",
+                )
+                for number, media in enumerate(album)
+            ]
+            return [_ref(message) for message in await call(self._api, "sendMediaGroup", media=items, **where)]
+        except (BadRequest, MediaMissing) as error:
+            log.info("an album is sent as single pictures: %s", error)
+            self._albums = False
+            return ()
+
+
+def _ref(message: Json) -> str:
+    return str(message["message_id"])
+
+
+def _caption(media: Media, repeat: bool) -> str:
+    return repeated(media.caption) if repeat else media.caption

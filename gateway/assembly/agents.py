@@ -1,0 +1,85 @@
+"""Minds as the operator wants them: the agent for each place, with its models, tools and instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+
+from agent.agent import Mind
+from agent.context.compaction import Context
+from agent.hook import Hooks
+from agent.masking import Mask
+from agent.media import MediaStore
+from agent.model import Model
+from agent.models.chain import chain
+from agent.models.fallback import CoolDowns
+from agent.models.windows import window_of
+from agent.tool import Tool
+from agent.tools import toolbox
+from channels.address import Address
+from config.settings import AgentSettings, Settings
+from gateway.assembly.models import usual_model
+
+INSTRUCTIONS = """\
+You are Interject, an assistant that people talk to in a chat. Answer in their language, plainly and briefly, in
+Markdown. People may write to you while you work, and their new message reaches you at once: follow it, and say
+truthfully what was done and what was not. Results that begin with "Skipped:" or "Cancelled:" tell you what did not
+happen. Pictures and files that your tools make are delivered to the person by themselves; do not repeat their names
+or paths."""
+
+
+def minds(
+    settings: Settings, models: Mapping[str, Model], media: MediaStore, hooks: Hooks, mask: Mask
+) -> Callable[[Address], Mind]:
+    """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
+    agent, cool_downs = settings.agent, CoolDowns()
+
+    @cache
+    def tools() -> tuple[Tool, ...]:
+        return tuple(_tool(settings, tool) for tool in toolbox(settings.tools.enabled))
+
+    @cache
+    def mind(channel: str) -> Mind:
+        own = settings.channels.get(channel)
+        usual = usual_model(settings, channel)
+        names = tuple(dict.fromkeys([usual, *agent.fallback]))
+        small = (agent.small_model or "") if agent.routing else ""
+        summing_up = chain([agent.small_model or usual], models, cool_downs, mask=mask)
+        return Mind(
+            chain(names, models, cool_downs, mask=mask, small=small),
+            media,
+            agent.workspace,
+            tools(),
+            (own and own.instructions) or _instructions(agent),
+            agent.max_steps,
+            hooks=hooks,
+            context=Context(
+                agent.context_window or window_of(usual),
+                summing_up,
+                reserve=agent.context_reserve,
+                full_at=agent.context_full_at,
+                keep=agent.context_keep,
+            ),
+            mask=mask,
+            decide_within=settings.tools.approval_expires,
+        )
+
+    return lambda address: mind(address.channel)
+
+
+def _tool(settings: Settings, tool: Tool) -> Tool:
+    """The tool as the operator wants it."""
+    rules = settings.tools.rules(tool.name)
+    return replace(
+        tool,
+        approval=rules.approval,
+        on_steer=rules.on_steer or tool.on_steer,
+        timeout=rules.timeout or tool.timeout,
+    )
+
+
+def _instructions(agent: AgentSettings) -> str:
+    if agent.instructions_file is not None:
+        return agent.instructions_file.read_text(encoding="utf-8")
+    return agent.instructions or INSTRUCTIONS

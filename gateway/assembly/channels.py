@@ -1,0 +1,95 @@
+"""Channels as the operator lists them, each with its platform's library, and who may speak there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from pydantic import SecretStr
+
+from agent.media import MediaStore
+from channels.channel import Channel, ChannelRejected, Posted
+from config.channels import ChannelSection, ChannelSettings, DiscordSettings, SlackSettings, TelegramSettings
+from config.settings import Settings
+from gateway.inbound.access import Gate, Policy
+from gateway.inbound.cursors import StoredCursors
+from gateway.lifecycle.broken_channel import BrokenChannel
+from gateway.store import Store
+
+
+def platforms(settings: Settings, media: MediaStore, store: Store) -> dict[str, Channel]:
+    """Every configured platform, by its channel's name. One that cannot be made is stood in for."""
+    return {name: _made(name, section, media, store) for name, section in settings.channels.items()}
+
+
+def _made(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
+    try:
+        return _platform(name, section, media, store)
+    except ChannelRejected as error:
+        return BrokenChannel(name, error)
+
+
+def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
+    """A configured platform. Its library is imported only here, when it is enabled."""
+    match section:
+        case TelegramSettings():
+            from channels.telegram.channel import TelegramChannel
+
+            token = section.token.get_secret_value()
+            return TelegramChannel(name, token, section.api_url, media, reactions=section.reactions)
+        case SlackSettings():
+            from channels.slack.channel import SlackChannel
+
+            return SlackChannel(
+                name,
+                section.bot_token.get_secret_value(),
+                media,
+                app_token=_secret(section.app_token),
+                signing_secret=_secret(section.signing_secret),
+                api_url=section.api_url,
+                reactions=section.reactions,
+            )
+        case DiscordSettings():
+            from channels.discord.channel import DiscordChannel
+
+            return DiscordChannel(
+                name,
+                section.token.get_secret_value(),
+                media,
+                StoredCursors(store, name),
+                api_url=section.api_url,
+                gateway_url=section.gateway_url,
+                reactions=section.reactions,
+            )
+        case _:
+            assert_never(section)
+
+
+def _secret(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()
+
+
+def posted(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, Posted]:
+    """The channels to which their platform posts what happens, by the path to which it does."""
+    return {
+        f"/slack/{name}/": channel
+        for name, channel in channels.items()
+        if isinstance(section := settings.channels[name], SlackSettings)
+        and section.signing_secret is not None
+        and isinstance(channel, Posted)
+    }
+
+
+def gate(settings: Settings) -> Gate:
+    """Who may speak, in which places, as each channel has it."""
+    return Gate({name: _policy(channel) for name, channel in settings.channels.items()})
+
+
+def _policy(channel: ChannelSection) -> Policy:
+    return Policy(
+        frozenset(map(str.lower, channel.allow)),
+        channel.groups,
+        frozenset(map(str.lower, channel.admins)),
+        channel.pair,
+        channel.busy,
+    )

@@ -1,0 +1,107 @@
+"""Models as the operator names them: opened, priced, and the one that listens to voice notes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from agent.context.tokens import estimate_tokens
+from agent.media import MediaStore
+from agent.model import Model, Request
+from agent.models.chain import attended
+from agent.models.prices import Price, price_of
+from config.models import ModelSettings, Provider
+from config.settings import Settings
+from gateway.inbound.attachments import ReadFile
+from gateway.inbound.file_text import FileReader
+
+USUAL_ANSWER = 1000
+"""Tokens."""
+
+
+async def open_models(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> dict[str, Model]:
+    """Every model that is named anywhere, by its name; each connects when it is first asked."""
+    agent = settings.agent
+    named = [
+        agent.model,
+        *agent.fallback,
+        agent.small_model,
+        *(channel.model for channel in settings.channels.values()),
+    ]
+    names = dict.fromkeys(name for name in named if name)
+    return {name: await stack.enter_async_context(_open_model(settings, name, media)) for name in names}
+
+
+@asynccontextmanager
+async def _open_model(settings: Settings, model: str, media: MediaStore) -> AsyncIterator[Model]:
+    provider, _, name = model.partition(":")
+    if provider == "demo":
+        from agent.models.demo import DemoModel
+
+        yield DemoModel()
+        return
+    from agent.models.providers import provider_model
+
+    known: Provider = "anthropic" if provider == "anthropic" else "openai"
+    given = _given(settings, provider)
+    opened = provider_model(
+        known,
+        name,
+        api_key=_key(given),
+        base_url=given.base_url,
+        media=media,
+        first_token_timeout=given.first_token_timeout,
+        silence_timeout=given.silence_timeout,
+        web_search=given.web_search,
+    )
+    try:
+        yield attended(opened, model, _price(settings, model))
+    finally:
+        await opened.aclose()
+
+
+def _given(settings: Settings, provider: str) -> ModelSettings:
+    """What is set for a provider; the defaults where nothing is."""
+    return next((given for name, given in settings.models.items() if name == provider), ModelSettings())
+
+
+def _key(given: ModelSettings) -> str | None:
+    return None if given.api_key is None else given.api_key.get_secret_value()
+
+
+def usual_model(settings: Settings, channel: str) -> str:
+    """Who answers on a channel where nobody has chosen another."""
+    own = settings.channels.get(channel)
+    return (own and own.model) or settings.agent.model
+
+
+def _price(settings: Settings, model: str) -> Price | None:
+    given = _given(settings, model.partition(":")[0])
+    own = {name: Price(p.input, p.output, p.cache_read, p.cache_write) for name, p in given.price.items()}
+    return price_of(model, own)
+
+
+def cost_of(settings: Settings, request: Request, channel: str) -> float:
+    """About what the request will cost there, in dollars, with an answer of usual length."""
+    price = _price(settings, request.model or usual_model(settings, channel))
+    if price is None:
+        return 0.0
+    written = request.settings.max_tokens or USUAL_ANSWER
+    return (estimate_tokens(request) * price.input + written * price.output) / 1_000_000
+
+
+@asynccontextmanager
+async def open_reader(settings: Settings, media: MediaStore) -> AsyncIterator[ReadFile]:
+    """What reads people's files out; voice notes only where a model for them is set."""
+    if settings.agent.transcription_model is None:
+        yield FileReader(media).read
+        return
+    from agent.files.transcription import OpenAITranscriber
+
+    _, _, name = settings.agent.transcription_model.partition(":")
+    given = _given(settings, "openai")
+    transcriber = OpenAITranscriber(name, api_key=_key(given), base_url=given.base_url)
+    try:
+        yield FileReader(media, transcriber).read
+    finally:
+        await transcriber.aclose()

@@ -1,1 +1,0 @@
-"""The parts of a house, each made from what is set for it. Only `gateway.build` puts them together."""

@@ -1,0 +1,41 @@
+"""`interject run`: the gateway, from its start to the signal that ends it."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+
+from agent.hooks.runner import HookError
+from channels.channel import ChannelError
+from config.load import Configuration
+from gateway.assembly.build import build
+from gateway.cli.banner import opening
+from gateway.cli.event_loop import Ending, in_loop
+from gateway.cli.home import in_words
+from gateway.cli.instance_file import announced
+from gateway.cli.logs import log_to, secrets_in
+from gateway.store.errors import StoreError
+from gateway.web.http_server import PortTaken
+
+
+def run(configuration: Configuration) -> int:
+    """The exit code: 0 when a signal ended it, 1 when it could not start."""
+    log_to(sys.stderr, secrets_in(configuration))
+    try:
+        return in_loop(_serve(configuration))
+    except (StoreError, HookError, PortTaken, ChannelError, OSError) as error:
+        sys.stderr.write(f"interject: {in_words(error, configuration.home)}\n")
+        return 1
+
+
+async def _serve(configuration: Configuration) -> int:
+    with Ending(signal.SIGINT, signal.SIGTERM, grace=configuration.settings.agent.shutdown_grace):
+        async with build(configuration) as built:
+            with announced(configuration.home, built.link):
+                sys.stdout.write(f"{opening(configuration, built.link)}\n")
+                sys.stdout.flush()
+                gc.freeze()
+                gc.enable()
+                await built.house.run(*built.services)
+    return 0

@@ -1,0 +1,1 @@
+"""Messages on their way in: access, commands, attachments, the receiver."""

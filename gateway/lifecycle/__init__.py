@@ -1,0 +1,1 @@
+"""Tasks that outlive a call: supervision, retries, background tasks."""

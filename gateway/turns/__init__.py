@@ -1,0 +1,1 @@
+"""Turns: dispatching, journal, background work, budgets, runs."""

@@ -1,0 +1,150 @@
+"""Budgets: the operator's limits on what turns and people may spend, held before each model call."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from agent.model import Request
+from channels.address import Address, Sender
+from gateway.outbound.wording import dollars
+from gateway.sessions import is_child
+from gateway.store.records import Bill, Turn
+
+EVERYBODY = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingLimits:
+    """In dollars, but for `task_tokens`, which each delegated task may use; None is no limit. Days begin at midnight
+    UTC."""
+
+    turn: float | None = None
+    person_daily: float | None = None
+    daily: float | None = None
+    task_tokens: int | None = None
+
+    def __bool__(self) -> bool:
+        return (self.turn, self.person_daily, self.daily, self.task_tokens) != (None, None, None, None)
+
+
+class BillStore(Protocol):
+    async def spent(
+        self,
+        *,
+        turn: str | None = None,
+        session: str | None = None,
+        person: str | None = None,
+        since: datetime | None = None,
+        task: str | None = None,
+    ) -> Bill: ...
+
+
+class Budgets:
+    """`estimate` is what a request may cost on a channel, in dollars. What is set aside for calls under way counts as
+    spent."""
+
+    def __init__(self, store: BillStore, limits: SpendingLimits, estimate: Callable[[Request, str], float]) -> None:
+        self._store = store
+        self._limits = limits
+        self._estimate = estimate
+        self._reserved: defaultdict[str, float] = defaultdict(float)
+
+    def of(self, turn: Turn) -> TurnBudget:
+        task = turn.id if is_child(turn.session) else None
+        return TurnBudget(self, turn.root, person_on(turn.address, turn.principal), turn.address.channel, task)
+
+    async def reserve(
+        self, turn: str, person: str, channel: str, request: Request, extensions: int, task: str | None
+    ) -> tuple[str | None, float]:
+        """The limit that the request would pass, in words, or what was set aside for it."""
+        if not self._limits:
+            return None, 0.0
+        if used_up := await self._used_up(turn, task):
+            return used_up, 0.0
+        cost = self._estimate(request, channel)
+        # Set aside before anything is awaited, so that two calls at once cannot both take the last of it.
+        self._set_aside(turn, person, cost)
+        held = 0.0
+        try:
+            passed = await self._passed(turn, person, 1 + extensions)
+            held = cost if passed is None else 0.0
+        finally:
+            # Also when the answer is no, or is not waited for any more.
+            self._set_aside(turn, person, held - cost)
+        return passed, held
+
+    async def _used_up(self, turn: str, task: str | None) -> str | None:
+        """Why the delegated task may not go on, if it has used as much as it may."""
+        limit = self._limits.task_tokens
+        if limit is None or task is None:
+            return None
+        bill = await self._store.spent(turn=turn, task=task)
+        used = bill.input + bill.output
+        return None if used < limit else f"This task has used {used:,} tokens, and the limit is {limit:,}."
+
+    async def _passed(self, turn: str, person: str, times: int) -> str | None:
+        """The limit that is passed with what is set aside, where each counts so many times."""
+        limits, today = self._limits, midnight()
+        if limits.turn is not None:
+            bill = await self._store.spent(turn=turn)
+            if bill.cost + self._reserved[turn] > times * limits.turn:
+                return _words("This task", bill, self._reserved[turn], times * limits.turn)
+        if limits.person_daily is not None:
+            bill = await self._store.spent(person=person, since=today)
+            if bill.cost + self._reserved[person] > times * limits.person_daily:
+                return _words("What you asked for today", bill, self._reserved[person], times * limits.person_daily)
+        if limits.daily is not None:
+            bill = await self._store.spent(since=today)
+            if bill.cost + self._reserved[EVERYBODY] > times * limits.daily:
+                return _words("What everybody asked for today", bill, self._reserved[EVERYBODY], times * limits.daily)
+        return None
+
+    def release(self, turn: str, person: str, cost: float) -> None:
+        self._set_aside(turn, person, -cost)
+
+    def _set_aside(self, turn: str, person: str, cost: float) -> None:
+        for key in (turn, person, EVERYBODY):
+            self._reserved[key] += cost
+            if math.isclose(self._reserved[key], 0, abs_tol=1e-9):
+                del self._reserved[key]
+
+
+class TurnBudget:
+    """Implements `agent.budget.Budget` for one turn."""
+
+    def __init__(self, budgets: Budgets, turn: str, person: str, channel: str, task: str | None) -> None:
+        self._budgets = budgets
+        self._turn = turn
+        self._person = person
+        self._channel = channel
+        self._task = task
+        self._held = 0.0
+
+    async def reserve(self, request: Request, extensions: int) -> str | None:
+        limit, self._held = await self._budgets.reserve(
+            self._turn, self._person, self._channel, request, extensions, self._task
+        )
+        return limit
+
+    def release(self) -> None:
+        self._budgets.release(self._turn, self._person, self._held)
+        self._held = 0.0
+
+
+def person_on(address: Address, sender: Sender) -> str:
+    """By whom it is counted: a person is somebody on a channel."""
+    return f"{address.channel}:{sender.id}"
+
+
+def _words(whose: str, bill: Bill, next_cost: float, limit: float) -> str:
+    to_come = "" if bill.cost >= limit else f" what comes next costs about {dollars(next_cost)},"
+    return f"{whose} has cost {dollars(bill.cost)},{to_come} and the limit is {dollars(limit)}."
+
+
+def midnight() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,0 +1,116 @@
+"""Runs: what becomes of each message, told to whoever waits for it, and the results that they supply for calls; read
+from the store, so it survives restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from agent.agent import Mind
+from agent.decisions.external_tools import Supplied, check, pending
+from agent.hook import End, Stop, ToolEnd, Where
+from agent.log import Call, CallEnded, Entry, Outcome
+from agent.loop.streaming import Over
+from agent.tools.output_limits import shortened
+from channels.address import Address
+from channels.channel import NotKept
+from channels.runs import PendingCall, Result, RunReport, RunState, UnknownRun, WrongResults
+from gateway.store import records
+from gateway.store.errors import StoreError
+
+NOTHING_PENDING = "no call of this run is pending, or no longer"
+TOO_LATE = "these calls are no longer pending"
+
+
+class RunStore(Protocol):
+    async def run(self, run_id: str) -> records.Run | None: ...
+    async def run_of(self, row_id: int) -> records.Run | None: ...
+    async def turn(self, turn_id: str) -> records.Turn: ...
+    async def waiting_in(self, turn_id: str) -> tuple[Entry, ...]: ...
+    async def supply(self, turn_id: str, results: Sequence[CallEnded], stop: str | None) -> str | None: ...
+
+
+class Runs:
+    """Implements `channels.runs.Runs`."""
+
+    def __init__(self, store: RunStore, mind: Callable[[Address], Mind], go_on: Callable[[str], None]) -> None:
+        """`mind` is the agent for a place; `go_on` is told of sessions whose turn has got what it waited for."""
+        self._store = store
+        self._mind = mind
+        self._go_on = go_on
+        self._changed = asyncio.Event()
+
+    def stir(self) -> None:
+        """Some message's state may have changed, or a turn was parked, and that is committed."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def tools(self, address: Address) -> frozenset[str]:
+        return frozenset(tool.name for tool in self._mind(address).tools)
+
+    async def report(self, run_id: str) -> RunReport:
+        return await self._report(await self._find(run_id))
+
+    async def news(self, run_id: str) -> RunReport:
+        while True:
+            changed = self._changed
+            report = await self.report(run_id)
+            if report.over or report.calls:
+                return report
+            await changed.wait()
+
+    async def report_of(self, message: int) -> RunReport | None:
+        run = await self._store.run_of(message)
+        return None if run is None else await self._report(run)
+
+    async def supply(self, run_id: str, results: Sequence[Result]) -> None:
+        run = await self._find(run_id)
+        if run.turn is None:
+            raise WrongResults(NOTHING_PENDING)
+        turn = await self._store.turn(run.turn)
+        given = [Supplied(result.call_id, result.text, result.failed) for result in results]
+        if wrong := check(given, turn.entries):
+            raise WrongResults(wrong)
+        if not given:
+            raise WrongResults(NOTHING_PENDING)
+        calls = {call.id: call for call in pending(turn.entries)}
+        reviewed = [await self._review(turn, calls[each.call_id], each) for each in given]
+        over = next((str(over) for _, over in reviewed if over is not None), None)
+        try:
+            session = await self._store.supply(turn.id, [end for end, _ in reviewed], over)
+        except StoreError as error:
+            raise NotKept(f"The gateway cannot keep results just now: {error}") from error
+        if session is None:
+            raise WrongResults(TOO_LATE)
+        self._go_on(session)
+        self.stir()
+
+    async def _review(self, turn: records.Turn, call: Call, given: Supplied) -> tuple[CallEnded, Over | None]:
+        """The result as hooks, the mask and the model's context leave it; and why the turn has to end, if a hook says
+        so."""
+        mind, over = self._mind(turn.address), None
+        outcome: Outcome = "failed" if given.failed else "done"
+        end = ToolEnd(call.id, call.name, outcome, mind.mask(given.text))
+        if mind.hooks.active("after_tool"):
+            where = Where(turn.session, turn.address.channel, turn.id, turn.principal.name, turn.principal.id)
+            end, ruled = await mind.hooks.ask("after_tool", where, end)
+            if ruled is not None and isinstance(ruled.ruling, End | Stop):
+                over = Over(ruled.ruling, ruled.hook)
+        text, full = await shortened(end.text, f"external-{call.name}-{call.id}", mind.media)
+        return CallEnded(call.id, outcome, text, for_user=end.for_user, full=full), over
+
+    async def _find(self, run_id: str) -> records.Run:
+        run = await self._store.run(run_id)
+        if run is None:
+            raise UnknownRun
+        return run
+
+    async def _report(self, run: records.Run) -> RunReport:
+        """Calls are pending as soon as their turn is parked, and a result for them can be kept."""
+        entries = () if run.turn is None else await self._store.waiting_in(run.turn)
+        calls = tuple(PendingCall(call.id, call.name, json.loads(call.arguments)) for call in pending(entries))
+        # The turn may have been parked since the run was read.
+        state: RunState = "parked" if calls and run.state == "running" else run.state
+        return RunReport(run.run_id, state, run.turn, run.step, run.reason, run.is_over, calls)

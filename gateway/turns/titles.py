@@ -1,0 +1,103 @@
+"""Titles: a few words on what a conversation is about, by the small model, after its first answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+from agent.events import Charged, Delta
+from agent.interrupt import surely
+from agent.log import Answered, Entry, Heard, Text, Usage
+from agent.model import Model, ModelError, ModelSettings, Request
+from agent.transcript import Notice
+from gateway.lifecycle.tasks import Errands
+from gateway.sessions import is_child
+from gateway.store.errors import StoreError
+from gateway.store.records import Turn
+
+log = logging.getLogger(__name__)
+
+LONGEST = 60
+PATIENCE = 60.0
+LONGEST_SAMPLE = 2000
+LONGEST_ANSWER = 1000
+"""Tokens, with what the model thinks."""
+
+ASKED = (
+    "Name the conversation that begins like this: three to six words in its language, without quotation marks and "
+    "without a full stop. Answer with the name only."
+)
+
+
+class TitleStore(Protocol):
+    async def set_title(self, session: str, title: str, generation: int | None) -> None: ...
+    async def add_spent(self, turn: str, usage: Usage, model: str, purpose: str) -> None: ...
+
+
+class Titles:
+    """Use as `async with`; leaving it ends what is being thought of. A title is a courtesy: without one the first words
+    stand there."""
+
+    def __init__(self, store: TitleStore, model: Model | None) -> None:
+        """Without a model, nothing is named."""
+        self._store = store
+        self._model = model
+        self._errands = Errands("naming a conversation broke")
+
+    async def __aenter__(self) -> Titles:
+        await self._errands.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._errands.__aexit__(*exc)
+
+    def ended(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
+        """A turn has ended: the first of its conversation is the one to name it after. Never waits."""
+        if self._model is not None and turn.first and _is_listed(turn):
+            self._errands.start(partial(self._name, self._model, turn, entries))
+
+    async def _name(self, model: Model, turn: Turn, entries: tuple[Entry, ...]) -> None:
+        """Attempts that come to nothing cost too."""
+        charges: list[Charged] = []
+        try:
+            title = await _title(model, entries, charges)
+            if title:
+                await self._store.set_title(turn.session, title, turn.generation)
+        except (ModelError, StoreError, TimeoutError) as error:
+            log.info("session %s could not be named: %s", turn.session, error)
+        finally:
+            await surely(self._pay(turn, charges))
+
+    async def _pay(self, turn: Turn, charges: Sequence[Charged]) -> None:
+        for charge in charges:
+            await self._store.add_spent(turn.id, charge.usage, charge.model, charge.purpose)
+
+
+async def _title(model: Model, entries: Sequence[Entry], charges: list[Charged]) -> str:
+    """What the model calls the conversation, "" for nothing; `charges` gets what that cost. Raises `ModelError` and
+    `TimeoutError`."""
+
+    async def tell(delta: Delta) -> None:
+        if isinstance(delta, Charged):
+            charges.append(delta)
+
+    request = Request(ASKED, [Notice(_sample(entries))], settings=ModelSettings(max_tokens=LONGEST_ANSWER))
+    async with asyncio.timeout(PATIENCE):
+        answer = await model.answer(request, tell)
+    charges.append(Charged(answer.usage, answer.model, "title"))
+    words = " ".join("".join(part.text for part in answer.parts if isinstance(part, Text)).split())
+    return words.strip(" .\"'“”")[:LONGEST]
+
+
+def _is_listed(turn: Turn) -> bool:
+    """Only our own screens list conversations, and no delegated tasks or questions on the side."""
+    return turn.address.channel in ("web", "terminal") and turn.kind == "turn" and not is_child(turn.session)
+
+
+def _sample(entries: Sequence[Entry]) -> str:
+    said = (message.text for entry in entries if isinstance(entry, Heard) for message in entry.messages)
+    answered = (entry.text for entry in entries if isinstance(entry, Answered) and entry.text.strip())
+    return f"They: {next(said, '')[:LONGEST_SAMPLE]}\nYou: {next(answered, '')[:LONGEST_SAMPLE]}"

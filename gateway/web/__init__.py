@@ -1,0 +1,1 @@
+"""The HTTP server and the conversations that it shows."""

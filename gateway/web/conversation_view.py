@@ -1,0 +1,96 @@
+"""What was said in a place, put together from the store and from what runs, for channels that have a screen."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from agent.log import Ended
+from channels.address import Address
+from channels.history import Conversation, Item, PersonMessage, ShownReply
+from channels.message import MessageState
+from channels.reply import Reply
+from gateway.outbound.channel_replies import Drafts
+from gateway.outbound.reply_builder import Draft
+from gateway.sessions import session_key
+from gateway.store import records
+from gateway.turns.dispatcher import Dispatch
+
+
+class ScreenStore(Protocol):
+    async def conversations(self, channel: str) -> tuple[records.StoredConversation, ...]: ...
+    async def rows(self, session: str) -> tuple[records.InboxRow, ...]: ...
+    async def turns_of(self, session: str) -> tuple[records.Turn, ...]: ...
+
+
+class Screens:
+    """Implements `channels.history.Histories`."""
+
+    def __init__(self, store: ScreenStore, dispatch: Dispatch, drafts: Drafts) -> None:
+        self._store = store
+        self._dispatch = dispatch
+        self._drafts = drafts
+
+    async def conversations(self, channel: str) -> tuple[Conversation, ...]:
+        stored = await self._store.conversations(channel)
+        return tuple(Conversation(each.address, each.title, each.last_at, each.running) for each in stored)
+
+    async def history(self, address: Address) -> tuple[Item, ...]:
+        session = session_key(address)
+        turns = await self._store.turns_of(session)
+        rows = await self._store.rows(session)
+        replies = {turn.id: self._draft(turn).reply() for turn in turns}
+        return tuple(_in_order(rows, turns, replies))
+
+    def _draft(self, turn: records.Turn) -> Draft:
+        """The reply as it stands: a running turn's live one, which knows what is not in the log yet."""
+        for live in (self._dispatch.live(turn.session), self._dispatch.live(turn.id)):
+            if live is not None and live.draft is not None and live.draft.id == turn.id:
+                return live.draft
+        return self._drafts.of(turn)
+
+
+def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:
+    """`end` is that of the turn which read the message."""
+    state: MessageState = row.state if row.state != "consumed" else "read" if end is None else "answered"
+    return PersonMessage(
+        id=row.id,
+        message_id=row.message_id,
+        sender=row.sender.name,
+        text=row.text,
+        attachments=row.attachments,
+        state=state,
+        step=row.step,
+        reason=row.reason if end is None else end.reason,
+        at=row.at,
+    )
+
+
+def _end_of(turn: records.Turn) -> Ended | None:
+    last = turn.entries[-1] if turn.entries else None
+    return last if isinstance(last, Ended) else None
+
+
+def _begins(row: records.InboxRow) -> bool:
+    """Whether a turn began with it: a command, or a message that its first step read. What was decided there came
+    later."""
+    return row.step is None or (row.step == 1 and row.state == "consumed")
+
+
+def _in_order(
+    rows: Sequence[records.InboxRow], turns: Sequence[records.Turn], replies: Mapping[str, Reply]
+) -> Iterator[Item]:
+    """Each reply stands behind the messages that it began with; one that answers none, where it was begun."""
+    answering = {row.turn: row.id for row in rows if _begins(row)}
+    others = deque(turn for turn in turns if turn.id not in answering)
+    ends = {turn.id: _end_of(turn) for turn in turns}
+    for row in rows:
+        while others and others[0].started_at < row.at:
+            yield ShownReply(replies[others.popleft().id])
+        reply = replies.get(row.turn or "")
+        yield _message(row, ends.get(row.turn or ""))
+        if reply is not None and answering.get(reply.id) == row.id:
+            yield ShownReply(reply)
+    for turn in others:
+        yield ShownReply(replies[turn.id])

@@ -1,0 +1,477 @@
+"""Conversations that grow too long: what is summed up, when, and what stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.agent import Mind
+from agent.context.compaction import LONGEST as LONGEST_SUMMARY
+from agent.context.compaction import RESERVE, SUMMING_UP, Context
+from agent.context.tokens import estimate_transcript
+from agent.events import Charged, Delta, Event, Waiting
+from agent.log import (
+    Answered,
+    Call,
+    CallEnded,
+    Decided,
+    DecisionAsked,
+    Ended,
+    Entry,
+    Heard,
+    Said,
+    Spent,
+    Summarised,
+    Text,
+    Usage,
+)
+from agent.loop.memory_journal import MemoryJournal
+from agent.loop.turn import Turn
+from agent.model import Answer, ModelError, Request
+from agent.models.scripted import ScriptedModel
+from agent.models.windows import USUAL, window_of
+from agent.testing import MemoryMedia
+from agent.tool import Tool, ToolContext, tool
+from agent.tools.files import read_file
+from agent.tools.output_limits import HEAD, TAIL, outputs, shortened
+from agent.tools.output_limits import LONGEST as LONGEST_RESULT
+from agent.tools.received_files import lay_out
+from agent.tools.todos import LONGEST_ITEM, MOST_ITEMS
+from agent.transcript import Exchange, Notice, Past, conversation, transcript
+from gateway.store.records import PastTurn
+from gateway.turns.history_cache import Histories
+from tests.agent.logs import assert_complete, logs, pasts
+
+WINDOW = 20_000
+SUMMARY = "They talked about ships."
+USAGE = Usage(900, 90)
+
+NOW: tuple[Entry, ...] = (Heard(1, (Said(9, "Ann", "And now?"),)),)
+
+
+class Desk:
+    """A context whose small model follows a script, and what was told meanwhile."""
+
+    def __init__(self, small: ScriptedModel | None = None, *, window: int = WINDOW) -> None:
+        self.small = small or ScriptedModel(*[Answer((Text(SUMMARY),), USAGE, model="small")] * 9)
+        self.context = Context(window, self.small)
+        self.told: list[Delta] = []
+
+    async def make_room(
+        self, past: Sequence[Past], entries: Sequence[Entry], *, used: int = 0, force: bool = False
+    ) -> tuple[Entry, ...]:
+        async def tell(delta: Delta) -> None:
+            self.told.append(delta)
+
+        return await self.context.make_room(
+            past, entries, instructions="Be good.", tools=(), used=used, tell=tell, force=force
+        )
+
+    def asked(self, number: int = -1) -> str:
+        (heard,) = self.small.requests[number].transcript
+        assert isinstance(heard, Heard)
+        return heard.messages[0].text
+
+
+def turn(name: str, tokens: int = 2000) -> Past:
+    said = Heard(1, (Said(1, "Ann", f"question of {name}"),))
+    return Past(name, (said, Answered(1, (Text(f"answer of {name} " + "a" * 4 * tokens),))))
+
+
+def turns(count: int, tokens: int = 2000) -> list[Past]:
+    return [turn(f"turn {number}", tokens) for number in range(1, count + 1)]
+
+
+def steps(count: int, tokens: int = 1000, *, name: str = "look", arguments: str = "{}") -> tuple[Entry, ...]:
+    entries: list[Entry] = list(NOW)
+    for number in range(1, count + 1):
+        entries.append(Answered(number, (Call(f"c{number}", name, arguments),)))
+        entries.append(CallEnded(f"c{number}", "done", f"result {number} " + "r" * 4 * tokens))
+    return tuple(entries)
+
+
+def summarised(entries: Sequence[Entry]) -> Summarised:
+    (found,) = [entry for entry in entries if isinstance(entry, Summarised)]
+    return found
+
+
+def texts(exchanges: Sequence[Exchange]) -> str:
+    return "\n".join(map(str, exchanges))
+
+
+async def test_nothing_is_done_while_there_is_room() -> None:
+    desk = Desk()
+    assert await desk.make_room(turns(3), NOW) == ()
+    assert desk.small.requests == []
+    assert desk.told == []
+
+
+async def test_the_oldest_turns_are_summed_up_and_the_newest_are_kept_as_they_are() -> None:
+    desk, past = Desk(), turns(8)
+    logged = await desk.make_room(past, NOW)
+    assert logged == (Spent(1, USAGE, "small", "summary"), Summarised(1, "turn 6", SUMMARY))
+    shown = conversation(past, (*NOW, *logged))
+    assert SUMMARY in texts(shown[:1])
+    assert shown[1:] == [*past[6].exchanges, *past[7].exchanges, *NOW]
+    assert "question of turn 1" in desk.asked()
+    assert "question of turn 6" in desk.asked()
+    assert "question of turn 7" not in desk.asked()
+    assert await desk.make_room(past, (*NOW, *logged)) == ()
+
+
+async def test_people_see_that_it_is_being_summed_up_and_not_the_summary() -> None:
+    desk = Desk()
+    await desk.make_room(turns(8), NOW)
+    assert desk.told == [Waiting("Summing up the conversation so far ...")]
+
+
+async def test_what_failed_attempts_of_the_small_model_cost_is_told() -> None:
+    charged = Charged(Usage(5, 0, estimated=True), "small", "failed")
+
+    class Charging:
+        async def answer(self, request: Request, tell: object) -> Answer:
+            assert callable(tell)
+            await tell(charged)
+            return Answer((Text(SUMMARY),))
+
+    desk = Desk()
+    desk.context = Context(WINDOW, Charging())
+    await desk.make_room(turns(8), NOW)
+    assert desk.told[1:] == [charged]
+
+
+async def test_the_next_summary_takes_up_the_one_before() -> None:
+    desk, past = Desk(), turns(8)
+    first = await desk.make_room(past, NOW)
+    later = (*NOW, *first, Answered(1, (Text("x" * 60_000),)), Heard(2, (Said(10, "Ann", "Go on."),)))
+    second = summarised(await desk.make_room(past, later))
+    assert SUMMARY in desk.asked()
+    assert "question of turn 1" not in desk.asked()
+    assert "question of turn 8" in desk.asked()
+    assert second.through == "turn 8"
+
+
+async def test_what_the_provider_counted_goes_before_our_estimate() -> None:
+    desk, past = Desk(), turns(4)
+    entries = (*NOW, Answered(1, (Call("c", "look", "{}"),)), CallEnded("c", "done", "seen"))
+    assert await desk.make_room(past, entries, used=9000) == ()
+    logged = await desk.make_room(past, entries, used=16_000)
+    # As it counts twice as many tokens as we do, half as many turns are kept.
+    assert summarised(logged).through == "turn 3"
+
+
+async def test_of_a_long_turn_the_oldest_steps_are_summed_up_and_all_words_are_kept() -> None:
+    desk, past, entries = Desk(), turns(1, 100), steps(30)
+    logged = await desk.make_room(past, entries)
+    compaction = summarised(logged)
+    assert compaction.through == "turn 1"
+    shown = conversation(past, (*entries, *logged))
+    assert_complete(shown)
+    assert "And now?" in texts(shown)
+    assert "result 30 " in texts(shown)
+    assert "result 1 " not in texts(shown)
+    assert "result 1 " in desk.asked()
+    assert 2 < compaction.step <= 30
+
+
+async def test_a_call_that_is_not_over_is_not_covered() -> None:
+    entries = tuple(entry for entry in steps(30) if not (isinstance(entry, CallEnded) and entry.call_id == "c5"))
+    assert summarised(await Desk().make_room((), entries)).step == 5
+
+
+async def test_the_last_step_is_covered_only_when_nothing_else_helps() -> None:
+    desk, entries = Desk(), steps(1, 18_000)
+    assert await desk.make_room((), entries) == ()
+    logged = await desk.make_room((), entries, force=True)
+    assert summarised(logged).step == 2
+    assert [type(item) for item in conversation((), (*entries, *logged))] == [Notice, Heard]
+
+
+async def test_todos_are_carried_over_word_for_word_again_and_again() -> None:
+    arguments = '{"items": [{"text": "Paint the bow", "state": "done"}, {"text": "Paint the stern"}]}'
+    desk, entries = Desk(), (*steps(1, name="todos", arguments=arguments), *steps(30)[3:])
+    for _ in range(2):
+        compaction = summarised(await desk.make_room((), entries))
+        assert (
+            compaction.summary == f"{SUMMARY}\n\nThe to-do list as it stands:\n[x] Paint the bow\n[ ] Paint the stern"
+        )
+        more = len([entry for entry in entries if isinstance(entry, Answered)]) + 30
+        entries = (*entries, compaction, *steps(more)[2 * more - 59 :])
+
+
+async def test_todos_that_are_still_in_sight_are_not_repeated() -> None:
+    arguments = '{"items": [{"text": "Paint the bow"}]}'
+    assert summarised(await Desk().make_room((), steps(30, name="todos", arguments=arguments))).summary == SUMMARY
+
+
+async def test_open_decisions_are_carried_over_and_made_ones_are_not() -> None:
+    asked = [DecisionAsked(id, "call", f"May I {id}?", ("yes", "no"), 1.0) for id in ("sail", "row")]
+    logged = await Desk().make_room((), (*steps(30), *asked, Decided("row", "denied")))
+    assert summarised(logged).summary.endswith("Not yet decided by people:\nMay I sail?")
+
+
+@pytest.mark.parametrize("answer", [ModelError("server", "The provider has a fault."), "", "  \n"])
+async def test_without_a_summary_the_same_is_left_out_and_that_is_said(answer: str | ModelError) -> None:
+    desk, past = Desk(ScriptedModel(answer)), turns(8)
+    logged = await desk.make_room(past, NOW)
+    compaction = summarised(logged)
+    assert (compaction.through, compaction.left_out) == ("turn 6", True)
+    assert compaction.summary.startswith("6 earlier turns were left out here without a summary")
+    assert "6 earlier turns were left out" in texts(conversation(past, (*NOW, *logged))[:1])
+
+
+async def test_an_earlier_summary_outlives_one_that_cannot_be_had() -> None:
+    past = turns(8)
+    before = Past("turn 0", tuple(transcript((*NOW, Summarised(1, "", SUMMARY))))[:1])
+    compaction = summarised(await Desk(ScriptedModel("")).make_room([before, *past], NOW))
+    assert SUMMARY in compaction.summary
+
+
+async def test_a_small_model_with_a_small_window_is_asked_about_less() -> None:
+    too_long = ModelError("too_long", "Too long.")
+    desk = Desk(ScriptedModel(too_long, too_long, SUMMARY))
+    assert summarised(await desk.make_room(turns(8), NOW)).summary == SUMMARY
+    lengths = [len(desk.asked(number)) for number in range(3)]
+    assert lengths == sorted(set(lengths), reverse=True)
+
+
+async def test_a_refused_conversation_is_made_smaller_until_nothing_can_be_covered() -> None:
+    desk, past, entries = Desk(window=200_000), turns(8), NOW
+    sizes = [estimate_transcript(conversation(past, entries))]
+    while logged := await desk.make_room(past, entries, force=True):
+        entries = (*entries, *logged)
+        sizes.append(estimate_transcript(conversation(past, entries)))
+    assert len(sizes) > 2
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert conversation(past, entries)[1:] == list(NOW)
+
+
+async def test_words_alone_cannot_be_covered() -> None:
+    entries = (Heard(1, (Said(1, "Ann", "word " * 50_000),)),)
+    desk = Desk()
+    assert await desk.make_room((), entries) == ()
+    assert await desk.make_room((), entries, force=True) == ()
+    assert desk.small.requests == []
+
+
+async def test_summing_up_can_be_stopped() -> None:
+    desk = Desk(ScriptedModel(["They", asyncio.Event()]))
+    async with asyncio.timeout(60):
+        task = asyncio.create_task(desk.make_room(turns(8), NOW))
+        await desk.small.asked()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_summary_that_is_too_long_is_cut() -> None:
+    summary = summarised(await Desk(ScriptedModel("s" * 100_000)).make_room(turns(8), NOW)).summary
+    assert len(summary) == 8000
+    assert summary.endswith("…")
+
+
+@given(pasts, logs, st.integers(1000, 12_000), st.booleans(), st.sampled_from([0, 6, 100_000]))
+def test_summing_up_keeps_calls_whole_and_words_as_they_are_and_never_makes_it_longer(
+    past: tuple[Past, ...], log: tuple[Entry, ...], window: int, force: bool, length: int
+) -> None:
+    desk = Desk(ScriptedModel(*["s" * length] * 3), window=window)
+    before = conversation(past, log)
+    for _ in range(3):
+        logged = asyncio.run(desk.make_room(past, log, force=force))
+        log = (*log, *logged)
+        after = conversation(past, log)
+        assert_complete(after)
+        own = [entry for entry in log if isinstance(entry, Heard)]
+        assert [item for item in after if isinstance(item, Heard)][-len(own) :] == own
+        shorter = estimate_transcript(after) < estimate_transcript(before)
+        assert shorter if logged else after == before
+        before = after
+
+
+# In a turn
+
+
+class Talk:
+    """A turn with a model whose window is small, from its first word to its end."""
+
+    def __init__(self, model: ScriptedModel, small: ScriptedModel, workspace: Path, *tools: Tool) -> None:
+        self.journal = MemoryJournal()
+        self.journal.say("Look at everything.")
+        mind = Mind(model, MemoryMedia(), workspace, tools, max_steps=200, context=Context(WINDOW, small))
+        self.turn = Turn(mind, self.journal, self._emit, id="turn", entries=(), past=turns(2))
+
+    async def _emit(self, event: Event) -> None: ...
+
+    async def play(self) -> Ended | None:
+        async with asyncio.timeout(60):
+            return await self.turn.run()
+
+
+@tool(effect="read")
+async def look(context: ToolContext, at: int) -> str:
+    """Looks at something."""
+    return f"seen {at} " + "r" * 4000
+
+
+async def test_a_turn_of_a_hundred_steps_never_shows_the_model_more_than_fits(tmp_path: Path) -> None:
+    model = ScriptedModel(*[[Call("", "look", f'{{"at": {number}}}')] for number in range(100)], "I have looked.")
+    small = ScriptedModel(*[SUMMARY] * 20)
+    talk = Talk(model, small, tmp_path, look)
+    assert await talk.play() == Ended("completed")
+    assert 5 < len(small.requests) < 20
+    for request in model.requests:
+        assert estimate_transcript(request.transcript) < 13_000
+        assert "Look at everything." in texts(request.transcript)
+        assert_complete(list(request.transcript))
+    assert "seen 99 " in texts(model.requests[-1].transcript)
+
+
+async def test_a_turn_that_is_too_long_for_its_model_goes_on_with_less(tmp_path: Path) -> None:
+    model = ScriptedModel(ModelError("too_long", "Too long."), "Here I am.")
+    talk = Talk(model, ScriptedModel(SUMMARY), tmp_path)
+    assert await talk.play() == Ended("completed")
+    assert SUMMARY in texts(model.requests[1].transcript[:1])
+    assert "question of turn 1" in texts(model.requests[0].transcript)
+    assert "question of turn 1" not in texts(model.requests[1].transcript)
+
+
+async def test_what_is_said_while_a_turn_is_summed_up_is_heard_and_a_stop_ends_it(tmp_path: Path) -> None:
+    model = ScriptedModel(ModelError("too_long", "Too long."), ModelError("too_long", "Too long."))
+    small = ScriptedModel(["They", asyncio.Event()], ["They", asyncio.Event()])
+    talk = Talk(model, small, tmp_path)
+    async with asyncio.timeout(60):
+        running = asyncio.create_task(talk.turn.run())
+        await small.asked()
+        talk.journal.say("And be quick.")
+        await small.asked(2)
+        assert "And be quick." in texts(model.requests[1].transcript)
+        talk.turn.stop("the person stopped it")
+        assert await running == Ended("stopped", "the person stopped it")
+
+
+# Histories
+
+
+class Shelf:
+    """Past turns as a store gives them."""
+
+    def __init__(self, *past: PastTurn) -> None:
+        self.past = past
+
+    async def history(self, session: str) -> tuple[PastTurn, ...]:
+        return self.past
+
+
+def ended(name: str, *entries: Entry) -> PastTurn:
+    heard = Heard(1, (Said(1, "Ann", f"question of {name}"),))
+    answer = Answered(2, (Text(f"answer of {name}"),))
+    return PastTurn(name, "completed", (heard, *entries, answer, Ended("completed")))
+
+
+async def test_past_turns_that_were_summed_up_are_forgotten_and_the_same_ones_after_a_restart() -> None:
+    past = [ended("one"), ended("two"), ended("three"), ended("four", Summarised(1, "two", SUMMARY)), ended("five")]
+    running = Histories(Shelf())
+    await running.of("s", new=True)
+    for each in past:
+        running.add("s", each.id, each.entries)
+    known = await running.of("s")
+    assert [each.id for each in known] == ["two", "three", "four", "five"]
+    shown = texts(conversation(known))
+    assert shown.count(SUMMARY) == 1
+    assert "question of one" not in shown
+    assert "answer of two" not in shown
+    assert "answer of three" in shown
+    assert await Histories(Shelf(*past)).of("s") == known
+
+
+# Long results
+
+
+async def test_a_short_result_is_shown_whole() -> None:
+    assert await shortened("r" * 24_000, "shell-1", MemoryMedia()) == ("r" * 24_000, None)
+
+
+async def test_of_a_long_result_the_model_sees_both_ends_and_reads_the_rest_in_the_workspace(tmp_path: Path) -> None:
+    media = MemoryMedia()
+    text = "".join(f"line {number}\n" for number in range(1, 20_001))
+    seen, full = await shortened(text, "shell-t_1_0", media)
+    assert full is not None
+    assert full.name == "shell-t_1_0.txt"
+    assert seen.startswith("line 1\n")
+    assert seen.endswith("line 20000\n")
+    assert len(seen) < 18_500
+    assert (await media.read(full)).decode() == text
+    await lay_out(outputs([CallEnded("t_1_0", "done", seen, full=full)]), tmp_path, media)
+    head, _, rest = seen.partition("\n[…")
+    offset = int(rest.partition("offset=")[2].partition("]")[0])
+    path = rest.partition("workspace as ")[2].partition(";")[0]
+    page = await read(tmp_path, path=path, offset=offset, limit=1)
+    assert page.startswith(f"line {head.count('line ') + 1}\n")
+
+
+async def test_a_long_line_is_read_on_in_its_middle(tmp_path: Path) -> None:
+    media = MemoryMedia()
+    text = "".join(f"{number:06}" for number in range(30_000))
+    seen, full = await shortened(text, "shell-t_1_0", media)
+    assert full is not None
+    assert "offset=1, start=12000]" in seen
+    await lay_out(outputs([CallEnded("t_1_0", "done", seen, full=full)]), tmp_path, media)
+    path = seen.partition("workspace as ")[2].partition(";")[0]
+    page = await read(tmp_path, path=path, start=12_000)
+    assert page.startswith("002000002001")
+    assert page.endswith("[line 1 has 180,000 characters and was cut here; its rest: start=72000]")
+
+
+async def test_the_files_of_long_results_are_found_in_past_turns_too() -> None:
+    _, full = await shortened("r" * 30_000, "shell-1", MemoryMedia())
+    log = (*NOW, Answered(1, (Call("c", "shell", "{}"),)), CallEnded("c", "done", "r", full=full))
+    assert outputs([*transcript(log), *log]) == [full]
+
+
+async def test_a_result_that_cannot_be_kept_is_shortened_and_says_so() -> None:
+    seen, full = await shortened("r" * 30_000, "shell-1", MemoryMedia(largest=10))
+    assert full is None
+    assert "12,000 characters are left out here, and could not be kept: shell-1.txt has 30,000 bytes" in seen
+
+
+async def test_what_is_read_page_by_page_is_not_cut_again() -> None:
+    assert await shortened("r" * 60_000, "read_file-1", MemoryMedia()) == ("r" * 60_000, None)
+
+
+async def read(workspace: Path, **arguments: object) -> str:
+    async def progress(text: str) -> None: ...
+
+    result = await read_file.run(ToolContext(workspace, MemoryMedia(), progress), **arguments)
+    assert isinstance(result, str)
+    return result
+
+
+# Windows
+
+
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [
+        ("openai:gpt-5-mini", 272_000),
+        ("gpt-4o-2024-08-06", 128_000),
+        ("anthropic:claude-haiku-4-5", 200_000),
+        ("openai:anthropic/claude-sonnet-5", 1_000_000),
+        ("openai:qwen3:8b", 128_000),
+        ("demo", 128_000),
+    ],
+)
+def test_a_models_window_goes_by_how_its_name_begins(name: str, window: int) -> None:
+    assert window_of(name) == window
+
+
+def test_the_page_on_context_has_the_numbers_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "context.md").read_text()
+    for number in (USUAL, RESERVE, LONGEST_SUMMARY, LONGEST_RESULT, HEAD, TAIL):
+        assert f"{number:,} " in page
+    assert SUMMING_UP in page
+    assert f"at most {MOST_ITEMS} items of at most {LONGEST_ITEM} characters" in page

@@ -1,0 +1,65 @@
+"""A quiet line for those who wait for the first word."""
+
+import asyncio
+
+import pytest
+
+from agent.events import Delta, Tell, TextDelta, Waiting
+from agent.log import Heard, Said, Text
+from agent.model import Answer, ModelError, Request
+from agent.models.scripted import ScriptedModel
+from agent.models.waiting_notice import STILL_WAITING, ReassuringModel
+
+REQUEST = Request("", (Heard(1, (Said(1, "Ann", "Hello"),)),))
+
+
+class Screen:
+    def __init__(self) -> None:
+        self.told: list[Delta] = []
+        self.spoke = asyncio.Event()
+
+    async def tell(self, delta: Delta) -> None:
+        self.told.append(delta)
+        self.spoke.set()
+
+
+async def test_a_model_that_is_silent_for_long_is_said_to_be_waited_for_once() -> None:
+    screen, gate = Screen(), asyncio.Event()
+    model = ReassuringModel(ScriptedModel([gate, "Here."]), seconds=0)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        answering = tasks.create_task(model.answer(REQUEST, screen.tell))
+        await screen.spoke.wait()
+        gate.set()
+    assert answering.result().parts == (Text("Here."),)
+    assert screen.told == [Waiting(STILL_WAITING), TextDelta("Here.")]
+
+
+class Prompt:
+    """A model that speaks at once, and then takes its time."""
+
+    async def answer(self, request: Request, tell: Tell) -> Answer:
+        await tell(TextDelta("Well, "))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return Answer((Text("Well, "),))
+
+
+async def test_after_the_first_word_nothing_is_said() -> None:
+    screen = Screen()
+    await ReassuringModel(Prompt(), seconds=0).answer(REQUEST, screen.tell)
+    assert screen.told == [TextDelta("Well, ")]
+
+
+async def test_a_trouble_and_a_stop_pass_through_and_leave_nothing_behind() -> None:
+    screen = Screen()
+    with pytest.raises(ModelError, match="broke"):
+        await ReassuringModel(ScriptedModel(ModelError("server", "broke")), seconds=3600).answer(REQUEST, screen.tell)
+    inner = ScriptedModel([asyncio.Event()])
+    answering = asyncio.create_task(ReassuringModel(inner, seconds=3600).answer(REQUEST, screen.tell))
+    async with asyncio.timeout(60):
+        await inner.asked()
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert screen.told == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}

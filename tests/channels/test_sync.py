@@ -1,0 +1,216 @@
+"""The shared difference between what a reply should look like and what the ledger says is shown."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from channels.channel import Ledger, OutcomeUnknown, RetryLater, Sent, Undeliverable, Unreachable
+from channels.sync import STATUS, Piece, show_pieces
+
+
+class MemoryLedger:
+    """A ledger that a crash does not lose."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Sent] = {}
+
+    def pieces(self) -> tuple[Sent, ...]:
+        return tuple(self.kept.values())
+
+    async def sending(self, key: str) -> None:
+        self.kept[key] = Sent(key, "unknown")
+
+    async def sent(self, key: str, ref: str, digest: str) -> None:
+        self.kept[key] = Sent(key, "shown", ref, digest)
+
+    async def rename(self, old: str, new: str) -> None:
+        self.kept = {
+            (new if k == old else k): (Sent(new, s.state, s.ref) if k == old else s) for k, s in self.kept.items()
+        }
+
+    async def removed(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+
+class Board:
+    """A platform in memory: messages in order, and a count of calls."""
+
+    def __init__(self, together: int = 1) -> None:
+        self.messages: dict[str, str] = {}
+        self.calls: list[str] = []
+        self.firsts: list[str] = []
+        self.errors: list[Exception] = []
+        self.performs_before_error = False
+        self.most = together
+        self.accepts = 10
+        self._next = 0
+
+    @property
+    def screen(self) -> list[str]:
+        return list(self.messages.values())
+
+    def together(self, contents: Sequence[str]) -> int:
+        return min(self.most, len(contents))
+
+    async def send(self, contents: Sequence[str], *, first: bool, repeat: bool) -> Sequence[str]:
+        self.calls.append(f"send {'+'.join(contents)}")
+        if self.errors and not self.performs_before_error:
+            raise self.errors.pop(0)
+        refs = []
+        for content in contents[: self.accepts]:
+            self._next += 1
+            refs.append(str(self._next))
+            self.messages[refs[-1]] = f"{content} (repeat?)" if repeat else content
+        if first:
+            self.firsts.append(contents[0])
+        if self.errors:
+            raise self.errors.pop(0)
+        return refs
+
+    async def edit(self, ref: str, content: str, *, repeat: bool) -> bool:
+        self.calls.append(f"edit {content}")
+        if ref not in self.messages:
+            return False
+        self.messages[ref] = f"{content} (repeat?)" if repeat else content
+        return True
+
+    async def delete(self, ref: str) -> None:
+        self.calls.append("delete")
+        self.messages.pop(ref, None)
+
+
+def pieces(*contents: str) -> tuple[Piece[str], ...]:
+    """ "a=hello" is piece a; a key in capitals is media; "status=…" is the status."""
+    made = []
+    for each in contents:
+        key, _, content = each.partition("=")
+        made.append(Piece(key, content, content, editable=not key.isupper()))
+    return tuple(made)
+
+
+async def show(board: Board, ledger: Ledger, *contents: str) -> None:
+    await show_pieces(pieces(*contents), ledger, board)
+
+
+async def test_new_pieces_are_sent_in_order_and_only_once() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "a=one", "b=two")
+    await show(board, ledger, "a=one", "b=two")
+    assert board.calls == ["send one", "send two"]
+    assert board.firsts == ["one"]
+
+
+async def test_only_what_changed_is_edited() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "a=one", "b=tw")
+    await show(board, ledger, "a=one", "b=two", "c=three")
+    assert board.calls[2:] == ["edit two", "send three"]
+    assert board.screen == ["one", "two", "three"]
+
+
+async def test_the_status_becomes_the_next_text_in_the_same_message() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "status=works")
+    await show(board, ledger, "a=text", "status=works on")
+    assert board.calls == ["send works", "edit text", "send works on"]
+    await show(board, ledger, "a=text")
+    assert board.screen == ["text"]
+    assert STATUS not in ledger.kept
+
+
+async def test_the_status_makes_room_for_a_picture() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "a=text", "status=draws")
+    await show(board, ledger, "a=text", "P=picture", "status=goes on")
+    assert board.screen == ["text", "picture", "goes on"]
+
+
+async def test_a_picture_after_only_a_status_is_again_the_first() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "status=draws")
+    await show(board, ledger, "P=picture")
+    assert board.firsts == ["draws", "picture"]
+
+
+async def test_a_text_that_shrank_or_was_withdrawn_is_taken_down() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "a=one", "b=two", "c=three")
+    await show(board, ledger, "a=one")
+    assert board.screen == ["one"]
+    await show(board, ledger)
+    assert board.screen == []
+    assert ledger.kept == {}
+
+
+async def test_a_message_that_somebody_deleted_is_sent_anew() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "a=one")
+    board.messages.clear()
+    await show(board, ledger, "a=one!")
+    await show(board, ledger, "a=one!")
+    assert board.screen == ["one!"]
+    assert len(board.calls) == 3
+
+
+async def test_a_lost_answer_is_repeated_once_and_says_so_for_good() -> None:
+    board, ledger = Board(), MemoryLedger()
+    board.errors, board.performs_before_error = [OutcomeUnknown("lost")], True
+    with pytest.raises(OutcomeUnknown):
+        await show(board, ledger, "a=one")
+    await show(board, ledger, "a=one", "b=two")
+    await show(board, ledger, "a=one", "b=two")
+    assert board.screen == ["one", "one (repeat?)", "two"]
+    await show(board, ledger, "a=ONE", "b=two")
+    assert board.screen == ["one", "ONE (repeat?)", "two"]
+
+
+@pytest.mark.parametrize("error", [RetryLater(1), Unreachable("down"), Undeliverable("gone")])
+async def test_what_certainly_was_not_sent_is_sent_without_a_note(error: Exception) -> None:
+    board, ledger = Board(), MemoryLedger()
+    board.errors = [error]
+    with pytest.raises(type(error)):
+        await show(board, ledger, "a=one")
+    await show(board, ledger, "a=one")
+    assert board.screen == ["one"]
+
+
+async def test_doubt_survives_a_second_failure() -> None:
+    board, ledger = Board(), MemoryLedger()
+    board.errors = [OutcomeUnknown("lost"), Unreachable("down")]
+    for error in (OutcomeUnknown, Unreachable):
+        with pytest.raises(error):
+            await show(board, ledger, "a=one")
+    await show(board, ledger, "a=one")
+    assert board.screen == ["one (repeat?)"]
+
+
+async def test_a_status_of_unknown_outcome_is_forgotten() -> None:
+    board, ledger = Board(), MemoryLedger()
+    board.errors = [OutcomeUnknown("lost")]
+    with pytest.raises(OutcomeUnknown):
+        await show(board, ledger, "status=works")
+    await show(board, ledger, "a=text")
+    assert board.screen == ["text"]
+
+
+async def test_pictures_that_are_new_together_go_in_one_call() -> None:
+    board, ledger = Board(together=3), MemoryLedger()
+    await show(board, ledger, "P=1", "Q=2", "R=3", "S=4")
+    assert board.calls == ["send 1+2+3", "send 4"]
+    assert [sent.ref for sent in ledger.pieces()] == ["1", "2", "3", "4"]
+
+
+async def test_the_rest_of_a_call_that_sent_less_follows_without_a_note() -> None:
+    board, ledger = Board(together=3), MemoryLedger()
+    board.accepts = 1
+    await show(board, ledger, "P=1", "Q=2")
+    assert board.screen == ["1", "2"]
+
+
+async def test_a_crash_in_the_middle_leaves_a_trace_and_the_next_process_goes_on() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "a=one", "status=works")
+    await ledger.rename(STATUS, "b")  # and then the process died before the edit
+    await show(board, ledger, "a=one", "b=two")
+    assert board.screen == ["one", "two"]
+    assert board.calls[-1] == "edit two"

@@ -1,0 +1,244 @@
+"""Who may speak: allow lists, admins, groups, threads, other bots, and people who ask to be let in."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.models.scripted import ScriptedModel
+from channels.address import Sender
+from channels.memory import PaperChannel, words
+from channels.message import FileRef, Opening
+from channels.reply import QuestionSegment
+from gateway.cli.main import main
+from gateway.inbound.access import MOST_IN_A_ROW, Policy
+from gateway.store import open_store
+from tests.gateway.play import ANN, PLACE, Play, playing, said
+
+GROUP = replace(PLACE, chat="team", kind="group")
+THREAD = replace(GROUP, thread="1")
+EVE = Sender("66", "Eve", "eve")
+ROBOT = Sender("99", "Robot", "robot", bot=True)
+
+
+def only(*allow: str, **more: object) -> dict[str, Policy]:
+    return {"paper": Policy(frozenset(allow), **more)}  # type: ignore[arg-type]  # the tests' own
+
+
+async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
+        await play.say("let me in", "please", by=EVE)
+        await play.say("let me in", address=GROUP, by=Sender("67", "Mallory"))
+        await play.until_idle()
+        assert play.shown() == ["Sorry, I only answer people my operator has allowed. (Your id here is `66`.)"]
+
+
+async def test_admins_may_speak_though_nobody_is_allowed(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only(admins=frozenset({"@eve"}))) as play:
+        await play.say("hi", by=EVE)
+        await play.reply("You said: hi")
+
+
+async def test_other_talk_in_a_thread_is_read_once_the_bot_was_addressed_there(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
+        before = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
+        mention = said("bot, and you?", address=THREAD)
+        after = said("go on", address=THREAD, addressed=False, follows=True)
+        elsewhere = said("lunch?", address=replace(THREAD, thread="2"), addressed=False, follows=True)
+        accepted = await play.deliver(before, mention, after, elsewhere)
+        assert [each is not None for each in accepted] == [False, True, True, False]
+        await play.until_idle()
+        assert await play.heard() == [["bot, and you?", "go on"]]
+
+
+async def test_a_command_in_a_thread_that_is_meant_for_another_bot_is_left_to_it(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
+        await play.deliver(said("bot, hi", address=THREAD))
+        await play.reply("You said: bot, hi")
+        theirs = said("/deploy now", address=THREAD, addressed=False, follows=True)
+        ours = said("/status", address=THREAD, addressed=False, follows=True)
+        assert [each is not None for each in await play.deliver(theirs, ours)] == [False, True]
+        await play.reply("Nothing is running.")
+        assert len(play.shown()) == 2
+
+
+async def test_a_thread_brings_what_it_began_with_the_first_time_only(tmp_path: Path) -> None:
+    class Threaded(PaperChannel):
+        async def opening(self, address, message_id):
+            return Opening("Bob", "the build is red", (FileRef("log", "build.log"),))
+
+    channel = Threaded()
+    channel.files["log"] = b"error 42"
+    async with playing(tmp_path, ScriptedModel(), channel=channel, policies=only("*")) as play:
+        await play.deliver(said("bot, why?", address=THREAD, opening="1"))
+        await play.reply("You said: bot, why?")
+        await play.deliver(said("and now?", address=THREAD, opening="1"))
+        await play.reply("You said: and now?")
+        await play.deliver(said("and with this?", address=THREAD, opening="1", files=(FileRef("log", "new.log"),)))
+        await play.reply("You said: and with this?")
+        rows = play.sql("SELECT note, attachments FROM inbox ORDER BY id")
+        assert rows[0][0] == 'This thread began with a message of Bob: "the build is red"'
+        assert "build.log" in rows[0][1]
+        assert rows[1] == ("", "[]")
+        assert rows[2][0] == ""
+        assert "build.log" not in rows[2][1]
+
+
+async def test_a_bot_speaks_only_where_it_is_named(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
+        assert await play.say("beep", by=ROBOT) == [None]
+    async with playing(tmp_path, ScriptedModel(), policies=only("*", "@robot")) as play:
+        await play.say("beep", by=ROBOT)
+        await play.reply("You said: beep")
+
+
+async def test_two_bots_do_not_talk_to_each_other_for_ever(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("*", "99")) as play:
+        accepted = [(await play.say(f"beep {number}", by=ROBOT))[0] for number in range(MOST_IN_A_ROW + 3)]
+        assert [each is not None for each in accepted] == [True] * MOST_IN_A_ROW + [False] * 3
+        await play.say("go on, you two")
+        assert (await play.say("beep again", by=ROBOT))[0] is not None
+
+
+async def code_for(play: Play, sender: Sender) -> str:
+    await play.say("hello?", by=sender)
+    reply = await play.reply("I do not know you yet")
+    found = re.search(r"/pair (\w+)", words(reply))
+    assert found is not None
+    return found[1]
+
+
+PAIRING = only(pair=True, admins=frozenset({"7"}))
+
+
+async def test_an_admin_lets_somebody_in_who_asked(tmp_path: Path) -> None:
+    here = replace(PLACE, chat="eve")
+    async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
+        await play.say("hello?", address=here, by=EVE)
+        reply = await play.reply("I do not know you yet")
+        code = words(reply).split("/pair ")[1].split("`")[0]
+        await play.say(f"/pair {code.lower()}", by=ANN)
+        await play.reply("Eve may talk to me now.")
+        told = await play.reply("You have been let in.")
+        assert told.address == here
+        await play.say("hi", address=here, by=EVE)
+        await play.reply("You said: hi")
+    async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
+        await play.say("still here", address=here, by=EVE)
+        await play.reply("You said: still here")
+
+
+async def test_an_admin_is_asked_in_chat_and_presses_a_button(tmp_path: Path) -> None:
+    here = replace(PLACE, chat="eve")
+    async with playing(tmp_path, ScriptedModel("Hello admin."), policies=PAIRING) as play:
+        await play.say("hi", by=ANN)
+        await play.reply("Hello admin.")
+        await play.say("hello?", address=here, by=EVE)
+        asked = await play.reply("**Eve (66)** asks to be let in")
+        assert asked.address == PLACE
+        [question] = asked.segments
+        assert isinstance(question, QuestionSegment)
+        assert (question.options, question.open) == (("Let in",), True)
+        await play.deliver(said(f"/answer {question.key} 0", address=here, by=EVE))
+        await play.until_idle()
+        assert await play.heard() == [["hi"]]
+        await play.deliver(said(f"/answer {question.key} 0", by=ANN))
+        await play.reply("Eve may talk to me now.")
+        await play.say("hi", address=here, by=EVE)
+        await play.reply("You said: hi")
+
+
+async def test_the_command_line_lets_somebody_in_while_the_gateway_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "interject.toml"
+    file.write_text('[store]\nurl = "sqlite:///test.db"\n')
+    config = ["--config", str(file)]
+    async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
+        code = await code_for(play, EVE)
+        assert await asyncio.to_thread(main, ["pair", "list", *config]) == 0
+        assert capsys.readouterr().out == f"paper: Eve (66), waits, code {code}\n"
+        assert await asyncio.to_thread(main, ["pair", "approve", "WRONG", *config]) == 1
+        assert await asyncio.to_thread(main, ["pair", "approve", code.lower(), *config]) == 0
+        assert capsys.readouterr().out == "Eve (66) may talk to paper now.\n"
+        await play.say("hi", by=EVE)
+        await play.reply("You said: hi")
+
+
+async def test_nobody_lets_themselves_in(tmp_path: Path) -> None:
+    policies = only("8", pair=True)
+    async with playing(tmp_path, ScriptedModel(), policies=policies) as play:
+        code = await code_for(play, EVE)
+        await play.say(f"/pair {code}", by=EVE)
+        await play.say(f"/pair {code}", by=Sender("8", "Bob"))
+        await play.reply("Only admins may let people in.")
+        await play.say("hi", by=EVE)
+        await play.until_idle()
+        assert await play.heard() == []
+
+
+async def test_a_code_is_given_once_while_it_is_good_and_anew_when_it_has_expired(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
+        first = await code_for(play, EVE)
+        await play.say("hello? hello?", by=EVE)
+        await play.until_idle()
+        assert len(play.shown()) == 1
+        play.sql("UPDATE pairs SET expires_at = 0")
+        await play.say(f"/pair {first}", by=ANN)
+        await play.reply("it has expired")
+        await play.say("anybody there?", by=EVE)
+        await play.channel.until(lambda paper: sum("I do not know you" in text for text in play.shown()) == 2)
+
+
+async def test_whoever_was_let_in_may_speak_in_groups_too(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
+        code = await code_for(play, EVE)
+        await play.say(f"/pair {code}", by=ANN)
+        await play.reply("Eve may talk to me now.")
+        await play.say("bot, hello", address=GROUP, by=EVE)
+        await play.reply("You said: bot, hello")
+        follows = said("go on", address=replace(GROUP, thread="1"), addressed=False, follows=True, by=EVE)
+        assert await play.deliver(follows) == [None]
+
+
+async def test_in_groups_no_codes_are_given(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
+        await play.say("bot, hello", address=GROUP, by=EVE)
+        await play.until_idle()
+        assert play.shown() == []
+
+
+async def test_codes_are_limited_in_number(tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
+        people = [Sender(str(number), "Somebody") for number in range(60)]
+        codes = [await store.ask_to_pair("paper", sender, "session", PLACE) for sender in people]
+    assert sum(code is not None for code in codes) == 50
+
+
+@pytest.mark.parametrize("kind", ["edited", "withdrawn"])
+async def test_changes_by_strangers_are_not_answered(tmp_path: Path, kind: str) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
+        await play.deliver(said("other words", kind=kind, id="unknown", by=EVE))  # type: ignore[arg-type]  # both are
+        await play.until_idle()
+        assert play.shown() == []
+
+
+@pytest.mark.parametrize("kind", ["edited", "withdrawn"])
+async def test_changes_in_a_thread_that_is_not_ours_are_not_kept_and_let_nobody_in(tmp_path: Path, kind: str) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
+        change = said("words", address=THREAD, addressed=False, kind=kind)  # type: ignore[arg-type]  # from parametrize
+        talk = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
+        assert await play.deliver(change) == [None]
+        assert await play.deliver(talk) == [None]
+        assert play.states() == {}
+
+
+async def test_who_is_not_allowed_opens_no_thread_for_others(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
+        await play.deliver(said("bot, come in", address=THREAD, by=EVE))
+        talk = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
+        assert await play.deliver(talk) == [None]

@@ -1,0 +1,167 @@
+"""What comes in, through the front door: kept once, read in order, and held up by nothing that breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.log import Heard
+from agent.models.scripted import ScriptedModel
+from channels.channel import FileUnavailable, NotKept, RetryLater, Unreachable
+from channels.memory import PaperChannel
+from channels.message import FileRef
+from tests.gateway.play import playing, said, until
+
+PHOTO = FileRef("photo", "cat.png", "image/png")
+
+
+class Shelf(PaperChannel):
+    """A channel whose files come with trouble; `opened` lets them go."""
+
+    def __init__(self, *troubles: Exception) -> None:
+        super().__init__()
+        self.troubles = list(troubles)
+        self.asked = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def fetch(self, file: FileRef) -> bytes:
+        self.asked.set()
+        await self.opened.wait()
+        if self.troubles:
+            raise self.troubles.pop(0)
+        return b"bytes"
+
+
+async def test_a_message_whose_giver_went_away_is_answered_all_the_same(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        for _ in range(20):
+            delivery = asyncio.ensure_future(play.house.intake.deliver(said("hi", event="once")))
+            await asyncio.sleep(0)
+            delivery.cancel()
+            await asyncio.gather(delivery, return_exceptions=True)
+        await play.reply("You said: hi")
+        await play.until_idle()
+        assert await play.heard() == [["hi"]]
+
+
+async def test_a_message_is_kept_before_deliver_returns_and_only_once(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        first = await play.house.intake.deliver(said("hi", event="e"))
+        assert sum(play.states().values()) == 1
+        second = await play.house.intake.deliver(said("hi", event="e"))
+        assert first is not None
+        assert second == replace(first, duplicate=True)
+
+
+async def test_a_message_that_cannot_be_kept_is_not_accepted_and_may_come_again(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        play.refuse_to_write("inbox")
+        with pytest.raises(NotKept, match="no room"):
+            await play.house.intake.deliver(said("hi", event="e"))
+        play.write_again("inbox")
+        await play.house.intake.deliver(said("hi", event="e"))
+        await play.reply("You said: hi")
+
+
+@pytest.mark.parametrize(
+    "trouble", [FileUnavailable("it is gone"), ValueError("a bug"), OSError("no network")], ids=repr
+)
+async def test_a_file_that_cannot_be_had_is_named_and_the_message_is_read(tmp_path: Path, trouble: Exception) -> None:
+    channel = Shelf(trouble)
+    model = ScriptedModel()
+    async with playing(tmp_path, model, channel=channel) as play:
+        channel.opened.set()
+        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.reply("You said: look")
+        heard = model.requests[0].transcript[-1]
+        assert isinstance(heard, Heard)
+        assert "cat.png could not be had" in heard.messages[0].note
+        await play.reply("⚠️ The file cat.png could not be had")
+
+
+@pytest.mark.parametrize("trouble", [RetryLater(0.01), Unreachable("gone")], ids=repr)
+async def test_a_file_that_comes_later_is_waited_for(tmp_path: Path, trouble: Exception) -> None:
+    channel = Shelf(trouble)
+    model = ScriptedModel()
+    async with playing(tmp_path, model, channel=channel) as play:
+        channel.opened.set()
+        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.reply("You said: look")
+        heard = model.requests[0].transcript[-1]
+        assert isinstance(heard, Heard)
+        assert [attachment.name for attachment in heard.messages[0].attachments] == ["cat.png"]
+
+
+async def test_a_message_behind_a_file_is_read_after_it(tmp_path: Path) -> None:
+    channel = Shelf()
+    async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
+        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.say("and then this")
+        await channel.asked.wait()
+        channel.opened.set()
+        await play.reply("You said: and then this")
+        assert [text for texts in await play.heard() for text in texts] == ["look", "and then this"]
+
+
+async def test_files_that_cannot_be_noted_down_are_noted_down_later(tmp_path: Path) -> None:
+    channel = Shelf()
+    async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
+        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await channel.asked.wait()
+        play.refuse_to_write("inbox", "UPDATE")
+        channel.opened.set()
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        play.write_again("inbox")
+        await play.reply("You said: look")
+
+
+async def test_a_stop_sets_aside_what_waits_for_its_files(tmp_path: Path) -> None:
+    channel = Shelf()
+    async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
+        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await channel.asked.wait()
+        await play.say("/stop", "go on")
+        await play.reply("1 message not read yet was set aside")
+        await play.reply("You said: go on")
+        channel.opened.set()
+        await play.until_idle()
+        assert await play.heard() == [["go on"]]
+
+
+async def test_files_asked_for_before_a_restart_are_fetched_after_it(tmp_path: Path) -> None:
+    channel = Shelf()
+    async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
+        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await channel.asked.wait()
+    channel = Shelf()
+    channel.opened.set()
+    async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
+        await play.reply("You said: look")
+
+
+async def test_a_command_that_is_asked_for_while_a_turn_runs_does_not_interrupt_it(tmp_path: Path) -> None:
+    model = ScriptedModel(["Well", gate := asyncio.Event(), " done."])
+    async with playing(tmp_path, model) as play:
+        await play.say("go")
+        await play.reply("Well", done=False)
+        await play.say("/status")
+        await play.reply("Running: the model is answering")
+        await play.say("/frobnicate")
+        await play.reply("There is no command `/frobnicate`")
+        await until(lambda: play.states()["waiting"] == 0)
+        gate.set()
+        await play.reply("Well done.")
+        assert len(model.requests) == 1
+
+
+async def test_a_command_that_breaks_is_told_and_holds_nothing_up(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        play.refuse_to_write("sessions", "UPDATE OF generation")
+        await play.say("/new", "hello")
+        await play.reply("`/new` did not work")
+        await play.reply("You said: hello")
+        await play.until_idle()

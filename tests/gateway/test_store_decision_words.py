@@ -1,0 +1,83 @@
+"""What short messages decide: words in several languages, and above all what is not a decision."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.log import Verdict
+from gateway.store.decision_words import Spoken, verdict_of
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("yes", "allowed"),
+        (" Yes! ", "allowed"),
+        ("OK.", "allowed"),
+        ("allow once", "allowed"),
+        ("Yes, please", "allowed"),
+        ("👍🏽", "allowed"),
+        ("ja", "allowed"),
+        ("D\N{RIGHT SINGLE QUOTATION MARK}accord", "allowed"),
+        ("oui", "allowed"),
+        ("Sí", "allowed"),
+        ("si", "allowed"),
+        ("always", "allowed_always"),
+        ("Allow for this conversation", "allowed_always"),
+        ("immer", "allowed_always"),
+        ("für dieses Gespräch erlauben", "allowed_always"),
+        ("toujours", "allowed_always"),
+        ("siempre", "allowed_always"),
+        ("no", "denied"),
+        ("Deny!", "denied"),
+        ("nein", "denied"),
+        ("Non.", "denied"),
+        ("👎", "denied"),
+    ],
+)
+def test_words_that_decide(text: str, verdict: Verdict) -> None:
+    assert verdict_of(text, "call") == Spoken(verdict)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("no, because it is Friday", "because it is Friday"),
+        ("deny: use the other file", "use the other file"),
+        ("No. Use the other file.", "Use the other file."),
+        ("no because it is Friday", "because it is Friday"),
+        ("Nein, weil heute Freitag ist", "weil heute Freitag ist"),
+        ("non — pas maintenant", "pas maintenant"),
+        ("no\nnot today,\nplease", "not today,\nplease"),
+    ],
+)
+def test_a_denial_may_say_why(text: str, reason: str) -> None:
+    assert verdict_of(text, "call") == Spoken("denied", reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  ",
+        "yes, but only the first",
+        "ok?",
+        "yes?",
+        "no problem",
+        "no-one said that",
+        "no idea what that is",
+        "allow it if the tests pass",
+        "always ask me first",
+        "what does it do?",
+        "okay so here is another thing",
+        "norway",
+    ],
+)
+def test_other_words_decide_nothing(text: str) -> None:
+    assert verdict_of(text, "call") is None
+
+
+def test_a_limit_cannot_be_passed_for_ever() -> None:
+    assert verdict_of("always", "limit") is None
+    assert verdict_of("yes", "limit") == Spoken("allowed")
+    assert verdict_of("stop here", "limit") == Spoken("denied")
