@@ -21,7 +21,7 @@ def unmasked(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Mind:
+class Agent:
     """`max_steps` counts model calls since a person last spoke. `context` keeps the conversation within the model's
     window; without it that is left to the model's provider. `mask` takes known secrets out of a text.
     `decide_within` is for how many seconds people are asked to decide until it counts as denied.

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from agent.tool import ToolResult
 
-WorkState = Literal["running", "done", "failed", "stopped", "lost"]
+BackgroundState = Literal["running", "done", "failed", "stopped", "lost"]
 
 
-class WorkError(Exception):
+class BackgroundError(Exception):
     """It cannot be done; the message tells the model why."""
 
 
 @dataclass(frozen=True, slots=True)
-class WorkItem:
+class BackgroundItem:
     """`handle` is its short name in the conversation, `title` one line, `shown` what it showed last or its result."""
 
     handle: str
     title: str
-    state: WorkState
+    state: BackgroundState
     shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Delegated:
+class DelegatedTask:
     """A task for a turn of its own. `tools` are the names of those that it may use, None all of the parent's; `model`
     is a name in the settings, "" the parent's; `seconds` is how long it may take."""
 
@@ -43,7 +43,7 @@ def shows_nothing() -> str:
     return ""
 
 
-class Work(Protocol):
+class Background(Protocol):
     """One turn's view of the work beside it, which outlives the turn: what is kept or delegated is durable."""
 
     async def keep(
@@ -52,23 +52,23 @@ class Work(Protocol):
         """Takes the running call over and returns its handle. Its result comes as a message to the same conversation.
 
         `shown` tells what the call showed last. A call that waits for a delegated task ends, and the task goes on.
-        Raises `WorkError` when too much is going on already; the call is then still the caller's.
+        Raises `BackgroundError` when too much is going on already; the call is then still the caller's.
         """
 
     async def delegate(
-        self, call_id: str, delegated: Delegated, progress: Callable[[str], Awaitable[None]]
+        self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
     ) -> ToolResult:
         """Runs the task in a turn of its own and waits for its answer, with the files that it made.
 
         `progress` is told now and then what it does. The same `call_id` again finds the same turn, across restarts.
-        Cancelling stops it. Raises `WorkError` when a limit (depth, number) does not allow it, and when the turn failed
+        Cancelling stops it. Raises `BackgroundError` when a limit (depth, number) does not allow it, and when the turn failed
         or was stopped.
         """
 
-    async def begin(self, call_id: str, delegated: Delegated) -> str:
+    async def begin(self, call_id: str, delegated: DelegatedTask) -> str:
         """Like `delegate`, but returns its handle at once. The answer comes as a message."""
 
-    async def items(self) -> tuple[WorkItem, ...]:
+    async def items(self) -> tuple[BackgroundItem, ...]:
         """What was begun in this conversation and is not forgotten yet, oldest first."""
 
     async def stop(self, handle: str) -> bool:
@@ -78,23 +78,23 @@ class Work(Protocol):
         """Steers a delegated task with these words; False if no such task runs."""
 
 
-class NoWork:
+class NoBackground:
     """For turns beside which nothing can go on."""
 
     async def keep(
         self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
     ) -> str:
-        raise WorkError("nothing can go on in the background here")
+        raise BackgroundError("nothing can go on in the background here")
 
     async def delegate(
-        self, call_id: str, delegated: Delegated, progress: Callable[[str], Awaitable[None]]
+        self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
     ) -> ToolResult:
-        raise WorkError("tasks cannot be delegated here")
+        raise BackgroundError("tasks cannot be delegated here")
 
-    async def begin(self, call_id: str, delegated: Delegated) -> str:
-        raise WorkError("tasks cannot be delegated here")
+    async def begin(self, call_id: str, delegated: DelegatedTask) -> str:
+        raise BackgroundError("tasks cannot be delegated here")
 
-    async def items(self) -> tuple[WorkItem, ...]:
+    async def items(self) -> tuple[BackgroundItem, ...]:
         return ()
 
     async def stop(self, handle: str) -> bool:

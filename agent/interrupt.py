@@ -16,13 +16,13 @@ STUBBORN = 5.0
 """Seconds that cancelled work is waited for. What goes on after that is left behind, so that the person is not."""
 
 
-class Interjected(Exception):
+class Interrupted(Exception):
     """The work was cancelled because the other coroutine returned first."""
 
 
-async def unless(work: Coroutine[Any, Any, T], interjection: Coroutine[Any, Any, None]) -> T:
+async def race(work: Coroutine[Any, Any, T], interjection: Coroutine[Any, Any, None]) -> T:
     """The result of `work`, unless `interjection` returns first: then `work` is
-    cancelled and awaited, and `Interjected` raised.
+    cancelled and awaited, and `Interrupted` raised.
 
     Work that is done at the same moment wins. Both have ended when this returns or raises, unless the work ignores
     its cancellation for longer than `STUBBORN`.
@@ -35,13 +35,13 @@ async def unless(work: Coroutine[Any, Any, T], interjection: Coroutine[Any, Any,
             return working.result()
         await ended(working)
         if not working.done() or working.cancelled() or working.exception() is not None:
-            raise Interjected
+            raise Interrupted
         return working.result()
     finally:
         await ended(working, ringing)
 
 
-async def surely(write: Coroutine[Any, Any, T]) -> T:
+async def shielded(write: Coroutine[Any, Any, T]) -> T:
     """The result of a short write that is waited out even when the caller is cancelled meanwhile.
 
     The cancellation is not lost: it is asked for again, and so arrives at the caller's next await.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agent.log import Ended, Entry, Heard
+from agent.log import Ended, Entry, MessagesRead
 
 
 class JournalError(Exception):
@@ -31,7 +31,7 @@ class Journal(Protocol):
         """Returns as soon as people have said something that cannot wait until what runs has ended, at once if they
         have already: more than the wish that the turn come to its end."""
 
-    async def hear(self, step: int) -> Heard | None:
+    async def read_inbox(self, step: int) -> MessagesRead | None:
         """Reads all that waits and logs it as heard at `step`, in one transaction; None if nothing waits."""
 
     async def append(self, *entries: Entry) -> None:

@@ -33,7 +33,7 @@ class DeclaredTool:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class UserMessage:
     """One message of a person, as a turn reads it.
 
     `id` is its row in the inbox, `message_id` the platform's id of it. `note` is context the channel adds in plain
@@ -108,16 +108,16 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class MessagesRead:
     """The turn read these messages at the checkpoint before step `step`."""
 
     step: int
-    messages: tuple[Said, ...]
+    messages: tuple[UserMessage, ...]
     kind: Literal["heard"] = "heard"
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ModelAnswered:
     """The model's answer of one step; `interrupted` when a message or a stop ended the stream early, `cut_off` when
     the model's length limit did. `shown` is what people see of its text, where hooks changed that."""
 
@@ -189,7 +189,7 @@ Subject = Literal["call", "limit"]
 
 
 @dataclass(frozen=True, slots=True)
-class DecisionAsked:
+class ApprovalRequested:
     """Somebody has to decide before the turn goes on. `id` is the call's id, or that of the limit; `question` is
     markdown; `expires_at` is in seconds since 1970, when it is decided against by itself.
 
@@ -206,16 +206,16 @@ class DecisionAsked:
     kind: Literal["decision_asked"] = "decision_asked"
 
 
-Verdict = Literal["allowed", "allowed_always", "denied", "expired", "dropped"]
+ApprovalDecision = Literal["allowed", "allowed_always", "denied", "expired", "dropped"]
 """`allowed_always` holds for the whole conversation; `dropped`: something was said instead of deciding."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """The one resolution of a `DecisionAsked`: by whom, and why if they said so."""
+class ApprovalDecided:
+    """The one resolution of a `ApprovalRequested`: by whom, and why if they said so."""
 
     id: str
-    verdict: Verdict
+    decision: ApprovalDecision
     by: str = ""
     reason: str = ""
     kind: Literal["decided"] = "decided"
@@ -237,7 +237,7 @@ class Summarised:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Notice:
     """Words of the gateway's own to the person: a command's answer, an apology. The model is not shown them.
 
     With `options` they are a question of the gateway's, whose answer names its `key`.
@@ -266,7 +266,17 @@ class Ended:
 
 
 Entry = (
-    Heard | Answered | Spent | CallStarted | CallEnded | DecisionAsked | Decided | Summarised | Told | Resumed | Ended
+    MessagesRead
+    | ModelAnswered
+    | Spent
+    | CallStarted
+    | CallEnded
+    | ApprovalRequested
+    | ApprovalDecided
+    | Summarised
+    | Notice
+    | Resumed
+    | Ended
 )
 
 _ByKind = Annotated[Entry, Field(discriminator="kind")]

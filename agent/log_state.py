@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from agent.decisions.approvals import open_decision
 from agent.decisions.external_tools import pending, waits_until
 from agent.decisions.questions import asked
-from agent.log import Answered, Call, CallEnded, CallStarted, Entry, Heard, Outcome, Resumed
+from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAnswered, Outcome, Resumed
 from agent.media import Attachment
 from agent.transcript import NEVER_STARTED, Exchange
 
@@ -19,12 +19,12 @@ WINDOW = 20
 
 def step_of(entries: Sequence[Entry]) -> int:
     """The step that the turn is at, counted from 1."""
-    last = next((entry for entry in reversed(entries) if isinstance(entry, Answered)), None)
+    last = next((entry for entry in reversed(entries) if isinstance(entry, ModelAnswered)), None)
     return 1 if last is None else last.step + 1
 
 
 def calls_of(entries: Sequence[Entry]) -> list[Call]:
-    return [call for entry in entries if isinstance(entry, Answered) for call in entry.calls]
+    return [call for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls]
 
 
 def unresolved(entries: Sequence[Entry]) -> list[tuple[Call, bool]]:
@@ -62,9 +62,9 @@ def is_answered(entries: Sequence[Entry]) -> bool:
         match entry:
             case CallEnded(final=True):
                 final.add(entry.call_id)
-            case Answered():
+            case ModelAnswered():
                 return not entry.interrupted and all(call.id in final for call in entry.calls)
-            case Heard():
+            case MessagesRead():
                 return False
             case _:
                 pass
@@ -73,7 +73,7 @@ def is_answered(entries: Sequence[Entry]) -> bool:
 
 def is_wrapping_up(entries: Sequence[Entry]) -> bool:
     """Whether what was heard last asks for the end."""
-    heard = (entry.messages for entry in reversed(entries) if isinstance(entry, Heard) and _is_said(entry))
+    heard = (entry.messages for entry in reversed(entries) if isinstance(entry, MessagesRead) and _is_said(entry))
     last = next(heard, ())
     return bool(last) and [message.source for message in last if message.source != "work"][-1] == "wrap"
 
@@ -92,16 +92,16 @@ def steps_since_heard(entries: Sequence[Entry]) -> int:
     """Model calls since a person said something."""
     count = 0
     for entry in reversed(entries):
-        if isinstance(entry, Answered):
+        if isinstance(entry, ModelAnswered):
             count += not entry.interrupted
-        elif isinstance(entry, Heard) and _is_said(entry):
+        elif isinstance(entry, MessagesRead) and _is_said(entry):
             break
     return count
 
 
 def _is_said(entry: Entry) -> bool:
     """Whether a person said something: not everything heard is."""
-    return isinstance(entry, Heard) and any(message.source != "work" for message in entry.messages)
+    return isinstance(entry, MessagesRead) and any(message.source != "work" for message in entry.messages)
 
 
 def circle(entries: Sequence[Entry]) -> str | None:
@@ -128,14 +128,14 @@ def _calls_ended_by(results: Sequence[CallEnded], entries: Sequence[Entry]) -> d
     for entry in reversed(entries):
         if len(found) == len(ids):
             break
-        if isinstance(entry, Answered):
+        if isinstance(entry, ModelAnswered):
             found |= {call.id: call for call in entry.calls if call.id in ids}
     return found
 
 
 def received(conversation: Sequence[Entry | Exchange]) -> list[Attachment]:
     """What was attached by people, oldest first."""
-    heard = (item for item in conversation if isinstance(item, Heard))
+    heard = (item for item in conversation if isinstance(item, MessagesRead))
     return [attachment for item in heard for message in item.messages for attachment in message.attachments]
 
 
@@ -144,7 +144,7 @@ def attachments(conversation: Sequence[Entry | Exchange]) -> tuple[Attachment, .
     found: list[Attachment] = []
     for item in conversation:
         match item:
-            case Heard():
+            case MessagesRead():
                 found.extend(received([item]))
             case CallEnded():
                 found.extend(item.attachments)

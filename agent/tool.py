@@ -10,7 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from agent.background import NoWork, Work
+from agent.background import Background, NoBackground
 from agent.media import Attachment, MediaStore
 from agent.model import ToolSpec
 
@@ -61,7 +61,7 @@ class ToolContext:
     progress: Callable[[str], Awaitable[None]]
     seen: tuple[Attachment, ...] = ()
     call_id: str = ""
-    work: Work = field(default_factory=NoWork)
+    work: Background = field(default_factory=NoBackground)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
-    Heard,
+    MessagesRead,
+    ModelAnswered,
+    Notice,
     Outcome,
     Resumed,
     Spent,
     Summarised,
-    Told,
 )
 from agent.media import Attachment
 
@@ -52,7 +52,7 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class SystemNote:
     """Something the gateway tells the model: that a turn was stopped, that the steps are used up.
 
     `summary`: it stands in place of what came before it.
@@ -62,7 +62,7 @@ class Notice:
     summary: bool = False
 
 
-Exchange = Heard | Answered | Results | Notice
+Exchange = MessagesRead | ModelAnswered | Results | SystemNote
 """One part of the conversation, in the order in which the model is to read it."""
 
 
@@ -88,26 +88,26 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
     first = 0 if summarised is None else summarised.step
     for entry in entries:
         match entry:
-            case Heard():
+            case MessagesRead():
                 exchanges.append(entry)
-            case Answered(parts=()):
+            case ModelAnswered(parts=()):
                 pass
-            case Answered(step=step) if step < first:
+            case ModelAnswered(step=step) if step < first:
                 pass
-            case Answered():
+            case ModelAnswered():
                 exchanges.append(entry)
                 if calls := entry.calls:
                     exchanges.append(Results(tuple(_result(call, started, ended) for call in calls)))
             case Ended(outcome="stopped" | "failed", reason=reason):
-                exchanges.append(Notice(f"The turn ended here: {reason}"))
+                exchanges.append(SystemNote(f"The turn ended here: {reason}"))
             case (
                 CallStarted()
                 | CallEnded()
                 | Spent()
-                | DecisionAsked()
-                | Decided()
+                | ApprovalRequested()
+                | ApprovalDecided()
                 | Summarised()
-                | Told()
+                | Notice()
                 | Resumed()
                 | Ended()
             ):
@@ -169,11 +169,11 @@ class Conversation:
 
 def _all_ended(entries: Sequence[Entry]) -> bool:
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
-    return all(call.id in ended for entry in entries if isinstance(entry, Answered) for call in entry.calls)
+    return all(call.id in ended for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls)
 
 
-def _notice(summarised: Summarised) -> Notice:
-    return Notice(summarised.summary if summarised.left_out else f"{SUMMARY}{summarised.summary}", summary=True)
+def _notice(summarised: Summarised) -> SystemNote:
+    return SystemNote(summarised.summary if summarised.left_out else f"{SUMMARY}{summarised.summary}", summary=True)
 
 
 def _result(call: Call, started: dict[str, CallStarted], ended: dict[str, CallEnded]) -> Result:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.background import NoWork, Work
+from agent.background import Background, NoBackground
 from agent.budget import Budget, NoBudget
 from agent.hook import Where
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class TurnContext:
     """`allowed` are the tools that people have allowed for the whole conversation, `model` the one that they chose for
     it, by its name in the settings ("": the usual one). With `in_words` the model answers without tools, and this is
     what it is told about that. `alone`: nobody is there who could be asked to decide.
@@ -22,4 +22,4 @@ class Occasion:
     in_words: str = ""
     alone: bool = False
     budget: Budget = field(default_factory=NoBudget)
-    work: Work = field(default_factory=NoWork)
+    work: Background = field(default_factory=NoBackground)

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # it comes without types
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.context.compaction import Context
 from agent.events import Event, Tell
 from agent.journal import Journal
-from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Said, Text, Usage
+from agent.log import Call, CallEnded, CallStarted, Ended, Entry, MessagesRead, ModelAnswered, Text, Usage, UserMessage
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
 from agent.model import Answer, Request
@@ -31,7 +31,7 @@ from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from agent.transcript import Past, transcript
 from gateway.store import open_store
-from gateway.turns.journal import Bell, TurnJournal
+from gateway.turns.journal import Signal, TurnJournal
 from tests.gateway.notes import begin, tell
 
 Found = dict[str, list[float]]
@@ -65,11 +65,11 @@ class Worker:
     waits for it.
     """
 
-    def __init__(self, steps: int, gate: asyncio.Event | None = None) -> None:
+    def __init__(self, steps: int, access: asyncio.Event | None = None) -> None:
         self.asked: list[float] = []
         self.at_gate = asyncio.Event()
         self._steps = steps
-        self._gate = gate
+        self._access = access
 
     async def answer(self, request: Request, tell: Tell) -> Answer:
         self.asked.append(time.process_time())
@@ -77,9 +77,9 @@ class Worker:
         if step <= self._steps:
             call = Call("", "look", json.dumps({"number": step}))
             return Answer((Text("Let me look further."), call), Usage(1000, 20), "calls", "worker")
-        if self._gate is not None:
+        if self._access is not None:
             self.at_gate.set()
-            await self._gate.wait()
+            await self._access.wait()
         return Answer((Text("That is all there is."),), Usage(1000, 20), model="worker")
 
 
@@ -90,8 +90,8 @@ async def _unseen(event: Event) -> None:
 def _turn(worker: Worker, journal: Journal, heard: Sequence[Entry] = (), past: Sequence[Past] = ()) -> Turn:
     """With all that a turn of the gateway has, and a context that never fills."""
     context = Context(100_000_000, worker)
-    mind = Mind(worker, MemoryMedia(), Path(), (look,), "Be good.", max_steps=2 * STEPS, context=context)
-    return Turn(mind, journal, _unseen, id="0123456789ab", entries=heard, past=past)
+    agent = Agent(worker, MemoryMedia(), Path(), (look,), "Be good.", max_steps=2 * STEPS, context=context)
+    return Turn(agent, journal, _unseen, id="0123456789ab", entries=heard, past=past)
 
 
 def _past() -> list[Past]:
@@ -101,11 +101,11 @@ def _past() -> list[Past]:
 
 def _past_turn(id: str) -> tuple[Entry, ...]:
     return (
-        Heard(1, (Said(1, "Ann", f"What is there to be seen in {id}?"),)),
-        Answered(1, (Text("I look."), Call(id, "look", '{"number": 1}'))),
+        MessagesRead(1, (UserMessage(1, "Ann", f"What is there to be seen in {id}?"),)),
+        ModelAnswered(1, (Text("I look."), Call(id, "look", '{"number": 1}'))),
         CallStarted(id),
         CallEnded(id, "done", RESULT),
-        Answered(2, (Text("A few lines, and all of them alike."),)),
+        ModelAnswered(2, (Text("A few lines, and all of them alike."),)),
         Ended("completed"),
     )
 
@@ -127,7 +127,7 @@ async def _in_store() -> AsyncIterator[tuple[Journal, Sequence[Entry]]]:
         async with open_store(f"sqlite:///{folder}/interject.db") as store:
             await tell(store, "Look at all of it.")
             turn = await begin(store)
-            yield TurnJournal(store, turn, Bell()), turn.entries
+            yield TurnJournal(store, turn, Signal()), turn.entries
 
 
 def _block(asked: Sequence[float], first: int) -> float:
@@ -155,7 +155,7 @@ async def steps(rounds: int) -> Found:
 async def _bare() -> float:
     """The model called as often, by nobody in particular."""
     worker = Worker(STEPS)
-    request = Request("Be good.", [Heard(1, (Said(1, "Ann", "Look at all of it."),))], (look.spec,))
+    request = Request("Be good.", [MessagesRead(1, (UserMessage(1, "Ann", "Look at all of it."),))], (look.spec,))
 
     async def ignore(_: object) -> None:
         pass
@@ -186,8 +186,8 @@ async def crowd(rounds: int) -> Found:
 async def _held(count: int, steps: int) -> tuple[float, float, float]:
     """What so many turns that wait for their last answer together take: KiB for each of them, milliseconds of
     processor time for each, and milliseconds until all have ended."""
-    gate = asyncio.Event()
-    workers = [Worker(steps, gate) for _ in range(count)]
+    access = asyncio.Event()
+    workers = [Worker(steps, access) for _ in range(count)]
     gc.collect()
     before, used, started = _resident(), time.process_time(), time.perf_counter()
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
@@ -195,7 +195,7 @@ async def _held(count: int, steps: int) -> tuple[float, float, float]:
         for worker in workers:
             await worker.at_gate.wait()
         held = _resident() - before
-        gate.set()
+        access.set()
     assert all(task.result() == Ended("completed") for task in running)
     cpu, wall = time.process_time() - used, time.perf_counter() - started
     return held / count, 1000 * cpu / count, 1000 * wall

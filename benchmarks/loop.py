@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from agent.events import Tell, TextDelta
-from agent.log import Call, Heard, Text
+from agent.log import Call, MessagesRead, Text
 from agent.loop.tool_calls import GRACE
 from agent.model import Answer, Request
 from agent.tool import Approval, Effect, OnSteer, ToolContext, tool
@@ -21,7 +21,7 @@ from benchmarks.contenders import PATIENCE, ROOT, Failed
 from benchmarks.meter import percentile
 from benchmarks.scenarios import Bench, Scenario
 from benchmarks.table import Reach, Row, Unit
-from channels.memory import PaperChannel
+from channels.memory import MemoryChannel
 from tests.gateway.play import PLACE, Play, playing
 
 EARLY = "steps 2 to 21"
@@ -133,7 +133,7 @@ async def _interject(play: Play, desk: Desk, busy: Busy, place: str) -> float:
         raise Failed(f"no request had {said!r} in time") from error
 
 
-def _is_parked(channel: PaperChannel) -> bool:
+def _is_parked(channel: MemoryChannel) -> bool:
     return any(reply.parked for reply in channel.replies.values())
 
 
@@ -172,11 +172,11 @@ class Desk:
         return self._expected[said]
 
     async def answer(self, request: Request, tell: Tell) -> Answer:
-        heard = [said.text for part in request.transcript if isinstance(part, Heard) for said in part.messages]
+        heard = [said.text for part in request.transcript if isinstance(part, MessagesRead) for said in part.messages]
         expected = self._expected.pop(heard[-1], None)
         if expected is not None:
             expected.set_result(time.perf_counter())
-        if isinstance(request.transcript[-1], Heard):
+        if isinstance(request.transcript[-1], MessagesRead):
             return await self._begin(heard[-1].split()[0], tell)
         return Answer((Text("Done."),))
 

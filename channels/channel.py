@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from channels.address import Address
-from channels.message import Deliver, FileRef, Mark, Opening
+from channels.message import Deliver, FileRef, MessageStatus, ThreadRoot
 from channels.reply import Reply
 
 # ChannelError
@@ -123,7 +123,7 @@ class Channel(Protocol):
     async def fetch(self, file: FileRef) -> bytes:
         """The bytes of a person's file. Raises `FileUnavailable` (for good), `RetryLater` or `Unreachable`."""
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         """The message that the thread at the address was begun from (`InboundMessage.opening`); None if it is gone.
 
         Raises as `fetch` does.
@@ -139,7 +139,7 @@ class Channel(Protocol):
     async def typing(self, address: Address) -> None:
         """Shows for some seconds that somebody is at work. May do nothing."""
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         """Shows the state of a person's message instead of the state before, quietly (a reaction). May do nothing."""
 
     def pace(self, address: Address) -> float:

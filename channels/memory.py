@@ -8,13 +8,13 @@ from typing import TypeVar, assert_never
 
 from channels.address import Address
 from channels.channel import CommandHelp, FileUnavailable, Ledger
-from channels.message import Deliver, FileRef, Mark, Opening
+from channels.message import Deliver, FileRef, MessageStatus, ThreadRoot
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 
 T = TypeVar("T")
 
 
-class PaperChannel:
+class MemoryChannel:
     """Implements `channels.channel.Channel`. `replies` is what stands on the paper, by reply id, in order.
 
     The paper outlives the gateway when the same `replies` are given to the next one.
@@ -24,7 +24,7 @@ class PaperChannel:
         self.name = name
         self.trouble = ""
         self.replies = {} if replies is None else replies
-        self.marks: list[Mark] = []
+        self.marks: list[MessageStatus] = []
         self.files: dict[str, bytes] = {}
         self.deliver: Deliver | None = None
         self._changed = asyncio.Condition()
@@ -39,7 +39,7 @@ class PaperChannel:
             raise FileUnavailable("there is no such file")
         return self.files[file.ref]
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -52,7 +52,7 @@ class PaperChannel:
     async def typing(self, address: Address) -> None:
         pass
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         self.marks.append(mark)
         await self._tell()
 
@@ -62,7 +62,7 @@ class PaperChannel:
     async def aclose(self) -> None:
         pass
 
-    async def until(self, predicate: Callable[[PaperChannel], T]) -> T:
+    async def until(self, predicate: Callable[[MemoryChannel], T]) -> T:
         """What the predicate gives, once it gives something true. Unbounded: bound the test."""
         async with self._changed:
             return await self._changed.wait_for(lambda: predicate(self))

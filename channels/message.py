@@ -66,7 +66,7 @@ class InboundMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class ThreadRoot:
     """The message that a thread was begun from, on whose text and files what is said there may rest."""
 
     sender: str
@@ -101,7 +101,7 @@ MessageState = Literal["waiting", "read", "answered", "withdrawn", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class MessageStatus:
     """The state of a person's message changed. `step` is set once a turn has read it.
 
     `before` is the state that is shown on it now, as far as this process knows.

@@ -10,7 +10,7 @@ from channels.address import Address
 
 CallState = Literal["waiting", "running", "done", "failed", "skipped", "cancelled", "denied", "unknown"]
 
-Verdict = Literal["", "allowed", "denied", "undecided"]
+ApprovalDecision = Literal["", "allowed", "denied", "undecided"]
 """How a question ended that asks people to decide; empty for other questions, and as long as it waits."""
 
 
@@ -74,7 +74,7 @@ class QuestionSegment:
     open: bool = True
     answer: str = ""
     step: int = 0
-    verdict: Verdict = ""
+    decision: ApprovalDecision = ""
     kind: Literal["question"] = "question"
 
 

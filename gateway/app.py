@@ -10,35 +10,35 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from agent.agent import Mind, unmasked
+from agent.agent import Agent, unmasked
 from agent.hook import Hooks, NoHooks, Where
 from agent.log import Entry
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
-from agent.turn_context import Occasion
+from agent.turn_context import TurnContext
 from channels.address import Address
 from channels.channel import Channel
-from gateway.inbound.access import Gate
+from gateway.inbound.access import AccessPolicy
 from gateway.inbound.attachments import Fetching, ReadFile
 from gateway.inbound.commands import Commands
-from gateway.inbound.receiver import Intake
+from gateway.inbound.receiver import Receiver
 from gateway.lifecycle.supervision import Service, listen, supervised
-from gateway.outbound.channel_replies import Drafts, Shows
+from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
 from gateway.sessions import is_child
 from gateway.store import Store, records
 from gateway.store.background import Limits
-from gateway.turns.background import Works
+from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.deadlines import keep_deadlines
-from gateway.turns.dispatcher import Dispatch, marks
-from gateway.turns.history_cache import Histories
+from gateway.turns.dispatcher import Dispatcher, marks
+from gateway.turns.history_cache import HistoryCache
 from gateway.turns.runs import Runs
 from gateway.turns.titles import Titles
 from gateway.turns.typing import show_typing
-from gateway.web.conversation_view import Screens
+from gateway.web.conversation_view import ConversationView
 
 log = logging.getLogger(__name__)
 
@@ -66,21 +66,21 @@ class Rules:
     grace: float = 0.0
     many: int = 20
     whole: Container[str] = ()
-    shows: Mapping[str, Shows] = field(default_factory=dict)
+    shows: Mapping[str, ReplyOptions] = field(default_factory=dict)
     work: Limits = field(default_factory=Limits)
     spending: SpendingLimits = field(default_factory=SpendingLimits)
     models: Sequence[str] = ()
 
 
-class House:
-    """Use as `async with House(...) as house: await house.run()`."""
+class Gateway:
+    """Use as `async with Gateway(...) as gateway: await gateway.run()`."""
 
     def __init__(
         self,
         store: Store,
         media: MediaStore,
-        gate: Gate,
-        mind: Callable[[Address], Mind],
+        access: AccessPolicy,
+        agent: Callable[[Address], Agent],
         rules: Rules | None = None,
         *,
         hooks: Hooks | None = None,
@@ -96,35 +96,42 @@ class House:
         self.store = store
         self.channels: dict[str, Channel] = {}
         self._trouble: dict[str, str] = {}
-        self._mind = mind
-        self._drafts = drafts = Drafts(rules.shows, mask)
+        self._agent = agent
+        self._drafts = drafts = ChannelReplies(rules.shows, mask)
         self.delivery = Delivery(self.channels, store, whole=rules.whole)
-        self.histories = Histories(store)
-        self.runs = Runs(store, mind, self._go_on)
-        self.dispatch = Dispatch(
+        self.histories = HistoryCache(store)
+        self.runs = Runs(store, agent, self._go_on)
+        self.dispatcher = Dispatcher(
             store,
             self.delivery,
             self.histories,
             drafts,
-            self._furnish,
+            self._prepare,
             self._over,
             self.runs.stir,
             most_running=rules.most_running,
             grace=rules.grace,
         )
-        self.works = Works(store, self.dispatch.wake, self._stop, rules.work)
+        self.background = BackgroundWork(store, self.dispatcher.wake, self._stop, rules.work)
         self._budgets = Budgets(store, rules.spending, estimate)
         self._titles = Titles(store, small and MaskingModel(small, mask))
         notices = Notices(store, self.delivery)
         self.commands = Commands(
-            store, self.dispatch, self.histories, notices, self.works, self._troubles, gate.is_admin, rules.models
+            store,
+            self.dispatcher,
+            self.histories,
+            notices,
+            self.background,
+            self._troubles,
+            access.is_admin,
+            rules.models,
         )
         fetching = Fetching(store, self.channels, media, read_file)
-        self.intake = Intake(
+        self.receiver = Receiver(
             store,
-            gate,
+            access,
             hooks,
-            self.dispatch,
+            self.dispatcher,
             self.commands,
             self.delivery,
             notices,
@@ -132,29 +139,29 @@ class House:
             self.runs.stir,
             many=rules.many,
         )
-        self.screens = Screens(store, self.dispatch, drafts)
+        self.conversation_view = ConversationView(store, self.dispatcher, drafts)
         self._stack = AsyncExitStack()
 
-    async def _furnish(self, record: records.Turn) -> tuple[Mind, Occasion]:
+    async def _prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
         """What the turn thinks with, and what is particular to it."""
         where = Where(record.session, record.address.channel, record.id, record.principal.name, record.principal.id)
         budget = self._budgets.of(record)
         alone = record.kind == "aside" or is_child(record.session)
-        occasion = Occasion(where, record.allowed, record.model, budget=budget, alone=alone)
-        return await self.works.furnish(record, self._mind(record.address), occasion)
+        turn_context = TurnContext(where, record.allowed, record.model, budget=budget, alone=alone)
+        return await self.background.prepare(record, self._agent(record.address), turn_context)
 
     async def _over(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
         """A turn's end is written."""
         self.runs.stir()
         self._titles.ended(record, entries)
-        await self.works.ended(record)
+        await self.background.ended(record)
 
     def _stop(self, session: str, reason: str) -> None:
-        self.dispatch.stop(session, before=sys.maxsize, reason=reason)
+        self.dispatcher.stop(session, before=sys.maxsize, reason=reason)
 
     def _go_on(self, session: str) -> None:
         """The session's parked turn has got what it waited for."""
-        self.dispatch.wake(session, "queue")
+        self.dispatcher.wake(session, "queue")
 
     def add(self, channel: Channel) -> None:
         """Adds a channel, before `run()`."""
@@ -165,10 +172,10 @@ class House:
         told = {channel.name: channel.trouble for channel in self.channels.values() if channel.trouble}
         return told | self._trouble
 
-    async def __aenter__(self) -> House:
+    async def __aenter__(self) -> Gateway:
         for channel in self.channels.values():
             self._stack.push_async_callback(channel.aclose)
-        for part in (self.delivery, self._titles, self.dispatch, self.works, self.intake):
+        for part in (self.delivery, self._titles, self.dispatcher, self.background, self.receiver):
             await self._stack.enter_async_context(part)
         return self
 
@@ -180,9 +187,9 @@ class House:
         await self._take_up(await self.store.pending())
         async with asyncio.TaskGroup() as group:
             for channel in self.channels.values():
-                group.create_task(listen(channel, self.intake.deliver, self.commands.list(), self._trouble))
-            group.create_task(show_typing(self.dispatch, self.channels))
-            group.create_task(supervised(partial(keep_deadlines, self.store, self.dispatch)))
+                group.create_task(listen(channel, self.receiver.deliver, self.commands.list(), self._trouble))
+            group.create_task(show_typing(self.dispatcher, self.channels))
+            group.create_task(supervised(partial(keep_deadlines, self.store, self.dispatcher)))
             for service in services:
                 group.create_task(supervised(service))
 
@@ -190,17 +197,17 @@ class House:
         """Replies first, so that they stand before those to come; nothing that a stop covers may begin before it."""
         for turn_id in pending.undelivered:
             await self._show_again(turn_id)
-        await self.works.take_up()
-        self.intake.take_up(pending)
-        for turn_id in pending.asides:
+        await self.background.resume()
+        self.receiver.resume(pending)
+        for turn_id in pending.side_questions:
             await self._answer_again(turn_id)
         for session in pending.sessions:
-            self.dispatch.wake(session)
+            self.dispatcher.wake(session)
 
     async def _answer_again(self, turn_id: str) -> None:
         """The edge at which a question on the side that cannot be read costs itself only."""
         try:
-            self.dispatch.begin_aside(await self.store.take_up_aside(turn_id))
+            self.dispatcher.begin_side_question(await self.store.resume_side_question(turn_id))
         except Exception:
             log.exception("question on the side %s cannot be read and stays unanswered", turn_id)
 

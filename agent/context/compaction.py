@@ -10,16 +10,27 @@ from dataclasses import dataclass
 from agent.context.digest import INSTRUCTIONS, digest
 from agent.context.tokens import CHARACTERS_PER_TOKEN, PICTURE, estimate_tokens, estimate_transcript, tokens_of
 from agent.events import Charged, Delta, Tell, Waiting
-from agent.log import Answered, CallEnded, Decided, DecisionAsked, Entry, Heard, Said, Spent, Summarised, Text
+from agent.log import (
+    ApprovalDecided,
+    ApprovalRequested,
+    CallEnded,
+    Entry,
+    MessagesRead,
+    ModelAnswered,
+    Spent,
+    Summarised,
+    Text,
+    UserMessage,
+)
 from agent.model import Answer, Model, ModelError, Request, ToolSpec
 from agent.tools.todos import NAME as TODOS
 from agent.tools.todos import read_todos
 from agent.transcript import (
     SUMMARY,
     Exchange,
-    Notice,
     Past,
     Results,
+    SystemNote,
     conversation,
     last_summary,
     shown,
@@ -133,10 +144,10 @@ class Context:
 
     async def _cover(self, covering: _Covering, entries: Sequence[Entry], tell: Tell) -> tuple[Entry, ...]:
         carried = _carried_todos(covering) + _open_decisions(entries)
-        room = estimate_transcript(covering.exchanges) - estimate_transcript([Notice(SUMMARY + carried)]) - 1
+        room = estimate_transcript(covering.exchanges) - estimate_transcript([SystemNote(SUMMARY + carried)]) - 1
         if room < SHORTEST:
             return ()
-        step = 1 + sum(isinstance(entry, Answered) for entry in entries)
+        step = 1 + sum(isinstance(entry, ModelAnswered) for entry in entries)
         await tell(Waiting(SUMMING_UP))
         try:
             answer = await self._summary(covering.exchanges, tell)
@@ -180,14 +191,14 @@ class Context:
 
 
 def _question(text: str) -> Request:
-    return Request(INSTRUCTIONS.format(words=LONGEST // 2), [Heard(1, (Said(0, "", text),))])
+    return Request(INSTRUCTIONS.format(words=LONGEST // 2), [MessagesRead(1, (UserMessage(0, "", text),))])
 
 
 def _since(entries: Sequence[Entry]) -> int:
     """About how many tokens came after the last answer that was not interrupted."""
     later: list[Entry] = []
     for entry in reversed(entries):
-        if isinstance(entry, Answered) and not entry.interrupted:
+        if isinstance(entry, ModelAnswered) and not entry.interrupted:
             break
         later.append(entry)
     later.reverse()
@@ -216,7 +227,7 @@ def _covering(past: Sequence[Past], entries: Sequence[Entry], keep: int, *, forc
         return None
     through = turns[first - 1].id if first else "" if previous is None else previous.through
     answered = steps[done - 1][0] if done else None
-    step = answered.step + 1 if isinstance(answered, Answered) else 1 if previous is None else previous.step
+    step = answered.step + 1 if isinstance(answered, ModelAnswered) else 1 if previous is None else previous.step
     kept = [exchange for turn in turns[first:] for exchange in turn.exchanges]
     kept += [exchange for step_kept in steps[done:] for exchange in step_kept]
     whole_turns = sum(not all(map(_is_summary, turn.exchanges)) for turn in turns[:first])
@@ -229,7 +240,7 @@ def _parted(own: Sequence[Exchange]) -> tuple[list[Exchange], list[list[Exchange
     steps: list[list[Exchange]] = []
     for exchange in own:
         match exchange:
-            case Answered():
+            case ModelAnswered():
                 steps.append([exchange])
             case Results():
                 steps[-1].append(exchange)
@@ -250,11 +261,11 @@ def _steps_to_cover(steps: Sequence[Sequence[Exchange]], room: int, entries: Seq
 
 def _is_over(step: Sequence[Exchange], entries: Sequence[Entry]) -> bool:
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
-    return all(call.id in ended for answered in step if isinstance(answered, Answered) for call in answered.calls)
+    return all(call.id in ended for answered in step if isinstance(answered, ModelAnswered) for call in answered.calls)
 
 
 def _is_summary(exchange: Exchange) -> bool:
-    return isinstance(exchange, Notice) and exchange.summary
+    return isinstance(exchange, SystemNote) and exchange.summary
 
 
 def _carried_todos(covering: _Covering) -> str:
@@ -272,11 +283,11 @@ def _todos(exchanges: Sequence[Exchange]) -> str | None:
         match exchange:
             case Results():
                 done = {result.call.id for result in exchange.results if result.outcome == "done"}
-            case Answered():
+            case ModelAnswered():
                 for call in reversed(exchange.calls):
                     if call.name == TODOS and call.id in done and (found := read_todos(call.arguments)) is not None:
                         return found.written_out()
-            case Notice(summary=True, text=text) if _TODOS in text:
+            case SystemNote(summary=True, text=text) if _TODOS in text:
                 return text.rpartition(_TODOS)[2].partition(_DECISIONS)[0]
             case _:
                 pass
@@ -286,9 +297,9 @@ def _todos(exchanges: Sequence[Exchange]) -> str | None:
 def _open_decisions(entries: Iterable[Entry]) -> str:
     waiting: dict[str, str] = {}
     for entry in entries:
-        if isinstance(entry, DecisionAsked):
+        if isinstance(entry, ApprovalRequested):
             waiting[entry.id] = entry.question
-        elif isinstance(entry, Decided):
+        elif isinstance(entry, ApprovalDecided):
             waiting.pop(entry.id, None)
     return _DECISIONS + "\n".join(waiting.values()) if waiting else ""
 
@@ -297,7 +308,9 @@ def _left_out(covering: _Covering, reason: str) -> str:
     """That it is gone, and why, in a paragraph that people are shown; then what is known of the time before."""
     were = "was" if covering.turns + covering.steps == 1 else "were"
     what = f"{covering.words()} {were} left out here without a summary, because none could be had: {reason}"
-    earlier = [exchange.text for exchange in covering.exchanges if isinstance(exchange, Notice) and exchange.summary]
+    earlier = [
+        exchange.text for exchange in covering.exchanges if isinstance(exchange, SystemNote) and exchange.summary
+    ]
     return "\n\n".join([what, *map(_without_lists, earlier)])
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from agent.log import Answered, Call, Heard, Native, Part, Said, Text, Thinking
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, UserMessage
 from agent.tools.received_files import place_of
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
 INSTRUCTIONS = """\
 You sum up the older part of a conversation between people and an agent that works with tools. The agent will go on \
@@ -41,19 +41,19 @@ def digest(exchanges: Sequence[Exchange], room: int) -> str:
 
 def _texts(exchange: Exchange) -> Iterator[str]:
     match exchange:
-        case Heard():
+        case MessagesRead():
             yield from map(_heard, exchange.messages)
-        case Answered():
+        case ModelAnswered():
             yield from (text for part in exchange.parts if (text := _part(part)))
         case Results():
             yield from map(_result, exchange.results)
-        case Notice():
+        case SystemNote():
             yield f"[{exchange.text}]"
         case _:
             assert_never(exchange)
 
 
-def _heard(said: Said) -> str:
+def _heard(said: UserMessage) -> str:
     note = f"[{said.note}] " if said.note else ""
     files = "".join(f"\n[file: {place_of(file)}]" for file in said.attachments)
     return f"{said.sender or 'Person'}: {note}{_cut(said.text, LONGEST_WORDS)}{files}"

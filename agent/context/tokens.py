@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from agent.log import Answered, Call, Heard, Native, Part, Text, Thinking, Usage
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, Usage
 from agent.model import Request
-from agent.transcript import Exchange, Notice, Results
+from agent.transcript import Exchange, Results, SystemNote
 
 CHARACTERS_PER_TOKEN = 4
 """Of English; other languages and code have fewer, so that estimates for them come out low."""
@@ -64,16 +64,16 @@ def add_up(usages: Iterable[Usage]) -> Usage:
 
 def _characters(exchange: Exchange) -> int:
     match exchange:
-        case Heard():
+        case MessagesRead():
             return sum(
                 _FRAME + len(said.text) + len(said.note) + sum(_FRAME + len(file.name) for file in said.attachments)
                 for said in exchange.messages
             )
-        case Answered():
+        case ModelAnswered():
             return _FRAME + characters_of(exchange.parts)
         case Results():
             return sum(_FRAME + len(result.text) for result in exchange.results)
-        case Notice():
+        case SystemNote():
             return _FRAME + len(exchange.text)
         case _:
             assert_never(exchange)
@@ -81,7 +81,7 @@ def _characters(exchange: Exchange) -> int:
 
 def _pictures(exchange: Exchange) -> int:
     match exchange:
-        case Heard():
+        case MessagesRead():
             return sum(file.is_picture for said in exchange.messages for file in said.attachments)
         case Results():
             return sum(len(result.images) for result in exchange.results)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from agent.log import Call, CallEnded, Decided, DecisionAsked, Entry, Verdict
+from agent.log import ApprovalDecided, ApprovalDecision, ApprovalRequested, Call, CallEnded, Entry
 from agent.tool import Effect, Tool
 
 APPROVAL_OPTIONS = ("Allow once", "Allow for this conversation", "Deny")
@@ -26,84 +26,86 @@ _EFFECTS: dict[Effect, str] = {
 
 def approval(
     tool: Tool, call: Call, arguments: str, why: str, expires_at: float, response: str | None = None
-) -> DecisionAsked:
+) -> ApprovalRequested:
     """The question whether the call may run with these arguments (JSON text). To allow it for the conversation is
     offered where that will be remembered."""
     lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *_arguments(arguments)]
     if why:
         lines.append(f"Asked because: {why}")
     options = APPROVAL_OPTIONS if tool.approval == "once" else EACH_TIME_OPTIONS
-    return DecisionAsked(call.id, "call", "\n\n".join(lines), options, expires_at, arguments, response)
+    return ApprovalRequested(call.id, "call", "\n\n".join(lines), options, expires_at, arguments, response)
 
 
-def verdicts(asked: DecisionAsked) -> tuple[Verdict, ...]:
+def verdicts(asked: ApprovalRequested) -> tuple[ApprovalDecision, ...]:
     """What the options of the question say, in their order."""
     return ("allowed", "allowed_always", "denied") if asked.options == APPROVAL_OPTIONS else ("allowed", "denied")
 
 
-def extension(id: str, limit: str, expires_at: float) -> DecisionAsked:
+def extension(id: str, limit: str, expires_at: float) -> ApprovalRequested:
     """The question whether the turn may go beyond the limit."""
-    return DecisionAsked(id, "limit", f"**{limit}** Shall I go on all the same?", LIMIT_OPTIONS, expires_at)
+    return ApprovalRequested(id, "limit", f"**{limit}** Shall I go on all the same?", LIMIT_OPTIONS, expires_at)
 
 
-def open_decision(entries: Iterable[Entry]) -> DecisionAsked | None:
+def open_decision(entries: Iterable[Entry]) -> ApprovalRequested | None:
     """What people are asked to decide, and have not."""
-    asked: DecisionAsked | None = None
+    asked: ApprovalRequested | None = None
     for entry in entries:
         match entry:
-            case DecisionAsked():
+            case ApprovalRequested():
                 asked = entry
-            case Decided() if asked is not None and entry.id == asked.id:
+            case ApprovalDecided() if asked is not None and entry.id == asked.id:
                 asked = None
             case _:
                 pass
     return asked
 
 
-def decision_on(call_id: str, entries: Sequence[Entry]) -> tuple[DecisionAsked, Decided] | None:
+def decision_on(call_id: str, entries: Sequence[Entry]) -> tuple[ApprovalRequested, ApprovalDecided] | None:
     """What was decided about the call, and what had been asked; None if nothing was."""
     decisions = _decisions(entries)
-    asked = next((e for e in reversed(decisions) if isinstance(e, DecisionAsked) and e.id == call_id), None)
-    decided = next((e for e in reversed(decisions) if isinstance(e, Decided) and e.id == call_id), None)
+    asked = next((e for e in reversed(decisions) if isinstance(e, ApprovalRequested) and e.id == call_id), None)
+    decided = next((e for e in reversed(decisions) if isinstance(e, ApprovalDecided) and e.id == call_id), None)
     return None if asked is None or decided is None else (asked, decided)
 
 
 def allowed_tools(entries: Sequence[Entry], calls: Iterable[Call]) -> frozenset[str]:
     """The tools that were allowed for the whole conversation in this turn."""
-    always = {entry.id for entry in entries if isinstance(entry, Decided) and entry.verdict == "allowed_always"}
+    always = {
+        entry.id for entry in entries if isinstance(entry, ApprovalDecided) and entry.decision == "allowed_always"
+    }
     return frozenset(call.name for call in calls if call.id in always)
 
 
 def limit_extensions(entries: Iterable[Entry]) -> int:
     """How often people have allowed the turn to go beyond its limit."""
     decisions = _decisions(entries)
-    asked = {entry.id for entry in decisions if isinstance(entry, DecisionAsked) and entry.about == "limit"}
-    return sum(isinstance(e, Decided) and e.id in asked and e.verdict == "allowed" for e in decisions)
+    asked = {entry.id for entry in decisions if isinstance(entry, ApprovalRequested) and entry.about == "limit"}
+    return sum(isinstance(e, ApprovalDecided) and e.id in asked and e.decision == "allowed" for e in decisions)
 
 
 def refused_limit(entries: Sequence[Entry]) -> str | None:
     """Why the turn has to stop at its limit; None if nobody has decided that."""
     decisions = _decisions(entries)
-    last = next((entry for entry in reversed(decisions) if isinstance(entry, Decided)), None)
-    if last is None or last.verdict not in ("denied", "expired"):
+    last = next((entry for entry in reversed(decisions) if isinstance(entry, ApprovalDecided)), None)
+    if last is None or last.decision not in ("denied", "expired"):
         return None
-    asked = next((e for e in reversed(decisions) if isinstance(e, DecisionAsked) and e.id == last.id), None)
+    asked = next((e for e in reversed(decisions) if isinstance(e, ApprovalRequested) and e.id == last.id), None)
     if asked is None or asked.about != "limit":
         return None
-    if last.verdict == "expired":
+    if last.decision == "expired":
         return "its limit was reached, and nobody decided in time whether it may go on"
     return f"its limit was reached, and {last.by or 'somebody'} decided to stop here"
 
 
-def _decisions(entries: Iterable[Entry]) -> list[DecisionAsked | Decided]:
+def _decisions(entries: Iterable[Entry]) -> list[ApprovalRequested | ApprovalDecided]:
     """The few entries that are about decisions, in one look at a log that may be long."""
-    kinds = (DecisionAsked, Decided)
+    kinds = (ApprovalRequested, ApprovalDecided)
     return [entry for entry in entries if isinstance(entry, kinds)]
 
 
-def denial(call: Call, decided: Decided) -> CallEnded:
+def denial(call: Call, decided: ApprovalDecided) -> CallEnded:
     """The result of a call that may not run."""
-    match decided.verdict:
+    match decided.decision:
         case "denied":
             because = f": {decided.reason}" if decided.reason else "."
             text = (
@@ -116,7 +118,7 @@ def denial(call: Call, decided: Decided) -> CallEnded:
         case "allowed" | "allowed_always":
             raise ValueError("an allowed call has a result of its own")
         case _:
-            assert_never(decided.verdict)
+            assert_never(decided.decision)
     return CallEnded(call.id, "denied", text)
 
 

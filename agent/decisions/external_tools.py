@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from agent.log import Answered, Call, CallEnded, CallStarted, DeclaredTool, Entry, Heard
+from agent.log import Call, CallEnded, CallStarted, DeclaredTool, Entry, MessagesRead, ModelAnswered
 from agent.model import ToolSpec
 from agent.tool import Tool, ToolContext, ToolError
 
@@ -40,7 +40,7 @@ class ExternalTool(Tool):
 
 
 @dataclass(frozen=True, slots=True)
-class Supplied:
+class ExternalResult:
     """What somebody says is the result of a call."""
 
     call_id: str
@@ -67,7 +67,7 @@ def offered(own: Sequence[Tool], entries: Iterable[Entry]) -> tuple[Tool, ...]:
     found = {
         tool.name: tool
         for entry in entries
-        if isinstance(entry, Heard)
+        if isinstance(entry, MessagesRead)
         for said in entry.messages
         for tool in said.tools
     }
@@ -84,7 +84,7 @@ def pending(entries: Sequence[Entry]) -> tuple[Call, ...]:
         for entry in entries
         if isinstance(entry, CallStarted) and entry.until is not None
     }
-    calls = (call for entry in entries if isinstance(entry, Answered) for call in entry.calls)
+    calls = (call for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls)
     return tuple(Call(call.id, call.name, begun[call.id]) for call in calls if call.id in begun.keys() - ended)
 
 
@@ -102,7 +102,7 @@ def unsupplied(entries: Sequence[Entry], *, overdue: bool = False) -> tuple[Call
     return tuple(CallEnded(call.id, "cancelled", OVERTAKEN) for call in pending(entries))
 
 
-def check(results: Sequence[Supplied], entries: Sequence[Entry]) -> str:
+def check(results: Sequence[ExternalResult], entries: Sequence[Entry]) -> str:
     """What is wrong with the results, in words; "" if there is exactly one for each call that waits for one."""
     waiting = [call.id for call in pending(entries)]
     given = [result.call_id for result in results]

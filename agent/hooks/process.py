@@ -20,7 +20,7 @@ from agent.hooks.rpc import Peer
 from agent.hooks.runner import HookError, shortened
 from agent.hooks.stderr import show_errors
 from agent.hooks.wire import LONGEST, VERSION, decision, news, question
-from agent.interrupt import ended, surely
+from agent.interrupt import ended, shielded
 from agent.tools.process import end_group, without_secrets
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class ProcessHook:
     async def _live(self) -> tuple[str, bool]:
         """One life of the process: why it ended, and whether it had been of use."""
         try:
-            running = await surely(_start(self._command, self._directory))
+            running = await shielded(_start(self._command, self._directory))
         except (OSError, ValueError) as error:
             self._trouble = f"{self._command[0]!r} cannot be started: {shortened(error)}"
             return self._trouble, False
@@ -130,7 +130,7 @@ class ProcessHook:
             self._peer = None
             self._trouble = f"its process is down: {reason}"
             peer.fail(reason)
-            await surely(_tidy(running, tasks, self._pace.grace))
+            await shielded(_tidy(running, tasks, self._pace.grace))
         return reason, peer.answered
 
     async def _attend(self, peer: Peer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
-from agent.log import Ended, Entry, Heard, Said
+from agent.log import Ended, Entry, MessagesRead, UserMessage
 
 
 class MemoryJournal:
@@ -13,30 +13,30 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self._waiting: list[Said] = []
+        self._waiting: list[UserMessage] = []
         self._ids = count(1)
-        self._bell = asyncio.Event()
+        self._signal = asyncio.Event()
 
     def say(self, text: str, sender: str = "You") -> None:
-        self._waiting.append(Said(next(self._ids), sender, text))
-        self._bell.set()
+        self._waiting.append(UserMessage(next(self._ids), sender, text))
+        self._signal.set()
 
     @property
     def has_news(self) -> bool:
-        return self._bell.is_set()
+        return self._signal.is_set()
 
     @property
     def interjected(self) -> bool:
-        return self._bell.is_set()
+        return self._signal.is_set()
 
     async def interjection(self) -> None:
-        await self._bell.wait()
+        await self._signal.wait()
 
-    async def hear(self, step: int) -> Heard | None:
-        self._bell.clear()
+    async def read_inbox(self, step: int) -> MessagesRead | None:
+        self._signal.clear()
         if not self._waiting:
             return None
-        heard = Heard(step, tuple(self._waiting))
+        heard = MessagesRead(step, tuple(self._waiting))
         self._waiting.clear()
         self.entries.append(heard)
         return heard
@@ -46,13 +46,13 @@ class MemoryJournal:
 
     async def park(self, until: float | None) -> bool:
         if self._waiting:
-            self._bell.set()
+            self._signal.set()
         return not self._waiting
 
     async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
         self.entries.extend(entries)
         if self._waiting and ended.outcome == "completed":
-            self._bell.set()
+            self._signal.set()
             return ()
         self.entries.append(ended)
         return (ended,)

@@ -7,17 +7,28 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.decisions.approvals import extension, limit_extensions
 from agent.decisions.external_tools import offered
 from agent.events import Emit, TextDelta
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
-from agent.log import Answered, Call, DecisionAsked, Entry, Heard, Native, Part, Summarised, Text, Thinking
+from agent.log import (
+    ApprovalRequested,
+    Call,
+    Entry,
+    MessagesRead,
+    ModelAnswered,
+    Native,
+    Part,
+    Summarised,
+    Text,
+    Thinking,
+)
 from agent.log_state import is_wrapping_up, step_of, steps_since_heard
-from agent.loop.streaming import Over, Speech
+from agent.loop.streaming import AnswerStream, Over
 from agent.model import Answer, ModelError, Request, ToolSpec
-from agent.transcript import Conversation, Notice
-from agent.turn_context import Occasion
+from agent.transcript import Conversation, SystemNote
+from agent.turn_context import TurnContext
 
 SUM_UP = (
     "You have used all the steps allowed for this task, and tools are no longer available. Tell the person, in words, "
@@ -32,13 +43,13 @@ MOST_SHORTER = 3
 """How often a conversation that its model says is too long is made shorter for one answer."""
 
 
-class Answering:
+class ModelStep:
     """Asks the model once. `speech` is what it has told so far."""
 
     def __init__(
         self,
-        mind: Mind,
-        occasion: Occasion,
+        agent: Agent,
+        turn_context: TurnContext,
         append: Callable[..., Awaitable[None]],
         emit: Emit,
         *,
@@ -47,16 +58,16 @@ class Answering:
         entries: Sequence[Entry],
     ) -> None:
         """`entries` is the turn's log itself, which `append` makes longer."""
-        self._mind = mind
-        self._occasion = occasion
+        self._agent = agent
+        self._turn_context = turn_context
         self._append = append
         self._id = id
         self._conversation = conversation
         self._entries = entries
         self._step = step_of(entries)
-        self.speech = Speech(mind.hooks, occasion.where, emit, self._step, mind.mask)
+        self.speech = AnswerStream(agent.hooks, turn_context.where, emit, self._step, agent.mask)
 
-    async def answer(self) -> Answered | DecisionAsked:
+    async def answer(self) -> ModelAnswered | ApprovalRequested:
         """The answer, or the question whether a limit may be passed for it. What is set aside for it is the caller's to
         release, when the log says what it cost. Raises `ModelError`, `Over` and `JournalError`."""
         await self._make_room()
@@ -64,11 +75,11 @@ class Answering:
         if response is not None:
             await self.speech.tell(TextDelta(response.text))
             return await self._answered(Answer((Text(response.text),)), request)
-        limit = await self._occasion.budget.reserve(request, limit_extensions(self._entries))
-        if limit is not None and self._occasion.alone:
+        limit = await self._turn_context.budget.reserve(request, limit_extensions(self._entries))
+        if limit is not None and self._turn_context.alone:
             raise Over(End(limit))
         if limit is not None:
-            expires_at = time.time() + self._mind.decide_within
+            expires_at = time.time() + self._agent.decide_within
             return extension(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)
         answer, request = await self._ask(request)
         self.speech.given(answer.usage, answer.model)
@@ -76,13 +87,13 @@ class Answering:
 
     async def _make_room(self, *, force: bool = False) -> bool:
         """Whether something was covered by a summary."""
-        context = self._mind.context
+        context = self._agent.context
         if context is None:
             return False
         made = await context.make_room(
             self._conversation.past,
             self._entries,
-            instructions=self._mind.instructions,
+            instructions=self._agent.instructions,
             tools=self._tools(),
             used=_used(self._entries),
             tell=self.speech.tell,
@@ -95,62 +106,67 @@ class Answering:
         """The answer, and what was asked in the end: a conversation that is too long is made shorter."""
         for _ in range(MOST_SHORTER):
             try:
-                return await self._mind.model.answer(request, self.speech.tell), request
+                return await self._agent.model.answer(request, self.speech.tell), request
             except ModelError as error:
                 added = request.transcript[len(self._request().transcript) :]
                 if error.trouble != "too_long" or not await self._make_room(force=True):
                     raise
             request = replace(request, transcript=[*self._request().transcript, *added])
-        return await self._mind.model.answer(request, self.speech.tell), request
+        return await self._agent.model.answer(request, self.speech.tell), request
 
     def _tools(self) -> tuple[ToolSpec, ...]:
-        return tuple(tool.spec for tool in offered(self._mind.tools, self._entries))
+        return tuple(tool.spec for tool in offered(self._agent.tools, self._entries))
 
     def _request(self) -> Request:
         request = Request(
-            self._mind.instructions, self._conversation.up_to(self._entries), self._tools(), model=self._occasion.model
+            self._agent.instructions,
+            self._conversation.up_to(self._entries),
+            self._tools(),
+            model=self._turn_context.model,
         )
-        if self._occasion.in_words:
-            return _ending(request, self._occasion.in_words)
+        if self._turn_context.in_words:
+            return _ending(request, self._turn_context.in_words)
         if is_wrapping_up(self._entries):
             return _ending(request, WRAP_UP)
-        if steps_since_heard(self._entries) >= self._mind.max_steps:
+        if steps_since_heard(self._entries) >= self._agent.max_steps:
             return _ending(request, SUM_UP)
         return request
 
     async def _reviewed_request(self) -> tuple[Request, Respond | None]:
         """The request as hooks want it, and the answer that one of them gives in the model's place."""
-        request, hooks = self._request(), self._mind.hooks
+        request, hooks = self._request(), self._agent.hooks
         if not hooks.active("before_model"):
             return request, None
         shown = ModelRequest(
             self._step,
-            tuple(message.text for entry in self._entries if isinstance(entry, Heard) for message in entry.messages),
+            tuple(
+                message.text for entry in self._entries if isinstance(entry, MessagesRead) for message in entry.messages
+            ),
             request.instructions,
             tuple(tool.name for tool in request.tools),
             request.model,
             request.settings,
         )
-        wanted, ruled = await hooks.ask("before_model", self._occasion.where, shown)
+        wanted, ruled = await hooks.ask("before_model", self._turn_context.where, shown)
         request = replace(
             request,
             instructions=wanted.instructions,
-            transcript=[*request.transcript, *map(Notice, wanted.notices)],
+            transcript=[*request.transcript, *map(SystemNote, wanted.notices)],
             tools=tuple(tool for tool in request.tools if tool.name in wanted.tools),
             model=wanted.model,
             settings=wanted.settings,
         )
         return request, _response(ruled)
 
-    async def _answered(self, answer: Answer, request: Request) -> Answered:
+    async def _answered(self, answer: Answer, request: Request) -> ModelAnswered:
         parts = tuple(
             replace(part, id=f"{self._id[:12]}_{self._step}_{number}") if isinstance(part, Call) else part
             for number, part in enumerate(answer.parts)
             if not (request.in_words and isinstance(part, Call))
         )
-        answered = Answered(
+        answered = ModelAnswered(
             self._step,
-            tuple(_masked(part, self._mind.mask) for part in parts),
+            tuple(_masked(part, self._agent.mask) for part in parts),
             answer.usage,
             answer.model,
             cut_off=answer.finish == "length",
@@ -158,20 +174,20 @@ class Answering:
         answered = await self._reviewed_answer(answered)
         return replace(answered, shown=await self.speech.shown(answered.text))
 
-    async def _reviewed_answer(self, answered: Answered) -> Answered:
-        hooks = self._mind.hooks
+    async def _reviewed_answer(self, answered: ModelAnswered) -> ModelAnswered:
+        hooks = self._agent.hooks
         if not hooks.active("after_model"):
             return answered
         tools = tuple(call.name for call in answered.calls)
         shown = ModelAnswer(answered.step, answered.text, answered.model, tools)
-        wanted, ruled = await hooks.ask("after_model", self._occasion.where, shown)
+        wanted, ruled = await hooks.ask("after_model", self._turn_context.where, shown)
         _response(ruled)
         return answered if wanted.text == answered.text else _with_text(answered, wanted.text)
 
 
 def _ending(request: Request, notice: str) -> Request:
     """The same request, to be answered in words."""
-    return replace(request, transcript=[*request.transcript, Notice(notice)], in_words=True)
+    return replace(request, transcript=[*request.transcript, SystemNote(notice)], in_words=True)
 
 
 def _used(entries: Sequence[Entry]) -> int:
@@ -180,14 +196,14 @@ def _used(entries: Sequence[Entry]) -> int:
         match entry:
             case Summarised():
                 return 0
-            case Answered(interrupted=False, usage=usage):
+            case ModelAnswered(interrupted=False, usage=usage):
                 return usage.input + usage.output
             case _:
                 pass
     return 0
 
 
-def _with_text(answered: Answered, text: str) -> Answered:
+def _with_text(answered: ModelAnswered, text: str) -> ModelAnswered:
     """The answer with this text in place of its own, before the calls that it asks for."""
     others = tuple(part for part in answered.parts if not isinstance(part, Text))
     before = tuple(part for part in others if not isinstance(part, Call))

@@ -9,7 +9,7 @@ from typing import assert_never
 from agent.agent import unmasked
 from agent.events import Charged, Delta, Emit, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.hook import End, Hooks, ReplyPart, Stop, Where
-from agent.log import Answered, Spent, Text, Usage
+from agent.log import ModelAnswered, Spent, Text, Usage
 from agent.media import Attachment
 
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
@@ -35,7 +35,7 @@ async def reviewed(hooks: Hooks, where: Where, part: ReplyPart) -> ReplyPart | N
             return None
 
 
-class Speech:
+class AnswerStream:
     """One answer as it is told. Text goes on as it comes, or, while a hook stands before replies, block by block.
 
     `mask` takes known secrets out of what hooks look at and of what is kept.
@@ -98,14 +98,17 @@ class Speech:
         self._held = ""
         return "".join(self._shown)
 
-    def unwritten(self) -> tuple[Spent | Answered, ...]:
+    def unwritten(self) -> tuple[Spent | ModelAnswered, ...]:
         """What was told of the answer so far and what it cost, as the log is to have it when it ends here."""
         told = self._mask("".join(self._told))
         if not told and self._usage == Usage():
             return tuple(self._charges)
         parts = (Text(told),) if told else ()
         shown = self._mask("".join(self._shown)) if self._reviews else None
-        return (*self._charges, Answered(self._step, parts, self._usage, self._model, interrupted=True, shown=shown))
+        return (
+            *self._charges,
+            ModelAnswered(self._step, parts, self._usage, self._model, interrupted=True, shown=shown),
+        )
 
     @property
     def charges(self) -> tuple[Spent, ...]:

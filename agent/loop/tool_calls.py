@@ -10,19 +10,19 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from agent.agent import Mind
-from agent.background import WorkError
+from agent.agent import Agent
+from agent.background import BackgroundError
 from agent.decisions.external_tools import ExternalTool, offered
 from agent.events import Emit, Progress
-from agent.interrupt import Interjected, ended, unless
+from agent.interrupt import Interrupted, ended, race
 from agent.journal import Journal
-from agent.log import Call, CallEnded, CallStarted, DecisionAsked, Entry
+from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry
 from agent.loop.streaming import Over
-from agent.loop.tool_review import Ready, Reviewing
+from agent.loop.tool_review import Ready, ToolReview
 from agent.media import Attachment, MediaError
 from agent.tool import Tool, ToolContext, ToolError, ToolResult
 from agent.tools.titles import title_of
-from agent.turn_context import Occasion
+from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Calls:
 
     def __init__(
         self,
-        mind: Mind,
-        occasion: Occasion,
+        agent: Agent,
+        turn_context: TurnContext,
         journal: Journal,
         append: Callable[..., Awaitable[None]],
         emit: Emit,
@@ -60,15 +60,15 @@ class Calls:
         seen: tuple[Attachment, ...],
     ) -> None:
         """`entries` is the turn's log itself, which `append` makes longer."""
-        self._mind = mind
-        self._tools = {tool.name: tool for tool in offered(mind.tools, entries)}
-        self._occasion = occasion
+        self._agent = agent
+        self._tools = {tool.name: tool for tool in offered(agent.tools, entries)}
+        self._turn_context = turn_context
         self._journal = journal
         self._append = append
         self._emit = emit
         self._entries = entries
         self._seen = seen
-        self._reviewing = Reviewing(mind, occasion, entries)
+        self._reviewing = ToolReview(agent, turn_context, entries)
         self._shown: dict[str, str] = {}
         self._kept: set[str] = set()
 
@@ -100,9 +100,9 @@ class Calls:
             await self._append(question)
             return False
         outside = [each for each in ready if each.response is None]
-        until = time.time() + self._mind.decide_within
+        until = time.time() + self._agent.decide_within
         await self._append(
-            *(CallStarted(each.call.id, until, self._mind.mask(each.arguments or "{}")) for each in outside)
+            *(CallStarted(each.call.id, until, self._agent.mask(each.arguments or "{}")) for each in outside)
         )
         return not outside
 
@@ -152,7 +152,7 @@ class Calls:
         over = {entry.call_id for entry in self._entries if isinstance(entry, CallEnded)}
         await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in calls if call.id not in over))
 
-    async def _judge(self, batch: Sequence[Call]) -> tuple[list[Ready], DecisionAsked | None]:
+    async def _judge(self, batch: Sequence[Call]) -> tuple[list[Ready], ApprovalRequested | None]:
         """Those that may run, up to the first that needs a decision; those that may not are ended."""
         ready: list[Ready] = []
         for call in batch:
@@ -161,11 +161,11 @@ class Calls:
                     ready.append(allowed)
                 case CallEnded() as end:
                     await self._append(end)
-                case DecisionAsked() as question:
+                case ApprovalRequested() as question:
                     return ready, question
         return ready, None
 
-    async def _judged(self, call: Call) -> Ready | CallEnded | DecisionAsked:
+    async def _judged(self, call: Call) -> Ready | CallEnded | ApprovalRequested:
         """Whether the call may run. Raises `Over`."""
         tool = self._tools.get(call.name)
         if tool is None:
@@ -203,7 +203,7 @@ class Calls:
             return CallEnded(call.id, "done", ready.response)
         try:
             result = await self._race(ready)
-        except Interjected:
+        except Interrupted:
             return CallEnded(call.id, "cancelled", _undoing(tool, CANCELLED))
         except asyncio.CancelledError:
             if _is_cancelled():
@@ -212,7 +212,7 @@ class Calls:
         except TimeoutError:
             late = f"{tool.name} took longer than its {tool.timeout:g} seconds and was ended."
             return _failed(call, _undoing(tool, late))
-        except (ToolError, MediaError, WorkError) as error:
+        except (ToolError, MediaError, BackgroundError) as error:
             return _failed(call, str(error))
         except Exception as error:
             log.exception("tool %s broke", tool.name)
@@ -223,25 +223,25 @@ class Calls:
         """Runs the tool, letting an interjection do to it what the tool allows."""
         match ready.tool.on_steer:
             case "finish":
-                return await unless(self._work(ready), _never())
+                return await race(self._work(ready), _never())
             case "cancel":
-                return await unless(self._work(ready), self._journal.interjection())
+                return await race(self._work(ready), self._journal.interjection())
             case "background":
                 return await self._until_background(ready)
             case _:
                 assert_never(ready.tool.on_steer)
 
     async def _work(self, ready: Ready) -> ToolResult:
-        call, mind = ready.call, self._mind
+        call, agent = ready.call, self._agent
 
         async def progress(text: str) -> None:
-            self._shown[call.id] = mind.mask(text)
+            self._shown[call.id] = agent.mask(text)
             await self._emit(Progress(call.id, self._shown[call.id]))
 
-        context = ToolContext(mind.workspace, mind.media, progress, self._seen, call.id, self._occasion.work)
+        context = ToolContext(agent.workspace, agent.media, progress, self._seen, call.id, self._turn_context.work)
         async with asyncio.timeout(ready.tool.timeout):
             result = await ready.tool.call(context, ready.arguments)
-        text, caption, for_user = map(mind.mask, (result.text, result.caption, result.for_user))
+        text, caption, for_user = map(agent.mask, (result.text, result.caption, result.for_user))
         return replace(result, text=text, caption=caption, for_user=for_user)
 
     async def _until_background(self, ready: Ready) -> ToolResult:
@@ -255,9 +255,9 @@ class Calls:
             if not working.done():
                 self._kept.add(ready.call.id)
                 try:
-                    title = self._mind.mask(title_of(ready.tool.name, ready.arguments))[:LONGEST_TITLE]
-                    handle = await self._occasion.work.keep(title, working, partial(self._last_shown, ready))
-                except WorkError as error:
+                    title = self._agent.mask(title_of(ready.tool.name, ready.arguments))[:LONGEST_TITLE]
+                    handle = await self._turn_context.work.keep(title, working, partial(self._last_shown, ready))
+                except BackgroundError as error:
                     self._kept.discard(ready.call.id)
                     log.info("%s goes on where it is: %s", ready.tool.name, error)
                 else:

@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.decisions.approvals import allowed_tools, approval, decision_on, denial
 from agent.hook import Ask, Deny, End, ReplyPart, Respond, Ruled, Stop, ToolCall, ToolEnd
-from agent.log import Call, CallEnded, DecisionAsked, Entry
+from agent.log import ApprovalRequested, Call, CallEnded, Entry
 from agent.log_state import calls_of
 from agent.loop.streaming import Over, reviewed, reviewed_files
 from agent.tool import Tool, ToolError
 from agent.tools.output_limits import shortened
-from agent.turn_context import Occasion
+from agent.turn_context import TurnContext
 
 NOBODY_TO_ASK = "Denied: people would have to allow it, and nobody can be asked here."
 WITHHELD = "[Not shown to the person, since a hook forbids it]"
@@ -31,13 +31,13 @@ class Ready:
     response: str | None = None
 
 
-class Reviewing:
+class ToolReview:
     """Looks at the calls of one step before they run, and at their results before anybody is told of them."""
 
-    def __init__(self, mind: Mind, occasion: Occasion, entries: Sequence[Entry]) -> None:
+    def __init__(self, agent: Agent, turn_context: TurnContext, entries: Sequence[Entry]) -> None:
         """`entries` is the turn's log itself, which grows meanwhile."""
-        self._mind = mind
-        self._occasion = occasion
+        self._agent = agent
+        self._turn_context = turn_context
         self._entries = entries
         self._over: Over | None = None
 
@@ -46,12 +46,12 @@ class Reviewing:
         """That the turn is to end, as a hook wanted it when it saw a result: what was done is to be recorded first."""
         return self._over
 
-    async def judged(self, call: Call, tool: Tool) -> Ready | CallEnded | DecisionAsked:
+    async def judged(self, call: Call, tool: Tool) -> Ready | CallEnded | ApprovalRequested:
         """Whether the call may run, as its tool's settings, the hooks and people have it. Raises `Over`."""
         settled = decision_on(call.id, self._entries)
         if settled is not None:
             asked, decided = settled
-            if decided.verdict in ("allowed", "allowed_always"):
+            if decided.decision in ("allowed", "allowed_always"):
                 return Ready(call, tool, asked.arguments, asked.response)
             return denial(call, decided)
         try:
@@ -62,7 +62,7 @@ class Reviewing:
 
     async def reviewed_end(self, ready: Ready, end: CallEnded) -> CallEnded:
         """The result as after_tool and before_reply leave it. That the turn is to end is remembered in `over`."""
-        hooks = self._mind.hooks
+        hooks = self._agent.hooks
         if hooks.active("after_tool"):
             end = await self._changed_end(ready, end)
         if not hooks.active("before_reply"):
@@ -75,11 +75,11 @@ class Reviewing:
 
     async def checked(self, ready: Ready, end: CallEnded) -> CallEnded:
         """The result as hooks and the mask leave it, no longer than the model's context can bear."""
-        end, mask = await self.reviewed_end(ready, end), self._mind.mask
-        text, full = await shortened(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._mind.media)
+        end, mask = await self.reviewed_end(ready, end), self._agent.mask
+        text, full = await shortened(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._agent.media)
         return replace(end, text=text, full=full, caption=mask(end.caption), for_user=mask(end.for_user))
 
-    async def _judged_by_hooks(self, ready: Ready) -> Ready | CallEnded | DecisionAsked:
+    async def _judged_by_hooks(self, ready: Ready) -> Ready | CallEnded | ApprovalRequested:
         """What the hooks make of it. Those that approve see the call as those before it have changed it."""
         asked_for, why = self._needs_leave(ready.tool), ""
         ready, ruled = await self._changed(ready)
@@ -109,42 +109,44 @@ class Reviewing:
 
     def _is_allowed(self, tool: Tool) -> bool:
         """For the conversation: before this turn, or in it."""
-        return tool.name in self._occasion.allowed or tool.name in allowed_tools(self._entries, calls_of(self._entries))
+        return tool.name in self._turn_context.allowed or tool.name in allowed_tools(
+            self._entries, calls_of(self._entries)
+        )
 
     async def _changed(self, ready: Ready) -> tuple[Ready, Ruled | None]:
         """The call as before_tool leaves it."""
-        hooks = self._mind.hooks
+        hooks = self._agent.hooks
         if not hooks.active("before_tool"):
             return ready, None
-        subject, ruled = await hooks.ask("before_tool", self._occasion.where, _subject(ready))
+        subject, ruled = await hooks.ask("before_tool", self._turn_context.where, _subject(ready))
         return replace(ready, arguments=_arguments(subject, ready)), ruled
 
     async def _approved(self, ready: Ready) -> Ruled | None:
         """What approve_tool says; it changes nothing."""
-        hooks = self._mind.hooks
+        hooks = self._agent.hooks
         if not hooks.active("approve_tool"):
             return None
-        _, ruled = await hooks.ask("approve_tool", self._occasion.where, _subject(ready))
+        _, ruled = await hooks.ask("approve_tool", self._turn_context.where, _subject(ready))
         return ruled
 
-    def _asked(self, ready: Ready, why: str) -> DecisionAsked | CallEnded:
+    def _asked(self, ready: Ready, why: str) -> ApprovalRequested | CallEnded:
         """The question to people, or the denial where there are none."""
-        if self._occasion.alone:
+        if self._turn_context.alone:
             return CallEnded(ready.call.id, "denied", NOBODY_TO_ASK)
-        expires_at = time.time() + self._mind.decide_within
+        expires_at = time.time() + self._agent.decide_within
         return approval(ready.tool, ready.call, ready.arguments, why, expires_at, ready.response)
 
     async def _changed_end(self, ready: Ready, end: CallEnded) -> CallEnded:
         """The result as after_tool leaves it."""
         shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user)
-        wanted, ruled = await self._mind.hooks.ask("after_tool", self._occasion.where, shown)
+        wanted, ruled = await self._agent.hooks.ask("after_tool", self._turn_context.where, shown)
         if ruled is not None and isinstance(ruled.ruling, End | Stop):
             self._over = Over(ruled.ruling, ruled.hook)
         return replace(end, text=wanted.text, for_user=wanted.for_user)
 
     async def _end_for_people(self, end: CallEnded) -> CallEnded:
         """The result with what people may see of it. Raises `Over`."""
-        hooks, where = self._mind.hooks, self._occasion.where
+        hooks, where = self._agent.hooks, self._turn_context.where
         kept, caption, note = await reviewed_files(hooks, where, end.attachments, end.caption)
         if end.for_user.strip():
             part = await reviewed(hooks, where, ReplyPart("text", end.for_user))

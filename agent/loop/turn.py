@@ -8,23 +8,23 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.decisions.approvals import DROPPED, open_decision, refused_limit
 from agent.decisions.external_tools import unsupplied
 from agent.decisions.questions import ANSWERED
 from agent.events import Emit, Event, Logged, as_json
-from agent.interrupt import Interjected, surely, unless
+from agent.interrupt import Interrupted, race, shielded
 from agent.journal import Journal, JournalError
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
+    ModelAnswered,
+    Notice,
     Spent,
-    Told,
     TurnOutcome,
 )
 from agent.log_state import (
@@ -38,13 +38,13 @@ from agent.log_state import (
     waits_for_people,
 )
 from agent.loop.attachments import Attached
-from agent.loop.model_step import Answering
+from agent.loop.model_step import ModelStep
 from agent.loop.streaming import Over
 from agent.loop.tool_calls import CANCELLED, SKIPPED, Calls
 from agent.model import ModelError
 from agent.tools.received_files import lay_out
 from agent.transcript import UNKNOWN, Conversation, Past
-from agent.turn_context import Occasion
+from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
 
@@ -66,24 +66,24 @@ class Turn:
 
     def __init__(
         self,
-        mind: Mind,
+        agent: Agent,
         journal: Journal,
         emit: Emit,
         *,
         id: str,
         entries: Sequence[Entry],
         past: Sequence[Past] = (),
-        occasion: Occasion | None = None,
+        turn_context: TurnContext | None = None,
     ) -> None:
-        self._mind = mind
+        self._agent = agent
         self._journal = journal
         self._emit = emit
         self._id = id
         self._conversation = Conversation(past)
         self._attached = Attached(past)
-        self._occasion = occasion or Occasion()
+        self._turn_context = turn_context or TurnContext()
         self._entries = list(entries)
-        self._answering: Answering | None = None
+        self._answering: ModelStep | None = None
         self._task: asyncio.Task[object] | None = None
         self._stop_reason: str | None = None
         self._ended: Ended | None = None
@@ -105,7 +105,7 @@ class Turn:
         return tuple(call for call, started in unresolved(self._entries) if started)
 
     @property
-    def unwritten(self) -> tuple[Spent | Answered, ...]:
+    def unwritten(self) -> tuple[Spent | ModelAnswered, ...]:
         """What is not in the log of the answer that is being given: what it cost, and what was told of it."""
         return () if self._answering is None else self._answering.speech.unwritten()
 
@@ -126,7 +126,7 @@ class Turn:
         try:
             await self._go_on_to_the_end()
         finally:
-            self._occasion.budget.release()
+            self._turn_context.budget.release()
             await self._absorb_late_stop()
             self._task = None
         assert self._parked or self._ended is not None
@@ -185,7 +185,7 @@ class Turn:
             # What was said since is for the next turn, as this one answers nothing any more.
             await self._end("stopped", reason)
             return
-        await self._hear()
+        await self._read_inbox()
         if is_answered(self._entries):
             await self._close(Ended("completed"))
         elif (tool := circle(self._entries)) is not None:
@@ -193,10 +193,10 @@ class Turn:
         else:
             await self._answer(await self._ask())
 
-    async def _answer(self, answered: Answered | DecisionAsked) -> None:
+    async def _answer(self, answered: ModelAnswered | ApprovalRequested) -> None:
         """Does what the model asks for, or what has to be asked first."""
         charges = () if self._answering is None else self._answering.speech.charges
-        if isinstance(answered, DecisionAsked):
+        if isinstance(answered, ApprovalRequested):
             await self._append(*charges, answered)
             await self._await_people()
         elif answered.interrupted:
@@ -205,21 +205,21 @@ class Turn:
             await self._append(*charges, answered)
             await self._run(answered.calls)
         else:
-            told = (Told(CUT_OFF),) if answered.cut_off else ()
+            told = (Notice(CUT_OFF),) if answered.cut_off else ()
             await self._close(Ended("completed"), *charges, answered, *told)
 
-    async def _hear(self) -> bool:
+    async def _read_inbox(self) -> bool:
         """Whether people have said something, which is then in the log, as are the results of work beside the turn."""
-        heard = await surely(self._journal.hear(self.step)) if self._journal.has_news else None
+        heard = await shielded(self._journal.read_inbox(self.step)) if self._journal.has_news else None
         if heard is not None:
             await self._record(heard)
         return heard is not None and any(said.source != "work" for said in heard.messages)
 
-    async def _ask(self) -> Answered | DecisionAsked:
+    async def _ask(self) -> ModelAnswered | ApprovalRequested:
         """The model's answer, an interrupted one if an interjection came first."""
-        self._answering = answering = Answering(
-            self._mind,
-            self._occasion,
+        self._answering = answering = ModelStep(
+            self._agent,
+            self._turn_context,
             self._append,
             self._tell,
             id=self._id,
@@ -227,18 +227,18 @@ class Turn:
             entries=self._entries,
         )
         try:
-            return await unless(answering.answer(), self._journal.interjection())
-        except Interjected:
-            *_, last = (Answered(self.step, (), interrupted=True), *answering.speech.unwritten())
-            return last if isinstance(last, Answered) else Answered(self.step, (), interrupted=True)
+            return await race(answering.answer(), self._journal.interjection())
+        except Interrupted:
+            *_, last = (ModelAnswered(self.step, (), interrupted=True), *answering.speech.unwritten())
+            return last if isinstance(last, ModelAnswered) else ModelAnswered(self.step, (), interrupted=True)
 
     async def _run(self, calls: Sequence[Call]) -> None:
-        mind, attached = self._mind, self._attached
+        agent, attached = self._agent, self._attached
         attached.gather(self._entries)
-        await lay_out(attached.laid_out, mind.workspace, mind.media)
+        await lay_out(attached.laid_out, agent.workspace, agent.media)
         running = Calls(
-            mind,
-            self._occasion,
+            agent,
+            self._turn_context,
             self._journal,
             self._append,
             self._tell,
@@ -254,17 +254,17 @@ class Turn:
         Behind one whose outcome is unknown nothing is run; one that may be repeated is.
         """
         left = unresolved(self._entries)
-        repeatable = {tool.name for tool in self._mind.tools if tool.repeatable}
+        repeatable = {tool.name for tool in self._agent.tools if tool.repeatable}
         if any(started and call.name not in repeatable for call, started in left):
             await self._append(*endings(self._entries, "unknown", UNKNOWN))
-        elif left and await self._hear():
+        elif left and await self._read_inbox():
             await self._append(*endings(self._entries, "cancelled", CANCELLED))
         elif left:
             await self._run([call for call, _ in left])
 
     async def _await_people(self) -> None:
         """Parks the turn, unless somebody has said something: whatever it is, it is the answer."""
-        self._parked = await surely(self._journal.park(deadline(self._entries)))
+        self._parked = await shielded(self._journal.park(deadline(self._entries)))
         if self._parked:
             # A stop that came meanwhile arrives here, while the turn can still be ended.
             await asyncio.sleep(0)
@@ -278,31 +278,33 @@ class Turn:
 
     async def _append(self, *entries: Entry) -> None:
         if entries:
-            await surely(self._journal.append(*entries))
+            await shielded(self._journal.append(*entries))
             await self._record(*entries)
 
     async def _close(self, ended: Ended, *entries: Entry) -> None:
-        last = await surely(self._journal.close(ended, *entries))
+        last = await shielded(self._journal.close(ended, *entries))
         if last:
             self._ended = ended
         await self._record(*entries, *last)
 
     async def _record(self, *entries: Entry) -> None:
         self._entries.extend(entries)
-        if any(isinstance(entry, Answered | DecisionAsked) for entry in entries):
+        if any(isinstance(entry, ModelAnswered | ApprovalRequested) for entry in entries):
             self._answering = None
-            self._occasion.budget.release()
+            self._turn_context.budget.release()
         for entry in entries:
             await self._tell(Logged(entry))
 
     async def _tell(self, event: Event) -> None:
-        if self._mind.hooks.active("on_event"):
-            self._mind.hooks.observe(self._occasion.where, json.loads(self._mind.mask(json.dumps(as_json(event)))))
+        if self._agent.hooks.active("on_event"):
+            self._agent.hooks.observe(
+                self._turn_context.where, json.loads(self._agent.mask(json.dumps(as_json(event))))
+            )
         await self._emit(event)
 
 
-async def give_up(
-    journal: Journal, entries: Sequence[Entry], reason: str, *unwritten: Spent | Answered
+async def fail_turn(
+    journal: Journal, entries: Sequence[Entry], reason: str, *unwritten: Spent | ModelAnswered
 ) -> tuple[Entry, ...]:
     """Ends a turn that cannot go on as failed; returns its log. Raises `JournalError` while that cannot be written.
 
@@ -310,7 +312,7 @@ async def give_up(
     """
     ended = Ended("failed", reason)
     rest: tuple[Entry, ...] = (*unwritten, *endings(entries, "cancelled", _ENDED_WHILE_RUNNING + reason))
-    return (*entries, *rest, *await surely(journal.close(ended, *rest)))
+    return (*entries, *rest, *await shielded(journal.close(ended, *rest)))
 
 
 def _overtaken(entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -318,5 +320,5 @@ def _overtaken(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     asked, left = open_decision(entries), unresolved(entries)
     if asked is not None:
         skipped = (CallEnded(call.id, "skipped", DROPPED if call.id == asked.id else SKIPPED) for call, _ in left)
-        return Decided(asked.id, "dropped"), *skipped
+        return ApprovalDecided(asked.id, "dropped"), *skipped
     return unsupplied(entries) or endings(entries, "done", ANSWERED)

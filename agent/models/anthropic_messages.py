@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, assert_never
 
-from agent.log import Answered, Call, Heard, Native, Text, Thinking
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking
 from agent.model import Request, ToolSpec
 from agent.models.wording import (
+    LoadedImages,
     Piece,
-    Sights,
     heard_pieces,
     image_pieces,
     in_words,
@@ -22,7 +22,7 @@ from agent.models.wording import (
     notice_text,
     result_text,
 )
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
 PROVIDER = "anthropic"
 
@@ -44,7 +44,7 @@ Message = dict[str, Any]
 Block = dict[str, Any]
 
 
-def body(request: Request, sights: Sights, *, web_search: bool = False) -> dict[str, Any]:
+def body(request: Request, sights: LoadedImages, *, web_search: bool = False) -> dict[str, Any]:
     """The request's part of the body. With `web_search` the provider may search the web by itself."""
     parts: dict[str, Any] = {"messages": _messages(request, sights)}
     if request.instructions:
@@ -60,7 +60,7 @@ def body(request: Request, sights: Sights, *, web_search: bool = False) -> dict[
     return parts
 
 
-def _messages(request: Request, sights: Sights) -> list[Message]:
+def _messages(request: Request, sights: LoadedImages) -> list[Message]:
     """The conversation, marked at its end and before the newest words of people: what comes after those may look
     different next time, what came before them does not."""
     messages: list[Message] = []
@@ -68,7 +68,7 @@ def _messages(request: Request, sights: Sights) -> list[Message]:
     for exchange in marked(request.transcript):
         message = _message(exchange, sights)
         if message["content"]:
-            if isinstance(exchange, Heard):
+            if isinstance(exchange, MessagesRead):
                 settled = len(messages) - 1
             messages.append(message)
     for place in {settled, len(messages) - 1} - {-1}:
@@ -76,15 +76,15 @@ def _messages(request: Request, sights: Sights) -> list[Message]:
     return messages
 
 
-def _message(exchange: Exchange, sights: Sights) -> Message:
+def _message(exchange: Exchange, sights: LoadedImages) -> Message:
     match exchange:
-        case Heard():
+        case MessagesRead():
             return {"role": "user", "content": _content(heard_pieces(exchange, sights))}
-        case Answered():
+        case ModelAnswered():
             return {"role": "assistant", "content": _answer(exchange)}
         case Results():
             return {"role": "user", "content": [_result(result, sights) for result in exchange.results]}
-        case Notice():
+        case SystemNote():
             return {"role": "user", "content": notice_text(exchange)}
         case _:
             assert_never(exchange)
@@ -111,7 +111,7 @@ def _block(piece: Piece) -> Block:
     return {"type": "image", "source": {"type": "base64", "media_type": piece.media_type, "data": piece.data}}
 
 
-def _answer(answered: Answered) -> str | list[Block]:
+def _answer(answered: ModelAnswered) -> str | list[Block]:
     parts = answered.parts
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text if parts[0].text.strip() else ""
@@ -120,7 +120,7 @@ def _answer(answered: Answered) -> str | list[Block]:
     return blocks if any(block["type"] in ("text", "tool_use") for block in blocks) else ""
 
 
-def _answer_blocks(answered: Answered) -> Iterator[Block]:
+def _answer_blocks(answered: ModelAnswered) -> Iterator[Block]:
     own = _own_tools(answered)
     for place, part in enumerate(answered.parts):
         match part:
@@ -138,7 +138,7 @@ def _answer_blocks(answered: Answered) -> Iterator[Block]:
                 assert_never(part)
 
 
-def _own_tools(answered: Answered) -> dict[int, Block]:
+def _own_tools(answered: ModelAnswered) -> dict[int, Block]:
     """What the provider did by itself, by its place in the answer. A use without a result, which an answer that was cut
     off may have, is refused, and is left out."""
     blocks: dict[int, Block] = {
@@ -175,7 +175,7 @@ def _input(arguments: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"not_valid_json": arguments}
 
 
-def _result(result: Result, sights: Sights) -> Block:
+def _result(result: Result, sights: LoadedImages) -> Block:
     pieces: list[Piece] = [result_text(result), *image_pieces(result.images, sights)]
     failed = {"is_error": True} if result.outcome == "failed" else {}
     return {"type": "tool_result", "tool_use_id": _id(result.call), "content": _content(pieces), **failed}

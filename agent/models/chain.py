@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.model import Model
-from agent.models.continuation import CompletingModel
+from agent.models.continuation import ContinuingModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
 from agent.models.prices import Price
 from agent.models.retry import RetryingModel
-from agent.models.waiting_notice import ReassuringModel
-from agent.models.without_vision import DescribingModel
+from agent.models.waiting_notice import WaitingNoticeModel
+from agent.models.without_vision import WithoutVisionModel
 
 
 def attended(model: Model, name: str, price: Price | None) -> Model:
@@ -20,7 +20,7 @@ def attended(model: Model, name: str, price: Price | None) -> Model:
 
     To be made once for each name: it remembers whether the model can look at pictures.
     """
-    return ReassuringModel(DescribingModel(MeteredModel(model, name, price), name))
+    return WaitingNoticeModel(WithoutVisionModel(MeteredModel(model, name, price), name))
 
 
 def chain(
@@ -39,7 +39,7 @@ def chain(
     *before, last = names
     hasty = {name: RetryingModel(model, timeouts=1) for name, model in models.items()}
     named = [*(NamedModel(name, hasty[name]) for name in before), NamedModel(last, RetryingModel(models[last]))]
-    model = CompletingModel(MaskingModel(FallbackModel(named, cool_downs, available=hasty), mask))
+    model = ContinuingModel(MaskingModel(FallbackModel(named, cool_downs, available=hasty), mask))
     if not small:
         return model
     # Its patterns take longer to compile than all of the chain to load.

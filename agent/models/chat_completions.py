@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, assert_never
 from urllib.parse import urlsplit
 
-from agent.log import Answered, Call, Heard, Text, Thinking
+from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking
 from agent.model import Request, ToolSpec
 from agent.models.wording import (
+    LoadedImages,
     Piece,
-    Sights,
     heard_pieces,
     image_pieces,
     in_words,
@@ -22,7 +22,7 @@ from agent.models.wording import (
     notice_text,
     result_text,
 )
-from agent.transcript import Exchange, Notice, Results
+from agent.transcript import Exchange, Results, SystemNote
 
 PROVIDER = "openai"
 
@@ -43,7 +43,7 @@ def limit_of(base_url: str | None) -> Limit:
     return "max_completion_tokens" if newer else "max_tokens"
 
 
-def body(request: Request, sights: Sights, *, limit: Limit = "max_completion_tokens") -> dict[str, Any]:
+def body(request: Request, sights: LoadedImages, *, limit: Limit = "max_completion_tokens") -> dict[str, Any]:
     """The request's part of the body."""
     messages: list[Message] = []
     if request.instructions:
@@ -62,15 +62,15 @@ def body(request: Request, sights: Sights, *, limit: Limit = "max_completion_tok
     return parts
 
 
-def _messages(exchange: Exchange, sights: Sights) -> Iterable[Message]:
+def _messages(exchange: Exchange, sights: LoadedImages) -> Iterable[Message]:
     match exchange:
-        case Heard():
+        case MessagesRead():
             return (_user(heard_pieces(exchange, sights)),)
-        case Answered():
+        case ModelAnswered():
             return _assistant(exchange)
         case Results():
             return _results(exchange, sights)
-        case Notice():
+        case SystemNote():
             return ({"role": "user", "content": notice_text(exchange)},)
         case _:
             assert_never(exchange)
@@ -87,7 +87,7 @@ def _part(piece: Piece) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:{piece.media_type};base64,{piece.data}"}}
 
 
-def _assistant(answered: Answered) -> tuple[Message, ...]:
+def _assistant(answered: ModelAnswered) -> tuple[Message, ...]:
     parts = answered.parts
     if len(parts) == 1 and isinstance(parts[0], Text):
         return ({"role": "assistant", "content": parts[0].text},)
@@ -98,7 +98,7 @@ def _assistant(answered: Answered) -> tuple[Message, ...]:
     return ({"role": "assistant", "content": text},) if text else ()
 
 
-def _reasoning(answered: Answered) -> dict[str, str]:
+def _reasoning(answered: ModelAnswered) -> dict[str, str]:
     """Reasoning leads up to its calls, and servers that have it want it back with them; elsewhere it is dropped."""
     fields: dict[str, str] = {}
     for part in answered.parts:
@@ -120,7 +120,7 @@ def _sound(arguments: str) -> str:
     return arguments if is_object else json.dumps({"not_valid_json": arguments} if arguments else {})
 
 
-def _results(results: Results, sights: Sights) -> Iterator[Message]:
+def _results(results: Results, sights: LoadedImages) -> Iterator[Message]:
     for result in results.results:
         yield {"role": "tool", "tool_call_id": result.call.id, "content": result_text(result)}
     # Pictures are only allowed in a user's message, which may not stand between the results.

@@ -9,18 +9,18 @@ from dataclasses import replace
 
 from agent.context.tokens import add_up
 from agent.events import Charged, Delta, Tell, TextDelta, Withdrawn
-from agent.log import Answered, Call, Part, Text
+from agent.log import Call, ModelAnswered, Part, Text
 from agent.model import Answer, Model, ModelError, Request
-from agent.transcript import Notice
+from agent.transcript import SystemNote
 
 log = logging.getLogger(__name__)
 
 MOST_CONTINUATIONS = 2
 
-GO_ON = Notice("You were cut off at the length limit. Go on exactly where you stopped, without repeating anything.")
+GO_ON = SystemNote("You were cut off at the length limit. Go on exactly where you stopped, without repeating anything.")
 
 
-class CompletingModel:
+class ContinuingModel:
     """Asks on, up to twice, for an answer in words that was cut off, and makes one answer of it.
 
     What is told goes on seamlessly: when a continuation is taken back, the part before it is told again. One that fails
@@ -45,7 +45,7 @@ class CompletingModel:
 
     async def _go_on(self, request: Request, answer: Answer, tell: Tell) -> Answer | None:
         """The next part of the answer, or None when it cannot be had."""
-        so_far = (*request.transcript, Answered(0, answer.parts), GO_ON)
+        so_far = (*request.transcript, ModelAnswered(0, answer.parts), GO_ON)
         told = _Continued(_text(answer.parts), tell)
         try:
             return await self._model.answer(replace(request, transcript=so_far), told.tell)

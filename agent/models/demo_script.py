@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from agent.log import Answered, Call, Heard, Outcome, Said
+from agent.log import Call, MessagesRead, ModelAnswered, Outcome, UserMessage
 from agent.media import Attachment
 from agent.model import Request
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
 INTRODUCTION = (
     "I am Interject's built-in demo: offline, no key needed, and only a script. "
@@ -59,9 +59,9 @@ class Scene:
     `cut_in`: that answer was interrupted. `background`: work that went on beside the conversation has ended.
     """
 
-    fresh: tuple[Said, ...]
+    fresh: tuple[UserMessage, ...]
     background: bool
-    last: Answered | None
+    last: ModelAnswered | None
     cut_in: bool
     results: tuple[Result, ...]
     pages: Pages
@@ -107,23 +107,23 @@ def reply(request: Request) -> tuple[str, tuple[Call, ...]]:
 
 def _scene(request: Request) -> Scene:
     transcript = request.transcript
-    if request.in_words and isinstance(transcript[-1], Notice):
+    if request.in_words and isinstance(transcript[-1], SystemNote):
         # What follows the conversation says only how to answer.
         transcript = transcript[:-1]
-    last = next((exchange for exchange in reversed(transcript) if isinstance(exchange, Answered)), None)
+    last = next((exchange for exchange in reversed(transcript) if isinstance(exchange, ModelAnswered)), None)
     since = _since_last_answer(transcript)
-    heard = [said for exchange in since if isinstance(exchange, Heard) for said in exchange.messages]
+    heard = [said for exchange in since if isinstance(exchange, MessagesRead) for said in exchange.messages]
     before = transcript[-len(since) - 1] if len(since) < len(transcript) else None
     return Scene(
         fresh=tuple(said for said in heard if said.source == "person"),
         background=any(said.source == "work" for said in heard),
         last=last,
-        cut_in=isinstance(before, Answered) and before.interrupted,
+        cut_in=isinstance(before, ModelAnswered) and before.interrupted,
         results=tuple(result for exchange in since if isinstance(exchange, Results) for result in exchange.results),
         pages=_pages(transcript),
         name=_name(transcript),
         tools=frozenset() if request.in_words else frozenset(tool.name for tool in request.tools),
-        calls_made=sum(len(exchange.calls) for exchange in transcript if isinstance(exchange, Answered)),
+        calls_made=sum(len(exchange.calls) for exchange in transcript if isinstance(exchange, ModelAnswered)),
     )
 
 
@@ -131,7 +131,7 @@ def _since_last_answer(transcript: Sequence[Exchange]) -> list[Exchange]:
     """What came after the last answer; of a turn that was ended, as by a stop, nothing is to be gone on with."""
     since: list[Exchange] = []
     for exchange in reversed(transcript):
-        if isinstance(exchange, Answered | Notice):
+        if isinstance(exchange, ModelAnswered | SystemNote):
             break
         since.append(exchange)
     return since[::-1]
@@ -161,7 +161,7 @@ def _name(transcript: Sequence[Exchange]) -> str:
     names = [
         name
         for exchange in transcript
-        if isinstance(exchange, Heard)
+        if isinstance(exchange, MessagesRead)
         for said in exchange.messages
         if (name := _named(said.text))
     ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from agent.context.tokens import MOST_PICTURES
 from agent.media import Attachment, MediaError, MediaStore
-from agent.models.wording import Picture, Sights, Unseen, pictures
+from agent.models.wording import LoadedImages, Picture, Unseen, pictures
 from agent.transcript import Exchange
 
 LARGEST = 5 * 1024 * 1024 * 3 // 4
@@ -18,7 +18,7 @@ KEPT = 32 * 1024 * 1024
 """Characters of base64 kept from one request to the next, for all conversations together."""
 
 
-class SightCache:
+class ImageCache:
     """Encodes each picture once as long as it is in use: a conversation shows the same ones in every request."""
 
     def __init__(self, media: MediaStore) -> None:
@@ -26,7 +26,7 @@ class SightCache:
         self._encoded: OrderedDict[str, Picture] = OrderedDict()
         self._characters = 0
 
-    async def of(self, transcript: Sequence[Exchange]) -> Sights:
+    async def of(self, transcript: Sequence[Exchange]) -> LoadedImages:
         shown: dict[str, Picture | Unseen] = {}
         for attachment in reversed(pictures(transcript)):
             if attachment.hash not in shown:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from agent.events import Tell
-from agent.log import Answered, Call, Heard, Native, Part, Said, Text, Thinking
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, UserMessage
 from agent.model import Answer, Model, Request
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
 Masking = Callable[[str], str]
 
@@ -44,16 +44,16 @@ def _texts(request: Request) -> Iterator[str]:
     yield request.instructions
     for exchange in request.transcript:
         match exchange:
-            case Heard():
+            case MessagesRead():
                 for said in exchange.messages:
                     yield said.text
                     yield said.note
-            case Answered():
+            case ModelAnswered():
                 yield from map(_text, exchange.parts)
             case Results():
                 for result in exchange.results:
                     yield result.text
-            case Notice():
+            case SystemNote():
                 yield exchange.text
             case _:
                 assert_never(exchange)
@@ -73,13 +73,13 @@ def _text(part: Part) -> str:
 
 def _exchange(exchange: Exchange, mask: Masking) -> Exchange:
     match exchange:
-        case Heard():
+        case MessagesRead():
             return replace(exchange, messages=_each(exchange.messages, mask, _said))
-        case Answered():
+        case ModelAnswered():
             return replace(exchange, parts=_each(exchange.parts, mask, _part))
         case Results():
             return Results(_each(exchange.results, mask, _result))
-        case Notice():
+        case SystemNote():
             return replace(exchange, text=mask(exchange.text))
         case _:
             assert_never(exchange)
@@ -89,7 +89,7 @@ def _each(items: Sequence[T], mask: Masking, change: Callable[[T, Masking], T]) 
     return tuple(change(item, mask) for item in items)
 
 
-def _said(said: Said, mask: Masking) -> Said:
+def _said(said: UserMessage, mask: Masking) -> UserMessage:
     return replace(said, text=mask(said.text), note=mask(said.note))
 
 

@@ -11,8 +11,8 @@ from agent.events import Tell
 from agent.media import MediaStore
 from agent.model import Answer, Request
 from agent.models import anthropic_messages, chat_completions
-from agent.models.images import SightCache
-from agent.models.wording import Sights
+from agent.models.images import ImageCache
+from agent.models.wording import LoadedImages
 
 if TYPE_CHECKING:
     from agent.models.engine import Engine
@@ -48,7 +48,7 @@ def provider_model(
         engine = openai_engine if provider == "openai" else anthropic_engine
         return engine(name, api_key, base_url, Limits(first_token_timeout, silence_timeout, total_timeout))
 
-    return ProviderModel(connect, _body_of(provider, base_url, search), SightCache(media), web_search=search)
+    return ProviderModel(connect, _body_of(provider, base_url, search), ImageCache(media), web_search=search)
 
 
 class ProviderModel:
@@ -57,8 +57,8 @@ class ProviderModel:
     def __init__(
         self,
         connect: Callable[[], Engine],
-        body: Callable[[Request, Sights], dict[str, Any]],
-        sights: SightCache,
+        body: Callable[[Request, LoadedImages], dict[str, Any]],
+        sights: ImageCache,
         *,
         web_search: bool = False,
     ) -> None:
@@ -88,7 +88,9 @@ class ProviderModel:
         return self._engine
 
 
-def _body_of(provider: Provider, base_url: str | None, web_search: bool) -> Callable[[Request, Sights], dict[str, Any]]:
+def _body_of(
+    provider: Provider, base_url: str | None, web_search: bool
+) -> Callable[[Request, LoadedImages], dict[str, Any]]:
     match provider:
         case "openai":
             return partial(chat_completions.body, limit=chat_completions.limit_of(base_url))

@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import islice
 
 from agent.events import Tell
-from agent.log import Answered, Heard
+from agent.log import MessagesRead, ModelAnswered
 from agent.model import Answer, Model, Request
-from agent.transcript import Exchange, Notice
+from agent.transcript import Exchange, SystemNote
 
 SMALL_TALK = 0.5
 """What asks for less effort than this is small talk."""
@@ -63,7 +63,7 @@ def effort(request: Request) -> float:
     if heard is None or any(said.attachments or said.note for said in heard.messages):
         return 1.0
     recent = islice(reversed(request.transcript), RECENT)
-    if any(isinstance(exchange, Answered) and exchange.calls for exchange in recent):
+    if any(isinstance(exchange, ModelAnswered) and exchange.calls for exchange in recent):
         return 1.0
     words = "\n".join(said.text for said in heard.messages)
     points = 0.5 * len(words) / LONG + 0.1 * words.count("?")
@@ -71,7 +71,7 @@ def effort(request: Request) -> float:
     return min(points, 1.0)
 
 
-def _just_heard(transcript: Sequence[Exchange]) -> Heard | None:
+def _just_heard(transcript: Sequence[Exchange]) -> MessagesRead | None:
     """The words that begin this turn, if nothing was done about them yet."""
-    last = next((exchange for exchange in reversed(transcript) if not isinstance(exchange, Notice)), None)
-    return last if isinstance(last, Heard) and last.step == 1 else None
+    last = next((exchange for exchange in reversed(transcript) if not isinstance(exchange, SystemNote)), None)
+    return last if isinstance(last, MessagesRead) and last.step == 1 else None

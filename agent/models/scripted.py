@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from agent.events import ReasoningDelta, Tell, TextDelta
-from agent.log import Call, Heard, Native, Part, Text, Thinking
+from agent.log import Call, MessagesRead, Native, Part, Text, Thinking
 from agent.model import Answer, Request
 from agent.models.continuation import joined
 
@@ -89,6 +89,6 @@ async def _tell_part(part: Part, tell: Tell) -> None:
 
 
 def _echo(request: Request) -> Script:
-    heard = (exchange for exchange in reversed(request.transcript) if isinstance(exchange, Heard))
+    heard = (exchange for exchange in reversed(request.transcript) if isinstance(exchange, MessagesRead))
     last = next(heard, None)
     return f"You said: {last.messages[-1].text if last else ''}"

@@ -13,7 +13,7 @@ PATIENCE = 10.0
 STILL_WAITING = "Still waiting for the model …"
 
 
-class ReassuringModel:
+class WaitingNoticeModel:
     """Tells one quiet line when nothing was told for `seconds` after asking."""
 
     def __init__(self, model: Model, *, seconds: float = PATIENCE) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.events import Tell, Waiting
-from agent.log import Heard, Said
+from agent.log import MessagesRead, UserMessage
 from agent.model import Answer, Model, ModelError, Request
 from agent.models.wording import Unseen, pictures, unseen_words
 from agent.tools.received_files import place_of
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 BLIND = Unseen("this model cannot look at pictures")
 
 
-class DescribingModel:
+class WithoutVisionModel:
     """Asks again in words where the model says that it cannot look at pictures, and from then on at once.
 
     The person is told when it is found out, and not again as long as the process lives. `name` is the model's in the
@@ -59,7 +59,7 @@ def described(transcript: Sequence[Exchange]) -> list[Exchange]:
 
 def _described(exchange: Exchange) -> Exchange:
     match exchange:
-        case Heard():
+        case MessagesRead():
             return replace(exchange, messages=tuple(map(_said, exchange.messages)))
         case Results():
             return Results(tuple(map(_result, exchange.results)))
@@ -67,7 +67,7 @@ def _described(exchange: Exchange) -> Exchange:
             return exchange
 
 
-def _said(said: Said) -> Said:
+def _said(said: UserMessage) -> UserMessage:
     seen = [file for file in said.attachments if file.is_picture]
     others = tuple(file for file in said.attachments if not file.is_picture)
     sentences = [unseen_words(file, BLIND, where=f", in the workspace as {place_of(file)}") for file in seen]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.log import Answered, Heard, Said
+from agent.log import MessagesRead, ModelAnswered, UserMessage
 from agent.media import Attachment
 from agent.tools.received_files import place_of
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
-INTERRUPTED = Notice("Your answer was interrupted here, by a new message or a stop; it was shown as far as it got.")
-GO_ON = Notice("Go on.")
+INTERRUPTED = SystemNote("Your answer was interrupted here, by a new message or a stop; it was shown as far as it got.")
+GO_ON = SystemNote("Go on.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Unseen:
     reason: str
 
 
-Sights = Mapping[str, Picture | Unseen]
+LoadedImages = Mapping[str, Picture | Unseen]
 """What is seen of each picture of a conversation, by its hash."""
 
 Piece = str | Picture
@@ -44,11 +44,11 @@ def marked(transcript: Sequence[Exchange]) -> Iterator[Exchange]:
             yield INTERRUPTED
             interrupted = False
         yield exchange
-        if isinstance(exchange, Answered):
+        if isinstance(exchange, ModelAnswered):
             interrupted = exchange.interrupted
     if interrupted:
         yield INTERRUPTED
-    elif transcript and isinstance(transcript[-1], Answered):
+    elif transcript and isinstance(transcript[-1], ModelAnswered):
         yield GO_ON
 
 
@@ -56,7 +56,7 @@ def pictures(transcript: Iterable[Exchange]) -> list[Attachment]:
     """The pictures a model is to see, oldest first."""
     found: list[Attachment] = []
     for exchange in transcript:
-        if isinstance(exchange, Heard):
+        if isinstance(exchange, MessagesRead):
             for message in exchange.messages:
                 found += [attachment for attachment in message.attachments if attachment.is_picture]
         elif isinstance(exchange, Results):
@@ -65,7 +65,7 @@ def pictures(transcript: Iterable[Exchange]) -> list[Attachment]:
     return found
 
 
-def heard_pieces(heard: Heard, sights: Sights) -> list[Piece]:
+def heard_pieces(heard: MessagesRead, sights: LoadedImages) -> list[Piece]:
     """What people said, in reading order, in groups each with their name before their words. Never empty."""
     if len(heard.messages) == 1 and _is_plain(heard.messages[0]):
         # Nearly all of a long history is this, and it is read anew for every request.
@@ -82,11 +82,11 @@ def result_text(result: Result) -> str:
     return result.text if result.text.strip() else "(no output)"
 
 
-def image_pieces(images: Iterable[Attachment], sights: Sights) -> list[Piece]:
+def image_pieces(images: Iterable[Attachment], sights: LoadedImages) -> list[Piece]:
     return [piece for image in images for piece in _attachment_pieces(image, sights)]
 
 
-def notice_text(notice: Notice) -> str:
+def notice_text(notice: SystemNote) -> str:
     return f"[{notice.text}]"
 
 
@@ -104,19 +104,19 @@ def in_words(pieces: Iterable[Piece]) -> str | None:
     return "\n\n".join(texts)
 
 
-def _is_plain(message: Said) -> bool:
+def _is_plain(message: UserMessage) -> bool:
     more = message.attachments or message.note or message.in_group
     return not more and bool(message.text) and not message.text.isspace()
 
 
-def _words(message: Said) -> str:
+def _words(message: UserMessage) -> str:
     words = message.text if message.text.strip() else ""
     if message.in_group and message.sender and message.source != "work":
         words = f"{message.sender}: {words}"
     return f"[{message.note}]\n{words}".rstrip() if message.note else words
 
 
-def _attachment_pieces(attachment: Attachment, sights: Sights, *, where: str = "") -> list[Piece]:
+def _attachment_pieces(attachment: Attachment, sights: LoadedImages, *, where: str = "") -> list[Piece]:
     if not attachment.is_picture:
         return [f"[Attached file: {attachment.name}, {attachment.media_type}, {attachment.size:,} bytes{where}]"]
     sight = sights.get(attachment.hash, Unseen("it is not there"))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
-from agent.background import WorkItem
+from agent.background import BackgroundItem
 from agent.tool import ToolContext, ToolError, tool
 
 LINE = 200
@@ -49,7 +49,7 @@ async def background(
             assert_never(action)
 
 
-async def _item(context: ToolContext, handle: str | None) -> WorkItem:
+async def _item(context: ToolContext, handle: str | None) -> BackgroundItem:
     items = await context.work.items()
     for item in items:
         if item.handle == handle:
@@ -58,12 +58,12 @@ async def _item(context: ToolContext, handle: str | None) -> WorkItem:
     raise ToolError(f"There is no work named {handle!r}; there are: {known}." if handle else "Name the work's handle.")
 
 
-def _line(item: WorkItem) -> str:
+def _line(item: BackgroundItem) -> str:
     shown = " ".join(item.shown.split())
     if len(shown) > LINE:
         shown = f"{shown[:LINE]}…"
     return f"{item.handle}: {item.state}: {item.title}" + (f" ({shown})" if shown else "")
 
 
-def _whole(item: WorkItem) -> str:
+def _whole(item: BackgroundItem) -> str:
     return f"{item.handle}: {item.state}: {item.title}\n\n{item.shown or 'It has shown nothing yet.'}"

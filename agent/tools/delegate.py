@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agent.background import Delegated
+from agent.background import DelegatedTask
 from agent.tool import ToolContext, ToolResult, tool
 
 LONGEST = 240
@@ -47,7 +47,7 @@ async def delegate(
     Use it for what is large and can be described in full: research, a search through many files, a self-contained
     piece of work. It cannot ask people anything.
     """
-    delegated = Delegated(task, None if tools is None else tuple(tools), model or "", 60.0 * minutes)
+    delegated = DelegatedTask(task, None if tools is None else tuple(tools), model or "", 60.0 * minutes)
     if not background:
         return await context.work.delegate(context.call_id, delegated, context.progress)
     handle = await context.work.begin(context.call_id, delegated)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from agent.log import Answered, CallEnded, Entry
+from agent.log import CallEnded, Entry, ModelAnswered
 from agent.tool import ToolContext, ToolResult, tool
 
 NAME = "todos"
@@ -66,11 +66,11 @@ async def todos(
 def todos_of(entries: Iterable[Entry]) -> Todos | None:
     """The list as the turn's last valid call of the tool left it; None if there is none, or an empty one."""
     ended: set[str] = set()
-    answers: list[Answered] = []
+    answers: list[ModelAnswered] = []
     for entry in entries:
         if isinstance(entry, CallEnded) and entry.outcome == "done":
             ended.add(entry.call_id)
-        elif isinstance(entry, Answered):
+        elif isinstance(entry, ModelAnswered):
             answers.append(entry)
     for answered in reversed(answers):
         for call in reversed(answered.calls):

@@ -24,13 +24,13 @@ from channels.channel import (
     Unreachable,
 )
 from channels.discord.api import Backoff, Rest, discord_errors, only_logged
-from channels.discord.connection import IDENTIFY_EVERY, Link, bad_token
-from channels.discord.cursors import Progress
-from channels.discord.directory import Rooms
-from channels.discord.inbound import Hearing
+from channels.discord.connection import IDENTIFY_EVERY, Connection, bad_token
+from channels.discord.cursors import MessageCursors
+from channels.discord.directory import Directory
+from channels.discord.inbound import Inbound
 from channels.discord.interactions import Interactions
 from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, quotable
-from channels.message import Deliver, FileRef, Mark, MessageState, Opening
+from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import show_pieces
 
@@ -86,8 +86,8 @@ class DiscordChannel:
         self._identify_every = identify_every
         self._rest = Rest(token, api_url)
         self._interactions = Interactions()
-        self._rooms = Rooms("")
-        self._hearing: Hearing | None = None
+        self._rooms = Directory("")
+        self._hearing: Inbound | None = None
         self._troubles: dict[str, str] = {}
 
     async def aclose(self) -> None:
@@ -104,12 +104,12 @@ class DiscordChannel:
         me = await self._insist(Route("GET", "/users/@me"))
         bot = Bot(self.name, str(me["id"]))
         log.info("%s: this is @%s", self.name, me["username"])
-        self._rooms = Rooms(bot.account)
-        progress = Progress(self._cursors)
+        self._rooms = Directory(bot.account)
+        progress = MessageCursors(self._cursors)
         await progress.load()
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._hearing = Hearing(
+                self._hearing = Inbound(
                     bot,
                     self._rest,
                     self._rooms,
@@ -119,7 +119,7 @@ class DiscordChannel:
                     partial(self._tell_trouble, "keep"),
                     tasks,
                 )
-                link = Link(
+                link = Connection(
                     self.name,
                     self._rest,
                     self._gateway_url,
@@ -136,7 +136,7 @@ class DiscordChannel:
         finally:
             await progress.keep()
 
-    async def _hear(self, link: Link) -> None:
+    async def _hear(self, link: Connection) -> None:
         async with link:
             await link.listen()
 
@@ -195,13 +195,13 @@ class DiscordChannel:
                         raise _too_large(file)
                 return bytes(data)
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         """It stands in the thread's channel, and in a forum in the thread itself."""
         try:
             for chat in await self._homes(address.chat):
                 if (found := await self._message(chat, message_id)) is not None:
                     sender, text, files = quotable(found, self._rooms)
-                    return Opening(sender, text, files)
+                    return ThreadRoot(sender, text, files)
         except Undeliverable as error:
             raise FileUnavailable(f"the message that the thread was begun from cannot be had: {error}") from error
         return None
@@ -233,17 +233,17 @@ class DiscordChannel:
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         # Loaded with the first reply, so that hearing need not wait for the markdown parser.
-        from channels.discord.outbound import Place
+        from channels.discord.outbound import ChatTarget
         from channels.discord.render import render
 
-        place = Place(self._rest, self._media, self._interactions, reply.address, reply.reply_to)
+        place = ChatTarget(self._rest, self._media, self._interactions, reply.address, reply.reply_to)
         await show_pieces(render(reply), ledger, place)
 
     async def typing(self, address: Address) -> None:
         with only_logged("typing"):
             await self._rest.request(Route("POST", "/channels/{channel_id}/typing", channel_id=address.chat))
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         if not self._reactions or mark.message_id is None or self._is_no_persons(mark.message_id):
             return
         if sign := _SIGNS.get(mark.state):
@@ -256,7 +256,7 @@ class DiscordChannel:
         """A command, or the message of ours whose button was pressed."""
         return id in self._interactions or (self._hearing is not None and self._hearing.is_own(id))
 
-    async def _react(self, method: str, mark: Mark, sign: str) -> None:
+    async def _react(self, method: str, mark: MessageStatus, sign: str) -> None:
         """Raises `RetryLater`."""
         route = Route(
             method,

@@ -59,7 +59,7 @@ class _Session:
     url: yarl.URL
 
 
-class Link(discord.Client):
+class Connection(discord.Client):
     """Use as `async with`. `trouble` is told in words, and taken back with "".
 
     Of the library's client only the connection is used: events go to `hear` instead of its own cache.

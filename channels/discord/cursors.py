@@ -15,7 +15,7 @@ KEEP_EVERY = 1.0
 _DIRECT = " direct"
 
 
-class Progress:
+class MessageCursors:
     """By channel id: the newest message before which none is open. A message is open from `begin` until `done`."""
 
     def __init__(self, cursors: Cursors) -> None:

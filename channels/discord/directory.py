@@ -46,7 +46,7 @@ def room(card: Json, guild: str) -> Room:
 
 
 @dataclass(slots=True)
-class Rooms:
+class Directory:
     """By id. `own_roles` are those that stand for the bot itself: to mention them is to mention it."""
 
     account: str

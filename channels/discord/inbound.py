@@ -18,8 +18,8 @@ from channels.address import Sender
 from channels.channel import RetryLater, Undeliverable, Unreachable
 from channels.discord.api import Backoff, Rest, discord_errors
 from channels.discord.connection import Behind
-from channels.discord.cursors import Progress
-from channels.discord.directory import Room, Rooms, room
+from channels.discord.cursors import MessageCursors
+from channels.discord.directory import Directory, Room, room
 from channels.discord.interactions import Interactions
 from channels.discord.parse import COMMAND, MALFORMED, Bot, Json, author, chat_of, parse, singly
 from channels.message import Accepted, Deliver, InboundMessage
@@ -47,7 +47,7 @@ _MESSAGE, _THINKING, _UNCHANGED = 4, 5, 6
 _EPHEMERAL = 1 << 6
 
 
-class Hearing:
+class Inbound:
     """`hear` is called with each event; what it begins runs in `tasks`.
 
     `skipped` counts events that could not be read.
@@ -57,9 +57,9 @@ class Hearing:
         self,
         bot: Bot,
         rest: Rest,
-        rooms: Rooms,
+        rooms: Directory,
         interactions: Interactions,
-        progress: Progress,
+        progress: MessageCursors,
         deliver: Deliver,
         trouble: Callable[[str], None],
         tasks: asyncio.TaskGroup,

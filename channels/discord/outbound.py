@@ -41,7 +41,7 @@ _NOBODY = {"parse": [], "replied_user": False}
 _UNKNOWN_MESSAGE = 10008
 
 
-class Place:
+class ChatTarget:
     """A `channels.sync.Platform`. A reply answers its message visibly only in groups, where many talk.
 
     What may have been sent before needs no note: Discord shows a message with the same nonce once.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from channels.address import Address, Sender
-from channels.discord.directory import Rooms
+from channels.discord.directory import Directory
 from channels.message import FileRef, InboundMessage, Kind
 
 Json = dict[str, Any]
@@ -47,7 +47,7 @@ class Bot:
 
 
 def parse(
-    event: str, data: Json, bot: Bot, rooms: Rooms, authors: Mapping[str, Sender], now: datetime
+    event: str, data: Json, bot: Bot, rooms: Directory, authors: Mapping[str, Sender], now: datetime
 ) -> InboundMessage | None:
     """What the person did, or None when it is nothing for us.
 
@@ -93,7 +93,7 @@ def author(message: Json) -> Sender:
 # --- what people do --------------------------------------------------------------------------------------------------
 
 
-def _message(message: Json, bot: Bot, rooms: Rooms, kind: Kind) -> InboundMessage | None:
+def _message(message: Json, bot: Bot, rooms: Directory, kind: Kind) -> InboundMessage | None:
     sender = author(message)
     if sender.id == bot.account or message.get("type", 0) not in _SPEECH:
         return None
@@ -203,7 +203,7 @@ def _name(user: Json, member: Json | None = None) -> str:
     return _clean((member or {}).get("nick") or user.get("global_name") or user.get("username") or str(user["id"]))
 
 
-def _me(bot: Bot, rooms: Rooms) -> re.Pattern[str]:
+def _me(bot: Bot, rooms: Directory) -> re.Pattern[str]:
     roles = "|".join(sorted(rooms.own_roles))
     return re.compile(rf"<@!?{bot.account}>" + (rf"|<@&(?:{roles})>" if roles else ""))
 
@@ -264,7 +264,7 @@ _MARKED = re.compile(
 """https://discord.com/developers/docs/reference#message-formatting"""
 
 
-def _readable(text: str, message: Json, rooms: Rooms) -> str:
+def _readable(text: str, message: Json, rooms: Directory) -> str:
     """The text with names in the place of ids."""
     people = {str(user["id"]): _name(user, user.get("member")) for user in message.get("mentions") or ()}
 
@@ -282,7 +282,7 @@ def _readable(text: str, message: Json, rooms: Rooms) -> str:
     return _MARKED.sub(name, text)
 
 
-def _room_name(id: str, rooms: Rooms) -> str:
+def _room_name(id: str, rooms: Directory) -> str:
     room = rooms.known.get(id)
     return _clean(room.name) if room else ""
 
@@ -290,7 +290,7 @@ def _room_name(id: str, rooms: Rooms) -> str:
 # --- in what context -------------------------------------------------------------------------------------------------
 
 
-def _note(message: Json, bot: Bot, rooms: Rooms) -> str:
+def _note(message: Json, bot: Bot, rooms: Directory) -> str:
     return _forward_note(message, rooms) if _is_forward(message) else _reply_note(message, bot, rooms)
 
 
@@ -304,13 +304,13 @@ def _forwarded(message: Json) -> Json | None:
     return snapshots[0]["message"] if snapshots else None
 
 
-def _forward_note(message: Json, rooms: Rooms) -> str:
+def _forward_note(message: Json, rooms: Directory) -> str:
     """Discord does not tell who wrote what is forwarded."""
     name = _room_name(str(message["message_reference"].get("channel_id")), rooms)
     return f"Forwarded from #{name}" if name else "Forwarded from another place"
 
 
-def _reply_note(message: Json, bot: Bot, rooms: Rooms) -> str:
+def _reply_note(message: Json, bot: Bot, rooms: Directory) -> str:
     if message.get("type", 0) != 19:
         return ""
     replied = message.get("referenced_message")
@@ -331,7 +331,7 @@ def _quoted_files(message: Json, bot: Bot) -> tuple[FileRef, ...]:
     return () if replied is None or _is_bot(replied, bot) else tuple(_files(_forwarded(replied) or replied))
 
 
-def quotable(message: Json, rooms: Rooms) -> tuple[str, str, tuple[FileRef, ...]]:
+def quotable(message: Json, rooms: Directory) -> tuple[str, str, tuple[FileRef, ...]]:
     """Who said what with which files, for a message that others rest on."""
     told = _forwarded(message) or message
     return author(message).name, _readable(_text(told), message, rooms), tuple(_files(told))

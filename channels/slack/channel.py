@@ -25,7 +25,7 @@ from channels.channel import (
     RetryLater,
     Undeliverable,
 )
-from channels.message import Deliver, FileRef, InboundMessage, Mark, MessageState, Opening
+from channels.message import Deliver, FileRef, InboundMessage, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.slack.api import (
     TOKEN_ERRORS,
@@ -38,9 +38,9 @@ from channels.slack.api import (
     slack_errors,
 )
 from channels.slack.backoff import Backoff
-from channels.slack.inbound import Hearing
+from channels.slack.inbound import Inbound
 from channels.slack.names import Names
-from channels.slack.outbound import Place, Streams
+from channels.slack.outbound import ChatTarget, Streams
 from channels.slack.parse import Bot, author, files_of, is_speech, people_in, readable, written
 from channels.slack.render import render
 from channels.slack.sessions import Sessions
@@ -106,7 +106,7 @@ class SlackChannel:
         self._sessions = Sessions(self._api)
         self._streams = Streams()
         self._bot: Bot | None = None
-        self._hearing = Hearing(self._api, self._names, signing_secret, self._heard, self._tell)
+        self._hearing = Inbound(self._api, self._names, signing_secret, self._heard, self._tell)
         self._askers: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._marked: OrderedDict[tuple[str, str], str | None] = OrderedDict()
 
@@ -245,7 +245,7 @@ class SlackChannel:
                 raise
             raise FileUnavailable(f"{file.name} cannot be had: Slack does not have it any more") from error
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         try:
             with slack_errors():
                 try:
@@ -262,7 +262,7 @@ class SlackChannel:
         if root is None or not is_speech(root):
             return None
         names = await self._names.get(people_in(root))
-        return Opening(author(root, names), readable(written(root), names), tuple(files_of(root)))
+        return ThreadRoot(author(root, names), readable(written(root), names), tuple(files_of(root)))
 
     # --- speaking ---
 
@@ -272,7 +272,7 @@ class SlackChannel:
         if not reply.done:
             await self._sessions.goes_on(reply, asker)
         was_begun = bool(ledger.pieces())
-        place = Place(
+        place = ChatTarget(
             self._api,
             self._media,
             self._bot or _bot_of(reply.address),
@@ -290,7 +290,7 @@ class SlackChannel:
             await self._sessions.ended(reply, was_begun=was_begun)
 
     def _viewer(self, reply: Reply) -> str | None:
-        """For whom a growing text may be streamed (see `Place`)."""
+        """For whom a growing text may be streamed (see `ChatTarget`)."""
         if not self._sessions.usable:
             return None
         if reply.address.kind == "direct":
@@ -302,7 +302,7 @@ class SlackChannel:
     async def typing(self, address: Address) -> None:
         await self._sessions.typing(address)
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         """Reactions add up, so the one before is taken away."""
         if not self._reactions or mark.message_id is None:
             return
@@ -318,7 +318,7 @@ class SlackChannel:
         if len(self._marked) > REMEMBERED:
             self._marked.popitem(last=False)
 
-    def _shown_on(self, message: tuple[str, str], mark: Mark) -> tuple[str, ...]:
+    def _shown_on(self, message: tuple[str, str], mark: MessageStatus) -> tuple[str, ...]:
         """The reactions that are, or may be, on the message. A message that was edited has two states; one is shown."""
         if message in self._marked:
             return tuple(filter(None, [self._marked[message]]))
@@ -331,7 +331,7 @@ class SlackChannel:
             emoji for state, emoji in REACTIONS.items() if state in ("waiting", "read") and state != mark.state
         )
 
-    async def _react(self, method: str, mark: Mark, emoji: str) -> None:
+    async def _react(self, method: str, mark: MessageStatus, emoji: str) -> None:
         with only_logged(f"{self.name}: marking message {mark.message_id}"):
             try:
                 await self._api.call(method, channel=mark.address.chat, timestamp=mark.message_id, name=emoji)

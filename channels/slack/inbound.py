@@ -28,7 +28,7 @@ class NotListening(Exception):
     """Nobody could keep a message now; Slack sends it again."""
 
 
-class Hearing:
+class Inbound:
     """Bolt checks signatures and speaks Slack's protocols; what it lets through comes here before it answers.
 
     `skipped` counts what could not be read. `trouble` is told in words, and that it is over by none.

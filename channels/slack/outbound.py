@@ -66,7 +66,7 @@ class Streams:
     open: dict[tuple[str, str], Stream] = field(default_factory=dict)
 
 
-class Place:
+class ChatTarget:
     """A `channels.sync.Platform`.
 
     `streaming`: whether a growing text may be streamed there, for whom: the asker's id, "" in direct messages. A stream

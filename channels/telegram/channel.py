@@ -32,7 +32,7 @@ from channels.channel import (
     RetryLater,
     Undeliverable,
 )
-from channels.message import Deliver, FileRef, InboundMessage, Mark, MessageState, Opening
+from channels.message import Deliver, FileRef, InboundMessage, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import show_pieces
 from channels.telegram.api import FewAtATime, call, only_logged, seconds, telegram_errors, where_to
@@ -235,7 +235,7 @@ class TelegramChannel:
                 ) from error
             raise FileUnavailable(f"Telegram does not give out {file.name}: {error}") from error
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         """Never asked for: each comment under a post, and each answer, carries what it is about."""
         return None
 
@@ -243,16 +243,16 @@ class TelegramChannel:
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         # Loaded with the first reply, so that the first poll need not wait for the markdown parser.
-        from channels.telegram.outbound import Place
+        from channels.telegram.outbound import ChatTarget
         from channels.telegram.render import render
 
-        await show_pieces(render(reply), ledger, Place(self._api, self._media, reply.address, reply.reply_to))
+        await show_pieces(render(reply), ledger, ChatTarget(self._api, self._media, reply.address, reply.reply_to))
 
     async def typing(self, address: Address) -> None:
         with only_logged("typing"):
             await call(self._api, "sendChatAction", action="typing", **where_to(address, typing=True))
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         """One call replaces a bot's reaction: https://core.telegram.org/bots/api#setmessagereaction. Groups may allow
         only some, or none."""
         before = REACTIONS.get(mark.before) if mark.before else None

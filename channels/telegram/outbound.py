@@ -19,7 +19,7 @@ from channels.telegram.render import ALBUM_LIMIT, UPLOAD_LIMIT, Content, Media, 
 log = logging.getLogger(__name__)
 
 
-class Place:
+class ChatTarget:
     """A `channels.sync.Platform`. A reply answers its message visibly only in groups, where many talk."""
 
     def __init__(self, api: Bot, media: MediaStore, address: Address, reply_to: str | None) -> None:

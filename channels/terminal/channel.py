@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from channels.address import Address
 from channels.channel import CommandHelp, FileUnavailable, Ledger
-from channels.message import Deliver, FileRef, Mark, Opening
+from channels.message import Deliver, FileRef, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.terminal.parse import open_question, parse
 from channels.terminal.printer import Files
@@ -44,7 +44,7 @@ class TerminalChannel:
     async def fetch(self, file: FileRef) -> bytes:
         raise FileUnavailable(f"{file.name} cannot be had: a terminal sends text only")
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -58,7 +58,7 @@ class TerminalChannel:
     async def typing(self, address: Address) -> None:
         """The status line shows it."""
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         await self._screen.mark(mark)
 
     def pace(self, address: Address) -> float:

@@ -19,7 +19,7 @@ from prompt_toolkit.layout import BufferControl, ConditionalContainer, Dimension
 from prompt_toolkit.layout import Layout as ScreenLayout
 from prompt_toolkit.layout.processors import BeforeInput
 
-from channels.message import Accepted, Mark
+from channels.message import Accepted, MessageStatus
 from channels.reply import Reply
 from channels.terminal.ansi import BOLD, DIM, printable, styled
 from channels.terminal.parse import Said
@@ -118,7 +118,7 @@ class PromptScreen:
         await self._printer.show(reply, files)
         self._app.invalidate()
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         self._progress.marked(mark.id, mark.state)
         self._app.invalidate()
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 from uuid import uuid4
 
-from channels.message import Accepted, Mark
+from channels.message import Accepted, MessageStatus
 from channels.reply import Reply
 from channels.terminal.parse import Said
 from channels.terminal.printer import Files, Printer
@@ -37,7 +37,7 @@ class Screen(Protocol):
     async def show(self, reply: Reply, files: Files) -> None:
         """The reply as it stands now; each state of it may be told more than once."""
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         """The state of a message that may be this person's."""
 
     async def tell(self, text: str) -> None:
@@ -115,7 +115,7 @@ class PlainScreen:
         self._progress.replied(reply)
         self._changed.set()
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         self._progress.marked(mark.id, mark.state)
         self._changed.set()
 

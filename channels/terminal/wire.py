@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from channels.address import Address
-from channels.message import Mark
+from channels.message import MessageStatus
 from channels.reply import Reply, Segment, TextSegment
 
 Wire = dict[str, Any]
 
 _reply: TypeAdapter[Reply] = TypeAdapter(Reply)
 _segment: TypeAdapter[Segment] = TypeAdapter(Segment)
-_mark: TypeAdapter[Mark] = TypeAdapter(Mark)
+_mark: TypeAdapter[MessageStatus] = TypeAdapter(MessageStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +46,15 @@ def read_reply(wire: Wire, address: Address) -> Reply:
     return _reply.validate_python({**wire, "address": asdict(address)})
 
 
-def read_mark(wire: Wire, address: Address) -> Mark:
+def read_mark(wire: Wire, address: Address) -> MessageStatus:
     return _mark.validate_python({**wire, "address": asdict(address)})
 
 
-def read_history(wire: Wire, address: Address) -> tuple[list[Mark], list[Reply]]:
+def read_history(wire: Wire, address: Address) -> tuple[list[MessageStatus], list[Reply]]:
     """The states of all messages, and all replies, oldest first."""
     items = wire["items"]
     marks = [
-        Mark(address, item["id"], item["message_id"], item["state"], item["step"], item["reason"])
+        MessageStatus(address, item["id"], item["message_id"], item["state"], item["step"], item["reason"])
         for item in items
         if item["kind"] == "message"
     ]

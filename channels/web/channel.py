@@ -12,7 +12,7 @@ from agent.media import Attachment, MediaMissing, MediaStore
 from channels.address import Address
 from channels.channel import ChannelError, CommandHelp, FileUnavailable, Ledger
 from channels.history import Histories, Item, PersonMessage, ShownReply
-from channels.message import Accepted, Deliver, FileRef, InboundMessage, Mark, MessageState, Opening
+from channels.message import Accepted, Deliver, FileRef, InboundMessage, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.runs import Result, RunReport, Runs
 from channels.web.feed import Changed, Closed, Feed, Lost, News
@@ -89,7 +89,7 @@ class WebChannel:
         except MediaMissing as error:
             raise FileUnavailable(str(error)) from error
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -99,7 +99,7 @@ class WebChannel:
     async def typing(self, address: Address) -> None:
         """A reply's status shows it."""
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         self._publish(mark.address.chat, mark)
         await self._tell_end(mark)
         if mark.id in self._renewals:
@@ -214,7 +214,7 @@ class WebChannel:
         elif message.command not in ("stop", "answer"):
             self._publish(message.address.chat, _as_written(message, posted, accepted))
 
-    async def _tell_end(self, mark: Mark) -> None:
+    async def _tell_end(self, mark: MessageStatus) -> None:
         """Tells the open screens that the message's run is over, once: of one that another's turn reads as soon as it
         does, and not again when that turn ends."""
         if mark.state == "waiting" or mark.address.chat not in self._feeds:
@@ -248,7 +248,7 @@ def _render(news: News, told: dict[str, Reply]) -> Event:
     match news:
         case PersonMessage():
             return render_message(news)
-        case Mark():
+        case MessageStatus():
             return render_mark(news)
         case RunReport():
             return Event("run", render_run(news))

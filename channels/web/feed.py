@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from channels.history import PersonMessage
-from channels.message import Mark
+from channels.message import MessageStatus
 from channels.reply import Reply
 from channels.runs import RunReport
 
-News = Reply | Mark | PersonMessage | RunReport
+News = Reply | MessageStatus | PersonMessage | RunReport
 
 _LIMIT = 500
 
@@ -88,7 +88,7 @@ def _key(news: News) -> str:
     match news:
         case Reply():
             return f"reply {news.id}"
-        case Mark():
+        case MessageStatus():
             return f"mark {news.id}"
         case PersonMessage():
             return f"message {news.id}"

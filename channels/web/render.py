@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import TypeAdapter
 
 from channels.history import Conversation, Item, PersonMessage
-from channels.message import Mark
+from channels.message import MessageStatus
 from channels.reply import Reply, Segment, TextSegment
 from channels.runs import RunReport
 
@@ -63,8 +63,8 @@ def render_message(message: PersonMessage) -> Event:
     return Event("message", render_item(message))
 
 
-def render_mark(mark: Mark) -> Event:
-    return Event("mark", _adapter(Mark).dump_python(mark, mode="json", exclude={"address"}))
+def render_mark(mark: MessageStatus) -> Event:
+    return Event("mark", _adapter(MessageStatus).dump_python(mark, mode="json", exclude={"address"}))
 
 
 def render_run(report: RunReport) -> Wire:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.context.compaction import Context
 from agent.hook import Hooks
 from agent.masking import Mask
@@ -29,43 +29,43 @@ happen. Pictures and files that your tools make are delivered to the person by t
 or paths."""
 
 
-def minds(
+def agents(
     settings: Settings, models: Mapping[str, Model], media: MediaStore, hooks: Hooks, mask: Mask
-) -> Callable[[Address], Mind]:
+) -> Callable[[Address], Agent]:
     """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
-    agent, cool_downs = settings.agent, CoolDowns()
+    given, cool_downs = settings.agent, CoolDowns()
 
     @cache
     def tools() -> tuple[Tool, ...]:
         return tuple(_tool(settings, tool) for tool in toolbox(settings.tools.enabled))
 
     @cache
-    def mind(channel: str) -> Mind:
+    def agent(channel: str) -> Agent:
         own = settings.channels.get(channel)
         usual = usual_model(settings, channel)
-        names = tuple(dict.fromkeys([usual, *agent.fallback]))
-        small = (agent.small_model or "") if agent.routing else ""
-        summing_up = chain([agent.small_model or usual], models, cool_downs, mask=mask)
-        return Mind(
+        names = tuple(dict.fromkeys([usual, *given.fallback]))
+        small = (given.small_model or "") if given.routing else ""
+        summing_up = chain([given.small_model or usual], models, cool_downs, mask=mask)
+        return Agent(
             chain(names, models, cool_downs, mask=mask, small=small),
             media,
-            agent.workspace,
+            given.workspace,
             tools(),
-            (own and own.instructions) or _instructions(agent),
-            agent.max_steps,
+            (own and own.instructions) or _instructions(given),
+            given.max_steps,
             hooks=hooks,
             context=Context(
-                agent.context_window or window_of(usual),
+                given.context_window or window_of(usual),
                 summing_up,
-                reserve=agent.context_reserve,
-                full_at=agent.context_full_at,
-                keep=agent.context_keep,
+                reserve=given.context_reserve,
+                full_at=given.context_full_at,
+                keep=given.context_keep,
             ),
             mask=mask,
             decide_within=settings.tools.approval_expires,
         )
 
-    return lambda address: mind(address.channel)
+    return lambda address: agent(address.channel)
 
 
 def _tool(settings: Settings, tool: Tool) -> Tool:

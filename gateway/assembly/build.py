@@ -19,15 +19,15 @@ from channels.channel import Channel
 from channels.web.channel import WebChannel
 from config.load import Configuration
 from config.settings import Settings, every_secret
-from gateway.app import House, Rules
-from gateway.assembly.agents import minds
-from gateway.assembly.channels import gate, platforms, posted
+from gateway.app import Gateway, Rules
+from gateway.assembly.agents import agents
+from gateway.assembly.channels import access, platforms, posted
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.models import cost_of, open_models, open_reader
 from gateway.assembly.web import link, site, web_token
 from gateway.lifecycle.supervision import Service
 from gateway.media import DiskMedia
-from gateway.outbound.channel_replies import Shows
+from gateway.outbound.channel_replies import ReplyOptions
 from gateway.store import Store, open_store
 from gateway.store.background import Limits
 from gateway.turns.budgets import SpendingLimits
@@ -38,7 +38,7 @@ from gateway.web.http_server import bind, serve
 class Built:
     """A house that can be run, the services to run beside it, and the web chat's link (None: it is off)."""
 
-    house: House
+    gateway: Gateway
     services: tuple[Service, ...]
     link: str | None
 
@@ -56,10 +56,10 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))
         media = DiskMedia(settings.media.path, store)
-        house = await _house(configuration, store, media, stack)
+        gateway = await _gateway(configuration, store, media, stack)
         configured = platforms(settings, media, store)
         for channel in (*configured.values(), *extra):
-            house.add(channel)
+            gateway.add(channel)
         services: list[Service] = [partial(_sweep, media)]
         address = None
         if settings.web.enabled:
@@ -67,27 +67,29 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             stack.callback(listener.close)
             token = web_token(configuration.home)
             address = link(listener, token)
-            web = WebChannel(name="web", histories=house.screens, runs=house.runs, media=media, token=token)
-            house.add(web)
+            web = WebChannel(
+                name="web", histories=gateway.conversation_view, runs=gateway.runs, media=media, token=token
+            )
+            gateway.add(web)
             services.append(
                 partial(serve, partial(site, web, settings.web.host, posted(settings, configured)), listener)
             )
-        await stack.enter_async_context(house)
-        yield Built(house, tuple(services), address)
+        await stack.enter_async_context(gateway)
+        yield Built(gateway, tuple(services), address)
 
 
-async def _house(configuration: Configuration, store: Store, media: MediaStore, stack: AsyncExitStack) -> House:
+async def _gateway(configuration: Configuration, store: Store, media: MediaStore, stack: AsyncExitStack) -> Gateway:
     """The house without its channels; the stack closes what was opened for it."""
     settings = configuration.settings
     mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
     models = await open_models(settings, media, stack)
     small = models.get(settings.agent.small_model or "")
-    return House(
+    return Gateway(
         store,
         media,
-        gate(settings),
-        minds(settings, models, media, hooks, mask),
+        access(settings),
+        agents(settings, models, media, hooks, mask),
         _rules(settings, models, hooks),
         hooks=hooks,
         mask=mask,
@@ -102,14 +104,15 @@ def _rules(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> Rul
     # Hooks that stand before replies do not see what a model thinks, and so nobody does.
     thinks = not hooks.active("before_reply")
     shows = {
-        name: Shows(channel.activity, channel.show_reasoning and thinks) for name, channel in settings.channels.items()
+        name: ReplyOptions(channel.activity, channel.show_reasoning and thinks)
+        for name, channel in settings.channels.items()
     }
     return Rules(
         most_running=agent.max_running_turns,
         grace=agent.shutdown_grace,
         many=agent.tell_when_waiting,
         whole=[name for name, channel in settings.channels.items() if not channel.stream],
-        shows=shows | {"web": Shows(reasoning=settings.web.show_reasoning and thinks)},
+        shows=shows | {"web": ReplyOptions(reasoning=settings.web.show_reasoning and thinks)},
         work=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
         spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost, limits.delegate_tokens),
         models=tuple(models),

@@ -11,7 +11,7 @@ from agent.media import MediaStore
 from channels.channel import Channel, ChannelRejected, Posted
 from config.channels import ChannelSection, ChannelSettings, DiscordSettings, SlackSettings, TelegramSettings
 from config.settings import Settings
-from gateway.inbound.access import Gate, Policy
+from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.inbound.cursors import StoredCursors
 from gateway.lifecycle.broken_channel import BrokenChannel
 from gateway.store import Store
@@ -80,13 +80,13 @@ def posted(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, Pos
     }
 
 
-def gate(settings: Settings) -> Gate:
+def access(settings: Settings) -> AccessPolicy:
     """Who may speak, in which places, as each channel has it."""
-    return Gate({name: _policy(channel) for name, channel in settings.channels.items()})
+    return AccessPolicy({name: _policy(channel) for name, channel in settings.channels.items()})
 
 
-def _policy(channel: ChannelSection) -> Policy:
-    return Policy(
+def _policy(channel: ChannelSection) -> ChannelAccess:
+    return ChannelAccess(
         frozenset(map(str.lower, channel.allow)),
         channel.groups,
         frozenset(map(str.lower, channel.admins)),

@@ -22,10 +22,10 @@ async def talk_within(configuration: Configuration, screen: Screen) -> None:
             built = await _build(configuration, stack)
         except StoreError as error:
             raise ChannelRejected(str(error)) from error
-        media = DiskMedia(configuration.settings.media.path, built.house.store)
-        built.house.add(TerminalChannel(screen, media))
+        media = DiskMedia(configuration.settings.media.path, built.gateway.store)
+        built.gateway.add(TerminalChannel(screen, media))
         stack.enter_context(announced(configuration.home, built.link))
-        await built.house.run(*built.services)
+        await built.gateway.run(*built.services)
 
 
 async def _build(configuration: Configuration, stack: AsyncExitStack) -> Built:

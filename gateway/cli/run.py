@@ -37,5 +37,5 @@ async def _serve(configuration: Configuration) -> int:
                 sys.stdout.flush()
                 gc.freeze()
                 gc.enable()
-                await built.house.run(*built.services)
+                await built.gateway.run(*built.services)
     return 0

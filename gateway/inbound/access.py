@@ -19,7 +19,7 @@ MOST_IN_A_ROW = 5
 MOST_PLACES = 1000
 
 
-class Verdict(Enum):
+class Access(Enum):
     ADMITTED = "admitted"
     REFUSED = "refused"
     """Kept, never read, and answered once in a direct chat."""
@@ -28,7 +28,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ChannelAccess:
     """`allow` and `admins` hold user ids and @names; in `allow`, "*" is everybody. Empty is nobody.
 
     Admins may always speak. `pair`: whoever is unknown may ask an admin to be let in. `busy` is what messages do while
@@ -50,7 +50,7 @@ class Policy:
         return not _names(sender).isdisjoint(self.admins)
 
 
-OWN = Policy(frozenset({"*"}), "all")
+OWN = ChannelAccess(frozenset({"*"}), "all")
 """For a channel without a policy (web, terminal), which is its owner's alone."""
 
 
@@ -61,28 +61,28 @@ def _names(sender: Sender) -> set[str]:
     return names
 
 
-class Gate:
-    def __init__(self, policies: Mapping[str, Policy]) -> None:
+class AccessPolicy:
+    def __init__(self, policies: Mapping[str, ChannelAccess]) -> None:
         self._policies = policies
         self._bots: OrderedDict[str, int] = OrderedDict()
 
-    def judge(self, message: InboundMessage) -> tuple[Verdict, Door]:
-        """The verdict, and on what else it depends: `Verdict.ADMITTED` is so only if the door is open to them."""
+    def check(self, message: InboundMessage) -> tuple[Access, Door]:
+        """The verdict, and on what else it depends: `Access.ADMITTED` is so only if the door is open to them."""
         policy = self._policy(message.address)
         if message.kind == "withdrawn":
             # Not every platform says who deleted a message; it touches nothing but what was let in.
-            return Verdict.ADMITTED, "open" if message.address.kind == "direct" else "known"
+            return Access.ADMITTED, "open" if message.address.kind == "direct" else "known"
         if message.sender.bot and not self._may_go_on(message, policy):
-            return Verdict.NOT_OURS, "open"
+            return Access.NOT_OURS, "open"
         door = self._door(message, policy)
         if door is None:
-            return Verdict.NOT_OURS, "open"
+            return Access.NOT_OURS, "open"
         if policy.admits(message.sender):
             self._count(message)
-            return Verdict.ADMITTED, door
+            return Access.ADMITTED, door
         if policy.pair and not message.sender.bot:
-            return Verdict.ADMITTED, "paired" if door == "open" else "known and paired"
-        return (Verdict.NOT_OURS if message.kind == "edited" else Verdict.REFUSED), door
+            return Access.ADMITTED, "paired" if door == "open" else "known and paired"
+        return (Access.NOT_OURS if message.kind == "edited" else Access.REFUSED), door
 
     def is_admin(self, address: Address, sender: Sender) -> bool:
         return address.channel not in self._policies or self._policy(address).is_admin(sender)
@@ -102,10 +102,10 @@ class Gate:
         """Whether unknown people may ask to be let in there."""
         return self._policies.get(channel, OWN).pair
 
-    def _policy(self, address: Address) -> Policy:
+    def _policy(self, address: Address) -> ChannelAccess:
         return self._policies.get(address.channel, OWN)
 
-    def _door(self, message: InboundMessage, policy: Policy) -> Door | None:
+    def _door(self, message: InboundMessage, policy: ChannelAccess) -> Door | None:
         if message.address.kind == "direct":
             return "open"
         match policy.groups:
@@ -118,7 +118,7 @@ class Gate:
                     return "open"
                 return "known" if message.follows or message.kind == "edited" else None
 
-    def _may_go_on(self, message: InboundMessage, policy: Policy) -> bool:
+    def _may_go_on(self, message: InboundMessage, policy: ChannelAccess) -> bool:
         in_a_row = self._bots.get(session_key(message.address), 0)
         return policy.admits(message.sender) and in_a_row < MOST_IN_A_ROW
 

@@ -13,7 +13,7 @@ from agent.media import Attachment, MediaError, MediaStore
 from channels.address import Address
 from channels.channel import Channel, FileUnavailable, RetryLater, Unreachable
 from channels.message import FileRef
-from gateway.lifecycle.retry import until_kept
+from gateway.lifecycle.retry import retry_until_stored
 from gateway.store import records
 
 log = logging.getLogger(__name__)
@@ -89,12 +89,12 @@ class Fetching:
                 if file not in fetched:
                     fetched[file] = await self._file(row.address, file)
             own = [fetched[file] for file in row.files]
-            if await until_kept(partial(self._ready, row, [*before, *own]), "fetched files cannot be kept"):
+            if await retry_until_stored(partial(self._ready, row, [*before, *own]), "fetched files cannot be kept"):
                 return Completed(row, tuple(got.note for got in own if got.attachment is None))
         return None
 
     async def _unfetched(self, row_id: int) -> records.Unfetched | None:
-        return await until_kept(lambda: self._store.unfetched(row_id), "the inbox cannot be read")
+        return await retry_until_stored(lambda: self._store.unfetched(row_id), "the inbox cannot be read")
 
     async def _ready(self, row: records.Unfetched, got: Sequence[_Got]) -> bool:
         attachments = tuple(each.attachment for each in got if each.attachment is not None)

@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from agent.log import Told
+from agent.log import Notice
 from channels.address import Address, Sender
 from channels.channel import CommandHelp
 from gateway.outbound.notices import Notices
 from gateway.outbound.reply_builder import ASKED_TO_STOP
 from gateway.outbound.wording import bill, duration, messages, quoted, were
 from gateway.store.records import Busy, Command, Pair, Turn, Undone
-from gateway.turns.background import Works
+from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import BillStore, midnight, person_on
-from gateway.turns.dispatcher import Dispatch, Live
-from gateway.turns.history_cache import Histories
+from gateway.turns.dispatcher import ActiveTurn, Dispatcher
+from gateway.turns.history_cache import HistoryCache
 
 _REPLY_ID = re.compile("[0-9a-f]{32}")
 
@@ -66,7 +66,7 @@ class CommandStore(BillStore, Protocol):
     async def set_busy(self, session: str, busy: Busy) -> None: ...
     async def approve_pair(self, code: str) -> Pair | None: ...
     async def wrap(self, command_id: int) -> bool: ...
-    async def begin_aside(self, command_id: int) -> Turn: ...
+    async def begin_side_question(self, command_id: int) -> Turn: ...
     async def undo(self, session: str) -> Undone | None: ...
     async def retry(self, command_id: int) -> bool: ...
     async def newest_turn(self, session: str) -> str | None: ...
@@ -92,19 +92,19 @@ class Commands:
     def __init__(
         self,
         store: CommandStore,
-        dispatch: Dispatch,
-        histories: Histories,
+        dispatcher: Dispatcher,
+        histories: HistoryCache,
         notices: Notices,
-        works: Works,
+        background: BackgroundWork,
         trouble: Callable[[], Mapping[str, str]],
         is_admin: Callable[[Address, Sender], bool],
         models: Sequence[str] = (),
     ) -> None:
         self._store = store
-        self._dispatch = dispatch
+        self._dispatcher = dispatcher
         self._histories = histories
         self._notices = notices
-        self._works = works
+        self._background = background
         self._trouble = trouble
         self._is_admin = is_admin
         self._models = models
@@ -154,7 +154,7 @@ class Commands:
         also = command.arguments.strip().lower() == ALL
         if also and not self.may_stop_all(command.address, command.sender):
             return f"{ended} Only admins may stop what goes on in the background here.".lstrip()
-        beside = await self._works.stop_all(command.session) if also else ()
+        beside = await self._background.stop_all(command.session) if also else ()
         names = ", ".join(f"{item.handle} ({item.title})" for item in beside)
         told = " ".join(filter(None, (ended, names and f"Stopped in the background: {names}.")))
         return told or "Nothing is running, so there was nothing to stop."
@@ -171,7 +171,7 @@ class Commands:
 
     async def _at_work(self, session: str) -> Turn | None:
         """The turn that runs there or is parked."""
-        live = self._dispatch.live(session)
+        live = self._dispatcher.live(session)
         running = None if live is None else live.record
         return running or await self._store.unfinished(session)
 
@@ -183,9 +183,9 @@ class Commands:
     async def _aside(self, command: Command) -> str | None:
         if not command.arguments.strip():
             return "Write your question behind it: `/btw what was the name of that file?`."
-        if self._dispatch.asides(command.session) >= MOST_ASIDES:
+        if self._dispatcher.side_questions(command.session) >= MOST_ASIDES:
             return f"{MOST_ASIDES} questions on the side are being answered here. Please ask again in a moment."
-        self._dispatch.begin_aside(await self._store.begin_aside(command.id))
+        self._dispatcher.begin_side_question(await self._store.begin_side_question(command.id))
         return None
 
     async def _undo(self, command: Command) -> str:
@@ -253,14 +253,14 @@ class Commands:
 
     async def _end_all(self, command: Command, reason: str) -> str:
         """Stops the running turn and sets aside what waits; says what that was, "" if there was nothing."""
-        live = self._dispatch.stop(command.session, before=command.id, reason=reason)
+        live = self._dispatcher.stop(command.session, before=command.id, reason=reason)
         what = _what_runs(live) if live is not None and live.turn is not None else ""
         # Asked for before anything else can be: no turn begins with what this sets aside.
-        aside = await self._dispatch.set_aside(command.address, before=command.id, reason=reason)
+        aside = await self._dispatcher.withdraw_waiting(command.address, before=command.id, reason=reason)
         if not what and await self._store.stop_parked(command.session, reason):
             what = "waiting for your answer."
-            self._dispatch.wake(command.session)
-            live = self._dispatch.live(command.session)
+            self._dispatcher.wake(command.session)
+            live = self._dispatcher.live(command.session)
         over = await self._is_over(command.session, live)
         if not what and live is not None and live.is_stopped:
             what = "what had just begun."
@@ -269,20 +269,20 @@ class Commands:
         unread = "" if aside == 0 else f"{messages(aside)} not read yet {were(aside)} set aside."
         return " ".join(part for part in (what and f"Stopped: {what}", unread) if part)
 
-    async def _is_over(self, session: str, live: Live | None) -> bool:
+    async def _is_over(self, session: str, live: ActiveTurn | None) -> bool:
         """Whether what was stopped has ended, within some seconds."""
         try:
             async with asyncio.timeout(STOP_WITHIN):
                 while live is not None and live.task is not None:
                     await live.over.wait()
                     # One that found nothing to do makes room for the one that ends the parked turn.
-                    live = self._dispatch.live(session) if live.record is None else None
+                    live = self._dispatcher.live(session) if live.record is None else None
         except TimeoutError:
             return False
         return True
 
     async def _status(self, command: Command) -> str:
-        live = self._dispatch.live(command.session)
+        live = self._dispatcher.live(command.session)
         waiting = await self._store.counts(command.session)
         question = None if live is not None else await self._store.open_question(command.session)
         lines = ["Nothing is running."]
@@ -292,9 +292,9 @@ class Commands:
             lines = [f"Waiting for an answer to: {question}"]
         if waiting:
             lines.append(f"{messages(waiting)} {were(waiting)} not read yet.")
-        beside = [item for item in await self._works.items(command.session) if item.state == "running"]
+        beside = [item for item in await self._background.items(command.session) if item.state == "running"]
         lines.extend(f"In the background: {item.handle}, {item.title}" for item in beside)
-        elsewhere = sum(other is not live and not other.is_extra for other in self._dispatch.running())
+        elsewhere = sum(other is not live and not other.is_extra for other in self._dispatcher.running())
         if elsewhere:
             lines.append(f"In other conversations, {elsewhere} running.")
         lines.extend(f"{part}: {problem}" for part, problem in self._trouble().items())
@@ -319,7 +319,7 @@ class Commands:
         pair = await self._store.approve_pair(code) if code else None
         if pair is None:
             return "That is nobody's code, or it has expired. Write it behind the command: `/pair CODE`."
-        await self._notices.say(pair.session, pair.address, None, Told(LET_IN), f"let in:{pair.code}")
+        await self._notices.say(pair.session, pair.address, None, Notice(LET_IN), f"let in:{pair.code}")
         return f"{pair.sender.name or pair.sender.id} may talk to me now."
 
     async def _help(self, command: Command) -> str:
@@ -339,7 +339,7 @@ def reply_to_stop(command: Command) -> str:
     return words if command.name == "stop" and _REPLY_ID.fullmatch(words) else ""
 
 
-def _what_runs(live: Live) -> str:
+def _what_runs(live: ActiveTurn) -> str:
     """One line: what runs, since when, at which step."""
     assert live.turn is not None
     calls = ", ".join(f"`{call.name}`" for call in live.turn.running_calls) or "the model is answering"

@@ -27,7 +27,7 @@ class FileReader:
         try:
             data = await self._media.read(attachment)
             if is_sound(attachment.media_type):
-                return await self._hear(data, attachment)
+                return await self._read_inbox(data, attachment)
             text = await text_of(data, attachment.media_type, attachment.name)
         except (Unreadable, NotHeard, MediaError) as error:
             return f"The file {attachment.name} could not be read: {error}."
@@ -36,7 +36,7 @@ class FileReader:
             return f"The file {attachment.name} could not be read: {type(error).__name__}."
         return f"The file {attachment.name} says:\n{excerpt(text)}" if text else ""
 
-    async def _hear(self, data: bytes, attachment: Attachment) -> str:
+    async def _read_inbox(self, data: bytes, attachment: Attachment) -> str:
         if self._transcriber is None:
             return NOT_HEARD.format(name=attachment.name)
         said = await self._transcriber.transcribe(data, attachment.name, attachment.media_type)

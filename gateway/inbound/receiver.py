@@ -13,22 +13,22 @@ from typing import Protocol, assert_never
 from weakref import WeakValueDictionary
 
 from agent.hook import Deny, Hooks, MessageIn, Where
-from agent.interrupt import surely
-from agent.log import Told
+from agent.interrupt import shielded
+from agent.log import Notice
 from channels.address import Address, Sender
 from channels.channel import NotKept
-from channels.message import Accepted, InboundMessage, Mark, MessageState
-from gateway.inbound.access import Gate, Verdict
+from channels.message import Accepted, InboundMessage, MessageState, MessageStatus
+from gateway.inbound.access import Access, AccessPolicy
 from gateway.inbound.attachments import Fetching
 from gateway.inbound.commands import ANSWER, FOR_ONE_MESSAGE, FOR_THE_AGENT, PAIR, Commands, reply_to_stop
-from gateway.lifecycle.retry import until_kept
-from gateway.lifecycle.tasks import Errands
+from gateway.lifecycle.retry import retry_until_stored
+from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
 from gateway.sessions import session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
-from gateway.turns.dispatcher import Dispatch
+from gateway.turns.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ MANY = "{count} messages wait to be read. Nothing is lost: I read them as soon a
 _OPTION = re.compile("[0-9]{1,3}")
 
 
-class IntakeStore(Protocol):
+class ReceiverStore(Protocol):
     async def accept(
         self, message: InboundMessage, session: str, refused: str | None, manner: records.Manner
     ) -> records.Arrival | None: ...
@@ -67,15 +67,15 @@ class IntakeStore(Protocol):
     ) -> records.Pair | None: ...
 
 
-class Intake:
+class Receiver:
     """Use as `async with`. `deliver` is what channels are given."""
 
     def __init__(
         self,
-        store: IntakeStore,
-        gate: Gate,
+        store: ReceiverStore,
+        access: AccessPolicy,
         hooks: Hooks,
-        dispatch: Dispatch,
+        dispatcher: Dispatcher,
         commands: Commands,
         delivery: Delivery,
         notices: Notices,
@@ -87,40 +87,40 @@ class Intake:
         """`changed` is told whenever a message was kept; `many` is the number of waiting messages that a person is told
         of."""
         self._store = store
-        self._gate = gate
+        self._access = access
         self._hooks = hooks
         self._reviewing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._dispatch = dispatch
+        self._dispatcher = dispatcher
         self._commands = commands
         self._delivery = delivery
         self._notices = notices
         self._fetching = fetching
         self._changed = changed
         self._many = many
-        self._errands = Errands("intake: handling a message broke; it is taken up again at the next start")
+        self._tasks = BackgroundTasks("intake: handling a message broke; it is taken up again at the next start")
 
-    async def __aenter__(self) -> Intake:
-        await self._errands.__aenter__()
+    async def __aenter__(self) -> Receiver:
+        await self._tasks.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._errands.__aexit__(*exc)
+        await self._tasks.__aexit__(*exc)
 
     async def deliver(self, message: InboundMessage) -> Accepted | None:
         """Keeps the message; see `channels.message.Deliver`. Raises `NotKept`."""
-        verdict, door = self._gate.judge(message)
-        if verdict is Verdict.NOT_OURS or self._is_for_another_bot(message):
+        decision, door = self._access.check(message)
+        if decision is Access.NOT_OURS or self._is_for_another_bot(message):
             return None
-        refused = "not on the allow list" if verdict is Verdict.REFUSED else None
+        refused = "not on the allow list" if decision is Access.REFUSED else None
         message, busy = _for_one_message(message)
         gently = not self._commands.may_stop_all(message.address, message.sender)
-        extends = self._gate.may_extend(message.address, message.sender)
-        manner = records.Manner(door, busy, self._gate.busy(message.address.channel), gently, extends)
+        extends = self._access.may_extend(message.address, message.sender)
+        manner = records.Manner(door, busy, self._access.busy(message.address.channel), gently, extends)
         if refused is None and _is_for_the_agent(message) and self._hooks.active("on_message"):
             arrival = await self._accept_in_turn(message, manner)
         else:
             # A caller that is cancelled has kept it all the same, and will be told of a duplicate the next time.
-            arrival = await surely(self._accept(message, refused, manner))
+            arrival = await shielded(self._accept(message, refused, manner))
         if arrival is None:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
@@ -133,17 +133,17 @@ class Intake:
         lock = self._reviewing.setdefault(session, asyncio.Lock())
         async with lock:
             if message.kind == "withdrawn":
-                return await surely(self._accept(message, None, manner))
+                return await shielded(self._accept(message, None, manner))
             where = Where(session, message.address.channel, "", message.sender.name, message.sender.id)
             seen = MessageIn(message.text, message.note, tuple(file.name for file in message.files))
             seen, ruled = await self._hooks.ask("on_message", where, seen)
             if ruled is None or not isinstance(ruled.ruling, Deny):
-                return await surely(self._accept(replace(message, text=seen.text, note=seen.note), None, manner))
-            arrival = await surely(self._accept(message, ruled.ruling.reason, manner, told=False))
+                return await shielded(self._accept(replace(message, text=seen.text, note=seen.note), None, manner))
+            arrival = await shielded(self._accept(message, ruled.ruling.reason, manner, told=False))
         if arrival is not None and not arrival.duplicate:
-            told = Told(DENIED.format(reason=ruled.ruling.reason))
+            told = Notice(DENIED.format(reason=ruled.ruling.reason))
             key = f"denied:{arrival.id}"
-            self._errands.start(partial(self._notices.say, session, message.address, message.message_id, told, key))
+            self._tasks.start(partial(self._notices.say, session, message.address, message.message_id, told, key))
         return arrival
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
@@ -162,41 +162,41 @@ class Intake:
             self._go_on(message, arrival)
         return arrival
 
-    def take_up(self, pending: records.Pending) -> None:
+    def resume(self, pending: records.Pending) -> None:
         """Goes on with what an earlier process left: commands first, so that a stop is still in time."""
         for command in pending.commands:
-            self._errands.start(partial(self._answer, command))
+            self._tasks.start(partial(self._answer, command))
         for unfetched in pending.unfetched:
-            self._errands.start(partial(self._fetch, unfetched.id))
+            self._tasks.start(partial(self._fetch, unfetched.id))
 
     def _go_on(self, message: InboundMessage, arrival: records.Arrival) -> None:
         if arrival.stops:
-            self._dispatch.stop(arrival.session, before=arrival.id, reason=arrival.stops)
+            self._dispatcher.stop(arrival.session, before=arrival.id, reason=arrival.stops)
             # Of a parked turn nothing runs: it is taken up to be ended.
-            self._dispatch.wake(arrival.session, "interrupt")
-        if arrival.state == "waiting" and not arrival.command and self._dispatch.live(arrival.session) is not None:
+            self._dispatcher.wake(arrival.session, "interrupt")
+        if arrival.state == "waiting" and not arrival.command and self._dispatcher.live(arrival.session) is not None:
             if message.kind != "withdrawn":
                 self._mark(message, arrival.id, "waiting")
-            self._errands.start(partial(self._tell_of_many, message, arrival))
+            self._tasks.start(partial(self._tell_of_many, message, arrival))
         if arrival.command:
-            self._errands.start(partial(self._answer, _command(message, arrival)))
+            self._tasks.start(partial(self._answer, _command(message, arrival)))
         elif arrival.to_fetch is not None:
-            self._errands.start(partial(self._fetch, arrival.to_fetch))
+            self._tasks.start(partial(self._fetch, arrival.to_fetch))
         elif arrival.wakes is not None:
-            self._dispatch.wake(arrival.session, arrival.wakes)
+            self._dispatcher.wake(arrival.session, arrival.wakes)
         elif arrival.decided:
-            self._dispatch.wake(arrival.session, "queue")
+            self._dispatcher.wake(arrival.session, "queue")
             self._mark(message, arrival.id, "answered")
         elif arrival.state == "refused" and message.address.kind == "direct":
             self._mark(message, arrival.id, "refused", arrival.reason)
-            self._errands.start(partial(self._refuse, message, arrival))
+            self._tasks.start(partial(self._refuse, message, arrival))
         changed = arrival.changed
         if changed is not None:
-            mark = Mark(message.address, changed.id, changed.message_id, changed.state, None, changed.reason)
+            mark = MessageStatus(message.address, changed.id, changed.message_id, changed.state, None, changed.reason)
             self._delivery.mark(mark)
 
     def _mark(self, message: InboundMessage, id: int, state: MessageState, reason: str = "") -> None:
-        self._delivery.mark(Mark(message.address, id, message.message_id, state, None, reason))
+        self._delivery.mark(MessageStatus(message.address, id, message.message_id, state, None, reason))
 
     async def _answer(self, command: records.Command) -> None:
         """Carries a command out and keeps its answer, before which nothing that was said later is read."""
@@ -209,23 +209,25 @@ class Intake:
         if text is None:
             await self._wake(command.session)
             return
-        turn_id = await until_kept(lambda: self._store.answer(command.id, text), "a command's answer cannot be kept")
+        turn_id = await retry_until_stored(
+            lambda: self._store.answer(command.id, text), "a command's answer cannot be kept"
+        )
         if not is_press:
-            self._delivery.mark(Mark(command.address, command.id, command.message_id, "answered"))
-        self._notices.show(turn_id, command.address, command.message_id, Told(text))
+            self._delivery.mark(MessageStatus(command.address, command.id, command.message_id, "answered"))
+        self._notices.show(turn_id, command.address, command.message_id, Notice(text))
         await self._wake(command.session)
 
     async def _wake(self, session: str) -> None:
         """What kept messages from being read is gone."""
-        waits = await until_kept(lambda: self._store.what_waits(session), "the inbox cannot be read")
+        waits = await retry_until_stored(lambda: self._store.what_waits(session), "the inbox cannot be read")
         if waits is not None:
-            self._dispatch.wake(session, waits)
+            self._dispatcher.wake(session, waits)
 
     async def _choose(self, command: records.Command) -> bool:
         """Whether the pressed option now answers its question, as a message in its place in the inbox."""
         question, _, option = command.arguments.rpartition(" ")
         number = int(option) if _OPTION.fullmatch(option) else -1
-        return await until_kept(
+        return await retry_until_stored(
             lambda: self._store.choose(command.id, question, number), "a chosen answer cannot be kept"
         )
 
@@ -234,27 +236,27 @@ class Intake:
         question, _, option = command.arguments.rpartition(" ")
         number = int(option) if _OPTION.fullmatch(option) else -1
         allowed = self._commands.may_stop_all(command.address, command.sender)
-        extends = self._gate.may_extend(command.address, command.sender)
+        extends = self._access.may_extend(command.address, command.sender)
         while True:
-            decision = await until_kept(
+            decision = await retry_until_stored(
                 lambda: self._store.decide(command.id, question, number, allowed, extends), "a decision cannot be kept"
             )
             match decision.outcome:
                 case "decided":
-                    self._dispatch.wake(command.session, "queue")
+                    self._dispatcher.wake(command.session, "queue")
                     return None
                 case "too_early":
                     await self._until_parked(command.session)
                 case "not_allowed":
                     return "Only admins, or whoever asked for it, may decide this."
                 case "not_open":
-                    return NO_LONGER_OPEN if decision.verdict is None else _decided_before(decision)
+                    return NO_LONGER_OPEN if decision.decision is None else _decided_before(decision)
                 case _:
                     assert_never(decision.outcome)
 
     async def _until_parked(self, session: str) -> None:
         """The question is seen a moment before its turn is parked."""
-        live = self._dispatch.live(session)
+        live = self._dispatcher.live(session)
         with suppress(TimeoutError):
             async with asyncio.timeout(PARKS_WITHIN):
                 await (asyncio.Event() if live is None else live.over).wait()
@@ -272,7 +274,7 @@ class Intake:
     async def _refuse(self, message: InboundMessage, arrival: records.Arrival) -> None:
         """Told once, or with a code whenever the last one has expired."""
         text, key = NOT_ALLOWED.format(id=message.sender.id.replace("`", "")), f"refused:{arrival.id}"
-        if self._gate.pairs(message.address.channel):
+        if self._access.pairs(message.address.channel):
             address = message.address
             pair = await self._store.ask_to_pair(address.channel, message.sender, arrival.session, address)
             if pair is None:
@@ -281,22 +283,22 @@ class Intake:
             await self._ask_admins(pair)
         elif not arrival.first_refusal:
             return
-        await self._notices.say(arrival.session, message.address, message.message_id, Told(text), key)
+        await self._notices.say(arrival.session, message.address, message.message_id, Notice(text), key)
 
     async def _ask_admins(self, pair: records.Pair) -> None:
         """With a button, wherever admins have talked to the bot directly."""
         name = f"{pair.sender.name} ({pair.sender.id})" if pair.sender.name else pair.sender.id
-        told = Told(WANTS_IN.format(name=name), ("Let in",), f"{PAIR_BUTTON}{pair.code}")
-        for session, address in await self._store.direct_chats(pair.channel, self._gate.admins(pair.channel)):
+        told = Notice(WANTS_IN.format(name=name), ("Let in",), f"{PAIR_BUTTON}{pair.code}")
+        for session, address in await self._store.direct_chats(pair.channel, self._access.admins(pair.channel)):
             await self._notices.say(session, address, None, told, f"{told.key}:{session}")
 
     async def _tell_of_many(self, message: InboundMessage, arrival: records.Arrival) -> None:
         """Once a turn, when more wait than people would think."""
-        live = self._dispatch.live(arrival.session)
+        live = self._dispatcher.live(arrival.session)
         count = await self._store.counts(arrival.session)
         if count >= self._many and live is not None and live.record is not None:
             key = f"many:{live.record.id}"
-            told = Told(MANY.format(count=count))
+            told = Notice(MANY.format(count=count))
             await self._notices.say(arrival.session, message.address, None, told, key)
 
     async def _fetch(self, row_id: int) -> None:
@@ -307,13 +309,13 @@ class Intake:
         await self._wake(row.session)
         if completed.missing:
             # The model is told too, and may say so in its own way; whether it does is not left to it.
-            told = Told("\n\n".join(f"⚠️ {missing}" for missing in completed.missing))
+            told = Notice("\n\n".join(f"⚠️ {missing}" for missing in completed.missing))
             await self._notices.say(row.session, row.address, None, told, f"files:{row.id}")
 
 
 def _decided_before(decision: records.Decision) -> str:
     by = decision.by or "Somebody"
-    match decision.verdict:
+    match decision.decision:
         case "allowed" | "allowed_always":
             return f"{by} has allowed it already."
         case "denied":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from channels.address import Address
 from channels.channel import ChannelRejected, CommandHelp, Ledger, Unreachable
-from channels.message import Deliver, FileRef, Mark, Opening
+from channels.message import Deliver, FileRef, MessageStatus, ThreadRoot
 from channels.reply import Reply
 
 
@@ -21,7 +21,7 @@ class BrokenChannel:
     async def fetch(self, file: FileRef) -> bytes:
         raise Unreachable(self.trouble)
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         raise Unreachable(self.trouble)
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -30,7 +30,7 @@ class BrokenChannel:
     async def typing(self, address: Address) -> None:
         pass
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         pass
 
     def pace(self, address: Address) -> float:

@@ -18,7 +18,7 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
 
-async def until_kept(
+async def retry_until_stored(
     write: Callable[[], Awaitable[T]], what: str, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> T:
     """What the write returns, which is tried until the store takes it; `what` says in the log what has to wait.

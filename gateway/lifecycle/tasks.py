@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 
-class Errands:
+class BackgroundTasks:
     """Use as `async with`; leaving it cancels what still runs, and waits until that has ended.
 
     The edge at which a broken errand costs itself only: it is logged, in the words of `broke`.
@@ -20,7 +20,7 @@ class Errands:
         self._group = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Errands:
+    async def __aenter__(self) -> BackgroundTasks:
         await self._group.__aenter__()
         return self
 

@@ -6,9 +6,9 @@ import json
 import re
 from typing import assert_never
 
-from agent.log import Call, Decided, DecisionAsked, Native
+from agent.log import ApprovalDecided, ApprovalRequested, Call, Native
 from agent.tools.titles import title_of
-from channels.reply import CallSegment, CallState, Verdict
+from channels.reply import ApprovalDecision, CallSegment, CallState
 
 TITLE_LENGTH = 80
 NOTE_LENGTH = 160
@@ -52,11 +52,11 @@ def call_line(call: CallSegment) -> str:
     return f"{line}: {_literal(why)}" if why else line
 
 
-def decision_words(asked: DecisionAsked, decided: Decided) -> tuple[str, Verdict]:
+def decision_words(asked: ApprovalRequested, decided: ApprovalDecided) -> tuple[str, ApprovalDecision]:
     """What became of it, in words, and in short."""
     by, limit = f" by {decided.by}" if decided.by else "", asked.about == "limit"
     because = f": {decided.reason}" if decided.reason else ""
-    match decided.verdict:
+    match decided.decision:
         case "allowed":
             return f"{'Extended' if limit else 'Allowed'}{by}{because}", "allowed"
         case "allowed_always":
@@ -68,7 +68,7 @@ def decision_words(asked: DecisionAsked, decided: Decided) -> tuple[str, Verdict
         case "dropped":
             return "Dropped, because something was said", "undecided"
         case _:
-            assert_never(decided.verdict)
+            assert_never(decided.decision)
 
 
 def quoted_thought(thought: str, *, open: bool = False) -> str:

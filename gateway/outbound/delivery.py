@@ -15,8 +15,8 @@ from typing import Protocol
 
 from channels.address import Address
 from channels.channel import Channel, OutcomeUnknown, RetryLater, Sent, Undeliverable, Unreachable
-from channels.message import Mark, MessageState
-from gateway.outbound.reply_builder import Draft
+from channels.message import MessageState, MessageStatus
+from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ async def _keep(write: Awaitable[None]) -> None:
 class _Showing:
     """A reply on its way. `since` is when it was shown last, or when it came if it was not yet (monotonic seconds)."""
 
-    draft: Draft
+    draft: ReplyBuilder
     ledger: ReplyLedger
     since: float
     streams: bool
@@ -115,7 +115,7 @@ class _Showing:
 class _Marking:
     """The newest state of a message, to be shown from `due` on (monotonic seconds), before or after answers."""
 
-    mark: Mark
+    mark: MessageStatus
     due: float
     first: bool
 
@@ -162,7 +162,7 @@ class Delivery:
                 chat.task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
-    def show(self, draft: Draft, *, pieces: tuple[Sent, ...] = ()) -> None:
+    def show(self, draft: ReplyBuilder, *, pieces: tuple[Sent, ...] = ()) -> None:
         """The draft has something new to show. Never waits. `pieces` is what an earlier process had sent of it.
 
         What is for a channel that is not there stays in the store until it is.
@@ -181,12 +181,12 @@ class Delivery:
             showing.draft, showing.shown = draft, -1
         self._stir(draft.address, chat)
 
-    def is_showing(self, draft: Draft) -> bool:
+    def is_showing(self, draft: ReplyBuilder) -> bool:
         """Whether this reply is on its way, so that it is known what was sent of it."""
         chat = self._chats.get(_chat_key(draft.address))
         return chat is not None and draft.id in chat.replies
 
-    def mark(self, mark: Mark) -> None:
+    def mark(self, mark: MessageStatus) -> None:
         """A person's message changed its state. Never waits."""
         if self._is_missing(mark.address.channel):
             return
@@ -243,7 +243,7 @@ class Delivery:
         if not chat.replies:
             del self._chats[key]
 
-    async def _mark(self, chat: _Chat, channel: Channel, mark: Mark) -> None:
+    async def _mark(self, chat: _Chat, channel: Channel, mark: MessageStatus) -> None:
         """Shows the state of a message; a broken mark costs itself only."""
         del chat.marks[mark.id]
         # An edit is a message of its own here, and the same one on the platform.

@@ -10,27 +10,36 @@ from agent.agent import unmasked
 from agent.decisions.questions import asked
 from agent.events import Charged, Event, Logged, Progress, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
-    Heard,
+    MessagesRead,
+    ModelAnswered,
     Native,
+    Notice,
     Resumed,
-    Said,
     Spent,
     Summarised,
     Thinking,
-    Told,
+    UserMessage,
 )
 from agent.tools.todos import NAME as TODOS
 from agent.tools.todos import todos_of
 from channels.address import Address
-from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, Segment, TextSegment, Verdict
+from channels.reply import (
+    ApprovalDecision,
+    CallSegment,
+    CallState,
+    MediaSegment,
+    QuestionSegment,
+    Reply,
+    Segment,
+    TextSegment,
+)
 from gateway.outbound.call_lines import (
     NOTE_LENGTH,
     TITLE_LENGTH,
@@ -55,7 +64,7 @@ Activity = Literal["off", "quiet", "full"]
 """What is shown of calls: nothing, those that run as long as they do, or all of them for good."""
 
 
-class Draft:
+class ReplyBuilder:
     """A turn's reply as it grows. `version` rises with every visible change. `parked`: it has asked people something,
     and nothing goes on until somebody answers.
 
@@ -88,7 +97,7 @@ class Draft:
         self._segments: dict[str, Segment] = {}
         self._calls: dict[str, Call] = {}
         self._finals: dict[str, str] = {}
-        self._decisions: dict[str, DecisionAsked] = {}
+        self._decisions: dict[str, ApprovalRequested] = {}
         self._thinking: list[str] = []
         self._growing: list[str] = []
         self._answers = 0
@@ -101,7 +110,7 @@ class Draft:
         for entry in entries:
             self._log(entry)
 
-    def fold(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Takes in what happened."""
         match event:
             case Logged(entry):
@@ -189,24 +198,24 @@ class Draft:
 
     def _log(self, entry: Entry) -> None:
         match entry:
-            case Answered():
+            case ModelAnswered():
                 self._answer(entry)
             case CallStarted(call_id):
                 self._start_call(call_id)
             case CallEnded():
                 self._end_call(entry)
-            case DecisionAsked():
+            case ApprovalRequested():
                 self._ask_to_decide(entry)
-            case Decided():
+            case ApprovalDecided():
                 self._decide(entry)
-            case Told(text, options, key) if options:
+            case Notice(text, options, key) if options:
                 self._put(QuestionSegment(key, text, options))
-            case Told(text):
+            case Notice(text):
                 self._note(text)
             case Ended():
                 self._end(entry)
-            case Heard():
-                self._hear(entry)
+            case MessagesRead():
+                self._read_inbox(entry)
             case Summarised(left_out=True, summary=summary):
                 self._note(quiet(summary), aside=True)
             case Summarised() | Spent() | Resumed():
@@ -216,7 +225,7 @@ class Draft:
 
     # --- what the model says ---
 
-    def _answer(self, answered: Answered) -> None:
+    def _answer(self, answered: ModelAnswered) -> None:
         self._take_back()
         self._finals.clear()
         self._waiting = ""
@@ -271,7 +280,7 @@ class Draft:
     def _show_end(self, end: CallEnded) -> None:
         call = self._calls.get(end.call_id)
         if call is not None and call.name == TODOS and end.outcome == "done":
-            todos = todos_of((Answered(self._answers, (call,)), end))
+            todos = todos_of((ModelAnswered(self._answers, (call,)), end))
             self._plan = one_line(todos.line(), NOTE_LENGTH) if todos is not None else ""
         if end.silent:
             self._drop_call(end.call_id)
@@ -319,25 +328,27 @@ class Draft:
         """A question that the turn waits for, perhaps before its first step."""
         self._put(QuestionSegment(key, question, options, step=max(1, self._answers)))
 
-    def _close(self, key: str, answer: str = "", verdict: Verdict = "") -> bool:
+    def _close(self, key: str, answer: str = "", decision: ApprovalDecision = "") -> bool:
         """Whether there is that question, which waits for nothing any more."""
         question = self._segments.get(key)
         if not isinstance(question, QuestionSegment):
             return False
-        self._put(replace(question, open=False, answer=answer or question.answer, verdict=verdict or question.verdict))
+        self._put(
+            replace(question, open=False, answer=answer or question.answer, decision=decision or question.decision)
+        )
         return True
 
-    def _ask_to_decide(self, decision: DecisionAsked) -> None:
+    def _ask_to_decide(self, decision: ApprovalRequested) -> None:
         self._decisions[decision.id] = decision
         self._change_call(decision.id, state="waiting")
         self._ask(f"d:{decision.id}", decision.question, decision.options)
 
-    def _decide(self, decided: Decided) -> None:
+    def _decide(self, decided: ApprovalDecided) -> None:
         decision = self._decisions.get(decided.id)
         if decision is not None:
             self._close(f"d:{decided.id}", *decision_words(decision, decided))
 
-    def _hear(self, heard: Heard) -> None:
+    def _read_inbox(self, heard: MessagesRead) -> None:
         people = [said for said in heard.messages if said.source != "work"]
         if people:
             self._anew = bool(self._segments)
@@ -349,7 +360,7 @@ class Draft:
                 for number, file in enumerate(said.attachments):
                     self._put(MediaSegment(f"m:{said.id}:{number}", file, step=self._answers))
 
-    def _answer_question(self, said: Said) -> None:
+    def _answer_question(self, said: UserMessage) -> None:
         """What was just asked is answered by these words, which are shown beside it if they are one of its options."""
         last = next(reversed(self._segments.values()), None)
         words = said.text.strip()

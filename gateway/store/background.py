@@ -11,13 +11,13 @@ from uuid import uuid4
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from agent.background import Delegated, WorkError, WorkState
+from agent.background import BackgroundError, BackgroundState, DelegatedTask
 from agent.log import CallEnded, Ended, Entry
 from gateway.sessions import child_key
 from gateway.store import inbox, reading
 from gateway.store.background_words import NO_WORDS, cut, files_in, last_words, message, status_in, title_of, with_words
 from gateway.store.encoding import address_from_json, address_to_json, sender_from_json, sender_to_json
-from gateway.store.records import Arrival, Ending, Finished, Turn, WorkRow
+from gateway.store.records import Arrival, BackgroundRow, Ending, Finished, Turn
 from gateway.store.schema import AnyRow, is_running, sessions, turns, work
 
 SHOWN_LENGTH = 500
@@ -39,7 +39,7 @@ LOST = (
 )
 NOT_FOR_IT = "the work it was for was stopped"
 
-_delegated: TypeAdapter[Delegated] = TypeAdapter(Delegated)
+_delegated: TypeAdapter[DelegatedTask] = TypeAdapter(DelegatedTask)
 
 # SQLite keeps no order of its own among equals, and handles are counted in the order of the rows.
 _in_order = select(work).order_by(work.c.id)
@@ -104,19 +104,19 @@ USUAL = Limits()
 # Beginning
 
 
-def keep(connection: Connection, turn: Turn, title: str, limits: Limits) -> WorkRow:
-    """A call of the turn goes on in the background. Raises `WorkError`."""
+def keep(connection: Connection, turn: Turn, title: str, limits: Limits) -> BackgroundRow:
+    """A call of the turn goes on in the background. Raises `BackgroundError`."""
     if int(connection.execute(_count_calls, {"session": turn.session}).scalar_one()) >= limits.running:
-        raise WorkError(f"{limits.running} calls go on in the background already")
+        raise BackgroundError(f"{limits.running} calls go on in the background already")
     return _insert(connection, turn, "call", title, _parent_of(connection, turn.session))
 
 
 def delegate(
-    connection: Connection, turn: Turn, call_id: str, delegated: Delegated, limits: Limits, *, waited: bool
-) -> tuple[WorkRow, Arrival | None]:
+    connection: Connection, turn: Turn, call_id: str, delegated: DelegatedTask, limits: Limits, *, waited: bool
+) -> tuple[BackgroundRow, Arrival | None]:
     """The task of that call, as it was begun before or begun now: then its first message is in its inbox.
 
-    Raises `WorkError` when a limit does not allow it.
+    Raises `BackgroundError` when a limit does not allow it.
     """
     found = connection.execute(_by_call, {"call": call_id}).first()
     if found is not None:
@@ -125,10 +125,12 @@ def delegate(
     if parent is not None:
         delegated = _within(parent, delegated)
     if (0 if parent is None else parent.depth) >= limits.depth:
-        raise WorkError("nothing may be delegated from here: do it yourself")
+        raise BackgroundError("nothing may be delegated from here: do it yourself")
     root = turn.id if parent is None else parent.root
     if int(connection.execute(_count_tasks, {"of_root": root}).scalar_one()) >= limits.running:
-        raise WorkError(f"{limits.running} delegated tasks run already: wait until one has ended, or do it yourself")
+        raise BackgroundError(
+            f"{limits.running} delegated tasks run already: wait until one has ended, or do it yourself"
+        )
     row = _insert(connection, turn, "task", _delegated.dump_json(delegated).decode(), parent, call_id, waited)
     assert row.child is not None
     event_id = f"delegate:{call_id}"
@@ -138,7 +140,7 @@ def delegate(
     return row, arrival
 
 
-def _find_again(connection: Connection, row: WorkRow, waited: bool) -> WorkRow:
+def _find_again(connection: Connection, row: BackgroundRow, waited: bool) -> BackgroundRow:
     """The call is made again after a restart, and waits again."""
     if row.state != "running" or row.waited == waited:
         return row
@@ -146,10 +148,10 @@ def _find_again(connection: Connection, row: WorkRow, waited: bool) -> WorkRow:
     return replace(row, waited=waited)
 
 
-def _within(parent: WorkRow, delegated: Delegated) -> Delegated:
+def _within(parent: BackgroundRow, delegated: DelegatedTask) -> DelegatedTask:
     """A task's task has no more time than it."""
     if parent.state != "running":
-        raise WorkError("this task has been ended")
+        raise BackgroundError("this task has been ended")
     left = max(0.0, (parent.until - datetime.now(UTC)).total_seconds())
     return replace(delegated, seconds=min(delegated.seconds, left))
 
@@ -159,10 +161,10 @@ def _insert(
     turn: Turn,
     kind: Literal["call", "task"],
     title: str,
-    parent: WorkRow | None,
+    parent: BackgroundRow | None,
     call_id: str | None = None,
     waited: bool = False,
-) -> WorkRow:
+) -> BackgroundRow:
     handle = f"w{int(connection.execute(_count_begun, {'session': turn.session}).scalar_one()) + 1}"
     values = {
         "handle": handle,
@@ -232,7 +234,7 @@ def detach(connection: Connection, row_id: int) -> Finished | None:
     return None if row.state == "running" else _late(connection, row)
 
 
-def _stop(connection: Connection, row: WorkRow, ending: Ending, *, told: bool) -> tuple[Finished, ...]:
+def _stop(connection: Connection, row: BackgroundRow, ending: Ending, *, told: bool) -> tuple[Finished, ...]:
     reason = ending.text
     if row.child is not None:
         ending = replace(ending, text=with_words(reason, _logs(connection, row.child)))
@@ -252,7 +254,7 @@ _NO_END = 2**62
 """A row id that is never reached."""
 
 
-def _finish(connection: Connection, row: WorkRow, ending: Ending, *, told: bool) -> Finished | None:
+def _finish(connection: Connection, row: BackgroundRow, ending: Ending, *, told: bool) -> Finished | None:
     shown = cut(ending.text, SHOWN_LENGTH)
     values = {"row": row.id, "how": ending.state, "words": shown, "now": datetime.now(UTC)}
     if connection.execute(_end, values).rowcount == 0:
@@ -265,13 +267,13 @@ def _finish(connection: Connection, row: WorkRow, ending: Ending, *, told: bool)
     return Finished(row, ending, _bring(connection, row, ending))
 
 
-def _late(connection: Connection, row: WorkRow) -> Finished:
+def _late(connection: Connection, row: BackgroundRow) -> Finished:
     """An answer that nobody waits for any more becomes a message."""
     ending = outcome(connection, row)
     return Finished(row, ending, _bring(connection, row, ending))
 
 
-def _bring(connection: Connection, row: WorkRow, ending: Ending) -> Arrival:
+def _bring(connection: Connection, row: BackgroundRow, ending: Ending) -> Arrival:
     """Into the conversation in which it began. A task that has ended reads no more: what was for it goes to whoever
     had given it."""
     session, generation = row.session, row.generation
@@ -293,7 +295,7 @@ def _bring(connection: Connection, row: WorkRow, ending: Ending) -> Arrival:
 # Looking
 
 
-def listed(connection: Connection, session: str) -> tuple[WorkRow, ...]:
+def listed(connection: Connection, session: str) -> tuple[BackgroundRow, ...]:
     """What runs for the conversation, and what has ended in it lately, oldest first."""
     generation = connection.execute(_generation, {"session": session}).scalar()
     ended = connection.execute(_remembered, {"session": session, "of_generation": generation}).all()
@@ -301,12 +303,12 @@ def listed(connection: Connection, session: str) -> tuple[WorkRow, ...]:
     return tuple(sorted(map(_row_from, rows), key=lambda row: row.id))
 
 
-def by_handle(connection: Connection, session: str, handle: str) -> WorkRow | None:
+def by_handle(connection: Connection, session: str, handle: str) -> BackgroundRow | None:
     found = connection.execute(_by_handle, {"session": session, "name": handle}).first()
     return None if found is None else _row_from(found)
 
 
-def running(connection: Connection) -> tuple[WorkRow, ...]:
+def running(connection: Connection) -> tuple[BackgroundRow, ...]:
     """All that a process that starts finds running."""
     return tuple(map(_row_from, connection.execute(_all_running).all()))
 
@@ -316,12 +318,12 @@ def awaiting(connection: Connection) -> tuple[tuple[str, bool], ...]:
     return tuple((row.turn, bool(row.running)) for row in connection.execute(_awaiting_turns))
 
 
-def task_of(connection: Connection, child: str) -> WorkRow | None:
+def task_of(connection: Connection, child: str) -> BackgroundRow | None:
     """The task whose session this is."""
     return _parent_of(connection, child)
 
 
-def outcome(connection: Connection, row: WorkRow) -> Ending:
+def outcome(connection: Connection, row: BackgroundRow) -> Ending:
     """How a task that is over ended."""
     assert row.child is not None
     found = _ending_of(connection, row.child)
@@ -330,7 +332,7 @@ def outcome(connection: Connection, row: WorkRow) -> Ending:
     return found
 
 
-def tell(connection: Connection, row: WorkRow, words: str) -> Arrival | None:
+def tell(connection: Connection, row: BackgroundRow, words: str) -> Arrival | None:
     """A message to the task; None if it has ended."""
     now = connection.execute(_by_id, {"row": row.id}).one()
     if row.child is None or now.state != "running":
@@ -339,14 +341,14 @@ def tell(connection: Connection, row: WorkRow, words: str) -> Arrival | None:
     return inbox.bring(connection, row.child, row.address, row.principal, words, (), event_id, TOLD, "steer")
 
 
-def status(connection: Connection, row: WorkRow) -> str:
+def status(connection: Connection, row: BackgroundRow) -> str:
     """What a running task does just now."""
     assert row.child is not None
     logs = _logs(connection, row.child)
     return status_in(logs[-1] if logs else ())
 
 
-def _parent_of(connection: Connection, session: str) -> WorkRow | None:
+def _parent_of(connection: Connection, session: str) -> BackgroundRow | None:
     found = connection.execute(_by_child, {"session": session}).first()
     return None if found is None else _row_from(found)
 
@@ -364,7 +366,7 @@ def _ending_of(connection: Connection, child: str) -> Ending | None:
     files = tuple(dict.fromkeys(file for log in logs for file in files_in(log)))
     if last.outcome == "completed":
         return Ending("done", "\n\n".join(filter(None, map(last_words, logs))) or NO_WORDS, files)
-    state: WorkState = "stopped" if last.outcome == "stopped" else "failed"
+    state: BackgroundState = "stopped" if last.outcome == "stopped" else "failed"
     return Ending(state, with_words(last.reason, logs), files)
 
 
@@ -379,10 +381,10 @@ def _seen_in(entries: Sequence[Entry]) -> set[str]:
     return {end.call_id for end in ends if end.outcome in ("done", "failed")}
 
 
-def _row_from(row: AnyRow) -> WorkRow:
+def _row_from(row: AnyRow) -> BackgroundRow:
     # A task's title is its whole commission, of which its first line is shown.
     delegated = _delegated.validate_json(row.title) if row.kind == "task" else None
-    return WorkRow(
+    return BackgroundRow(
         id=row.id,
         handle=row.handle,
         session=row.session,

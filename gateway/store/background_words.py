@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from agent.log import Answered, CallEnded, Entry
+from agent.log import CallEnded, Entry, ModelAnswered
 from agent.media import Attachment
-from gateway.store.records import Ending, WorkRow
+from gateway.store.records import BackgroundRow, Ending
 
 TITLE_LENGTH = 80
 TEXT_LENGTH = 30_000
@@ -21,7 +21,7 @@ def title_of(text: str) -> str:
     return line if len(line) <= TITLE_LENGTH else f"{line[:TITLE_LENGTH]}…"
 
 
-def message(row: WorkRow, ending: Ending) -> str:
+def message(row: BackgroundRow, ending: Ending) -> str:
     """What the model is told when work has ended that nobody waits for."""
     kind = "The delegated task" if row.kind == "task" else "Background work"
     name = f"{kind} {row.handle} ({row.title})"
@@ -42,7 +42,7 @@ def message(row: WorkRow, ending: Ending) -> str:
 
 def last_words(entries: Sequence[Entry]) -> str:
     """What a turn that has ended answered: its last answer, or the results that were made its answer."""
-    answered = next((entry for entry in reversed(entries) if isinstance(entry, Answered)), None)
+    answered = next((entry for entry in reversed(entries) if isinstance(entry, ModelAnswered)), None)
     if answered is None:
         return ""
     asked = {call.id for call in answered.calls}
@@ -61,7 +61,7 @@ def status_in(entries: Sequence[Entry]) -> str:
     if not entries:
         return "not begun yet"
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
-    answers = [entry for entry in entries if isinstance(entry, Answered)]
+    answers = [entry for entry in entries if isinstance(entry, ModelAnswered)]
     calls = [call.name for call in (answers[-1].calls if answers else ()) if call.id not in ended]
     if calls:
         return f"step {len(answers)}: {', '.join(f'`{name}`' for name in calls)}"
@@ -70,7 +70,7 @@ def status_in(entries: Sequence[Entry]) -> str:
 
 def with_words(reason: str, logs: Sequence[Sequence[Entry]]) -> str:
     """The reason, with what had been said until then."""
-    texts = [entry.text.strip() for log in logs for entry in log if isinstance(entry, Answered)]
+    texts = [entry.text.strip() for log in logs for entry in log if isinstance(entry, ModelAnswered)]
     said = "\n\n".join(text for text in texts if text)
     return f"{reason}\n\nUntil then it had said:\n\n{said}" if said else reason
 

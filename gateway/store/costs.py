@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, insert, select
 
-from agent.log import Answered, Entry, Spent, Usage
+from agent.log import Entry, ModelAnswered, Spent, Usage
 from gateway.store.records import Bill
 from gateway.store.schema import AnyRow, sessions, turns, usage, work
 
@@ -109,7 +109,7 @@ def _spent_in(entries: Iterable[Entry]) -> Iterable[tuple[Usage, str, str]]:
     """What was spent, on which model and for what; what cost nothing is left out."""
     for entry in entries:
         match entry:
-            case Answered(usage=spent, model=model) if _is_something(spent):
+            case ModelAnswered(usage=spent, model=model) if _is_something(spent):
                 yield spent, model, ANSWER
             case Spent(usage=spent, model=model, purpose=purpose) if _is_something(spent):
                 yield spent, model, purpose

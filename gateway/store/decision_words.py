@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from agent.log import Subject, Verdict
+from agent.log import ApprovalDecision, Subject
 
 _ALLOW = (
     *("y", "yes", "yes please", "yep", "yeah", "ok", "okay", "sure", "allow", "allow it", "allow once", "approve"),
@@ -36,7 +36,7 @@ _NOT_A_WORD = re.compile(r"[^\w'?👍👎✅]+")
 class Spoken:
     """What was decided in words, and why if they said so."""
 
-    verdict: Verdict
+    decision: ApprovalDecision
     reason: str = ""
 
 

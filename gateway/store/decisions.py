@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from agent.decisions.approvals import open_decision, verdicts
 from agent.decisions.external_tools import unsupplied
-from agent.log import Answered, Decided, DecisionAsked, Entry
+from agent.log import ApprovalDecided, ApprovalRequested, Entry, ModelAnswered
 from channels.message import InboundMessage
 from gateway.store import logs
 from gateway.store.decision_words import verdict_of
@@ -76,7 +76,7 @@ class _Open:
 
     turn: AnyRow
     entries: tuple[Entry, ...]
-    asked: DecisionAsked
+    asked: ApprovalRequested
 
 
 def decide(connection: Connection, command_id: int, key: str, number: int, allowed: bool, extends: bool) -> Decision:
@@ -96,10 +96,10 @@ def decide(connection: Connection, command_id: int, key: str, number: int, allow
         return Decision("not_allowed", row.session)
     if not found.turn.parked:
         return Decision("too_early", row.session)
-    decided = Decided(found.asked.id, options[number], row.sender_name or row.sender_id)
+    decided = ApprovalDecided(found.asked.id, options[number], row.sender_name or row.sender_id)
     _write(connection, found, decided)
     connection.execute(_end_press, {"row": command_id})
-    return Decision("decided", row.session, decided.by, decided.verdict)
+    return Decision("decided", row.session, decided.by, decided.decision)
 
 
 def decide_in_words(
@@ -116,10 +116,12 @@ def decide_in_words(
     spoken = verdict_of(message.text, asked.about)
     if spoken is None or (manner.gently and turn.principal["id"] != clean(sender.id)):
         return None
-    if asked.about == "limit" and spoken.verdict == "allowed" and not manner.extends:
+    if asked.about == "limit" and spoken.decision == "allowed" and not manner.extends:
         return None
-    _write(connection, found, Decided(asked.id, spoken.verdict, sender.name or sender.id, clean(spoken.reason)))
-    return turn.id, 1 + sum(isinstance(entry, Answered) for entry in found.entries)
+    _write(
+        connection, found, ApprovalDecided(asked.id, spoken.decision, sender.name or sender.id, clean(spoken.reason))
+    )
+    return turn.id, 1 + sum(isinstance(entry, ModelAnswered) for entry in found.entries)
 
 
 def expire(connection: Connection, now: datetime) -> tuple[str, ...]:
@@ -129,7 +131,7 @@ def expire(connection: Connection, now: datetime) -> tuple[str, ...]:
     for turn in due:
         entries = logs.read(connection, turn.number)
         asked = open_decision(entries)
-        ends = unsupplied(entries, overdue=True) if asked is None else [Decided(asked.id, "expired")]
+        ends = unsupplied(entries, overdue=True) if asked is None else [ApprovalDecided(asked.id, "expired")]
         logs.write(connection, turn.number, len(entries) + 1, ends)
         release(connection, turn.number)
     return tuple(turn.session for turn in due)
@@ -159,10 +161,10 @@ def _open_in(connection: Connection, turn: AnyRow | None) -> _Open | None:
     return None if asked is None else _Open(turn, entries, asked)
 
 
-def _write(connection: Connection, found: _Open, decided: Decided) -> None:
+def _write(connection: Connection, found: _Open, decided: ApprovalDecided) -> None:
     logs.write(connection, found.turn.number, len(found.entries) + 1, [decided])
     release(connection, found.turn.number)
-    if decided.verdict == "allowed_always":
+    if decided.decision == "allowed_always":
         _allow_always(connection, found)
 
 
@@ -175,13 +177,13 @@ def _allow_always(connection: Connection, found: _Open) -> None:
 
 
 def _tool_of(call_id: str, entries: Sequence[Entry]) -> str | None:
-    calls = (call for entry in entries if isinstance(entry, Answered) for call in entry.calls)
+    calls = (call for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls)
     return next((call.name for call in calls if call.id == call_id), None)
 
 
 def _who_decided(connection: Connection, session: str, key: str) -> Decision:
     for number in connection.execute(_newest, {"session": session}).scalars().all():
         for entry in logs.read(connection, number):
-            if isinstance(entry, Decided) and f"{KEY}{entry.id}" == key:
-                return Decision("not_open", session, entry.by, entry.verdict)
+            if isinstance(entry, ApprovalDecided) and f"{KEY}{entry.id}" == key:
+                return Decision("not_open", session, entry.by, entry.decision)
     return Decision("not_open", session)

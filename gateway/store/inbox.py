@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from agent.log import Said
+from agent.log import UserMessage
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage
@@ -670,7 +670,7 @@ def _is_readable(row: AnyRow) -> bool:
 
 def consume(
     connection: Connection, rows: Sequence[AnyRow], turn_id: str, step: int, generation: int
-) -> tuple[Said, ...]:
+) -> tuple[UserMessage, ...]:
     """The rows are read by the turn at the step, and belong to the turn's generation."""
     values = {
         "rows": [row.id for row in rows],
@@ -682,8 +682,8 @@ def consume(
     return tuple(map(_said, rows))
 
 
-def _said(row: AnyRow) -> Said:
-    return Said(
+def _said(row: AnyRow) -> UserMessage:
+    return UserMessage(
         row.id,
         row.sender_name,
         row.text,

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from agent.decisions.approvals import open_decision
 from agent.decisions.questions import Asked, asked
-from agent.log import Answered, CallEnded, CallStarted, Entry, load
+from agent.log import CallEnded, CallStarted, Entry, ModelAnswered, load
 from gateway.store.schema import inbox, is_command, is_message, is_running, is_waiting, turn_log, turns
 
 KEY = "q:"
@@ -62,7 +62,7 @@ def _open(entries: tuple[Entry, ...]) -> tuple[str, Asked] | None:
     started = {entry.call_id for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
     for entry in reversed(entries):
-        for call in entry.calls if isinstance(entry, Answered) else ():
+        for call in entry.calls if isinstance(entry, ModelAnswered) else ():
             question = asked(call)
             if question is not None and call.id in started - ended:
                 return f"{KEY}{call.id}", question

@@ -18,11 +18,11 @@ from gateway.store.records import Command, InboxRow, PastTurn, Pending, StoredCo
 from gateway.store.schema import (
     AnyRow,
     inbox,
-    is_aside,
     is_command,
     is_ended,
     is_message,
     is_running,
+    is_side_question,
     is_turn,
     is_undelivered,
     is_waiting,
@@ -112,7 +112,7 @@ _since = union_all(
     select(inbox.c.session.label("session"), inbox.c.received_at.label("since")).where(is_waiting, is_message),
     select(turns.c.session, turns.c.started_at).where(is_turn, is_running),
 ).subquery()
-_asides = select(turns.c.id).where(is_aside, is_running).order_by(turns.c.number)
+_asides = select(turns.c.id).where(is_side_question, is_running).order_by(turns.c.number)
 _unfinished = select(_since.c.session).group_by(_since.c.session).order_by(func.min(_since.c.since))
 
 
@@ -122,7 +122,7 @@ def pending(connection: Connection) -> Pending:
         sessions=tuple(connection.execute(_unfinished).scalars()),
         unfetched=tuple(map(unfetched_from, sorted(connection.execute(_unfetched), key=_id))),
         undelivered=tuple(connection.execute(_undelivered).scalars()),
-        asides=tuple(connection.execute(_asides).scalars()),
+        side_questions=tuple(connection.execute(_asides).scalars()),
     )
 
 

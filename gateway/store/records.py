@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from agent.background import Delegated, WorkState
-from agent.log import Entry, TurnOutcome, Verdict
+from agent.background import BackgroundState, DelegatedTask
+from agent.log import ApprovalDecision, Entry, TurnOutcome
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, MessageState
@@ -112,7 +112,7 @@ class Decision:
     outcome: DecisionOutcome
     session: str = ""
     by: str = ""
-    verdict: Verdict | None = None
+    decision: ApprovalDecision | None = None
 
 
 TurnKind = Literal["turn", "command", "aside"]
@@ -185,7 +185,7 @@ class Pending:
     unfetched: tuple[Unfetched, ...]
     undelivered: tuple[str, ...]
     """Ended and parked turns whose reply has not been confirmed by the platform, oldest first."""
-    asides: tuple[str, ...] = ()
+    side_questions: tuple[str, ...] = ()
     """Questions on the side (turn ids) whose answer is not given yet, oldest first."""
 
 
@@ -259,7 +259,7 @@ class StoredConversation:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkRow:
+class BackgroundRow:
     """A kept call, or a delegated task in its session `child`. `waited`: its turn waits for the answer."""
 
     id: int
@@ -276,10 +276,10 @@ class WorkRow:
     child: str | None
     waited: bool
     depth: int
-    state: WorkState
+    state: BackgroundState
     shown: str
     started_at: datetime
-    delegated: Delegated | None
+    delegated: DelegatedTask | None
 
     @property
     def until(self) -> datetime:
@@ -292,7 +292,7 @@ class WorkRow:
 class Ending:
     """How work ended, with its result or the reason in words."""
 
-    state: WorkState
+    state: BackgroundState
     text: str
     attachments: tuple[Attachment, ...] = ()
 
@@ -302,7 +302,7 @@ class Finished:
     """Work that has ended. `arrival` is the message that says so, where one was needed; `stops` is why what runs for
     it has to end, where it still does."""
 
-    row: WorkRow
+    row: BackgroundRow
     ending: Ending
     arrival: Arrival | None = None
     stops: str = ""

@@ -112,9 +112,9 @@ def _untouched(path: Path) -> str:
 
 def _revision(database: sqlite3.Connection, path: Path) -> str | None:
     if path.stat().st_size <= CHECKED_WHOLE:
-        verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise StoreCorrupt(path, f"it is damaged ({verdict})")
+        finding = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if finding != "ok":
+            raise StoreCorrupt(path, f"it is damaged ({finding})")
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         return None

@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from agent.log import CallEnded, Ended, Entry, Heard, Told, Usage
+from agent.log import CallEnded, Ended, Entry, MessagesRead, Notice, Usage
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.channel import Sent
@@ -222,9 +222,9 @@ class Store:
         """
         return await self.write(lambda connection: turns.claim(connection, session, self.worker))
 
-    async def hear(self, turn_id: str, epoch: int, step: int) -> Heard | None:
+    async def read_inbox(self, turn_id: str, epoch: int, step: int) -> MessagesRead | None:
         """Reads all that waits and logs it; None if nothing waits. Raises `TurnLost`."""
-        return await self.write(lambda connection: turns.hear(connection, turn_id, epoch, step))
+        return await self.write(lambda connection: turns.read_inbox(connection, turn_id, epoch, step))
 
     async def append(self, turn_id: str, epoch: int, entries: Sequence[Entry]) -> None:
         """Adds to the turn's log. Raises `TurnLost`."""
@@ -256,14 +256,14 @@ class Store:
         """Answers a command, once; the id of the reply. Raises `LookupError` if the row is no command."""
         return await self.write(lambda connection: turns.answer(connection, command_id, text, self.worker))
 
-    async def begin_aside(self, command_id: int) -> Turn:
+    async def begin_side_question(self, command_id: int) -> Turn:
         """Answers a command by a turn on the side, held by this worker, that has read its words. It hears nothing else,
         is no part of the history and is never claimed. Raises `LookupError` if no such command waits."""
-        return await self.write(lambda connection: turns.begin_aside(connection, command_id, self.worker))
+        return await self.write(lambda connection: turns.begin_side_question(connection, command_id, self.worker))
 
-    async def take_up_aside(self, turn_id: str) -> Turn:
+    async def resume_side_question(self, turn_id: str) -> Turn:
         """Goes on with a turn on the side that another worker left. Raises `LookupError` if there is no such one."""
-        return await self.write(lambda connection: turns.take_up_aside(connection, turn_id, self.worker))
+        return await self.write(lambda connection: turns.resume_side_question(connection, turn_id, self.worker))
 
     async def undo(self, session: str) -> Undone | None:
         """Takes the newest ended turn since the last `/new` out of the history; None if there is none, or one runs."""
@@ -274,7 +274,7 @@ class Store:
         there is no such turn, or one runs."""
         return await self.write(lambda connection: undo.retry(connection, command_id))
 
-    async def say(self, session: str, address: Address, reply_to: str | None, told: Told, key: str) -> str | None:
+    async def say(self, session: str, address: Address, reply_to: str | None, told: Notice, key: str) -> str | None:
         """Something of the gateway's own, at most once per key; the id of the reply, None if it was said before."""
         return await self.write(
             lambda connection: turns.say(connection, session, address, reply_to, told, key, self.worker)

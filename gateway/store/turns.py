@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Integer, bindparam, func, insert, or_, select
 from sqlalchemy.dialects import sqlite
 
 from agent.journal import TurnLost
-from agent.log import Answered, Ended, Entry, Heard, Resumed, Said, Told
+from agent.log import Ended, Entry, MessagesRead, ModelAnswered, Notice, Resumed, UserMessage
 from channels.address import Address, Sender
 from gateway.store import logs
 from gateway.store.decisions import RELEASED
@@ -38,10 +38,10 @@ from gateway.store.records import Busy, Turn, TurnKind
 from gateway.store.schema import (
     AnyRow,
     inbox,
-    is_aside,
     is_command,
     is_ended,
     is_running,
+    is_side_question,
     is_turn,
     is_waiting,
     sessions,
@@ -61,7 +61,7 @@ _known_there = (
     .select_from(sessions.outerjoin(work, work.c.child == sessions.c.key))
     .where(sessions.c.key == bindparam("session"))
 )
-_aside = select(turns).where(turns.c.id == bindparam("turn_id"), is_aside, is_running)
+_aside = select(turns).where(turns.c.id == bindparam("turn_id"), is_side_question, is_running)
 
 _take_over = (
     update(turns)
@@ -186,7 +186,7 @@ def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
         started_at=datetime.now(UTC),
     )
     number, generation = connection.execute(_begin_turn, _values(turn, worker, "running")).one()
-    heard = Heard(1, consume(connection, rows, turn.id, 1, generation))
+    heard = MessagesRead(1, consume(connection, rows, turn.id, 1, generation))
     logs.write(connection, number, 1, [heard])
     earlier = connection.execute(_earlier, {"session": session, "of_generation": generation, "own": number}).first()
     turn = replace(turn, entries=(heard,), generation=generation)
@@ -236,13 +236,13 @@ def turn_from(row: AnyRow, entries: tuple[Entry, ...], epoch: int | None = None)
     )
 
 
-def hear(connection: Connection, turn_id: str, epoch: int, step: int) -> Heard | None:
+def read_inbox(connection: Connection, turn_id: str, epoch: int, step: int) -> MessagesRead | None:
     """All that steers, logged as heard; an answer on the side hears nothing."""
     turn = _hold(connection, turn_id, epoch)
     rows = rows_that_steer(connection, turn.session) if turn.kind == "turn" else []
     if not rows:
         return None
-    heard = Heard(step, consume(connection, rows, turn_id, step, turn.generation))
+    heard = MessagesRead(step, consume(connection, rows, turn_id, step, turn.generation))
     logs.write(connection, turn.number, turn.last + 1, [heard])
     return heard
 
@@ -306,7 +306,7 @@ def _is_steered(connection: Connection, session: str) -> bool:
 
 def _settle(
     connection: Connection, turn: AnyRow, turn_id: str, ended: Ended, entries: Sequence[Entry]
-) -> tuple[Heard, ...]:
+) -> tuple[MessagesRead, ...]:
     """What waits for this turn and can be read by no other comes to its end."""
     forget_late_deletions(connection, turn.session)
     if ended.outcome != "completed":
@@ -316,12 +316,12 @@ def _settle(
     if not wraps:
         return ()
     step = _last_step(connection, turn.number, entries)
-    return (Heard(step, consume(connection, wraps, turn_id, step, turn.generation)),)
+    return (MessagesRead(step, consume(connection, wraps, turn_id, step, turn.generation)),)
 
 
 def _last_step(connection: Connection, number: int, entries: Sequence[Entry]) -> int:
     """The step of the turn's last answer, those included that are being written."""
-    steps = [entry.step for entry in (*logs.read(connection, number), *entries) if isinstance(entry, Answered)]
+    steps = [entry.step for entry in (*logs.read(connection, number), *entries) if isinstance(entry, ModelAnswered)]
     return max(steps, default=1)
 
 
@@ -345,13 +345,13 @@ def answer(connection: Connection, command_id: int, text: str, worker: str) -> s
         return str(row.turn)
     principal = Sender(row.sender_id, row.sender_name, row.sender_handle)
     turn = _new(uuid4().hex, row.session, address_from_json(row.address), principal, row.message_id, "command")
-    _tell(connection, turn, Told(text), worker)
+    _tell(connection, turn, Notice(text), worker)
     connection.execute(_answer_command, {"row": command_id, "by": turn.id})
     return turn.id
 
 
 def say(
-    connection: Connection, session: str, address: Address, reply_to: str | None, told: Told, key: str, worker: str
+    connection: Connection, session: str, address: Address, reply_to: str | None, told: Notice, key: str, worker: str
 ) -> str | None:
     """The new reply's id; None if this key was said before."""
     keep_session(connection, session, address)
@@ -359,7 +359,7 @@ def say(
     return turn.id if _tell(connection, turn, told, worker) else None
 
 
-def begin_aside(connection: Connection, command_id: int, worker: str) -> Turn:
+def begin_side_question(connection: Connection, command_id: int, worker: str) -> Turn:
     """The command is answered by a turn of its own that has read its words, beside what runs and waits.
 
     Raises `LookupError` if there is no such command, or it is answered already.
@@ -371,13 +371,13 @@ def begin_aside(connection: Connection, command_id: int, worker: str) -> Turn:
     address = address_from_json(row.address)
     turn = _new(uuid4().hex, row.session, address, principal, row.message_id, "aside")
     number, generation = connection.execute(_begin_turn, _values(turn, worker, "running")).one()
-    said = Said(row.id, row.sender_name, row.text, (), row.note, row.message_id, address.kind == "group")
-    logs.write(connection, number, 1, [Heard(1, (said,))])
+    said = UserMessage(row.id, row.sender_name, row.text, (), row.note, row.message_id, address.kind == "group")
+    logs.write(connection, number, 1, [MessagesRead(1, (said,))])
     connection.execute(_answer_command, {"row": command_id, "by": turn.id})
-    return _as_known(connection, replace(turn, entries=(Heard(1, (said,)),), generation=generation))
+    return _as_known(connection, replace(turn, entries=(MessagesRead(1, (said,)),), generation=generation))
 
 
-def take_up_aside(connection: Connection, turn_id: str, worker: str) -> Turn:
+def resume_side_question(connection: Connection, turn_id: str, worker: str) -> Turn:
     """An answer on the side that another worker left. Raises `LookupError` if it is not to be had."""
     left = connection.execute(_aside, {"turn_id": turn_id}).first()
     if left is None:
@@ -389,7 +389,7 @@ def _new(id: str, session: str, address: Address, principal: Sender, reply_to: s
     return Turn(id, session, 1, address, principal, reply_to, kind, (), datetime.now(UTC))
 
 
-def _tell(connection: Connection, turn: Turn, told: Told, worker: str) -> bool:
+def _tell(connection: Connection, turn: Turn, told: Notice, worker: str) -> bool:
     """A turn that says one thing and is over; False if it was there already."""
     number = connection.execute(_say_once, _values(turn, worker, "completed")).scalar()
     if number is not None:

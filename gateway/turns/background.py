@@ -12,19 +12,19 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from agent.agent import Mind
-from agent.background import Delegated, WorkError, WorkItem, shows_nothing
-from agent.interrupt import ended, surely
+from agent.agent import Agent
+from agent.background import BackgroundError, BackgroundItem, DelegatedTask, shows_nothing
+from agent.interrupt import ended, shielded
 from agent.media import MediaError
 from agent.tool import Tool, ToolError, ToolResult
-from agent.turn_context import Occasion
-from gateway.lifecycle.retry import until_kept
-from gateway.lifecycle.tasks import Errands
+from agent.turn_context import TurnContext
+from gateway.lifecycle.retry import retry_until_stored
+from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.sessions import is_child
 from gateway.store import background, records
 from gateway.store.background import USUAL, Limits
 from gateway.store.errors import StoreError
-from gateway.store.records import Arrival, Busy, Ending, Finished, WorkRow
+from gateway.store.records import Arrival, BackgroundRow, Busy, Ending, Finished
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ GOES_ON = "It goes on as {handle}, and its answer will come as a message."
 CAME = "It has ended, as {handle}, and its answer has come as a message."
 
 
-class WorkStore(Protocol):
+class BackgroundStore(Protocol):
     async def write(self, job: Callable[[Connection], T]) -> T: ...
 
 
@@ -52,7 +52,7 @@ class _Kept:
     shown: Callable[[], str]
 
 
-class Works:
+class BackgroundWork:
     """Use as `async with`, inside that of the dispatch, which runs the tasks' turns. Leaving it ends the kept calls,
     which the next process tells of as lost; tasks are gone on with.
 
@@ -62,7 +62,7 @@ class Works:
 
     def __init__(
         self,
-        store: WorkStore,
+        store: BackgroundStore,
         wake: Callable[[str, Busy], None],
         stop: Callable[[str, str], object],
         limits: Limits = USUAL,
@@ -77,65 +77,67 @@ class Works:
         self._kept: dict[int, _Kept] = {}
         self._timers: dict[int, asyncio.Task[None]] = {}
         self._answers: dict[str, asyncio.Future[Finished | None]] = {}
-        self._awaiting: dict[asyncio.Task[Any], WorkRow] = {}
+        self._awaiting: dict[asyncio.Task[Any], BackgroundRow] = {}
         self._turns: set[str] = set()
-        self._errands = Errands("looking after background work broke; it is taken up again at the next start")
+        self._tasks = BackgroundTasks("looking after background work broke; it is taken up again at the next start")
         self._closing = False
 
-    async def __aenter__(self) -> Works:
-        await self._errands.__aenter__()
+    async def __aenter__(self) -> BackgroundWork:
+        await self._tasks.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._closing = True
-        await self._errands.__aexit__(*exc)
+        await self._tasks.__aexit__(*exc)
         if self._kept:
             await ended(*(kept.running for kept in self._kept.values()))
 
     # What the dispatch tells and asks
 
-    async def furnish(self, record: records.Turn, mind: Mind, occasion: Occasion) -> tuple[Mind, Occasion]:
+    async def prepare(self, record: records.Turn, agent: Agent, turn_context: TurnContext) -> tuple[Agent, TurnContext]:
         """The turn's mind and occasion, with the work beside it; those of a task are no wider than it was given."""
         if is_child(record.session):
             row = await self._store.write(lambda connection: background.task_of(connection, record.session))
             if row is not None and row.delegated is not None:
-                mind = replace(mind, tools=_narrowed(mind.tools, row, self._limits))
+                agent = replace(agent, tools=_narrowed(agent.tools, row, self._limits))
                 # What people had allowed in the conversation was given to the task with its tools.
-                allowed = frozenset(tool.name for tool in mind.tools if tool.approval == "once")
-                occasion = replace(occasion, model=row.delegated.model or occasion.model, allowed=allowed)
-        return mind, replace(occasion, work=TurnWork(self, record, mind, occasion))
+                allowed = frozenset(tool.name for tool in agent.tools if tool.approval == "once")
+                turn_context = replace(turn_context, model=row.delegated.model or turn_context.model, allowed=allowed)
+        return agent, replace(turn_context, work=TurnBackground(self, record, agent, turn_context))
 
     async def ended(self, record: records.Turn) -> None:
         """The turn's end is written."""
         finished: list[Finished] = []
         if record.id in self._turns:
-            finished.extend(await self._surely(lambda connection: background.settle(connection, record.id)))
+            finished.extend(await self._until_stored(lambda connection: background.settle(connection, record.id)))
             self._turns.discard(record.id)
         if is_child(record.session):
-            finished.extend(_some(await self._surely(lambda connection: background.finish(connection, record.session))))
+            finished.extend(
+                _some(await self._until_stored(lambda connection: background.finish(connection, record.session)))
+            )
         self._settle(finished)
 
-    async def take_up(self) -> None:
+    async def resume(self) -> None:
         """Goes on with what an earlier process left: its calls are lost, and what its tasks have answered is brought.
 
         Turns may be going on already."""
-        for row in await self._surely(background.running):
+        for row in await self._until_stored(background.running):
             if row.kind == "call":
                 await self._end(row, Ending("lost", background.LOST))
             else:
                 self._keep_time(row)
                 await self._finish(row)
-        for turn_id, waits in await self._surely(background.awaiting):
+        for turn_id, waits in await self._until_stored(background.awaiting):
             if waits:
                 self._turns.add(turn_id)
             else:
-                self._settle(await self._surely(partial(background.settle, turn_id=turn_id)))
+                self._settle(await self._until_stored(partial(background.settle, turn_id=turn_id)))
 
-    async def stop_all(self, session: str) -> tuple[WorkItem, ...]:
+    async def stop_all(self, session: str) -> tuple[BackgroundItem, ...]:
         """Ends all work of the conversation; what that was."""
         rows = [row for row in await self._listed(session) if row.state == "running"]
         stopped = [row for row in rows if await self._stop_row(row, Ending("stopped", STOPPED), told=False)]
-        return tuple(WorkItem(row.handle, row.title, "stopped") for row in stopped)
+        return tuple(BackgroundItem(row.handle, row.title, "stopped") for row in stopped)
 
     # What turns ask, each through its own view
 
@@ -148,23 +150,23 @@ class Works:
         mask: Callable[[str], str],
     ) -> str:
         if self._closing:
-            raise WorkError("the gateway is being stopped")
+            raise BackgroundError("the gateway is being stopped")
         row = self._awaiting.get(running)
         if row is not None:
-            return await surely(self._detach(row, running))
+            return await shielded(self._detach(row, running))
         row = await self._begun(lambda connection: background.keep(connection, record, title, self._limits))
         self._kept[row.id] = _Kept(running, shown)
         if self._closing:
             running.cancel()
         else:
-            self._errands.start(partial(self._follow, row, running, mask))
+            self._tasks.start(partial(self._follow, row, running, mask))
         return row.handle
 
     async def delegate(
         self,
         record: records.Turn,
         call_id: str,
-        delegated: Delegated,
+        delegated: DelegatedTask,
         progress: Callable[[str], Awaitable[None]],
     ) -> ToolResult:
         task = asyncio.current_task()
@@ -188,10 +190,10 @@ class Works:
             self._awaiting.pop(task, None)
             del self._answers[call_id]
 
-    async def begin(self, record: records.Turn, call_id: str, delegated: Delegated) -> str:
+    async def begin(self, record: records.Turn, call_id: str, delegated: DelegatedTask) -> str:
         return (await self._begin(record, call_id, delegated, waited=False)).handle
 
-    async def items(self, session: str) -> tuple[WorkItem, ...]:
+    async def items(self, session: str) -> tuple[BackgroundItem, ...]:
         return tuple([await self._item(row) for row in await self._listed(session)])
 
     async def stop(self, session: str, handle: str) -> bool:
@@ -208,7 +210,9 @@ class Works:
 
     # Tasks
 
-    async def _begin(self, record: records.Turn, call_id: str, delegated: Delegated, *, waited: bool) -> WorkRow:
+    async def _begin(
+        self, record: records.Turn, call_id: str, delegated: DelegatedTask, *, waited: bool
+    ) -> BackgroundRow:
         if self._closing:
             # The turn is about to be abandoned, and makes this call again when it is taken up.
             await asyncio.get_running_loop().create_future()
@@ -220,14 +224,14 @@ class Works:
         self._arrived(arrival)
         return row
 
-    async def _found(self, row: WorkRow) -> ToolResult:
+    async def _found(self, row: BackgroundRow) -> ToolResult:
         """The answer to a call that is made again after a restart, and whose task has ended meanwhile."""
         if not row.waited:
             return ToolResult(CAME.format(handle=row.handle))
         return _result(await self._store.write(lambda connection: background.outcome(connection, row)))
 
     async def _watch(
-        self, row: WorkRow, answer: asyncio.Future[Finished | None], progress: Callable[[str], Awaitable[None]]
+        self, row: BackgroundRow, answer: asyncio.Future[Finished | None], progress: Callable[[str], Awaitable[None]]
     ) -> Finished | None:
         """Waits for the answer, showing meanwhile where the task is."""
         shown = ""
@@ -239,15 +243,15 @@ class Works:
                 await progress(status)
         return answer.result()
 
-    async def _status(self, row: WorkRow) -> str:
+    async def _status(self, row: BackgroundRow) -> str:
         try:
             return await self._store.write(lambda connection: background.status(connection, row))
         except StoreError as error:
             log.warning("where %s of session %s is cannot be read: %s", row.handle, row.session, error)
             return ""
 
-    async def _detach(self, row: WorkRow, waiting: asyncio.Task[ToolResult]) -> str:
-        over = await self._surely(lambda connection: background.detach(connection, row.id))
+    async def _detach(self, row: BackgroundRow, waiting: asyncio.Task[ToolResult]) -> str:
+        over = await self._until_stored(lambda connection: background.detach(connection, row.id))
         self._settle(_some(over))
         answer = self._answers.get(row.call_id or "")
         if answer is not None and not answer.done():
@@ -255,26 +259,26 @@ class Works:
         await asyncio.wait({waiting})
         return row.handle
 
-    async def _not_awaited(self, row: WorkRow) -> None:
+    async def _not_awaited(self, row: BackgroundRow) -> None:
         """The turn gave the call up: so is its task."""
         try:
-            await surely(self._stop_row(row, Ending("stopped", background.NOT_FOR_IT), told=False))
+            await shielded(self._stop_row(row, Ending("stopped", background.NOT_FOR_IT), told=False))
         except StoreError as error:
             log.error("%s of session %s cannot be stopped: %s", row.handle, row.session, error)
 
-    def _keep_time(self, row: WorkRow) -> None:
+    def _keep_time(self, row: BackgroundRow) -> None:
         if row.id not in self._timers and not self._closing:
-            self._timers[row.id] = self._errands.start(partial(self._wait_out, row))
+            self._timers[row.id] = self._tasks.start(partial(self._wait_out, row))
 
-    async def _wait_out(self, row: WorkRow) -> None:
+    async def _wait_out(self, row: BackgroundRow) -> None:
         await asyncio.sleep((row.until - datetime.now(UTC)).total_seconds())
         del self._timers[row.id]
         ending = Ending("failed", TIME_UP)
-        await until_kept(lambda: self._stop_row(row, ending, told=True), "the end of a task cannot be kept")
+        await retry_until_stored(lambda: self._stop_row(row, ending, told=True), "the end of a task cannot be kept")
 
     # Calls
 
-    async def _follow(self, row: WorkRow, running: asyncio.Task[ToolResult], mask: Callable[[str], str]) -> None:
+    async def _follow(self, row: BackgroundRow, running: asyncio.Task[ToolResult], mask: Callable[[str], str]) -> None:
         """A kept call to its end. This is the edge at which whatever it raises becomes a message."""
         await asyncio.wait({running})
         if not self._closing:
@@ -284,15 +288,15 @@ class Works:
 
     # Ends, each written before anybody learns of it
 
-    async def _end(self, row: WorkRow, ending: Ending) -> None:
-        self._settle(_some(await self._surely(lambda connection: background.end(connection, row.id, ending))))
+    async def _end(self, row: BackgroundRow, ending: Ending) -> None:
+        self._settle(_some(await self._until_stored(lambda connection: background.end(connection, row.id, ending))))
 
-    async def _finish(self, row: WorkRow) -> None:
+    async def _finish(self, row: BackgroundRow) -> None:
         child = row.child
         assert child is not None
-        self._settle(_some(await self._surely(lambda connection: background.finish(connection, child))))
+        self._settle(_some(await self._until_stored(lambda connection: background.finish(connection, child))))
 
-    async def _stop_row(self, row: WorkRow, ending: Ending, *, told: bool) -> bool:
+    async def _stop_row(self, row: BackgroundRow, ending: Ending, *, told: bool) -> bool:
         finished = await self._store.write(lambda connection: background.stop(connection, row.id, ending, told=told))
         self._settle(finished)
         return bool(finished)
@@ -326,65 +330,67 @@ class Works:
 
     # Looking
 
-    async def _listed(self, session: str) -> tuple[WorkRow, ...]:
+    async def _listed(self, session: str) -> tuple[BackgroundRow, ...]:
         return await self._store.write(lambda connection: background.listed(connection, session))
 
-    async def _item(self, row: WorkRow) -> WorkItem:
+    async def _item(self, row: BackgroundRow) -> BackgroundItem:
         shown = row.shown
         if row.state == "running" and row.child is not None:
             shown = await self._status(row)
         elif row.state == "running":
             kept = self._kept.get(row.id)
             shown = "" if kept is None else kept.shown()
-        return WorkItem(row.handle, row.title, row.state, shown)
+        return BackgroundItem(row.handle, row.title, row.state, shown)
 
     # Writing
 
     async def _begun(self, job: Callable[[Connection], T]) -> T:
-        """Written even if the caller is cancelled meanwhile. Raises `WorkError`."""
+        """Written even if the caller is cancelled meanwhile. Raises `BackgroundError`."""
         try:
-            return await surely(self._store.write(job))
+            return await shielded(self._store.write(job))
         except StoreError as error:
-            raise WorkError(NOT_KEPT.format(error=error)) from error
+            raise BackgroundError(NOT_KEPT.format(error=error)) from error
 
-    async def _surely(self, job: Callable[[Connection], T]) -> T:
-        return await until_kept(lambda: self._store.write(job), "the end of background work cannot be kept")
+    async def _until_stored(self, job: Callable[[Connection], T]) -> T:
+        return await retry_until_stored(lambda: self._store.write(job), "the end of background work cannot be kept")
 
 
-class TurnWork:
-    """Implements `agent.background.Work` for one turn."""
+class TurnBackground:
+    """Implements `agent.background.Background` for one turn."""
 
-    def __init__(self, works: Works, record: records.Turn, mind: Mind, occasion: Occasion) -> None:
-        self._works = works
+    def __init__(
+        self, background: BackgroundWork, record: records.Turn, agent: Agent, turn_context: TurnContext
+    ) -> None:
+        self._background = background
         self._record = record
-        self._tools = mind.tools
-        self._mask = mind.mask
-        self._model = occasion.model
-        self._allowed = occasion.allowed
+        self._tools = agent.tools
+        self._mask = agent.mask
+        self._model = turn_context.model
+        self._allowed = turn_context.allowed
 
     async def keep(
         self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
     ) -> str:
-        return await self._works.keep(self._record, self._mask(title), running, shown, self._mask)
+        return await self._background.keep(self._record, self._mask(title), running, shown, self._mask)
 
     async def delegate(
-        self, call_id: str, delegated: Delegated, progress: Callable[[str], Awaitable[None]]
+        self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
     ) -> ToolResult:
-        return await self._works.delegate(self._record, call_id, self._narrow(delegated), progress)
+        return await self._background.delegate(self._record, call_id, self._narrow(delegated), progress)
 
-    async def begin(self, call_id: str, delegated: Delegated) -> str:
-        return await self._works.begin(self._record, call_id, self._narrow(delegated))
+    async def begin(self, call_id: str, delegated: DelegatedTask) -> str:
+        return await self._background.begin(self._record, call_id, self._narrow(delegated))
 
-    async def items(self) -> tuple[WorkItem, ...]:
-        return await self._works.items(self._record.session)
+    async def items(self) -> tuple[BackgroundItem, ...]:
+        return await self._background.items(self._record.session)
 
     async def stop(self, handle: str) -> bool:
-        return await self._works.stop(self._record.session, handle)
+        return await self._background.stop(self._record.session, handle)
 
     async def tell(self, handle: str, words: str) -> bool:
-        return await self._works.tell(self._record.session, handle, words)
+        return await self._background.tell(self._record.session, handle, words)
 
-    def _narrow(self, delegated: Delegated) -> Delegated:
+    def _narrow(self, delegated: DelegatedTask) -> DelegatedTask:
         """The task with its tools and its model named. Nobody is there to be asked, so it gets no tool for which
         people would be."""
         delegated = replace(delegated, model=delegated.model or self._model)
@@ -393,7 +399,7 @@ class TurnWork:
             return replace(delegated, tools=tuple(there))
         missing = [name for name in delegated.tools if name not in there]
         if missing:
-            raise WorkError(
+            raise BackgroundError(
                 f"A task cannot be given {', '.join(map(repr, missing))}. "
                 f"The tools that it can be given are: {', '.join(there) or 'none'}."
             )
@@ -403,7 +409,7 @@ class TurnWork:
         return not tool.asks and (tool.approval == "never" or (tool.approval == "once" and tool.name in self._allowed))
 
 
-def _narrowed(tools: Sequence[Tool], row: WorkRow, limits: Limits) -> tuple[Tool, ...]:
+def _narrowed(tools: Sequence[Tool], row: BackgroundRow, limits: Limits) -> tuple[Tool, ...]:
     """Those of the tools that a task was given and may use now."""
     given = set(row.delegated.tools or ()) if row.delegated is not None else set()
     if row.depth >= limits.depth:
@@ -419,7 +425,7 @@ def _ending_of(running: asyncio.Task[ToolResult]) -> Ending:
     if error is None:
         result = running.result()
         return Ending("done", result.text, result.attachments)
-    if isinstance(error, ToolError | MediaError | WorkError):
+    if isinstance(error, ToolError | MediaError | BackgroundError):
         return Ending("failed", str(error))
     if isinstance(error, TimeoutError):
         return Ending("failed", "its time was up, and it was ended")
@@ -428,12 +434,12 @@ def _ending_of(running: asyncio.Task[ToolResult]) -> Ending:
 
 
 def _result(ending: Ending) -> ToolResult:
-    """A task's answer as its call's. Raises `WorkError` for one that came to nothing."""
+    """A task's answer as its call's. Raises `BackgroundError` for one that came to nothing."""
     if ending.state == "done":
         return ToolResult(ending.text, ending.attachments)
     made = ", ".join(file.name for file in ending.attachments)
     how = "was stopped" if ending.state == "stopped" else "failed"
-    raise WorkError(f"The delegated task {how}: {ending.text}" + (f"\n\nIt had made: {made}" if made else ""))
+    raise BackgroundError(f"The delegated task {how}: {ending.text}" + (f"\n\nIt had made: {made}" if made else ""))
 
 
 def _some(over: Finished | None) -> tuple[Finished, ...]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
-from gateway.turns.dispatcher import Dispatch
+from gateway.turns.dispatcher import Dispatcher
 
 
 class DeadlineStore(Protocol):
@@ -19,14 +19,14 @@ LONGEST_SLEEP = 3600.0
 """Seconds; clocks are set now and then."""
 
 
-async def keep_deadlines(store: DeadlineStore, dispatch: Dispatch) -> None:
+async def keep_deadlines(store: DeadlineStore, dispatcher: Dispatcher) -> None:
     """Runs until cancelled; costs nothing while nobody is asked anything. Raises `StoreError`."""
     while True:
-        dispatch.parked.clear()
+        dispatcher.parked.clear()
         for session in await store.expire(datetime.now(UTC)):
-            dispatch.wake(session, "queue")
+            dispatcher.wake(session, "queue")
         deadline = await store.next_deadline()
         left = LONGEST_SLEEP if deadline is None else (deadline - datetime.now(UTC)).total_seconds()
         with suppress(TimeoutError):
             async with asyncio.timeout(min(max(0.0, left), LONGEST_SLEEP)):
-                await dispatch.parked.wait()
+                await dispatcher.parked.wait()

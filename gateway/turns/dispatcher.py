@@ -11,26 +11,26 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.events import Event, Logged
 from agent.journal import JournalError, TurnLost
-from agent.log import Ended, Entry, Heard
-from agent.loop.turn import BROKE, Turn, give_up
+from agent.log import Ended, Entry, MessagesRead
+from agent.loop.turn import BROKE, Turn, fail_turn
 from agent.transcript import Past, conversation
-from agent.turn_context import Occasion
+from agent.turn_context import TurnContext
 from channels.address import Address
 from channels.channel import Sent
-from channels.message import Mark, MessageState
-from gateway.lifecycle.retry import until_kept
-from gateway.outbound.channel_replies import Drafts
+from channels.message import MessageState, MessageStatus
+from gateway.lifecycle.retry import retry_until_stored
+from gateway.outbound.channel_replies import ChannelReplies
 from gateway.outbound.delivery import Delivery
-from gateway.outbound.reply_builder import Draft
+from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.sessions import is_child, session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy
-from gateway.turns.history_cache import Histories
-from gateway.turns.journal import Bell, TurnJournal, TurnStore
+from gateway.turns.history_cache import HistoryCache
+from gateway.turns.journal import Signal, TurnJournal, TurnStore
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ LAST_WORDS = 1.0
 NOT_KEPT = "what I do cannot be kept just now; whoever runs this gateway finds in its log why (is the disk full?)"
 
 
-class DispatchStore(TurnStore, Protocol):
+class DispatcherStore(TurnStore, Protocol):
     async def claim(self, session: str) -> records.Turn | None: ...
     async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
@@ -56,7 +56,7 @@ class DispatchStore(TurnStore, Protocol):
 
 
 @dataclass(slots=True)
-class Live:
+class ActiveTurn:
     """A session that has a slot, or waits for one: it claims, and then runs, one turn.
 
     `task` is None while it waits. `bell` rings for what the running turn is to read, `again` says that what it leaves
@@ -64,12 +64,12 @@ class Live:
     """
 
     session: str
-    bell: Bell = field(default_factory=Bell)
+    signal: Signal = field(default_factory=Signal)
     again: bool = False
     task: asyncio.Task[None] | None = None
     record: records.Turn | None = None
     turn: Turn | None = None
-    draft: Draft | None = None
+    draft: ReplyBuilder | None = None
     since: float = field(default_factory=time.monotonic)
     stop_before: int = 0
     stop_reason: str = ""
@@ -82,17 +82,17 @@ class Live:
         return self.record is not None and _first_heard(self.record.entries) < self.stop_before
 
 
-class Dispatch:
+class Dispatcher:
     """Use as `async with`; leaving it gives the running turns `grace` seconds to end, and abandons those that do not,
     to be resumed by the next process."""
 
     def __init__(
         self,
-        store: DispatchStore,
+        store: DispatcherStore,
         delivery: Delivery,
-        histories: Histories,
-        drafts: Drafts,
-        furnish: Callable[[records.Turn], Awaitable[tuple[Mind, Occasion]]],
+        histories: HistoryCache,
+        drafts: ChannelReplies,
+        prepare: Callable[[records.Turn], Awaitable[tuple[Agent, TurnContext]]],
         over: Callable[[records.Turn, tuple[Entry, ...]], Awaitable[None]],
         changed: Callable[[], None],
         *,
@@ -105,20 +105,20 @@ class Dispatch:
         self._delivery = delivery
         self._histories = histories
         self._drafts = drafts
-        self._furnish = furnish
+        self._prepare = prepare
         self._over = over
         self._changed = changed
         self._most_running = most_running
         self._grace = grace
-        self._live: dict[str, Live] = {}
-        self._ready: dict[str, Live] = {}
+        self._live: dict[str, ActiveTurn] = {}
+        self._ready: dict[str, ActiveTurn] = {}
         self._tasks = asyncio.TaskGroup()
         self.stirred = asyncio.Event()
         """Set whenever a session gets a slot, for whoever looks at what runs."""
         self.parked = asyncio.Event()
         """Set whenever a turn waits for people, for whoever looks at how long."""
 
-    async def __aenter__(self) -> Dispatch:
+    async def __aenter__(self) -> Dispatcher:
         await self._tasks.__aenter__()
         return self
 
@@ -152,26 +152,26 @@ class Dispatch:
             self._start_ready()
             return
         live.again = True
-        live.bell.ring(busy)
+        live.signal.notify(busy)
 
-    def begin_aside(self, record: records.Turn) -> None:
+    def begin_side_question(self, record: records.Turn) -> None:
         """Answers a question on the side, beside whatever runs in its session. It needs no slot."""
-        live = self._live[record.id] = Live(record.id, is_extra=True, record=record)
+        live = self._live[record.id] = ActiveTurn(record.id, is_extra=True, record=record)
         live.task = self._tasks.create_task(self._serve(live, record))
 
-    def running(self) -> tuple[Live, ...]:
+    def running(self) -> tuple[ActiveTurn, ...]:
         return tuple(self._live.values())
 
-    def asides(self, session: str) -> int:
+    def side_questions(self, session: str) -> int:
         """How many questions on the side are being answered there."""
         records = [live.record for live in self._live.values() if live.is_extra]
         return sum(each is not None and each.kind == "aside" and each.session == session for each in records)
 
-    def live(self, session: str) -> Live | None:
+    def live(self, session: str) -> ActiveTurn | None:
         """The session's turn that runs or waits for a slot."""
         return self._live.get(session) or self._ready.get(session)
 
-    def stop(self, session: str, *, before: int, reason: str) -> Live | None:
+    def stop(self, session: str, *, before: int, reason: str) -> ActiveTurn | None:
         """Stops the session's turn if it has read messages accepted before inbox id `before`. The live session, if any.
 
         Takes effect before this returns, or, for a turn that is not begun yet, when it begins. The live's `over` says
@@ -183,20 +183,22 @@ class Dispatch:
             self._stop_if_covered(live)
         return live
 
-    async def set_aside(self, address: Address, *, before: int, reason: str) -> int:
+    async def withdraw_waiting(self, address: Address, *, before: int, reason: str) -> int:
         """Withdraws the messages that wait there and were accepted before inbox id `before`; how many they were."""
         aside = await self._store.stop_waiting(session_key(address), before, reason)
         for changed in aside:
-            self._delivery.mark(Mark(address, changed.id, changed.message_id, changed.state, None, changed.reason))
+            self._delivery.mark(
+                MessageStatus(address, changed.id, changed.message_id, changed.state, None, changed.reason)
+            )
         self._changed()
         return len(aside)
 
-    def _stop_if_covered(self, live: Live) -> None:
+    def _stop_if_covered(self, live: ActiveTurn) -> None:
         if live.turn is not None and live.is_stopped:
             live.turn.stop(live.stop_reason)
 
     def _queue(self, session: str) -> None:
-        self._ready.setdefault(session, Live(session, is_extra=is_child(session)))
+        self._ready.setdefault(session, ActiveTurn(session, is_extra=is_child(session)))
 
     def _start_ready(self) -> None:
         """Delegated tasks and questions on the side need no slot: somebody who has one may be waiting for them."""
@@ -213,7 +215,7 @@ class Dispatch:
             return next(iter(self._ready), None)
         return next((session for session, live in self._ready.items() if live.is_extra), None)
 
-    async def _serve(self, live: Live, record: records.Turn | None = None) -> None:
+    async def _serve(self, live: ActiveTurn, record: records.Turn | None = None) -> None:
         """One claim, where there is no record yet, and one turn. This is the edge at which a broken turn costs itself
         only."""
         try:
@@ -232,12 +234,12 @@ class Dispatch:
                 self._queue(live.session)
             self._start_ready()
 
-    async def _claim(self, live: Live) -> records.Turn | None:
-        return await until_kept(
+    async def _claim(self, live: ActiveTurn) -> records.Turn | None:
+        return await retry_until_stored(
             lambda: self._store.claim(live.session), f"session {live.session} cannot begin a turn", _pause_of(live)
         )
 
-    async def _run(self, live: Live, record: records.Turn) -> None:
+    async def _run(self, live: ActiveTurn, record: records.Turn) -> None:
         """One turn to its recorded end, whatever breaks on the way."""
         # Whatever it waited for is there.
         record = live.record = replace(record, parked=False)
@@ -267,29 +269,29 @@ class Dispatch:
         await self._over(record, entries)
         self._mark(record, entries, "answered", ended.reason)
 
-    async def _play(self, live: Live, record: records.Turn, draft: Draft) -> tuple[Entry, ...]:
+    async def _play(self, live: ActiveTurn, record: records.Turn, draft: ReplyBuilder) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""
         if len(record.entries) > 1:
             await self._take_up(live, record, draft)
         if record.stop is not None:
             live.stop_before, live.stop_reason = sys.maxsize, record.stop
         past = await self._past(record)
-        mind, occasion = await self._furnish(record)
+        agent, turn_context = await self._prepare(record)
         if record.kind == "aside":
-            occasion = replace(occasion, in_words=ON_THE_SIDE)
+            turn_context = replace(turn_context, in_words=ON_THE_SIDE)
 
         async def emit(event: Event) -> None:
             self._watch(record, draft, event)
 
-        journal = TurnJournal(self._store, record, live.bell)
+        journal = TurnJournal(self._store, record, live.signal)
         turn = live.turn = Turn(
-            mind,
+            agent,
             journal,
             emit,
             id=record.id,
             entries=record.entries,
             past=past,
-            occasion=occasion,
+            turn_context=turn_context,
         )
         self._stop_if_covered(live)
         await turn.run()
@@ -309,41 +311,43 @@ class Dispatch:
         parked = await self._store.turn(unfinished.id)
         return (Past("", tuple(conversation(past, parked.entries))),)
 
-    async def _take_up(self, live: Live, record: records.Turn, draft: Draft) -> None:
+    async def _take_up(self, live: ActiveTurn, record: records.Turn, draft: ReplyBuilder) -> None:
         """Goes on with the reply where an earlier process left it, after hearing what was said meanwhile."""
         if is_child(record.session) or self._delivery.is_showing(draft):
             self._show(record, draft)
         else:
             self._delivery.show(draft, pieces=await self._store.pieces(record.id))
-        live.bell.ring()
+        live.signal.notify()
         live.again = True
 
-    def _show(self, record: records.Turn, draft: Draft) -> None:
+    def _show(self, record: records.Turn, draft: ReplyBuilder) -> None:
         """What a delegated task says is for whoever delegated it."""
         if not is_child(record.session):
             self._delivery.show(draft)
 
-    def _watch(self, record: records.Turn, draft: Draft, event: Event) -> None:
+    def _watch(self, record: records.Turn, draft: ReplyBuilder, event: Event) -> None:
         if draft.done:
             return
-        draft.fold(event)
+        draft.apply(event)
         if not draft.empty or not isinstance(event, Logged) or draft.done:
             self._show(record, draft)
-        if isinstance(event, Logged) and isinstance(event.entry, Heard):
+        if isinstance(event, Logged) and isinstance(event.entry, MessagesRead):
             self._mark(record, (event.entry,), "read")
             self._changed()
 
-    async def _fail(self, live: Live, record: records.Turn, draft: Draft, reason: str) -> tuple[Entry, ...]:
+    async def _fail(
+        self, live: ActiveTurn, record: records.Turn, draft: ReplyBuilder, reason: str
+    ) -> tuple[Entry, ...]:
         """Tells the person at once that the turn cannot go on, and records its end as soon as that is possible."""
         entries, unwritten = (record.entries, ()) if live.turn is None else (live.turn.entries, live.turn.unwritten)
         if not draft.done:
             shown: tuple[Entry, ...] = (*unwritten, Ended("failed", reason))
             for entry in shown:
-                draft.fold(Logged(entry))
+                draft.apply(Logged(entry))
             self._show(record, draft)
-        journal = TurnJournal(self._store, record, live.bell)
-        return await until_kept(
-            lambda: give_up(journal, entries, reason, *unwritten),
+        journal = TurnJournal(self._store, record, live.signal)
+        return await retry_until_stored(
+            lambda: fail_turn(journal, entries, reason, *unwritten),
             f"the end of turn {record.id} cannot be kept",
             _pause_of(live),
         )
@@ -355,28 +359,30 @@ class Dispatch:
             self._delivery.mark(mark)
 
 
-def marks(record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = "") -> Iterator[Mark]:
+def marks(
+    record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = ""
+) -> Iterator[MessageStatus]:
     """The state of each message that was heard in these entries of the turn's log."""
     for entry in entries:
-        if isinstance(entry, Heard):
+        if isinstance(entry, MessagesRead):
             for said in entry.messages:
                 if said.source == "work":
                     continue
-                yield Mark(record.address, said.id, said.message_id, state, entry.step, reason)
+                yield MessageStatus(record.address, said.id, said.message_id, state, entry.step, reason)
 
 
-def _pause_of(live: Live) -> Callable[[float], Awaitable[None]]:
+def _pause_of(live: ActiveTurn) -> Callable[[float], Awaitable[None]]:
     """A pause that the next message ends: that it was kept shows that the store writes again."""
 
     async def pause(seconds: float) -> None:
-        live.bell.clear()
+        live.signal.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await live.bell.news.wait()
+                await live.signal.news.wait()
 
     return pause
 
 
 def _first_heard(entries: tuple[Entry, ...]) -> int:
-    heard = next(entry for entry in entries if isinstance(entry, Heard))
+    heard = next(entry for entry in entries if isinstance(entry, MessagesRead))
     return heard.messages[0].id

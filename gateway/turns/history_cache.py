@@ -50,7 +50,7 @@ class History:
         return sum(len(turn.exchanges) for turn in self.past)
 
 
-class Histories:
+class HistoryCache:
     """The histories of the sessions used last."""
 
     def __init__(self, store: PastTurns) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
 from agent.journal import JournalError
-from agent.log import Ended, Entry, Heard
+from agent.log import Ended, Entry, MessagesRead
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy, Turn
 
@@ -15,13 +15,13 @@ from gateway.store.records import Busy, Turn
 class TurnStore(Protocol):
     """Raises `TurnLost` when the epoch is no longer the turn's, `StoreError` when it cannot write."""
 
-    async def hear(self, turn_id: str, epoch: int, step: int) -> Heard | None: ...
+    async def read_inbox(self, turn_id: str, epoch: int, step: int) -> MessagesRead | None: ...
     async def append(self, turn_id: str, epoch: int, entries: tuple[Entry, ...]) -> None: ...
     async def park(self, turn_id: str, epoch: int, until: datetime | None) -> bool: ...
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> tuple[Entry, ...]: ...
 
 
-class Bell:
+class Signal:
     """Says that something was committed to a session's inbox, and how much of a hurry there is: `news` is read when
     what runs has ended, for `wishes` calls not yet started are skipped, and `steers` ends what runs."""
 
@@ -30,7 +30,7 @@ class Bell:
         self.wishes = asyncio.Event()
         self.steers = asyncio.Event()
 
-    def ring(self, busy: Busy = "steer") -> None:
+    def notify(self, busy: Busy = "steer") -> None:
         """As loud as what waits wants it; not at all for what waits until the turn has ended."""
         match busy:
             case "steer":
@@ -54,30 +54,30 @@ class Bell:
 class TurnJournal:
     """Implements `agent.journal.Journal`."""
 
-    def __init__(self, store: TurnStore, turn: Turn, bell: Bell) -> None:
+    def __init__(self, store: TurnStore, turn: Turn, signal: Signal) -> None:
         self._store = store
         self._turn = turn
-        self._bell = bell
+        self._signal = signal
 
     @property
     def has_news(self) -> bool:
-        return self._bell.news.is_set()
+        return self._signal.news.is_set()
 
     @property
     def interjected(self) -> bool:
-        return self._bell.wishes.is_set()
+        return self._signal.wishes.is_set()
 
     async def interjection(self) -> None:
-        await self._bell.steers.wait()
+        await self._signal.steers.wait()
 
-    async def hear(self, step: int) -> Heard | None:
+    async def read_inbox(self, step: int) -> MessagesRead | None:
         try:
-            heard = await self._store.hear(self._turn.id, self._turn.epoch, step)
+            heard = await self._store.read_inbox(self._turn.id, self._turn.epoch, step)
         except StoreError as error:
             raise JournalError(str(error)) from error
         # The store's callers learn of their commits in the order of these: whoever was committed before has rung, and
         # has been heard; whoever comes after has yet to ring.
-        self._bell.clear()
+        self._signal.clear()
         return heard
 
     async def append(self, *entries: Entry) -> None:
@@ -93,7 +93,7 @@ class TurnJournal:
         except StoreError as error:
             raise JournalError(str(error)) from error
         if not parked:
-            self._bell.ring()
+            self._signal.notify()
         return parked
 
     async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
@@ -102,5 +102,5 @@ class TurnJournal:
         except StoreError as error:
             raise JournalError(str(error)) from error
         if not closed:
-            self._bell.ring()
+            self._signal.notify()
         return closed

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from agent.agent import Mind
-from agent.decisions.external_tools import Supplied, check, pending
+from agent.agent import Agent
+from agent.decisions.external_tools import ExternalResult, check, pending
 from agent.hook import End, Stop, ToolEnd, Where
 from agent.log import Call, CallEnded, Entry, Outcome
 from agent.loop.streaming import Over
@@ -35,10 +35,10 @@ class RunStore(Protocol):
 class Runs:
     """Implements `channels.runs.Runs`."""
 
-    def __init__(self, store: RunStore, mind: Callable[[Address], Mind], go_on: Callable[[str], None]) -> None:
+    def __init__(self, store: RunStore, agent: Callable[[Address], Agent], go_on: Callable[[str], None]) -> None:
         """`mind` is the agent for a place; `go_on` is told of sessions whose turn has got what it waited for."""
         self._store = store
-        self._mind = mind
+        self._agent = agent
         self._go_on = go_on
         self._changed = asyncio.Event()
 
@@ -48,7 +48,7 @@ class Runs:
         self._changed = asyncio.Event()
 
     def tools(self, address: Address) -> frozenset[str]:
-        return frozenset(tool.name for tool in self._mind(address).tools)
+        return frozenset(tool.name for tool in self._agent(address).tools)
 
     async def report(self, run_id: str) -> RunReport:
         return await self._report(await self._find(run_id))
@@ -70,7 +70,7 @@ class Runs:
         if run.turn is None:
             raise WrongResults(NOTHING_PENDING)
         turn = await self._store.turn(run.turn)
-        given = [Supplied(result.call_id, result.text, result.failed) for result in results]
+        given = [ExternalResult(result.call_id, result.text, result.failed) for result in results]
         if wrong := check(given, turn.entries):
             raise WrongResults(wrong)
         if not given:
@@ -87,18 +87,18 @@ class Runs:
         self._go_on(session)
         self.stir()
 
-    async def _review(self, turn: records.Turn, call: Call, given: Supplied) -> tuple[CallEnded, Over | None]:
+    async def _review(self, turn: records.Turn, call: Call, given: ExternalResult) -> tuple[CallEnded, Over | None]:
         """The result as hooks, the mask and the model's context leave it; and why the turn has to end, if a hook says
         so."""
-        mind, over = self._mind(turn.address), None
+        agent, over = self._agent(turn.address), None
         outcome: Outcome = "failed" if given.failed else "done"
-        end = ToolEnd(call.id, call.name, outcome, mind.mask(given.text))
-        if mind.hooks.active("after_tool"):
+        end = ToolEnd(call.id, call.name, outcome, agent.mask(given.text))
+        if agent.hooks.active("after_tool"):
             where = Where(turn.session, turn.address.channel, turn.id, turn.principal.name, turn.principal.id)
-            end, ruled = await mind.hooks.ask("after_tool", where, end)
+            end, ruled = await agent.hooks.ask("after_tool", where, end)
             if ruled is not None and isinstance(ruled.ruling, End | Stop):
                 over = Over(ruled.ruling, ruled.hook)
-        text, full = await shortened(end.text, f"external-{call.name}-{call.id}", mind.media)
+        text, full = await shortened(end.text, f"external-{call.name}-{call.id}", agent.media)
         return CallEnded(call.id, outcome, text, for_user=end.for_user, full=full), over
 
     async def _find(self, run_id: str) -> records.Run:

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Protocol
 
 from agent.events import Charged, Delta
-from agent.interrupt import surely
-from agent.log import Answered, Entry, Heard, Text, Usage
+from agent.interrupt import shielded
+from agent.log import Entry, MessagesRead, ModelAnswered, Text, Usage
 from agent.model import Model, ModelError, ModelSettings, Request
-from agent.transcript import Notice
-from gateway.lifecycle.tasks import Errands
+from agent.transcript import SystemNote
+from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.sessions import is_child
 from gateway.store.errors import StoreError
 from gateway.store.records import Turn
@@ -45,19 +45,19 @@ class Titles:
         """Without a model, nothing is named."""
         self._store = store
         self._model = model
-        self._errands = Errands("naming a conversation broke")
+        self._tasks = BackgroundTasks("naming a conversation broke")
 
     async def __aenter__(self) -> Titles:
-        await self._errands.__aenter__()
+        await self._tasks.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._errands.__aexit__(*exc)
+        await self._tasks.__aexit__(*exc)
 
     def ended(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
         """A turn has ended: the first of its conversation is the one to name it after. Never waits."""
         if self._model is not None and turn.first and _is_listed(turn):
-            self._errands.start(partial(self._name, self._model, turn, entries))
+            self._tasks.start(partial(self._name, self._model, turn, entries))
 
     async def _name(self, model: Model, turn: Turn, entries: tuple[Entry, ...]) -> None:
         """Attempts that come to nothing cost too."""
@@ -69,7 +69,7 @@ class Titles:
         except (ModelError, StoreError, TimeoutError) as error:
             log.info("session %s could not be named: %s", turn.session, error)
         finally:
-            await surely(self._pay(turn, charges))
+            await shielded(self._pay(turn, charges))
 
     async def _pay(self, turn: Turn, charges: Sequence[Charged]) -> None:
         for charge in charges:
@@ -84,7 +84,7 @@ async def _title(model: Model, entries: Sequence[Entry], charges: list[Charged])
         if isinstance(delta, Charged):
             charges.append(delta)
 
-    request = Request(ASKED, [Notice(_sample(entries))], settings=ModelSettings(max_tokens=LONGEST_ANSWER))
+    request = Request(ASKED, [SystemNote(_sample(entries))], settings=ModelSettings(max_tokens=LONGEST_ANSWER))
     async with asyncio.timeout(PATIENCE):
         answer = await model.answer(request, tell)
     charges.append(Charged(answer.usage, answer.model, "title"))
@@ -98,6 +98,6 @@ def _is_listed(turn: Turn) -> bool:
 
 
 def _sample(entries: Sequence[Entry]) -> str:
-    said = (message.text for entry in entries if isinstance(entry, Heard) for message in entry.messages)
-    answered = (entry.text for entry in entries if isinstance(entry, Answered) and entry.text.strip())
+    said = (message.text for entry in entries if isinstance(entry, MessagesRead) for message in entry.messages)
+    answered = (entry.text for entry in entries if isinstance(entry, ModelAnswered) and entry.text.strip())
     return f"They: {next(said, '')[:LONGEST_SAMPLE]}\nYou: {next(answered, '')[:LONGEST_SAMPLE]}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from channels.address import Address
 from channels.channel import Channel
 from gateway.sessions import is_child
-from gateway.turns.dispatcher import Dispatch, Live
+from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +24,17 @@ MOST_PER_TICK = 8
 """Typing counts against a platform's limits (Telegram's are 30 a second for a bot), where answers go first."""
 
 
-async def show_typing(dispatch: Dispatch, channels: Mapping[str, Channel]) -> None:
+async def show_typing(dispatcher: Dispatcher, channels: Mapping[str, Channel]) -> None:
     """Runs until cancelled; costs nothing while nothing runs."""
     shown: dict[str, float] = {}
     while True:
-        if not dispatch.running():
-            dispatch.stirred.clear()
-            await dispatch.stirred.wait()
+        if not dispatcher.running():
+            dispatcher.stirred.clear()
+            await dispatcher.stirred.wait()
         await asyncio.sleep(TICK)
         now = time.monotonic()
-        due = [live for live in dispatch.running() if _is_due(live, shown, now)][:MOST_PER_TICK]
-        shown = {live.session: shown[live.session] for live in dispatch.running() if live.session in shown}
+        due = [live for live in dispatcher.running() if _is_due(live, shown, now)][:MOST_PER_TICK]
+        shown = {live.session: shown[live.session] for live in dispatcher.running() if live.session in shown}
         shown.update({live.session: now for live in due})
         async with asyncio.TaskGroup() as group:
             for live in due:
@@ -43,7 +43,7 @@ async def show_typing(dispatch: Dispatch, channels: Mapping[str, Channel]) -> No
                     group.create_task(_type(channels[address.channel], address))
 
 
-def _is_due(live: Live, shown: Mapping[str, float], now: float) -> bool:
+def _is_due(live: ActiveTurn, shown: Mapping[str, float], now: float) -> bool:
     if live.draft is None or is_child(live.session):
         return False
     waits = not live.draft.visible and now - live.since >= TICK

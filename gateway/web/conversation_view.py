@@ -11,25 +11,25 @@ from channels.address import Address
 from channels.history import Conversation, Item, PersonMessage, ShownReply
 from channels.message import MessageState
 from channels.reply import Reply
-from gateway.outbound.channel_replies import Drafts
-from gateway.outbound.reply_builder import Draft
+from gateway.outbound.channel_replies import ChannelReplies
+from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.sessions import session_key
 from gateway.store import records
-from gateway.turns.dispatcher import Dispatch
+from gateway.turns.dispatcher import Dispatcher
 
 
-class ScreenStore(Protocol):
+class ConversationStore(Protocol):
     async def conversations(self, channel: str) -> tuple[records.StoredConversation, ...]: ...
     async def rows(self, session: str) -> tuple[records.InboxRow, ...]: ...
     async def turns_of(self, session: str) -> tuple[records.Turn, ...]: ...
 
 
-class Screens:
+class ConversationView:
     """Implements `channels.history.Histories`."""
 
-    def __init__(self, store: ScreenStore, dispatch: Dispatch, drafts: Drafts) -> None:
+    def __init__(self, store: ConversationStore, dispatcher: Dispatcher, drafts: ChannelReplies) -> None:
         self._store = store
-        self._dispatch = dispatch
+        self._dispatcher = dispatcher
         self._drafts = drafts
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
@@ -43,9 +43,9 @@ class Screens:
         replies = {turn.id: self._draft(turn).reply() for turn in turns}
         return tuple(_in_order(rows, turns, replies))
 
-    def _draft(self, turn: records.Turn) -> Draft:
+    def _draft(self, turn: records.Turn) -> ReplyBuilder:
         """The reply as it stands: a running turn's live one, which knows what is not in the log yet."""
-        for live in (self._dispatch.live(turn.session), self._dispatch.live(turn.id)):
+        for live in (self._dispatcher.live(turn.session), self._dispatcher.live(turn.id)):
             if live is not None and live.draft is not None and live.draft.id == turn.id:
                 return live.draft
         return self._drafts.of(turn)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Outcome, Said, Text
+from agent.log import (
+    Call,
+    CallEnded,
+    CallStarted,
+    Ended,
+    Entry,
+    MessagesRead,
+    ModelAnswered,
+    Outcome,
+    Text,
+    UserMessage,
+)
 from agent.tools.todos import NAME as TODOS
 from agent.transcript import Exchange, Past, Results, transcript
 
@@ -20,7 +31,7 @@ def _log(draw: st.DrawFn) -> tuple[Entry, ...]:
         calls = tuple(_call(draw, step, number) for number in range(draw(st.integers(0, 3))))
         text = "t" * draw(st.integers(0, 2000))
         interrupted = not calls and draw(st.booleans())
-        entries.append(Answered(step, (*((Text(text),) if text else ()), *calls), interrupted=interrupted))
+        entries.append(ModelAnswered(step, (*((Text(text),) if text else ()), *calls), interrupted=interrupted))
         for call in calls:
             outcome = draw(st.sampled_from(OUTCOMES))
             if outcome != "skipped":
@@ -31,10 +42,11 @@ def _log(draw: st.DrawFn) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _heard(draw: st.DrawFn, step: int) -> Heard:
+def _heard(draw: st.DrawFn, step: int) -> MessagesRead:
     texts = draw(st.lists(st.integers(1, 400), min_size=1, max_size=2))
-    return Heard(
-        step, tuple(Said(step * 10 + number, "Ann", f"{step}.{number} " * size) for number, size in enumerate(texts))
+    return MessagesRead(
+        step,
+        tuple(UserMessage(step * 10 + number, "Ann", f"{step}.{number} " * size) for number, size in enumerate(texts)),
     )
 
 
@@ -58,7 +70,7 @@ pasts = st.lists(logs, max_size=5).map(_past)
 def assert_complete(exchanges: list[Exchange]) -> None:
     """Each answer with calls is followed by exactly their results."""
     for exchange, following in zip(exchanges, [*exchanges[1:], None], strict=True):
-        if isinstance(exchange, Answered) and exchange.calls:
+        if isinstance(exchange, ModelAnswered) and exchange.calls:
             assert isinstance(following, Results)
             assert [result.call for result in following.results] == list(exchange.calls)
         else:

@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.context.compaction import LONGEST as LONGEST_SUMMARY
 from agent.context.compaction import RESERVE, SUMMING_UP, Context
 from agent.context.tokens import estimate_transcript
 from agent.events import Charged, Delta, Event, Waiting
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
-    Heard,
-    Said,
+    MessagesRead,
+    ModelAnswered,
     Spent,
     Summarised,
     Text,
     Usage,
+    UserMessage,
 )
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
@@ -42,7 +42,7 @@ from agent.tools.output_limits import HEAD, TAIL, outputs, shortened
 from agent.tools.output_limits import LONGEST as LONGEST_RESULT
 from agent.tools.received_files import lay_out
 from agent.tools.todos import LONGEST_ITEM, MOST_ITEMS
-from agent.transcript import Exchange, Notice, Past, conversation, transcript
+from agent.transcript import Exchange, Past, SystemNote, conversation, transcript
 from gateway.store.records import PastTurn
 from gateway.turns.history_cache import Histories
 from tests.agent.logs import assert_complete, logs, pasts
@@ -51,7 +51,7 @@ WINDOW = 20_000
 SUMMARY = "They talked about ships."
 USAGE = Usage(900, 90)
 
-NOW: tuple[Entry, ...] = (Heard(1, (Said(9, "Ann", "And now?"),)),)
+NOW: tuple[Entry, ...] = (MessagesRead(1, (UserMessage(9, "Ann", "And now?"),)),)
 
 
 class Desk:
@@ -74,13 +74,13 @@ class Desk:
 
     def asked(self, number: int = -1) -> str:
         (heard,) = self.small.requests[number].transcript
-        assert isinstance(heard, Heard)
+        assert isinstance(heard, MessagesRead)
         return heard.messages[0].text
 
 
 def turn(name: str, tokens: int = 2000) -> Past:
-    said = Heard(1, (Said(1, "Ann", f"question of {name}"),))
-    return Past(name, (said, Answered(1, (Text(f"answer of {name} " + "a" * 4 * tokens),))))
+    said = MessagesRead(1, (UserMessage(1, "Ann", f"question of {name}"),))
+    return Past(name, (said, ModelAnswered(1, (Text(f"answer of {name} " + "a" * 4 * tokens),))))
 
 
 def turns(count: int, tokens: int = 2000) -> list[Past]:
@@ -90,7 +90,7 @@ def turns(count: int, tokens: int = 2000) -> list[Past]:
 def steps(count: int, tokens: int = 1000, *, name: str = "look", arguments: str = "{}") -> tuple[Entry, ...]:
     entries: list[Entry] = list(NOW)
     for number in range(1, count + 1):
-        entries.append(Answered(number, (Call(f"c{number}", name, arguments),)))
+        entries.append(ModelAnswered(number, (Call(f"c{number}", name, arguments),)))
         entries.append(CallEnded(f"c{number}", "done", f"result {number} " + "r" * 4 * tokens))
     return tuple(entries)
 
@@ -148,7 +148,12 @@ async def test_what_failed_attempts_of_the_small_model_cost_is_told() -> None:
 async def test_the_next_summary_takes_up_the_one_before() -> None:
     desk, past = Desk(), turns(8)
     first = await desk.make_room(past, NOW)
-    later = (*NOW, *first, Answered(1, (Text("x" * 60_000),)), Heard(2, (Said(10, "Ann", "Go on."),)))
+    later = (
+        *NOW,
+        *first,
+        ModelAnswered(1, (Text("x" * 60_000),)),
+        MessagesRead(2, (UserMessage(10, "Ann", "Go on."),)),
+    )
     second = summarised(await desk.make_room(past, later))
     assert SUMMARY in desk.asked()
     assert "question of turn 1" not in desk.asked()
@@ -158,7 +163,7 @@ async def test_the_next_summary_takes_up_the_one_before() -> None:
 
 async def test_what_the_provider_counted_goes_before_our_estimate() -> None:
     desk, past = Desk(), turns(4)
-    entries = (*NOW, Answered(1, (Call("c", "look", "{}"),)), CallEnded("c", "done", "seen"))
+    entries = (*NOW, ModelAnswered(1, (Call("c", "look", "{}"),)), CallEnded("c", "done", "seen"))
     assert await desk.make_room(past, entries, used=9000) == ()
     logged = await desk.make_room(past, entries, used=16_000)
     # As it counts twice as many tokens as we do, half as many turns are kept.
@@ -189,7 +194,7 @@ async def test_the_last_step_is_covered_only_when_nothing_else_helps() -> None:
     assert await desk.make_room((), entries) == ()
     logged = await desk.make_room((), entries, force=True)
     assert summarised(logged).step == 2
-    assert [type(item) for item in conversation((), (*entries, *logged))] == [Notice, Heard]
+    assert [type(item) for item in conversation((), (*entries, *logged))] == [SystemNote, MessagesRead]
 
 
 async def test_todos_are_carried_over_word_for_word_again_and_again() -> None:
@@ -200,7 +205,7 @@ async def test_todos_are_carried_over_word_for_word_again_and_again() -> None:
         assert (
             compaction.summary == f"{SUMMARY}\n\nThe to-do list as it stands:\n[x] Paint the bow\n[ ] Paint the stern"
         )
-        more = len([entry for entry in entries if isinstance(entry, Answered)]) + 30
+        more = len([entry for entry in entries if isinstance(entry, ModelAnswered)]) + 30
         entries = (*entries, compaction, *steps(more)[2 * more - 59 :])
 
 
@@ -210,8 +215,8 @@ async def test_todos_that_are_still_in_sight_are_not_repeated() -> None:
 
 
 async def test_open_decisions_are_carried_over_and_made_ones_are_not() -> None:
-    asked = [DecisionAsked(id, "call", f"May I {id}?", ("yes", "no"), 1.0) for id in ("sail", "row")]
-    logged = await Desk().make_room((), (*steps(30), *asked, Decided("row", "denied")))
+    asked = [ApprovalRequested(id, "call", f"May I {id}?", ("yes", "no"), 1.0) for id in ("sail", "row")]
+    logged = await Desk().make_room((), (*steps(30), *asked, ApprovalDecided("row", "denied")))
     assert summarised(logged).summary.endswith("Not yet decided by people:\nMay I sail?")
 
 
@@ -252,7 +257,7 @@ async def test_a_refused_conversation_is_made_smaller_until_nothing_can_be_cover
 
 
 async def test_words_alone_cannot_be_covered() -> None:
-    entries = (Heard(1, (Said(1, "Ann", "word " * 50_000),)),)
+    entries = (MessagesRead(1, (UserMessage(1, "Ann", "word " * 50_000),)),)
     desk = Desk()
     assert await desk.make_room((), entries) == ()
     assert await desk.make_room((), entries, force=True) == ()
@@ -286,8 +291,8 @@ def test_summing_up_keeps_calls_whole_and_words_as_they_are_and_never_makes_it_l
         log = (*log, *logged)
         after = conversation(past, log)
         assert_complete(after)
-        own = [entry for entry in log if isinstance(entry, Heard)]
-        assert [item for item in after if isinstance(item, Heard)][-len(own) :] == own
+        own = [entry for entry in log if isinstance(entry, MessagesRead)]
+        assert [item for item in after if isinstance(item, MessagesRead)][-len(own) :] == own
         shorter = estimate_transcript(after) < estimate_transcript(before)
         assert shorter if logged else after == before
         before = after
@@ -302,8 +307,8 @@ class Talk:
     def __init__(self, model: ScriptedModel, small: ScriptedModel, workspace: Path, *tools: Tool) -> None:
         self.journal = MemoryJournal()
         self.journal.say("Look at everything.")
-        mind = Mind(model, MemoryMedia(), workspace, tools, max_steps=200, context=Context(WINDOW, small))
-        self.turn = Turn(mind, self.journal, self._emit, id="turn", entries=(), past=turns(2))
+        agent = Agent(model, MemoryMedia(), workspace, tools, max_steps=200, context=Context(WINDOW, small))
+        self.turn = Turn(agent, self.journal, self._emit, id="turn", entries=(), past=turns(2))
 
     async def _emit(self, event: Event) -> None: ...
 
@@ -368,8 +373,8 @@ class Shelf:
 
 
 def ended(name: str, *entries: Entry) -> PastTurn:
-    heard = Heard(1, (Said(1, "Ann", f"question of {name}"),))
-    answer = Answered(2, (Text(f"answer of {name}"),))
+    heard = MessagesRead(1, (UserMessage(1, "Ann", f"question of {name}"),))
+    answer = ModelAnswered(2, (Text(f"answer of {name}"),))
     return PastTurn(name, "completed", (heard, *entries, answer, Ended("completed")))
 
 
@@ -429,7 +434,7 @@ async def test_a_long_line_is_read_on_in_its_middle(tmp_path: Path) -> None:
 
 async def test_the_files_of_long_results_are_found_in_past_turns_too() -> None:
     _, full = await shortened("r" * 30_000, "shell-1", MemoryMedia())
-    log = (*NOW, Answered(1, (Call("c", "shell", "{}"),)), CallEnded("c", "done", "r", full=full))
+    log = (*NOW, ModelAnswered(1, (Call("c", "shell", "{}"),)), CallEnded("c", "done", "r", full=full))
     assert outputs([*transcript(log), *log]) == [full]
 
 

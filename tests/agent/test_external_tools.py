@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.decisions.external_tools import (
     OVERDUE,
     OVERTAKEN,
-    Supplied,
+    ExternalResult,
     check,
     offered,
     pending,
@@ -24,18 +24,18 @@ from agent.decisions.external_tools import (
 from agent.decisions.questions import ask_user
 from agent.hook import Ask, Deny, Hooks, NoHooks, Point, Respond, Ruled, Ruling, ToolCall, Where
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
-    Decided,
-    DecisionAsked,
     DeclaredTool,
     Ended,
     Entry,
-    Heard,
+    MessagesRead,
+    ModelAnswered,
     Resumed,
-    Said,
+    UserMessage,
     dump,
     load,
 )
@@ -50,11 +50,16 @@ from agent.transcript import NEVER_STARTED, OUTSIDE, Results, transcript
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = DeclaredTool("weather", "Looks out of the window.", SCHEMA)
 CLOCK = DeclaredTool("clock", "Tells the time.", {"type": "object"})
-HEARD = Heard(1, (Said(1, "Ann", "go", tools=(WEATHER, CLOCK)),))
+HEARD = MessagesRead(1, (UserMessage(1, "Ann", "go", tools=(WEATHER, CLOCK)),))
 OSLO = Call("a", "weather", '{"city": "Oslo"}')
 NOW = Call("b", "clock", "")
 LATER = 4e9
-PENDING = (HEARD, Answered(1, (OSLO, NOW)), CallStarted("a", LATER, OSLO.arguments), CallStarted("b", LATER + 1, "{}"))
+PENDING = (
+    HEARD,
+    ModelAnswered(1, (OSLO, NOW)),
+    CallStarted("a", LATER, OSLO.arguments),
+    CallStarted("b", LATER + 1, "{}"),
+)
 
 
 @tool(effect="write")
@@ -93,13 +98,13 @@ class Stage:
     ) -> None:
         self.journal = MemoryJournal()
         self.journal.entries.extend(entries)
-        self.mind = Mind(model, MemoryMedia(), Path("."), tools, hooks=hooks or NoHooks(), decide_within=100.0)
+        self.agent = Agent(model, MemoryMedia(), Path("."), tools, hooks=hooks or NoHooks(), decide_within=100.0)
 
     async def play(self) -> Ended | None:
         async def emit(event: object) -> None:
             return None
 
-        turn = Turn(self.mind, self.journal, emit, id="turn", entries=self.journal.entries)
+        turn = Turn(self.agent, self.journal, emit, id="turn", entries=self.journal.entries)
         async with asyncio.timeout(60):
             return await turn.run()
 
@@ -108,7 +113,7 @@ class Stage:
         return self.journal.entries
 
     def results(self) -> dict[str, tuple[str, str]]:
-        names = {c.id: c.name for e in self.entries if isinstance(e, Answered) for c in e.calls}
+        names = {c.id: c.name for e in self.entries if isinstance(e, ModelAnswered) for c in e.calls}
         return {names[e.call_id]: (e.outcome, e.text) for e in self.entries if isinstance(e, CallEnded)}
 
 
@@ -212,7 +217,7 @@ async def test_a_stop_cancels_what_is_pending() -> None:
     async def emit(event: object) -> None:
         return None
 
-    turn = Turn(stage.mind, stage.journal, emit, id="turn", entries=stage.entries)
+    turn = Turn(stage.agent, stage.journal, emit, id="turn", entries=stage.entries)
     turn.stop("you asked to stop")
     async with asyncio.timeout(60):
         assert await turn.run() == Ended("stopped", "you asked to stop")
@@ -247,8 +252,8 @@ async def test_a_call_that_people_have_to_approve_is_begun_with_the_others_once_
     stage = Stage(ScriptedModel(calls("clock", "weather")), hooks=Says("approve_tool", "weather", Ask("who knows")))
     assert await stage.play() is None
     assert pending(stage.entries) == ()
-    (asked,) = [entry for entry in stage.entries if isinstance(entry, DecisionAsked)]
-    stage.entries.append(Decided(asked.id, "allowed", "Ann"))
+    (asked,) = [entry for entry in stage.entries if isinstance(entry, ApprovalRequested)]
+    stage.entries.append(ApprovalDecided(asked.id, "allowed", "Ann"))
     assert await stage.play() is None
     assert [call.name for call in pending(stage.entries)] == ["clock", "weather"]
 
@@ -262,7 +267,7 @@ def test_the_log_keeps_what_was_declared_and_what_is_pending() -> None:
 
 def test_of_several_declarations_of_one_name_the_newest_holds() -> None:
     newer = DeclaredTool("clock", "Tells it better.", {"type": "object"})
-    tools = offered((), (HEARD, Heard(2, (Said(2, "Ann", "again", tools=(newer,)),))))
+    tools = offered((), (HEARD, MessagesRead(2, (UserMessage(2, "Ann", "again", tools=(newer,)),))))
     assert {tool.name: tool.description for tool in tools} == {
         "weather": WEATHER.description,
         "clock": newer.description,
@@ -277,8 +282,8 @@ def test_pending_calls_have_the_arguments_that_they_were_begun_with() -> None:
 
 
 def test_a_call_of_our_own_that_runs_is_not_pending() -> None:
-    assert pending((HEARD, Answered(1, (OSLO,)), CallStarted("a"))) == ()
-    assert waits_until((HEARD, Answered(1, (OSLO,)), CallStarted("a"))) is None
+    assert pending((HEARD, ModelAnswered(1, (OSLO,)), CallStarted("a"))) == ()
+    assert waits_until((HEARD, ModelAnswered(1, (OSLO,)), CallStarted("a"))) is None
 
 
 def test_calls_that_get_no_result_end_in_words() -> None:
@@ -305,9 +310,9 @@ def test_somebody_who_looks_on_is_shown_that_results_are_waited_for() -> None:
     ],
 )
 def test_results_are_checked_against_what_is_pending(given: str, wrong: str) -> None:
-    assert check([Supplied(id, "text") for id in given], PENDING) == wrong
+    assert check([ExternalResult(id, "text") for id in given], PENDING) == wrong
 
 
 def test_results_that_come_too_late_are_told_so() -> None:
     entries = (*PENDING, *unsupplied(PENDING))
-    assert check([Supplied("a", "snow")], entries) == "no longer pending: a (cancelled)"
+    assert check([ExternalResult("a", "snow")], entries) == "no longer pending: a (cancelled)"

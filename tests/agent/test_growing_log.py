@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.log import Answered, Call, CallEnded, CallStarted, Entry, Heard, Said, Summarised
+from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAnswered, Summarised, UserMessage
 from agent.loop.attachments import Attached
 from agent.testing import MemoryMedia
 from agent.tools.received_files import lay_out, place_of
@@ -22,7 +22,7 @@ def test_a_conversation_asked_as_the_log_grows_is_the_one_of_the_whole_log(
 ) -> None:
     for _ in range(data.draw(st.integers(0, 2))):
         place = data.draw(st.integers(0, len(log)))
-        step = data.draw(st.integers(1, 1 + sum(isinstance(entry, Answered) for entry in log[:place])))
+        step = data.draw(st.integers(1, 1 + sum(isinstance(entry, ModelAnswered) for entry in log[:place])))
         through = data.draw(st.sampled_from(["", *(turn.id for turn in past)]))
         log = (*log[:place], Summarised(step, through, "Things."), *log[place:])
     growing = Conversation(past)
@@ -33,12 +33,16 @@ def test_a_conversation_asked_as_the_log_grows_is_the_one_of_the_whole_log(
 async def test_files_are_gathered_once_from_the_past_and_from_a_growing_log() -> None:
     media = MemoryMedia()
     old, sent, made, long = [await media.put(name.encode(), name) for name in ("old.txt", "sent", "made", "long")]
-    past = (Past("one", tuple(transcript([Heard(1, (Said(1, "Ann", "look", (old,)),))]))),)
-    log: list[Entry] = [Heard(1, (Said(2, "Ann", "and at this", (sent,)),))]
+    past = (Past("one", tuple(transcript([MessagesRead(1, (UserMessage(1, "Ann", "look", (old,)),))]))),)
+    log: list[Entry] = [MessagesRead(1, (UserMessage(2, "Ann", "and at this", (sent,)),))]
     attached = Attached(past)
     attached.gather(log)
     assert (attached.seen, attached.laid_out) == ([old, sent], [old, sent])
-    log += [Answered(1, (Call("c", "draw", "{}"),)), CallStarted("c"), CallEnded("c", "done", "", (made,), full=long)]
+    log += [
+        ModelAnswered(1, (Call("c", "draw", "{}"),)),
+        CallStarted("c"),
+        CallEnded("c", "done", "", (made,), full=long),
+    ]
     attached.gather(log)
     attached.gather(log)
     assert (attached.seen, attached.laid_out) == ([old, sent, made], [old, sent, long])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agent.events import Charged, Delta, TextDelta, Waiting, Withdrawn
-from agent.log import Heard, Said, Text
+from agent.log import MessagesRead, Text, UserMessage
 from agent.masking import Mask
 from agent.media import Attachment
 from agent.model import Answer, Model, ModelError, Request
@@ -22,7 +22,7 @@ KEY = "sk-very-secret-4711"
 
 
 @dataclass(slots=True)
-class House:
+class Gateway:
     """Two models of one provider and one of another, the last two standing by, and what was told."""
 
     openai: server_of.ModelServer
@@ -52,7 +52,9 @@ class House:
 
     async def ask(self, model: Model, text: str = "Write it", *files: Attachment, choose: str = "") -> Answer:
         self.told.clear()
-        return await model.answer(Request("", (Heard(1, (Said(1, "Ann", text, files),)),), model=choose), self._tell)
+        return await model.answer(
+            Request("", (MessagesRead(1, (UserMessage(1, "Ann", text, files),)),), model=choose), self._tell
+        )
 
     async def _tell(self, delta: Delta) -> None:
         self.told.append(delta)
@@ -72,59 +74,59 @@ class House:
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
+async def gateway() -> AsyncIterator[Gateway]:
     async with server_of.ModelServer() as openai, server_of.ModelServer() as anthropic:
-        house = House(openai, anthropic)
-        yield house
-        for model in house.opened:
+        gateway = Gateway(openai, anthropic)
+        yield gateway
+        for model in gateway.opened:
             await model.aclose()
         assert (openai.refusals, anthropic.refusals) == ([], [])
 
 
-async def test_small_talk_goes_to_the_small_model_and_work_to_the_big_one(house: House) -> None:
-    model = house.chain(small=SMALL)
-    assert (await house.ask(model, "Hello!")).model == SMALL
-    assert (await house.ask(model, "Write a poem")).model == BIG
-    assert (await house.ask(model, "Hello!", choose=OTHER)).model == OTHER
-    assert house.asked == ["small", "big", "other"]
+async def test_small_talk_goes_to_the_small_model_and_work_to_the_big_one(gateway: Gateway) -> None:
+    model = gateway.chain(small=SMALL)
+    assert (await gateway.ask(model, "Hello!")).model == SMALL
+    assert (await gateway.ask(model, "Write a poem")).model == BIG
+    assert (await gateway.ask(model, "Hello!", choose=OTHER)).model == OTHER
+    assert gateway.asked == ["small", "big", "other"]
 
 
-async def test_an_answer_has_its_cost(house: House) -> None:
-    house.openai.script([server_of.Say("Hi"), server_of.Usage(3, 5)])
-    answer = await house.ask(house.chain())
+async def test_an_answer_has_its_cost(gateway: Gateway) -> None:
+    gateway.openai.script([server_of.Say("Hi"), server_of.Usage(3, 5)])
+    answer = await gateway.ask(gateway.chain())
     assert (answer.usage.cost, answer.model) == (3, BIG)
 
 
-async def test_a_time_out_is_not_tried_again_where_another_stands_by_and_is_charged(house: House) -> None:
-    house.openai.respond(lambda request: server_of.Silence())
-    answer = await house.ask(house.chain(patience=0.2))
+async def test_a_time_out_is_not_tried_again_where_another_stands_by_and_is_charged(gateway: Gateway) -> None:
+    gateway.openai.respond(lambda request: server_of.Silence())
+    answer = await gateway.ask(gateway.chain(patience=0.2))
     assert answer.model == OTHER
-    assert [(delta.model, delta.purpose) for delta in house.told if isinstance(delta, Charged)] == [(BIG, "failed")]
+    assert [(delta.model, delta.purpose) for delta in gateway.told if isinstance(delta, Charged)] == [(BIG, "failed")]
 
 
-async def test_a_model_that_stands_alone_is_asked_again_after_a_time_out(house: House) -> None:
-    house.openai.respond(lambda request: server_of.Silence())
+async def test_a_model_that_stands_alone_is_asked_again_after_a_time_out(gateway: Gateway) -> None:
+    gateway.openai.respond(lambda request: server_of.Silence())
     with pytest.raises(ModelError):
-        await house.ask(house.chain((BIG,), patience=0.2))
-    assert len([delta for delta in house.told if isinstance(delta, Charged)]) == 2
+        await gateway.ask(gateway.chain((BIG,), patience=0.2))
+    assert len([delta for delta in gateway.told if isinstance(delta, Charged)]) == 2
 
 
-async def test_an_answer_cut_off_is_completed_by_another_model_when_the_first_has_a_trouble(house: House) -> None:
-    house.openai.script([server_of.Say(f"It is {KEY}, and"), server_of.End("length")], server_of.Fail(401))
-    house.anthropic.script(server_of.Say(" so on."))
-    answer = await house.ask(house.chain())
+async def test_an_answer_cut_off_is_completed_by_another_model_when_the_first_has_a_trouble(gateway: Gateway) -> None:
+    gateway.openai.script([server_of.Say(f"It is {KEY}, and"), server_of.End("length")], server_of.Fail(401))
+    gateway.anthropic.script(server_of.Say(" so on."))
+    answer = await gateway.ask(gateway.chain())
     assert answer.parts == (Text(f"It is {KEY}, and so on."),)
-    assert house.screen == f"It is {KEY}, and so on."
+    assert gateway.screen == f"It is {KEY}, and so on."
     # What goes out anew is masked anew.
-    assert [message.text for message in house.anthropic.requests[0].messages][1] == "It is [secret], and"
+    assert [message.text for message in gateway.anthropic.requests[0].messages][1] == "It is [secret], and"
 
 
-async def test_a_blind_model_is_told_about_pictures_and_nobody_else_is_asked(house: House) -> None:
-    cat = await house.media.put(b"\x89PNG\r\n\x1a\n of a cat", "cat.png")
-    house.openai.script(server_of.Fail(400, message="This model does not support image input"))
-    model = house.chain()
-    answer = await house.ask(model, "Look", cat)
+async def test_a_blind_model_is_told_about_pictures_and_nobody_else_is_asked(gateway: Gateway) -> None:
+    cat = await gateway.media.put(b"\x89PNG\r\n\x1a\n of a cat", "cat.png")
+    gateway.openai.script(server_of.Fail(400, message="This model does not support image input"))
+    model = gateway.chain()
+    answer = await gateway.ask(model, "Look", cat)
     assert answer.model == BIG
-    assert house.lines == [f"{BIG} cannot look at pictures; it is told about them in words."]
-    await house.ask(model, "Look", cat)
-    assert (house.lines, house.asked) == ([], ["big", "big", "big"])
+    assert gateway.lines == [f"{BIG} cannot look at pictures; it is told about them in words."]
+    await gateway.ask(model, "Look", cat)
+    assert (gateway.lines, gateway.asked) == ([], ["big", "big", "big"])

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from agent.events import Charged, Delta, Tell, TextDelta, Withdrawn
-from agent.log import Answered, Call, Heard, Said, Text, Thinking, Usage
+from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking, Usage, UserMessage
 from agent.model import Answer, Model, ModelError, ModelSettings, Request
-from agent.models.continuation import GO_ON, CompletingModel
+from agent.models.continuation import GO_ON, ContinuingModel
 from agent.models.retry import RetryingModel
 from agent.models.scripted import Script, ScriptedModel
 
-QUESTION = Heard(1, (Said(1, "Ann", "Count"),))
+QUESTION = MessagesRead(1, (UserMessage(1, "Ann", "Count"),))
 
 
 def cut(text: str, cost: float = 1.0) -> Answer:
@@ -41,7 +41,7 @@ class Screen:
 
     async def ask(self, model: Model, most: int | None = None) -> Answer:
         request = Request("Be kind.", (QUESTION,), settings=ModelSettings(max_tokens=most))
-        return await CompletingModel(model).answer(request, self.tell)
+        return await ContinuingModel(model).answer(request, self.tell)
 
 
 async def test_the_answer_goes_on_where_it_was_cut_off() -> None:
@@ -51,7 +51,7 @@ async def test_the_answer_goes_on_where_it_was_cut_off() -> None:
     assert (answer.finish, answer.usage) == ("stop", Usage(30, 12, cost=3.0))
     assert screen.text == "One, two, three."
     assert Withdrawn() not in screen.told
-    assert list(model.requests[1].transcript) == [QUESTION, Answered(0, (Text("One, two"),)), GO_ON]
+    assert list(model.requests[1].transcript) == [QUESTION, ModelAnswered(0, (Text("One, two"),)), GO_ON]
     assert model.requests[1].instructions == "Be kind."
 
 

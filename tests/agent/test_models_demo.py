@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import pytest
 
 from agent.events import Delta, TextDelta
-from agent.log import Answered, Call, Heard, Outcome, Said
+from agent.log import Call, MessagesRead, ModelAnswered, Outcome, UserMessage
 from agent.media import Attachment
 from agent.model import Answer, Request, ToolSpec
 from agent.models.demo import DemoModel
 from agent.tools import toolbox
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
 TOOLS = toolbox(["shell", "draw_chart"])
 SPECS = tuple(tool.spec for tool in TOOLS)
@@ -27,7 +27,7 @@ class Talk:
         self.told: list[str] = []
 
     async def say(self, text: str, *attachments: Attachment) -> str:
-        self.transcript.append(Heard(1, (Said(1, "Ann", text, attachments),)))
+        self.transcript.append(MessagesRead(1, (UserMessage(1, "Ann", text, attachments),)))
         return await self.go_on()
 
     async def interject(self, text: str, outcomes: Sequence[Outcome]) -> str:
@@ -42,19 +42,19 @@ class Talk:
     async def stop(self, outcomes: Sequence[Outcome]) -> None:
         """The calls end so, and the turn with them."""
         self._end(outcomes)
-        self.transcript.append(Notice("The turn ended here: you asked to stop"))
+        self.transcript.append(SystemNote("The turn ended here: you asked to stop"))
 
     async def cut_in(self, text: str) -> str:
         """The last answer turns out to have been interrupted while it was spoken."""
         answered = self.transcript[-1]
-        assert isinstance(answered, Answered)
-        self.transcript[-1] = Answered(1, answered.parts[:1], interrupted=True)
+        assert isinstance(answered, ModelAnswered)
+        self.transcript[-1] = ModelAnswered(1, answered.parts[:1], interrupted=True)
         return await self.say(text)
 
     async def go_on(self) -> str:
         self.told.clear()
         self.last = await DemoModel(pause=0).answer(Request("", self.transcript, self.tools), self._tell)
-        self.transcript.append(Answered(1, self.last.parts))
+        self.transcript.append(ModelAnswered(1, self.last.parts))
         assert "".join(self.told) == self._answered.text
         return self._answered.text
 
@@ -73,9 +73,9 @@ class Talk:
         return dict(json.loads(call.arguments))
 
     @property
-    def _answered(self) -> Answered:
+    def _answered(self) -> ModelAnswered:
         answered = self.transcript[-1]
-        assert isinstance(answered, Answered)
+        assert isinstance(answered, ModelAnswered)
         return answered
 
     def _end(self, outcomes: Sequence[Outcome]) -> None:
@@ -270,7 +270,7 @@ async def test_every_call_of_a_conversation_has_its_own_id() -> None:
     talk = Talk()
     await talk.say("do a long task")
     await talk.interject("only 4 pages", ["done", "skipped", "skipped", "skipped", "skipped"])
-    ids = [call.id for exchange in talk.transcript if isinstance(exchange, Answered) for call in exchange.calls]
+    ids = [call.id for exchange in talk.transcript if isinstance(exchange, ModelAnswered) for call in exchange.calls]
     assert len(ids) == len(set(ids)) == 8
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.events import Delta, Tell, TextDelta, Waiting, Withdrawn
-from agent.log import Heard, Said, Text
+from agent.log import MessagesRead, Text, UserMessage
 from agent.model import Answer, Model, ModelError, ModelTrouble, Request
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.providers import Provider, ProviderModel, provider_model
@@ -19,7 +19,7 @@ from agent.models.scripted import Script, ScriptedModel
 from agent.testing import MemoryMedia
 from tests.servers import models as server_of
 
-REQUEST = Request("", (Heard(1, (Said(1, "Ann", "Hello"),)),))
+REQUEST = Request("", (MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)),))
 FIRST, SECOND = "openai:first", "anthropic:second"
 
 OF_THE_MODEL: tuple[ModelTrouble, ...] = (
@@ -416,7 +416,7 @@ async def outcome(model: Model, screen: Screen) -> tuple[str, ModelTrouble | Non
 
 
 @dataclass(slots=True)
-class House:
+class Gateway:
     """Two providers on the network, and a chain of one retrying model at each."""
 
     openai: server_of.ModelServer
@@ -448,11 +448,11 @@ class House:
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
+async def gateway() -> AsyncIterator[Gateway]:
     async with server_of.ModelServer() as openai, server_of.ModelServer() as anthropic:
-        house = House(openai, anthropic)
-        yield house
-        for model in house.opened:
+        gateway = Gateway(openai, anthropic)
+        yield gateway
+        for model in gateway.opened:
             await model.aclose()
         assert (openai.refusals, anthropic.refusals) == ([], [])
 
@@ -470,40 +470,40 @@ async def house() -> AsyncIterator[House]:
     ],
 )
 async def test_a_provider_in_trouble_is_replaced_by_another_providers_model(
-    house: House, fail: server_of.Part, requests: int
+    gateway: Gateway, fail: server_of.Part, requests: int
 ) -> None:
-    house.openai.respond(lambda request: fail)
-    house.anthropic.script(server_of.Say("Instead."), server_of.Say("Again."))
-    chain = house.chain()
-    answer = await chain.answer(REQUEST, house.screen.tell)
+    gateway.openai.respond(lambda request: fail)
+    gateway.anthropic.script(server_of.Say("Instead."), server_of.Say("Again."))
+    chain = gateway.chain()
+    answer = await chain.answer(REQUEST, gateway.screen.tell)
     assert (answer.parts, answer.model) == ((Text("Instead."),), SECOND)
-    assert house.asked == (requests, 1)
+    assert gateway.asked == (requests, 1)
 
 
-async def test_half_an_answer_disappears_when_the_other_provider_gives_a_whole_one(house: House) -> None:
-    house.openai.respond(lambda request: [server_of.Say("Half of "), server_of.Drop()])
-    house.anthropic.script(server_of.Say("All of it."))
-    await house.chain().answer(REQUEST, house.screen.tell)
-    assert house.screen.text == "All of it."
-    kinds = [kind.__name__ for kind, _ in itertools.groupby(map(type, house.screen.told))]
+async def test_half_an_answer_disappears_when_the_other_provider_gives_a_whole_one(gateway: Gateway) -> None:
+    gateway.openai.respond(lambda request: [server_of.Say("Half of "), server_of.Drop()])
+    gateway.anthropic.script(server_of.Say("All of it."))
+    await gateway.chain().answer(REQUEST, gateway.screen.tell)
+    assert gateway.screen.text == "All of it."
+    kinds = [kind.__name__ for kind, _ in itertools.groupby(map(type, gateway.screen.told))]
     assert kinds == ["TextDelta", "Withdrawn", "Waiting", "TextDelta", "Withdrawn", "Waiting", "TextDelta"]
 
 
 @pytest.mark.parametrize("fail", [server_of.Fail(400), server_of.TooLong()])
-async def test_the_other_provider_is_not_bothered_with_what_is_wrong(house: House, fail: server_of.Part) -> None:
-    house.openai.script(fail)
+async def test_the_other_provider_is_not_bothered_with_what_is_wrong(gateway: Gateway, fail: server_of.Part) -> None:
+    gateway.openai.script(fail)
     with pytest.raises(ModelError):
-        await house.chain().answer(REQUEST, house.screen.tell)
-    assert house.asked == (1, 0)
+        await gateway.chain().answer(REQUEST, gateway.screen.tell)
+    assert gateway.asked == (1, 0)
 
 
-async def test_a_stop_ends_the_request_at_the_model_that_was_asked_instead(house: House) -> None:
-    house.openai.script(server_of.Fail(401))
-    house.anthropic.script(server_of.Say(["Once upon ", server_of.Pause(), "a time"]))
-    answering = asyncio.create_task(house.chain().answer(REQUEST, house.screen.tell))
-    held = await house.anthropic.until_held()
+async def test_a_stop_ends_the_request_at_the_model_that_was_asked_instead(gateway: Gateway) -> None:
+    gateway.openai.script(server_of.Fail(401))
+    gateway.anthropic.script(server_of.Say(["Once upon ", server_of.Pause(), "a time"]))
+    answering = asyncio.create_task(gateway.chain().answer(REQUEST, gateway.screen.tell))
+    held = await gateway.anthropic.until_held()
     answering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answering
-    await house.anthropic.until(lambda: held.disconnected)
-    assert house.asked == (1, 1)
+    await gateway.anthropic.until(lambda: held.disconnected)
+    assert gateway.asked == (1, 1)

@@ -1,12 +1,12 @@
 """No secret of the gateway's reaches a model."""
 
 from agent.events import Delta
-from agent.log import Answered, Call, Heard, Native, Said, Text, Thinking
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking, UserMessage
 from agent.masking import Mask
 from agent.model import Request
 from agent.models.masking import MaskingModel
 from agent.models.scripted import ScriptedModel
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
 KEY = "sk-very-secret-4711"
 CALL = Call("c1", "shell", f'{{"command": "echo {KEY}"}}')
@@ -24,19 +24,19 @@ async def sent(request: Request) -> Request:
 
 async def test_it_is_masked_wherever_it_stands() -> None:
     transcript: tuple[Exchange, ...] = (
-        Heard(1, (Said(1, "Ann", f"my key is {KEY}", note=f"quoting: {KEY}"),)),
-        Answered(
+        MessagesRead(1, (UserMessage(1, "Ann", f"my key is {KEY}", note=f"quoting: {KEY}"),)),
+        ModelAnswered(
             1, (Thinking(f"so {KEY}", "signed"), Text(f"Using {KEY}"), Native("anthropic", f'{{"q": "{KEY}"}}'), CALL)
         ),
         Results((Result(CALL, "done", f"{KEY}\n"),)),
-        Notice(f"The turn ended: {KEY}"),
+        SystemNote(f"The turn ended: {KEY}"),
     )
     request = await sent(Request(f"Be kind. {KEY}", transcript))
     assert request.instructions == "Be kind. [secret]"
     heard, answered, results, notice = request.transcript
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     assert (heard.messages[0].text, heard.messages[0].note) == ("my key is [secret]", "quoting: [secret]")
-    assert isinstance(answered, Answered)
+    assert isinstance(answered, ModelAnswered)
     assert answered.parts == (
         # What is changed is not what was signed.
         Thinking("so [secret]", None),
@@ -46,19 +46,21 @@ async def test_it_is_masked_wherever_it_stands() -> None:
     )
     assert isinstance(results, Results)
     assert results.results[0].text == "[secret]\n"
-    assert notice == Notice("The turn ended: [secret]")
+    assert notice == SystemNote("The turn ended: [secret]")
 
 
 async def test_reasoning_without_a_secret_keeps_its_signature() -> None:
     thinking = Thinking("hm", "signed")
-    request = await sent(Request("", (Answered(1, (thinking, Text(KEY))),)))
+    request = await sent(Request("", (ModelAnswered(1, (thinking, Text(KEY))),)))
     (answered,) = request.transcript
-    assert isinstance(answered, Answered)
+    assert isinstance(answered, ModelAnswered)
     assert answered.parts == (thinking, Text("[secret]"))
 
 
 async def test_a_request_without_secrets_goes_out_as_it_is() -> None:
-    request = Request("Be kind.", (Heard(1, (Said(1, "Ann", "Hello"),)), Answered(1, (Text("Hi."), CALL))))
+    request = Request(
+        "Be kind.", (MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)), ModelAnswered(1, (Text("Hi."), CALL)))
+    )
     clean = Request("Be kind.", (request.transcript[0],))
     assert await sent(clean) is clean
     assert await sent(request) is not request

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from agent.events import Charged, Delta, ReasoningDelta, Tell, TextDelta
-from agent.log import Heard, Said, Text, Usage
+from agent.log import MessagesRead, Text, Usage, UserMessage
 from agent.model import Answer, ModelError, ModelTrouble, Request
 from agent.models.metering import MeteredModel
 from agent.models.prices import PRICES, Price, price_of
 from agent.models.scripted import Script, ScriptedModel
 
-REQUEST = Request("", (Heard(1, (Said(1, "Ann", "x" * 3984),)),))
+REQUEST = Request("", (MessagesRead(1, (UserMessage(1, "Ann", "x" * 3984),)),))
 PRICE = Price(input=10, output=20, cache_read=1, cache_write=12)
 
 

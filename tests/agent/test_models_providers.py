@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from agent.events import Charged, Delta, ReasoningDelta, TextDelta, Waiting
-from agent.log import Answered, Call, Heard, Native, Said, Text, Thinking, Usage
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking, Usage, UserMessage
 from agent.masking import Mask
 from agent.media import Attachment, MediaMissing
 from agent.model import Answer, ModelError, ModelSettings, ModelTrouble, Request, ToolSpec
 from agent.models import chat_completions
-from agent.models.continuation import CompletingModel
+from agent.models.continuation import ContinuingModel
 from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
 from agent.models.providers import Provider, ProviderModel, provider_model
 from agent.models.retry import RetryingModel
-from agent.models.without_vision import DescribingModel
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.models.without_vision import WithoutVisionModel
+from agent.transcript import Exchange, Result, Results, SystemNote
 from tests.servers import models as server_of
 
 KEY = "sk-very-secret-4711"
@@ -125,8 +125,8 @@ async def line(request: pytest.FixtureRequest) -> AsyncIterator[Line]:
         assert server.refusals == []
 
 
-def heard(text: str, *attachments: Attachment, sender: str = "Ann", note: str = "") -> Heard:
-    return Heard(1, (Said(1, sender, text, attachments, note),))
+def heard(text: str, *attachments: Attachment, sender: str = "Ann", note: str = "") -> MessagesRead:
+    return MessagesRead(1, (UserMessage(1, sender, text, attachments, note),))
 
 
 def own_type(line: Line, fail: server_of.Fail) -> server_of.Fail:
@@ -141,8 +141,8 @@ def marks(message: dict[str, Any]) -> int:
     return 0 if isinstance(message["content"], str) else sum("cache_control" in block for block in message["content"])
 
 
-def called(*calls: Call, text: str = "") -> Answered:
-    return Answered(1, (*((Text(text),) if text else ()), *calls))
+def called(*calls: Call, text: str = "") -> ModelAnswered:
+    return ModelAnswered(1, (*((Text(text),) if text else ()), *calls))
 
 
 # Answers
@@ -187,13 +187,13 @@ async def test_reasoning_is_told_apart_and_sent_back_before_its_calls(line: Line
     assert isinstance(thinking, Thinking)
     assert isinstance(call, Call)
     assert (thinking.text, thinking.provider, text) == ("Let me look.", line.provider, Text("Looking."))
-    await line.ask(asked, Answered(1, answer.parts), Results((Result(call, "done", "file"),)), tools=[SHELL])
+    await line.ask(asked, ModelAnswered(1, answer.parts), Results((Result(call, "done", "file"),)), tools=[SHELL])
     assert [message.thoughts for message in line.sent] == ["", "Let me look.", ""]
 
 
 async def test_reasoning_of_another_provider_is_not_sent(line: Line) -> None:
     foreign = Thinking("Foreign.", "c2lnbmVk", None, "other")
-    await line.ask(heard("Hi"), Answered(1, (foreign, Text("Hello."))), heard("Bye"))
+    await line.ask(heard("Hi"), ModelAnswered(1, (foreign, Text("Hello."))), heard("Bye"))
     assert [message.thoughts for message in line.sent] == ["", "", ""]
 
 
@@ -233,7 +233,7 @@ async def test_an_answer_cut_at_its_length_is_completed(line: Line) -> None:
     line.server.script(
         [server_of.Think("Hm."), server_of.Say("One, two"), server_of.End("length")], server_of.Say(", three.")
     )
-    answer = await CompletingModel(line.model()).answer(Request("", (heard("Count"),)), line.tell)
+    answer = await ContinuingModel(line.model()).answer(Request("", (heard("Count"),)), line.tell)
     assert "".join(part.text for part in answer.parts if isinstance(part, Text)) == "One, two, three."
     assert (answer.finish, line.text) == ("stop", "One, two, three.")
     assert [message.role for message in line.sent] == ["user", "assistant", "user"]
@@ -278,7 +278,7 @@ async def test_a_search_of_the_providers_own_stays_in_its_place_and_is_sent_back
     assert line.server.requests[0].tools == ("shell", "web_search")
 
     results = Results((Result(call, "done", ""),))
-    await model.answer(Request("", (heard("Weather?"), Answered(1, answer.parts), results), (SHELL,)), line.tell)
+    await model.answer(Request("", (heard("Weather?"), ModelAnswered(1, answer.parts), results), (SHELL,)), line.tell)
     blocks = line.server.requests[1].body["messages"][1]["content"]
     assert [block["type"] for block in blocks] == [
         "text",
@@ -295,7 +295,7 @@ async def test_a_search_of_the_providers_own_stays_in_its_place_and_is_sent_back
 async def test_a_search_of_another_provider_or_without_a_result_is_left_out(line: Line) -> None:
     foreign = Native("other", '{"type": "search", "id": "s1"}')
     lonely = Native("anthropic", '{"type": "server_tool_use", "id": "s2", "name": "web_search", "input": {}}')
-    await line.ask(heard("Hi"), Answered(1, (foreign, Text("Hello."), lonely)), heard("Bye"))
+    await line.ask(heard("Hi"), ModelAnswered(1, (foreign, Text("Hello."), lonely)), heard("Bye"))
     assert [message.text for message in line.sent] == ["Hi", "Hello.", "Bye"]
 
 
@@ -304,7 +304,7 @@ async def test_a_provider_that_pauses_in_its_own_work_is_asked_on(line: Line) ->
     line.server.script(
         [server_of.Say("I look. "), server_of.Search("weather", None), server_of.End("pause")], server_of.Say("Rain.")
     )
-    model = CompletingModel(line.model(web_search=True))
+    model = ContinuingModel(line.model(web_search=True))
     answer = await model.answer(Request("", (heard("Weather?"),)), line.tell)
     assert (line.text, answer.finish) == ("I look. Rain.", "stop")
 
@@ -338,8 +338,8 @@ def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: ch
 @pytest.mark.parametrize("line", ["anthropic"], indirect=True)
 async def test_the_prompt_cache_is_marked_after_tools_instructions_what_is_settled_and_the_end(line: Line) -> None:
     call = Call("c1", "shell", "{}")
-    before = (heard("Hi"), Answered(1, (Text("Hello."), Thinking("hm", None, None, "anthropic"))))
-    now = (heard("List"), Answered(1, (call,)), Results((Result(call, "done", "file"),)))
+    before = (heard("Hi"), ModelAnswered(1, (Text("Hello."), Thinking("hm", None, None, "anthropic"))))
+    now = (heard("List"), ModelAnswered(1, (call,)), Results((Result(call, "done", "file"),)))
     await line.ask(*before, *now, tools=[SHELL, replace(SHELL, name="other")])
     body = line.server.requests[0].body
     assert ["cache_control" in tool for tool in body["tools"]] == [False, True]
@@ -362,7 +362,7 @@ async def test_no_secret_is_sent(line: Line) -> None:
 async def test_a_model_that_cannot_see_is_asked_again_in_words(line: Line) -> None:
     cat = await line.media.put(PNG, "cat.png")
     line.server.script(server_of.Fail(400, message="this model does not support image input"), server_of.Say("I see."))
-    model = RetryingModel(DescribingModel(line.model(), "it"))
+    model = RetryingModel(WithoutVisionModel(line.model(), "it"))
     assert (await model.answer(Request("", (heard("Look", cat),)), line.tell)).parts == (Text("I see."),)
     (message,) = line.sent
     assert message.images == ()
@@ -415,19 +415,19 @@ async def test_only_the_newest_pictures_are_shown(line: Line) -> None:
 
 
 async def test_in_a_group_senders_are_named(line: Line) -> None:
-    first = Heard(1, (Said(1, "Ann", "Hi", in_group=True),))
-    second = Heard(2, (Said(2, "Bob", "Me too", note="quoting Ann: Hi", in_group=True),))
-    await line.ask(first, Answered(1, (Text("Hello."),)), second)
+    first = MessagesRead(1, (UserMessage(1, "Ann", "Hi", in_group=True),))
+    second = MessagesRead(2, (UserMessage(2, "Bob", "Me too", note="quoting Ann: Hi", in_group=True),))
+    await line.ask(first, ModelAnswered(1, (Text("Hello."),)), second)
     assert [message.text for message in line.sent] == ["Ann: Hi", "Hello.", "[quoting Ann: Hi]\nBob: Me too"]
 
 
 async def test_whoever_is_alone_with_the_agent_is_not_named(line: Line) -> None:
-    await line.ask(Heard(1, (Said(1, "Ann", "One"), Said(2, "Ann", "Two"))))
+    await line.ask(MessagesRead(1, (UserMessage(1, "Ann", "One"), UserMessage(2, "Ann", "Two"))))
     assert line.sent[0].text == "One\n\nTwo"
 
 
 async def test_the_model_learns_that_it_was_interrupted(line: Line) -> None:
-    await line.ask(heard("Tell"), Answered(1, (Text("Once upon"),), interrupted=True), heard("Shorter"))
+    await line.ask(heard("Tell"), ModelAnswered(1, (Text("Once upon"),), interrupted=True), heard("Shorter"))
     first, partial, *rest = line.sent
     assert (first.text, partial.text) == ("Tell", "Once upon")
     assert "interrupted" in rest[0].text
@@ -436,7 +436,7 @@ async def test_the_model_learns_that_it_was_interrupted(line: Line) -> None:
 
 async def test_an_answer_interrupted_before_a_word_leaves_a_sound_history(line: Line) -> None:
     thinking = Thinking("Hm", None, None, line.provider)
-    await line.ask(heard("Tell"), Answered(1, (thinking,), interrupted=True), heard("Shorter"))
+    await line.ask(heard("Tell"), ModelAnswered(1, (thinking,), interrupted=True), heard("Shorter"))
     assert "assistant" not in [message.role for message in line.sent]
 
 
@@ -445,13 +445,13 @@ async def test_an_answer_interrupted_before_a_word_leaves_a_sound_history(line: 
     [
         (heard(""),),
         (heard("  \n "),),
-        (heard("Hi"), Answered(1, (Text("  "),)), heard("Again")),
-        (heard("Hi"), Notice("The turn ended here: stopped"), heard("Again")),
-        (heard("Hi"), Answered(1, (Text("Partial"),), interrupted=True)),
-        (heard("Hi"), Answered(1, (Text("Complete."),))),
+        (heard("Hi"), ModelAnswered(1, (Text("  "),)), heard("Again")),
+        (heard("Hi"), SystemNote("The turn ended here: stopped"), heard("Again")),
+        (heard("Hi"), ModelAnswered(1, (Text("Partial"),), interrupted=True)),
+        (heard("Hi"), ModelAnswered(1, (Text("Complete."),))),
         (
             heard("Hi"),
-            Answered(1, (Text("I"), Call("functions.shell:0", "shell", "")), interrupted=True),
+            ModelAnswered(1, (Text("I"), Call("functions.shell:0", "shell", "")), interrupted=True),
             Results((Result(Call("functions.shell:0", "shell", ""), "skipped", ""),)),
             heard("Again"),
         ),

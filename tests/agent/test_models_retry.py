@@ -3,12 +3,12 @@
 import pytest
 
 from agent.events import Charged, Delta, TextDelta, Waiting, Withdrawn
-from agent.log import Call, Heard, Said, Text, Thinking, Usage
+from agent.log import Call, MessagesRead, Text, Thinking, Usage, UserMessage
 from agent.model import Answer, ModelError, ModelTrouble, Request
 from agent.models.retry import RetryingModel
 from agent.models.scripted import Script, ScriptedModel
 
-REQUEST = Request("", (Heard(1, (Said(1, "Ann", "Hello"),)),))
+REQUEST = Request("", (MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)),))
 
 
 class Attempt:

@@ -3,15 +3,15 @@
 import pytest
 
 from agent.events import Delta
-from agent.log import Answered, Call, Heard, Said, Text
+from agent.log import Call, MessagesRead, ModelAnswered, Text, UserMessage
 from agent.media import Attachment
 from agent.model import Request
 from agent.models.routing import SMALL_TALK, RoutedModel, effort
 from agent.models.scripted import ScriptedModel
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
 CALL = Call("c1", "shell", "{}")
-WORK: tuple[Exchange, ...] = (Answered(1, (CALL,)), Results((Result(CALL, "done", "ok"),)))
+WORK: tuple[Exchange, ...] = (ModelAnswered(1, (CALL,)), Results((Result(CALL, "done", "ok"),)))
 CAT = Attachment("0" * 64, "cat.png", "image/png", 12)
 
 
@@ -19,8 +19,8 @@ async def ignore(delta: Delta) -> None:
     pass
 
 
-def heard(text: str, *files: Attachment, step: int = 1, note: str = "") -> Heard:
-    return Heard(step, (Said(1, "Ann", text, files, note),))
+def heard(text: str, *files: Attachment, step: int = 1, note: str = "") -> MessagesRead:
+    return MessagesRead(step, (UserMessage(1, "Ann", text, files, note),))
 
 
 async def routed(*transcript: Exchange, model: str = "") -> str:
@@ -65,9 +65,9 @@ async def test_work_goes_to_the_usual_one(text: str) -> None:
         (heard("Hi", note="quoting Bob: the plan"),),
         (heard("Hi"), *WORK),
         (heard("Hi"), *WORK, heard("thanks", step=2)),
-        (heard("Do it"), *WORK, Answered(2, (Text("Done."),)), heard("ok")),
-        (heard("Hi"), Answered(1, (Text("Hel"),), interrupted=True), heard("no", step=2)),
-        (heard("Hi"), Answered(1, (Text("Hello."),))),
+        (heard("Do it"), *WORK, ModelAnswered(2, (Text("Done."),)), heard("ok")),
+        (heard("Hi"), ModelAnswered(1, (Text("Hel"),), interrupted=True), heard("no", step=2)),
+        (heard("Hi"), ModelAnswered(1, (Text("Hello."),))),
         (),
     ],
 )
@@ -77,11 +77,11 @@ async def test_what_is_in_the_middle_of_work_goes_to_the_usual_one(transcript: t
 
 
 async def test_notices_of_hooks_do_not_hide_the_words_before_them() -> None:
-    assert await routed(heard("Hi"), Notice("It is Monday.")) == "openai:small"
+    assert await routed(heard("Hi"), SystemNote("It is Monday.")) == "openai:small"
 
 
 async def test_work_of_long_ago_does_not_count() -> None:
-    talk: list[Exchange] = [heard("Hi"), Answered(1, (Text("Hello."),))]
+    talk: list[Exchange] = [heard("Hi"), ModelAnswered(1, (Text("Hello."),))]
     assert await routed(heard("Do it"), *WORK, *talk * 4, heard("Bye")) == "openai:small"
 
 

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from agent.events import Delta, TextDelta
-from agent.log import Call, Heard, Native, Said, Text
+from agent.log import Call, MessagesRead, Native, Text, UserMessage
 from agent.model import Answer, ModelError, Request
 from agent.models.scripted import ScriptedModel
 
 
 def asking(text: str) -> Request:
-    return Request("", (Heard(1, (Said(1, "Ann", text),)),))
+    return Request("", (MessagesRead(1, (UserMessage(1, "Ann", text),)),))
 
 
 async def ignore(delta: Delta) -> None:
@@ -64,16 +64,16 @@ async def test_an_exception_in_the_script_is_raised_and_a_function_decides_when_
 
 
 async def test_the_stream_is_held_at_an_event_until_it_is_set() -> None:
-    gate, first_told = asyncio.Event(), asyncio.Event()
+    access, first_told = asyncio.Event(), asyncio.Event()
 
     async def tell(delta: Delta) -> None:
         first_told.set()
 
-    model = ScriptedModel(["One, ", gate, "two."])
+    model = ScriptedModel(["One, ", access, "two."])
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         answering = tasks.create_task(model.answer(asking("?"), tell))
         assert (await model.asked(1)).transcript
         await first_told.wait()
         assert not answering.done()
-        gate.set()
+        access.set()
     assert answering.result().parts == (Text("One, two."),)

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from agent.events import Delta, Tell, TextDelta, Waiting
-from agent.log import Heard, Said, Text
+from agent.log import MessagesRead, Text, UserMessage
 from agent.model import Answer, ModelError, Request
 from agent.models.scripted import ScriptedModel
-from agent.models.waiting_notice import STILL_WAITING, ReassuringModel
+from agent.models.waiting_notice import STILL_WAITING, WaitingNoticeModel
 
-REQUEST = Request("", (Heard(1, (Said(1, "Ann", "Hello"),)),))
+REQUEST = Request("", (MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)),))
 
 
 class Screen:
@@ -24,12 +24,12 @@ class Screen:
 
 
 async def test_a_model_that_is_silent_for_long_is_said_to_be_waited_for_once() -> None:
-    screen, gate = Screen(), asyncio.Event()
-    model = ReassuringModel(ScriptedModel([gate, "Here."]), seconds=0)
+    screen, access = Screen(), asyncio.Event()
+    model = WaitingNoticeModel(ScriptedModel([access, "Here."]), seconds=0)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         answering = tasks.create_task(model.answer(REQUEST, screen.tell))
         await screen.spoke.wait()
-        gate.set()
+        access.set()
     assert answering.result().parts == (Text("Here."),)
     assert screen.told == [Waiting(STILL_WAITING), TextDelta("Here.")]
 
@@ -46,16 +46,18 @@ class Prompt:
 
 async def test_after_the_first_word_nothing_is_said() -> None:
     screen = Screen()
-    await ReassuringModel(Prompt(), seconds=0).answer(REQUEST, screen.tell)
+    await WaitingNoticeModel(Prompt(), seconds=0).answer(REQUEST, screen.tell)
     assert screen.told == [TextDelta("Well, ")]
 
 
 async def test_a_trouble_and_a_stop_pass_through_and_leave_nothing_behind() -> None:
     screen = Screen()
     with pytest.raises(ModelError, match="broke"):
-        await ReassuringModel(ScriptedModel(ModelError("server", "broke")), seconds=3600).answer(REQUEST, screen.tell)
+        await WaitingNoticeModel(ScriptedModel(ModelError("server", "broke")), seconds=3600).answer(
+            REQUEST, screen.tell
+        )
     inner = ScriptedModel([asyncio.Event()])
-    answering = asyncio.create_task(ReassuringModel(inner, seconds=3600).answer(REQUEST, screen.tell))
+    answering = asyncio.create_task(WaitingNoticeModel(inner, seconds=3600).answer(REQUEST, screen.tell))
     async with asyncio.timeout(60):
         await inner.asked()
     answering.cancel()

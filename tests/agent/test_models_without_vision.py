@@ -3,11 +3,11 @@
 import pytest
 
 from agent.events import Delta, Waiting
-from agent.log import Answered, Call, Heard, Said, Text
+from agent.log import Call, MessagesRead, ModelAnswered, Text, UserMessage
 from agent.media import Attachment
 from agent.model import ModelError, Request
 from agent.models.scripted import Script, ScriptedModel
-from agent.models.without_vision import DescribingModel
+from agent.models.without_vision import WithoutVisionModel
 from agent.models.wording import pictures
 from agent.transcript import Exchange, Result, Results
 
@@ -15,8 +15,8 @@ CAT = Attachment("abcdef01" + "0" * 56, "cat.png", "image/png", 12)
 NOTES = Attachment("1" * 64, "notes.txt", "text/plain", 4)
 LOOK = Call("c1", "look", "{}")
 SEEN: tuple[Exchange, ...] = (
-    Heard(1, (Said(1, "Ann", "Look", (CAT, NOTES)),)),
-    Answered(1, (LOOK,)),
+    MessagesRead(1, (UserMessage(1, "Ann", "Look", (CAT, NOTES)),)),
+    ModelAnswered(1, (LOOK,)),
     Results((Result(LOOK, "done", "a cat", (CAT,)),)),
 )
 BLIND = ModelError("no_vision", "This model cannot look at pictures.")
@@ -28,7 +28,7 @@ class Asked:
 
     def __init__(self, *script: Script) -> None:
         self.inner = ScriptedModel(*script)
-        self.model = DescribingModel(self.inner, "openai:x")
+        self.model = WithoutVisionModel(self.inner, "openai:x")
         self.told: list[Delta] = []
 
     async def ask(self, transcript: tuple[Exchange, ...] = SEEN) -> tuple[object, ...]:
@@ -45,7 +45,7 @@ async def test_it_is_asked_again_with_a_sentence_for_each_picture_and_the_person
     assert await asked.ask() == (Text("A cat, I am told."),)
     assert asked.told == [LINE]
     heard, answered, results = asked.inner.requests[1].transcript
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     assert heard.messages[0].attachments == (NOTES,)
     assert heard.messages[0].text == (
         "Look\n\n[Picture cat.png, in the workspace as received/abcdef01-cat.png cannot be shown to you: "
@@ -68,9 +68,9 @@ async def test_from_then_on_it_is_not_shown_any_and_nobody_is_told_again() -> No
 
 async def test_a_picture_without_words_becomes_words_alone() -> None:
     asked = Asked(BLIND)
-    await asked.ask((Heard(1, (Said(1, "Ann", "", (CAT,)),)),))
+    await asked.ask((MessagesRead(1, (UserMessage(1, "Ann", "", (CAT,)),)),))
     (heard,) = asked.inner.requests[1].transcript
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     assert heard.messages[0].text.startswith("[Picture cat.png")
 
 
@@ -83,7 +83,7 @@ async def test_a_model_that_sees_is_shown_what_there_is() -> None:
 async def test_a_trouble_with_pictures_where_there_are_none_is_raised() -> None:
     asked = Asked(BLIND, "never")
     with pytest.raises(ModelError, match="pictures"):
-        await asked.ask((Heard(1, (Said(1, "Ann", "Hello"),)),))
+        await asked.ask((MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)),))
     assert len(asked.inner.requests) == 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import Answered, Call, CallEnded, Entry, Outcome
+from agent.log import Call, CallEnded, Entry, ModelAnswered, Outcome
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError, ToolResult
 from agent.tools.todos import todos, todos_of
@@ -27,7 +27,7 @@ def log(*calls: tuple[str, Outcome | None]) -> tuple[Entry, ...]:
     """A step for each call, given by its arguments and how it ended, if it did."""
     entries: list[Entry] = []
     for number, (words, outcome) in enumerate(calls):
-        entries.append(Answered(number, (Call(f"c{number}", "todos", words),)))
+        entries.append(ModelAnswered(number, (Call(f"c{number}", "todos", words),)))
         if outcome is not None:
             entries.append(CallEnded(f"c{number}", outcome, ""))
     return tuple(entries)

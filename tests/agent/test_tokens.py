@@ -3,17 +3,17 @@
 import pytest
 
 from agent.context.tokens import add_up, estimate_tokens, estimate_transcript, tokens_of
-from agent.log import Answered, Call, Heard, Native, Said, Text, Thinking, Usage
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking, Usage, UserMessage
 from agent.media import Attachment
 from agent.model import Request, ToolSpec
-from agent.transcript import Exchange, Notice, Result, Results
+from agent.transcript import Exchange, Result, Results, SystemNote
 
 CAT = Attachment("0" * 64, "cat.png", "image/png", 12)
 LOOK = Call("c1", "look", "{}")
 
 
-def heard(text: str, *files: Attachment) -> Heard:
-    return Heard(1, (Said(1, "Ann", text, files),))
+def heard(text: str, *files: Attachment) -> MessagesRead:
+    return MessagesRead(1, (UserMessage(1, "Ann", text, files),))
 
 
 def test_four_characters_are_a_token() -> None:
@@ -24,12 +24,12 @@ def test_four_characters_are_a_token() -> None:
     "exchange",
     [
         heard("x" * 4000),
-        Answered(1, (Text("x" * 4000),)),
-        Answered(1, (Thinking("x" * 4000),)),
-        Answered(1, (Call("c", "shell", "x" * 4000),)),
-        Answered(1, (Native("anthropic", "x" * 4000),)),
+        ModelAnswered(1, (Text("x" * 4000),)),
+        ModelAnswered(1, (Thinking("x" * 4000),)),
+        ModelAnswered(1, (Call("c", "shell", "x" * 4000),)),
+        ModelAnswered(1, (Native("anthropic", "x" * 4000),)),
         Results((Result(LOOK, "done", "x" * 4000),)),
-        Notice("x" * 4000),
+        SystemNote("x" * 4000),
     ],
 )
 def test_whatever_is_said_counts_by_its_length(exchange: Exchange) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.background import Delegated, NoWork, Work, WorkError, WorkItem, shows_nothing
+from agent.background import Background, BackgroundError, BackgroundItem, DelegatedTask, NoBackground, shows_nothing
 from agent.media import Attachment
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError, ToolResult
@@ -21,28 +21,28 @@ FILE = Attachment("ab" * 32, "words.csv", "text/csv", 12)
 class Beside:
     """Work that is only written down."""
 
-    def __init__(self, *items: WorkItem) -> None:
-        self.delegated: list[tuple[str, Delegated]] = []
+    def __init__(self, *items: BackgroundItem) -> None:
+        self.delegated: list[tuple[str, DelegatedTask]] = []
         self.told: list[tuple[str, str]] = []
         self._items = items
 
     async def keep(
         self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
     ) -> str:
-        raise WorkError("nothing is kept here")
+        raise BackgroundError("nothing is kept here")
 
     async def delegate(
-        self, call_id: str, delegated: Delegated, progress: Callable[[str], Awaitable[None]]
+        self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
     ) -> ToolResult:
         await progress("step 1")
         self.delegated.append((call_id, delegated))
         return ToolResult("There are 12.", (FILE,))
 
-    async def begin(self, call_id: str, delegated: Delegated) -> str:
+    async def begin(self, call_id: str, delegated: DelegatedTask) -> str:
         self.delegated.append((call_id, delegated))
         return "w7"
 
-    async def items(self) -> tuple[WorkItem, ...]:
+    async def items(self) -> tuple[BackgroundItem, ...]:
         return self._items
 
     async def stop(self, handle: str) -> bool:
@@ -53,12 +53,12 @@ class Beside:
         return await self.stop(handle)
 
 
-RUNNING = WorkItem("w1", "shell: make test", "running", "12 %\nof all")
-DONE = WorkItem("w2", "count the words", "done", "There are 12.")
-SILENT = WorkItem("w3", "wait", "running")
+RUNNING = BackgroundItem("w1", "shell: make test", "running", "12 %\nof all")
+DONE = BackgroundItem("w2", "count the words", "done", "There are 12.")
+SILENT = BackgroundItem("w3", "wait", "running")
 
 
-async def use(name: str, work: Work, shown: list[str] | None = None, **arguments: object) -> ToolResult:
+async def use(name: str, work: Background, shown: list[str] | None = None, **arguments: object) -> ToolResult:
     (tool,) = toolbox([name])
 
     async def progress(text: str) -> None:
@@ -74,7 +74,7 @@ async def test_a_delegated_task_is_waited_for_and_its_answer_and_files_are_the_r
     result = await use("delegate", beside, shown, task="count the words")
     assert shown == ["step 1"]
     assert (result.text, result.attachments) == ("There are 12.", (FILE,))
-    assert beside.delegated == [("call-1", Delegated("count the words"))]
+    assert beside.delegated == [("call-1", DelegatedTask("count the words"))]
 
 
 async def test_a_task_may_be_given_tools_a_model_and_time() -> None:
@@ -82,8 +82,8 @@ async def test_a_task_may_be_given_tools_a_model_and_time() -> None:
     await use("delegate", beside, task="count", tools=["shell"], model="demo:small", minutes=5)
     await use("delegate", beside, task="think", tools=[])
     assert [delegated for _, delegated in beside.delegated] == [
-        Delegated("count", ("shell",), "demo:small", 300),
-        Delegated("think", ()),
+        DelegatedTask("count", ("shell",), "demo:small", 300),
+        DelegatedTask("think", ()),
     ]
 
 
@@ -100,9 +100,9 @@ async def test_a_task_that_cannot_be_given_is_refused(arguments: dict[str, objec
 
 async def test_where_nothing_can_go_on_beside_the_turn_the_model_is_told_so() -> None:
     for background in (False, True):
-        with pytest.raises(WorkError, match="cannot be delegated here"):
-            await use("delegate", NoWork(), task="count", background=background)
-    assert (await use("background", NoWork(), action="list")).text == "Nothing was begun in the background."
+        with pytest.raises(BackgroundError, match="cannot be delegated here"):
+            await use("delegate", NoBackground(), task="count", background=background)
+    assert (await use("background", NoBackground(), action="list")).text == "Nothing was begun in the background."
 
 
 async def test_the_tool_lasts_longer_than_any_task() -> None:
@@ -121,7 +121,7 @@ async def test_the_list_has_a_line_for_each() -> None:
 
 
 async def test_a_long_line_is_cut_and_looking_shows_all_of_it() -> None:
-    long = WorkItem("w1", "count", "running", "word " * 80)
+    long = BackgroundItem("w1", "count", "running", "word " * 80)
     (line,) = (await use("background", Beside(long), action="list")).text.split("\n")
     assert len(line) < 250
     assert (await use("background", Beside(long), action="look", handle="w1")).text.count("word") == 80

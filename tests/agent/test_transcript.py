@@ -6,31 +6,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
-    Heard,
-    Said,
+    MessagesRead,
+    ModelAnswered,
     Spent,
     Summarised,
     Text,
     Usage,
+    UserMessage,
 )
-from agent.transcript import Exchange, Notice, Past, Results, conversation, shown, transcript
+from agent.transcript import Exchange, Past, Results, SystemNote, conversation, shown, transcript
 from tests.agent.logs import assert_complete, logs, pasts
 
 
-def heard(step: int, text: str) -> Heard:
-    return Heard(step, (Said(step, "Ann", text),))
+def heard(step: int, text: str) -> MessagesRead:
+    return MessagesRead(step, (UserMessage(step, "Ann", text),))
 
 
-def answered(step: int, text: str = "", *calls: Call) -> Answered:
-    return Answered(step, (*((Text(text),) if text else ()), *calls))
+def answered(step: int, text: str = "", *calls: Call) -> ModelAnswered:
+    return ModelAnswered(step, (*((Text(text),) if text else ()), *calls))
 
 
 def call(id: str) -> Call:
@@ -50,7 +50,7 @@ LOG: tuple[Entry, ...] = (
 
 
 def test_a_call_that_was_denied_has_its_result_and_the_asking_is_not_shown() -> None:
-    asked = (DecisionAsked("b", "call", "May I?", ("yes", "no"), 1.0), Decided("b", "denied", "Ann"))
+    asked = (ApprovalRequested("b", "call", "May I?", ("yes", "no"), 1.0), ApprovalDecided("b", "denied", "Ann"))
     spent = Spent(3, Usage(1, 1), "small", "title")
     exchanges = transcript((*LOG[:6], *asked, spent, *LOG[6:]))
     assert exchanges == transcript(LOG)
@@ -59,7 +59,7 @@ def test_a_call_that_was_denied_has_its_result_and_the_asking_is_not_shown() -> 
 
 def test_a_summary_of_steps_stands_before_all_words_and_the_steps_since() -> None:
     exchanges = transcript((*LOG[:-1], Summarised(2, "", "Looked."), LOG[-1]))
-    assert isinstance(exchanges[0], Notice)
+    assert isinstance(exchanges[0], SystemNote)
     assert exchanges[0].text.endswith("Looked.")
     assert [words(item) for item in exchanges[1:]] == ["first", "second", "", "Not allowed.", "That is all."]
 
@@ -94,7 +94,7 @@ def test_a_turn_that_summed_up_is_past_with_its_summary_in_the_place_of_what_it_
 def test_a_summary_of_turns_that_are_not_there_hides_nothing_else() -> None:
     past = [Past("one", (heard(1, "one"),))]
     exchanges = conversation(past, (heard(1, "now"), Summarised(1, "gone", "Things.")))
-    assert [words(item) for item in exchanges if isinstance(item, Heard)] == ["one", "now"]
+    assert [words(item) for item in exchanges if isinstance(item, MessagesRead)] == ["one", "now"]
 
 
 @given(pasts, logs, st.data())
@@ -103,21 +103,21 @@ def test_whatever_is_summed_up_each_call_shown_has_its_result_and_all_words_of_t
 ) -> None:
     through = data.draw(st.sampled_from(["", "gone", *(turn.id for turn in past)]))
     place = data.draw(st.integers(0, len(log)))
-    step = data.draw(st.integers(1, 1 + sum(isinstance(entry, Answered) for entry in log[:place])))
+    step = data.draw(st.integers(1, 1 + sum(isinstance(entry, ModelAnswered) for entry in log[:place])))
     exchanges = conversation(past, (*log[:place], Summarised(step, through, "Things."), *log[place:]))
     assert_complete(exchanges)
-    own = [entry for entry in log if isinstance(entry, Heard)]
-    assert [item for item in exchanges if isinstance(item, Heard)][-len(own) :] == own
+    own = [entry for entry in log if isinstance(entry, MessagesRead)]
+    assert [item for item in exchanges if isinstance(item, MessagesRead)][-len(own) :] == own
     assert sum("Things." in words(item) for item in exchanges) == 1
 
 
 def words(exchange: Exchange) -> str:
     match exchange:
-        case Heard():
+        case MessagesRead():
             return " ".join(message.text for message in exchange.messages)
-        case Answered():
+        case ModelAnswered():
             return exchange.text
         case Results():
             return " ".join(result.text for result in exchange.results)
-        case Notice():
+        case SystemNote():
             return exchange.text

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.decisions.questions import ask_user
 from agent.events import Event, Logged, TextDelta
-from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Resumed, Said
+from agent.log import Call, CallEnded, CallStarted, Ended, Entry, MessagesRead, ModelAnswered, Resumed, UserMessage
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
 from agent.model import ModelError, Request
@@ -21,7 +21,7 @@ from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, ToolError, tool
 from agent.tools.received_files import place_of
-from agent.transcript import Notice, Results, transcript
+from agent.transcript import Results, SystemNote, transcript
 
 
 class Stage:
@@ -37,8 +37,8 @@ class Stage:
             self.journal.entries.extend(entries)
         else:
             self.journal.say("go")
-        mind = Mind(model, MemoryMedia(), Path("."), tools, "Be good.", max_steps)
-        self.turn = Turn(mind, self.journal, self._emit, id="turn", entries=entries)
+        agent = Agent(model, MemoryMedia(), Path("."), tools, "Be good.", max_steps)
+        self.turn = Turn(agent, self.journal, self._emit, id="turn", entries=entries)
 
     async def _emit(self, event: Event) -> None:
         if isinstance(event, Logged) and isinstance(event.entry, CallStarted):
@@ -68,11 +68,11 @@ class Stage:
         calls = {call.id: call.name for answer in self.answers() for call in answer.calls}
         return {calls[entry.call_id]: entry for entry in self.journal.entries if isinstance(entry, CallEnded)}
 
-    def answers(self) -> list[Answered]:
-        return [entry for entry in self.journal.entries if isinstance(entry, Answered)]
+    def answers(self) -> list[ModelAnswered]:
+        return [entry for entry in self.journal.entries if isinstance(entry, ModelAnswered)]
 
 
-class Gate:
+class AccessPolicy:
     """A tool's inside: says when it runs, and lets it go on."""
 
     def __init__(self) -> None:
@@ -90,20 +90,20 @@ class Gate:
         return "passed"
 
 
-def looking(gate: Gate) -> Tool:
+def looking(access: AccessPolicy) -> Tool:
     @tool(effect="read")
     async def look(context: ToolContext) -> str:
         """Looks."""
-        return await gate.pass_through()
+        return await access.pass_through()
 
     return look
 
 
-def writing(gate: Gate) -> Tool:
+def writing(access: AccessPolicy) -> Tool:
     @tool(effect="write")
     async def write(context: ToolContext) -> str:
         """Writes."""
-        return await gate.pass_through()
+        return await access.pass_through()
 
     return write
 
@@ -125,7 +125,7 @@ def call(name: str, arguments: str = "{}", id: str = "x") -> Call:
 
 
 def heard_texts(request: Request) -> list[str]:
-    return [said.text for item in request.transcript if isinstance(item, Heard) for said in item.messages]
+    return [said.text for item in request.transcript if isinstance(item, MessagesRead) for said in item.messages]
 
 
 async def test_an_answer_without_calls_ends_the_turn() -> None:
@@ -152,7 +152,7 @@ async def test_a_message_during_the_stream_ends_it_and_keeps_the_partial_text() 
 
 
 async def test_a_message_cancels_a_reading_call_and_skips_what_has_not_started() -> None:
-    looks, writes = Gate(), Gate()
+    looks, writes = AccessPolicy(), AccessPolicy()
     stage = Stage(ScriptedModel([call("look"), call("write"), call("double")], "Fine"), looking(looks), writing(writes))
     async with stage.playing():
         await looks.entered.wait()
@@ -168,7 +168,7 @@ async def test_a_message_cancels_a_reading_call_and_skips_what_has_not_started()
 
 
 async def test_a_message_lets_a_writing_call_finish_and_skips_the_next() -> None:
-    first, second = Gate(), Gate()
+    first, second = AccessPolicy(), AccessPolicy()
     look = looking(second)
     stage = Stage(ScriptedModel([call("write"), call("look")], "Fine"), writing(first), look)
     async with stage.playing():
@@ -219,7 +219,7 @@ async def test_calls_with_effects_run_one_after_another() -> None:
 
 
 async def test_stopping_during_a_call_gives_every_call_a_result() -> None:
-    first, second = Gate(), Gate()
+    first, second = AccessPolicy(), AccessPolicy()
     stage = Stage(ScriptedModel([call("write"), call("look")]), writing(first), looking(second))
     async with stage.playing() as running:
         await first.entered.wait()
@@ -269,7 +269,7 @@ async def test_a_tool_that_ignores_its_cancellation_does_not_hold_up_a_stop() ->
 
 
 async def test_a_call_that_finished_before_the_stop_keeps_its_result() -> None:
-    slow = Gate()
+    slow = AccessPolicy()
     stage = Stage(ScriptedModel([call("look"), call("double", '{"number": 4}')]), looking(slow), double)
     async with stage.playing():
         await slow.entered.wait()
@@ -286,7 +286,7 @@ async def test_the_last_step_sums_up_without_tools() -> None:
     assert await stage.play() == Ended("completed")
     last = stage.model.requests[-1]
     assert last.in_words
-    assert isinstance(last.transcript[-1], Notice)
+    assert isinstance(last.transcript[-1], SystemNote)
 
 
 async def test_a_model_error_ends_the_turn_in_words() -> None:
@@ -321,19 +321,19 @@ async def test_a_hundred_calls_at_once_each_have_one_result() -> None:
 
 
 async def test_a_resumed_turn_does_not_run_again_what_may_have_run() -> None:
-    gate = Gate()
+    access = AccessPolicy()
     calls = (Call("a", "write", "{}"), Call("b", "write", "{}"))
-    left = [Heard(1, (Said(1, "Ann", "go"),)), Answered(1, calls), CallStarted("a"), Resumed()]
-    stage = Stage(ScriptedModel("I will check."), writing(gate), entries=left)
+    left = [MessagesRead(1, (UserMessage(1, "Ann", "go"),)), ModelAnswered(1, calls), CallStarted("a"), Resumed()]
+    stage = Stage(ScriptedModel("I will check."), writing(access), entries=left)
     assert await stage.play() == Ended("completed")
-    assert not gate.entered.is_set()
+    assert not access.entered.is_set()
     outcomes = {entry.call_id: entry for entry in stage.journal.entries if isinstance(entry, CallEnded)}
     assert outcomes["a"].text.startswith("unknown: interrupted by a restart")
     assert outcomes["b"].outcome == "skipped"
 
 
 async def test_a_turn_that_restarts_keep_interrupting_is_given_up() -> None:
-    left = [Heard(1, (Said(1, "Ann", "go"),)), *[Resumed()] * 5]
+    left = [MessagesRead(1, (UserMessage(1, "Ann", "go"),)), *[Resumed()] * 5]
     stage = Stage(ScriptedModel("never asked"), entries=left)
     ended = await stage.play()
     assert ended is not None
@@ -344,9 +344,9 @@ async def test_a_turn_that_restarts_keep_interrupting_is_given_up() -> None:
 async def test_restarts_between_which_something_was_done_do_not_add_up() -> None:
     done: list[Entry] = []
     for step in range(1, 4):
-        done += [Answered(step, (Call(f"c{step}", "double", '{"number": 1}'),)), CallStarted(f"c{step}")]
+        done += [ModelAnswered(step, (Call(f"c{step}", "double", '{"number": 1}'),)), CallStarted(f"c{step}")]
         done += [CallEnded(f"c{step}", "done", "2"), Resumed(), Resumed()]
-    stage = Stage(ScriptedModel("At last."), double, entries=[Heard(1, (Said(1, "Ann", "go"),)), *done])
+    stage = Stage(ScriptedModel("At last."), double, entries=[MessagesRead(1, (UserMessage(1, "Ann", "go"),)), *done])
     assert await stage.play() == Ended("completed")
 
 
@@ -369,12 +369,12 @@ async def test_a_question_parks_the_turn_and_the_next_words_answer_it() -> None:
     }
     *_, results, heard = later.model.requests[0].transcript
     assert isinstance(results, Results)
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     assert heard.messages[0].text == "blue"
 
 
 async def test_a_parked_turn_that_is_taken_up_too_early_stays_parked() -> None:
-    left = [Heard(1, (Said(1, "Ann", "go"),)), Answered(1, (asking(),)), CallStarted("x")]
+    left = [MessagesRead(1, (UserMessage(1, "Ann", "go"),)), ModelAnswered(1, (asking(),)), CallStarted("x")]
     stage = Stage(ScriptedModel("never asked"), ask_user, entries=left)
     assert await stage.play() is None
     assert stage.journal.entries == left
@@ -388,7 +388,7 @@ async def test_what_comes_while_a_question_is_being_asked_answers_it() -> None:
 
 
 async def test_a_stop_ends_a_parked_turn() -> None:
-    left = [Heard(1, (Said(1, "Ann", "go"),)), Answered(1, (asking(),)), CallStarted("x")]
+    left = [MessagesRead(1, (UserMessage(1, "Ann", "go"),)), ModelAnswered(1, (asking(),)), CallStarted("x")]
     stage = Stage(ScriptedModel("never asked"), ask_user, entries=left)
     stage.turn.stop("you asked to stop")
     assert await stage.play() == Ended("stopped", "you asked to stop")
@@ -413,7 +413,7 @@ async def test_an_abandoned_turn_writes_no_end() -> None:
 
 def test_every_call_in_a_transcript_has_a_result_whatever_the_log_lacks() -> None:
     calls = (Call("a", "write", "{}"), Call("b", "write", "{}"))
-    entries = [Heard(1, (Said(1, "Ann", "go"),)), Answered(1, calls), CallStarted("a")]
+    entries = [MessagesRead(1, (UserMessage(1, "Ann", "go"),)), ModelAnswered(1, calls), CallStarted("a")]
     (results,) = [item for item in transcript(entries) if isinstance(item, Results)]
     assert [result.outcome for result in results.results] == ["unknown", "skipped"]
 
@@ -426,7 +426,7 @@ async def test_a_file_that_was_sent_lies_in_the_workspace_when_tools_run(tmp_pat
 
     media = MemoryMedia()
     attachment = await media.put(b"1,2,3", "../my data.csv")
-    heard = Heard(1, (Said(1, "Ann", "what is in it?", (attachment,)),))
+    heard = MessagesRead(1, (UserMessage(1, "Ann", "what is in it?", (attachment,)),))
     path = place_of(attachment)
     journal = MemoryJournal()
     model = ScriptedModel([call("read", json.dumps({"path": path}))], "Numbers.")
@@ -434,7 +434,7 @@ async def test_a_file_that_was_sent_lies_in_the_workspace_when_tools_run(tmp_pat
     async def emit(event: Event) -> None:
         pass
 
-    turn = Turn(Mind(model, media, tmp_path, (read,)), journal, emit, id="turn", entries=(heard,))
+    turn = Turn(Agent(model, media, tmp_path, (read,)), journal, emit, id="turn", entries=(heard,))
     assert await turn.run() == Ended("completed")
     (end,) = [entry for entry in journal.entries if isinstance(entry, CallEnded)]
     assert end.text == "1,2,3"

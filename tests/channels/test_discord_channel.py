@@ -20,7 +20,7 @@ from channels.channel import (
     Unreachable,
 )
 from channels.discord.channel import DiscordChannel
-from channels.message import Accepted, FileRef, InboundMessage, Mark, Opening
+from channels.message import Accepted, FileRef, InboundMessage, MessageStatus, ThreadRoot
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Shelf, png
@@ -207,7 +207,7 @@ async def test_an_opening_that_does_not_stand_above_the_thread_is_looked_for_in_
     first = await room.say("begin")
     thread = await room.thread("t", from_message=first)
     own = await thread.say("hi")
-    assert await channel.opening(address(thread), own["id"]) == Opening("Ann", "hi")
+    assert await channel.opening(address(thread), own["id"]) == ThreadRoot("Ann", "hi")
 
 
 async def test_a_reply_carries_what_it_quotes(discord: Discord, channel: DiscordChannel, inbox: Inbox) -> None:
@@ -290,7 +290,7 @@ async def test_a_pressed_button_is_a_command_and_is_deferred(
         stop = await ann.press(ann.messages[0], "stop:run-1")
         chosen = await ann.press(ann.messages[1], "answer:q:4f0c_3_0:1")
         assert [await stop.until_answered(), await chosen.until_answered()] == [6, 6]
-        await channel.mark(Mark(address(ann), 1, inbox.messages[0].message_id, "answered"))
+        await channel.mark(MessageStatus(address(ann), 1, inbox.messages[0].message_id, "answered"))
         assert ann.reacted == []
     assert [(message.command, message.text) for message in inbox.messages] == [
         ("stop", "run-1"),
@@ -838,10 +838,10 @@ async def test_the_state_of_a_message_is_one_reaction_that_changes(discord: Disc
     said = await room.say("hi")
     states: list[Any] = [None, "waiting", "read", "answered"]
     for before, state in pairwise(states):
-        await channel.mark(Mark(address(room), 1, said["id"], state, before=before))
+        await channel.mark(MessageStatus(address(room), 1, said["id"], state, before=before))
         assert len(room.reactions_on(said)) == 1
     assert room.reactions_on(said) == ["✅"]
-    await channel.mark(Mark(address(room), 1, said["id"], "withdrawn", before="answered"))
+    await channel.mark(MessageStatus(address(room), 1, said["id"], "withdrawn", before="answered"))
     assert room.reactions_on(said) == []
 
 
@@ -849,9 +849,9 @@ async def test_reactions_can_be_turned_off_and_their_failures_are_quiet(
     discord: Discord, channel: DiscordChannel, shelf: Shelf
 ) -> None:
     room = discord.channel("general")
-    await channel.mark(Mark(address(room), 1, "12345", "read"))
+    await channel.mark(MessageStatus(address(room), 1, "12345", "read"))
     quiet = account(discord, shelf, Shelfmark(), reactions=False)
-    await quiet.mark(Mark(address(room), 1, (await room.say("hi"))["id"], "read"))
+    await quiet.mark(MessageStatus(address(room), 1, (await room.say("hi"))["id"], "read"))
     await quiet.aclose()
     assert room.reacted == []
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from agent.media import Attachment
 from channels.address import Address
 from channels.discord import render as discord
-from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment, Verdict
+from channels.reply import ApprovalDecision, CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.slack import render as slack
 from channels.telegram import render as telegram
 from channels.terminal import render as terminal
@@ -352,7 +352,7 @@ ALLOW = ("Allow once", "Allow for this conversation", "Deny")
 
 @over
 @pytest.mark.parametrize(
-    ("answer", "verdict"),
+    ("answer", "decision"),
     [
         ("Allowed for this conversation by Ada", "allowed"),
         ("Denied by Ada: it is @everyone's *own* `rm`", "denied"),
@@ -360,10 +360,10 @@ ALLOW = ("Allow once", "Allow for this conversation", "Deny")
     ],
 )
 def test_a_decision_is_shown_in_words_that_are_none_of_its_options(
-    shown_by: Callable[[Reply], str], answer: str, verdict: Verdict
+    shown_by: Callable[[Reply], str], answer: str, decision: ApprovalDecision
 ) -> None:
     asked = QuestionSegment("d:4f0c5d6e7a8b_12_3", MAY_I, ALLOW, step=1)
-    decided = replace(asked, open=False, answer=answer, verdict=verdict)
+    decided = replace(asked, open=False, answer=answer, decision=decision)
     opened = shown_by(Reply("4f0c5d6e", Address("x", "9", "7"), None, (asked,), parked=True))
     assert missing("".join(("MayIuse", "rmrfbuild", *ALLOW)), opened) == ""
     for segments in ((decided,), (decided, TextSegment("t2", "So be it."))):

@@ -19,7 +19,7 @@ from channels.channel import (
     Undeliverable,
     Unreachable,
 )
-from channels.message import FileRef, Mark
+from channels.message import FileRef, MessageStatus
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.slack.channel import SlackChannel
 from tests.channels.test_sync import MemoryLedger
@@ -787,21 +787,21 @@ async def test_nothing_mentions_anybody(slack: Slack, channel: SlackChannel) -> 
 async def test_the_state_of_a_message_is_one_reaction(slack: Slack, channel: SlackChannel, shelf: Shelf) -> None:
     ann = slack.direct("Ann")
     said = await ann.say("hi")
-    mark = Mark(reply_in(ann).address, 1, said["ts"], "waiting")
+    mark = MessageStatus(reply_in(ann).address, 1, said["ts"], "waiting")
     await channel.mark(mark)
     assert ann.marks_on(said) == ["hourglass_flowing_sand"]
-    await channel.mark(Mark(mark.address, 1, said["ts"], "read", before="waiting"))
+    await channel.mark(MessageStatus(mark.address, 1, said["ts"], "read", before="waiting"))
     assert ann.marks_on(said) == ["eyes"]
     # Its edit is a message of its own to the gateway.
-    await channel.mark(Mark(mark.address, 2, said["ts"], "read"))
+    await channel.mark(MessageStatus(mark.address, 2, said["ts"], "read"))
     assert slack.refusals == []
     later = open_channel(slack, shelf)
-    await later.mark(Mark(mark.address, 1, said["ts"], "answered"))
+    await later.mark(MessageStatus(mark.address, 1, said["ts"], "answered"))
     assert ann.marks_on(said) == ["white_check_mark"]
-    await later.mark(Mark(mark.address, 1, said["ts"], "withdrawn", before="answered"))
+    await later.mark(MessageStatus(mark.address, 1, said["ts"], "withdrawn", before="answered"))
     assert ann.marks_on(said) == []
     await later.aclose()
-    mark = Mark(mark.address, 3, (await ann.say("hello"))["ts"], "waiting")
+    mark = MessageStatus(mark.address, 3, (await ann.say("hello"))["ts"], "waiting")
     slack.fail_next("reactions.add", "ratelimited", retry_after=2)
     with pytest.raises(RetryLater):
         await channel.mark(mark)

@@ -22,7 +22,7 @@ from channels.channel import (
     Undeliverable,
     Unreachable,
 )
-from channels.message import Accepted, FileRef, InboundMessage, Mark, MessageState
+from channels.message import Accepted, FileRef, InboundMessage, MessageState, MessageStatus
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.telegram.channel import TelegramChannel
 from tests.channels.test_sync import MemoryLedger
@@ -749,8 +749,10 @@ async def test_typing_shows_and_never_fails(api: BotApi, channel: TelegramChanne
         await channel.typing(reply_in(ann).address)
 
 
-def mark_on(chat: Chat, message: dict[str, Any], state: MessageState, before: MessageState | None = None) -> Mark:
-    return Mark(reply_in(chat).address, 1, str(message["message_id"]), state, before=before)
+def mark_on(
+    chat: Chat, message: dict[str, Any], state: MessageState, before: MessageState | None = None
+) -> MessageStatus:
+    return MessageStatus(reply_in(chat).address, 1, str(message["message_id"]), state, before=before)
 
 
 async def test_the_state_of_a_message_is_one_reaction_that_changes(api: BotApi, channel: TelegramChannel) -> None:

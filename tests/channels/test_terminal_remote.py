@@ -100,7 +100,7 @@ def test_what_is_no_link_is_refused_in_words(text: str) -> None:
 # --- with the real gateway ---
 
 
-class House:
+class Gateway:
     """A demo gateway that can be stopped and started again, on the same port or on another."""
 
     def __init__(self, folder: Path) -> None:
@@ -123,7 +123,7 @@ class House:
     async def _run(self, file: Path, ready: asyncio.Future[Built]) -> None:
         async with build(load(file, {}, self._folder / "home")) as built:
             ready.set_result(built)
-            await built.house.run(*built.services)
+            await built.gateway.run(*built.services)
 
     async def move(self) -> None:
         """Starts again on another port."""
@@ -144,11 +144,11 @@ async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    house = House(tmp_path)
-    await house.start()
-    yield house
-    await house.stop()
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    gateway = Gateway(tmp_path)
+    await gateway.start()
+    yield gateway
+    await gateway.stop()
 
 
 class Screen(PlainScreen):
@@ -214,9 +214,9 @@ async def leave(sitting: asyncio.Task[None]) -> None:
     await asyncio.gather(sitting, return_exceptions=True)
 
 
-async def test_a_conversation_with_a_running_gateway(house: House, tmp_path: Path) -> None:
+async def test_a_conversation_with_a_running_gateway(gateway: Gateway, tmp_path: Path) -> None:
     screen = Screen(tmp_path)
-    sitting = await sit(house.link, screen)
+    sitting = await sit(gateway.link, screen)
     screen.type("pie chart of 3, 5, 8")
     await screen.answered()
     await leave(sitting)
@@ -231,40 +231,40 @@ async def test_a_question_of_a_running_gateway_is_answered_with_a_number_also_by
 ) -> None:
     question = QuestionSegment("q:r_1_0", "Which?", ("Red", "Blue"))
     again = QuestionSegment("q:r_2_0", "Sure?", ("Yes", "No"))
-    async with web_gateway.served(web_gateway.House()) as site:
+    async with web_gateway.served(web_gateway.Gateway()) as site:
         link = Link(site.url, web_gateway.TOKEN)
         first = Screen(tmp_path)
         sitting = await sit(link, first)
         first.type("paint")
-        paint = await site.house.hear()
-        await site.house.mark("terminal", 1, "read", 1)
-        await site.house.say("terminal", "r1", question, to=paint, parked=True)
+        paint = await site.gateway.hear()
+        await site.gateway.mark("terminal", 1, "read", 1)
+        await site.gateway.say("terminal", "r1", question, to=paint, parked=True)
         first.type("2")
-        number = await site.house.hear(lambda heard: heard.command == "answer")
+        number = await site.gateway.hear(lambda heard: heard.command == "answer")
         assert number.text == "q:r_1_0 1"
-        await site.house.mark("terminal", 2, "answered")
+        await site.gateway.mark("terminal", 2, "answered")
         answered = replace(question, open=False, answer="Blue")
-        await site.house.say("terminal", "r1", answered, again, to=paint, parked=True)
+        await site.gateway.say("terminal", "r1", answered, again, to=paint, parked=True)
         await first.until(lambda: "2) No" in first.text)
         await leave(sitting)
         second = Screen(tmp_path)
         sitting = await sit(link, second)
         await second.until(lambda: "2) No" in second.text)
         second.type("1")
-        assert (await site.house.hear(lambda heard: heard.text == "q:r_2_0 0")).command == "answer"
+        assert (await site.gateway.hear(lambda heard: heard.text == "q:r_2_0 0")).command == "answer"
         await leave(sitting)
     assert first.text == "Which?\n1) Red\n2) Blue\n\nSure?\n1) Yes\n2) No\n"
     assert second.text == "Which?\n\nSure?\n1) Yes\n2) No\n"
 
 
-async def test_what_was_answered_before_is_not_printed_again(house: House, tmp_path: Path) -> None:
+async def test_what_was_answered_before_is_not_printed_again(gateway: Gateway, tmp_path: Path) -> None:
     first = Screen(tmp_path)
-    sitting = await sit(house.link, first)
+    sitting = await sit(gateway.link, first)
     first.type("my name is Ann")
     await first.answered()
     await leave(sitting)
     second = Screen(tmp_path)
-    sitting = await sit(house.link, second)
+    sitting = await sit(gateway.link, second)
     second.type("what is my name?")
     await second.answered()
     await leave(sitting)
@@ -273,15 +273,15 @@ async def test_what_was_answered_before_is_not_printed_again(house: House, tmp_p
     assert "built-in demo" not in second.text
 
 
-async def test_a_gateway_that_goes_and_comes_back_loses_nothing(house: House, tmp_path: Path) -> None:
+async def test_a_gateway_that_goes_and_comes_back_loses_nothing(gateway: Gateway, tmp_path: Path) -> None:
     screen = Screen(tmp_path)
-    sitting = await sit(house.link, screen)
+    sitting = await sit(gateway.link, screen)
     screen.type("hello")
     await screen.answered()
-    await house.stop()
+    await gateway.stop()
     await screen.until(lambda: any("cannot be reached" in trouble for trouble in screen.troubles))
     screen.type("pie chart of 3, 5, 8")
-    await house.start()
+    await gateway.start()
     await screen.answered(2)
     await leave(sitting)
     assert screen.text.count("There it is") == 1
@@ -289,22 +289,22 @@ async def test_a_gateway_that_goes_and_comes_back_loses_nothing(house: House, tm
     assert screen.troubles[-1] == ""
 
 
-async def test_a_gateway_that_comes_back_elsewhere_is_found_again(house: House, tmp_path: Path) -> None:
+async def test_a_gateway_that_comes_back_elsewhere_is_found_again(gateway: Gateway, tmp_path: Path) -> None:
     screen = Screen(tmp_path)
-    sitting = await sit(house.link, screen, lambda: house.link)
+    sitting = await sit(gateway.link, screen, lambda: gateway.link)
     screen.type("hello")
     await screen.answered()
-    await house.stop()
+    await gateway.stop()
     await screen.until(lambda: any("cannot be reached" in trouble for trouble in screen.troubles))
     screen.type("pie chart of 3, 5, 8")
-    await house.move()
+    await gateway.move()
     await screen.answered(2)
     await leave(sitting)
     assert screen.text.count("There it is") == 1
 
 
-async def test_a_wrong_token_is_refused_in_words(house: House, tmp_path: Path) -> None:
-    wrong = Link(house.link.origin, "wrong")
+async def test_a_wrong_token_is_refused_in_words(gateway: Gateway, tmp_path: Path) -> None:
+    wrong = Link(gateway.link.origin, "wrong")
     with pytest.raises(ChannelRejected, match="token"):
         await reach(wrong, within=60)
     async with RemoteGateway(wrong, Screen(tmp_path)) as gateway:
@@ -313,10 +313,10 @@ async def test_a_wrong_token_is_refused_in_words(house: House, tmp_path: Path) -
     assert group.group_contains(ChannelRejected, match="token")
 
 
-async def test_nobody_answers_at_a_free_port(house: House) -> None:
-    await house.stop()
+async def test_nobody_answers_at_a_free_port(gateway: Gateway) -> None:
+    await gateway.stop()
     with pytest.raises(Unreachable, match="no gateway answers at"):
-        await reach(house.link)
+        await reach(gateway.link)
 
 
 async def test_a_server_that_never_answers_or_is_no_gateway_is_not_waited_for() -> None:

@@ -177,7 +177,7 @@ def test_a_question_is_printed_with_its_numbered_options_and_its_answer_once_it_
 @pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
 def test_a_decision_is_printed_with_the_words_for_how_it_ended(look: Look) -> None:
     question = QuestionSegment("d:a", "May I use `shell`?", ("Allow once", "Deny"), step=1)
-    denied = replace(question, open=False, answer="Denied by Ada: too risky", verdict="denied")
+    denied = replace(question, open=False, answer="Denied by Ada: too risky", decision="denied")
     *_, option, answer = texts(tuple(play(look, reply(question), reply(denied))))
     assert (option.endswith("2) Deny"), answer) == (True, "→ Denied by Ada: too risky")
 

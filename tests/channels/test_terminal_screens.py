@@ -20,7 +20,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from agent.media import Attachment, MediaMissing
 from channels.address import Address
 from channels.channel import Ledger, Sent
-from channels.message import Accepted, InboundMessage, Mark, MessageState
+from channels.message import Accepted, InboundMessage, MessageState, MessageStatus
 from channels.reply import MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.channel import TerminalChannel
 from channels.terminal.pictures import inline, protocol
@@ -88,7 +88,7 @@ class Gateway:
         return self.heard[count - 1]
 
     async def mark(self, message: InboundMessage, state: MessageState) -> None:
-        await self.channel.mark(Mark(HERE, self.heard.index(message) + 1, None, state))
+        await self.channel.mark(MessageStatus(HERE, self.heard.index(message) + 1, None, state))
 
     async def show(
         self,

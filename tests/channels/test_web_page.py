@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, TextSegment
-from tests.channels.web_gateway import TOKEN, House, Served, png, served
+from tests.channels.web_gateway import TOKEN, Gateway, Served, png, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -29,8 +29,8 @@ class Visit:
     troubles: list[str]
 
     @property
-    def house(self) -> House:
-        return self.site.house
+    def gateway(self) -> Gateway:
+        return self.site.gateway
 
     def find(self, testid: str, **data: str):
         return self.page.locator(f'[data-testid="{testid}"]' + "".join(f'[data-{k}="{v}"]' for k, v in data.items()))
@@ -39,8 +39,8 @@ class Visit:
         """Types and sends; the message's number once the gateway has it."""
         await self.find("text").fill(text)
         await self.find("text").press("Enter")
-        message = await self.house.hear(lambda heard: heard.text == text and heard.address.chat == chat)
-        return self.house.heard.index(message) + 1
+        message = await self.gateway.hear(lambda heard: heard.text == text and heard.address.chat == chat)
+        return self.gateway.heard.index(message) + 1
 
     async def open(self, chat: str = "c1") -> None:
         await self.page.goto(f"{self.site.url}/#{chat}")
@@ -67,7 +67,7 @@ async def visit(browser: Browser, site: Served, **options) -> Visit:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def me(browser: Browser) -> AsyncIterator[Visit]:
-    async with served(House()) as site:
+    async with served(Gateway()) as site:
         me = await visit(browser, site)
         yield me
         await me.page.context.close()
@@ -78,13 +78,13 @@ async def test_a_message_is_sent_seen_and_answered(me: Visit):
     await expect(me.find("welcome")).to_be_visible()
     number = await me.write("What is 2 + 2?")
     await expect(me.find("message-state")).to_have_text("waiting")
-    await me.house.mark("c1", number, "read", 1)
+    await me.gateway.mark("c1", number, "read", 1)
     await expect(me.find("message-state")).to_have_text("seen at step 1")
-    await me.house.say("c1", "r1", TextSegment("1.0", "It is **fo", open=True), status="thinking")
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "It is **fo", open=True), status="thinking")
     await expect(me.find("text-segment")).to_have_text("It is **fo")
     await expect(me.find("status")).to_have_text("thinking")
-    await me.house.mark("c1", number, "answered", 1)
-    await me.house.say("c1", "r1", TextSegment("1.0", "It is **four**."), done=True)
+    await me.gateway.mark("c1", number, "answered", 1)
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "It is **four**."), done=True)
     await expect(me.find("text-segment").locator("strong")).to_have_text("four")
     await expect(me.find("message-state")).to_have_text("answered")
     await expect(me.find("announcer")).to_have_text("New answer: It is four.")
@@ -96,19 +96,19 @@ async def test_a_message_is_sent_seen_and_answered(me: Visit):
 async def test_writing_goes_on_while_a_task_runs_and_stands_where_it_was_read(me: Visit):
     spoken = ["Do a long thing", "Starting", "Rather do a short thing", "Short it is", "Help is on its way"]
     first = await me.write("Do a long thing")
-    await me.house.mark("c1", first, "read", 1)
-    await me.house.say(
+    await me.gateway.mark("c1", first, "read", 1)
+    await me.gateway.say(
         "c1",
         "r1",
         TextSegment("t1", "Starting", step=1),
         CallSegment("c:ab12_1_0", "shell", "sleep", "running", step=1),
     )
     await expect(me.find("hint")).to_have_text("will reach the running task")
-    await me.house.say("c1", "r2", TextSegment("n1", "Help is on its way"), done=True)
+    await me.gateway.say("c1", "r2", TextSegment("n1", "Help is on its way"), done=True)
     second = await me.write("Rather do a short thing")
-    await me.house.mark("c1", second, "read", 2)
+    await me.gateway.mark("c1", second, "read", 2)
     await expect(me.find("message-state").last).to_have_text("seen at step 2")
-    await me.house.say(
+    await me.gateway.say(
         "c1",
         "r1",
         TextSegment("t1", "Starting", step=1),
@@ -121,8 +121,8 @@ async def test_writing_goes_on_while_a_task_runs_and_stands_where_it_was_read(me
     await me.page.reload()
     await expect(me.find("text-segment")).to_have_text(["Starting", "Short it is", "Help is on its way"])
     assert await said(me) == spoken
-    await me.house.mark("c1", first, "answered", 1)
-    await me.house.mark("c1", second, "answered", 2)
+    await me.gateway.mark("c1", first, "answered", 1)
+    await me.gateway.mark("c1", second, "answered", 2)
     await expect(me.find("message-state")).to_have_text(["answered", "seen at step 2, answered"])
     await expect(me.find("hint")).to_have_text("")
 
@@ -134,7 +134,7 @@ async def said(me: Visit) -> list[str]:
 @pytest.mark.parametrize("way", ["button", "escape"])
 async def test_stop_reaches_the_gateway_once(me: Visit, way: str):
     await expect(me.find("stop")).to_be_hidden()
-    await me.house.say("c1", "r1", CallSegment("1.1", "shell", "sleep 99", "running"))
+    await me.gateway.say("c1", "r1", CallSegment("1.1", "shell", "sleep 99", "running"))
     await expect(me.find("stop")).to_be_visible()
     was_seen = asyncio.Event()
 
@@ -149,10 +149,10 @@ async def test_stop_reaches_the_gateway_once(me: Visit, way: str):
         await me.find("text").press("Escape")
     await expect(me.find("status")).to_have_text("stopping…")
     was_seen.set()
-    await me.house.hear(lambda heard: heard.command == "stop")
-    await me.house.say("c1", "r1", CallSegment("1.1", "shell", "sleep 99", "cancelled"), done=True)
+    await me.gateway.hear(lambda heard: heard.command == "stop")
+    await me.gateway.say("c1", "r1", CallSegment("1.1", "shell", "sleep 99", "cancelled"), done=True)
     await expect(me.find("stop")).to_be_hidden()
-    assert [heard.command for heard in me.house.heard] == ["stop"]
+    assert [heard.command for heard in me.gateway.heard] == ["stop"]
     await expect(me.find("message")).to_have_count(0)
 
 
@@ -161,7 +161,7 @@ ANSWERED = replace(QUESTION, open=False, answer="Blue")
 
 
 async def test_a_question_waits_and_is_answered_with_a_press_of_a_key(me: Visit):
-    await me.house.say("c1", "r1", TextSegment("t1", "Well"), QUESTION, parked=True)
+    await me.gateway.say("c1", "r1", TextSegment("t1", "Well"), QUESTION, parked=True)
     await expect(me.find("question").locator("strong")).to_have_text("colour")
     await expect(me.find("option")).to_have_text(["Red", "Blue", "As the sky"])
     await expect(me.find("status")).to_have_text("waiting for your answer")
@@ -170,9 +170,9 @@ async def test_a_question_waits_and_is_answered_with_a_press_of_a_key(me: Visit)
     await expect(me.page.get_by_role("group", name="Which colour shall it be?")).to_be_visible()
     await expect(me.find("stop")).to_be_visible()
     await me.find("option", option="1").press("Enter")
-    heard = await me.house.hear(lambda heard: heard.command == "answer")
+    heard = await me.gateway.hear(lambda heard: heard.command == "answer")
     assert (heard.kind, heard.text) == ("command", "q:ab12_1_0 1")
-    await me.house.say("c1", "r1", TextSegment("t1", "Well"), ANSWERED, TextSegment("t2", "Blue it is"), done=True)
+    await me.gateway.say("c1", "r1", TextSegment("t1", "Well"), ANSWERED, TextSegment("t2", "Blue it is"), done=True)
     await expect(me.find("answer")).to_have_text("Answer: Blue")
     await expect(me.find("text")).to_be_focused()
     for _ in range(2):
@@ -183,19 +183,19 @@ async def test_a_question_waits_and_is_answered_with_a_press_of_a_key(me: Visit)
         await expect(me.find("status")).to_be_hidden()
         await expect(me.find("message")).to_have_count(0)
         await me.page.reload()
-    assert len(me.house.heard) == 1
+    assert len(me.gateway.heard) == 1
 
 
 async def test_a_question_is_still_open_after_a_reload_and_may_be_answered_in_words(me: Visit):
-    await me.house.say("c1", "r1", QUESTION, status="waits for you", parked=True)
+    await me.gateway.say("c1", "r1", QUESTION, status="waits for you", parked=True)
     await expect(me.find("option")).to_have_count(3)
     await me.page.reload()
     await expect(me.find("option")).to_have_count(3)
     await expect(me.find("option").last).to_be_enabled()
     await expect(me.find("status")).to_have_text("waits for you")
     number = await me.write("green")
-    assert me.house.heard[number - 1].kind == "new"
-    await me.house.say("c1", "r1", replace(ANSWERED, answer="green"), status="painting")
+    assert me.gateway.heard[number - 1].kind == "new"
+    await me.gateway.say("c1", "r1", replace(ANSWERED, answer="green"), status="painting")
     await expect(me.find("answer")).to_have_text("Answer: green")
     await expect(me.find("status")).to_have_text("painting")
     await expect(me.find("hint")).to_have_text("will reach the running task")
@@ -207,22 +207,22 @@ MAY_I = QuestionSegment("d:ab12_1_0", "**May I use `shell`?** It may reach beyon
 
 async def test_a_decision_says_how_it_ended_and_by_whom(me: Visit):
     call = CallSegment("c:ab12_1_0", "shell", "shell: rm x", "waiting", step=1)
-    await me.house.say("c1", "r1", call, MAY_I, parked=True)
+    await me.gateway.say("c1", "r1", call, MAY_I, parked=True)
     await expect(me.find("option")).to_have_text(list(ALLOW))
     await me.find("option", option="2").click()
-    heard = await me.house.hear(lambda heard: heard.command == "answer")
+    heard = await me.gateway.hear(lambda heard: heard.command == "answer")
     assert heard.text == "d:ab12_1_0 2"
-    denied = replace(MAY_I, open=False, answer="Denied by Ada: too risky", verdict="denied")
-    await me.house.say("c1", "r1", replace(call, state="denied"), denied, TextSegment("t2", "Well"), done=True)
+    denied = replace(MAY_I, open=False, answer="Denied by Ada: too risky", decision="denied")
+    await me.gateway.say("c1", "r1", replace(call, state="denied"), denied, TextSegment("t2", "Well"), done=True)
     for _ in range(2):
-        await expect(me.find("answer", verdict="denied")).to_have_text("Denied by Ada: too risky")
+        await expect(me.find("answer", decision="denied")).to_have_text("Denied by Ada: too risky")
         await expect(me.find("option").first).to_be_hidden()
         await me.page.reload()
 
 
 async def test_what_is_told_of_the_work_looks_like_less(me: Visit):
     thought = TextSegment("r1", "> Hm", step=1, aside=True)
-    await me.house.say("c1", "r1", thought, TextSegment("t1", "So", step=1), done=True)
+    await me.gateway.say("c1", "r1", thought, TextSegment("t1", "So", step=1), done=True)
     await expect(me.find("text-segment")).to_have_class(["text aside", "text"])
     await expect(me.find("announcer")).to_have_text("New answer: So")
 
@@ -242,37 +242,37 @@ async def test_while_an_answer_is_sent_no_other_can_be_and_a_lost_one_is_sent_ag
             await route.fulfill(response=answer)
 
     await me.page.route("**/answer", lose_the_first_answer)
-    await me.house.say("c1", "r1", QUESTION, parked=True)
+    await me.gateway.say("c1", "r1", QUESTION, parked=True)
     await me.find("option").first.click()
     for option in await me.find("option").all():
         await expect(option).to_be_disabled()
     async with me.page.expect_response("**/answer"):
         may_go_on.set()
     assert tries == 2
-    assert [heard.text for heard in me.house.heard] == ["q:ab12_1_0 0"]
+    assert [heard.text for heard in me.gateway.heard] == ["q:ab12_1_0 0"]
     await me.page.unroute_all(behavior="wait")
 
 
 async def test_an_answer_that_is_refused_says_why_and_may_be_given_again(browser: Browser):
-    async with served(House(refuse="ask Ann")) as site:
+    async with served(Gateway(refuse="ask Ann")) as site:
         me = await visit(browser, site)
-        await me.house.say("c1", "r1", QUESTION, parked=True)
+        await me.gateway.say("c1", "r1", QUESTION, parked=True)
         await me.find("option").first.click()
         await expect(me.find("problem")).to_have_text("The answer was not sent: ask Ann")
         await expect(me.find("option").first).to_be_enabled()
         await me.find("option").last.click()
-        await me.house.hear(lambda heard: heard.text == "q:ab12_1_0 2")
-        assert len({heard.event_id for heard in me.house.heard}) == 2
+        await me.gateway.hear(lambda heard: heard.text == "q:ab12_1_0 2")
+        assert len({heard.event_id for heard in me.gateway.heard}) == 2
         await me.page.context.close()
     assert me.troubles == []
 
 
 async def test_a_turn_that_waits_for_an_answer_can_be_stopped(me: Visit):
-    await me.house.say("c1", "r1", replace(QUESTION, options=()), parked=True)
+    await me.gateway.say("c1", "r1", replace(QUESTION, options=()), parked=True)
     await expect(me.find("question")).to_be_visible()
     await me.find("stop").click()
-    await me.house.hear(lambda heard: heard.command == "stop")
-    await me.house.say("c1", "r1", replace(QUESTION, options=(), open=False), TextSegment("n", "Stopped."), done=True)
+    await me.gateway.hear(lambda heard: heard.command == "stop")
+    await me.gateway.say("c1", "r1", replace(QUESTION, options=(), open=False), TextSegment("n", "Stopped."), done=True)
     await expect(me.find("status")).to_be_hidden()
     await expect(me.find("answer")).to_be_hidden()
 
@@ -280,35 +280,35 @@ async def test_a_turn_that_waits_for_an_answer_can_be_stopped(me: Visit):
 async def test_a_message_of_somebody_else_says_whose_it_is(me: Visit):
     number = await me.write("Mine")
     here = Address("web", "local", "c1")
-    await me.house.deliver(InboundMessage("other-01", here, Sender("7", "Ann"), datetime.now(UTC), text="Hers"))
+    await me.gateway.deliver(InboundMessage("other-01", here, Sender("7", "Ann"), datetime.now(UTC), text="Hers"))
     await me.page.reload()
     await expect(me.find("message")).to_have_count(2)
     await expect(me.find("sender")).to_have_text(["Ann"])
     await expect(me.find("message").last).to_contain_text("Hers")
-    await me.house.mark("c1", number, "answered", 1)
-    await me.house.mark("c1", number + 1, "read", 2)
+    await me.gateway.mark("c1", number, "answered", 1)
+    await me.gateway.mark("c1", number + 1, "read", 2)
     await expect(me.find("message-state")).to_have_text(["answered", "seen at step 2"])
 
 
 async def test_tool_calls_are_folded_lines_with_their_state(me: Visit):
     states = ("running", "done", "skipped", "cancelled", "failed", "denied", "unknown")
     calls = [CallSegment(f"1.{n}", "shell", f"call {n}", state, f"detail {n}") for n, state in enumerate(states)]
-    await me.house.say("c1", "r1", *calls)
+    await me.gateway.say("c1", "r1", *calls)
     await expect(me.find("call")).to_have_count(7)
     for n, state in enumerate(states):
         await expect(me.find("call", state=state).locator(".call-title")).to_have_text(f"call {n}")
     await expect(me.find("call-detail").nth(1)).to_be_hidden()
     await me.find("call", state="running").locator("summary").press("Enter")
     await expect(me.find("call-detail").first).to_have_text("detail 0")
-    await me.house.say("c1", "r1", replace(calls[0], state="done", detail="all of it"), *calls[1:], done=True)
+    await me.gateway.say("c1", "r1", replace(calls[0], state="done", detail="all of it"), *calls[1:], done=True)
     await expect(me.find("call-detail").first).to_have_text("all of it")
     await expect(me.find("call-detail").first).to_be_visible()
 
 
 async def test_a_picture_is_shown_and_grows_and_a_file_is_offered(me: Visit):
-    chart = replace(await me.house.media.put(png(), "chart one.png"), width=640, height=360)
-    report = await me.house.media.put(b"%PDF" * 400, "report.pdf")
-    await me.house.say("c1", "r1", MediaSegment("1.0", chart, "Sales"), MediaSegment("1.1", report), done=True)
+    chart = replace(await me.gateway.media.put(png(), "chart one.png"), width=640, height=360)
+    report = await me.gateway.media.put(b"%PDF" * 400, "report.pdf")
+    await me.gateway.say("c1", "r1", MediaSegment("1.0", chart, "Sales"), MediaSegment("1.1", report), done=True)
     picture = me.find("picture").locator("img")
     await expect(picture).to_be_visible()
     await me.page.wait_for_function("document.querySelector('.picture img').naturalWidth === 640")
@@ -338,9 +338,9 @@ async def test_files_are_picked_pasted_dropped_removed_and_sent(me: Visit):
     await me.page.get_by_label("Remove no.txt").click()
     await expect(me.find("preview")).to_have_count(3)
     await me.write("three files")
-    message = await me.house.hear()
+    message = await me.gateway.hear()
     assert [file.name for file in message.files] == ["a.png", "pasted.txt", "dropped.txt"]
-    assert [await me.house.channel.fetch(file) for file in message.files] == [png(), b"given", b"given"]
+    assert [await me.gateway.channel.fetch(file) for file in message.files] == [png(), b"given", b"given"]
     await expect(me.find("preview")).to_have_count(0)
     await expect(me.find("message").locator("img")).to_be_visible()
     await expect(me.find("message").locator("[data-testid=file]")).to_have_count(2)
@@ -362,7 +362,7 @@ async def test_what_the_model_writes_never_becomes_code(me: Visit):
         "[a](javascript:alert(3)) [b](data:text/html,x) [c](/api/conversations) <b>bold</b>\n\n"
         "![x](https://example.com/pixel.png)\n\n```<script>\nalert(4)\n```"
     )
-    await me.house.say("c1", "r1", CallSegment("1.0", "x", evil, "done", evil), TextSegment("1.1", evil), done=True)
+    await me.gateway.say("c1", "r1", CallSegment("1.0", "x", evil, "done", evil), TextSegment("1.1", evil), done=True)
     shown = me.find("text-segment")
     await expect(shown).to_contain_text("<script>alert(2)</script>")
     await expect(shown).to_contain_text("[a](javascript:alert(3))")
@@ -410,7 +410,7 @@ async def test_links_tables_and_code_are_built(me: Visit):
         "See [the (long) page](https://example.com/a_(b)?x=1) and https://example.com/c_d, <https://example.com/e>.\n\n"
         "| a | b |\n|:--|--:|\n| 1 | **2** |\n| `x \\| y` |\n\n~~~py\nprint('*x*')\n\n# y\n~~~\nend"
     )
-    await me.house.say("c1", "r1", TextSegment("1.0", text), done=True)
+    await me.gateway.say("c1", "r1", TextSegment("1.0", text), done=True)
     shown = me.find("text-segment")
     await expect(shown).to_contain_text("end")
     assert await shown.locator("a").evaluate_all("all => all.map(a => [a.textContent, a.getAttribute('href')])") == [
@@ -444,8 +444,8 @@ TIME = """async (text) => {
 
 async def test_a_reload_in_mid_turn_shows_the_same_and_keeps_the_unsent_text(me: Visit):
     number = await me.write("Go")
-    await me.house.mark("c1", number, "read", 1)
-    await me.house.say("c1", "r1", TextSegment("1.0", "Half of", open=True), status="writing")
+    await me.gateway.mark("c1", number, "read", 1)
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "Half of", open=True), status="writing")
     await expect(me.find("text-segment")).to_have_text("Half of")
     await me.find("text").fill("not sent yet\nsecond line")
     await me.page.reload()
@@ -453,7 +453,7 @@ async def test_a_reload_in_mid_turn_shows_the_same_and_keeps_the_unsent_text(me:
     await expect(me.find("text")).to_have_value("not sent yet\nsecond line")
     await expect(me.find("text-segment")).to_have_text("Half of")
     await expect(me.find("message-state")).to_have_text("seen at step 1")
-    await me.house.say("c1", "r1", TextSegment("1.0", "Half of it. All of it."), done=True)
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "Half of it. All of it."), done=True)
     await expect(me.find("text-segment")).to_have_text("Half of it. All of it.")
     await expect(me.find("message")).to_have_count(1)
 
@@ -473,31 +473,31 @@ async def test_a_message_whose_answer_was_lost_is_sent_again_and_kept_once(me: V
     await me.write("once only")
     await me.write("and then this")
     await expect(me.find("message-state")).to_have_text(["waiting", "waiting"])
-    assert [heard.text for heard in me.house.heard] == ["once only", "and then this"]
+    assert [heard.text for heard in me.gateway.heard] == ["once only", "and then this"]
     await me.page.unroute_all(behavior="wait")
 
 
 async def test_the_gateway_may_go_and_come_back(browser: Browser):
-    house = House()
-    async with served(house) as site:
+    gateway = Gateway()
+    async with served(gateway) as site:
         port = int(site.url.rsplit(":", 1)[1])
         me = await visit(browser, site)
         await me.write("before")
-        await house.say("c1", "r1", TextSegment("1.0", "one", open=True))
+        await gateway.say("c1", "r1", TextSegment("1.0", "one", open=True))
         await expect(me.find("text-segment")).to_have_text("one")
     await expect(me.find("connection")).to_have_attribute("data-state", "off")
     await expect(me.find("connection")).to_contain_text("next try in")
     await me.find("text").fill("while you were away")
     await me.find("text").press("Enter")
     await expect(me.find("message-state").last).to_contain_text("trying again")
-    await house.say("c1", "r1", TextSegment("1.0", "one two"), done=True)
-    async with served(house, port=port):
+    await gateway.say("c1", "r1", TextSegment("1.0", "one two"), done=True)
+    async with served(gateway, port=port):
         await me.connected()
         await expect(me.find("text-segment")).to_have_text("one two")
-        await house.hear(lambda heard: heard.text == "while you were away")
+        await gateway.hear(lambda heard: heard.text == "while you were away")
         await expect(me.find("message-state").last).to_have_text("waiting")
         await expect(me.find("message")).to_have_count(2)
-        assert len(house.heard) == 2
+        assert len(gateway.heard) == 2
         await me.page.context.close()
     assert me.troubles == []
 
@@ -508,7 +508,7 @@ async def test_two_windows_show_the_same(me: Visit):
     await expect(other.get_by_test_id("connection")).to_have_attribute("data-state", "on")
     await me.write("Hello from here")
     await expect(other.get_by_test_id("message")).to_have_text(re.compile("Hello from here"))
-    await me.house.say("c1", "r1", TextSegment("1.0", "Hello both"), done=True)
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "Hello both"), done=True)
     for page in (me.page, other):
         await expect(page.get_by_test_id("text-segment")).to_have_text("Hello both")
         await expect(page.get_by_test_id("message")).to_have_count(1)
@@ -535,13 +535,13 @@ async def test_conversations_are_listed_switched_and_begun(me: Visit):
 
 async def test_the_page_follows_the_newest_only_while_one_is_at_the_end(me: Visit):
     lines = [f"line {n}" for n in range(200)]
-    await me.house.say("c1", "r1", TextSegment("1.0", "\n\n".join(lines), open=True))
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "\n\n".join(lines), open=True))
     await expect(me.find("text-segment").locator("p").last).to_be_in_viewport()
     await me.find("scroller").hover()
     await me.page.mouse.wheel(0, -1500)
     await expect(me.find("to-end")).to_be_visible()
     before = await me.find("scroller").evaluate("box => box.scrollTop")
-    await me.house.say("c1", "r1", TextSegment("1.0", "\n\n".join([*lines, "the end"])), done=True)
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "\n\n".join([*lines, "the end"])), done=True)
     await expect(me.find("text-segment").locator("p").last).to_have_text("the end")
     assert await me.find("scroller").evaluate("box => box.scrollTop") == before
     await me.find("to-end").click()
@@ -550,7 +550,7 @@ async def test_the_page_follows_the_newest_only_while_one_is_at_the_end(me: Visi
 
 
 async def test_a_refused_message_says_why_and_a_bad_one_too(browser: Browser):
-    async with served(House(refuse="not today"), upload_limit=5_000) as site:
+    async with served(Gateway(refuse="not today"), upload_limit=5_000) as site:
         me = await visit(browser, site)
         await me.write("please")
         await expect(me.find("message-state")).to_have_text("refused: not today")
@@ -574,17 +574,17 @@ async def test_shift_enter_is_a_new_line_and_an_empty_message_is_not_sent(me: Vi
     await me.find("text").press("Shift+Enter")
     await me.find("text").press_sequentially("two")
     await me.find("send").click()
-    assert (await me.house.hear()).text == "one\ntwo"
+    assert (await me.gateway.hear()).text == "one\ntwo"
     await expect(me.find("text")).to_have_value("")
-    assert len(me.house.heard) == 1
+    assert len(me.gateway.heard) == 1
 
 
 async def test_on_a_phone_nothing_sticks_out_and_the_list_slides_in(browser: Browser):
-    async with served(House()) as site:
+    async with served(Gateway()) as site:
         me = await visit(browser, site, viewport={"width": 360, "height": 640}, has_touch=True, color_scheme="dark")
-        chart = replace(await me.house.media.put(png(1600, 500), "chart.png"), width=1600, height=500)
+        chart = replace(await me.gateway.media.put(png(1600, 500), "chart.png"), width=1600, height=500)
         wide = "x" * 400 + "\n\n```\n" + "y" * 400 + "\n```\n\n|" + " head |" * 12 + "\n|" + "---|" * 12
-        await me.house.say(
+        await me.gateway.say(
             "c1",
             "r1",
             MediaSegment("1.0", chart),
@@ -605,7 +605,7 @@ async def test_on_a_phone_nothing_sticks_out_and_the_list_slides_in(browser: Bro
 
 async def test_everything_that_can_be_pressed_has_a_name_and_can_be_reached(me: Visit):
     await me.write("hello")
-    await me.house.say("c1", "r1", CallSegment("1.0", "a", "a call", "running"), TextSegment("1.1", "```\nx\n```"))
+    await me.gateway.say("c1", "r1", CallSegment("1.0", "a", "a call", "running"), TextSegment("1.1", "```\nx\n```"))
     await expect(me.find("copy-code")).to_be_visible()
     nameless = await me.page.evaluate(
         "Array.from(document.querySelectorAll('button, a, textarea'))"
@@ -621,7 +621,7 @@ async def test_everything_that_can_be_pressed_has_a_name_and_can_be_reached(me: 
 
 
 async def test_a_page_without_its_cookie_says_what_to_do(browser: Browser):
-    async with served(House()) as site:
+    async with served(Gateway()) as site:
         page = await browser.new_page()
         await page.goto(site.url, timeout=60_000)
         await expect(page.get_by_role("heading")).to_have_text("This door needs its link")

@@ -20,7 +20,7 @@ from agent.media import Attachment, FileTooLarge, MediaMissing
 from channels.address import Address
 from channels.channel import CommandHelp, NotKept, Sent
 from channels.history import Conversation, Item, PersonMessage, ShownReply
-from channels.message import Accepted, InboundMessage, Mark, MessageState
+from channels.message import Accepted, InboundMessage, MessageState, MessageStatus
 from channels.reply import Reply, Segment
 from channels.runs import Result, RunReport, UnknownRun
 from channels.web.app import app
@@ -88,7 +88,7 @@ class NoRuns:
 
 
 @dataclass
-class House:
+class Gateway:
     """Keeps items in order; `heard` is all that was delivered. What `say` and `mark` change is told to the channel."""
 
     media: MemoryMedia = field(default_factory=MemoryMedia)
@@ -134,7 +134,7 @@ class House:
             datetime.now(UTC),
         )
 
-    async def hear(self, fits: Callable[[InboundMessage], bool] = lambda message: True) -> InboundMessage:
+    async def read_inbox(self, fits: Callable[[InboundMessage], bool] = lambda message: True) -> InboundMessage:
         """The first delivered message that fits, once it is there."""
 
         def found() -> InboundMessage | None:
@@ -171,7 +171,7 @@ class House:
             if isinstance(item, PersonMessage) and item.id == number:
                 self._items[chat][place] = replace(item, state=state, step=step, reason=reason)
         address = Address("web", "local", chat)
-        await self.channel.mark(Mark(address, number, self.heard[number - 1].message_id, state, step, reason))
+        await self.channel.mark(MessageStatus(address, number, self.heard[number - 1].message_id, state, step, reason))
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         assert channel == "web"
@@ -189,7 +189,7 @@ def _conversation(chat: str, items: list[Item]) -> Conversation:
 
 @dataclass(frozen=True)
 class Served:
-    house: House
+    gateway: Gateway
     url: str
     ear: asyncio.Task[None] | None
 
@@ -203,19 +203,19 @@ class Served:
 
 
 @asynccontextmanager
-async def served(house: House, *, listening: bool = True, port: int = 0, **options: Any) -> AsyncIterator[Served]:
+async def served(gateway: Gateway, *, listening: bool = True, port: int = 0, **options: Any) -> AsyncIterator[Served]:
     """The house behind a real server, the channel listening, until left."""
     with socket.socket() as door:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind(("127.0.0.1", port))
         door.listen()
-        config = uvicorn.Config(app(house.channel, **options), log_level="warning", ws="none", lifespan="off")
+        config = uvicorn.Config(app(gateway.channel, **options), log_level="warning", ws="none", lifespan="off")
         server = uvicorn.Server(config)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve(sockets=[door]))
-            ear = tasks.create_task(house.channel.listen(house.deliver, COMMANDS)) if listening else None
+            ear = tasks.create_task(gateway.channel.listen(gateway.deliver, COMMANDS)) if listening else None
             await asyncio.sleep(0)
-            site = Served(house, f"http://127.0.0.1:{door.getsockname()[1]}", ear)
+            site = Served(gateway, f"http://127.0.0.1:{door.getsockname()[1]}", ear)
             yield site
             await site.stop_listening()
             server.should_exit = True

@@ -90,7 +90,7 @@ def test_the_readme_names_every_tool_and_every_page() -> None:
 
 async def test_the_page_of_commands_has_each_with_an_example(operator: Operator) -> None:
     async with build(operator.start("[web]\nenabled = false")) as built:
-        commands = built.house.commands.list()
+        commands = built.gateway.commands.list()
     rows = re.findall(r"^\| `/(\w+)` \| `/(\w+)( ?)[^`]*` \|", section(page("commands"), "Commands"), re.MULTILINE)
     # An example is of its command, and says something behind it where something may be said.
     assert rows == [(each.name, each.name, " " if each.arguments else "") for each in commands]

@@ -72,7 +72,7 @@ def test_the_words_on_the_page_of_approvals_decide_what_it_says() -> None:
         for spoken in (*code(words), *re.findall(r"[👍👎]", words)):
             decided = verdict_of(spoken, "call")
             assert decided is not None, spoken
-            assert decided.verdict == verdicts.get(says, "denied")
+            assert decided.decision == verdicts.get(says, "denied")
             assert bool(decided.reason) == (says == "deny, with a reason")
     assert verdict_of("yes, but only in /tmp", "call") is None
 

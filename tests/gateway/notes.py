@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from agent.log import Answered, Ended, Heard, Text
+from agent.log import Ended, MessagesRead, ModelAnswered, Text
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage, Kind
@@ -18,7 +18,7 @@ ANN = Sender("1", "Ann", "ann")
 HERE = Address("telegram", "bot", "7")
 SESSION = "telegram/bot/7"
 COMPLETED = Ended("completed")
-ANSWER = Answered(1, (Text("Hello."),))
+ANSWER = ModelAnswered(1, (Text("Hello."),))
 PICTURE = Attachment("ab" * 32, "cat.png", "image/png", 12, 3, 4)
 PHOTO = FileRef("photo-1", "photo.jpg", "image/jpeg", 100)
 
@@ -88,14 +88,14 @@ async def finish(store: Store, turn: Turn) -> None:
     assert await store.close(turn.id, turn.epoch, COMPLETED, (ANSWER,))
 
 
-def words(heard: Heard | None) -> list[str]:
+def words(heard: MessagesRead | None) -> list[str]:
     assert heard is not None
     return [said.text for said in heard.messages]
 
 
 def first_words(turn: Turn) -> list[str]:
     heard = turn.entries[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     return words(heard)
 
 

@@ -13,17 +13,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from agent.agent import Mind
-from agent.log import Heard
+from agent.agent import Agent
+from agent.log import MessagesRead
 from agent.model import Model
 from agent.testing import MemoryMedia
 from agent.tool import Tool
 from channels.address import Address, Sender
-from channels.memory import PaperChannel, words
+from channels.memory import MemoryChannel, words
 from channels.message import Accepted, FileRef, InboundMessage, Kind
 from channels.reply import QuestionSegment, Reply
-from gateway.app import House, Rules
-from gateway.inbound.access import Gate, Policy
+from gateway.app import Gateway, Rules
+from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 
@@ -68,9 +68,9 @@ def said(
 
 @dataclass(frozen=True)
 class Play:
-    house: House
+    gateway: Gateway
     store: Store
-    channel: PaperChannel
+    channel: MemoryChannel
     database: Path
 
     async def say(self, *texts: str, address: Address = PLACE, by: Sender = ANN) -> list[Accepted | None]:
@@ -78,12 +78,12 @@ class Play:
         return await self.deliver(*(said(text, address=address, by=by) for text in texts))
 
     async def deliver(self, *messages: InboundMessage) -> list[Accepted | None]:
-        return list(await asyncio.gather(*map(self.house.intake.deliver, messages)))
+        return list(await asyncio.gather(*map(self.gateway.receiver.deliver, messages)))
 
     async def asked(self, question: str) -> QuestionSegment:
         """The open question that stands on the paper, once it does and the turn is parked."""
 
-        def found(channel: PaperChannel) -> QuestionSegment | None:
+        def found(channel: MemoryChannel) -> QuestionSegment | None:
             segments = (segment for reply in channel.replies.values() if reply.parked for segment in reply.segments)
             questions = (segment for segment in segments if isinstance(segment, QuestionSegment) and segment.open)
             return next((segment for segment in questions if segment.question == question), None)
@@ -95,7 +95,7 @@ class Play:
     async def reply(self, text: str, *, done: bool = True) -> Reply:
         """The reply that says this, once it is there."""
 
-        def found(channel: PaperChannel) -> Reply | None:
+        def found(channel: MemoryChannel) -> Reply | None:
             fitting = (reply for reply in channel.replies.values() if text in words(reply))
             return next((reply for reply in fitting if reply.done or not done), None)
 
@@ -127,13 +127,15 @@ class Play:
         found = []
         for (id,) in self.sql("SELECT id FROM turns WHERE kind = 'turn' ORDER BY number"):
             turn = await self.store.turn(id)
-            found.append([said.text for entry in turn.entries if isinstance(entry, Heard) for said in entry.messages])
+            found.append(
+                [said.text for entry in turn.entries if isinstance(entry, MessagesRead) for said in entry.messages]
+            )
         return found
 
     async def until_idle(self) -> None:
         """Nothing runs, nothing waits, everything is delivered."""
-        await until(lambda: not (self.house.dispatch.running() or self.states()["waiting"]))
-        await until(lambda: not self.house.delivery.waiting())
+        await until(lambda: not (self.gateway.dispatcher.running() or self.states()["waiting"]))
+        await until(lambda: not self.gateway.delivery.waiting())
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -147,31 +149,31 @@ async def playing(
     folder: Path,
     model: Model,
     *tools: Tool,
-    channel: PaperChannel | None = None,
+    channel: MemoryChannel | None = None,
     most_running: int = 4,
-    mind: Callable[[Address], Mind] | None = None,
+    agent: Callable[[Address], Agent] | None = None,
     store: Callable[[Store], Any] = lambda store: store,
     bound: float = 60.0,
-    policies: Mapping[str, Policy] | None = None,
+    policies: Mapping[str, ChannelAccess] | None = None,
     media: MemoryMedia | None = None,
     rules: Rules = Rules(),  # noqa: B008  # it is frozen
     **options: Any,
 ) -> AsyncIterator[Play]:
     """A gateway that runs until left; leaving is a crash, and the folder may be played in again."""
     kept = MemoryMedia() if media is None else media
-    made = Mind(model, kept, folder, tools)
-    paper = PaperChannel() if channel is None else channel
+    made = Agent(model, kept, folder, tools)
+    paper = MemoryChannel() if channel is None else channel
     database = folder / "test.db"
     async with asyncio.timeout(bound), open_store(f"sqlite:///{database}") as opened:
-        gate = Gate(policies or {})
+        access = AccessPolicy(policies or {})
         settled = replace(rules, most_running=most_running)
-        house = House(store(opened), kept, gate, mind or (lambda _: made), settled, **options)
-        house.add(paper)
-        async with house:
-            running = asyncio.create_task(house.run())
+        gateway = Gateway(store(opened), kept, access, agent or (lambda _: made), settled, **options)
+        gateway.add(paper)
+        async with gateway:
+            running = asyncio.create_task(gateway.run())
             try:
                 await paper.until(lambda paper: paper.deliver is not None)
-                yield Play(house, opened, paper, database)
+                yield Play(gateway, opened, paper, database)
             finally:
                 running.cancel()
                 ended = await asyncio.gather(running, return_exceptions=True)

@@ -38,11 +38,11 @@ def write_settings(
 
 
 @asynccontextmanager
-async def gateway(settings: Path, furnish: Callable[[Built], None] = lambda _: None) -> AsyncIterator[Built]:
+async def gateway(settings: Path, prepare: Callable[[Built], None] = lambda _: None) -> AsyncIterator[Built]:
     """A running gateway in this process; leaving ends it as Ctrl-C would. `furnish` may add channels before it runs."""
     async with build(load(settings, {}, settings.parent / "home")) as built:
-        furnish(built)
-        running = asyncio.create_task(built.house.run(*built.services))
+        prepare(built)
+        running = asyncio.create_task(built.gateway.run(*built.services))
         try:
             yield built
         finally:

@@ -16,7 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-from agent.background import Delegated, WorkError
+from agent.background import BackgroundError, DelegatedTask
 from agent.decisions.approvals import (
     APPROVAL_OPTIONS,
     DROPPED,
@@ -30,15 +30,15 @@ from agent.decisions.approvals import (
 from agent.decisions.external_tools import pending, unsupplied
 from agent.decisions.questions import ANSWERED
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
-    Heard,
+    MessagesRead,
+    ModelAnswered,
     Spent,
     Summarised,
     Text,
@@ -91,7 +91,7 @@ class _Task:
 
 
 @dataclass(slots=True, eq=False)
-class Live:
+class ActiveTurn:
     """A session that claims, and then runs, one turn."""
 
     session: str
@@ -107,7 +107,7 @@ class Live:
     stop_reason: str = ""
     stopping: str | None = None
 
-    def ring(self, *, gently: bool = False) -> None:
+    def notify(self, *, gently: bool = False) -> None:
         self.rung = True
         self.steers = self.steers or not gently
 
@@ -134,11 +134,11 @@ class _Answer:
 
 
 def first_heard(entries: Sequence[Entry]) -> int:
-    heard = next(entry for entry in entries if isinstance(entry, Heard))
+    heard = next(entry for entry in entries if isinstance(entry, MessagesRead))
     return heard.messages[0].id
 
 
-class House:
+class Gateway:
     """One process. Dropping it is a crash, as nothing of it is kept but the store."""
 
     def __init__(self, connection: Connection, worker: str, numbers: count[int], asked: list[str]) -> None:
@@ -150,7 +150,7 @@ class House:
         self._answers: dict[str, _Answer] = {}
         self._waiting: set[str] = set()
         self._closing = False
-        self.live: dict[str, Live] = {}
+        self.live: dict[str, ActiveTurn] = {}
         self.tasks: list[_Task] = []
         self.served: list[_Task] = []
         self.ended_by_stop: list[tuple[str, int]] = []
@@ -217,27 +217,27 @@ class House:
         live = self.live.get(session)
         if live is None:
             if not self._closing:
-                self._serve(Live(session))
+                self._serve(ActiveTurn(session))
             return
         live.again = True
         if busy in ("steer", "wrap"):
-            live.ring(gently=busy == "wrap")
+            live.notify(gently=busy == "wrap")
 
-    def stop(self, session: str, *, before: int, reason: str) -> Live | None:
+    def stop(self, session: str, *, before: int, reason: str) -> ActiveTurn | None:
         live = self.live.get(session)
         if live is not None:
             live.stop_before, live.stop_reason = before, reason
             live.stop_if_covered()
         return live
 
-    def _serve(self, live: Live, record: Turn | None = None) -> None:
+    def _serve(self, live: ActiveTurn, record: Turn | None = None) -> None:
         self.live[live.session] = live
         self.served.append(_Task(_primed(self._serving(live, record))))
 
     def _spawn(self, steps: Steps[None]) -> None:
         self.tasks.append(_Task(_primed(steps)))
 
-    def _serving(self, live: Live, record: Turn | None) -> Steps[None]:
+    def _serving(self, live: ActiveTurn, record: Turn | None) -> Steps[None]:
         yield
         record = record or self.do(turns.claim, live.session, self._worker)
         if record is not None:
@@ -247,12 +247,12 @@ class House:
         if live.again:
             self.wake(live.session)
 
-    def _run(self, live: Live, record: Turn) -> Steps[None]:
+    def _run(self, live: ActiveTurn, record: Turn) -> Steps[None]:
         live.record, live.entries = replace(record, parked=False), list(record.entries)
         if record.more is not None:
             self.wake(live.session, record.more)
         if len(record.entries) > 1:
-            live.ring()
+            live.notify()
             live.again = True
         if record.stop is not None:
             live.stop_before, live.stop_reason = sys.maxsize, record.stop
@@ -268,7 +268,7 @@ class House:
 
     # The turn loop
 
-    def _go_on(self, live: Live) -> Steps[None]:
+    def _go_on(self, live: ActiveTurn) -> Steps[None]:
         if restarts_in_a_row(live.entries) >= MOST_RESTARTS:
             return (yield from self._end(live, "failed", "too many restarts"))
         if waits_for_people(live.entries):
@@ -278,11 +278,11 @@ class House:
         while not self._is_over(live):
             yield from self._take_step(live)
 
-    def _is_over(self, live: Live) -> bool:
+    def _is_over(self, live: ActiveTurn) -> bool:
         return live.parked or isinstance(live.entries[-1], Ended)
 
-    def _take_step(self, live: Live) -> Steps[None]:
-        yield from self._hear(live)
+    def _take_step(self, live: ActiveTurn) -> Steps[None]:
+        yield from self._read_inbox(live)
         if is_answered(live.entries):
             yield from self._close(live, Ended("completed"))
         elif (reason := refused_limit(live.entries)) is not None:
@@ -290,23 +290,23 @@ class House:
         else:
             yield from self._ask(live)
 
-    def _hear(self, live: Live) -> Steps[bool]:
+    def _read_inbox(self, live: ActiveTurn) -> Steps[bool]:
         if not live.rung:
             return False
         yield from _moment(live)
-        heard = self.do(turns.hear, live.turn.id, live.turn.epoch, step_of(live.entries))
+        heard = self.do(turns.read_inbox, live.turn.id, live.turn.epoch, step_of(live.entries))
         live.rung = live.steers = False
         if heard is not None:
             live.entries.append(heard)
         return heard is not None
 
-    def _ask(self, live: Live) -> Steps[None]:
+    def _ask(self, live: ActiveTurn) -> Steps[None]:
         """The model's answer, and what it wants done."""
         choice = yield from _moment(live)
         step = step_of(live.entries)
         if live.rung:
             # What came before the answer was there.
-            self._write(live, Spent(step, Usage(1, 1), "m", "interrupted"), Answered(step, (), interrupted=True))
+            self._write(live, Spent(step, Usage(1, 1), "m", "interrupted"), ModelAnswered(step, (), interrupted=True))
             return
         can_act = live.turn.kind == "turn" and not is_wrapping_up(live.entries)
         kind = ANSWERS[choice % len(ANSWERS)] if can_act else "words"
@@ -314,7 +314,7 @@ class House:
             kind = "look"
         match kind:
             case "words":
-                yield from self._close(live, Ended("completed"), Answered(step, (Text("So."),), Usage(5, 5)))
+                yield from self._close(live, Ended("completed"), ModelAnswered(step, (Text("So."),), Usage(5, 5)))
             case "failed":
                 yield from self._end(live, "failed", "the model is down")
             case "summary":
@@ -333,15 +333,15 @@ class House:
             case name:
                 yield from self._act(live, name)
 
-    def _act(self, live: Live, *names: str) -> Steps[None]:
+    def _act(self, live: ActiveTurn, *names: str) -> Steps[None]:
         calls = tuple(self._call(name) for name in names)
-        self._write(live, Answered(step_of(live.entries), calls, Usage(5, 5)))
+        self._write(live, ModelAnswered(step_of(live.entries), calls, Usage(5, 5)))
         yield from self._run_calls(live, calls)
 
     def _call(self, name: str) -> Call:
         return Call(f"c{next(self._numbers)}", name, QUESTION if name == "ask_user" else "{}")
 
-    def _run_calls(self, live: Live, calls: Sequence[Call]) -> Steps[None]:
+    def _run_calls(self, live: ActiveTurn, calls: Sequence[Call]) -> Steps[None]:
         for call in calls:
             choice = yield from _moment(live)
             if live.rung:
@@ -361,22 +361,22 @@ class House:
                 self._write(live, CallStarted(call.id))
                 self._write(live, (yield from self._result(live, call)))
 
-    def _needs_decision(self, live: Live, call: Call, choice: int) -> Steps[bool]:
+    def _needs_decision(self, live: ActiveTurn, call: Call, choice: int) -> Steps[bool]:
         """Whether people have to decide. A call that they denied has its result then."""
         settled = decision_on(call.id, live.entries)
         allowed = live.turn.allowed | allowed_tools(live.entries, calls_of(live.entries))
         if settled is None and call.name not in allowed:
             until = _until(choice).timestamp()
             self._asked.append(f"{decisions.KEY}{call.id}")
-            self._write(live, DecisionAsked(call.id, "call", "May I?", APPROVAL_OPTIONS, until, call.arguments))
+            self._write(live, ApprovalRequested(call.id, "call", "May I?", APPROVAL_OPTIONS, until, call.arguments))
             return True
-        if settled is not None and settled[1].verdict not in ("allowed", "allowed_always"):
+        if settled is not None and settled[1].decision not in ("allowed", "allowed_always"):
             self._write(live, denial(call, settled[1]))
         else:
             yield from _moment(live)
         return False
 
-    def _result(self, live: Live, call: Call) -> Steps[CallEnded]:
+    def _result(self, live: ActiveTurn, call: Call) -> Steps[CallEnded]:
         if call.name == "delegate":
             return (yield from self._delegate(live, call))
         choice = yield from _moment(live)
@@ -385,22 +385,22 @@ class House:
         if call.name == "slow" and (live.steers or choice % 2) and not self._closing:
             try:
                 row = self.do(background.keep, live.turn, "slow", LIMITS)
-            except WorkError as error:
+            except BackgroundError as error:
                 return CallEnded(call.id, "failed", str(error))
             self._spawn(self._follow(row))
             return CallEnded(call.id, "done", GOES_ON)
         return CallEnded(call.id, "failed" if choice % 5 == 4 else "done", "Done.")
 
-    def _finish_step(self, live: Live) -> Steps[None]:
+    def _finish_step(self, live: ActiveTurn) -> Steps[None]:
         left = unresolved(live.entries)
         if any(started and call.name not in REPEATABLE for call, started in left):
             yield from self._append(live, *endings(live.entries, "unknown", "A crash."))
-        elif left and (yield from self._hear(live)):
+        elif left and (yield from self._read_inbox(live)):
             yield from self._append(live, *endings(live.entries, "cancelled", "A message came."))
         elif left:
             yield from self._run_calls(live, [call for call, _ in left])
 
-    def _await_people(self, live: Live) -> Steps[None]:
+    def _await_people(self, live: ActiveTurn) -> Steps[None]:
         yield from _moment(live)
         expires = deadline(live.entries)
         until = None if expires is None else datetime.fromtimestamp(expires, UTC)
@@ -409,34 +409,34 @@ class House:
             yield from _moment(live)
             live.parked = True
             return
-        live.ring()
+        live.notify()
         asked = open_decision(live.entries)
         if asked is None:
             ends = unsupplied(live.entries) or endings(live.entries, "done", ANSWERED)
             yield from self._append(live, *ends)
         else:
             dropped = [CallEnded(call.id, "skipped", DROPPED) for call, _ in unresolved(live.entries)]
-            yield from self._append(live, Decided(asked.id, "dropped"), *dropped)
+            yield from self._append(live, ApprovalDecided(asked.id, "dropped"), *dropped)
 
-    def _append(self, live: Live, *entries: Entry) -> Steps[None]:
+    def _append(self, live: ActiveTurn, *entries: Entry) -> Steps[None]:
         if entries:
             yield from _moment(live)
             self._write(live, *entries)
 
-    def _write(self, live: Live, *entries: Entry) -> None:
+    def _write(self, live: ActiveTurn, *entries: Entry) -> None:
         self.do(turns.append, live.turn.id, live.turn.epoch, entries)
         live.entries.extend(entries)
 
-    def _close(self, live: Live, ended: Ended, *entries: Entry) -> Steps[None]:
+    def _close(self, live: ActiveTurn, ended: Ended, *entries: Entry) -> Steps[None]:
         yield from _moment(live)
         closed = self.do(turns.close, live.turn.id, live.turn.epoch, ended, entries)
         live.entries.extend((*entries, ended) if closed else entries)
         if not closed:
-            live.ring()
+            live.notify()
         elif live.turn.kind == "turn":
             self.completed.append(live.session)
 
-    def _end(self, live: Live, outcome: TurnOutcome, reason: str) -> Steps[None]:
+    def _end(self, live: ActiveTurn, outcome: TurnOutcome, reason: str) -> Steps[None]:
         yield
         ended = Ended(outcome, reason)
         calls = endings(live.entries, "cancelled", "The turn ended.")
@@ -445,14 +445,16 @@ class House:
 
     # Work beside turns
 
-    def _delegate(self, live: Live, call: Call) -> Steps[CallEnded]:
+    def _delegate(self, live: ActiveTurn, call: Call) -> Steps[CallEnded]:
         yield from _moment(live)
         while self._closing:
             yield from _moment(live)
         answer = self._answers[call.id] = _Answer()
         try:
-            row, arrival = self.do(background.delegate, live.turn, call.id, Delegated("Do it."), LIMITS, waited=True)
-        except WorkError as error:
+            row, arrival = self.do(
+                background.delegate, live.turn, call.id, DelegatedTask("Do it."), LIMITS, waited=True
+            )
+        except BackgroundError as error:
             return CallEnded(call.id, "failed", str(error))
         self._arrived(arrival)
         if row.state != "running":
@@ -490,7 +492,7 @@ class House:
         if tasks:
             self._arrived(self.do(background.tell, tasks[number % len(tasks)], words))
 
-    def _follow(self, row: background.WorkRow) -> Steps[None]:
+    def _follow(self, row: background.BackgroundRow) -> Steps[None]:
         choice = yield
         for _ in range(choice % 4):
             yield
@@ -559,8 +561,8 @@ class House:
             case "wrap":
                 return None if self.do(finish_up.wrap, row_id) else "Nothing runs."
             case "btw":
-                record = self.do(turns.begin_aside, row_id, self._worker)
-                self._serve(Live(record.id), record)
+                record = self.do(turns.begin_side_question, row_id, self._worker)
+                self._serve(ActiveTurn(record.id), record)
                 return None
             case "undo" if self._is_at_work(session):
                 return "Something runs."
@@ -634,8 +636,8 @@ class House:
             self._spawn(self._again(command))
         for unfetched in pending.unfetched:
             self._spawn(self._fetch(unfetched.id, unfetched.session))
-        for turn_id in pending.asides:
-            self._serve(Live(turn_id), self.do(turns.take_up_aside, turn_id, self._worker))
+        for turn_id in pending.side_questions:
+            self._serve(ActiveTurn(turn_id), self.do(turns.resume_side_question, turn_id, self._worker))
         for session in pending.sessions:
             self.wake(session)
 
@@ -643,7 +645,7 @@ class House:
         return self._command(command.id, command.session, command.name, command.arguments)
 
 
-def _moment(live: Live) -> Steps[int]:
+def _moment(live: ActiveTurn) -> Steps[int]:
     """Others may act here; a turn that is stopped meanwhile goes no further. Raises `Stopped`."""
     choice = yield
     if live.stopping is not None:

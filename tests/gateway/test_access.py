@@ -11,11 +11,11 @@ import pytest
 
 from agent.models.scripted import ScriptedModel
 from channels.address import Sender
-from channels.memory import PaperChannel, words
-from channels.message import FileRef, Opening
+from channels.memory import MemoryChannel, words
+from channels.message import FileRef, ThreadRoot
 from channels.reply import QuestionSegment
 from gateway.cli.main import main
-from gateway.inbound.access import MOST_IN_A_ROW, Policy
+from gateway.inbound.access import MOST_IN_A_ROW, ChannelAccess
 from gateway.store import open_store
 from tests.gateway.play import ANN, PLACE, Play, playing, said
 
@@ -25,8 +25,8 @@ EVE = Sender("66", "Eve", "eve")
 ROBOT = Sender("99", "Robot", "robot", bot=True)
 
 
-def only(*allow: str, **more: object) -> dict[str, Policy]:
-    return {"paper": Policy(frozenset(allow), **more)}  # type: ignore[arg-type]  # the tests' own
+def only(*allow: str, **more: object) -> dict[str, ChannelAccess]:
+    return {"paper": ChannelAccess(frozenset(allow), **more)}  # type: ignore[arg-type]  # the tests' own
 
 
 async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ async def test_a_command_in_a_thread_that_is_meant_for_another_bot_is_left_to_it
 
 
 async def test_a_thread_brings_what_it_began_with_the_first_time_only(tmp_path: Path) -> None:
-    class Threaded(PaperChannel):
+    class Threaded(MemoryChannel):
         async def opening(self, address, message_id):
-            return Opening("Bob", "the build is red", (FileRef("log", "build.log"),))
+            return ThreadRoot("Bob", "the build is red", (FileRef("log", "build.log"),))
 
     channel = Threaded()
     channel.files["log"] = b"error 42"

@@ -14,24 +14,24 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agent.agent import Mind
-from agent.background import Delegated, Work, WorkError
-from agent.log import Answered, Call, CallEnded, CallStarted, Ended, Entry, Heard, Said, Text, Usage
+from agent.agent import Agent
+from agent.background import Background, BackgroundError, DelegatedTask
+from agent.log import Call, CallEnded, CallStarted, Ended, Entry, MessagesRead, ModelAnswered, Text, Usage, UserMessage
 from agent.model import Answer, Request
 from agent.models.scripted import Piece, Script, ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, ToolError, ToolResult, tool
 from agent.tools import toolbox
 from agent.transcript import Results
-from agent.turn_context import Occasion
-from channels.memory import PaperChannel
+from agent.turn_context import TurnContext
+from channels.memory import MemoryChannel
 from channels.reply import Reply
 from gateway.app import Rules
 from gateway.sessions import is_child
 from gateway.store import Store, open_store
 from gateway.store.background import EARLIER, FOR_THE_TASK, NOBODY_SAID, USUAL, Limits, listed
 from gateway.store.records import Busy, Turn
-from gateway.turns.background import Works
+from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import SpendingLimits
 from tests.gateway.notes import ANN, COMPLETED, HERE, PICTURE, SESSION, begin, first_words, message, url_of
 from tests.gateway.play import Play, keeping, playing, until
@@ -59,7 +59,7 @@ class Stage:
         self.store = store
         self.woken: asyncio.Queue[str] = asyncio.Queue()
         self.stopped: list[tuple[str, str]] = []
-        self.works = Works(
+        self.background = BackgroundWork(
             store,
             self._wake,
             lambda session, reason: self.stopped.append((session, reason)),
@@ -81,12 +81,12 @@ class Stage:
         await self.store.accept(message(text), session)
         return await begin(self.store, session)
 
-    async def work(self, turn: Turn, *tools: Tool, **occasion: Any) -> Work:
-        return (await self.furnished(turn, *tools, **occasion))[1].work
+    async def work(self, turn: Turn, *tools: Tool, **turn_context: Any) -> Background:
+        return (await self.furnished(turn, *tools, **turn_context))[1].work
 
-    async def furnished(self, turn: Turn, *tools: Tool, **occasion: Any) -> tuple[Mind, Occasion]:
-        mind = Mind(ScriptedModel(), MemoryMedia(), Path(), tools or TOOLS, mask=masked)
-        return await self.works.furnish(turn, mind, Occasion(**occasion))
+    async def furnished(self, turn: Turn, *tools: Tool, **turn_context: Any) -> tuple[Agent, TurnContext]:
+        agent = Agent(ScriptedModel(), MemoryMedia(), Path(), tools or TOOLS, mask=masked)
+        return await self.background.prepare(turn, agent, TurnContext(**turn_context))
 
     def do(self, doing: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(doing)
@@ -100,22 +100,22 @@ class Stage:
 
     async def end(self, turn: Turn, text: str = "Done.", ended: Ended = COMPLETED) -> None:
         """Ends the turn with this answer, as the dispatch does."""
-        answers = (Answered(1, (Text(text),)),) if text else ()
+        answers = (ModelAnswered(1, (Text(text),)),) if text else ()
         assert await self.store.close(turn.id, turn.epoch, ended, answers)
-        await self.works.ended(turn)
+        await self.background.ended(turn)
 
     async def delegated(self, turn: Turn, task: str = "count the words", **options: Any) -> asyncio.Task[ToolResult]:
         """A call that waits for the task, once the task is there."""
         work = await self.work(turn)
-        call = self.do(work.delegate("call-1", Delegated(task, **options), self.shown.put))
+        call = self.do(work.delegate("call-1", DelegatedTask(task, **options), self.shown.put))
         await self.until_woken(CHILD)
         return call
 
-    async def heard(self, session: str = SESSION) -> list[Said]:
+    async def heard(self, session: str = SESSION) -> list[UserMessage]:
         """What a turn of the session is to read now."""
         turn = await self.store.claim(session)
         assert turn is not None
-        (heard,) = (entry for entry in turn.entries if isinstance(entry, Heard))
+        (heard,) = (entry for entry in turn.entries if isinstance(entry, MessagesRead))
         return list(heard.messages)
 
     def sql(self, statement: str, *values: object) -> list[Any]:
@@ -129,7 +129,7 @@ class Stage:
         return [text for (text,) in found]
 
     async def listed(self, session: str = SESSION) -> dict[str, str]:
-        return {item.handle: item.state for item in await self.works.items(session)}
+        return {item.handle: item.state for item in await self.background.items(session)}
 
 
 @asynccontextmanager
@@ -137,8 +137,8 @@ async def working(folder: Path, limits: Limits = USUAL, worker: str = "first") -
     """Leaving is a crash, and the folder may be worked in again."""
     async with open_store(url_of(folder), worker=worker) as store:
         stage = Stage(folder, store, limits)
-        async with stage.works:
-            await stage.works.take_up()
+        async with stage.background:
+            await stage.background.resume()
             yield stage
         for task in stage.doing:
             task.cancel()
@@ -155,8 +155,8 @@ def masked(text: str) -> str:
     return text.replace("hunter2", "***")
 
 
-async def after(gate: asyncio.Event, result: ToolResult | BaseException = MADE) -> ToolResult:
-    await gate.wait()
+async def after(access: asyncio.Event, result: ToolResult | BaseException = MADE) -> ToolResult:
+    await access.wait()
     if isinstance(result, BaseException):
         raise result
     return result
@@ -167,11 +167,11 @@ async def after(gate: asyncio.Event, result: ToolResult | BaseException = MADE) 
 
 async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage: Stage) -> None:
     turn = await stage.turn()
-    gate = asyncio.Event()
-    running = stage.do(after(gate, ToolResult("all good", (PICTURE,))))
+    access = asyncio.Event()
+    running = stage.do(after(access, ToolResult("all good", (PICTURE,))))
     assert await (await stage.work(turn)).keep("shell: make test", running) == "w1"
     await stage.end(turn)
-    gate.set()
+    access.set()
     await stage.until_woken()
     (said,) = await stage.heard()
     assert (said.source, said.sender, said.attachments) == ("work", ANN.name, (PICTURE,))
@@ -182,12 +182,12 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
 
 async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(stage: Stage) -> None:
     turn = await stage.turn()
-    gate = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
-    gate.set()
+    access = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(access)))
+    access.set()
     await stage.until_woken()
     assert not await stage.store.close(turn.id, turn.epoch, Ended("completed"), ())
-    heard = await stage.store.hear(turn.id, turn.epoch, 2)
+    heard = await stage.store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
     assert heard.messages[0].text.endswith("made")
 
@@ -203,9 +203,9 @@ async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(s
 )
 async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: BaseException, words: str) -> None:
     turn = await stage.turn()
-    gate = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate, error)))
-    gate.set()
+    access = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(access, error)))
+    access.set()
     await stage.until_woken()
     (text,) = stage.waiting()
     assert words in text
@@ -213,9 +213,9 @@ async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: B
 
 @pytest.mark.parametrize("result", [ToolResult("it is hunter2"), ToolError("hunter2 is wrong")])
 async def test_a_secret_is_not_in_what_a_kept_call_brings(stage: Stage, result: Any) -> None:
-    gate = asyncio.Event()
-    await (await stage.work(await stage.turn())).keep("shell: login hunter2", stage.do(after(gate, result)))
-    gate.set()
+    access = asyncio.Event()
+    await (await stage.work(await stage.turn())).keep("shell: login hunter2", stage.do(after(access, result)))
+    access.set()
     await stage.until_woken()
     (text,) = stage.waiting()
     assert "***" in text
@@ -239,11 +239,11 @@ async def test_a_kept_call_that_is_stopped_ends_and_brings_nothing(stage: Stage)
 async def test_what_a_kept_call_shows_is_seen_while_it_runs_and_then_its_result(stage: Stage) -> None:
     turn = await stage.turn()
     work = await stage.work(turn)
-    gate = asyncio.Event()
-    await work.keep("shell: make `all`\nand more", stage.do(after(gate)), lambda: "12 %")
+    access = asyncio.Event()
+    await work.keep("shell: make `all`\nand more", stage.do(after(access)), lambda: "12 %")
     (item,) = await work.items()
     assert (item.handle, item.title, item.state, item.shown) == ("w1", "shell: make `all`", "running", "12 %")
-    gate.set()
+    access.set()
     await stage.until_woken()
     (item,) = await work.items()
     assert (item.state, item.shown) == ("done", "made")
@@ -252,12 +252,12 @@ async def test_what_a_kept_call_shows_is_seen_while_it_runs_and_then_its_result(
 async def test_when_too_much_goes_on_a_call_stays_its_caller_s(tmp_path: Path) -> None:
     async with working(tmp_path, Limits(running=2)) as stage:
         work = await stage.work(await stage.turn())
-        gate = asyncio.Event()
-        one, two, three = (stage.do(after(gate)) for _ in range(3))
+        access = asyncio.Event()
+        one, two, three = (stage.do(after(access)) for _ in range(3))
         assert [await work.keep("a", one), await work.keep("b", two)] == ["w1", "w2"]
-        with pytest.raises(WorkError, match="already"):
+        with pytest.raises(BackgroundError, match="already"):
             await work.keep("c", three)
-        gate.set()
+        access.set()
         assert (await three).text == "made"
 
 
@@ -278,11 +278,11 @@ async def test_a_call_that_a_restart_ended_is_told_of_as_lost_once(tmp_path: Pat
 
 async def test_a_result_that_comes_after_a_new_beginning_says_that_it_belongs_before_it(stage: Stage) -> None:
     turn = await stage.turn()
-    gate = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
+    access = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(access)))
     await stage.end(turn)
     await stage.store.renew(SESSION)
-    gate.set()
+    access.set()
     await stage.until_woken()
     (said,) = await stage.heard()
     assert said.note == f"{NOBODY_SAID} {EARLIER}"
@@ -292,10 +292,10 @@ async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     turn = await stage.turn()
-    gate = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
+    access = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(access)))
     stage.sql("CREATE TRIGGER refuse BEFORE UPDATE ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
-    gate.set()
+    access.set()
     async with asyncio.timeout(60):
         await until(lambda: "cannot be kept, trying again" in caplog.text)
     stage.sql("DROP TRIGGER refuse")
@@ -307,20 +307,20 @@ async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
 async def test_a_call_that_cannot_be_written_down_stays_its_caller_s(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
     stage.sql("CREATE TRIGGER refuse BEFORE INSERT ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
-    gate = asyncio.Event()
-    running = stage.do(after(gate))
-    with pytest.raises(WorkError, match="cannot be kept just now"):
+    access = asyncio.Event()
+    running = stage.do(after(access))
+    with pytest.raises(BackgroundError, match="cannot be kept just now"):
         await work.keep("shell", running)
-    gate.set()
+    access.set()
     assert (await running).text == "made"
 
 
 async def test_a_very_long_result_comes_without_its_middle(stage: Stage) -> None:
     turn = await stage.turn()
-    gate = asyncio.Event()
+    access = asyncio.Event()
     result = ToolResult("a" * 50_000 + "z")
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate, result)))
-    gate.set()
+    await (await stage.work(turn)).keep("shell", stage.do(after(access, result)))
+    access.set()
     await stage.until_woken()
     (text,) = stage.waiting()
     assert len(text) < 31_000
@@ -333,12 +333,12 @@ async def test_all_work_of_a_conversation_is_stopped_at_once_and_that_of_others_
     work = await stage.work(turn)
     running = stage.do(after(asyncio.Event()))
     await work.keep("shell", running)
-    await work.begin("call-1", Delegated("count"))
+    await work.begin("call-1", DelegatedTask("count"))
     elsewhere = stage.do(after(asyncio.Event()))
     await (await stage.work(other)).keep("shell", elsewhere)
-    stopped = await stage.works.stop_all(SESSION)
+    stopped = await stage.background.stop_all(SESSION)
     assert [item.handle for item in stopped] == ["w1", "w2"]
-    assert await stage.works.stop_all(SESSION) == ()
+    assert await stage.background.stop_all(SESSION) == ()
     assert await stage.listed() == {"w1": "stopped", "w2": "stopped"}
     assert await stage.listed("telegram/bot/8") == {"w1": "running"}
     assert not elsewhere.done()
@@ -351,10 +351,10 @@ async def test_a_delegated_task_is_heard_in_a_session_of_its_own_and_its_answer_
     turn = await stage.turn()
     call = await stage.delegated(turn)
     child = await begin(stage.store, CHILD)
-    (said,) = (said for entry in child.entries if isinstance(entry, Heard) for said in entry.messages)
+    (said,) = (said for entry in child.entries if isinstance(entry, MessagesRead) for said in entry.messages)
     assert (said.text, said.note, said.source) == ("count the words", FOR_THE_TASK, "work")
     assert (child.address, child.principal) == (HERE, turn.principal)
-    await stage.write(child, Answered(1, (Call("c", "look", "{}"),)), CallStarted("c"))
+    await stage.write(child, ModelAnswered(1, (Call("c", "look", "{}"),)), CallStarted("c"))
     await stage.write(child, CallEnded("c", "done", "seen", (PICTURE,)))
     await stage.end(child, "There are 12.")
     result = await call
@@ -378,9 +378,9 @@ async def test_nobody_is_to_be_shown_the_reply_of_a_delegated_turn(stage: Stage)
 async def test_a_delegated_turn_that_fails_fails_the_call_with_the_reason(stage: Stage) -> None:
     call = await stage.delegated(await stage.turn())
     child = await begin(stage.store, CHILD)
-    await stage.write(child, Answered(1, (Text("I have found ten."),), interrupted=True))
+    await stage.write(child, ModelAnswered(1, (Text("I have found ten."),), interrupted=True))
     await stage.end(child, "", Ended("failed", "the model is overloaded"))
-    with pytest.raises(WorkError, match=r"failed: the model is overloaded[\s\S]*I have found ten"):
+    with pytest.raises(BackgroundError, match=r"failed: the model is overloaded[\s\S]*I have found ten"):
         await call
     assert await stage.listed() == {"w1": "failed"}
 
@@ -388,7 +388,7 @@ async def test_a_delegated_turn_that_fails_fails_the_call_with_the_reason(stage:
 async def test_results_that_were_made_the_answer_are_the_task_s_answer(stage: Stage) -> None:
     call = await stage.delegated(await stage.turn())
     child = await begin(stage.store, CHILD)
-    await stage.write(child, Answered(1, (Call("c", "look", "{}"),)), CallEnded("c", "done", "twelve", final=True))
+    await stage.write(child, ModelAnswered(1, (Call("c", "look", "{}"),)), CallEnded("c", "done", "twelve", final=True))
     await stage.end(child, "")
     assert (await call).text == "twelve"
 
@@ -420,7 +420,7 @@ async def test_a_task_that_is_stopped_before_its_turn_begins_never_does(stage: S
 
 async def test_a_task_in_the_background_brings_its_answer_as_a_message(stage: Stage) -> None:
     turn = await stage.turn()
-    assert await (await stage.work(turn)).begin("call-1", Delegated("count\nall of them")) == "w1"
+    assert await (await stage.work(turn)).begin("call-1", DelegatedTask("count\nall of them")) == "w1"
     child = await begin(stage.store, CHILD)
     await stage.end(turn)
     await stage.end(child, "There are 12.")
@@ -461,7 +461,7 @@ async def test_the_same_call_finds_its_task_again_after_a_crash_and_waits(tmp_pa
         await begin(stage.store, CHILD)
     async with working(tmp_path, worker="second") as stage:
         turn, child = await begin(stage.store), await begin(stage.store, CHILD)
-        call = stage.do((await stage.work(turn)).delegate("call-1", Delegated("count the words"), stage.shown.put))
+        call = stage.do((await stage.work(turn)).delegate("call-1", DelegatedTask("count the words"), stage.shown.put))
         await stage.end(child, "There are 12.")
         assert (await call).text == "There are 12."
         assert await stage.listed() == {"w1": "done"}
@@ -473,11 +473,13 @@ async def test_the_same_call_finds_the_answer_that_came_while_nobody_was_there(t
         await stage.delegated(await stage.turn())
         child = await begin(stage.store, CHILD)
         # The crash comes between the end of the task's turn and the word of it.
-        assert await stage.store.close(child.id, child.epoch, Ended("completed"), (Answered(1, (Text("Twelve."),)),))
+        assert await stage.store.close(
+            child.id, child.epoch, Ended("completed"), (ModelAnswered(1, (Text("Twelve."),)),)
+        )
     async with working(tmp_path, worker="second") as stage:
         turn = await begin(stage.store)
         work = await stage.work(turn)
-        assert (await work.delegate("call-1", Delegated("count the words"), stage.shown.put)).text == "Twelve."
+        assert (await work.delegate("call-1", DelegatedTask("count the words"), stage.shown.put)).text == "Twelve."
         await stage.write(turn, CallEnded("call-1", "done", "Twelve."))
         await stage.end(turn)
         assert stage.waiting() == []
@@ -518,7 +520,9 @@ async def test_a_turn_that_had_ended_just_before_a_crash_does_not_lose_the_answe
         await stage.delegated(turn)
         child = await begin(stage.store, CHILD)
         assert await stage.store.close(turn.id, turn.epoch, Ended("failed", "it broke"), ())
-        assert await stage.store.close(child.id, child.epoch, Ended("completed"), (Answered(1, (Text("Twelve."),)),))
+        assert await stage.store.close(
+            child.id, child.epoch, Ended("completed"), (ModelAnswered(1, (Text("Twelve."),)),)
+        )
     async with working(tmp_path, worker="second") as stage:
         (text,) = stage.waiting()
         assert text.endswith("Twelve.")
@@ -527,13 +531,13 @@ async def test_a_turn_that_had_ended_just_before_a_crash_does_not_lose_the_answe
 async def test_a_task_has_no_more_tools_than_it_was_given_and_none_that_asks_people(stage: Stage) -> None:
     turn = await stage.turn()
     work = await stage.work(turn)
-    await work.begin("call-1", Delegated("count", model="demo:other"))
-    await work.begin("call-2", Delegated("look", tools=("look",)))
-    await work.begin("call-3", Delegated("think", tools=()))
+    await work.begin("call-1", DelegatedTask("count", model="demo:other"))
+    await work.begin("call-2", DelegatedTask("look", tools=("look",)))
+    await work.begin("call-3", DelegatedTask("think", tools=()))
     found = []
     for number in (1, 2, 3):
-        mind, occasion = await stage.furnished(await begin(stage.store, f"{SESSION}/w/w{number}"))
-        found.append(({tool.name for tool in mind.tools}, occasion.model))
+        agent, turn_context = await stage.furnished(await begin(stage.store, f"{SESSION}/w/w{number}"))
+        found.append(({tool.name for tool in agent.tools}, turn_context.model))
     assert found == [
         ({"look", "delegate", "background", "write_file"}, "demo:other"),
         ({"look"}, ""),
@@ -545,64 +549,64 @@ async def test_a_task_has_no_more_tools_than_it_was_given_and_none_that_asks_peo
 async def test_a_tool_that_cannot_be_given_is_refused_with_those_that_can(stage: Stage, name: str) -> None:
     turn = await stage.turn()
     work = await stage.work(turn, *TOOLS, replace(look, approval="always"))
-    with pytest.raises(WorkError, match=f"'{name}'.*look"):
-        await work.begin("call-1", Delegated("count", tools=("look", name)))
+    with pytest.raises(BackgroundError, match=f"'{name}'.*look"):
+        await work.begin("call-1", DelegatedTask("count", tools=("look", name)))
 
 
 async def test_a_task_gets_what_people_have_allowed_for_the_conversation_and_no_more(stage: Stage) -> None:
     once = replace(look, approval="once")
     turn = await stage.turn()
-    with pytest.raises(WorkError, match="'look'"):
-        await (await stage.work(turn, once)).begin("call-1", Delegated("count", tools=("look",)))
+    with pytest.raises(BackgroundError, match="'look'"):
+        await (await stage.work(turn, once)).begin("call-1", DelegatedTask("count", tools=("look",)))
     work = await stage.work(turn, once, allowed=frozenset({"look", "shell"}))
-    await work.begin("call-2", Delegated("count", tools=("look",)))
-    mind, occasion = await stage.furnished(await begin(stage.store, CHILD), once)
-    assert (mind.tools, occasion.allowed) == ((once,), frozenset({"look"}))
+    await work.begin("call-2", DelegatedTask("count", tools=("look",)))
+    agent, turn_context = await stage.furnished(await begin(stage.store, CHILD), once)
+    assert (agent.tools, turn_context.allowed) == ((once,), frozenset({"look"}))
 
 
 async def test_a_task_has_the_model_that_was_chosen_for_the_conversation(stage: Stage) -> None:
     work = await stage.work(await stage.turn(), model="demo:chosen")
-    await work.begin("call-1", Delegated("count"))
-    await work.begin("call-2", Delegated("count", model="demo:other"))
+    await work.begin("call-1", DelegatedTask("count"))
+    await work.begin("call-2", DelegatedTask("count", model="demo:other"))
     sessions = (CHILD, f"{SESSION}/w/w2")
     found = [await stage.furnished(await begin(stage.store, session)) for session in sessions]
-    assert [occasion.model for _, occasion in found] == ["demo:chosen", "demo:other"]
+    assert [turn_context.model for _, turn_context in found] == ["demo:chosen", "demo:other"]
 
 
 async def test_a_tool_that_was_taken_away_since_is_not_offered(stage: Stage) -> None:
-    await (await stage.work(await stage.turn())).begin("call-1", Delegated("count"))
-    mind, _ = await stage.furnished(await begin(stage.store, CHILD), replace(look, approval="always"))
-    assert mind.tools == ()
+    await (await stage.work(await stage.turn())).begin("call-1", DelegatedTask("count"))
+    agent, _ = await stage.furnished(await begin(stage.store, CHILD), replace(look, approval="always"))
+    assert agent.tools == ()
 
 
 async def test_tasks_delegate_only_so_deep(tmp_path: Path) -> None:
     async with working(tmp_path, Limits(depth=2)) as stage:
         work = await stage.work(await stage.turn())
-        await work.begin("call-1", Delegated("one"))
+        await work.begin("call-1", DelegatedTask("one"))
         child = await begin(stage.store, CHILD)
-        await (await stage.work(child)).begin("call-2", Delegated("two"))
+        await (await stage.work(child)).begin("call-2", DelegatedTask("two"))
         grandchild = await begin(stage.store, f"{CHILD}/w/w1")
-        mind, occasion = await stage.furnished(grandchild)
-        assert "delegate" not in {tool.name for tool in mind.tools}
-        with pytest.raises(WorkError, match="nothing may be delegated from here"):
-            await occasion.work.begin("call-3", Delegated("three"))
+        agent, turn_context = await stage.furnished(grandchild)
+        assert "delegate" not in {tool.name for tool in agent.tools}
+        with pytest.raises(BackgroundError, match="nothing may be delegated from here"):
+            await turn_context.work.begin("call-3", DelegatedTask("three"))
 
 
 async def test_only_so_many_tasks_run_for_one_turn_however_deep(tmp_path: Path) -> None:
     async with working(tmp_path, Limits(running=2)) as stage:
         work = await stage.work(await stage.turn())
-        await work.begin("call-1", Delegated("one"))
+        await work.begin("call-1", DelegatedTask("one"))
         child = await begin(stage.store, CHILD)
-        await (await stage.work(child)).begin("call-2", Delegated("two"))
-        with pytest.raises(WorkError, match="2 delegated tasks run already"):
-            await work.begin("call-3", Delegated("three"))
+        await (await stage.work(child)).begin("call-2", DelegatedTask("two"))
+        with pytest.raises(BackgroundError, match="2 delegated tasks run already"):
+            await work.begin("call-3", DelegatedTask("three"))
         other = await stage.turn(session="telegram/bot/8")
-        assert await (await stage.work(other)).begin("call-4", Delegated("four")) == "w1"
+        assert await (await stage.work(other)).begin("call-4", DelegatedTask("four")) == "w1"
 
 
 async def test_a_task_whose_time_is_up_is_stopped_and_the_result_says_so(stage: Stage) -> None:
     call = await stage.delegated(await stage.turn(), seconds=0.01)
-    with pytest.raises(WorkError, match="failed: its time was up"):
+    with pytest.raises(BackgroundError, match="failed: its time was up"):
         await call
     assert stage.stopped == [(CHILD, "its time was up")]
 
@@ -610,7 +614,7 @@ async def test_a_task_whose_time_is_up_is_stopped_and_the_result_says_so(stage: 
 async def test_the_time_of_a_task_goes_on_across_a_restart(tmp_path: Path) -> None:
     async with working(tmp_path) as stage:
         turn = await stage.turn()
-        await (await stage.work(turn)).begin("call-1", Delegated("count", seconds=0.5))
+        await (await stage.work(turn)).begin("call-1", DelegatedTask("count", seconds=0.5))
         await begin(stage.store, CHILD)
         await stage.end(turn)
     async with working(tmp_path, worker="second") as stage:
@@ -620,21 +624,21 @@ async def test_the_time_of_a_task_goes_on_across_a_restart(tmp_path: Path) -> No
 
 
 async def test_a_task_s_task_has_no_more_time_than_it(stage: Stage) -> None:
-    await (await stage.work(await stage.turn())).begin("call-1", Delegated("one", seconds=60))
+    await (await stage.work(await stage.turn())).begin("call-1", DelegatedTask("one", seconds=60))
     child = await begin(stage.store, CHILD)
-    await (await stage.work(child)).begin("call-2", Delegated("two", seconds=3600))
+    await (await stage.work(child)).begin("call-2", DelegatedTask("two", seconds=3600))
     (row,) = await stage.store.write(lambda connection: listed(connection, CHILD))
     assert row.until <= datetime.now(UTC) + timedelta(seconds=60)
 
 
 async def test_words_steer_a_task_that_runs_and_no_other(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
-    await work.begin("call-1", Delegated("count"))
+    await work.begin("call-1", DelegatedTask("count"))
     await work.keep("shell", stage.do(after(asyncio.Event())))
     child = await begin(stage.store, CHILD)
     assert await work.tell("w1", "only the verbs")
     await stage.until_woken(CHILD)
-    heard = await stage.store.hear(child.id, child.epoch, 2)
+    heard = await stage.store.read_inbox(child.id, child.epoch, 2)
     assert heard is not None
     assert [said.text for said in heard.messages] == ["only the verbs"]
     assert not await work.tell("w2", "hello")
@@ -648,10 +652,10 @@ async def test_words_that_come_just_as_the_task_s_turn_ends_are_heard_in_another
     turn = await stage.turn()
     call = await stage.delegated(turn)
     child = await begin(stage.store, CHILD)
-    answer = Answered(1, (Text("There are 12."),))
+    answer = ModelAnswered(1, (Text("There are 12."),))
     assert await stage.store.close(child.id, child.epoch, Ended("completed"), (answer,))
     assert await (await stage.work(turn)).tell("w1", "and the verbs?")
-    await stage.works.ended(child)
+    await stage.background.ended(child)
     assert not call.done()
     again = await begin(stage.store, CHILD)
     assert first_words(again) == ["and the verbs?"]
@@ -661,12 +665,12 @@ async def test_words_that_come_just_as_the_task_s_turn_ends_are_heard_in_another
 
 async def test_what_a_task_began_is_stopped_with_it(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
-    await work.begin("call-1", Delegated("one"))
+    await work.begin("call-1", DelegatedTask("one"))
     child = await begin(stage.store, CHILD)
     beneath = await stage.work(child)
     running = stage.do(after(asyncio.Event()))
     await beneath.keep("shell", running)
-    await beneath.begin("call-2", Delegated("two"))
+    await beneath.begin("call-2", DelegatedTask("two"))
     assert await work.stop("w1")
     await asyncio.wait({running})
     assert running.cancelled()
@@ -677,12 +681,12 @@ async def test_what_a_task_began_is_stopped_with_it(stage: Stage) -> None:
 
 async def test_a_late_result_of_what_a_task_began_comes_to_the_conversation(stage: Stage) -> None:
     turn = await stage.turn()
-    await (await stage.work(turn)).begin("call-1", Delegated("one"))
+    await (await stage.work(turn)).begin("call-1", DelegatedTask("one"))
     child = await begin(stage.store, CHILD)
-    gate = asyncio.Event()
-    await (await stage.work(child)).keep("shell", stage.do(after(gate)))
+    access = asyncio.Event()
+    await (await stage.work(child)).keep("shell", stage.do(after(access)))
     await stage.end(child, "It is on its way.")
-    gate.set()
+    access.set()
     for _ in range(2):
         await stage.until_woken()
     one, two = stage.waiting()
@@ -693,12 +697,12 @@ async def test_a_late_result_of_what_a_task_began_comes_to_the_conversation(stag
 
 async def test_a_result_that_comes_while_its_task_runs_is_the_task_s(stage: Stage) -> None:
     turn = await stage.turn()
-    await (await stage.work(turn)).begin("call-1", Delegated("one"))
+    await (await stage.work(turn)).begin("call-1", DelegatedTask("one"))
     child = await begin(stage.store, CHILD)
-    gate = asyncio.Event()
-    await (await stage.work(child)).keep("shell", stage.do(after(gate)))
+    access = asyncio.Event()
+    await (await stage.work(child)).keep("shell", stage.do(after(access)))
     await stage.until_woken(CHILD)
-    gate.set()
+    access.set()
     await stage.until_woken(CHILD)
     assert (stage.waiting(), len(stage.waiting(CHILD))) == ([], 1)
 
@@ -717,9 +721,9 @@ async def test_a_call_made_while_the_gateway_is_being_stopped_waits_for_the_next
     async with working(tmp_path) as stage:
         work = await stage.work(await stage.turn())
     async with working(tmp_path, worker="second") as other:
-        call = other.do(work.delegate("call-1", Delegated("count"), other.shown.put))
+        call = other.do(work.delegate("call-1", DelegatedTask("count"), other.shown.put))
         running = other.do(after(asyncio.Event()))
-        with pytest.raises(WorkError, match="stopped"):
+        with pytest.raises(BackgroundError, match="stopped"):
             await work.keep("shell", running)
         assert not call.done()
 
@@ -730,27 +734,27 @@ async def test_where_a_task_is_shows_while_it_runs(stage: Stage) -> None:
     async def shown() -> tuple[str, str]:
         """By the call that waits, and to whoever looks."""
         async with asyncio.timeout(60):
-            return await stage.shown.get(), (await stage.works.items(SESSION))[0].shown
+            return await stage.shown.get(), (await stage.background.items(SESSION))[0].shown
 
     assert await shown() == ("not begun yet",) * 2
     child = await begin(stage.store, CHILD)
     assert await shown() == ("step 1: the model is answering",) * 2
-    await stage.write(child, Answered(1, (Call("c", "look", "{}"),)), CallStarted("c"))
+    await stage.write(child, ModelAnswered(1, (Call("c", "look", "{}"),)), CallStarted("c"))
     assert await shown() == ("step 1: `look`",) * 2
     await stage.write(child, CallEnded("c", "done", "seen"))
     assert await shown() == ("step 2: the model is answering",) * 2
     await stage.end(child, "Twelve.")
     assert (await call).text == "Twelve."
-    assert (await stage.works.items(SESSION))[0].shown == "Twelve."
+    assert (await stage.background.items(SESSION))[0].shown == "Twelve."
 
 
 async def test_only_the_newest_of_what_has_ended_is_remembered_and_all_that_runs(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
     await work.keep("first", stage.do(after(asyncio.Event())))
     for _ in range(12):
-        gate = asyncio.Event()
-        gate.set()
-        await work.keep("more", stage.do(after(gate)))
+        access = asyncio.Event()
+        access.set()
+        await work.keep("more", stage.do(after(access)))
         await stage.until_woken()
     items = await work.items()
     assert [item.handle for item in items] == ["w1", *(f"w{number}" for number in range(4, 14))]
@@ -760,7 +764,7 @@ async def test_only_the_newest_of_what_has_ended_is_remembered_and_all_that_runs
 
 
 def is_for_a_task(request: Request) -> bool:
-    heard = (said for item in request.transcript if isinstance(item, Heard) for said in item.messages)
+    heard = (said for item in request.transcript if isinstance(item, MessagesRead) for said in item.messages)
     return any(said.note == FOR_THE_TASK for said in heard)
 
 
@@ -820,17 +824,17 @@ async def test_a_task_that_has_used_its_tokens_ends_and_the_model_is_told_why(tm
 
 
 async def test_a_person_who_interjects_is_answered_while_the_task_goes_on_and_its_answer_comes(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    model = parted([delegating(), "Still counting.", "There are 12 words."], [["Well, ", gate, "12."]])
+    access = asyncio.Event()
+    model = parted([delegating(), "Still counting.", "There are 12 words."], [["Well, ", access, "12."]])
     async with playing(tmp_path, model, *TOOLS) as play:
         await play.say("how many?")
         await model.asked(2)
         await play.say("are you there?")
         await play.reply("Still counting.")
         assert "w1" in results(model)[0][1]
-        gate.set()
+        access.set()
         await play.reply("There are 12 words.")
-        (said,) = (item for item in model.requests[-1].transcript[-1:] if isinstance(item, Heard))
+        (said,) = (item for item in model.requests[-1].transcript[-1:] if isinstance(item, MessagesRead))
         assert said.messages[0].text.endswith("Well, 12.")
         assert said.messages[0].source == "work"
 
@@ -844,7 +848,7 @@ async def test_a_stop_ends_the_task_that_is_waited_for(tmp_path: Path) -> None:
         await play.reply("⏹")
         await play.until_idle()
         assert {state for (state,) in play.sql("SELECT state FROM turns WHERE kind = 'turn'")} == {"stopped"}
-        assert [item.state for item in await play.house.works.items("paper/me/chat")] == ["stopped"]
+        assert [item.state for item in await play.gateway.background.items("paper/me/chat")] == ["stopped"]
 
 
 async def test_a_task_and_the_turn_that_waits_for_it_both_go_on_after_a_crash(tmp_path: Path) -> None:
@@ -875,15 +879,15 @@ def shown_results(request: Request) -> list[str]:
 async def test_wherever_a_crash_comes_the_answer_of_a_task_is_heard_once(tmp_path: Path, written: int) -> None:
     paper: dict[str, Reply] = {}
     model = ScriptedModel(*[counting] * 20)
-    async with playing(tmp_path, model, *TOOLS, channel=PaperChannel(replies=paper)) as play:
+    async with playing(tmp_path, model, *TOOLS, channel=MemoryChannel(replies=paper)) as play:
         await play.say("how many?")
         await until(lambda: play.sql("SELECT count(*) FROM turn_log") >= [(written,)])
-    async with playing(tmp_path, model, *TOOLS, channel=PaperChannel(replies=paper)) as play:
+    async with playing(tmp_path, model, *TOOLS, channel=MemoryChannel(replies=paper)) as play:
         await play.reply("In words: ['It is 12.']")
         await play.until_idle()
         assert len(paper) == 1
         assert len(await play.heard()) == 2
-        assert [item.state for item in await play.house.works.items("paper/me/chat")] == ["done"]
+        assert [item.state for item in await play.gateway.background.items("paper/me/chat")] == ["done"]
 
 
 async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: Path) -> None:
@@ -896,15 +900,15 @@ async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: 
     async with playing(tmp_path, parted([], [["Well, ", asyncio.Event()]]), *TOOLS) as play:
         await play.reply("⏹")
         await play.until_idle()
-        assert [item.state for item in await play.house.works.items("paper/me/chat")] == ["stopped"]
+        assert [item.state for item in await play.gateway.background.items("paper/me/chat")] == ["stopped"]
         assert {state for (state,) in play.sql("SELECT state FROM turns WHERE kind = 'turn'")} == {"stopped"}
 
 
 async def test_a_task_in_the_background_is_told_something_and_then_answers(tmp_path: Path) -> None:
-    gate = asyncio.Event()
+    access = asyncio.Event()
     tell = Call("", "background", json.dumps({"action": "tell", "handle": "w1", "words": "only verbs"}))
     model = parted(
-        [delegating(background=True), [tell], "I will tell you.", "Five."], [["Well, ", gate], "Five are verbs."]
+        [delegating(background=True), [tell], "I will tell you.", "Five."], [["Well, ", access], "Five are verbs."]
     )
     async with playing(tmp_path, model, *TOOLS) as play:
         await play.say("how many?")
@@ -921,12 +925,12 @@ def brought(play: Play) -> str:
 
 
 async def test_a_call_that_a_person_interjects_upon_goes_on_and_brings_its_file_in_the_end(tmp_path: Path) -> None:
-    gate = asyncio.Event()
+    access = asyncio.Event()
 
     @tool(effect="external", on_steer="background")
     async def paint(context: ToolContext) -> ToolResult:
         """Paints."""
-        await gate.wait()
+        await access.wait()
         return ToolResult("painted", (await context.media.put(b"paint", "paint.txt"),))
 
     model = ScriptedModel([Call("", "paint", "{}")], "One moment.", "There it is.")
@@ -935,7 +939,7 @@ async def test_a_call_that_a_person_interjects_upon_goes_on_and_brings_its_file_
         await until(lambda: play.sql("SELECT 1 FROM turn_log WHERE entry LIKE '%call_started%'"))
         await play.say("and hurry")
         await play.reply("One moment.")
-        gate.set()
+        access.set()
         await play.reply("There it is.")
-        (heard,) = (item for item in model.requests[-1].transcript[-1:] if isinstance(item, Heard))
+        (heard,) = (item for item in model.requests[-1].transcript[-1:] if isinstance(item, MessagesRead))
         assert [file.name for file in heard.messages[0].attachments] == ["paint.txt"]

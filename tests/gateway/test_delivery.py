@@ -14,8 +14,8 @@ from agent.model import Answer, Request
 from agent.models.scripted import ScriptedModel
 from channels.address import Address
 from channels.channel import Ledger, OutcomeUnknown, RetryLater, Undeliverable, Unreachable
-from channels.memory import PaperChannel, words
-from channels.message import Mark
+from channels.memory import MemoryChannel, words
+from channels.message import MessageStatus
 from channels.reply import Reply, TextSegment
 from channels.sync import REPEAT_NOTE, Piece, show_pieces
 from tests.gateway.play import ELSEWHERE, keeping, playing, until
@@ -25,7 +25,7 @@ HELP = "Write to me at any time, also while I work: I read it at once."
 OTHER_TOPIC = Address("paper", "me", "group", "2", "group")
 
 
-class Troubled(PaperChannel):
+class Troubled(MemoryChannel):
     """Shows to the paper, unless there is trouble left; counts how often each text was shown to its end."""
 
     def __init__(self, *troubles: Exception) -> None:
@@ -41,7 +41,7 @@ class Troubled(PaperChannel):
             self.finals[words(reply)] += 1
 
 
-class Wall(PaperChannel):
+class Wall(MemoryChannel):
     """A channel whose messages stand on a wall for ever, each with what it says now, as a chat platform keeps them."""
 
     def __init__(self, messages: list[str]) -> None:
@@ -135,7 +135,7 @@ async def test_breaks_that_were_overcome_do_not_add_up_until_the_reply_is_given_
 
 
 async def test_two_growing_replies_in_one_chat_are_both_shown(tmp_path: Path) -> None:
-    class Paced(PaperChannel):
+    class Paced(MemoryChannel):
         def pace(self, address: Address) -> float:
             return 0.02
 
@@ -160,7 +160,7 @@ async def test_two_growing_replies_in_one_chat_are_both_shown(tmp_path: Path) ->
 
 
 async def test_a_finished_reply_does_not_wait_for_the_pace(tmp_path: Path) -> None:
-    class Slow(PaperChannel):
+    class Slow(MemoryChannel):
         def pace(self, address: Address) -> float:
             return 60.0
 
@@ -183,7 +183,7 @@ async def test_replies_of_one_chat_are_finished_in_the_order_in_which_they_began
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         for number in range(5):
             await play.say(f"{number}")
-            await until(lambda: not play.house.dispatch.running())
+            await until(lambda: not play.gateway.dispatcher.running())
         channel.open.set()
         await play.until_idle()
         assert list(channel.finals) == [f"You said: {number}" for number in range(5)]
@@ -193,14 +193,14 @@ async def test_replies_of_one_chat_are_finished_in_the_order_in_which_they_began
 async def test_a_chat_that_must_wait_keeps_no_other_chat_waiting(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), channel=Troubled(RetryLater(60.0))) as play:
         await play.say("one", address=ELSEWHERE)
-        await until(lambda: not play.house.dispatch.running())
+        await until(lambda: not play.gateway.dispatcher.running())
         await play.say("two")
         await play.reply("You said: two")
 
 
 async def test_a_mark_that_breaks_costs_itself_only(tmp_path: Path) -> None:
-    class Unmarkable(PaperChannel):
-        async def mark(self, mark: Mark) -> None:
+    class Unmarkable(MemoryChannel):
+        async def mark(self, mark: MessageStatus) -> None:
             raise ValueError("no such reaction")
 
     async with playing(tmp_path, ScriptedModel(), channel=Unmarkable()) as play:
@@ -225,10 +225,10 @@ async def test_what_is_for_a_channel_that_was_taken_away_waits_for_it(tmp_path: 
     async with keeping(tmp_path) as keep:
         await keep("hi")
         await keep("/help")
-    async with playing(tmp_path, ScriptedModel(), channel=PaperChannel("another")) as play:
-        await until(lambda: play.states()["waiting"] == 0 and not play.house.dispatch.running())
+    async with playing(tmp_path, ScriptedModel(), channel=MemoryChannel("another")) as play:
+        await until(lambda: play.states()["waiting"] == 0 and not play.gateway.dispatcher.running())
         assert play.shown() == []
-        assert play.house.delivery.waiting() == 0
+        assert play.gateway.delivery.waiting() == 0
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.reply("You said: hi")
         await play.until_idle()

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.log import Call, Heard
+from agent.log import Call, MessagesRead
 from agent.models.scripted import ScriptedModel
 from agent.tool import Tool, ToolContext, tool
 from agent.transcript import Results
 from channels.address import Address
 from channels.channel import Ledger
-from channels.memory import PaperChannel, words
+from channels.memory import MemoryChannel, words
 from channels.reply import Reply
 from gateway.app import Rules
 from tests.gateway.play import ELSEWHERE, keeping, playing, said, until
@@ -25,12 +25,12 @@ def held() -> asyncio.Event:
     return asyncio.Event()
 
 
-def writing(gate: asyncio.Event, entered: asyncio.Event) -> Tool:
+def writing(access: asyncio.Event, entered: asyncio.Event) -> Tool:
     @tool(effect="write")
     async def write(context: ToolContext) -> str:
         """Writes."""
         entered.set()
-        await gate.wait()
+        await access.wait()
         return "written"
 
     return write
@@ -68,17 +68,17 @@ async def test_what_is_said_after_new_has_no_history_though_all_came_at_once(tmp
         await play.say("/new", "hello")
         await play.reply("You said: hello")
         (heard,) = model.requests[-1].transcript
-        assert isinstance(heard, Heard)
+        assert isinstance(heard, MessagesRead)
         assert [message.text for message in heard.messages] == ["hello"]
 
 
 async def test_a_turn_being_stopped_does_not_read_what_is_said_after_the_stop(tmp_path: Path) -> None:
-    gate, entered = asyncio.Event(), asyncio.Event()
+    access, entered = asyncio.Event(), asyncio.Event()
     model = ScriptedModel([Call("", "write", "{}"), Call("", "write", "{}")])
-    async with playing(tmp_path, model, writing(gate, entered)) as play:
+    async with playing(tmp_path, model, writing(access, entered)) as play:
         await play.say("go")
         await entered.wait()
-        gate.set()
+        access.set()
         for _ in range(4):
             await play.say("/stop", "and this")
             await play.until_idle()
@@ -88,13 +88,13 @@ async def test_a_turn_being_stopped_does_not_read_what_is_said_after_the_stop(tm
 
 async def test_a_stop_and_a_message_that_wait_at_a_restart_are_told_apart(tmp_path: Path) -> None:
     paper: dict[str, Reply] = {}
-    async with playing(tmp_path, ScriptedModel(["Well", held()]), channel=PaperChannel(replies=paper)) as play:
+    async with playing(tmp_path, ScriptedModel(["Well", held()]), channel=MemoryChannel(replies=paper)) as play:
         await play.say("first")
         await play.reply("Well", done=False)
     async with keeping(tmp_path) as keep:
         for text in ("second", "/stop", "after"):
             await keep(text)
-    async with playing(tmp_path, ScriptedModel(), channel=PaperChannel(replies=paper)) as play:
+    async with playing(tmp_path, ScriptedModel(), channel=MemoryChannel(replies=paper)) as play:
         await play.reply("You said: after")
         await play.until_idle()
         assert await play.heard() == [["first"], ["after"]]
@@ -129,18 +129,18 @@ async def test_a_stop_button_pressed_just_before_a_crash_stops_the_resumed_turn(
 
 
 async def test_people_see_why_what_runs_may_stand_still_while_the_gateway_is_being_stopped(tmp_path: Path) -> None:
-    gate, paper = held(), PaperChannel()
+    access, paper = held(), MemoryChannel()
 
     async def life() -> None:
         rules = Rules(grace=60)
-        async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), channel=paper, rules=rules) as play:
+        async with playing(tmp_path, ScriptedModel(["Well", access, ", done."]), channel=paper, rules=rules) as play:
             await play.say("begin")
             await play.reply("Well", done=False)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(life())
         await paper.until(lambda paper: any("is being stopped" in reply.status for reply in paper.replies.values()))
-        gate.set()
+        access.set()
     (reply,) = paper.replies.values()
     assert (words(reply), reply.status, reply.done) == ("Well, done.", "", True)
 
@@ -176,17 +176,17 @@ def _vanish(request: object) -> str:
 
 
 async def test_a_mind_that_cannot_be_made_is_told_and_the_next_message_works(tmp_path: Path) -> None:
-    from agent.agent import Mind
+    from agent.agent import Agent
     from agent.testing import MemoryMedia
 
     troubles = [OSError("instructions.md is gone")]
 
-    def mind(place: Address) -> Mind:
+    def agent(place: Address) -> Agent:
         if troubles:
             raise troubles.pop()
-        return Mind(ScriptedModel(), MemoryMedia(), tmp_path)
+        return Agent(ScriptedModel(), MemoryMedia(), tmp_path)
 
-    async with playing(tmp_path, ScriptedModel(), mind=mind) as play:
+    async with playing(tmp_path, ScriptedModel(), agent=agent) as play:
         await play.say("go")
         await play.reply("I could not finish this")
         await play.say("again")
@@ -206,12 +206,12 @@ async def test_a_history_that_cannot_be_read_is_told_and_the_session_goes_on(tmp
 
 
 async def test_a_log_that_cannot_be_written_is_told_once_and_the_next_message_works(tmp_path: Path) -> None:
-    model = ScriptedModel(["Well", gate := asyncio.Event()])
+    model = ScriptedModel(["Well", access := asyncio.Event()])
     async with playing(tmp_path, model) as play:
         await play.say("go")
         await play.reply("Well", done=False)
         play.refuse_to_write("turn_log")
-        gate.set()
+        access.set()
         reply = await play.reply("cannot be kept just now")
         assert words(reply).count("cannot be kept just now") == 1
         assert words(reply).startswith("Well"), "what was said before stays"
@@ -225,7 +225,7 @@ async def test_a_log_that_cannot_be_written_is_told_once_and_the_next_message_wo
 
 
 async def test_a_stop_while_the_end_of_a_turn_cannot_be_written_does_not_lose_the_session(tmp_path: Path) -> None:
-    model = ScriptedModel(["Well", gate := asyncio.Event()])
+    model = ScriptedModel(["Well", access := asyncio.Event()])
     async with playing(tmp_path, model) as play:
         await play.say("go")
         await play.reply("Well", done=False)
@@ -233,7 +233,7 @@ async def test_a_stop_while_the_end_of_a_turn_cannot_be_written_does_not_lose_th
             "CREATE TRIGGER refuse BEFORE INSERT ON turn_log WHEN NEW.entry NOT LIKE '%told%' AND NEW.n > 1 "
             "AND NOT EXISTS (SELECT 1 FROM inbox WHERE text = 'again') BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
-        gate.set()
+        access.set()
         await play.reply("cannot be kept just now")
         await play.say("/stop")
         await play.say("again")
@@ -298,15 +298,15 @@ async def test_an_answer_that_was_kept_before_a_crash_is_not_given_again(tmp_pat
 
 
 async def test_replies_of_before_a_restart_stand_before_those_of_after_it(tmp_path: Path) -> None:
-    class Deaf(PaperChannel):
+    class Deaf(MemoryChannel):
         async def show(self, reply: Reply, ledger: Ledger) -> None:
             await asyncio.Event().wait()
 
     async with playing(tmp_path, ScriptedModel("One.", ["Two", held()]), channel=Deaf()) as play:
         await play.say("first")
-        await until(lambda: not play.house.dispatch.running())
+        await until(lambda: not play.gateway.dispatcher.running())
         await play.say("second")
-        await until(play.house.dispatch.running)
+        await until(play.gateway.dispatcher.running)
     async with playing(tmp_path, ScriptedModel("Two.")) as play:
         await play.reply("Two.")
         await play.until_idle()
@@ -338,28 +338,28 @@ class Interposed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def hear(self, turn_id: str, epoch: int, step: int) -> Heard | None:
+    async def read_inbox(self, turn_id: str, epoch: int, step: int) -> MessagesRead | None:
         if self.before_hearing is not None:
             self.before_hearing()
             for _ in range(self.wait_before_hearing):
                 await asyncio.sleep(0)
-        heard: Heard | None = await self._store.hear(turn_id, epoch, step)
+        heard: MessagesRead | None = await self._store.read_inbox(turn_id, epoch, step)
         return heard
 
 
 async def test_a_message_that_was_read_already_interrupts_nothing(tmp_path: Path) -> None:
-    gate, entered = asyncio.Event(), asyncio.Event()
-    gate.set()
+    access, entered = asyncio.Event(), asyncio.Event()
+    access.set()
     model = ScriptedModel(["Well", held()], [Call("", "write", "{}")], "Both.")
-    async with playing(tmp_path, model, writing(gate, entered), store=Interposed) as play:
-        store: Any = play.house.store
+    async with playing(tmp_path, model, writing(access, entered), store=Interposed) as play:
+        store: Any = play.gateway.store
         await play.say("first")
         await play.reply("Well", done=False)
         deliveries: list[asyncio.Task[Any]] = []
 
         def say_more() -> None:
             if not deliveries:
-                deliveries.append(asyncio.ensure_future(play.house.intake.deliver(said("third"))))
+                deliveries.append(asyncio.ensure_future(play.gateway.receiver.deliver(said("third"))))
 
         store.before_hearing = say_more
         await play.say("second")
@@ -376,7 +376,7 @@ async def test_a_message_that_was_read_already_interrupts_nothing(tmp_path: Path
 async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp_path: Path) -> None:
     model = ScriptedModel(["Well", held()], ["Hm", held()], "All three.")
     async with playing(tmp_path, model, store=Interposed) as play:
-        store: Any = play.house.store
+        store: Any = play.gateway.store
         await play.say("first")
         await play.reply("Well", done=False)
         loop = asyncio.get_running_loop()
@@ -394,7 +394,7 @@ async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp
 
         async def after(later: asyncio.Event) -> None:
             await later.wait()
-            await play.house.intake.deliver(said("third"))
+            await play.gateway.receiver.deliver(said("third"))
 
         store.before_hearing = say_more_and_learn_of_both_at_once
         store.wait_before_hearing = 0
@@ -408,7 +408,7 @@ async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp
 async def test_what_is_said_while_an_answer_is_being_kept_is_read_by_the_same_turn(tmp_path: Path) -> None:
     class Interrupted(Interposed):
         async def close(self, *arguments: Any) -> Any:
-            await play.house.intake.deliver(said("second", event="late"))
+            await play.gateway.receiver.deliver(said("second", event="late"))
             return await self._store.close(*arguments)
 
     async with playing(tmp_path, ScriptedModel("One answer."), store=Interrupted) as play:
@@ -427,14 +427,14 @@ async def test_sessions_take_turns_when_there_are_fewer_slots(tmp_path: Path) ->
         order.append(text)
         return f"Re {text}"
 
-    gate = asyncio.Event()
-    model = ScriptedModel(["Busy", gate], *[answer] * 3)
+    access = asyncio.Event()
+    model = ScriptedModel(["Busy", access], *[answer] * 3)
     async with playing(tmp_path, model, most_running=1) as play:
         await play.say("go", address=ELSEWHERE)
         await play.reply("Busy", done=False)
         for text in "abc":
             await play.say(text, address=Address("paper", "me", text))
-        gate.set()
+        access.set()
         await play.until_idle()
         assert order == ["a", "b", "c"]
 
@@ -442,12 +442,12 @@ async def test_sessions_take_turns_when_there_are_fewer_slots(tmp_path: Path) ->
 async def test_a_message_withdrawn_while_an_answer_is_being_kept_leaves_one_answer(tmp_path: Path) -> None:
     class Interrupted(Interposed):
         async def close(self, *arguments: Any) -> Any:
-            house = play.house
+            gateway = play.gateway
             if not deliveries:
-                deliveries.append(house.intake.deliver(said("second", id="late")))
+                deliveries.append(gateway.receiver.deliver(said("second", id="late")))
                 await deliveries[0]
                 closed = await self._store.close(*arguments)
-                await house.intake.deliver(said(kind="withdrawn", id="late"))
+                await gateway.receiver.deliver(said(kind="withdrawn", id="late"))
                 return closed
             return await self._store.close(*arguments)
 

@@ -12,25 +12,25 @@ from typing import Any
 
 import pytest
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.context.compaction import Context
 from agent.events import Charged, Delta, Event, TextDelta
 from agent.hook import Deny, End, ReplyPart, Subject, Where
 from agent.hooks.chain import Hook, HookChain
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
-    Heard,
-    Said,
+    MessagesRead,
+    ModelAnswered,
     Summarised,
     Text,
     Usage,
+    UserMessage,
 )
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
@@ -39,7 +39,7 @@ from agent.models.scripted import Script, ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolResult, tool
 from agent.transcript import Past
-from agent.turn_context import Occasion
+from agent.turn_context import TurnContext
 from channels.history import PersonMessage
 from gateway.app import Rules
 from gateway.sessions import session_key
@@ -47,7 +47,7 @@ from gateway.store.inbox import bring
 from gateway.store.records import Bill, PastTurn
 from gateway.store.records import Turn as TurnRecord
 from gateway.turns.budgets import Budgets, SpendingLimits
-from gateway.turns.history_cache import Histories
+from gateway.turns.history_cache import HistoryCache
 from tests.gateway.notes import ANN, HERE, SESSION
 from tests.gateway.play import ANN as PLAYING_ANN
 from tests.gateway.play import PLACE, playing, said
@@ -116,7 +116,7 @@ class Alone:
     model: ScriptedModel
     hooks: HookChain = field(default_factory=lambda: HookChain([]))
     mask: Callable[[str], str] = lambda text: text
-    occasion: Occasion = field(default_factory=Occasion)
+    turn_context: TurnContext = field(default_factory=TurnContext)
     entries: Sequence[Entry] = ()
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -127,8 +127,10 @@ class Alone:
         if not self.entries:
             self.journal.say("go")
         tools = (look, change, draw)
-        mind = Mind(self.model, MemoryMedia(), Path(), tools, hooks=self.hooks, mask=self.mask)
-        self.turn = Turn(mind, self.journal, self._emit, id="turn", entries=self.entries, occasion=self.occasion)
+        agent = Agent(self.model, MemoryMedia(), Path(), tools, hooks=self.hooks, mask=self.mask)
+        self.turn = Turn(
+            agent, self.journal, self._emit, id="turn", entries=self.entries, turn_context=self.turn_context
+        )
 
     async def _emit(self, event: Event) -> None:
         if isinstance(event, TextDelta):
@@ -148,7 +150,7 @@ def ends(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 
 
 def spent(entries: Sequence[Entry]) -> float:
-    return sum(entry.usage.cost for entry in entries if isinstance(entry, Answered))
+    return sum(entry.usage.cost for entry in entries if isinstance(entry, ModelAnswered))
 
 
 # Hooks that end a turn, and what was done until then
@@ -197,11 +199,11 @@ async def test_a_summary_without_words_is_paid_all_the_same() -> None:
         if isinstance(delta, Charged):
             charges.append(delta)
 
-    said_long_ago = Heard(1, (Said(1, "Ann", "word " * 2000),))
+    said_long_ago = MessagesRead(1, (UserMessage(1, "Ann", "word " * 2000),))
     context = Context(1000, ScriptedModel(Answer((), SPENT, model="small")))
     (summarised,) = await context.make_room(
         (Past("one", (said_long_ago,)),),
-        (Heard(1, (Said(2, "Ann", "go"),)),),
+        (MessagesRead(1, (UserMessage(2, "Ann", "go"),)),),
         instructions="",
         tools=(),
         used=0,
@@ -242,7 +244,7 @@ async def test_a_call_that_people_allow_runs_also_when_background_work_has_ended
         await play.store.write(
             lambda connection: bring(connection, here, PLACE, PLAYING_ANN, "It has ended.", (), "work:1", "")
         )
-        play.house.dispatch.wake(here, "work")
+        play.gateway.dispatcher.wake(here, "work")
         await play.say("yes")
         await play.reply("Done.")
         await play.until_idle()
@@ -266,7 +268,7 @@ async def test_a_tools_final_answer_that_may_not_be_shown_is_not_the_answer() ->
     (end,) = [entry for entry in entries if isinstance(entry, CallEnded)]
     assert not end.final
     assert "a hook forbids it" in end.text
-    assert [entry.text for entry in entries if isinstance(entry, Answered)] == ["", "Something polite."]
+    assert [entry.text for entry in entries if isinstance(entry, ModelAnswered)] == ["", "Something polite."]
 
 
 async def test_files_of_a_call_that_went_to_the_background_are_looked_at_too(tmp_path: Path) -> None:
@@ -280,8 +282,8 @@ async def test_files_of_a_call_that_went_to_the_background_are_looked_at_too(tmp
         return ToolResult("painted", (await context.media.put(b"rude", "rude.txt"),))
 
     model = ScriptedModel([Call("a", "paint", "{}")], "It goes on.", "It is there.")
-    mind = Mind(model, media, tmp_path, (paint,), hooks=free(rude).on("before_reply"))
-    async with playing(tmp_path, model, mind=lambda _: mind, media=media) as play:
+    agent = Agent(model, media, tmp_path, (paint,), hooks=free(rude).on("before_reply"))
+    async with playing(tmp_path, model, agent=lambda _: agent, media=media) as play:
         await play.say("paint it")
         await begun.wait()
         await play.say("how is it going?")
@@ -295,8 +297,8 @@ async def test_files_of_a_call_that_went_to_the_background_are_looked_at_too(tmp
         assert brought[-1].attachments == ()
 
 
-def _said_in(request: Request) -> list[Said]:
-    return [said for exchange in request.transcript if isinstance(exchange, Heard) for said in exchange.messages]
+def _said_in(request: Request) -> list[UserMessage]:
+    return [said for exchange in request.transcript if isinstance(exchange, MessagesRead) for said in exchange.messages]
 
 
 # Secrets in what was not finished
@@ -312,7 +314,7 @@ async def test_a_secret_in_an_answer_that_is_stopped_is_not_kept() -> None:
 
     entries = await alone.play(stops)
     assert SECRET not in repr(entries)
-    assert [entry.text for entry in entries if isinstance(entry, Answered)] == ["It-is-[secret]."]
+    assert [entry.text for entry in entries if isinstance(entry, ModelAnswered)] == ["It-is-[secret]."]
 
 
 # Limits
@@ -320,9 +322,9 @@ async def test_a_secret_in_an_answer_that_is_stopped_is_not_kept() -> None:
 
 async def test_a_message_behind_a_refused_limit_is_left_for_the_next_turn() -> None:
     log = (
-        Heard(1, (Said(1, "Ann", "go"),)),
-        DecisionAsked("limit", "limit", "Go on?", ("Go on", "Stop here"), 4e9),
-        Decided("limit", "denied", "Ann"),
+        MessagesRead(1, (UserMessage(1, "Ann", "go"),)),
+        ApprovalRequested("limit", "limit", "Go on?", ("Go on", "Stop here"), 4e9),
+        ApprovalDecided("limit", "denied", "Ann"),
     )
     alone = Alone(ScriptedModel(), entries=log)
     alone.journal.say("something else")
@@ -370,7 +372,7 @@ async def test_what_is_set_aside_is_given_back_when_nobody_waits_for_the_answer_
 
 async def test_what_is_set_aside_stays_so_until_the_log_says_what_it_cost() -> None:
     budget, hook = CountingBudget(), Says()
-    alone = Alone(ScriptedModel(PRICED), hook.on("after_model"), occasion=Occasion(budget=budget))
+    alone = Alone(ScriptedModel(PRICED), hook.on("after_model"), turn_context=TurnContext(budget=budget))
 
     async def looks() -> None:
         await hook.asked.wait()
@@ -400,12 +402,16 @@ class SlowShelf:
 
 
 def past_turn(id: str) -> PastTurn:
-    return PastTurn(id, "completed", (Heard(1, (Said(1, "Ann", id),)), Answered(1, (Text("ok"),)), Ended("completed")))
+    return PastTurn(
+        id,
+        "completed",
+        (MessagesRead(1, (UserMessage(1, "Ann", id),)), ModelAnswered(1, (Text("ok"),)), Ended("completed")),
+    )
 
 
 async def test_a_turn_that_ends_while_the_past_is_read_is_remembered_once() -> None:
     shelf = SlowShelf(past_turn("one"))
-    histories = Histories(shelf)
+    histories = HistoryCache(shelf)
     reading = asyncio.create_task(histories.of("s"))
     await shelf.reading.wait()
     two = past_turn("two")
@@ -419,7 +425,7 @@ async def test_a_turn_that_ends_while_the_past_is_read_is_remembered_once() -> N
 
 async def test_a_new_beginning_while_the_past_is_read_is_not_forgotten() -> None:
     shelf = SlowShelf(past_turn("one"))
-    histories = Histories(shelf)
+    histories = HistoryCache(shelf)
     reading = [asyncio.create_task(histories.of("s")) for _ in range(2)]
     await shelf.reading.wait()
     shelf.past = ()
@@ -443,8 +449,8 @@ async def test_of_commands_given_at_once_each_finds_what_the_one_before_has_left
 
 
 async def test_nothing_is_taken_out_of_what_a_running_turn_knows(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel("Hello.", ["Well", gate, ", done."])) as play:
+    access = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel("Hello.", ["Well", access, ", done."])) as play:
         await play.say("one")
         await play.reply("Hello.")
         await play.say("two")
@@ -452,7 +458,7 @@ async def test_nothing_is_taken_out_of_what_a_running_turn_knows(tmp_path: Path)
         await play.say("/undo")
         await play.reply("Something is running. `/stop` it first, then `/undo`.")
         assert len(await play.store.history(session_key(PLACE))) == 1
-        gate.set()
+        access.set()
         await play.reply("Well, done.")
 
 
@@ -490,7 +496,7 @@ async def test_a_reply_stands_before_the_words_that_let_it_go_on(tmp_path: Path)
         await play.say("yes")
         await play.reply("Done.")
         await play.until_idle()
-        items = await play.house.screens.history(PLACE)
+        items = await play.gateway.conversation_view.history(PLACE)
         assert [item.text if isinstance(item, PersonMessage) else "reply" for item in items] == [
             "begin",
             "reply",

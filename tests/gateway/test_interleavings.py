@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from agent.journal import TurnLost
-from agent.log import Answered, CallEnded, CallStarted, Decided, DecisionAsked, Ended, Entry, Heard, Said
+from agent.log import (
+    ApprovalDecided,
+    ApprovalRequested,
+    CallEnded,
+    CallStarted,
+    Ended,
+    Entry,
+    MessagesRead,
+    ModelAnswered,
+    UserMessage,
+)
 from agent.log_state import unresolved, waits_for_people
 from agent.transcript import Results, transcript
 from channels.address import Address, Sender
@@ -29,7 +39,7 @@ from gateway.store.inbox import ALBUM, DECIDED, STOPPED, TOO_LATE_TO_WRAP, WITHD
 from gateway.store.records import Busy, Manner, Run, Turn
 from gateway.store.sqlite import make_current
 from tests.gateway.notes import PHOTO, message
-from tests.gateway.stepwise import GOES_ON, NOW, House, first_heard
+from tests.gateway.stepwise import GOES_ON, NOW, Gateway, first_heard
 
 EXAMPLES = 10_000
 PARTS = 4
@@ -88,7 +98,7 @@ class World:
         self._begin()
 
     def _begin(self) -> None:
-        self.house = House(self._connection, f"worker {next(self._workers)}", self._numbers, self._asked)
+        self.gateway = Gateway(self._connection, f"worker {next(self._workers)}", self._numbers, self._asked)
 
     # What may happen, each with one number that says how
 
@@ -104,7 +114,7 @@ class World:
     def say_again(self, n: int) -> None:
         if self._sent:
             sent = list(self._sent.values())[n % len(self._sent)]
-            assert self.house.accept(sent.message, Manner()).duplicate
+            assert self.gateway.accept(sent.message, Manner()).duplicate
 
     def edit(self, n: int) -> None:
         self._change("edited", f"other words {next(self._numbers)}", n)
@@ -143,30 +153,30 @@ class World:
             self._deliver("command", f"{key} {n // 4 % 3}", n, command="answer")
 
     def go_on(self, n: int) -> None:
-        self.house.go_on(n // 11, n)
+        self.gateway.go_on(n // 11, n)
 
     def go_on_for_a_while(self, n: int) -> None:
         for step in range(2 + n % 8):
-            self.house.go_on(n // 11 + step, n + step)
+            self.gateway.go_on(n // 11 + step, n + step)
             self.check_now()
 
     def let_time_pass(self, n: int) -> None:
-        self.house.expire(NOW + timedelta(hours=2 * (n % 3)))
+        self.gateway.expire(NOW + timedelta(hours=2 * (n % 3)))
 
     def tell_a_task(self, n: int) -> None:
-        self.house.tell_a_task(n, f"words {next(self._numbers)}")
+        self.gateway.tell_a_task(n, f"words {next(self._numbers)}")
 
     def supply(self, n: int) -> None:
         unfinished = self._all("SELECT id FROM turns WHERE state = 'running' AND kind = 'turn' ORDER BY number")
         if unfinished:
-            self.house.supply(str(unfinished[n // 3 % len(unfinished)][0]), n)
+            self.gateway.supply(str(unfinished[n // 3 % len(unfinished)][0]), n)
 
     def kill(self, n: int) -> None:
         self._remember()
         self._begin()
 
     def shut_down(self, n: int) -> None:
-        self.house.shut_down(range(n % 7))
+        self.gateway.shut_down(range(n % 7))
         self._remember()
         self._begin()
 
@@ -178,7 +188,7 @@ class World:
         now = self._turn(turn_id)
         if isinstance(now.entries[-1], Ended) or now.epoch > epoch:
             with pytest.raises(TurnLost):
-                self.house.do(turns.append, turn_id, epoch, [Decided("ghost", "allowed")])
+                self.gateway.do(turns.append, turn_id, epoch, [ApprovalDecided("ghost", "allowed")])
 
     def look(self, n: int) -> None:
         """Whoever waits for what they said learns of its end."""
@@ -187,7 +197,7 @@ class World:
                 assert self._ended.setdefault(run.run_id, run) == run
 
     def _remember(self) -> None:
-        self._ghosts.extend((live.turn.id, live.turn.epoch) for live in self.house.live.values() if live.record)
+        self._ghosts.extend((live.turn.id, live.turn.epoch) for live in self.gateway.live.values() if live.record)
 
     def _deliver(
         self,
@@ -208,7 +218,7 @@ class World:
 
     def _accept(self, said: InboundMessage, manner: Manner) -> None:
         before = self._all("SELECT id, busy FROM inbox WHERE state = 'waiting'")
-        arrival = self.house.accept(said, manner)
+        arrival = self.gateway.accept(said, manner)
         assert not arrival.duplicate
         assert all(arrival.id > id for id, _ in before)
         ((busy,),) = self._all(f"SELECT busy FROM inbox WHERE id = {arrival.id}")
@@ -220,19 +230,19 @@ class World:
         for number, state, kind in self._all(
             "SELECT number, state, kind FROM turns WHERE parked AND state = 'running'"
         ):
-            entries = self.house.do(logs.read, number)
+            entries = self.gateway.do(logs.read, number)
             assert (state, kind) == ("running", "turn")
             assert waits_for_people(entries), "a turn waits for people who were asked nothing"
         assert self._all(GOES_ON_ALTHOUGH_STOPPED) == [], "what is stopped ends with all that was for it"
-        for session in self.house.completed:
+        for session in self.gateway.completed:
             waiting = self._all(
                 f"SELECT busy, kind = 'command' OR NOT ready FROM inbox WHERE session = '{session}' "
                 "AND state = 'waiting' ORDER BY id"
             )
             readable = takewhile(lambda row: not row[1], waiting)
             assert "steer" not in {busy for busy, _ in readable}, "a turn completes when nothing steers it"
-        self.house.completed.clear()
-        for session, row_id in self.house.ended_by_stop:
+        self.gateway.completed.clear()
+        for session, row_id in self.gateway.ended_by_stop:
             waiting = self._all(
                 f"SELECT id FROM inbox WHERE session = '{session}' AND id < {row_id} AND state = 'waiting' "
                 "AND kind <> 'command'"
@@ -243,17 +253,17 @@ class World:
                 assert turn.kind == "aside" or first_heard(turn.entries) > row_id, "a stop ends what came before it"
             ((last,),) = self._all("SELECT coalesce(max(number), 0) FROM turns")
             self._stopped.append((session, row_id, last))
-        self.house.ended_by_stop.clear()
+        self.gateway.ended_by_stop.clear()
 
     # How it ends
 
     def settle(self) -> None:
         """Everything comes to its end, as a gateway that is left alone would have it, with people who answer."""
         for round in range(1000):
-            if not self.house.is_quiet:
-                self.house.go_on(round, 0)
+            if not self.gateway.is_quiet:
+                self.gateway.go_on(round, 0)
             elif self._all("SELECT 1 FROM turns WHERE deadline IS NOT NULL AND state = 'running'"):
-                self.house.expire(NOW + timedelta(days=1))
+                self.gateway.expire(NOW + timedelta(days=1))
             elif parked := self._all("SELECT address FROM turns WHERE parked AND state = 'running'"):
                 self._deliver("new", "this", 3 if '"group"' in parked[0][0] else 0)
             else:
@@ -277,7 +287,7 @@ class World:
             for turn in every
             if turn.kind == "turn"
             for entry in turn.entries
-            if isinstance(entry, Heard)
+            if isinstance(entry, MessagesRead)
             for said in entry.messages
         ]
         assert max(Counter(said.id for said, _, _ in heard).values(), default=1) == 1, "nothing is read twice"
@@ -341,7 +351,7 @@ class World:
         assert isinstance(ended, Ended)
         assert [type(entry) for entry in entries].count(Ended) == 1
         self._check_calls(entries)
-        heard = [entry for entry in entries if isinstance(entry, Heard)]
+        heard = [entry for entry in entries if isinstance(entry, MessagesRead)]
         assert entries[0] is heard[0]
         assert heard[0].messages[0].source != "wrap", "a wish for the end begins no turn"
         assert all(ids == sorted(ids) for ids in ([said.id for said in each.messages] for each in heard))
@@ -353,24 +363,26 @@ class World:
             assert heard[0].messages[0].id < int(number), "a stop ends no turn that came after it"
 
     def _check_calls(self, entries: tuple[Entry, ...]) -> None:
-        calls = [call for entry in entries if isinstance(entry, Answered) for call in entry.calls]
+        calls = [call for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls]
         ends = Counter(entry.call_id for entry in entries if isinstance(entry, CallEnded))
         assert ends == Counter(call.id for call in calls), "one result for each call"
         assert not unresolved(entries)
         shown = [result.call for each in transcript(entries) if isinstance(each, Results) for result in each.results]
         assert [call for call in calls if call in shown] == shown
-        said = [each for each in transcript(entries) if isinstance(each, Heard)]
-        assert said == [entry for entry in entries if isinstance(entry, Heard)], "words of people are always shown"
-        questions = [entry.id for entry in entries if isinstance(entry, DecisionAsked)]
-        decided = [entry for entry in entries if isinstance(entry, Decided)]
+        said = [each for each in transcript(entries) if isinstance(each, MessagesRead)]
+        assert said == [entry for entry in entries if isinstance(entry, MessagesRead)], (
+            "words of people are always shown"
+        )
+        questions = [entry.id for entry in entries if isinstance(entry, ApprovalRequested)]
+        decided = [entry for entry in entries if isinstance(entry, ApprovalDecided)]
         assert max(Counter(entry.id for entry in decided).values(), default=1) == 1, "one decision for each question"
         assert {entry.id for entry in decided} <= set(questions)
-        verdicts = {entry.id: entry.verdict for entry in decided}
+        verdicts = {entry.id: entry.decision for entry in decided}
         for entry in entries:
             if isinstance(entry, CallStarted) and entry.call_id in questions:
                 assert verdicts[entry.call_id].startswith("allowed"), "nothing runs that was not allowed"
 
-    def _check_order(self, heard: list[tuple[Said, Turn]]) -> None:
+    def _check_order(self, heard: list[tuple[UserMessage, Turn]]) -> None:
         """Of what is to be read in the same way, nothing overtakes anything in its conversation."""
         read: dict[tuple[str, str], list[int]] = {}
         for said, turn in heard:
@@ -382,11 +394,11 @@ class World:
     # The store
 
     def _turn(self, id: str) -> Turn:
-        return self.house.do(reading.turn, id)
+        return self.gateway.do(reading.turn, id)
 
     def _runs(self) -> Iterator[Run]:
         for (id,) in self._all("SELECT run FROM inbox WHERE run IS NOT NULL"):
-            run = self.house.do(runs.run, id)
+            run = self.gateway.do(runs.run, id)
             assert run is not None
             yield run
 
@@ -401,8 +413,10 @@ def _is_stopped(turn: Turn) -> bool:
 
 def _is_answered(entries: tuple[Entry, ...]) -> bool:
     """Whether an answer comes after the last words that want one."""
-    last = max(n for n, entry in enumerate(entries) if isinstance(entry, Heard) and entry.messages[-1].source != "wrap")
-    return any(isinstance(entry, Answered) and not entry.interrupted for entry in entries[last:])
+    last = max(
+        n for n, entry in enumerate(entries) if isinstance(entry, MessagesRead) and entry.messages[-1].source != "wrap"
+    )
+    return any(isinstance(entry, ModelAnswered) and not entry.interrupted for entry in entries[last:])
 
 
 # What happens, as often as it stands here: two bytes of an example are one of these and how.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from agent.log import Answered, CallEnded, Decided, Ended, Entry, Heard, Summarised, load
+from agent.log import ApprovalDecided, CallEnded, Ended, Entry, MessagesRead, ModelAnswered, Summarised, load
 from agent.log_state import unresolved
 from channels.address import Address, Sender
 from gateway.sessions import session_key
@@ -100,13 +100,13 @@ class Scene:
             assert [type(entry) for entry in log].count(Ended) == 1
             assert isinstance(log[-1], Ended)
             assert not unresolved(log)
-            calls = [call.id for entry in log if isinstance(entry, Answered) for call in entry.calls]
+            calls = [call.id for entry in log if isinstance(entry, ModelAnswered) for call in entry.calls]
             assert Counter(end.call_id for end in log if isinstance(end, CallEnded)) == Counter(calls)
-            heard.update(said.id for entry in log if isinstance(entry, Heard) for said in entry.messages)
+            heard.update(said.id for entry in log if isinstance(entry, MessagesRead) for said in entry.messages)
         assert set(heard.values()) <= {1}
         (consumed,) = self.sql("SELECT count(*) FROM inbox WHERE state = 'consumed'")[0]
-        asides = self.sql("SELECT count(*) FROM turns WHERE kind = 'aside'")[0][0]
-        assert len(heard) == consumed + asides  # type: ignore[operator]  # both are numbers
+        side_questions = self.sql("SELECT count(*) FROM turns WHERE kind = 'aside'")[0][0]
+        assert len(heard) == consumed + side_questions  # type: ignore[operator]  # both are numbers
         assert len(self.chat.texts) == len(set(self.chat.texts)), "nothing is told twice"
         assert self.models.refusals == [], "the model is always shown a complete history"
 
@@ -166,8 +166,8 @@ async def test_killed_when_it_was_decided_and_the_call_had_not_run_the_call_runs
             await play.shows("It says")
             await play.comes_to_its_end()
         assert play.effects() == ["begun"]
-        decided = [entry for log in play.logs() for entry in log if isinstance(entry, Decided)]
-        assert [entry.verdict for entry in decided] == ["allowed"]
+        decided = [entry for log in play.logs() for entry in log if isinstance(entry, ApprovalDecided)]
+        assert [entry.decision for entry in decided] == ["allowed"]
 
 
 async def decided_by_a_process_that_died(play: Scene) -> None:

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from agent.decisions.questions import ask_user
-from agent.log import Call, Ended, Heard
+from agent.log import Call, Ended, MessagesRead
 from agent.models.scripted import ScriptedModel
 from agent.transcript import Results
 from channels.address import Sender
 from channels.channel import Ledger, Undeliverable
-from channels.memory import PaperChannel, words
+from channels.memory import MemoryChannel, words
 from channels.reply import Reply
-from gateway.inbound.access import Policy
+from gateway.inbound.access import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 from tests.gateway.play import PLACE, Play, playing, said, until
@@ -51,7 +51,7 @@ async def test_a_question_is_answered_with_words(tmp_path: Path) -> None:
         assert len(play.shown()) == 1
         *_, results, heard = model.requests[1].transcript
         assert isinstance(results, Results)
-        assert isinstance(heard, Heard)
+        assert isinstance(heard, MessagesRead)
         assert heard.messages[0].text == "green"
 
 
@@ -74,7 +74,7 @@ async def test_a_parked_turn_holds_no_slot_and_shows_nothing_running(tmp_path: P
         await play.say("paint it")
         await play.asked(WHICH)
         await play.until_idle()
-        assert play.house.dispatch.running() == ()
+        assert play.gateway.dispatcher.running() == ()
         await play.say("/status")
         await play.reply(f"Waiting for an answer to: {WHICH}")
         await play.say("hi", address=replace(PLACE, chat="other"))
@@ -123,7 +123,7 @@ async def test_stop_ends_a_parked_turn(tmp_path: Path) -> None:
 
 
 async def test_what_waits_in_a_queue_answers_a_question_too(tmp_path: Path) -> None:
-    policies = {"paper": Policy(frozenset({"*"}), busy="queue")}
+    policies = {"paper": ChannelAccess(frozenset({"*"}), busy="queue")}
     async with playing(tmp_path, ScriptedModel([asking()], "Green it is."), ask_user, policies=policies) as play:
         await play.say("paint it")
         await play.asked(WHICH)
@@ -144,7 +144,7 @@ async def test_a_new_conversation_ends_a_question(tmp_path: Path) -> None:
 
 
 async def test_in_a_group_only_its_owner_and_admins_may_end_a_question(tmp_path: Path) -> None:
-    policies = {"paper": Policy(frozenset({"*"}))}
+    policies = {"paper": ChannelAccess(frozenset({"*"}))}
     async with playing(tmp_path, ScriptedModel([asking()]), ask_user, policies=policies) as play:
         await play.say("paint it", address=GROUP)
         await play.asked(WHICH)
@@ -183,18 +183,18 @@ async def test_deleting_the_message_of_a_question_ends_it(tmp_path: Path) -> Non
 
 
 async def test_queued_messages_answer_a_question_one_by_one(tmp_path: Path) -> None:
-    gate = asyncio.Event()
-    model = ScriptedModel(["Well", gate, asking()], "Green it is.", "Then that.")
-    policies = {"paper": Policy(frozenset({"*"}), busy="queue")}
+    access = asyncio.Event()
+    model = ScriptedModel(["Well", access, asking()], "Green it is.", "Then that.")
+    policies = {"paper": ChannelAccess(frozenset({"*"}), busy="queue")}
     async with playing(tmp_path, model, ask_user, policies=policies) as play:
         await play.say("paint it")
         await play.reply("Well", done=False)
         await play.say("green", "and then that")
-        gate.set()
+        access.set()
         await play.reply("Then that.")
         assert await play.heard() == [["paint it", "green"], ["and then that"]]
         heard = model.requests[1].transcript[-1]
-        assert isinstance(heard, Heard), "the answer is read before the model is asked again"
+        assert isinstance(heard, MessagesRead), "the answer is read before the model is asked again"
 
 
 class HeldParking:
@@ -226,7 +226,7 @@ async def test_a_stop_that_comes_while_a_turn_is_being_parked_ends_it(tmp_path: 
         await play.say("paint it")
         await held[0].parked.wait()
         await play.say("/stop")
-        await until(lambda: play.house.dispatch.running()[0].stop_reason)
+        await until(lambda: play.gateway.dispatcher.running()[0].stop_reason)
         held[0].go_on.set()
         await play.reply("⏹ _Stopped._")
         await play.until_idle()
@@ -234,14 +234,14 @@ async def test_a_stop_that_comes_while_a_turn_is_being_parked_ends_it(tmp_path: 
 
 
 async def test_a_question_that_can_never_arrive_is_given_up(tmp_path: Path) -> None:
-    class Blocked(PaperChannel):
+    class Blocked(MemoryChannel):
         async def show(self, reply: Reply, ledger: Ledger) -> None:
             raise Undeliverable("blocked")
 
     async with playing(tmp_path, ScriptedModel([asking()]), ask_user, channel=Blocked()) as play:
         await play.say("paint it")
         await until(lambda: play.sql("SELECT 1 FROM turns WHERE parked AND delivered"))
-        assert play.house.delivery.waiting() == 0
+        assert play.gateway.delivery.waiting() == 0
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
@@ -261,6 +261,6 @@ async def test_that_a_question_was_delivered_says_nothing_of_what_comes_after_it
         if late:
             await store.delivered(turn.id)
         await store.close(again.id, again.epoch, Ended("completed"), ())
-        await store.hear(again.id, again.epoch, 2)
+        await store.read_inbox(again.id, again.epoch, 2)
         await store.close(again.id, again.epoch, Ended("completed"), ())
         assert (await store.pending()).undelivered == (turn.id,)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import Heard
+from agent.log import MessagesRead
 from agent.models.scripted import ScriptedModel
 from channels.channel import FileUnavailable, NotKept, RetryLater, Unreachable
-from channels.memory import PaperChannel
+from channels.memory import MemoryChannel
 from channels.message import FileRef
 from tests.gateway.play import playing, said, until
 
 PHOTO = FileRef("photo", "cat.png", "image/png")
 
 
-class Shelf(PaperChannel):
+class Shelf(MemoryChannel):
     """A channel whose files come with trouble; `opened` lets them go."""
 
     def __init__(self, *troubles: Exception) -> None:
@@ -38,7 +38,7 @@ class Shelf(PaperChannel):
 async def test_a_message_whose_giver_went_away_is_answered_all_the_same(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         for _ in range(20):
-            delivery = asyncio.ensure_future(play.house.intake.deliver(said("hi", event="once")))
+            delivery = asyncio.ensure_future(play.gateway.receiver.deliver(said("hi", event="once")))
             await asyncio.sleep(0)
             delivery.cancel()
             await asyncio.gather(delivery, return_exceptions=True)
@@ -49,9 +49,9 @@ async def test_a_message_whose_giver_went_away_is_answered_all_the_same(tmp_path
 
 async def test_a_message_is_kept_before_deliver_returns_and_only_once(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
-        first = await play.house.intake.deliver(said("hi", event="e"))
+        first = await play.gateway.receiver.deliver(said("hi", event="e"))
         assert sum(play.states().values()) == 1
-        second = await play.house.intake.deliver(said("hi", event="e"))
+        second = await play.gateway.receiver.deliver(said("hi", event="e"))
         assert first is not None
         assert second == replace(first, duplicate=True)
 
@@ -60,9 +60,9 @@ async def test_a_message_that_cannot_be_kept_is_not_accepted_and_may_come_again(
     async with playing(tmp_path, ScriptedModel()) as play:
         play.refuse_to_write("inbox")
         with pytest.raises(NotKept, match="no room"):
-            await play.house.intake.deliver(said("hi", event="e"))
+            await play.gateway.receiver.deliver(said("hi", event="e"))
         play.write_again("inbox")
-        await play.house.intake.deliver(said("hi", event="e"))
+        await play.gateway.receiver.deliver(said("hi", event="e"))
         await play.reply("You said: hi")
 
 
@@ -74,10 +74,10 @@ async def test_a_file_that_cannot_be_had_is_named_and_the_message_is_read(tmp_pa
     model = ScriptedModel()
     async with playing(tmp_path, model, channel=channel) as play:
         channel.opened.set()
-        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await play.reply("You said: look")
         heard = model.requests[0].transcript[-1]
-        assert isinstance(heard, Heard)
+        assert isinstance(heard, MessagesRead)
         assert "cat.png could not be had" in heard.messages[0].note
         await play.reply("⚠️ The file cat.png could not be had")
 
@@ -88,17 +88,17 @@ async def test_a_file_that_comes_later_is_waited_for(tmp_path: Path, trouble: Ex
     model = ScriptedModel()
     async with playing(tmp_path, model, channel=channel) as play:
         channel.opened.set()
-        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await play.reply("You said: look")
         heard = model.requests[0].transcript[-1]
-        assert isinstance(heard, Heard)
+        assert isinstance(heard, MessagesRead)
         assert [attachment.name for attachment in heard.messages[0].attachments] == ["cat.png"]
 
 
 async def test_a_message_behind_a_file_is_read_after_it(tmp_path: Path) -> None:
     channel = Shelf()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await play.say("and then this")
         await channel.asked.wait()
         channel.opened.set()
@@ -109,7 +109,7 @@ async def test_a_message_behind_a_file_is_read_after_it(tmp_path: Path) -> None:
 async def test_files_that_cannot_be_noted_down_are_noted_down_later(tmp_path: Path) -> None:
     channel = Shelf()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await channel.asked.wait()
         play.refuse_to_write("inbox", "UPDATE")
         channel.opened.set()
@@ -122,7 +122,7 @@ async def test_files_that_cannot_be_noted_down_are_noted_down_later(tmp_path: Pa
 async def test_a_stop_sets_aside_what_waits_for_its_files(tmp_path: Path) -> None:
     channel = Shelf()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await channel.asked.wait()
         await play.say("/stop", "go on")
         await play.reply("1 message not read yet was set aside")
@@ -135,7 +135,7 @@ async def test_a_stop_sets_aside_what_waits_for_its_files(tmp_path: Path) -> Non
 async def test_files_asked_for_before_a_restart_are_fetched_after_it(tmp_path: Path) -> None:
     channel = Shelf()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.house.intake.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await channel.asked.wait()
     channel = Shelf()
     channel.opened.set()
@@ -144,7 +144,7 @@ async def test_files_asked_for_before_a_restart_are_fetched_after_it(tmp_path: P
 
 
 async def test_a_command_that_is_asked_for_while_a_turn_runs_does_not_interrupt_it(tmp_path: Path) -> None:
-    model = ScriptedModel(["Well", gate := asyncio.Event(), " done."])
+    model = ScriptedModel(["Well", access := asyncio.Event(), " done."])
     async with playing(tmp_path, model) as play:
         await play.say("go")
         await play.reply("Well", done=False)
@@ -153,7 +153,7 @@ async def test_a_command_that_is_asked_for_while_a_turn_runs_does_not_interrupt_
         await play.say("/frobnicate")
         await play.reply("There is no command `/frobnicate`")
         await until(lambda: play.states()["waiting"] == 0)
-        gate.set()
+        access.set()
         await play.reply("Well done.")
         assert len(model.requests) == 1
 

@@ -12,29 +12,29 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.events import Charged, Delta, Event, Logged, Progress, ReasoningDelta, Tell, TextDelta, Waiting, Withdrawn
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
-    Heard,
+    MessagesRead,
+    ModelAnswered,
     Native,
+    Notice,
     Outcome,
-    Said,
     Source,
     Spent,
     Subject,
     Summarised,
     Text,
     Thinking,
-    Told,
     Usage,
+    UserMessage,
     dump,
     load,
 )
@@ -48,9 +48,9 @@ from agent.tools.todos import todos
 from channels.address import Address
 from channels.markdown import Item, Listing, Paragraph, Quote, Span, parse
 from channels.memory import words
-from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, TextSegment, Verdict
+from channels.reply import ApprovalDecision, CallSegment, MediaSegment, QuestionSegment, Reply, TextSegment
 from gateway.outbound.call_lines import MOST_THOUGHT
-from gateway.outbound.reply_builder import Activity, Draft
+from gateway.outbound.reply_builder import Activity, ReplyBuilder
 
 HERE = Address("paper", "me", "chat")
 PICTURE = Attachment("ab" * 32, "cat.png", "image/png", 12, 3, 4)
@@ -123,7 +123,7 @@ class Stage:
 
     async def play(self) -> None:
         self.journal.say("go")
-        await self.journal.hear(1)
+        await self.journal.read_inbox(1)
         while not isinstance(self.journal.entries[-1], Ended):
             await self.run()
 
@@ -131,24 +131,24 @@ class Stage:
         """One process."""
         self.log = kept(self.journal.entries)
         self.draft = self.draft_of(self.log)
-        mind = Mind(self, MemoryMedia(), Path(), TOOLS, max_steps=4)
-        self.turn = Turn(mind, self.journal, self._emit, id="turn", entries=self.log)
+        agent = Agent(self, MemoryMedia(), Path(), TOOLS, max_steps=4)
+        self.turn = Turn(agent, self.journal, self._emit, id="turn", entries=self.log)
         self.running = asyncio.ensure_future(self.turn.run())
         with suppress(asyncio.CancelledError):
             await self.running
 
     async def _emit(self, event: Event) -> None:
-        self.draft.fold(event)
+        self.draft.apply(event)
         if isinstance(event, Logged):
             self.log = kept([*self.log, event.entry])
             assert self.settled(self.draft.reply()) == self.settled(self.draft_of(self.log).reply())
 
-    def draft_of(self, entries: Iterable[Entry]) -> Draft:
+    def draft_of(self, entries: Iterable[Entry]) -> ReplyBuilder:
         return draft_of(entries, self.activity, show_reasoning=self.show_reasoning)
 
     def settled(self, reply: Reply) -> Reply:
         """Without what is told of the answer that is being given."""
-        step = 1 + sum(isinstance(entry, Answered) for entry in self.log)
+        step = 1 + sum(isinstance(entry, ModelAnswered) for entry in self.log)
         told = (f"r{step}", f"t{step}")
         return replace(reply, segments=tuple(each for each in reply.segments if each.key not in told), status="")
 
@@ -191,8 +191,8 @@ def kept(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(load([dump(entry) for entry in entries]))
 
 
-def draft_of(entries: Iterable[Entry], activity: Activity = "quiet", *, show_reasoning: bool = False) -> Draft:
-    return Draft("turn", HERE, "m1", entries, activity=activity, show_reasoning=show_reasoning)
+def draft_of(entries: Iterable[Entry], activity: Activity = "quiet", *, show_reasoning: bool = False) -> ReplyBuilder:
+    return ReplyBuilder("turn", HERE, "m1", entries, activity=activity, show_reasoning=show_reasoning)
 
 
 @settings(max_examples=300, deadline=None)
@@ -228,43 +228,43 @@ def _unfinished(segment: object) -> bool:
 
 def test_segment_keys_do_not_change_while_a_reply_grows() -> None:
     draft = draft_of(())
-    for event in (TextDelta("I look. "), Logged(Answered(1, (Text("I look."), Call("a", "look", "{}"))))):
-        draft.fold(event)
+    for event in (TextDelta("I look. "), Logged(ModelAnswered(1, (Text("I look."), Call("a", "look", "{}"))))):
+        draft.apply(event)
         assert draft.reply().segments[0].key == "t1"
-    draft.fold(Logged(CallStarted("a")))
-    draft.fold(Progress("a", "half way"))
+    draft.apply(Logged(CallStarted("a")))
+    draft.apply(Progress("a", "half way"))
     assert draft.reply().status == "look"
-    draft.fold(Logged(CallEnded("a", "done", "a cat", (PICTURE,), caption="a cat")))
-    draft.fold(TextDelta("A cat."))
+    draft.apply(Logged(CallEnded("a", "done", "a cat", (PICTURE,), caption="a cat")))
+    draft.apply(TextDelta("A cat."))
     segments = draft.reply().segments
     assert [segment.key for segment in segments] == ["t1", "c:a", "m:a:0", "t2"]
     assert isinstance(segments[2], MediaSegment)
     assert segments[3] == TextSegment("t2", "A cat.", open=True, step=2)
-    draft.fold(Logged(Answered(2, (Text("A cat."),))))
-    draft.fold(Logged(Ended("completed")))
+    draft.apply(Logged(ModelAnswered(2, (Text("A cat."),))))
+    draft.apply(Logged(Ended("completed")))
     assert draft.reply().segments[3] == TextSegment("t2", "A cat.", step=2)
     assert draft.reply().done
 
 
 def test_what_was_withdrawn_is_not_shown() -> None:
     draft = draft_of(())
-    draft.fold(TextDelta("Wrong"))
-    draft.fold(Withdrawn())
+    draft.apply(TextDelta("Wrong"))
+    draft.apply(Withdrawn())
     assert draft.reply().segments == ()
-    draft.fold(TextDelta("Right"))
+    draft.apply(TextDelta("Right"))
     assert [segment.key for segment in draft.reply().segments] == ["t1"]
 
 
 def test_a_turn_that_says_nothing_says_so_once() -> None:
-    draft = draft_of((Answered(1, ()), Ended("completed")))
+    draft = draft_of((ModelAnswered(1, ()), Ended("completed")))
     assert len(draft.reply().segments) == 1
-    spoken = draft_of((Told("Help is here."), Ended("completed")))
+    spoken = draft_of((Notice("Help is here."), Ended("completed")))
     assert [segment.key for segment in spoken.reply().segments] == ["n1"]
 
 
 def test_blanks_are_not_taken_for_something_to_see() -> None:
     draft = draft_of(())
-    draft.fold(TextDelta(" \n"))
+    draft.apply(TextDelta(" \n"))
     assert not draft.visible
     assert not draft.reply().visible
 
@@ -272,12 +272,14 @@ def test_blanks_are_not_taken_for_something_to_see() -> None:
 # --- calls -----------------------------------------------------------------------------------------------------------
 
 
-def called(*calls: Call, text: str = "", step: int = 1) -> Answered:
-    return Answered(step, (*((Text(text),) if text else ()), *calls))
+def called(*calls: Call, text: str = "", step: int = 1) -> ModelAnswered:
+    return ModelAnswered(step, (*((Text(text),) if text else ()), *calls))
 
 
-def heard(*said: tuple[str, Source], step: int = 2) -> Heard:
-    return Heard(step, tuple(Said(number, "Ann", text, source=source) for number, (text, source) in enumerate(said)))
+def heard(*said: tuple[str, Source], step: int = 2) -> MessagesRead:
+    return MessagesRead(
+        step, tuple(UserMessage(number, "Ann", text, source=source) for number, (text, source) in enumerate(said))
+    )
 
 
 PYTEST = Call("a", "shell", '{"command": "pytest  -q"}')
@@ -295,7 +297,7 @@ def test_with_activity_off_no_call_is_seen() -> None:
     assert [segment.key for segment in reply.segments] == ["t1"]
     assert reply.status == "working"
     draft = draft_of((called(PYTEST),), "off")
-    draft.fold(Waiting("the model is slow"))
+    draft.apply(Waiting("the model is slow"))
     assert draft.reply().status == "the model is slow"
 
 
@@ -312,7 +314,7 @@ def test_with_full_activity_the_calls_of_a_step_are_one_text_that_stays() -> Non
         CallEnded("c", "done", "seen"),
     )
     for entry in entries:
-        draft.fold(Logged(entry))
+        draft.apply(Logged(entry))
         seen.append([segment for segment in draft.reply().segments if segment.key[0] == "a"])
     lines = [segment.markdown for shown in seen for segment in shown if isinstance(segment, TextSegment)]
     assert lines == [
@@ -370,7 +372,7 @@ def test_what_is_done_after_an_interjection_is_told_below_it() -> None:
         ("t3", False),
     ]
     silent = draft_of((*entries, called(RM, step=2), CallEnded("b", "done", "", silent=True)), "full")
-    silent.fold(TextDelta("So."))
+    silent.apply(TextDelta("So."))
     assert silent.reply().segments[-1] == TextSegment("t3", "So.", open=True, anew=True, step=3)
 
 
@@ -378,7 +380,7 @@ def test_a_silent_call_is_not_seen_once_it_has_ended() -> None:
     for activity in ("quiet", "full"):
         draft = draft_of((called(PYTEST, text="I look."), CallStarted("a")), activity)
         assert len(draft.reply().segments) == 2
-        draft.fold(Logged(CallEnded("a", "done", "", silent=True)))
+        draft.apply(Logged(CallEnded("a", "done", "", silent=True)))
         assert [segment.key for segment in draft.reply().segments] == ["t1"]
 
 
@@ -406,11 +408,11 @@ def test_a_final_result_is_the_answer_where_nothing_follows_it() -> None:
 def test_what_a_provider_did_by_itself_is_told_as_a_call() -> None:
     used = Native("anthropic", '{"type": "server_tool_use", "name": "web_search"}', "Searched the web: pears")
     found = Native("anthropic", '{"type": "web_search_tool_result"}')
-    draft = draft_of((Answered(1, (used, found, Text("Pears."))),))
+    draft = draft_of((ModelAnswered(1, (used, found, Text("Pears."))),))
     assert draft.reply().segments[1:] == (
         CallSegment("w:1:0", "web_search", "Searched the web: pears", "done", step=1),
     )
-    full = draft_of((Answered(1, (used, found, Text("Pears."))),), "full")
+    full = draft_of((ModelAnswered(1, (used, found, Text("Pears."))),), "full")
     assert words(full.reply()) == "Pears.\n- ✓ `Searched the web: pears`"
 
 
@@ -431,9 +433,9 @@ def test_the_to_dos_stand_in_the_status_before_what_runs() -> None:
     assert draft.reply().status == "1 of 3 done; now: item 1"
     draft = draft_of((*planned, called(PYTEST, step=2), CallStarted("a")))
     assert draft.reply().status == "1 of 3 done; now: item 1 · shell: pytest -q"
-    draft.fold(Logged(CallEnded("a", "done", "")))
+    draft.apply(Logged(CallEnded("a", "done", "")))
     for entry in plan("p2", "done", "done", "doing"):
-        draft.fold(Logged(entry))
+        draft.apply(Logged(entry))
     assert draft.reply().status == "2 of 3 done; now: item 2"
     draft.park()
     assert draft.reply().status == ""
@@ -445,7 +447,7 @@ def test_a_to_do_list_that_does_not_fit_is_told_as_any_call() -> None:
     wrong = Call("p", "todos", '{"items": 3}')
     draft = draft_of((*plan("q", "doing"), called(wrong, step=2)))
     assert draft.reply().segments == ()
-    draft.fold(Logged(CallEnded("p", "failed", "The arguments do not fit.")))
+    draft.apply(Logged(CallEnded("p", "failed", "The arguments do not fit.")))
     [segment] = draft.reply().segments
     assert isinstance(segment, CallSegment)
     assert segment.state == "failed"
@@ -455,14 +457,14 @@ def test_a_to_do_list_that_does_not_fit_is_told_as_any_call() -> None:
 def test_a_turn_that_is_to_wrap_up_says_so() -> None:
     draft = draft_of((*RUNNING, heard(("and be brief", "wrap"))))
     assert draft.reply().status == "finishing up · shell: pytest -q"
-    draft.fold(Logged(heard(("no, go on", "person"), step=3)))
+    draft.apply(Logged(heard(("no, go on", "person"), step=3)))
     assert draft.reply().status == "shell: pytest -q"
 
 
 def test_the_end_of_background_work_is_noted_and_nothing_a_person_wrote() -> None:
     told = "Background work w3 (`pytest`) has ended: 12 *passed*\n\nand much more"
     draft = draft_of((called(text="I look."), heard((told, "work"))))
-    draft.fold(TextDelta("All passed."))
+    draft.apply(TextDelta("All passed."))
     _, note, text = draft.reply().segments
     assert isinstance(note, TextSegment)
     [shown] = parse(note.markdown)
@@ -483,17 +485,17 @@ def test_what_was_left_out_is_noted_and_what_was_summed_up_is_not() -> None:
 
 def test_reasoning_is_quoted_before_the_answer_where_it_is_asked_for() -> None:
     draft = draft_of((), show_reasoning=True)
-    draft.fold(ReasoningDelta("First\n"))
-    draft.fold(ReasoningDelta("then"))
+    draft.apply(ReasoningDelta("First\n"))
+    draft.apply(ReasoningDelta("then"))
     assert draft.visible
     assert draft.reply().segments == (TextSegment("r1", "> First\n> then", open=True, step=1, aside=True),)
-    draft.fold(TextDelta("So."))
+    draft.apply(TextDelta("So."))
     assert draft.reply().segments == (
         TextSegment("r1", "> First\n> then", step=1, aside=True),
         TextSegment("t1", "So.", open=True, step=1),
     )
-    answered = Answered(1, (Thinking("First\nthen", "signed"), Text("So.")))
-    draft.fold(Logged(answered))
+    answered = ModelAnswered(1, (Thinking("First\nthen", "signed"), Text("So.")))
+    draft.apply(Logged(answered))
     assert words(draft.reply()) == "> First\n> then\nSo."
     assert words(draft_of((answered,)).reply()) == "So."
 
@@ -501,33 +503,38 @@ def test_reasoning_is_quoted_before_the_answer_where_it_is_asked_for() -> None:
 def test_long_reasoning_is_shown_from_its_end_while_it_grows_and_from_its_beginning_then() -> None:
     thought = "a" * 900 + "b" * 900 + "c" * 900
     draft = draft_of((), show_reasoning=True)
-    draft.fold(ReasoningDelta(thought))
+    draft.apply(ReasoningDelta(thought))
     assert words(draft.reply()) == f"> …{thought[-MOST_THOUGHT:]}"
-    draft.fold(Logged(Answered(1, (Thinking(thought),))))
+    draft.apply(Logged(ModelAnswered(1, (Thinking(thought),))))
     assert words(draft.reply()) == f"> {thought[:MOST_THOUGHT]}…"
 
 
 def test_reasoning_that_holds_code_stays_one_quote() -> None:
-    draft = draft_of((Answered(1, (Thinking("So:\n\n```\nx\n\n# y\n```\n\n- a\r\nb"),)),), show_reasoning=True)
+    draft = draft_of((ModelAnswered(1, (Thinking("So:\n\n```\nx\n\n# y\n```\n\n- a\r\nb"),)),), show_reasoning=True)
     [quote] = parse(words(draft.reply()))
     assert isinstance(quote, Quote)
 
 
 def test_reasoning_that_is_taken_back_is_not_shown() -> None:
     draft = draft_of((), show_reasoning=True)
-    draft.fold(ReasoningDelta("Hm."))
-    draft.fold(Withdrawn())
+    draft.apply(ReasoningDelta("Hm."))
+    draft.apply(Withdrawn())
     assert draft.reply().segments == ()
 
 
 def test_a_turn_that_only_thinks_and_works_has_nothing_to_add() -> None:
-    entries = (Answered(1, (Thinking("Hm."), PYTEST)), CallEnded("a", "done", ""), Answered(2, ()), Ended("completed"))
+    entries = (
+        ModelAnswered(1, (Thinking("Hm."), PYTEST)),
+        CallEnded("a", "done", ""),
+        ModelAnswered(2, ()),
+        Ended("completed"),
+    )
     draft = draft_of(entries, "full", show_reasoning=True)
     assert [segment.key for segment in draft.reply().segments] == ["r1", "a1", "end"]
 
 
 def test_what_hooks_left_of_an_answer_is_what_is_shown() -> None:
-    answered = Answered(1, (Text("The secret is 42."),), shown="The secret is ■.")
+    answered = ModelAnswered(1, (Text("The secret is 42."),), shown="The secret is ■.")
     assert words(draft_of((answered,)).reply()) == "The secret is ■."
     assert draft_of((replace(answered, shown=""),)).reply().segments == ()
 
@@ -535,8 +542,8 @@ def test_what_hooks_left_of_an_answer_is_what_is_shown() -> None:
 # --- decisions -------------------------------------------------------------------------------------------------------
 
 ALLOW = ("Allow once", "Allow for this conversation", "Deny")
-MAY_I = DecisionAsked("a", "call", "**May I use `shell`?**", ALLOW, 1e12)
-GO_ON = DecisionAsked("limit-1", "limit", "**$1.00 is spent.** Shall I go on?", ("Go on", "Stop here"), 1e12)
+MAY_I = ApprovalRequested("a", "call", "**May I use `shell`?**", ALLOW, 1e12)
+GO_ON = ApprovalRequested("limit-1", "limit", "**$1.00 is spent.** Shall I go on?", ("Go on", "Stop here"), 1e12)
 
 
 def test_a_call_that_waits_for_approval_waits_behind_a_question() -> None:
@@ -545,8 +552,8 @@ def test_a_call_that_waits_for_approval_waits_behind_a_question() -> None:
     assert isinstance(call, CallSegment)
     assert call.state == "waiting"
     assert question == QuestionSegment("d:a", MAY_I.question, ALLOW, step=1)
-    for entry in (Decided("a", "allowed", "Ada"), CallStarted("a")):
-        draft.fold(Logged(entry))
+    for entry in (ApprovalDecided("a", "allowed", "Ada"), CallStarted("a")):
+        draft.apply(Logged(entry))
     call, question = draft.reply().segments
     assert isinstance(call, CallSegment)
     assert call.state == "running"
@@ -554,27 +561,27 @@ def test_a_call_that_waits_for_approval_waits_behind_a_question() -> None:
 
 
 def test_how_a_decision_ended_is_said_in_words() -> None:
-    told: dict[Decided, tuple[str, Verdict]] = {
-        Decided("a", "allowed", "Ada"): ("Allowed by Ada", "allowed"),
-        Decided("a", "allowed_always", "Ada"): ("Allowed for this conversation by Ada", "allowed"),
-        Decided("a", "denied", "Ada", "too risky"): ("Denied by Ada: too risky", "denied"),
-        Decided("a", "denied"): ("Denied", "denied"),
-        Decided("a", "expired"): ("Nobody decided in time", "undecided"),
-        Decided("a", "dropped"): ("Dropped, because something was said", "undecided"),
+    told: dict[ApprovalDecided, tuple[str, ApprovalDecision]] = {
+        ApprovalDecided("a", "allowed", "Ada"): ("Allowed by Ada", "allowed"),
+        ApprovalDecided("a", "allowed_always", "Ada"): ("Allowed for this conversation by Ada", "allowed"),
+        ApprovalDecided("a", "denied", "Ada", "too risky"): ("Denied by Ada: too risky", "denied"),
+        ApprovalDecided("a", "denied"): ("Denied", "denied"),
+        ApprovalDecided("a", "expired"): ("Nobody decided in time", "undecided"),
+        ApprovalDecided("a", "dropped"): ("Dropped, because something was said", "undecided"),
     }
-    for decided, (answer, verdict) in told.items():
+    for decided, (answer, decision) in told.items():
         _, question = draft_of((called(PYTEST), MAY_I, decided)).reply().segments
         assert isinstance(question, QuestionSegment)
-        assert (question.answer, question.verdict, question.open) == (answer, verdict, False)
+        assert (question.answer, question.decision, question.open) == (answer, decision, False)
 
 
 def test_a_limit_is_asked_about_before_the_first_step_too() -> None:
     about: dict[tuple[Subject, str], str] = {}
-    for verdict in ("allowed", "denied"):
-        draft = draft_of((GO_ON, Decided("limit-1", verdict, "Ada")))
+    for decision in ("allowed", "denied"):
+        draft = draft_of((GO_ON, ApprovalDecided("limit-1", decision, "Ada")))
         [question] = draft.reply().segments
         assert isinstance(question, QuestionSegment)
-        about[GO_ON.about, verdict] = question.answer
+        about[GO_ON.about, decision] = question.answer
         assert question.step == 1
     assert about == {("limit", "allowed"): "Extended by Ada", ("limit", "denied"): "Stopped here by Ada"}
 
@@ -587,7 +594,7 @@ def test_a_decision_that_is_open_when_the_turn_ends_is_closed_without_one() -> N
 
 
 def test_words_that_dropped_a_decision_are_not_its_answer() -> None:
-    dropped = (Decided("a", "dropped"), CallEnded("a", "skipped", ""), heard(("Allow once", "person")))
+    dropped = (ApprovalDecided("a", "dropped"), CallEnded("a", "skipped", ""), heard(("Allow once", "person")))
     _, question = draft_of((called(PYTEST), MAY_I, *dropped)).reply().segments
     assert isinstance(question, QuestionSegment)
     assert question.answer == "Dropped, because something was said"

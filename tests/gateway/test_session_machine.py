@@ -17,20 +17,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.decisions.questions import ask_user
 from agent.events import Tell, TextDelta
-from agent.log import Answered, Call, CallEnded, Ended, Heard, Text
+from agent.log import Call, CallEnded, Ended, MessagesRead, ModelAnswered, Text
 from agent.model import Answer, Request
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from agent.tools.delegate import delegate
 from channels.address import Address, Sender
-from channels.memory import PaperChannel
-from channels.message import FileRef, InboundMessage, Kind, Opening
+from channels.memory import MemoryChannel
+from channels.message import FileRef, InboundMessage, Kind, ThreadRoot
 from channels.reply import QuestionSegment, Reply
-from gateway.app import House, Rules
-from gateway.inbound.access import Gate
+from gateway.app import Gateway, Rules
+from gateway.inbound.access import AccessPolicy
 from gateway.sessions import is_child, session_key
 from gateway.store import open_store
 from gateway.store.inbox import REPLACED
@@ -90,7 +90,7 @@ async def risky(context: ToolContext) -> str:
     return "done"
 
 
-class HeldPaper(PaperChannel):
+class HeldPaper(MemoryChannel):
     """Hands out files only once they have arrived."""
 
     def __init__(self, replies: dict[str, Reply]) -> None:
@@ -101,9 +101,9 @@ class HeldPaper(PaperChannel):
         await self.arrived.wait()
         return await super().fetch(file)
 
-    async def opening(self, address: Address, message_id: str) -> Opening | None:
+    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
         await self.arrived.wait()
-        return Opening("Bob", "Look at this.", (FileRef("gone", "gone.txt"),))
+        return ThreadRoot("Bob", "Look at this.", (FileRef("gone", "gone.txt"),))
 
 
 class World:
@@ -123,13 +123,13 @@ class World:
         )
         self.channel = HeldPaper(self.paper)
         self.channel.files["here"] = b"It says so."
-        mind = Mind(
+        agent = Agent(
             self.model, MemoryMedia(), Path(), (note, look, replace(risky, approval="once"), delegate, ask_user)
         )
-        house = House(self.store, MemoryMedia(), Gate({}), lambda _: mind, Rules(most_running=4))
-        house.add(self.channel)
-        self.house = await self.stack.enter_async_context(house)
-        self.running = asyncio.create_task(self.house.run())
+        gateway = Gateway(self.store, MemoryMedia(), AccessPolicy({}), lambda _: agent, Rules(most_running=4))
+        gateway.add(self.channel)
+        self.gateway = await self.stack.enter_async_context(gateway)
+        self.running = asyncio.create_task(self.gateway.run())
         await self.channel.until(lambda channel: channel.deliver is not None)
 
     async def crash(self) -> None:
@@ -141,7 +141,7 @@ class World:
         self.model.open = True
         self.channel.arrived.set()
         async with asyncio.timeout(BOUND):
-            while self.house.dispatch.running() or self.row_states()["waiting"] or self.undelivered():
+            while self.gateway.dispatcher.running() or self.row_states()["waiting"] or self.undelivered():
                 self.model.permits.put_nowait("words")
                 await asyncio.sleep(0.002)
         self.model.open = False
@@ -217,7 +217,7 @@ class SessionMachine(RuleBasedStateMachine):
     def _hand_over(self, *messages: InboundMessage) -> None:
         async def deliver() -> None:
             async with asyncio.timeout(BOUND):
-                accepted = await asyncio.gather(*map(self.world.house.intake.deliver, messages))
+                accepted = await asyncio.gather(*map(self.world.gateway.receiver.deliver, messages))
             assert None not in accepted
 
         self.runner.run(deliver())
@@ -365,7 +365,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert sum(self.world.row_states(OF_PEOPLE).values()) == len(self.said)
         turns = await self.world.turns()
         read = [turn for turn in turns if turn.kind == "turn"]
-        hearings = [entry for turn in read for entry in turn.entries if isinstance(entry, Heard)]
+        hearings = [entry for turn in read for entry in turn.entries if isinstance(entry, MessagesRead)]
         heard = [[said.id for said in entry.messages] for entry in hearings]
         assert all(ids == sorted(ids) for ids in heard), "in the order of arrival"
         once = Counter(id for ids in heard for id in ids)
@@ -374,13 +374,13 @@ class SessionMachine(RuleBasedStateMachine):
         for turn in turns:
             assert [type(entry) for entry in turn.entries].count(Ended) == 1
             assert isinstance(turn.entries[-1], Ended)
-            calls = [call.id for entry in turn.entries if isinstance(entry, Answered) for call in entry.calls]
+            calls = [call.id for entry in turn.entries if isinstance(entry, ModelAnswered) for call in entry.calls]
             ends = Counter(entry.call_id for entry in turn.entries if isinstance(entry, CallEnded))
             assert ends == Counter(calls), "one result for each call"
             assert is_child(turn.session) or self.world.paper[turn.id].done, "every reply was shown to its end"
         assert set(self.world.paper) == {turn.id for turn in turns if not is_child(turn.session)}
         for address in (PLACE, THREAD):
-            screen = await self.world.house.screens.history(address)
+            screen = await self.world.gateway.conversation_view.history(address)
             assert len({id(item) for item in screen}) == len(screen)
         self._check_interruptions(turns)
         if self.world.worker == 1:
@@ -390,7 +390,9 @@ class SessionMachine(RuleBasedStateMachine):
         rows = self.world.rows()
         for turn in turns:
             if turn.entries[-1] == Ended("stopped", REPLACED):
-                last = max(said.id for entry in turn.entries if isinstance(entry, Heard) for said in entry.messages)
+                last = max(
+                    said.id for entry in turn.entries if isinstance(entry, MessagesRead) for said in entry.messages
+                )
                 assert any(id > last and session == turn.session and kind == "new" for id, session, kind, _ in rows)
 
     async def _check_marks(self) -> None:
@@ -401,7 +403,7 @@ class SessionMachine(RuleBasedStateMachine):
             if kind in ("new", "edited")
         }
 
-        def settled(channel: PaperChannel) -> bool:
+        def settled(channel: MemoryChannel) -> bool:
             shown = {mark.id: mark.state for mark in channel.marks if mark.id in ends}
             return all(ends[id] == state for id, state in shown.items())
 

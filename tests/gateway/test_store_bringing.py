@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, insert
 
-from agent.log import Answered, Heard, Text, Usage
+from agent.log import MessagesRead, ModelAnswered, Text, Usage
 from channels.address import Address
 from gateway.store import Store
 from gateway.store.records import Turn
@@ -67,7 +67,7 @@ async def test_the_result_of_work_begins_a_turn_where_nothing_runs(store: Store)
     turn = await begin(store)
     assert (turn.id, turn.principal, turn.address, turn.reply_to) == (arrival.run, ANN, HERE, None)
     heard = turn.entries[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     (said,) = heard.messages
     assert (said.text, said.note, said.source, said.sender) == ("built", "of the call `make`", "work", "Ann")
 
@@ -78,7 +78,7 @@ async def test_the_result_of_work_steers_a_running_turn_in_its_place(store: Stor
     await tell(store, "before")
     await bring(store, SESSION, HERE, ANN, "built", (), "work:1")
     await tell(store, "after")
-    assert words(await store.hear(turn.id, turn.epoch, 2)) == ["before", "built", "after"]
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["before", "built", "after"]
 
 
 async def test_the_result_of_work_keeps_a_turn_from_completing(store: Store) -> None:
@@ -107,7 +107,7 @@ async def test_the_files_of_a_result_are_heard_and_not_forgotten(store: Store) -
     await store.record_media(PICTURE)
     await bring(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
     heard = (await begin(store)).entries[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     assert heard.messages[0].attachments == (PICTURE,)
     assert await store.forget_unused_media(datetime.now(UTC) + timedelta(hours=1)) == {PICTURE.hash}
 
@@ -139,7 +139,7 @@ async def test_what_a_task_spends_counts_for_the_conversation_and_the_turn_that_
     beneath = await delegate(store, child, CHILD, f"{CHILD}/w/w1", parent.id)
     assert (parent.root, child.root, beneath.root) == (parent.id,) * 3
     for turn in (parent, child, beneath):
-        answer = Answered(1, (Text("12"),), Usage(10, 1, cost=0.25))
+        answer = ModelAnswered(1, (Text("12"),), Usage(10, 1, cost=0.25))
         await store.close(turn.id, turn.epoch, COMPLETED, (answer,))
     assert (await store.spent(turn=parent.id)).cost == 0.75
     assert (await store.spent(session=SESSION)).cost == 0.75

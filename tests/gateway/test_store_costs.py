@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.journal import TurnLost
-from agent.log import Answered, Spent, Text, Usage
+from agent.log import ModelAnswered, Spent, Text, Usage
 from channels.address import Address, Sender
 from gateway.store import Store
 from gateway.store.records import Bill
@@ -18,8 +18,8 @@ ONE = Usage(100, 10, 80, 5, 3, 0.25)
 TWO = Usage(50, 5, cost=0.5, estimated=True)
 
 
-def answered(usage: Usage, step: int = 1) -> Answered:
-    return Answered(step, (Text("Hello."),), usage, "m")
+def answered(usage: Usage, step: int = 1) -> ModelAnswered:
+    return ModelAnswered(step, (Text("Hello."),), usage, "m")
 
 
 async def test_a_turn_has_spent_what_its_log_says(store: Store) -> None:
@@ -78,7 +78,7 @@ async def test_a_question_on_the_side_costs_too_and_counts_for_itself(store: Sto
     turn = await begin(store)
     arrival = await store.accept(message("what?", kind="command", command="btw"), SESSION)
     assert arrival is not None
-    aside = await store.begin_aside(arrival.id)
+    aside = await store.begin_side_question(arrival.id)
     await store.close(aside.id, aside.epoch, COMPLETED, (answered(ONE),))
     assert (await store.spent(turn=aside.id)).calls == (await store.spent(session=SESSION)).calls == 1
     assert (await store.spent(turn=turn.id)).calls == 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from agent.log import Verdict
+from agent.log import ApprovalDecision
 from gateway.store.decision_words import Spoken, verdict_of
 
 
 @pytest.mark.parametrize(
-    ("text", "verdict"),
+    ("text", "decision"),
     [
         ("yes", "allowed"),
         (" Yes! ", "allowed"),
@@ -35,8 +35,8 @@ from gateway.store.decision_words import Spoken, verdict_of
         ("👎", "denied"),
     ],
 )
-def test_words_that_decide(text: str, verdict: Verdict) -> None:
-    assert verdict_of(text, "call") == Spoken(verdict)
+def test_words_that_decide(text: str, decision: ApprovalDecision) -> None:
+    assert verdict_of(text, "call") == Spoken(decision)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import Answered, Call, Decided, DecisionAsked, Ended, Resumed, Subject, Text
+from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, ModelAnswered, Resumed, Subject, Text
 from channels.address import Address, Sender
 from gateway.store import Store, open_store
 from gateway.store.records import Arrival, Decision, Manner, Turn
@@ -15,15 +15,15 @@ from tests.gateway.notes import ANN, HERE, SESSION, begin, bring, message, tell,
 
 BOB = Sender("2", "Bob")
 SOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-ASKS = Answered(1, (Text("May I?"), Call("c1", "shell", "{}"), Call("c2", "web", "{}")))
+ASKS = ModelAnswered(1, (Text("May I?"), Call("c1", "shell", "{}"), Call("c2", "web", "{}")))
 
 
-def decision(id: str = "c1", about: Subject = "call", until: datetime = SOON) -> DecisionAsked:
+def decision(id: str = "c1", about: Subject = "call", until: datetime = SOON) -> ApprovalRequested:
     options = ("Allow once", "Allow for this conversation", "Deny") if about == "call" else ("Go on", "Stop here")
-    return DecisionAsked(id, about, "May I?", options, until.timestamp())
+    return ApprovalRequested(id, about, "May I?", options, until.timestamp())
 
 
-async def ask(store: Store, asked: DecisionAsked | None = None, *, turn: Turn | None = None) -> Turn:
+async def ask(store: Store, asked: ApprovalRequested | None = None, *, turn: Turn | None = None) -> Turn:
     """A turn that waits for a decision."""
     asked = asked or decision()
     if turn is None:
@@ -53,18 +53,18 @@ async def last_of(store: Store, turn: Turn) -> object:
     return (await store.turn(turn.id)).entries[-1]
 
 
-@pytest.mark.parametrize(("number", "verdict"), [(0, "allowed"), (1, "allowed_always"), (2, "denied")])
+@pytest.mark.parametrize(("number", "decision"), [(0, "allowed"), (1, "allowed_always"), (2, "denied")])
 async def test_a_pressed_option_decides_and_the_turn_goes_on_where_it_was(
-    store: Store, number: int, verdict: str
+    store: Store, number: int, decision: str
 ) -> None:
     turn = await ask(store)
     assert await store.claim(SESSION) is None
     _, result = await press(store, number)
-    assert (result.outcome, result.session, result.by, result.verdict) == ("decided", SESSION, "Ann", verdict)
+    assert (result.outcome, result.session, result.by, result.decision) == ("decided", SESSION, "Ann", decision)
     assert (await store.pending()).commands == ()
     again = await begin(store)
     assert (again.id, again.epoch) == (turn.id, turn.epoch + 1)
-    assert again.entries[-2:] == (decision(), Decided("c1", verdict, "Ann"))  # type: ignore[arg-type]
+    assert again.entries[-2:] == (decision(), ApprovalDecided("c1", decision, "Ann"))  # type: ignore[arg-type]
     assert await store.claim(SESSION) is None
 
 
@@ -73,15 +73,15 @@ async def test_a_limit_has_two_options(store: Store) -> None:
     _, result = await press(store, 2, key="d:limit-1")
     assert result.outcome == "not_open"
     await press(store, 1, key="d:limit-1")
-    assert await last_of(store, turn) == Decided("limit-1", "denied", "Ann")
+    assert await last_of(store, turn) == ApprovalDecided("limit-1", "denied", "Ann")
 
 
 async def test_of_two_presses_the_first_decides_and_the_second_is_told_who_did(store: Store) -> None:
     turn = await ask(store)
     await press(store, 0)
     arrival, result = await press(store, 2, by=BOB)
-    assert (result.outcome, result.by, result.verdict) == ("not_open", "Ann", "allowed")
-    assert await last_of(store, turn) == Decided("c1", "allowed", "Ann")
+    assert (result.outcome, result.by, result.decision) == ("not_open", "Ann", "allowed")
+    assert await last_of(store, turn) == ApprovalDecided("c1", "allowed", "Ann")
     assert [command.id for command in (await store.pending()).commands] == [arrival.id]
     await store.answer(arrival.id, "Ann has allowed it already.")
 
@@ -92,14 +92,14 @@ async def test_somebody_is_told_who_decided_after_the_turn_has_ended_too(store: 
     turn = await begin(store)
     await store.close(turn.id, turn.epoch, Ended("stopped", "by Ann"))
     _, result = await press(store, 0, by=BOB)
-    assert (result.outcome, result.by, result.verdict) == ("not_open", "Ann", "denied")
+    assert (result.outcome, result.by, result.decision) == ("not_open", "Ann", "denied")
 
 
 async def test_an_option_of_what_was_never_asked_decides_nothing(store: Store) -> None:
     await ask(store)
     for key, number in (("d:c9", 0), ("q:c1", 0), ("c1", 0), ("d:c1", 3), ("d:c1", -1)):
         _, result = await press(store, number, key=key)
-        assert (result.outcome, result.verdict) == ("not_open", None)
+        assert (result.outcome, result.decision) == ("not_open", None)
     assert await store.claim(SESSION) is None
 
 
@@ -109,7 +109,7 @@ async def test_only_those_who_may_decide_and_whoever_asked_for_it(store: Store) 
     assert result.outcome == "not_allowed"
     _, result = await press(store, 0, by=ANN, allowed=False)
     assert result.outcome == "decided"
-    assert await last_of(store, turn) == Decided("c1", "allowed", "Ann")
+    assert await last_of(store, turn) == ApprovalDecided("c1", "allowed", "Ann")
 
 
 async def test_a_press_before_the_turn_is_parked_waits_until_it_is(store: Store) -> None:
@@ -128,9 +128,9 @@ async def test_one_decision_after_another(store: Store) -> None:
     turn = await begin(store)
     await ask(store, decision("c2"), turn=turn)
     _, late = await press(store, 2)
-    assert (late.outcome, late.verdict) == ("not_open", "allowed")
+    assert (late.outcome, late.decision) == ("not_open", "allowed")
     await press(store, 2, key="d:c2")
-    assert await last_of(store, turn) == Decided("c2", "denied", "Ann")
+    assert await last_of(store, turn) == ApprovalDecided("c2", "denied", "Ann")
 
 
 async def test_a_decided_turn_survives_a_crash_and_goes_on_without_having_been_interrupted(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_a_decided_turn_survives_a_crash_and_goes_on_without_having_been_i
     async with open_store(url_of(tmp_path)) as store:
         assert (await store.pending()).sessions == (SESSION,)
         turn = await begin(store)
-        assert turn.entries[-1] == Decided("c1", "allowed", "Ann")
+        assert turn.entries[-1] == ApprovalDecided("c1", "allowed", "Ann")
         assert Resumed() not in turn.entries
 
 
@@ -148,20 +148,20 @@ async def test_words_decide_and_are_answered_by_that(store: Store) -> None:
     turn = await ask(store)
     arrival = await say(store, "Yes, please!")
     assert (arrival.state, arrival.reason, arrival.decided) == ("answered", "answered the question", True)
-    assert await last_of(store, turn) == Decided("c1", "allowed", "Ann")
+    assert await last_of(store, turn) == ApprovalDecided("c1", "allowed", "Ann")
     assert arrival.run is not None
     run = await store.run(arrival.run)
     assert run is not None
     assert (run.state, run.turn, run.step) == ("read", turn.id, 2)
     assert [row.text for row in await store.rows(SESSION)] == ["do it", "Yes, please!"]
     again = await begin(store)
-    assert await store.hear(again.id, again.epoch, 2) is None
+    assert await store.read_inbox(again.id, again.epoch, 2) is None
 
 
 async def test_a_denial_in_words_keeps_its_reason(store: Store) -> None:
     turn = await ask(store)
     await say(store, "no, because it is Friday")
-    assert await last_of(store, turn) == Decided("c1", "denied", "Ann", "because it is Friday")
+    assert await last_of(store, turn) == ApprovalDecided("c1", "denied", "Ann", "because it is Friday")
 
 
 async def test_other_words_wait_and_wake_the_turn_with_its_decision_open(store: Store) -> None:
@@ -203,7 +203,7 @@ async def test_words_decide_nothing_where_nothing_is_asked(store: Store) -> None
     assert not (await say(store, "yes")).decided
     turn = await begin(store)
     assert not (await say(store, "yes")).decided
-    await store.hear(turn.id, turn.epoch, 2)
+    await store.read_inbox(turn.id, turn.epoch, 2)
     assert await store.park(turn.id, turn.epoch)
     arrival = await say(store, "no")
     assert (arrival.decided, arrival.wakes) == (False, "steer")
@@ -241,9 +241,9 @@ async def test_what_nobody_decides_in_time_expires_and_the_turn_goes_on(store: S
     assert await store.next_deadline() is None
     again = await begin(store)
     assert again.id == turn.id
-    assert again.entries[-1] == Decided("c1", "expired")
+    assert again.entries[-1] == ApprovalDecided("c1", "expired")
     _, result = await press(store, 0)
-    assert (result.outcome, result.by, result.verdict) == ("not_open", "", "expired")
+    assert (result.outcome, result.by, result.decision) == ("not_open", "", "expired")
 
 
 async def test_the_next_deadline_is_the_earliest(store: Store) -> None:
@@ -288,7 +288,7 @@ async def test_the_result_of_work_neither_decides_nor_wakes_a_turn_that_waits_fo
     assert await store.claim(SESSION) is None
     await press(store, 0)
     again = await begin(store)
-    heard = await store.hear(again.id, again.epoch, 2)
+    heard = await store.read_inbox(again.id, again.epoch, 2)
     assert again.id == turn.id
     assert heard is not None
     assert [(said.text, said.source) for said in heard.messages] == [("yes", "work")]
@@ -302,6 +302,6 @@ async def test_the_result_of_work_does_not_keep_a_turn_from_waiting_for_people(s
     await say(store, "green")
     again = await begin(store)
     assert not await store.park(again.id, again.epoch)
-    heard = await store.hear(again.id, again.epoch, 2)
+    heard = await store.read_inbox(again.id, again.epoch, 2)
     assert heard is not None
     assert [said.text for said in heard.messages] == ["done", "green"]

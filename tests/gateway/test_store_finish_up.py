@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import Ended, Heard
+from agent.log import Ended, MessagesRead
 from channels.message import FileRef
 from gateway.store import Store, open_store
 from gateway.store.records import Manner
@@ -24,7 +24,7 @@ async def test_a_wish_is_heard_by_the_running_turn_with_its_words_and_where_it_c
     turn = await begin(store)
     assert await wish(store)
     assert await store.what_waits(SESSION) == "wrap"
-    heard = await store.hear(turn.id, turn.epoch, 2)
+    heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
     assert [(said.text, said.source) for said in heard.messages] == [("and be brief", "wrap")]
     assert (await store.pending()).commands == ()
@@ -33,7 +33,7 @@ async def test_a_wish_is_heard_by_the_running_turn_with_its_words_and_where_it_c
 async def test_what_people_say_comes_from_people(store: Store) -> None:
     await tell(store)
     heard = (await begin(store)).entries[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     assert heard.messages[0].source == "person"
 
 
@@ -58,7 +58,7 @@ async def test_a_wish_is_heard_together_with_what_steers_in_the_order_of_arrival
     await wish(store, "two")
     await tell(store, "three")
     assert await store.what_waits(SESSION) == "steer"
-    heard = await store.hear(turn.id, turn.epoch, 2)
+    heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
     assert [said.text for said in heard.messages] == ["one", "two", "three"]
 
@@ -69,7 +69,7 @@ async def test_a_wish_is_not_kept_from_the_turn_by_what_waits_for_the_next(store
     await store.accept(message("later"), SESSION, None, Manner(busy="queue"))
     await wish(store)
     assert await store.what_waits(SESSION) == "wrap"
-    heard = await store.hear(turn.id, turn.epoch, 2)
+    heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
     assert [said.text for said in heard.messages] == ["and be brief"]
     assert await store.what_waits(SESSION) == "queue"
@@ -83,7 +83,7 @@ async def test_a_turn_that_answers_meanwhile_is_completed_and_has_heard_the_wish
     entries = (await store.turn(turn.id)).entries
     assert entries[1] == ANSWER
     assert added == entries[2:]
-    assert isinstance(entries[2], Heard)
+    assert isinstance(entries[2], MessagesRead)
     assert entries[2].step == ANSWER.step
     assert entries[3] == COMPLETED
     assert await states(store) == {"hi": "consumed", "/wrap and be brief": "consumed"}
@@ -131,7 +131,7 @@ async def test_a_wish_wakes_a_parked_turn(store: Store) -> None:
     again = await begin(store)
     assert again.id == turn.id
     assert not await store.park(again.id, again.epoch)
-    assert await store.hear(again.id, again.epoch, 2) is not None
+    assert await store.read_inbox(again.id, again.epoch, 2) is not None
 
 
 async def test_a_wish_that_waits_keeps_what_was_queued_behind_it_from_answering_a_question(store: Store) -> None:
@@ -140,7 +140,7 @@ async def test_a_wish_that_waits_keeps_what_was_queued_behind_it_from_answering_
     await wish(store)
     await store.accept(message("later"), SESSION, None, Manner(busy="queue"))
     assert not await store.park(turn.id, turn.epoch)
-    heard = await store.hear(turn.id, turn.epoch, 2)
+    heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
     assert [said.text for said in heard.messages] == ["and be brief"]
 
@@ -153,7 +153,7 @@ async def test_a_wish_for_a_turn_that_another_worker_left_is_not_lost(tmp_path: 
     async with open_store(url_of(tmp_path), worker="second") as store:
         turn = await begin(store)
         assert turn.id == left.id
-        heard = await store.hear(turn.id, turn.epoch, 2)
+        heard = await store.read_inbox(turn.id, turn.epoch, 2)
         assert heard is not None
         assert heard.messages[0].source == "wrap"
 
@@ -162,6 +162,6 @@ async def test_deleting_the_only_message_stops_the_turn_though_somebody_wished_i
     await tell(store, "go", id="x")
     turn = await begin(store)
     await wish(store, id="y")
-    await store.hear(turn.id, turn.epoch, 2)
+    await store.read_inbox(turn.id, turn.epoch, 2)
     withdrawal = await store.accept(message("", id="x", kind="withdrawn"), SESSION)
     assert withdrawal.stops

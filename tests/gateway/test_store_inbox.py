@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import Heard
+from agent.log import MessagesRead
 from channels.address import Address, Sender
 from channels.message import FileRef
 from gateway.store import Store, open_store
@@ -90,16 +90,16 @@ async def test_nothing_overtakes_a_message_whose_files_are_being_fetched(store: 
     await tell(store, "after")
     turn = await begin(store)
     assert first_words(turn) == ["before"]
-    assert await store.hear(turn.id, turn.epoch, 2) is None
+    assert await store.read_inbox(turn.id, turn.epoch, 2) is None
     assert await store.ready(look.id, (PHOTO,), (PICTURE,))
-    assert words(await store.hear(turn.id, turn.epoch, 2)) == ["look", "after"]
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["look", "after"]
 
 
 async def test_fetched_files_are_read_with_their_message_and_the_note_is_added(store: Store) -> None:
     arrival = await store.accept(message("look", files=(PHOTO,), note="a forward"), SESSION)
     assert await store.ready(arrival.id, (PHOTO,), (PICTURE,), "one file was too large")
     heard = (await begin(store)).entries[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     assert heard.messages[0].attachments == (PICTURE,)
     assert heard.messages[0].note == "a forward\none file was too large"
     assert await store.unfetched(arrival.id) is None
@@ -161,7 +161,7 @@ async def test_an_edit_that_changes_no_text_does_nothing(store: Store) -> None:
     turn = await begin(store)
     edit = await store.accept(message("draw a cat", id="x", kind="edited"), SESSION)
     assert (edit.state, edit.reason, edit.wakes) == ("answered", "nothing changed", None)
-    assert await store.hear(turn.id, turn.epoch, 2) is None
+    assert await store.read_inbox(turn.id, turn.epoch, 2) is None
 
 
 async def test_an_edit_of_the_message_being_worked_on_steers_with_the_difference(store: Store) -> None:
@@ -169,7 +169,7 @@ async def test_an_edit_of_the_message_being_worked_on_steers_with_the_difference
     turn = await begin(store)
     edit = await store.accept(message("draw a dog", id="x", kind="edited"), SESSION)
     assert (edit.state, edit.wakes) == ("waiting", "steer")
-    heard = await store.hear(turn.id, turn.epoch, 2)
+    heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert words(heard) == ["draw a dog"]
     assert heard is not None
     assert heard.messages[0].note == 'They edited an earlier message. Before: "draw a cat"'
@@ -181,12 +181,12 @@ async def test_an_edit_is_compared_with_the_edit_before_it(store: Store) -> None
     await store.accept(message("dog", id="x", kind="edited"), SESSION)
     waiting = await store.accept(message("cow", id="x", kind="edited"), SESSION)
     assert waiting.state == "answered"
-    assert words(await store.hear(turn.id, turn.epoch, 2)) == ["cow"]
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["cow"]
     same = await store.accept(message("cow", id="x", kind="edited"), SESSION)
     assert same.reason == "nothing changed"
     back = await store.accept(message("cat", id="x", kind="edited"), SESSION)
     assert back.wakes
-    heard = await store.hear(turn.id, turn.epoch, 3)
+    heard = await store.read_inbox(turn.id, turn.epoch, 3)
     assert heard is not None
     assert heard.messages[0].note == 'They edited an earlier message. Before: "cow"'
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from agent.log import Answered, Call, Decided, DecisionAsked, Ended, Entry, Heard, Text
+from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, Entry, MessagesRead, ModelAnswered, Text
 from gateway.store import Store, open_store
 from gateway.store.records import Arrival, Busy, Manner, Turn
 from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, bring, message, url_of
@@ -105,8 +105,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def somebody_asks_on_the_side(self) -> None:
-        aside = self.runner.run(self.store.begin_aside(self._command("btw", self._text())))
-        assert self.runner.run(self.store.close(aside.id, aside.epoch, COMPLETED, (Answered(1, (Text("So."),)),)))
+        aside = self.runner.run(self.store.begin_side_question(self._command("btw", self._text())))
+        assert self.runner.run(self.store.close(aside.id, aside.epoch, COMPLETED, (ModelAnswered(1, (Text("So."),)),)))
 
     @precondition(lambda self: self.asked)
     @rule(number=st.integers(0, 2), back=st.integers(0, 1))
@@ -133,8 +133,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.held = None if turn is None else (turn, list(turn.entries))
         return self.held
 
-    def _hear(self, turn: Turn, entries: list[Entry]) -> None:
-        heard = self.runner.run(self.store.hear(turn.id, turn.epoch, _step(entries)))
+    def _read_inbox(self, turn: Turn, entries: list[Entry]) -> None:
+        heard = self.runner.run(self.store.read_inbox(turn.id, turn.epoch, _step(entries)))
         if heard is not None:
             entries.append(heard)
 
@@ -145,31 +145,31 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def the_turn_hears(self) -> None:
         if held := self._hold():
-            self._hear(*held)
+            self._read_inbox(*held)
 
     @rule(hours=st.integers(1, 3), hears=st.booleans(), presses=st.booleans())
     def the_turn_asks_for_a_decision(self, hours: int, hears: bool, presses: bool) -> None:
         if held := self._hold():
             turn, entries = held
             if hears:
-                self._hear(turn, entries)
+                self._read_inbox(turn, entries)
             self.asked += 1
             until = NOW + timedelta(hours=hours)
             call = Call(f"c{self.asked}", "shell", "{}")
-            asked = DecisionAsked(call.id, "call", "May I?", ("Allow", "Always", "Deny"), until.timestamp())
-            self._write(turn, entries, Answered(_step(entries), (call,)), asked)
+            asked = ApprovalRequested(call.id, "call", "May I?", ("Allow", "Always", "Deny"), until.timestamp())
+            self._write(turn, entries, ModelAnswered(_step(entries), (call,)), asked)
             if presses:
                 self.an_option_is_pressed(0, 0)
             if self.runner.run(self.store.park(turn.id, turn.epoch, until)):
                 self.held = None
             else:
-                self._write(turn, entries, Decided(asked.id, "dropped"))
+                self._write(turn, entries, ApprovalDecided(asked.id, "dropped"))
 
     @rule(outcome=st.sampled_from(["completed", "completed", "stopped", "failed"]))
     def the_turn_answers(self, outcome: str) -> None:
         if held := self._hold():
             turn, entries = held
-            answer = Answered(_step(entries), (Text("So."),))
+            answer = ModelAnswered(_step(entries), (Text("So."),))
             ended = Ended(outcome)  # type: ignore[arg-type]  # as sampled
             if self.runner.run(self.store.close(turn.id, turn.epoch, ended, (answer,))):
                 self.held = None
@@ -202,9 +202,9 @@ class StoreMachine(RuleBasedStateMachine):
         await self.store.expire(NOW + timedelta(days=1))
         await self._begin_again()
         while (turn := await self.store.claim(SESSION)) is not None:
-            answer = Answered(_step(turn.entries), (Text("So."),))
+            answer = ModelAnswered(_step(turn.entries), (Text("So."),))
             while not await self.store.close(turn.id, turn.epoch, COMPLETED, (answer,)):
-                await self.store.hear(turn.id, turn.epoch, answer.step)
+                await self.store.read_inbox(turn.id, turn.epoch, answer.step)
 
     async def _check(self) -> None:
         assert await self.store.what_waits(SESSION) is None
@@ -215,12 +215,14 @@ class StoreMachine(RuleBasedStateMachine):
         heard: Counter[int] = Counter()
         for turn in await self.store.turns_of(SESSION):
             assert [type(entry) for entry in turn.entries].count(Ended) == 1
-            decided = Counter(entry.id for entry in turn.entries if isinstance(entry, Decided))
-            asked = [entry.id for entry in turn.entries if isinstance(entry, DecisionAsked)]
+            decided = Counter(entry.id for entry in turn.entries if isinstance(entry, ApprovalDecided))
+            asked = [entry.id for entry in turn.entries if isinstance(entry, ApprovalRequested)]
             assert set(decided.values()) <= {1}
             assert set(decided) <= set(asked)
             if turn.kind == "turn":
-                heard.update(said.id for entry in turn.entries if isinstance(entry, Heard) for said in entry.messages)
+                heard.update(
+                    said.id for entry in turn.entries if isinstance(entry, MessagesRead) for said in entry.messages
+                )
         assert set(heard.values()) <= {1}
         assert set(heard) == {row for row, state in found.items() if state == "consumed"}
         for run_id in self.runs:
@@ -230,7 +232,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def _step(entries: list[Entry] | tuple[Entry, ...]) -> int:
-    return 1 + sum(isinstance(entry, Answered) for entry in entries)
+    return 1 + sum(isinstance(entry, ModelAnswered) for entry in entries)
 
 
 def _all_rows(connection: object) -> list[tuple[int, str]]:

@@ -52,7 +52,7 @@ async def test_a_message_read_by_a_running_turn_ends_as_read_by_it(store: Store)
     await tell(store)
     turn = await begin(store)
     arrival = await tell(store, "and this")
-    await store.hear(turn.id, turn.epoch, 3)
+    await store.read_inbox(turn.id, turn.epoch, 3)
     run = await run_of(store, arrival)
     assert (run.state, run.turn, run.step, run.is_over) == ("read", turn.id, 3, True)
 
@@ -116,7 +116,7 @@ async def test_what_a_turn_has_read_is_told_by_each_run(store: Store) -> None:
     turn = await begin(store)
     arrivals.append(await tell(store, "three"))
     await store.accept(message("later"), SESSION, None, Manner(busy="queue"))
-    await store.hear(turn.id, turn.epoch, 2)
+    await store.read_inbox(turn.id, turn.epoch, 2)
     await finish(store, turn)
     runs = [await run_of(store, arrival) for arrival in arrivals]
     assert [run.state for run in runs] == ["completed", "superseded", "read"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.journal import TurnLost
-from agent.log import CallEnded, CallStarted, Ended, Heard, Resumed, Told
+from agent.log import CallEnded, CallStarted, Ended, MessagesRead, Notice, Resumed
 from agent.media import Attachment
 from channels.address import Address
 from channels.channel import Sent
@@ -59,8 +59,8 @@ async def test_what_waits_is_heard_once_and_marked_with_its_step(store: Store) -
     await tell(store, "one")
     turn = await begin(store)
     await tell(store, "two")
-    assert words(await store.hear(turn.id, turn.epoch, 4)) == ["two"]
-    assert await store.hear(turn.id, turn.epoch, 5) is None
+    assert words(await store.read_inbox(turn.id, turn.epoch, 4)) == ["two"]
+    assert await store.read_inbox(turn.id, turn.epoch, 5) is None
     assert [row.step for row in await store.rows(SESSION)] == [1, 4]
 
 
@@ -71,8 +71,8 @@ async def test_the_log_is_read_back_as_it_was_written(store: Store) -> None:
     await store.append(turn.id, turn.epoch, (ANSWER,))
     await store.append(turn.id, turn.epoch, ())
     await store.append(turn.id, turn.epoch, entries)
-    assert await store.close(turn.id, turn.epoch, COMPLETED, (Told("bye"),))
-    assert (await store.turn(turn.id)).entries == (*turn.entries, ANSWER, *entries, Told("bye"), COMPLETED)
+    assert await store.close(turn.id, turn.epoch, COMPLETED, (Notice("bye"),))
+    assert (await store.turn(turn.id)).entries == (*turn.entries, ANSWER, *entries, Notice("bye"), COMPLETED)
 
 
 async def test_a_turn_does_not_complete_while_something_waits(store: Store) -> None:
@@ -81,7 +81,7 @@ async def test_a_turn_does_not_complete_while_something_waits(store: Store) -> N
     await tell(store, "two")
     assert not await store.close(turn.id, turn.epoch, COMPLETED, (ANSWER,))
     assert (await store.turn(turn.id)).entries == (*turn.entries, ANSWER)
-    assert words(await store.hear(turn.id, turn.epoch, 2)) == ["two"]
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["two"]
     await finish(store, turn)
 
 
@@ -109,7 +109,7 @@ async def test_an_ended_turn_takes_no_more_writing(store: Store) -> None:
     with pytest.raises(TurnLost):
         await store.append(turn.id, turn.epoch, (ANSWER,))
     with pytest.raises(TurnLost):
-        await store.hear(turn.id, turn.epoch, 2)
+        await store.read_inbox(turn.id, turn.epoch, 2)
     with pytest.raises(TurnLost):
         await store.close(turn.id, turn.epoch, COMPLETED)
 
@@ -130,10 +130,10 @@ async def test_another_worker_takes_an_unfinished_turn_over(tmp_path: Path) -> N
         with pytest.raises(TurnLost):
             await store.append(left.id, left.epoch, (ANSWER,))
         with pytest.raises(TurnLost):
-            await store.hear(left.id, left.epoch, 2)
+            await store.read_inbox(left.id, left.epoch, 2)
         with pytest.raises(TurnLost):
             await store.close(left.id, left.epoch, COMPLETED)
-        assert words(await store.hear(turn.id, turn.epoch, 2)) == ["two"]
+        assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["two"]
         await finish(store, turn)
 
 
@@ -142,7 +142,7 @@ async def test_a_command_is_answered_once(store: Store) -> None:
     reply = await store.answer(arrival.id, "help yourself")
     assert await store.answer(arrival.id, "again") == reply
     turn = await store.turn(reply)
-    assert turn.entries == (Told("help yourself"), COMPLETED)
+    assert turn.entries == (Notice("help yourself"), COMPLETED)
     assert (turn.kind, turn.reply_to, turn.address, turn.principal) == ("command", "x", HERE, ANN)
     pending = await store.pending()
     assert (pending.commands, pending.undelivered, pending.sessions) == ((), (reply,), ())
@@ -164,11 +164,11 @@ async def test_a_command_is_answered_while_a_turn_runs(store: Store) -> None:
 
 
 async def test_a_notice_is_said_once_per_key(store: Store) -> None:
-    reply = await store.say(SESSION, HERE, "x", Told("you may not"), "refused:1")
+    reply = await store.say(SESSION, HERE, "x", Notice("you may not"), "refused:1")
     assert reply is not None
-    assert (await store.turn(reply)).entries == (Told("you may not"), COMPLETED)
-    assert await store.say(SESSION, HERE, "x", Told("you may not"), "refused:1") is None
-    assert await store.say(SESSION, HERE, "x", Told("you may not"), "refused:2") not in (None, reply)
+    assert (await store.turn(reply)).entries == (Notice("you may not"), COMPLETED)
+    assert await store.say(SESSION, HERE, "x", Notice("you may not"), "refused:1") is None
+    assert await store.say(SESSION, HERE, "x", Notice("you may not"), "refused:2") not in (None, reply)
 
 
 async def test_history_is_the_ended_turns_without_commands_oldest_first(store: Store) -> None:
@@ -183,7 +183,7 @@ async def test_history_is_the_ended_turns_without_commands_oldest_first(store: S
     await store.close(turn.id, turn.epoch, Ended("stopped", "by Ann"))
     history = await store.history(SESSION)
     assert [past.outcome for past in history] == ["completed", "completed", "stopped"]
-    assert [words(past.entries[0]) for past in history if isinstance(past.entries[0], Heard)] == [
+    assert [words(past.entries[0]) for past in history if isinstance(past.entries[0], MessagesRead)] == [
         ["one"],
         ["two"],
         ["three"],

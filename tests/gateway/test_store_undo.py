@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.journal import TurnLost
-from agent.log import Ended, Heard, Resumed
+from agent.log import Ended, MessagesRead, Resumed
 from channels.address import Sender
 from gateway.store import Store, open_store
 from tests.gateway.notes import (
@@ -76,9 +76,9 @@ async def test_a_retry_says_again_what_people_had_said_and_undoes_the_turn(store
     await tell(store, "and a dog", id="2")
     await store.accept(message("draw a cow", id="1", kind="edited"), SESSION)
     await tell(store, "and a hen", id="3")
-    await store.hear(turn.id, turn.epoch, 2)
+    await store.read_inbox(turn.id, turn.epoch, 2)
     await store.accept(message("", id="3", kind="withdrawn"), SESSION)
-    await store.hear(turn.id, turn.epoch, 3)
+    await store.read_inbox(turn.id, turn.epoch, 3)
     await store.close(turn.id, turn.epoch, Ended("stopped", "by Ann"))
     row = await command(store, "retry", id="again")
     assert await store.retry(row)
@@ -101,7 +101,7 @@ async def test_a_retry_has_the_files_and_keeps_them(store: Store) -> None:
     await finish(store, await begin(store))
     assert await store.retry(await command(store, "retry"))
     heard = (await begin(store)).entries[0]
-    assert isinstance(heard, Heard)
+    assert isinstance(heard, MessagesRead)
     assert heard.messages[0].attachments == (PICTURE,)
     assert await store.forget_unused_media(datetime.now(UTC) + timedelta(hours=1)) == {PICTURE.hash}
 
@@ -130,15 +130,15 @@ async def test_a_question_on_the_side_is_answered_beside_the_running_turn(store:
     await tell(store, "go")
     turn = await begin(store)
     await tell(store, "and this")
-    aside = await store.begin_aside(await command(store, "btw", "what is that?", id="x"))
+    aside = await store.begin_side_question(await command(store, "btw", "what is that?", id="x"))
     assert (aside.kind, aside.address, aside.principal, aside.reply_to) == ("aside", HERE, ANN, "x")
     assert first_words(aside) == ["what is that?"]
-    assert await store.hear(aside.id, aside.epoch, 2) is None
+    assert await store.read_inbox(aside.id, aside.epoch, 2) is None
     await store.append(aside.id, aside.epoch, (ANSWER,))
     assert await store.close(aside.id, aside.epoch, COMPLETED)
     assert (await store.turn(aside.id)).entries == (*aside.entries, ANSWER, COMPLETED)
     assert await states(store) == {"go": "consumed", "and this": "waiting", "/btw what is that?": "answered"}
-    assert await store.hear(turn.id, turn.epoch, 2) is not None
+    assert await store.read_inbox(turn.id, turn.epoch, 2) is not None
     await finish(store, turn)
     assert [past.id for past in await store.history(SESSION)] == [turn.id]
     assert [each.kind for each in await store.turns_of(SESSION)] == ["turn", "aside"]
@@ -146,8 +146,8 @@ async def test_a_question_on_the_side_is_answered_beside_the_running_turn(store:
 
 
 async def test_a_question_on_the_side_keeps_no_turn_from_beginning_and_is_never_claimed(store: Store) -> None:
-    first = await store.begin_aside(await command(store, "btw", "one?"))
-    second = await store.begin_aside(await command(store, "btw", "two?"))
+    first = await store.begin_side_question(await command(store, "btw", "one?"))
+    second = await store.begin_side_question(await command(store, "btw", "two?"))
     assert await store.claim(SESSION) is None
     assert await store.unfinished(SESSION) is None
     await tell(store)
@@ -159,29 +159,29 @@ async def test_a_question_on_the_side_keeps_no_turn_from_beginning_and_is_never_
 
 async def test_a_question_is_put_once(store: Store) -> None:
     row = await command(store, "btw", "one?")
-    await store.begin_aside(row)
+    await store.begin_side_question(row)
     with pytest.raises(LookupError):
-        await store.begin_aside(row)
+        await store.begin_side_question(row)
     with pytest.raises(LookupError):
-        await store.begin_aside((await tell(store)).id)
+        await store.begin_side_question((await tell(store)).id)
 
 
 async def test_a_question_on_the_side_that_another_worker_left_is_taken_up(tmp_path: Path) -> None:
     async with open_store(url_of(tmp_path), worker="first") as store:
-        left = await store.begin_aside(await command(store, "btw", "one?"))
-        done = await store.begin_aside(await command(store, "btw", "two?"))
+        left = await store.begin_side_question(await command(store, "btw", "one?"))
+        done = await store.begin_side_question(await command(store, "btw", "two?"))
         await store.close(done.id, done.epoch, COMPLETED)
     async with open_store(url_of(tmp_path), worker="second") as store:
         pending = await store.pending()
-        assert (pending.asides, pending.sessions, pending.undelivered) == ((left.id,), (), (done.id,))
-        aside = await store.take_up_aside(left.id)
+        assert (pending.side_questions, pending.sessions, pending.undelivered) == ((left.id,), (), (done.id,))
+        aside = await store.resume_side_question(left.id)
         assert (aside.epoch, aside.entries) == (2, (*left.entries, Resumed()))
         with pytest.raises(TurnLost):
             await store.append(left.id, left.epoch, (ANSWER,))
         await store.close(aside.id, aside.epoch, COMPLETED, (ANSWER,))
-        assert (await store.pending()).asides == ()
+        assert (await store.pending()).side_questions == ()
         with pytest.raises(LookupError):
-            await store.take_up_aside(left.id)
+            await store.resume_side_question(left.id)
 
 
 async def test_the_model_of_a_conversation_is_that_of_its_turns_from_then_on(store: Store) -> None:
@@ -194,7 +194,7 @@ async def test_the_model_of_a_conversation_is_that_of_its_turns_from_then_on(sto
     await tell(store)
     assert (await begin(store)).model == await store.model_of(SESSION) == "openai:gpt-5"
     await store.set_model(SESSION, None)
-    assert (await store.begin_aside(await command(store, "btw", "one?"))).model == ""
+    assert (await store.begin_side_question(await command(store, "btw", "one?"))).model == ""
 
 
 async def test_a_conversation_is_listed_with_its_title(store: Store) -> None:

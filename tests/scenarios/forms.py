@@ -9,23 +9,23 @@ from difflib import unified_diff
 from typing import assert_never
 
 from agent.log import (
-    Answered,
+    ApprovalDecided,
+    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
-    Decided,
-    DecisionAsked,
     Ended,
     Entry,
-    Heard,
+    MessagesRead,
+    ModelAnswered,
     Native,
+    Notice,
     Resumed,
-    Said,
     Spent,
     Summarised,
     Text,
     Thinking,
-    Told,
+    UserMessage,
 )
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from gateway.store.records import InboxRow
@@ -73,16 +73,16 @@ def separated(groups: Iterable[Sequence[str]]) -> list[str]:
 
 
 def log_lines(entries: Sequence[Entry]) -> list[str]:
-    calls = {call.id: call for entry in entries if isinstance(entry, Answered) for call in entry.calls}
+    calls = {call.id: call for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls}
     return [line for entry in entries for text in _entry(entry, calls) for line in lines_of(text)]
 
 
 def _entry(entry: Entry, calls: dict[str, Call]) -> Iterator[str]:
     match entry:
-        case Heard():
+        case MessagesRead():
             for said in entry.messages:
                 yield f"heard{_whose(said)}: {said.text}{_with(said)}"
-        case Answered():
+        case ModelAnswered():
             flags = " (interrupted)" * entry.interrupted + " (cut off)" * entry.cut_off
             parts = " + ".join(filter(None, (_part(part) for part in entry.parts)))
             yield f"answered: {parts or 'nothing'}{flags}"
@@ -92,16 +92,16 @@ def _entry(entry: Entry, calls: dict[str, Call]) -> Iterator[str]:
             made = "".join(f" [{attachment.name}]" for attachment in entry.attachments)
             flags = " (final)" * entry.final + " (silent)" * entry.silent
             yield f"{_call(calls, entry.call_id)} {entry.outcome}: {entry.text}{made}{flags}"
-        case DecisionAsked():
+        case ApprovalRequested():
             yield f"asked to decide: {entry.question} [{', '.join(entry.options)}]"
-        case Decided():
+        case ApprovalDecided():
             by, why = f" by {entry.by}" if entry.by else "", f": {entry.reason}" if entry.reason else ""
-            yield f"decided: {entry.verdict.replace('_', ' ')}{by}{why}"
+            yield f"decided: {entry.decision.replace('_', ' ')}{by}{why}"
         case Summarised():
             yield "left out without a summary" if entry.left_out else f"summarised: {entry.summary}"
         case Spent():
             yield f"spent on {entry.purpose}"
-        case Told():
+        case Notice():
             yield f"told: {entry.text}" + (f" [{', '.join(entry.options)}]" if entry.options else "")
         case Resumed():
             yield "resumed"
@@ -111,12 +111,12 @@ def _entry(entry: Entry, calls: dict[str, Call]) -> Iterator[str]:
             assert_never(entry)
 
 
-def _whose(said: Said) -> str:
+def _whose(said: UserMessage) -> str:
     source = "" if said.source == "person" else f" from {said.source}"
     return f" {said.sender}{source}" if said.in_group else source
 
 
-def _with(said: Said) -> str:
+def _with(said: UserMessage) -> str:
     files = "".join(f" [{attachment.name}]" for attachment in said.attachments)
     note = " ".join(said.note.split())
     return f"{files} ({note})" if note else files

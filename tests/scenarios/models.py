@@ -16,7 +16,7 @@ from agent.events import ReasoningDelta, Tell, TextDelta
 from agent.media import MediaStore
 from agent.model import Answer, Finish, Model, ModelError, ModelTrouble, Request
 from agent.models import anthropic_messages, chat_completions
-from agent.models.images import SightCache
+from agent.models.images import ImageCache
 from agent.models.providers import Provider, ProviderModel, provider_model
 from tests.servers import models as server
 
@@ -102,8 +102,8 @@ Ring = Callable[[Asked], None]
 class ScriptedStage:
     real = False
 
-    def __init__(self, ring: Ring) -> None:
-        self._ring = ring
+    def __init__(self, notify: Ring) -> None:
+        self._ring = notify
 
     async def __aenter__(self) -> ScriptedStage:
         return self
@@ -116,12 +116,12 @@ class ScriptedStage:
 
 
 class _Scripted:
-    def __init__(self, name: str, media: MediaStore, cost: float, ring: Ring) -> None:
+    def __init__(self, name: str, media: MediaStore, cost: float, notify: Ring) -> None:
         self._name = name
         # Tokens are told by nobody, so that the gateway estimates them.
         self._usage = log.Usage(cost=cost)
-        self._sights = SightCache(media)
-        self._ring = ring
+        self._sights = ImageCache(media)
+        self._ring = notify
 
     async def answer(self, request: Request, tell: Tell) -> Answer:
         asked = _ScriptedAsked(self._name, request, await self._read(request))
@@ -216,8 +216,8 @@ class HttpStage:
 
     real = True
 
-    def __init__(self, ring: Ring, provider: Provider) -> None:
-        self._ring = ring
+    def __init__(self, notify: Ring, provider: Provider) -> None:
+        self._ring = notify
         self._provider = provider
         self._server = server.ModelServer()
         self._models: list[ProviderModel] = []
@@ -333,7 +333,7 @@ class _Unfolding(Sequence[server.Part]):
             if self._is_over:
                 return
             self._more.clear()
-            yield server.Gate(self._more)
+            yield server.AccessPolicy(self._more)
 
     def __len__(self) -> int:
         return len(self._parts)

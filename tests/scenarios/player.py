@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from agent.interrupt import Interjected, unless
-from agent.log import Answered, CallEnded, Ended
+from agent.interrupt import Interrupted, race
+from agent.log import CallEnded, Ended, ModelAnswered
 from tests.scenarios import steps_given, steps_looks, steps_models, steps_people, steps_tools
 from tests.scenarios.forms import difference, fits
 from tests.scenarios.models import Asked, HttpStage, ScriptedStage, Stage
@@ -50,7 +50,7 @@ async def play(scenario: Scenario, folder: Path, *, patience: Patience = a_minut
 
 async def play_over_http(scenario: Scenario, folder: Path, provider: str, *, patience: Patience = a_minute) -> None:
     """The same with a provider's real client and a local server."""
-    await _play(scenario, folder, lambda ring: HttpStage(ring, provider), patience)  # type: ignore[arg-type]  # from parametrize
+    await _play(scenario, folder, lambda notify: HttpStage(notify, provider), patience)  # type: ignore[arg-type]  # from parametrize
 
 
 async def _play(
@@ -92,8 +92,8 @@ async def _finish(scenario: Scenario, world: World, patience: Patience) -> None:
 
 
 async def _until_idle(world: World) -> None:
-    with suppress(Interjected):
-        await unless(world.until_idle(), world.until_left_over())
+    with suppress(Interrupted):
+        await race(world.until_idle(), world.until_left_over())
     if world.left_over():
         raise Wrong("something is left over that no step accounts for")
 
@@ -120,7 +120,7 @@ async def _check_laws(world: World) -> None:
         ends = [entry for entry in entries if isinstance(entry, Ended)]
         if len(ends) != (0 if parked else 1):
             raise Wrong(f"a turn has {len(ends)} ends in its log")
-        asked = [call.id for entry in entries if isinstance(entry, Answered) for call in entry.calls]
+        asked = [call.id for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls]
         ended = [entry.call_id for entry in entries if isinstance(entry, CallEnded)]
         if not parked and sorted(asked) != sorted(ended):
             raise Wrong(f"the calls {asked} of a turn have the results {ended}")

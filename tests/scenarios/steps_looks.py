@@ -14,7 +14,7 @@ from tests.scenarios.world import Look, World
 async def _until_shown(world: World, look: Look) -> None:
     """Screens ring when they change."""
     world.looking = look
-    await world.bell.until(lambda: fits(look.expected, look.see()))
+    await world.signal.until(lambda: fits(look.expected, look.see()))
     world.looking = None
     world.looks.append(look)
 

@@ -126,14 +126,14 @@ def repeated(text: str, count: int) -> str:
 @step("{person} presses: {text}")
 async def presses(world: World, person: str, text: str) -> None:
     """The button with these words, of the newest question that is open and has it."""
-    segment, number = await world.bell.until(lambda: world.question(text))
+    segment, number = await world.signal.until(lambda: world.question(text))
     await _deliver(world, _press(world, person, f"/answer {segment.key} {number}"))
 
 
 @step("{person} presses stop")
 async def presses_stop(world: World, person: str) -> None:
     """The stop button of the reply that is growing."""
-    growing = await world.bell.until(
+    growing = await world.signal.until(
         lambda: next((reply for reply in reversed(world.replies.values()) if not reply.done), None)
     )
     await _deliver(world, _press(world, person, f"/stop {growing.id}"))

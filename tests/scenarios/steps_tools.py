@@ -16,7 +16,7 @@ async def _run(world: World, subject: str, wanted: Callable[[Run], bool]) -> Run
     name, arguments = split(subject)
     if name not in {tool.name for tool in world.given.tools}:
         raise Wrong(f"there is no tool {name!r}")
-    return await world.bell.until(
+    return await world.signal.until(
         lambda: next((run for run in world.runs if not run.noted and run.fits(name, arguments) and wanted(run)), None)
     )
 

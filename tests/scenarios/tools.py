@@ -69,7 +69,7 @@ Ring = Callable[[Run], None]
 """Told of each run when it begins."""
 
 
-def declared(line: str, ring: Ring) -> Tool:
+def declared(line: str, notify: Ring) -> Tool:
     """`look(path) reads, at most 5 s`, or the name of a tool of the product's. Raises `NoSuchTool`."""
     if line in BUILT_IN:
         return BUILT_IN[line]
@@ -77,7 +77,7 @@ def declared(line: str, ring: Ring) -> Tool:
     if match is None:
         raise NoSuchTool(f"a tool is declared as `name(parameters) manners`, not as `{line}`")
     parameters = [name.strip() for name in match["parameters"].split(",") if name.strip()]
-    tool = _held(match["name"], parameters, ring)
+    tool = _held(match["name"], parameters, notify)
     for manner in match["manners"].split(", "):
         tool = _with(tool, manner)
     return tool
@@ -90,10 +90,10 @@ def _with(tool: Tool, manner: str) -> Tool:
     raise NoSuchTool(f"nothing is known of a tool that `{manner}`; there are: {', '.join(_MANNERS)}")
 
 
-def _held(name: str, parameters: list[str], ring: Ring) -> Tool:
+def _held(name: str, parameters: list[str], notify: Ring) -> Tool:
     async def run(context: ToolContext, **arguments: str) -> ToolResult:
         running = Run(name, arguments, context)
-        ring(running)
+        notify(running)
         try:
             return await asyncio.shield(running.outcome)
         except asyncio.CancelledError:

@@ -9,28 +9,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.agent import Mind
+from agent.agent import Agent
 from agent.context.compaction import Context
 from agent.hook import NoHooks
 from agent.hooks.chain import Hook, HookChain
 from agent.masking import Mask
 from agent.model import Model
-from agent.models.continuation import CompletingModel
+from agent.models.continuation import ContinuingModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.masking import MaskingModel
 from agent.models.retry import RetryingModel
-from agent.models.without_vision import DescribingModel
+from agent.models.without_vision import WithoutVisionModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool
 from channels.address import Address, Sender
 from channels.channel import Ledger
-from channels.memory import PaperChannel, words
+from channels.memory import MemoryChannel, words
 from channels.message import InboundMessage
 from channels.reply import QuestionSegment, Reply
 from gateway.app import Rules
-from gateway.inbound.access import Policy
+from gateway.inbound.access import ChannelAccess
 from gateway.inbound.file_text import FileReader
-from gateway.outbound.channel_replies import Shows
+from gateway.outbound.channel_replies import ReplyOptions
 from gateway.sessions import session_key
 from gateway.store import open_store
 from gateway.store.records import Busy
@@ -71,17 +71,17 @@ class Given:
     window: int = 0
     call_cost: float = 0.0
     spending: SpendingLimits = field(default_factory=SpendingLimits)
-    shows: Shows = field(default_factory=Shows)
+    shows: ReplyOptions = field(default_factory=ReplyOptions)
     choice: tuple[str, ...] = ()
 
 
-class Bell:
+class Signal:
     """Rung at every change in memory, so that nobody has to look twice for nothing."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -91,17 +91,17 @@ class Bell:
         return value
 
 
-class Paper(PaperChannel):
+class Paper(MemoryChannel):
     """Rings at every change of what stands on it, and has the files that people send."""
 
-    def __init__(self, bell: Bell, replies: dict[str, Reply], files: dict[str, bytes]) -> None:
+    def __init__(self, signal: Signal, replies: dict[str, Reply], files: dict[str, bytes]) -> None:
         super().__init__(replies=replies)
         self.files = files
-        self._bell = bell
+        self._signal = signal
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         await super().show(reply, ledger)
-        self._bell.ring()
+        self._signal.notify()
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class World:
     def __init__(self, folder: Path, stage: Callable[[Callable[[Asked], None]], Stage]) -> None:
         self.folder = folder
         self.given = Given()
-        self.bell = Bell()
+        self.signal = Signal()
         self.media = MemoryMedia()
         self.replies: dict[str, Reply] = {}
         self.files: dict[str, bytes] = {}
@@ -150,11 +150,11 @@ class World:
 
     def ring_run(self, run: Run) -> None:
         self.runs.append(run)
-        self.bell.ring()
+        self.signal.notify()
 
     def _ring_request(self, asked: Asked) -> None:
         self.asked.append(asked)
-        self.bell.ring()
+        self.signal.notify()
 
     # The gateway
 
@@ -171,7 +171,7 @@ class World:
         workspace.mkdir(exist_ok=True)
         hooks = await self._life.enter_async_context(HookChain(given.hooks)) if given.hooks else NoHooks()
         mask = Mask(given.secrets)
-        mind = Mind(
+        agent = Agent(
             self._model(mask),
             self.media,
             workspace,
@@ -186,9 +186,9 @@ class World:
         self.play = await self._life.enter_async_context(
             playing(
                 self.folder,
-                mind.model,
-                channel=Paper(self.bell, self.replies, self.files),
-                mind=lambda _: mind,
+                agent.model,
+                channel=Paper(self.signal, self.replies, self.files),
+                agent=lambda _: agent,
                 media=self.media,
                 bound=3600.0,
                 most_running=given.most_running,
@@ -196,7 +196,7 @@ class World:
                 hooks=hooks,
                 mask=mask,
                 estimate=lambda request, channel: given.call_cost,
-                policies={"paper": Policy(frozenset({"*"}), admins=given.admins, busy=given.busy)},
+                policies={"paper": ChannelAccess(frozenset({"*"}), admins=given.admins, busy=given.busy)},
                 read_file=FileReader(self.media).read,
             )
         )
@@ -221,10 +221,10 @@ class World:
         """As the gateway puts models together, but that a passing trouble ends the scenario's model at once."""
         available = {name: self._made(name) for name in (*self.given.models, *self.given.choice)}
         named = [NamedModel(name, available[name]) for name in self.given.models]
-        return CompletingModel(MaskingModel(FallbackModel(named, CoolDowns(), available=available), mask))
+        return ContinuingModel(MaskingModel(FallbackModel(named, CoolDowns(), available=available), mask))
 
     def _made(self, name: str) -> Model:
-        model = DescribingModel(self._stage.model(name, self.media, self.given.call_cost), name)
+        model = WithoutVisionModel(self._stage.model(name, self.media, self.given.call_cost), name)
         return RetryingModel(model, sleep=_at_once, random=lambda: 1.0) if self.given.retries else model
 
     # People
@@ -259,7 +259,7 @@ class World:
         met = self.met(model)
         if met is not None:
             return met
-        asked = await self.bell.until(lambda: next((each for each in self._unmet() if each.model == model), None))
+        asked = await self.signal.until(lambda: next((each for each in self._unmet() if each.model == model), None))
         self._met.add(id(asked))
         return asked
 
@@ -274,7 +274,7 @@ class World:
     async def text_shown(self, text: str) -> None:
         """What a real model's client was sent needs a moment until it is in the reply."""
         if self._stage.real:
-            await self.bell.until(lambda: any(text in words(reply) for reply in self.replies.values()))
+            await self.signal.until(lambda: any(text in words(reply) for reply in self.replies.values()))
 
     # What is seen
 
@@ -302,7 +302,7 @@ class World:
         return requests + runs
 
     async def until_left_over(self) -> None:
-        await self.bell.until(self.left_over)
+        await self.signal.until(self.left_over)
 
     async def until_idle(self) -> None:
         await (await self.gateway()).until_idle()

@@ -138,7 +138,7 @@ const CALL = {
   },
 };
 
-const VERDICTS = { allowed: "done", denied: "denied", undecided: "waiting" };
+const DECISIONS = { allowed: "done", denied: "denied", undecided: "waiting" };
 
 /** The page listens for presses of the options (`data-option` inside `data-question`). */
 const QUESTION = {
@@ -167,9 +167,9 @@ const QUESTION = {
       update: () => {},
     })));
     answer.hidden = segment.open || !segment.answer;
-    answer.dataset.verdict = segment.verdict;
-    const said = segment.verdict ? [] : [words("span", "unseen", "Answer: ")];
-    answer.replaceChildren(icon(VERDICTS[segment.verdict] ?? "done"), ...said, words("span", "", segment.answer));
+    answer.dataset.decision = segment.decision;
+    const said = segment.decision ? [] : [words("span", "unseen", "Answer: ")];
+    answer.replaceChildren(icon(DECISIONS[segment.decision] ?? "done"), ...said, words("span", "", segment.answer));
   },
 };
 

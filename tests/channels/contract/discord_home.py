@@ -209,7 +209,7 @@ class DiscordHome(Plain):
 
     @asynccontextmanager
     async def visit(self, built: Built) -> AsyncIterator[None]:
-        self.store = built.house.store
+        self.store = built.gateway.store
         await self.server.connected()
         yield
 

@@ -340,7 +340,7 @@ async def _finished(built: Built) -> None:
     """Every message has come to its one end, and every reply is confirmed (the third law)."""
     nothing = Pending((), (), (), ())
     while True:
-        if not built.house.dispatch.running() and await built.house.store.pending() == nothing:
+        if not built.gateway.dispatch.running() and await built.gateway.store.pending() == nothing:
             return
         await asyncio.sleep(0.02)
 
@@ -374,7 +374,7 @@ def pictures(place: Place) -> list[bytes]:
     return [seen.data for seen in place.screen() if isinstance(seen, Picture)]
 
 
-class Bell:
+class Signal:
     """Lets one waiter look again whenever something may have changed."""
 
     def __init__(self) -> None:

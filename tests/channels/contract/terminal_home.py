@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from channels.message import Accepted, Mark
+from channels.message import Accepted, MessageStatus
 from channels.reply import Reply
 from channels.terminal.channel import TerminalChannel
 from channels.terminal.parse import Said
@@ -19,7 +19,7 @@ from channels.terminal.render import Look
 from channels.terminal.screen import say
 from gateway.assembly.build import Built
 from gateway.media import DiskMedia
-from tests.channels.contract.home import INTERRUPTED, Bell, Feature, File, Picture, Plain, PlainPlace, Seen, Words
+from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Plain, PlainPlace, Seen, Signal, Words
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Screen:
         self._progress.replied(reply)
         self._changed()
 
-    async def mark(self, mark: Mark) -> None:
+    async def mark(self, mark: MessageStatus) -> None:
         self._progress.marked(mark.id, mark.state)
         self._changed()
 
@@ -115,7 +115,7 @@ class TerminalPlace(PlainPlace):
     """The one conversation of a terminal; each gateway has a new screen."""
 
     def __init__(self) -> None:
-        self._bell = Bell()
+        self._bell = Signal()
         self._screen: Screen | None = None
 
     def sit_down(self, folder: Path) -> Screen:
@@ -172,8 +172,8 @@ class TerminalHome(Plain):
         return "[web]\nenabled = false\n"
 
     def furnish(self, built: Built) -> None:
-        media = DiskMedia(self._folder / "home" / "media", built.house.store)
-        built.house.add(TerminalChannel(self.main.sit_down(self._folder / "saved"), media))
+        media = DiskMedia(self._folder / "home" / "media", built.gateway.store)
+        built.gateway.add(TerminalChannel(self.main.sit_down(self._folder / "saved"), media))
 
     def bold(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m"

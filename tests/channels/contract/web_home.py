@@ -16,13 +16,13 @@ import httpx
 from gateway.assembly.build import Built
 from tests.channels.contract.home import (
     INTERRUPTED,
-    Bell,
     Feature,
     File,
     Picture,
     Plain,
     PlainPlace,
     Seen,
+    Signal,
     Upload,
     Words,
 )
@@ -39,7 +39,7 @@ class WebPlace(PlainPlace):
     def __init__(self, chat: str) -> None:
         self.items: list[Json] = []
         self._path = f"/api/conversations/{chat}"
-        self._bell = Bell()
+        self._bell = Signal()
         self._files: dict[str, bytes] = {}
         self._posted: dict[str, tuple[dict[str, Any], str]] = {}
         self._client: httpx.AsyncClient | None = None
