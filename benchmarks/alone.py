@@ -65,11 +65,11 @@ class Worker:
     waits for it.
     """
 
-    def __init__(self, steps: int, access: asyncio.Event | None = None) -> None:
+    def __init__(self, steps: int, gate: asyncio.Event | None = None) -> None:
         self.asked: list[float] = []
         self.at_gate = asyncio.Event()
         self._steps = steps
-        self._access = access
+        self._access = gate
 
     async def answer(self, request: Request, tell: Tell) -> Answer:
         self.asked.append(time.process_time())
@@ -186,8 +186,8 @@ async def crowd(rounds: int) -> Found:
 async def _held(count: int, steps: int) -> tuple[float, float, float]:
     """What so many turns that wait for their last answer together take: KiB for each of them, milliseconds of
     processor time for each, and milliseconds until all have ended."""
-    access = asyncio.Event()
-    workers = [Worker(steps, access) for _ in range(count)]
+    gate = asyncio.Event()
+    workers = [Worker(steps, gate) for _ in range(count)]
     gc.collect()
     before, used, started = _resident(), time.process_time(), time.perf_counter()
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
@@ -195,7 +195,7 @@ async def _held(count: int, steps: int) -> tuple[float, float, float]:
         for worker in workers:
             await worker.at_gate.wait()
         held = _resident() - before
-        access.set()
+        gate.set()
     assert all(task.result() == Ended("completed") for task in running)
     cpu, wall = time.process_time() - used, time.perf_counter() - started
     return held / count, 1000 * cpu / count, 1000 * wall

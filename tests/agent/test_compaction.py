@@ -44,7 +44,7 @@ from agent.tools.received_files import lay_out
 from agent.tools.todos import LONGEST_ITEM, MOST_ITEMS
 from agent.transcript import Exchange, Past, SystemNote, conversation, transcript
 from gateway.store.records import PastTurn
-from gateway.turns.history_cache import Histories
+from gateway.turns.history_cache import HistoryCache
 from tests.agent.logs import assert_complete, logs, pasts
 
 WINDOW = 20_000
@@ -359,7 +359,7 @@ async def test_what_is_said_while_a_turn_is_summed_up_is_heard_and_a_stop_ends_i
         assert await running == Ended("stopped", "the person stopped it")
 
 
-# Histories
+# HistoryCache
 
 
 class Shelf:
@@ -380,7 +380,7 @@ def ended(name: str, *entries: Entry) -> PastTurn:
 
 async def test_past_turns_that_were_summed_up_are_forgotten_and_the_same_ones_after_a_restart() -> None:
     past = [ended("one"), ended("two"), ended("three"), ended("four", Summarised(1, "two", SUMMARY)), ended("five")]
-    running = Histories(Shelf())
+    running = HistoryCache(Shelf())
     await running.of("s", new=True)
     for each in past:
         running.add("s", each.id, each.entries)
@@ -391,7 +391,7 @@ async def test_past_turns_that_were_summed_up_are_forgotten_and_the_same_ones_af
     assert "question of one" not in shown
     assert "answer of two" not in shown
     assert "answer of three" in shown
-    assert await Histories(Shelf(*past)).of("s") == known
+    assert await HistoryCache(Shelf(*past)).of("s") == known
 
 
 # Long results

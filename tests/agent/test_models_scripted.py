@@ -64,16 +64,16 @@ async def test_an_exception_in_the_script_is_raised_and_a_function_decides_when_
 
 
 async def test_the_stream_is_held_at_an_event_until_it_is_set() -> None:
-    access, first_told = asyncio.Event(), asyncio.Event()
+    gate, first_told = asyncio.Event(), asyncio.Event()
 
     async def tell(delta: Delta) -> None:
         first_told.set()
 
-    model = ScriptedModel(["One, ", access, "two."])
+    model = ScriptedModel(["One, ", gate, "two."])
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         answering = tasks.create_task(model.answer(asking("?"), tell))
         assert (await model.asked(1)).transcript
         await first_told.wait()
         assert not answering.done()
-        access.set()
+        gate.set()
     assert answering.result().parts == (Text("One, two."),)

@@ -24,12 +24,12 @@ class Screen:
 
 
 async def test_a_model_that_is_silent_for_long_is_said_to_be_waited_for_once() -> None:
-    screen, access = Screen(), asyncio.Event()
-    model = WaitingNoticeModel(ScriptedModel([access, "Here."]), seconds=0)
+    screen, gate = Screen(), asyncio.Event()
+    model = WaitingNoticeModel(ScriptedModel([gate, "Here."]), seconds=0)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         answering = tasks.create_task(model.answer(REQUEST, screen.tell))
         await screen.spoke.wait()
-        access.set()
+        gate.set()
     assert answering.result().parts == (Text("Here."),)
     assert screen.told == [Waiting(STILL_WAITING), TextDelta("Here.")]
 

@@ -30,22 +30,20 @@ async def ear(server: TranscriptionServer) -> AsyncIterator[OpenAITranscriber]:
     await transcriber.aclose()
 
 
-async def read_inbox(
-    ear: OpenAITranscriber, data: bytes = NOTE, name: str = "note.oga", kind: str = "audio/ogg"
-) -> str:
+async def hear(ear: OpenAITranscriber, data: bytes = NOTE, name: str = "note.oga", kind: str = "audio/ogg") -> str:
     async with asyncio.timeout(PATIENCE):
         return await ear.transcribe(data, name, kind)
 
 
 async def refusal(ear: OpenAITranscriber, data: bytes = NOTE) -> str:
     with pytest.raises(NotHeard) as caught:
-        await read_inbox(ear, data)
+        await hear(ear, data)
     assert str(caught.value) == caught.value.reason
     return caught.value.reason
 
 
 async def test_a_voice_note_becomes_words(server: TranscriptionServer, ear: OpenAITranscriber) -> None:
-    assert await read_inbox(ear) == "Good morning."
+    assert await hear(ear) == "Good morning."
 
     (recording,) = server.recordings
     assert (recording.model, recording.media_type, recording.data) == ("whisper-1", "audio/ogg", NOTE)
@@ -65,7 +63,7 @@ async def test_a_voice_note_becomes_words(server: TranscriptionServer, ear: Open
 async def test_the_service_is_told_the_format_by_a_name_it_knows(
     server: TranscriptionServer, ear: OpenAITranscriber, name: str, kind: str, sent: str
 ) -> None:
-    await read_inbox(ear, name=name, kind=kind)
+    await hear(ear, name=name, kind=kind)
 
     assert server.recordings[0].name == sent
     assert server.recordings[0].media_type == kind.partition(";")[0]
@@ -74,7 +72,7 @@ async def test_the_service_is_told_the_format_by_a_name_it_knows(
 async def test_a_local_service_without_a_key_is_sent_none() -> None:
     async with TranscriptionServer(key=None) as server:
         ear = OpenAITranscriber("whisper-1", None, server.url + "/")
-        assert await read_inbox(ear) == "Good morning."
+        assert await hear(ear) == "Good morning."
         await ear.aclose()
 
     assert server.recordings[0].key is None
@@ -95,7 +93,7 @@ async def test_a_passing_fault_is_tried_once_more(
 ) -> None:
     server.faults.append(fault)
 
-    assert await read_inbox(ear) == "Good morning."
+    assert await hear(ear) == "Good morning."
     assert [recording.data for recording in server.recordings] == [NOTE, NOTE]
 
 
@@ -104,7 +102,7 @@ async def test_a_service_that_asks_to_wait_is_given_its_time(
 ) -> None:
     server.faults.append(Fail(429, headers={"Retry-After": "2"}))
 
-    await read_inbox(ear)
+    await hear(ear)
 
     first, second = server.recordings
     assert second.at - first.at >= 1.9
@@ -114,7 +112,7 @@ async def test_a_time_of_day_to_wait_for_is_understood(server: TranscriptionServ
     past = format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)
     server.faults.append(Fail(503, headers={"Retry-After": past}))
 
-    assert await read_inbox(ear) == "Good morning."
+    assert await hear(ear) == "Good morning."
 
 
 async def test_a_service_that_asks_for_too_long_a_wait_is_given_up(
@@ -196,7 +194,7 @@ async def test_the_key_is_in_no_log_and_no_error(
     ear = OpenAITranscriber("whisper-1", "sk-wrong-key", server.url)
 
     with pytest.raises(NotHeard) as caught:
-        await read_inbox(ear)
+        await hear(ear)
 
     logging.getLogger(__name__).error("not heard", exc_info=caught.value)
     assert server.recordings[0].key == "sk-wrong-key"
@@ -206,7 +204,7 @@ async def test_the_key_is_in_no_log_and_no_error(
 
 async def test_cancelling_lets_go_of_the_service(server: TranscriptionServer, ear: OpenAITranscriber) -> None:
     server.faults.append(Hang())
-    listening = asyncio.create_task(read_inbox(ear))
+    listening = asyncio.create_task(hear(ear))
     async with asyncio.timeout(PATIENCE):
         await server.asked.wait()
         listening.cancel()
@@ -214,15 +212,15 @@ async def test_cancelling_lets_go_of_the_service(server: TranscriptionServer, ea
             await listening
         await server.left.wait()
 
-    assert await read_inbox(ear) == "Good morning."
+    assert await hear(ear) == "Good morning."
 
 
 async def test_a_closed_transcriber_opens_again_when_asked(ear: OpenAITranscriber) -> None:
-    await read_inbox(ear)
+    await hear(ear)
     await ear.aclose()
     await ear.aclose()
 
-    assert await read_inbox(ear) == "Good morning."
+    assert await hear(ear) == "Good morning."
 
 
 @pytest.mark.parametrize("kind", ["audio/ogg", "audio/mpeg", "AUDIO/OGG; codecs=opus", "application/ogg"])

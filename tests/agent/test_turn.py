@@ -72,7 +72,7 @@ class Stage:
         return [entry for entry in self.journal.entries if isinstance(entry, ModelAnswered)]
 
 
-class AccessPolicy:
+class Gate:
     """A tool's inside: says when it runs, and lets it go on."""
 
     def __init__(self) -> None:
@@ -90,20 +90,20 @@ class AccessPolicy:
         return "passed"
 
 
-def looking(access: AccessPolicy) -> Tool:
+def looking(gate: Gate) -> Tool:
     @tool(effect="read")
     async def look(context: ToolContext) -> str:
         """Looks."""
-        return await access.pass_through()
+        return await gate.pass_through()
 
     return look
 
 
-def writing(access: AccessPolicy) -> Tool:
+def writing(gate: Gate) -> Tool:
     @tool(effect="write")
     async def write(context: ToolContext) -> str:
         """Writes."""
-        return await access.pass_through()
+        return await gate.pass_through()
 
     return write
 
@@ -152,7 +152,7 @@ async def test_a_message_during_the_stream_ends_it_and_keeps_the_partial_text() 
 
 
 async def test_a_message_cancels_a_reading_call_and_skips_what_has_not_started() -> None:
-    looks, writes = AccessPolicy(), AccessPolicy()
+    looks, writes = Gate(), Gate()
     stage = Stage(ScriptedModel([call("look"), call("write"), call("double")], "Fine"), looking(looks), writing(writes))
     async with stage.playing():
         await looks.entered.wait()
@@ -168,7 +168,7 @@ async def test_a_message_cancels_a_reading_call_and_skips_what_has_not_started()
 
 
 async def test_a_message_lets_a_writing_call_finish_and_skips_the_next() -> None:
-    first, second = AccessPolicy(), AccessPolicy()
+    first, second = Gate(), Gate()
     look = looking(second)
     stage = Stage(ScriptedModel([call("write"), call("look")], "Fine"), writing(first), look)
     async with stage.playing():
@@ -219,7 +219,7 @@ async def test_calls_with_effects_run_one_after_another() -> None:
 
 
 async def test_stopping_during_a_call_gives_every_call_a_result() -> None:
-    first, second = AccessPolicy(), AccessPolicy()
+    first, second = Gate(), Gate()
     stage = Stage(ScriptedModel([call("write"), call("look")]), writing(first), looking(second))
     async with stage.playing() as running:
         await first.entered.wait()
@@ -269,7 +269,7 @@ async def test_a_tool_that_ignores_its_cancellation_does_not_hold_up_a_stop() ->
 
 
 async def test_a_call_that_finished_before_the_stop_keeps_its_result() -> None:
-    slow = AccessPolicy()
+    slow = Gate()
     stage = Stage(ScriptedModel([call("look"), call("double", '{"number": 4}')]), looking(slow), double)
     async with stage.playing():
         await slow.entered.wait()
@@ -321,12 +321,12 @@ async def test_a_hundred_calls_at_once_each_have_one_result() -> None:
 
 
 async def test_a_resumed_turn_does_not_run_again_what_may_have_run() -> None:
-    access = AccessPolicy()
+    gate = Gate()
     calls = (Call("a", "write", "{}"), Call("b", "write", "{}"))
     left = [MessagesRead(1, (UserMessage(1, "Ann", "go"),)), ModelAnswered(1, calls), CallStarted("a"), Resumed()]
-    stage = Stage(ScriptedModel("I will check."), writing(access), entries=left)
+    stage = Stage(ScriptedModel("I will check."), writing(gate), entries=left)
     assert await stage.play() == Ended("completed")
-    assert not access.entered.is_set()
+    assert not gate.entered.is_set()
     outcomes = {entry.call_id: entry for entry in stage.journal.entries if isinstance(entry, CallEnded)}
     assert outcomes["a"].text.startswith("unknown: interrupted by a restart")
     assert outcomes["b"].outcome == "skipped"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.address import Address, Sender
-from channels.discord.directory import Room, Rooms
+from channels.discord.directory import Room, Directory
 from channels.discord.parse import MALFORMED, Bot, chat_of, parse, quotable, singly
 from channels.message import FileRef, InboundMessage
 
@@ -20,7 +20,7 @@ SAID_AT = datetime(2026, 11, 20, 12, 0, 0, 250_000, tzinfo=UTC)
 ANN: Json = {"id": "7", "username": "annlee", "global_name": "Ann Lee", "discriminator": "0", "avatar": None}
 BOB: Json = {"id": "8", "username": "bob", "global_name": None}
 ME: Json = {"id": "999", "username": "helper", "global_name": None, "bot": True}
-ROOMS = Rooms(
+ROOMS = Directory(
     "999",
     {
         "300": Room("300", "general", "1"),
@@ -282,7 +282,7 @@ def test_an_opening_is_told_by_whom_it_was() -> None:
 
 
 def test_rooms_are_learnt_and_forgotten() -> None:
-    rooms = Rooms("999")
+    rooms = Directory("999")
     roles = [{"id": "60", "name": "admins"}, {"id": "61", "name": "Helper", "tags": {"bot_id": "999"}}]
     channels = [{"id": "300", "type": 0, "name": "general"}, {"id": "301", "type": 15, "name": "ideas"}]
     thread = {"id": "500", "type": 11, "name": "plans", "parent_id": "300", "last_message_id": "501"}

@@ -307,9 +307,9 @@ async def test_a_wrong_token_is_refused_in_words(gateway: Gateway, tmp_path: Pat
     wrong = Link(gateway.link.origin, "wrong")
     with pytest.raises(ChannelRejected, match="token"):
         await reach(wrong, within=60)
-    async with RemoteGateway(wrong, Screen(tmp_path)) as gateway:
+    async with RemoteGateway(wrong, Screen(tmp_path)) as remote:
         with pytest.raises(ExceptionGroup) as group:
-            await asyncio.wait_for(gateway.run(), 60)
+            await asyncio.wait_for(remote.run(), 60)
     assert group.group_contains(ChannelRejected, match="token")
 
 

@@ -134,7 +134,7 @@ class Gateway:
             datetime.now(UTC),
         )
 
-    async def read_inbox(self, fits: Callable[[InboundMessage], bool] = lambda message: True) -> InboundMessage:
+    async def hear(self, fits: Callable[[InboundMessage], bool] = lambda message: True) -> InboundMessage:
         """The first delivered message that fits, once it is there."""
 
         def found() -> InboundMessage | None:

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from agent.decisions.approvals import APPROVAL_OPTIONS, LIMIT_OPTIONS
-from agent.log import Outcome, Verdict
+from agent.log import ApprovalDecision, Outcome
 from agent.log_state import MOST_ALIKE, WINDOW
 from agent.loop.turn import MOST_RESTARTS
 from agent.tool import Approval
@@ -61,7 +61,7 @@ def test_the_page_of_approvals_has_every_setting_option_and_verdict() -> None:
     assert f"approval_expires = {ToolSettings().approval_expires} " in text
     for options in (APPROVAL_OPTIONS, LIMIT_OPTIONS):
         assert "  ".join(f"{number}\\) {option}" for number, option in enumerate(options, 1)) in text
-    assert tuple(in_first_column(section(text, "What the model is told"))) == get_args(Verdict)
+    assert tuple(in_first_column(section(text, "What the model is told"))) == get_args(ApprovalDecision)
 
 
 def test_the_words_on_the_page_of_approvals_decide_what_it_says() -> None:

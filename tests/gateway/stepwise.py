@@ -509,7 +509,7 @@ class Gateway:
             over = self.do(background.finish, record.session)
             self._settle(() if over is None else (over,))
 
-    def _settle(self, overs: Sequence[background.Over]) -> None:
+    def _settle(self, overs: Sequence[background.Finished]) -> None:
         for over in overs:
             answer = self._answers.get(over.row.call_id or "")
             if answer is not None and not answer.over:

@@ -155,8 +155,8 @@ def masked(text: str) -> str:
     return text.replace("hunter2", "***")
 
 
-async def after(access: asyncio.Event, result: ToolResult | BaseException = MADE) -> ToolResult:
-    await access.wait()
+async def after(gate: asyncio.Event, result: ToolResult | BaseException = MADE) -> ToolResult:
+    await gate.wait()
     if isinstance(result, BaseException):
         raise result
     return result
@@ -167,11 +167,11 @@ async def after(access: asyncio.Event, result: ToolResult | BaseException = MADE
 
 async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage: Stage) -> None:
     turn = await stage.turn()
-    access = asyncio.Event()
-    running = stage.do(after(access, ToolResult("all good", (PICTURE,))))
+    gate = asyncio.Event()
+    running = stage.do(after(gate, ToolResult("all good", (PICTURE,))))
     assert await (await stage.work(turn)).keep("shell: make test", running) == "w1"
     await stage.end(turn)
-    access.set()
+    gate.set()
     await stage.until_woken()
     (said,) = await stage.heard()
     assert (said.source, said.sender, said.attachments) == ("work", ANN.name, (PICTURE,))
@@ -182,9 +182,9 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
 
 async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(stage: Stage) -> None:
     turn = await stage.turn()
-    access = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(access)))
-    access.set()
+    gate = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
+    gate.set()
     await stage.until_woken()
     assert not await stage.store.close(turn.id, turn.epoch, Ended("completed"), ())
     heard = await stage.store.read_inbox(turn.id, turn.epoch, 2)
@@ -203,9 +203,9 @@ async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(s
 )
 async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: BaseException, words: str) -> None:
     turn = await stage.turn()
-    access = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(access, error)))
-    access.set()
+    gate = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(gate, error)))
+    gate.set()
     await stage.until_woken()
     (text,) = stage.waiting()
     assert words in text
@@ -213,9 +213,9 @@ async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: B
 
 @pytest.mark.parametrize("result", [ToolResult("it is hunter2"), ToolError("hunter2 is wrong")])
 async def test_a_secret_is_not_in_what_a_kept_call_brings(stage: Stage, result: Any) -> None:
-    access = asyncio.Event()
-    await (await stage.work(await stage.turn())).keep("shell: login hunter2", stage.do(after(access, result)))
-    access.set()
+    gate = asyncio.Event()
+    await (await stage.work(await stage.turn())).keep("shell: login hunter2", stage.do(after(gate, result)))
+    gate.set()
     await stage.until_woken()
     (text,) = stage.waiting()
     assert "***" in text
@@ -239,11 +239,11 @@ async def test_a_kept_call_that_is_stopped_ends_and_brings_nothing(stage: Stage)
 async def test_what_a_kept_call_shows_is_seen_while_it_runs_and_then_its_result(stage: Stage) -> None:
     turn = await stage.turn()
     work = await stage.work(turn)
-    access = asyncio.Event()
-    await work.keep("shell: make `all`\nand more", stage.do(after(access)), lambda: "12 %")
+    gate = asyncio.Event()
+    await work.keep("shell: make `all`\nand more", stage.do(after(gate)), lambda: "12 %")
     (item,) = await work.items()
     assert (item.handle, item.title, item.state, item.shown) == ("w1", "shell: make `all`", "running", "12 %")
-    access.set()
+    gate.set()
     await stage.until_woken()
     (item,) = await work.items()
     assert (item.state, item.shown) == ("done", "made")
@@ -252,12 +252,12 @@ async def test_what_a_kept_call_shows_is_seen_while_it_runs_and_then_its_result(
 async def test_when_too_much_goes_on_a_call_stays_its_caller_s(tmp_path: Path) -> None:
     async with working(tmp_path, Limits(running=2)) as stage:
         work = await stage.work(await stage.turn())
-        access = asyncio.Event()
-        one, two, three = (stage.do(after(access)) for _ in range(3))
+        gate = asyncio.Event()
+        one, two, three = (stage.do(after(gate)) for _ in range(3))
         assert [await work.keep("a", one), await work.keep("b", two)] == ["w1", "w2"]
         with pytest.raises(BackgroundError, match="already"):
             await work.keep("c", three)
-        access.set()
+        gate.set()
         assert (await three).text == "made"
 
 
@@ -278,11 +278,11 @@ async def test_a_call_that_a_restart_ended_is_told_of_as_lost_once(tmp_path: Pat
 
 async def test_a_result_that_comes_after_a_new_beginning_says_that_it_belongs_before_it(stage: Stage) -> None:
     turn = await stage.turn()
-    access = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(access)))
+    gate = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
     await stage.end(turn)
     await stage.store.renew(SESSION)
-    access.set()
+    gate.set()
     await stage.until_woken()
     (said,) = await stage.heard()
     assert said.note == f"{NOBODY_SAID} {EARLIER}"
@@ -292,10 +292,10 @@ async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     turn = await stage.turn()
-    access = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(access)))
+    gate = asyncio.Event()
+    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
     stage.sql("CREATE TRIGGER refuse BEFORE UPDATE ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
-    access.set()
+    gate.set()
     async with asyncio.timeout(60):
         await until(lambda: "cannot be kept, trying again" in caplog.text)
     stage.sql("DROP TRIGGER refuse")
@@ -307,20 +307,20 @@ async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
 async def test_a_call_that_cannot_be_written_down_stays_its_caller_s(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
     stage.sql("CREATE TRIGGER refuse BEFORE INSERT ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
-    access = asyncio.Event()
-    running = stage.do(after(access))
+    gate = asyncio.Event()
+    running = stage.do(after(gate))
     with pytest.raises(BackgroundError, match="cannot be kept just now"):
         await work.keep("shell", running)
-    access.set()
+    gate.set()
     assert (await running).text == "made"
 
 
 async def test_a_very_long_result_comes_without_its_middle(stage: Stage) -> None:
     turn = await stage.turn()
-    access = asyncio.Event()
+    gate = asyncio.Event()
     result = ToolResult("a" * 50_000 + "z")
-    await (await stage.work(turn)).keep("shell", stage.do(after(access, result)))
-    access.set()
+    await (await stage.work(turn)).keep("shell", stage.do(after(gate, result)))
+    gate.set()
     await stage.until_woken()
     (text,) = stage.waiting()
     assert len(text) < 31_000
@@ -683,10 +683,10 @@ async def test_a_late_result_of_what_a_task_began_comes_to_the_conversation(stag
     turn = await stage.turn()
     await (await stage.work(turn)).begin("call-1", DelegatedTask("one"))
     child = await begin(stage.store, CHILD)
-    access = asyncio.Event()
-    await (await stage.work(child)).keep("shell", stage.do(after(access)))
+    gate = asyncio.Event()
+    await (await stage.work(child)).keep("shell", stage.do(after(gate)))
     await stage.end(child, "It is on its way.")
-    access.set()
+    gate.set()
     for _ in range(2):
         await stage.until_woken()
     one, two = stage.waiting()
@@ -699,10 +699,10 @@ async def test_a_result_that_comes_while_its_task_runs_is_the_task_s(stage: Stag
     turn = await stage.turn()
     await (await stage.work(turn)).begin("call-1", DelegatedTask("one"))
     child = await begin(stage.store, CHILD)
-    access = asyncio.Event()
-    await (await stage.work(child)).keep("shell", stage.do(after(access)))
+    gate = asyncio.Event()
+    await (await stage.work(child)).keep("shell", stage.do(after(gate)))
     await stage.until_woken(CHILD)
-    access.set()
+    gate.set()
     await stage.until_woken(CHILD)
     assert (stage.waiting(), len(stage.waiting(CHILD))) == ([], 1)
 
@@ -752,9 +752,9 @@ async def test_only_the_newest_of_what_has_ended_is_remembered_and_all_that_runs
     work = await stage.work(await stage.turn())
     await work.keep("first", stage.do(after(asyncio.Event())))
     for _ in range(12):
-        access = asyncio.Event()
-        access.set()
-        await work.keep("more", stage.do(after(access)))
+        gate = asyncio.Event()
+        gate.set()
+        await work.keep("more", stage.do(after(gate)))
         await stage.until_woken()
     items = await work.items()
     assert [item.handle for item in items] == ["w1", *(f"w{number}" for number in range(4, 14))]
@@ -824,15 +824,15 @@ async def test_a_task_that_has_used_its_tokens_ends_and_the_model_is_told_why(tm
 
 
 async def test_a_person_who_interjects_is_answered_while_the_task_goes_on_and_its_answer_comes(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    model = parted([delegating(), "Still counting.", "There are 12 words."], [["Well, ", access, "12."]])
+    gate = asyncio.Event()
+    model = parted([delegating(), "Still counting.", "There are 12 words."], [["Well, ", gate, "12."]])
     async with playing(tmp_path, model, *TOOLS) as play:
         await play.say("how many?")
         await model.asked(2)
         await play.say("are you there?")
         await play.reply("Still counting.")
         assert "w1" in results(model)[0][1]
-        access.set()
+        gate.set()
         await play.reply("There are 12 words.")
         (said,) = (item for item in model.requests[-1].transcript[-1:] if isinstance(item, MessagesRead))
         assert said.messages[0].text.endswith("Well, 12.")
@@ -905,10 +905,10 @@ async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: 
 
 
 async def test_a_task_in_the_background_is_told_something_and_then_answers(tmp_path: Path) -> None:
-    access = asyncio.Event()
+    gate = asyncio.Event()
     tell = Call("", "background", json.dumps({"action": "tell", "handle": "w1", "words": "only verbs"}))
     model = parted(
-        [delegating(background=True), [tell], "I will tell you.", "Five."], [["Well, ", access], "Five are verbs."]
+        [delegating(background=True), [tell], "I will tell you.", "Five."], [["Well, ", gate], "Five are verbs."]
     )
     async with playing(tmp_path, model, *TOOLS) as play:
         await play.say("how many?")
@@ -925,12 +925,12 @@ def brought(play: Play) -> str:
 
 
 async def test_a_call_that_a_person_interjects_upon_goes_on_and_brings_its_file_in_the_end(tmp_path: Path) -> None:
-    access = asyncio.Event()
+    gate = asyncio.Event()
 
     @tool(effect="external", on_steer="background")
     async def paint(context: ToolContext) -> ToolResult:
         """Paints."""
-        await access.wait()
+        await gate.wait()
         return ToolResult("painted", (await context.media.put(b"paint", "paint.txt"),))
 
     model = ScriptedModel([Call("", "paint", "{}")], "One moment.", "There it is.")
@@ -939,7 +939,7 @@ async def test_a_call_that_a_person_interjects_upon_goes_on_and_brings_its_file_
         await until(lambda: play.sql("SELECT 1 FROM turn_log WHERE entry LIKE '%call_started%'"))
         await play.say("and hurry")
         await play.reply("One moment.")
-        access.set()
+        gate.set()
         await play.reply("There it is.")
         (heard,) = (item for item in model.requests[-1].transcript[-1:] if isinstance(item, MessagesRead))
         assert [file.name for file in heard.messages[0].attachments] == ["paint.txt"]

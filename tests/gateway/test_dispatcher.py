@@ -25,12 +25,12 @@ def held() -> asyncio.Event:
     return asyncio.Event()
 
 
-def writing(access: asyncio.Event, entered: asyncio.Event) -> Tool:
+def writing(gate: asyncio.Event, entered: asyncio.Event) -> Tool:
     @tool(effect="write")
     async def write(context: ToolContext) -> str:
         """Writes."""
         entered.set()
-        await access.wait()
+        await gate.wait()
         return "written"
 
     return write
@@ -73,12 +73,12 @@ async def test_what_is_said_after_new_has_no_history_though_all_came_at_once(tmp
 
 
 async def test_a_turn_being_stopped_does_not_read_what_is_said_after_the_stop(tmp_path: Path) -> None:
-    access, entered = asyncio.Event(), asyncio.Event()
+    gate, entered = asyncio.Event(), asyncio.Event()
     model = ScriptedModel([Call("", "write", "{}"), Call("", "write", "{}")])
-    async with playing(tmp_path, model, writing(access, entered)) as play:
+    async with playing(tmp_path, model, writing(gate, entered)) as play:
         await play.say("go")
         await entered.wait()
-        access.set()
+        gate.set()
         for _ in range(4):
             await play.say("/stop", "and this")
             await play.until_idle()
@@ -129,18 +129,18 @@ async def test_a_stop_button_pressed_just_before_a_crash_stops_the_resumed_turn(
 
 
 async def test_people_see_why_what_runs_may_stand_still_while_the_gateway_is_being_stopped(tmp_path: Path) -> None:
-    access, paper = held(), MemoryChannel()
+    gate, paper = held(), MemoryChannel()
 
     async def life() -> None:
         rules = Rules(grace=60)
-        async with playing(tmp_path, ScriptedModel(["Well", access, ", done."]), channel=paper, rules=rules) as play:
+        async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), channel=paper, rules=rules) as play:
             await play.say("begin")
             await play.reply("Well", done=False)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(life())
         await paper.until(lambda paper: any("is being stopped" in reply.status for reply in paper.replies.values()))
-        access.set()
+        gate.set()
     (reply,) = paper.replies.values()
     assert (words(reply), reply.status, reply.done) == ("Well, done.", "", True)
 
@@ -206,12 +206,12 @@ async def test_a_history_that_cannot_be_read_is_told_and_the_session_goes_on(tmp
 
 
 async def test_a_log_that_cannot_be_written_is_told_once_and_the_next_message_works(tmp_path: Path) -> None:
-    model = ScriptedModel(["Well", access := asyncio.Event()])
+    model = ScriptedModel(["Well", gate := asyncio.Event()])
     async with playing(tmp_path, model) as play:
         await play.say("go")
         await play.reply("Well", done=False)
         play.refuse_to_write("turn_log")
-        access.set()
+        gate.set()
         reply = await play.reply("cannot be kept just now")
         assert words(reply).count("cannot be kept just now") == 1
         assert words(reply).startswith("Well"), "what was said before stays"
@@ -225,7 +225,7 @@ async def test_a_log_that_cannot_be_written_is_told_once_and_the_next_message_wo
 
 
 async def test_a_stop_while_the_end_of_a_turn_cannot_be_written_does_not_lose_the_session(tmp_path: Path) -> None:
-    model = ScriptedModel(["Well", access := asyncio.Event()])
+    model = ScriptedModel(["Well", gate := asyncio.Event()])
     async with playing(tmp_path, model) as play:
         await play.say("go")
         await play.reply("Well", done=False)
@@ -233,7 +233,7 @@ async def test_a_stop_while_the_end_of_a_turn_cannot_be_written_does_not_lose_th
             "CREATE TRIGGER refuse BEFORE INSERT ON turn_log WHEN NEW.entry NOT LIKE '%told%' AND NEW.n > 1 "
             "AND NOT EXISTS (SELECT 1 FROM inbox WHERE text = 'again') BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
-        access.set()
+        gate.set()
         await play.reply("cannot be kept just now")
         await play.say("/stop")
         await play.say("again")
@@ -348,10 +348,10 @@ class Interposed:
 
 
 async def test_a_message_that_was_read_already_interrupts_nothing(tmp_path: Path) -> None:
-    access, entered = asyncio.Event(), asyncio.Event()
-    access.set()
+    gate, entered = asyncio.Event(), asyncio.Event()
+    gate.set()
     model = ScriptedModel(["Well", held()], [Call("", "write", "{}")], "Both.")
-    async with playing(tmp_path, model, writing(access, entered), store=Interposed) as play:
+    async with playing(tmp_path, model, writing(gate, entered), store=Interposed) as play:
         store: Any = play.gateway.store
         await play.say("first")
         await play.reply("Well", done=False)
@@ -427,14 +427,14 @@ async def test_sessions_take_turns_when_there_are_fewer_slots(tmp_path: Path) ->
         order.append(text)
         return f"Re {text}"
 
-    access = asyncio.Event()
-    model = ScriptedModel(["Busy", access], *[answer] * 3)
+    gate = asyncio.Event()
+    model = ScriptedModel(["Busy", gate], *[answer] * 3)
     async with playing(tmp_path, model, most_running=1) as play:
         await play.say("go", address=ELSEWHERE)
         await play.reply("Busy", done=False)
         for text in "abc":
             await play.say(text, address=Address("paper", "me", text))
-        access.set()
+        gate.set()
         await play.until_idle()
         assert order == ["a", "b", "c"]
 

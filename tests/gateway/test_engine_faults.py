@@ -449,8 +449,8 @@ async def test_of_commands_given_at_once_each_finds_what_the_one_before_has_left
 
 
 async def test_nothing_is_taken_out_of_what_a_running_turn_knows(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel("Hello.", ["Well", access, ", done."])) as play:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel("Hello.", ["Well", gate, ", done."])) as play:
         await play.say("one")
         await play.reply("Hello.")
         await play.say("two")
@@ -458,7 +458,7 @@ async def test_nothing_is_taken_out_of_what_a_running_turn_knows(tmp_path: Path)
         await play.say("/undo")
         await play.reply("Something is running. `/stop` it first, then `/undo`.")
         assert len(await play.store.history(session_key(PLACE))) == 1
-        access.set()
+        gate.set()
         await play.reply("Well, done.")
 
 

@@ -16,7 +16,7 @@ from channels.address import Sender
 from channels.memory import MemoryChannel, words
 from channels.message import FileRef
 from gateway.app import Rules
-from gateway.inbound.access import ChannelAccess
+from gateway.inbound.gate import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store.records import Manner
 from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, playing, said
@@ -37,11 +37,11 @@ async def begin(play: Play, text: str = "begin") -> None:
 
 
 async def test_queued_messages_are_read_one_by_one_after_the_turn(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel(["Well", access, ", done."]), policies=busy("queue")) as play:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), policies=busy("queue")) as play:
         await begin(play)
         await play.say("one", "two", "three")
-        access.set()
+        gate.set()
         await play.reply("You said: three")
         await play.until_idle()
         assert await play.heard() == [["begin"], ["one"], ["two"], ["three"]]
@@ -49,11 +49,11 @@ async def test_queued_messages_are_read_one_by_one_after_the_turn(tmp_path: Path
 
 
 async def test_collected_messages_are_read_together_after_the_turn(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel(["Well", access, ", done."]), policies=busy("collect")) as play:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), policies=busy("collect")) as play:
         await begin(play)
         await play.say("one", "two", "three")
-        access.set()
+        gate.set()
         await play.reply("You said")
         await play.until_idle()
         assert await play.heard() == [["begin"], ["one", "two", "three"]]
@@ -94,11 +94,11 @@ async def test_what_is_to_come_can_be_chosen_for_a_conversation_and_outlives_a_r
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("/busy queue")
         await play.reply("waits until it is done, and is then read by itself")
-    access = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel(["Well", access])) as play:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate])) as play:
         await begin(play)
         await play.say("one", "two")
-        access.set()
+        gate.set()
         await play.until_idle()
         assert await play.heard() == [["begin"], ["one"], ["two"]]
 
@@ -128,13 +128,13 @@ async def test_in_a_group_another_person_does_not_interrupt_but_steers(tmp_path:
 
 @pytest.mark.parametrize("by", [BOB, ANN], ids=["Bob", "Ann"])
 async def test_in_a_group_a_turn_is_stopped_by_its_owner_and_by_nobody_else(tmp_path: Path, by: Sender) -> None:
-    access = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel(["Well", access]), policies=busy("steer")) as play:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("steer")) as play:
         await play.say("begin", address=GROUP)
         await play.reply("Well", done=False)
         await play.say("/stop", address=GROUP, by=by)
         await play.reply("Only Ann and admins may stop this." if by is BOB else "Stopped: the model is answering")
-        access.set()
+        gate.set()
         await play.until_idle()
         assert play.sql("SELECT state FROM turns WHERE kind = 'turn'") == [("completed" if by is BOB else "stopped",)]
 
@@ -181,15 +181,13 @@ async def test_deleting_what_was_answered_changes_nothing(tmp_path: Path) -> Non
 
 
 async def test_when_many_wait_the_person_is_told_once_and_nothing_is_dropped(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    async with playing(
-        tmp_path, ScriptedModel(["Well", access]), policies=busy("collect"), rules=Rules(many=5)
-    ) as play:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("collect"), rules=Rules(many=5)) as play:
         await begin(play)
         for number in range(9):
             await play.say(f"message {number}")
         await play.reply("5 messages wait to be read")
-        access.set()
+        gate.set()
         await play.until_idle()
         assert (await play.heard())[1] == [f"message {number}" for number in range(9)]
         assert sum("messages wait to be read" in text for text in play.shown()) == 1
@@ -203,24 +201,24 @@ async def test_where_replies_are_not_to_grow_only_whole_ones_are_shown(tmp_path:
             shown.append(reply.done)
             await super().show(reply, ledger)
 
-    access = asyncio.Event()
-    model = ScriptedModel(["Well", access, ", done."])
+    gate = asyncio.Event()
+    model = ScriptedModel(["Well", gate, ", done."])
     async with playing(tmp_path, model, channel=Watched(), rules=Rules(whole=["paper"])) as play:
         await play.say("go")
         await model.asked(1)
-        access.set()
+        gate.set()
         await play.reply("Well, done.")
     assert shown == [True]
 
 
 async def test_the_states_of_a_message_are_told_with_its_platform_id(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel(["Well", access]), policies=busy("queue")) as play:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("queue")) as play:
         await play.deliver(said("one", id="m1"))
         await play.reply("Well", done=False)
         await play.deliver(said("two", id="m2"))
         await play.channel.until(lambda paper: [mark for mark in paper.marks if mark.message_id == "m2"])
-        access.set()
+        gate.set()
         await play.channel.until(lambda paper: [mark for mark in paper.marks if mark.state == "answered"][1:])
         states = [(mark.state, mark.before) for mark in play.channel.marks if mark.message_id == "m2"]
         assert states[0] == ("waiting", None)
@@ -271,8 +269,8 @@ async def test_an_interruption_of_another_persons_turn_steers_it_though_it_is_no
 
 
 async def test_a_command_does_not_disturb_a_turn_behind_which_messages_wait(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    model = ScriptedModel(["Well", access, ", done."])
+    gate = asyncio.Event()
+    model = ScriptedModel(["Well", gate, ", done."])
     async with playing(tmp_path, model, policies=busy("queue")) as play:
         await begin(play)
         await play.say("later")
@@ -280,7 +278,7 @@ async def test_a_command_does_not_disturb_a_turn_behind_which_messages_wait(tmp_
         await play.reply("1 message was not read yet.")
         await play.deliver(said("never", id="never"))
         await play.deliver(said(kind="withdrawn", id="never"))
-        access.set()
+        gate.set()
         await play.reply("You said: later")
         assert play.shown()[0] == "Well, done."
         assert len(model.requests) == 2
@@ -318,13 +316,13 @@ async def test_a_file_may_come_with_a_command_that_says_how_it_is_read(tmp_path:
 
 
 async def test_deleting_a_message_ends_its_turn_though_an_edit_of_it_waits(tmp_path: Path) -> None:
-    access, started = asyncio.Event(), asyncio.Event()
+    gate, started = asyncio.Event(), asyncio.Event()
 
     @tool(effect="write")
     async def work(context: ToolContext) -> str:
         """Works."""
         started.set()
-        await access.wait()
+        await gate.wait()
         return "worked"
 
     async with playing(tmp_path, ScriptedModel([Call("", "work", "{}")]), work) as play:
@@ -364,8 +362,8 @@ async def test_a_stop_with_words_behind_it_stops(tmp_path: Path) -> None:
 
 
 async def test_the_stop_button_of_an_ended_reply_touches_nothing_that_waits(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel("First.", ["Well", access]), most_running=1) as play:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel("First.", ["Well", gate]), most_running=1) as play:
         await play.say("one")
         first = await play.reply("First.")
         await play.until_idle()
@@ -374,7 +372,7 @@ async def test_the_stop_button_of_an_ended_reply_touches_nothing_that_waits(tmp_
         await play.say("two")
         await play.say(f"/stop {first.id}")
         await play.reply("That task has already ended.")
-        access.set()
+        gate.set()
         await play.reply("You said: two")
 
 
@@ -391,8 +389,8 @@ async def test_what_a_stop_sets_aside_is_marked_so(tmp_path: Path) -> None:
 
 
 async def test_a_message_that_steers_is_read_at_once_by_a_turn_that_began_with_one_before_it(tmp_path: Path) -> None:
-    first, access = asyncio.Event(), asyncio.Event()
-    model = ScriptedModel(["Well", first], "Elsewhere.", ["Together", access])
+    first, gate = asyncio.Event(), asyncio.Event()
+    model = ScriptedModel(["Well", first], "Elsewhere.", ["Together", gate])
     async with playing(tmp_path, model, most_running=1) as play:
         await play.say("begin", address=ELSEWHERE)
         await play.reply("Well", done=False)

@@ -21,7 +21,7 @@ from channels.address import Sender
 from channels.channel import Ledger, Undeliverable
 from channels.memory import MemoryChannel, words
 from channels.reply import Reply
-from gateway.inbound.access import ChannelAccess
+from gateway.inbound.gate import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 from tests.gateway.play import PLACE, Play, playing, said, until
@@ -183,14 +183,14 @@ async def test_deleting_the_message_of_a_question_ends_it(tmp_path: Path) -> Non
 
 
 async def test_queued_messages_answer_a_question_one_by_one(tmp_path: Path) -> None:
-    access = asyncio.Event()
-    model = ScriptedModel(["Well", access, asking()], "Green it is.", "Then that.")
+    gate = asyncio.Event()
+    model = ScriptedModel(["Well", gate, asking()], "Green it is.", "Then that.")
     policies = {"paper": ChannelAccess(frozenset({"*"}), busy="queue")}
     async with playing(tmp_path, model, ask_user, policies=policies) as play:
         await play.say("paint it")
         await play.reply("Well", done=False)
         await play.say("green", "and then that")
-        access.set()
+        gate.set()
         await play.reply("Then that.")
         assert await play.heard() == [["paint it", "green"], ["and then that"]]
         heard = model.requests[1].transcript[-1]

@@ -144,7 +144,7 @@ async def test_files_asked_for_before_a_restart_are_fetched_after_it(tmp_path: P
 
 
 async def test_a_command_that_is_asked_for_while_a_turn_runs_does_not_interrupt_it(tmp_path: Path) -> None:
-    model = ScriptedModel(["Well", access := asyncio.Event(), " done."])
+    model = ScriptedModel(["Well", gate := asyncio.Event(), " done."])
     async with playing(tmp_path, model) as play:
         await play.say("go")
         await play.reply("Well", done=False)
@@ -153,7 +153,7 @@ async def test_a_command_that_is_asked_for_while_a_turn_runs_does_not_interrupt_
         await play.say("/frobnicate")
         await play.reply("There is no command `/frobnicate`")
         await until(lambda: play.states()["waiting"] == 0)
-        access.set()
+        gate.set()
         await play.reply("Well done.")
         assert len(model.requests) == 1
 

@@ -31,7 +31,7 @@ async def test_a_message_is_answered(tmp_path: Path, api: BotApi, models: ModelS
     async with gateway(write_settings(tmp_path, api, models)):
         ann = api.private(user_id=7, name="Ann")
         await ann.say("hi")
-        shown = await ann.read_inbox("Good morning")
+        shown = await ann.hear("Good morning")
     assert shown.html == "Good <b>morning</b>"
     assert len(ann.messages) == 1
     assert api.refusals == []
@@ -43,7 +43,7 @@ async def test_a_message_in_the_middle_of_an_answer_steers_it(tmp_path: Path, ap
     async with gateway(write_settings(tmp_path, api, models)):
         ann = api.private(user_id=7, name="Ann")
         await ann.say("count")
-        await ann.read_inbox("One two")
+        await ann.hear("One two")
         await ann.say("in fives please")
         await ann.until(lambda ann: ann.texts == ["One two\n\n⏸ interrupted", "Five ten"])
     first, second = models.requests
@@ -59,7 +59,7 @@ async def test_a_picture_made_by_a_tool_arrives_where_it_was_made(
     async with gateway(write_settings(tmp_path, api, models)):
         ann = api.private(user_id=7, name="Ann")
         await ann.say("draw")
-        await ann.read_inbox("There it is.")
+        await ann.hear("There it is.")
     texts = [message.text or f"photo {len(message.photo) > 1000}" for message in ann.messages]
     assert texts == ["Here it comes.", "photo True", "There it is."]
 

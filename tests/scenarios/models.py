@@ -333,7 +333,7 @@ class _Unfolding(Sequence[server.Part]):
             if self._is_over:
                 return
             self._more.clear()
-            yield server.AccessPolicy(self._more)
+            yield server.Gate(self._more)
 
     def __len__(self) -> int:
         return len(self._parts)
