@@ -46,7 +46,7 @@ def _channels(configuration: Configuration) -> Iterator[Row]:
     configured = {channel.type for channel in channels.values()}
     for kind in CHANNELS:
         if kind not in configured:
-            yield kind, f"not configured; needs {_NEEDED[kind]} and allow in [channels.{kind}], see docs/{kind}.md"
+            yield kind, f"not configured; needs {_NEEDED[kind]} and allow in [channels.{kind}], see docs/reference/{kind}.md"
 
 
 _NEEDED = {"telegram": "token", "slack": "bot_token, app_token", "discord": "token"}

@@ -144,9 +144,9 @@ async def test_run_says_plainly_what_runs_and_how_to_add_what_does_not(desk: Des
     for words in (
         "demo, which works offline",
         'model = "openai:gpt-5"',
-        "telegram not configured; needs token and allow in [channels.telegram], see docs/telegram.md",
-        "slack not configured; needs bot_token, app_token and allow in [channels.slack], see docs/slack.md",
-        "discord not configured; needs token and allow in [channels.discord], see docs/discord.md",
+        "telegram not configured; needs token and allow in [channels.telegram], see docs/reference/telegram.md",
+        "slack not configured; needs bot_token, app_token and allow in [channels.slack], see docs/reference/slack.md",
+        "discord not configured; needs token and allow in [channels.discord], see docs/reference/discord.md",
         str(desk.home),
         str(desk.folder / "interject.toml"),
     ):
