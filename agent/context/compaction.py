@@ -24,7 +24,7 @@ from agent.log import (
 )
 from agent.model import Answer, Model, ModelError, Request, ToolSpec
 from agent.tools.todos import NAME as TODOS
-from agent.tools.todos import read_todos
+from agent.tools.todos import parse_todos
 from agent.transcript import (
     SUMMARY,
     Exchange,
@@ -285,8 +285,8 @@ def _todos(exchanges: Sequence[Exchange]) -> str | None:
                 done = {result.call.id for result in exchange.results if result.outcome == "done"}
             case ModelAnswered():
                 for call in reversed(exchange.calls):
-                    if call.name == TODOS and call.id in done and (found := read_todos(call.arguments)) is not None:
-                        return found.written_out()
+                    if call.name == TODOS and call.id in done and (found := parse_todos(call.arguments)) is not None:
+                        return found.as_text()
             case SystemNote(summary=True, text=text) if _TODOS in text:
                 return text.rpartition(_TODOS)[2].partition(_DECISIONS)[0]
             case _:

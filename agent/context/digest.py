@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, UserMessage
-from agent.tools.received_files import place_of
+from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results, SystemNote
 
 INSTRUCTIONS = """\
@@ -55,7 +55,7 @@ def _texts(exchange: Exchange) -> Iterator[str]:
 
 def _heard(said: UserMessage) -> str:
     note = f"[{said.note}] " if said.note else ""
-    files = "".join(f"\n[file: {place_of(file)}]" for file in said.attachments)
+    files = "".join(f"\n[file: {workspace_path(file)}]" for file in said.attachments)
     return f"{said.sender or 'Person'}: {note}{_cut(said.text, LONGEST_WORDS)}{files}"
 
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import filetype  # type: ignore[import-untyped]  # the package has no types
 
-from agent.tools.process import WorkerFailed, work
+from agent.tools.process import WorkerFailed, run_worker
 
 SECONDS = 30.0
 """The longest that a PDF or an office file may keep its parser busy."""
@@ -139,7 +139,7 @@ def _disappointment(claim: str) -> str:
 async def _parsed(data: bytes, seconds: float) -> str | None:
     try:
         async with _turn():
-            answer = json.loads(await work("agent.files.documents_worker", data, seconds=seconds))
+            answer = json.loads(await run_worker("agent.files.documents_worker", data, seconds=seconds))
     except TimeoutError:
         raise Unreadable(f"reading it takes longer than {seconds:g} s") from None
     except (WorkerFailed, OSError) as error:

@@ -21,7 +21,7 @@ from agent.hooks.runner import HookError, shortened
 from agent.hooks.stderr import show_errors
 from agent.hooks.wire import LONGEST, VERSION, decision, news, question
 from agent.interrupt import ended, shielded
-from agent.tools.process import end_group, without_secrets
+from agent.tools.process import terminate_group, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ class _Running:
         draining = asyncio.create_task(_drain(self.incoming))
         try:
             self.outgoing.close()
-            await end_group(self.process.pid, draining, grace=grace)
+            await terminate_group(self.process.pid, draining, grace=grace)
             await self.process.wait()
         finally:
             draining.cancel()

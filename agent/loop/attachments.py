@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agent.log import Entry
 from agent.log_state import attachments, received
 from agent.media import Attachment
-from agent.tools.output_limits import outputs
+from agent.tools.output_limits import full_results
 from agent.transcript import Exchange, Past
 
 
@@ -32,4 +32,4 @@ class Attached:
 
     def _add(self, items: Sequence[Entry | Exchange]) -> None:
         self.seen += attachments(items)
-        self.laid_out += [*received(items), *outputs(items)]
+        self.laid_out += [*received(items), *full_results(items)]

@@ -21,7 +21,7 @@ from agent.loop.streaming import Over
 from agent.loop.tool_review import Ready, ToolReview
 from agent.media import Attachment, MediaError
 from agent.tool import Tool, ToolContext, ToolError, ToolResult
-from agent.tools.titles import title_of
+from agent.tools.titles import call_title
 from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
@@ -255,7 +255,7 @@ class Calls:
             if not working.done():
                 self._kept.add(ready.call.id)
                 try:
-                    title = self._agent.mask(title_of(ready.tool.name, ready.arguments))[:LONGEST_TITLE]
+                    title = self._agent.mask(call_title(ready.tool.name, ready.arguments))[:LONGEST_TITLE]
                     handle = await self._turn_context.work.keep(title, working, partial(self._last_shown, ready))
                 except BackgroundError as error:
                     self._kept.discard(ready.call.id)

@@ -14,7 +14,7 @@ from agent.log import ApprovalRequested, Call, CallEnded, Entry
 from agent.log_state import calls_of
 from agent.loop.streaming import Over, reviewed, reviewed_files
 from agent.tool import Tool, ToolError
-from agent.tools.output_limits import shortened
+from agent.tools.output_limits import truncate_result
 from agent.turn_context import TurnContext
 
 NOBODY_TO_ASK = "Denied: people would have to allow it, and nobody can be asked here."
@@ -76,7 +76,7 @@ class ToolReview:
     async def checked(self, ready: Ready, end: CallEnded) -> CallEnded:
         """The result as hooks and the mask leave it, no longer than the model's context can bear."""
         end, mask = await self.reviewed_end(ready, end), self._agent.mask
-        text, full = await shortened(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._agent.media)
+        text, full = await truncate_result(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._agent.media)
         return replace(end, text=text, full=full, caption=mask(end.caption), for_user=mask(end.for_user))
 
     async def _judged_by_hooks(self, ready: Ready) -> Ready | CallEnded | ApprovalRequested:

@@ -42,7 +42,7 @@ from agent.loop.model_step import ModelStep
 from agent.loop.streaming import Over
 from agent.loop.tool_calls import CANCELLED, SKIPPED, Calls
 from agent.model import ModelError
-from agent.tools.received_files import lay_out
+from agent.tools.received_files import copy_to_workspace
 from agent.transcript import UNKNOWN, Conversation, Past
 from agent.turn_context import TurnContext
 
@@ -235,7 +235,7 @@ class Turn:
     async def _run(self, calls: Sequence[Call]) -> None:
         agent, attached = self._agent, self._attached
         attached.gather(self._entries)
-        await lay_out(attached.laid_out, agent.workspace, agent.media)
+        await copy_to_workspace(attached.laid_out, agent.workspace, agent.media)
         running = Calls(
             agent,
             self._turn_context,

@@ -12,13 +12,13 @@ from typing import Any, assert_never
 
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking
 from agent.model import Request, ToolSpec
-from agent.models.wording import (
+from agent.models.content import (
     LoadedImages,
     Piece,
-    heard_pieces,
-    image_pieces,
+    image_content,
     in_words,
     marked,
+    message_content,
     notice_text,
     result_text,
 )
@@ -79,7 +79,7 @@ def _messages(request: Request, sights: LoadedImages) -> list[Message]:
 def _message(exchange: Exchange, sights: LoadedImages) -> Message:
     match exchange:
         case MessagesRead():
-            return {"role": "user", "content": _content(heard_pieces(exchange, sights))}
+            return {"role": "user", "content": _content(message_content(exchange, sights))}
         case ModelAnswered():
             return {"role": "assistant", "content": _answer(exchange)}
         case Results():
@@ -176,7 +176,7 @@ def _input(arguments: str) -> dict[str, Any]:
 
 
 def _result(result: Result, sights: LoadedImages) -> Block:
-    pieces: list[Piece] = [result_text(result), *image_pieces(result.images, sights)]
+    pieces: list[Piece] = [result_text(result), *image_content(result.images, sights)]
     failed = {"is_error": True} if result.outcome == "failed" else {}
     return {"type": "tool_result", "tool_use_id": _id(result.call), "content": _content(pieces), **failed}
 

@@ -15,7 +15,7 @@ from agent.models.waiting_notice import WaitingNoticeModel
 from agent.models.without_vision import WithoutVisionModel
 
 
-def attended(model: Model, name: str, price: Price | None) -> Model:
+def wrap_provider_model(model: Model, name: str, price: Price | None) -> Model:
     """A provider's model with all that concerns each single attempt.
 
     To be made once for each name: it remembers whether the model can look at pictures.
@@ -23,7 +23,7 @@ def attended(model: Model, name: str, price: Price | None) -> Model:
     return WaitingNoticeModel(WithoutVisionModel(MeteredModel(model, name, price), name))
 
 
-def chain(
+def model_chain(
     names: Sequence[str],
     models: Mapping[str, Model],
     cool_downs: CoolDowns,

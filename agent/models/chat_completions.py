@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking
 from agent.model import Request, ToolSpec
-from agent.models.wording import (
+from agent.models.content import (
     LoadedImages,
     Piece,
-    heard_pieces,
-    image_pieces,
+    image_content,
     in_words,
     marked,
+    message_content,
     notice_text,
     result_text,
 )
@@ -37,7 +37,7 @@ Limit = Literal["max_completion_tokens", "max_tokens"]
 servers that are only compatible may not know the first."""
 
 
-def limit_of(base_url: str | None) -> Limit:
+def max_tokens_field(base_url: str | None) -> Limit:
     """The name that the server at the address knows; None is OpenAI's own."""
     newer = base_url is None or "openai" in (urlsplit(base_url).hostname or "")
     return "max_completion_tokens" if newer else "max_tokens"
@@ -65,7 +65,7 @@ def body(request: Request, sights: LoadedImages, *, limit: Limit = "max_completi
 def _messages(exchange: Exchange, sights: LoadedImages) -> Iterable[Message]:
     match exchange:
         case MessagesRead():
-            return (_user(heard_pieces(exchange, sights)),)
+            return (_user(message_content(exchange, sights)),)
         case ModelAnswered():
             return _assistant(exchange)
         case Results():
@@ -124,7 +124,7 @@ def _results(results: Results, sights: LoadedImages) -> Iterator[Message]:
     for result in results.results:
         yield {"role": "tool", "tool_call_id": result.call.id, "content": result_text(result)}
     # Pictures are only allowed in a user's message, which may not stand between the results.
-    images = image_pieces((image for result in results.results for image in result.images), sights)
+    images = image_content((image for result in results.results for image in result.images), sights)
     if images:
         yield _user(["[Pictures from the tool results above]", *images])
 

@@ -78,7 +78,7 @@ class _Continued:
             await self.tell(Withdrawn())
 
 
-def joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:
     """The parts with neighbouring texts made one."""
     whole: list[Part] = []
     for part in parts:
@@ -96,7 +96,7 @@ def _can_go_on(answer: Answer) -> bool:
 
 
 def _one(first: Answer, second: Answer) -> Answer:
-    parts = joined((*first.parts, *second.parts))
+    parts = merge_texts((*first.parts, *second.parts))
     return replace(second, parts=parts, usage=add_up((first.usage, second.usage)))
 
 

@@ -53,7 +53,7 @@ SEARCHING = "The model is searching the web …"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Timeouts:
     """The time limits of one attempt, in seconds: to the first piece of the answer, between pieces, and in all."""
 
     first_token: float
@@ -61,7 +61,7 @@ class Limits:
     total: float
 
 
-def openai_engine(name: str, api_key: str | None, base_url: str | None, limits: Limits) -> Engine:
+def openai_engine(name: str, api_key: str | None, base_url: str | None, limits: Timeouts) -> Engine:
     from openai import AsyncOpenAI, DefaultAioHttpClient
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
@@ -77,7 +77,7 @@ def openai_engine(name: str, api_key: str | None, base_url: str | None, limits: 
     return Engine(model, chat_completions.PROVIDER, client.close, api_key, limits)
 
 
-def anthropic_engine(name: str, api_key: str | None, base_url: str | None, limits: Limits) -> Engine:
+def anthropic_engine(name: str, api_key: str | None, base_url: str | None, limits: Timeouts) -> Engine:
     from anthropic import AsyncAnthropic, DefaultAioHttpClient
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
@@ -102,7 +102,7 @@ class Engine:
         provider: str,
         close: Callable[[], Awaitable[None]],
         api_key: str | None,
-        limits: Limits,
+        limits: Timeouts,
     ) -> None:
         self._model = model
         self._provider = provider

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 
 from agent.events import Tell, Waiting
 from agent.model import Answer, Model, ModelError, ModelTrouble, Request
-from agent.models.retry import PASSING, Watch
+from agent.models.retry import RETRYABLE, DeltaTracker
 
 log = logging.getLogger(__name__)
 
-REASONS: dict[ModelTrouble, str] = PASSING | {
+FALLBACK_REASONS: dict[ModelTrouble, str] = RETRYABLE | {
     "auth": "The model cannot be used at the moment",
     "billing": "The model cannot be used at the moment",
     "refused": "The model's provider refused to answer",
 }
 """The troubles that another model may not have, in the words of one quiet line."""
 
-COOLING: dict[ModelTrouble, float] = {
+COOL_DOWN_SECONDS: dict[ModelTrouble, float] = {
     "overloaded": 30,
     "rate_limit": 60,
     "timeout": 60,
@@ -32,7 +32,7 @@ COOLING: dict[ModelTrouble, float] = {
 }
 """For how many seconds a model is left alone after a trouble. A refusal is about one request: others go on."""
 
-LONGEST_COOLING = 60 * 60
+MAX_COOL_DOWN = 60 * 60
 """Whatever a provider asks for, so that what was mended is found out."""
 
 
@@ -66,7 +66,7 @@ class CoolDowns:
 
         A longer time that already runs stays.
         """
-        seconds = min(max(COOLING.get(error.trouble, 0), error.retry_after or 0), LONGEST_COOLING)
+        seconds = min(max(COOL_DOWN_SECONDS.get(error.trouble, 0), error.retry_after or 0), MAX_COOL_DOWN)
         self._ends[name] = max(self.end(name), self._clock() + seconds)
         return seconds
 
@@ -97,7 +97,7 @@ class FallbackModel:
         current = self._next(untried) or min(untried, key=lambda named: self._cool_downs.end(named.name))
         while True:
             untried.remove(current)
-            watch = Watch(tell)
+            watch = DeltaTracker(tell)
             try:
                 answer = await current.model.answer(request, watch.tell)
             except ModelError as error:
@@ -105,7 +105,7 @@ class FallbackModel:
                 if following is None:
                     raise
                 await watch.withdraw()
-                await tell(Waiting(f"{REASONS[error.trouble]}; {following.name} is asked instead."))
+                await tell(Waiting(f"{FALLBACK_REASONS[error.trouble]}; {following.name} is asked instead."))
                 current = following
             else:
                 return replace(answer, model=current.name)
@@ -125,7 +125,7 @@ class FallbackModel:
 
     def _after(self, error: ModelError, current: NamedModel, untried: Sequence[NamedModel]) -> NamedModel | None:
         """The model to ask after this trouble of the current one, which is left alone from now on."""
-        if error.trouble not in REASONS:
+        if error.trouble not in FALLBACK_REASONS:
             return None
         seconds = self._cool_downs.begin(current.name, error)
         following = self._next(untried)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from agent.context.tokens import MOST_PICTURES
 from agent.media import Attachment, MediaError, MediaStore
-from agent.models.wording import LoadedImages, Picture, Unseen, pictures
+from agent.models.content import LoadedImages, Picture, UnavailableImage, pictures
 from agent.transcript import Exchange
 
 LARGEST = 5 * 1024 * 1024 * 3 // 4
@@ -27,23 +27,23 @@ class ImageCache:
         self._characters = 0
 
     async def of(self, transcript: Sequence[Exchange]) -> LoadedImages:
-        shown: dict[str, Picture | Unseen] = {}
+        shown: dict[str, Picture | UnavailableImage] = {}
         for attachment in reversed(pictures(transcript)):
             if attachment.hash not in shown:
                 shown[attachment.hash] = await self._look(attachment) if len(shown) < MOST_PICTURES else _TOO_OLD
         return shown
 
-    async def _look(self, attachment: Attachment) -> Picture | Unseen:
+    async def _look(self, attachment: Attachment) -> Picture | UnavailableImage:
         known = self._encoded.get(attachment.hash)
         if known is not None:
             self._encoded.move_to_end(attachment.hash)
             return known
         if attachment.size > LARGEST:
-            return Unseen(f"it has {attachment.size:,} bytes, more than the {LARGEST:,} a model can take")
+            return UnavailableImage(f"it has {attachment.size:,} bytes, more than the {LARGEST:,} a model can take")
         try:
             data = await self._media.read(attachment)
         except MediaError as error:
-            return Unseen(str(error))
+            return UnavailableImage(str(error))
         return self._keep(attachment, Picture(attachment.media_type, base64.b64encode(data).decode()))
 
     def _keep(self, attachment: Attachment, picture: Picture) -> Picture:
@@ -55,4 +55,4 @@ class ImageCache:
         return picture
 
 
-_TOO_OLD = Unseen("there are newer ones")
+_TOO_OLD = UnavailableImage("there are newer ones")

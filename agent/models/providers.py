@@ -11,8 +11,8 @@ from agent.events import Tell
 from agent.media import MediaStore
 from agent.model import Answer, Request
 from agent.models import anthropic_messages, chat_completions
+from agent.models.content import LoadedImages
 from agent.models.images import ImageCache
-from agent.models.wording import LoadedImages
 
 if TYPE_CHECKING:
     from agent.models.engine import Engine
@@ -43,10 +43,10 @@ def provider_model(
 
     def connect() -> Engine:
         # Loading a provider's library takes half a second and 40 MB, so nothing does before it is needed.
-        from agent.models.engine import Limits, anthropic_engine, openai_engine
+        from agent.models.engine import Timeouts, anthropic_engine, openai_engine
 
         engine = openai_engine if provider == "openai" else anthropic_engine
-        return engine(name, api_key, base_url, Limits(first_token_timeout, silence_timeout, total_timeout))
+        return engine(name, api_key, base_url, Timeouts(first_token_timeout, silence_timeout, total_timeout))
 
     return ProviderModel(connect, _body_of(provider, base_url, search), ImageCache(media), web_search=search)
 
@@ -93,7 +93,7 @@ def _body_of(
 ) -> Callable[[Request, LoadedImages], dict[str, Any]]:
     match provider:
         case "openai":
-            return partial(chat_completions.body, limit=chat_completions.limit_of(base_url))
+            return partial(chat_completions.body, limit=chat_completions.max_tokens_field(base_url))
         case "anthropic":
             return partial(anthropic_messages.body, web_search=web_search)
         case _:

@@ -15,7 +15,7 @@ from agent.model import Answer, Model, ModelError, ModelTrouble, Request
 
 log = logging.getLogger(__name__)
 
-PASSING: dict[ModelTrouble, str] = {
+RETRYABLE: dict[ModelTrouble, str] = {
     "overloaded": "The model is overloaded",
     "rate_limit": "The model asks for a pause",
     "timeout": "The model does not answer",
@@ -59,7 +59,7 @@ class RetryingModel:
         was_empty = False
         waited = 0.0
         for attempt in range(1, self._attempts + 1):
-            watch = Watch(tell)
+            watch = DeltaTracker(tell)
             try:
                 answer = await self._model.answer(request, watch.tell)
             except ModelError as error:
@@ -71,7 +71,7 @@ class RetryingModel:
                 if attempt >= self._attempts_at(error) or waited > LONGEST_WAIT:
                     raise
                 await watch.withdraw()
-                await tell(Waiting(f"{PASSING[error.trouble]}; trying again in {max(1, round(delay))} s."))
+                await tell(Waiting(f"{RETRYABLE[error.trouble]}; trying again in {max(1, round(delay))} s."))
                 await self._sleep(delay)
                 continue
             if _says_something(answer):
@@ -85,7 +85,7 @@ class RetryingModel:
         raise ModelError("server", "The model gave an empty answer. Please try again, or put it differently.")
 
     def _attempts_at(self, error: ModelError) -> int:
-        if error.trouble not in PASSING:
+        if error.trouble not in RETRYABLE:
             return 1
         return min(self._timeouts, self._attempts) if error.trouble == "timeout" else self._attempts
 
@@ -97,7 +97,7 @@ class RetryingModel:
         return longest * (0.5 + self._random() / 2)
 
 
-class Watch:
+class DeltaTracker:
     """Passes on what is told, remembering whether there is something to take back."""
 
     def __init__(self, tell: Tell) -> None:

@@ -11,7 +11,7 @@ from typing import assert_never
 from agent.events import ReasoningDelta, Tell, TextDelta
 from agent.log import Call, MessagesRead, Native, Part, Text, Thinking
 from agent.model import Answer, Request
-from agent.models.continuation import joined
+from agent.models.continuation import merge_texts
 
 Piece = str | Part | asyncio.Event
 """A part of an answer, a text for short, or an event: the stream is held there until it is set."""
@@ -72,7 +72,7 @@ async def _stream(pieces: Sequence[Piece], tell: Tell, whole: Answer | None = No
         await _tell_part(part, tell)
         parts.append(part)
     calls = any(isinstance(part, Call) for part in parts)
-    return whole or Answer(joined(parts), finish="calls" if calls else "stop", model="scripted")
+    return whole or Answer(merge_texts(parts), finish="calls" if calls else "stop", model="scripted")
 
 
 async def _tell_part(part: Part, tell: Tell) -> None:

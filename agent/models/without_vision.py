@@ -9,13 +9,13 @@ from dataclasses import replace
 from agent.events import Tell, Waiting
 from agent.log import MessagesRead, UserMessage
 from agent.model import Answer, Model, ModelError, Request
-from agent.models.wording import Unseen, pictures, unseen_words
-from agent.tools.received_files import place_of
+from agent.models.content import UnavailableImage, pictures, unavailable_text
+from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results
 
 log = logging.getLogger(__name__)
 
-BLIND = Unseen("this model cannot look at pictures")
+BLIND = UnavailableImage("this model cannot look at pictures")
 
 
 class WithoutVisionModel:
@@ -70,12 +70,12 @@ def _described(exchange: Exchange) -> Exchange:
 def _said(said: UserMessage) -> UserMessage:
     seen = [file for file in said.attachments if file.is_picture]
     others = tuple(file for file in said.attachments if not file.is_picture)
-    sentences = [unseen_words(file, BLIND, where=f", in the workspace as {place_of(file)}") for file in seen]
+    sentences = [unavailable_text(file, BLIND, where=f", in the workspace as {workspace_path(file)}") for file in seen]
     return replace(said, text=_joined(said.text, sentences), attachments=others)
 
 
 def _result(result: Result) -> Result:
-    sentences = [unseen_words(image, BLIND) for image in result.images]
+    sentences = [unavailable_text(image, BLIND) for image in result.images]
     return replace(result, text=_joined(result.text, sentences), images=())
 
 

@@ -36,7 +36,7 @@ class UnknownTool(ValueError):
         super().__init__(f"there is no tool {name!r}; {hint}")
 
 
-def toolbox(enabled: Sequence[str]) -> tuple[Tool, ...]:
+def load_tools(enabled: Sequence[str]) -> tuple[Tool, ...]:
     """The named tools, in the order named, each once. Raises `UnknownTool`."""
     return tuple(_load(_known(name)) for name in dict.fromkeys(enabled))
 

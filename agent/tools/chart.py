@@ -12,8 +12,8 @@ from pydantic import Field
 
 from agent.media import MediaError
 from agent.tool import ToolContext, ToolError, ToolResult, tool
-from agent.tools.plot import Chart, Kind, Series, Undrawable, checked
-from agent.tools.process import WorkerFailed, work
+from agent.tools.chart_spec import Chart, InvalidChart, Kind, Series, checked
+from agent.tools.process import WorkerFailed, run_worker
 
 SECONDS = 45.0
 
@@ -41,7 +41,7 @@ async def draw_chart(
         chart = checked(Chart(kind, title, tuple(series), tuple(labels), x_label, y_label))
         picture = await _draw(chart)
         attachment = await context.media.put(picture, f"{_file_name(title)}.png")
-    except (Undrawable, MediaError) as error:
+    except (InvalidChart, MediaError) as error:
         raise ToolError(f"The chart was not drawn: {error}") from error
     named = f" “{title}”" if title else ""
     return ToolResult(f"A {kind} chart{named} was drawn and is shown to the person.", attachments=(attachment,))
@@ -50,11 +50,11 @@ async def draw_chart(
 async def _draw(chart: Chart) -> bytes:
     try:
         async with _drawing:
-            return await work("agent.tools.draw", json.dumps(asdict(chart)).encode(), seconds=SECONDS)
+            return await run_worker("agent.tools.chart_worker", json.dumps(asdict(chart)).encode(), seconds=SECONDS)
     except TimeoutError:
-        raise Undrawable(f"drawing took longer than {SECONDS:g} s") from None
+        raise InvalidChart(f"drawing took longer than {SECONDS:g} s") from None
     except WorkerFailed as error:
-        raise Undrawable(f"drawing failed: {error}") from error
+        raise InvalidChart(f"drawing failed: {error}") from error
 
 
 def _file_name(title: str) -> str:

@@ -18,7 +18,7 @@ import httpx
 from pydantic import Field
 
 from agent.tool import ToolContext, ToolError, tool
-from agent.tools.process import WorkerFailed, work
+from agent.tools.process import WorkerFailed, run_worker
 
 Address = IPv4Address | IPv6Address
 
@@ -142,7 +142,7 @@ class Fetcher:
         if media_type not in ("text/html", "application/xhtml+xml"):
             return text
         question = json.dumps({"html": text, "base": str(response.url)}).encode()
-        return (await work("agent.tools.readable", question, seconds=self.seconds)).decode()
+        return (await run_worker("agent.tools.html_text", question, seconds=self.seconds)).decode()
 
 
 class _Unpacking:

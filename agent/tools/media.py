@@ -36,12 +36,12 @@ async def view_image(
     path: Annotated[str, Field(description="A picture in the workspace, or the name of one sent in the conversation.")],
 ) -> ToolResult:
     """Shows a picture to you, not to the person."""
-    from agent.tools.vision import UNSHOWABLE, for_eyes
+    from agent.tools.vision import UNUSABLE_IMAGE, scaled_for_model
 
     data, name, place = await _find_picture(context, path)
     try:
-        shown, description = await asyncio.to_thread(for_eyes, data)
-    except UNSHOWABLE as error:
+        shown, description = await asyncio.to_thread(scaled_for_model, data)
+    except UNUSABLE_IMAGE as error:
         raise ToolError(f"{name} cannot be shown as a picture: {error}") from error
     attachment = await _keep(context, shown, name)
     return ToolResult(f"{name} from {place}: {description}.", images=(attachment,))

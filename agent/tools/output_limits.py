@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from agent.log import CallEnded, Entry
 from agent.media import Attachment, MediaError, MediaStore
-from agent.tools.received_files import place_of
+from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Results
 
 LONGEST = 24_000
@@ -22,7 +22,7 @@ _LINE_END = 1_000
 """Characters of the head that are given up for its ending with a line."""
 
 
-async def shortened(text: str, name: str, media: MediaStore) -> tuple[str, Attachment | None]:
+async def truncate_result(text: str, name: str, media: MediaStore) -> tuple[str, Attachment | None]:
     """The text as a model is shown it, and where all of it is kept if that is not all.
 
     `name` is the tool's name and the call's id with a hyphen between them.
@@ -35,11 +35,11 @@ async def shortened(text: str, name: str, media: MediaStore) -> tuple[str, Attac
         full = await media.put(text.encode(errors="replace"), f"{name}.txt")
     except MediaError as error:
         return f"{head}\n[{gap}, and could not be kept: {error}]\n{tail}", None
-    where = f"all of it is in the workspace as {place_of(full)}; read_file reads on there with {_offset(head)}"
+    where = f"all of it is in the workspace as {workspace_path(full)}; read_file reads on there with {_offset(head)}"
     return f"{head}\n[{gap}; {where}]\n{tail}", full
 
 
-def outputs(conversation: Iterable[Entry | Exchange]) -> list[Attachment]:
+def full_results(conversation: Iterable[Entry | Exchange]) -> list[Attachment]:
     """The files of results that were too long, oldest first, each once, to be laid out like what people sent."""
     found: dict[str, Attachment] = {}
     for item in conversation:

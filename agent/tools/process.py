@@ -35,7 +35,7 @@ def signal_group(leader: int, number: signal.Signals) -> bool:
     return True
 
 
-async def end_group(leader: int, closed: asyncio.Task[None], *, grace: float) -> bool:
+async def terminate_group(leader: int, closed: asyncio.Task[None], *, grace: float) -> bool:
     """Ends all processes of the group, telling whether there were any.
 
     They are asked first and have `grace` seconds until they are killed; `closed` ends when the last of them has let
@@ -49,7 +49,7 @@ async def end_group(leader: int, closed: asyncio.Task[None], *, grace: float) ->
     return found
 
 
-async def work(module: str, data: bytes, *, seconds: float) -> bytes:
+async def run_worker(module: str, data: bytes, *, seconds: float) -> bytes:
     """Runs one of our worker modules on `data` and gives its output; cancelling kills it.
 
     A process of its own keeps heavy libraries out of our memory, and hostile input from holding up the event loop.

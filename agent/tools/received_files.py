@@ -16,15 +16,15 @@ FOLDER = "received"
 LONGEST_NAME = 100
 
 
-def place_of(attachment: Attachment) -> str:
+def workspace_path(attachment: Attachment) -> str:
     """Its path in the workspace: a function of the attachment alone, so that it is the same after a restart."""
     name = Path(attachment.name.replace("\\", "/")).name[-LONGEST_NAME:] or "file"
     return f"{FOLDER}/{attachment.hash[:8]}-{name}"
 
 
-async def lay_out(attachments: Iterable[Attachment], workspace: Path, media: MediaStore) -> None:
+async def copy_to_workspace(attachments: Iterable[Attachment], workspace: Path, media: MediaStore) -> None:
     """Writes those that are not there yet. One that cannot be had or written is only logged: its reader will say so."""
-    places = {workspace / place_of(attachment): attachment for attachment in attachments}
+    places = {workspace / workspace_path(attachment): attachment for attachment in attachments}
     if not places:
         return
     for path in await asyncio.to_thread(_missing, list(places)):

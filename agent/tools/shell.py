@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import Field
 
 from agent.tool import ToolContext, ToolError, tool
-from agent.tools.process import end_group, signal_group, without_secrets
+from agent.tools.process import signal_group, terminate_group, without_secrets
 
 LONGEST = 3600
 """Seconds a command may be given."""
@@ -154,7 +154,7 @@ async def _run(
                 await asyncio.wait({reading}, timeout=GRACE_AT_END)
         finally:
             showing.cancel()
-            leftovers = await end_group(running.process.pid, reading, grace=grace)
+            leftovers = await terminate_group(running.process.pid, reading, grace=grace)
             await running.process.wait()
             # Who left the group and still holds the pipe must not hold up the call.
             await asyncio.wait({reading}, timeout=GRACE_AT_END)

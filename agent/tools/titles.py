@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 
-def title_of(tool: str, arguments: str) -> str:
+def call_title(tool: str, arguments: str) -> str:
     """One line, however long, that says what the call does: its tool's name and its first argument, if that is text or
     a number. `arguments` is JSON text, valid or not."""
     try:

@@ -20,12 +20,12 @@ MOST_PIXELS = 80_000_000
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "PPM", "AVIF", "JPEG2000")
 
 # The warning is an error where warnings are; else the picture is refused for its pixels.
-UNSHOWABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
-"""What `for_eyes` raises for what is no whole picture, or too large a one."""
+UNUSABLE_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What `scaled_for_model` raises for what is no whole picture, or too large a one."""
 
 
-def for_eyes(data: bytes) -> tuple[bytes, str]:
-    """The picture as a model can take it, and what it is. Raises one of `UNSHOWABLE`."""
+def scaled_for_model(data: bytes) -> tuple[bytes, str]:
+    """The picture as a model can take it, and what it is. Raises one of `UNUSABLE_IMAGE`."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
         width, height = picture.size
         if width * height > MOST_PIXELS:

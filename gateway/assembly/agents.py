@@ -12,11 +12,11 @@ from agent.hook import Hooks
 from agent.masking import Mask
 from agent.media import MediaStore
 from agent.model import Model
-from agent.models.chain import chain
+from agent.models.chain import model_chain
+from agent.models.context_windows import context_window_of
 from agent.models.fallback import CoolDowns
-from agent.models.windows import window_of
 from agent.tool import Tool
-from agent.tools import toolbox
+from agent.tools import load_tools
 from channels.address import Address
 from config.settings import AgentSettings, Settings
 from gateway.assembly.models import usual_model
@@ -37,7 +37,7 @@ def agents(
 
     @cache
     def tools() -> tuple[Tool, ...]:
-        return tuple(_tool(settings, tool) for tool in toolbox(settings.tools.enabled))
+        return tuple(_tool(settings, tool) for tool in load_tools(settings.tools.enabled))
 
     @cache
     def agent(channel: str) -> Agent:
@@ -45,9 +45,9 @@ def agents(
         usual = usual_model(settings, channel)
         names = tuple(dict.fromkeys([usual, *given.fallback]))
         small = (given.small_model or "") if given.routing else ""
-        summing_up = chain([given.small_model or usual], models, cool_downs, mask=mask)
+        summing_up = model_chain([given.small_model or usual], models, cool_downs, mask=mask)
         return Agent(
-            chain(names, models, cool_downs, mask=mask, small=small),
+            model_chain(names, models, cool_downs, mask=mask, small=small),
             media,
             given.workspace,
             tools(),
@@ -55,7 +55,7 @@ def agents(
             given.max_steps,
             hooks=hooks,
             context=Context(
-                given.context_window or window_of(usual),
+                given.context_window or context_window_of(usual),
                 summing_up,
                 reserve=given.context_reserve,
                 full_at=given.context_full_at,

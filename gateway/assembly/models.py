@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from agent.context.tokens import estimate_tokens
 from agent.media import MediaStore
 from agent.model import Model, Request
-from agent.models.chain import attended
+from agent.models.chain import wrap_provider_model
 from agent.models.prices import Price, price_of
 from config.models import ModelSettings, Provider
 from config.settings import Settings
@@ -55,7 +55,7 @@ async def _open_model(settings: Settings, model: str, media: MediaStore) -> Asyn
         web_search=given.web_search,
     )
     try:
-        yield attended(opened, model, _price(settings, model))
+        yield wrap_provider_model(opened, model, _price(settings, model))
     finally:
         await opened.aclose()
 

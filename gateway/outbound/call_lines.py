@@ -7,7 +7,7 @@ import re
 from typing import assert_never
 
 from agent.log import ApprovalDecided, ApprovalRequested, Call, Native
-from agent.tools.titles import title_of
+from agent.tools.titles import call_title
 from channels.reply import ApprovalDecision, CallSegment, CallState
 
 TITLE_LENGTH = 80
@@ -31,7 +31,7 @@ _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
 
 def title_of_call(call: Call) -> str:
     """One short line that says what the call does: its name and its first argument."""
-    return one_line(title_of(call.name, call.arguments), TITLE_LENGTH)
+    return one_line(call_title(call.name, call.arguments), TITLE_LENGTH)
 
 
 def name_of_native(native: Native) -> str:

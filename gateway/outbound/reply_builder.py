@@ -28,7 +28,7 @@ from agent.log import (
     UserMessage,
 )
 from agent.tools.todos import NAME as TODOS
-from agent.tools.todos import todos_of
+from agent.tools.todos import latest_todos
 from channels.address import Address
 from channels.reply import (
     ApprovalDecision,
@@ -280,7 +280,7 @@ class ReplyBuilder:
     def _show_end(self, end: CallEnded) -> None:
         call = self._calls.get(end.call_id)
         if call is not None and call.name == TODOS and end.outcome == "done":
-            todos = todos_of((ModelAnswered(self._answers, (call,)), end))
+            todos = latest_todos((ModelAnswered(self._answers, (call,)), end))
             self._plan = one_line(todos.line(), NOTE_LENGTH) if todos is not None else ""
         if end.silent:
             self._drop_call(end.call_id)

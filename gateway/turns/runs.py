@@ -13,9 +13,9 @@ from agent.decisions.external_tools import ExternalResult, check, pending
 from agent.hook import End, Stop, ToolEnd, Where
 from agent.log import Call, CallEnded, Entry, Outcome
 from agent.loop.streaming import Over
-from agent.tools.output_limits import shortened
+from agent.tools.output_limits import truncate_result
 from channels.address import Address
-from channels.channel import NotKept
+from channels.channel import NotStored
 from channels.runs import PendingCall, Result, RunReport, RunState, UnknownRun, WrongResults
 from gateway.store import records
 from gateway.store.errors import StoreError
@@ -81,7 +81,7 @@ class Runs:
         try:
             session = await self._store.supply(turn.id, [end for end, _ in reviewed], over)
         except StoreError as error:
-            raise NotKept(f"The gateway cannot keep results just now: {error}") from error
+            raise NotStored(f"The gateway cannot keep results just now: {error}") from error
         if session is None:
             raise WrongResults(TOO_LATE)
         self._go_on(session)
@@ -98,7 +98,7 @@ class Runs:
             end, ruled = await agent.hooks.ask("after_tool", where, end)
             if ruled is not None and isinstance(ruled.ruling, End | Stop):
                 over = Over(ruled.ruling, ruled.hook)
-        text, full = await shortened(end.text, f"external-{call.name}-{call.id}", agent.media)
+        text, full = await truncate_result(end.text, f"external-{call.name}-{call.id}", agent.media)
         return CallEnded(call.id, outcome, text, for_user=end.for_user, full=full), over
 
     async def _find(self, run_id: str) -> records.Run:

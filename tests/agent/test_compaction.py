@@ -33,15 +33,15 @@ from agent.log import (
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
 from agent.model import Answer, ModelError, Request
+from agent.models.context_windows import USUAL, context_window_of
 from agent.models.scripted import ScriptedModel
-from agent.models.windows import USUAL, window_of
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, tool
 from agent.tools.files import read_file
-from agent.tools.output_limits import HEAD, TAIL, outputs, shortened
+from agent.tools.output_limits import HEAD, TAIL, full_results, truncate_result
 from agent.tools.output_limits import LONGEST as LONGEST_RESULT
-from agent.tools.received_files import lay_out
-from agent.tools.todos import LONGEST_ITEM, MOST_ITEMS
+from agent.tools.received_files import copy_to_workspace
+from agent.tools.todos import MAX_ITEM_LENGTH, MAX_ITEMS
 from agent.transcript import Exchange, Past, SystemNote, conversation, transcript
 from gateway.store.records import PastTurn
 from gateway.turns.history_cache import HistoryCache
@@ -398,20 +398,20 @@ async def test_past_turns_that_were_summed_up_are_forgotten_and_the_same_ones_af
 
 
 async def test_a_short_result_is_shown_whole() -> None:
-    assert await shortened("r" * 24_000, "shell-1", MemoryMedia()) == ("r" * 24_000, None)
+    assert await truncate_result("r" * 24_000, "shell-1", MemoryMedia()) == ("r" * 24_000, None)
 
 
 async def test_of_a_long_result_the_model_sees_both_ends_and_reads_the_rest_in_the_workspace(tmp_path: Path) -> None:
     media = MemoryMedia()
     text = "".join(f"line {number}\n" for number in range(1, 20_001))
-    seen, full = await shortened(text, "shell-t_1_0", media)
+    seen, full = await truncate_result(text, "shell-t_1_0", media)
     assert full is not None
     assert full.name == "shell-t_1_0.txt"
     assert seen.startswith("line 1\n")
     assert seen.endswith("line 20000\n")
     assert len(seen) < 18_500
     assert (await media.read(full)).decode() == text
-    await lay_out(outputs([CallEnded("t_1_0", "done", seen, full=full)]), tmp_path, media)
+    await copy_to_workspace(full_results([CallEnded("t_1_0", "done", seen, full=full)]), tmp_path, media)
     head, _, rest = seen.partition("\n[…")
     offset = int(rest.partition("offset=")[2].partition("]")[0])
     path = rest.partition("workspace as ")[2].partition(";")[0]
@@ -422,10 +422,10 @@ async def test_of_a_long_result_the_model_sees_both_ends_and_reads_the_rest_in_t
 async def test_a_long_line_is_read_on_in_its_middle(tmp_path: Path) -> None:
     media = MemoryMedia()
     text = "".join(f"{number:06}" for number in range(30_000))
-    seen, full = await shortened(text, "shell-t_1_0", media)
+    seen, full = await truncate_result(text, "shell-t_1_0", media)
     assert full is not None
     assert "offset=1, start=12000]" in seen
-    await lay_out(outputs([CallEnded("t_1_0", "done", seen, full=full)]), tmp_path, media)
+    await copy_to_workspace(full_results([CallEnded("t_1_0", "done", seen, full=full)]), tmp_path, media)
     path = seen.partition("workspace as ")[2].partition(";")[0]
     page = await read(tmp_path, path=path, start=12_000)
     assert page.startswith("002000002001")
@@ -433,19 +433,19 @@ async def test_a_long_line_is_read_on_in_its_middle(tmp_path: Path) -> None:
 
 
 async def test_the_files_of_long_results_are_found_in_past_turns_too() -> None:
-    _, full = await shortened("r" * 30_000, "shell-1", MemoryMedia())
+    _, full = await truncate_result("r" * 30_000, "shell-1", MemoryMedia())
     log = (*NOW, ModelAnswered(1, (Call("c", "shell", "{}"),)), CallEnded("c", "done", "r", full=full))
-    assert outputs([*transcript(log), *log]) == [full]
+    assert full_results([*transcript(log), *log]) == [full]
 
 
 async def test_a_result_that_cannot_be_kept_is_shortened_and_says_so() -> None:
-    seen, full = await shortened("r" * 30_000, "shell-1", MemoryMedia(largest=10))
+    seen, full = await truncate_result("r" * 30_000, "shell-1", MemoryMedia(largest=10))
     assert full is None
     assert "12,000 characters are left out here, and could not be kept: shell-1.txt has 30,000 bytes" in seen
 
 
 async def test_what_is_read_page_by_page_is_not_cut_again() -> None:
-    assert await shortened("r" * 60_000, "read_file-1", MemoryMedia()) == ("r" * 60_000, None)
+    assert await truncate_result("r" * 60_000, "read_file-1", MemoryMedia()) == ("r" * 60_000, None)
 
 
 async def read(workspace: Path, **arguments: object) -> str:
@@ -471,7 +471,7 @@ async def read(workspace: Path, **arguments: object) -> str:
     ],
 )
 def test_a_models_window_goes_by_how_its_name_begins(name: str, window: int) -> None:
-    assert window_of(name) == window
+    assert context_window_of(name) == window
 
 
 def test_the_page_on_context_has_the_numbers_of_the_code() -> None:
@@ -479,4 +479,4 @@ def test_the_page_on_context_has_the_numbers_of_the_code() -> None:
     for number in (USUAL, RESERVE, LONGEST_SUMMARY, LONGEST_RESULT, HEAD, TAIL):
         assert f"{number:,} " in page
     assert SUMMING_UP in page
-    assert f"at most {MOST_ITEMS} items of at most {LONGEST_ITEM} characters" in page
+    assert f"at most {MAX_ITEMS} items of at most {MAX_ITEM_LENGTH} characters" in page

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAnswered, Summarised, UserMessage
 from agent.loop.attachments import Attached
 from agent.testing import MemoryMedia
-from agent.tools.received_files import lay_out, place_of
+from agent.tools.received_files import copy_to_workspace, workspace_path
 from agent.transcript import Conversation, Past, conversation, transcript
 from tests.agent.logs import logs, pasts
 
@@ -51,5 +51,5 @@ async def test_files_are_gathered_once_from_the_past_and_from_a_growing_log() ->
 async def test_a_file_whose_name_is_too_long_for_the_disk_keeps_no_other_from_the_workspace(tmp_path: Path) -> None:
     media = MemoryMedia()
     unbearable, usual = await media.put(b"one", "å" * 100), await media.put(b"two", "two.txt")
-    await lay_out([unbearable, usual], tmp_path, media)
-    assert (tmp_path / place_of(usual)).read_bytes() == b"two"
+    await copy_to_workspace([unbearable, usual], tmp_path, media)
+    assert (tmp_path / workspace_path(usual)).read_bytes() == b"two"

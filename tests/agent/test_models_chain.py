@@ -10,7 +10,7 @@ from agent.log import MessagesRead, Text, UserMessage
 from agent.masking import Mask
 from agent.media import Attachment
 from agent.model import Answer, Model, ModelError, Request
-from agent.models.chain import attended, chain
+from agent.models.chain import model_chain, wrap_provider_model
 from agent.models.fallback import CoolDowns
 from agent.models.prices import Price
 from agent.models.providers import ProviderModel, provider_model
@@ -34,7 +34,7 @@ class Gateway:
     def chain(self, names: Sequence[str] = (BIG, OTHER), *, small: str = "", patience: float = 20) -> Model:
         """`patience` is how many seconds the big model is waited for."""
         models = {name: self._model(name, patience if name == BIG else 20) for name in (BIG, SMALL, OTHER)}
-        return chain(names, models, CoolDowns(), mask=Mask([KEY]), small=small)
+        return model_chain(names, models, CoolDowns(), mask=Mask([KEY]), small=small)
 
     def _model(self, name: str, patience: float) -> Model:
         provider, _, bare = name.partition(":")
@@ -48,7 +48,7 @@ class Gateway:
             first_token_timeout=patience,
         )
         self.opened.append(model)
-        return attended(model, name, Price(1_000_000, 0))
+        return wrap_provider_model(model, name, Price(1_000_000, 0))
 
     async def ask(self, model: Model, text: str = "Write it", *files: Attachment, choose: str = "") -> Answer:
         self.told.clear()

@@ -10,10 +10,10 @@ from agent.log import Call, MessagesRead, ModelAnswered, Outcome, UserMessage
 from agent.media import Attachment
 from agent.model import Answer, Request, ToolSpec
 from agent.models.demo import DemoModel
-from agent.tools import toolbox
+from agent.tools import load_tools
 from agent.transcript import Exchange, Result, Results, SystemNote
 
-TOOLS = toolbox(["shell", "draw_chart"])
+TOOLS = load_tools(["shell", "draw_chart"])
 SPECS = tuple(tool.spec for tool in TOOLS)
 
 
@@ -97,7 +97,7 @@ async def test_the_first_answer_says_that_it_is_a_demo_and_how_to_get_a_real_mod
 
 
 async def test_it_asks_and_follows_the_answer() -> None:
-    talk = Talk(tuple(tool.spec for tool in toolbox(["ask_user", "draw_chart"])))
+    talk = Talk(tuple(tool.spec for tool in load_tools(["ask_user", "draw_chart"])))
     await talk.say("ask me something")
     (call,) = talk.calls
     assert call.name == "ask_user"
@@ -155,7 +155,7 @@ async def test_its_calls_fit_the_real_tools(wish: str) -> None:
     await talk.say(wish)
     assert talk.calls
     for call in talk.calls:
-        (tool,) = toolbox([call.name])
+        (tool,) = load_tools([call.name])
         tool.arguments.model_validate_json(call.arguments)
 
 

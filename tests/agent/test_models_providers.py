@@ -330,7 +330,7 @@ async def test_settings_are_sent_where_they_are_set(line: Line) -> None:
     ],
 )
 def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: chat_completions.Limit) -> None:
-    assert chat_completions.limit_of(url) == name
+    assert chat_completions.max_tokens_field(url) == name
     body = chat_completions.body(Request("", (heard("Hi"),), settings=ModelSettings(None, 77)), {}, limit=name)
     assert body[name] == 77
 

@@ -6,9 +6,9 @@ from agent.events import Delta, Waiting
 from agent.log import Call, MessagesRead, ModelAnswered, Text, UserMessage
 from agent.media import Attachment
 from agent.model import ModelError, Request
+from agent.models.content import pictures
 from agent.models.scripted import Script, ScriptedModel
 from agent.models.without_vision import WithoutVisionModel
-from agent.models.wording import pictures
 from agent.transcript import Exchange, Result, Results
 
 CAT = Attachment("abcdef01" + "0" * 56, "cat.png", "image/png", 12)

@@ -10,7 +10,7 @@ import pytest
 from agent.log import Call, CallEnded, Entry, ModelAnswered, Outcome
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError, ToolResult
-from agent.tools.todos import todos, todos_of
+from agent.tools.todos import latest_todos, todos
 
 
 async def keep(*items: tuple[str, str]) -> ToolResult:
@@ -47,19 +47,21 @@ async def test_a_list_that_does_not_fit_is_refused(items: list[tuple[str, str]])
 
 def test_the_line_says_how_much_is_done_and_what_is_being_done() -> None:
     items = (("read\nall", "done"), ("write\nit", "doing"), ("test", "doing"), ("show", "pending"))
-    found = todos_of(log((arguments(*items), "done")))
+    found = latest_todos(log((arguments(*items), "done")))
     assert found is not None
     assert found.line() == "1 of 4 done; now: write it, test"
-    assert found.written_out() == "[x] read all\n[>] write it\n[>] test\n[ ] show"
+    assert found.as_text() == "[x] read all\n[>] write it\n[>] test\n[ ] show"
 
 
 def test_the_last_valid_call_counts() -> None:
     kept, begun = arguments(("read", "doing")), arguments(("write", "doing"))
-    found = todos_of(log((begun, "done"), (kept, "done"), ("nonsense", "failed"), (begun, "skipped"), (begun, None)))
+    found = latest_todos(
+        log((begun, "done"), (kept, "done"), ("nonsense", "failed"), (begun, "skipped"), (begun, None))
+    )
     assert found is not None
     assert found.line() == "0 of 1 done; now: read"
 
 
 def test_a_list_that_was_cleared_is_none() -> None:
-    assert todos_of(log((arguments(("read", "doing")), "done"), (arguments(), "done"))) is None
-    assert todos_of(()) is None
+    assert latest_todos(log((arguments(("read", "doing")), "done"), (arguments(), "done"))) is None
+    assert latest_todos(()) is None

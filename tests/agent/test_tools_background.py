@@ -13,7 +13,7 @@ from agent.background import Background, BackgroundError, BackgroundItem, Delega
 from agent.media import Attachment
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError, ToolResult
-from agent.tools import toolbox
+from agent.tools import load_tools
 
 FILE = Attachment("ab" * 32, "words.csv", "text/csv", 12)
 
@@ -59,7 +59,7 @@ SILENT = BackgroundItem("w3", "wait", "running")
 
 
 async def use(name: str, work: Background, shown: list[str] | None = None, **arguments: object) -> ToolResult:
-    (tool,) = toolbox([name])
+    (tool,) = load_tools([name])
 
     async def progress(text: str) -> None:
         if shown is not None:
@@ -106,7 +106,7 @@ async def test_where_nothing_can_go_on_beside_the_turn_the_model_is_told_so() ->
 
 
 async def test_the_tool_lasts_longer_than_any_task() -> None:
-    (delegate,) = toolbox(["delegate"])
+    (delegate,) = load_tools(["delegate"])
     assert delegate.timeout > 240 * 60
     assert delegate.repeatable
 

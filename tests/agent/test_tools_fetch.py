@@ -12,7 +12,7 @@ import pytest
 
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
-from agent.tools import toolbox
+from agent.tools import load_tools
 from agent.tools.fetch import Address, Fetcher, Page, is_public
 
 
@@ -100,7 +100,7 @@ def test_an_address_of_the_public_internet_is_allowed(address: str) -> None:
 )
 async def test_the_tool_refuses_this_machine_however_it_is_written(site: Site, tmp_path: Path, host: str) -> None:
     site.says("/", b"secret")
-    (tool,) = toolbox(["fetch_url"])
+    (tool,) = load_tools(["fetch_url"])
     context = ToolContext(tmp_path, MemoryMedia(), _ignore)
     with pytest.raises(ToolError, match="not an address of the public internet"):
         await tool.call(context, json.dumps({"url": site.url("/", host)}))

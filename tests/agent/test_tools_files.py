@@ -8,7 +8,7 @@ import pytest
 
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
-from agent.tools import TOOL_NAMES, UnknownTool, toolbox
+from agent.tools import TOOL_NAMES, UnknownTool, load_tools
 
 
 class Desk:
@@ -16,7 +16,7 @@ class Desk:
         self.workspace = workspace
 
     async def use(self, name: str, **arguments: object) -> str:
-        (tool,) = toolbox([name])
+        (tool,) = load_tools([name])
         return (await tool.call(ToolContext(self.workspace, MemoryMedia(), _ignore), json.dumps(arguments))).text
 
 
@@ -33,12 +33,12 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_a_toolbox_has_the_named_tools_in_order_each_once() -> None:
-    assert [tool.name for tool in toolbox(["list_files", "shell", "list_files"])] == ["list_files", "shell"]
-    assert [tool.name for tool in toolbox(TOOL_NAMES)] == list(TOOL_NAMES)
+    assert [tool.name for tool in load_tools(["list_files", "shell", "list_files"])] == ["list_files", "shell"]
+    assert [tool.name for tool in load_tools(TOOL_NAMES)] == list(TOOL_NAMES)
 
 
 def test_every_tool_tells_the_model_what_it_does_and_takes() -> None:
-    for tool in toolbox(TOOL_NAMES):
+    for tool in load_tools(TOOL_NAMES):
         assert len(tool.description) > 30
         assert tool.spec.schema["type"] == "object"
         assert tool.spec.schema["additionalProperties"] is False
@@ -46,7 +46,7 @@ def test_every_tool_tells_the_model_what_it_does_and_takes() -> None:
 
 def test_an_unknown_tool_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UnknownTool, match="did you mean 'read_file'"):
-        toolbox(["readfile"])
+        load_tools(["readfile"])
 
 
 async def test_a_written_file_is_read_again(desk: Desk) -> None:

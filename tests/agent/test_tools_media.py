@@ -12,7 +12,7 @@ from PIL import Image
 
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError, ToolResult
-from agent.tools import toolbox
+from agent.tools import load_tools
 
 
 class Studio:
@@ -22,7 +22,7 @@ class Studio:
         self.seen: tuple[Any, ...] = ()
 
     async def use(self, name: str, **arguments: object) -> ToolResult:
-        (tool,) = toolbox([name])
+        (tool,) = load_tools([name])
         context = ToolContext(self.workspace, self.media, _ignore, self.seen)
         return await tool.call(context, json.dumps(arguments))
 

@@ -14,7 +14,7 @@ import pytest
 
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
-from agent.tools import toolbox
+from agent.tools import load_tools
 
 
 class Shell:
@@ -26,7 +26,7 @@ class Shell:
         self.news = asyncio.Event()
 
     async def run(self, command: str, **options: object) -> str:
-        (tool,) = toolbox(["shell"])
+        (tool,) = load_tools(["shell"])
         context = ToolContext(self.workspace, MemoryMedia(), self._progress)
         return (await tool.call(context, json.dumps({"command": command, **options}))).text
 
@@ -241,5 +241,5 @@ async def test_an_impossible_time_is_refused(shell: Shell, seconds: object) -> N
 
 
 def test_an_interjection_lets_a_command_go_on_in_the_background() -> None:
-    (tool,) = toolbox(["shell"])
+    (tool,) = load_tools(["shell"])
     assert (tool.effect, tool.on_steer) == ("external", "background")

@@ -20,7 +20,7 @@ from agent.model import ModelError, Request
 from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, ToolError, tool
-from agent.tools.received_files import place_of
+from agent.tools.received_files import workspace_path
 from agent.transcript import Results, SystemNote, transcript
 
 
@@ -427,7 +427,7 @@ async def test_a_file_that_was_sent_lies_in_the_workspace_when_tools_run(tmp_pat
     media = MemoryMedia()
     attachment = await media.put(b"1,2,3", "../my data.csv")
     heard = MessagesRead(1, (UserMessage(1, "Ann", "what is in it?", (attachment,)),))
-    path = place_of(attachment)
+    path = workspace_path(attachment)
     journal = MemoryJournal()
     model = ScriptedModel([call("read", json.dumps({"path": path}))], "Numbers.")
 

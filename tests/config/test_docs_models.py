@@ -4,8 +4,8 @@ import re
 from typing import get_args
 
 from agent.model import ModelTrouble
-from agent.models.fallback import COOLING, REASONS
-from agent.models.retry import PASSING
+from agent.models.fallback import COOL_DOWN_SECONDS, FALLBACK_REASONS
+from agent.models.retry import RETRYABLE
 from config.models import ModelSettings
 from config.settings import AgentSettings
 from tests.config.conftest import Operator
@@ -35,8 +35,8 @@ def test_it_says_of_every_trouble_whether_it_is_tried_again_and_for_how_long_the
     assert rows == [
         (
             trouble,
-            "once" if trouble == "timeout" else "yes" if trouble in PASSING else "no",
-            f"{COOLING.get(trouble, 0):.0f}" if trouble in REASONS else "no",
+            "once" if trouble == "timeout" else "yes" if trouble in RETRYABLE else "no",
+            f"{COOL_DOWN_SECONDS.get(trouble, 0):.0f}" if trouble in FALLBACK_REASONS else "no",
         )
         for trouble in get_args(ModelTrouble)
     ]

@@ -10,7 +10,7 @@ from agent.log import ApprovalDecision, Outcome
 from agent.log_state import MOST_ALIKE, WINDOW
 from agent.loop.turn import MOST_RESTARTS
 from agent.tool import Approval
-from agent.tools import TOOL_NAMES, toolbox
+from agent.tools import TOOL_NAMES, load_tools
 from config.settings import AgentSettings, LimitSettings
 from config.tools import ToolSettings
 from gateway.store.decision_words import verdict_of
@@ -30,7 +30,7 @@ def test_the_page_of_steering_says_of_every_tool_what_a_message_does_to_it() -> 
     rows = re.findall(
         r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \| (yes|no) \|$", section(page("steering"), "Running calls"), re.MULTILINE
     )
-    tools = [tool for tool in toolbox(TOOL_NAMES) if not tool.asks]
+    tools = [tool for tool in load_tools(TOOL_NAMES) if not tool.asks]
     assert sorted(rows) == sorted(
         (tool.name, tool.effect, tool.on_steer, "yes" if tool.repeatable else "no") for tool in tools
     )

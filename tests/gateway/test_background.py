@@ -21,7 +21,7 @@ from agent.model import Answer, Request
 from agent.models.scripted import Piece, Script, ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, ToolError, ToolResult, tool
-from agent.tools import toolbox
+from agent.tools import load_tools
 from agent.transcript import Results
 from agent.turn_context import TurnContext
 from channels.memory import MemoryChannel
@@ -48,7 +48,7 @@ async def look(context: ToolContext) -> str:
     return "seen"
 
 
-TOOLS = (look, *toolbox(["ask_user", "delegate", "background", "write_file"]))
+TOOLS = (look, *load_tools(["ask_user", "delegate", "background", "write_file"]))
 
 
 class Stage:

@@ -51,7 +51,7 @@ async def test_a_message_cancels_a_reading_tool_at_once(stage: Stage) -> None:
     stage.models.script([Say("I draw."), Call("draw_chart", chart)], Say("No chart then."))
     async with stage.conversation() as ann:
         await ann.say("draw")
-        drawing = await worker("agent.tools.draw")
+        drawing = await worker("agent.tools.chart_worker")
         drawing.suspend()
         await ann.until(lambda: "draw_chart" in ann.status())
         await ann.say("do not draw")

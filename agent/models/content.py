@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.log import MessagesRead, ModelAnswered, UserMessage
 from agent.media import Attachment
-from agent.tools.received_files import place_of
+from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results, SystemNote
 
 INTERRUPTED = SystemNote("Your answer was interrupted here, by a new message or a stop; it was shown as far as it got.")
@@ -23,13 +23,13 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
+class UnavailableImage:
     """A picture the model cannot be shown, and why."""
 
     reason: str
 
 
-LoadedImages = Mapping[str, Picture | Unseen]
+LoadedImages = Mapping[str, Picture | UnavailableImage]
 """What is seen of each picture of a conversation, by its hash."""
 
 Piece = str | Picture
@@ -65,7 +65,7 @@ def pictures(transcript: Iterable[Exchange]) -> list[Attachment]:
     return found
 
 
-def heard_pieces(heard: MessagesRead, sights: LoadedImages) -> list[Piece]:
+def message_content(heard: MessagesRead, sights: LoadedImages) -> list[Piece]:
     """What people said, in reading order, in groups each with their name before their words. Never empty."""
     if len(heard.messages) == 1 and _is_plain(heard.messages[0]):
         # Nearly all of a long history is this, and it is read anew for every request.
@@ -74,7 +74,9 @@ def heard_pieces(heard: MessagesRead, sights: LoadedImages) -> list[Piece]:
     for message in heard.messages:
         pieces.append(_words(message))
         for attachment in message.attachments:
-            pieces += _attachment_pieces(attachment, sights, where=f", in the workspace as {place_of(attachment)}")
+            pieces += _attachment_pieces(
+                attachment, sights, where=f", in the workspace as {workspace_path(attachment)}"
+            )
     return [piece for piece in pieces if piece] or ["[an empty message]"]
 
 
@@ -82,7 +84,7 @@ def result_text(result: Result) -> str:
     return result.text if result.text.strip() else "(no output)"
 
 
-def image_pieces(images: Iterable[Attachment], sights: LoadedImages) -> list[Piece]:
+def image_content(images: Iterable[Attachment], sights: LoadedImages) -> list[Piece]:
     return [piece for image in images for piece in _attachment_pieces(image, sights)]
 
 
@@ -90,7 +92,7 @@ def notice_text(notice: SystemNote) -> str:
     return f"[{notice.text}]"
 
 
-def unseen_words(attachment: Attachment, unseen: Unseen, *, where: str = "") -> str:
+def unavailable_text(attachment: Attachment, unseen: UnavailableImage, *, where: str = "") -> str:
     return f"[Picture {attachment.name}{where} cannot be shown to you: {unseen.reason}]"
 
 
@@ -119,7 +121,7 @@ def _words(message: UserMessage) -> str:
 def _attachment_pieces(attachment: Attachment, sights: LoadedImages, *, where: str = "") -> list[Piece]:
     if not attachment.is_picture:
         return [f"[Attached file: {attachment.name}, {attachment.media_type}, {attachment.size:,} bytes{where}]"]
-    sight = sights.get(attachment.hash, Unseen("it is not there"))
-    if isinstance(sight, Unseen):
-        return [unseen_words(attachment, sight, where=where)]
+    sight = sights.get(attachment.hash, UnavailableImage("it is not there"))
+    if isinstance(sight, UnavailableImage):
+        return [unavailable_text(attachment, sight, where=where)]
     return [f"[Picture: {attachment.name}{where}]", sight]

@@ -14,7 +14,7 @@ MOST_SERIES = 20
 MOST_LABELS_PER_PIE = 100
 
 
-class Undrawable(ValueError):
+class InvalidChart(ValueError):
     """The data make no chart; the message says why, for whoever gave them."""
 
 
@@ -40,10 +40,10 @@ class Chart:
 
 
 def checked(chart: Chart) -> Chart:
-    """The chart as it will be drawn. Raises `Undrawable`."""
+    """The chart as it will be drawn. Raises `InvalidChart`."""
     problem = next(_problems(chart), None)
     if problem is not None:
-        raise Undrawable(problem)
+        raise InvalidChart(problem)
     return _as_one_pie(chart) if chart.kind == "pie" else chart
 
 

@@ -75,7 +75,7 @@ _WINDOWS: dict[str, int] = {
 }
 
 
-def window_of(name: str) -> int:
+def context_window_of(name: str) -> int:
     """Tokens the model can be shown, its answer included; `name` with its provider before a colon or without.
 
     What a reseller puts before a slash does not count ("anthropic/claude-sonnet-5").

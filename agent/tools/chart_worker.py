@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from agent.tools.plot import Chart, Series
+from agent.tools.chart_spec import Chart, Series
 
 INK, SOFT_INK, GRID = "#1f2430", "#667085", "#e6e8ee"
 COLOURS = ("#3b6fd4", "#f2994a", "#2ca58d", "#d65076", "#8c6bd1", "#c9a227", "#4fb3d9", "#7a8b5c", "#b5604a", "#8a93a6")
