@@ -1,1 +1,1 @@
-"""What the operator writes: every setting, its default and its meaning."""
+"""The configuration: every setting with its default, validation, and the commented template."""

@@ -1,4 +1,4 @@
-"""What can be set for the channels: a section for each platform, alike in what every platform has."""
+"""Settings of the channels: a section for each platform, with shared settings in `ChannelSection`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from config.errors import did_you_mean
 from config.models import ModelName
 from config.section import Secret, Section, SocketAddress, WebAddress, refuse_entries, wrong
 
-_TYPE = "The platform. Needed where the section's own name does not say it."
+_TYPE = "The platform. Required if the section has another name."
 
 
 def _user(given: object) -> object:
@@ -40,82 +40,83 @@ class People:
 
 
 class ChannelSection(Section):
-    """What can be set for a bot on every platform."""
+    """Settings that every platform's bot has."""
 
     people: ClassVar[People]
 
     allow: list[User] = Field(
         default_factory=list,
-        description='Who may talk to the bot: user ids, @names, or "*" for everybody. Empty: nobody but admins. Other '
-        'bots are not meant by "*": each needs its own id or @name here.',
+        description='Allowlist: user ids, @names, or "*" for everybody. Empty: only admins. "*" does not include '
+        "other bots: list each by its id or @name.",
         examples=[["*"]],
     )
     admins: list[User] = Field(
         default_factory=list,
-        description="Who may also stop in groups what others have started, and let unknown people in: user ids and "
-        "@names, of people only.",
+        description="People who may also stop other people's tasks in groups and approve pairing codes: user ids "
+        "and @names.",
         examples=[["@your_name"]],
     )
     pair: bool = Field(
         default=False,
-        description="Whether unknown people who write to the bot directly get a code, with which an admin lets them in "
-        '(a button in the chat, or "interject pair approve CODE"). `allow` may then be empty.',
+        description="Pairing: unknown people who send a direct message get a code, and an admin approves it (a "
+        'button in the chat, or "interject pair approve CODE"). `allow` may then be empty.',
     )
     groups: Literal["mention", "all", "off"] = Field(
         default="mention",
-        description='In groups the bot answers when it is mentioned ("mention"), always ("all") or never ("off").',
+        description='In groups the bot answers when mentioned ("mention"), always ("all") or never ("off").',
     )
     busy: Literal["steer", "queue", "collect", "interrupt"] = Field(
         default="steer",
-        description='What happens to a message that comes while the agent works: it is read at once ("steer"), waits '
-        'for the end and its turn ("queue"), is read at the end together with the others that wait ("collect"), or '
-        'ends the work and takes its place ("interrupt").',
+        description='What a message does while the agent works: it is read at once ("steer"), is queued and '
+        'answered on its own ("queue"), is queued and answered together with the other queued '
+        'messages ("collect"), or stops the running task and starts the next ("interrupt").',
     )
-    stream: bool = Field(default=True, description="Whether an answer is shown while it is being written.")
+    stream: bool = Field(default=True, description="Whether answers are shown while they are generated.")
     reactions: bool = Field(
-        default=True, description="Whether a reaction shows on each message whether it waits, is read or is answered."
+        default=True,
+        description="Whether a reaction on each message shows its status: queued, read, answered, refused.",
     )
     activity: Literal["off", "quiet", "full"] = Field(
         default="quiet",
-        description='What people see of the agent\'s tools: nothing ("off"), the one that runs, in a line that goes '
-        'away again ("quiet"), or a line for each call, which stays ("full").',
+        description='Tool calls that people see: none ("off"), the running one in a temporary line ("quiet"), or '
+        'a permanent line for each call ("full").',
     )
-    show_reasoning: bool = Field(default=False, description="Whether what the model thinks is shown.")
+    show_reasoning: bool = Field(default=False, description="Whether the model's reasoning is shown.")
     model: ModelName | None = Field(
         default=None,
-        description="Who answers here, in the form of [agent] model. Without it: that model.",
+        description="Model for this channel, in the form of [agent] model. Default: that model.",
         examples=["openai:gpt-5"],
     )
     instructions: str | None = Field(
         default=None,
-        description="What the agent is told here, instead of the instructions in [agent].",
+        description="System prompt for this channel, instead of the one in [agent].",
         examples=["You help the people of this team. Answer briefly."],
     )
 
     @classmethod
     def fields(cls) -> dict[str, FieldInfo]:
-        """The platform's own first: they are what must be set."""
+        """The platform's own settings first: they include the required ones."""
         shared = ChannelSection.model_fields
         return dict(sorted(cls.model_fields.items(), key=lambda field: field[0] in shared))
 
     @property
     def secrets(self) -> tuple[SecretStr, ...]:
-        """What must never be shown."""
+        """Every secret in the section; none of them may be shown."""
         return tuple(value for _, value in self if isinstance(value, SecretStr))
 
     @field_validator("allow")
     @classmethod
-    def _people_or_everybody(cls, users: list[str]) -> list[str]:
-        told = f'expected {cls.people.shape}, a name that begins with @, or "*"'
-        strange = [index for index, user in enumerate(users) if user != "*" and not cls.people.names(user)]
-        refuse_entries(strange, told)
+    def _allowlist_entries(cls, users: list[str]) -> list[str]:
+        explanation = f'expected {cls.people.shape}, a name that begins with @, or "*"'
+        invalid = [index for index, user in enumerate(users) if user != "*" and not cls.people.names(user)]
+        refuse_entries(invalid, explanation)
         return users
 
     @field_validator("admins")
     @classmethod
-    def _people_only(cls, users: list[str]) -> list[str]:
-        told = f"expected {cls.people.shape} or a name that begins with @"
-        refuse_entries([index for index, user in enumerate(users) if not cls.people.names(user)], told)
+    def _admins_are_people(cls, users: list[str]) -> list[str]:
+        explanation = f"expected {cls.people.shape} or a name that begins with @"
+        refuse_entries([index for index, user in enumerate(users) if not cls.people.names(user)], explanation)
         return users
 
 
@@ -131,12 +132,12 @@ class TelegramSettings(ChannelSection):
     )
     api_url: WebAddress = Field(
         default="https://api.telegram.org",
-        description="The Bot API server; a local one works.",
+        description="URL of the Bot API server; a local one works.",
     )
 
 
 class SlackSettings(ChannelSection):
-    """A Slack app. It needs one of app_token (Socket Mode: no public address needed) and signing_secret (HTTP)."""
+    """A Slack app. Set app_token (Socket Mode: no public address needed) or signing_secret (HTTP)."""
 
     people = People(r"[UWB][A-Z0-9]+", r"@[\w.-]+", "a member id like U012AB3CD")
 
@@ -159,18 +160,18 @@ class SlackSettings(ChannelSection):
     )
     api_url: WebAddress = Field(
         default="https://slack.com/api/",
-        description="The address of Slack's Web API.",
+        description="URL of Slack's Web API.",
     )
 
     @field_validator("signing_secret")
     @classmethod
-    def _one_way_in(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _not_two_connections(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if secret is not None and info.data.get("app_token") is not None:
-            raise wrong("impossible together with app_token. Keep app_token for Socket Mode, or this one for HTTP")
+            raise wrong("cannot be combined with app_token. Keep app_token for Socket Mode, or signing_secret for HTTP")
         return secret
 
     @model_validator(mode="after")
-    def _some_way_in(self) -> Self:
+    def _needs_a_connection(self) -> Self:
         if self.app_token is None and self.signing_secret is None:
             raise wrong("needs app_token (Socket Mode) or signing_secret (HTTP through the web server)")
         return self
@@ -188,11 +189,11 @@ class DiscordSettings(ChannelSection):
     )
     api_url: WebAddress = Field(
         default="https://discord.com/api/v10",
-        description="The address of Discord's REST API.",
+        description="URL of Discord's REST API.",
     )
     gateway_url: SocketAddress = Field(
         default="wss://gateway.discord.gg",
-        description="The address of Discord's gateway, from which its events come.",
+        description="URL of Discord's gateway, the source of its events.",
     )
 
 
@@ -205,16 +206,16 @@ CHANNELS: Mapping[str, type[ChannelSettings]] = {
 }
 """A platform's settings by the `type` of a [channels.<name>] section."""
 
-OUR_OWN = ("web", "terminal")
-"""Channels that are there without a section."""
+BUILT_IN_CHANNELS = ("web", "terminal")
+"""Channels that exist without a section."""
 
 
 def channel_by_type(table: object) -> object:
-    """The section as what its `type` says it is. Raises where there is no such type."""
+    """The section, validated as the platform that its `type` names. Raises if the type is unknown."""
     if not isinstance(table, dict):
         raise wrong("expected a section, not a single value")
     kind = table["type"]
     if not isinstance(kind, str) or kind not in CHANNELS:
         hint = did_you_mean(str(kind), list(CHANNELS))
-        raise wrong(f"no such type of channel. {hint} A section with a name of its own says which it is: type = …")
+        raise wrong(f"unknown channel type. {hint} In a section with another name, set type = …")
     return CHANNELS[kind].model_validate(table)

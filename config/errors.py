@@ -1,7 +1,7 @@
-"""What is wrong with a configuration, told to the person who wrote it.
+"""Errors in a configuration, in words for the person who wrote it.
 
 ConfigurationError
-└── carries one Problem for each thing that is wrong
+└── has one Problem for each error
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Key = tuple[str | int, ...]
-"""Where a setting stands: the names of the tables around it, its own name, and its index in a list."""
+"""The path of a setting: the names of the tables around it, its own name, and its index in a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with the value at a key, before it is known where that was written."""
+    """An invalid value at a key, before its place in the file is known."""
 
     key: Key
     wrong: str
@@ -24,16 +24,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A key that is no setting."""
+    """A key that is not a setting."""
 
     key: Key
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where it was written ("interject.toml:7"), its dotted key, and what to do.
+    """One error: its place ("interject.toml:7"), its dotted key, and an explanation.
 
-    Carries no value of any setting: what was mistyped may be a secret.
+    Never contains a setting's value: a mistyped value may be a secret.
     """
 
     wrong: str
@@ -45,7 +45,7 @@ class Problem:
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used. Reads as one line for each problem."""
+    """The configuration is invalid. The message has one line for each problem."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -53,7 +53,7 @@ class ConfigurationError(Exception):
 
 
 def dotted(key: Key) -> str:
-    """The key as one writes it in TOML, with list indexes in brackets."""
+    """The key as written in TOML, with list indexes in brackets."""
     written = "".join(f"[{part}]" if isinstance(part, int) else f".{_quoted(part)}" for part in key)
     return written.removeprefix(".")
 
@@ -64,13 +64,13 @@ def _quoted(name: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant."""
-    import difflib  # only a refusal needs it, and the start of the gateway need not wait for it
+    """The most similar known word, or None."""
+    import difflib  # only errors need it; it would slow down every start
 
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)), None)
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A hint for a word that is not among the known ones: the nearest, or all of them."""
+    """A hint for an unknown word: the most similar known word, or all known words."""
     near = nearest(word, known)
     return f'Did you mean "{near}"?' if near else f"Known: {', '.join(known)}."

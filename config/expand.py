@@ -1,4 +1,4 @@
-"""Strings that stand for something else: "${NAME}", "file:/path", and text where a number or a list is meant."""
+"""Resolves references in strings ("${NAME}", "file:/path") and converts text from variables to the setting's type."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from config.schema import Table, kind_at
 from config.written import Written
 
 _REFERENCE = re.compile(r"\$(?P<escaped>\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<broken>\$\{)")
-_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 class _Unresolved(Exception):
-    """A reference leads nowhere; the message says why."""
+    """A reference cannot be resolved; the message says why."""
 
 
 def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fault]]:
-    """The tree with every reference replaced, and what could not be replaced.
+    """The tree with every reference resolved, and a fault for each that could not be.
 
-    Text that came from the environment or through a reference becomes the number, truth value or list that
-    its setting wants, if it reads as one. Keys that are no settings are left alone: somebody refuses them later.
+    Text from the environment or from a reference is converted to the number, boolean or list that its setting
+    expects, if possible. Unknown keys are left as they are: validation reports them later.
     """
     faults: list[Fault] = []
 
@@ -46,18 +46,18 @@ def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fa
         except _Unresolved as error:
             faults.append(Fault(key, str(error)))
             return text
-        return _meant(resolved, kind) if resolved != text or key in written.variables else text
+        return _converted(resolved, kind) if resolved != text or key in written.variables else text
 
     return {name: value_at((name,), value) for name, value in written.tree.items()}, faults
 
 
 def anchored(path: Path, base: Path) -> Path:
-    """The absolute path of what was written as `path`; a leading ~ is the home directory."""
+    """`path` as an absolute path, relative to `base`; a leading ~ is the home directory."""
     return Path(os.path.normpath(base / os.path.expanduser(path)))
 
 
 def _resolved(text: str, environ: Mapping[str, str], base: Path) -> str:
-    resolved = _REFERENCE.sub(lambda reference: _referred(reference, environ), text)
+    resolved = _REFERENCE.sub(lambda reference: _variable_value(reference, environ), text)
     if not text.startswith("file:"):
         return resolved
     try:
@@ -69,7 +69,7 @@ def _resolved(text: str, environ: Mapping[str, str], base: Path) -> str:
         raise _Unresolved(f"{text} cannot be read: {reason}") from None
 
 
-def _referred(reference: re.Match[str], environ: Mapping[str, str]) -> str:
+def _variable_value(reference: re.Match[str], environ: Mapping[str, str]) -> str:
     if reference["escaped"]:
         return "${"
     if reference["broken"]:
@@ -80,10 +80,10 @@ def _referred(reference: re.Match[str], environ: Mapping[str, str]) -> str:
     return environ[name]
 
 
-def _meant(text: str, kind: object) -> object:
-    """The value that the text stands for; the text itself, if it does not read as one."""
+def _converted(text: str, kind: object) -> object:
+    """The text converted to `kind`; the text itself if that is not possible."""
     if kind is bool:
-        return _TRUTH.get(text.strip().lower(), text)
+        return _BOOLEANS.get(text.strip().lower(), text)
     if kind is int or kind is float:
         return _or_text(kind, text)
     if get_origin(kind) is list:

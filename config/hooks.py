@@ -1,4 +1,4 @@
-"""What can be set for the hooks: a section for each kind, alike in what every hook has."""
+"""Settings of the hooks: a section for each type, with shared settings in `HookSection`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Point = Literal[
     "on_event",
 ]
 
-_NAME = "What it is called in the log and to people. Of hooks with the same priority the first name is asked first."
+_NAME = "Unique name, used in the log and in messages. Hooks with the same priority run in the order of their names."
 
 
 def _plain_name(text: str) -> str:
@@ -47,38 +47,37 @@ HookName = Annotated[str, AfterValidator(_plain_name)]
 
 
 class HookSection(Section):
-    """Code of your own around what the agent hears, asks, does and says. There may be any number of them."""
+    """A hook: code of your own around messages, model calls, tool calls and replies. There may be any number."""
 
     name: HookName = Field(description=_NAME)
     points: list[Point] = Field(
         min_length=1,
-        description="Where it is asked: on_message, before_model, after_model, before_tool, approve_tool, after_tool, "
-        "before_reply; at on_event it only looks on.",
+        description="Where the hook runs: on_message, before_model, after_model, before_tool, approve_tool, "
+        "after_tool, before_reply; on_event only observes.",
         examples=[["before_tool", "approve_tool"]],
     )
     priority: int = Field(
         default=100,
-        description="Hooks with a lower number are asked sooner, and each sees what the one before made of it.",
+        description="Hooks with a lower number run first, and each sees the changes of the one before.",
     )
     timeout: Positive = Field(
         default=5.0,
-        description="How many seconds it may take for one answer.",
+        description="Seconds allowed for one answer.",
     )
     on_error: Literal["open", "closed"] | None = Field(
         default=None,
-        description='What happens when it fails or takes too long: everything goes on without it ("open"), or what '
-        'it was asked about is denied ("closed"). Without it: closed at approve_tool, open elsewhere.',
+        description='After an error or a timeout: continue without the hook ("open"), or deny what it was asked '
+        'about ("closed"). Default: closed at approve_tool, otherwise open.',
         examples=["closed"],
     )
     trusted: bool = Field(
         default=False,
-        description="Whether the result that it gives for a tool is taken even where people would have to approve "
-        "the call.",
+        description="Whether a tool result supplied by the hook is accepted even if the call needs approval.",
     )
 
     @classmethod
     def fields(cls) -> dict[str, FieldInfo]:
-        """The name, then what makes it a hook of its type: they are what must be set."""
+        """The name first, then the settings of its type: they are the required ones."""
         shared = HookSection.model_fields
         return dict(sorted(cls.model_fields.items(), key=lambda field: field[0] in shared and field[0] != "name"))
 
@@ -87,28 +86,28 @@ class HookSection(Section):
     def _each_once(cls, points: list[Point]) -> list[Point]:
         refuse_entries(
             [index for index, point in enumerate(points) if point in points[:index]],
-            "stands there already: each point is named once",
+            "is already listed: each point may appear only once",
         )
         return points
 
 
 class PythonHookSettings(HookSection):
-    """A hook that is a Python class, with a method for each of its points."""
+    """A hook written as a Python class, with a method for each of its points."""
 
-    name: HookName = Field(description=_NAME, examples=["manners"])
+    name: HookName = Field(description=_NAME, examples=["tone"])
     type: Literal["python"] = Field(description="A class in the gateway's own process.", examples=["python"])
     path: Annotated[str, AfterValidator(_class_or_entry_point)] = Field(
         description='The class: "module:Class", "folder/file.py:Class", or the name of an entry point in the group '
         "interject.hooks.",
-        examples=["hooks/manners.py:Manners"],
+        examples=["hooks/tone.py:Tone"],
     )
 
 
 class ProcessHookSettings(HookSection):
-    """A hook that is a program in any language. It is asked through its standard input, a JSON object on each line."""
+    """A hook that is a program in any language. It gets requests on standard input, one JSON object per line."""
 
     name: HookName = Field(description=_NAME, examples=["review"])
-    type: Literal["process"] = Field(description="A program that runs beside the gateway.", examples=["process"])
+    type: Literal["process"] = Field(description="A program started by the gateway.", examples=["process"])
     command: list[str] = Field(
         min_length=1,
         description="The program and its arguments.",
@@ -123,16 +122,16 @@ class ProcessHookSettings(HookSection):
 
 
 class HttpHookSettings(HookSection):
-    """A hook that is a web server of yours. It is asked by signed requests."""
+    """A hook that is a webhook: a web server of yours that gets signed requests."""
 
     name: HookName = Field(description=_NAME, examples=["policy"])
-    type: Literal["http"] = Field(description="A server that answers requests.", examples=["http"])
+    type: Literal["http"] = Field(description="An HTTP endpoint.", examples=["http"])
     url: WebAddress = Field(
-        description="The address that is asked.",
+        description="URL that gets the requests.",
         examples=["https://hooks.example.com/interject"],
     )
     secret: Secret = Field(
-        description="What the requests are signed with, so that the server knows who asks.",
+        description="Key that signs the requests, so that the server can verify the sender.",
         examples=["${HOOK_SECRET}"],
     )
 
@@ -148,12 +147,12 @@ HOOKS: Mapping[str, type[HookSettings]] = {
 
 
 def hook_by_type(table: object) -> object:
-    """The section as what its `type` says it is. Raises where there is none, or no such type."""
+    """The section, validated as the hook that its `type` names. Raises if the type is missing or unknown."""
     if not isinstance(table, dict):
         raise wrong("expected a section, not a single value")
     kind = table.get("type")
     if isinstance(kind, str) and kind in HOOKS:
         return HOOKS[kind].model_validate(table)
-    told = "no such type of hook." if "type" in table else "is missing."
-    refuse_entries(["type"], f"{told} {did_you_mean(str(kind), list(HOOKS))}")
+    reason = "unknown hook type." if "type" in table else "is missing."
+    refuse_entries(["type"], f"{reason} {did_you_mean(str(kind), list(HOOKS))}")
     return table

@@ -1,4 +1,4 @@
-"""From what the operator wrote to settings that hold: found, read, expanded, checked, made absolute."""
+"""Loads the configuration: finds the file, reads it, resolves references, validates, makes paths absolute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from config.errors import ConfigurationError, Fault, Key, Unknown
 from config.expand import anchored, expand
 from config.hooks import HookSettings, PythonHookSettings
-from config.models import USUAL_KEY
+from config.models import KEY_VARIABLES
 from config.refusal import explained, located
 from config.schema import Table
 from config.section import Section
@@ -34,7 +34,7 @@ class Configuration:
 def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None) -> Configuration:
     """The configuration in `path`, else INTERJECT_CONFIG, else ./interject.toml, else <home>/interject.toml, else none.
 
-    The environment's INTERJECT_* go before the file. Creates nothing. Raises ConfigurationError with every problem.
+    Environment variables INTERJECT_* override the file. Creates nothing. Raises ConfigurationError with every problem.
     """
     home = (home or data_directory(environ)).absolute()
     file = _file(path, environ, home)
@@ -42,22 +42,22 @@ def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None
     tree, unresolved = expand(written, environ)
     faults: list[Fault | Unknown] = [*unresolved]
     try:
-        settings = _anchored(Settings.model_validate(_with_usual_keys(tree, environ)), written, home)
+        settings = _with_absolute_paths(Settings.model_validate(_with_default_keys(tree, environ)), written, home)
     except ValidationError as error:
         faults += explained(error, tree, besides=unresolved)
     else:
         faults += _missing_files(settings)
     if faults or written.problems:
-        # Without a cause: pydantic's error holds the values that were given.
+        # Without a cause: pydantic's error contains the given values.
         raise ConfigurationError([*written.problems, *located(faults, tree, written)]) from None
     return Configuration(settings, file, home)
 
 
 def data_directory(environ: Mapping[str, str]) -> Path:
-    """Where state lives: INTERJECT_HOME, or the platform's usual place."""
+    """The directory for state: INTERJECT_HOME, or the platform's default for user data."""
     if given := environ.get("INTERJECT_HOME"):
         return anchored(Path(given), Path.cwd())
-    import platformdirs  # not needed, and not loaded, where the directory is given
+    import platformdirs  # loaded only if the directory is not given
 
     return platformdirs.user_data_path("interject", appauthor=False)
 
@@ -67,27 +67,27 @@ def _file(path: Path | None, environ: Mapping[str, str], home: Path) -> Path | N
         return path
     if given := environ.get("INTERJECT_CONFIG"):
         return anchored(Path(given), Path.cwd())
-    return next((usual for usual in (Path(FILE), home / FILE) if usual.is_file()), None)
+    return next((file for file in (Path(FILE), home / FILE) if file.is_file()), None)
 
 
-def _with_usual_keys(tree: Table, environ: Mapping[str, str]) -> Table:
-    """The tree, with the key of each provider that is named from where that provider's own tools look for it.
+def _with_default_keys(tree: Table, environ: Mapping[str, str]) -> Table:
+    """The tree, with the API key of each provider in use taken from that provider's standard variable.
 
-    Not where a base_url is set: the key would go to a server that it was not made for.
+    Not if a base_url is set: the key would be sent to a server that it was not issued for.
     """
     models = tree.get("models", {})
     if not isinstance(models, dict):
         return tree
     found = {}
     for provider in _providers(tree):
-        key, known = environ.get(USUAL_KEY.get(provider, "")), models.get(provider, {})
+        key, known = environ.get(KEY_VARIABLES.get(provider, "")), models.get(provider, {})
         if key and isinstance(known, dict) and "api_key" not in known and "base_url" not in known:
             found[provider] = {**known, "api_key": key}
     return {**tree, "models": {**models, **found}} if found else tree
 
 
 def _providers(tree: Table) -> set[str]:
-    """Of the models that the agent and the channels are to use."""
+    """The providers of all models that the agent and the channels use."""
     channels = tree.get("channels", {})
     sections = [tree.get("agent"), *(channels.values() if isinstance(channels, dict) else ())]
     models: list[object] = []
@@ -99,8 +99,8 @@ def _providers(tree: Table) -> set[str]:
     return {model.partition(":")[0] for model in models if isinstance(model, str)}
 
 
-def _anchored(settings: Settings, written: Written, home: Path) -> Settings:
-    """The same settings with absolute paths: what was written from where it stands, defaults in the data directory."""
+def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Settings:
+    """The settings with absolute paths: given paths are relative to their file, defaults to the data directory."""
 
     def absolute(path: Path, section: Section, key: Key) -> Path:
         return anchored(path, written.base(key) if key[-1] in section.model_fields_set else home)
@@ -115,12 +115,12 @@ def _anchored(settings: Settings, written: Written, home: Path) -> Settings:
             "agent": agent.model_copy(update={"workspace": workspace, "instructions_file": instructions}),
             "store": store.model_copy(update={"url": f"{SQLITE}{database.as_posix()}"}),
             "media": media.model_copy(update={"path": pictures}),
-            "hooks": [_with_its_file(hook, written.base(("hooks",))) for hook in settings.hooks],
+            "hooks": [_with_absolute_file(hook, written.base(("hooks",))) for hook in settings.hooks],
         }
     )
 
 
-def _with_its_file(hook: HookSettings, base: Path) -> HookSettings:
+def _with_absolute_file(hook: HookSettings, base: Path) -> HookSettings:
     if not isinstance(hook, PythonHookSettings):
         return hook
     file, _, name = hook.path.rpartition(":")

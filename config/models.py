@@ -1,4 +1,4 @@
-"""What can be set for the models: how each provider is reached, and what its models cost."""
+"""Settings of the models: how each provider is reached, and the prices of its models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from config.section import Secret, Section, WebAddress, refuse_entries, wrong
 Provider = Literal["openai", "anthropic"]
 
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
-USUAL_KEY: Mapping[str, str] = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+KEY_VARIABLES: Mapping[str, str] = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 
 
 def _demo_or_provider_and_name(text: str) -> str:
@@ -21,8 +21,8 @@ def _demo_or_provider_and_name(text: str) -> str:
         raise wrong('expected "demo" or "provider:name", like "openai:gpt-5"')
     if text != "demo" and provider not in PROVIDERS:
         raise wrong(
-            "no such provider. Known: openai, anthropic. A server that speaks OpenAI's protocol is "
-            '"openai:name" with its address as base_url in [models.openai]'
+            "unknown provider. Known: openai, anthropic. For an OpenAI-compatible server use "
+            '"openai:name" and set base_url in [models.openai]'
         )
     return text
 
@@ -39,58 +39,57 @@ Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class PriceSettings(Section):
-    """What a model costs, in dollars per million tokens."""
+    """Price of a model, in dollars per million tokens."""
 
-    input: Price = Field(description="For what the model is shown.")
-    output: Price = Field(description="For what it writes, with what it thinks.")
+    input: Price = Field(description="Input tokens.")
+    output: Price = Field(description="Output tokens, reasoning included.")
     cache_read: Price | None = Field(
         default=None,
-        description="For what it is shown and has in its cache. Without it: the price of input.",
+        description="Input tokens read from the prompt cache. Default: the price of input.",
     )
     cache_write: Price | None = Field(
         default=None,
-        description="For what goes into its cache. Without it: the price of input.",
+        description="Input tokens written to the prompt cache. Default: the price of input.",
     )
 
 
 class ModelSettings(Section):
-    """How to reach a model provider."""
+    """A model provider."""
 
     api_key: Secret | None = Field(
         default=None,
-        description="The key. Without it, and without a base_url: the provider's usual environment variable.",
+        description="API key. Default, unless base_url is set: the provider's standard environment variable.",
         examples=["${NAME}"],
     )
     base_url: WebAddress | None = Field(
         default=None,
-        description="The address of another server that speaks the provider's protocol.",
+        description="URL of another server that is compatible with the provider's API.",
         examples=["http://127.0.0.1:9999/v1"],
     )
     first_token_timeout: int = Field(
         default=60,
         ge=1,
-        description="For how many seconds a model may say nothing at first. Models that think unseen need more.",
+        description="Seconds to wait for the first token. Models with hidden reasoning need more.",
     )
     silence_timeout: int = Field(
         default=60,
         ge=1,
-        description="For how many seconds a model may fall silent in the middle of an answer.",
+        description="Seconds to wait for the next token in the middle of an answer.",
     )
     web_search: bool = Field(
         default=False,
-        description="Whether Anthropic lets its models search the web by itself. It bills each search.",
+        description="Whether Anthropic's models may use Anthropic's own web search, which is billed per search.",
     )
     price: dict[str, PriceSettings] = Field(
         default_factory=dict,
-        description="What its models cost, by their names without the provider, in dollars per million tokens: input "
-        "and output, and if they differ from input cache_read and cache_write. Goes before the prices that Interject "
-        "comes with.",
+        description="Prices by model name, without the provider, in dollars per million tokens: input and output, "
+        "optionally cache_read and cache_write. They override the built-in price list.",
         examples=[{"gpt-5": {"input": 1.25, "output": 10.0, "cache_read": 0.125}}],
     )
 
     @field_validator("price")
     @classmethod
-    def _names_alone(cls, price: dict[str, PriceSettings]) -> dict[str, PriceSettings]:
+    def _names_without_provider(cls, price: dict[str, PriceSettings]) -> dict[str, PriceSettings]:
         refuse_entries(
             [name for name in price if name.partition(":")[0] in PROVIDERS],
             "expected the model's name without its provider",

@@ -1,4 +1,4 @@
-"""Why settings are refused, in the words and at the place of the person who wrote them."""
+"""Explains why settings are invalid, with the place where each was written."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _EXPECTED = {
 
 
 def explained(error: ValidationError, tree: Table, besides: Sequence[Fault]) -> list[Fault | Unknown]:
-    """What the models refuse, without what is already told `besides`, and without what no setting holds."""
-    told = {fault.key for fault in besides}
+    """The faults that pydantic found, without keys reported `besides` and without faults inside unknown keys."""
+    reported = {fault.key for fault in besides}
     refused = [_explained(details, tree) for details in error.errors(include_url=False)]
     unknown = {fault.key for fault in refused if isinstance(fault, Unknown)}
     return [
         fault
         for fault in refused
-        if fault.key not in told
+        if fault.key not in reported
         and not any(fault.key[:depth] in unknown for depth in range(len(fault.key) + isinstance(fault, Fault)))
     ]
 
 
 def located(faults: Iterable[Fault | Unknown], tree: Table, written: Written) -> list[Problem]:
-    """The faults as problems, each with the place where the operator finds it, in the order of the file."""
+    """The faults as problems with file and line or environment variable, in the order of the file."""
     lines = written.lines()
     problems: list[Problem] = []
     for fault in sorted(faults, key=lambda fault: _line(fault.key, written, lines)):
@@ -60,7 +60,7 @@ def _explained(details: ErrorDetails, tree: Table) -> Fault | Unknown:
     key, context = details["loc"], details.get("ctx", {})
     match details["type"]:
         case "extra_forbidden" if types := _types_of_hooks_with(key):
-            return Fault(key, f"only hooks of type {' and '.join(types)} have it")
+            return Fault(key, f"only available for hooks of type {' and '.join(types)}")
         case "extra_forbidden":
             return Unknown(key)
         case "literal_error" if key[-1] == "[key]":
@@ -91,7 +91,7 @@ def _types_of_hooks_with(key: Key) -> list[str]:
 
 
 def _problem(key: Key, wrong: str, written: Written, lines: Mapping[Key, int]) -> Problem:
-    """The place is the variable that holds the key, else that of the key itself or of the nearest table around it."""
+    """Its place: the variable that holds the key, else the line of the key or of the nearest table around it."""
     if (holder := _holder(key, written)) is not None:
         return Problem(wrong, dotted(key[len(holder) :]), f"environment variable {written.variables[holder]}")
     for depth in range(len(key), 0, -1):
@@ -104,7 +104,7 @@ def _problem(key: Key, wrong: str, written: Written, lines: Mapping[Key, int]) -
 
 
 def _unknown(key: Key, tree: Table, written: Written, lines: Mapping[Key, int]) -> Iterator[Problem]:
-    """One problem for each place that speaks of the key: a list in a variable; or the file, and other variables."""
+    """One problem for each place that names the key: the file, and each environment variable."""
     variables = _variables_within(key, written)
     if key in lines or not variables:
         yield _problem(key, f"no such setting. {_nearest_setting(key, tree)}", written, lines)
@@ -115,17 +115,17 @@ def _unknown(key: Key, tree: Table, written: Written, lines: Mapping[Key, int]) 
 
 
 def _nearest_setting(key: Key, tree: Table) -> str:
-    """A name that may stand in the same table; else a setting or section of that name elsewhere."""
+    """A hint: a name known in the same table, else a setting or section of that name elsewhere."""
     name, siblings = str(key[-1]), names_within(key[:-1], tree)
     elsewhere = [*known_settings(), *(section.key for section in known_sections())]
-    namesakes = [dotted(known) for known in elsewhere if known[-1] == name]
-    if namesakes and not nearest(name, siblings):
-        return f'Did you mean "{namesakes[0]}"?'
+    same_name = [dotted(known) for known in elsewhere if known[-1] == name]
+    if same_name and not nearest(name, siblings):
+        return f'Did you mean "{same_name[0]}"?'
     return did_you_mean(name, siblings)
 
 
 def _line(key: Key, written: Written, lines: Mapping[Key, int]) -> int:
-    """The line of the key or of the nearest table around it; 0 for what comes from the environment."""
+    """The line of the key or of the nearest table around it; 0 if it comes from the environment."""
     if _holder(key, written) is not None or _variables_within(key, written):
         return 0
     return next((lines[key[:depth]] for depth in range(len(key), 0, -1) if key[:depth] in lines), 0)
@@ -136,5 +136,5 @@ def _variables_within(key: Key, written: Written) -> list[str]:
 
 
 def _holder(key: Key, written: Written) -> Key | None:
-    """The key of the variable that the value at `key` is in: itself, or the list around it."""
+    """The key whose variable holds the value at `key`: the key itself, or the list around it."""
     return next((key[:depth] for depth in range(1, len(key) + 1) if key[:depth] in written.variables), None)

@@ -1,4 +1,4 @@
-"""The settings seen as a tree of names: which tables and settings exist, and of what type they are."""
+"""The settings as a tree of names: which tables and settings exist, and their types."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Table = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class KnownSection:
-    """A table that an operator may write: its key and the model of what stands in it.
+    """A table that an operator may write: its key and its model.
 
-    `repeated`: any number of them, each with a header in double brackets.
+    `repeated`: there may be any number, each with a header in double brackets.
     """
 
     key: tuple[str, ...]
@@ -51,12 +51,12 @@ def known_sections() -> Iterator[KnownSection]:
 
 
 def known_settings() -> list[tuple[str, ...]]:
-    """The keys of all settings, but of those in sections that are repeated: they have numbers in their keys."""
+    """The keys of all settings, except in repeated sections, whose keys contain indexes."""
     return [(*section.key, name) for section in known_sections() if not section.repeated for name in section.settings]
 
 
 def names_within(key: Key, tree: Table) -> list[str]:
-    """The names that may stand in the table at `key`."""
+    """The names known in the table at `key`."""
     if key == ("models",):
         return list(PROVIDERS)
     kind = kind_at(key, tree)
@@ -71,7 +71,7 @@ def hook_types_with(setting: str) -> list[str]:
 
 
 def kind_at(key: Key, tree: Table) -> object:
-    """The type of what may stand at `key`; None where nothing is known. `tree` tells the types of channels, hooks."""
+    """The expected type at `key`; None if unknown. `tree` gives the types of channels and hooks."""
     kind: object = Settings
     value: object = tree
     for depth, name in enumerate(key):

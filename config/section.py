@@ -1,4 +1,4 @@
-"""What the sections of the settings are made of: the table, the words of a refusal, and the shapes of values."""
+"""Base of all sections: the model of a table, helpers that report errors, and types of values."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from config.errors import Fault
 
 
 class Section(BaseModel):
-    """A table of settings: unknown names and wrong types are refused, and what was given is never repeated."""
+    """A table of settings. Unknown names and wrong types are errors; error messages never contain values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     @classmethod
     def fields(cls) -> dict[str, FieldInfo]:
-        """Its settings, in the order in which they are shown."""
+        """Its settings, in display order."""
         return cls.model_fields
 
 
 def wrong(explanation: str, **context: object) -> PydanticCustomError:
-    """An error in our own words. `at` in the context moves it to another key."""
+    """A validation error with this explanation. `at` in the context moves it to another key."""
     return PydanticCustomError("wrong", "{explanation}", {"explanation": explanation, **context})
 
 
 def refuse(faults: Iterable[Fault]) -> None:
-    """Raises all of them at once, if there are any. Their keys are whole ones."""
+    """Raises all faults at once, if there are any. Their keys are complete paths."""
     errors = [InitErrorDetails(type=wrong(fault.wrong, at=fault.key), input=None) for fault in faults]
     if errors:
         raise ValidationError.from_exception_data("settings", errors)
 
 
 def refuse_entries(wrong_ones: Iterable[int | str], explanation: str) -> None:
-    """Raises when there are entries that are wrong in the list or table that is being looked at."""
+    """Raises if there are wrong entries in the list or table under validation."""
     errors = [InitErrorDetails(type=wrong(explanation), loc=(entry,), input=None) for entry in wrong_ones]
     if errors:
         raise ValidationError.from_exception_data("settings", errors)
@@ -46,13 +46,13 @@ def refuse_entries(wrong_ones: Iterable[int | str], explanation: str) -> None:
 
 def _web_address(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]\S*", text):
-        raise wrong("expected an address that begins with http:// or https://")
+        raise wrong("expected a URL that begins with http:// or https://")
     return text
 
 
 def _socket_address(text: str) -> str:
     if not re.fullmatch(r"wss?://[^\s/]\S*", text):
-        raise wrong("expected an address that begins with ws:// or wss://")
+        raise wrong("expected a URL that begins with ws:// or wss://")
     return text
 
 

@@ -1,6 +1,6 @@
-"""Every setting with its default and its meaning: the only place that says what the operator may write.
+"""Every setting with its default and its description.
 
-Models, channels, hooks and tools have their sections in modules of those names.
+The sections for models, channels, hooks and tools are in modules of those names.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from config.channels import OUR_OWN, ChannelSettings, SlackSettings, channel_by_type
+from config.channels import BUILT_IN_CHANNELS, ChannelSettings, SlackSettings, channel_by_type
 from config.errors import Fault, Key
 from config.hooks import HookSettings, hook_by_type
-from config.models import PROVIDERS, USUAL_KEY, ModelName, ModelSettings, Provider, RealModelName
+from config.models import KEY_VARIABLES, PROVIDERS, ModelName, ModelSettings, Provider, RealModelName
 from config.section import PathText, Positive, Section, refuse, refuse_entries, wrong
 from config.tools import ToolSettings
 
-SMALLEST_WINDOW = 4000
-"""Tokens. In a smaller one there is no room for instructions, tools and an answer."""
+MIN_CONTEXT_WINDOW = 4000
+"""Tokens. A smaller window has no room for instructions, tools and an answer."""
 
 
 def _openai_and_name(text: str) -> str:
@@ -31,198 +31,200 @@ def _openai_and_name(text: str) -> str:
 
 def _sqlite_file(text: str) -> str:
     if not re.fullmatch(r"sqlite:///[^?]+", text) or text.endswith(":memory:"):
-        raise wrong("expected a file's address, like sqlite:///interject.db")
+        raise wrong("expected a database URL, like sqlite:///interject.db")
     return text
 
 
-def _no_window_or_one_to_work_in(tokens: int) -> int:
-    if tokens != 0 and tokens < SMALLEST_WINDOW:
-        raise wrong(f"expected {SMALLEST_WINDOW} or more, or 0 for the model's own")
+def _known_or_large_enough(tokens: int) -> int:
+    if tokens != 0 and tokens < MIN_CONTEXT_WINDOW:
+        raise wrong(f"expected {MIN_CONTEXT_WINDOW} or more, or 0 for the known window of the model")
     return tokens
 
 
 class AgentSettings(Section):
-    """The agent: who answers, and within which bounds."""
+    """The agent: its model, its system prompt and its limits."""
 
     model: ModelName = Field(
         default="demo",
-        description='Who answers: "provider:name" (providers: openai, anthropic), or "demo", which works offline.',
+        description='The model: "provider:name" (providers: openai, anthropic), or "demo", the built-in offline demo.',
         examples=["openai:gpt-5"],
     )
     fallback: list[RealModelName] = Field(
         default_factory=list,
-        description="Who answers instead, in this order, when the model is overloaded, cannot be reached, or is of no "
-        "use for another reason of its own.",
+        description="Fallback models, tried in this order when the model fails: overloaded, unreachable, rate "
+        "limit, timeout.",
         examples=[["anthropic:claude-sonnet-5"]],
     )
     small_model: ModelName | None = Field(
         default=None,
-        description="Who writes titles and summaries, in the form of `model`, and answers small talk where `routing` "
-        "is on. Without it the model itself sums up, and nothing has a title.",
+        description="Model for titles, summaries and, with `routing`, small talk. Without it the main model "
+        "writes the summaries, and conversations have no titles.",
         examples=["openai:gpt-5-mini"],
     )
     routing: bool = Field(
         default=False,
-        description="Whether small talk is answered by the small model. Needs `small_model`.",
+        description="Whether the small model answers small talk. Needs `small_model`.",
     )
-    context_window: Annotated[int, AfterValidator(_no_window_or_one_to_work_in)] = Field(
+    context_window: Annotated[int, AfterValidator(_known_or_large_enough)] = Field(
         default=0,
-        description="How many tokens the model can look at; before a conversation outgrows them, its older part is "
-        "summed up. 0: what is known of the model.",
+        description="The model's context window in tokens. Before a conversation outgrows it, its older part is "
+        "summarized (compaction). 0: the known context window of the model.",
     )
     context_reserve: int = Field(
         default=16000,
         ge=0,
-        description="How many tokens of it stay free for the answer; of a small window, a quarter at most.",
+        description="Tokens of the context window that stay free for the answer; at most a quarter of a small window.",
     )
     context_full_at: float = Field(
         default=0.8,
         ge=0.1,
         le=1,
-        description="How much of the rest a conversation may fill until it is summed up.",
+        description="Share of the remaining context window at which the conversation is compacted.",
     )
     context_keep: float = Field(
         default=0.3,
         ge=0,
         le=0.8,
-        description="How much of the window its newest part may take, which is not summed up.",
+        description="Share of the context window for the newest part of the conversation, which is not compacted.",
     )
     instructions: str | None = Field(
         default=None,
-        description="What the agent is told about its task and its manner. Without it: a short general instruction.",
+        description="System prompt: the agent's task and style. Default: a short general one.",
         examples=["You help the people of this team. Answer briefly."],
     )
     instructions_file: PathText | None = Field(
         default=None,
-        description="A text file with the instructions, instead of `instructions`.",
+        description="Text file with the system prompt, instead of `instructions`.",
         examples=["instructions.md"],
     )
     workspace: PathText = Field(
         default=Path("workspace"),
-        description="The directory where the file and shell tools work.",
+        description="Directory in which the file and shell tools work.",
     )
     max_steps: int = Field(
         default=50,
         ge=1,
-        description="After so many model calls in one turn the agent sums up and stops.",
+        description="Maximum number of model calls in one turn. After that the agent sums up and stops.",
     )
     max_running_turns: int = Field(
         default=500,
         ge=1,
-        description="How many conversations may be worked on at the same time; others wait for their turn.",
+        description="Maximum number of turns that run at the same time; other conversations are queued.",
     )
     tell_when_waiting: int = Field(
         default=20,
         ge=1,
-        description="When so many messages wait in one conversation, the person is told. None is ever dropped.",
+        description="Number of queued messages in one conversation at which the person is notified. No message is "
+        "ever dropped.",
     )
     transcription_model: Annotated[str, AfterValidator(_openai_and_name)] | None = Field(
         default=None,
-        description='What turns voice notes into text: "openai:name". Without it the agent is told that there is one.',
+        description='Speech-to-text model for voice notes: "openai:name". Without it the agent is only told that '
+        "there is a voice note.",
         examples=["openai:gpt-4o-transcribe"],
     )
     shutdown_grace: int = Field(
         default=10,
         ge=0,
-        description="For how many seconds running turns may go on when the gateway is stopped. What is not done by "
-        "then goes on at the next start.",
+        description="Seconds that running turns have to finish when the gateway is stopped. Unfinished turns "
+        "resume at the next start.",
     )
 
     @field_validator("routing")
     @classmethod
-    def _somewhere_to_route_to(cls, routing: bool, info: ValidationInfo) -> bool:
-        # Where a small model is given and is no good, that is told already.
+    def _routing_needs_a_small_model(cls, routing: bool, info: ValidationInfo) -> bool:
+        # An invalid small model is reported already.
         if routing and info.data.get("small_model", "") is None:
             raise wrong("needs small_model")
         return routing
 
     @field_validator("fallback")
     @classmethod
-    def _others_than_the_model(cls, fallback: list[str], info: ValidationInfo) -> list[str]:
+    def _no_model_twice(cls, fallback: list[str], info: ValidationInfo) -> list[str]:
         model = info.data.get("model")
         refuse_entries(
             [index for index, name in enumerate(fallback) if name == model or name in fallback[:index]],
-            "stands there already: each model is asked once",
+            "is already listed: each model may appear only once",
         )
         return fallback
 
     @field_validator("instructions_file")
     @classmethod
-    def _instructions_once(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+    def _one_source_of_instructions(cls, file: Path | None, info: ValidationInfo) -> Path | None:
         if file is not None and info.data.get("instructions") is not None:
-            raise wrong("impossible together with agent.instructions. Keep one of the two")
+            raise wrong("cannot be combined with agent.instructions. Keep one of the two")
         return file
 
 
 class StoreSettings(Section):
-    """The store: conversations and everything on its way."""
+    """The database: conversations, queued messages and replies."""
 
     url: Annotated[str, AfterValidator(_sqlite_file)] = Field(
         default="sqlite:///interject.db",
-        description="Where it is kept: sqlite:/// and the file's path.",
+        description="Database URL: sqlite:/// and the file's path.",
     )
 
 
 class MediaSettings(Section):
-    """Pictures and files that were sent or made."""
+    """Pictures and files, received or created."""
 
-    path: PathText = Field(default=Path("media"), description="The directory where they are kept.")
+    path: PathText = Field(default=Path("media"), description="Directory in which they are stored.")
 
 
 class WebSettings(Section):
-    """The chat in the browser."""
+    """The web server: web chat and HTTP API."""
 
-    enabled: bool = Field(default=True, description="Whether there is one.")
+    enabled: bool = Field(default=True, description="Whether the web server runs.")
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="The network interface on which it listens. The default is reachable from this machine only.",
+        description="Network interface to listen on. The default is reachable from this machine only.",
     )
-    port: int = Field(default=8321, ge=0, le=65535, description="The port on which it listens; 0 takes a free one.")
-    show_reasoning: bool = Field(default=False, description="Whether what the model thinks is shown there.")
+    port: int = Field(default=8321, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    show_reasoning: bool = Field(default=False, description="Whether the model's reasoning is shown in the web chat.")
 
 
 class LimitSettings(Section):
-    """Limits on what turns may cost, as far as prices are known, and on the work that they delegate."""
+    """Limits on cost, as far as prices are known, and on delegated tasks (subagents)."""
 
     turn_cost: Positive | None = Field(
         default=None,
-        description="How many dollars a turn may cost, with all that it delegates, until somebody lets it go on. "
-        "Without it: any number.",
+        description="Maximum cost of one turn in dollars, delegated tasks included. At the limit, people are "
+        "asked whether to continue. Default: no limit.",
         examples=[1.0],
     )
     person_daily_cost: Positive | None = Field(
         default=None,
-        description="How many dollars the turns of one person may cost in a day. Without it: any number.",
+        description="Maximum cost of one person's turns per day, in dollars. Default: no limit.",
         examples=[5.0],
     )
     daily_cost: Positive | None = Field(
         default=None,
-        description="How many dollars all turns together may cost in a day. Without it: any number.",
+        description="Maximum cost of all turns per day, in dollars. Default: no limit.",
         examples=[50.0],
     )
     delegate_depth: int = Field(
         default=2,
         ge=0,
-        description="How deep delegated work may delegate again: 1 lets only people's own turns delegate, 0 none.",
+        description="Maximum nesting of delegated tasks: 1 lets only people's own turns delegate, 0 turns "
+        "delegation off.",
     )
     delegate_running: int = Field(
         default=8,
         ge=1,
-        description="How many tasks that come from one turn, and how many calls of one conversation in the background, "
-        "may run at the same time.",
+        description="Maximum number of delegated tasks of one turn, and of background calls of one conversation, "
+        "that run at the same time.",
     )
     delegate_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="How many tokens, read and written, a delegated task may use before it is ended. Without it: any "
-        "number.",
+        description="Maximum number of tokens, input and output, of one delegated task. Default: no limit.",
         examples=[500_000],
     )
 
 
 class Settings(Section):
-    """Everything that can be set. A section's description is the docstring of its class."""
+    """All settings. A section's description is the docstring of its class."""
 
     agent: AgentSettings = Field(default_factory=AgentSettings)
     models: dict[Provider, ModelSettings] = Field(default_factory=dict, validate_default=True)
@@ -236,19 +238,19 @@ class Settings(Section):
 
     @field_validator("models")
     @classmethod
-    def _the_agents_models_have_keys(
+    def _models_of_the_agent_have_keys(
         cls, models: dict[Provider, ModelSettings], info: ValidationInfo
     ) -> dict[Provider, ModelSettings]:
         agent = info.data.get("agent")
         if isinstance(agent, AgentSettings):
-            refuse(_keyless(agent, ("agent",), models))
+            refuse(_models_without_key(agent, ("agent",), models))
         return models
 
     @field_validator("models")
     @classmethod
-    def _only_anthropic_searches(cls, models: dict[Provider, ModelSettings]) -> dict[Provider, ModelSettings]:
+    def _web_search_is_anthropics(cls, models: dict[Provider, ModelSettings]) -> dict[Provider, ModelSettings]:
         refuse(
-            Fault(("models", name, "web_search"), "only [models.anthropic] has it")
+            Fault(("models", name, "web_search"), "only available in [models.anthropic]")
             for name, given in models.items()
             if given.web_search and name != "anthropic"
         )
@@ -256,10 +258,10 @@ class Settings(Section):
 
     @field_validator("hooks")
     @classmethod
-    def _each_hook_has_a_name_of_its_own(cls, hooks: list[HookSettings]) -> list[HookSettings]:
+    def _hook_names_are_unique(cls, hooks: list[HookSettings]) -> list[HookSettings]:
         names = [hook.name for hook in hooks]
         refuse(
-            Fault(("hooks", index, "name"), "stands there already: each hook has a name of its own")
+            Fault(("hooks", index, "name"), "is already used: hook names must be unique")
             for index, name in enumerate(names)
             if name in names[:index]
         )
@@ -267,25 +269,25 @@ class Settings(Section):
 
     @field_validator("channels")
     @classmethod
-    def _the_channels_have_what_they_need(
+    def _channels_are_complete(
         cls, channels: dict[str, ChannelSettings], info: ValidationInfo
     ) -> dict[str, ChannelSettings]:
         models, web = info.data.get("models"), info.data.get("web")
         faults: list[Fault] = []
         for name, channel in channels.items():
             key = ("channels", name)
-            if name in OUR_OWN:
-                faults.append(Fault(key, f"{name} is the gateway's own. Give this channel another name"))
+            if name in BUILT_IN_CHANNELS:
+                faults.append(Fault(key, f"{name} is a built-in channel. Choose another name"))
             if isinstance(models, dict):
-                faults += _keyless(channel, key, models)
+                faults += _models_without_key(channel, key, models)
             if isinstance(web, WebSettings) and isinstance(channel, SlackSettings):
-                faults += _unheard(channel, key, web)
+                faults += _http_without_web_server(channel, key, web)
         refuse(faults)
         return channels
 
     @field_validator("channels", mode="before")
     @classmethod
-    def _named_after_their_type(cls, channels: object) -> object:
+    def _type_defaults_to_the_name(cls, channels: object) -> object:
         if not isinstance(channels, dict):
             return channels
         return {
@@ -294,10 +296,10 @@ class Settings(Section):
         }
 
 
-def _keyless(
+def _models_without_key(
     section: AgentSettings | ChannelSettings, at: Key, models: Mapping[Provider, ModelSettings]
 ) -> Iterator[Fault]:
-    """The models named in a section, for whose provider there is neither a key nor another server."""
+    """A fault for each model in a section whose provider has neither an API key nor a base_url."""
     named: dict[Key, str | None] = {("model",): section.model}
     if isinstance(section, AgentSettings):
         named[("small_model",)] = section.small_model
@@ -309,21 +311,21 @@ def _keyless(
         if provider in PROVIDERS and provider not in reachable:
             yield Fault(
                 (*at, *setting),
-                f"{provider} needs a key. Set the environment variable {USUAL_KEY[provider]}, or api_key in "
+                f"{provider} needs an API key. Set the environment variable {KEY_VARIABLES[provider]}, or api_key in "
                 f"[models.{provider}]",
             )
 
 
-def _unheard(channel: SlackSettings, at: Key, web: WebSettings) -> Iterator[Fault]:
+def _http_without_web_server(channel: SlackSettings, at: Key, web: WebSettings) -> Iterator[Fault]:
     if channel.signing_secret is not None and not web.enabled:
         yield Fault(
             (*at, "signing_secret"),
-            "needs the web server. Remove enabled = false from [web], or use app_token (Socket Mode) instead",
+            "needs the web server. Remove enabled = false from [web], or use app_token (Socket Mode)",
         )
 
 
 def every_secret(settings: Settings) -> tuple[SecretStr, ...]:
-    """What must never be shown, wherever it stands in the settings."""
+    """Every secret in the settings; none of them may be shown."""
     return tuple(_secrets_in(settings))
 
 

@@ -1,4 +1,4 @@
-"""A complete interject.toml with every setting explained, made from the models themselves."""
+"""A complete interject.toml with a description of every setting, generated from the models."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from config.errors import Key, dotted
-from config.models import USUAL_KEY
+from config.models import KEY_VARIABLES
 from config.schema import KnownSection, known_sections
 from config.tools import ToolRules
 
 _HEAD = """\
-# Interject's settings. A line that begins with "#" and a name is a setting at its default, or an example of one
-# that has none: remove the "#" to set it.
+# Settings of Interject. A line like "#name = value" shows a setting with its default, or with an example if it has
+# no default. Remove the "#" to set it.
 #
-# Every setting can also come from the environment: INTERJECT_CHANNELS__TELEGRAM__TOKEN is token in
-# [channels.telegram]. Any text may be "${NAME}", an environment variable, or "file:/run/secrets/name", a file's
-# contents. Relative paths are relative to this file; what is not set lives in the data directory.
+# Every setting can also be an environment variable: INTERJECT_CHANNELS__TELEGRAM__TOKEN is token in
+# [channels.telegram]. Any text may be "${NAME}" (an environment variable) or "file:/run/secrets/name" (the contents
+# of a file). Relative paths are relative to this file; defaults are relative to the data directory.
 """
 
-_USUAL_REFERENCE: Mapping[Key, str] = {
-    ("models", provider, "api_key"): f"${{{variable}}}" for provider, variable in USUAL_KEY.items()
+_DEFAULT_REFERENCE: Mapping[Key, str] = {
+    ("models", provider, "api_key"): f"${{{variable}}}" for provider, variable in KEY_VARIABLES.items()
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelAnswers:
-    """A bot on one platform: what stands for its tokens, by setting, and who may talk to it."""
+    """A bot on one platform: references to its tokens, by setting, and its allowlist."""
 
     platform: str
     tokens: Mapping[str, str]
@@ -40,9 +40,9 @@ class ChannelAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What is known already; `api_key` and `base_url` are those of the model's provider.
+    """Values to fill in; `api_key` and `base_url` are those of the model's provider.
 
-    Keys and tokens are best given as references: "${NAME}" or "file:/path".
+    Keys and tokens should be references: "${NAME}" or "file:/path".
     """
 
     model: str | None = None
@@ -52,15 +52,15 @@ class Answers:
 
 
 def template(answers: Answers) -> str:
-    """The text of a file that `load` accepts: what was answered is set, everything else stands commented out."""
+    """The text of a file that `load` accepts: answers are set, everything else is commented out."""
     given = _given(answers)
     return "\n".join([_HEAD, *("\n".join(_section(section, given)) for section in _shown_sections())])
 
 
 def _shown_sections() -> Iterator[KnownSection]:
-    """All, but of those that every tool may have one: they are alike."""
-    alike = [section.key for section in known_sections() if section.model is ToolRules][1:]
-    return (section for section in known_sections() if section.key not in alike)
+    """All sections, but only one of the tools' sections: they are alike."""
+    others = [section.key for section in known_sections() if section.model is ToolRules][1:]
+    return (section for section in known_sections() if section.key not in others)
 
 
 def _given(answers: Answers) -> dict[Key, object]:
@@ -78,7 +78,7 @@ def _given(answers: Answers) -> dict[Key, object]:
 
 
 def _section(section: KnownSection, given: dict[Key, object]) -> Iterator[str]:
-    # A channel, provider or hook is there only when something is set in it: its mere presence would ask for more.
+    # An empty section of a channel, provider or hook would be invalid: it has required settings.
     optional = len(section.key) > 1 or section.repeated
     used = not optional or any(key[: len(section.key)] == section.key for key in given)
     yield from _comment(section.model.__doc__ or "")
@@ -90,7 +90,7 @@ def _section(section: KnownSection, given: dict[Key, object]) -> Iterator[str]:
         if key in given:
             yield f"{name} = {_toml(given[key])}"
         else:
-            yield f"#{name} = {_toml(_USUAL_REFERENCE.get(key, _shown(field)))}"
+            yield f"#{name} = {_toml(_DEFAULT_REFERENCE.get(key, _shown(field)))}"
     yield ""
 
 
@@ -99,7 +99,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _shown(field: FieldInfo) -> object:
-    """The default; an example where the default is to have none."""
+    """The default, or an example if there is no default."""
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     return field.examples[0] if default in (None, [], {}) and field.examples else default
 

@@ -1,4 +1,4 @@
-"""What can be set for the tools: which there are, and how each is used."""
+"""Settings of the tools: which are enabled, and the rules for each."""
 
 from __future__ import annotations
 
@@ -30,55 +30,58 @@ TOOLS: tuple[ToolName, ...] = get_args(ToolName)
 
 
 class ToolRules(Section):
-    """How one tool is used. Every tool may have such a section."""
+    """Rules for one tool. Every tool may have such a section."""
 
     approval: Literal["never", "once", "always"] = Field(
         default="never",
-        description='Whether people are asked before a call runs: not at all ("never"), until one of them allows it '
-        'for the conversation ("once"), or each time ("always").',
+        description='Whether people must approve a call: not at all ("never"), until one of them allows the tool '
+        'for the conversation ("once"), or each call ("always").',
     )
     on_steer: Literal["cancel", "finish", "background"] | None = Field(
         default=None,
-        description='What a message does to a call that runs: ends it ("cancel"), waits for it ("finish"), or lets it '
-        'go on by itself while the agent answers ("background"). Without it: the tool\'s own.',
+        description='What an interjection does to a running call: cancels it ("cancel"), waits for it ("finish"), '
+        'or moves it to the background ("background"). Default: the tool\'s own.',
         examples=["background"],
     )
     timeout: int | None = Field(
         default=None,
         ge=1,
-        description="How many seconds a call may take. Without it: the tool's own.",
+        description="Maximum duration of a call in seconds. Default: the tool's own.",
         examples=[60],
     )
 
 
 class ToolSettings(Section):
-    """What the agent can do."""
+    """The agent's tools."""
 
     model_config = ConfigDict(extra="allow")
-    # Every other name is a tool's. Pydantic reads here what there may be; its own annotation is wider.
+    # Every other key is the name of a tool. Pydantic takes the type of extra keys from here.
     __pydantic_extra__: dict[ToolName, ToolRules] = Field(init=False)  # type: ignore[assignment]
 
     enabled: list[ToolName] = Field(
         default_factory=lambda: list(TOOLS),
-        description="The tools that the agent may use.",
+        description="Tools that the agent may use.",
     )
     approval_expires: int = Field(
         default=86400,
         ge=1,
-        description="For how many seconds a call waits to be approved. After that it counts as denied.",
+        description="Seconds until a pending approval expires. An expired approval counts as denied.",
     )
 
     def rules(self, tool: str) -> ToolRules:
-        """What is set for a tool; the defaults where nothing is."""
-        return self._of_tools().get(tool, ToolRules())
+        """The rules for a tool; the defaults if it has no section."""
+        return self._by_tool().get(tool, ToolRules())
 
-    def _of_tools(self) -> Mapping[str, ToolRules]:
+    def _by_tool(self) -> Mapping[str, ToolRules]:
         return {name: rules for name, rules in self if isinstance(rules, ToolRules)}
 
     @model_validator(mode="after")
-    def _a_question_is_no_call(self) -> Self:
+    def _questions_have_no_rules(self) -> Self:
         refuse(
-            Fault(("tools", "ask_user", name), "means nothing here: a question to people is not run, it waits for them")
+            Fault(
+                ("tools", "ask_user", name),
+                "not available for ask_user: a question is not executed, it waits for an answer",
+            )
             for name in ToolRules.model_fields
             if name in self.rules("ask_user").model_fields_set
         )

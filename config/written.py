@@ -1,4 +1,4 @@
-"""What the operator wrote, in the file and in the environment: one tree, and where each key of it stands."""
+"""Reads the file and the environment into one tree, and remembers where each key was written."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PREFIX = "INTERJECT_"
 RESERVED = frozenset({"INTERJECT_HOME", "INTERJECT_CONFIG", "INTERJECT_TOKEN"})
 
 _MAY_BEGIN = re.compile(r"""\s*($|\#|\[|["'].*=|[\w-]+\s*[=.])""")
-"""A line with which a header or a setting may begin. Most lines within a long value are none: no need to try them."""
+"""A line that may begin a header or a setting. Most lines inside a long value cannot, and need not be tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """`variables` gives the environment variable that a key came from; every other key stands in the file."""
+    """`variables` maps keys to their environment variable; every other key is from the file."""
 
     tree: Table
     file: Path | None
@@ -30,24 +30,24 @@ class Written:
     problems: tuple[Problem, ...]
 
     def base(self, key: Key) -> Path:
-        """What a relative path is relative to, when it is written at `key`."""
+        """The directory that a relative path at `key` is relative to."""
         return self.file.parent.absolute() if self.file and key not in self.variables else Path.cwd()
 
     def lines(self) -> Mapping[Key, int]:
-        """The line of each table and setting in the file. Costs a second reading: ask when something is wrong."""
+        """The line of each table and setting in the file. Parses the file again: call it only after an error."""
         return _lines(self.text)
 
 
 def read(file: Path | None, environ: Mapping[str, str]) -> Written:
-    """Reads the file and lays the environment's settings over it. ConfigurationError where the file is no TOML."""
+    """Reads the file, then applies environment variables. Raises ConfigurationError if the file is not TOML."""
     text = _text(file) if file else ""
     tree = _parsed(text, file)
     variables: dict[Key, str] = {}
     problems: list[Problem] = []
     for variable in sorted(name for name in environ if name.startswith(PREFIX) and name not in RESERVED):
-        key = _lay(tree, variable.removeprefix(PREFIX).lower().split("__"), environ[variable])
+        key = _set(tree, variable.removeprefix(PREFIX).lower().split("__"), environ[variable])
         if key is None:
-            problems.append(Problem("what stands above it is no section", place=f"environment variable {variable}"))
+            problems.append(Problem("its parent is not a section", place=f"environment variable {variable}"))
         else:
             variables[key] = variable
     return Written(tree, file, text, variables, tuple(problems))
@@ -69,20 +69,20 @@ def _parsed(text: str, file: Path | None) -> Table:
     except RecursionError:
         raise ConfigurationError([Problem("nested too deeply", place=str(file))]) from None
     except ValueError as error:
-        # The parser's error holds the whole document, secrets and all: it must not be shown as the cause.
+        # The parser's error contains the whole document with its secrets: it must not be shown as the cause.
         raise ConfigurationError([_syntax_problem(str(error), text, file)]) from None
 
 
 def _syntax_problem(message: str, text: str, file: Path | None) -> Problem:
-    told = re.fullmatch(r"(?P<wrong>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", message, re.DOTALL)
-    if told is None:
+    error = re.fullmatch(r"(?P<wrong>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", message, re.DOTALL)
+    if error is None:
         return Problem(f"not TOML: {message}", place=str(file))
-    line = told["line"] or text.rstrip("\n").count("\n") + 1
-    return Problem(f"not TOML: {told['wrong']}", place=f"{file}:{line}")
+    line = error["line"] or text.rstrip("\n").count("\n") + 1
+    return Problem(f"not TOML: {error['wrong']}", place=f"{file}:{line}")
 
 
-def _lay(tree: Table, path: list[str], text: str) -> Key | None:
-    """Sets one value, making the tables above it. None if there already is a value where a table is needed."""
+def _set(tree: Table, path: list[str], text: str) -> Key | None:
+    """Sets one value and creates the tables around it. None if a value is in the place of such a table."""
     table, key = tree, []
     for name in path[:-1]:
         key.append(_same_name(table, name))
@@ -96,7 +96,7 @@ def _lay(tree: Table, path: list[str], text: str) -> Key | None:
 
 
 def _same_name(table: Table, name: str) -> str:
-    """The name as the file has it: a variable cannot tell Work-Slack from work_slack."""
+    """The name as spelled in the file: a variable cannot tell Work-Slack from work_slack."""
     return next((known for known in table if known.lower().replace("-", "_") == name), name)
 
 
@@ -133,7 +133,7 @@ def _opened(tree: object, newest: dict[Key, int]) -> Key:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """The document in pieces of one header or one setting each: lines are joined until they are TOML by themselves."""
+    """The document in pieces of one header or setting each: lines are joined until they are valid TOML."""
     lines = [*text.split("\n"), ""]
     statement, start = "", 1
     for number, (line, following) in enumerate(pairwise(lines), start=1):

@@ -1,4 +1,4 @@
-"""What a gateway says when it starts: what runs, where, and how to add what does not; pure."""
+"""The banner that `interject run` prints: what was started, where, and how to add the rest; pure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Iterator
 
 from config.channels import CHANNELS, ChannelSettings
 from config.load import FILE, Configuration
-from config.models import USUAL_KEY
+from config.models import KEY_VARIABLES
 from gateway.cli import VERSION
 
 _MARGIN = 12
 _WIDTH = 100
 
 
-def opening(configuration: Configuration, link: str | None) -> str:
-    """Some twenty lines for a person. `link` is the web chat's, None when it is off."""
-    rows = [*_chat(link), *_model(configuration), *_channels(configuration), *_places(configuration)]
-    return "\n".join([f"Interject {VERSION}", "", *(_row(label, text) for label, text in rows), ""])
-
-
 Row = tuple[str, str]
+"""A label, and the text beside it."""
+
+
+def banner(configuration: Configuration, link: str | None) -> str:
+    """Some twenty lines for a person. `link` is the web chat's, None when it is off."""
+    rows = [*_chat(link), *_model(configuration), *_channels(configuration), *_paths(configuration)]
+    return "\n".join([f"Interject {VERSION}", "", *(_format(label, text) for label, text in rows), ""])
 
 
 def _chat(link: str | None) -> Iterator[Row]:
@@ -34,49 +35,51 @@ def _model(configuration: Configuration) -> Iterator[Row]:
     if model != "demo":
         yield "model", model
         return
-    keys = " or ".join(USUAL_KEY.values())
-    yield "model", f"the built-in demo, which works offline. For a real one set {keys} and add:"
+    keys = " or ".join(KEY_VARIABLES.values())
+    yield "model", f"the built-in demo, which works offline. For a real model set {keys} and add:"
     yield "", '\n    [agent]\n    model = "openai:gpt-5"'
 
 
 def _channels(configuration: Configuration) -> Iterator[Row]:
     channels = configuration.settings.channels
     for name, channel in channels.items():
-        yield name, f"starting; {who_may_write(name, channel)}"
+        yield name, f"starting; allowed users (allowlist): {allowed_users(name, channel)}"
     configured = {channel.type for channel in channels.values()}
     for kind in CHANNELS:
         if kind not in configured:
-            yield kind, f"not configured; needs {_NEEDED[kind]} and allow in [channels.{kind}], see docs/reference/{kind}.md"
+            needed = f"{_TOKENS[kind]} and allow in [channels.{kind}]"
+            yield kind, f"not configured; needs {needed}, see docs/reference/{kind}.md"
 
 
-_NEEDED = {"telegram": "token", "slack": "bot_token, app_token", "discord": "token"}
+_TOKENS = {"telegram": "token", "slack": "bot_token, app_token", "discord": "token"}
 
 
-def who_may_write(name: str, channel: ChannelSettings) -> str:
+def allowed_users(name: str, channel: ChannelSettings) -> str:
+    """The channel's allowlist and, where pairing is on, who approves others."""
     if "*" in channel.allow:
-        return "everybody may write to it"
-    known = list(dict.fromkeys((*channel.allow, *channel.admins)))
-    if not known and not channel.pair:
-        return f'nobody may write to it yet: add allow = ["@your_name"] to [channels.{name}]'
-    told = f"who may write to it: {', '.join(known)}" if known else "nobody may write to it yet"
-    return f"{told}; others get a code that {_who_approves(channel)} approves" if channel.pair else told
+        return "everybody"
+    users = list(dict.fromkeys((*channel.allow, *channel.admins)))
+    if not users and not channel.pair:
+        return f'nobody yet; add allow = ["@your_name"] to [channels.{name}]'
+    allowed = ", ".join(users) or "nobody yet"
+    return f"{allowed}; others get a pairing code, approved by {_approvers(channel)}" if channel.pair else allowed
 
 
-def _who_approves(channel: ChannelSettings) -> str:
+def _approvers(channel: ChannelSettings) -> str:
     return " or ".join((*channel.admins, '"interject pair approve CODE"'))
 
 
-def _places(configuration: Configuration) -> Iterator[Row]:
+def _paths(configuration: Configuration) -> Iterator[Row]:
     file = configuration.file
     yield "settings", str(file.absolute()) if file else f'none yet; "interject init" writes {FILE}'
     yield "state", str(configuration.home)
     yield "workspace", str(configuration.settings.agent.workspace)
 
 
-def _row(label: str, text: str) -> str:
+def _format(label: str, text: str) -> str:
     margin = " " * (_MARGIN + 2)
     if text.startswith("\n"):
         return textwrap.indent(text[1:], margin[:-4])
-    # A link or a path is one word, and stays one.
+    # A link or a path is one word and must not be broken.
     lines = textwrap.wrap(text, _WIDTH - len(margin), break_long_words=False, break_on_hyphens=False)
     return f"  {label:<{_MARGIN}}" + f"\n{margin}".join(lines)

@@ -8,12 +8,12 @@ from typing import get_args
 import pytest
 
 from config.channels import CHANNELS
-from config.models import PROVIDERS, USUAL_KEY
+from config.models import KEY_VARIABLES, PROVIDERS
 from config.settings import WebSettings
 from config.tools import TOOLS
 from gateway.assembly.build import build
 from gateway.cli.check import DISCORD_PERMISSIONS, SLACK_SCOPES, discord_invitation
-from gateway.store.records import Chosen
+from gateway.store.records import BusyMode
 from tests.config.conftest import Operator
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ TOKENS = {
     "SLACK_BOT_TOKEN": "xoxb",
     "SLACK_APP_TOKEN": "xapp",
     "DISCORD_BOT_TOKEN": "d",
-    **{USUAL_KEY[provider]: "sk" for provider in PROVIDERS},
+    **{KEY_VARIABLES[provider]: "sk" for provider in PROVIDERS},
 }
 IN_ROOT = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
@@ -97,7 +97,7 @@ async def test_the_page_of_commands_has_each_with_an_example(operator: Operator)
 
 
 def test_the_page_of_commands_has_every_busy_mode() -> None:
-    assert tuple(in_first_column(section(page("commands"), "Busy modes"))) == get_args(Chosen)
+    assert tuple(in_first_column(section(page("commands"), "Busy modes"))) == get_args(BusyMode)
 
 
 def test_the_page_of_discord_names_the_permissions_that_the_invitation_asks_for() -> None:

@@ -7,14 +7,14 @@ import pytest
 
 from agent.decisions.approvals import APPROVAL_OPTIONS, LIMIT_OPTIONS
 from agent.log import ApprovalDecision, Outcome
-from agent.log_state import MOST_ALIKE, WINDOW
-from agent.loop.turn import MOST_RESTARTS
+from agent.log_state import LOOP_REPEATS, LOOP_WINDOW
+from agent.loop.turn import MAX_RESTARTS
 from agent.tool import Approval
 from agent.tools import TOOL_NAMES, load_tools
 from config.settings import AgentSettings, LimitSettings
 from config.tools import ToolSettings
-from gateway.store.decision_words import verdict_of
-from gateway.store.records import Chosen, RunState
+from gateway.store.decision_words import parse_decision
+from gateway.store.records import BusyMode, RunState
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
 
@@ -38,7 +38,7 @@ def test_the_page_of_steering_says_of_every_tool_what_a_message_does_to_it() -> 
 
 def test_the_page_of_steering_has_every_mode_every_outcome_and_every_end_of_a_run() -> None:
     text = page("steering")
-    assert tuple(in_first_column(section(text, "A message while the agent works"))) == get_args(Chosen)
+    assert tuple(in_first_column(section(text, "A message while the agent works"))) == get_args(BusyMode)
     told = section(text, "Running calls").partition("What the model is told")[2]
     assert {name for row in re.findall(r"^\| [^|]* \| ([^|]*) \|", told, re.MULTILINE) for name in code(row)} == set(
         get_args(Outcome)
@@ -49,8 +49,8 @@ def test_the_page_of_steering_has_every_mode_every_outcome_and_every_end_of_a_ru
 
 def test_the_page_of_steering_has_the_numbers_of_the_code() -> None:
     text, limits = " ".join(page("steering").split()), LimitSettings()
-    assert f"the same result {MOST_ALIKE} times among its last {WINDOW} calls" in text
-    assert f"that {MOST_RESTARTS} restarts in a row interrupt" in text
+    assert f"the same result {LOOP_REPEATS} times among its last {LOOP_WINDOW} calls" in text
+    assert f"that {MAX_RESTARTS} restarts in a row interrupt" in text
     assert f"At most {limits.delegate_running} calls" in text
     assert f"have `shutdown_grace` seconds ({AgentSettings().shutdown_grace};" in text
 
@@ -70,11 +70,11 @@ def test_the_words_on_the_page_of_approvals_decide_what_it_says() -> None:
     assert len(rows) == 4
     for says, words in rows:
         for spoken in (*code(words), *re.findall(r"[👍👎]", words)):
-            decided = verdict_of(spoken, "call")
+            decided = parse_decision(spoken, "call")
             assert decided is not None, spoken
             assert decided.decision == verdicts.get(says, "denied")
             assert bool(decided.reason) == (says == "deny, with a reason")
-    assert verdict_of("yes, but only in /tmp", "call") is None
+    assert parse_decision("yes, but only in /tmp", "call") is None
 
 
 def test_the_page_of_cost_has_every_limit_on_it() -> None:

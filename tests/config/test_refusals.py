@@ -49,18 +49,18 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "an unknown type of channel": (
         "[channels.telegrm]\n",
-        'interject.toml:1: channels.telegrm: no such type of channel. Did you mean "telegram"? '
-        "A section with a name of its own says which it is: type = …",
+        'interject.toml:1: channels.telegrm: unknown channel type. Did you mean "telegram"? '
+        "In a section with another name, set type = …",
     ),
     "an unknown type given": (
         '[channels.work]\ntype = "irc"\n',
-        "interject.toml:1: channels.work: no such type of channel. Known: telegram, slack, discord. "
-        "A section with a name of its own says which it is: type = …",
+        "interject.toml:1: channels.work: unknown channel type. Known: telegram, slack, discord. "
+        "In a section with another name, set type = …",
     ),
     "a type that is no text": (
         "[channels.work]\ntype = [1]\n",
-        "interject.toml:1: channels.work: no such type of channel. Known: telegram, slack, discord. "
-        "A section with a name of its own says which it is: type = …",
+        "interject.toml:1: channels.work: unknown channel type. Known: telegram, slack, discord. "
+        "In a section with another name, set type = …",
     ),
     "a channel that is no section": (
         "[channels]\ntelegram = true\n",
@@ -166,13 +166,13 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "Slack with two ways in": (
         '[channels.slack]\nbot_token = "b"\napp_token = "a"\nsigning_secret = "s"\n',
-        "interject.toml:4: channels.slack.signing_secret: impossible together with app_token. Keep app_token for "
-        "Socket Mode, or this one for HTTP",
+        "interject.toml:4: channels.slack.signing_secret: cannot be combined with app_token. Keep app_token for "
+        "Socket Mode, or signing_secret for HTTP",
     ),
     "Slack over HTTP without a web server": (
         '[web]\nenabled = false\n[channels.work]\ntype = "slack"\nbot_token = "b"\nsigning_secret = "s"\n',
         "interject.toml:6: channels.work.signing_secret: needs the web server. Remove enabled = false from [web], or "
-        "use app_token (Socket Mode) instead",
+        "use app_token (Socket Mode)",
     ),
     "Slack's tokens under Telegram's name": (
         '[channels.slack]\ntoken = "b"\napp_token = "a"\n',
@@ -181,7 +181,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a gateway that is no socket": (
         '[channels.discord]\ntoken = "d"\ngateway_url = "https://127.0.0.1"\n',
-        "interject.toml:3: channels.discord.gateway_url: expected an address that begins with ws:// or wss://",
+        "interject.toml:3: channels.discord.gateway_url: expected a URL that begins with ws:// or wss://",
     ),
     "another way to be busy": (
         '[channels.discord]\ntoken = "d"\nbusy = "que"\n',
@@ -194,14 +194,14 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     "channels' models without keys": (
         '[channels.telegram]\ntoken = "1:a"\nmodel = "openai:gpt-5"\n'
         '[channels.discord]\ntoken = "d"\nmodel = "anthropic:claude"\n',
-        "interject.toml:3: channels.telegram.model: openai needs a key. Set the environment variable OPENAI_API_KEY, "
-        "or api_key in [models.openai]",
-        "interject.toml:6: channels.discord.model: anthropic needs a key. Set the environment variable "
+        "interject.toml:3: channels.telegram.model: openai needs an API key. Set the environment variable "
+        "OPENAI_API_KEY, or api_key in [models.openai]",
+        "interject.toml:6: channels.discord.model: anthropic needs an API key. Set the environment variable "
         "ANTHROPIC_API_KEY, or api_key in [models.anthropic]",
     ),
     "a channel with the name of one that is always there": (
         '[channels.web]\ntype = "discord"\ntoken = "d"\n',
-        "interject.toml:1: channels.web: web is the gateway's own. Give this channel another name",
+        "interject.toml:1: channels.web: web is a built-in channel. Choose another name",
     ),
     "the demo as a fallback": (
         '[agent]\nfallback = ["demo"]\n',
@@ -218,13 +218,13 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     "fallbacks that stand there already": (
         '[agent]\nmodel = "openai:a"\nfallback = ["openai:b", "openai:a", "openai:b"]\n'
         '[models.openai]\napi_key = "k"\n',
-        "interject.toml:3: agent.fallback[1]: stands there already: each model is asked once",
-        "interject.toml:3: agent.fallback[2]: stands there already: each model is asked once",
+        "interject.toml:3: agent.fallback[1]: is already listed: each model may appear only once",
+        "interject.toml:3: agent.fallback[2]: is already listed: each model may appear only once",
     ),
     "a fallback without key": (
         '[agent]\nmodel = "openai:a"\nfallback = ["openai:b", "anthropic:c"]\n[models.openai]\napi_key = "k"\n',
-        "interject.toml:3: agent.fallback[1]: anthropic needs a key. Set the environment variable ANTHROPIC_API_KEY, "
-        "or api_key in [models.anthropic]",
+        "interject.toml:3: agent.fallback[1]: anthropic needs an API key. Set the environment variable "
+        "ANTHROPIC_API_KEY, or api_key in [models.anthropic]",
     ),
     "no time for a first word": (
         "[models.openai]\nfirst_token_timeout = 0\n",
@@ -240,7 +240,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a transcription model without key": (
         '[agent]\ntranscription_model = "openai:whisper-1"\n',
-        "interject.toml:2: agent.transcription_model: openai needs a key. Set the environment variable "
+        "interject.toml:2: agent.transcription_model: openai needs an API key. Set the environment variable "
         "OPENAI_API_KEY, or api_key in [models.openai]",
     ),
     "telling of none that wait": (
@@ -249,15 +249,15 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "an address of another kind": (
         '[models.openai]\nbase_url = "localhost:80"\n',
-        "interject.toml:2: models.openai.base_url: expected an address that begins with http:// or https://",
+        "interject.toml:2: models.openai.base_url: expected a URL that begins with http:// or https://",
     ),
     "a store of another kind": (
         '[store]\nurl = "mysql://x"\n',
-        "interject.toml:2: store.url: expected a file's address, like sqlite:///interject.db",
+        "interject.toml:2: store.url: expected a database URL, like sqlite:///interject.db",
     ),
     "a store that forgets": (
         '[store]\nurl = "sqlite:///:memory:"\n',
-        "interject.toml:2: store.url: expected a file's address, like sqlite:///interject.db",
+        "interject.toml:2: store.url: expected a database URL, like sqlite:///interject.db",
     ),
     "a model without provider": (
         '[agent]\nmodel = "gpt-5"\n',
@@ -265,13 +265,13 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "an unknown provider": (
         '[agent]\nmodel = "groq:llama"\n',
-        "interject.toml:2: agent.model: no such provider. Known: openai, anthropic. A server that speaks OpenAI's "
-        'protocol is "openai:name" with its address as base_url in [models.openai]',
+        "interject.toml:2: agent.model: unknown provider. Known: openai, anthropic. For an OpenAI-compatible server "
+        'use "openai:name" and set base_url in [models.openai]',
     ),
     "a model without key": (
         '[agent]\nmodel = "anthropic:claude"\n[models.anthropic]\n',
-        "interject.toml:2: agent.model: anthropic needs a key. Set the environment variable ANTHROPIC_API_KEY, "
-        "or api_key in [models.anthropic]",
+        "interject.toml:2: agent.model: anthropic needs an API key. Set the environment variable "
+        "ANTHROPIC_API_KEY, or api_key in [models.anthropic]",
     ),
     "a small model without provider": (
         '[agent]\nsmall_model = "gpt-5-mini"\nrouting = true\n',
@@ -279,12 +279,12 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a small model without key": (
         '[agent]\nsmall_model = "openai:gpt-5-mini"\n',
-        "interject.toml:2: agent.small_model: openai needs a key. Set the environment variable OPENAI_API_KEY, or "
-        "api_key in [models.openai]",
+        "interject.toml:2: agent.small_model: openai needs an API key. Set the environment variable "
+        "OPENAI_API_KEY, or api_key in [models.openai]",
     ),
     "a search that the provider does not do": (
         '[models.openai]\napi_key = "k"\nweb_search = true\n',
-        "interject.toml:3: models.openai.web_search: only [models.anthropic] has it",
+        "interject.toml:3: models.openai.web_search: only available in [models.anthropic]",
     ),
     "routing to nobody": (
         "[agent]\nrouting = true\n",
@@ -292,11 +292,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a window in which nothing fits": (
         "[agent]\ncontext_window = 3999\n",
-        "interject.toml:2: agent.context_window: expected 4000 or more, or 0 for the model's own",
+        "interject.toml:2: agent.context_window: expected 4000 or more, or 0 for the known window of the model",
     ),
     "a window of less than nothing": (
         "[agent]\ncontext_window = -1\n",
-        "interject.toml:2: agent.context_window: expected 4000 or more, or 0 for the model's own",
+        "interject.toml:2: agent.context_window: expected 4000 or more, or 0 for the known window of the model",
     ),
     "less than no time to end": (
         "[agent]\nshutdown_grace = -1\n",
@@ -362,10 +362,10 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "approval of a question": (
         '[tools.ask_user]\non_steer = "cancel"\napproval = "once"\n',
-        "interject.toml:2: tools.ask_user.on_steer: means nothing here: a question to people is not run, it waits for "
-        "them",
-        "interject.toml:3: tools.ask_user.approval: means nothing here: a question to people is not run, it waits for "
-        "them",
+        "interject.toml:2: tools.ask_user.on_steer: not available for ask_user: a question is not executed, it "
+        "waits for an answer",
+        "interject.toml:3: tools.ask_user.approval: not available for ask_user: a question is not executed, it "
+        "waits for an answer",
     ),
     "no time to approve": (
         "[tools]\napproval_expires = 0\n",
@@ -398,7 +398,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "another type of hook": (
         f'{PYTHON}\n{HOOK.replace("review", "second")}type = "proces"\n',
-        'interject.toml:10: hooks[1].type: no such type of hook. Did you mean "process"?',
+        'interject.toml:10: hooks[1].type: unknown hook type. Did you mean "process"?',
     ),
     "hooks without what makes them": (
         '[[hooks]]\ntype = "python"\n[[hooks]]\ntype = "process"\n[web]\n[[hooks]]\ntype = "http"\n',
@@ -415,10 +415,10 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "what hooks of other types have": (
         f'{PYTHON}command = ["x"]\nurl = "http://127.0.0.1:1"\nsecret = "s"\n{HTTP}path = "a:A"\n',
-        "interject.toml:6: hooks[0].command: only hooks of type process have it",
-        "interject.toml:7: hooks[0].url: only hooks of type http have it",
-        "interject.toml:8: hooks[0].secret: only hooks of type http have it",
-        "interject.toml:15: hooks[1].path: only hooks of type python have it",
+        "interject.toml:6: hooks[0].command: only available for hooks of type process",
+        "interject.toml:7: hooks[0].url: only available for hooks of type http",
+        "interject.toml:8: hooks[0].secret: only available for hooks of type http",
+        "interject.toml:15: hooks[1].path: only available for hooks of type python",
     ),
     "a mistyped setting of a hook": (
         f"{PYTHON}{HTTP}timout = 3\n",
@@ -443,7 +443,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a point named twice": (
         PYTHON.replace('["before_tool"]', '["before_tool", "on_event", "before_tool"]'),
-        "interject.toml:3: hooks[0].points[2]: stands there already: each point is named once",
+        "interject.toml:3: hooks[0].points[2]: is already listed: each point may appear only once",
     ),
     "a hook that stands nowhere": (
         PYTHON.replace('["before_tool"]', "[]"),
@@ -462,12 +462,12 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "an empty secret and an address of another kind": (
         f'{HOOK}type = "http"\nurl = "127.0.0.1:1"\nsecret = ""\n',
-        "interject.toml:5: hooks[0].url: expected an address that begins with http:// or https://",
+        "interject.toml:5: hooks[0].url: expected a URL that begins with http:// or https://",
         "interject.toml:6: hooks[0].secret: is empty",
     ),
     "two hooks of one name": (
         f"{PYTHON}{HTTP}",
-        "interject.toml:7: hooks[1].name: stands there already: each hook has a name of its own",
+        "interject.toml:7: hooks[1].name: is already used: hook names must be unique",
     ),
     "a hook's variable that is not set": (
         f"{PYTHON}{HTTP.replace('review', 'second').replace(chr(34) + 's' + chr(34), chr(34) + '${HOOK}' + chr(34))}",
@@ -481,7 +481,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "instructions twice": (
         '[agent]\ninstructions = "x"\ninstructions_file = "y"\n',
-        "interject.toml:3: agent.instructions_file: impossible together with agent.instructions. Keep one of the two",
+        "interject.toml:3: agent.instructions_file: cannot be combined with agent.instructions. Keep one of the two",
     ),
     "instructions that are not there": (
         '[agent]\ninstructions_file = "y"\n',
@@ -524,7 +524,7 @@ IN_THE_ENVIRONMENT = {
     "INTERJECT_": ("5", "no such setting."),
     "INTERJECT_ZZ__YY": ("5", "no such setting."),
     "INTERJECT_AGENT": ("5", "expected a section, not a single value"),
-    "INTERJECT_AGENT__MODEL__NAME": ("x", "what stands above it is no section"),
+    "INTERJECT_AGENT__MODEL__NAME": ("x", "its parent is not a section"),
     "INTERJECT_TOOLS__ENABLED": ('["shell', 'expected a list, like ["…"]'),
     "INTERJECT_TOOLS__READ_FILE__APROVAL": (
         "once",
@@ -564,14 +564,14 @@ def test_hooks_in_the_environment_are_told_with_their_places_even_where_the_file
         "environment variable INTERJECT_HOOKS: [0].points: is empty",
         "environment variable INTERJECT_HOOKS: [0].path: is missing",
         'environment variable INTERJECT_HOOKS: [0].pth: no such setting. Did you mean "path"?',
-        "environment variable INTERJECT_HOOKS: [0].url: only hooks of type http have it",
-        "environment variable INTERJECT_HOOKS: [1].type: no such type of hook. Known: python, process, http.",
+        "environment variable INTERJECT_HOOKS: [0].url: only available for hooks of type http",
+        "environment variable INTERJECT_HOOKS: [1].type: unknown hook type. Known: python, process, http.",
     ]
 
 
 def test_a_variable_cannot_reach_into_the_list_of_hooks(operator: Operator) -> None:
     assert operator.refused(PYTHON, INTERJECT_HOOKS__0__TIMEOUT="1") == [
-        "environment variable INTERJECT_HOOKS__0__TIMEOUT: what stands above it is no section"
+        "environment variable INTERJECT_HOOKS__0__TIMEOUT: its parent is not a section"
     ]
     assert operator.refused(INTERJECT_HOOKS__REVIEW__TIMEOUT="1") == [
         "environment variable INTERJECT_HOOKS__REVIEW__TIMEOUT: hooks: expected a list of sections: [[hooks]] in the "
