@@ -16,7 +16,7 @@ from channels.reply import Reply
 # ├── Unreachable       the platform did not get it; trying again is safe
 # ├── OutcomeUnknown    the platform may or may not have got it
 # ├── Undeliverable     this will never arrive there (blocked, chat gone)
-# ├── NotKept           the gateway could not keep a person's message (raised by `Deliver`)
+# ├── NotStored           the gateway could not keep a person's message (raised by `Deliver`)
 # └── FileUnavailable   a person's file cannot be fetched
 
 
@@ -46,7 +46,7 @@ class Undeliverable(ChannelError):
     pass
 
 
-class NotKept(ChannelError):
+class NotStored(ChannelError):
     pass
 
 
@@ -93,7 +93,7 @@ class Cursors(Protocol):
         """By chat."""
 
     async def keep(self, read: Mapping[str, str]) -> None:
-        """Adds and replaces. Raises `NotKept`."""
+        """Adds and replaces. Raises `NotStored`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ class Channel(Protocol):
     async def fetch(self, file: FileRef) -> bytes:
         """The bytes of a person's file. Raises `FileUnavailable` (for good), `RetryLater` or `Unreachable`."""
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
-        """The message that the thread at the address was begun from (`InboundMessage.opening`); None if it is gone.
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
+        """The message that the thread at the address was begun from (`InboundMessage.thread_root`); None if it is gone.
 
         Raises as `fetch` does.
         """
@@ -139,7 +139,7 @@ class Channel(Protocol):
     async def typing(self, address: Address) -> None:
         """Shows for some seconds that somebody is at work. May do nothing."""
 
-    async def mark(self, mark: MessageStatus) -> None:
+    async def show_status(self, status: MessageStatus) -> None:
         """Shows the state of a person's message instead of the state before, quietly (a reaction). May do nothing."""
 
     def pace(self, address: Address) -> float:
@@ -150,7 +150,7 @@ class Channel(Protocol):
 
 
 @runtime_checkable
-class Posted(Protocol):
+class WebhookChannel(Protocol):
     """A channel to which its platform posts what happens, through the gateway's web server."""
 
     name: str

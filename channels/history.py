@@ -47,7 +47,7 @@ class Conversation:
     running: bool
 
 
-class Histories(Protocol):
+class Conversations(Protocol):
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         """The channel's conversations, the most recent first."""
 

@@ -24,7 +24,7 @@ class MemoryChannel:
         self.name = name
         self.trouble = ""
         self.replies = {} if replies is None else replies
-        self.marks: list[MessageStatus] = []
+        self.statuses: list[MessageStatus] = []
         self.files: dict[str, bytes] = {}
         self.deliver: Deliver | None = None
         self._changed = asyncio.Condition()
@@ -39,7 +39,7 @@ class MemoryChannel:
             raise FileUnavailable("there is no such file")
         return self.files[file.ref]
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -52,8 +52,8 @@ class MemoryChannel:
     async def typing(self, address: Address) -> None:
         pass
 
-    async def mark(self, mark: MessageStatus) -> None:
-        self.marks.append(mark)
+    async def show_status(self, status: MessageStatus) -> None:
+        self.statuses.append(status)
         await self._tell()
 
     def pace(self, address: Address) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from channels.address import Address, Sender
 
-Kind = Literal["new", "edited", "withdrawn", "command"]
+MessageKind = Literal["new", "edited", "withdrawn", "command"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class InboundMessage:
     `note` is context for the model in plain words (a quoted message, a forward). Messages with the same `album`
     belong together. `addressed` is false for group talk that is not meant for the bot; `follows`: it is all the same
     where the bot has been addressed before (a thread that was begun with it).
-    `opening` is the id of the message that this thread was begun from: where nothing was said to the bot before, it is
-    asked for (`Channel.opening`) and shown to the model.
+    `thread_root` is the id of the message that this thread was begun from: where nothing was said to the bot before, it is
+    asked for (`Channel.thread_root`) and shown to the model.
     `tools` may be called by the turn that reads the message; the channel hands their calls out (`channels.runs`).
     """
 
@@ -52,7 +52,7 @@ class InboundMessage:
     address: Address
     sender: Sender
     sent_at: datetime
-    kind: Kind = "new"
+    kind: MessageKind = "new"
     message_id: str | None = None
     text: str = ""
     command: str | None = None
@@ -61,7 +61,7 @@ class InboundMessage:
     album: str | None = None
     addressed: bool = True
     follows: bool = False
-    opening: str | None = None
+    thread_root: str | None = None
     tools: tuple[DeclaredTool, ...] = ()
 
 
@@ -75,7 +75,7 @@ class ThreadRoot:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Receipt:
     """The message is committed. `duplicate` when it was before; `refused` is the reason when it may not be read.
 
     `words` are those that wait to be read, of a command that only says how the message behind it is to be read.
@@ -89,10 +89,10 @@ class Accepted:
     run: str | None = None
 
 
-Deliver = Callable[[InboundMessage], Awaitable[Accepted | None]]
+Deliver = Callable[[InboundMessage], Awaitable[Receipt | None]]
 """Returns when the message is committed, and only then may the platform be told that it was received.
 
-Raises `channels.channel.NotKept` when it cannot be committed: it must be delivered again later.
+Raises `channels.channel.NotStored` when it cannot be committed: it must be delivered again later.
 None: the message is none of ours (group talk not meant for the bot) and was not kept. Calls made one after
 another without awaiting in between keep their order.
 """

@@ -18,7 +18,7 @@ ApprovalDecision = Literal["", "allowed", "denied", "undecided"]
 class TextSegment:
     """Markdown. While `open`, it may still grow or change; `interrupted`: it was cut short and stays so.
 
-    `anew`: a person wrote since the text before it, so that it should stand below their words. `aside`: it tells of the
+    `new_message`: a person wrote since the text before it, so that it should stand below their words. `secondary`: it tells of the
     work on the answer, what is done or thought, and should look like less; while `open` any of it may change.
     """
 
@@ -26,9 +26,9 @@ class TextSegment:
     markdown: str
     open: bool = False
     interrupted: bool = False
-    anew: bool = False
+    new_message: bool = False
     step: int = 0
-    aside: bool = False
+    secondary: bool = False
     kind: Literal["text"] = "text"
 
 

@@ -34,7 +34,7 @@ class PendingCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CallResult:
     """What somebody says is the result of a call."""
 
     call_id: str
@@ -52,7 +52,7 @@ class RunReport:
     turn: str | None
     step: int | None
     reason: str
-    over: bool
+    finished: bool
     calls: tuple[PendingCall, ...] = ()
 
 
@@ -65,14 +65,14 @@ class Runs(Protocol):
     async def report(self, run_id: str) -> RunReport:
         """The run as it stands. Raises `UnknownRun`."""
 
-    async def news(self, run_id: str) -> RunReport:
+    async def wait(self, run_id: str) -> RunReport:
         """Waits until the run is over or calls of its turn wait for results. Raises `UnknownRun`."""
 
-    async def report_of(self, message: int) -> RunReport | None:
+    async def report_for(self, message: int) -> RunReport | None:
         """The run of an accepted message; None if it expects no answer of its own."""
 
-    async def supply(self, run_id: str, results: Sequence[Result]) -> None:
+    async def submit_results(self, run_id: str, results: Sequence[CallResult]) -> None:
         """Keeps the results, exactly one for each call that waits for one, and lets the turn go on.
 
-        Raises `UnknownRun`, `WrongResults`, and `channels.channel.NotKept` when they cannot be kept.
+        Raises `UnknownRun`, `WrongResults`, and `channels.channel.NotStored` when they cannot be kept.
         """

@@ -195,7 +195,7 @@ class DiscordChannel:
                         raise _too_large(file)
                 return bytes(data)
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         """It stands in the thread's channel, and in a forum in the thread itself."""
         try:
             for chat in await self._homes(address.chat):
@@ -243,26 +243,26 @@ class DiscordChannel:
         with only_logged("typing"):
             await self._rest.request(Route("POST", "/channels/{channel_id}/typing", channel_id=address.chat))
 
-    async def mark(self, mark: MessageStatus) -> None:
-        if not self._reactions or mark.message_id is None or self._is_no_persons(mark.message_id):
+    async def show_status(self, status: MessageStatus) -> None:
+        if not self._reactions or status.message_id is None or self._is_no_persons(status.message_id):
             return
-        if sign := _SIGNS.get(mark.state):
-            await self._react("PUT", mark, sign)
-        for state in [mark.before] if mark.before else _BEFORE[mark.state]:
-            if state in _SIGNS and state != mark.state:
-                await self._react("DELETE", mark, _SIGNS[state])
+        if sign := _SIGNS.get(status.state):
+            await self._react("PUT", status, sign)
+        for state in [status.before] if status.before else _BEFORE[status.state]:
+            if state in _SIGNS and state != status.state:
+                await self._react("DELETE", status, _SIGNS[state])
 
     def _is_no_persons(self, id: str) -> bool:
         """A command, or the message of ours whose button was pressed."""
         return id in self._interactions or (self._hearing is not None and self._hearing.is_own(id))
 
-    async def _react(self, method: str, mark: MessageStatus, sign: str) -> None:
+    async def _react(self, method: str, status: MessageStatus, sign: str) -> None:
         """Raises `RetryLater`."""
         route = Route(
             method,
             "/channels/{channel_id}/messages/{message_id}/reactions/{emoji}/@me",
-            channel_id=mark.address.chat,
-            message_id=mark.message_id,
+            channel_id=status.address.chat,
+            message_id=status.message_id,
             emoji=sign,
         )
         with only_logged("a reaction"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from channels.channel import Cursors, NotKept
+from channels.channel import Cursors, NotStored
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class MessageCursors:
             return
         try:
             await self._cursors.keep(read)
-        except NotKept as error:
+        except NotStored as error:
             log.warning("how far was read could not be kept, and is tried again: %s", error)
             self._changed |= changed
             self._woken.set()

@@ -22,7 +22,7 @@ from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory, Room, room
 from channels.discord.interactions import Interactions
 from channels.discord.parse import COMMAND, MALFORMED, Bot, Json, author, chat_of, parse, singly
-from channels.message import Accepted, Deliver, InboundMessage
+from channels.message import Deliver, InboundMessage, Receipt
 
 log = logging.getLogger(__name__)
 
@@ -292,7 +292,7 @@ class Inbound:
         if event == "MESSAGE_CREATE":
             self._progress.done(message.address.chat, int(data["id"]))
 
-    async def _keep(self, message: InboundMessage) -> Accepted | None:
+    async def _keep(self, message: InboundMessage) -> Receipt | None:
         """Insists: Discord would not deliver it again."""
         if not self._stuck:
             try:
@@ -308,7 +308,7 @@ class Inbound:
         finally:
             self._stuck -= 1
 
-    async def _keep_at_last(self, message: InboundMessage) -> Accepted | None:
+    async def _keep_at_last(self, message: InboundMessage) -> Receipt | None:
         backoff = Backoff()
         while True:
             try:

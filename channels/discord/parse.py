@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from channels.address import Address, Sender
 from channels.discord.directory import Directory
-from channels.message import FileRef, InboundMessage, Kind
+from channels.message import FileRef, InboundMessage, MessageKind
 
 Json = dict[str, Any]
 
@@ -93,7 +93,7 @@ def author(message: Json) -> Sender:
 # --- what people do --------------------------------------------------------------------------------------------------
 
 
-def _message(message: Json, bot: Bot, rooms: Directory, kind: Kind) -> InboundMessage | None:
+def _message(message: Json, bot: Bot, rooms: Directory, kind: MessageKind) -> InboundMessage | None:
     sender = author(message)
     if sender.id == bot.account or message.get("type", 0) not in _SPEECH:
         return None
@@ -140,7 +140,7 @@ def _message(message: Json, bot: Bot, rooms: Directory, kind: Kind) -> InboundMe
         addressed=addressed,
         follows=in_thread,
         # A thread has the id of the message that it was begun from.
-        opening=address.chat if in_thread and message_id != address.chat else None,
+        thread_root=address.chat if in_thread and message_id != address.chat else None,
     )
 
 

@@ -131,7 +131,7 @@ def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
     for segment in segments:
         if isinstance(segment, CallSegment):
             continue
-        if not isinstance(segment, TextSegment) or segment.anew:
+        if not isinstance(segment, TextSegment) or segment.new_message:
             yield from _texts(texts)
             texts.clear()
         match segment:

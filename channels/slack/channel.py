@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from agent.media import MediaStore
 from channels.address import Address, Sender
+from channels.backoff import Backoff
 from channels.channel import (
     ChannelRejected,
     CommandHelp,
@@ -27,6 +28,7 @@ from channels.channel import (
 )
 from channels.message import Deliver, FileRef, InboundMessage, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
+from channels.slack.agent_sessions import Sessions
 from channels.slack.api import (
     TOKEN_ERRORS,
     Api,
@@ -37,14 +39,12 @@ from channels.slack.api import (
     patience,
     slack_errors,
 )
-from channels.slack.backoff import Backoff
 from channels.slack.inbound import Inbound
-from channels.slack.names import Names
 from channels.slack.outbound import ChatTarget, Streams
 from channels.slack.parse import Bot, author, files_of, is_speech, people_in, readable, written
 from channels.slack.render import render
-from channels.slack.sessions import Sessions
-from channels.slack.sockets import AppTokenRejected, Sockets
+from channels.slack.socket_mode import AppTokenRejected, Sockets
+from channels.slack.user_names import Names
 from channels.sync import show_pieces
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ class SlackChannel:
                 raise
             raise FileUnavailable(f"{file.name} cannot be had: Slack does not have it any more") from error
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         try:
             with slack_errors():
                 try:
@@ -302,39 +302,39 @@ class SlackChannel:
     async def typing(self, address: Address) -> None:
         await self._sessions.typing(address)
 
-    async def mark(self, mark: MessageStatus) -> None:
+    async def show_status(self, status: MessageStatus) -> None:
         """Reactions add up, so the one before is taken away."""
-        if not self._reactions or mark.message_id is None:
+        if not self._reactions or status.message_id is None:
             return
-        message, emoji = (mark.address.chat, mark.message_id), REACTIONS.get(mark.state)
-        before = self._shown_on(message, mark)
+        message, emoji = (status.address.chat, status.message_id), REACTIONS.get(status.state)
+        before = self._shown_on(message, status)
         for old in before:
             if old != emoji:
-                await self._react("reactions.remove", mark, old)
+                await self._react("reactions.remove", status, old)
         if emoji and emoji not in before:
-            await self._react("reactions.add", mark, emoji)
+            await self._react("reactions.add", status, emoji)
         self._marked[message] = emoji
         self._marked.move_to_end(message)
         if len(self._marked) > REMEMBERED:
             self._marked.popitem(last=False)
 
-    def _shown_on(self, message: tuple[str, str], mark: MessageStatus) -> tuple[str, ...]:
+    def _shown_on(self, message: tuple[str, str], status: MessageStatus) -> tuple[str, ...]:
         """The reactions that are, or may be, on the message. A message that was edited has two states; one is shown."""
         if message in self._marked:
             return tuple(filter(None, [self._marked[message]]))
-        if mark.before is not None:
-            return tuple(filter(None, [REACTIONS.get(mark.before)]))
-        if mark.state == "waiting" or message in self._askers:
+        if status.before is not None:
+            return tuple(filter(None, [REACTIONS.get(status.before)]))
+        if status.state == "waiting" or message in self._askers:
             return ()
         # An earlier process may have shown one that nobody knows of any more.
         return tuple(
-            emoji for state, emoji in REACTIONS.items() if state in ("waiting", "read") and state != mark.state
+            emoji for state, emoji in REACTIONS.items() if state in ("waiting", "read") and state != status.state
         )
 
-    async def _react(self, method: str, mark: MessageStatus, emoji: str) -> None:
-        with only_logged(f"{self.name}: marking message {mark.message_id}"):
+    async def _react(self, method: str, status: MessageStatus, emoji: str) -> None:
+        with only_logged(f"{self.name}: marking message {status.message_id}"):
             try:
-                await self._api.call(method, channel=mark.address.chat, timestamp=mark.message_id, name=emoji)
+                await self._api.call(method, channel=status.address.chat, timestamp=status.message_id, name=emoji)
             except SlackApiError as error:
                 if asks_for_patience(error):
                     raise RetryLater(patience(error)) from error

@@ -12,9 +12,9 @@ from slack_bolt.response import BoltResponse
 
 from channels.message import Deliver, InboundMessage
 from channels.slack.api import Api
-from channels.slack.names import Names
-from channels.slack.order import Order
+from channels.slack.event_order import Order
 from channels.slack.parse import MALFORMED, Bot, Json, parse, people, place_of, time_of
+from channels.slack.user_names import Names
 
 log = logging.getLogger(__name__)
 

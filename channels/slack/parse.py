@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from channels.address import Address, Sender
-from channels.message import FileRef, InboundMessage, Kind
+from channels.message import FileRef, InboundMessage, MessageKind
 
 Json = dict[str, Any]
 
@@ -179,7 +179,7 @@ def _withdrawn(message: Json, event: Json, chat: _Chat, bot: Bot, names: Mapping
 
 
 def _message(
-    message: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender], kind: Kind, at: str, suffix: str
+    message: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender], kind: MessageKind, at: str, suffix: str
 ) -> InboundMessage | None:
     """`at` is when it was said or edited, `suffix` tells the edits of one message apart."""
     text, shared = written(message), tuple(_shared(message))
@@ -223,7 +223,7 @@ def _message(
         note="\n".join(_forwarded(part, names, quoting=bool(text)) for part in shared),
         addressed=addressed,
         follows=follows,
-        opening=message["thread_ts"] if in_thread and kind == "new" else None,
+        thread_root=message["thread_ts"] if in_thread and kind == "new" else None,
     )
 
 

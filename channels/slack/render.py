@@ -131,7 +131,7 @@ def _grouped(segments: Iterable[Segment]) -> Iterator[_Group]:
     for segment in segments:
         match segment:
             case TextSegment():
-                if segment.anew and group.texts:
+                if segment.new_message and group.texts:
                     yield group
                     group = _Group([], [])
                 group.texts.append(segment)
@@ -181,7 +181,7 @@ def _texts(id: str, key: str, blocks: Sequence[Block], tasks: tuple[Task, ...] =
 
 def _settled(texts: Sequence[TextSegment], markdown: str) -> str:
     """How much of the group's last message stays as it is."""
-    stays = list(takewhile(lambda text: not (text.aside and text.open), texts))
+    stays = list(takewhile(lambda text: not (text.secondary and text.open), texts))
     chunks = list(_chunks(_blocks_of(stays)))
     if len(stays) == len(texts):
         return settled(tuple(chunks[-1])) if chunks and texts[-1].open else markdown

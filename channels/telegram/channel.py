@@ -235,7 +235,7 @@ class TelegramChannel:
                 ) from error
             raise FileUnavailable(f"Telegram does not give out {file.name}: {error}") from error
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         """Never asked for: each comment under a post, and each answer, carries what it is about."""
         return None
 
@@ -252,21 +252,21 @@ class TelegramChannel:
         with only_logged("typing"):
             await call(self._api, "sendChatAction", action="typing", **where_to(address, typing=True))
 
-    async def mark(self, mark: MessageStatus) -> None:
+    async def show_status(self, status: MessageStatus) -> None:
         """One call replaces a bot's reaction: https://core.telegram.org/bots/api#setmessagereaction. Groups may allow
         only some, or none."""
-        before = REACTIONS.get(mark.before) if mark.before else None
-        emoji = REACTIONS.get(mark.state)
-        if not self._reactions or mark.message_id is None or (emoji is not None and emoji == before):
+        before = REACTIONS.get(status.before) if status.before else None
+        emoji = REACTIONS.get(status.state)
+        if not self._reactions or status.message_id is None or (emoji is not None and emoji == before):
             return
-        message = {"chat_id": mark.address.chat, "message_id": mark.message_id}
+        message = {"chat_id": status.address.chat, "message_id": status.message_id}
         reaction = [{"type": "emoji", "emoji": emoji}] if emoji else []
         try:
             await call(self._api, "setMessageReaction", reaction=reaction, **message)
         except RetryAfter as error:
             raise RetryLater(seconds(error)) from error
         except TelegramError as error:
-            log.debug("%s: marking message %s failed: %s", self.name, mark.message_id, error)
+            log.debug("%s: marking message %s failed: %s", self.name, status.message_id, error)
 
     def pace(self, address: Address) -> float:
         """https://core.telegram.org/bots/faq: about one message a second in a chat, twenty a minute in a group."""

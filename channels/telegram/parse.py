@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from channels.address import Address, Sender
-from channels.message import FileRef, InboundMessage, Kind
+from channels.message import FileRef, InboundMessage, MessageKind
 
 Json = dict[str, Any]
 
@@ -84,7 +84,7 @@ def _pressed(data: str) -> tuple[str, str] | None:
     return ("answer", f"{key} {option}") if data.startswith(ANSWER) and key and option.isdecimal() else None
 
 
-def _message(message: Json, event: str, bot: Bot, kind: Kind) -> InboundMessage | None:
+def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundMessage | None:
     if message["chat"]["type"] not in ("private", "group", "supergroup"):
         return None
     sender = _sender(message)

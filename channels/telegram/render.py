@@ -118,7 +118,7 @@ def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
     for segment in segments:
         match segment:
             case TextSegment():
-                if segment.anew:
+                if segment.new_message:
                     yield from _texts(texts)
                     texts.clear()
                 texts.append(segment)

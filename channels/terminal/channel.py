@@ -44,7 +44,7 @@ class TerminalChannel:
     async def fetch(self, file: FileRef) -> bytes:
         raise FileUnavailable(f"{file.name} cannot be had: a terminal sends text only")
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -58,8 +58,8 @@ class TerminalChannel:
     async def typing(self, address: Address) -> None:
         """The status line shows it."""
 
-    async def mark(self, mark: MessageStatus) -> None:
-        await self._screen.mark(mark)
+    async def show_status(self, status: MessageStatus) -> None:
+        await self._screen.show_status(status)
 
     def pace(self, address: Address) -> float:
         return _PACE

@@ -12,8 +12,8 @@ from typing import Protocol, assert_never
 from agent.media import Attachment, MediaError
 from channels.reply import Reply
 from channels.terminal.ansi import DIM, styled, unstyled
-from channels.terminal.pictures import Protocol as PictureProtocol
-from channels.terminal.pictures import inline
+from channels.terminal.inline_images import Protocol as PictureProtocol
+from channels.terminal.inline_images import inline
 from channels.terminal.render import Given, Look, Part, Shown, Spacing, Words, advance, growing
 
 _REMEMBERED = 200
@@ -43,7 +43,7 @@ class Place:
 
 
 class Printer:
-    """`out` writes the answer, `aside` what is told about the work on it; without that, `out` writes both."""
+    """`out` writes the answer, `secondary` what is told about the work on it; without that, `out` writes both."""
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class Printer:
         look: Callable[[], Look],
         place: Place,
         *,
-        aside: Write | None = None,
+        secondary: Write | None = None,
         pictures: PictureProtocol | None = None,
     ) -> None:
         self._out = out
-        self._aside = aside
+        self._secondary = secondary
         self._look = look
         self._place = place
         self._pictures = pictures
@@ -80,7 +80,7 @@ class Printer:
 
     async def tell(self, text: str, spacing: Spacing = "apart") -> None:
         """Prints something that is no reply."""
-        await self._write(Words(text, spacing, aside=True))
+        await self._write(Words(text, spacing, secondary=True))
 
     def _note(self, reply: Reply, now: Shown) -> None:
         self._shown[reply.id] = None if reply.done else now
@@ -121,10 +121,10 @@ class Printer:
         return styled(text, DIM) if self._look().color else text
 
     async def _write(self, words: Words) -> None:
-        write = self._aside if words.aside and self._aside is not None else self._out
+        write = self._secondary if words.secondary and self._secondary is not None else self._out
         end = self._ends.get(write, "\n\n")
         text = _break(words.spacing, end) + words.text
-        in_whole_lines = words.aside or self._look().width is not None
+        in_whole_lines = words.secondary or self._look().width is not None
         if text and in_whole_lines and not text.endswith("\n"):
             text += "\n"
         if text:

@@ -19,13 +19,13 @@ from prompt_toolkit.layout import BufferControl, ConditionalContainer, Dimension
 from prompt_toolkit.layout import Layout as ScreenLayout
 from prompt_toolkit.layout.processors import BeforeInput
 
-from channels.message import Accepted, MessageStatus
+from channels.message import MessageStatus, Receipt
 from channels.reply import Reply
 from channels.terminal.ansi import BOLD, DIM, printable, styled
+from channels.terminal.inline_images import Protocol as PictureProtocol
+from channels.terminal.message_tracker import Progress
 from channels.terminal.parse import Said
-from channels.terminal.pictures import Protocol as PictureProtocol
 from channels.terminal.printer import Files, Place, Printer
-from channels.terminal.progress import Progress
 from channels.terminal.render import Look
 from channels.terminal.screen import say
 
@@ -98,7 +98,7 @@ class PromptScreen:
             await self._echo(said)
         return said
 
-    async def accepted(self, said: Said, accepted: Accepted | None) -> None:
+    async def accepted(self, said: Said, accepted: Receipt | None) -> None:
         if accepted is None:
             await self.failed(said, "the gateway did not keep this message")
             return
@@ -118,8 +118,8 @@ class PromptScreen:
         await self._printer.show(reply, files)
         self._app.invalidate()
 
-    async def mark(self, mark: MessageStatus) -> None:
-        self._progress.marked(mark.id, mark.state)
+    async def show_status(self, status: MessageStatus) -> None:
+        self._progress.marked(status.id, status.state)
         self._app.invalidate()
 
     async def tell(self, text: str) -> None:

@@ -13,11 +13,11 @@ import httpx
 from agent.media import Attachment, MediaError
 from channels.address import Address
 from channels.channel import ChannelRejected, Unreachable
-from channels.message import Accepted
+from channels.message import Receipt
 from channels.reply import Reply
 from channels.terminal.parse import Said, clean, meant, open_question
+from channels.terminal.remote_events import Event, changed, read_events, read_history, read_reply, read_status
 from channels.terminal.screen import Screen
-from channels.terminal.wire import Event, changed, read_events, read_history, read_mark, read_reply
 
 CHAT = "terminal"
 
@@ -138,23 +138,23 @@ class RemoteGateway:
             self._client.headers["Authorization"] = f"Bearer {link.token}"
 
     async def _take(self, event: Event) -> None:
-        match event.happening:
+        match event.name:
             case "history":
                 await self._begin(event)
             case "reply":
                 await self._show(read_reply(event.data, self._address))
             case "change":
                 await self._show(changed(self._replies[event.data["id"]], event.data))
-            case "mark":
-                await self._screen.mark(read_mark(event.data, self._address))
+            case "status":
+                await self._screen.show_status(read_status(event.data, self._address))
 
     async def _begin(self, event: Event) -> None:
         """What had been answered when we came is the past; what was answered while the line was down is not."""
-        marks, replies = read_history(event.data, self._address)
+        statuses, replies = read_history(event.data, self._address)
         if self._past is None:
             self._past = frozenset(reply.id for reply in replies if reply.done)
-        for mark in marks:
-            await self._screen.mark(mark)
+        for status in statuses:
+            await self._screen.show_status(status)
         self._replies.clear()
         for reply in replies:
             if reply.id not in self._past:
@@ -192,7 +192,7 @@ class RemoteGateway:
             if answer is not None and answer.status_code == 200:
                 accepted = answer.json()
                 await self._screen.accepted(
-                    said, Accepted(accepted["id"], accepted["duplicate"], accepted["reason"] or None)
+                    said, Receipt(accepted["id"], accepted["duplicate"], accepted["reason"] or None)
                 )
                 return
             if answer is not None and answer.status_code < 500:

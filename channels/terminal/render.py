@@ -29,11 +29,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Text to print. `aside`: about the work rather than of the answer."""
+    """Text to print. `secondary`: about the work rather than of the answer."""
 
     text: str
     spacing: Spacing
-    aside: bool = False
+    secondary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,9 @@ def advance(shown: Shown, reply: Reply, look: Look) -> tuple[Shown, tuple[Part, 
                 shown = replace(shown, over=shown.over | {segment.key}, after_call=False)
             case CallSegment():
                 if segment.state not in ("waiting", "running"):
-                    parts.append(Words(_call_line(segment, look), "line" if shown.after_call else "apart", aside=True))
+                    parts.append(
+                        Words(_call_line(segment, look), "line" if shown.after_call else "apart", secondary=True)
+                    )
                     shown = replace(shown, over=shown.over | {segment.key}, after_call=True)
             case QuestionSegment():
                 shown = _advance_question(shown, segment, look, parts)
@@ -106,7 +108,7 @@ def growing(shown: Shown, reply: Reply, look: Look) -> list[str]:
 
 
 def _advance_text(shown: Shown, segment: TextSegment, look: Look, parts: list[Part]) -> Shown:
-    if segment.aside:
+    if segment.secondary:
         return _advance_aside(shown, segment, look, parts)
     printed = shown.text if shown.text.key == segment.key else Printed(segment.key)
     markdown = printable(segment.markdown)
@@ -122,7 +124,7 @@ def _advance_text(shown: Shown, segment: TextSegment, look: Look, parts: list[Pa
         continues = look.width is None and printed.markdown
         parts.append(Words(text, "on" if continues else "apart"))
     if segment.interrupted:
-        parts.append(Words(_colored(styled("(interrupted)", DIM), look), "line", aside=True))
+        parts.append(Words(_colored(styled("(interrupted)", DIM), look), "line", secondary=True))
     over = shown.over if segment.open else shown.over | {segment.key}
     return replace(shown, over=over, text=now, after_call=shown.after_call and not text)
 
@@ -135,7 +137,7 @@ def _advance_aside(shown: Shown, segment: TextSegment, look: Look, parts: list[P
     if look.width is not None:
         markdown = _colored("\n".join(_dimmed(_block_text(parse(markdown), look.width))), look)
     if markdown.strip():
-        parts.append(Words(markdown, "apart", aside=True))
+        parts.append(Words(markdown, "apart", secondary=True))
     return replace(shown, over=shown.over | {segment.key}, after_call=False)
 
 
@@ -153,7 +155,7 @@ def _advance_question(shown: Shown, question: QuestionSegment, look: Look, parts
         return shown
     if question.answer:
         answer = f"→ {printable(question.answer)}".replace("\n", " ")
-        parts.append(Words(_colored(styled(answer, DIM), look), "line", aside=True))
+        parts.append(Words(_colored(styled(answer, DIM), look), "line", secondary=True))
     return replace(shown, over=shown.over | {question.key})
 
 
@@ -174,7 +176,7 @@ def _begin_again(printed: Printed, look: Look) -> list[Part]:
     """Says that the text above is void, if any of it was printed."""
     if not (printed.markdown if look.width is None else printed.blocks):
         return []
-    return [Words(_colored(styled("(this answer broke off and begins again)", DIM), look), "apart", aside=True)]
+    return [Words(_colored(styled("(this answer broke off and begins again)", DIM), look), "apart", secondary=True)]
 
 
 def _text(printed: Printed, segment: TextSegment, look: Look) -> tuple[Printed, str]:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 from uuid import uuid4
 
-from channels.message import Accepted, MessageStatus
+from channels.message import MessageStatus, Receipt
 from channels.reply import Reply
+from channels.terminal.message_tracker import Progress
 from channels.terminal.parse import Said
 from channels.terminal.printer import Files, Printer
-from channels.terminal.progress import Progress
 
 
 class Screen(Protocol):
@@ -28,7 +28,7 @@ class Screen(Protocol):
     async def read(self) -> Said:
         """The next thing that the person says; waits for ever when there is nothing more."""
 
-    async def accepted(self, said: Said, accepted: Accepted | None) -> None:
+    async def accepted(self, said: Said, accepted: Receipt | None) -> None:
         """The gateway has it."""
 
     async def failed(self, said: Said, why: str) -> None:
@@ -37,7 +37,7 @@ class Screen(Protocol):
     async def show(self, reply: Reply, files: Files) -> None:
         """The reply as it stands now; each state of it may be told more than once."""
 
-    async def mark(self, mark: MessageStatus) -> None:
+    async def show_status(self, status: MessageStatus) -> None:
         """The state of a message that may be this person's."""
 
     async def tell(self, text: str) -> None:
@@ -90,7 +90,7 @@ class PlainScreen:
     async def read(self) -> Said:
         return await self._said.get()
 
-    async def accepted(self, said: Said, accepted: Accepted | None) -> None:
+    async def accepted(self, said: Said, accepted: Receipt | None) -> None:
         if accepted is None:
             await self.failed(said, "the gateway did not keep this message")
             return
@@ -115,8 +115,8 @@ class PlainScreen:
         self._progress.replied(reply)
         self._changed.set()
 
-    async def mark(self, mark: MessageStatus) -> None:
-        self._progress.marked(mark.id, mark.state)
+    async def show_status(self, status: MessageStatus) -> None:
+        self._progress.marked(status.id, status.state)
         self._changed.set()
 
     async def tell(self, text: str) -> None:

@@ -11,22 +11,22 @@ from datetime import UTC, datetime
 from agent.media import Attachment, MediaMissing, MediaStore
 from channels.address import Address
 from channels.channel import ChannelError, CommandHelp, FileUnavailable, Ledger
-from channels.history import Histories, Item, PersonMessage, ShownReply
-from channels.message import Accepted, Deliver, FileRef, InboundMessage, MessageState, MessageStatus, ThreadRoot
+from channels.history import Conversations, Item, PersonMessage, ShownReply
+from channels.message import Deliver, FileRef, InboundMessage, MessageState, MessageStatus, Receipt, ThreadRoot
 from channels.reply import Reply
-from channels.runs import Result, RunReport, Runs
+from channels.runs import CallResult, RunReport, Runs
 from channels.web.feed import Changed, Closed, Feed, Lost, News
-from channels.web.parse import OWNER, Posted, attachment_of, clean_name, clean_text, parse, parse_address
+from channels.web.parse import OWNER, Post, attachment_of, clean_name, clean_text, parse, parse_address
 from channels.web.render import (
     Event,
     Wire,
     render_change,
     render_conversation,
     render_item,
-    render_mark,
     render_message,
     render_reply,
     render_run,
+    render_status,
 )
 
 _PACE = 0.05
@@ -40,10 +40,10 @@ class NotListening(ChannelError):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a post. `clashes` are the declared tools that were dropped, as there are others of their names."""
+    """What became of a post. `conflicts` are the declared tools that were dropped, as there are others of their names."""
 
-    accepted: Accepted | None
-    clashes: tuple[str, ...] = ()
+    accepted: Receipt | None
+    conflicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class _Ear:
 
 
 class WebChannel:
-    """The page and the API behind `channels.web.app`. All who hold the token are one person: the owner."""
+    """The page and the API behind `channels.web.http_app`. All who hold the token are one person: the owner."""
 
-    def __init__(self, name: str, histories: Histories, runs: Runs, media: MediaStore, token: str) -> None:
+    def __init__(self, name: str, histories: Conversations, runs: Runs, media: MediaStore, token: str) -> None:
         if not token:
             raise ValueError("the web channel needs a token: without one, anybody on this machine could use the agent")
         self.name = name
@@ -89,7 +89,7 @@ class WebChannel:
         except MediaMissing as error:
             raise FileUnavailable(str(error)) from error
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -99,13 +99,13 @@ class WebChannel:
     async def typing(self, address: Address) -> None:
         """A reply's status shows it."""
 
-    async def mark(self, mark: MessageStatus) -> None:
-        self._publish(mark.address.chat, mark)
-        await self._tell_end(mark)
-        if mark.id in self._renewals:
+    async def show_status(self, status: MessageStatus) -> None:
+        self._publish(status.address.chat, status)
+        await self._tell_end(status)
+        if status.id in self._renewals:
             # The conversation is a new one only once its command is answered: history read before that is the old one.
-            self._renewals.discard(mark.id)
-            self._lose(mark.address.chat)
+            self._renewals.discard(status.id)
+            self._lose(status.address.chat)
 
     def pace(self, address: Address) -> float:
         return _PACE
@@ -131,18 +131,18 @@ class WebChannel:
         """Stores an uploaded file. Raises `agent.media.MediaError`."""
         return await self.media.put(data, clean_name(name))
 
-    async def post(self, chat: str, posted: Posted) -> Taken:
+    async def post(self, chat: str, posted: Post) -> Taken:
         """Hands a message on and returns when it is committed. Raises `BadPost` or `NotListening`."""
         message = parse(posted, parse_address(self.name, chat), datetime.now(UTC))
         if self._ear is None:
             raise NotListening
         ours = self._runs.tools(message.address) if message.tools else frozenset()
-        clashes = tuple(tool.name for tool in message.tools if tool.name in ours)
+        conflicts = tuple(tool.name for tool in message.tools if tool.name in ours)
         message = replace(message, tools=tuple(tool for tool in message.tools if tool.name not in ours))
         accepted = await self._ear.deliver(message)
         if accepted and not accepted.duplicate:
             self._tell_others(message, posted, accepted)
-        return Taken(accepted, clashes)
+        return Taken(accepted, conflicts)
 
     async def run(self, run: str, wait: float) -> Wire:
         """What has become of a message, after at most so many seconds if nothing has yet, and there is nothing to do
@@ -151,14 +151,14 @@ class WebChannel:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait) as patience:
                     with self._waiting(patience):
-                        return render_run(await self._runs.news(run))
+                        return render_run(await self._runs.wait(run))
         return render_run(await self._runs.report(run))
 
-    async def supply(self, run: str, results: Sequence[Result]) -> None:
-        """Hands results on. Raises as `channels.runs.Runs.supply` does, and `NotListening`."""
+    async def submit_results(self, run: str, results: Sequence[CallResult]) -> None:
+        """Hands results on. Raises as `channels.runs.Runs.submit_results` does, and `NotListening`."""
         if self._ear is None:
             raise NotListening
-        await self._runs.supply(run, [replace(each, text=clean_text(each.text)) for each in results])
+        await self._runs.submit_results(run, [replace(each, text=clean_text(each.text)) for each in results])
 
     def watch(self, chat: str) -> AsyncGenerator[Event]:
         """Everything that happens in a conversation from now on, beginning with its history.
@@ -208,26 +208,26 @@ class WebChannel:
             if not feeds and self._feeds.get(chat) is feeds:
                 del self._feeds[chat]
 
-    def _tell_others(self, message: InboundMessage, posted: Posted, accepted: Accepted) -> None:
+    def _tell_others(self, message: InboundMessage, posted: Post, accepted: Receipt) -> None:
         if message.command == "new":
             self._renewals.add(accepted.id)
         elif message.command not in ("stop", "answer"):
             self._publish(message.address.chat, _as_written(message, posted, accepted))
 
-    async def _tell_end(self, mark: MessageStatus) -> None:
+    async def _tell_end(self, status: MessageStatus) -> None:
         """Tells the open screens that the message's run is over, once: of one that another's turn reads as soon as it
         does, and not again when that turn ends."""
-        if mark.state == "waiting" or mark.address.chat not in self._feeds:
+        if status.state == "waiting" or status.address.chat not in self._feeds:
             return
-        report = await self._runs.report_of(mark.id)
-        if report is None or not report.over:
+        report = await self._runs.report_for(status.id)
+        if report is None or not report.finished:
             return
         if report.state in ("read", "superseded"):
-            is_new = mark.state == "read" or mark.before != "read"
+            is_new = status.state == "read" or status.before != "read"
         else:
-            is_new = mark.state != "read"
+            is_new = status.state != "read"
         if is_new:
-            self._publish(mark.address.chat, report)
+            self._publish(status.address.chat, report)
 
     def _publish(self, chat: str, news: News) -> None:
         for feed in self._feeds.get(chat, ()):
@@ -249,7 +249,7 @@ def _render(news: News, told: dict[str, Reply]) -> Event:
         case PersonMessage():
             return render_message(news)
         case MessageStatus():
-            return render_mark(news)
+            return render_status(news)
         case RunReport():
             return Event("run", render_run(news))
         case Reply():
@@ -259,7 +259,7 @@ def _render(news: News, told: dict[str, Reply]) -> Event:
             return render_change(before, news) if before else render_reply(news)
 
 
-def _as_written(message: InboundMessage, posted: Posted, accepted: Accepted) -> PersonMessage:
+def _as_written(message: InboundMessage, posted: Post, accepted: Receipt) -> PersonMessage:
     """A command is shown as answered: it never waits behind a turn."""
     return PersonMessage(
         id=accepted.id,
@@ -274,7 +274,7 @@ def _as_written(message: InboundMessage, posted: Posted, accepted: Accepted) -> 
     )
 
 
-def _first_state(message: InboundMessage, accepted: Accepted) -> MessageState:
+def _first_state(message: InboundMessage, accepted: Receipt) -> MessageState:
     if accepted.refused:
         return "refused"
     return "answered" if message.kind == "command" and accepted.words is None else "waiting"

@@ -89,7 +89,7 @@ def _key(news: News) -> str:
         case Reply():
             return f"reply {news.id}"
         case MessageStatus():
-            return f"mark {news.id}"
+            return f"status {news.id}"
         case PersonMessage():
             return f"message {news.id}"
         case RunReport():

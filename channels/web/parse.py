@@ -33,7 +33,7 @@ class BadPost(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class Post:
     """What a client sent. `client_id` is made by the client and stays the same when it tries again."""
 
     client_id: str
@@ -49,7 +49,7 @@ def parse_address(channel: str, chat: str) -> Address:
     return Address(channel, "local", chat)
 
 
-def parse(posted: Posted, address: Address, at: datetime) -> InboundMessage:
+def parse(posted: Post, address: Address, at: datetime) -> InboundMessage:
     """The message. Raises `BadPost` when it is empty, or its client id or one of its tools cannot be one."""
     if not _CLIENT_ID.fullmatch(posted.client_id):
         raise BadPost("client_id must be 8 to 64 letters, digits, '-' and '_', new for each message.")

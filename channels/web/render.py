@@ -17,7 +17,7 @@ from channels.runs import RunReport
 Wire: TypeAlias = dict[str, Any]
 """A JSON object."""
 
-Happening = Literal["history", "reply", "change", "message", "mark", "run", "ping"]
+EventName = Literal["history", "reply", "change", "message", "status", "run", "ping"]
 
 
 @cache
@@ -33,19 +33,19 @@ class Event:
     - `history` `{"items": [...]}`: everything, replacing what the screen has. Comes first, and again when needed.
     - `reply`: a whole reply, new or replacing the one with its id.
     - `change`: what changed in a reply that the stream has told before, see `render_change`.
-    - `message`: a person's message was accepted. A later `mark` for its id may have come before it.
-    - `mark`: a message's new state.
+    - `message`: a person's message was accepted. A later `status` for its id may have come before it.
+    - `status`: a message's new state.
     - `run`: what a message began has come to its one end.
     - `ping`: nothing happened, the line is alive.
     """
 
-    happening: Happening
+    name: EventName
     data: Wire
 
     def encode(self) -> bytes:
         """As a server-sent event. Half a surrogate pair, which a model's JSON may hold, becomes a question mark."""
         data = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
-        return f"event: {self.happening}\ndata: {data}\n\n".encode(errors="replace")
+        return f"event: {self.name}\ndata: {data}\n\n".encode(errors="replace")
 
 
 def render_conversation(conversation: Conversation) -> Wire:
@@ -63,12 +63,12 @@ def render_message(message: PersonMessage) -> Event:
     return Event("message", render_item(message))
 
 
-def render_mark(mark: MessageStatus) -> Event:
-    return Event("mark", _adapter(MessageStatus).dump_python(mark, mode="json", exclude={"address"}))
+def render_status(status: MessageStatus) -> Event:
+    return Event("status", _adapter(MessageStatus).dump_python(status, mode="json", exclude={"address"}))
 
 
 def render_run(report: RunReport) -> Wire:
-    """`{"run", "state", "turn", "step", "reason", "over", "calls": [{"id", "name", "arguments"}]}`."""
+    """`{"run", "state", "turn", "step", "reason", "finished", "calls": [{"id", "name", "arguments"}]}`."""
     wire: Wire = _adapter(RunReport).dump_python(report, mode="json")
     return wire
 

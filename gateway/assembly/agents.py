@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from agent.agent import Agent
-from agent.context.compaction import Context
+from agent.context.compaction import Compactor
 from agent.hook import Hooks
 from agent.masking import Mask
 from agent.media import MediaStore
@@ -54,7 +54,7 @@ def agents(
             (own and own.instructions) or _instructions(given),
             given.max_steps,
             hooks=hooks,
-            context=Context(
+            compactor=Compactor(
                 given.context_window or context_window_of(usual),
                 summing_up,
                 reserve=given.context_reserve,
@@ -62,7 +62,7 @@ def agents(
                 keep=given.context_keep,
             ),
             mask=mask,
-            decide_within=settings.tools.approval_expires,
+            approval_timeout=settings.tools.approval_expires,
         )
 
     return lambda address: agent(address.channel)

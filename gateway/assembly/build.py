@@ -21,7 +21,7 @@ from config.load import Configuration
 from config.settings import Settings, every_secret
 from gateway.app import Gateway, Rules
 from gateway.assembly.agents import agents
-from gateway.assembly.channels import access, platforms, posted
+from gateway.assembly.channels import access, platforms, webhooks
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.models import cost_of, open_models, open_reader
 from gateway.assembly.web import link, site, web_token
@@ -72,7 +72,7 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             )
             gateway.add(web)
             services.append(
-                partial(serve, partial(site, web, settings.web.host, posted(settings, configured)), listener)
+                partial(serve, partial(site, web, settings.web.host, webhooks(settings, configured)), listener)
             )
         await stack.enter_async_context(gateway)
         yield Built(gateway, tuple(services), address)

@@ -8,7 +8,7 @@ from typing import assert_never
 from pydantic import SecretStr
 
 from agent.media import MediaStore
-from channels.channel import Channel, ChannelRejected, Posted
+from channels.channel import Channel, ChannelRejected, WebhookChannel
 from config.channels import ChannelSection, ChannelSettings, DiscordSettings, SlackSettings, TelegramSettings
 from config.settings import Settings
 from gateway.inbound.access import AccessPolicy, ChannelAccess
@@ -69,14 +69,14 @@ def _secret(secret: SecretStr | None) -> str:
     return "" if secret is None else secret.get_secret_value()
 
 
-def posted(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, Posted]:
+def webhooks(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, WebhookChannel]:
     """The channels to which their platform posts what happens, by the path to which it does."""
     return {
         f"/slack/{name}/": channel
         for name, channel in channels.items()
         if isinstance(section := settings.channels[name], SlackSettings)
         and section.signing_secret is not None
-        and isinstance(channel, Posted)
+        and isinstance(channel, WebhookChannel)
     }
 
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from channels.channel import Posted
+from channels.channel import WebhookChannel
 from channels.web.channel import WebChannel
 from gateway.web.http_server import App, mounted
 
@@ -31,7 +31,7 @@ def link(listener: socket.socket, token: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}"
 
 
-async def site(web: WebChannel, host: str, posted: Mapping[str, Posted]) -> App:
+async def site(web: WebChannel, host: str, webhooks: Mapping[str, WebhookChannel]) -> App:
     """The web chat, and beside it what platforms post to. Loaded when somebody knocks."""
-    page = await asyncio.to_thread(importlib.import_module, "channels.web.app")
-    return mounted(page.app(web, host=host), {path: channel.asgi() for path, channel in posted.items()})
+    page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
+    return mounted(page.app(web, host=host), {path: channel.asgi() for path, channel in webhooks.items()})

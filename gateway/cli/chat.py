@@ -1,4 +1,4 @@
-"""`interject chat`: a conversation in the terminal, with the gateway that runs or with one of its own."""
+"""`interject chat`: a conversation in the terminal, with the running gateway or with one in its own process."""
 
 from __future__ import annotations
 
@@ -15,56 +15,59 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from channels.channel import ChannelError
-from channels.terminal.pictures import protocol
+from channels.terminal.inline_images import protocol
 from channels.terminal.printer import Place, Printer, Write
 from channels.terminal.remote import Link, RemoteGateway, Whereabouts, parse_link, reach
 from channels.terminal.render import Look
 from channels.terminal.screen import PlainScreen, Screen
 from config.load import Configuration
-from gateway.cli.event_loop import Ending, in_loop
-from gateway.cli.home import in_words, make_home
-from gateway.cli.instance_file import announced_link
+from gateway.cli.event_loop import CancelOnSignal, run_in_loop
+from gateway.cli.home import describe_error, make_home
+from gateway.cli.instance_file import published_link
 from gateway.cli.logs import log_to, secrets_in
 
-NOTHING_TO_SAY = 2
-"""The exit code when the input that is piped in is empty."""
+EMPTY_INPUT = 2
+"""The exit code when the piped input is empty."""
 
 
-class NothingPiped(Exception):
-    """What is piped in holds no message."""
+class EmptyInput(Exception):
+    """The piped input holds no message."""
 
 
 def chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
-    """The exit code: 1 when there was nobody to talk to, or something could not be said; `NOTHING_TO_SAY`."""
+    """Returns the exit code: 1 when no gateway answered or a message was not sent; `EMPTY_INPUT`."""
     code = 1
     try:
         make_home(configuration.home)
         with open(configuration.home / "chat.log", "a", encoding="utf-8", opener=_private) as log:
             log_to(log, secrets_in(configuration))
-            return in_loop(_chat(configuration, url, new=new))
+            return run_in_loop(_chat(configuration, url, new=new))
     except* (ChannelError, OSError) as group:
-        sys.stderr.write(f"interject: {in_words(_first(group), configuration.home)}\n")
-    except* NothingPiped:
-        sys.stderr.write("interject: there is nothing to send: the input is empty\n")
-        code = NOTHING_TO_SAY
+        sys.stderr.write(f"interject: {describe_error(_first(group), configuration.home)}\n")
+    except* EmptyInput:
+        sys.stderr.write("interject: nothing to send: the input is empty\n")
+        code = EMPTY_INPUT
     return code
 
 
 async def _chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
-    with Ending(signal.SIGTERM, signal.SIGHUP):
-        where = partial(_announced, configuration.home) if url is None else None
+    with CancelOnSignal(signal.SIGTERM, signal.SIGHUP):
+        find_link = partial(_published_link, configuration.home) if url is None else None
         link = await _running_gateway(configuration.home) if url is None else await _given_gateway(url)
         screen = _screen(configuration.home)
         if new:
             screen.begin_anew()
-        await _meet(screen, _talk_within(configuration, screen) if link is None else _talk_to(link, screen, where))
+        if link is None:
+            await _run_both(screen, _run_in_process(configuration, screen))
+        else:
+            await _run_both(screen, _connect(link, screen, find_link))
         return screen.failures and 1
     return 1
 
 
 async def _running_gateway(home: Path) -> Link | None:
-    """The gateway that runs with this data directory; none when it is gone or does not answer."""
-    link = _announced(home)
+    """The link of the gateway with this data directory; None when there is none or it does not answer."""
+    link = _published_link(home)
     if link is None:
         return None
     with suppress(ChannelError):
@@ -73,59 +76,59 @@ async def _running_gateway(home: Path) -> Link | None:
     return None
 
 
-def _announced(home: Path) -> Link | None:
-    announced = announced_link(home)
+def _published_link(home: Path) -> Link | None:
+    text = published_link(home)
     with suppress(ChannelError):
-        return parse_link(announced) if announced is not None else None
+        return parse_link(text) if text is not None else None
     return None
 
 
 async def _given_gateway(url: str) -> Link:
-    """Raises `ChannelError` when there is none: a person who waits for it would learn nothing."""
+    """Raises `ChannelError` when it does not answer: a person who names a gateway wants no other."""
     link = parse_link(url)
     await reach(link)
     return link
 
 
-async def _meet(screen: Screen, gateway: Coroutine[Any, Any, None]) -> None:
-    """Until the person leaves, or the gateway's side breaks."""
+async def _run_both(screen: Screen, gateway: Coroutine[Any, Any, None]) -> None:
+    """Returns when the person leaves the screen; raises when the gateway's side fails."""
     async with asyncio.TaskGroup() as tasks:
-        talking = tasks.create_task(gateway)
+        running = tasks.create_task(gateway)
         await screen.run()
-        talking.cancel()
+        running.cancel()
 
 
-async def _talk_to(link: Link, screen: Screen, where: Whereabouts | None) -> None:
-    async with RemoteGateway(link, screen, where=where) as gateway:
+async def _connect(link: Link, screen: Screen, find_link: Whereabouts | None) -> None:
+    async with RemoteGateway(link, screen, where=find_link) as gateway:
         await gateway.run()
 
 
-async def _talk_within(configuration: Configuration, screen: Screen) -> None:
-    # The whole gateway is loaded only when there is none to talk to.
-    from gateway.cli.in_process import talk_within
+async def _run_in_process(configuration: Configuration, screen: Screen) -> None:
+    # Loads the whole gateway, which is not needed when another one is running.
+    from gateway.cli.in_process import run_with_terminal
 
-    await talk_within(configuration, screen)
+    await run_with_terminal(configuration, screen)
 
 
 def _screen(home: Path) -> Screen:
     place = Place(home / "pictures", home / "files")
     pictures = protocol(os.environ)
     if sys.stdin.isatty() and sys.stdout.isatty():
-        # What only a real terminal needs.
+        # Needed by a real terminal only.
         from channels.terminal.prompt import PromptScreen
 
         return PromptScreen(place, home / "terminal-history", pictures, color=_has_color())
-    # Where both go to one place, one writer keeps the lines apart.
-    is_one_place = os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
-    aside = None if is_one_place else _writer(sys.stderr)
-    printer = Printer(_writer(sys.stdout), _look, place, aside=aside, pictures=pictures)
+    # Where both streams are one file, one writer keeps the lines apart.
+    is_one_file = os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    secondary = None if is_one_file else _writer(sys.stderr)
+    printer = Printer(_writer(sys.stdout), _look, place, secondary=secondary, pictures=pictures)
     screen = PlainScreen(printer, _from_stdin(whole=not sys.stdin.isatty()))
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, screen)
     return screen
 
 
 def _interrupt(screen: PlainScreen) -> None:
-    """The first Ctrl-C stops what runs; a second one ends at once."""
+    """The first Ctrl-C stops the running task; the second ends the process."""
     asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     screen.interrupt()
@@ -149,9 +152,9 @@ def _writer(stream: TextIO) -> Write:
 
 
 async def _from_stdin(*, whole: bool) -> AsyncIterator[str]:
-    """All of standard input as one text, or each line as one. Raises `NothingPiped` when that one text is empty.
+    """All of standard input as one text, or each line as one. Raises `EmptyInput` when that one text is empty.
 
-    Read by a thread that nobody waits for: asyncio cannot wait for plain files, and a terminal may never end.
+    Read by a daemon thread that is never joined: asyncio cannot wait for plain files, and a terminal may never end.
     """
     loop = asyncio.get_running_loop()
     texts: asyncio.Queue[str | None] = asyncio.Queue()
@@ -159,7 +162,7 @@ async def _from_stdin(*, whole: bool) -> AsyncIterator[str]:
     def read() -> None:
         if isinstance(sys.stdin, TextIOWrapper):
             sys.stdin.reconfigure(errors="replace")
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with suppress(RuntimeError):  # the loop is closed: the chat is over
             for text in [sys.stdin.read()] if whole else sys.stdin:
                 loop.call_soon_threadsafe(texts.put_nowait, text)
             loop.call_soon_threadsafe(texts.put_nowait, None)
@@ -167,7 +170,7 @@ async def _from_stdin(*, whole: bool) -> AsyncIterator[str]:
     threading.Thread(target=read, daemon=True).start()
     while (text := await texts.get()) is not None:
         if whole and not text.strip():
-            raise NothingPiped
+            raise EmptyInput
         yield text
 
 

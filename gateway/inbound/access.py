@@ -11,7 +11,7 @@ from typing import Literal
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import session_key
-from gateway.store.records import Busy, Door
+from gateway.store.records import Busy, Admission
 
 MOST_IN_A_ROW = 5
 """Messages of other bots in one place without a person between them: two bots that answer each other never end."""
@@ -66,7 +66,7 @@ class AccessPolicy:
         self._policies = policies
         self._bots: OrderedDict[str, int] = OrderedDict()
 
-    def check(self, message: InboundMessage) -> tuple[Access, Door]:
+    def check(self, message: InboundMessage) -> tuple[Access, Admission]:
         """The verdict, and on what else it depends: `Access.ADMITTED` is so only if the door is open to them."""
         policy = self._policy(message.address)
         if message.kind == "withdrawn":
@@ -105,7 +105,7 @@ class AccessPolicy:
     def _policy(self, address: Address) -> ChannelAccess:
         return self._policies.get(address.channel, OWN)
 
-    def _door(self, message: InboundMessage, policy: ChannelAccess) -> Door | None:
+    def _door(self, message: InboundMessage, policy: ChannelAccess) -> Admission | None:
         if message.address.kind == "direct":
             return "open"
         match policy.groups:

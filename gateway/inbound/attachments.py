@@ -39,8 +39,8 @@ ReadFile = Callable[[Attachment], Awaitable[str]]
 
 class FetchStore(Protocol):
     async def unfetched(self, row_id: int) -> records.Unfetched | None: ...
-    async def ready(
-        self, row_id: int, fetched: Sequence[FileRef], attachments: Sequence[Attachment], note_addition: str
+    async def mark_ready(
+        self, row_id: int, fetched: Sequence[FileRef], attachments: Sequence[Attachment], note: str
     ) -> bool: ...
 
 
@@ -82,7 +82,7 @@ class Fetching:
         row = await self._unfetched(row_id)
         if row is not None and row.album is not None:
             await asyncio.sleep(ALBUM_SETTLES)
-        before = () if row is None or row.opening is None else await self._begun_with(row.address, row.opening)
+        before = () if row is None or row.thread_root is None else await self._begun_with(row.address, row.thread_root)
         fetched: dict[FileRef, _Got] = {}
         while (row := await self._unfetched(row_id)) is not None:
             for file in row.files:
@@ -104,7 +104,7 @@ class Fetching:
     async def _begun_with(self, address: Address, message_id: str) -> tuple[_Got, ...]:
         """What the thread began with: its words, then its files."""
         try:
-            opening = await self._patiently(address, lambda channel: channel.opening(address, message_id))
+            opening = await self._patiently(address, lambda channel: channel.thread_root(address, message_id))
         except _NotHad as error:
             return (_Got(None, f"The message that this thread began with could not be had: {error}."),)
         if opening is None:

@@ -12,12 +12,13 @@ from typing import Protocol
 from agent.log import Notice
 from channels.address import Address, Sender
 from channels.channel import CommandHelp
+from gateway.bus import Bus
 from gateway.outbound.notices import Notices
 from gateway.outbound.reply_builder import ASKED_TO_STOP
 from gateway.outbound.wording import bill, duration, messages, quoted, were
-from gateway.store.records import Busy, Command, Pair, Turn, Undone
+from gateway.store.records import Busy, Command, Pairing, Turn, UndoneTurn
 from gateway.turns.background import BackgroundWork
-from gateway.turns.budgets import BillStore, midnight, person_on
+from gateway.turns.budgets import UsageStore, midnight, person_on
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 from gateway.turns.history_cache import HistoryCache
 
@@ -57,17 +58,17 @@ _BUSY: Mapping[Busy, str] = {
 _ALIASES = {"start": "help", "cancel": "stop", "reset": "new"}
 
 
-class CommandStore(BillStore, Protocol):
-    async def renew(self, session: str) -> None: ...
-    async def counts(self, session: str) -> int: ...
+class CommandStore(UsageStore, Protocol):
+    async def reset_session(self, session: str) -> None: ...
+    async def count_waiting(self, session: str) -> int: ...
     async def unfinished(self, session: str) -> Turn | None: ...
     async def stop_parked(self, session: str, reason: str) -> bool: ...
     async def open_question(self, session: str) -> str | None: ...
     async def set_busy(self, session: str, busy: Busy) -> None: ...
-    async def approve_pair(self, code: str) -> Pair | None: ...
+    async def approve_pairing(self, code: str) -> Pairing | None: ...
     async def wrap(self, command_id: int) -> bool: ...
     async def begin_side_question(self, command_id: int) -> Turn: ...
-    async def undo(self, session: str) -> Undone | None: ...
+    async def undo(self, session: str) -> UndoneTurn | None: ...
     async def retry(self, command_id: int) -> bool: ...
     async def newest_turn(self, session: str) -> str | None: ...
     async def set_model(self, session: str, name: str | None) -> None: ...
@@ -92,6 +93,7 @@ class Commands:
     def __init__(
         self,
         store: CommandStore,
+        bus: Bus,
         dispatcher: Dispatcher,
         histories: HistoryCache,
         notices: Notices,
@@ -101,6 +103,7 @@ class Commands:
         models: Sequence[str] = (),
     ) -> None:
         self._store = store
+        self._bus = bus
         self._dispatcher = dispatcher
         self._histories = histories
         self._notices = notices
@@ -171,7 +174,7 @@ class Commands:
 
     async def _at_work(self, session: str) -> Turn | None:
         """The turn that runs there or is parked."""
-        live = self._dispatcher.live(session)
+        live = self._dispatcher.active(session)
         running = None if live is None else live.record
         return running or await self._store.unfinished(session)
 
@@ -196,7 +199,7 @@ class Commands:
         if undone is None:
             return await self._not_while_running(command) or "There is no task here to take out."
         self._histories.forget(command.session)
-        words = quoted(" ".join(undone.words))
+        words = quoted(" ".join(undone.texts))
         return f"Taken out: {words}. I no longer know of it; what it did in the world stays done."
 
     async def _retry(self, command: Command) -> str | None:
@@ -259,8 +262,8 @@ class Commands:
         aside = await self._dispatcher.withdraw_waiting(command.address, before=command.id, reason=reason)
         if not what and await self._store.stop_parked(command.session, reason):
             what = "waiting for your answer."
-            self._dispatcher.wake(command.session)
-            live = self._dispatcher.live(command.session)
+            self._bus.wake(command.session)
+            live = self._dispatcher.active(command.session)
         over = await self._is_over(command.session, live)
         if not what and live is not None and live.is_stopped:
             what = "what had just begun."
@@ -274,15 +277,15 @@ class Commands:
         try:
             async with asyncio.timeout(STOP_WITHIN):
                 while live is not None and live.task is not None:
-                    await live.over.wait()
+                    await live.ended.wait()
                     # One that found nothing to do makes room for the one that ends the parked turn.
-                    live = self._dispatcher.live(session) if live.record is None else None
+                    live = self._dispatcher.active(session) if live.record is None else None
         except TimeoutError:
             return False
         return True
 
     async def _status(self, command: Command) -> str:
-        live = self._dispatcher.live(command.session)
+        live = self._dispatcher.active(command.session)
         waiting = await self._store.counts(command.session)
         question = None if live is not None else await self._store.open_question(command.session)
         lines = ["Nothing is running."]
@@ -316,7 +319,7 @@ class Commands:
         if not self._is_admin(command.address, command.sender):
             return "Only admins may let people in."
         code = command.arguments.strip().upper()
-        pair = await self._store.approve_pair(code) if code else None
+        pair = await self._store.approve_pairing(code) if code else None
         if pair is None:
             return "That is nobody's code, or it has expired. Write it behind the command: `/pair CODE`."
         await self._notices.say(pair.session, pair.address, None, Notice(LET_IN), f"let in:{pair.code}")

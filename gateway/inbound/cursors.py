@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from channels.channel import NotKept
+from channels.channel import NotStored
 from gateway.store.errors import StoreError
 
 
@@ -28,4 +28,4 @@ class StoredCursors:
         try:
             await self._store.keep_cursors(self._channel, read)
         except StoreError as error:
-            raise NotKept(f"The gateway cannot keep what it has read: {error}") from error
+            raise NotStored(f"The gateway cannot keep what it has read: {error}") from error

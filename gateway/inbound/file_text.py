@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from agent.files.documents import Unreadable, excerpt, text_of
-from agent.files.transcription import NotHeard, Transcriber, is_sound
+from agent.files.transcription import TranscriptionFailed, Transcriber, is_sound
 from agent.media import Attachment, MediaError, MediaStore
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class FileReader:
             if is_sound(attachment.media_type):
                 return await self._read_inbox(data, attachment)
             text = await text_of(data, attachment.media_type, attachment.name)
-        except (Unreadable, NotHeard, MediaError) as error:
+        except (Unreadable, TranscriptionFailed, MediaError) as error:
             return f"The file {attachment.name} could not be read: {error}."
         except Exception as error:
             log.exception("a file could not be read")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, assert_never
 from weakref import WeakValueDictionary
 
-from agent.hook import Deny, Hooks, MessageIn, Where
+from agent.hook import Deny, Hooks, MessageIn, HookContext
 from agent.interrupt import shielded
 from agent.log import Notice
 from channels.address import Address, Sender
-from channels.channel import NotKept
-from channels.message import Accepted, InboundMessage, MessageState, MessageStatus
+from channels.channel import NotStored
+from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
+from gateway.bus import Bus, MessageAccepted, MessagesChanged
 from gateway.inbound.access import Access, AccessPolicy
 from gateway.inbound.attachments import Fetching
 from gateway.inbound.commands import ANSWER, FOR_ONE_MESSAGE, FOR_THE_AGENT, PAIR, Commands, reply_to_stop
@@ -52,19 +53,19 @@ _OPTION = re.compile("[0-9]{1,3}")
 
 class ReceiverStore(Protocol):
     async def accept(
-        self, message: InboundMessage, session: str, refused: str | None, manner: records.Manner
+        self, message: InboundMessage, session: str, refused: str | None, options: records.AcceptOptions
     ) -> records.Arrival | None: ...
     async def answer(self, command_id: int, text: str) -> str: ...
-    async def what_waits(self, session: str) -> records.Busy | None: ...
+    async def waiting_busy(self, session: str) -> records.Busy | None: ...
     async def choose(self, command_id: int, question: str, option: int) -> bool: ...
     async def decide(
-        self, command_id: int, key: str, number: int, allowed: bool, extends: bool
-    ) -> records.Decision: ...
-    async def counts(self, session: str) -> int: ...
+        self, command_id: int, key: str, number: int, may_decide: bool, may_extend: bool
+    ) -> records.DecisionResult: ...
+    async def count_waiting(self, session: str) -> int: ...
     async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]: ...
-    async def ask_to_pair(
+    async def request_pairing(
         self, channel: str, sender: Sender, session: str, address: Address
-    ) -> records.Pair | None: ...
+    ) -> records.Pairing | None: ...
 
 
 class Receiver:
@@ -75,27 +76,26 @@ class Receiver:
         store: ReceiverStore,
         access: AccessPolicy,
         hooks: Hooks,
+        bus: Bus,
         dispatcher: Dispatcher,
         commands: Commands,
         delivery: Delivery,
         notices: Notices,
         fetching: Fetching,
-        changed: Callable[[], None],
         *,
         many: int,
     ) -> None:
-        """`changed` is told whenever a message was kept; `many` is the number of waiting messages that a person is told
-        of."""
+        """`many` is the number of waiting messages that a person is told of."""
         self._store = store
         self._access = access
         self._hooks = hooks
         self._reviewing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._bus = bus
         self._dispatcher = dispatcher
         self._commands = commands
         self._delivery = delivery
         self._notices = notices
         self._fetching = fetching
-        self._changed = changed
         self._many = many
         self._tasks = BackgroundTasks("intake: handling a message broke; it is taken up again at the next start")
 
@@ -106,40 +106,40 @@ class Receiver:
     async def __aexit__(self, *exc: object) -> None:
         await self._tasks.__aexit__(*exc)
 
-    async def deliver(self, message: InboundMessage) -> Accepted | None:
-        """Keeps the message; see `channels.message.Deliver`. Raises `NotKept`."""
-        decision, door = self._access.check(message)
+    async def deliver(self, message: InboundMessage) -> Receipt | None:
+        """Keeps the message; see `channels.message.Deliver`. Raises `NotStored`."""
+        decision, admission = self._access.check(message)
         if decision is Access.NOT_OURS or self._is_for_another_bot(message):
             return None
         refused = "not on the allow list" if decision is Access.REFUSED else None
         message, busy = _for_one_message(message)
-        gently = not self._commands.may_stop_all(message.address, message.sender)
-        extends = self._access.may_extend(message.address, message.sender)
-        manner = records.Manner(door, busy, self._access.busy(message.address.channel), gently, extends)
+        own_turn_only = not self._commands.may_stop_all(message.address, message.sender)
+        may_extend = self._access.may_extend(message.address, message.sender)
+        options = records.AcceptOptions(admission, busy, self._access.busy(message.address.channel), own_turn_only, may_extend)
         if refused is None and _is_for_the_agent(message) and self._hooks.active("on_message"):
-            arrival = await self._accept_in_turn(message, manner)
+            arrival = await self._accept_in_turn(message, options)
         else:
             # A caller that is cancelled has kept it all the same, and will be told of a duplicate the next time.
-            arrival = await shielded(self._accept(message, refused, manner))
+            arrival = await shielded(self._accept(message, refused, options))
         if arrival is None:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
-        return Accepted(arrival.id, arrival.duplicate, reason, None if busy is None else message.text, arrival.run)
+        return Receipt(arrival.id, arrival.duplicate, reason, None if busy is None else message.text, arrival.run)
 
-    async def _accept_in_turn(self, message: InboundMessage, manner: records.Manner) -> records.Arrival | None:
+    async def _accept_in_turn(self, message: InboundMessage, options: records.AcceptOptions) -> records.Arrival | None:
         """Keeps it as the hooks leave it, or refused if they deny it; one after another in each conversation, so that
         nothing overtakes a message which they look at."""
         session = session_key(message.address)
         lock = self._reviewing.setdefault(session, asyncio.Lock())
         async with lock:
             if message.kind == "withdrawn":
-                return await shielded(self._accept(message, None, manner))
-            where = Where(session, message.address.channel, "", message.sender.name, message.sender.id)
+                return await shielded(self._accept(message, None, options))
+            hook_context = HookContext(session, message.address.channel, "", message.sender.name, message.sender.id)
             seen = MessageIn(message.text, message.note, tuple(file.name for file in message.files))
-            seen, ruled = await self._hooks.ask("on_message", where, seen)
+            seen, ruled = await self._hooks.ask("on_message", hook_context, seen)
             if ruled is None or not isinstance(ruled.ruling, Deny):
-                return await shielded(self._accept(replace(message, text=seen.text, note=seen.note), None, manner))
-            arrival = await shielded(self._accept(message, ruled.ruling.reason, manner, told=False))
+                return await shielded(self._accept(replace(message, text=seen.text, note=seen.note), None, options))
+            arrival = await shielded(self._accept(message, ruled.ruling.reason, options, told=False))
         if arrival is not None and not arrival.duplicate:
             told = Notice(DENIED.format(reason=ruled.ruling.reason))
             key = f"denied:{arrival.id}"
@@ -151,15 +151,17 @@ class Receiver:
         return message.kind == "command" and not message.addressed and not self._commands.knows(message.command or "")
 
     async def _accept(
-        self, message: InboundMessage, refused: str | None, manner: records.Manner, *, told: bool = True
+        self, message: InboundMessage, refused: str | None, options: records.AcceptOptions, *, told: bool = True
     ) -> records.Arrival | None:
         try:
-            arrival = await self._store.accept(message, session_key(message.address), refused, manner)
+            arrival = await self._store.accept(message, session_key(message.address), refused, options)
         except StoreError as error:
-            raise NotKept(f"The gateway cannot keep messages just now: {error}") from error
-        self._changed()
-        if arrival is not None and not arrival.duplicate and told:
-            self._go_on(message, arrival)
+            raise NotStored(f"The gateway cannot keep messages just now: {error}") from error
+        if arrival is not None and not arrival.duplicate:
+            is_refused = arrival.state == "refused"
+            self._bus.publish(MessageAccepted(arrival.session, message.address, arrival.id, is_refused))
+            if told:
+                self._go_on(message, arrival)
         return arrival
 
     def resume(self, pending: records.Pending) -> None:
@@ -170,11 +172,11 @@ class Receiver:
             self._tasks.start(partial(self._fetch, unfetched.id))
 
     def _go_on(self, message: InboundMessage, arrival: records.Arrival) -> None:
-        if arrival.stops:
-            self._dispatcher.stop(arrival.session, before=arrival.id, reason=arrival.stops)
+        if arrival.stop_reason:
+            self._bus.stop(arrival.session, before=arrival.id, reason=arrival.stop_reason)
             # Of a parked turn nothing runs: it is taken up to be ended.
-            self._dispatcher.wake(arrival.session, "interrupt")
-        if arrival.state == "waiting" and not arrival.command and self._dispatcher.live(arrival.session) is not None:
+            self._bus.wake(arrival.session, "interrupt")
+        if arrival.state == "waiting" and not arrival.command and self._dispatcher.active(arrival.session) is not None:
             if message.kind != "withdrawn":
                 self._mark(message, arrival.id, "waiting")
             self._tasks.start(partial(self._tell_of_many, message, arrival))
@@ -183,9 +185,9 @@ class Receiver:
         elif arrival.to_fetch is not None:
             self._tasks.start(partial(self._fetch, arrival.to_fetch))
         elif arrival.wakes is not None:
-            self._dispatcher.wake(arrival.session, arrival.wakes)
+            self._bus.wake(arrival.session, arrival.wakes)
         elif arrival.decided:
-            self._dispatcher.wake(arrival.session, "queue")
+            self._bus.wake(arrival.session, "queue")
             self._mark(message, arrival.id, "answered")
         elif arrival.state == "refused" and message.address.kind == "direct":
             self._mark(message, arrival.id, "refused", arrival.reason)
@@ -194,6 +196,9 @@ class Receiver:
         if changed is not None:
             mark = MessageStatus(message.address, changed.id, changed.message_id, changed.state, None, changed.reason)
             self._delivery.mark(mark)
+            self._bus.publish(
+                MessagesChanged(arrival.session, message.address, (changed.id,), changed.state, changed.reason)
+            )
 
     def _mark(self, message: InboundMessage, id: int, state: MessageState, reason: str = "") -> None:
         self._delivery.mark(MessageStatus(message.address, id, message.message_id, state, None, reason))
@@ -214,14 +219,15 @@ class Receiver:
         )
         if not is_press:
             self._delivery.mark(MessageStatus(command.address, command.id, command.message_id, "answered"))
+        self._bus.publish(MessagesChanged(command.session, command.address, (command.id,), "answered"))
         self._notices.show(turn_id, command.address, command.message_id, Notice(text))
         await self._wake(command.session)
 
     async def _wake(self, session: str) -> None:
         """What kept messages from being read is gone."""
-        waits = await retry_until_stored(lambda: self._store.what_waits(session), "the inbox cannot be read")
+        waits = await retry_until_stored(lambda: self._store.waiting_busy(session), "the inbox cannot be read")
         if waits is not None:
-            self._dispatcher.wake(session, waits)
+            self._bus.wake(session, waits)
 
     async def _choose(self, command: records.Command) -> bool:
         """Whether the pressed option now answers its question, as a message in its place in the inbox."""
@@ -236,14 +242,14 @@ class Receiver:
         question, _, option = command.arguments.rpartition(" ")
         number = int(option) if _OPTION.fullmatch(option) else -1
         allowed = self._commands.may_stop_all(command.address, command.sender)
-        extends = self._access.may_extend(command.address, command.sender)
+        may_extend = self._access.may_extend(command.address, command.sender)
         while True:
             decision = await retry_until_stored(
-                lambda: self._store.decide(command.id, question, number, allowed, extends), "a decision cannot be kept"
+                lambda: self._store.decide(command.id, question, number, allowed, may_extend), "a decision cannot be kept"
             )
             match decision.outcome:
                 case "decided":
-                    self._dispatcher.wake(command.session, "queue")
+                    self._bus.wake(command.session, "queue")
                     return None
                 case "too_early":
                     await self._until_parked(command.session)
@@ -256,10 +262,10 @@ class Receiver:
 
     async def _until_parked(self, session: str) -> None:
         """The question is seen a moment before its turn is parked."""
-        live = self._dispatcher.live(session)
+        live = self._dispatcher.active(session)
         with suppress(TimeoutError):
             async with asyncio.timeout(PARKS_WITHIN):
-                await (asyncio.Event() if live is None else live.over).wait()
+                await (asyncio.Event() if live is None else live.ended).wait()
 
     async def _carry_out(self, command: records.Command) -> str | None:
         """What to tell the person. This is the edge at which a broken command costs itself only."""
@@ -276,7 +282,7 @@ class Receiver:
         text, key = NOT_ALLOWED.format(id=message.sender.id.replace("`", "")), f"refused:{arrival.id}"
         if self._access.pairs(message.address.channel):
             address = message.address
-            pair = await self._store.ask_to_pair(address.channel, message.sender, arrival.session, address)
+            pair = await self._store.request_pairing(address.channel, message.sender, arrival.session, address)
             if pair is None:
                 return
             text, key = ASK_AN_ADMIN.format(code=pair.code), f"pair:{pair.code}"
@@ -285,7 +291,7 @@ class Receiver:
             return
         await self._notices.say(arrival.session, message.address, message.message_id, Notice(text), key)
 
-    async def _ask_admins(self, pair: records.Pair) -> None:
+    async def _ask_admins(self, pair: records.Pairing) -> None:
         """With a button, wherever admins have talked to the bot directly."""
         name = f"{pair.sender.name} ({pair.sender.id})" if pair.sender.name else pair.sender.id
         told = Notice(WANTS_IN.format(name=name), ("Let in",), f"{PAIR_BUTTON}{pair.code}")
@@ -294,7 +300,7 @@ class Receiver:
 
     async def _tell_of_many(self, message: InboundMessage, arrival: records.Arrival) -> None:
         """Once a turn, when more wait than people would think."""
-        live = self._dispatcher.live(arrival.session)
+        live = self._dispatcher.active(arrival.session)
         count = await self._store.counts(arrival.session)
         if count >= self._many and live is not None and live.record is not None:
             key = f"many:{live.record.id}"
@@ -313,7 +319,7 @@ class Receiver:
             await self._notices.say(row.session, row.address, None, told, f"files:{row.id}")
 
 
-def _decided_before(decision: records.Decision) -> str:
+def _decided_before(decision: records.DecisionResult) -> str:
     by = decision.by or "Somebody"
     match decision.decision:
         case "allowed" | "allowed_always":

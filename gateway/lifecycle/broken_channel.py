@@ -21,7 +21,7 @@ class BrokenChannel:
     async def fetch(self, file: FileRef) -> bytes:
         raise Unreachable(self.trouble)
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         raise Unreachable(self.trouble)
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -30,7 +30,7 @@ class BrokenChannel:
     async def typing(self, address: Address) -> None:
         pass
 
-    async def mark(self, mark: MessageStatus) -> None:
+    async def show_status(self, status: MessageStatus) -> None:
         pass
 
     def pace(self, address: Address) -> float:

@@ -249,7 +249,7 @@ class Delivery:
         # An edit is a message of its own here, and the same one on the platform.
         message = (channel.name, mark.address.chat, mark.message_id or str(mark.id))
         try:
-            await channel.mark(replace(mark, before=self._states.get(message)))
+            await channel.show_status(replace(mark, before=self._states.get(message)))
         except RetryLater as error:
             chat.marks.setdefault(mark.id, _Marking(mark, time.monotonic() + error.after, first=False))
         except Exception:

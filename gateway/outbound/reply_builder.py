@@ -23,7 +23,7 @@ from agent.log import (
     Notice,
     Resumed,
     Spent,
-    Summarised,
+    Compacted,
     Thinking,
     UserMessage,
 )
@@ -106,7 +106,7 @@ class ReplyBuilder:
         self._plan = ""
         self._finishing = False
         self._announced = ""
-        self._anew = False
+        self._new_message = False
         for entry in entries:
             self._log(entry)
 
@@ -169,9 +169,11 @@ class ReplyBuilder:
         thinks, speaks = bool(thought.strip()), bool(text.strip())
         if thinks:
             quoted = quoted_thought(thought, open=not speaks)
-            yield TextSegment(f"r{step}", quoted, open=not speaks, anew=self._anew, step=step, aside=True)
+            yield TextSegment(
+                f"r{step}", quoted, open=not speaks, new_message=self._new_message, step=step, secondary=True
+            )
         if speaks:
-            yield TextSegment(f"t{step}", text, open=True, anew=self._anew and not thinks, step=step)
+            yield TextSegment(f"t{step}", text, open=True, new_message=self._new_message and not thinks, step=step)
 
     def _status(self) -> str:
         running = [segment for segment in self._segments.values() if _runs(segment)]
@@ -216,9 +218,9 @@ class ReplyBuilder:
                 self._end(entry)
             case MessagesRead():
                 self._read_inbox(entry)
-            case Summarised(left_out=True, summary=summary):
-                self._note(quiet(summary), aside=True)
-            case Summarised() | Spent() | Resumed():
+            case Compacted(left_out=True, summary=summary):
+                self._note(quiet(summary), secondary=True)
+            case Compacted() | Spent() | Resumed():
                 pass
             case _:
                 assert_never(entry)
@@ -233,7 +235,7 @@ class ReplyBuilder:
         thought = "\n\n".join(part.text for part in answered.parts if isinstance(part, Thinking))
         if self._show_reasoning and thought.strip():
             # The one text that is in the log as it came: its provider signed it.
-            self._say(f"r{self._answers}", quoted_thought(self._mask(thought)), aside=True)
+            self._say(f"r{self._answers}", quoted_thought(self._mask(thought)), secondary=True)
         text = answered.text if answered.shown is None else answered.shown
         if text.strip():
             self._say(f"t{self._answers}", text, interrupted=answered.interrupted)
@@ -250,10 +252,12 @@ class ReplyBuilder:
                 case _:
                     pass
 
-    def _say(self, key: str, markdown: str, *, interrupted: bool = False, aside: bool = False) -> None:
+    def _say(self, key: str, markdown: str, *, interrupted: bool = False, secondary: bool = False) -> None:
         """Puts a text of the step's below what a person wrote since the one before."""
-        step, anew, self._anew = self._answers, self._anew, False
-        self._put(TextSegment(key, markdown, interrupted=interrupted, anew=anew, step=step, aside=aside))
+        step, new_message, self._new_message = self._answers, self._new_message, False
+        self._put(
+            TextSegment(key, markdown, interrupted=interrupted, new_message=new_message, step=step, secondary=secondary)
+        )
 
     # --- what it does ---
 
@@ -316,11 +320,11 @@ class ReplyBuilder:
             self._put(replace(before, markdown=lines, open=is_open))
         elif isinstance(before, TextSegment):
             # None of them was to be shown.
-            self._anew |= before.anew
+            self._new_message |= before.new_message
             del self._segments[key]
         elif calls:
-            anew, self._anew = self._anew, False
-            self._put(TextSegment(key, lines, open=is_open, anew=anew, step=step, aside=True))
+            new_message, self._new_message = self._new_message, False
+            self._put(TextSegment(key, lines, open=is_open, new_message=new_message, step=step, secondary=True))
 
     # --- what it asks, and what is said to it ---
 
@@ -351,12 +355,12 @@ class ReplyBuilder:
     def _read_inbox(self, heard: MessagesRead) -> None:
         people = [said for said in heard.messages if said.source != "work"]
         if people:
-            self._anew = bool(self._segments)
+            self._new_message = bool(self._segments)
             self._finishing = any(said.source == "wrap" for said in people)
             self._answer_question(people[0])
         for said in heard.messages:
             if said.source == "work":
-                self._note(quiet(said.text), aside=True)
+                self._note(quiet(said.text), secondary=True)
                 for number, file in enumerate(said.attachments):
                     self._put(MediaSegment(f"m:{said.id}:{number}", file, step=self._answers))
 
@@ -369,9 +373,9 @@ class ReplyBuilder:
 
     # --- what we say ourselves ---
 
-    def _note(self, markdown: str, *, aside: bool = False) -> None:
+    def _note(self, markdown: str, *, secondary: bool = False) -> None:
         self._notices += 1
-        self._put(TextSegment(f"n{self._notices}", markdown, aside=aside))
+        self._put(TextSegment(f"n{self._notices}", markdown, secondary=secondary))
 
     def _end(self, ended: Ended) -> None:
         self._take_back()
@@ -405,4 +409,4 @@ def _goes_on(call: CallSegment) -> bool:
 
 def _is_about_work(segment: Segment) -> bool:
     """Whether it tells of the work, and is nothing of its outcome."""
-    return isinstance(segment, CallSegment) or (isinstance(segment, TextSegment) and segment.aside)
+    return isinstance(segment, CallSegment) or (isinstance(segment, TextSegment) and segment.secondary)

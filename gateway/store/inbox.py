@@ -28,7 +28,7 @@ from gateway.store.encoding import (
     tools_from_json,
     tools_to_json,
 )
-from gateway.store.records import Arrival, Busy, Changed, Manner, Unfetched
+from gateway.store.records import Arrival, Busy, MessageChange, AcceptOptions, Unfetched
 from gateway.store.schema import (
     AnyRow,
     clean,
@@ -290,22 +290,22 @@ def accept(
     message: InboundMessage,
     session: str,
     refused: str | None,
-    manner: Manner,
+    options: AcceptOptions,
 ) -> Arrival | None:
     """Keeps the message and does what it asks of earlier ones. A second delivery of the same event changes nothing.
 
     None: the door is closed to it, and nobody needs to be told.
     """
-    if manner.door in ("known", "known and paired") and not knows(connection, session):
+    if options.door in ("known", "known and paired") and not knows(connection, session):
         return None
-    if manner.door in ("paired", "known and paired") and not _is_let_in(connection, message):
+    if options.door in ("paired", "known and paired") and not _is_let_in(connection, message):
         if message.kind == "edited":
             return None
         refused = refused or NOT_PAIRED
-    if message.opening is not None and knows(connection, session):
-        message = replace(message, opening=None)
-    generation, set_busy = keep_session(connection, session, message.address)
-    busy = manner.busy or set_busy or manner.usually
+    if message.thread_root is not None and knows(connection, session):
+        message = replace(message, thread_root=None)
+    generation, set_busy = touch_session(connection, session, message.address)
+    busy = options.busy or set_busy or options.default_busy
     run = uuid4().hex if message.kind == "new" else None
     own = _keep(connection, message, session, generation, refused, busy, run)
     if own is None:
@@ -315,7 +315,7 @@ def accept(
         return Arrival(own, session, state="refused", reason=refused, first_refusal=first, run=run)
     match message.kind:
         case "new":
-            return replace(_accept_new(connection, message, session, own, busy, manner), run=run)
+            return replace(_accept_new(connection, message, session, own, busy, options), run=run)
         case "command":
             return Arrival(own, session, command=True)
         case "edited":
@@ -343,7 +343,7 @@ def bring(
 ) -> Arrival:
     """Keeps a message of work, once per event id: the result of what went on beside the turns of a session, or the task
     of a session of its own, whose key is made from that of the session it was delegated in."""
-    generation, _ = keep_session(connection, session, address, _delegated_from(connection, session))
+    generation, _ = touch_session(connection, session, address, _delegated_from(connection, session))
     run = uuid4().hex
     own = connection.execute(
         _keep_message,
@@ -390,7 +390,7 @@ def _sender_values(sender: Sender) -> dict[str, Any]:
     return {"sender_id": sender.id, "sender_name": sender.name, "sender_handle": sender.handle}
 
 
-def keep_session(
+def touch_session(
     connection: Connection, session: str, address: Address, parent: str | None = None
 ) -> tuple[int, Busy | None]:
     """The session's generation and what its people chose; it is made if this is the first that is heard of it."""
@@ -417,7 +417,7 @@ def _keep(
     """The new row's id, None if the event was kept before. An edit's files are those of the message it edits."""
     is_new = message.kind == "new"
     files = message.files if is_new else ()
-    opening = message.opening if is_new else None
+    opening = message.thread_root if is_new else None
     values = {
         "channel": message.address.channel,
         "event_id": message.event_id,
@@ -459,36 +459,36 @@ def _was_refused_before(connection: Connection, message: InboundMessage, own: in
 
 
 def _accept_new(
-    connection: Connection, message: InboundMessage, session: str, own: int, busy: Busy, manner: Manner
+    connection: Connection, message: InboundMessage, session: str, own: int, busy: Busy, options: AcceptOptions
 ) -> Arrival:
     if message.album is not None:
         values = {"session": session, "album": message.album, "own": own}
         carrier = connection.execute(_album_carrier, values).first()
         if carrier is not None:
             return _join_album(connection, carrier, message, session, own)
-    if not message.files and message.opening is None:
-        decided = decisions.decide_in_words(connection, session, message, manner)
+    if not message.files and message.thread_root is None:
+        decided = decisions.decide_in_words(connection, session, message, options)
         if decided is not None:
             turn_id, step = decided
             connection.execute(_decide, {"row": own, "of_turn": turn_id, "at_step": step})
             return Arrival(own, session, state="answered", reason=DECIDED, decided=True)
     stops = ""
     if busy == "interrupt":
-        busy, stops = _interrupt(connection, message, session, own, manner)
-    if message.files or message.opening is not None:
+        busy, stops = _interrupt(connection, message, session, own, options)
+    if message.files or message.thread_root is not None:
         return Arrival(own, session, to_fetch=own, stops=stops)
     return Arrival(own, session, wakes=_unless_blocked(connection, session, busy), stops=stops)
 
 
 def _interrupt(
-    connection: Connection, message: InboundMessage, session: str, own: int, manner: Manner
+    connection: Connection, message: InboundMessage, session: str, own: int, options: AcceptOptions
 ) -> tuple[Busy, str]:
     """What the message does after all, and why the running turn has to end, "" if it goes on. One that waits for people
     is answered, and one that the sender may not stop is steered."""
     turn = connection.execute(_at_work, {"session": session}).first()
     if turn is None:
         return "interrupt", ""
-    if manner.gently and turn.principal["id"] != clean(message.sender.id):
+    if options.own_turn_only and turn.principal["id"] != clean(message.sender.id):
         connection.execute(_let_steer, {"rows": [own]})
         return "steer", ""
     connection.execute(_stop_turn, {"of_turn": turn.id, "why": REPLACED})
@@ -514,7 +514,7 @@ def _accept_edit(connection: Connection, message: InboundMessage, session: str, 
         return _absorb(connection, session, own, UNCHANGED)
     if meant.state == "waiting":
         connection.execute(_set_text, {"row": meant.id, "words": message.text})
-        return _absorb(connection, session, own, CHANGED, changed=Changed(meant.id, meant.message_id, "waiting"))
+        return _absorb(connection, session, own, CHANGED, changed=MessageChange(meant.id, meant.message_id, "waiting"))
     if not meant.running:
         return _absorb(connection, session, own, TOO_LATE_TO_EDIT)
     before = f'They edited an earlier message. Before: "{meant.text}"'
@@ -529,14 +529,14 @@ def _accept_withdrawal(connection: Connection, message: InboundMessage, session:
     if meant.state != "waiting":
         return _withdraw_read(connection, message, session, own, meant)
     connection.execute(_end, {"row": meant.id, "end": "withdrawn", "why": WITHDRAWN})
-    changed = Changed(meant.id, meant.message_id, "withdrawn", WITHDRAWN)
+    changed = MessageChange(meant.id, meant.message_id, "withdrawn", WITHDRAWN)
     read = _find_meant(connection, message, session, own)
     if read is not None and read.running:
         # What waited was an edit of a message that a turn works on.
         return replace(_withdraw_read(connection, message, session, own, read), changed=changed)
     arrival = _absorb(connection, session, own, WITHDREW, changed=changed)
     # The message may have been the one whose files kept those behind it waiting.
-    return replace(arrival, wakes=what_waits(connection, session))
+    return replace(arrival, wakes=waiting_busy(connection, session))
 
 
 def _withdraw_read(connection: Connection, message: InboundMessage, session: str, own: int, meant: AnyRow) -> Arrival:
@@ -566,7 +566,7 @@ def _absorb(
     own: int,
     reason: str,
     *,
-    changed: Changed | None = None,
+    changed: MessageChange | None = None,
     stops: str = "",
 ) -> Arrival:
     """The message has had its effect and is not itself read by a turn."""
@@ -584,7 +584,7 @@ def _unless_blocked(connection: Connection, session: str, busy: Busy) -> Busy | 
     return busy if _is_readable(first) else None
 
 
-def what_waits(connection: Connection, session: str) -> Busy | None:
+def waiting_busy(connection: Connection, session: str) -> Busy | None:
     """What the messages that a turn could read now do to a running one: the most that any of them does. None if there
     are none."""
     found = set(connection.execute(_readable_busy, {"session": session, "no_end": _NO_END}).scalars())
@@ -696,10 +696,10 @@ def _said(row: AnyRow) -> UserMessage:
     )
 
 
-def stop_waiting(connection: Connection, session: str, upto: int, reason: str) -> tuple[Changed, ...]:
+def stop_waiting(connection: Connection, session: str, upto: int, reason: str) -> tuple[MessageChange, ...]:
     """Withdraws the messages that came before row `upto`."""
     rows = connection.execute(_withdraw_waiting, {"of_session": session, "upto": upto, "why": reason})
-    return tuple(Changed(row.id, row.message_id, "withdrawn", reason) for row in rows)
+    return tuple(MessageChange(row.id, row.message_id, "withdrawn", reason) for row in rows)
 
 
 def unfetched(connection: Connection, row_id: int) -> Unfetched | None:

@@ -13,40 +13,43 @@ from channels.address import Address, Sender
 from channels.message import FileRef, MessageState
 from channels.runs import RunState
 
-Chosen = Literal["steer", "queue", "collect", "interrupt"]
-"""What a message does that comes while a turn runs: it steers the turn, waits to be read by itself or together with
-others that wait, or stops the turn and is read by the next."""
+BusyMode = Literal["steer", "queue", "collect", "interrupt"]
+"""What a message does that arrives while a turn runs: it steers the turn, waits to be read alone (`queue`) or together
+with other waiting messages (`collect`), or stops the turn and is read by the next."""
 
-Busy = Literal[Chosen, "wrap", "work"]
-"""What waits does one of these to a running turn, or asks it to come to its end; that is never read by another turn."""
+Busy = Literal[BusyMode, "wrap", "work"]
+"""`BusyMode`, or a request that the running turn finish up (`wrap`, which no other turn reads), or a message from
+background work (`work`)."""
 
-Door = Literal["open", "known", "paired", "known and paired"]
-"""Whom a message may come in from: anybody whom the gate lets in, only where something was said to the bot before,
-only somebody whom an admin has let in, or only such a one there."""
+Admission = Literal["open", "known", "paired", "known and paired"]
+"""What the store checks before it accepts a message: nothing; that people have written to the bot in this session before
+(`known`); that an admin has approved the sender's pairing (`paired`); or both."""
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How a message comes in. `busy` is what it asks to do to a running turn; else it does what is set for its
-    conversation, or what its channel does `usually`. `gently`: it may not stop a turn that is somebody else's, nor
-    decide there. `extends`: whoever says it may let a turn go beyond a limit.
+class AcceptOptions:
+    """How a message is accepted.
+
+    `busy` is what the message asks to do to a running turn; without it the session's setting applies, then the channel's
+    `default_busy`. `own_turn_only`: it may not stop another person's turn, nor decide there. `may_extend`: its sender may
+    let a turn go beyond a limit.
     """
 
-    door: Door = "open"
+    admission: Admission = "open"
     busy: Busy | None = None
-    usually: Busy = "steer"
-    gently: bool = False
-    extends: bool = True
+    default_busy: Busy = "steer"
+    own_turn_only: bool = False
+    may_extend: bool = True
 
 
-USUAL = Manner()
+DEFAULT_OPTIONS = AcceptOptions()
 
 RowState = Literal["waiting", "consumed", "answered", "withdrawn", "refused"]
 """An inbox row's state; all but `waiting` are terminal (law 3)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class MessageChange:
     """A person's earlier message whose state or text a new arrival changed."""
 
     id: int
@@ -74,8 +77,8 @@ class Arrival:
     to_fetch: int | None = None
     command: bool = False
     first_refusal: bool = False
-    changed: Changed | None = None
-    stops: str = ""
+    changed: MessageChange | None = None
+    stop_reason: str = ""
     run: str | None = None
     decided: bool = False
 
@@ -101,7 +104,7 @@ DecisionOutcome = Literal["decided", "not_open", "not_allowed", "too_early"]
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class DecisionResult:
     """What became of a pressed option of a decision. `not_open`: it was decided before, by `by` and as `verdict` if
     that is known. `too_early`: the turn that asks is not parked yet; as soon as it is, or has dropped the question, the
     press can be tried again, and until then it keeps what was said behind it from being read.
@@ -143,7 +146,7 @@ class Turn:
     first: bool = False
     stop: str | None = None
     parked: bool = False
-    more: Busy | None = None
+    unread: Busy | None = None
     root: str = ""
     allowed: frozenset[str] = frozenset()
     model: str = ""
@@ -172,7 +175,7 @@ class Unfetched:
     address: Address
     files: tuple[FileRef, ...]
     album: str | None
-    opening: str | None = None
+    thread_root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Pairing:
     """Somebody who asked to be let in: `code` is what an admin approves, `session` and `address` where they asked."""
 
     channel: str
@@ -210,15 +213,15 @@ class PastTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
+class UndoneTurn:
     """A turn that was taken out of the model's view, and what people had said in it."""
 
     id: str
-    words: tuple[str, ...]
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class UsageTotals:
     """What model calls cost together: tokens as in `agent.log.Usage`, `cost` in dollars. `estimated`: some of it was
     counted by us. `unpriced`: there are calls in it whose price is not known."""
 
@@ -289,7 +292,7 @@ class BackgroundRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class BackgroundResult:
     """How work ended, with its result or the reason in words."""
 
     state: BackgroundState
@@ -303,6 +306,6 @@ class Finished:
     it has to end, where it still does."""
 
     row: BackgroundRow
-    ending: Ending
+    result: BackgroundResult
     arrival: Arrival | None = None
-    stops: str = ""
+    stop_reason: str = ""

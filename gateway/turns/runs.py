@@ -10,13 +10,13 @@ from typing import Protocol
 
 from agent.agent import Agent
 from agent.decisions.external_tools import ExternalResult, check, pending
-from agent.hook import End, Stop, ToolEnd, Where
+from agent.hook import End, Stop, ToolEnd, HookContext
 from agent.log import Call, CallEnded, Entry, Outcome
-from agent.loop.streaming import Over
+from agent.loop.streaming import EndTurn
 from agent.tools.output_limits import truncate_result
 from channels.address import Address
 from channels.channel import NotStored
-from channels.runs import PendingCall, Result, RunReport, RunState, UnknownRun, WrongResults
+from channels.runs import CallResult, PendingCall, RunReport, RunState, UnknownRun, WrongResults
 from gateway.store import records
 from gateway.store.errors import StoreError
 
@@ -28,7 +28,7 @@ class RunStore(Protocol):
     async def run(self, run_id: str) -> records.Run | None: ...
     async def run_of(self, row_id: int) -> records.Run | None: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
-    async def waiting_in(self, turn_id: str) -> tuple[Entry, ...]: ...
+    async def parked_log(self, turn_id: str) -> tuple[Entry, ...]: ...
     async def supply(self, turn_id: str, results: Sequence[CallEnded], stop: str | None) -> str | None: ...
 
 
@@ -53,19 +53,19 @@ class Runs:
     async def report(self, run_id: str) -> RunReport:
         return await self._report(await self._find(run_id))
 
-    async def news(self, run_id: str) -> RunReport:
+    async def wait(self, run_id: str) -> RunReport:
         while True:
             changed = self._changed
             report = await self.report(run_id)
-            if report.over or report.calls:
+            if report.finished or report.calls:
                 return report
             await changed.wait()
 
-    async def report_of(self, message: int) -> RunReport | None:
+    async def report_for(self, message: int) -> RunReport | None:
         run = await self._store.run_of(message)
         return None if run is None else await self._report(run)
 
-    async def supply(self, run_id: str, results: Sequence[Result]) -> None:
+    async def submit_results(self, run_id: str, results: Sequence[CallResult]) -> None:
         run = await self._find(run_id)
         if run.turn is None:
             raise WrongResults(NOTHING_PENDING)
@@ -87,17 +87,17 @@ class Runs:
         self._go_on(session)
         self.stir()
 
-    async def _review(self, turn: records.Turn, call: Call, given: ExternalResult) -> tuple[CallEnded, Over | None]:
+    async def _review(self, turn: records.Turn, call: Call, given: ExternalResult) -> tuple[CallEnded, EndTurn | None]:
         """The result as hooks, the mask and the model's context leave it; and why the turn has to end, if a hook says
         so."""
         agent, over = self._agent(turn.address), None
         outcome: Outcome = "failed" if given.failed else "done"
         end = ToolEnd(call.id, call.name, outcome, agent.mask(given.text))
         if agent.hooks.active("after_tool"):
-            where = Where(turn.session, turn.address.channel, turn.id, turn.principal.name, turn.principal.id)
-            end, ruled = await agent.hooks.ask("after_tool", where, end)
+            hook_context = HookContext(turn.session, turn.address.channel, turn.id, turn.principal.name, turn.principal.id)
+            end, ruled = await agent.hooks.ask("after_tool", hook_context, end)
             if ruled is not None and isinstance(ruled.ruling, End | Stop):
-                over = Over(ruled.ruling, ruled.hook)
+                over = EndTurn(ruled.ruling, ruled.hook)
         text, full = await truncate_result(end.text, f"external-{call.name}-{call.id}", agent.media)
         return CallEnded(call.id, outcome, text, for_user=end.for_user, full=full), over
 
@@ -109,7 +109,7 @@ class Runs:
 
     async def _report(self, run: records.Run) -> RunReport:
         """Calls are pending as soon as their turn is parked, and a result for them can be kept."""
-        entries = () if run.turn is None else await self._store.waiting_in(run.turn)
+        entries = () if run.turn is None else await self._store.parked_log(run.turn)
         calls = tuple(PendingCall(call.id, call.name, json.loads(call.arguments)) for call in pending(entries))
         # The turn may have been parked since the run was read.
         state: RunState = "parked" if calls and run.state == "running" else run.state

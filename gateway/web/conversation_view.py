@@ -25,7 +25,7 @@ class ConversationStore(Protocol):
 
 
 class ConversationView:
-    """Implements `channels.history.Histories`."""
+    """Implements `channels.history.Conversations`."""
 
     def __init__(self, store: ConversationStore, dispatcher: Dispatcher, drafts: ChannelReplies) -> None:
         self._store = store

@@ -20,7 +20,7 @@ from channels.channel import (
     Unreachable,
 )
 from channels.discord.channel import DiscordChannel
-from channels.message import Accepted, FileRef, InboundMessage, MessageStatus, ThreadRoot
+from channels.message import FileRef, InboundMessage, MessageStatus, Receipt, ThreadRoot
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Shelf, png
@@ -42,7 +42,7 @@ class Inbox:
     refusal: str | None = None
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def deliver(self, message: InboundMessage) -> Accepted | None:
+    async def deliver(self, message: InboundMessage) -> Receipt | None:
         if self.closed is not None:
             await self.closed.wait()
         async with self.arrived:
@@ -53,9 +53,9 @@ class Inbox:
                 raise OSError("the disk is full")
             if any(known.event_id == message.event_id for known in self.messages):
                 self.doubles += 1
-                return Accepted(1, duplicate=True)
+                return Receipt(1, duplicate=True)
             self.messages.append(message)
-        return Accepted(len(self.messages), refused=self.refusal)
+        return Receipt(len(self.messages), refused=self.refusal)
 
     async def texts(self, count: int) -> list[str]:
         await self.until(lambda: len(self.messages) >= count)
@@ -178,8 +178,8 @@ async def test_a_thread_is_a_place_of_its_own_with_an_opening(
         await thread.say("what of it?", by=BOB)
         await inbox.texts(2)
         message = inbox.messages[1]
-        assert (message.address.chat, message.follows, message.opening) == (str(thread.id), True, first["id"])
-        opening = await channel.opening(message.address, first["id"])
+        assert (message.address.chat, message.follows, message.thread_root) == (str(thread.id), True, first["id"])
+        opening = await channel.thread_root(message.address, first["id"])
     assert opening is not None
     assert (opening.sender, opening.text, [file.name for file in opening.files]) == ("Ann", "the plan", ["plan.txt"])
     assert await channel.fetch(opening.files[0]) == b"1. go"
@@ -196,8 +196,8 @@ async def test_a_thread_that_nobody_told_of_is_asked_for(
         await thread.say("two")
         assert await inbox.texts(2) == ["one", "two"]
         await room.delete(first)
-        assert await channel.opening(address(thread), first["id"]) is None
-    assert [(message.follows, message.opening) for message in inbox.messages[:2]] == [(True, first["id"])] * 2
+        assert await channel.thread_root(address(thread), first["id"]) is None
+    assert [(message.follows, message.thread_root) for message in inbox.messages[:2]] == [(True, first["id"])] * 2
 
 
 async def test_an_opening_that_does_not_stand_above_the_thread_is_looked_for_in_it(
@@ -207,7 +207,7 @@ async def test_an_opening_that_does_not_stand_above_the_thread_is_looked_for_in_
     first = await room.say("begin")
     thread = await room.thread("t", from_message=first)
     own = await thread.say("hi")
-    assert await channel.opening(address(thread), own["id"]) == ThreadRoot("Ann", "hi")
+    assert await channel.thread_root(address(thread), own["id"]) == ThreadRoot("Ann", "hi")
 
 
 async def test_a_reply_carries_what_it_quotes(discord: Discord, channel: DiscordChannel, inbox: Inbox) -> None:
@@ -290,7 +290,7 @@ async def test_a_pressed_button_is_a_command_and_is_deferred(
         stop = await ann.press(ann.messages[0], "stop:run-1")
         chosen = await ann.press(ann.messages[1], "answer:q:4f0c_3_0:1")
         assert [await stop.until_answered(), await chosen.until_answered()] == [6, 6]
-        await channel.mark(MessageStatus(address(ann), 1, inbox.messages[0].message_id, "answered"))
+        await channel.show_status(MessageStatus(address(ann), 1, inbox.messages[0].message_id, "answered"))
         assert ann.reacted == []
     assert [(message.command, message.text) for message in inbox.messages] == [
         ("stop", "run-1"),
@@ -780,7 +780,7 @@ async def test_patience_is_asked_of_the_caller_and_not_slept_through(
     ann, ledger = discord.direct(), MemoryLedger()
     await channel.show(reply_in(ann, text("one", open=True), done=False), ledger)
     discord.fail_next(route, 429, retry_after=30.0)
-    new = [TextSegment("t2", "two", anew=True)] if route == POST else [text("one two")]
+    new = [TextSegment("t2", "two", new_message=True)] if route == POST else [text("one two")]
     with pytest.raises(RetryLater) as raised:
         await channel.show(reply_in(ann, *new, done=False), ledger)
     assert raised.value.after == 30.0
@@ -838,10 +838,10 @@ async def test_the_state_of_a_message_is_one_reaction_that_changes(discord: Disc
     said = await room.say("hi")
     states: list[Any] = [None, "waiting", "read", "answered"]
     for before, state in pairwise(states):
-        await channel.mark(MessageStatus(address(room), 1, said["id"], state, before=before))
+        await channel.show_status(MessageStatus(address(room), 1, said["id"], state, before=before))
         assert len(room.reactions_on(said)) == 1
     assert room.reactions_on(said) == ["✅"]
-    await channel.mark(MessageStatus(address(room), 1, said["id"], "withdrawn", before="answered"))
+    await channel.show_status(MessageStatus(address(room), 1, said["id"], "withdrawn", before="answered"))
     assert room.reactions_on(said) == []
 
 
@@ -849,9 +849,9 @@ async def test_reactions_can_be_turned_off_and_their_failures_are_quiet(
     discord: Discord, channel: DiscordChannel, shelf: Shelf
 ) -> None:
     room = discord.channel("general")
-    await channel.mark(MessageStatus(address(room), 1, "12345", "read"))
+    await channel.show_status(MessageStatus(address(room), 1, "12345", "read"))
     quiet = account(discord, shelf, Shelfmark(), reactions=False)
-    await quiet.mark(MessageStatus(address(room), 1, (await room.say("hi"))["id"], "read"))
+    await quiet.show_status(MessageStatus(address(room), 1, (await room.say("hi"))["id"], "read"))
     await quiet.aclose()
     assert room.reacted == []
 

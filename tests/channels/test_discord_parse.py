@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.address import Address, Sender
-from channels.discord.directory import Room, Directory
+from channels.discord.directory import Directory, Room
 from channels.discord.parse import MALFORMED, Bot, chat_of, parse, quotable, singly
 from channels.message import FileRef, InboundMessage
 
@@ -114,10 +114,10 @@ def test_what_discord_writes_in_ids_is_readable(content: str, text: str) -> None
 
 def test_a_thread_follows_and_has_an_opening() -> None:
     found = group("hi")
-    assert (found.follows, found.opening) == (False, None)
+    assert (found.follows, found.thread_root) == (False, None)
     found = heard(message(content="hi", guild_id="1", channel_id="500"))
-    assert (found.follows, found.opening, found.address.chat, found.addressed) == (True, "500", "500", False)
-    assert heard(message(id="500", content="hi", guild_id="1", channel_id="500")).opening is None
+    assert (found.follows, found.thread_root, found.address.chat, found.addressed) == (True, "500", "500", False)
+    assert heard(message(id="500", content="hi", guild_id="1", channel_id="500")).thread_root is None
 
 
 def test_a_reply_carries_what_it_quotes() -> None:

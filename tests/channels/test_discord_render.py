@@ -160,7 +160,12 @@ def test_interrupted_text_says_so_at_its_end() -> None:
 
 def test_steps_with_only_calls_between_them_are_one_text_and_what_is_anew_is_another() -> None:
     call = CallSegment("c1", "shell", "shell: ls", "done")
-    steps = (TextSegment("t1", "I look."), call, TextSegment("t2", "I saw."), TextSegment("t3", "So:", anew=True))
+    steps = (
+        TextSegment("t1", "I look."),
+        call,
+        TextSegment("t2", "I saw."),
+        TextSegment("t3", "So:", new_message=True),
+    )
     assert texts(render(reply(*steps, done=True))) == [("t1/0", "I look.\n\nI saw.", []), ("t3/0", "So:", [])]
 
 

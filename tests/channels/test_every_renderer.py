@@ -258,8 +258,8 @@ def shown_by_the_web(reply: Reply) -> str:
     before = Reply(reply.id, reply.address, None, (TextSegment("t1", "", open=True),))
     for event in (render_reply(reply), render_change(before, reply)):
         match event.encode().decode().split("\n"):
-            case [happening, data, "", ""]:
-                assert happening == f"event: {event.happening}"
+            case [name, data, "", ""]:
+                assert name == f"event: {event.name}"
                 wire = json.loads(data.removeprefix("data: "))
             case sent:
                 raise AssertionError(f"not one event: {sent}")
@@ -374,7 +374,7 @@ def test_a_decision_is_shown_in_words_that_are_none_of_its_options(
 @over
 def test_what_is_told_of_the_work_is_shown_once_it_cannot_change(shown_by: Callable[[Reply], str]) -> None:
     thought, done = "> Hm, *which*?\n>\n> The first.", "- ✓ `shell: ls`\n- ✗ `shell: @everyone` failed: no\\!"
-    segments = tuple(TextSegment(key, text, step=1, aside=True) for key, text in (("r1", thought), ("a1", done)))
+    segments = tuple(TextSegment(key, text, step=1, secondary=True) for key, text in (("r1", thought), ("a1", done)))
     reply = Reply("4f0c5d6e", Address("x", "9", "7"), None, (*segments, TextSegment("t2", "There.", step=2)), done=True)
     assert missing(said(reply), shown_by(reply)) == ""
 

@@ -104,7 +104,7 @@ async def test_a_mention_is_one_message_although_it_is_two_events(
     first, second = inbox.messages
     assert first == second
     assert first.text == "how many are we? Ask @Bob in #team"
-    assert (first.address.thread, first.opening, first.addressed) == (said["ts"], None, True)
+    assert (first.address.thread, first.thread_root, first.addressed) == (said["ts"], None, True)
 
 
 async def test_what_is_said_in_a_thread_follows_and_names_what_it_began_with(
@@ -116,12 +116,12 @@ async def test_what_is_said_in_a_thread_follows_and_names_what_it_began_with(
         await team.say("is it good?", thread=root, by=slack.person("Bob"))
         await inbox.until(lambda: any(message.text == "is it good?" for message in inbox.messages))
         asked = inbox.messages[-1]
-        assert (asked.addressed, asked.follows, asked.opening) == (False, True, root["ts"])
-        opening = await channel.opening(asked.address, root["ts"])
+        assert (asked.addressed, asked.follows, asked.thread_root) == (False, True, root["ts"])
+        opening = await channel.thread_root(asked.address, root["ts"])
         assert opening is not None
         assert (opening.sender, opening.text) == ("Ann", "our plan")
         assert await channel.fetch(opening.files[0]) == b"the plan"
-        assert await channel.opening(asked.address, "1.000001") is None
+        assert await channel.thread_root(asked.address, "1.000001") is None
 
 
 async def test_an_edit_is_delivered_and_a_preview_of_a_link_is_not(
@@ -788,27 +788,27 @@ async def test_the_state_of_a_message_is_one_reaction(slack: Slack, channel: Sla
     ann = slack.direct("Ann")
     said = await ann.say("hi")
     mark = MessageStatus(reply_in(ann).address, 1, said["ts"], "waiting")
-    await channel.mark(mark)
+    await channel.show_status(mark)
     assert ann.marks_on(said) == ["hourglass_flowing_sand"]
-    await channel.mark(MessageStatus(mark.address, 1, said["ts"], "read", before="waiting"))
+    await channel.show_status(MessageStatus(mark.address, 1, said["ts"], "read", before="waiting"))
     assert ann.marks_on(said) == ["eyes"]
     # Its edit is a message of its own to the gateway.
-    await channel.mark(MessageStatus(mark.address, 2, said["ts"], "read"))
+    await channel.show_status(MessageStatus(mark.address, 2, said["ts"], "read"))
     assert slack.refusals == []
     later = open_channel(slack, shelf)
-    await later.mark(MessageStatus(mark.address, 1, said["ts"], "answered"))
+    await later.show_status(MessageStatus(mark.address, 1, said["ts"], "answered"))
     assert ann.marks_on(said) == ["white_check_mark"]
-    await later.mark(MessageStatus(mark.address, 1, said["ts"], "withdrawn", before="answered"))
+    await later.show_status(MessageStatus(mark.address, 1, said["ts"], "withdrawn", before="answered"))
     assert ann.marks_on(said) == []
     await later.aclose()
     mark = MessageStatus(mark.address, 3, (await ann.say("hello"))["ts"], "waiting")
     slack.fail_next("reactions.add", "ratelimited", retry_after=2)
     with pytest.raises(RetryLater):
-        await channel.mark(mark)
+        await channel.show_status(mark)
     slack.fail_next("reactions.add", "missing_scope")
-    await channel.mark(mark)
+    await channel.show_status(mark)
     with slack.refuse():
-        await channel.mark(mark)
+        await channel.show_status(mark)
 
 
 async def test_typing_shows_and_never_fails(slack: Slack, channel: SlackChannel) -> None:

@@ -65,7 +65,7 @@ def test_a_direct_message() -> None:
 
 def test_a_thread_of_a_direct_message_is_a_place_of_its_own() -> None:
     found = heard(direct(text="hi", thread_ts="1780000000.000100"))
-    assert (found.address.thread, found.opening) == ("1780000000.000100", "1780000000.000100")
+    assert (found.address.thread, found.thread_root) == ("1780000000.000100", "1780000000.000100")
     assert (found.addressed, found.follows) == (True, False)
 
 
@@ -73,7 +73,7 @@ def test_a_thread_of_a_direct_message_is_a_place_of_its_own() -> None:
 def test_where_many_talk_a_mention_begins_a_thread(kind: str) -> None:
     found = heard(message(text="<@UBOT> hi", channel_type=kind))
     assert found.address == Address("slack", "UBOT", "C1", "1790000000.000100", "group")
-    assert (found.text, found.addressed, found.follows, found.opening) == ("hi", True, False, None)
+    assert (found.text, found.addressed, found.follows, found.thread_root) == ("hi", True, False, None)
 
 
 def test_both_events_of_a_mention_are_one_message() -> None:

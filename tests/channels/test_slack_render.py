@@ -215,8 +215,8 @@ def test_steps_with_only_calls_between_them_are_one_text_under_the_first_ones_ke
     assert texts(render(reply(*steps, TextSegment("end", "Bye"), done=True))) == [
         ("t1/0", f"I look.\n\n*⏸ interrupted*\n\n{FENCE}\nx\n{FENCE}\n\nBye", "")
     ]
-    anew = TextSegment("t2", "Five", anew=True)
-    assert [key for key, _, _ in texts(render(reply(steps[0], anew, done=True)))] == ["t1/0", "t2/0"]
+    new_message = TextSegment("t2", "Five", new_message=True)
+    assert [key for key, _, _ in texts(render(reply(steps[0], new_message, done=True)))] == ["t1/0", "t2/0"]
 
 
 def test_pictures_stand_where_they_were_made_with_plain_captions() -> None:
@@ -260,8 +260,8 @@ GROWING = [
 
 
 def test_what_is_told_of_the_work_is_not_settled_as_long_as_it_may_change() -> None:
-    doing = TextSegment("a1", "- ✓ `ls`\n- ⏳ `rm`", open=True, step=1, aside=True)
-    done = TextSegment("a1", "- ✓ `ls`\n- ✓ `rm`", step=1, aside=True)
+    doing = TextSegment("a1", "- ✓ `ls`\n- ⏳ `rm`", open=True, step=1, secondary=True)
+    done = TextSegment("a1", "- ✓ `ls`\n- ✓ `rm`", step=1, secondary=True)
     [piece] = render(reply(TextSegment("t1", "I look.", step=1), doing, status="rm"))
     assert isinstance(piece.content, Text)
     assert (piece.content.settled, piece.content.growing) == ("I look.", True)

@@ -22,7 +22,7 @@ from channels.channel import (
     Undeliverable,
     Unreachable,
 )
-from channels.message import Accepted, FileRef, InboundMessage, MessageState, MessageStatus
+from channels.message import FileRef, InboundMessage, MessageState, MessageStatus, Receipt
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.telegram.channel import TelegramChannel
 from tests.channels.test_sync import MemoryLedger
@@ -60,14 +60,14 @@ class Inbox:
     refused: str | None = None
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def deliver(self, message: InboundMessage) -> Accepted | None:
+    async def deliver(self, message: InboundMessage) -> Receipt | None:
         async with self.arrived:
             self.arrived.notify_all()
             if self.broken:
                 self.broken -= 1
                 raise OSError("the disk is full")
             self.messages.append(message)
-        return Accepted(len(self.messages), refused=self.refused)
+        return Receipt(len(self.messages), refused=self.refused)
 
     async def texts(self, count: int) -> list[str]:
         await self.until(lambda: len(self.messages) >= count)
@@ -761,7 +761,7 @@ async def test_the_state_of_a_message_is_one_reaction_that_changes(api: BotApi, 
     before: MessageState | None = None
     states: tuple[MessageState, ...] = ("waiting", "read", "answered", "refused", "withdrawn")
     for state in states:
-        await channel.mark(mark_on(ann, said, state, before))
+        await channel.show_status(mark_on(ann, said, state, before))
         shown.append([reaction["emoji"] for reaction in ann.reactions[said["message_id"]]])
         before = state
     assert shown == [["🫡"], ["👀"], ["👌"], ["🙊"], []]
@@ -771,14 +771,14 @@ async def test_the_state_of_a_message_is_one_reaction_that_changes(api: BotApi, 
 async def test_a_state_that_shows_already_costs_no_call(api: BotApi, channel: TelegramChannel) -> None:
     ann = api.private()
     said = await ann.say("hi")
-    await channel.mark(mark_on(ann, said, "read", "read"))
-    await channel.mark(replace(mark_on(ann, said, "read"), message_id=None))
+    await channel.show_status(mark_on(ann, said, "read", "read"))
+    await channel.show_status(replace(mark_on(ann, said, "read"), message_id=None))
     assert api.calls == []
 
 
 async def test_without_reactions_no_state_shows(api: BotApi, shelf: Shelf) -> None:
     channel, ann = TelegramChannel("telegram", api.token, api.url, shelf, reactions=False), api.private()
-    await channel.mark(mark_on(ann, await ann.say("hi"), "read"))
+    await channel.show_status(mark_on(ann, await ann.say("hi"), "read"))
     await channel.aclose()
     assert api.calls == []
 
@@ -791,19 +791,19 @@ async def test_a_reaction_that_fails_is_no_error_but_patience_is_kept(api: BotAp
     api.fail_next("setMessageReaction", 500)
     api.drop_answer("setMessageReaction")
     for _ in range(4):
-        await channel.mark(mark_on(ann, said, "read"))
+        await channel.show_status(mark_on(ann, said, "read"))
     with api.refuse():
-        await channel.mark(mark_on(ann, said, "read"))
+        await channel.show_status(mark_on(ann, said, "read"))
     await ann.delete(said)
-    await channel.mark(mark_on(ann, said, "answered"))
+    await channel.show_status(mark_on(ann, said, "answered"))
     api.fail_next("setMessageReaction", 429, retry_after=3)
     with pytest.raises(RetryLater) as caught:
-        await channel.mark(mark_on(ann, said, "answered"))
+        await channel.show_status(mark_on(ann, said, "answered"))
     assert caught.value.after == 3
 
 
 async def test_a_thread_here_was_begun_from_nothing(api: BotApi, channel: TelegramChannel) -> None:
-    assert await channel.opening(reply_in(api.private()).address, "5") is None
+    assert await channel.thread_root(reply_in(api.private()).address, "5") is None
 
 
 async def test_previews_keep_telegrams_pace(api: BotApi, channel: TelegramChannel) -> None:

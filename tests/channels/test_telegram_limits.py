@@ -137,7 +137,9 @@ def missing(said: str, shown: str) -> str:
 NEAR = st.builds(str.__mul__, st.sampled_from("x👍"), st.integers(440, 560) | st.integers(870, 1100))
 LONG = st.builds(str.__mul__, MARKDOWN, st.sampled_from([1, 1, 1, 7, 40])) | NEAR | NEAR.map(lambda text: text * 4)
 LINES = st.text(max_size=90) | MARKDOWN.map(lambda text: text[:90]) | NEAR.map(lambda text: text[:70])
-TEXTS = st.builds(TextSegment, st.just("t"), LONG, interrupted=st.booleans(), anew=st.booleans(), aside=st.booleans())
+TEXTS = st.builds(
+    TextSegment, st.just("t"), LONG, interrupted=st.booleans(), new_message=st.booleans(), secondary=st.booleans()
+)
 MEDIA = st.builds(MediaSegment, st.just("m"), st.sampled_from([PNG, PDF]), LONG)
 QUESTIONS = st.builds(
     QuestionSegment,

@@ -18,9 +18,9 @@ from channels.channel import ChannelRejected, Unreachable
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.printer import Files, Place, Printer
 from channels.terminal.remote import Link, RemoteGateway, Whereabouts, parse_link, reach
+from channels.terminal.remote_events import Event, changed, read_events, read_reply
 from channels.terminal.render import Look
 from channels.terminal.screen import PlainScreen
-from channels.terminal.wire import Event, changed, read_events, read_reply
 from channels.web.render import render_change, render_reply
 from config.load import load
 from gateway.assembly.build import Built, build
@@ -165,10 +165,12 @@ class Screen(PlainScreen):
         async def out(text: str) -> None:
             self.printed.append(text)
 
-        async def aside(text: str) -> None:
+        async def secondary(text: str) -> None:
             self.told.append(text)
 
-        super().__init__(Printer(out, Look, Place(folder / "pictures", folder / "files"), aside=aside), self._source())
+        super().__init__(
+            Printer(out, Look, Place(folder / "pictures", folder / "files"), secondary=secondary), self._source()
+        )
 
     async def _source(self) -> AsyncIterator[str]:
         while True:

@@ -151,7 +151,7 @@ def test_a_call_is_one_line_once_its_end_is_known(state: CallState, line: str) -
     call = CallSegment("c:1", "shell", "shell: ls", "waiting")
     states = (reply(call), reply(replace(call, state="running")), reply(replace(call, state=state)))
     printed = play(COLORLESS, *states, *states[-1:])
-    assert [(part.text, part.aside) for part in printed if isinstance(part, Words)] == [(line, True)]
+    assert [(part.text, part.secondary) for part in printed if isinstance(part, Words)] == [(line, True)]
 
 
 def test_a_picture_stands_where_it_was_made_and_once() -> None:
@@ -168,7 +168,7 @@ def test_a_question_is_printed_with_its_numbered_options_and_its_answer_once_it_
     question = QuestionSegment("q:r_1_0", "Which one?", ("Red", "Light\nblue"))
     answered = replace(question, open=False, answer="Light blue")
     printed = play(look, reply(question), reply(question), reply(answered), reply(answered), reply(question))
-    assert [(part.text, part.aside) for part in printed if isinstance(part, Words) and part.text] == [
+    assert [(part.text, part.secondary) for part in printed if isinstance(part, Words) and part.text] == [
         ("Which one?\n1) Red\n2) Light blue", False),
         ("→ Light blue", True),
     ]
@@ -184,15 +184,15 @@ def test_a_decision_is_printed_with_the_words_for_how_it_ended(look: Look) -> No
 
 @pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
 def test_what_is_told_of_the_work_is_printed_once_beside_the_answer(look: Look) -> None:
-    thinking = TextSegment("r1", "> …one", open=True, step=1, aside=True)
-    thought, note = TextSegment("r1", "> One", step=1, aside=True), TextSegment("n1", "Noted", aside=True)
+    thinking = TextSegment("r1", "> …one", open=True, step=1, secondary=True)
+    thought, note = TextSegment("r1", "> One", step=1, secondary=True), TextSegment("n1", "Noted", secondary=True)
     begun, said = TextSegment("t1", "So\n\nbe", open=True, step=1), TextSegment("t1", "So\n\nbe it", step=1)
     states = [(thinking,), (thought, begun), (thought, note, begun), (thought, note, said), (thought, note, said)]
     printed = [part for part in play(look, *(reply(*state) for state in states)) if isinstance(part, Words)]
-    assert "".join("".join(part.text for part in printed if not part.aside).split()) == "Sobeit"
-    asides = [part.text.strip(">▏ ") for part in printed if part.aside]
+    assert "".join("".join(part.text for part in printed if not part.secondary).split()) == "Sobeit"
+    asides = [part.text.strip(">▏ ") for part in printed if part.secondary]
     assert asides == ["One", "Noted"]
-    assert printed[0].aside
+    assert printed[0].secondary
 
 
 def test_a_question_that_was_answered_before_is_printed_without_its_options() -> None:

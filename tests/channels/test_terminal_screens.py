@@ -20,10 +20,10 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from agent.media import Attachment, MediaMissing
 from channels.address import Address
 from channels.channel import Ledger, Sent
-from channels.message import Accepted, InboundMessage, MessageState, MessageStatus
+from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
 from channels.reply import MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.channel import TerminalChannel
-from channels.terminal.pictures import inline, protocol
+from channels.terminal.inline_images import inline, protocol
 from channels.terminal.printer import Place, Printer
 from channels.terminal.prompt import PromptScreen
 from channels.terminal.render import Look
@@ -76,19 +76,19 @@ class Gateway:
     refuses: str | None = None
     bell: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def deliver(self, message: InboundMessage) -> Accepted | None:
+    async def deliver(self, message: InboundMessage) -> Receipt | None:
         if self.broken:
             raise OSError("the disk is full")
         self.heard.append(message)
         self.bell.set()
-        return Accepted(len(self.heard), refused=self.refuses)
+        return Receipt(len(self.heard), refused=self.refuses)
 
     async def hear(self, count: int = 1) -> InboundMessage:
         await until(lambda: len(self.heard) >= count)
         return self.heard[count - 1]
 
     async def mark(self, message: InboundMessage, state: MessageState) -> None:
-        await self.channel.mark(MessageStatus(HERE, self.heard.index(message) + 1, None, state))
+        await self.channel.show_status(MessageStatus(HERE, self.heard.index(message) + 1, None, state))
 
     async def show(
         self,
@@ -132,7 +132,7 @@ async def talking(screen: Screen, files: Shelf) -> AsyncIterator[tuple[Gateway, 
 @dataclass
 class Pipe:
     out: list[str] = field(default_factory=list)
-    aside: list[str] = field(default_factory=list)
+    secondary: list[str] = field(default_factory=list)
 
     def screen(self, tmp_path: Path, *texts: str) -> PlainScreen:
         async def source() -> AsyncIterator[str]:
@@ -142,11 +142,11 @@ class Pipe:
         async def out(text: str) -> None:
             self.out.append(text)
 
-        async def aside(text: str) -> None:
-            self.aside.append(text)
+        async def secondary(text: str) -> None:
+            self.secondary.append(text)
 
         place = Place(tmp_path / "pictures", tmp_path / "files")
-        return PlainScreen(Printer(out, Look, place, aside=aside), source())
+        return PlainScreen(Printer(out, Look, place, secondary=secondary), source())
 
 
 async def test_a_pipe_says_its_text_prints_the_answer_and_ends(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ async def test_a_pipe_says_its_text_prints_the_answer_and_ends(tmp_path: Path) -
         await gateway.answer(message, TextSegment("t1", "Hello."))
         await asyncio.wait_for(running, 60)
     assert "".join(pipe.out) == "Hello.\n"
-    assert pipe.aside == []
+    assert pipe.secondary == []
 
 
 @pytest.mark.parametrize("order", ["mark first", "reply first"])
@@ -201,7 +201,7 @@ async def test_what_could_not_be_kept_is_told_and_counted(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="the disk is full"):
         await gateway.channel.listen(gateway.deliver, ())
     await asyncio.wait_for(running, 60)
-    assert "the disk is full" in "".join(pipe.aside)
+    assert "the disk is full" in "".join(pipe.secondary)
     assert screen.failures == 1
 
 
@@ -297,7 +297,7 @@ async def test_a_pipe_answers_a_question_with_its_next_text(tmp_path: Path, orde
             await gateway.mark(message, "answered")
         await asyncio.wait_for(running, 60)
     assert "".join(pipe.out) == "Which?\n1) Red\n2) Blue\n\nSure?\n1) Yes\n2) No\n\nDone.\n"
-    assert "".join(pipe.aside).split() == ["→", "Blue", "→", "of", "course"]
+    assert "".join(pipe.secondary).split() == ["→", "Blue", "→", "of", "course"]
 
 
 async def test_a_pipe_that_has_no_answer_says_so_and_ends(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ async def test_a_pipe_that_has_no_answer_says_so_and_ends(tmp_path: Path) -> Non
         await gateway.mark(paint, "read")
         await gateway.show(paint, QUESTION, parked=True)
         await asyncio.wait_for(running, 60)
-    assert "".join(pipe.aside) == "The question above waits for an answer.\n"
+    assert "".join(pipe.secondary) == "The question above waits for an answer.\n"
 
 
 async def test_a_pipe_whose_answer_is_not_kept_may_answer_again(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ async def test_a_pipe_whose_answer_is_not_kept_may_answer_again(tmp_path: Path) 
         await gateway.show(paint, QUESTION, parked=True)
         assert (await gateway.hear(3)).text == "q:r_1_0 1"
         await asyncio.wait_for(running, 60)
-    assert "".join(pipe.aside).count("Not sent: not now") == 2
+    assert "".join(pipe.secondary).count("Not sent: not now") == 2
 
 
 # --- a terminal ---

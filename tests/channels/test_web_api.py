@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from agent.media import Attachment
 from channels.address import Address
 from channels.channel import FileUnavailable
-from channels.message import Accepted, FileRef, InboundMessage
+from channels.message import FileRef, InboundMessage, Receipt
 from channels.reply import CallSegment, TextSegment
 from tests.channels.test_web_render import apply
 from tests.channels.web_gateway import TOKEN, Gateway, MemoryMedia, Served, png, served
@@ -33,7 +33,7 @@ class Screen:
     def __init__(self, lines: AsyncIterator[str]) -> None:
         self._lines = lines
         self.items: list[dict[str, Any]] = []
-        self.marks: dict[int, str] = {}
+        self.statuses: dict[int, str] = {}
         self.happened: list[str] = []
         self.bytes = 0
 
@@ -43,16 +43,16 @@ class Screen:
                 await self.step()
 
     async def step(self) -> None:
-        happening = await self._field("event")
+        name = await self._field("event")
         data = json.loads(await self._field("data"))
-        self.happened.append(happening)
-        match happening:
+        self.happened.append(name)
+        match name:
             case "history":
                 self.items = data["items"]
             case "message":
                 self.items.append(data)
-            case "mark":
-                self.marks[data["id"]] = data["state"]
+            case "status":
+                self.statuses[data["id"]] = data["state"]
             case "reply":
                 self.items = [i for i in self.items if i.get("reply", {}).get("id") != data["id"]]
                 self.items.append({"kind": "reply", "reply": data})
@@ -167,7 +167,7 @@ async def test_a_message_is_answered_with_its_row_once_it_is_committed(site):
     async with site.client() as client:
         answer = await post(client, "Hello", chat="c1")
     kept = {"id": 1, "state": "waiting", "reason": "", "duplicate": False}
-    assert answer.json() == kept | {"run": None, "clashes": []}
+    assert answer.json() == kept | {"run": None, "conflicts": []}
     message = await site.gateway.hear()
     assert (message.text, message.address) == ("Hello", Address("web", "local", "c1"))
 
@@ -295,7 +295,7 @@ async def test_stop_is_a_command_that_shows_as_no_message(site):
 
 async def test_a_broken_gateway_answers_in_words_and_goes_on():
     class Broken(Gateway):
-        async def deliver(self, message: InboundMessage) -> Accepted | None:
+        async def deliver(self, message: InboundMessage) -> Receipt | None:
             if message.text == "break":
                 raise OSError("disk full")
             return await super().deliver(message)
@@ -327,7 +327,7 @@ async def test_a_person_sees_their_own_message_on_every_screen_and_its_marks(sit
         await post(client, "Hello")
         await site.gateway.mark("c1", 1, "read", 3)
         for shown in (here, there):
-            await shown.until(lambda s: s.marks.get(1) == "read" and s.items)
+            await shown.until(lambda s: s.statuses.get(1) == "read" and s.items)
             assert [(i["message_id"], i["text"]) for i in shown.items] == [("client-0001", "Hello")]
 
 

@@ -221,9 +221,9 @@ async def test_a_decision_says_how_it_ended_and_by_whom(me: Visit):
 
 
 async def test_what_is_told_of_the_work_looks_like_less(me: Visit):
-    thought = TextSegment("r1", "> Hm", step=1, aside=True)
+    thought = TextSegment("r1", "> Hm", step=1, secondary=True)
     await me.gateway.say("c1", "r1", thought, TextSegment("t1", "So", step=1), done=True)
-    await expect(me.find("text-segment")).to_have_class(["text aside", "text"])
+    await expect(me.find("text-segment")).to_have_class(["text secondary", "text"])
     await expect(me.find("announcer")).to_have_text("New answer: So")
 
 

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from agent.media import Attachment
 from channels.address import Address
-from channels.web.parse import BadPost, Posted, attachment_of, clean_name, parse, parse_address
+from channels.web.parse import BadPost, Post, attachment_of, clean_name, parse, parse_address
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 HERE = Address("web", "local", "chat-1")
 
 
 def test_a_text_becomes_a_new_message_whose_ids_are_the_clients():
-    message = parse(Posted("client-0001", "Hello **you**"), HERE, NOW)
+    message = parse(Post("client-0001", "Hello **you**"), HERE, NOW)
     assert (message.kind, message.text, message.event_id, message.message_id) == (
         "new",
         "Hello **you**",
@@ -35,19 +35,19 @@ def test_a_text_becomes_a_new_message_whose_ids_are_the_clients():
     ],
 )
 def test_a_slash_and_a_word_are_a_command(text, command, arguments):
-    message = parse(Posted("client-0001", text), HERE, NOW)
+    message = parse(Post("client-0001", text), HERE, NOW)
     assert (message.kind, message.command, message.text) == ("command", command, arguments)
 
 
 @pytest.mark.parametrize("text", ["/usr/bin/python fails", "/ hello", "//", "1/2", "see /stop"])
 def test_a_path_or_a_fraction_is_no_command(text):
-    message = parse(Posted("client-0001", text), HERE, NOW)
+    message = parse(Post("client-0001", text), HERE, NOW)
     assert (message.kind, message.command, message.text) == ("new", None, text)
 
 
 def test_files_carry_their_attachment_and_need_no_words():
     attachment = Attachment("ab" * 32, "naïve.png", "image/png", 12, 3, 4)
-    (file,) = parse(Posted("client-0001", "", (attachment,)), HERE, NOW).files
+    (file,) = parse(Post("client-0001", "", (attachment,)), HERE, NOW).files
     assert attachment_of(file) == attachment
     assert (file.name, file.media_type, file.size) == ("naïve.png", "image/png", 12)
 
@@ -55,11 +55,11 @@ def test_files_carry_their_attachment_and_need_no_words():
 @pytest.mark.parametrize(
     "posted",
     [
-        Posted("client-0001", " \n"),
-        Posted("short", "hi"),
-        Posted("", "hi"),
-        Posted("x" * 65, "hi"),
-        Posted("a b c d e", "hi"),
+        Post("client-0001", " \n"),
+        Post("short", "hi"),
+        Post("", "hi"),
+        Post("x" * 65, "hi"),
+        Post("a b c d e", "hi"),
     ],
 )
 def test_an_empty_message_or_an_impossible_id_is_refused_in_words(posted):
@@ -94,7 +94,7 @@ def test_a_files_name_is_made_safe_to_show_and_to_save_under(given_name, kept):
 @given(st.text(st.characters(codec=None, exclude_categories=[])))
 def test_whatever_is_typed_can_be_stored_as_utf8(text):
     try:
-        message = parse(Posted("client-0001", text), HERE, NOW)
+        message = parse(Post("client-0001", text), HERE, NOW)
     except BadPost:
         return
     assert "\0" not in message.text

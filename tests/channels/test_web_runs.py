@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agent.decisions.external_tools import OVERDUE, OVERTAKEN
+from agent.decisions.external_tools import SUPERSEDED, TIMED_OUT
 from gateway.assembly.build import Built
 from tests.gateway.stage import gateway
 from tests.gateway.test_kill import process
@@ -68,13 +68,13 @@ class Caller:
     async def pending(self, run: str) -> list[Json]:
         """The calls of the run that wait for results, once there are any."""
         report = await self.look(run)
-        assert (report["state"], report["over"]) == ("parked", False), report
+        assert (report["state"], report["finished"]) == ("parked", False), report
         calls: list[Json] = report["calls"]
         return calls
 
-    async def over(self, run: str) -> Json:
+    async def finished(self, run: str) -> Json:
         report = await self.look(run)
-        assert report["over"], report
+        assert report["finished"], report
         return report
 
     async def supply(self, run: str, *results: Json) -> httpx.Response:
@@ -101,12 +101,12 @@ class Caller:
 
 
 async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Json]]:
-    happening = ""
+    name = ""
     async for line in lines:
         if line.startswith("event: "):
-            happening = line.removeprefix("event: ")
+            name = line.removeprefix("event: ")
         elif line.startswith("data: "):
-            yield happening, json.loads(line.removeprefix("data: "))
+            yield name, json.loads(line.removeprefix("data: "))
 
 
 class Site:
@@ -200,13 +200,13 @@ async def test_a_declared_tool_is_called_and_its_result_answered_with(site: Site
     site.models.respond(asks(Call("weather", {"city": "Oslo"})))
     async with site.caller() as caller:
         taken = await caller.post("How is the weather?", WEATHER)
-        assert (taken["state"], taken["clashes"]) == ("waiting", [])
+        assert (taken["state"], taken["conflicts"]) == ("waiting", [])
         (call,) = await caller.pending(taken["run"])
         assert (call["name"], call["arguments"]) == ("weather", {"city": "Oslo"})
         answer = await caller.supply(taken["run"], result(call, "It snows."))
         assert answer.status_code == 200
         assert answer.json()["calls"] == []
-        report = await caller.over(taken["run"])
+        report = await caller.finished(taken["run"])
         assert (report["state"], report["turn"], report["step"]) == ("completed", taken["run"], 1)
         assert last_words(await caller.history()) == "It snows."
     assert "weather" in site.models.requests[0].tools
@@ -218,7 +218,7 @@ async def test_a_failed_result_is_told_to_the_model(site: Site) -> None:
         run = await caller.say("How is the weather?", WEATHER)
         (call,) = await caller.pending(run)
         await caller.supply(run, result(call, "No window.", failed=True))
-        await caller.over(run)
+        await caller.finished(run)
         states = [
             s["state"] for i in await caller.history() if i["kind"] == "reply" for s in i["reply"]["segments"][:1]
         ]
@@ -227,14 +227,14 @@ async def test_a_failed_result_is_told_to_the_model(site: Site) -> None:
 
 async def test_tools_are_offered_to_the_turn_that_reads_their_message_and_to_no_other(site: Site) -> None:
     async with site.caller() as caller:
-        await caller.over(await caller.say("one", WEATHER))
-        await caller.over(await caller.say("two"))
+        await caller.finished(await caller.say("one", WEATHER))
+        await caller.finished(await caller.say("two"))
     assert ["weather" in request.tools for request in site.models.requests] == [True, False]
 
 
 async def test_what_is_tried_again_has_the_tools_that_it_had(site: Site) -> None:
     async with site.caller() as caller:
-        await caller.over(await caller.say("How is the weather?", WEATHER))
+        await caller.finished(await caller.say("How is the weather?", WEATHER))
         await caller.post("/retry")
         await site.models.until(2)
     assert ["weather" in request.tools for request in site.models.requests] == [True, True]
@@ -247,7 +247,7 @@ async def test_two_calls_of_a_step_are_pending_together(site: Site) -> None:
         calls = await caller.pending(run)
         assert [call["name"] for call in calls] == ["weather", "clock"]
         await caller.supply(run, *(result(call, call["name"]) for call in reversed(calls)))
-        await caller.over(run)
+        await caller.finished(run)
         assert last_words(await caller.history()) == "weather | clock"
 
 
@@ -260,7 +260,7 @@ async def test_our_own_tools_of_the_step_run_before(site: Site, tmp_path: Path) 
         assert call["name"] == "weather"
         assert (tmp_path / "workspace" / "note.txt").read_text() == "hello"
         await caller.supply(run, result(call, "It snows."))
-        assert (await caller.over(run))["state"] == "completed"
+        assert (await caller.finished(run))["state"] == "completed"
         assert "It snows." in last_words(await caller.history())
 
 
@@ -278,7 +278,7 @@ async def test_results_must_be_those_of_the_pending_calls(site: Site) -> None:
         assert len(await caller.pending(run)) == 2
         assert (await caller.supply(run, one, two)).status_code == 200
         assert "no longer pending" in await caller.refused(run, one, two)
-        assert (await caller.over(run))["state"] == "completed"
+        assert (await caller.finished(run))["state"] == "completed"
 
 
 async def test_of_results_supplied_at_once_by_several_the_first_count(site: Site) -> None:
@@ -289,7 +289,7 @@ async def test_of_results_supplied_at_once_by_several_the_first_count(site: Site
         answers = await asyncio.gather(*(caller.supply(run, result(call, f"{n}")) for n in range(5)))
         assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
         winner = next(n for n, answer in enumerate(answers) if answer.status_code == 200)
-        await caller.over(run)
+        await caller.finished(run)
         assert last_words(await caller.history()) == f"{winner}"
 
 
@@ -299,7 +299,7 @@ async def test_a_long_result_is_shortened_and_secrets_in_it_are_masked(site: Sit
         run = await caller.say("Time?", CLOCK)
         (call,) = await caller.pending(run)
         await caller.supply(run, result(call, "test-key " + "tick " * 20_000))
-        await caller.over(run)
+        await caller.finished(run)
     (told,) = site.models.requests[-1].results.values()
     assert told.startswith("[secret] tick")
     assert "read_file" in told
@@ -309,8 +309,8 @@ async def test_a_long_result_is_shortened_and_secrets_in_it_are_masked(site: Sit
 async def test_a_tool_of_our_own_wins_over_a_declared_one(site: Site) -> None:
     async with site.caller() as caller:
         taken = await caller.post("hi", WEATHER | {"name": "read_file"}, CLOCK)
-        assert taken["clashes"] == ["read_file"]
-        await caller.over(taken["run"])
+        assert taken["conflicts"] == ["read_file"]
+        await caller.finished(taken["run"])
     (request,) = site.models.requests
     assert request.tools.count("read_file") == 1
     assert "clock" in request.tools
@@ -324,12 +324,12 @@ async def test_a_message_instead_of_results_cancels_the_calls(site: Site) -> Non
         run = await caller.say("Weather and time?", WEATHER, CLOCK)
         calls = await caller.pending(run)
         other = await caller.say("Never mind")
-        assert (await caller.over(run))["state"] == "completed"
+        assert (await caller.finished(run))["state"] == "completed"
         late = await caller.refused(run, *(result(call, "late") for call in calls))
         assert late == "no longer pending: " + ", ".join(f"{call['id']} (cancelled)" for call in calls)
         report = await caller.look(other)
         assert (report["state"], report["turn"], report["step"]) == ("read", run, 2)
-    assert set(site.models.requests[-1].results.values()) == {OVERTAKEN}
+    assert set(site.models.requests[-1].results.values()) == {SUPERSEDED}
 
 
 async def test_a_stop_cancels_what_is_pending(site: Site) -> None:
@@ -350,7 +350,7 @@ async def test_nobody_waits_for_results_for_ever(tmp_path: Path, models: ModelSe
         run = await caller.say("Time?", CLOCK)
         (call,) = await caller.pending(run)
         assert await ends(events, run) == {run: "completed"}
-        assert last_words(await caller.history()) == OVERDUE
+        assert last_words(await caller.history()) == TIMED_OUT
         assert await caller.refused(run, result(call, "late")) == f"no longer pending: {call['id']} (failed)"
 
 
@@ -362,7 +362,7 @@ async def test_what_is_pending_survives_a_restart(site: Site) -> None:
     async with site.caller() as caller:
         assert await caller.pending(run) == calls
         await caller.supply(run, *(result(call, call["name"]) for call in calls))
-        assert (await caller.over(run))["state"] == "completed"
+        assert (await caller.finished(run))["state"] == "completed"
         assert last_words(await caller.history()) == "weather | clock"
     assert len(site.models.requests) == 2
     assert "weather" in site.models.requests[-1].tools
@@ -387,7 +387,7 @@ async def test_what_is_pending_survives_a_kill(tmp_path: Path, models: ModelServ
         caller = Caller(client, "bot")
         assert await caller.pending(run) == calls
         await caller.supply(run, *(result(call, call["name"]) for call in calls))
-        assert (await caller.over(run))["state"] == "completed"
+        assert (await caller.finished(run))["state"] == "completed"
         assert last_words(await caller.history()) == "weather | clock"
 
 
@@ -399,7 +399,7 @@ async def test_hooks_look_at_results_from_outside_too(tmp_path: Path, models: Mo
         run = await caller.say("Time?", CLOCK)
         (call,) = await caller.pending(run)
         await caller.supply(run, result(call, "midnight"))
-        await caller.over(run)
+        await caller.finished(run)
         assert last_words(await caller.history()) == "noon"
 
 
@@ -409,7 +409,7 @@ async def test_a_hook_may_end_the_turn_for_a_result_from_outside(tmp_path: Path,
         run = await caller.say("Time?", CLOCK)
         (call,) = await caller.pending(run)
         await caller.supply(run, result(call, "midnight"))
-        report = await caller.over(run)
+        report = await caller.finished(run)
         assert (report["state"], report["reason"]) == ("stopped", "too late (the hook 'strict')")
     assert len(models.requests) == 1
 
@@ -419,7 +419,7 @@ async def test_tools_can_be_declared_beside_files(site: Site) -> None:
         parts = {"client_id": "with-files-1", "text": "look", "tools": json.dumps([CLOCK])}
         path = "/api/conversations/bot/messages"
         answer = await caller.client.post(path, data=parts, files=[("files", ("a.txt", b"hello"))])
-        await caller.over(answer.json()["run"])
+        await caller.finished(answer.json()["run"])
     assert "clock" in site.models.requests[0].tools
 
 
@@ -465,8 +465,16 @@ async def test_a_wait_has_a_bound(site: Site) -> None:
 async def test_a_run_has_the_same_end_after_a_restart(site: Site) -> None:
     async with site.caller() as caller:
         run = await caller.say("hi")
-        report = await caller.over(run)
-        expected = {"run": run, "state": "completed", "turn": run, "step": 1, "reason": "", "over": True, "calls": []}
+        report = await caller.finished(run)
+        expected = {
+            "run": run,
+            "state": "completed",
+            "turn": run,
+            "step": 1,
+            "reason": "",
+            "finished": True,
+            "calls": [],
+        }
         assert report == expected
     async with site.caller() as caller:
         assert await caller.look(run, wait=0) == expected
@@ -487,7 +495,7 @@ async def test_a_failed_run_says_why(site: Site) -> None:
         for _ in range(5):
             (call,) = await caller.pending(run)
             await caller.supply(run, result(call, "noon"))
-        report = await caller.over(run)
+        report = await caller.finished(run)
         assert report["state"] == "failed"
         assert "again and again" in report["reason"]
 
@@ -500,8 +508,8 @@ async def test_what_waits_when_everything_is_stopped_is_withdrawn(site: Site) ->
         waiting = await caller.say("/queue later")
         assert (await caller.look(waiting, wait=0))["state"] == "waiting"
         await caller.post("/stop")
-        assert (await caller.over(running))["state"] == "stopped"
-        assert (await caller.over(waiting))["state"] == "withdrawn"
+        assert (await caller.finished(running))["state"] == "stopped"
+        assert (await caller.finished(waiting))["state"] == "withdrawn"
         assert await ends(events, running, waiting) == {running: "stopped", waiting: "withdrawn"}
 
 
@@ -514,8 +522,8 @@ async def test_of_messages_that_are_answered_together_the_first_is_and_the_other
             await site.models.until_held()
             second, third = await caller.say("two"), await caller.say("three")
             site.models.release()
-            assert (await caller.over(second))["state"] == "completed"
-            report = await caller.over(third)
+            assert (await caller.finished(second))["state"] == "completed"
+            report = await caller.finished(third)
             assert (report["state"], report["turn"]) == ("superseded", second)
             states = {first: "completed", second: "completed", third: "superseded"}
             assert await ends(events, *states) == states
@@ -535,7 +543,7 @@ async def test_a_message_read_by_a_running_turn_is_told_so_at_once_and_once(site
 async def test_a_refused_message_has_a_run_that_says_so(tmp_path: Path, models: ModelServer) -> None:
     async with Site(tmp_path, models, _hook(tmp_path, "on_message", "Deny('no swearing')")).caller() as caller:
         taken = await caller.post("damn")
-        report = await caller.over(taken["run"])
+        report = await caller.finished(taken["run"])
         assert (taken["state"], report["state"], report["reason"]) == ("refused", "refused", "no swearing")
 
 
@@ -543,9 +551,9 @@ async def ends(events: AsyncIterator[tuple[str, Json]], *runs: str) -> dict[str,
     """The states in which these runs ended, in the order in which that was told; nothing else is told, nor twice."""
     told: dict[str, str] = {}
     while set(told) != set(runs):
-        happening, data = await anext(events)
-        if happening == "run":
-            assert data["over"]
+        name, data = await anext(events)
+        if name == "run":
+            assert data["finished"]
             assert data["run"] in set(runs) - set(told)
             told[data["run"]] = data["state"]
     return told

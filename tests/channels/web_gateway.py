@@ -18,13 +18,13 @@ from PIL import Image
 
 from agent.media import Attachment, FileTooLarge, MediaMissing
 from channels.address import Address
-from channels.channel import CommandHelp, NotKept, Sent
+from channels.channel import CommandHelp, NotStored, Sent
 from channels.history import Conversation, Item, PersonMessage, ShownReply
-from channels.message import Accepted, InboundMessage, MessageState, MessageStatus
+from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
 from channels.reply import Reply, Segment
-from channels.runs import Result, RunReport, UnknownRun
-from channels.web.app import app
+from channels.runs import CallResult, RunReport, UnknownRun
 from channels.web.channel import WebChannel
+from channels.web.http_app import app
 
 TOKEN = "let-me-in-0123456789"
 COMMANDS = (CommandHelp("stop", "Stops what runs"), CommandHelp("new", "Starts afresh"))
@@ -77,13 +77,13 @@ class NoRuns:
     async def report(self, run_id: str) -> RunReport:
         raise UnknownRun
 
-    async def news(self, run_id: str) -> RunReport:
+    async def wait(self, run_id: str) -> RunReport:
         raise UnknownRun
 
-    async def report_of(self, message: int) -> RunReport | None:
+    async def report_for(self, message: int) -> RunReport | None:
         return None
 
-    async def supply(self, run_id: str, results: Sequence[Result]) -> None:
+    async def submit_results(self, run_id: str, results: Sequence[CallResult]) -> None:
         raise UnknownRun
 
 
@@ -101,12 +101,12 @@ class Gateway:
     def __post_init__(self) -> None:
         self.channel = WebChannel("web", self, NoRuns(), self.media, TOKEN)
 
-    async def deliver(self, message: InboundMessage) -> Accepted | None:
+    async def deliver(self, message: InboundMessage) -> Receipt | None:
         if self.full:
-            raise NotKept("The disk is full.")
+            raise NotStored("The disk is full.")
         for number, known in enumerate(self.heard, 1):
             if known.event_id == message.event_id:
-                return Accepted(number, duplicate=True, refused=self.refuse)
+                return Receipt(number, duplicate=True, refused=self.refuse)
         self.heard.append(message)
         number = len(self.heard)
         items = self._items.setdefault(message.address.chat, [])
@@ -116,7 +116,7 @@ class Gateway:
             items.append(await self._person_message(number, message))
         async with self._arrived:
             self._arrived.notify_all()
-        return Accepted(number, refused=self.refuse)
+        return Receipt(number, refused=self.refuse)
 
     async def _person_message(self, number: int, message: InboundMessage) -> PersonMessage:
         files = [await self.media.put(await self.channel.fetch(file), file.name) for file in message.files]
@@ -171,7 +171,9 @@ class Gateway:
             if isinstance(item, PersonMessage) and item.id == number:
                 self._items[chat][place] = replace(item, state=state, step=step, reason=reason)
         address = Address("web", "local", chat)
-        await self.channel.mark(MessageStatus(address, number, self.heard[number - 1].message_id, state, step, reason))
+        await self.channel.show_status(
+            MessageStatus(address, number, self.heard[number - 1].message_id, state, step, reason)
+        )
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         assert channel == "web"

@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.log import Ended, MessagesRead, ModelAnswered, Text
 from agent.media import Attachment
 from channels.address import Address, Sender
-from channels.message import FileRef, InboundMessage, Kind
+from channels.message import FileRef, InboundMessage, MessageKind
 from gateway.store import Store, inbox
 from gateway.store.records import Arrival, Turn
 
@@ -33,7 +33,7 @@ def message(
     text: str = "hi",
     *,
     id: str | None = None,
-    kind: Kind = "new",
+    kind: MessageKind = "new",
     event: str | None = None,
     sender: Sender = ANN,
     address: Address = HERE,

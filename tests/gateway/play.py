@@ -20,7 +20,7 @@ from agent.testing import MemoryMedia
 from agent.tool import Tool
 from channels.address import Address, Sender
 from channels.memory import MemoryChannel, words
-from channels.message import Accepted, FileRef, InboundMessage, Kind
+from channels.message import FileRef, InboundMessage, MessageKind, Receipt
 from channels.reply import QuestionSegment, Reply
 from gateway.app import Gateway, Rules
 from gateway.inbound.access import AccessPolicy, ChannelAccess
@@ -38,14 +38,14 @@ def said(
     text: str = "",
     *,
     address: Address = PLACE,
-    kind: Kind = "new",
+    kind: MessageKind = "new",
     id: str | None = None,
     files: tuple[FileRef, ...] = (),
     event: str | None = None,
     by: Sender = ANN,
     addressed: bool = True,
     follows: bool = False,
-    opening: str | None = None,
+    thread_root: str | None = None,
 ) -> InboundMessage:
     """A message; a text that begins with a slash is a command."""
     number = next(_numbers)
@@ -62,7 +62,7 @@ def said(
         files=files,
         addressed=addressed,
         follows=follows,
-        opening=opening,
+        thread_root=thread_root,
     )
 
 
@@ -73,11 +73,11 @@ class Play:
     channel: MemoryChannel
     database: Path
 
-    async def say(self, *texts: str, address: Address = PLACE, by: Sender = ANN) -> list[Accepted | None]:
+    async def say(self, *texts: str, address: Address = PLACE, by: Sender = ANN) -> list[Receipt | None]:
         """Delivers side by side, begun in order, as a platform's poll does."""
         return await self.deliver(*(said(text, address=address, by=by) for text in texts))
 
-    async def deliver(self, *messages: InboundMessage) -> list[Accepted | None]:
+    async def deliver(self, *messages: InboundMessage) -> list[Receipt | None]:
         return list(await asyncio.gather(*map(self.gateway.receiver.deliver, messages)))
 
     async def asked(self, question: str) -> QuestionSegment:

@@ -68,17 +68,17 @@ async def test_a_command_in_a_thread_that_is_meant_for_another_bot_is_left_to_it
 
 async def test_a_thread_brings_what_it_began_with_the_first_time_only(tmp_path: Path) -> None:
     class Threaded(MemoryChannel):
-        async def opening(self, address, message_id):
+        async def thread_root(self, address, message_id):
             return ThreadRoot("Bob", "the build is red", (FileRef("log", "build.log"),))
 
     channel = Threaded()
     channel.files["log"] = b"error 42"
     async with playing(tmp_path, ScriptedModel(), channel=channel, policies=only("*")) as play:
-        await play.deliver(said("bot, why?", address=THREAD, opening="1"))
+        await play.deliver(said("bot, why?", address=THREAD, thread_root="1"))
         await play.reply("You said: bot, why?")
-        await play.deliver(said("and now?", address=THREAD, opening="1"))
+        await play.deliver(said("and now?", address=THREAD, thread_root="1"))
         await play.reply("You said: and now?")
-        await play.deliver(said("and with this?", address=THREAD, opening="1", files=(FileRef("log", "new.log"),)))
+        await play.deliver(said("and with this?", address=THREAD, thread_root="1", files=(FileRef("log", "new.log"),)))
         await play.reply("You said: and with this?")
         rows = play.sql("SELECT note, attachments FROM inbox ORDER BY id")
         assert rows[0][0] == 'This thread began with a message of Bob: "the build is red"'
@@ -215,7 +215,7 @@ async def test_in_groups_no_codes_are_given(tmp_path: Path) -> None:
 async def test_codes_are_limited_in_number(tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
         people = [Sender(str(number), "Somebody") for number in range(60)]
-        codes = [await store.ask_to_pair("paper", sender, "session", PLACE) for sender in people]
+        codes = [await store.request_pairing("paper", sender, "session", PLACE) for sender in people]
     assert sum(code is not None for code in codes) == 50
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.events import Tell, TextDelta
+from agent.events import OnDelta, TextDelta
 from agent.model import Answer, Request
 from agent.models.scripted import ScriptedModel
 from channels.address import Address
@@ -142,7 +142,7 @@ async def test_two_growing_replies_in_one_chat_are_both_shown(tmp_path: Path) ->
     over = asyncio.Event()
 
     class Talker:
-        async def answer(self, request: Request, tell: Tell) -> Answer:
+        async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
             while not over.is_set():
                 await tell(TextDelta("word "))
                 await asyncio.sleep(0)
@@ -200,7 +200,7 @@ async def test_a_chat_that_must_wait_keeps_no_other_chat_waiting(tmp_path: Path)
 
 async def test_a_mark_that_breaks_costs_itself_only(tmp_path: Path) -> None:
     class Unmarkable(MemoryChannel):
-        async def mark(self, mark: MessageStatus) -> None:
+        async def show_status(self, status: MessageStatus) -> None:
             raise ValueError("no such reaction")
 
     async with playing(tmp_path, ScriptedModel(), channel=Unmarkable()) as play:

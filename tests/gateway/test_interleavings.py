@@ -32,11 +32,11 @@ from agent.log import (
 from agent.log_state import unresolved, waits_for_people
 from agent.transcript import Results, transcript
 from channels.address import Address, Sender
-from channels.message import InboundMessage, Kind
+from channels.message import InboundMessage, MessageKind
 from gateway.sessions import is_child, session_key
 from gateway.store import logs, reading, runs, turns
 from gateway.store.inbox import ALBUM, DECIDED, STOPPED, TOO_LATE_TO_WRAP, WITHDRAWN
-from gateway.store.records import Busy, Manner, Run, Turn
+from gateway.store.records import Busy, AcceptOptions, Run, Turn
 from gateway.store.sqlite import make_current
 from tests.gateway.notes import PHOTO, message
 from tests.gateway.stepwise import GOES_ON, NOW, Gateway, first_heard
@@ -114,7 +114,7 @@ class World:
     def say_again(self, n: int) -> None:
         if self._sent:
             sent = list(self._sent.values())[n % len(self._sent)]
-            assert self.gateway.accept(sent.message, Manner()).duplicate
+            assert self.gateway.accept(sent.message, AcceptOptions()).duplicate
 
     def edit(self, n: int) -> None:
         self._change("edited", f"other words {next(self._numbers)}", n)
@@ -122,11 +122,11 @@ class World:
     def withdraw(self, n: int) -> None:
         self._change("withdrawn", "", n)
 
-    def _change(self, kind: Kind, text: str, n: int) -> None:
+    def _change(self, kind: MessageKind, text: str, n: int) -> None:
         if self._sent:
             meant = list(self._sent.values())[-1 - n % len(self._sent)].message
             changed = message(text, id=meant.message_id, kind=kind, sender=meant.sender, address=meant.address)
-            self._accept(changed, Manner())
+            self._accept(changed, AcceptOptions())
 
     def stop(self, n: int) -> None:
         self._deliver("command", "", n, command="stop")
@@ -201,7 +201,7 @@ class World:
 
     def _deliver(
         self,
-        kind: Kind,
+        kind: MessageKind,
         text: str,
         n: int,
         *,
@@ -214,11 +214,11 @@ class World:
         said = message(
             text, kind=kind, command=command, address=address, sender=sender, files=(PHOTO,) if files else ()
         )
-        self._accept(said, Manner(busy=busy, gently=address is THERE and sender is PEOPLE[1]))
+        self._accept(said, AcceptOptions(busy=busy, own_turn_only=address is THERE and sender is PEOPLE[1]))
 
-    def _accept(self, said: InboundMessage, manner: Manner) -> None:
+    def _accept(self, said: InboundMessage, options: AcceptOptions) -> None:
         before = self._all("SELECT id, busy FROM inbox WHERE state = 'waiting'")
-        arrival = self.gateway.accept(said, manner)
+        arrival = self.gateway.accept(said, options)
         assert not arrival.duplicate
         assert all(arrival.id > id for id, _ in before)
         ((busy,),) = self._all(f"SELECT busy FROM inbox WHERE id = {arrival.id}")

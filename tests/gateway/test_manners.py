@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gateway.inbound.gate import ChannelAccess
 
 from agent.decisions.questions import ask_user
 from agent.log import Call
@@ -16,9 +17,8 @@ from channels.address import Sender
 from channels.memory import MemoryChannel, words
 from channels.message import FileRef
 from gateway.app import Rules
-from gateway.inbound.gate import ChannelAccess
 from gateway.sessions import session_key
-from gateway.store.records import Manner
+from gateway.store.records import AcceptOptions
 from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, playing, said
 
 GROUP = replace(PLACE, chat="team", kind="group")
@@ -74,7 +74,7 @@ async def test_an_interruption_that_a_crash_came_between_stops_the_turn_at_the_n
     async with playing(tmp_path, model, policies=busy("interrupt")) as play:
         await begin(play)
         message = said("this instead")
-        await play.store.accept(message, "paper/me/chat", None, Manner(busy="interrupt"))
+        await play.store.accept(message, "paper/me/chat", None, AcceptOptions(busy="interrupt"))
     async with playing(tmp_path, ScriptedModel(), policies=busy("interrupt")) as play:
         await play.reply("You said: this instead")
         await play.until_idle()
@@ -217,10 +217,10 @@ async def test_the_states_of_a_message_are_told_with_its_platform_id(tmp_path: P
         await play.deliver(said("one", id="m1"))
         await play.reply("Well", done=False)
         await play.deliver(said("two", id="m2"))
-        await play.channel.until(lambda paper: [mark for mark in paper.marks if mark.message_id == "m2"])
+        await play.channel.until(lambda paper: [mark for mark in paper.statuses if mark.message_id == "m2"])
         gate.set()
-        await play.channel.until(lambda paper: [mark for mark in paper.marks if mark.state == "answered"][1:])
-        states = [(mark.state, mark.before) for mark in play.channel.marks if mark.message_id == "m2"]
+        await play.channel.until(lambda paper: [mark for mark in paper.statuses if mark.state == "answered"][1:])
+        states = [(mark.state, mark.before) for mark in play.channel.statuses if mark.message_id == "m2"]
         assert states[0] == ("waiting", None)
         assert states[-1][0] == "answered"
         assert [before for _, before in states[1:]] == [state for state, _ in states[:-1]]
@@ -262,7 +262,7 @@ async def test_an_interruption_of_another_persons_turn_steers_it_though_it_is_no
         await play.say("begin", address=GROUP)
         await play.reply("Well", done=False)
         message = said("and mine", address=GROUP, by=BOB)
-        await play.store.accept(message, session_key(GROUP), None, Manner(busy="interrupt", gently=True))
+        await play.store.accept(message, session_key(GROUP), None, AcceptOptions(busy="interrupt", own_turn_only=True))
     async with playing(tmp_path, ScriptedModel("For both.")) as play:
         await play.reply("For both.")
         assert await play.heard() == [["begin", "and mine"]]
@@ -383,7 +383,7 @@ async def test_what_a_stop_sets_aside_is_marked_so(tmp_path: Path) -> None:
         await play.say("/stop")
 
         def states(paper: MemoryChannel) -> list[str]:
-            return [mark.state for mark in paper.marks if mark.message_id == "later"]
+            return [mark.state for mark in paper.statuses if mark.message_id == "later"]
 
         await play.channel.until(lambda paper: states(paper) == ["waiting", "withdrawn"])
 

@@ -10,7 +10,7 @@ import pytest
 
 from agent.log import MessagesRead
 from agent.models.scripted import ScriptedModel
-from channels.channel import FileUnavailable, NotKept, RetryLater, Unreachable
+from channels.channel import FileUnavailable, NotStored, RetryLater, Unreachable
 from channels.memory import MemoryChannel
 from channels.message import FileRef
 from tests.gateway.play import playing, said, until
@@ -59,7 +59,7 @@ async def test_a_message_is_kept_before_deliver_returns_and_only_once(tmp_path: 
 async def test_a_message_that_cannot_be_kept_is_not_accepted_and_may_come_again(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         play.refuse_to_write("inbox")
-        with pytest.raises(NotKept, match="no room"):
+        with pytest.raises(NotStored, match="no room"):
             await play.gateway.receiver.deliver(said("hi", event="e"))
         play.write_again("inbox")
         await play.gateway.receiver.deliver(said("hi", event="e"))

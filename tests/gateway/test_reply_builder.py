@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.agent import Agent
-from agent.events import Charged, Delta, Event, Logged, Progress, ReasoningDelta, Tell, TextDelta, Waiting, Withdrawn
+from agent.events import Charged, Delta, Event, Logged, Progress, ReasoningDelta, OnDelta, TextDelta, Waiting, Withdrawn
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
@@ -30,7 +30,7 @@ from agent.log import (
     Source,
     Spent,
     Subject,
-    Summarised,
+    Compacted,
     Text,
     Thinking,
     Usage,
@@ -152,7 +152,7 @@ class Stage:
         told = (f"r{step}", f"t{step}")
         return replace(reply, segments=tuple(each for each in reply.segments if each.key not in told), status="")
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         told, called, end = self.script.pop(0) if self.script else ([], [], "answer")
         text = thought = ""
         for delta in told:
@@ -365,7 +365,7 @@ def test_how_each_call_ended_is_told() -> None:
 def test_what_is_done_after_an_interjection_is_told_below_it() -> None:
     entries = (called(PYTEST, text="I look."), CallEnded("a", "done", ""), heard(("wait", "person")))
     full = draft_of((*entries, called(RM, step=2), CallStarted("b"), called(text="So.", step=3)), "full")
-    assert [(s.key, s.anew) for s in full.reply().segments if isinstance(s, TextSegment)] == [
+    assert [(s.key, s.new_message) for s in full.reply().segments if isinstance(s, TextSegment)] == [
         ("t1", False),
         ("a1", False),
         ("a2", True),
@@ -373,7 +373,7 @@ def test_what_is_done_after_an_interjection_is_told_below_it() -> None:
     ]
     silent = draft_of((*entries, called(RM, step=2), CallEnded("b", "done", "", silent=True)), "full")
     silent.apply(TextDelta("So."))
-    assert silent.reply().segments[-1] == TextSegment("t3", "So.", open=True, anew=True, step=3)
+    assert silent.reply().segments[-1] == TextSegment("t3", "So.", open=True, new_message=True, step=3)
 
 
 def test_a_silent_call_is_not_seen_once_it_has_ended() -> None:
@@ -469,13 +469,13 @@ def test_the_end_of_background_work_is_noted_and_nothing_a_person_wrote() -> Non
     assert isinstance(note, TextSegment)
     [shown] = parse(note.markdown)
     assert shown == Paragraph((Span("Background work w3 (`pytest`) has ended: 12 *passed*", italic=True),))
-    assert note.aside
+    assert note.secondary
     assert text == TextSegment("t2", "All passed.", open=True, step=2)
 
 
 def test_what_was_left_out_is_noted_and_what_was_summed_up_is_not() -> None:
-    summed_up = Summarised(1, "", "A long story.")
-    left_out = Summarised(1, "", "3 earlier turns were left out.", left_out=True)
+    summed_up = Compacted(1, "", "A long story.")
+    left_out = Compacted(1, "", "3 earlier turns were left out.", left_out=True)
     assert draft_of((summed_up, Spent(1, Usage(), "test", "summary"))).reply().segments == ()
     assert words(draft_of((left_out,)).reply()) == "_3 earlier turns were left out\\._"
 
@@ -488,10 +488,10 @@ def test_reasoning_is_quoted_before_the_answer_where_it_is_asked_for() -> None:
     draft.apply(ReasoningDelta("First\n"))
     draft.apply(ReasoningDelta("then"))
     assert draft.visible
-    assert draft.reply().segments == (TextSegment("r1", "> First\n> then", open=True, step=1, aside=True),)
+    assert draft.reply().segments == (TextSegment("r1", "> First\n> then", open=True, step=1, secondary=True),)
     draft.apply(TextDelta("So."))
     assert draft.reply().segments == (
-        TextSegment("r1", "> First\n> then", step=1, aside=True),
+        TextSegment("r1", "> First\n> then", step=1, secondary=True),
         TextSegment("t1", "So.", open=True, step=1),
     )
     answered = ModelAnswered(1, (Thinking("First\nthen", "signed"), Text("So.")))

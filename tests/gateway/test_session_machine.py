@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.agent import Agent
 from agent.decisions.questions import ask_user
-from agent.events import Tell, TextDelta
+from agent.events import OnDelta, TextDelta
 from agent.log import Call, CallEnded, Ended, MessagesRead, ModelAnswered, Text
 from agent.model import Answer, Request
 from agent.testing import MemoryMedia
@@ -27,7 +27,7 @@ from agent.tool import ToolContext, tool
 from agent.tools.delegate import delegate
 from channels.address import Address, Sender
 from channels.memory import MemoryChannel
-from channels.message import FileRef, InboundMessage, Kind, ThreadRoot
+from channels.message import FileRef, InboundMessage, MessageKind, ThreadRoot
 from channels.reply import QuestionSegment, Reply
 from gateway.app import Gateway, Rules
 from gateway.inbound.access import AccessPolicy
@@ -56,7 +56,7 @@ class HeldModel:
         self.permits: asyncio.Queue[Wish] = asyncio.Queue()
         self.open = False
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         await tell(TextDelta("Well"))
         wish = "words" if self.open else await self.permits.get()
         if wish == "calls" and request.tools:
@@ -101,7 +101,7 @@ class HeldPaper(MemoryChannel):
         await self.arrived.wait()
         return await super().fetch(file)
 
-    async def opening(self, address: Address, message_id: str) -> ThreadRoot | None:
+    async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         await self.arrived.wait()
         return ThreadRoot("Bob", "Look at this.", (FileRef("gone", "gone.txt"),))
 
@@ -185,13 +185,13 @@ class SessionMachine(RuleBasedStateMachine):
         self.runner.run(self.world.start())
 
     def _deliver(
-        self, kind: Kind, text: str, message_id: str, command: str | None = None, address: Address = PLACE
+        self, kind: MessageKind, text: str, message_id: str, command: str | None = None, address: Address = PLACE
     ) -> None:
         self._hand_over(self._make(kind, text, message_id, command, address))
 
     def _make(
         self,
-        kind: Kind,
+        kind: MessageKind,
         text: str,
         message_id: str,
         command: str | None = None,
@@ -209,7 +209,7 @@ class SessionMachine(RuleBasedStateMachine):
             text=text,
             command=command,
             files=files,
-            opening="begun" if address is THREAD else None,
+            thread_root="begun" if address is THREAD else None,
         )
         self.said.append(message)
         return message
@@ -404,7 +404,7 @@ class SessionMachine(RuleBasedStateMachine):
         }
 
         def settled(channel: MemoryChannel) -> bool:
-            shown = {mark.id: mark.state for mark in channel.marks if mark.id in ends}
+            shown = {mark.id: mark.state for mark in channel.statuses if mark.id in ends}
             return all(ends[id] == state for id, state in shown.items())
 
         async with asyncio.timeout(BOUND):

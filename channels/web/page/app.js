@@ -1,7 +1,7 @@
 // The page: it holds what one conversation looks like now, and wires the screen to the gateway.
 
 import { icon } from "./icons.js";
-import { LockedOut, Outbox, Stream, answer, ask, newId, stop } from "./talk.js";
+import { LockedOut, Outbox, Stream, answer, ask, newId, stop } from "./client.js";
 import { arrange, bytes, chip, conversation } from "./view.js";
 
 const at = (id) => document.getElementById(id);
@@ -13,7 +13,7 @@ const SUGGESTIONS = ["What can you do?", "Draw me a bar chart", "Do a slow task 
 const state = {
   chat: "",
   items: [],
-  marks: new Map(), // by message id: a mark may arrive before the message it is about
+  statuses: new Map(), // by message id: a status may arrive before the message it is about
   conversations: [],
   files: [], // chosen, not sent: {file, url}
   uploadLimit: Infinity,
@@ -29,11 +29,11 @@ const outbox = new Outbox(() => draw());
 
 // The gateway's events
 
-const HEARD = {
+const HANDLERS = {
   history({ items }) {
     state.items = items;
     state.loaded = true;
-    state.marks.clear();
+    state.statuses.clear();
     outbox.settle([...items.map((item) => item.message_id), ...accepted(state.chat)]);
     returnLettersWithoutFiles();
     outbox.send(state.chat);
@@ -48,21 +48,21 @@ const HEARD = {
     putReply(changed(before.reply, change));
   },
   message(message) {
-    const mark = state.marks.get(message.id);
+    const status = state.statuses.get(message.id);
     if (!state.items.some((item) => item.kind === "message" && item.id === message.id)) {
-      state.items = [...state.items, { ...message, ...mark }];
+      state.items = [...state.items, { ...message, ...status }];
     }
     outbox.settle([message.message_id]);
     refreshList();
   },
-  mark(mark) {
-    state.marks.set(mark.id, mark);
-    state.items = state.items.map((item) => (item.kind === "message" && item.id === mark.id ? { ...item, ...mark } : item));
+  status(status) {
+    state.statuses.set(status.id, status);
+    state.items = state.items.map((item) => (item.kind === "message" && item.id === status.id ? { ...item, ...status } : item));
   },
 };
 
-function hear(happening, data) {
-  HEARD[happening](data);
+function hear(name, data) {
+  HANDLERS[name](data);
   draw();
 }
 
@@ -94,7 +94,7 @@ function behindItsMessages(reply) {
 
 function finished(reply) {
   state.stopping = false;
-  const text = reply.segments.filter((segment) => segment.kind === "text" && !segment.aside).map((segment) => segment.markdown).join(" ");
+  const text = reply.segments.filter((segment) => segment.kind === "text" && !segment.secondary).map((segment) => segment.markdown).join(" ");
   announce("New answer", text);
   refreshList();
 }
@@ -255,7 +255,7 @@ function complain(words) {
 function go(chat) {
   if (chat === state.chat) return;
   state.stream?.close();
-  Object.assign(state, { chat, items: [], marks: new Map(), loaded: false, stopping: false });
+  Object.assign(state, { chat, items: [], statuses: new Map(), loaded: false, stopping: false });
   discardFiles();
   at("text").value = sessionStorage.getItem(`draft ${chat}`) ?? "";
   fit();

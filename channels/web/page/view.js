@@ -104,7 +104,7 @@ const TEXT = {
   update(node, segment) {
     renderMarkdown(node.firstElementChild, segment.markdown);
     node.classList.toggle("open", segment.open);
-    node.classList.toggle("aside", segment.aside);
+    node.classList.toggle("secondary", segment.secondary);
     node.querySelector(":scope > .cut")?.remove();
     if (segment.interrupted) node.append(words("p", "cut", "interrupted here", { testid: "interrupted" }));
   },

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from channels.message import Accepted, MessageStatus
+from channels.message import MessageStatus, Receipt
 from channels.reply import Reply
 from channels.terminal.channel import TerminalChannel
+from channels.terminal.message_tracker import Progress
 from channels.terminal.parse import Said
 from channels.terminal.printer import Files, Printer
 from channels.terminal.printer import Place as Folders
-from channels.terminal.progress import Progress
 from channels.terminal.render import Look
 from channels.terminal.screen import say
 from gateway.assembly.build import Built
@@ -39,7 +39,7 @@ class Screen:
         self.printed: list[tuple[bool, str]] = []
         self._progress = Progress()
         folders = Folders(folder / "pictures", folder / "files")
-        self._printer = Printer(self._print, lambda: _LOOK, folders, aside=self._print_aside)
+        self._printer = Printer(self._print, lambda: _LOOK, folders, secondary=self._print_aside)
         self._changed = changed
 
     def type(self, said: Said) -> None:
@@ -75,7 +75,7 @@ class Screen:
     async def read(self) -> Said:
         return await self.said.get()
 
-    async def accepted(self, said: Said, accepted: Accepted | None) -> None:
+    async def accepted(self, said: Said, accepted: Receipt | None) -> None:
         assert accepted is not None
         self._progress.accepted(said, accepted.id)
         self.unheard -= 1
@@ -92,8 +92,8 @@ class Screen:
         self._progress.replied(reply)
         self._changed()
 
-    async def mark(self, mark: MessageStatus) -> None:
-        self._progress.marked(mark.id, mark.state)
+    async def show_status(self, status: MessageStatus) -> None:
+        self._progress.marked(status.id, status.state)
         self._changed()
 
     async def tell(self, text: str) -> None:
@@ -145,7 +145,7 @@ class TerminalPlace(PlainPlace):
         await self.until(lambda: self._now.unheard == 0)
 
     def screen(self) -> Sequence[Seen]:
-        printed = [seen for aside, text in self._now.printed for seen in _seen(text, aside)]
+        printed = [seen for secondary, text in self._now.printed for seen in _seen(text, secondary)]
         growing = [Words(_STYLE.sub("", line), line, tuple(_code(line))) for line in self._now.growing]
         return [*printed, *growing]
 
@@ -179,11 +179,11 @@ class TerminalHome(Plain):
         return f"\x1b[1m{text}\x1b[0m"
 
 
-def _seen(printed: str, aside: bool) -> Iterator[Seen]:
+def _seen(printed: str, secondary: bool) -> Iterator[Seen]:
     """What one print shows: a text, or a file that was saved and is named in the last line."""
     text = _STYLE.sub("", printed).strip("\n")
     *caption, last = text.split("\n")
-    if aside:
+    if secondary:
         if text.strip() == "(interrupted)":
             yield Words(INTERRUPTED, printed)
     elif given := _GIVEN.fullmatch(last):

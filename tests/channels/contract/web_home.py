@@ -70,19 +70,19 @@ class WebPlace(PlainPlace):
     async def _watch(self, client: httpx.AsyncClient, begun: asyncio.Event) -> None:
         async with client.stream("GET", f"{self._path}/events") as answer:
             answer.raise_for_status()
-            async for happening, data in _events(answer.aiter_lines()):
-                self._take(happening, data)
+            async for name, data in _events(answer.aiter_lines()):
+                self._take(name, data)
                 await self._fetch(client)
                 begun.set()
                 self._bell.ring()
 
-    def _take(self, happening: str, data: Json) -> None:
-        match happening:
+    def _take(self, name: str, data: Json) -> None:
+        match name:
             case "history":
                 self.items = data["items"]
             case "message":
                 self._put("message", "id", data)
-            case "mark":
+            case "status":
                 for item in self.items:
                     if item["kind"] == "message" and item["id"] == data["id"]:
                         item |= {"state": data["state"], "step": data["step"]}
@@ -241,12 +241,12 @@ class WebHome(Plain):
 
 
 async def _events(stream: AsyncIterator[str]) -> AsyncIterator[tuple[str, Json]]:
-    happening = ""
+    name = ""
     async for line in stream:
         if line.startswith("event: "):
-            happening = line.removeprefix("event: ")
+            name = line.removeprefix("event: ")
         elif line.startswith("data: "):
-            yield happening, json.loads(line.removeprefix("data: "))
+            yield name, json.loads(line.removeprefix("data: "))
 
 
 def _change(reply: Json, change: Json) -> None:
@@ -262,7 +262,7 @@ def _change(reply: Json, change: Json) -> None:
 
 
 def _plain(markdown: str) -> str:
-    """Near enough for texts that have these marks for looks only."""
+    """Near enough for texts that have these statuses for looks only."""
     return re.sub(r"^```.*$|[*_`]", "", markdown, flags=re.MULTILINE)
 
 

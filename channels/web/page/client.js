@@ -25,7 +25,7 @@ export function backOff(attempt) {
 }
 
 /**
- * Watches one conversation until closed. `hear(happening, data)` gets the events: on every connection first
+ * Watches one conversation until closed. `hear(name, data)` gets the events: on every connection first
  * `history`, which replaces all, so nothing is lost or doubled by a broken line. `tell(state, seconds)` gets
  * "connecting", "on", "off" (with the seconds until the next attempt) or "locked".
  */
@@ -42,20 +42,20 @@ export class Stream {
     this.stopWaiting();
     this.tell("connecting");
     this.source = new EventSource(`/api/conversations/${this.chat}/events`);
-    for (const happening of ["history", "reply", "change", "message", "mark", "ping"]) {
-      this.source.addEventListener(happening, (event) => this.received(happening, event));
+    for (const name of ["history", "reply", "change", "message", "status", "ping"]) {
+      this.source.addEventListener(name, (event) => this.received(name, event));
     }
     this.source.addEventListener("error", () => this.broken());
     this.watch();
   }
 
-  received(happening, event) {
+  received(name, event) {
     this.watch();
-    if (happening === "history") {
+    if (name === "history") {
       this.attempt = 0;
       this.tell("on");
     }
-    if (happening !== "ping") this.hear(happening, JSON.parse(event.data));
+    if (name !== "ping") this.hear(name, JSON.parse(event.data));
   }
 
   watch() {

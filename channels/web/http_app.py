@@ -18,12 +18,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 from agent.media import PICTURES, Attachment, FileTooLarge, MediaError, MediaMissing
-from channels.channel import CommandHelp, NotKept
+from channels.channel import CommandHelp, NotStored
 from channels.message import DeclaredTool
-from channels.runs import Result, UnknownRun, WrongResults
+from channels.runs import CallResult, UnknownRun, WrongResults
+from channels.web.access_guard import Guard
 from channels.web.channel import NotListening, Taken, WebChannel
-from channels.web.guard import Guard
-from channels.web.parse import BadPost, Posted, clean_name, clean_text
+from channels.web.parse import BadPost, Post, clean_name, clean_text
 from channels.web.render import Event, Wire
 
 _PAGE = Path(__file__).parent / "page"
@@ -119,12 +119,12 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
 
     @api.post("/api/conversations/{chat}/stop")
     async def stop(chat: str, stop: _StopPost) -> Wire:
-        return _render_accepted(await channel.post(chat, Posted(stop.client_id, "/stop")))
+        return _render_accepted(await channel.post(chat, Post(stop.client_id, "/stop")))
 
     @api.post("/api/conversations/{chat}/answer")
     async def answer(chat: str, answer: _AnswerPost) -> Wire:
         return _render_accepted(
-            await channel.post(chat, Posted(answer.client_id, f"/answer {answer.question} {answer.option}"))
+            await channel.post(chat, Post(answer.client_id, f"/answer {answer.question} {answer.option}"))
         )
 
 
@@ -137,7 +137,7 @@ def _serve_runs(api: FastAPI, channel: WebChannel, upload_limit: int) -> None:
     async def results(run: str, request: Request) -> Wire:
         await _check_size(request, upload_limit)
         post = _ResultsPost.model_validate_json(await request.body())
-        await channel.supply(run, [Result(each.call_id, each.text, each.failed) for each in post.results])
+        await channel.submit_results(run, [CallResult(each.call_id, each.text, each.failed) for each in post.results])
         return await channel.run(run, 0.0)
 
 
@@ -173,14 +173,14 @@ async def _check_size(request: Request, limit: int) -> None:
         raise HTTPException(413, f"{int(length):,} bytes at once are more than the {limit:,} that are allowed.")
 
 
-async def _read_post(request: Request, channel: WebChannel) -> Posted:
+async def _read_post(request: Request, channel: WebChannel) -> Post:
     if request.headers.get("content-type", "").startswith("application/json"):
         post = _TextPost.model_validate_json(await request.body())
-        return Posted(post.client_id, post.text, tools=tuple(map(_declared, post.tools)))
+        return Post(post.client_id, post.text, tools=tuple(map(_declared, post.tools)))
     async with request.form(max_files=_MOST_FILES, max_part_size=_LONGEST_TEXT) as form:
         files = [await channel.keep(await each.read(), each.filename) for each in _uploads(form)]
         tools = _TOOLS.validate_json(_field(form, "tools") or "[]")
-        return Posted(_field(form, "client_id"), _field(form, "text"), tuple(files), tuple(map(_declared, tools)))
+        return Post(_field(form, "client_id"), _field(form, "text"), tuple(files), tuple(map(_declared, tools)))
 
 
 def _declared(tool: _Tool) -> DeclaredTool:
@@ -207,7 +207,7 @@ def _render_accepted(taken: Taken) -> Wire:
         "reason": accepted.refused or "",
         "duplicate": accepted.duplicate,
         "run": accepted.run,
-        "clashes": taken.clashes,
+        "conflicts": taken.conflicts,
     }
 
 
@@ -243,7 +243,7 @@ def _answer_errors(api: FastAPI) -> None:
 
     answer(BadPost, 400)
     answer(NotListening, 503)
-    answer(NotKept, 503)
+    answer(NotStored, 503)
     answer(UnknownRun, 404)
     answer(WrongResults, 409)
     answer(MediaMissing, 404)

@@ -15,8 +15,8 @@ from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 
+from channels.backoff import Backoff
 from channels.slack.api import TOKEN_ERRORS, Api, asks_for_patience, code_of, patience
-from channels.slack.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

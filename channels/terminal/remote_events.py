@@ -17,28 +17,28 @@ Wire = dict[str, Any]
 
 _reply: TypeAdapter[Reply] = TypeAdapter(Reply)
 _segment: TypeAdapter[Segment] = TypeAdapter(Segment)
-_mark: TypeAdapter[MessageStatus] = TypeAdapter(MessageStatus)
+_status: TypeAdapter[MessageStatus] = TypeAdapter(MessageStatus)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    happening: str
+    name: str
     data: Wire
 
 
 async def read_events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
     """The server-sent events in the lines of a stream. Raises ValueError for what is none of ours."""
-    happening, data = "", ""
+    event, data = "", ""
     async for line in lines:
-        name, _, value = line.partition(": ")
-        match name:
+        field, _, value = line.partition(": ")
+        match field:
             case "event":
-                happening = value
+                event = value
             case "data":
                 data = value
             case "":
-                yield Event(happening, json.loads(data))
-                happening, data = "", ""
+                yield Event(event, json.loads(data))
+                event, data = "", ""
 
 
 def read_reply(wire: Wire, address: Address) -> Reply:
@@ -46,19 +46,19 @@ def read_reply(wire: Wire, address: Address) -> Reply:
     return _reply.validate_python({**wire, "address": asdict(address)})
 
 
-def read_mark(wire: Wire, address: Address) -> MessageStatus:
-    return _mark.validate_python({**wire, "address": asdict(address)})
+def read_status(wire: Wire, address: Address) -> MessageStatus:
+    return _status.validate_python({**wire, "address": asdict(address)})
 
 
 def read_history(wire: Wire, address: Address) -> tuple[list[MessageStatus], list[Reply]]:
     """The states of all messages, and all replies, oldest first."""
     items = wire["items"]
-    marks = [
+    statuses = [
         MessageStatus(address, item["id"], item["message_id"], item["state"], item["step"], item["reason"])
         for item in items
         if item["kind"] == "message"
     ]
-    return marks, [read_reply(item["reply"], address) for item in items if item["kind"] == "reply"]
+    return statuses, [read_reply(item["reply"], address) for item in items if item["kind"] == "reply"]
 
 
 def changed(reply: Reply, change: Wire) -> Reply:
