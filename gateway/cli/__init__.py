@@ -1,4 +1,4 @@
-"""The commands of the command line, a module each, loaded when they are called."""
+"""The command line: a module per command, imported when it is called."""
 
 VERSION = "0.1.0"
-"""As in pyproject.toml. Asking the installed package would cost a start some 50 ms, and fail in a bare checkout."""
+"""As in pyproject.toml. Reading it from the package's metadata takes some 50 ms, and fails in a bare checkout."""

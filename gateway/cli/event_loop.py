@@ -1,4 +1,4 @@
-"""The event loop that commands run in, and how signals end it."""
+"""The event loop of a command, and how signals end it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
-STOP_WITHIN = 2.0
-"""Seconds for an orderly end, besides those that running turns get. What holds the process up after that is left: it
-is taken up at the next start."""
+SHUTDOWN_TIMEOUT = 2.0
+"""Seconds for an orderly shutdown, besides those of running turns. Whatever is unfinished then is resumed at the next
+start."""
 
 
-def in_loop(main: Coroutine[Any, Any, int]) -> int:
-    """Runs it in the fastest event loop there is."""
-    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+def run_in_loop(main: Coroutine[Any, Any, int]) -> int:
+    """Runs it in uvloop where that is installed, else in asyncio's own event loop."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 
 
-def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
@@ -29,40 +29,43 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-class Ending:
+class CancelOnSignal:
     """While entered, these signals cancel the task that entered it; leaving swallows that cancellation.
 
-    A second signal kills the process, and so does time, `STOP_WITHIN` and `grace` seconds after the first.
+    The process is killed by a second signal, or `SHUTDOWN_TIMEOUT` and `grace` seconds after the first.
     """
 
     def __init__(self, *signals: signal.Signals, grace: float = 0.0) -> None:
-        self.asked = False
-        self._within = STOP_WITHIN + grace
         self._signals = signals
+        self._timeout = SHUTDOWN_TIMEOUT + grace
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
+        self._received = False
 
-    def __enter__(self) -> Ending:
+    def __enter__(self) -> CancelOnSignal:
         for each in self._signals:
-            self._loop.add_signal_handler(each, self._end)
+            self._loop.add_signal_handler(each, self._cancel)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if not self.asked:
+        if not self._received:
             for each in self._signals:
                 self._loop.remove_signal_handler(each)
-        return self.asked and kind is asyncio.CancelledError
+        return self._received and kind is asyncio.CancelledError
 
-    def _end(self) -> None:
-        self.asked = True
+    def _cancel(self) -> None:
+        self._received = True
         for each in self._signals:
             self._loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
-        # A thread, because what holds the process up may be the loop itself, or a library's thread that is waited for.
-        last = threading.Timer(self._within, os._exit, [0])
-        last.daemon = True
-        last.start()
+        self._kill_later()
         if self._task is not None:
             self._task.cancel()
+
+    def _kill_later(self) -> None:
+        """In a thread: the loop itself may be blocked, or wait for a thread of a library."""
+        timer = threading.Timer(self._timeout, os._exit, [0])
+        timer.daemon = True
+        timer.start()

@@ -1,4 +1,4 @@
-"""The data directory as the commands make it, and what is wrong with it or another file, in words."""
+"""The data directory as the commands create it, and file errors in words for a person."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 
 
 def make_home(home: Path) -> None:
-    """Makes the directory unless it is there: its owner's alone, for conversations and keys lie in it."""
+    """Creates the directory if it is missing, for its owner only: it holds conversations and keys."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def in_words(error: Exception, home: Path) -> str:
-    """`<file>: <what is wrong>. <what to do>`; the error's own words where it is about no file."""
+def describe_error(error: Exception, home: Path) -> str:
+    """`<file>: <what is wrong>. <what to do>`; the error's own message where it is not about a file."""
     if not isinstance(error, OSError) or not isinstance(error.filename, str | Path):
         return str(error)
     file = Path(error.filename)
     is_ours = file.is_relative_to(home) or home.is_relative_to(file)
-    advice = "Set INTERJECT_HOME to a directory that you may write to" if is_ours else "Check this path in the settings"
-    return f"{file}: {_wrong(error)}. {advice}"
+    advice = "Set INTERJECT_HOME to a writable directory" if is_ours else "Check this path in the settings"
+    return f"{file}: {_reason(error)}. {advice}"
 
 
-def _wrong(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     match error.errno:
         case errno.EEXIST:
-            return "this is a file where a directory should be"
+            return "a file, not a directory"
         case errno.ENOTDIR:
-            return "a part of this path is a file where a directory should be"
+            return "part of this path is a file, not a directory"
         case errno.EROFS:
             return "the file system is read-only"
         case errno.EACCES | errno.EPERM:

@@ -1,4 +1,4 @@
-"""A gateway in the terminal's own process, for when none runs."""
+"""A gateway inside the process of `interject chat`, for when no other gateway is running."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from channels.terminal.channel import TerminalChannel
 from channels.terminal.screen import Screen
 from config.load import Configuration
 from gateway.assembly.build import Built, build
-from gateway.cli.instance_file import announced
+from gateway.cli.instance_file import published
 from gateway.media import DiskMedia
 from gateway.store.errors import StoreError
 from gateway.web.http_server import PortTaken
 
 
-async def talk_within(configuration: Configuration, screen: Screen) -> None:
-    """Everything that the settings say runs, with a terminal beside it. Raises `ChannelRejected` or `OSError`."""
+async def run_with_terminal(configuration: Configuration, screen: Screen) -> None:
+    """Runs the configured gateway with a terminal as one more channel. Raises `ChannelRejected` or `OSError`."""
     async with AsyncExitStack() as stack:
         try:
             built = await _build(configuration, stack)
@@ -24,12 +24,12 @@ async def talk_within(configuration: Configuration, screen: Screen) -> None:
             raise ChannelRejected(str(error)) from error
         media = DiskMedia(configuration.settings.media.path, built.gateway.store)
         built.gateway.add(TerminalChannel(screen, media))
-        stack.enter_context(announced(configuration.home, built.link))
+        stack.enter_context(published(configuration.home, built.link))
         await built.gateway.run(*built.services)
 
 
 async def _build(configuration: Configuration, stack: AsyncExitStack) -> Built:
-    """Whoever wants to chat in a terminal can do without the web chat, when its port is taken."""
+    """Without the web chat if its port is taken: a terminal works without it."""
     try:
         return await stack.enter_async_context(build(configuration))
     except PortTaken:

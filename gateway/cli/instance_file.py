@@ -1,4 +1,4 @@
-"""How a terminal finds the gateway that runs with its data directory: a small file, readable by its owner only."""
+"""The file in the data directory by which a terminal finds the running gateway; readable by its owner only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _FILE = "gateway.json"
 
 
 @contextmanager
-def announced(home: Path, link: str | None) -> Iterator[None]:
-    """Says in the data directory that this process is the gateway there, while it is."""
+def published(home: Path, link: str | None) -> Iterator[None]:
+    """While entered, the file holds this process's id and link. Does nothing without a link."""
     if link is None:
         yield
         return
@@ -26,20 +26,20 @@ def announced(home: Path, link: str | None) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
-def announced_link(home: Path) -> str | None:
-    """The link of the gateway that said so last. It may be gone: ask it."""
+def published_link(home: Path) -> str | None:
+    """The link of the gateway that started last. It may have died without removing the file: check that it answers."""
     link = _read(home / _FILE).get("link")
     return link if isinstance(link, str) else None
 
 
 def _write(file: Path, content: dict[str, object]) -> None:
-    """The whole file at once, so that nobody reads half of it."""
-    whole = file.with_suffix(f".{os.getpid()}")
+    """Replaces the file atomically, so that no reader sees half of it."""
+    temporary = file.with_suffix(f".{os.getpid()}")
     with suppress(FileNotFoundError):
-        whole.unlink()
-    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        temporary.unlink()
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         json.dump(content, stream)
-    whole.replace(file)
+    temporary.replace(file)
 
 
 def _read(file: Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Logs: a line for each thing that happened, ours from INFO on, libraries' from WARNING on, and never a secret."""
+"""Logging: one line per record, ours from INFO on, libraries' from WARNING on, secrets masked."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from config.settings import every_secret
 
 _OURS = ("agent", "channels", "config", "gateway")
 _MASK = "[hidden]"
-_SHORTEST = 6
-"""A shorter secret would tear holes into ordinary words, and hides nothing."""
+_MIN_LENGTH = 6
+"""Characters of a secret that is masked: a shorter one occurs in ordinary words."""
 
 
 class OneLine(logging.Formatter):
-    """A record on one line, a traceback on lines of its own below; secrets are masked wherever they stand."""
+    """A record on one line, its traceback on further lines; secrets are masked everywhere."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
-        forms = {form for secret in secrets for form in (secret, quote(secret, safe="")) if len(secret) >= _SHORTEST}
+        forms = {form for secret in secrets for form in (secret, quote(secret, safe="")) if len(secret) >= _MIN_LENGTH}
         self._secrets = sorted(forms, key=len, reverse=True)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """What people wrote may be in a message: it must not look like lines of ours."""
+        """A record may quote text from outside, which must not look like further records."""
         return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
 
     def format(self, record: logging.LogRecord) -> str:
@@ -36,7 +36,7 @@ class OneLine(logging.Formatter):
 
 
 def log_to(stream: TextIO, secrets: Iterable[str]) -> None:
-    """Everything from now on goes to the stream."""
+    """Sends all further records to the stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(OneLine(secrets))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -45,6 +45,6 @@ def log_to(stream: TextIO, secrets: Iterable[str]) -> None:
 
 
 def secrets_in(configuration: Configuration) -> set[str]:
-    """Every token and key of the settings, and the halves of those that are made of two."""
-    whole = {secret.get_secret_value() for secret in every_secret(configuration.settings)}
-    return whole | {secret.rpartition(":")[2] for secret in whole}
+    """Every token and key of the settings; of one with a colon also the part after it."""
+    secrets = {secret.get_secret_value() for secret in every_secret(configuration.settings)}
+    return secrets | {secret.rpartition(":")[2] for secret in secrets}

@@ -1,4 +1,4 @@
-"""`interject pair`: lets in people who asked a channel for it, also while the gateway runs."""
+"""`interject pair`: lists and approves pairing requests; works beside a running gateway."""
 
 from __future__ import annotations
 
@@ -8,41 +8,39 @@ from datetime import UTC, datetime
 from config.load import Configuration
 from gateway.store import offline
 from gateway.store.errors import StoreError
-from gateway.store.records import Pair
+from gateway.store.records import Pairing
 
 
 def approve(configuration: Configuration, code: str) -> int:
-    """The exit code: 1 when nobody was let in."""
+    """Returns the exit code: 1 when nobody was approved."""
     try:
-        pair = offline.approve(configuration.settings.store.url, code.strip().upper())
+        pairing = offline.approve(configuration.settings.store.url, code.strip().upper())
     except StoreError as error:
         sys.stderr.write(f"interject: {error}\n")
         return 1
-    if pair is None:
-        sys.stderr.write(
-            "interject: that is nobody's code, or it has expired; `interject pair list` shows the others\n"
-        )
+    if pairing is None:
+        sys.stderr.write("interject: unknown or expired pairing code; `interject pair list` shows the valid ones\n")
         return 1
-    sys.stdout.write(f"{_name(pair)} may talk to {pair.channel} now.\n")
+    sys.stdout.write(f"Approved: {_name(pairing)} may now write to {pairing.channel}.\n")
     return 0
 
 
-def listed(configuration: Configuration) -> int:
+def show_requests(configuration: Configuration) -> int:
     try:
-        pairs = offline.every_pair(configuration.settings.store.url)
+        pairings = offline.all_pairings(configuration.settings.store.url)
     except StoreError as error:
         sys.stderr.write(f"interject: {error}\n")
         return 1
     now = datetime.now(UTC)
-    lines = [_line(pair) for pair in pairs if pair.approved or pair.expires_at > now]
-    sys.stdout.write("".join(lines) or "Nobody has asked to be let in.\n")
+    lines = [_line(pairing) for pairing in pairings if pairing.approved or pairing.expires_at > now]
+    sys.stdout.write("".join(lines) or "No pairing requests.\n")
     return 0
 
 
-def _line(pair: Pair) -> str:
-    state = "let in" if pair.approved else f"waits, code {pair.code}"
-    return f"{pair.channel}: {_name(pair)}, {state}\n"
+def _line(pairing: Pairing) -> str:
+    state = "approved" if pairing.approved else f"pending, code {pairing.code}"
+    return f"{pairing.channel}: {_name(pairing)}, {state}\n"
 
 
-def _name(pair: Pair) -> str:
-    return f"{pair.sender.name} ({pair.sender.id})" if pair.sender.name else pair.sender.id
+def _name(pairing: Pairing) -> str:
+    return f"{pairing.sender.name} ({pairing.sender.id})" if pairing.sender.name else pairing.sender.id

@@ -10,30 +10,30 @@ from agent.hooks.runner import HookError
 from channels.channel import ChannelError
 from config.load import Configuration
 from gateway.assembly.build import build
-from gateway.cli.banner import opening
-from gateway.cli.event_loop import Ending, in_loop
-from gateway.cli.home import in_words
-from gateway.cli.instance_file import announced
+from gateway.cli.banner import banner
+from gateway.cli.event_loop import CancelOnSignal, run_in_loop
+from gateway.cli.home import describe_error
+from gateway.cli.instance_file import published
 from gateway.cli.logs import log_to, secrets_in
 from gateway.store.errors import StoreError
 from gateway.web.http_server import PortTaken
 
 
 def run(configuration: Configuration) -> int:
-    """The exit code: 0 when a signal ended it, 1 when it could not start."""
+    """Returns the exit code: 0 when a signal ended it, 1 when it could not start."""
     log_to(sys.stderr, secrets_in(configuration))
     try:
-        return in_loop(_serve(configuration))
+        return run_in_loop(_serve(configuration))
     except (StoreError, HookError, PortTaken, ChannelError, OSError) as error:
-        sys.stderr.write(f"interject: {in_words(error, configuration.home)}\n")
+        sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")
         return 1
 
 
 async def _serve(configuration: Configuration) -> int:
-    with Ending(signal.SIGINT, signal.SIGTERM, grace=configuration.settings.agent.shutdown_grace):
+    with CancelOnSignal(signal.SIGINT, signal.SIGTERM, grace=configuration.settings.agent.shutdown_grace):
         async with build(configuration) as built:
-            with announced(configuration.home, built.link):
-                sys.stdout.write(f"{opening(configuration, built.link)}\n")
+            with published(configuration.home, built.link):
+                sys.stdout.write(f"{banner(configuration, built.link)}\n")
                 sys.stdout.flush()
                 gc.freeze()
                 gc.enable()

@@ -12,7 +12,8 @@ from config.models import KEY_VARIABLES, PROVIDERS
 from config.settings import WebSettings
 from config.tools import TOOLS
 from gateway.assembly.build import build
-from gateway.cli.check import DISCORD_PERMISSIONS, SLACK_SCOPES, discord_invitation
+from gateway.cli.checks.discord import DISCORD_PERMISSIONS, discord_invitation
+from gateway.cli.checks.slack import SLACK_SCOPES
 from gateway.store.records import BusyMode
 from tests.config.conftest import Operator
 

@@ -21,9 +21,10 @@ import pytest
 from config.load import load
 from config.template import Answers, ChannelAnswers
 from gateway.cli import VERSION
-from gateway.cli.banner import opening
-from gateway.cli.check import SLACK_SCOPES, discord_invitation
-from gateway.cli.home import in_words
+from gateway.cli.banner import banner
+from gateway.cli.checks.discord import discord_invitation
+from gateway.cli.checks.slack import SLACK_SCOPES
+from gateway.cli.home import describe_error
 from gateway.cli.init import Person, ask
 from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
@@ -99,11 +100,11 @@ class Desk:
 @dataclass(frozen=True)
 class Gateway:
     process: Process
-    opening: str
+    banner: str
 
     @property
     def link(self) -> str:
-        return next(word for word in self.opening.split() if word.startswith("http://127.0.0.1:"))
+        return next(word for word in self.banner.split() if word.startswith("http://127.0.0.1:"))
 
     async def end(self, number: signal.Signals) -> Ended:
         self.process.send_signal(number)
@@ -136,11 +137,11 @@ async def test_run_prints_a_link_that_answers_and_a_signal_ends_it_well(desk: De
     assert (ended.code, ended.err) == (0, "")
 
 
-async def test_run_says_plainly_what_runs_and_how_to_add_what_does_not(desk: Desk) -> None:
+async def test_run_prints_what_is_started_and_how_to_add_the_rest(desk: Desk) -> None:
     desk.write("[web]\nport = 0\n")
     async with desk.running() as gateway:
         pass
-    assert gateway.opening.startswith(f"Interject {VERSION}")
+    assert gateway.banner.startswith(f"Interject {VERSION}")
     for words in (
         "demo, which works offline",
         'model = "openai:gpt-5"',
@@ -150,26 +151,26 @@ async def test_run_says_plainly_what_runs_and_how_to_add_what_does_not(desk: Des
         str(desk.home),
         str(desk.folder / "interject.toml"),
     ):
-        assert words in " ".join(gateway.opening.split())
+        assert words in " ".join(gateway.banner.split())
 
 
 @pytest.mark.parametrize(
-    ("allow", "words"),
+    ("allow", "users"),
     [
-        ("[]", 'nobody may write to it yet: add allow = ["@your_name"]'),
-        ('["*"]', "everybody may write to it"),
-        ('["7", "@ann"]', "who may write to it: 7, @ann"),
+        ("[]", 'nobody yet; add allow = ["@your_name"]'),
+        ('["*"]', "everybody"),
+        ('["7", "@ann"]', "7, @ann"),
     ],
 )
-async def test_run_says_who_may_write_and_never_a_secret(desk: Desk, allow: str, words: str) -> None:
+async def test_run_prints_the_allowed_users_and_never_a_secret(desk: Desk, allow: str, users: str) -> None:
     desk.write(
         f'[web]\nport = 0\n[channels.telegram]\ntoken = "{TOKEN}"\nallow = {allow}\napi_url = "http://127.0.0.1:1"\n'
     )
     async with desk.running() as gateway:
         ended = await gateway.end(signal.SIGINT)
-    assert f"telegram starting; {words}" in " ".join(gateway.opening.split())
+    assert f"telegram starting; allowed users (allowlist): {users}" in " ".join(gateway.banner.split())
     assert ended.code == 0
-    assert TOKEN.partition(":")[2] not in gateway.opening + ended.out + ended.err
+    assert TOKEN.partition(":")[2] not in gateway.banner + ended.out + ended.err
     assert "Traceback" not in ended.err
 
 
@@ -197,7 +198,7 @@ async def test_run_ends_within_two_seconds_while_a_task_runs(desk: Desk) -> None
         ("check", '[agent]\nmodel = "openai:gpt-5"\n', "OPENAI_API_KEY"),
     ],
 )
-async def test_a_configuration_that_does_not_hold_is_refused_in_words(
+async def test_an_invalid_configuration_is_refused_with_a_clear_message(
     desk: Desk, command: str, settings: str, message: str
 ) -> None:
     desk.write(settings)
@@ -218,11 +219,11 @@ async def test_a_port_that_is_taken_is_one_clear_message(desk: Desk) -> None:
     assert f"127.0.0.1:{port}" in ended.err
 
 
-async def test_a_gateway_that_nobody_could_reach_is_refused(desk: Desk) -> None:
+async def test_a_gateway_without_a_channel_is_refused(desk: Desk) -> None:
     file = desk.write("[web]\nenabled = false\n")
     ended = await desk.call("run")
     assert (ended.code, ended.out) == (2, "")
-    for words in (file.name, "nobody could reach this gateway", "enabled = false", "[channels.telegram]"):
+    for words in (file.name, "no channel is enabled", "enabled = false", "[channels.telegram]"):
         assert words in ended.err
     assert not desk.home.exists()
 
@@ -232,16 +233,16 @@ async def test_without_the_web_chat_no_terminal_is_offered(desk: Desk) -> None:
     desk.write(f"[web]\nenabled = false\n{telegram}")
     async with desk.running() as gateway:
         pass
-    assert "off ([web] enabled = false)" in gateway.opening
-    assert "interject chat" not in gateway.opening
+    assert "off ([web] enabled = false)" in gateway.banner
+    assert "interject chat" not in gateway.banner
 
 
 @pytest.mark.parametrize("command", ["run", "chat"])
 @pytest.mark.parametrize(
     ("home", "wrong"),
-    [("home", "this is a file where"), ("home/deeper", "a part of this path is a file where")],
+    [("home", "a file, not a directory"), ("home/deeper", "part of this path is a file, not a directory")],
 )
-async def test_a_data_directory_that_is_none_is_refused_in_words(
+async def test_a_data_directory_that_is_a_file_is_refused_with_a_clear_message(
     desk: Desk, command: str, home: str, wrong: str
 ) -> None:
     desk.write("[web]\nport = 0\n")
@@ -261,15 +262,15 @@ async def test_a_data_directory_that_is_none_is_refused_in_words(
         (errno.ENOSPC, "disk is full"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_in_words(number: int, wrong: str) -> None:
+def test_a_file_error_is_explained(number: int, wrong: str) -> None:
     home = Path("/data/interject")
     for file in (home, home / "chat.log", home.parent):
-        words = in_words(OSError(number, "strerror", str(file)), home)
+        words = describe_error(OSError(number, "strerror", str(file)), home)
         assert words.startswith(f"{file}: ")
         assert wrong in words
         assert "INTERJECT_HOME" in words
-    assert "INTERJECT_HOME" not in in_words(OSError(number, "strerror", "/elsewhere"), home)
-    assert in_words(OSError("no file at all"), home) == "no file at all"
+    assert "INTERJECT_HOME" not in describe_error(OSError(number, "strerror", "/elsewhere"), home)
+    assert describe_error(OSError("no file at all"), home) == "no file at all"
 
 
 async def test_two_gateways_do_not_share_a_data_directory(desk: Desk) -> None:
@@ -311,21 +312,21 @@ async def test_a_piped_text_is_answered_by_a_gateway_of_its_own(desk: Desk) -> N
     assert desk.home.stat().st_mode & 0o777 == 0o700
 
 
-async def test_an_empty_text_is_refused_in_words(desk: Desk) -> None:
+async def test_an_empty_input_is_refused(desk: Desk) -> None:
     desk.write("[web]\nport = 0\n")
     ended = await desk.call("chat", typed=" \n")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == "interject: there is nothing to send: the input is empty\n"
+    assert ended.err == "interject: nothing to send: the input is empty\n"
 
 
-async def test_what_is_told_about_the_work_has_lines_of_its_own_where_all_goes_to_one_place(desk: Desk) -> None:
+async def test_progress_has_lines_of_its_own_where_both_streams_are_one_file(desk: Desk) -> None:
     desk.write("[web]\nport = 0\n")
     ended = await desk.call("chat", typed="pie chart of 3, 5, 8", stderr=STDOUT)
     assert ended.code == 0
     assert "✓ draw_chart: pie" in ended.out.splitlines()
 
 
-async def test_a_taken_port_does_not_keep_anybody_from_chatting(desk: Desk) -> None:
+async def test_a_taken_port_does_not_prevent_a_chat(desk: Desk) -> None:
     async with BotApi() as somebody:
         desk.write(f"[web]\nport = {somebody.url.rpartition(':')[2]}\n")
         ended = await desk.call("chat", typed="hello")
@@ -333,7 +334,7 @@ async def test_a_taken_port_does_not_keep_anybody_from_chatting(desk: Desk) -> N
     assert "Try one of these" in ended.out
 
 
-async def test_chat_finds_the_gateway_that_runs_and_saves_its_pictures(desk: Desk) -> None:
+async def test_chat_finds_the_running_gateway_and_saves_its_pictures(desk: Desk) -> None:
     desk.write("[web]\nport = 0\n")
     async with desk.running() as gateway:
         announced = desk.home / "gateway.json"
@@ -348,7 +349,7 @@ async def test_chat_finds_the_gateway_that_runs_and_saves_its_pictures(desk: Des
     assert not announced.exists()
 
 
-async def test_a_gateway_that_died_is_not_taken_for_one_that_runs(desk: Desk) -> None:
+async def test_a_dead_gateway_is_not_taken_for_a_running_one(desk: Desk) -> None:
     desk.write("[web]\nport = 0\n")
     async with desk.running() as gateway:
         gateway.process.kill()
@@ -359,7 +360,7 @@ async def test_a_gateway_that_died_is_not_taken_for_one_that_runs(desk: Desk) ->
     assert "Try one of these" in ended.out
 
 
-async def test_a_conversation_goes_on_until_a_new_one_is_begun(desk: Desk) -> None:
+async def test_a_conversation_continues_until_a_new_one_is_started(desk: Desk) -> None:
     desk.write("[web]\nenabled = false\n")
     await desk.call("chat", typed="my name is Ann")
     remembered = await desk.call("chat", typed="what is my name?")
@@ -370,13 +371,13 @@ async def test_a_conversation_goes_on_until_a_new_one_is_begun(desk: Desk) -> No
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "nonsense"])
-async def test_what_is_no_link_is_refused(desk: Desk, url: str) -> None:
+async def test_an_invalid_link_is_refused(desk: Desk, url: str) -> None:
     ended = await desk.call("chat", "--url", url, typed="hello")
     assert ended.code == 1
     assert "not the link that a gateway prints" in ended.err
 
 
-async def test_a_link_where_nobody_answers_is_not_waited_for(desk: Desk) -> None:
+async def test_a_link_without_a_gateway_is_refused_at_once(desk: Desk) -> None:
     ended = await desk.call("chat", "--url", "http://127.0.0.1:1/?token=any", typed="hello")
     assert (ended.code, ended.out) == (1, "")
     assert "no gateway answers at http://127.0.0.1:1" in ended.err
@@ -417,7 +418,7 @@ async def test_chat_logs_into_a_private_file_and_not_over_the_conversation(desk:
 # --- init, check, version ---
 
 
-async def test_init_writes_a_file_that_holds_and_never_over_another(desk: Desk) -> None:
+async def test_init_writes_a_valid_file_and_never_overwrites_another(desk: Desk) -> None:
     first = await desk.call("init")
     assert first.code == 0
     assert (await desk.call("check")).code == 0
@@ -444,7 +445,7 @@ async def test_check_names_the_small_model_and_the_hooks(desk: Desk) -> None:
     assert "not-to-be-seen" not in ended.out + ended.err
 
 
-async def test_check_says_which_hook_in_python_cannot_be_loaded(desk: Desk) -> None:
+async def test_check_names_the_python_hook_that_cannot_be_loaded(desk: Desk) -> None:
     desk.write("class Rules:\n    async def before_tool(self, where, call):\n        return None\n", "rules.py")
     hook = '[[hooks]]\nname = "{}"\ntype = "python"\npath = "{}:Rules"\npoints = ["before_tool"]\n'
     desk.write(hook.format("rules", "rules.py"))
@@ -458,7 +459,7 @@ async def test_check_says_which_hook_in_python_cannot_be_loaded(desk: Desk) -> N
 
 
 class Typist:
-    """Answers from a list, and notes what was asked in the open."""
+    """Answers from a list, and records the visible prompts."""
 
     def __init__(self, *answers: str) -> None:
         self.asked: list[str] = []
@@ -472,7 +473,7 @@ class Typist:
         return self._answers.pop(0)
 
 
-def test_init_asks_and_keeps_typed_keys_in_private_files(tmp_path: Path) -> None:
+def test_init_asks_and_stores_typed_keys_in_private_files(tmp_path: Path) -> None:
     person = Typist(
         *("gpt-5", "", "openai:gpt-5", "http://127.0.0.1:9/v1", "sk-typed"),
         *("y", "1:typed", "7, @ann bob"),
@@ -547,7 +548,7 @@ allow = ["*"]
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
-async def test_check_online_says_what_is_right_and_what_is_wrong(desk: Desk, provider: str) -> None:
+async def test_check_online_tests_keys_tokens_and_models(desk: Desk, provider: str) -> None:
     async with BotApi() as api, ModelServer(api_key="the-right-key") as models:
         listed = await _first_model(models)
 
@@ -564,9 +565,9 @@ async def test_check_online_says_what_is_right_and_what_is_wrong(desk: Desk, pro
     assert right.out.count("  ok  ") == 4
     assert "!!" not in right.out
     assert (wrong_key.code, wrong_model.code, wrong_token.code) == (1, 1, 1)
-    assert "does not accept the key" in wrong_key.out
+    assert "key rejected by" in wrong_key.out
     assert "does not list the model no-such-model" in wrong_model.out
-    assert "does not accept the token" in wrong_token.out
+    assert "token rejected by Telegram" in wrong_token.out
     said = "".join(ended.out + ended.err for ended in (right, wrong_key, wrong_model, wrong_token))
     for secret in ("the-right-key", "a-wrong-key", TOKEN, api.token):
         assert secret not in said
@@ -578,7 +579,7 @@ async def _first_model(models: ModelServer) -> str:
     return str(answer.json()["data"][0]["id"])
 
 
-async def test_check_online_tells_who_cannot_be_reached(desk: Desk) -> None:
+async def test_check_online_names_the_servers_that_cannot_be_reached(desk: Desk) -> None:
     desk.write(
         SERVED.format(
             model="openai:x",
@@ -603,22 +604,22 @@ admins = ["@ann"]
 """
 
 
-async def test_check_online_walks_through_a_slack_app(desk: Desk) -> None:
+async def test_check_online_checks_a_slack_app(desk: Desk) -> None:
     async with Slack(name="helper", scopes=SLACK_SCOPES) as slack:
         desk.write(slack_settings(slack))
         ended = await desk.call("check", "--online")
     assert ended.code == 0, ended
     assert ended.out.splitlines()[-4:] == [
-        "  ok  slack bot token: it is good, the bot is @helper in the workspace Test",
-        "  ok  slack scopes: the token has all it needs",
-        "  ok  slack app token: it is good, Socket Mode can be used",
-        "  ok  slack people: who may write to it: @ann",
+        "  ok  slack bot token: valid, the bot is @helper in the workspace Test",
+        "  ok  slack scopes: the token has all required scopes",
+        "  ok  slack app token: valid, Socket Mode is available",
+        "  ok  slack allowlist: @ann",
     ]
     assert slack.bot_token not in ended.out
     assert slack.app_token not in ended.out
 
 
-async def test_check_online_says_what_a_slack_app_lacks_and_what_to_do(desk: Desk) -> None:
+async def test_check_online_says_what_a_slack_app_lacks_and_how_to_fix_it(desk: Desk) -> None:
     async with Slack(scopes=set(SLACK_SCOPES) - {"files:write", "users:read"}) as slack:
         desk.write(slack_settings(slack))
         poor = await desk.call("check", "--online")
@@ -626,39 +627,39 @@ async def test_check_online_says_what_a_slack_app_lacks_and_what_to_do(desk: Des
         wrong = await desk.call("check", "--online")
     assert (poor.code, wrong.code) == (1, 1)
     assert "!!  slack scopes: missing: files:write, users:read. Add them under OAuth & Permissions" in poor.out
-    assert "!!  slack bot token: Slack does not accept the token (invalid_auth); get the Bot User OAuth" in wrong.out
-    assert "!!  slack app token: Slack does not accept the token (not_allowed_token_type)" in wrong.out
+    assert "!!  slack bot token: token rejected by Slack (invalid_auth); get the Bot User OAuth" in wrong.out
+    assert "!!  slack app token: token rejected by Slack (not_allowed_token_type)" in wrong.out
     for secret in (slack.bot_token, "xoxb-wrong-token"):
         assert secret not in poor.out + poor.err + wrong.out + wrong.err
 
 
-async def test_check_online_says_what_of_slack_over_http_only_slack_can_tell(desk: Desk) -> None:
+async def test_check_online_says_what_cannot_be_checked_of_slack_over_http(desk: Desk) -> None:
     async with Slack() as slack:
         settings = f'[channels.work]\ntype = "slack"\nbot_token = "{slack.bot_token}"\nsigning_secret = "{TOKEN}"\n'
         desk.write(f'{settings}api_url = "{slack.api_url}"\npair = true\n')
         ended = await desk.call("check", "--online")
     assert ended.code == 0
-    assert "ok  work scopes: Slack does not tell them" in ended.out
-    assert "ok  work signing secret: it cannot be tried from here" in ended.out
-    assert "nobody may write to it yet; others get a code that" in ended.out
+    assert "ok  work scopes: not reported by Slack" in ended.out
+    assert "ok  work signing secret: cannot be checked from here" in ended.out
+    assert "ok  work allowlist: nobody yet; others get a pairing code" in ended.out
     assert TOKEN not in ended.out
 
 
-async def test_check_online_walks_through_a_discord_bot(desk: Desk) -> None:
+async def test_check_online_checks_a_discord_bot(desk: Desk) -> None:
     async with Discord(username="helper") as discord:
         desk.write(f'[channels.discord]\ntoken = "{discord.token}"\napi_url = "{discord.api_url}"\nallow = ["*"]\n')
         ended = await desk.call("check", "--online")
     assert ended.code == 0, ended
     assert ended.out.splitlines()[-4:] == [
-        "  ok  discord token: it is good, the bot is @helper",
-        "  ok  discord intents: the bot may read messages (Message Content)",
-        f"  ok  discord invitation: to bring the bot into a server, open {discord_invitation(discord.me['id'])}",
-        "  ok  discord people: everybody may write to it",
+        "  ok  discord token: valid, the bot is @helper",
+        "  ok  discord intents: Message Content Intent is on",
+        f"  ok  discord invitation: to add the bot to a server, open {discord_invitation(discord.me['id'])}",
+        "  ok  discord allowlist: everybody",
     ]
     assert discord.token not in ended.out
 
 
-async def test_check_online_says_what_a_discord_bot_lacks_and_what_to_do(desk: Desk) -> None:
+async def test_check_online_says_what_a_discord_bot_lacks_and_how_to_fix_it(desk: Desk) -> None:
     async with Discord(allowed_intents=0) as discord:
         desk.write(f'[channels.discord]\ntoken = "{discord.token}"\napi_url = "{discord.api_url}"\n')
         poor = await desk.call("check", "--online")
@@ -666,8 +667,8 @@ async def test_check_online_says_what_a_discord_bot_lacks_and_what_to_do(desk: D
         wrong = await desk.call("check", "--online")
     assert (poor.code, wrong.code) == (1, 1)
     assert "!!  discord intents: Message Content Intent is off. Switch it on: developer portal, Bot" in poor.out
-    assert '!!  discord people: nobody may write to it yet: add allow = ["@your_name"]' in poor.out
-    assert "!!  discord token: Discord does not accept the token" in wrong.out
+    assert '!!  discord allowlist: nobody yet; add allow = ["@your_name"]' in poor.out
+    assert "!!  discord token: token rejected by Discord" in wrong.out
     assert TOKEN not in wrong.out + wrong.err
 
 
@@ -679,25 +680,25 @@ PLATFORMS = {
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-async def test_check_online_tells_a_platform_from_nobody_and_from_somebody_else(desk: Desk, platform: str) -> None:
+async def test_check_online_notices_an_unreachable_server_and_a_wrong_one(desk: Desk, platform: str) -> None:
     async def check(url: str) -> Ended:
         desk.write(f'[channels.{platform}]\n{PLATFORMS[platform]}\napi_url = "{url}"\n')
         return await desk.call("check", "--online")
 
-    async with ModelServer(api_key="any") as somebody:
-        nobody_there, other = await check("http://127.0.0.1:1"), await check(somebody.openai_url)
-    assert (nobody_there.code, other.code) == (1, 1)
-    assert "http://127.0.0.1:1 cannot be reached" in nobody_there.out
-    assert "!!" in other.out
-    assert nobody_there.err + other.err == ""
+    async with ModelServer(api_key="any") as another:
+        unreachable, wrong = await check("http://127.0.0.1:1"), await check(another.openai_url)
+    assert (unreachable.code, wrong.code) == (1, 1)
+    assert "http://127.0.0.1:1 cannot be reached" in unreachable.out
+    assert "!!" in wrong.out
+    assert unreachable.err + wrong.err == ""
 
 
 @pytest.mark.parametrize(
     ("groups", "told"),
     [
-        ("mention", "ok  telegram groups: the bot answers there when it is mentioned"),
-        ("all", "ok  telegram groups: the bot hears and answers everything there"),
-        ("off", "ok  telegram groups: the bot is silent there"),
+        ("mention", "ok  telegram groups: the bot answers mentions, replies and commands"),
+        ("all", "ok  telegram groups: the bot reads and answers every message"),
+        ("off", "ok  telegram groups: the bot ignores group messages"),
     ],
 )
 async def test_check_online_says_what_a_telegram_bot_does_in_groups(desk: Desk, groups: str, told: str) -> None:
@@ -709,7 +710,7 @@ async def test_check_online_says_what_a_telegram_bot_does_in_groups(desk: Desk, 
     assert told in ended.out
 
 
-async def test_check_online_tries_the_models_of_channels_and_of_voice_notes(desk: Desk) -> None:
+async def test_check_online_checks_the_models_of_channels_and_of_voice_notes(desk: Desk) -> None:
     async with ModelServer(api_key="the-right-key") as models:
         listed, url = await _first_model(models), models.openai_url
         desk.write(
@@ -725,32 +726,32 @@ async def test_check_online_tries_the_models_of_channels_and_of_voice_notes(desk
             """
         )
         ended = await desk.call("check", "--online")
-    assert f"ok  model: {url} takes the key and has {listed}" in ended.out
-    assert "!!  voice notes: the key is good, but" in ended.out
+    assert f"ok  model: key accepted, {url} has the model {listed}" in ended.out
+    assert "!!  voice notes: key accepted, but" in ended.out
     assert "does not list the model whisper-9" in ended.out
 
 
 @pytest.mark.parametrize(
-    ("who", "words"),
+    ("access", "users"),
     [
-        ("", 'nobody may write to it yet: add allow = ["@your_name"] to [channels.work]'),
-        ('allow = ["*"]\npair = true', "everybody may write to it"),
-        ('allow = ["U1"]\nadmins = ["@ann"]', "who may write to it: U1, @ann"),
-        ("pair = true", 'nobody may write to it yet; others get a code that "interject pair approve CODE" approves'),
+        ("", 'nobody yet; add allow = ["@your_name"] to [channels.work]'),
+        ('allow = ["*"]\npair = true', "everybody"),
+        ('allow = ["U1"]\nadmins = ["@ann"]', "U1, @ann"),
+        ("pair = true", 'nobody yet; others get a pairing code, approved by "interject pair approve CODE"'),
         (
             'admins = ["@ann"]\npair = true',
-            'who may write to it: @ann; others get a code that @ann or "interject pair approve CODE" approves',
+            '@ann; others get a pairing code, approved by @ann or "interject pair approve CODE"',
         ),
     ],
 )
-def test_the_opening_says_of_each_channel_who_may_write_and_what_is_not_there(desk: Desk, who: str, words: str) -> None:
-    file = desk.write(f'[channels.work]\ntype = "slack"\nbot_token = "{TOKEN}"\napp_token = "{TOKEN}"\n{who}\n')
-    told = " ".join(opening(load(file, {}, desk.home), None).split())
-    assert f"work starting; {words} " in told
-    assert "slack not configured" not in told
+def test_the_banner_names_allowed_users_and_missing_channels(desk: Desk, access: str, users: str) -> None:
+    file = desk.write(f'[channels.work]\ntype = "slack"\nbot_token = "{TOKEN}"\napp_token = "{TOKEN}"\n{access}\n')
+    text = " ".join(banner(load(file, {}, desk.home), None).split())
+    assert f"work starting; allowed users (allowlist): {users} " in text
+    assert "slack not configured" not in text
     for platform in ("telegram", "discord"):
-        assert f"{platform} not configured; needs token and allow in [channels.{platform}]" in told
-    assert TOKEN not in told
+        assert f"{platform} not configured; needs token and allow in [channels.{platform}]" in text
+    assert TOKEN not in text
 
 
 async def test_the_version_is_that_of_the_package(desk: Desk) -> None:

@@ -1,0 +1,1 @@
+"""What `interject check` tests: a module per platform, one for models, one for hooks; each returns `CheckResult`s."""
