@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # it comes without types
 
 from agent.agent import Agent
-from agent.context.compaction import Context
-from agent.events import Event, Tell
+from agent.context.compaction import Compactor
+from agent.events import Event, OnDelta
 from agent.journal import Journal
 from agent.log import Call, CallEnded, CallStarted, Ended, Entry, MessagesRead, ModelAnswered, Text, Usage, UserMessage
 from agent.loop.memory_journal import MemoryJournal
@@ -29,9 +29,9 @@ from agent.loop.turn import Turn
 from agent.model import Answer, Request
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
-from agent.transcript import Past, transcript
+from agent.transcript import RenderedTurn, transcript
 from gateway.store import open_store
-from gateway.turns.journal import Signal, TurnJournal
+from gateway.turns.journal import InboxSignal, TurnJournal
 from tests.gateway.notes import begin, tell
 
 Found = dict[str, list[float]]
@@ -71,7 +71,7 @@ class Worker:
         self._steps = steps
         self._access = gate
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         self.asked.append(time.process_time())
         step = len(self.asked)
         if step <= self._steps:
@@ -87,16 +87,16 @@ async def _unseen(event: Event) -> None:
     """Nobody watches."""
 
 
-def _turn(worker: Worker, journal: Journal, heard: Sequence[Entry] = (), past: Sequence[Past] = ()) -> Turn:
+def _turn(worker: Worker, journal: Journal, heard: Sequence[Entry] = (), past: Sequence[RenderedTurn] = ()) -> Turn:
     """With all that a turn of the gateway has, and a context that never fills."""
-    context = Context(100_000_000, worker)
+    context = Compactor(100_000_000, worker)
     agent = Agent(worker, MemoryMedia(), Path(), (look,), "Be good.", max_steps=2 * STEPS, context=context)
     return Turn(agent, journal, _unseen, id="0123456789ab", entries=heard, past=past)
 
 
-def _past() -> list[Past]:
+def _past() -> list[RenderedTurn]:
     """Turns with a call each."""
-    return [Past(str(number), tuple(transcript(_past_turn(f"p{number}")))) for number in range(PAST_TURNS)]
+    return [RenderedTurn(str(number), tuple(transcript(_past_turn(f"p{number}")))) for number in range(PAST_TURNS)]
 
 
 def _past_turn(id: str) -> tuple[Entry, ...]:
@@ -127,7 +127,7 @@ async def _in_store() -> AsyncIterator[tuple[Journal, Sequence[Entry]]]:
         async with open_store(f"sqlite:///{folder}/interject.db") as store:
             await tell(store, "Look at all of it.")
             turn = await begin(store)
-            yield TurnJournal(store, turn, Signal()), turn.entries
+            yield TurnJournal(store, turn, InboxSignal()), turn.entries
 
 
 def _block(asked: Sequence[float], first: int) -> float:

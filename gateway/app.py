@@ -1,24 +1,22 @@
-"""The house: everything that runs, put together and taken apart in the right order."""
+"""The gateway: all parts of one process, started and stopped in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
 from agent.agent import Agent, unmasked
-from agent.hook import Hooks, NoHooks, Where
-from agent.log import Entry
+from agent.hook import Hooks, NoHooks
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
-from agent.turn_context import TurnContext
 from channels.address import Address
 from channels.channel import Channel
+from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.attachments import Fetching, ReadFile
 from gateway.inbound.commands import Commands
@@ -34,8 +32,9 @@ from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.deadlines import keep_deadlines
 from gateway.turns.dispatcher import Dispatcher, marks
+from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
-from gateway.turns.runs import Runs
+from gateway.turns.runs import RunReports
 from gateway.turns.titles import Titles
 from gateway.turns.typing import show_typing
 from gateway.web.conversation_view import ConversationView
@@ -43,31 +42,29 @@ from gateway.web.conversation_view import ConversationView
 log = logging.getLogger(__name__)
 
 
-async def says_nothing(attachment: Attachment) -> str:
-    """For a house in which files are handed on unread."""
+async def no_file_text(attachment: Attachment) -> str:
+    """For a gateway that passes files on unread."""
     return ""
 
 
-def free(request: Request, channel: str) -> float:
-    """For where no prices are known."""
+def no_price(request: Request, channel: str) -> float:
+    """For models without known prices."""
     return 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What the operator has set for a house.
-
-    `most_running` turns run at once, and get `grace` seconds to end when the house is left; people are told when `many`
-    messages wait. On the channels named in `whole` replies do not grow; `shows` says by channel what else is shown.
-    `models` are those that a conversation may choose from.
+class GatewayOptions:
+    """`max_running_turns` run at once, and have `shutdown_grace` seconds to end when the gateway stops. People are told
+    when `waiting_notice_at` messages are queued. Replies do not stream on the channels `unstreamed`; `reply_options`
+    are by channel. A conversation may choose one of `models`.
     """
 
-    most_running: int = 500
-    grace: float = 0.0
-    many: int = 20
-    whole: Container[str] = ()
-    shows: Mapping[str, ReplyOptions] = field(default_factory=dict)
-    work: Limits = field(default_factory=Limits)
+    max_running_turns: int = 500
+    shutdown_grace: float = 0.0
+    waiting_notice_at: int = 20
+    unstreamed: Container[str] = ()
+    reply_options: Mapping[str, ReplyOptions] = field(default_factory=dict)
+    background: Limits = field(default_factory=Limits)
     spending: SpendingLimits = field(default_factory=SpendingLimits)
     models: Sequence[str] = ()
 
@@ -80,102 +77,85 @@ class Gateway:
         store: Store,
         media: MediaStore,
         access: AccessPolicy,
-        agent: Callable[[Address], Agent],
-        rules: Rules | None = None,
+        agent_for: Callable[[Address], Agent],
+        options: GatewayOptions | None = None,
         *,
+        bus: Bus | None = None,
         hooks: Hooks | None = None,
         small: Model | None = None,
-        estimate: Callable[[Request, str], float] = free,
+        estimate: Callable[[Request, str], float] = no_price,
         mask: Callable[[str], str] = unmasked,
-        read_file: ReadFile = says_nothing,
+        read_file: ReadFile = no_file_text,
     ) -> None:
-        """`mind` is the agent for a place. `small` names conversations, `estimate` tells what a request may cost on a
-        channel, in dollars, `read_file` what people's files say; `mask` takes known secrets out of a text."""
-        rules = rules or Rules()
-        hooks = hooks or NoHooks()
+        """`agent_for` gives the agent of an address. `small` is the model that names conversations, `estimate` gives
+        what a request may cost on a channel, in dollars, `read_file` the text of people's files; `mask` removes known
+        secrets from a text."""
+        options = options or GatewayOptions()
         self.store = store
+        self.bus = bus or LocalBus()
         self.channels: dict[str, Channel] = {}
         self._trouble: dict[str, str] = {}
-        self._agent = agent
-        self._drafts = drafts = ChannelReplies(rules.shows, mask)
-        self.delivery = Delivery(self.channels, store, whole=rules.whole)
-        self.histories = HistoryCache(store)
-        self.runs = Runs(store, agent, self._go_on)
+
+        self._replies = ChannelReplies(options.reply_options, mask)
+        self.delivery = Delivery(self.channels, store, whole=options.unstreamed)
+        notices = Notices(store, self.delivery)
+
+        histories = HistoryCache(store)
+        self.background = BackgroundWork(store, self.bus, options.background)
+        self._titles = Titles(store, small and MaskingModel(small, mask))
+        budgets = Budgets(store, options.spending, estimate)
         self.dispatcher = Dispatcher(
             store,
+            self.bus,
             self.delivery,
-            self.histories,
-            drafts,
-            self._prepare,
-            self._over,
-            self.runs.stir,
-            most_running=rules.most_running,
-            grace=rules.grace,
+            histories,
+            self._replies,
+            TurnEnvironment(agent_for, budgets, self.background, self._titles),
+            max_running=options.max_running_turns,
+            grace=options.shutdown_grace,
         )
-        self.background = BackgroundWork(store, self.dispatcher.wake, self._stop, rules.work)
-        self._budgets = Budgets(store, rules.spending, estimate)
-        self._titles = Titles(store, small and MaskingModel(small, mask))
-        notices = Notices(store, self.delivery)
+        self.runs = RunReports(store, self.bus, agent_for)
+        self.conversation_view = ConversationView(store, self.dispatcher, self._replies)
+
         self.commands = Commands(
             store,
+            self.bus,
             self.dispatcher,
-            self.histories,
+            histories,
             notices,
             self.background,
             self._troubles,
             access.is_admin,
-            rules.models,
+            options.models,
         )
-        fetching = Fetching(store, self.channels, media, read_file)
         self.receiver = Receiver(
             store,
             access,
-            hooks,
+            hooks or NoHooks(),
+            self.bus,
             self.dispatcher,
             self.commands,
             self.delivery,
             notices,
-            fetching,
-            self.runs.stir,
-            many=rules.many,
+            Fetching(store, self.channels, media, read_file),
+            many=options.waiting_notice_at,
         )
-        self.conversation_view = ConversationView(store, self.dispatcher, drafts)
+        self.bus.attach(self.receiver, self.dispatcher)
         self._stack = AsyncExitStack()
-
-    async def _prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
-        """What the turn thinks with, and what is particular to it."""
-        where = Where(record.session, record.address.channel, record.id, record.principal.name, record.principal.id)
-        budget = self._budgets.of(record)
-        alone = record.kind == "aside" or is_child(record.session)
-        turn_context = TurnContext(where, record.allowed, record.model, budget=budget, alone=alone)
-        return await self.background.prepare(record, self._agent(record.address), turn_context)
-
-    async def _over(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
-        """A turn's end is written."""
-        self.runs.stir()
-        self._titles.ended(record, entries)
-        await self.background.ended(record)
-
-    def _stop(self, session: str, reason: str) -> None:
-        self.dispatcher.stop(session, before=sys.maxsize, reason=reason)
-
-    def _go_on(self, session: str) -> None:
-        """The session's parked turn has got what it waited for."""
-        self.dispatcher.wake(session, "queue")
 
     def add(self, channel: Channel) -> None:
         """Adds a channel, before `run()`."""
         self.channels[channel.name] = channel
 
     def _troubles(self) -> dict[str, str]:
-        """What is wrong with which channel, as far as it is known."""
-        told = {channel.name: channel.trouble for channel in self.channels.values() if channel.trouble}
-        return told | self._trouble
+        """The known problems by channel."""
+        own = {channel.name: channel.trouble for channel in self.channels.values() if channel.trouble}
+        return own | self._trouble
 
     async def __aenter__(self) -> Gateway:
         for channel in self.channels.values():
             self._stack.push_async_callback(channel.aclose)
-        for part in (self.delivery, self._titles, self.dispatcher, self.background, self.receiver):
+        for part in (self.bus, self.delivery, self._titles, self.dispatcher, self.background, self.receiver):
             await self._stack.enter_async_context(part)
         return self
 
@@ -183,18 +163,19 @@ class Gateway:
         await self._stack.aclose()
 
     async def run(self, *services: Service) -> None:
-        """Goes on with what an earlier process left and listens on every channel, until cancelled."""
-        await self._take_up(await self.store.pending())
+        """Resumes what an earlier process left and listens on every channel, until cancelled."""
+        await self._resume(await self.store.pending())
         async with asyncio.TaskGroup() as group:
             for channel in self.channels.values():
-                group.create_task(listen(channel, self.receiver.deliver, self.commands.list(), self._trouble))
-            group.create_task(show_typing(self.dispatcher, self.channels))
-            group.create_task(supervised(partial(keep_deadlines, self.store, self.dispatcher)))
+                group.create_task(listen(channel, self.bus.deliver, self.commands.list(), self._trouble))
+            group.create_task(show_typing(self.bus, self.dispatcher, self.channels))
+            group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             for service in services:
                 group.create_task(supervised(service))
 
-    async def _take_up(self, pending: records.Pending) -> None:
-        """Replies first, so that they stand before those to come; nothing that a stop covers may begin before it."""
+    async def _resume(self, pending: records.Pending) -> None:
+        """Replies first, so that they come before new ones; then commands, so that a stop takes effect before the turn
+        that it stops."""
         for turn_id in pending.undelivered:
             await self._show_again(turn_id)
         await self.background.resume()
@@ -202,17 +183,17 @@ class Gateway:
         for turn_id in pending.side_questions:
             await self._answer_again(turn_id)
         for session in pending.sessions:
-            self.dispatcher.wake(session)
+            self.bus.wake(session)
 
     async def _answer_again(self, turn_id: str) -> None:
-        """The edge at which a question on the side that cannot be read costs itself only."""
+        """A failure here affects only this side question."""
         try:
             self.dispatcher.begin_side_question(await self.store.resume_side_question(turn_id))
         except Exception:
-            log.exception("question on the side %s cannot be read and stays unanswered", turn_id)
+            log.exception("side question %s cannot be read and stays unanswered", turn_id)
 
     async def _show_again(self, turn_id: str) -> None:
-        """The edge at which a reply that cannot be read costs itself only."""
+        """A failure here affects only this reply."""
         try:
             turn = await self.store.turn(turn_id)
             pieces = await self.store.pieces(turn_id)
@@ -221,6 +202,6 @@ class Gateway:
             return
         if is_child(turn.session):
             return
-        self.delivery.show(self._drafts.of(turn), pieces=pieces)
+        self.delivery.show(self._replies.of(turn), pieces=pieces)
         for mark in marks(turn, turn.entries, "read" if turn.parked else "answered"):
             self.delivery.mark(mark)

@@ -1,4 +1,5 @@
-"""From settings to a house: with `building`, the only reader of settings; everyone else is handed arguments."""
+"""From settings to a gateway. With its siblings in this package, the only reader of settings; all other parts get
+arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from channels.channel import Channel
 from channels.web.channel import WebChannel
 from config.load import Configuration
 from config.settings import Settings, every_secret
-from gateway.app import Gateway, Rules
+from gateway.app import Gateway, GatewayOptions
 from gateway.assembly.agents import agents
 from gateway.assembly.channels import access, platforms, webhooks
 from gateway.assembly.hooks import configured_hooks
@@ -36,7 +37,7 @@ from gateway.web.http_server import bind, serve
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A house that can be run, the services to run beside it, and the web chat's link (None: it is off)."""
+    """A gateway ready to run, the services to run beside it, and the web chat's sign-in link (None: it is off)."""
 
     gateway: Gateway
     services: tuple[Service, ...]
@@ -45,12 +46,12 @@ class Built:
 
 @asynccontextmanager
 async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[Built]:
-    """Opens the store and puts the house together; `extra` are channels that no setting names, such as a terminal.
+    """Opens the store and builds the gateway; `extra` are channels without settings, such as a terminal.
 
-    Raises `StoreError`, `HookError`, `PortTaken` and `OSError` with words for a person.
+    Raises `StoreError`, `HookError`, `PortTaken` and `OSError` with messages for people.
     """
     settings = configuration.settings
-    # Conversations are nobody else's business.
+    # Conversations are private to the operator's account.
     configuration.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.agent.workspace.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
@@ -79,7 +80,7 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
 
 
 async def _gateway(configuration: Configuration, store: Store, media: MediaStore, stack: AsyncExitStack) -> Gateway:
-    """The house without its channels; the stack closes what was opened for it."""
+    """The gateway without its channels; the stack closes what was opened for it."""
     settings = configuration.settings
     mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
@@ -90,7 +91,7 @@ async def _gateway(configuration: Configuration, store: Store, media: MediaStore
         media,
         access(settings),
         agents(settings, models, media, hooks, mask),
-        _rules(settings, models, hooks),
+        _options(settings, models, hooks),
         hooks=hooks,
         mask=mask,
         small=None if small is None else RetryingModel(small),
@@ -99,28 +100,28 @@ async def _gateway(configuration: Configuration, store: Store, media: MediaStore
     )
 
 
-def _rules(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> Rules:
+def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> GatewayOptions:
     agent, limits = settings.agent, settings.limits
-    # Hooks that stand before replies do not see what a model thinks, and so nobody does.
-    thinks = not hooks.active("before_reply")
-    shows = {
-        name: ReplyOptions(channel.activity, channel.show_reasoning and thinks)
+    # Hooks that review replies do not see reasoning, so nobody does.
+    shows_reasoning = not hooks.active("before_reply")
+    replies = {
+        name: ReplyOptions(channel.activity, channel.show_reasoning and shows_reasoning)
         for name, channel in settings.channels.items()
     }
-    return Rules(
-        most_running=agent.max_running_turns,
-        grace=agent.shutdown_grace,
-        many=agent.tell_when_waiting,
-        whole=[name for name, channel in settings.channels.items() if not channel.stream],
-        shows=shows | {"web": ReplyOptions(reasoning=settings.web.show_reasoning and thinks)},
-        work=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
+    return GatewayOptions(
+        max_running_turns=agent.max_running_turns,
+        shutdown_grace=agent.shutdown_grace,
+        waiting_notice_at=agent.tell_when_waiting,
+        unstreamed=[name for name, channel in settings.channels.items() if not channel.stream],
+        reply_options=replies | {"web": ReplyOptions(reasoning=settings.web.show_reasoning and shows_reasoning)},
+        background=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
         spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost, limits.delegate_tokens),
         models=tuple(models),
     )
 
 
 async def _sweep(media: DiskMedia) -> None:
-    """Deletes, once a day, the files that nothing refers to any more."""
+    """Deletes unreferenced files once a day."""
     while True:
         await asyncio.sleep(24 * 3600)
         await media.sweep(older_than=timedelta(days=1))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol, assert_never
 from weakref import WeakValueDictionary
 
-from agent.hook import Deny, Hooks, MessageIn, HookContext
+from agent.hook import Deny, HookContext, Hooks, MessageIn
 from agent.interrupt import shielded
 from agent.log import Notice
 from channels.address import Address, Sender
@@ -115,7 +115,9 @@ class Receiver:
         message, busy = _for_one_message(message)
         own_turn_only = not self._commands.may_stop_all(message.address, message.sender)
         may_extend = self._access.may_extend(message.address, message.sender)
-        options = records.AcceptOptions(admission, busy, self._access.busy(message.address.channel), own_turn_only, may_extend)
+        options = records.AcceptOptions(
+            admission, busy, self._access.busy(message.address.channel), own_turn_only, may_extend
+        )
         if refused is None and _is_for_the_agent(message) and self._hooks.active("on_message"):
             arrival = await self._accept_in_turn(message, options)
         else:
@@ -245,7 +247,8 @@ class Receiver:
         may_extend = self._access.may_extend(command.address, command.sender)
         while True:
             decision = await retry_until_stored(
-                lambda: self._store.decide(command.id, question, number, allowed, may_extend), "a decision cannot be kept"
+                lambda: self._store.decide(command.id, question, number, allowed, may_extend),
+                "a decision cannot be kept",
             )
             match decision.outcome:
                 case "decided":

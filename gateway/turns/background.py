@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,17 +15,19 @@ from sqlalchemy import Connection
 
 from agent.agent import Agent
 from agent.background import BackgroundError, BackgroundItem, DelegatedTask, shows_nothing
-from agent.interrupt import ended, shielded
+from agent.interrupt import cancel_and_wait, shielded
 from agent.media import MediaError
-from agent.tool import Tool, ToolError, ToolResult
+from agent.tool import Tool, ToolError
+from agent.tool_result import ToolResult
 from agent.turn_context import TurnContext
+from gateway.bus import Bus
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.sessions import is_child
 from gateway.store import background, records
 from gateway.store.background import USUAL, Limits
 from gateway.store.errors import StoreError
-from gateway.store.records import Arrival, BackgroundRow, Busy, Ending, Finished
+from gateway.store.records import Arrival, BackgroundResult, BackgroundRow, Finished
 
 log = logging.getLogger(__name__)
 
@@ -56,22 +59,19 @@ class BackgroundWork:
     """Use as `async with`, inside that of the dispatch, which runs the tasks' turns. Leaving it ends the kept calls,
     which the next process tells of as lost; tasks are gone on with.
 
-    `wake` tells the dispatch that a session has something to read; `stop` that its turn is to stop, for a reason.
     Calls that wait for a task show where it is, which they look for every `look_every` seconds.
     """
 
     def __init__(
         self,
         store: BackgroundStore,
-        wake: Callable[[str, Busy], None],
-        stop: Callable[[str, str], object],
+        bus: Bus,
         limits: Limits = USUAL,
         *,
         look_every: float = 2.0,
     ) -> None:
         self._store = store
-        self._wake = wake
-        self._stop = stop
+        self._bus = bus
         self._limits = limits
         self._look_every = look_every
         self._kept: dict[int, _Kept] = {}
@@ -90,7 +90,7 @@ class BackgroundWork:
         self._closing = True
         await self._tasks.__aexit__(*exc)
         if self._kept:
-            await ended(*(kept.running for kept in self._kept.values()))
+            await cancel_and_wait(*(kept.running for kept in self._kept.values()))
 
     # What the dispatch tells and asks
 
@@ -103,7 +103,7 @@ class BackgroundWork:
                 # What people had allowed in the conversation was given to the task with its tools.
                 allowed = frozenset(tool.name for tool in agent.tools if tool.approval == "once")
                 turn_context = replace(turn_context, model=row.delegated.model or turn_context.model, allowed=allowed)
-        return agent, replace(turn_context, work=TurnBackground(self, record, agent, turn_context))
+        return agent, replace(turn_context, background=TurnBackground(self, record, agent, turn_context))
 
     async def ended(self, record: records.Turn) -> None:
         """The turn's end is written."""
@@ -123,7 +123,7 @@ class BackgroundWork:
         Turns may be going on already."""
         for row in await self._until_stored(background.running):
             if row.kind == "call":
-                await self._end(row, Ending("lost", background.LOST))
+                await self._end(row, BackgroundResult("lost", background.LOST))
             else:
                 self._keep_time(row)
                 await self._finish(row)
@@ -136,12 +136,12 @@ class BackgroundWork:
     async def stop_all(self, session: str) -> tuple[BackgroundItem, ...]:
         """Ends all work of the conversation; what that was."""
         rows = [row for row in await self._listed(session) if row.state == "running"]
-        stopped = [row for row in rows if await self._stop_row(row, Ending("stopped", STOPPED), told=False)]
+        stopped = [row for row in rows if await self._stop_row(row, BackgroundResult("stopped", STOPPED), told=False)]
         return tuple(BackgroundItem(row.handle, row.title, "stopped") for row in stopped)
 
     # What turns ask, each through its own view
 
-    async def keep(
+    async def adopt(
         self,
         record: records.Turn,
         title: str,
@@ -185,12 +185,12 @@ class BackgroundWork:
                 if not self._closing:
                     await self._not_awaited(row)
                 raise
-            return ToolResult(GOES_ON.format(handle=row.handle)) if over is None else _result(over.ending)
+            return ToolResult(GOES_ON.format(handle=row.handle)) if over is None else _result(over.result)
         finally:
             self._awaiting.pop(task, None)
             del self._answers[call_id]
 
-    async def begin(self, record: records.Turn, call_id: str, delegated: DelegatedTask) -> str:
+    async def start(self, record: records.Turn, call_id: str, delegated: DelegatedTask) -> str:
         return (await self._begin(record, call_id, delegated, waited=False)).handle
 
     async def items(self, session: str) -> tuple[BackgroundItem, ...]:
@@ -198,9 +198,9 @@ class BackgroundWork:
 
     async def stop(self, session: str, handle: str) -> bool:
         row = await self._store.write(lambda connection: background.by_handle(connection, session, handle))
-        return row is not None and await self._stop_row(row, Ending("stopped", STOPPED), told=False)
+        return row is not None and await self._stop_row(row, BackgroundResult("stopped", STOPPED), told=False)
 
-    async def tell(self, session: str, handle: str, words: str) -> bool:
+    async def steer(self, session: str, handle: str, words: str) -> bool:
         row = await self._store.write(lambda connection: background.by_handle(connection, session, handle))
         if row is None:
             return False
@@ -262,7 +262,7 @@ class BackgroundWork:
     async def _not_awaited(self, row: BackgroundRow) -> None:
         """The turn gave the call up: so is its task."""
         try:
-            await shielded(self._stop_row(row, Ending("stopped", background.NOT_FOR_IT), told=False))
+            await shielded(self._stop_row(row, BackgroundResult("stopped", background.NOT_FOR_IT), told=False))
         except StoreError as error:
             log.error("%s of session %s cannot be stopped: %s", row.handle, row.session, error)
 
@@ -273,7 +273,7 @@ class BackgroundWork:
     async def _wait_out(self, row: BackgroundRow) -> None:
         await asyncio.sleep((row.until - datetime.now(UTC)).total_seconds())
         del self._timers[row.id]
-        ending = Ending("failed", TIME_UP)
+        ending = BackgroundResult("failed", TIME_UP)
         await retry_until_stored(lambda: self._stop_row(row, ending, told=True), "the end of a task cannot be kept")
 
     # Calls
@@ -288,7 +288,7 @@ class BackgroundWork:
 
     # Ends, each written before anybody learns of it
 
-    async def _end(self, row: BackgroundRow, ending: Ending) -> None:
+    async def _end(self, row: BackgroundRow, ending: BackgroundResult) -> None:
         self._settle(_some(await self._until_stored(lambda connection: background.end(connection, row.id, ending))))
 
     async def _finish(self, row: BackgroundRow) -> None:
@@ -296,7 +296,7 @@ class BackgroundWork:
         assert child is not None
         self._settle(_some(await self._until_stored(lambda connection: background.finish(connection, child))))
 
-    async def _stop_row(self, row: BackgroundRow, ending: Ending, *, told: bool) -> bool:
+    async def _stop_row(self, row: BackgroundRow, ending: BackgroundResult, *, told: bool) -> bool:
         finished = await self._store.write(lambda connection: background.stop(connection, row.id, ending, told=told))
         self._settle(finished)
         return bool(finished)
@@ -311,7 +311,7 @@ class BackgroundWork:
             answer = self._answers.get(row.call_id or "")
             if answer is not None and not answer.done():
                 answer.set_result(over)
-            if over.stops:
+            if over.stop_reason:
                 self._stop_running(over)
             self._arrived(over.arrival)
 
@@ -320,13 +320,13 @@ class BackgroundWork:
         if kept is not None:
             kept.running.cancel()
         if over.row.child is not None:
-            self._stop(over.row.child, over.stops)
+            self._bus.stop(over.row.child, before=sys.maxsize, reason=over.stop_reason)
             # Of a parked turn nothing runs: it is taken up to be ended.
-            self._wake(over.row.child, "queue")
+            self._bus.wake(over.row.child, "queue")
 
     def _arrived(self, arrival: Arrival | None) -> None:
         if arrival is not None and arrival.wakes is not None:
-            self._wake(arrival.session, arrival.wakes)
+            self._bus.wake(arrival.session, arrival.wakes)
 
     # Looking
 
@@ -368,18 +368,18 @@ class TurnBackground:
         self._model = turn_context.model
         self._allowed = turn_context.allowed
 
-    async def keep(
+    async def adopt(
         self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
     ) -> str:
-        return await self._background.keep(self._record, self._mask(title), running, shown, self._mask)
+        return await self._background.adopt(self._record, self._mask(title), running, shown, self._mask)
 
     async def delegate(
         self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
     ) -> ToolResult:
         return await self._background.delegate(self._record, call_id, self._narrow(delegated), progress)
 
-    async def begin(self, call_id: str, delegated: DelegatedTask) -> str:
-        return await self._background.begin(self._record, call_id, self._narrow(delegated))
+    async def start(self, call_id: str, delegated: DelegatedTask) -> str:
+        return await self._background.start(self._record, call_id, self._narrow(delegated))
 
     async def items(self) -> tuple[BackgroundItem, ...]:
         return await self._background.items(self._record.session)
@@ -387,8 +387,8 @@ class TurnBackground:
     async def stop(self, handle: str) -> bool:
         return await self._background.stop(self._record.session, handle)
 
-    async def tell(self, handle: str, words: str) -> bool:
-        return await self._background.tell(self._record.session, handle, words)
+    async def steer(self, handle: str, words: str) -> bool:
+        return await self._background.steer(self._record.session, handle, words)
 
     def _narrow(self, delegated: DelegatedTask) -> DelegatedTask:
         """The task with its tools and its model named. Nobody is there to be asked, so it gets no tool for which
@@ -417,23 +417,23 @@ def _narrowed(tools: Sequence[Tool], row: BackgroundRow, limits: Limits) -> tupl
     return tuple(tool for tool in tools if tool.name in given and not tool.asks and tool.approval != "always")
 
 
-def _ending_of(running: asyncio.Task[ToolResult]) -> Ending:
+def _ending_of(running: asyncio.Task[ToolResult]) -> BackgroundResult:
     """How a call that is done has ended."""
     if running.cancelled():
-        return Ending("stopped", "it was cancelled, and has no result")
+        return BackgroundResult("stopped", "it was cancelled, and has no result")
     error = running.exception()
     if error is None:
         result = running.result()
-        return Ending("done", result.text, result.attachments)
+        return BackgroundResult("done", result.text, result.attachments)
     if isinstance(error, ToolError | MediaError | BackgroundError):
-        return Ending("failed", str(error))
+        return BackgroundResult("failed", str(error))
     if isinstance(error, TimeoutError):
-        return Ending("failed", "its time was up, and it was ended")
+        return BackgroundResult("failed", "its time was up, and it was ended")
     log.error("background work broke", exc_info=error)
-    return Ending("failed", f"it broke: {type(error).__name__}: {error}")
+    return BackgroundResult("failed", f"it broke: {type(error).__name__}: {error}")
 
 
-def _result(ending: Ending) -> ToolResult:
+def _result(ending: BackgroundResult) -> ToolResult:
     """A task's answer as its call's. Raises `BackgroundError` for one that came to nothing."""
     if ending.state == "done":
         return ToolResult(ending.text, ending.attachments)

@@ -13,7 +13,7 @@ from agent.model import Request
 from channels.address import Address, Sender
 from gateway.outbound.wording import dollars
 from gateway.sessions import is_child
-from gateway.store.records import Bill, Turn
+from gateway.store.records import Turn, UsageTotals
 
 EVERYBODY = ""
 
@@ -32,7 +32,7 @@ class SpendingLimits:
         return (self.turn, self.person_daily, self.daily, self.task_tokens) != (None, None, None, None)
 
 
-class BillStore(Protocol):
+class UsageStore(Protocol):
     async def spent(
         self,
         *,
@@ -41,14 +41,14 @@ class BillStore(Protocol):
         person: str | None = None,
         since: datetime | None = None,
         task: str | None = None,
-    ) -> Bill: ...
+    ) -> UsageTotals: ...
 
 
 class Budgets:
     """`estimate` is what a request may cost on a channel, in dollars. What is set aside for calls under way counts as
     spent."""
 
-    def __init__(self, store: BillStore, limits: SpendingLimits, estimate: Callable[[Request, str], float]) -> None:
+    def __init__(self, store: UsageStore, limits: SpendingLimits, estimate: Callable[[Request, str], float]) -> None:
         self._store = store
         self._limits = limits
         self._estimate = estimate
@@ -141,7 +141,7 @@ def person_on(address: Address, sender: Sender) -> str:
     return f"{address.channel}:{sender.id}"
 
 
-def _words(whose: str, bill: Bill, next_cost: float, limit: float) -> str:
+def _words(whose: str, bill: UsageTotals, next_cost: float, limit: float) -> str:
     to_come = "" if bill.cost >= limit else f" what comes next costs about {dollars(next_cost)},"
     return f"{whose} has cost {dollars(bill.cost)},{to_come} and the limit is {dollars(limit)}."
 

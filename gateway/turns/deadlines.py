@@ -1,4 +1,4 @@
-"""Deadlines: what people are asked to decide counts as denied when nobody has in time."""
+"""Deadlines: an approval that nobody has decided in time counts as denied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
-from gateway.turns.dispatcher import Dispatcher
+from gateway.bus import Bus, TurnParked
 
 
 class DeadlineStore(Protocol):
@@ -15,18 +15,18 @@ class DeadlineStore(Protocol):
     async def next_deadline(self) -> datetime | None: ...
 
 
-LONGEST_SLEEP = 3600.0
-"""Seconds; clocks are set now and then."""
+MAX_SLEEP = 3600.0
+"""Seconds. The system clock may be changed meanwhile."""
 
 
-async def keep_deadlines(store: DeadlineStore, dispatcher: Dispatcher) -> None:
-    """Runs until cancelled; costs nothing while nobody is asked anything. Raises `StoreError`."""
-    while True:
-        dispatcher.parked.clear()
-        for session in await store.expire(datetime.now(UTC)):
-            dispatcher.wake(session, "queue")
-        deadline = await store.next_deadline()
-        left = LONGEST_SLEEP if deadline is None else (deadline - datetime.now(UTC)).total_seconds()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(max(0.0, left), LONGEST_SLEEP)):
-                await dispatcher.parked.wait()
+async def keep_deadlines(store: DeadlineStore, bus: Bus) -> None:
+    """Runs until cancelled; idle while no turn is parked. Raises `StoreError`."""
+    async with bus.subscribe(None, TurnParked) as parked:
+        while True:
+            for session in await store.expire(datetime.now(UTC)):
+                bus.wake(session, "queue")
+            deadline = await store.next_deadline()
+            left = MAX_SLEEP if deadline is None else (deadline - datetime.now(UTC)).total_seconds()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(max(0.0, left), MAX_SLEEP)):
+                    await parked.changed()

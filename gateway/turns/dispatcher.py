@@ -15,12 +15,13 @@ from agent.agent import Agent
 from agent.events import Event, Logged
 from agent.journal import JournalError, TurnLost
 from agent.log import Ended, Entry, MessagesRead
-from agent.loop.turn import BROKE, Turn, fail_turn
-from agent.transcript import Past, conversation
+from agent.loop.turn import INTERNAL_ERROR, Turn, fail_turn
+from agent.transcript import RenderedTurn, conversation
 from agent.turn_context import TurnContext
 from channels.address import Address
 from channels.channel import Sent
 from channels.message import MessageState, MessageStatus
+from gateway.bus import Bus, MessagesChanged, TurnEnded, TurnParked, TurnProgress, TurnStarted
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.outbound.channel_replies import ChannelReplies
 from gateway.outbound.delivery import Delivery
@@ -30,7 +31,7 @@ from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy
 from gateway.turns.history_cache import HistoryCache
-from gateway.turns.journal import Signal, TurnJournal, TurnStore
+from gateway.turns.journal import InboxSignal, TurnJournal, TurnStore
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,16 @@ class DispatcherStore(TurnStore, Protocol):
     async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def unfinished(self, session: str) -> records.Turn | None: ...
-    async def stop_waiting(self, session: str, upto: int, reason: str) -> tuple[records.Changed, ...]: ...
+    async def withdraw_waiting(self, session: str, upto: int, reason: str) -> tuple[records.MessageChange, ...]: ...
+
+
+class Environment(Protocol):
+    """What turns are given at their start, and what follows their end."""
+
+    async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]: ...
+
+    async def ended(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
+        """The turn's end is stored."""
 
 
 @dataclass(slots=True)
@@ -64,16 +74,16 @@ class ActiveTurn:
     """
 
     session: str
-    signal: Signal = field(default_factory=Signal)
+    signal: InboxSignal = field(default_factory=InboxSignal)
     again: bool = False
     task: asyncio.Task[None] | None = None
     record: records.Turn | None = None
     turn: Turn | None = None
-    draft: ReplyBuilder | None = None
+    reply: ReplyBuilder | None = None
     since: float = field(default_factory=time.monotonic)
     stop_before: int = 0
     stop_reason: str = ""
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_extra: bool = False
 
     @property
@@ -89,42 +99,34 @@ class Dispatcher:
     def __init__(
         self,
         store: DispatcherStore,
+        bus: Bus,
         delivery: Delivery,
         histories: HistoryCache,
-        drafts: ChannelReplies,
-        prepare: Callable[[records.Turn], Awaitable[tuple[Agent, TurnContext]]],
-        over: Callable[[records.Turn, tuple[Entry, ...]], Awaitable[None]],
-        changed: Callable[[], None],
+        replies: ChannelReplies,
+        environment: Environment,
         *,
-        most_running: int,
+        max_running: int,
         grace: float = 0.0,
     ) -> None:
-        """`furnish` gives each turn its mind and its occasion; `over` is told of each that has ended, `changed` that a
-        message was read or set aside, or a turn parked."""
         self._store = store
+        self._bus = bus
         self._delivery = delivery
         self._histories = histories
-        self._drafts = drafts
-        self._prepare = prepare
-        self._over = over
-        self._changed = changed
-        self._most_running = most_running
+        self._replies = replies
+        self._environment = environment
+        self._max_running = max_running
         self._grace = grace
-        self._live: dict[str, ActiveTurn] = {}
+        self._active: dict[str, ActiveTurn] = {}
         self._ready: dict[str, ActiveTurn] = {}
         self._tasks = asyncio.TaskGroup()
-        self.stirred = asyncio.Event()
-        """Set whenever a session gets a slot, for whoever looks at what runs."""
-        self.parked = asyncio.Event()
-        """Set whenever a turn waits for people, for whoever looks at how long."""
 
     async def __aenter__(self) -> Dispatcher:
         await self._tasks.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._most_running = 0
-        running = [live.task for live in self._live.values() if live.task is not None]
+        self._max_running = 0
+        running = [active.task for active in self._active.values() if active.task is not None]
         if running and self._grace:
             log.info(
                 "running tasks get up to %g s to end; what has not ended by then is gone on with later", self._grace
@@ -138,64 +140,70 @@ class Dispatcher:
 
     def _announce_the_end(self) -> None:
         """Tells people why what runs may stand still soon."""
-        for live in self._live.values():
-            if live.record is not None and live.draft is not None and not (live.draft.done or live.draft.parked):
-                live.draft.announce(STOPPING)
-                self._show(live.record, live.draft)
+        for active in self._active.values():
+            if (
+                active.record is not None
+                and active.reply is not None
+                and not (active.reply.done or active.reply.parked)
+            ):
+                active.reply.announce(STOPPING)
+                self._show(active.record, active.reply)
 
     def wake(self, session: str, busy: Busy = "steer") -> None:
         """Something waits in the inbox: queues for a slot, or looks again after the running turn, and rings it if that
         is steered. Decided without awaiting."""
-        live = self._live.get(session)
-        if live is None:
+        active = self._active.get(session)
+        if active is None:
             self._queue(session)
             self._start_ready()
             return
-        live.again = True
-        live.signal.notify(busy)
+        active.again = True
+        active.signal.notify(busy)
 
     def begin_side_question(self, record: records.Turn) -> None:
         """Answers a question on the side, beside whatever runs in its session. It needs no slot."""
-        live = self._live[record.id] = ActiveTurn(record.id, is_extra=True, record=record)
-        live.task = self._tasks.create_task(self._serve(live, record))
+        active = self._active[record.id] = ActiveTurn(record.id, is_extra=True, record=record)
+        active.task = self._tasks.create_task(self._serve(active, record))
 
     def running(self) -> tuple[ActiveTurn, ...]:
-        return tuple(self._live.values())
+        return tuple(self._active.values())
 
     def side_questions(self, session: str) -> int:
         """How many questions on the side are being answered there."""
-        records = [live.record for live in self._live.values() if live.is_extra]
+        records = [active.record for active in self._active.values() if active.is_extra]
         return sum(each is not None and each.kind == "aside" and each.session == session for each in records)
 
-    def live(self, session: str) -> ActiveTurn | None:
+    def active(self, session: str) -> ActiveTurn | None:
         """The session's turn that runs or waits for a slot."""
-        return self._live.get(session) or self._ready.get(session)
+        return self._active.get(session) or self._ready.get(session)
 
     def stop(self, session: str, *, before: int, reason: str) -> ActiveTurn | None:
-        """Stops the session's turn if it has read messages accepted before inbox id `before`. The live session, if any.
+        """Stops the session's turn if it has read messages with an inbox id below `before`; the turn, if there is one.
 
-        Takes effect before this returns, or, for a turn that is not begun yet, when it begins. The live's `over` says
-        when the turn's end is written.
+        Takes effect before this returns, or, for a turn that has not started yet, at its start. `ended` is set when
+        the turn's end is stored.
         """
-        live = self.live(session)
-        if live is not None:
-            live.stop_before, live.stop_reason = before, reason
-            self._stop_if_covered(live)
-        return live
+        active = self.active(session)
+        if active is not None:
+            active.stop_before, active.stop_reason = before, reason
+            self._stop_if_covered(active)
+        return active
 
     async def withdraw_waiting(self, address: Address, *, before: int, reason: str) -> int:
         """Withdraws the messages that wait there and were accepted before inbox id `before`; how many they were."""
-        aside = await self._store.stop_waiting(session_key(address), before, reason)
+        aside = await self._store.withdraw_waiting(session_key(address), before, reason)
         for changed in aside:
             self._delivery.mark(
                 MessageStatus(address, changed.id, changed.message_id, changed.state, None, changed.reason)
             )
-        self._changed()
+        if aside:
+            ids = tuple(changed.id for changed in aside)
+            self._bus.publish(MessagesChanged(session_key(address), address, ids, aside[0].state, reason))
         return len(aside)
 
-    def _stop_if_covered(self, live: ActiveTurn) -> None:
-        if live.turn is not None and live.is_stopped:
-            live.turn.stop(live.stop_reason)
+    def _stop_if_covered(self, active: ActiveTurn) -> None:
+        if active.turn is not None and active.is_stopped:
+            active.turn.stop(active.stop_reason)
 
     def _queue(self, session: str) -> None:
         self._ready.setdefault(session, ActiveTurn(session, is_extra=is_child(session)))
@@ -203,88 +211,90 @@ class Dispatcher:
     def _start_ready(self) -> None:
         """Delegated tasks and questions on the side need no slot: somebody who has one may be waiting for them."""
         while (session := self._next()) is not None:
-            live = self._live[session] = self._ready.pop(session)
-            live.since = time.monotonic()
-            live.task = self._tasks.create_task(self._serve(live))
-            self.stirred.set()
+            active = self._active[session] = self._ready.pop(session)
+            active.since = time.monotonic()
+            active.task = self._tasks.create_task(self._serve(active))
 
     def _next(self) -> str | None:
-        if self._most_running == 0:
+        if self._max_running == 0:
             return None
-        if sum(not live.is_extra for live in self._live.values()) < self._most_running:
+        if sum(not active.is_extra for active in self._active.values()) < self._max_running:
             return next(iter(self._ready), None)
-        return next((session for session, live in self._ready.items() if live.is_extra), None)
+        return next((session for session, active in self._ready.items() if active.is_extra), None)
 
-    async def _serve(self, live: ActiveTurn, record: records.Turn | None = None) -> None:
+    async def _serve(self, active: ActiveTurn, record: records.Turn | None = None) -> None:
         """One claim, where there is no record yet, and one turn. This is the edge at which a broken turn costs itself
         only."""
         try:
-            record = record or await self._claim(live)
+            record = record or await self._claim(active)
             if record is not None:
-                await self._run(live, record)
+                await self._run(active, record)
         except TurnLost:
-            log.warning("session %s: another process has taken the turn over", live.session)
-            self._histories.forget(live.session)
+            log.warning("session %s: another process has taken the turn over", active.session)
+            self._histories.forget(active.session)
         except Exception:
-            log.exception("session %s: serving it broke", live.session)
+            log.exception("session %s: serving it broke", active.session)
         finally:
-            del self._live[live.session]
-            live.over.set()
-            if live.again:
-                self._queue(live.session)
+            del self._active[active.session]
+            active.ended.set()
+            if active.again:
+                self._queue(active.session)
             self._start_ready()
 
-    async def _claim(self, live: ActiveTurn) -> records.Turn | None:
+    async def _claim(self, active: ActiveTurn) -> records.Turn | None:
         return await retry_until_stored(
-            lambda: self._store.claim(live.session), f"session {live.session} cannot begin a turn", _pause_of(live)
+            lambda: self._store.claim(active.session),
+            f"session {active.session} cannot begin a turn",
+            _pause_of(active),
         )
 
-    async def _run(self, live: ActiveTurn, record: records.Turn) -> None:
+    async def _run(self, active: ActiveTurn, record: records.Turn) -> None:
         """One turn to its recorded end, whatever breaks on the way."""
         # Whatever it waited for is there.
-        record = live.record = replace(record, parked=False)
-        if record.more is not None:
-            self.wake(live.session, record.more)
-        draft = live.draft = self._drafts.of(record)
-        self._mark(record, record.entries, "read")
+        record = active.record = replace(record, parked=False)
+        if record.unread is not None:
+            self.wake(active.session, record.unread)
+        reply = active.reply = self._replies.of(record)
+        self._bus.publish(TurnStarted(record.session, record.address, record.id))
+        self._tell_of_read(record, record.entries)
         try:
-            entries = await self._play(live, record, draft)
+            entries = await self._play(active, record, reply)
         except TurnLost:
             raise
         except (JournalError, StoreError) as error:
             log.error("session %s: turn %s cannot be kept: %s", record.session, record.id, error)
-            entries = await self._fail(live, record, draft, NOT_KEPT)
+            entries = await self._fail(active, record, reply, NOT_KEPT)
         except Exception:
             log.exception("session %s: turn %s broke", record.session, record.id)
-            entries = await self._fail(live, record, draft, BROKE)
+            entries = await self._fail(active, record, reply, INTERNAL_ERROR)
         ended = entries[-1]
         if not isinstance(ended, Ended):
-            draft.park()
-            self._show(record, draft)
-            self.parked.set()
-            self._changed()
+            reply.park()
+            self._show(record, reply)
+            self._bus.publish(TurnParked(record.session, record.address, record.id))
             return
         if record.kind == "turn":
             self._histories.add(record.session, record.id, entries)
-        await self._over(record, entries)
+        self._bus.publish(TurnEnded(record.session, record.address, record.id, ended.outcome, ended.reason))
+        await self._environment.ended(record, entries)
         self._mark(record, entries, "answered", ended.reason)
 
-    async def _play(self, live: ActiveTurn, record: records.Turn, draft: ReplyBuilder) -> tuple[Entry, ...]:
+    async def _play(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""
         if len(record.entries) > 1:
-            await self._take_up(live, record, draft)
+            await self._take_up(active, record, reply)
         if record.stop is not None:
-            live.stop_before, live.stop_reason = sys.maxsize, record.stop
+            active.stop_before, active.stop_reason = sys.maxsize, record.stop
         past = await self._past(record)
-        agent, turn_context = await self._prepare(record)
+        agent, turn_context = await self._environment.prepare(record)
         if record.kind == "aside":
-            turn_context = replace(turn_context, in_words=ON_THE_SIDE)
+            turn_context = replace(turn_context, text_only_notice=ON_THE_SIDE)
 
         async def emit(event: Event) -> None:
-            self._watch(record, draft, event)
+            self._watch(record, reply, event)
 
-        journal = TurnJournal(self._store, record, live.signal)
-        turn = live.turn = Turn(
+        journal = TurnJournal(self._store, record, active.signal)
+        turn = active.turn = Turn(
             agent,
             journal,
             emit,
@@ -293,63 +303,71 @@ class Dispatcher:
             past=past,
             turn_context=turn_context,
         )
-        self._stop_if_covered(live)
+        self._stop_if_covered(active)
         await turn.run()
         return turn.entries
 
-    async def _past(self, record: records.Turn) -> Sequence[Past]:
+    async def _past(self, record: records.Turn) -> Sequence[RenderedTurn]:
         """What came before; for a question on the side, what runs just now too."""
         past = await self._histories.of(record.session, new=record.first)
         if record.kind != "aside":
             return past
-        live = self._live.get(record.session)
-        if live is not None and live.turn is not None:
-            return (Past("", tuple(conversation(past, live.turn.entries))),)
+        active = self._active.get(record.session)
+        if active is not None and active.turn is not None:
+            return (RenderedTurn("", tuple(conversation(past, active.turn.entries))),)
         unfinished = await self._store.unfinished(record.session)
         if unfinished is None:
             return past
         parked = await self._store.turn(unfinished.id)
-        return (Past("", tuple(conversation(past, parked.entries))),)
+        return (RenderedTurn("", tuple(conversation(past, parked.entries))),)
 
-    async def _take_up(self, live: ActiveTurn, record: records.Turn, draft: ReplyBuilder) -> None:
+    async def _take_up(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> None:
         """Goes on with the reply where an earlier process left it, after hearing what was said meanwhile."""
-        if is_child(record.session) or self._delivery.is_showing(draft):
-            self._show(record, draft)
+        if is_child(record.session) or self._delivery.is_showing(reply):
+            self._show(record, reply)
         else:
-            self._delivery.show(draft, pieces=await self._store.pieces(record.id))
-        live.signal.notify()
-        live.again = True
+            self._delivery.show(reply, pieces=await self._store.pieces(record.id))
+        active.signal.notify()
+        active.again = True
 
-    def _show(self, record: records.Turn, draft: ReplyBuilder) -> None:
+    def _show(self, record: records.Turn, reply: ReplyBuilder) -> None:
         """What a delegated task says is for whoever delegated it."""
         if not is_child(record.session):
-            self._delivery.show(draft)
+            self._delivery.show(reply)
 
-    def _watch(self, record: records.Turn, draft: ReplyBuilder, event: Event) -> None:
-        if draft.done:
+    def _watch(self, record: records.Turn, reply: ReplyBuilder, event: Event) -> None:
+        self._bus.publish(TurnProgress(record.session, record.address, record.id, event))
+        if reply.done:
             return
-        draft.apply(event)
-        if not draft.empty or not isinstance(event, Logged) or draft.done:
-            self._show(record, draft)
-        if isinstance(event, Logged) and isinstance(event.entry, MessagesRead):
-            self._mark(record, (event.entry,), "read")
-            self._changed()
+        reply.apply(event)
+        if not reply.empty or not isinstance(event, Logged) or reply.done:
+            self._show(record, reply)
+        if isinstance(event, Logged):
+            self._tell_of_read(record, (event.entry,))
+
+    def _tell_of_read(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
+        """Tells which messages these entries read."""
+        for entry in entries:
+            if isinstance(entry, MessagesRead):
+                ids = tuple(message.id for message in entry.messages)
+                self._bus.publish(MessagesChanged(record.session, record.address, ids, "read"))
+        self._mark(record, entries, "read")
 
     async def _fail(
-        self, live: ActiveTurn, record: records.Turn, draft: ReplyBuilder, reason: str
+        self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder, reason: str
     ) -> tuple[Entry, ...]:
         """Tells the person at once that the turn cannot go on, and records its end as soon as that is possible."""
-        entries, unwritten = (record.entries, ()) if live.turn is None else (live.turn.entries, live.turn.unwritten)
-        if not draft.done:
-            shown: tuple[Entry, ...] = (*unwritten, Ended("failed", reason))
+        entries, unlogged = (record.entries, ()) if active.turn is None else (active.turn.entries, active.turn.unlogged)
+        if not reply.done:
+            shown: tuple[Entry, ...] = (*unlogged, Ended("failed", reason))
             for entry in shown:
-                draft.apply(Logged(entry))
-            self._show(record, draft)
-        journal = TurnJournal(self._store, record, live.signal)
+                reply.apply(Logged(entry))
+            self._show(record, reply)
+        journal = TurnJournal(self._store, record, active.signal)
         return await retry_until_stored(
-            lambda: fail_turn(journal, entries, reason, *unwritten),
+            lambda: fail_turn(journal, entries, reason, *unlogged),
             f"the end of turn {record.id} cannot be kept",
-            _pause_of(live),
+            _pause_of(active),
         )
 
     def _mark(self, record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = "") -> None:
@@ -371,14 +389,14 @@ def marks(
                 yield MessageStatus(record.address, said.id, said.message_id, state, entry.step, reason)
 
 
-def _pause_of(live: ActiveTurn) -> Callable[[float], Awaitable[None]]:
+def _pause_of(active: ActiveTurn) -> Callable[[float], Awaitable[None]]:
     """A pause that the next message ends: that it was kept shows that the store writes again."""
 
     async def pause(seconds: float) -> None:
-        live.signal.clear()
+        active.signal.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await live.signal.news.wait()
+                await active.signal.unread.wait()
 
     return pause
 

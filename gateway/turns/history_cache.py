@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from agent.log import Entry
 from agent.log_state import unresolved
-from agent.transcript import Past, shown
+from agent.transcript import RenderedTurn, shown
 from gateway.store.records import PastTurn
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class History:
     store keeps it."""
 
     def __init__(self, turns: Iterable[PastTurn] = ()) -> None:
-        self.past: tuple[Past, ...] = ()
+        self.past: tuple[RenderedTurn, ...] = ()
         for turn in turns:
             self.add(turn.id, turn.entries)
 
@@ -38,7 +38,7 @@ class History:
         if without := len(unresolved(entries)):
             log.warning("turn %s has ended without results of %d calls; the model is told so of each", turn_id, without)
         before, own = shown(self.past, entries)
-        self.past = (*before, Past(turn_id, own))
+        self.past = (*before, RenderedTurn(turn_id, own))
 
     def ends_with(self, turn_id: str) -> bool:
         """Whether this turn is the last that it knows of."""
@@ -60,7 +60,7 @@ class HistoryCache:
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._outdated: set[str] = set()
 
-    async def of(self, session: str, *, new: bool = False) -> tuple[Past, ...]:
+    async def of(self, session: str, *, new: bool = False) -> tuple[RenderedTurn, ...]:
         """What the session's next turn is to know of those before it; `new`: it is known that there are none."""
         history = self._kept.get(session) or await self._read(session, new=new)
         self._kept.move_to_end(session)

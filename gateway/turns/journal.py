@@ -1,4 +1,4 @@
-"""A running turn's journal: the store's operations bound to one claimed turn, and the bell that interjections ring."""
+"""The journal of a running turn: the store's operations for one claimed turn, and the signal of its inbox."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.store.records import Busy, Turn
 
 
 class TurnStore(Protocol):
-    """Raises `TurnLost` when the epoch is no longer the turn's, `StoreError` when it cannot write."""
+    """Raises `TurnLost` when the turn has a newer epoch, `StoreError` when it cannot write."""
 
     async def read_inbox(self, turn_id: str, epoch: int, step: int) -> MessagesRead | None: ...
     async def append(self, turn_id: str, epoch: int, entries: tuple[Entry, ...]) -> None: ...
@@ -21,64 +21,64 @@ class TurnStore(Protocol):
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> tuple[Entry, ...]: ...
 
 
-class Signal:
-    """Says that something was committed to a session's inbox, and how much of a hurry there is: `news` is read when
-    what runs has ended, for `wishes` calls not yet started are skipped, and `steers` ends what runs."""
+class InboxSignal:
+    """What the inbox holds for a running turn. `unread`: the turn reads it before its next step. `skips_calls`: calls
+    that have not started are skipped. `interrupts`: the running step is interrupted."""
 
     def __init__(self) -> None:
-        self.news = asyncio.Event()
-        self.wishes = asyncio.Event()
-        self.steers = asyncio.Event()
+        self.unread = asyncio.Event()
+        self.skips_calls = asyncio.Event()
+        self.interrupts = asyncio.Event()
 
     def notify(self, busy: Busy = "steer") -> None:
-        """As loud as what waits wants it; not at all for what waits until the turn has ended."""
+        """Something was committed to the inbox. What waits for the turn's end signals nothing."""
         match busy:
             case "steer":
-                loud = [self.news, self.wishes, self.steers]
+                events = [self.unread, self.skips_calls, self.interrupts]
             case "wrap":
-                loud = [self.news, self.wishes]
+                events = [self.unread, self.skips_calls]
             case "work":
-                loud = [self.news]
+                events = [self.unread]
             case "queue" | "collect" | "interrupt":
-                loud = []
+                events = []
             case _:
                 assert_never(busy)
-        for event in loud:
+        for event in events:
             event.set()
 
     def clear(self) -> None:
-        for event in (self.news, self.wishes, self.steers):
+        for event in (self.unread, self.skips_calls, self.interrupts):
             event.clear()
 
 
 class TurnJournal:
     """Implements `agent.journal.Journal`."""
 
-    def __init__(self, store: TurnStore, turn: Turn, signal: Signal) -> None:
+    def __init__(self, store: TurnStore, turn: Turn, signal: InboxSignal) -> None:
         self._store = store
         self._turn = turn
         self._signal = signal
 
     @property
-    def has_news(self) -> bool:
-        return self._signal.news.is_set()
+    def has_unread(self) -> bool:
+        return self._signal.unread.is_set()
 
     @property
     def interjected(self) -> bool:
-        return self._signal.wishes.is_set()
+        return self._signal.skips_calls.is_set()
 
     async def interjection(self) -> None:
-        await self._signal.steers.wait()
+        await self._signal.interrupts.wait()
 
     async def read_inbox(self, step: int) -> MessagesRead | None:
         try:
-            heard = await self._store.read_inbox(self._turn.id, self._turn.epoch, step)
+            read = await self._store.read_inbox(self._turn.id, self._turn.epoch, step)
         except StoreError as error:
             raise JournalError(str(error)) from error
-        # The store's callers learn of their commits in the order of these: whoever was committed before has rung, and
-        # has been heard; whoever comes after has yet to ring.
+        # The store's callers learn of their commits in commit order: the signals of all messages committed before this
+        # read are set, and those of later ones are not set yet.
         self._signal.clear()
-        return heard
+        return read
 
     async def append(self, *entries: Entry) -> None:
         try:

@@ -1,27 +1,30 @@
-"""Runs: what becomes of each message, told to whoever waits for it, and the results that they supply for calls; read
-from the store, so it survives restarts."""
+"""Run reports: the state of messages that expect their own answer, and the results that callers submit for external
+tools. All is read from the store, so it survives restarts."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from agent.agent import Agent
 from agent.decisions.external_tools import ExternalResult, check, pending
-from agent.hook import End, Stop, ToolEnd, HookContext
+from agent.hook import End, Stop, ToolEnd
 from agent.log import Call, CallEnded, Entry, Outcome
 from agent.loop.streaming import EndTurn
 from agent.tools.output_limits import truncate_result
 from channels.address import Address
 from channels.channel import NotStored
 from channels.runs import CallResult, PendingCall, RunReport, RunState, UnknownRun, WrongResults
+from gateway.bus import Bus, MessageAccepted, MessagesChanged, TurnEnded, TurnParked, TurnStarted
 from gateway.store import records
 from gateway.store.errors import StoreError
+from gateway.turns.environment import hook_context
 
 NOTHING_PENDING = "no call of this run is pending, or no longer"
 TOO_LATE = "these calls are no longer pending"
+CHANGES = (MessageAccepted, MessagesChanged, TurnStarted, TurnParked, TurnEnded)
+"""Events after which a run may have another state."""
 
 
 class RunStore(Protocol):
@@ -32,34 +35,28 @@ class RunStore(Protocol):
     async def supply(self, turn_id: str, results: Sequence[CallEnded], stop: str | None) -> str | None: ...
 
 
-class Runs:
+class RunReports:
     """Implements `channels.runs.Runs`."""
 
-    def __init__(self, store: RunStore, agent: Callable[[Address], Agent], go_on: Callable[[str], None]) -> None:
-        """`mind` is the agent for a place; `go_on` is told of sessions whose turn has got what it waited for."""
+    def __init__(self, store: RunStore, bus: Bus, agent_for: Callable[[Address], Agent]) -> None:
         self._store = store
-        self._agent = agent
-        self._go_on = go_on
-        self._changed = asyncio.Event()
-
-    def stir(self) -> None:
-        """Some message's state may have changed, or a turn was parked, and that is committed."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._bus = bus
+        self._agent_for = agent_for
 
     def tools(self, address: Address) -> frozenset[str]:
-        return frozenset(tool.name for tool in self._agent(address).tools)
+        return frozenset(tool.name for tool in self._agent_for(address).tools)
 
     async def report(self, run_id: str) -> RunReport:
         return await self._report(await self._find(run_id))
 
     async def wait(self, run_id: str) -> RunReport:
-        while True:
-            changed = self._changed
-            report = await self.report(run_id)
-            if report.finished or report.calls:
-                return report
-            await changed.wait()
+        session = (await self._find(run_id)).session
+        async with self._bus.subscribe(session, *CHANGES) as events:
+            while True:
+                report = await self.report(run_id)
+                if report.finished or report.calls:
+                    return report
+                await events.changed()
 
     async def report_for(self, message: int) -> RunReport | None:
         run = await self._store.run_of(message)
@@ -84,18 +81,16 @@ class Runs:
             raise NotStored(f"The gateway cannot keep results just now: {error}") from error
         if session is None:
             raise WrongResults(TOO_LATE)
-        self._go_on(session)
-        self.stir()
+        self._bus.wake(session, "queue")
 
     async def _review(self, turn: records.Turn, call: Call, given: ExternalResult) -> tuple[CallEnded, EndTurn | None]:
         """The result as hooks, the mask and the model's context leave it; and why the turn has to end, if a hook says
         so."""
-        agent, over = self._agent(turn.address), None
+        agent, over = self._agent_for(turn.address), None
         outcome: Outcome = "failed" if given.failed else "done"
         end = ToolEnd(call.id, call.name, outcome, agent.mask(given.text))
         if agent.hooks.active("after_tool"):
-            hook_context = HookContext(turn.session, turn.address.channel, turn.id, turn.principal.name, turn.principal.id)
-            end, ruled = await agent.hooks.ask("after_tool", hook_context, end)
+            end, ruled = await agent.hooks.ask("after_tool", hook_context(turn), end)
             if ruled is not None and isinstance(ruled.ruling, End | Stop):
                 over = EndTurn(ruled.ruling, ruled.hook)
         text, full = await truncate_result(end.text, f"external-{call.name}-{call.id}", agent.media)

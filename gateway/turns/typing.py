@@ -1,4 +1,4 @@
-"""Typing as a function of state: one ticker asks which turns run without anything of them being visible."""
+"""Typing indicators, from state alone: one ticker asks which turns run and have nothing visible yet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from channels.address import Address
 from channels.channel import Channel
+from gateway.bus import Bus, TurnStarted
 from gateway.sessions import is_child
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 
@@ -18,42 +19,46 @@ TICK = 0.5
 REPEAT = 4.0
 """Telegram shows typing for 5 s at most, Discord for 10 s."""
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 
-MOST_PER_TICK = 8
-"""Typing counts against a platform's limits (Telegram's are 30 a second for a bot), where answers go first."""
+MAX_PER_TICK = 8
+"""Typing counts against a platform's limits (Telegram's are 30 a second for a bot), and answers go first."""
 
 
-async def show_typing(dispatcher: Dispatcher, channels: Mapping[str, Channel]) -> None:
-    """Runs until cancelled; costs nothing while nothing runs."""
+async def show_typing(bus: Bus, dispatcher: Dispatcher, channels: Mapping[str, Channel]) -> None:
+    """Runs until cancelled; idle while no turn runs."""
     shown: dict[str, float] = {}
-    while True:
-        if not dispatcher.running():
-            dispatcher.stirred.clear()
-            await dispatcher.stirred.wait()
-        await asyncio.sleep(TICK)
-        now = time.monotonic()
-        due = [live for live in dispatcher.running() if _is_due(live, shown, now)][:MOST_PER_TICK]
-        shown = {live.session: shown[live.session] for live in dispatcher.running() if live.session in shown}
-        shown.update({live.session: now for live in due})
-        async with asyncio.TaskGroup() as group:
-            for live in due:
-                if live.record is not None and live.record.address.channel in channels:
-                    address = live.record.address
-                    group.create_task(_type(channels[address.channel], address))
+    async with bus.subscribe(None, TurnStarted) as started:
+        while True:
+            if not dispatcher.running():
+                await started.changed()
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            due = [active for active in dispatcher.running() if _is_due(active, shown, now)][:MAX_PER_TICK]
+            shown = {each.session: shown[each.session] for each in dispatcher.running() if each.session in shown}
+            shown.update({active.session: now for active in due})
+            await _type_in(due, channels)
 
 
-def _is_due(live: ActiveTurn, shown: Mapping[str, float], now: float) -> bool:
-    if live.draft is None or is_child(live.session):
+async def _type_in(turns: list[ActiveTurn], channels: Mapping[str, Channel]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for active in turns:
+            if active.record is not None and active.record.address.channel in channels:
+                address = active.record.address
+                group.create_task(_type(channels[address.channel], address))
+
+
+def _is_due(active: ActiveTurn, shown: Mapping[str, float], now: float) -> bool:
+    if active.reply is None or is_child(active.session):
         return False
-    waits = not live.draft.visible and now - live.since >= TICK
-    return waits and now - shown.get(live.session, 0.0) >= REPEAT
+    waits = not active.reply.visible and now - active.since >= TICK
+    return waits and now - shown.get(active.session, 0.0) >= REPEAT
 
 
 async def _type(channel: Channel, address: Address) -> None:
-    """Typing is a courtesy: when it fails, nobody needs to know but the log."""
+    """A failure here is only logged: nothing depends on a typing indicator."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await channel.typing(address)
     except Exception:
         log.debug("%s: typing could not be shown", channel.name, exc_info=True)

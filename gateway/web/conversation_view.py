@@ -1,4 +1,4 @@
-"""What was said in a place, put together from the store and from what runs, for channels that have a screen."""
+"""Conversations for channels with a screen, from the store and from running turns."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class ConversationStore(Protocol):
 class ConversationView:
     """Implements `channels.history.Conversations`."""
 
-    def __init__(self, store: ConversationStore, dispatcher: Dispatcher, drafts: ChannelReplies) -> None:
+    def __init__(self, store: ConversationStore, dispatcher: Dispatcher, replies: ChannelReplies) -> None:
         self._store = store
         self._dispatcher = dispatcher
-        self._drafts = drafts
+        self._replies = replies
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         stored = await self._store.conversations(channel)
@@ -40,15 +40,15 @@ class ConversationView:
         session = session_key(address)
         turns = await self._store.turns_of(session)
         rows = await self._store.rows(session)
-        replies = {turn.id: self._draft(turn).reply() for turn in turns}
+        replies = {turn.id: self._reply(turn).reply() for turn in turns}
         return tuple(_in_order(rows, turns, replies))
 
-    def _draft(self, turn: records.Turn) -> ReplyBuilder:
-        """The reply as it stands: a running turn's live one, which knows what is not in the log yet."""
-        for live in (self._dispatcher.live(turn.session), self._dispatcher.live(turn.id)):
-            if live is not None and live.draft is not None and live.draft.id == turn.id:
-                return live.draft
-        return self._drafts.of(turn)
+    def _reply(self, turn: records.Turn) -> ReplyBuilder:
+        """The reply so far: a running turn's own, which has what is not in the log yet."""
+        for active in (self._dispatcher.active(turn.session), self._dispatcher.active(turn.id)):
+            if active is not None and active.reply is not None and active.reply.id == turn.id:
+                return active.reply
+        return self._replies.of(turn)
 
 
 def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:
@@ -73,15 +73,14 @@ def _end_of(turn: records.Turn) -> Ended | None:
 
 
 def _begins(row: records.InboxRow) -> bool:
-    """Whether a turn began with it: a command, or a message that its first step read. What was decided there came
-    later."""
+    """Whether a turn began with it: a command, or a message that its first step read. Decisions came later."""
     return row.step is None or (row.step == 1 and row.state == "consumed")
 
 
 def _in_order(
     rows: Sequence[records.InboxRow], turns: Sequence[records.Turn], replies: Mapping[str, Reply]
 ) -> Iterator[Item]:
-    """Each reply stands behind the messages that it began with; one that answers none, where it was begun."""
+    """Each reply comes after the messages that its turn began with; one that answers none, by its start time."""
     answering = {row.turn: row.id for row in rows if _begins(row)}
     others = deque(turn for turn in turns if turn.id not in answering)
     ends = {turn.id: _end_of(turn) for turn in turns}

@@ -1,4 +1,4 @@
-"""A whole gateway around a channel of paper and a scripted model, on a real database file."""
+"""A whole gateway around an in-memory channel and a scripted model, on a real database file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from agent.model import Model
 from agent.testing import MemoryMedia
 from agent.tool import Tool
 from channels.address import Address, Sender
-from channels.memory import MemoryChannel, words
+from channels.memory import MemoryChannel, plain_text
 from channels.message import FileRef, InboundMessage, MessageKind, Receipt
 from channels.reply import QuestionSegment, Reply
-from gateway.app import Gateway, Rules
+from gateway.app import Gateway, GatewayOptions
 from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 
-PLACE = Address("paper", "me", "chat")
-ELSEWHERE = Address("paper", "me", "other")
+PLACE = Address("memory", "me", "chat")
+ELSEWHERE = Address("memory", "me", "other")
 ANN = Sender("7", "Ann")
 
 _numbers = count(1)
@@ -81,7 +81,7 @@ class Play:
         return list(await asyncio.gather(*map(self.gateway.receiver.deliver, messages)))
 
     async def asked(self, question: str) -> QuestionSegment:
-        """The open question that stands on the paper, once it does and the turn is parked."""
+        """The open question that is shown, once it does and the turn is parked."""
 
         def found(channel: MemoryChannel) -> QuestionSegment | None:
             segments = (segment for reply in channel.replies.values() if reply.parked for segment in reply.segments)
@@ -96,7 +96,7 @@ class Play:
         """The reply that says this, once it is there."""
 
         def found(channel: MemoryChannel) -> Reply | None:
-            fitting = (reply for reply in channel.replies.values() if text in words(reply))
+            fitting = (reply for reply in channel.replies.values() if text in plain_text(reply))
             return next((reply for reply in fitting if reply.done or not done), None)
 
         found_reply = await self.channel.until(found)
@@ -104,8 +104,8 @@ class Play:
         return found_reply
 
     def shown(self) -> list[str]:
-        """All that stands on the paper."""
-        return [words(reply) for reply in self.channel.replies.values()]
+        """All that is shown."""
+        return [plain_text(reply) for reply in self.channel.replies.values()]
 
     def sql(self, statement: str, *values: object) -> list[Any]:
         """Beside the gateway, on the file itself."""
@@ -150,30 +150,30 @@ async def playing(
     model: Model,
     *tools: Tool,
     channel: MemoryChannel | None = None,
-    most_running: int = 4,
+    max_running_turns: int = 4,
     agent: Callable[[Address], Agent] | None = None,
     store: Callable[[Store], Any] = lambda store: store,
     bound: float = 60.0,
     policies: Mapping[str, ChannelAccess] | None = None,
     media: MemoryMedia | None = None,
-    rules: Rules = Rules(),  # noqa: B008  # it is frozen
-    **options: Any,
+    options: GatewayOptions = GatewayOptions(),  # noqa: B008  # it is frozen
+    **parts: Any,
 ) -> AsyncIterator[Play]:
     """A gateway that runs until left; leaving is a crash, and the folder may be played in again."""
     kept = MemoryMedia() if media is None else media
     made = Agent(model, kept, folder, tools)
-    paper = MemoryChannel() if channel is None else channel
+    memory = MemoryChannel() if channel is None else channel
     database = folder / "test.db"
     async with asyncio.timeout(bound), open_store(f"sqlite:///{database}") as opened:
         access = AccessPolicy(policies or {})
-        settled = replace(rules, most_running=most_running)
-        gateway = Gateway(store(opened), kept, access, agent or (lambda _: made), settled, **options)
-        gateway.add(paper)
+        options = replace(options, max_running_turns=max_running_turns)
+        gateway = Gateway(store(opened), kept, access, agent or (lambda _: made), options, **parts)
+        gateway.add(memory)
         async with gateway:
             running = asyncio.create_task(gateway.run())
             try:
-                await paper.until(lambda paper: paper.deliver is not None)
-                yield Play(gateway, opened, paper, database)
+                await memory.until(lambda memory: memory.deliver is not None)
+                yield Play(gateway, opened, memory, database)
             finally:
                 running.cancel()
                 ended = await asyncio.gather(running, return_exceptions=True)

@@ -20,13 +20,16 @@ from agent.log import Call, CallEnded, CallStarted, Ended, Entry, MessagesRead, 
 from agent.model import Answer, Request
 from agent.models.scripted import Piece, Script, ScriptedModel
 from agent.testing import MemoryMedia
-from agent.tool import Tool, ToolContext, ToolError, ToolResult, tool
+from agent.tool import Tool, ToolContext, ToolError, tool
+from agent.tool_result import ToolResult
 from agent.tools import load_tools
 from agent.transcript import Results
 from agent.turn_context import TurnContext
 from channels.memory import MemoryChannel
+from channels.message import InboundMessage
 from channels.reply import Reply
-from gateway.app import Rules
+from gateway.app import GatewayOptions
+from gateway.bus import LocalBus
 from gateway.sessions import is_child
 from gateway.store import Store, open_store
 from gateway.store.background import EARLIER, FOR_THE_TASK, NOBODY_SAID, USUAL, Limits, listed
@@ -59,18 +62,20 @@ class Stage:
         self.store = store
         self.woken: asyncio.Queue[str] = asyncio.Queue()
         self.stopped: list[tuple[str, str]] = []
-        self.background = BackgroundWork(
-            store,
-            self._wake,
-            lambda session, reason: self.stopped.append((session, reason)),
-            limits,
-            look_every=0.01,
-        )
+        bus = LocalBus()
+        bus.attach(self, self)
+        self.background = BackgroundWork(store, bus, limits, look_every=0.01)
         self.shown: asyncio.Queue[str] = asyncio.Queue()
         self.doing: set[asyncio.Task[Any]] = set()
 
-    def _wake(self, session: str, busy: Busy) -> None:
+    async def deliver(self, message: InboundMessage) -> None:
+        raise AssertionError("nobody writes to this gateway")
+
+    def wake(self, session: str, busy: Busy) -> None:
         self.woken.put_nowait(session)
+
+    def stop(self, session: str, *, before: int, reason: str) -> None:
+        self.stopped.append((session, reason))
 
     async def until_woken(self, session: str = SESSION) -> None:
         async with asyncio.timeout(60):
@@ -82,7 +87,7 @@ class Stage:
         return await begin(self.store, session)
 
     async def work(self, turn: Turn, *tools: Tool, **turn_context: Any) -> Background:
-        return (await self.furnished(turn, *tools, **turn_context))[1].work
+        return (await self.furnished(turn, *tools, **turn_context))[1].background
 
     async def furnished(self, turn: Turn, *tools: Tool, **turn_context: Any) -> tuple[Agent, TurnContext]:
         agent = Agent(ScriptedModel(), MemoryMedia(), Path(), tools or TOOLS, mask=masked)
@@ -169,7 +174,7 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
     turn = await stage.turn()
     gate = asyncio.Event()
     running = stage.do(after(gate, ToolResult("all good", (PICTURE,))))
-    assert await (await stage.work(turn)).keep("shell: make test", running) == "w1"
+    assert await (await stage.work(turn)).adopt("shell: make test", running) == "w1"
     await stage.end(turn)
     gate.set()
     await stage.until_woken()
@@ -183,7 +188,7 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
 async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(stage: Stage) -> None:
     turn = await stage.turn()
     gate = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
+    await (await stage.work(turn)).adopt("shell", stage.do(after(gate)))
     gate.set()
     await stage.until_woken()
     assert not await stage.store.close(turn.id, turn.epoch, Ended("completed"), ())
@@ -204,7 +209,7 @@ async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(s
 async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: BaseException, words: str) -> None:
     turn = await stage.turn()
     gate = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate, error)))
+    await (await stage.work(turn)).adopt("shell", stage.do(after(gate, error)))
     gate.set()
     await stage.until_woken()
     (text,) = stage.waiting()
@@ -214,7 +219,7 @@ async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: B
 @pytest.mark.parametrize("result", [ToolResult("it is hunter2"), ToolError("hunter2 is wrong")])
 async def test_a_secret_is_not_in_what_a_kept_call_brings(stage: Stage, result: Any) -> None:
     gate = asyncio.Event()
-    await (await stage.work(await stage.turn())).keep("shell: login hunter2", stage.do(after(gate, result)))
+    await (await stage.work(await stage.turn())).adopt("shell: login hunter2", stage.do(after(gate, result)))
     gate.set()
     await stage.until_woken()
     (text,) = stage.waiting()
@@ -226,7 +231,7 @@ async def test_a_kept_call_that_is_stopped_ends_and_brings_nothing(stage: Stage)
     turn = await stage.turn()
     work = await stage.work(turn)
     running = stage.do(after(asyncio.Event()))
-    await work.keep("shell", running)
+    await work.adopt("shell", running)
     assert await work.stop("w1")
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -240,7 +245,7 @@ async def test_what_a_kept_call_shows_is_seen_while_it_runs_and_then_its_result(
     turn = await stage.turn()
     work = await stage.work(turn)
     gate = asyncio.Event()
-    await work.keep("shell: make `all`\nand more", stage.do(after(gate)), lambda: "12 %")
+    await work.adopt("shell: make `all`\nand more", stage.do(after(gate)), lambda: "12 %")
     (item,) = await work.items()
     assert (item.handle, item.title, item.state, item.shown) == ("w1", "shell: make `all`", "running", "12 %")
     gate.set()
@@ -254,9 +259,9 @@ async def test_when_too_much_goes_on_a_call_stays_its_caller_s(tmp_path: Path) -
         work = await stage.work(await stage.turn())
         gate = asyncio.Event()
         one, two, three = (stage.do(after(gate)) for _ in range(3))
-        assert [await work.keep("a", one), await work.keep("b", two)] == ["w1", "w2"]
+        assert [await work.adopt("a", one), await work.adopt("b", two)] == ["w1", "w2"]
         with pytest.raises(BackgroundError, match="already"):
-            await work.keep("c", three)
+            await work.adopt("c", three)
         gate.set()
         assert (await three).text == "made"
 
@@ -265,7 +270,7 @@ async def test_a_call_that_a_restart_ended_is_told_of_as_lost_once(tmp_path: Pat
     async with working(tmp_path) as stage:
         turn = await stage.turn()
         running = stage.do(after(asyncio.Event()))
-        await (await stage.work(turn)).keep("shell: deploy", running)
+        await (await stage.work(turn)).adopt("shell: deploy", running)
         await stage.end(turn)
     assert running.cancelled()
     for worker in ("second", "third"):
@@ -279,9 +284,9 @@ async def test_a_call_that_a_restart_ended_is_told_of_as_lost_once(tmp_path: Pat
 async def test_a_result_that_comes_after_a_new_beginning_says_that_it_belongs_before_it(stage: Stage) -> None:
     turn = await stage.turn()
     gate = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
+    await (await stage.work(turn)).adopt("shell", stage.do(after(gate)))
     await stage.end(turn)
-    await stage.store.renew(SESSION)
+    await stage.store.reset_session(SESSION)
     gate.set()
     await stage.until_woken()
     (said,) = await stage.heard()
@@ -293,7 +298,7 @@ async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
 ) -> None:
     turn = await stage.turn()
     gate = asyncio.Event()
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate)))
+    await (await stage.work(turn)).adopt("shell", stage.do(after(gate)))
     stage.sql("CREATE TRIGGER refuse BEFORE UPDATE ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
     gate.set()
     async with asyncio.timeout(60):
@@ -310,7 +315,7 @@ async def test_a_call_that_cannot_be_written_down_stays_its_caller_s(stage: Stag
     gate = asyncio.Event()
     running = stage.do(after(gate))
     with pytest.raises(BackgroundError, match="cannot be kept just now"):
-        await work.keep("shell", running)
+        await work.adopt("shell", running)
     gate.set()
     assert (await running).text == "made"
 
@@ -319,7 +324,7 @@ async def test_a_very_long_result_comes_without_its_middle(stage: Stage) -> None
     turn = await stage.turn()
     gate = asyncio.Event()
     result = ToolResult("a" * 50_000 + "z")
-    await (await stage.work(turn)).keep("shell", stage.do(after(gate, result)))
+    await (await stage.work(turn)).adopt("shell", stage.do(after(gate, result)))
     gate.set()
     await stage.until_woken()
     (text,) = stage.waiting()
@@ -332,10 +337,10 @@ async def test_all_work_of_a_conversation_is_stopped_at_once_and_that_of_others_
     turn, other = await stage.turn(), await stage.turn(session="telegram/bot/8")
     work = await stage.work(turn)
     running = stage.do(after(asyncio.Event()))
-    await work.keep("shell", running)
-    await work.begin("call-1", DelegatedTask("count"))
+    await work.adopt("shell", running)
+    await work.start("call-1", DelegatedTask("count"))
     elsewhere = stage.do(after(asyncio.Event()))
-    await (await stage.work(other)).keep("shell", elsewhere)
+    await (await stage.work(other)).adopt("shell", elsewhere)
     stopped = await stage.background.stop_all(SESSION)
     assert [item.handle for item in stopped] == ["w1", "w2"]
     assert await stage.background.stop_all(SESSION) == ()
@@ -420,7 +425,7 @@ async def test_a_task_that_is_stopped_before_its_turn_begins_never_does(stage: S
 
 async def test_a_task_in_the_background_brings_its_answer_as_a_message(stage: Stage) -> None:
     turn = await stage.turn()
-    assert await (await stage.work(turn)).begin("call-1", DelegatedTask("count\nall of them")) == "w1"
+    assert await (await stage.work(turn)).start("call-1", DelegatedTask("count\nall of them")) == "w1"
     child = await begin(stage.store, CHILD)
     await stage.end(turn)
     await stage.end(child, "There are 12.")
@@ -433,7 +438,7 @@ async def test_a_task_in_the_background_brings_its_answer_as_a_message(stage: St
 async def test_a_steered_call_that_waits_lets_its_task_go_on_under_the_same_handle(stage: Stage) -> None:
     turn = await stage.turn()
     call = await stage.delegated(turn)
-    assert await (await stage.work(turn)).keep("delegate: count", call) == "w1"
+    assert await (await stage.work(turn)).adopt("delegate: count", call) == "w1"
     assert "w1" in (await call).text
     await stage.end(turn)
     await stage.end(await begin(stage.store, CHILD), "There are 12.")
@@ -448,7 +453,7 @@ async def test_an_answer_that_came_just_before_the_call_was_steered_is_brought(s
     call = await stage.delegated(turn)
     work = await stage.work(turn)
     child = await begin(stage.store, CHILD)
-    await asyncio.gather(stage.end(child, "There are 12."), work.keep("delegate: count", call))
+    await asyncio.gather(stage.end(child, "There are 12."), work.adopt("delegate: count", call))
     await stage.until_woken()
     (text,) = stage.waiting()
     assert text.endswith("There are 12.")
@@ -531,9 +536,9 @@ async def test_a_turn_that_had_ended_just_before_a_crash_does_not_lose_the_answe
 async def test_a_task_has_no_more_tools_than_it_was_given_and_none_that_asks_people(stage: Stage) -> None:
     turn = await stage.turn()
     work = await stage.work(turn)
-    await work.begin("call-1", DelegatedTask("count", model="demo:other"))
-    await work.begin("call-2", DelegatedTask("look", tools=("look",)))
-    await work.begin("call-3", DelegatedTask("think", tools=()))
+    await work.start("call-1", DelegatedTask("count", model="demo:other"))
+    await work.start("call-2", DelegatedTask("look", tools=("look",)))
+    await work.start("call-3", DelegatedTask("think", tools=()))
     found = []
     for number in (1, 2, 3):
         agent, turn_context = await stage.furnished(await begin(stage.store, f"{SESSION}/w/w{number}"))
@@ -550,31 +555,31 @@ async def test_a_tool_that_cannot_be_given_is_refused_with_those_that_can(stage:
     turn = await stage.turn()
     work = await stage.work(turn, *TOOLS, replace(look, approval="always"))
     with pytest.raises(BackgroundError, match=f"'{name}'.*look"):
-        await work.begin("call-1", DelegatedTask("count", tools=("look", name)))
+        await work.start("call-1", DelegatedTask("count", tools=("look", name)))
 
 
 async def test_a_task_gets_what_people_have_allowed_for_the_conversation_and_no_more(stage: Stage) -> None:
     once = replace(look, approval="once")
     turn = await stage.turn()
     with pytest.raises(BackgroundError, match="'look'"):
-        await (await stage.work(turn, once)).begin("call-1", DelegatedTask("count", tools=("look",)))
+        await (await stage.work(turn, once)).start("call-1", DelegatedTask("count", tools=("look",)))
     work = await stage.work(turn, once, allowed=frozenset({"look", "shell"}))
-    await work.begin("call-2", DelegatedTask("count", tools=("look",)))
+    await work.start("call-2", DelegatedTask("count", tools=("look",)))
     agent, turn_context = await stage.furnished(await begin(stage.store, CHILD), once)
     assert (agent.tools, turn_context.allowed) == ((once,), frozenset({"look"}))
 
 
 async def test_a_task_has_the_model_that_was_chosen_for_the_conversation(stage: Stage) -> None:
     work = await stage.work(await stage.turn(), model="demo:chosen")
-    await work.begin("call-1", DelegatedTask("count"))
-    await work.begin("call-2", DelegatedTask("count", model="demo:other"))
+    await work.start("call-1", DelegatedTask("count"))
+    await work.start("call-2", DelegatedTask("count", model="demo:other"))
     sessions = (CHILD, f"{SESSION}/w/w2")
     found = [await stage.furnished(await begin(stage.store, session)) for session in sessions]
     assert [turn_context.model for _, turn_context in found] == ["demo:chosen", "demo:other"]
 
 
 async def test_a_tool_that_was_taken_away_since_is_not_offered(stage: Stage) -> None:
-    await (await stage.work(await stage.turn())).begin("call-1", DelegatedTask("count"))
+    await (await stage.work(await stage.turn())).start("call-1", DelegatedTask("count"))
     agent, _ = await stage.furnished(await begin(stage.store, CHILD), replace(look, approval="always"))
     assert agent.tools == ()
 
@@ -582,26 +587,26 @@ async def test_a_tool_that_was_taken_away_since_is_not_offered(stage: Stage) -> 
 async def test_tasks_delegate_only_so_deep(tmp_path: Path) -> None:
     async with working(tmp_path, Limits(depth=2)) as stage:
         work = await stage.work(await stage.turn())
-        await work.begin("call-1", DelegatedTask("one"))
+        await work.start("call-1", DelegatedTask("one"))
         child = await begin(stage.store, CHILD)
-        await (await stage.work(child)).begin("call-2", DelegatedTask("two"))
+        await (await stage.work(child)).start("call-2", DelegatedTask("two"))
         grandchild = await begin(stage.store, f"{CHILD}/w/w1")
         agent, turn_context = await stage.furnished(grandchild)
         assert "delegate" not in {tool.name for tool in agent.tools}
         with pytest.raises(BackgroundError, match="nothing may be delegated from here"):
-            await turn_context.work.begin("call-3", DelegatedTask("three"))
+            await turn_context.work.start("call-3", DelegatedTask("three"))
 
 
 async def test_only_so_many_tasks_run_for_one_turn_however_deep(tmp_path: Path) -> None:
     async with working(tmp_path, Limits(running=2)) as stage:
         work = await stage.work(await stage.turn())
-        await work.begin("call-1", DelegatedTask("one"))
+        await work.start("call-1", DelegatedTask("one"))
         child = await begin(stage.store, CHILD)
-        await (await stage.work(child)).begin("call-2", DelegatedTask("two"))
+        await (await stage.work(child)).start("call-2", DelegatedTask("two"))
         with pytest.raises(BackgroundError, match="2 delegated tasks run already"):
-            await work.begin("call-3", DelegatedTask("three"))
+            await work.start("call-3", DelegatedTask("three"))
         other = await stage.turn(session="telegram/bot/8")
-        assert await (await stage.work(other)).begin("call-4", DelegatedTask("four")) == "w1"
+        assert await (await stage.work(other)).start("call-4", DelegatedTask("four")) == "w1"
 
 
 async def test_a_task_whose_time_is_up_is_stopped_and_the_result_says_so(stage: Stage) -> None:
@@ -614,7 +619,7 @@ async def test_a_task_whose_time_is_up_is_stopped_and_the_result_says_so(stage: 
 async def test_the_time_of_a_task_goes_on_across_a_restart(tmp_path: Path) -> None:
     async with working(tmp_path) as stage:
         turn = await stage.turn()
-        await (await stage.work(turn)).begin("call-1", DelegatedTask("count", seconds=0.5))
+        await (await stage.work(turn)).start("call-1", DelegatedTask("count", seconds=0.5))
         await begin(stage.store, CHILD)
         await stage.end(turn)
     async with working(tmp_path, worker="second") as stage:
@@ -624,27 +629,27 @@ async def test_the_time_of_a_task_goes_on_across_a_restart(tmp_path: Path) -> No
 
 
 async def test_a_task_s_task_has_no_more_time_than_it(stage: Stage) -> None:
-    await (await stage.work(await stage.turn())).begin("call-1", DelegatedTask("one", seconds=60))
+    await (await stage.work(await stage.turn())).start("call-1", DelegatedTask("one", seconds=60))
     child = await begin(stage.store, CHILD)
-    await (await stage.work(child)).begin("call-2", DelegatedTask("two", seconds=3600))
+    await (await stage.work(child)).start("call-2", DelegatedTask("two", seconds=3600))
     (row,) = await stage.store.write(lambda connection: listed(connection, CHILD))
     assert row.until <= datetime.now(UTC) + timedelta(seconds=60)
 
 
 async def test_words_steer_a_task_that_runs_and_no_other(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
-    await work.begin("call-1", DelegatedTask("count"))
-    await work.keep("shell", stage.do(after(asyncio.Event())))
+    await work.start("call-1", DelegatedTask("count"))
+    await work.adopt("shell", stage.do(after(asyncio.Event())))
     child = await begin(stage.store, CHILD)
-    assert await work.tell("w1", "only the verbs")
+    assert await work.steer("w1", "only the verbs")
     await stage.until_woken(CHILD)
     heard = await stage.store.read_inbox(child.id, child.epoch, 2)
     assert heard is not None
     assert [said.text for said in heard.messages] == ["only the verbs"]
-    assert not await work.tell("w2", "hello")
-    assert not await work.tell("w3", "hello")
+    assert not await work.steer("w2", "hello")
+    assert not await work.steer("w3", "hello")
     await stage.end(child)
-    assert not await work.tell("w1", "too late")
+    assert not await work.steer("w1", "too late")
     assert stage.waiting(CHILD) == []
 
 
@@ -654,7 +659,7 @@ async def test_words_that_come_just_as_the_task_s_turn_ends_are_heard_in_another
     child = await begin(stage.store, CHILD)
     answer = ModelAnswered(1, (Text("There are 12."),))
     assert await stage.store.close(child.id, child.epoch, Ended("completed"), (answer,))
-    assert await (await stage.work(turn)).tell("w1", "and the verbs?")
+    assert await (await stage.work(turn)).steer("w1", "and the verbs?")
     await stage.background.ended(child)
     assert not call.done()
     again = await begin(stage.store, CHILD)
@@ -665,12 +670,12 @@ async def test_words_that_come_just_as_the_task_s_turn_ends_are_heard_in_another
 
 async def test_what_a_task_began_is_stopped_with_it(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
-    await work.begin("call-1", DelegatedTask("one"))
+    await work.start("call-1", DelegatedTask("one"))
     child = await begin(stage.store, CHILD)
     beneath = await stage.work(child)
     running = stage.do(after(asyncio.Event()))
-    await beneath.keep("shell", running)
-    await beneath.begin("call-2", DelegatedTask("two"))
+    await beneath.adopt("shell", running)
+    await beneath.start("call-2", DelegatedTask("two"))
     assert await work.stop("w1")
     await asyncio.wait({running})
     assert running.cancelled()
@@ -681,10 +686,10 @@ async def test_what_a_task_began_is_stopped_with_it(stage: Stage) -> None:
 
 async def test_a_late_result_of_what_a_task_began_comes_to_the_conversation(stage: Stage) -> None:
     turn = await stage.turn()
-    await (await stage.work(turn)).begin("call-1", DelegatedTask("one"))
+    await (await stage.work(turn)).start("call-1", DelegatedTask("one"))
     child = await begin(stage.store, CHILD)
     gate = asyncio.Event()
-    await (await stage.work(child)).keep("shell", stage.do(after(gate)))
+    await (await stage.work(child)).adopt("shell", stage.do(after(gate)))
     await stage.end(child, "It is on its way.")
     gate.set()
     for _ in range(2):
@@ -697,10 +702,10 @@ async def test_a_late_result_of_what_a_task_began_comes_to_the_conversation(stag
 
 async def test_a_result_that_comes_while_its_task_runs_is_the_task_s(stage: Stage) -> None:
     turn = await stage.turn()
-    await (await stage.work(turn)).begin("call-1", DelegatedTask("one"))
+    await (await stage.work(turn)).start("call-1", DelegatedTask("one"))
     child = await begin(stage.store, CHILD)
     gate = asyncio.Event()
-    await (await stage.work(child)).keep("shell", stage.do(after(gate)))
+    await (await stage.work(child)).adopt("shell", stage.do(after(gate)))
     await stage.until_woken(CHILD)
     gate.set()
     await stage.until_woken(CHILD)
@@ -724,7 +729,7 @@ async def test_a_call_made_while_the_gateway_is_being_stopped_waits_for_the_next
         call = other.do(work.delegate("call-1", DelegatedTask("count"), other.shown.put))
         running = other.do(after(asyncio.Event()))
         with pytest.raises(BackgroundError, match="stopped"):
-            await work.keep("shell", running)
+            await work.adopt("shell", running)
         assert not call.done()
 
 
@@ -750,11 +755,11 @@ async def test_where_a_task_is_shows_while_it_runs(stage: Stage) -> None:
 
 async def test_only_the_newest_of_what_has_ended_is_remembered_and_all_that_runs(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
-    await work.keep("first", stage.do(after(asyncio.Event())))
+    await work.adopt("first", stage.do(after(asyncio.Event())))
     for _ in range(12):
         gate = asyncio.Event()
         gate.set()
-        await work.keep("more", stage.do(after(gate)))
+        await work.adopt("more", stage.do(after(gate)))
         await stage.until_woken()
     items = await work.items()
     assert [item.handle for item in items] == ["w1", *(f"w{number}" for number in range(4, 14))]
@@ -789,7 +794,7 @@ def results(model: ScriptedModel) -> list[tuple[str, str]]:
 
 async def test_a_person_sees_the_answer_that_a_delegated_task_led_to_and_not_the_task_s(tmp_path: Path) -> None:
     model = parted([delegating(), "There are 12 words."], [[Call("", "look", "{}")], "It is 12."])
-    async with playing(tmp_path, model, *TOOLS, most_running=1) as play:
+    async with playing(tmp_path, model, *TOOLS, max_running_turns=1) as play:
         await play.say("how many?")
         await play.reply("There are 12 words.")
         await play.until_idle()
@@ -813,8 +818,8 @@ async def test_what_a_task_costs_counts_for_the_turn_that_it_was_for(tmp_path: P
 async def test_a_task_that_has_used_its_tokens_ends_and_the_model_is_told_why(tmp_path: Path) -> None:
     looks = Answer((Call("", "look", "{}"),), Usage(900, 100), "calls", "m")
     model = parted([delegating(), "It was too much."], [looks, "never said"])
-    rules = Rules(spending=SpendingLimits(task_tokens=1000))
-    async with playing(tmp_path, model, *TOOLS, rules=rules) as play:
+    options = GatewayOptions(spending=SpendingLimits(task_tokens=1000))
+    async with playing(tmp_path, model, *TOOLS, options=options) as play:
         await play.say("how many?")
         await play.reply("It was too much.")
         await play.until_idle()
@@ -848,7 +853,7 @@ async def test_a_stop_ends_the_task_that_is_waited_for(tmp_path: Path) -> None:
         await play.reply("⏹")
         await play.until_idle()
         assert {state for (state,) in play.sql("SELECT state FROM turns WHERE kind = 'turn'")} == {"stopped"}
-        assert [item.state for item in await play.gateway.background.items("paper/me/chat")] == ["stopped"]
+        assert [item.state for item in await play.gateway.background.items("memory/me/chat")] == ["stopped"]
 
 
 async def test_a_task_and_the_turn_that_waits_for_it_both_go_on_after_a_crash(tmp_path: Path) -> None:
@@ -877,17 +882,17 @@ def shown_results(request: Request) -> list[str]:
 
 @pytest.mark.parametrize("written", range(2, 12, 2))
 async def test_wherever_a_crash_comes_the_answer_of_a_task_is_heard_once(tmp_path: Path, written: int) -> None:
-    paper: dict[str, Reply] = {}
+    memory: dict[str, Reply] = {}
     model = ScriptedModel(*[counting] * 20)
-    async with playing(tmp_path, model, *TOOLS, channel=MemoryChannel(replies=paper)) as play:
+    async with playing(tmp_path, model, *TOOLS, channel=MemoryChannel(replies=memory)) as play:
         await play.say("how many?")
         await until(lambda: play.sql("SELECT count(*) FROM turn_log") >= [(written,)])
-    async with playing(tmp_path, model, *TOOLS, channel=MemoryChannel(replies=paper)) as play:
+    async with playing(tmp_path, model, *TOOLS, channel=MemoryChannel(replies=memory)) as play:
         await play.reply("In words: ['It is 12.']")
         await play.until_idle()
-        assert len(paper) == 1
+        assert len(memory) == 1
         assert len(await play.heard()) == 2
-        assert [item.state for item in await play.gateway.background.items("paper/me/chat")] == ["done"]
+        assert [item.state for item in await play.gateway.background.items("memory/me/chat")] == ["done"]
 
 
 async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: Path) -> None:
@@ -900,7 +905,7 @@ async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: 
     async with playing(tmp_path, parted([], [["Well, ", asyncio.Event()]]), *TOOLS) as play:
         await play.reply("⏹")
         await play.until_idle()
-        assert [item.state for item in await play.gateway.background.items("paper/me/chat")] == ["stopped"]
+        assert [item.state for item in await play.gateway.background.items("memory/me/chat")] == ["stopped"]
         assert {state for (state,) in play.sql("SELECT state FROM turns WHERE kind = 'turn'")} == {"stopped"}
 
 

@@ -14,9 +14,9 @@ from agent.tool import Tool, ToolContext, tool
 from agent.transcript import Results
 from channels.address import Address
 from channels.channel import Ledger
-from channels.memory import MemoryChannel, words
+from channels.memory import MemoryChannel, plain_text
 from channels.reply import Reply
-from gateway.app import Rules
+from gateway.app import GatewayOptions
 from tests.gateway.play import ELSEWHERE, keeping, playing, said, until
 
 
@@ -87,14 +87,14 @@ async def test_a_turn_being_stopped_does_not_read_what_is_said_after_the_stop(tm
 
 
 async def test_a_stop_and_a_message_that_wait_at_a_restart_are_told_apart(tmp_path: Path) -> None:
-    paper: dict[str, Reply] = {}
-    async with playing(tmp_path, ScriptedModel(["Well", held()]), channel=MemoryChannel(replies=paper)) as play:
+    memory: dict[str, Reply] = {}
+    async with playing(tmp_path, ScriptedModel(["Well", held()]), channel=MemoryChannel(replies=memory)) as play:
         await play.say("first")
         await play.reply("Well", done=False)
     async with keeping(tmp_path) as keep:
         for text in ("second", "/stop", "after"):
             await keep(text)
-    async with playing(tmp_path, ScriptedModel(), channel=MemoryChannel(replies=paper)) as play:
+    async with playing(tmp_path, ScriptedModel(), channel=MemoryChannel(replies=memory)) as play:
         await play.reply("You said: after")
         await play.until_idle()
         assert await play.heard() == [["first"], ["after"]]
@@ -107,7 +107,7 @@ async def test_a_stop_reaches_a_turn_that_waits_for_a_slot_after_a_restart(tmp_p
         await play.say("two", address=ELSEWHERE)
         await play.reply("Two", done=False)
     model = ScriptedModel(["Busy", held()], "Again")
-    async with playing(tmp_path, model, most_running=1) as play:
+    async with playing(tmp_path, model, max_running_turns=1) as play:
         await play.reply("Busy", done=False)
         (answer,) = await play.say("/stop", address=ELSEWHERE)
         assert answer is not None
@@ -129,20 +129,20 @@ async def test_a_stop_button_pressed_just_before_a_crash_stops_the_resumed_turn(
 
 
 async def test_people_see_why_what_runs_may_stand_still_while_the_gateway_is_being_stopped(tmp_path: Path) -> None:
-    gate, paper = held(), MemoryChannel()
+    gate, memory = held(), MemoryChannel()
 
     async def life() -> None:
-        rules = Rules(grace=60)
-        async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), channel=paper, rules=rules) as play:
+        options = GatewayOptions(shutdown_grace=60)
+        async with playing(tmp_path, ScriptedModel(["Well", gate, ", done."]), channel=memory, options=options) as play:
             await play.say("begin")
             await play.reply("Well", done=False)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(life())
-        await paper.until(lambda paper: any("is being stopped" in reply.status for reply in paper.replies.values()))
+        await memory.until(lambda memory: any("is being stopped" in reply.status for reply in memory.replies.values()))
         gate.set()
-    (reply,) = paper.replies.values()
-    assert (words(reply), reply.status, reply.done) == ("Well, done.", "", True)
+    (reply,) = memory.replies.values()
+    assert (plain_text(reply), reply.status, reply.done) == ("Well, done.", "", True)
 
 
 # Things that break
@@ -213,8 +213,8 @@ async def test_a_log_that_cannot_be_written_is_told_once_and_the_next_message_wo
         play.refuse_to_write("turn_log")
         gate.set()
         reply = await play.reply("cannot be kept just now")
-        assert words(reply).count("cannot be kept just now") == 1
-        assert words(reply).startswith("Well"), "what was said before stays"
+        assert plain_text(reply).count("cannot be kept just now") == 1
+        assert plain_text(reply).startswith("Well"), "what was said before stays"
         play.write_again("turn_log")
         await play.say("again")
         async with asyncio.timeout(60):
@@ -429,11 +429,11 @@ async def test_sessions_take_turns_when_there_are_fewer_slots(tmp_path: Path) ->
 
     gate = asyncio.Event()
     model = ScriptedModel(["Busy", gate], *[answer] * 3)
-    async with playing(tmp_path, model, most_running=1) as play:
+    async with playing(tmp_path, model, max_running_turns=1) as play:
         await play.say("go", address=ELSEWHERE)
         await play.reply("Busy", done=False)
         for text in "abc":
-            await play.say(text, address=Address("paper", "me", text))
+            await play.say(text, address=Address("memory", "me", text))
         gate.set()
         await play.until_idle()
         assert order == ["a", "b", "c"]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from agent.agent import Agent
-from agent.context.compaction import Context
+from agent.context.compaction import Compactor
 from agent.events import Charged, Delta, Event, TextDelta
-from agent.hook import Deny, End, ReplyPart, Subject, Where
+from agent.hook import Deny, End, HookContext, ReplyPart, Subject
 from agent.hooks.chain import Hook, HookChain
 from agent.log import (
     ApprovalDecided,
@@ -23,11 +23,11 @@ from agent.log import (
     Call,
     CallEnded,
     CallStarted,
+    Compacted,
     Ended,
     Entry,
     MessagesRead,
     ModelAnswered,
-    Summarised,
     Text,
     Usage,
     UserMessage,
@@ -37,14 +37,15 @@ from agent.loop.turn import Turn
 from agent.model import Answer, Request
 from agent.models.scripted import Script, ScriptedModel
 from agent.testing import MemoryMedia
-from agent.tool import ToolContext, ToolResult, tool
-from agent.transcript import Past
+from agent.tool import ToolContext, tool
+from agent.tool_result import ToolResult
+from agent.transcript import RenderedTurn
 from agent.turn_context import TurnContext
 from channels.history import PersonMessage
-from gateway.app import Rules
+from gateway.app import GatewayOptions
 from gateway.sessions import session_key
 from gateway.store.inbox import bring
-from gateway.store.records import Bill, PastTurn
+from gateway.store.records import PastTurn, UsageTotals
 from gateway.store.records import Turn as TurnRecord
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.history_cache import HistoryCache
@@ -89,7 +90,7 @@ class Says:
     async def __aexit__(self, *exc: object) -> None:
         return None
 
-    async def ask(self, point: str, where: Where, subject: Subject) -> object:
+    async def ask(self, point: str, context: HookContext, subject: Subject) -> object:
         self.asked.set()
         await self.open.wait()
         return self.says(subject)
@@ -200,16 +201,16 @@ async def test_a_summary_without_words_is_paid_all_the_same() -> None:
             charges.append(delta)
 
     said_long_ago = MessagesRead(1, (UserMessage(1, "Ann", "word " * 2000),))
-    context = Context(1000, ScriptedModel(Answer((), SPENT, model="small")))
-    (summarised,) = await context.make_room(
-        (Past("one", (said_long_ago,)),),
+    context = Compactor(1000, ScriptedModel(Answer((), SPENT, model="small")))
+    (summarised,) = await context.compact(
+        (RenderedTurn("one", (said_long_ago,)),),
         (MessagesRead(1, (UserMessage(2, "Ann", "go"),)),),
         instructions="",
         tools=(),
         used=0,
         tell=tell,
     )
-    assert isinstance(summarised, Summarised)
+    assert isinstance(summarised, Compacted)
     assert summarised.left_out
     assert charges == [Charged(SPENT, "small", "summary")]
 
@@ -238,7 +239,7 @@ async def test_a_call_that_people_allow_runs_also_when_background_work_has_ended
     model = ScriptedModel([Call("a", "change", "{}")], "Done.")
     async with playing(tmp_path, model, replace(change, approval="always")) as play:
         await play.say("go")
-        await play.channel.until(lambda paper: any(reply.parked for reply in paper.replies.values()))
+        await play.channel.until(lambda memory: any(reply.parked for reply in memory.replies.values()))
         await play.until_idle()
         here = session_key(PLACE)
         await play.store.write(
@@ -339,10 +340,10 @@ class SlowBills:
         self.asked = asyncio.Event()
         self.tell = asyncio.Event()
 
-    async def spent(self, **whose: object) -> Bill:
+    async def spent(self, **whose: object) -> UsageTotals:
         self.asked.set()
         await self.tell.wait()
-        return Bill()
+        return UsageTotals()
 
 
 class CountingBudget:
@@ -489,10 +490,12 @@ async def test_a_message_that_is_deleted_while_a_hook_looks_at_it_is_not_read(tm
 
 
 async def test_a_reply_stands_before_the_words_that_let_it_go_on(tmp_path: Path) -> None:
-    rules = Rules(spending=SpendingLimits(turn=0.1))
-    async with playing(tmp_path, ScriptedModel("Done."), rules=rules, estimate=lambda request, channel: 0.15) as play:
+    options = GatewayOptions(spending=SpendingLimits(turn=0.1))
+    async with playing(
+        tmp_path, ScriptedModel("Done."), options=options, estimate=lambda request, channel: 0.15
+    ) as play:
         await play.say("begin")
-        await play.channel.until(lambda paper: any(reply.parked for reply in paper.replies.values()))
+        await play.channel.until(lambda memory: any(reply.parked for reply in memory.replies.values()))
         await play.say("yes")
         await play.reply("Done.")
         await play.until_idle()

@@ -14,9 +14,9 @@ from agent.log import Call
 from agent.models.scripted import ScriptedModel
 from agent.tool import ToolContext, tool
 from channels.address import Sender
-from channels.memory import MemoryChannel, words
+from channels.memory import MemoryChannel, plain_text
 from channels.message import FileRef
-from gateway.app import Rules
+from gateway.app import GatewayOptions
 from gateway.sessions import session_key
 from gateway.store.records import AcceptOptions
 from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, playing, said
@@ -27,7 +27,7 @@ EVERYBODY = frozenset({"*"})
 
 
 def busy(mode: str) -> dict[str, ChannelAccess]:
-    return {"paper": ChannelAccess(EVERYBODY, busy=mode)}  # type: ignore[arg-type]  # from parametrize
+    return {"memory": ChannelAccess(EVERYBODY, busy=mode)}  # type: ignore[arg-type]  # from parametrize
 
 
 async def begin(play: Play, text: str = "begin") -> None:
@@ -74,7 +74,7 @@ async def test_an_interruption_that_a_crash_came_between_stops_the_turn_at_the_n
     async with playing(tmp_path, model, policies=busy("interrupt")) as play:
         await begin(play)
         message = said("this instead")
-        await play.store.accept(message, "paper/me/chat", None, AcceptOptions(busy="interrupt"))
+        await play.store.accept(message, "memory/me/chat", None, AcceptOptions(busy="interrupt"))
     async with playing(tmp_path, ScriptedModel(), policies=busy("interrupt")) as play:
         await play.reply("You said: this instead")
         await play.until_idle()
@@ -107,7 +107,7 @@ async def test_a_choice_that_does_not_exist_is_answered_with_those_that_do(tmp_p
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("/busy perhaps")
         reply = await play.reply("/busy steer")
-        assert all(f"/busy {mode}" in words(reply) for mode in ("steer", "queue", "collect", "interrupt"))
+        assert all(f"/busy {mode}" in plain_text(reply) for mode in ("steer", "queue", "collect", "interrupt"))
 
 
 async def test_a_command_that_needs_a_message_says_so(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ async def test_in_a_group_a_turn_is_stopped_by_its_owner_and_by_nobody_else(tmp_
 
 async def test_an_admin_may_stop_what_others_began(tmp_path: Path) -> None:
     policy = ChannelAccess(EVERYBODY, admins=frozenset({"8"}))
-    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), policies={"paper": policy}) as play:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), policies={"memory": policy}) as play:
         await play.say("begin", address=GROUP)
         await play.reply("Well", done=False)
         await play.say("/stop", address=GROUP, by=BOB)
@@ -182,7 +182,9 @@ async def test_deleting_what_was_answered_changes_nothing(tmp_path: Path) -> Non
 
 async def test_when_many_wait_the_person_is_told_once_and_nothing_is_dropped(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("collect"), rules=Rules(many=5)) as play:
+    async with playing(
+        tmp_path, ScriptedModel(["Well", gate]), policies=busy("collect"), options=GatewayOptions(waiting_notice_at=5)
+    ) as play:
         await begin(play)
         for number in range(9):
             await play.say(f"message {number}")
@@ -203,7 +205,7 @@ async def test_where_replies_are_not_to_grow_only_whole_ones_are_shown(tmp_path:
 
     gate = asyncio.Event()
     model = ScriptedModel(["Well", gate, ", done."])
-    async with playing(tmp_path, model, channel=Watched(), rules=Rules(whole=["paper"])) as play:
+    async with playing(tmp_path, model, channel=Watched(), options=GatewayOptions(unstreamed=["memory"])) as play:
         await play.say("go")
         await model.asked(1)
         gate.set()
@@ -217,9 +219,9 @@ async def test_the_states_of_a_message_are_told_with_its_platform_id(tmp_path: P
         await play.deliver(said("one", id="m1"))
         await play.reply("Well", done=False)
         await play.deliver(said("two", id="m2"))
-        await play.channel.until(lambda paper: [mark for mark in paper.statuses if mark.message_id == "m2"])
+        await play.channel.until(lambda memory: [mark for mark in memory.statuses if mark.message_id == "m2"])
         gate.set()
-        await play.channel.until(lambda paper: [mark for mark in paper.statuses if mark.state == "answered"][1:])
+        await play.channel.until(lambda memory: [mark for mark in memory.statuses if mark.state == "answered"][1:])
         states = [(mark.state, mark.before) for mark in play.channel.statuses if mark.message_id == "m2"]
         assert states[0] == ("waiting", None)
         assert states[-1][0] == "answered"
@@ -363,7 +365,7 @@ async def test_a_stop_with_words_behind_it_stops(tmp_path: Path) -> None:
 
 async def test_the_stop_button_of_an_ended_reply_touches_nothing_that_waits(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    async with playing(tmp_path, ScriptedModel("First.", ["Well", gate]), most_running=1) as play:
+    async with playing(tmp_path, ScriptedModel("First.", ["Well", gate]), max_running_turns=1) as play:
         await play.say("one")
         first = await play.reply("First.")
         await play.until_idle()
@@ -382,16 +384,16 @@ async def test_what_a_stop_sets_aside_is_marked_so(tmp_path: Path) -> None:
         await play.deliver(said("later", id="later"))
         await play.say("/stop")
 
-        def states(paper: MemoryChannel) -> list[str]:
-            return [mark.state for mark in paper.statuses if mark.message_id == "later"]
+        def states(memory: MemoryChannel) -> list[str]:
+            return [mark.state for mark in memory.statuses if mark.message_id == "later"]
 
-        await play.channel.until(lambda paper: states(paper) == ["waiting", "withdrawn"])
+        await play.channel.until(lambda memory: states(memory) == ["waiting", "withdrawn"])
 
 
 async def test_a_message_that_steers_is_read_at_once_by_a_turn_that_began_with_one_before_it(tmp_path: Path) -> None:
     first, gate = asyncio.Event(), asyncio.Event()
     model = ScriptedModel(["Well", first], "Elsewhere.", ["Together", gate])
-    async with playing(tmp_path, model, most_running=1) as play:
+    async with playing(tmp_path, model, max_running_turns=1) as play:
         await play.say("begin", address=ELSEWHERE)
         await play.reply("Well", done=False)
         await play.say("/queue one", "two")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.inbound.gate import ChannelAccess
 
 from agent.decisions.questions import ask_user
 from agent.log import Call, Ended, MessagesRead
@@ -19,9 +20,8 @@ from agent.models.scripted import ScriptedModel
 from agent.transcript import Results
 from channels.address import Sender
 from channels.channel import Ledger, Undeliverable
-from channels.memory import MemoryChannel, words
+from channels.memory import MemoryChannel, plain_text
 from channels.reply import Reply
-from gateway.inbound.gate import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 from tests.gateway.play import PLACE, Play, playing, said, until
@@ -70,7 +70,7 @@ async def test_a_question_is_answered_by_a_button_once(tmp_path: Path) -> None:
 
 
 async def test_a_parked_turn_holds_no_slot_and_shows_nothing_running(tmp_path: Path) -> None:
-    async with playing(tmp_path, ScriptedModel([asking()], "Hello."), ask_user, most_running=1) as play:
+    async with playing(tmp_path, ScriptedModel([asking()], "Hello."), ask_user, max_running_turns=1) as play:
         await play.say("paint it")
         await play.asked(WHICH)
         await play.until_idle()
@@ -85,9 +85,9 @@ async def test_a_question_survives_a_restart(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel([asking("red")]), ask_user) as play:
         await play.say("paint it")
         question = await play.asked(WHICH)
-        paper = play.channel.replies
+        memory = play.channel.replies
     async with playing(tmp_path, model := ScriptedModel("Red it is."), ask_user) as play:
-        play.channel.replies.update(paper)
+        play.channel.replies.update(memory)
         assert model.requests == []
         await press(play, question.key, 0)
         await play.reply("Red it is.")
@@ -116,14 +116,14 @@ async def test_stop_ends_a_parked_turn(tmp_path: Path) -> None:
         await play.reply("Stopped: waiting for your answer.")
         reply = await play.reply(WHICH)
         await play.until_idle()
-        assert words(reply).endswith("⏹ _Stopped._")
+        assert plain_text(reply).endswith("⏹ _Stopped._")
         assert reply.segments[0].open is False  # type: ignore[union-attr]  # the question
         await play.say("hi")
         await play.reply("You said: hi")
 
 
 async def test_what_waits_in_a_queue_answers_a_question_too(tmp_path: Path) -> None:
-    policies = {"paper": ChannelAccess(frozenset({"*"}), busy="queue")}
+    policies = {"memory": ChannelAccess(frozenset({"*"}), busy="queue")}
     async with playing(tmp_path, ScriptedModel([asking()], "Green it is."), ask_user, policies=policies) as play:
         await play.say("paint it")
         await play.asked(WHICH)
@@ -144,7 +144,7 @@ async def test_a_new_conversation_ends_a_question(tmp_path: Path) -> None:
 
 
 async def test_in_a_group_only_its_owner_and_admins_may_end_a_question(tmp_path: Path) -> None:
-    policies = {"paper": ChannelAccess(frozenset({"*"}))}
+    policies = {"memory": ChannelAccess(frozenset({"*"}))}
     async with playing(tmp_path, ScriptedModel([asking()]), ask_user, policies=policies) as play:
         await play.say("paint it", address=GROUP)
         await play.asked(WHICH)
@@ -185,7 +185,7 @@ async def test_deleting_the_message_of_a_question_ends_it(tmp_path: Path) -> Non
 async def test_queued_messages_answer_a_question_one_by_one(tmp_path: Path) -> None:
     gate = asyncio.Event()
     model = ScriptedModel(["Well", gate, asking()], "Green it is.", "Then that.")
-    policies = {"paper": ChannelAccess(frozenset({"*"}), busy="queue")}
+    policies = {"memory": ChannelAccess(frozenset({"*"}), busy="queue")}
     async with playing(tmp_path, model, ask_user, policies=policies) as play:
         await play.say("paint it")
         await play.reply("Well", done=False)

@@ -29,15 +29,15 @@ from channels.address import Address, Sender
 from channels.memory import MemoryChannel
 from channels.message import FileRef, InboundMessage, MessageKind, ThreadRoot
 from channels.reply import QuestionSegment, Reply
-from gateway.app import Gateway, Rules
+from gateway.app import Gateway, GatewayOptions
 from gateway.inbound.access import AccessPolicy
 from gateway.sessions import is_child, session_key
 from gateway.store import open_store
 from gateway.store.inbox import REPLACED
 from gateway.store.records import Turn
 
-PLACE = Address("paper", "me", "chat")
-THREAD = Address("paper", "me", "team", "thread", "group")
+PLACE = Address("memory", "me", "chat")
+THREAD = Address("memory", "me", "team", "thread", "group")
 PLACES = st.sampled_from([PLACE, PLACE, THREAD])
 ANN = Sender("7", "Ann")
 OF_PEOPLE = "source <> 'work'"
@@ -57,7 +57,7 @@ class HeldModel:
         self.open = False
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
-        await tell(TextDelta("Well"))
+        await on_delta(TextDelta("Well"))
         wish = "words" if self.open else await self.permits.get()
         if wish == "calls" and request.tools:
             return Answer((Text("Well"), Call("", "note", "{}"), Call("", "look", "{}")), finish="calls")
@@ -90,7 +90,7 @@ async def risky(context: ToolContext) -> str:
     return "done"
 
 
-class HeldPaper(MemoryChannel):
+class HeldChannel(MemoryChannel):
     """Hands out files only once they have arrived."""
 
     def __init__(self, replies: dict[str, Reply]) -> None:
@@ -107,11 +107,11 @@ class HeldPaper(MemoryChannel):
 
 
 class World:
-    """One database and one paper, with a gateway that may crash and start again."""
+    """One database and one channel, with a gateway that may crash and start again."""
 
     def __init__(self, folder: Path) -> None:
         self.database = folder / "test.db"
-        self.paper: dict[str, Reply] = {}
+        self.memory: dict[str, Reply] = {}
         self.worker = 0
 
     async def start(self) -> None:
@@ -121,12 +121,14 @@ class World:
         self.store = await self.stack.enter_async_context(
             open_store(f"sqlite:///{self.database}", worker=str(self.worker))
         )
-        self.channel = HeldPaper(self.paper)
+        self.channel = HeldChannel(self.memory)
         self.channel.files["here"] = b"It says so."
         agent = Agent(
             self.model, MemoryMedia(), Path(), (note, look, replace(risky, approval="once"), delegate, ask_user)
         )
-        gateway = Gateway(self.store, MemoryMedia(), AccessPolicy({}), lambda _: agent, Rules(most_running=4))
+        gateway = Gateway(
+            self.store, MemoryMedia(), AccessPolicy({}), lambda _: agent, GatewayOptions(max_running_turns=4)
+        )
         gateway.add(self.channel)
         self.gateway = await self.stack.enter_async_context(gateway)
         self.running = asyncio.create_task(self.gateway.run())
@@ -289,7 +291,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(1, 4))
     def the_stop_button_of_one_of_the_last_replies_is_pressed(self, number: int) -> None:
-        last = [(reply.id, reply.address) for reply in self.world.paper.values()][-number:]
+        last = [(reply.id, reply.address) for reply in self.world.memory.values()][-number:]
         id, address = last[0] if last else ("0" * 32, PLACE)
         self._deliver("command", id, "pressed", "stop", address)
 
@@ -315,10 +317,10 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(numbers=st.lists(st.integers(0, 2), min_size=1, max_size=2))
     def options_are_pressed(self, numbers: list[int]) -> None:
-        """Of whatever question stands on the paper, open or not."""
+        """Of whatever question is shown, open or not."""
         asked = [
             (segment.key, reply.address)
-            for reply in self.world.paper.values()
+            for reply in self.world.memory.values()
             for segment in reply.segments
             if isinstance(segment, QuestionSegment)
         ]
@@ -377,8 +379,8 @@ class SessionMachine(RuleBasedStateMachine):
             calls = [call.id for entry in turn.entries if isinstance(entry, ModelAnswered) for call in entry.calls]
             ends = Counter(entry.call_id for entry in turn.entries if isinstance(entry, CallEnded))
             assert ends == Counter(calls), "one result for each call"
-            assert is_child(turn.session) or self.world.paper[turn.id].done, "every reply was shown to its end"
-        assert set(self.world.paper) == {turn.id for turn in turns if not is_child(turn.session)}
+            assert is_child(turn.session) or self.world.memory[turn.id].done, "every reply was shown to its end"
+        assert set(self.world.memory) == {turn.id for turn in turns if not is_child(turn.session)}
         for address in (PLACE, THREAD):
             screen = await self.world.gateway.conversation_view.history(address)
             assert len({id(item) for item in screen}) == len(screen)

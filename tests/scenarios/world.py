@@ -1,4 +1,4 @@
-"""The world of one scenario: a whole gateway between held models, held tools and a channel of paper."""
+"""The world of one scenario: a whole gateway between held models, held tools and an in-memory channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.agent import Agent
-from agent.context.compaction import Context
+from agent.context.compaction import Compactor
 from agent.hook import NoHooks
 from agent.hooks.chain import Hook, HookChain
 from agent.masking import Mask
@@ -24,10 +24,10 @@ from agent.testing import MemoryMedia
 from agent.tool import Tool
 from channels.address import Address, Sender
 from channels.channel import Ledger
-from channels.memory import MemoryChannel, words
+from channels.memory import MemoryChannel, plain_text
 from channels.message import InboundMessage
 from channels.reply import QuestionSegment, Reply
-from gateway.app import Rules
+from gateway.app import GatewayOptions
 from gateway.inbound.access import ChannelAccess
 from gateway.inbound.file_text import FileReader
 from gateway.outbound.channel_replies import ReplyOptions
@@ -67,7 +67,7 @@ class Given:
     many: int = 20
     hooks: list[Hook] = field(default_factory=list)
     secrets: tuple[str, ...] = ()
-    decide_within: float = 3600.0
+    approval_timeout: float = 3600.0
     window: int = 0
     call_cost: float = 0.0
     spending: SpendingLimits = field(default_factory=SpendingLimits)
@@ -178,11 +178,16 @@ class World:
             tuple(given.tools),
             max_steps=given.max_steps,
             hooks=hooks,
-            context=Context(given.window, self._made(SMALL)) if given.window else None,
+            compactor=Compactor(given.window, self._made(SMALL)) if given.window else None,
             mask=mask,
-            decide_within=given.decide_within,
+            approval_timeout=given.approval_timeout,
         )
-        rules = Rules(many=given.many, spending=given.spending, shows={"paper": given.shows}, models=given.choice)
+        options = GatewayOptions(
+            waiting_notice_at=given.many,
+            spending=given.spending,
+            reply_options={"memory": given.shows},
+            models=given.choice,
+        )
         self.play = await self._life.enter_async_context(
             playing(
                 self.folder,
@@ -191,12 +196,12 @@ class World:
                 agent=lambda _: agent,
                 media=self.media,
                 bound=3600.0,
-                most_running=given.most_running,
-                rules=rules,
+                max_running_turns=given.most_running,
+                options=options,
                 hooks=hooks,
                 mask=mask,
                 estimate=lambda request, channel: given.call_cost,
-                policies={"paper": ChannelAccess(frozenset({"*"}), admins=given.admins, busy=given.busy)},
+                policies={"memory": ChannelAccess(frozenset({"*"}), admins=given.admins, busy=given.busy)},
                 read_file=FileReader(self.media).read,
             )
         )
@@ -274,7 +279,7 @@ class World:
     async def text_shown(self, text: str) -> None:
         """What a real model's client was sent needs a moment until it is in the reply."""
         if self._stage.real:
-            await self.signal.until(lambda: any(text in words(reply) for reply in self.replies.values()))
+            await self.signal.until(lambda: any(text in plain_text(reply) for reply in self.replies.values()))
 
     # What is seen
 

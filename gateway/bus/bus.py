@@ -1,0 +1,78 @@
+"""The bus protocol: delivers messages, wakes and stops sessions, publishes events."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from channels.message import InboundMessage, Receipt
+from gateway.bus.events import BusEvent
+from gateway.store.records import Busy
+
+
+class BusClosed(Exception):
+    """The bus closed while a subscriber waited."""
+
+
+class MessageReceiver(Protocol):
+    async def deliver(self, message: InboundMessage) -> Receipt | None: ...
+
+
+class TurnDispatcher(Protocol):
+    """Its methods act before they return."""
+
+    def wake(self, session: str, busy: Busy) -> None: ...
+    def stop(self, session: str, *, before: int, reason: str) -> object: ...
+
+
+class Subscription(Protocol):
+    """The events published since it was opened: those of a session in the order of their publication, each at least
+    once. Cancelling a read loses no event."""
+
+    def __aiter__(self) -> Subscription: ...
+
+    async def __anext__(self) -> BusEvent:
+        """The next event. The iteration ends when the bus has closed and all events are read."""
+
+    async def changed(self) -> None:
+        """Waits for an event and drops all unread ones: for a subscriber that then reads the store. Raises
+        `BusClosed`."""
+
+
+class Bus(Protocol):
+    """Use as `async with`. Closing ends all subscriptions, refuses messages and ignores wakes, stops and events."""
+
+    async def __aenter__(self) -> Bus: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    def attach(self, receiver: MessageReceiver, dispatcher: TurnDispatcher) -> None:
+        """Registers this process's receiver and dispatcher, once. Wakes and stops from before are not kept: a
+        dispatcher that starts reads the store first."""
+
+    async def deliver(self, message: InboundMessage) -> Receipt | None:
+        """Hands the message to this process's receiver; see `channels.message.Deliver`. Raises `NotStored`, also while
+        no receiver is attached."""
+
+    def wake(self, session: str, busy: Busy = "steer") -> None:
+        """Says that something was committed that a turn of the session may read; call it after the commit. `busy` is
+        what it does to a running turn.
+
+        Never waits, never raises. Arrives at least once; several may become one, with the strongest `busy`.
+        """
+
+    def stop(self, session: str, *, before: int, reason: str) -> None:
+        """Stops the session's turn if it has read messages with an inbox id below `before`. Never waits, never raises;
+        arrives at least once, and before any later wake of the session."""
+
+    def publish(self, event: BusEvent) -> None:
+        """Never waits, never raises, and costs nothing without subscribers."""
+
+    def subscribe(
+        self, session: str | None = None, *kinds: type[BusEvent]
+    ) -> AbstractAsyncContextManager[Subscription]:
+        """Events of these kinds (all, if none is named) of this session (None: of all), from the moment the context
+        is entered.
+
+        Bounded: a subscriber that does not keep up loses the oldest unread events and reads one `Lagged` in their
+        place. Subscribers affect neither the publisher nor each other.
+        """

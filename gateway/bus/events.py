@@ -1,0 +1,84 @@
+"""Bus events: what happened to messages and turns. A closed union; each names its session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.events import Event
+from agent.log import TurnOutcome
+from channels.address import Address
+from channels.message import MessageState
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAccepted:
+    """A person's message was stored under the inbox id `id`. `refused`: the sender may not write there, and nobody
+    reads it."""
+
+    session: str
+    address: Address
+    id: int
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesChanged:
+    """The messages with these inbox ids are now in this state. The end of a turn changes the messages that it read
+    too, and is told as `TurnEnded` only."""
+
+    session: str
+    address: Address
+    ids: tuple[int, ...]
+    state: MessageState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """A turn runs; again, if it was parked or a restart interrupted it."""
+
+    session: str
+    address: Address
+    turn: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnProgress:
+    """The agent reported this from the turn. Known secrets are not masked in it."""
+
+    session: str
+    address: Address
+    turn: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class TurnParked:
+    """The turn waits for people: for an approval, an answer or results."""
+
+    session: str
+    address: Address
+    turn: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The turn's end is stored. `reason` is in words for a person, "" for an outcome that needs none."""
+
+    session: str
+    address: Address
+    turn: str
+    outcome: TurnOutcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lagged:
+    """A subscriber was too slow: its oldest `count` unread events were dropped, and this is in their place. `session`
+    is the one subscribed to, None for all."""
+
+    session: str | None
+    count: int
+
+
+BusEvent = MessageAccepted | MessagesChanged | TurnStarted | TurnProgress | TurnParked | TurnEnded | Lagged

@@ -1,0 +1,49 @@
+"""The environment of turns: what each is given at its start, and what follows its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.agent import Agent
+from agent.hook import HookContext
+from agent.log import Entry
+from agent.turn_context import TurnContext
+from channels.address import Address
+from gateway.sessions import is_child
+from gateway.store import records
+from gateway.turns.background import BackgroundWork
+from gateway.turns.budgets import Budgets
+from gateway.turns.titles import Titles
+
+
+class TurnEnvironment:
+    """Implements `gateway.turns.dispatcher.Environment`."""
+
+    def __init__(
+        self, agent_for: Callable[[Address], Agent], budgets: Budgets, background: BackgroundWork, titles: Titles
+    ) -> None:
+        self._agent_for = agent_for
+        self._budgets = budgets
+        self._background = background
+        self._titles = titles
+
+    async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
+        """The turn's agent and its context."""
+        context = TurnContext(
+            hook_context(record),
+            record.allowed,
+            record.model,
+            unattended=record.kind == "aside" or is_child(record.session),
+            budget=self._budgets.of(record),
+        )
+        return await self._background.prepare(record, self._agent_for(record.address), context)
+
+    async def ended(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
+        self._titles.ended(record, entries)
+        await self._background.ended(record)
+
+
+def hook_context(record: records.Turn) -> HookContext:
+    """Where the turn runs and for whom, as hooks are told."""
+    principal = record.principal
+    return HookContext(record.session, record.address.channel, record.id, principal.name, principal.id)
