@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.context.compaction import Context
+from agent.context.compaction import Compactor
 from agent.hook import Hooks, NoHooks
 from agent.media import MediaStore
 from agent.model import Model
@@ -24,7 +24,7 @@ def unmasked(text: str) -> str:
 class Agent:
     """`max_steps` counts model calls since a person last spoke. `context` keeps the conversation within the model's
     window; without it that is left to the model's provider. `mask` takes known secrets out of a text.
-    `decide_within` is for how many seconds people are asked to decide until it counts as denied.
+    `approval_timeout` is for how many seconds people are asked to decide until it counts as denied.
     """
 
     model: Model
@@ -34,6 +34,6 @@ class Agent:
     instructions: str = ""
     max_steps: int = 50
     hooks: Hooks = field(default_factory=NoHooks)
-    context: Context | None = None
+    compactor: Compactor | None = None
     mask: Callable[[str], str] = unmasked
-    decide_within: float = A_DAY
+    approval_timeout: float = A_DAY

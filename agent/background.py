@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from agent.tool import ToolResult
+from agent.tool_result import ToolResult
 
 BackgroundState = Literal["running", "done", "failed", "stopped", "lost"]
 
@@ -46,7 +45,7 @@ def shows_nothing() -> str:
 class Background(Protocol):
     """One turn's view of the work beside it, which outlives the turn: what is kept or delegated is durable."""
 
-    async def keep(
+    async def adopt(
         self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
     ) -> str:
         """Takes the running call over and returns its handle. Its result comes as a message to the same conversation.
@@ -65,7 +64,7 @@ class Background(Protocol):
         or was stopped.
         """
 
-    async def begin(self, call_id: str, delegated: DelegatedTask) -> str:
+    async def start(self, call_id: str, delegated: DelegatedTask) -> str:
         """Like `delegate`, but returns its handle at once. The answer comes as a message."""
 
     async def items(self) -> tuple[BackgroundItem, ...]:
@@ -74,14 +73,14 @@ class Background(Protocol):
     async def stop(self, handle: str) -> bool:
         """Ends it; False if nothing of that name runs."""
 
-    async def tell(self, handle: str, words: str) -> bool:
+    async def steer(self, handle: str, words: str) -> bool:
         """Steers a delegated task with these words; False if no such task runs."""
 
 
 class NoBackground:
     """For turns beside which nothing can go on."""
 
-    async def keep(
+    async def adopt(
         self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
     ) -> str:
         raise BackgroundError("nothing can go on in the background here")
@@ -91,7 +90,7 @@ class NoBackground:
     ) -> ToolResult:
         raise BackgroundError("tasks cannot be delegated here")
 
-    async def begin(self, call_id: str, delegated: DelegatedTask) -> str:
+    async def start(self, call_id: str, delegated: DelegatedTask) -> str:
         raise BackgroundError("tasks cannot be delegated here")
 
     async def items(self) -> tuple[BackgroundItem, ...]:
@@ -100,5 +99,5 @@ class NoBackground:
     async def stop(self, handle: str) -> bool:
         return False
 
-    async def tell(self, handle: str, words: str) -> bool:
+    async def steer(self, handle: str, words: str) -> bool:
         return False

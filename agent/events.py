@@ -65,7 +65,7 @@ class Logged:
 
 Event = Logged | Progress | Delta
 
-Tell = Callable[[Delta], Awaitable[None]]
+OnDelta = Callable[[Delta], Awaitable[None]]
 Emit = Callable[[Event], Awaitable[None]]
 """Awaited by the turn; never raises and never waits for an observer."""
 

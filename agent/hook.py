@@ -23,7 +23,7 @@ Point = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class HookContext:
     """In which conversation and turn it happens, and on whose behalf; `run_id` is "" before there is a turn."""
 
     session: str = ""
@@ -49,7 +49,7 @@ class ModelRequest:
     """
 
     step: int
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
     instructions: str
     tools: tuple[str, ...]
     model: str = ""
@@ -160,10 +160,10 @@ class Hooks(Protocol):
     def active(self, point: Point) -> bool:
         """Whether any hook stands at the point; asking costs nothing then."""
 
-    async def ask(self, point: Point, where: Where, subject: S) -> tuple[S, Ruled | None]:
+    async def ask(self, point: Point, context: HookContext, subject: S) -> tuple[S, Ruled | None]:
         """The subject as changed, and the first ruling, if any."""
 
-    def observe(self, where: Where, event: Mapping[str, Any]) -> None:
+    def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         """Tells observers; never waits for them. What they are too slow for is dropped, and counted in the log."""
 
 
@@ -171,8 +171,8 @@ class NoHooks:
     def active(self, point: Point) -> bool:
         return False
 
-    async def ask(self, point: Point, where: Where, subject: S) -> tuple[S, Ruled | None]:
+    async def ask(self, point: Point, context: HookContext, subject: S) -> tuple[S, Ruled | None]:
         return subject, None
 
-    def observe(self, where: Where, event: Mapping[str, Any]) -> None:
+    def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         return None

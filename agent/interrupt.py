@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-STUBBORN = 5.0
+CANCEL_TIMEOUT = 5.0
 """Seconds that cancelled work is waited for. What goes on after that is left behind, so that the person is not."""
 
 
@@ -25,7 +25,7 @@ async def race(work: Coroutine[Any, Any, T], interjection: Coroutine[Any, Any, N
     cancelled and awaited, and `Interrupted` raised.
 
     Work that is done at the same moment wins. Both have ended when this returns or raises, unless the work ignores
-    its cancellation for longer than `STUBBORN`.
+    its cancellation for longer than `CANCEL_TIMEOUT`.
     """
     working = asyncio.ensure_future(work)
     ringing = asyncio.ensure_future(interjection)
@@ -33,12 +33,12 @@ async def race(work: Coroutine[Any, Any, T], interjection: Coroutine[Any, Any, N
         await asyncio.wait((working, ringing), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        await ended(working)
+        await cancel_and_wait(working)
         if not working.done() or working.cancelled() or working.exception() is not None:
             raise Interrupted
         return working.result()
     finally:
-        await ended(working, ringing)
+        await cancel_and_wait(working, ringing)
 
 
 async def shielded(write: Coroutine[Any, Any, T]) -> T:
@@ -61,13 +61,13 @@ async def shielded(write: Coroutine[Any, Any, T]) -> T:
     return writing.result()
 
 
-async def ended(*tasks: asyncio.Future[Any]) -> None:
-    """Cancels what still runs, and waits for all of it to end, `STUBBORN` seconds at most."""
+async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
+    """Cancels what still runs, and waits for all of it to end, `CANCEL_TIMEOUT` seconds at most."""
     if not tasks:
         return
     for task in tasks:
         task.cancel()
-    _, stubborn = await asyncio.wait(tasks, timeout=STUBBORN)
+    _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
     for task in tasks:
         if task in stubborn:
             log.error("%s ignores that it was cancelled, and is left behind", task)

@@ -19,7 +19,7 @@ class Journal(Protocol):
     """What is awaited here is committed when it returns. Every write may raise `JournalError` or `TurnLost`."""
 
     @property
-    def has_news(self) -> bool:
+    def has_unread(self) -> bool:
         """Whether something waits in the inbox, as far as is known without asking."""
 
     @property
@@ -41,13 +41,13 @@ class Journal(Protocol):
         """Lets go of the turn until somebody says something or decides, or until the time (in seconds since 1970), if
         nothing waits in the inbox. All in one transaction.
 
-        False: something waits, `has_news` says so, and the turn goes on.
+        False: something waits, `has_unread` says so, and the turn goes on.
         """
 
     async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
         """Adds `entries`; then, if nothing waits in the inbox, ends the turn. All in one transaction.
 
         What it has added at the end: `ended`, and before it what was heard without another answer (a wish that the
-        turn come to its end). Nothing: something waits, `has_news` says so, and the turn goes on. A turn that is
+        turn come to its end). Nothing: something waits, `has_unread` says so, and the turn goes on. A turn that is
         stopped or failed ends whatever waits.
         """

@@ -222,7 +222,7 @@ class ApprovalDecided:
 
 
 @dataclass(frozen=True, slots=True)
-class Summarised:
+class Compacted:
     """From here on the model is shown `summary` in place of what came before, up to and including the past turn
     `through` ("": none of them is covered) and this turn's steps before `step` (words of people are always shown).
 
@@ -273,7 +273,7 @@ Entry = (
     | CallEnded
     | ApprovalRequested
     | ApprovalDecided
-    | Summarised
+    | Compacted
     | Notice
     | Resumed
     | Ended

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from agent.decisions.approvals import open_decision
-from agent.decisions.external_tools import pending, waits_until
+from agent.decisions.external_tools import pending, results_deadline
 from agent.decisions.questions import asked
 from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAnswered, Outcome, Resumed
 from agent.media import Attachment
 from agent.transcript import NEVER_STARTED, Exchange
 
-MOST_ALIKE = 5
-WINDOW = 20
+LOOP_REPEATS = 5
+LOOP_WINDOW = 20
 """A turn that makes the same call with the same result this often among so many calls goes in circles."""
 
 
@@ -51,7 +51,7 @@ def waits_for_people(entries: Sequence[Entry]) -> bool:
 def deadline(entries: Sequence[Entry]) -> float | None:
     """Until when the turn waits, in seconds since 1970; None if that is for as long as it takes."""
     decision = open_decision(entries)
-    return waits_until(entries) if decision is None else decision.expires_at
+    return results_deadline(entries) if decision is None else decision.expires_at
 
 
 def is_answered(entries: Sequence[Entry]) -> bool:
@@ -71,7 +71,7 @@ def is_answered(entries: Sequence[Entry]) -> bool:
     return False
 
 
-def is_wrapping_up(entries: Sequence[Entry]) -> bool:
+def is_finishing_up(entries: Sequence[Entry]) -> bool:
     """Whether what was heard last asks for the end."""
     heard = (entry.messages for entry in reversed(entries) if isinstance(entry, MessagesRead) and _is_said(entry))
     last = next(heard, ())
@@ -88,7 +88,7 @@ def restarts_in_a_row(entries: Sequence[Entry]) -> int:
     return count
 
 
-def steps_since_heard(entries: Sequence[Entry]) -> int:
+def steps_since_message(entries: Sequence[Entry]) -> int:
     """Model calls since a person said something."""
     count = 0
     for entry in reversed(entries):
@@ -104,21 +104,21 @@ def _is_said(entry: Entry) -> bool:
     return isinstance(entry, MessagesRead) and any(message.source != "work" for message in entry.messages)
 
 
-def circle(entries: Sequence[Entry]) -> str | None:
+def detect_loop(entries: Sequence[Entry]) -> str | None:
     """The name of the tool that is called again and again with the same arguments and result; None if none is."""
     results: list[CallEnded] = []
     for entry in reversed(entries):
-        if _is_said(entry) or len(results) == WINDOW:
+        if _is_said(entry) or len(results) == LOOP_WINDOW:
             break
         if isinstance(entry, CallEnded):
             results.append(entry)
-    calls = _calls_ended_by(results, entries) if len(results) >= MOST_ALIKE else {}
+    calls = _calls_ended_by(results, entries) if len(results) >= LOOP_REPEATS else {}
     alike = Counter(
         (call.name, call.arguments, end.outcome, end.text)
         for end in results
         if (call := calls.get(end.call_id)) is not None
     )
-    return next((name for (name, *_), count in alike.items() if count >= MOST_ALIKE), None)
+    return next((name for (name, *_), count in alike.items() if count >= LOOP_REPEATS), None)
 
 
 def _calls_ended_by(results: Sequence[CallEnded], entries: Sequence[Entry]) -> dict[str, Call]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from agent.events import Tell
+from agent.events import OnDelta
 from agent.log import Part, Usage
 from agent.transcript import Exchange
 
@@ -48,7 +48,7 @@ class ModelSettings:
 class Request:
     """One question to a model: the whole conversation, oldest first, and the tools there are.
 
-    `in_words`: the answer must not call tools. They are named all the same, since a conversation that holds calls is
+    `text_only`: the answer must not call tools. They are named all the same, since a conversation that holds calls is
     refused by some providers when their tools are not. `model` asks this one first, by its name in the settings
     ("openai:gpt-5"); "" leaves the choice to whoever is asked.
     """
@@ -56,7 +56,7 @@ class Request:
     instructions: str
     transcript: Sequence[Exchange]
     tools: tuple[ToolSpec, ...] = ()
-    in_words: bool = False
+    text_only: bool = False
     model: str = ""
     settings: ModelSettings = field(default_factory=ModelSettings)
 
@@ -84,7 +84,7 @@ class ModelError(Exception):
 
 
 class Model(Protocol):
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         """Answers, telling each piece of text as it comes. Raises `ModelError`.
 
         Cancelling it ends the request at the provider at once; what was told until then is all there is.

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from agent.background import Background, NoBackground
 from agent.media import Attachment, MediaStore
 from agent.model import ToolSpec
+from agent.tool_result import ToolResult
 
 Effect = Literal["read", "write", "external"]
 """`read` changes nothing; `write` changes the workspace; `external` reaches beyond it."""
@@ -31,37 +32,20 @@ class ToolError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
-    """`text` for the model, `attachments` and `for_user` (markdown) for the person, `images` shown to the model.
-
-    `final`: this is the answer, and no model needs to be asked for another. `silent`: people need not see that the
-    call was made.
-    """
-
-    text: str
-    attachments: tuple[Attachment, ...] = ()
-    images: tuple[Attachment, ...] = ()
-    caption: str = ""
-    for_user: str = ""
-    final: bool = False
-    silent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a running call may use. `progress` shows a person what it does meanwhile, replacing what it showed before.
 
-    `seen` are the conversation's attachments, newest last, for tools that look at them by name. `call_id` is the
-    call's own, the same again when it is repeated after a restart. `work` is what goes on beside turns, where there
+    `attachments` are the conversation's attachments, newest last, for tools that look at them by name. `call_id` is the
+    call's own, the same again when it is repeated after a restart. `background` is what goes on beside turns, where there
     is such a thing.
     """
 
     workspace: Path
     media: MediaStore
     progress: Callable[[str], Awaitable[None]]
-    seen: tuple[Attachment, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     call_id: str = ""
-    work: Background = field(default_factory=NoBackground)
+    background: Background = field(default_factory=NoBackground)
 
 
 @dataclass(frozen=True, slots=True)

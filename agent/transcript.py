@@ -20,7 +20,7 @@ from agent.log import (
     Outcome,
     Resumed,
     Spent,
-    Summarised,
+    Compacted,
 )
 from agent.media import Attachment
 
@@ -67,7 +67,7 @@ Exchange = MessagesRead | ModelAnswered | Results | SystemNote
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class RenderedTurn:
     """An ended turn as later ones are shown it, or, where turns were summed up, what is shown in their place; `id` is
     then that of the last of them."""
 
@@ -106,7 +106,7 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
                 | Spent()
                 | ApprovalRequested()
                 | ApprovalDecided()
-                | Summarised()
+                | Compacted()
                 | Notice()
                 | Resumed()
                 | Ended()
@@ -117,12 +117,14 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
     return exchanges
 
 
-def last_summary(entries: Sequence[Entry]) -> Summarised | None:
+def last_summary(entries: Sequence[Entry]) -> Compacted | None:
     """The one that counts: each goes before those it follows."""
-    return next((entry for entry in reversed(entries) if isinstance(entry, Summarised)), None)
+    return next((entry for entry in reversed(entries) if isinstance(entry, Compacted)), None)
 
 
-def shown(past: Sequence[Past], entries: Sequence[Entry]) -> tuple[tuple[Past, ...], tuple[Exchange, ...]]:
+def shown(
+    past: Sequence[RenderedTurn], entries: Sequence[Entry]
+) -> tuple[tuple[RenderedTurn, ...], tuple[Exchange, ...]]:
     """The turns before this one and the turn itself, as the model is to see them now, each oldest first.
 
     A summary in the turn's log takes the place of the past turns that it covers.
@@ -134,10 +136,10 @@ def shown(past: Sequence[Past], entries: Sequence[Entry]) -> tuple[tuple[Past, .
     covered = next((number for number, turn in enumerate(past, 1) if turn.id == summarised.through), 0)
     if covered == 0:
         return tuple(past), own
-    return (Past(summarised.through, own[:1]), *past[covered:]), own[1:]
+    return (RenderedTurn(summarised.through, own[:1]), *past[covered:]), own[1:]
 
 
-def conversation(past: Sequence[Past], entries: Sequence[Entry] = ()) -> list[Exchange]:
+def conversation(past: Sequence[RenderedTurn], entries: Sequence[Entry] = ()) -> list[Exchange]:
     """All that the model is to see before its next answer, oldest first."""
     turns, own = shown(past, entries)
     return [*(exchange for turn in turns for exchange in turn.exchanges), *own]
@@ -149,7 +151,7 @@ class Conversation:
     `past` is the conversation before the turn.
     """
 
-    def __init__(self, past: Sequence[Past]) -> None:
+    def __init__(self, past: Sequence[RenderedTurn]) -> None:
         self.past = past
         self._rendered: list[Exchange] = []
         self._count = 0
@@ -172,7 +174,7 @@ def _all_ended(entries: Sequence[Entry]) -> bool:
     return all(call.id in ended for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls)
 
 
-def _notice(summarised: Summarised) -> SystemNote:
+def _notice(summarised: Compacted) -> SystemNote:
     return SystemNote(summarised.summary if summarised.left_out else f"{SUMMARY}{summarised.summary}", summary=True)
 
 

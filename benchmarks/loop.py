@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from agent.events import Tell, TextDelta
+from agent.events import OnDelta, TextDelta
 from agent.log import Call, MessagesRead, Text
 from agent.loop.tool_calls import GRACE
 from agent.model import Answer, Request
@@ -171,19 +171,19 @@ class Desk:
         self._expected[said] = asyncio.get_running_loop().create_future()
         return self._expected[said]
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         heard = [said.text for part in request.transcript if isinstance(part, MessagesRead) for said in part.messages]
         expected = self._expected.pop(heard[-1], None)
         if expected is not None:
             expected.set_result(time.perf_counter())
         if isinstance(request.transcript[-1], MessagesRead):
-            return await self._begin(heard[-1].split()[0], tell)
+            return await self._begin(heard[-1].split()[0], on_delta)
         return Answer((Text("Done."),))
 
-    async def _begin(self, word: str, tell: Tell) -> Answer:
+    async def _begin(self, word: str, on_delta: OnDelta) -> Answer:
         match word:
             case "stream" | "child":
-                await tell(TextDelta("Let me think about it."))
+                await on_delta(TextDelta("Let me think about it."))
                 self._busy.set()
                 await asyncio.Event().wait()
             case "delegate":

@@ -12,78 +12,17 @@ The names below are the public interface; everything else may change without not
 
 from __future__ import annotations
 
-from agent.agent import Agent
-from agent.events import Event
-from agent.hook import (
-    Ask,
-    Deny,
-    End,
-    MessageIn,
-    ModelAnswer,
-    ModelRequest,
-    Point,
-    ReplyPart,
-    Respond,
-    Ruling,
-    Stop,
-    Subject,
-    ToolCall,
-    ToolEnd,
-    Where,
-)
-from agent.journal import Journal, JournalError, TurnLost
-from agent.log import Entry, UserMessage
-from agent.loop.memory_journal import MemoryJournal
-from agent.loop.turn import Turn
-from agent.media import Attachment, MediaError, MediaStore
-from agent.model import Answer, Model, ModelError, ModelSettings, Request
-from agent.models.scripted import ScriptedModel
-from agent.testing import MemoryMedia
-from agent.tool import Approval, Effect, OnSteer, Tool, ToolContext, ToolError, ToolResult, tool
-from agent.turn_context import TurnContext
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Agent",
-    "Answer",
-    "Approval",
-    "Ask",
-    "Attachment",
-    "Deny",
-    "Effect",
-    "End",
-    "Entry",
-    "Event",
-    "Journal",
-    "JournalError",
-    "MediaError",
-    "MediaStore",
-    "MemoryJournal",
-    "MemoryMedia",
-    "MessageIn",
-    "Model",
-    "ModelAnswer",
-    "ModelError",
-    "ModelRequest",
-    "ModelSettings",
-    "OnSteer",
-    "Point",
-    "ReplyPart",
-    "Request",
-    "Respond",
-    "Ruling",
-    "ScriptedModel",
-    "Stop",
-    "Subject",
-    "Tool",
-    "ToolCall",
-    "ToolContext",
-    "ToolEnd",
-    "ToolError",
-    "ToolResult",
-    "Turn",
-    "TurnContext",
-    "TurnLost",
-    "UserMessage",
-    "Where",
-    "tool",
-]
+if TYPE_CHECKING:
+    from interject.public import *  # noqa: F403  # its __all__ is the list
+else:
+
+    def __getattr__(name: str) -> object:
+        """Imports the public names on first use (PEP 562): the command line does not need them."""
+        from importlib import import_module
+
+        from interject.collisions import require_own_packages
+
+        require_own_packages()
+        return getattr(import_module("interject.public"), name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.context.digest import INSTRUCTIONS, digest
 from agent.context.tokens import CHARACTERS_PER_TOKEN, PICTURE, estimate_tokens, estimate_transcript, tokens_of
-from agent.events import Charged, Delta, Tell, Waiting
+from agent.events import Charged, Delta, OnDelta, Waiting
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
@@ -18,7 +18,7 @@ from agent.log import (
     MessagesRead,
     ModelAnswered,
     Spent,
-    Summarised,
+    Compacted,
     Text,
     UserMessage,
 )
@@ -28,7 +28,7 @@ from agent.tools.todos import parse_todos
 from agent.transcript import (
     SUMMARY,
     Exchange,
-    Past,
+    RenderedTurn,
     Results,
     SystemNote,
     conversation,
@@ -86,7 +86,7 @@ class _Covering:
         return " and ".join(counts)
 
 
-class Context:
+class Compactor:
     """Works for any number of turns at once, and remembers none of them.
 
     `window` is what the model can be shown, in tokens; `reserve` of them stay free for the answer. A conversation that
@@ -102,15 +102,15 @@ class Context:
         self._full = int((window - min(reserve, window // 4)) * full_at)
         self._keep = int(window * keep)
 
-    async def make_room(
+    async def compact(
         self,
-        past: Sequence[Past],
+        past: Sequence[RenderedTurn],
         entries: Sequence[Entry],
         *,
         instructions: str,
         tools: Sequence[ToolSpec],
         used: int,
-        tell: Tell,
+        on_delta: OnDelta,
         force: bool = False,
     ) -> tuple[Entry, ...]:
         """What to log so that the conversation has room again; nothing while it has, or when nothing can be covered.
@@ -140,31 +140,31 @@ class Context:
         least = SHORTEST if force else int(self._window * WORTH / scale)
         if covering is None or estimate_transcript(covering.exchanges) < least:
             return ()
-        return await self._cover(covering, entries, tell)
+        return await self._cover(covering, entries, on_delta)
 
-    async def _cover(self, covering: _Covering, entries: Sequence[Entry], tell: Tell) -> tuple[Entry, ...]:
+    async def _cover(self, covering: _Covering, entries: Sequence[Entry], on_delta: OnDelta) -> tuple[Entry, ...]:
         carried = _carried_todos(covering) + _open_decisions(entries)
         room = estimate_transcript(covering.exchanges) - estimate_transcript([SystemNote(SUMMARY + carried)]) - 1
         if room < SHORTEST:
             return ()
         step = 1 + sum(isinstance(entry, ModelAnswered) for entry in entries)
-        await tell(Waiting(SUMMING_UP))
+        await on_delta(Waiting(SUMMING_UP))
         try:
-            answer = await self._summary(covering.exchanges, tell)
+            answer = await self._summary(covering.exchanges, on_delta)
         except _NoSummary as error:
             log.warning("%s left out of a conversation without a summary: %s", covering.words(), error)
             summary = _cut(_left_out(covering, str(error)), min(room, LONGEST)) + carried
-            return (Summarised(covering.step, covering.through, summary, left_out=True),)
+            return (Compacted(covering.step, covering.through, summary, left_out=True),)
         spent = Spent(step, answer.usage, answer.model, "summary")
         summary = _cut(_words(answer), min(room, LONGEST)) + carried
-        return spent, Summarised(covering.step, covering.through, summary)
+        return spent, Compacted(covering.step, covering.through, summary)
 
-    async def _summary(self, exchanges: Sequence[Exchange], tell: Tell) -> Answer:
+    async def _summary(self, exchanges: Sequence[Exchange], on_delta: OnDelta) -> Answer:
         """The small model's. Raises `_NoSummary`, also when it takes too long."""
 
         async def overhear(delta: Delta) -> None:
             if isinstance(delta, Charged):
-                await tell(delta)
+                await on_delta(delta)
 
         try:
             async with asyncio.timeout(PATIENCE):
@@ -174,16 +174,16 @@ class Context:
         except ModelError as error:
             raise _NoSummary(str(error)) from error
         if not _words(answer):
-            await tell(Charged(answer.usage, answer.model, "summary"))
+            await on_delta(Charged(answer.usage, answer.model, "summary"))
             raise _NoSummary("the model that was to sum it up said nothing")
         return answer
 
-    async def _ask(self, exchanges: Sequence[Exchange], tell: Tell) -> Answer:
+    async def _ask(self, exchanges: Sequence[Exchange], on_delta: OnDelta) -> Answer:
         """Asks again with half of it where the small model's window is smaller than this one. Raises `ModelError`."""
         room = self._full * CHARACTERS_PER_TOKEN
         while True:
             try:
-                return await self._small.answer(_question(digest(exchanges, room)), tell)
+                return await self._small.answer(_question(digest(exchanges, room)), on_delta)
             except ModelError as error:
                 room //= 2
                 if error.trouble != "too_long" or room < SHORTEST * CHARACTERS_PER_TOKEN:
@@ -207,7 +207,7 @@ def _since(entries: Sequence[Entry]) -> int:
     return results + estimate_transcript(transcript(later))
 
 
-def _covering(past: Sequence[Past], entries: Sequence[Entry], keep: int, *, force: bool) -> _Covering | None:
+def _covering(past: Sequence[RenderedTurn], entries: Sequence[Entry], keep: int, *, force: bool) -> _Covering | None:
     """The oldest whole turns, so that what stays has no more than `keep` tokens; if that is not enough, the oldest
     steps of the turn that runs, except for its last. None where nothing but an earlier summary would be covered."""
     turns, own = shown(past, entries)

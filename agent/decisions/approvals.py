@@ -28,7 +28,7 @@ def approval(
     tool: Tool, call: Call, arguments: str, why: str, expires_at: float, response: str | None = None
 ) -> ApprovalRequested:
     """The question whether the call may run with these arguments (JSON text). To allow it for the conversation is
-    offered where that will be remembered."""
+    available_tools where that will be remembered."""
     lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *_arguments(arguments)]
     if why:
         lines.append(f"Asked because: {why}")
@@ -36,12 +36,12 @@ def approval(
     return ApprovalRequested(call.id, "call", "\n\n".join(lines), options, expires_at, arguments, response)
 
 
-def verdicts(asked: ApprovalRequested) -> tuple[ApprovalDecision, ...]:
+def decision_options(asked: ApprovalRequested) -> tuple[ApprovalDecision, ...]:
     """What the options of the question say, in their order."""
     return ("allowed", "allowed_always", "denied") if asked.options == APPROVAL_OPTIONS else ("allowed", "denied")
 
 
-def extension(id: str, limit: str, expires_at: float) -> ApprovalRequested:
+def limit_question(id: str, limit: str, expires_at: float) -> ApprovalRequested:
     """The question whether the turn may go beyond the limit."""
     return ApprovalRequested(id, "limit", f"**{limit}** Shall I go on all the same?", LIMIT_OPTIONS, expires_at)
 

@@ -12,11 +12,11 @@ from agent.log import Call, CallEnded, CallStarted, DeclaredTool, Entry, Message
 from agent.model import ToolSpec
 from agent.tool import Tool, ToolContext, ToolError
 
-OVERTAKEN = (
+SUPERSEDED = (
     "Cancelled: a new message arrived before anybody supplied its result. It may have been run all the same, wholly or "
     "in part."
 )
-OVERDUE = "Nobody supplied a result in time. It may have been run all the same, wholly or in part."
+TIMED_OUT = "Nobody supplied a result in time. It may have been run all the same, wholly or in part."
 
 
 class _Anything(BaseModel):
@@ -48,7 +48,7 @@ class ExternalResult:
     failed: bool = False
 
 
-def declared(tool: DeclaredTool) -> ExternalTool:
+def external_tool(tool: DeclaredTool) -> ExternalTool:
     """The tool as the loop knows tools."""
     return ExternalTool(
         name=tool.name,
@@ -62,7 +62,7 @@ def declared(tool: DeclaredTool) -> ExternalTool:
     )
 
 
-def offered(own: Sequence[Tool], entries: Iterable[Entry]) -> tuple[Tool, ...]:
+def available_tools(own: Sequence[Tool], entries: Iterable[Entry]) -> tuple[Tool, ...]:
     """Our own tools, and those that were declared with what the turn has heard: of one name ours, else the newest."""
     found = {
         tool.name: tool
@@ -72,7 +72,7 @@ def offered(own: Sequence[Tool], entries: Iterable[Entry]) -> tuple[Tool, ...]:
         for tool in said.tools
     }
     names = {tool.name for tool in own}
-    return (*own, *(declared(tool) for name, tool in found.items() if name not in names))
+    return (*own, *(external_tool(tool) for name, tool in found.items() if name not in names))
 
 
 def pending(entries: Sequence[Entry]) -> tuple[Call, ...]:
@@ -88,18 +88,18 @@ def pending(entries: Sequence[Entry]) -> tuple[Call, ...]:
     return tuple(Call(call.id, call.name, begun[call.id]) for call in calls if call.id in begun.keys() - ended)
 
 
-def waits_until(entries: Sequence[Entry]) -> float | None:
+def results_deadline(entries: Sequence[Entry]) -> float | None:
     """Until when the results are waited for, in seconds since 1970; None if none are."""
     waiting = {call.id for call in pending(entries)}
     times = (entry.until for entry in entries if isinstance(entry, CallStarted) and entry.call_id in waiting)
     return min((until for until in times if until is not None), default=None)
 
 
-def unsupplied(entries: Sequence[Entry], *, overdue: bool = False) -> tuple[CallEnded, ...]:
+def endings_without_result(entries: Sequence[Entry], *, overdue: bool = False) -> tuple[CallEnded, ...]:
     """The end of each call that gets no result: as something was said instead, or as nobody gave it in time."""
     if overdue:
-        return tuple(CallEnded(call.id, "failed", OVERDUE) for call in pending(entries))
-    return tuple(CallEnded(call.id, "cancelled", OVERTAKEN) for call in pending(entries))
+        return tuple(CallEnded(call.id, "failed", TIMED_OUT) for call in pending(entries))
+    return tuple(CallEnded(call.id, "cancelled", SUPERSEDED) for call in pending(entries))
 
 
 def check(results: Sequence[ExternalResult], entries: Sequence[Entry]) -> str:

@@ -12,7 +12,7 @@ from agent.tool import Tool, ToolContext, ToolError
 
 ANSWERED = "The person has answered; their words follow."
 NAME = "ask_user"
-MOST_OPTIONS = 8
+MAX_OPTIONS = 8
 
 
 class Question(BaseModel, extra="forbid"):
@@ -21,7 +21,7 @@ class Question(BaseModel, extra="forbid"):
     question: Annotated[str, Field(min_length=1, max_length=2000, description="One question, in Markdown.")]
     options: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=80)]],
-        Field(default_factory=list, max_length=MOST_OPTIONS, description="Short answers to choose from, if any."),
+        Field(default_factory=list, max_length=MAX_OPTIONS, description="Short answers to choose from, if any."),
     ]
 
 

@@ -58,7 +58,7 @@ Recording = tuple[str, bytes, str]
 """Name, bytes and media type, as the client wants a file."""
 
 
-class NotHeard(Exception):
+class TranscriptionFailed(Exception):
     """The recording could not be turned into words; the message says why, in words for a person."""
 
     def __init__(self, reason: str) -> None:
@@ -68,7 +68,7 @@ class NotHeard(Exception):
 
 class Transcriber(Protocol):
     async def transcribe(self, data: bytes, name: str, media_type: str) -> str:
-        """What is said in the recording; never empty. Raises `NotHeard`."""
+        """What is said in the recording; never empty. Raises `TranscriptionFailed`."""
 
 
 def is_sound(media_type: str) -> bool:
@@ -107,11 +107,13 @@ class OpenAITranscriber:
             await client.aclose()
 
     async def transcribe(self, data: bytes, name: str, media_type: str) -> str:
-        """What is said in the recording; never empty. Raises `NotHeard`."""
+        """What is said in the recording; never empty. Raises `TranscriptionFailed`."""
         if not data:
-            raise NotHeard("it is empty")
+            raise TranscriptionFailed("it is empty")
         if len(data) > self._max_bytes:
-            raise NotHeard(f"it has {len(data):,} bytes, more than the {self._max_bytes:,} that can be listened to")
+            raise TranscriptionFailed(
+                f"it has {len(data):,} bytes, more than the {self._max_bytes:,} that can be listened to"
+            )
         kind = media_type.partition(";")[0].strip().lower()
         with _errors():
             response = await self._post_twice((_file_name(name, kind), data, kind))
@@ -152,13 +154,13 @@ def _file_name(name: str, kind: str) -> str:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Raises whatever the client raises as `NotHeard`."""
+    """Raises whatever the client raises as `TranscriptionFailed`."""
     try:
         yield
     except (TimeoutError, httpx.TimeoutException) as error:
-        raise NotHeard("the transcription service did not answer in time") from error
+        raise TranscriptionFailed("the transcription service did not answer in time") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise NotHeard("the transcription service could not be reached") from error
+        raise TranscriptionFailed("the transcription service could not be reached") from error
 
 
 def _retry_after(response: httpx.Response) -> float:
@@ -176,14 +178,14 @@ def _retry_after(response: httpx.Response) -> float:
 
 def _words(response: httpx.Response, api_key: str | None) -> str:
     if not response.is_success:
-        raise NotHeard(_refusal(response, api_key))
+        raise TranscriptionFailed(_refusal(response, api_key))
     match _body(response):
         case {"text": str(text)}:
             if not text.strip():
-                raise NotHeard("no words were heard in it")
+                raise TranscriptionFailed("no words were heard in it")
             return text.strip()
         case _:
-            raise NotHeard("the transcription service gave an answer that cannot be understood")
+            raise TranscriptionFailed("the transcription service gave an answer that cannot be understood")
 
 
 def _refusal(response: httpx.Response, api_key: str | None) -> str:

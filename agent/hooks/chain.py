@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from agent.hook import Ask, Deny, End, Point, Respond, Ruled, Stop, Subject, Where
-from agent.hooks.observing import Observer
+from agent.hook import Ask, Deny, End, Point, Respond, Ruled, Stop, Subject, HookContext
+from agent.hooks.observer import Observer
 from agent.hooks.rules import checked, denial
 from agent.hooks.runner import HookError, Runner, shortened
-from agent.interrupt import ended
+from agent.interrupt import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,10 @@ class HookChain:
     def active(self, point: Point) -> bool:
         return bool(self._at[point])
 
-    async def ask(self, point: Point, where: Where, subject: S) -> tuple[S, Ruled | None]:
+    async def ask(self, point: Point, context: HookContext, subject: S) -> tuple[S, Ruled | None]:
         asked: Ruled | None = None
         for hook in self._at[point]:
-            said = await _ask(hook, point, where, subject)
+            said = await _ask(hook, point, context, subject)
             if isinstance(said, Deny | End | Stop) or (isinstance(said, Respond) and asked is None):
                 return subject, Ruled(said, hook.name, hook.trusted)
             if isinstance(said, Ask):
@@ -79,17 +79,17 @@ class HookChain:
                 subject = said
         return subject, asked
 
-    def observe(self, where: Where, event: Mapping[str, Any]) -> None:
+    def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         for observer in self._observers:
-            observer.put(where, event)
+            observer.put(context, event)
 
 
-async def _ask(hook: Hook, point: Point, where: Where, subject: S) -> S | Respond | Ask | Deny | End | Stop:
+async def _ask(hook: Hook, point: Point, context: HookContext, subject: S) -> S | Respond | Ask | Deny | End | Stop:
     """What the hook says, or what its failure counts as. This is the edge at which whatever a hook raises ends."""
     limit = asyncio.timeout(hook.timeout)
     try:
         async with limit:
-            said = await hook.runner.ask(point, where, subject)
+            said = await hook.runner.ask(point, context, subject)
         return checked(point, subject, said)
     except HookError as error:
         why = str(error)
@@ -115,4 +115,4 @@ async def _end(observers: Sequence[Observer], serving: Sequence[asyncio.Task[Non
     try:
         await asyncio.gather(*(observer.finish() for observer in observers))
     finally:
-        await ended(*serving)
+        await cancel_and_wait(*serving)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from agent.agent import unmasked
-from agent.hook import Point, Ruling, Subject, Where
+from agent.hook import Point, Ruling, Subject, HookContext
 from agent.hooks.runner import HookError, shortened
 from agent.hooks.wire import LONGEST, VERSION, decision, news, question, read, written
 
@@ -54,12 +54,12 @@ class HttpHook:
     async def __aexit__(self, *exc: object) -> None:
         await self._client.aclose()
 
-    async def ask(self, point: Point, where: Where, subject: Subject) -> Subject | Ruling | None:
-        answer = await self._post(point, question(where, subject))
+    async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
+        answer = await self._post(point, question(context, subject))
         return decision(point, subject, read(answer)) if answer.strip() else None
 
-    async def tell(self, where: Where, event: Mapping[str, Any]) -> None:
-        await self._post("on_event", news(where, event))
+    async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
+        await self._post("on_event", news(context, event))
 
     async def _post(self, point: Point, form: Mapping[str, Any]) -> bytes:
         body = self._mask(written({"protocol": VERSION, "hook": self._name, "point": point, **form}).decode()).encode()

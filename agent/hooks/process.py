@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.hook import Point, Ruling, Subject, Where
+from agent.hook import Point, Ruling, Subject, HookContext
 from agent.hooks.rpc import Peer
 from agent.hooks.runner import HookError, shortened
 from agent.hooks.stderr import show_errors
 from agent.hooks.wire import LONGEST, VERSION, decision, news, question
-from agent.interrupt import ended, shielded
+from agent.interrupt import cancel_and_wait, shielded
 from agent.tools.process import terminate_group, without_secrets
 
 log = logging.getLogger(__name__)
@@ -76,16 +76,16 @@ class ProcessHook:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._keeping is not None:
-            await ended(self._keeping)
+            await cancel_and_wait(self._keeping)
 
-    async def ask(self, point: Point, where: Where, subject: Subject) -> Subject | Ruling | None:
+    async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
         peer = await self._ready()
-        answer = await peer.request(f"hook/{point}", question(where, subject))
+        answer = await peer.request(f"hook/{point}", question(context, subject))
         return decision(point, subject, answer)
 
-    async def tell(self, where: Where, event: Mapping[str, Any]) -> None:
+    async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         peer = await self._ready()
-        await peer.notify("event", news(where, event))
+        await peer.notify("event", news(context, event))
 
     async def _ready(self) -> Peer:
         await self._settled.wait()
@@ -169,7 +169,7 @@ def _failure(tasks: Sequence[asyncio.Task[None]]) -> str:
 
 
 async def _tidy(running: _Running, tasks: Sequence[asyncio.Task[None]], grace: float) -> None:
-    await ended(*tasks)
+    await cancel_and_wait(*tasks)
     await running.end(grace)
 
 
@@ -182,7 +182,7 @@ async def _over(
         await asyncio.wait((listening, exiting), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait((listening, showing, exiting), timeout=LAST_WORDS)
     finally:
-        await ended(exiting)
+        await cancel_and_wait(exiting)
     code = process.returncode
     raise HookError("it closed its output" if code is None else f"it ended with exit code {code}")
 
@@ -242,7 +242,7 @@ class _Running:
         finally:
             draining.cancel()
             self.pipes.close()
-            await ended(draining)
+            await cancel_and_wait(draining)
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:

@@ -1,4 +1,4 @@
-"""Hooks as Python classes, in this process: methods named like the points, each taking where and subject."""
+"""Hooks as Python classes, in this process: methods named like the points, each taking context and subject."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from agent.hook import Point, Ruling, Subject, ToolCall, Where
+from agent.hook import Point, Ruling, Subject, ToolCall, HookContext
 from agent.hooks.runner import HookError, shortened
-from agent.interrupt import ended
+from agent.interrupt import cancel_and_wait
 
 GROUP = "interject.hooks"
 """The entry points under which packages offer hooks."""
 
-Method = Callable[[Where, Any], Awaitable[Any]]
+Method = Callable[[HookContext, Any], Awaitable[Any]]
 
 
 class PythonHook:
@@ -35,20 +35,20 @@ class PythonHook:
     async def __aexit__(self, *exc: object) -> None:
         return None
 
-    async def ask(self, point: Point, where: Where, subject: Subject) -> Subject | Ruling | None:
-        said: Subject | Ruling | None = await self._call(point, where, _own(subject))
+    async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
+        said: Subject | Ruling | None = await self._call(point, context, _own(subject))
         return said
 
-    async def tell(self, where: Where, event: Mapping[str, Any]) -> None:
-        await self._call("on_event", where, event)
+    async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
+        await self._call("on_event", context, event)
 
-    async def _call(self, point: Point, where: Where, subject: object) -> Any:
-        calling = asyncio.ensure_future(_safely(self._methods[point], where, subject))
+    async def _call(self, point: Point, context: HookContext, subject: object) -> Any:
+        calling = asyncio.ensure_future(_safely(self._methods[point], context, subject))
         try:
             await asyncio.wait((calling,))
         finally:
             if not calling.done():
-                await ended(calling)
+                await cancel_and_wait(calling)
         if calling.cancelled():
             raise HookError("it cancelled itself")
         return calling.result()
@@ -63,10 +63,10 @@ def python_hook(path: str, points: Sequence[Point]) -> PythonHook:
     return PythonHook({point: _method(path, hook, point) for point in points})
 
 
-async def _safely(method: Method, where: Where, subject: object) -> Any:
+async def _safely(method: Method, context: HookContext, subject: object) -> Any:
     """Calls it. What would end the event loop, like an exit, is an error of the hook like any other."""
     try:
-        return await method(where, subject)
+        return await method(context, subject)
     except (asyncio.CancelledError, KeyboardInterrupt, Exception):
         raise
     except BaseException as error:
@@ -124,6 +124,6 @@ def _method(path: str, hook: object, point: Point) -> Method:
     if method is None:
         raise HookError(f"{path!r} is to stand at {point}, but has no method of that name")
     if not inspect.iscoroutinefunction(method):
-        raise HookError(f"{point} of {path!r} must be an async method: async def {point}(self, where, subject)")
+        raise HookError(f"{point} of {path!r} must be an async method: async def {point}(self, context, subject)")
     found: Method = method
     return found

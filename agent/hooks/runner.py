@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from agent.hook import Point, Ruling, Subject, Where
+from agent.hook import Point, Ruling, Subject, HookContext
 
 
 class HookError(Exception):
@@ -19,13 +19,13 @@ class Runner(Protocol):
 
     async def __aexit__(self, *exc: object) -> None: ...
 
-    async def ask(self, point: Point, where: Where, subject: Subject) -> Subject | Ruling | None:
+    async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
         """What the hook makes of the subject, unchecked: None goes on, a subject of the same type changes it.
 
         Raises `HookError`, and whatever the hook's own code raises.
         """
 
-    async def tell(self, where: Where, event: Mapping[str, Any]) -> None:
+    async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         """Shows it an event. Raises as `ask` does."""
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, assert_never
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from agent.hook import Ask, Deny, End, Point, Respond, Ruling, Stop, Subject, Where
+from agent.hook import Ask, Deny, End, Point, Respond, Ruling, Stop, Subject, HookContext
 from agent.hooks.rules import changed, explained
 from agent.hooks.runner import HookError, shortened
 
@@ -63,12 +63,12 @@ _Decision = _Continue | _Modify | _Respond | _Ask | _Deny | _End | _Stop
 _decisions: TypeAdapter[_Decision] = TypeAdapter(Annotated[_Decision, Field(discriminator="decision")])
 
 
-def question(where: Where, subject: Subject) -> dict[str, Any]:
-    return {"where": asdict(where), "subject": asdict(subject)}
+def question(context: HookContext, subject: Subject) -> dict[str, Any]:
+    return {"context": asdict(context), "subject": asdict(subject)}
 
 
-def news(where: Where, event: Mapping[str, Any]) -> dict[str, Any]:
-    return {"where": asdict(where), "event": dict(event)}
+def news(context: HookContext, event: Mapping[str, Any]) -> dict[str, Any]:
+    return {"context": asdict(context), "event": dict(event)}
 
 
 def written(form: Mapping[str, Any]) -> bytes:

@@ -8,17 +8,17 @@ from agent.log import Entry
 from agent.log_state import attachments, received
 from agent.media import Attachment
 from agent.tools.output_limits import full_results
-from agent.transcript import Exchange, Past
+from agent.transcript import Exchange, RenderedTurn
 
 
-class Attached:
-    """`seen` are the files that people sent and tools made, oldest first; `laid_out` are those that lie in the
+class ConversationFiles:
+    """`attachments` are the files that people sent and tools made, oldest first; `workspace_files` are those that lie in the
     workspace: what people sent, and all of what was too long for the model.
     """
 
-    def __init__(self, past: Sequence[Past]) -> None:
-        self.seen: list[Attachment] = []
-        self.laid_out: list[Attachment] = []
+    def __init__(self, past: Sequence[RenderedTurn]) -> None:
+        self.attachments: list[Attachment] = []
+        self.workspace_files: list[Attachment] = []
         self._past = past
         self._count = 0
 
@@ -31,5 +31,5 @@ class Attached:
         self._count = len(entries)
 
     def _add(self, items: Sequence[Entry | Exchange]) -> None:
-        self.seen += attachments(items)
-        self.laid_out += [*received(items), *full_results(items)]
+        self.attachments += attachments(items)
+        self.workspace_files += [*received(items), *full_results(items)]

@@ -22,7 +22,7 @@ class MemoryJournal:
         self._signal.set()
 
     @property
-    def has_news(self) -> bool:
+    def has_unread(self) -> bool:
         return self._signal.is_set()
 
     @property

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from agent.agent import Agent
-from agent.decisions.approvals import extension, limit_extensions
-from agent.decisions.external_tools import offered
+from agent.decisions.approvals import limit_question, limit_extensions
+from agent.decisions.external_tools import available_tools
 from agent.events import Emit, TextDelta
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
 from agent.log import (
@@ -20,21 +20,21 @@ from agent.log import (
     ModelAnswered,
     Native,
     Part,
-    Summarised,
+    Compacted,
     Text,
     Thinking,
 )
-from agent.log_state import is_wrapping_up, step_of, steps_since_heard
-from agent.loop.streaming import AnswerStream, Over
+from agent.log_state import is_finishing_up, step_of, steps_since_message
+from agent.loop.streaming import AnswerStream, EndTurn
 from agent.model import Answer, ModelError, Request, ToolSpec
 from agent.transcript import Conversation, SystemNote
 from agent.turn_context import TurnContext
 
-SUM_UP = (
+STEPS_USED_UP = (
     "You have used all the steps allowed for this task, and tools are no longer available. Tell the person, in words, "
     "what was done, what was not, and how to go on."
 )
-WRAP_UP = (
+FINISH_UP = (
     "The person asks you to come to an end now. Tools are no longer available. Tell them, briefly and in words, what "
     "was done, what was not, and how to go on."
 )
@@ -65,38 +65,38 @@ class ModelStep:
         self._conversation = conversation
         self._entries = entries
         self._step = step_of(entries)
-        self.speech = AnswerStream(agent.hooks, turn_context.where, emit, self._step, agent.mask)
+        self.speech = AnswerStream(agent.hooks, turn_context.hook_context, emit, self._step, agent.mask)
 
     async def answer(self) -> ModelAnswered | ApprovalRequested:
         """The answer, or the question whether a limit may be passed for it. What is set aside for it is the caller's to
-        release, when the log says what it cost. Raises `ModelError`, `Over` and `JournalError`."""
-        await self._make_room()
+        release, when the log says what it cost. Raises `ModelError`, `EndTurn` and `JournalError`."""
+        await self._compact()
         request, response = await self._reviewed_request()
         if response is not None:
             await self.speech.tell(TextDelta(response.text))
             return await self._answered(Answer((Text(response.text),)), request)
         limit = await self._turn_context.budget.reserve(request, limit_extensions(self._entries))
-        if limit is not None and self._turn_context.alone:
-            raise Over(End(limit))
+        if limit is not None and self._turn_context.unattended:
+            raise EndTurn(End(limit))
         if limit is not None:
-            expires_at = time.time() + self._agent.decide_within
-            return extension(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)
+            expires_at = time.time() + self._agent.approval_timeout
+            return limit_question(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)
         answer, request = await self._ask(request)
         self.speech.given(answer.usage, answer.model)
         return await self._answered(answer, request)
 
-    async def _make_room(self, *, force: bool = False) -> bool:
+    async def _compact(self, *, force: bool = False) -> bool:
         """Whether something was covered by a summary."""
-        context = self._agent.context
-        if context is None:
+        compactor = self._agent.compactor
+        if compactor is None:
             return False
-        made = await context.make_room(
+        made = await compactor.compact(
             self._conversation.past,
             self._entries,
             instructions=self._agent.instructions,
             tools=self._tools(),
             used=_used(self._entries),
-            tell=self.speech.tell,
+            on_delta=self.speech.tell,
             force=force,
         )
         await self._append(*made)
@@ -109,13 +109,13 @@ class ModelStep:
                 return await self._agent.model.answer(request, self.speech.tell), request
             except ModelError as error:
                 added = request.transcript[len(self._request().transcript) :]
-                if error.trouble != "too_long" or not await self._make_room(force=True):
+                if error.trouble != "too_long" or not await self._compact(force=True):
                     raise
             request = replace(request, transcript=[*self._request().transcript, *added])
         return await self._agent.model.answer(request, self.speech.tell), request
 
     def _tools(self) -> tuple[ToolSpec, ...]:
-        return tuple(tool.spec for tool in offered(self._agent.tools, self._entries))
+        return tuple(tool.spec for tool in available_tools(self._agent.tools, self._entries))
 
     def _request(self) -> Request:
         request = Request(
@@ -124,12 +124,12 @@ class ModelStep:
             self._tools(),
             model=self._turn_context.model,
         )
-        if self._turn_context.in_words:
-            return _ending(request, self._turn_context.in_words)
-        if is_wrapping_up(self._entries):
-            return _ending(request, WRAP_UP)
-        if steps_since_heard(self._entries) >= self._agent.max_steps:
-            return _ending(request, SUM_UP)
+        if self._turn_context.text_only_notice:
+            return _ending(request, self._turn_context.text_only_notice)
+        if is_finishing_up(self._entries):
+            return _ending(request, FINISH_UP)
+        if steps_since_message(self._entries) >= self._agent.max_steps:
+            return _ending(request, STEPS_USED_UP)
         return request
 
     async def _reviewed_request(self) -> tuple[Request, Respond | None]:
@@ -147,7 +147,7 @@ class ModelStep:
             request.model,
             request.settings,
         )
-        wanted, ruled = await hooks.ask("before_model", self._turn_context.where, shown)
+        wanted, ruled = await hooks.ask("before_model", self._turn_context.hook_context, shown)
         request = replace(
             request,
             instructions=wanted.instructions,
@@ -162,7 +162,7 @@ class ModelStep:
         parts = tuple(
             replace(part, id=f"{self._id[:12]}_{self._step}_{number}") if isinstance(part, Call) else part
             for number, part in enumerate(answer.parts)
-            if not (request.in_words and isinstance(part, Call))
+            if not (request.text_only and isinstance(part, Call))
         )
         answered = ModelAnswered(
             self._step,
@@ -180,21 +180,21 @@ class ModelStep:
             return answered
         tools = tuple(call.name for call in answered.calls)
         shown = ModelAnswer(answered.step, answered.text, answered.model, tools)
-        wanted, ruled = await hooks.ask("after_model", self._turn_context.where, shown)
+        wanted, ruled = await hooks.ask("after_model", self._turn_context.hook_context, shown)
         _response(ruled)
         return answered if wanted.text == answered.text else _with_text(answered, wanted.text)
 
 
 def _ending(request: Request, notice: str) -> Request:
     """The same request, to be answered in words."""
-    return replace(request, transcript=[*request.transcript, SystemNote(notice)], in_words=True)
+    return replace(request, transcript=[*request.transcript, SystemNote(notice)], text_only=True)
 
 
 def _used(entries: Sequence[Entry]) -> int:
     """Tokens of the conversation as the last answer's provider counted them; 0 if nobody has since it was summed up."""
     for entry in reversed(entries):
         match entry:
-            case Summarised():
+            case Compacted():
                 return 0
             case ModelAnswered(interrupted=False, usage=usage):
                 return usage.input + usage.output
@@ -231,7 +231,7 @@ def _response(ruled: Ruled | None) -> Respond | None:
         case Respond() as response:
             return response
         case End() | Stop() as ruling:
-            raise Over(ruling, ruled.hook)
+            raise EndTurn(ruling, ruled.hook)
         case Ask() | Deny():
             return None
         case _:

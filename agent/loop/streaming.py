@@ -8,14 +8,14 @@ from typing import assert_never
 
 from agent.agent import unmasked
 from agent.events import Charged, Delta, Emit, ReasoningDelta, TextDelta, Waiting, Withdrawn
-from agent.hook import End, Hooks, ReplyPart, Stop, Where
+from agent.hook import End, Hooks, ReplyPart, Stop, HookContext
 from agent.log import ModelAnswered, Spent, Text, Usage
 from agent.media import Attachment
 
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
-class Over(Exception):
+class EndTurn(Exception):
     """The turn ends here, in most cases because a hook wants it; the message is the reason in words for a person."""
 
     def __init__(self, ruling: End | Stop, hook: str = "") -> None:
@@ -23,14 +23,14 @@ class Over(Exception):
         self.stopped = isinstance(ruling, Stop)
 
 
-async def reviewed(hooks: Hooks, where: Where, part: ReplyPart) -> ReplyPart | None:
-    """The part as people may see it; None if they may not. Raises `Over`."""
-    part, ruled = await hooks.ask("before_reply", where, part)
+async def reviewed(hooks: Hooks, context: HookContext, part: ReplyPart) -> ReplyPart | None:
+    """The part as people may see it; None if they may not. Raises `EndTurn`."""
+    part, ruled = await hooks.ask("before_reply", context, part)
     if ruled is None:
         return part
     match ruled.ruling:
         case End() | Stop() as ruling:
-            raise Over(ruling, ruled.hook)
+            raise EndTurn(ruling, ruled.hook)
         case _:
             return None
 
@@ -42,10 +42,10 @@ class AnswerStream:
     """
 
     def __init__(
-        self, hooks: Hooks, where: Where, emit: Emit, step: int, mask: Callable[[str], str] = unmasked
+        self, hooks: Hooks, context: HookContext, emit: Emit, step: int, mask: Callable[[str], str] = unmasked
     ) -> None:
         self._hooks = hooks
-        self._where = where
+        self._context = context
         self._emit = emit
         self._step = step
         self._mask = mask
@@ -98,7 +98,7 @@ class AnswerStream:
         self._held = ""
         return "".join(self._shown)
 
-    def unwritten(self) -> tuple[Spent | ModelAnswered, ...]:
+    def unlogged(self) -> tuple[Spent | ModelAnswered, ...]:
         """What was told of the answer so far and what it cost, as the log is to have it when it ends here."""
         told = self._mask("".join(self._told))
         if not told and self._usage == Usage():
@@ -122,7 +122,7 @@ class AnswerStream:
             await self._show(block)
 
     async def _show(self, block: str) -> None:
-        part = await reviewed(self._hooks, self._where, ReplyPart("text", self._mask(block)))
+        part = await reviewed(self._hooks, self._context, ReplyPart("text", self._mask(block)))
         if part is not None and part.text:
             self._shown.append(part.text)
             await self._emit(TextDelta(part.text))
@@ -137,7 +137,7 @@ def _last_edge(text: str) -> int:
 
 
 async def reviewed_files(
-    hooks: Hooks, where: Where, attachments: tuple[Attachment, ...], caption: str
+    hooks: Hooks, context: HookContext, attachments: tuple[Attachment, ...], caption: str
 ) -> tuple[tuple[Attachment, ...], str, str]:
     """The files that people may see, their caption, and a word for the model on those that they may not."""
     if not attachments or not hooks.active("before_reply"):
@@ -145,7 +145,7 @@ async def reviewed_files(
     kept: list[Attachment] = []
     withheld: list[str] = []
     for attachment in attachments:
-        part = await reviewed(hooks, where, ReplyPart("file", caption, attachment))
+        part = await reviewed(hooks, context, ReplyPart("file", caption, attachment))
         if part is None:
             withheld.append(attachment.name)
         else:

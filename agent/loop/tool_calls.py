@@ -12,15 +12,16 @@ from typing import assert_never
 
 from agent.agent import Agent
 from agent.background import BackgroundError
-from agent.decisions.external_tools import ExternalTool, offered
+from agent.decisions.external_tools import ExternalTool, available_tools
 from agent.events import Emit, Progress
-from agent.interrupt import Interrupted, ended, race
+from agent.interrupt import Interrupted, cancel_and_wait, race
 from agent.journal import Journal
 from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry
-from agent.loop.streaming import Over
+from agent.loop.streaming import EndTurn
 from agent.loop.tool_review import Ready, ToolReview
 from agent.media import Attachment, MediaError
-from agent.tool import Tool, ToolContext, ToolError, ToolResult
+from agent.tool import Tool, ToolContext, ToolError
+from agent.tool_result import ToolResult
 from agent.tools.titles import call_title
 from agent.turn_context import TurnContext
 
@@ -57,24 +58,24 @@ class Calls:
         emit: Emit,
         *,
         entries: Sequence[Entry],
-        seen: tuple[Attachment, ...],
+        attachments: tuple[Attachment, ...],
     ) -> None:
         """`entries` is the turn's log itself, which `append` makes longer."""
         self._agent = agent
-        self._tools = {tool.name: tool for tool in offered(agent.tools, entries)}
+        self._tools = {tool.name: tool for tool in available_tools(agent.tools, entries)}
         self._turn_context = turn_context
         self._journal = journal
         self._append = append
         self._emit = emit
         self._entries = entries
-        self._seen = seen
+        self._attachments = attachments
         self._reviewing = ToolReview(agent, turn_context, entries)
         self._shown: dict[str, str] = {}
         self._kept: set[str] = set()
 
     async def run(self, calls: Sequence[Call]) -> bool:
         """False when a question to people was reached, or a call that is run outside: nothing goes on until there is an
-        answer. Raises `Over`."""
+        answer. Raises `EndTurn`."""
         outside = [call for call in calls if self._is_outside(call)]
         for batch in self._batches([call for call in calls if call not in outside]):
             if self._journal.interjected:
@@ -100,7 +101,7 @@ class Calls:
             await self._append(question)
             return False
         outside = [each for each in ready if each.response is None]
-        until = time.time() + self._agent.decide_within
+        until = time.time() + self._agent.approval_timeout
         await self._append(
             *(CallStarted(each.call.id, until, self._agent.mask(each.arguments or "{}")) for each in outside)
         )
@@ -166,7 +167,7 @@ class Calls:
         return ready, None
 
     async def _judged(self, call: Call) -> Ready | CallEnded | ApprovalRequested:
-        """Whether the call may run. Raises `Over`."""
+        """Whether the call may run. Raises `EndTurn`."""
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
@@ -185,12 +186,12 @@ class Calls:
                 logged += 1
                 if self._reviewing.over is not None:
                     raise self._reviewing.over
-        except (asyncio.CancelledError, Over):
-            await ended(*running)
+        except (asyncio.CancelledError, EndTurn):
+            await cancel_and_wait(*running)
             await self._append(*_results(running[logged:]))
             raise
         finally:
-            await ended(*running)
+            await cancel_and_wait(*running)
 
     async def _run_call(self, ready: Ready) -> CallEnded:
         """The call's one result, as hooks and the mask leave it."""
@@ -238,7 +239,9 @@ class Calls:
             self._shown[call.id] = agent.mask(text)
             await self._emit(Progress(call.id, self._shown[call.id]))
 
-        context = ToolContext(agent.workspace, agent.media, progress, self._seen, call.id, self._turn_context.work)
+        context = ToolContext(
+            agent.workspace, agent.media, progress, self._attachments, call.id, self._turn_context.background
+        )
         async with asyncio.timeout(ready.tool.timeout):
             result = await ready.tool.call(context, ready.arguments)
         text, caption, for_user = map(agent.mask, (result.text, result.caption, result.for_user))
@@ -256,7 +259,7 @@ class Calls:
                 self._kept.add(ready.call.id)
                 try:
                     title = self._agent.mask(call_title(ready.tool.name, ready.arguments))[:LONGEST_TITLE]
-                    handle = await self._turn_context.work.keep(title, working, partial(self._last_shown, ready))
+                    handle = await self._turn_context.background.adopt(title, working, partial(self._last_shown, ready))
                 except BackgroundError as error:
                     self._kept.discard(ready.call.id)
                     log.info("%s goes on where it is: %s", ready.tool.name, error)
@@ -265,7 +268,7 @@ class Calls:
                     return ToolResult(IN_BACKGROUND.format(handle=handle))
             return await working
         finally:
-            await ended(ringing, *(() if kept else (working,)))
+            await cancel_and_wait(ringing, *(() if kept else (working,)))
 
     async def _work_on(self, ready: Ready) -> ToolResult:
         """The result, which hooks have looked at by then if it is for later."""

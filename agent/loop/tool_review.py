@@ -12,7 +12,7 @@ from agent.decisions.approvals import allowed_tools, approval, decision_on, deni
 from agent.hook import Ask, Deny, End, ReplyPart, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.log import ApprovalRequested, Call, CallEnded, Entry
 from agent.log_state import calls_of
-from agent.loop.streaming import Over, reviewed, reviewed_files
+from agent.loop.streaming import EndTurn, reviewed, reviewed_files
 from agent.tool import Tool, ToolError
 from agent.tools.output_limits import truncate_result
 from agent.turn_context import TurnContext
@@ -39,15 +39,15 @@ class ToolReview:
         self._agent = agent
         self._turn_context = turn_context
         self._entries = entries
-        self._over: Over | None = None
+        self._over: EndTurn | None = None
 
     @property
-    def over(self) -> Over | None:
+    def over(self) -> EndTurn | None:
         """That the turn is to end, as a hook wanted it when it saw a result: what was done is to be recorded first."""
         return self._over
 
     async def judged(self, call: Call, tool: Tool) -> Ready | CallEnded | ApprovalRequested:
-        """Whether the call may run, as its tool's settings, the hooks and people have it. Raises `Over`."""
+        """Whether the call may run, as its tool's settings, the hooks and people have it. Raises `EndTurn`."""
         settled = decision_on(call.id, self._entries)
         if settled is not None:
             asked, decided = settled
@@ -69,7 +69,7 @@ class ToolReview:
             return end
         try:
             return await self._end_for_people(end)
-        except Over as over:
+        except EndTurn as over:
             self._over = over
             return replace(end, attachments=(), for_user="", final=False)
 
@@ -118,7 +118,7 @@ class ToolReview:
         hooks = self._agent.hooks
         if not hooks.active("before_tool"):
             return ready, None
-        subject, ruled = await hooks.ask("before_tool", self._turn_context.where, _subject(ready))
+        subject, ruled = await hooks.ask("before_tool", self._turn_context.hook_context, _subject(ready))
         return replace(ready, arguments=_arguments(subject, ready)), ruled
 
     async def _approved(self, ready: Ready) -> Ruled | None:
@@ -126,33 +126,33 @@ class ToolReview:
         hooks = self._agent.hooks
         if not hooks.active("approve_tool"):
             return None
-        _, ruled = await hooks.ask("approve_tool", self._turn_context.where, _subject(ready))
+        _, ruled = await hooks.ask("approve_tool", self._turn_context.hook_context, _subject(ready))
         return ruled
 
     def _asked(self, ready: Ready, why: str) -> ApprovalRequested | CallEnded:
         """The question to people, or the denial where there are none."""
-        if self._turn_context.alone:
+        if self._turn_context.unattended:
             return CallEnded(ready.call.id, "denied", NOBODY_TO_ASK)
-        expires_at = time.time() + self._agent.decide_within
+        expires_at = time.time() + self._agent.approval_timeout
         return approval(ready.tool, ready.call, ready.arguments, why, expires_at, ready.response)
 
     async def _changed_end(self, ready: Ready, end: CallEnded) -> CallEnded:
         """The result as after_tool leaves it."""
         shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user)
-        wanted, ruled = await self._agent.hooks.ask("after_tool", self._turn_context.where, shown)
+        wanted, ruled = await self._agent.hooks.ask("after_tool", self._turn_context.hook_context, shown)
         if ruled is not None and isinstance(ruled.ruling, End | Stop):
-            self._over = Over(ruled.ruling, ruled.hook)
+            self._over = EndTurn(ruled.ruling, ruled.hook)
         return replace(end, text=wanted.text, for_user=wanted.for_user)
 
     async def _end_for_people(self, end: CallEnded) -> CallEnded:
-        """The result with what people may see of it. Raises `Over`."""
-        hooks, where = self._agent.hooks, self._turn_context.where
-        kept, caption, note = await reviewed_files(hooks, where, end.attachments, end.caption)
+        """The result with what people may see of it. Raises `EndTurn`."""
+        hooks, context = self._agent.hooks, self._turn_context.hook_context
+        kept, caption, note = await reviewed_files(hooks, context, end.attachments, end.caption)
         if end.for_user.strip():
-            part = await reviewed(hooks, where, ReplyPart("text", end.for_user))
+            part = await reviewed(hooks, context, ReplyPart("text", end.for_user))
             end = replace(end, for_user="" if part is None else part.text)
         elif end.final and not end.attachments:
-            part = await reviewed(hooks, where, ReplyPart("text", end.text))
+            part = await reviewed(hooks, context, ReplyPart("text", end.text))
             note = WITHHELD if part is None else ""
             end = replace(end, text=end.text if part is None else part.text, final=part is not None)
         return replace(end, text=f"{end.text}\n{note}".strip() if note else end.text, attachments=kept, caption=caption)
@@ -169,12 +169,12 @@ def _arguments(subject: ToolCall, ready: Ready) -> str:
 
 
 def _ruling(ruled: Ruled | None) -> Respond | Ask | Deny | None:
-    """The ruling, if the turn goes on. Raises `Over` if not."""
+    """The ruling, if the turn goes on. Raises `EndTurn` if not."""
     if ruled is None:
         return None
     match ruled.ruling:
         case End() | Stop() as ruling:
-            raise Over(ruling, ruled.hook)
+            raise EndTurn(ruling, ruled.hook)
         case other:
             return other
 

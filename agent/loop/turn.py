@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from agent.agent import Agent
 from agent.decisions.approvals import DROPPED, open_decision, refused_limit
-from agent.decisions.external_tools import unsupplied
+from agent.decisions.external_tools import endings_without_result
 from agent.decisions.questions import ANSWERED
 from agent.events import Emit, Event, Logged, as_json
 from agent.interrupt import Interrupted, race, shielded
@@ -28,7 +28,7 @@ from agent.log import (
     TurnOutcome,
 )
 from agent.log_state import (
-    circle,
+    detect_loop,
     deadline,
     endings,
     is_answered,
@@ -37,22 +37,22 @@ from agent.log_state import (
     unresolved,
     waits_for_people,
 )
-from agent.loop.attachments import Attached
+from agent.loop.attachments import ConversationFiles
 from agent.loop.model_step import ModelStep
-from agent.loop.streaming import Over
+from agent.loop.streaming import EndTurn
 from agent.loop.tool_calls import CANCELLED, SKIPPED, Calls
 from agent.model import ModelError
 from agent.tools.received_files import copy_to_workspace
-from agent.transcript import UNKNOWN, Conversation, Past
+from agent.transcript import UNKNOWN, Conversation, RenderedTurn
 from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
 
-MOST_RESTARTS = 5
+MAX_RESTARTS = 5
 """A turn that was interrupted by this many restarts, with nothing done between them, is likely their cause."""
 
-BROKE = "something broke inside the gateway; its log has the details"
-CIRCLES = "it called `{tool}` again and again in the same way, with the same result each time"
+INTERNAL_ERROR = "something broke inside the gateway; its log has the details"
+LOOP_DETECTED = "it called `{tool}` again and again in the same way, with the same result each time"
 CUT_OFF = "_The answer was cut off at the model's length limit._"
 
 _ENDED_WHILE_RUNNING = "Cancelled: the turn ended while this call was running: "
@@ -72,7 +72,7 @@ class Turn:
         *,
         id: str,
         entries: Sequence[Entry],
-        past: Sequence[Past] = (),
+        past: Sequence[RenderedTurn] = (),
         turn_context: TurnContext | None = None,
     ) -> None:
         self._agent = agent
@@ -80,7 +80,7 @@ class Turn:
         self._emit = emit
         self._id = id
         self._conversation = Conversation(past)
-        self._attached = Attached(past)
+        self._files = ConversationFiles(past)
         self._turn_context = turn_context or TurnContext()
         self._entries = list(entries)
         self._answering: ModelStep | None = None
@@ -105,9 +105,9 @@ class Turn:
         return tuple(call for call, started in unresolved(self._entries) if started)
 
     @property
-    def unwritten(self) -> tuple[Spent | ModelAnswered, ...]:
+    def unlogged(self) -> tuple[Spent | ModelAnswered, ...]:
         """What is not in the log of the answer that is being given: what it cost, and what was told of it."""
-        return () if self._answering is None else self._answering.speech.unwritten()
+        return () if self._answering is None else self._answering.speech.unlogged()
 
     def stop(self, reason: str) -> None:
         """Cancels what runs; the turn ends as stopped, for `reason`. Later stops change nothing."""
@@ -137,7 +137,7 @@ class Turn:
             await self._go_on()
         except ModelError as error:
             await self._end("failed", str(error))
-        except Over as over:
+        except EndTurn as over:
             await self._end("stopped" if over.stopped else "failed", str(over))
         except JournalError:
             raise
@@ -145,7 +145,7 @@ class Turn:
             await self._cancelled()
         except Exception:
             log.exception("turn %s broke", self._id)
-            await self._end("failed", BROKE)
+            await self._end("failed", INTERNAL_ERROR)
 
     async def _cancelled(self) -> None:
         """Ends the turn if it was stopped, or if what it ran cancelled itself; raises if the task was cancelled."""
@@ -158,7 +158,7 @@ class Turn:
             raise asyncio.CancelledError
         else:
             log.error("turn %s broke: the model cancelled itself", self._id)
-            await self._end("failed", BROKE)
+            await self._end("failed", INTERNAL_ERROR)
 
     async def _absorb_late_stop(self) -> None:
         """A stop that comes when nothing is left to stop must not hit whoever awaits us."""
@@ -171,8 +171,8 @@ class Turn:
     async def _go_on(self) -> None:
         if self._stop_reason is not None:
             raise asyncio.CancelledError
-        if restarts_in_a_row(self._entries) >= MOST_RESTARTS:
-            await self._end("failed", f"{MOST_RESTARTS} restarts in a row interrupted it, and it was given up")
+        if restarts_in_a_row(self._entries) >= MAX_RESTARTS:
+            await self._end("failed", f"{MAX_RESTARTS} restarts in a row interrupted it, and it was given up")
         elif waits_for_people(self._entries):
             await self._await_people()
         else:
@@ -188,8 +188,8 @@ class Turn:
         await self._read_inbox()
         if is_answered(self._entries):
             await self._close(Ended("completed"))
-        elif (tool := circle(self._entries)) is not None:
-            await self._end("failed", CIRCLES.format(tool=tool))
+        elif (tool := detect_loop(self._entries)) is not None:
+            await self._end("failed", LOOP_DETECTED.format(tool=tool))
         else:
             await self._answer(await self._ask())
 
@@ -210,7 +210,7 @@ class Turn:
 
     async def _read_inbox(self) -> bool:
         """Whether people have said something, which is then in the log, as are the results of work beside the turn."""
-        heard = await shielded(self._journal.read_inbox(self.step)) if self._journal.has_news else None
+        heard = await shielded(self._journal.read_inbox(self.step)) if self._journal.has_unread else None
         if heard is not None:
             await self._record(heard)
         return heard is not None and any(said.source != "work" for said in heard.messages)
@@ -229,13 +229,13 @@ class Turn:
         try:
             return await race(answering.answer(), self._journal.interjection())
         except Interrupted:
-            *_, last = (ModelAnswered(self.step, (), interrupted=True), *answering.speech.unwritten())
+            *_, last = (ModelAnswered(self.step, (), interrupted=True), *answering.speech.unlogged())
             return last if isinstance(last, ModelAnswered) else ModelAnswered(self.step, (), interrupted=True)
 
     async def _run(self, calls: Sequence[Call]) -> None:
-        agent, attached = self._agent, self._attached
-        attached.gather(self._entries)
-        await copy_to_workspace(attached.laid_out, agent.workspace, agent.media)
+        agent, files = self._agent, self._files
+        files.gather(self._entries)
+        await copy_to_workspace(files.workspace_files, agent.workspace, agent.media)
         running = Calls(
             agent,
             self._turn_context,
@@ -243,7 +243,7 @@ class Turn:
             self._append,
             self._tell,
             entries=self._entries,
-            seen=tuple(attached.seen),
+            attachments=tuple(files.attachments),
         )
         if not await running.run(calls):
             await self._await_people()
@@ -274,7 +274,7 @@ class Turn:
     async def _end(self, outcome: TurnOutcome, reason: str) -> None:
         """Ends the turn with everything in it accounted for: the partial answer and each call's result."""
         calls = endings(self._entries, "cancelled", _ENDED_WHILE_RUNNING + reason)
-        await self._close(Ended(outcome, reason), *self.unwritten, *calls)
+        await self._close(Ended(outcome, reason), *self.unlogged, *calls)
 
     async def _append(self, *entries: Entry) -> None:
         if entries:
@@ -298,20 +298,20 @@ class Turn:
     async def _tell(self, event: Event) -> None:
         if self._agent.hooks.active("on_event"):
             self._agent.hooks.observe(
-                self._turn_context.where, json.loads(self._agent.mask(json.dumps(as_json(event))))
+                self._turn_context.hook_context, json.loads(self._agent.mask(json.dumps(as_json(event))))
             )
         await self._emit(event)
 
 
 async def fail_turn(
-    journal: Journal, entries: Sequence[Entry], reason: str, *unwritten: Spent | ModelAnswered
+    journal: Journal, entries: Sequence[Entry], reason: str, *unlogged: Spent | ModelAnswered
 ) -> tuple[Entry, ...]:
     """Ends a turn that cannot go on as failed; returns its log. Raises `JournalError` while that cannot be written.
 
-    `unwritten` is what is not in the log of the answer that was being given when the turn broke.
+    `unlogged` is what is not in the log of the answer that was being given when the turn broke.
     """
     ended = Ended("failed", reason)
-    rest: tuple[Entry, ...] = (*unwritten, *endings(entries, "cancelled", _ENDED_WHILE_RUNNING + reason))
+    rest: tuple[Entry, ...] = (*unlogged, *endings(entries, "cancelled", _ENDED_WHILE_RUNNING + reason))
     return (*entries, *rest, *await shielded(journal.close(ended, *rest)))
 
 
@@ -321,4 +321,4 @@ def _overtaken(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     if asked is not None:
         skipped = (CallEnded(call.id, "skipped", DROPPED if call.id == asked.id else SKIPPED) for call, _ in left)
         return ApprovalDecided(asked.id, "dropped"), *skipped
-    return unsupplied(entries) or endings(entries, "done", ANSWERED)
+    return endings_without_result(entries) or endings(entries, "done", ANSWERED)

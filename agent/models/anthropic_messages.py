@@ -1,4 +1,4 @@
-"""Conversations as the body of an Anthropic Messages request.
+"""Renders a conversation as the body of an Anthropic Messages request.
 
 Source: https://docs.anthropic.com/en/api/messages
 """
@@ -13,14 +13,14 @@ from typing import Any, assert_never
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking
 from agent.model import Request, ToolSpec
 from agent.models.content import (
+    ContentPart,
     LoadedImages,
-    Piece,
     image_content,
-    in_words,
-    marked,
+    joined_text,
     message_content,
     notice_text,
     result_text,
+    with_notices,
 )
 from agent.transcript import Exchange, Result, Results, SystemNote
 
@@ -29,86 +29,87 @@ PROVIDER = "anthropic"
 REDACTED = "redacted_thinking"
 
 WEB_SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
-"""The provider's own search: https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
+"""The provider's web search: https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
 
-CACHE = {"cache_control": {"type": "ephemeral"}}
-"""A mark: everything up to here may be read from the prompt cache by later requests, in the order of tools,
-instructions, messages. At most four are allowed in a request.
+CACHE_BREAKPOINT = {"cache_control": {"type": "ephemeral"}}
+"""Later requests may read everything up to here from the prompt cache, in the order of tools, instructions, messages.
+At most four breakpoints are allowed in a request.
 
 Source: https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
 """
 
-MARKABLE = frozenset({"text", "image", "tool_use", "tool_result"})
+CACHEABLE = frozenset({"text", "image", "tool_use", "tool_result"})
+"""The types of blocks that may carry a breakpoint."""
 
 Message = dict[str, Any]
 Block = dict[str, Any]
 
 
-def body(request: Request, sights: LoadedImages, *, web_search: bool = False) -> dict[str, Any]:
-    """The request's part of the body. With `web_search` the provider may search the web by itself."""
-    parts: dict[str, Any] = {"messages": _messages(request, sights)}
+def body(request: Request, images: LoadedImages, *, web_search: bool = False) -> dict[str, Any]:
+    """The part of the body that comes from the request. With `web_search` the provider may search the web."""
+    fields: dict[str, Any] = {"messages": _messages(request, images)}
     if request.instructions:
-        parts["system"] = [{**_block(request.instructions), **CACHE}]
+        fields["system"] = [{**_block(request.instructions), **CACHE_BREAKPOINT}]
     if tools := [*map(_tool, request.tools), *([WEB_SEARCH] if web_search else [])]:
-        parts["tools"] = [*tools[:-1], {**tools[-1], **CACHE}]
-        if request.in_words:
-            parts["tool_choice"] = {"type": "none"}
+        fields["tools"] = [*tools[:-1], {**tools[-1], **CACHE_BREAKPOINT}]
+        if request.text_only:
+            fields["tool_choice"] = {"type": "none"}
     if request.settings.temperature is not None:
-        parts["temperature"] = request.settings.temperature
+        fields["temperature"] = request.settings.temperature
     if request.settings.max_tokens is not None:
-        parts["max_tokens"] = request.settings.max_tokens
-    return parts
+        fields["max_tokens"] = request.settings.max_tokens
+    return fields
 
 
-def _messages(request: Request, sights: LoadedImages) -> list[Message]:
-    """The conversation, marked at its end and before the newest words of people: what comes after those may look
-    different next time, what came before them does not."""
+def _messages(request: Request, images: LoadedImages) -> list[Message]:
+    """The conversation, with cache breakpoints at its end and before people's newest messages: what comes before those
+    is the same in later requests, what comes after them may change."""
     messages: list[Message] = []
-    settled = -1
-    for exchange in marked(request.transcript):
-        message = _message(exchange, sights)
+    last_stable = -1
+    for exchange in with_notices(request.transcript):
+        message = _message(exchange, images)
         if message["content"]:
             if isinstance(exchange, MessagesRead):
-                settled = len(messages) - 1
+                last_stable = len(messages) - 1
             messages.append(message)
-    for place in {settled, len(messages) - 1} - {-1}:
-        messages[place] = _cached(messages[place])
+    for index in {last_stable, len(messages) - 1} - {-1}:
+        messages[index] = _with_breakpoint(messages[index])
     return messages
 
 
-def _message(exchange: Exchange, sights: LoadedImages) -> Message:
+def _message(exchange: Exchange, images: LoadedImages) -> Message:
     match exchange:
         case MessagesRead():
-            return {"role": "user", "content": _content(message_content(exchange, sights))}
+            return {"role": "user", "content": _content(message_content(exchange, images))}
         case ModelAnswered():
             return {"role": "assistant", "content": _answer(exchange)}
         case Results():
-            return {"role": "user", "content": [_result(result, sights) for result in exchange.results]}
+            return {"role": "user", "content": [_result(result, images) for result in exchange.results]}
         case SystemNote():
             return {"role": "user", "content": notice_text(exchange)}
         case _:
             assert_never(exchange)
 
 
-def _cached(message: Message) -> Message:
-    """Marked at its last block that can carry a mark, if it has one."""
+def _with_breakpoint(message: Message) -> Message:
+    """The message with a breakpoint at its last block that can carry one, if any."""
     content = message["content"]
     blocks = [_block(content)] if isinstance(content, str) else content
-    place = next((place for place in reversed(range(len(blocks))) if blocks[place]["type"] in MARKABLE), None)
-    if place is None:
+    last = next((index for index in reversed(range(len(blocks))) if blocks[index]["type"] in CACHEABLE), None)
+    if last is None:
         return message
-    return {**message, "content": [*blocks[:place], {**blocks[place], **CACHE}, *blocks[place + 1 :]]}
+    return {**message, "content": [*blocks[:last], {**blocks[last], **CACHE_BREAKPOINT}, *blocks[last + 1 :]]}
 
 
-def _content(pieces: list[Piece]) -> str | list[Block]:
-    words = in_words(pieces)
-    return [_block(piece) for piece in pieces] if words is None else words
+def _content(parts: list[ContentPart]) -> str | list[Block]:
+    text = joined_text(parts)
+    return [_block(part) for part in parts] if text is None else text
 
 
-def _block(piece: Piece) -> Block:
-    if isinstance(piece, str):
-        return {"type": "text", "text": piece}
-    return {"type": "image", "source": {"type": "base64", "media_type": piece.media_type, "data": piece.data}}
+def _block(part: ContentPart) -> Block:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": part.data}}
 
 
 def _answer(answered: ModelAnswered) -> str | list[Block]:
@@ -116,13 +117,13 @@ def _answer(answered: ModelAnswered) -> str | list[Block]:
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text if parts[0].text.strip() else ""
     blocks = list(_answer_blocks(answered))
-    # A message of nothing but thinking is refused, and means nothing to anybody.
+    # A message of thinking alone is rejected, and carries no information.
     return blocks if any(block["type"] in ("text", "tool_use") for block in blocks) else ""
 
 
 def _answer_blocks(answered: ModelAnswered) -> Iterator[Block]:
-    own = _own_tools(answered)
-    for place, part in enumerate(answered.parts):
+    native = _native_blocks(answered)
+    for index, part in enumerate(answered.parts):
         match part:
             case Text():
                 if part.text.strip():
@@ -132,28 +133,28 @@ def _answer_blocks(answered: ModelAnswered) -> Iterator[Block]:
             case Call():
                 yield {"type": "tool_use", "id": _id(part), "name": part.name, "input": _input(part.arguments)}
             case Native():
-                if place in own:
-                    yield own[place]
+                if index in native:
+                    yield native[index]
             case _:
                 assert_never(part)
 
 
-def _own_tools(answered: ModelAnswered) -> dict[int, Block]:
-    """What the provider did by itself, by its place in the answer. A use without a result, which an answer that was cut
-    off may have, is refused, and is left out."""
+def _native_blocks(answered: ModelAnswered) -> dict[int, Block]:
+    """Calls and results of the provider's own tools, by their index in the answer. A call without a result, which an
+    answer that was cut off may have, would be rejected and is left out."""
     blocks: dict[int, Block] = {
-        place: json.loads(part.data)
-        for place, part in enumerate(answered.parts)
+        index: json.loads(part.data)
+        for index, part in enumerate(answered.parts)
         if isinstance(part, Native) and part.provider == PROVIDER
     }
-    used = {block["id"] for block in blocks.values() if "id" in block}
+    called = {block["id"] for block in blocks.values() if "id" in block}
     ended = {block["tool_use_id"] for block in blocks.values() if "tool_use_id" in block}
-    whole = used & ended
-    return {place: block for place, block in blocks.items() if block.get("id", block.get("tool_use_id")) in whole}
+    complete = called & ended
+    return {index: block for index, block in blocks.items() if block.get("id", block.get("tool_use_id")) in complete}
 
 
 def _thinking(part: Thinking) -> Iterator[Block]:
-    """Only thinking with its signature, which an interrupted block never got, is taken back."""
+    """Thinking is accepted only with its signature, which an interrupted block does not have."""
     if part.provider != PROVIDER or not part.signature:
         return
     if part.id == REDACTED:
@@ -163,7 +164,7 @@ def _thinking(part: Thinking) -> Iterator[Block]:
 
 
 def _id(call: Call) -> str:
-    """Ids from other providers may hold characters that this one refuses."""
+    """The call's id; ids from other providers may contain characters that this one rejects."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", call.id)
 
 
@@ -175,10 +176,10 @@ def _input(arguments: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"not_valid_json": arguments}
 
 
-def _result(result: Result, sights: LoadedImages) -> Block:
-    pieces: list[Piece] = [result_text(result), *image_content(result.images, sights)]
+def _result(result: Result, images: LoadedImages) -> Block:
+    parts: list[ContentPart] = [result_text(result), *image_content(result.images, images)]
     failed = {"is_error": True} if result.outcome == "failed" else {}
-    return {"type": "tool_result", "tool_use_id": _id(result.call), "content": _content(pieces), **failed}
+    return {"type": "tool_result", "tool_use_id": _id(result.call), "content": _content(parts), **failed}
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How the wrappers around models stand in one another: the order is what makes each do its part once."""
+"""The order in which the wrappers around models are nested, so that each does its part exactly once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from agent.models.without_vision import WithoutVisionModel
 
 
 def wrap_provider_model(model: Model, name: str, price: Price | None) -> Model:
-    """A provider's model with all that concerns each single attempt.
+    """A provider's model with the wrappers that act on each single attempt: metering, images, the waiting notice.
 
-    To be made once for each name: it remembers whether the model can look at pictures.
+    Create one per model: it remembers whether the model accepts images.
     """
     return WaitingNoticeModel(WithoutVisionModel(MeteredModel(model, name, price), name))
 
@@ -31,18 +31,22 @@ def model_chain(
     mask: Callable[[str], str],
     small: str = "",
 ) -> Model:
-    """What a conversation asks: the models of these names, in this order, and any of `models` that a request names.
+    """The model of a conversation: asks the named models in this order, and any of `models` that a request names.
 
-    `small` answers small talk; "" leaves that to the first. Only the last one, behind which nobody stands by, is asked
-    again after a time-out. Secrets are masked innermost of what asks anew, so that nothing goes out unmasked.
+    `small` answers small talk; "" leaves that to the first model. Only the last model, which has no fallback, is
+    retried after a timeout. Masking is inside of continuation, which sends requests of its own, so that every request
+    is masked.
     """
     *before, last = names
-    hasty = {name: RetryingModel(model, timeouts=1) for name, model in models.items()}
-    named = [*(NamedModel(name, hasty[name]) for name in before), NamedModel(last, RetryingModel(models[last]))]
-    model = ContinuingModel(MaskingModel(FallbackModel(named, cool_downs, available=hasty), mask))
+    single_timeout = {name: RetryingModel(model, timeouts=1) for name, model in models.items()}
+    named = [
+        *(NamedModel(name, single_timeout[name]) for name in before),
+        NamedModel(last, RetryingModel(models[last])),
+    ]
+    model = ContinuingModel(MaskingModel(FallbackModel(named, cool_downs, available=single_timeout), mask))
     if not small:
         return model
-    # Its patterns take longer to compile than all of the chain to load.
+    # Compiling its patterns takes longer than loading the rest of the chain.
     from agent.models.routing import RoutedModel
 
     return RoutedModel(model, small)

@@ -1,4 +1,4 @@
-"""Conversations as the body of an OpenAI Chat Completions request.
+"""Renders a conversation as the body of an OpenAI Chat Completions request.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -13,78 +13,80 @@ from urllib.parse import urlsplit
 from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking
 from agent.model import Request, ToolSpec
 from agent.models.content import (
+    ContentPart,
     LoadedImages,
-    Piece,
     image_content,
-    in_words,
-    marked,
+    joined_text,
     message_content,
     notice_text,
     result_text,
+    with_notices,
 )
 from agent.transcript import Exchange, Results, SystemNote
 
 PROVIDER = "openai"
 
 REASONING_FIELDS = frozenset({"reasoning", "reasoning_content"})
-"""Where compatible servers put reasoning (OpenAI itself has none here), and where they want to see it again."""
+"""The fields in which compatible servers send reasoning (OpenAI itself sends none), and expect it in the history."""
 
 Message = dict[str, Any]
 
 
-Limit = Literal["max_completion_tokens", "max_tokens"]
-"""What the bound on an answer's length is called: OpenAI's newer models (at Azure too) refuse the second name, and
-servers that are only compatible may not know the first."""
+MaxTokensField = Literal["max_completion_tokens", "max_tokens"]
+"""The field that limits an answer's length: OpenAI's newer models (at Azure too) reject the second name, and servers
+that are only compatible may not know the first."""
 
 
-def max_tokens_field(base_url: str | None) -> Limit:
-    """The name that the server at the address knows; None is OpenAI's own."""
+def max_tokens_field_for(base_url: str | None) -> MaxTokensField:
+    """The name that the server at `base_url` knows; None is OpenAI's own server."""
     newer = base_url is None or "openai" in (urlsplit(base_url).hostname or "")
     return "max_completion_tokens" if newer else "max_tokens"
 
 
-def body(request: Request, sights: LoadedImages, *, limit: Limit = "max_completion_tokens") -> dict[str, Any]:
-    """The request's part of the body."""
+def body(
+    request: Request, images: LoadedImages, *, max_tokens_field: MaxTokensField = "max_completion_tokens"
+) -> dict[str, Any]:
+    """The part of the body that comes from the request."""
     messages: list[Message] = []
     if request.instructions:
         messages.append({"role": "system", "content": request.instructions})
-    for exchange in marked(request.transcript):
-        messages += _messages(exchange, sights)
-    parts: dict[str, Any] = {"messages": messages}
+    for exchange in with_notices(request.transcript):
+        messages += _messages(exchange, images)
+    fields: dict[str, Any] = {"messages": messages}
     if request.tools:
-        parts["tools"] = [_tool(tool) for tool in request.tools]
-        if request.in_words:
-            parts["tool_choice"] = "none"
+        fields["tools"] = [_tool(tool) for tool in request.tools]
+        if request.text_only:
+            fields["tool_choice"] = "none"
     if request.settings.temperature is not None:
-        parts["temperature"] = request.settings.temperature
+        fields["temperature"] = request.settings.temperature
     if request.settings.max_tokens is not None:
-        parts[limit] = request.settings.max_tokens
-    return parts
+        fields[max_tokens_field] = request.settings.max_tokens
+    return fields
 
 
-def _messages(exchange: Exchange, sights: LoadedImages) -> Iterable[Message]:
+def _messages(exchange: Exchange, images: LoadedImages) -> Iterable[Message]:
     match exchange:
         case MessagesRead():
-            return (_user(message_content(exchange, sights)),)
+            return (_user(message_content(exchange, images)),)
         case ModelAnswered():
             return _assistant(exchange)
         case Results():
-            return _results(exchange, sights)
+            return _results(exchange, images)
         case SystemNote():
             return ({"role": "user", "content": notice_text(exchange)},)
         case _:
             assert_never(exchange)
 
 
-def _user(pieces: list[Piece]) -> Message:
-    words = in_words(pieces)
-    return {"role": "user", "content": [_part(piece) for piece in pieces] if words is None else words}
+def _user(parts: list[ContentPart]) -> Message:
+    text = joined_text(parts)
+    return {"role": "user", "content": [_part(part) for part in parts] if text is None else text}
 
 
-def _part(piece: Piece) -> dict[str, Any]:
-    if isinstance(piece, str):
-        return {"type": "text", "text": piece}
-    return {"type": "image_url", "image_url": {"url": f"data:{piece.media_type};base64,{piece.data}"}}
+def _part(part: ContentPart) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{part.data}"}}
 
 
 def _assistant(answered: ModelAnswered) -> tuple[Message, ...]:
@@ -99,7 +101,7 @@ def _assistant(answered: ModelAnswered) -> tuple[Message, ...]:
 
 
 def _reasoning(answered: ModelAnswered) -> dict[str, str]:
-    """Reasoning leads up to its calls, and servers that have it want it back with them; elsewhere it is dropped."""
+    """The reasoning that led to the calls: servers that send it require it with them. Without calls it is dropped."""
     fields: dict[str, str] = {}
     for part in answered.parts:
         if isinstance(part, Thinking) and part.provider == PROVIDER and part.id in REASONING_FIELDS:
@@ -108,11 +110,11 @@ def _reasoning(answered: ModelAnswered) -> dict[str, str]:
 
 
 def _call(call: Call) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _sound(call.arguments)}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _valid(call.arguments)}}
 
 
-def _sound(arguments: str) -> str:
-    """Servers parse the arguments in the history, and refuse the whole request over broken ones."""
+def _valid(arguments: str) -> str:
+    """The arguments as valid JSON: servers parse those in the history and reject the whole request if they cannot."""
     try:
         is_object = isinstance(json.loads(arguments), dict)
     except ValueError:
@@ -120,13 +122,13 @@ def _sound(arguments: str) -> str:
     return arguments if is_object else json.dumps({"not_valid_json": arguments} if arguments else {})
 
 
-def _results(results: Results, sights: LoadedImages) -> Iterator[Message]:
+def _results(results: Results, images: LoadedImages) -> Iterator[Message]:
     for result in results.results:
         yield {"role": "tool", "tool_call_id": result.call.id, "content": result_text(result)}
-    # Pictures are only allowed in a user's message, which may not stand between the results.
-    images = image_content((image for result in results.results for image in result.images), sights)
-    if images:
-        yield _user(["[Pictures from the tool results above]", *images])
+    # Images are only allowed in a user's message, which may not come between the results.
+    content = image_content((image for result in results.results for image in result.images), images)
+    if content:
+        yield _user(["[Pictures from the tool results above]", *content])
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a conversation reads like to a model, whichever provider's protocol carries it."""
+"""The content of a conversation as a model reads it, text and images; the same for every provider's protocol."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from agent.media import Attachment
 from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results, SystemNote
 
-INTERRUPTED = SystemNote("Your answer was interrupted here, by a new message or a stop; it was shown as far as it got.")
-GO_ON = SystemNote("Go on.")
+INTERRUPTED = SystemNote("Your answer was interrupted here, by a new message or a stop; it was shown up to this point.")
+CONTINUE = SystemNote("Continue.")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture as a model is shown it; `data` is its bytes in base64."""
+class LoadedImage:
+    """An image as it is sent to a model; `data` is its bytes in base64."""
 
     media_type: str
     data: str
@@ -24,22 +24,22 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class UnavailableImage:
-    """A picture the model cannot be shown, and why."""
+    """An image that cannot be sent to the model, and why."""
 
     reason: str
 
 
-LoadedImages = Mapping[str, Picture | UnavailableImage]
-"""What is seen of each picture of a conversation, by its hash."""
+LoadedImages = Mapping[str, LoadedImage | UnavailableImage]
+"""The images of a conversation, by their hash."""
 
-Piece = str | Picture
+ContentPart = str | LoadedImage
 
 
-def marked(transcript: Sequence[Exchange]) -> Iterator[Exchange]:
-    """The conversation with a notice wherever an answer was interrupted, ending in the model's turn to speak."""
+def with_notices(transcript: Sequence[Exchange]) -> Iterator[Exchange]:
+    """The conversation with a notice after each interrupted answer, ending in something for the model to answer."""
     interrupted = False
     for exchange in transcript:
-        # A provider wants the results of calls directly after them, so the notice waits until after those.
+        # Providers require the results of calls directly after the calls, so the notice comes after the results.
         if interrupted and not isinstance(exchange, Results):
             yield INTERRUPTED
             interrupted = False
@@ -49,11 +49,11 @@ def marked(transcript: Sequence[Exchange]) -> Iterator[Exchange]:
     if interrupted:
         yield INTERRUPTED
     elif transcript and isinstance(transcript[-1], ModelAnswered):
-        yield GO_ON
+        yield CONTINUE
 
 
-def pictures(transcript: Iterable[Exchange]) -> list[Attachment]:
-    """The pictures a model is to see, oldest first."""
+def images_in(transcript: Iterable[Exchange]) -> list[Attachment]:
+    """The images for the model, oldest first."""
     found: list[Attachment] = []
     for exchange in transcript:
         if isinstance(exchange, MessagesRead):
@@ -65,44 +65,43 @@ def pictures(transcript: Iterable[Exchange]) -> list[Attachment]:
     return found
 
 
-def message_content(heard: MessagesRead, sights: LoadedImages) -> list[Piece]:
-    """What people said, in reading order, in groups each with their name before their words. Never empty."""
-    if len(heard.messages) == 1 and _is_plain(heard.messages[0]):
-        # Nearly all of a long history is this, and it is read anew for every request.
-        return [heard.messages[0].text]
-    pieces: list[Piece] = []
-    for message in heard.messages:
-        pieces.append(_words(message))
+def message_content(read: MessagesRead, images: LoadedImages) -> list[ContentPart]:
+    """The messages and their attachments, in order; in groups with the sender's name first. Never empty."""
+    if len(read.messages) == 1 and _is_plain(read.messages[0]):
+        # Nearly all of a long history is this, and it is rendered anew for every request.
+        return [read.messages[0].text]
+    parts: list[ContentPart] = []
+    for message in read.messages:
+        parts.append(_message_text(message))
         for attachment in message.attachments:
-            pieces += _attachment_pieces(
-                attachment, sights, where=f", in the workspace as {workspace_path(attachment)}"
-            )
-    return [piece for piece in pieces if piece] or ["[an empty message]"]
+            where = f", in the workspace as {workspace_path(attachment)}"
+            parts += _attachment_content(attachment, images, where=where)
+    return [part for part in parts if part] or ["[an empty message]"]
 
 
 def result_text(result: Result) -> str:
     return result.text if result.text.strip() else "(no output)"
 
 
-def image_content(images: Iterable[Attachment], sights: LoadedImages) -> list[Piece]:
-    return [piece for image in images for piece in _attachment_pieces(image, sights)]
+def image_content(attachments: Iterable[Attachment], images: LoadedImages) -> list[ContentPart]:
+    return [part for attachment in attachments for part in _attachment_content(attachment, images)]
 
 
 def notice_text(notice: SystemNote) -> str:
     return f"[{notice.text}]"
 
 
-def unavailable_text(attachment: Attachment, unseen: UnavailableImage, *, where: str = "") -> str:
-    return f"[Picture {attachment.name}{where} cannot be shown to you: {unseen.reason}]"
+def unavailable_text(attachment: Attachment, unavailable: UnavailableImage, *, where: str = "") -> str:
+    return f"[Picture {attachment.name}{where} cannot be shown to you: {unavailable.reason}]"
 
 
-def in_words(pieces: Iterable[Piece]) -> str | None:
-    """The pieces as one text, or None when a picture is among them."""
+def joined_text(parts: Iterable[ContentPart]) -> str | None:
+    """The parts as one text, or None if an image is among them."""
     texts: list[str] = []
-    for piece in pieces:
-        if not isinstance(piece, str):
+    for part in parts:
+        if not isinstance(part, str):
             return None
-        texts.append(piece)
+        texts.append(part)
     return "\n\n".join(texts)
 
 
@@ -111,17 +110,17 @@ def _is_plain(message: UserMessage) -> bool:
     return not more and bool(message.text) and not message.text.isspace()
 
 
-def _words(message: UserMessage) -> str:
-    words = message.text if message.text.strip() else ""
+def _message_text(message: UserMessage) -> str:
+    text = message.text if message.text.strip() else ""
     if message.in_group and message.sender and message.source != "work":
-        words = f"{message.sender}: {words}"
-    return f"[{message.note}]\n{words}".rstrip() if message.note else words
+        text = f"{message.sender}: {text}"
+    return f"[{message.note}]\n{text}".rstrip() if message.note else text
 
 
-def _attachment_pieces(attachment: Attachment, sights: LoadedImages, *, where: str = "") -> list[Piece]:
+def _attachment_content(attachment: Attachment, images: LoadedImages, *, where: str = "") -> list[ContentPart]:
     if not attachment.is_picture:
         return [f"[Attached file: {attachment.name}, {attachment.media_type}, {attachment.size:,} bytes{where}]"]
-    sight = sights.get(attachment.hash, UnavailableImage("it is not there"))
-    if isinstance(sight, UnavailableImage):
-        return [unavailable_text(attachment, sight, where=where)]
-    return [f"[Picture: {attachment.name}{where}]", sight]
+    image = images.get(attachment.hash, UnavailableImage("it is not available"))
+    if isinstance(image, UnavailableImage):
+        return [unavailable_text(attachment, image, where=where)]
+    return [f"[Picture: {attachment.name}{where}]", image]

@@ -1,13 +1,13 @@
-"""How much the well-known models can be shown at once, for conversations that are to fit."""
+"""Context windows of well-known models, so that conversations can be kept within them."""
 
 from __future__ import annotations
 
-USUAL = 128_000
-"""Tokens taken for granted of a model that is not in the table."""
+DEFAULT = 128_000
+"""Tokens assumed for a model that is not in the table."""
 
-# Tokens, by how the model's name begins; the longest beginning counts. Where the provider limits what may be sent
-# below the window, as OpenAI does for gpt-5 (https://platform.openai.com/docs/models), that is the number here.
-# Models change: `context_window` in the settings goes before this table.
+# Tokens, by the prefix of the model's name; the longest prefix wins. Where the provider limits the input below the
+# window, as OpenAI does for gpt-5 (https://platform.openai.com/docs/models), the number is that limit.
+# Models change: `context_window` in the settings takes precedence over this table.
 _WINDOWS: dict[str, int] = {
     "chatgpt-4o": 128_000,
     "claude-": 200_000,
@@ -76,11 +76,11 @@ _WINDOWS: dict[str, int] = {
 
 
 def context_window_of(name: str) -> int:
-    """Tokens the model can be shown, its answer included; `name` with its provider before a colon or without.
+    """The model's context window in tokens, its answer included; `name` with its provider before a colon, or without.
 
-    What a reseller puts before a slash does not count ("anthropic/claude-sonnet-5").
+    A reseller's prefix before a slash is ignored ("anthropic/claude-sonnet-5").
     """
     bare = name.rpartition("/")[2].lower()
-    bare = next((rest for start in ("openai:", "anthropic:") if (rest := bare.removeprefix(start)) != bare), bare)
-    fitting = [start for start in _WINDOWS if bare.startswith(start)]
-    return _WINDOWS[max(fitting, key=len)] if fitting else USUAL
+    bare = next((rest for prefix in ("openai:", "anthropic:") if (rest := bare.removeprefix(prefix)) != bare), bare)
+    matching = [prefix for prefix in _WINDOWS if bare.startswith(prefix)]
+    return _WINDOWS[max(matching, key=len)] if matching else DEFAULT

@@ -1,4 +1,4 @@
-"""Whole answers: a model around a model, that goes on where the length limit cut it off."""
+"""Continuation: a model wrapper that asks the model to continue an answer cut off at the length limit."""
 
 from __future__ import annotations
 
@@ -8,94 +8,97 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from agent.context.tokens import add_up
-from agent.events import Charged, Delta, Tell, TextDelta, Withdrawn
+from agent.events import Charged, Delta, OnDelta, TextDelta, Withdrawn
 from agent.log import Call, ModelAnswered, Part, Text
 from agent.model import Answer, Model, ModelError, Request
 from agent.transcript import SystemNote
 
 log = logging.getLogger(__name__)
 
-MOST_CONTINUATIONS = 2
+MAX_CONTINUATIONS = 2
 
-GO_ON = SystemNote("You were cut off at the length limit. Go on exactly where you stopped, without repeating anything.")
+CONTINUE = SystemNote(
+    "You were cut off at the length limit. Continue exactly where you stopped, without repeating anything."
+)
 
 
 class ContinuingModel:
-    """Asks on, up to twice, for an answer in words that was cut off, and makes one answer of it.
+    """Continues a text answer that was cut off, up to twice, and joins the parts into one answer.
 
-    What is told goes on seamlessly: when a continuation is taken back, the part before it is told again. One that fails
-    leaves the answer cut off. An answer with calls, or with a length that was asked for, stays as it is.
+    The stream continues seamlessly: when a continuation is withdrawn, the text before it is sent again. If a
+    continuation fails, the answer stays cut off. An answer with tool calls, or to a request with `max_tokens`, is not
+    continued.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        answer = await self._model.answer(request, tell)
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        answer = await self._model.answer(request, on_delta)
         if request.settings.max_tokens is not None:
             return answer
-        for _ in range(MOST_CONTINUATIONS):
-            if not _can_go_on(answer):
+        for _ in range(MAX_CONTINUATIONS):
+            if not _can_continue(answer):
                 break
-            more = await self._go_on(request, answer, tell)
+            more = await self._continue(request, answer, on_delta)
             if more is None:
                 break
-            answer = _one(answer, more)
+            answer = _combined(answer, more)
         return answer
 
-    async def _go_on(self, request: Request, answer: Answer, tell: Tell) -> Answer | None:
-        """The next part of the answer, or None when it cannot be had."""
-        so_far = (*request.transcript, ModelAnswered(0, answer.parts), GO_ON)
-        told = _Continued(_text(answer.parts), tell)
+    async def _continue(self, request: Request, answer: Answer, on_delta: OnDelta) -> Answer | None:
+        """The next part of the answer, or None if the model fails."""
+        transcript = (*request.transcript, ModelAnswered(0, answer.parts), CONTINUE)
+        stream = _ContinuationStream(_text(answer.parts), on_delta)
         try:
-            return await self._model.answer(replace(request, transcript=so_far), told.tell)
+            return await self._model.answer(replace(request, transcript=transcript), stream.on_delta)
         except ModelError as error:
-            log.warning("an answer that was cut off could not be completed: %s", error)
-            await told.take_back()
+            log.warning("an answer that was cut off could not be continued: %s", error)
+            await stream.withdraw()
             return None
         except asyncio.CancelledError:
-            # What comes of a cancelled call has no usage, and the part before was paid for.
-            await tell(Charged(answer.usage, answer.model, "cancelled"))
+            # A cancelled call reports no usage, but the part before it was billed.
+            await on_delta(Charged(answer.usage, answer.model, "cancelled"))
             raise
 
 
-class _Continued:
-    """Passes on what is told of a continuation. Taking it back leaves the text that came before it."""
+class _ContinuationStream:
+    """Passes on the deltas of a continuation. Withdrawing it keeps the text before it."""
 
-    def __init__(self, before: str, tell: Tell) -> None:
+    def __init__(self, before: str, on_delta: OnDelta) -> None:
         self._before = before
-        self._tell = tell
-        self._told = False
+        self._on_delta = on_delta
+        self._has_text = False
 
-    async def tell(self, delta: Delta) -> None:
-        self._told = isinstance(delta, TextDelta) or (self._told and not isinstance(delta, Withdrawn))
-        await self._tell(delta)
+    async def on_delta(self, delta: Delta) -> None:
+        self._has_text = isinstance(delta, TextDelta) or (self._has_text and not isinstance(delta, Withdrawn))
+        await self._on_delta(delta)
         if isinstance(delta, Withdrawn):
-            await self._tell(TextDelta(self._before))
+            await self._on_delta(TextDelta(self._before))
 
-    async def take_back(self) -> None:
-        if self._told:
-            await self.tell(Withdrawn())
+    async def withdraw(self) -> None:
+        if self._has_text:
+            await self.on_delta(Withdrawn())
 
 
 def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """The parts with neighbouring texts made one."""
-    whole: list[Part] = []
+    """The parts, with adjacent texts merged into one."""
+    merged: list[Part] = []
     for part in parts:
-        last = whole[-1] if whole else None
+        last = merged[-1] if merged else None
         if isinstance(part, Text) and isinstance(last, Text):
-            whole[-1] = Text(last.text + part.text)
+            merged[-1] = Text(last.text + part.text)
         else:
-            whole.append(part)
-    return tuple(whole)
+            merged.append(part)
+    return tuple(merged)
 
 
-def _can_go_on(answer: Answer) -> bool:
+def _can_continue(answer: Answer) -> bool:
     calls = any(isinstance(part, Call) for part in answer.parts)
     return answer.finish == "length" and not calls and bool(_text(answer.parts).strip())
 
 
-def _one(first: Answer, second: Answer) -> Answer:
+def _combined(first: Answer, second: Answer) -> Answer:
     parts = merge_texts((*first.parts, *second.parts))
     return replace(second, parts=parts, usage=add_up((first.usage, second.usage)))
 

@@ -107,7 +107,7 @@ def reply(request: Request) -> tuple[str, tuple[Call, ...]]:
 
 def _scene(request: Request) -> Scene:
     transcript = request.transcript
-    if request.in_words and isinstance(transcript[-1], SystemNote):
+    if request.text_only and isinstance(transcript[-1], SystemNote):
         # What follows the conversation says only how to answer.
         transcript = transcript[:-1]
     last = next((exchange for exchange in reversed(transcript) if isinstance(exchange, ModelAnswered)), None)
@@ -122,7 +122,7 @@ def _scene(request: Request) -> Scene:
         results=tuple(result for exchange in since if isinstance(exchange, Results) for result in exchange.results),
         pages=_pages(transcript),
         name=_name(transcript),
-        tools=frozenset() if request.in_words else frozenset(tool.name for tool in request.tools),
+        tools=frozenset() if request.text_only else frozenset(tool.name for tool in request.tools),
         calls_made=sum(len(exchange.calls) for exchange in transcript if isinstance(exchange, ModelAnswered)),
     )
 

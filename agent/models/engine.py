@@ -1,7 +1,7 @@
-"""The one module that speaks to providers, through pydantic-ai's direct API; imported when the first request is near.
+"""The only module that talks to providers, through pydantic-ai's direct API; imported at the first request.
 
 The library is the client: it connects, decodes the stream and classifies the errors. The conversation, tools and
-instructions are handed to it ready for the wire, as `extra_body`, because its own conversion and the SDK's walk the
+instructions are passed to it in wire format, as `extra_body`, because its own conversion and the SDK's walk the
 whole history for every request: measured with 600 short messages, 150 ms of CPU instead of 1 ms.
 """
 
@@ -34,34 +34,34 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.native_tools import WebSearchTool
 from pydantic_ai.settings import ModelSettings
 
-from agent.events import Delta, ReasoningDelta, Tell, TextDelta, Waiting
+from agent.events import Delta, OnDelta, ReasoningDelta, TextDelta, Waiting
 from agent.log import Call, Native, Part, Text, Thinking, Usage
 from agent.model import Answer, Finish, ModelError
 from agent.models import anthropic_messages, chat_completions
-from agent.models.errors import WORDS, model_errors
+from agent.models.errors import MESSAGES, model_errors
 
 NO_KEY = "no-key"
-"""The SDKs insist on a key where local servers want none."""
+"""The SDKs require a key, even for local servers that need none."""
 
 PLACEHOLDER = [ModelRequest.user_text_prompt("…")]
-"""The library wants a message of its own; `extra_body` replaces it."""
+"""The library requires a message; `extra_body` replaces it."""
 
 WITH_WEB_SEARCH = ModelRequestParameters(native_tools=[WebSearchTool()])
-"""Without it the library drops a search from the answer; on the wire, too, `extra_body` replaces it."""
+"""Without it the library drops a search from the answer. On the wire `extra_body` replaces it."""
 
 SEARCHING = "The model is searching the web …"
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The time limits of one attempt, in seconds: to the first piece of the answer, between pieces, and in all."""
+    """The time limits of one attempt, in seconds: to the first piece of the answer, between pieces, and in total."""
 
     first_token: float
     silence: float
     total: float
 
 
-def openai_engine(name: str, api_key: str | None, base_url: str | None, limits: Timeouts) -> Engine:
+def openai_engine(name: str, api_key: str | None, base_url: str | None, timeouts: Timeouts) -> Engine:
     from openai import AsyncOpenAI, DefaultAioHttpClient
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
@@ -74,10 +74,10 @@ def openai_engine(name: str, api_key: str | None, base_url: str | None, limits: 
         http_client=DefaultAioHttpClient(timeout=None),
     )
     model = OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
-    return Engine(model, chat_completions.PROVIDER, client.close, api_key, limits)
+    return Engine(model, chat_completions.PROVIDER, client.close, api_key, timeouts)
 
 
-def anthropic_engine(name: str, api_key: str | None, base_url: str | None, limits: Timeouts) -> Engine:
+def anthropic_engine(name: str, api_key: str | None, base_url: str | None, timeouts: Timeouts) -> Engine:
     from anthropic import AsyncAnthropic, DefaultAioHttpClient
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
@@ -90,11 +90,11 @@ def anthropic_engine(name: str, api_key: str | None, base_url: str | None, limit
         http_client=DefaultAioHttpClient(timeout=None),
     )
     model = AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
-    return Engine(model, anthropic_messages.PROVIDER, client.close, api_key, limits)
+    return Engine(model, anthropic_messages.PROVIDER, client.close, api_key, timeouts)
 
 
 class Engine:
-    """One provider's client. Its limits are the only ones: the SDKs' own timeouts are off."""
+    """One provider's client. Its timeouts are the only ones: the SDKs' own are off."""
 
     def __init__(
         self,
@@ -102,50 +102,50 @@ class Engine:
         provider: str,
         close: Callable[[], Awaitable[None]],
         api_key: str | None,
-        limits: Timeouts,
+        timeouts: Timeouts,
     ) -> None:
         self._model = model
         self._provider = provider
         self._close = close
         self._api_key = api_key
-        self._limits = limits
+        self._timeouts = timeouts
 
     async def aclose(self) -> None:
         await self._close()
 
-    async def answer(self, body: dict[str, Any], tell: Tell, *, web_search: bool = False) -> Answer:
-        """Sends the body and tells the answer as it comes. Raises `ModelError`.
+    async def answer(self, body: dict[str, Any], on_delta: OnDelta, *, web_search: bool = False) -> Answer:
+        """Sends the request and passes on the deltas of the answer as they arrive. Raises `ModelError`.
 
-        `web_search`: the body lets the provider search the web.
+        `web_search`: the body allows the provider to search the web.
         """
         parameters = WITH_WEB_SEARCH if web_search else None
         with model_errors(self._provider, self._model.model_name, self._api_key):
-            async with asyncio.timeout(self._limits.first_token) as patience:
+            async with asyncio.timeout(self._timeouts.first_token) as deadline:
                 settings = ModelSettings(extra_body=body)
                 async with model_request_stream(
                     self._model, PLACEHOLDER, model_settings=settings, model_request_parameters=parameters
                 ) as stream:
-                    await self._tell_all(stream, patience, tell)
+                    await self._stream_deltas(stream, deadline, on_delta)
                     response = stream.get()
         return _answer(response, self._provider)
 
-    async def _tell_all(self, stream: StreamedResponse, patience: asyncio.Timeout, tell: Tell) -> None:
+    async def _stream_deltas(self, stream: StreamedResponse, deadline: asyncio.Timeout, on_delta: OnDelta) -> None:
         now = asyncio.get_running_loop().time
-        end = now() + self._limits.total
+        end = now() + self._timeouts.total
         try:
             async for event in stream:
-                patience.reschedule(min(now() + self._limits.silence, end))
+                deadline.reschedule(min(now() + self._timeouts.silence, end))
                 delta = _delta(event)
                 if delta is not None:
-                    await tell(delta)
+                    await on_delta(delta)
         except asyncio.CancelledError:
-            # Leaving the stream alone keeps one provider's socket open, and the provider writing (and billing) on.
+            # Without it one provider's socket stays open, and the provider goes on generating (and billing).
             await asyncio.shield(stream.cancel())
             raise
 
 
 def _delta(event: ModelResponseStreamEvent) -> Delta | None:
-    """What there is to tell. The library adds kinds of events and parts in minor releases: the unknown is nothing."""
+    """The event as a delta, if it is one. Unknown kinds are ignored: the library adds some in minor releases."""
     match event:
         case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
             return TextDelta(text) if text else None
@@ -162,17 +162,17 @@ def _delta(event: ModelResponseStreamEvent) -> Delta | None:
 
 def _answer(response: ModelResponse, provider: str) -> Answer:
     parts = tuple(part for raw in response.parts if (part := _part(raw, provider)) is not None)
-    # A provider that works on by itself for long asks to be asked on.
+    # A provider whose own tools take long suspends the answer and has to be asked to continue.
     finish = "length" if response.state == "suspended" else _finish(response.finish_reason, parts)
     if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
-        raise ModelError("refused", WORDS["refused"])
-    used = response.usage
+        raise ModelError("refused", MESSAGES["refused"])
+    reported = response.usage
     usage = Usage(
-        input=used.input_tokens,
-        output=used.output_tokens,
-        cache_read=used.cache_read_tokens,
-        cache_write=used.cache_write_tokens,
-        reasoning=used.output_reasoning_tokens,
+        input=reported.input_tokens,
+        output=reported.output_tokens,
+        cache_read=reported.cache_read_tokens,
+        cache_write=reported.cache_write_tokens,
+        reasoning=reported.output_reasoning_tokens,
     )
     return Answer(parts, usage, finish, response.model_name or "")
 
@@ -188,21 +188,21 @@ def _part(part: ModelResponsePart, provider: str) -> Part | None:
         case NativeToolCallPart(tool_name=WebSearchTool.kind) if provider == anthropic_messages.PROVIDER:
             return _search(part)
         case NativeToolReturnPart(tool_name=WebSearchTool.kind) if provider == anthropic_messages.PROVIDER:
-            found = {"type": "web_search_tool_result", "tool_use_id": part.tool_call_id, "content": part.content}
-            return Native(provider, json.dumps(found))
+            result = {"type": "web_search_tool_result", "tool_use_id": part.tool_call_id, "content": part.content}
+            return Native(provider, json.dumps(result))
         case _:
             return None
 
 
 def _search(part: NativeToolCallPart) -> Native:
-    """In the form in which the provider wants to see it again."""
+    """A web search call, in the form in which the provider requires it in later requests."""
     query = part.args_as_dict()
     use = {"type": "server_tool_use", "id": part.tool_call_id, "name": "web_search", "input": query}
     return Native(anthropic_messages.PROVIDER, json.dumps(use), f"Searched the web: {query.get('query', '')}")
 
 
 def _arguments(part: ToolCallPart) -> str:
-    """As the model wrote them: the library's own reading wraps what is not valid JSON."""
+    """The arguments as the model wrote them: the library's own accessor wraps what is not valid JSON."""
     if isinstance(part.args, str):
         return part.args or "{}"
     return json.dumps(part.args or {})

@@ -1,4 +1,4 @@
-"""Asking another: a chain of models, for troubles that one has and the next may not have."""
+"""Fallback: a chain of models, where the next one is asked when one fails."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agent.events import Tell, Waiting
+from agent.events import OnDelta, Waiting
 from agent.model import Answer, Model, ModelError, ModelTrouble, Request
 from agent.models.retry import RETRYABLE, DeltaTracker
 
 log = logging.getLogger(__name__)
 
 FALLBACK_REASONS: dict[ModelTrouble, str] = RETRYABLE | {
-    "auth": "The model cannot be used at the moment",
-    "billing": "The model cannot be used at the moment",
+    "auth": "The model is not available at the moment",
+    "billing": "The model is not available at the moment",
     "refused": "The model's provider refused to answer",
 }
-"""The troubles that another model may not have, in the words of one quiet line."""
+"""The errors that another model may not have, each as the person reads it in a notice."""
 
 COOL_DOWN_SECONDS: dict[ModelTrouble, float] = {
     "overloaded": 30,
@@ -30,10 +30,10 @@ COOL_DOWN_SECONDS: dict[ModelTrouble, float] = {
     "auth": 15 * 60,
     "billing": 30 * 60,
 }
-"""For how many seconds a model is left alone after a trouble. A refusal is about one request: others go on."""
+"""Seconds for which a model is not asked after an error. A refusal concerns one request only: no cool-down."""
 
 MAX_COOL_DOWN = 60 * 60
-"""Whatever a provider asks for, so that what was mended is found out."""
+"""Seconds, however long the provider asks for, so that a recovered model is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class NamedModel:
 
 
 class CoolDowns:
-    """Which models are left alone, and until when. In memory; one for all chains, so that all conversations share it.
+    """Which models are in cool-down, and until when. In memory; one for all chains, so that all conversations share it.
 
-    `clock` gives seconds and never goes back.
+    `clock` is monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,13 +58,13 @@ class CoolDowns:
         return self.end(name) > self._clock()
 
     def end(self, name: str) -> float:
-        """When the model may be asked again, by the clock; long ago for one that had no trouble."""
+        """When the cool-down ends, by the clock; minus infinity for a model that has none."""
         return self._ends.get(name, -math.inf)
 
     def begin(self, name: str, error: ModelError) -> float:
-        """Leaves the model alone for as long as the trouble and the provider want, and returns that, in seconds.
+        """Starts a cool-down, as long as the error and the provider require. Returns its length in seconds.
 
-        A longer time that already runs stays.
+        A longer cool-down that already runs is kept.
         """
         seconds = min(max(COOL_DOWN_SECONDS.get(error.trouble, 0), error.retry_after or 0), MAX_COOL_DOWN)
         self._ends[name] = max(self.end(name), self._clock() + seconds)
@@ -72,15 +72,16 @@ class CoolDowns:
 
 
 class FallbackModel:
-    """Asks the first model that is not cooling down, and after its trouble the next such; each at most once.
+    """Asks the first model that is not in cool-down, and when it fails the next such one; each at most once.
 
-    When all are cooling down, the one that is back first is asked, and no other. A request that is wrong or too long is
-    not the model's trouble: that is raised at once. Else the last trouble is raised.
+    When all are in cool-down, only the one whose cool-down ends first is asked. The error of an invalid or too long
+    request is raised at once. Otherwise the last error is raised.
 
-    A request that names a model goes to that one before the chain, as `available` has it; a name that is in neither is
-    told, and the chain is asked.
+    A request that names a model goes to that model first, then to the chain. The name is looked up in the chain and in
+    `available`; if it is in neither, the person is told and the chain is asked.
 
-    Text that was already told is withdrawn before the next model is asked. The answer's `model` is a name of the chain.
+    Text that was already streamed is withdrawn before the next model is asked. The answer's `model` is the name under
+    which the model is in the chain.
     """
 
     def __init__(
@@ -92,46 +93,46 @@ class FallbackModel:
         self._cool_downs = cool_downs
         self._available = available or {}
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        untried = await self._chain(request.model, tell)
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        untried = await self._chain(request.model, on_delta)
         current = self._next(untried) or min(untried, key=lambda named: self._cool_downs.end(named.name))
         while True:
             untried.remove(current)
-            watch = DeltaTracker(tell)
+            tracker = DeltaTracker(on_delta)
             try:
-                answer = await current.model.answer(request, watch.tell)
+                answer = await current.model.answer(request, tracker.on_delta)
             except ModelError as error:
-                following = self._after(error, current, untried)
-                if following is None:
+                fallback = self._fallback(error, current, untried)
+                if fallback is None:
                     raise
-                await watch.withdraw()
-                await tell(Waiting(f"{FALLBACK_REASONS[error.trouble]}; {following.name} is asked instead."))
-                current = following
+                await tracker.withdraw()
+                await on_delta(Waiting(f"{FALLBACK_REASONS[error.trouble]}; using {fallback.name} instead."))
+                current = fallback
             else:
                 return replace(answer, model=current.name)
 
-    async def _chain(self, wanted: str, tell: Tell) -> list[NamedModel]:
-        """The models to ask, in this order."""
-        if not wanted:
+    async def _chain(self, requested: str, on_delta: OnDelta) -> list[NamedModel]:
+        """The models to ask, in order."""
+        if not requested:
             return list(self._models)
-        first = [named for named in self._models if named.name == wanted]
-        if not first and wanted in self._available:
-            first = [NamedModel(wanted, self._available[wanted])]
+        first = [named for named in self._models if named.name == requested]
+        if not first and requested in self._available:
+            first = [NamedModel(requested, self._available[requested])]
         if not first:
-            usual = self._models[0].name
-            log.warning("a request names %r, which is not set up; %s is asked instead", wanted, usual)
-            await tell(Waiting(f"{wanted} is not set up here; {usual} is asked instead."))
-        return first + [named for named in self._models if named.name != wanted]
+            default = self._models[0].name
+            log.warning("a request names the model %r, which is not configured; using %s instead", requested, default)
+            await on_delta(Waiting(f"{requested} is not configured here; using {default} instead."))
+        return first + [named for named in self._models if named.name != requested]
 
-    def _after(self, error: ModelError, current: NamedModel, untried: Sequence[NamedModel]) -> NamedModel | None:
-        """The model to ask after this trouble of the current one, which is left alone from now on."""
+    def _fallback(self, error: ModelError, current: NamedModel, untried: Sequence[NamedModel]) -> NamedModel | None:
+        """Starts the cool-down of the current model after its error and returns the model to ask next, if any."""
         if error.trouble not in FALLBACK_REASONS:
             return None
         seconds = self._cool_downs.begin(current.name, error)
-        following = self._next(untried)
-        told = f"{following.name} is asked instead" if following else "there is no other to ask"
-        log.warning("%s has trouble (%s) and is left alone for %.0f s; %s", current.name, error.trouble, seconds, told)
-        return following
+        fallback = self._next(untried)
+        outcome = f"using {fallback.name} instead" if fallback else "no other model is available"
+        log.warning("%s failed (%s); in cool-down for %.0f s; %s", current.name, error.trouble, seconds, outcome)
+        return fallback
 
     def _next(self, untried: Sequence[NamedModel]) -> NamedModel | None:
         return next((named for named in untried if not self._cool_downs.is_cooling(named.name)), None)

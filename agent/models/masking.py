@@ -1,4 +1,4 @@
-"""Masking what models are asked: a model around a model, that takes the gateway's secrets out of requests."""
+"""Masking: a model wrapper that replaces the gateway's secrets in requests."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar, assert_never
 
-from agent.events import Tell
+from agent.events import OnDelta
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, UserMessage
 from agent.model import Answer, Model, Request
 from agent.transcript import Exchange, Result, Results, SystemNote
 
-Masking = Callable[[str], str]
+MaskText = Callable[[str], str]
 
 T = TypeVar("T")
 
 
 class MaskingModel:
-    """Masks every text of a request before it leaves. A mask that changes nothing costs one look at the whole.
+    """Masks every text of a request before it is sent. A request without secrets costs one scan.
 
-    Signed reasoning that holds a secret loses its signature with it: its provider would refuse it changed.
+    Signed reasoning that contains a secret loses its signature: the provider would reject it changed.
     """
 
-    def __init__(self, model: Model, mask: Masking) -> None:
+    def __init__(self, model: Model, mask: MaskText) -> None:
         self._model = model
         self._mask = mask
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        return await self._model.answer(masked(request, self._mask), tell)
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        return await self._model.answer(masked(request, self._mask), on_delta)
 
 
-def masked(request: Request, mask: Masking) -> Request:
+def masked(request: Request, mask: MaskText) -> Request:
     """The request without secrets; the same object where there are none."""
-    # One look at everything is much cheaper than one at each of hundreds of texts, and mostly the last.
-    whole = "\0".join(_texts(request))
-    if mask(whole) == whole:
+    # One scan of everything is much cheaper than one of each of hundreds of texts, and usually enough.
+    all_text = "\0".join(_texts(request))
+    if mask(all_text) == all_text:
         return request
     transcript = [_exchange(exchange, mask) for exchange in request.transcript]
     return replace(request, instructions=mask(request.instructions), transcript=transcript)
@@ -45,9 +45,9 @@ def _texts(request: Request) -> Iterator[str]:
     for exchange in request.transcript:
         match exchange:
             case MessagesRead():
-                for said in exchange.messages:
-                    yield said.text
-                    yield said.note
+                for message in exchange.messages:
+                    yield message.text
+                    yield message.note
             case ModelAnswered():
                 yield from map(_text, exchange.parts)
             case Results():
@@ -71,10 +71,10 @@ def _text(part: Part) -> str:
             assert_never(part)
 
 
-def _exchange(exchange: Exchange, mask: Masking) -> Exchange:
+def _exchange(exchange: Exchange, mask: MaskText) -> Exchange:
     match exchange:
         case MessagesRead():
-            return replace(exchange, messages=_each(exchange.messages, mask, _said))
+            return replace(exchange, messages=_each(exchange.messages, mask, _message))
         case ModelAnswered():
             return replace(exchange, parts=_each(exchange.parts, mask, _part))
         case Results():
@@ -85,19 +85,19 @@ def _exchange(exchange: Exchange, mask: Masking) -> Exchange:
             assert_never(exchange)
 
 
-def _each(items: Sequence[T], mask: Masking, change: Callable[[T, Masking], T]) -> tuple[T, ...]:
+def _each(items: Sequence[T], mask: MaskText, change: Callable[[T, MaskText], T]) -> tuple[T, ...]:
     return tuple(change(item, mask) for item in items)
 
 
-def _said(said: UserMessage, mask: Masking) -> UserMessage:
-    return replace(said, text=mask(said.text), note=mask(said.note))
+def _message(message: UserMessage, mask: MaskText) -> UserMessage:
+    return replace(message, text=mask(message.text), note=mask(message.note))
 
 
-def _result(result: Result, mask: Masking) -> Result:
+def _result(result: Result, mask: MaskText) -> Result:
     return replace(result, text=mask(result.text))
 
 
-def _part(part: Part, mask: Masking) -> Part:
+def _part(part: Part, mask: MaskText) -> Part:
     match part:
         case Text():
             return Text(mask(part.text))

@@ -1,4 +1,4 @@
-"""Metering: a model around a provider's, that knows what its answers cost, and what is paid for without an answer."""
+"""Metering: a model wrapper that computes the cost of answers, and of attempts that give no answer."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import asyncio
 from dataclasses import replace
 
 from agent.context.tokens import characters_of, estimate_tokens, tokens_of
-from agent.events import Charged, Delta, ReasoningDelta, Tell, TextDelta
+from agent.events import Charged, Delta, OnDelta, ReasoningDelta, TextDelta
 from agent.log import Usage
 from agent.model import Answer, Model, ModelError, Request
 from agent.models.prices import Price
 
 
 class MeteredModel:
-    """Fills in what an answer costs; without a price that is 0. Tokens that the provider does not tell are estimated.
+    """Fills in the cost of an answer; 0 without a price. Token counts that the provider does not report are estimated.
 
-    An attempt that gives no answer may be billed all the same: one that was cancelled or timed out, since nobody can
-    say how much of it the provider had worked off, and one that broke off in the middle of its text. Of those an
-    estimate is told as `Charged`. Refusals, rate limits and failed connections cost nothing.
+    An attempt without an answer may be billed too: one that was cancelled or timed out, as nobody knows how far the
+    provider had got, and one that broke off in the middle of its text. For those an estimate is reported as `Charged`.
+    Refusals, rate limits and failed connections cost nothing.
 
-    `name` is the model's in the settings, like "openai:gpt-5". It stands directly around the provider's model: each
+    `name` is the model's name in the settings, like "openai:gpt-5". Wrap the provider's model directly, so that each
     attempt is metered by itself.
     """
 
@@ -28,43 +28,43 @@ class MeteredModel:
         self._name = name
         self._price = price
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        streamed = _Streamed(tell)
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        counter = _CharacterCounter(on_delta)
         try:
-            answer = await self._model.answer(request, streamed.tell)
+            answer = await self._model.answer(request, counter.on_delta)
         except ModelError as error:
-            if streamed.characters or error.trouble == "timeout":
-                await tell(self._charged(request, streamed, "failed"))
+            if counter.characters or error.trouble == "timeout":
+                await on_delta(self._charged(request, counter.characters, "failed"))
             raise
         except asyncio.CancelledError:
-            await tell(self._charged(request, streamed, "cancelled"))
+            await on_delta(self._charged(request, counter.characters, "cancelled"))
             raise
-        return replace(answer, usage=self._priced(_known(answer, request)), model=self._name)
+        return replace(answer, usage=self._priced(_usage(answer, request)), model=self._name)
 
-    def _charged(self, request: Request, streamed: _Streamed, purpose: str) -> Charged:
-        used = Usage(estimate_tokens(request), tokens_of(streamed.characters), estimated=True)
-        return Charged(self._priced(used), self._name, purpose)
+    def _charged(self, request: Request, characters: int, purpose: str) -> Charged:
+        usage = Usage(estimate_tokens(request), tokens_of(characters), estimated=True)
+        return Charged(self._priced(usage), self._name, purpose)
 
     def _priced(self, usage: Usage) -> Usage:
         return usage if self._price is None else replace(usage, cost=self._price.of(usage))
 
 
-class _Streamed:
-    """Passes on what is told, and counts its characters."""
+class _CharacterCounter:
+    """Passes deltas on, counting their characters."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, on_delta: OnDelta) -> None:
         self.characters = 0
-        self._tell = tell
+        self._on_delta = on_delta
 
-    async def tell(self, delta: Delta) -> None:
+    async def on_delta(self, delta: Delta) -> None:
         if isinstance(delta, TextDelta | ReasoningDelta):
             self.characters += len(delta.text)
-        await self._tell(delta)
+        await self._on_delta(delta)
 
 
-def _known(answer: Answer, request: Request) -> Usage:
-    """The answer's usage, estimated where a provider tells none."""
-    used = answer.usage
-    if used.input or used.output:
-        return used
+def _usage(answer: Answer, request: Request) -> Usage:
+    """The answer's usage, estimated if the provider reports none."""
+    usage = answer.usage
+    if usage.input or usage.output:
+        return usage
     return Usage(estimate_tokens(request), tokens_of(characters_of(answer.parts)), estimated=True)

@@ -1,7 +1,7 @@
-"""What models cost: the prices of well-known ones, for where the settings name none.
+"""Prices of well-known models, used where the settings have none.
 
-Prices change, and special ones (long contexts, batches, other regions, a contract) are not here: what the settings say
-goes before this table. These are the providers' list prices as of November 2026, from
+Prices change, and special ones (long contexts, batches, other regions, a contract) are not included: the settings take
+precedence over this table. These are the providers' list prices as of November 2026, from
 https://openai.com/api/pricing and https://docs.anthropic.com/en/docs/about-claude/pricing.
 """
 
@@ -18,7 +18,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per million tokens. Tokens read from or written to the cache cost as much as others where None."""
+    """Dollars per million tokens. None: tokens read from or written to the cache cost as much as other input."""
 
     input: float
     output: float
@@ -26,11 +26,13 @@ class Price:
     cache_write: float | None = None
 
     def of(self, usage: Usage) -> float:
-        """What the usage costs, in dollars."""
+        """The cost of the usage, in dollars."""
         read = self.input if self.cache_read is None else self.cache_read
         write = self.input if self.cache_write is None else self.cache_write
-        fresh = max(0, usage.input - usage.cache_read - usage.cache_write)
-        dollars = fresh * self.input + usage.cache_read * read + usage.cache_write * write + usage.output * self.output
+        uncached = max(0, usage.input - usage.cache_read - usage.cache_write)
+        dollars = (
+            uncached * self.input + usage.cache_read * read + usage.cache_write * write + usage.output * self.output
+        )
         return dollars / MILLION
 
 
@@ -93,21 +95,21 @@ PRICES: dict[str, Price] = {
     "anthropic:claude-fable-5-1": Price(10, 50, 0.25, 12.5),
     "anthropic:claude-fable-5-2": Price(8, 40, 0.2, 10),
 }
-"""The price of each model whose input is not beyond any threshold at which it rises."""
+"""For inputs below the length from which a price rises."""
 
-_VERSION = re.compile(r"-(?:latest|\d{8}|\d{4}-\d{2}-\d{2})$")
+_VERSION_SUFFIX = re.compile(r"-(?:latest|\d{8}|\d{4}-\d{2}-\d{2})$")
 
 
 def price_of(model: str, own: Mapping[str, Price] | None = None) -> Price | None:
-    """The price of a model by its name in the settings, like "openai:gpt-5"; None where it is not known.
+    """The price of a model by its name in the settings, like "openai:gpt-5"; None if it is not known.
 
-    `own` are the operator's prices for that provider, by the bare name ("gpt-5"); they go first. A dated version has
-    the price of its model, unless it has its own.
+    `own` are the operator's prices for that provider, by the bare name ("gpt-5"); they take precedence. A dated version
+    has the price of its model, unless it has its own.
     """
     provider, _, name = model.partition(":")
-    for known in (name, _VERSION.sub("", name)):
-        if own and known in own:
-            return own[known]
-        if (price := PRICES.get(f"{provider}:{known}")) is not None:
+    for candidate in (name, _VERSION_SUFFIX.sub("", name)):
+        if own and candidate in own:
+            return own[candidate]
+        if (price := PRICES.get(f"{provider}:{candidate}")) is not None:
             return price
     return None

@@ -1,4 +1,4 @@
-"""Trying again: a model around a model, for troubles that pass."""
+"""Retry: a model wrapper for errors that pass by themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from random import random as chance
 from typing import assert_never
 
-from agent.events import Charged, Delta, ReasoningDelta, Tell, TextDelta, Waiting, Withdrawn
+from agent.events import Charged, Delta, OnDelta, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.log import Call, Text, Usage
 from agent.model import Answer, Model, ModelError, ModelTrouble, Request
 
@@ -17,27 +17,27 @@ log = logging.getLogger(__name__)
 
 RETRYABLE: dict[ModelTrouble, str] = {
     "overloaded": "The model is overloaded",
-    "rate_limit": "The model asks for a pause",
-    "timeout": "The model does not answer",
+    "rate_limit": "The model's rate limit is reached",
+    "timeout": "The model does not respond",
     "network": "The model cannot be reached",
-    "server": "The model has a fault",
+    "server": "The model's provider has an error",
 }
-"""The troubles worth another attempt, in the words of one quiet line."""
+"""The errors worth another attempt, each as the person reads it in a notice."""
 
 FIRST_DELAY = 0.5
-LONGEST_DELAY = 30.0
-LONGEST_WAIT = 60.0
+MAX_DELAY = 30.0
+MAX_TOTAL_DELAY = 60.0
+"""Seconds: the first delay, the longest one, and all delays of one request together."""
 
 
 class RetryingModel:
-    """Asks up to `attempts` times, with growing, jittered pauses, or those that the provider asked for.
+    """Makes up to `attempts` attempts, with exponential, jittered delays, or the delay that the provider asks for.
 
-    After a time-out it asks up to `timeouts` times: each has been waited for, and perhaps paid for, in full; 1 is for
-    models with another that stands by. A pause of more than 30 s, or more than a minute of them in all, is the person's
-    to decide on.
+    Timeouts count separately, up to `timeouts` attempts: each was waited for, and perhaps billed, in full. Use 1 for
+    models that have a fallback. If a delay exceeds 30 s, or all of them a minute, the error is raised at once.
 
-    Text that was already told is withdrawn before the next attempt. An answer without words and calls is asked for
-    once more, then is an error; what it cost is told as `Charged`.
+    Text that was already streamed is withdrawn before the next attempt. An answer without text and calls is requested
+    once more and then is an error; its cost is reported as `Charged`.
     """
 
     def __init__(
@@ -55,75 +55,75 @@ class RetryingModel:
         self._sleep = sleep
         self._random = random
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         was_empty = False
-        waited = 0.0
+        total_delay = 0.0
         for attempt in range(1, self._attempts + 1):
-            watch = DeltaTracker(tell)
+            tracker = DeltaTracker(on_delta)
             try:
-                answer = await self._model.answer(request, watch.tell)
+                answer = await self._model.answer(request, tracker.on_delta)
             except ModelError as error:
                 log.warning("the model failed (%s, attempt %d): %s", error.trouble, attempt, error.__cause__ or error)
-                if error.retry_after is not None and error.retry_after > LONGEST_DELAY:
-                    raise _with_wait(error, error.retry_after) from error
+                if error.retry_after is not None and error.retry_after > MAX_DELAY:
+                    raise _with_retry_after(error, error.retry_after) from error
                 delay = self._delay(error, attempt)
-                waited += delay
-                if attempt >= self._attempts_at(error) or waited > LONGEST_WAIT:
+                total_delay += delay
+                if attempt >= self._max_attempts(error) or total_delay > MAX_TOTAL_DELAY:
                     raise
-                await watch.withdraw()
-                await tell(Waiting(f"{RETRYABLE[error.trouble]}; trying again in {max(1, round(delay))} s."))
+                await tracker.withdraw()
+                await on_delta(Waiting(f"{RETRYABLE[error.trouble]}; trying again in {max(1, round(delay))} s."))
                 await self._sleep(delay)
                 continue
-            if _says_something(answer):
+            if _has_content(answer):
                 return answer
-            await watch.withdraw()
+            await tracker.withdraw()
             if answer.usage != Usage():
-                await tell(Charged(answer.usage, answer.model, "failed"))
+                await on_delta(Charged(answer.usage, answer.model, "failed"))
             if was_empty:
                 break
             was_empty = True
-        raise ModelError("server", "The model gave an empty answer. Please try again, or put it differently.")
+        raise ModelError("server", "The model gave an empty answer. Please try again, or rephrase your message.")
 
-    def _attempts_at(self, error: ModelError) -> int:
+    def _max_attempts(self, error: ModelError) -> int:
         if error.trouble not in RETRYABLE:
             return 1
         return min(self._timeouts, self._attempts) if error.trouble == "timeout" else self._attempts
 
     def _delay(self, error: ModelError, attempt: int) -> float:
         if error.retry_after is not None:
-            # Never sooner; a little later, since all who were told the same would come back at once.
+            # Never sooner, but a little later: otherwise all clients with the same delay come back at once.
             return error.retry_after * (1 + self._random() / 10)
-        longest: float = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY)
-        return longest * (0.5 + self._random() / 2)
+        delay: float = min(FIRST_DELAY * 2**attempt, MAX_DELAY)
+        return delay * (0.5 + self._random() / 2)
 
 
 class DeltaTracker:
-    """Passes on what is told, remembering whether there is something to take back."""
+    """Passes deltas on, remembering whether there is text to withdraw."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
-        self._told = False
+    def __init__(self, on_delta: OnDelta) -> None:
+        self._on_delta = on_delta
+        self._has_text = False
 
-    async def tell(self, delta: Delta) -> None:
+    async def on_delta(self, delta: Delta) -> None:
         match delta:
             case TextDelta() | ReasoningDelta():
-                self._told = True
+                self._has_text = True
             case Withdrawn():
-                self._told = False
+                self._has_text = False
             case Waiting() | Charged():
                 pass
             case _:
                 assert_never(delta)
-        await self._tell(delta)
+        await self._on_delta(delta)
 
     async def withdraw(self) -> None:
-        if self._told:
-            await self.tell(Withdrawn())
+        if self._has_text:
+            await self.on_delta(Withdrawn())
 
 
-def _with_wait(error: ModelError, seconds: float) -> ModelError:
-    return ModelError(error.trouble, f"{error} It asks to wait {math.ceil(seconds / 60)} min.", retry_after=seconds)
+def _with_retry_after(error: ModelError, seconds: float) -> ModelError:
+    return ModelError(error.trouble, f"{error} Retry after {math.ceil(seconds / 60)} min.", retry_after=seconds)
 
 
-def _says_something(answer: Answer) -> bool:
+def _has_content(answer: Answer) -> bool:
     return any(isinstance(part, Call) or (isinstance(part, Text) and part.text.strip()) for part in answer.parts)

@@ -8,20 +8,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from agent.events import ReasoningDelta, Tell, TextDelta
+from agent.events import OnDelta, ReasoningDelta, TextDelta
 from agent.log import Call, MessagesRead, Native, Part, Text, Thinking
 from agent.model import Answer, Request
 from agent.models.continuation import merge_texts
 
 Piece = str | Part | asyncio.Event
-"""A part of an answer, a text for short, or an event: the stream is held there until it is set."""
+"""A part of an answer, a plain text, or an event: the stream waits until it is set."""
 
 Script = str | Sequence[Piece] | Answer | Exception | Callable[[Request], "Script"]
-"""One answer: pieces, a whole answer, an error to raise, or a function that decides when asked."""
+"""One answer: pieces, a whole answer, an error to raise, or a function that gets the request and decides."""
 
 
 class ScriptedModel:
-    """Gives the scripted answers in order, one per request; after the last it says what it heard."""
+    """Gives the scripted answers in order, one per request; after the last it echoes the newest message."""
 
     def __init__(self, *answers: Script) -> None:
         self.requests: list[Request] = []
@@ -32,33 +32,33 @@ class ScriptedModel:
         self._script.extend(answers)
 
     async def asked(self, count: int = 1) -> Request:
-        """Waits until the model has been asked that many times, and returns that request. Unbounded: bound the test."""
+        """Waits for that many requests and returns the last of them. Has no timeout: give the test one."""
         async with self._asked:
             await self._asked.wait_for(lambda: len(self.requests) >= count)
         return self.requests[count - 1]
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         async with self._asked:
             self.requests.append(request)
             self._asked.notify_all()
-        return await _play(self._script.popleft() if self._script else _echo, request, tell)
+        return await _play(self._script.popleft() if self._script else _echo, request, on_delta)
 
 
-async def _play(script: Script, request: Request, tell: Tell) -> Answer:
+async def _play(script: Script, request: Request, on_delta: OnDelta) -> Answer:
     match script:
         case Exception():
             raise script
         case Answer():
-            return await _stream(script.parts, tell, whole=script)
+            return await _stream(script.parts, on_delta, whole=script)
         case str():
-            return await _stream((script,), tell)
+            return await _stream((script,), on_delta)
         case Sequence():
-            return await _stream(script, tell)
+            return await _stream(script, on_delta)
         case _:
-            return await _play(script(request), request, tell)
+            return await _play(script(request), request, on_delta)
 
 
-async def _stream(pieces: Sequence[Piece], tell: Tell, whole: Answer | None = None) -> Answer:
+async def _stream(pieces: Sequence[Piece], on_delta: OnDelta, whole: Answer | None = None) -> Answer:
     parts: list[Part] = []
     for piece in pieces:
         match piece:
@@ -69,19 +69,19 @@ async def _stream(pieces: Sequence[Piece], tell: Tell, whole: Answer | None = No
                 part: Part = Text(piece)
             case _:
                 part = piece
-        await _tell_part(part, tell)
+        await _stream_part(part, on_delta)
         parts.append(part)
     calls = any(isinstance(part, Call) for part in parts)
     return whole or Answer(merge_texts(parts), finish="calls" if calls else "stop", model="scripted")
 
 
-async def _tell_part(part: Part, tell: Tell) -> None:
+async def _stream_part(part: Part, on_delta: OnDelta) -> None:
     match part:
         case Text():
             for word in re.findall(r"\s*\S+\s*$|\s*\S+|\s+$", part.text):
-                await tell(TextDelta(word))
+                await on_delta(TextDelta(word))
         case Thinking():
-            await tell(ReasoningDelta(part.text))
+            await on_delta(ReasoningDelta(part.text))
         case Call() | Native():
             pass
         case _:
@@ -89,6 +89,6 @@ async def _tell_part(part: Part, tell: Tell) -> None:
 
 
 def _echo(request: Request) -> Script:
-    heard = (exchange for exchange in reversed(request.transcript) if isinstance(exchange, MessagesRead))
-    last = next(heard, None)
+    read = (exchange for exchange in reversed(request.transcript) if isinstance(exchange, MessagesRead))
+    last = next(read, None)
     return f"You said: {last.messages[-1].text if last else ''}"

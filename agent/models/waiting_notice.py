@@ -1,43 +1,43 @@
-"""A word while one waits: a model around a model that may take long to say its first."""
+"""Waiting notice: a model wrapper that tells the person when the first output takes long."""
 
 from __future__ import annotations
 
 import asyncio
 
-from agent.events import Delta, Tell, Waiting
+from agent.events import Delta, OnDelta, Waiting
 from agent.model import Answer, Model, Request
 
-PATIENCE = 10.0
-"""Seconds without a word."""
+NOTICE_AFTER = 10.0
+"""Seconds without any output."""
 
 STILL_WAITING = "Still waiting for the model …"
 
 
 class WaitingNoticeModel:
-    """Tells one quiet line when nothing was told for `seconds` after asking."""
+    """Shows one notice when the model has sent nothing for `seconds` after the request."""
 
-    def __init__(self, model: Model, *, seconds: float = PATIENCE) -> None:
+    def __init__(self, model: Model, *, seconds: float = NOTICE_AFTER) -> None:
         self._model = model
         self._seconds = seconds
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        something = asyncio.Event()
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        first_output = asyncio.Event()
 
         async def watched(delta: Delta) -> None:
-            something.set()
-            await tell(delta)
+            first_output.set()
+            await on_delta(delta)
 
-        reassuring = asyncio.ensure_future(_reassure(something, self._seconds, tell))
+        notice = asyncio.ensure_future(_notify_unless(first_output, self._seconds, on_delta))
         try:
             return await self._model.answer(request, watched)
         finally:
-            something.set()
-            await reassuring
+            first_output.set()
+            await notice
 
 
-async def _reassure(something: asyncio.Event, seconds: float, tell: Tell) -> None:
+async def _notify_unless(first_output: asyncio.Event, seconds: float, on_delta: OnDelta) -> None:
     try:
         async with asyncio.timeout(seconds):
-            await something.wait()
+            await first_output.wait()
     except TimeoutError:
-        await tell(Waiting(STILL_WAITING))
+        await on_delta(Waiting(STILL_WAITING))

@@ -1,4 +1,4 @@
-"""Words for pictures: a model around one that may turn out to take words only."""
+"""Text in place of images: a model wrapper for a model that may turn out not to support images."""
 
 from __future__ import annotations
 
@@ -6,78 +6,76 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent.events import Tell, Waiting
+from agent.events import OnDelta, Waiting
 from agent.log import MessagesRead, UserMessage
 from agent.model import Answer, Model, ModelError, Request
-from agent.models.content import UnavailableImage, pictures, unavailable_text
+from agent.models.content import UnavailableImage, images_in, unavailable_text
 from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results
 
 log = logging.getLogger(__name__)
 
-BLIND = UnavailableImage("this model cannot look at pictures")
+NO_VISION = UnavailableImage("this model does not support pictures")
 
 
 class WithoutVisionModel:
-    """Asks again in words where the model says that it cannot look at pictures, and from then on at once.
+    """Repeats a request with text in place of the images if the model rejects them, and from then on sends only text.
 
-    The person is told when it is found out, and not again as long as the process lives. `name` is the model's in the
-    settings.
+    The person is told once, until the next start of the process. `name` is the model's name in the settings.
     """
 
     def __init__(self, model: Model, name: str) -> None:
         self._model = model
         self._name = name
-        self._is_blind = False
+        self._has_no_vision = False
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        if self._is_blind:
-            return await self._model.answer(_in_words(request), tell)
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        if self._has_no_vision:
+            return await self._model.answer(_with_texts(request), on_delta)
         try:
-            return await self._model.answer(request, tell)
+            return await self._model.answer(request, on_delta)
         except ModelError as error:
-            if error.trouble != "no_vision" or not pictures(request.transcript):
+            if error.trouble != "no_vision" or not images_in(request.transcript):
                 raise
-        if not self._is_blind:
-            self._is_blind = True
-            log.info("%s cannot look at pictures; it is told about them in words", self._name)
-            await tell(Waiting(f"{self._name} cannot look at pictures; it is told about them in words."))
-        return await self._model.answer(_in_words(request), tell)
+        if not self._has_no_vision:
+            self._has_no_vision = True
+            log.info("%s does not support pictures; it gets a text in place of each", self._name)
+            await on_delta(Waiting(f"{self._name} does not support pictures; it gets a text in place of each."))
+        return await self._model.answer(_with_texts(request), on_delta)
 
 
-def _in_words(request: Request) -> Request:
-    """The request with a sentence for each picture; the same object where there are none."""
-    if not pictures(request.transcript):
+def _with_texts(request: Request) -> Request:
+    """The request with a text in place of each image; the same object if it has none."""
+    if not images_in(request.transcript):
         return request
-    return replace(request, transcript=described(request.transcript))
+    transcript = [_exchange(exchange) if images_in((exchange,)) else exchange for exchange in request.transcript]
+    return replace(request, transcript=transcript)
 
 
-def described(transcript: Sequence[Exchange]) -> list[Exchange]:
-    """The conversation with a sentence in place of each picture, behind the words that came with it."""
-    return [_described(exchange) if pictures((exchange,)) else exchange for exchange in transcript]
-
-
-def _described(exchange: Exchange) -> Exchange:
+def _exchange(exchange: Exchange) -> Exchange:
+    """The exchange with a text for each image, after the text that came with it."""
     match exchange:
         case MessagesRead():
-            return replace(exchange, messages=tuple(map(_said, exchange.messages)))
+            return replace(exchange, messages=tuple(map(_message, exchange.messages)))
         case Results():
             return Results(tuple(map(_result, exchange.results)))
         case _:
             return exchange
 
 
-def _said(said: UserMessage) -> UserMessage:
-    seen = [file for file in said.attachments if file.is_picture]
-    others = tuple(file for file in said.attachments if not file.is_picture)
-    sentences = [unavailable_text(file, BLIND, where=f", in the workspace as {workspace_path(file)}") for file in seen]
-    return replace(said, text=_joined(said.text, sentences), attachments=others)
+def _message(message: UserMessage) -> UserMessage:
+    images = [file for file in message.attachments if file.is_picture]
+    others = tuple(file for file in message.attachments if not file.is_picture)
+    texts = [
+        unavailable_text(file, NO_VISION, where=f", in the workspace as {workspace_path(file)}") for file in images
+    ]
+    return replace(message, text=_joined(message.text, texts), attachments=others)
 
 
 def _result(result: Result) -> Result:
-    sentences = [unavailable_text(image, BLIND) for image in result.images]
-    return replace(result, text=_joined(result.text, sentences), images=())
+    texts = [unavailable_text(image, NO_VISION) for image in result.images]
+    return replace(result, text=_joined(result.text, texts), images=())
 
 
-def _joined(text: str, sentences: Sequence[str]) -> str:
-    return "\n\n".join(words for words in (text, *sentences) if words.strip())
+def _joined(text: str, texts: Sequence[str]) -> str:
+    return "\n\n".join(part for part in (text, *texts) if part.strip())

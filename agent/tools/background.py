@@ -29,20 +29,20 @@ async def background(
     """
     match action:
         case "list":
-            items = await context.work.items()
+            items = await context.background.items()
             return "\n".join(map(_line, items)) or "Nothing was begun in the background."
         case "look":
             return _whole(await _item(context, handle))
         case "stop":
             item = await _item(context, handle)
-            if not await context.work.stop(item.handle):
+            if not await context.background.stop(item.handle):
                 raise ToolError(f"{item.handle} does not run any more: there was nothing to stop.")
             return f"Stopped {item.handle}. It brings no result."
         case "tell":
             if not (words or "").strip():
                 raise ToolError("There are no words to tell it.")
             item = await _item(context, handle)
-            if not await context.work.tell(item.handle, words or ""):
+            if not await context.background.steer(item.handle, words or ""):
                 raise ToolError(f"{item.handle} is not a delegated task that runs, and can be told nothing.")
             return f"{item.handle} reads it at once."
         case _:
@@ -50,7 +50,7 @@ async def background(
 
 
 async def _item(context: ToolContext, handle: str | None) -> BackgroundItem:
-    items = await context.work.items()
+    items = await context.background.items()
     for item in items:
         if item.handle == handle:
             return item

@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import Field
 
 from agent.media import MediaError
-from agent.tool import ToolContext, ToolError, ToolResult, tool
+from agent.tool import ToolContext, ToolError, tool
+from agent.tool_result import ToolResult
 from agent.tools.chart_spec import Chart, InvalidChart, Kind, Series, checked
 from agent.tools.process import WorkerFailed, run_worker
 

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from agent.background import DelegatedTask
-from agent.tool import ToolContext, ToolResult, tool
+from agent.tool import ToolContext, tool
+from agent.tool_result import ToolResult
 
 LONGEST = 240
 """Minutes that a task may be given."""
@@ -49,6 +50,6 @@ async def delegate(
     """
     delegated = DelegatedTask(task, None if tools is None else tuple(tools), model or "", 60.0 * minutes)
     if not background:
-        return await context.work.delegate(context.call_id, delegated, context.progress)
-    handle = await context.work.begin(context.call_id, delegated)
+        return await context.background.delegate(context.call_id, delegated, context.progress)
+    handle = await context.background.start(context.call_id, delegated)
     return ToolResult(BEGUN.format(handle=handle))

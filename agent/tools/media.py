@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from agent.media import Attachment, MediaError
-from agent.tool import ToolContext, ToolError, ToolResult, tool
+from agent.tool import ToolContext, ToolError, tool
+from agent.tool_result import ToolResult
 from agent.tools.workspace import existing_file, file_errors, inside
 
 LARGEST = 200_000_000
@@ -49,7 +50,7 @@ async def view_image(
 
 async def _find_picture(context: ToolContext, path: str) -> tuple[bytes, str, str]:
     """The bytes, the name and where they are from; a file in the workspace comes before one in the conversation."""
-    seen = next((one for one in reversed(context.seen) if one.name == path), None)
+    seen = next((one for one in reversed(context.attachments) if one.name == path), None)
     if seen is not None and not await asyncio.to_thread(_is_in_workspace, context, path):
         try:
             return await context.media.read(seen), seen.name, "the conversation"

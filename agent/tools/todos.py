@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from agent.log import CallEnded, Entry, ModelAnswered
-from agent.tool import ToolContext, ToolResult, tool
+from agent.tool import ToolContext, tool
+from agent.tool_result import ToolResult
 
 NAME = "todos"
 MAX_ITEMS = 50

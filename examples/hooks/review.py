@@ -17,12 +17,12 @@ import sys
 KEY = re.compile(r"sk-[A-Za-z0-9_-]{16,}")
 
 
-def decide(point, where, subject):
+def decide(point, context, subject):
     """What is to happen with the subject."""
     if point == "before_tool" and subject["tool"] == "shell" and "sudo " in subject["arguments"].get("command", ""):
         return {"decision": "deny", "reason": "nothing is done as root here"}
-    if point == "approve_tool" and subject["effect"] == "external" and where["channel"] != "terminal":
-        return {"decision": "ask", "reason": f"{where['sender'] or 'somebody'} is not at the terminal"}
+    if point == "approve_tool" and subject["effect"] == "external" and context["channel"] != "terminal":
+        return {"decision": "ask", "reason": f"{context['sender'] or 'somebody'} is not at the terminal"}
     if point == "after_tool" and KEY.search(subject["text"]):
         return {"decision": "modify", "change": {"text": KEY.sub("[a key]", subject["text"])}}
     return {"decision": "continue"}
@@ -34,7 +34,7 @@ def answer(method, params):
         return {"protocol": 1}
     if method == "ping":
         return {}
-    return decide(method.removeprefix("hook/"), params["where"], params["subject"])
+    return decide(method.removeprefix("hook/"), params["context"], params["subject"])
 
 
 for line in sys.stdin:

@@ -9,13 +9,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from agent.decisions.approvals import open_decision, verdicts
-from agent.decisions.external_tools import unsupplied
+from agent.decisions.approvals import open_decision, decision_options
+from agent.decisions.external_tools import endings_without_result
 from agent.log import ApprovalDecided, ApprovalRequested, Entry, ModelAnswered
 from channels.message import InboundMessage
 from gateway.store import logs
-from gateway.store.decision_words import verdict_of
-from gateway.store.records import Decision, Manner
+from gateway.store.decision_words import parse_decision
+from gateway.store.records import DecisionResult, AcceptOptions
 from gateway.store.schema import (
     AnyRow,
     clean,
@@ -79,44 +79,44 @@ class _Open:
     asked: ApprovalRequested
 
 
-def decide(connection: Connection, command_id: int, key: str, number: int, allowed: bool, extends: bool) -> Decision:
+def decide(connection: Connection, command_id: int, key: str, number: int, allowed: bool, may_extend: bool) -> DecisionResult:
     """A pressed option decides, if its decision is open and whoever pressed it may: because they may decide whatever is
-    asked there (`allowed`), or because the turn is theirs. Only who `extends` lets it go beyond a limit."""
+    asked there (`allowed`), or because the turn is theirs. Only who `may_extend` lets it go beyond a limit."""
     row = connection.execute(_press, {"row": command_id}).first()
     if row is None:
-        return Decision("not_open")
+        return DecisionResult("not_open")
     found = _open_in(connection, _unfinished_turn(connection, row.session))
     if found is None or f"{KEY}{found.asked.id}" != key:
         return _who_decided(connection, row.session, key)
-    options = verdicts(found.asked)
+    options = decision_options(found.asked)
     if not 0 <= number < len(options):
-        return Decision("not_open", row.session)
+        return DecisionResult("not_open", row.session)
     may = allowed or found.turn.principal["id"] == row.sender_id
-    if not may or (found.asked.about == "limit" and options[number] == "allowed" and not extends):
-        return Decision("not_allowed", row.session)
+    if not may or (found.asked.about == "limit" and options[number] == "allowed" and not may_extend):
+        return DecisionResult("not_allowed", row.session)
     if not found.turn.parked:
-        return Decision("too_early", row.session)
+        return DecisionResult("too_early", row.session)
     decided = ApprovalDecided(found.asked.id, options[number], row.sender_name or row.sender_id)
     _write(connection, found, decided)
     connection.execute(_end_press, {"row": command_id})
-    return Decision("decided", row.session, decided.by, decided.decision)
+    return DecisionResult("decided", row.session, decided.by, decided.decision)
 
 
 def decide_in_words(
-    connection: Connection, session: str, message: InboundMessage, manner: Manner
+    connection: Connection, session: str, message: InboundMessage, options: AcceptOptions
 ) -> tuple[str, int] | None:
     """The turn and step in which the message has decided; None: it decides nothing, and is an ordinary one."""
-    if manner.busy is not None or verdict_of(message.text, "call") is None:
+    if options.busy is not None or parse_decision(message.text, "call") is None:
         return None
     turn = _unfinished_turn(connection, session)
     found = _open_in(connection, turn) if turn is not None and turn.parked else None
     if found is None:
         return None
     asked, turn, sender = found.asked, found.turn, message.sender
-    spoken = verdict_of(message.text, asked.about)
-    if spoken is None or (manner.gently and turn.principal["id"] != clean(sender.id)):
+    spoken = parse_decision(message.text, asked.about)
+    if spoken is None or (options.own_turn_only and turn.principal["id"] != clean(sender.id)):
         return None
-    if asked.about == "limit" and spoken.decision == "allowed" and not manner.extends:
+    if asked.about == "limit" and spoken.decision == "allowed" and not options.may_extend:
         return None
     _write(
         connection, found, ApprovalDecided(asked.id, spoken.decision, sender.name or sender.id, clean(spoken.reason))
@@ -131,7 +131,7 @@ def expire(connection: Connection, now: datetime) -> tuple[str, ...]:
     for turn in due:
         entries = logs.read(connection, turn.number)
         asked = open_decision(entries)
-        ends = unsupplied(entries, overdue=True) if asked is None else [ApprovalDecided(asked.id, "expired")]
+        ends = endings_without_result(entries, overdue=True) if asked is None else [ApprovalDecided(asked.id, "expired")]
         logs.write(connection, turn.number, len(entries) + 1, ends)
         release(connection, turn.number)
     return tuple(turn.session for turn in due)
@@ -181,9 +181,9 @@ def _tool_of(call_id: str, entries: Sequence[Entry]) -> str | None:
     return next((call.name for call in calls if call.id == call_id), None)
 
 
-def _who_decided(connection: Connection, session: str, key: str) -> Decision:
+def _who_decided(connection: Connection, session: str, key: str) -> DecisionResult:
     for number in connection.execute(_newest, {"session": session}).scalars().all():
         for entry in logs.read(connection, number):
             if isinstance(entry, ApprovalDecided) and f"{KEY}{entry.id}" == key:
-                return Decision("not_open", session, entry.by, entry.decision)
-    return Decision("not_open", session)
+                return DecisionResult("not_open", session, entry.by, entry.decision)
+    return DecisionResult("not_open", session)

@@ -17,7 +17,7 @@ from agent.log import (
     UserMessage,
 )
 from agent.tools.todos import NAME as TODOS
-from agent.transcript import Exchange, Past, Results, transcript
+from agent.transcript import Exchange, RenderedTurn, Results, transcript
 
 OUTCOMES: tuple[Outcome, ...] = ("done", "failed", "skipped", "cancelled", "denied", "unknown")
 LIST = '{{"items": [{{"text": "item {number}", "state": "doing"}}]}}'
@@ -56,9 +56,9 @@ def _call(draw: st.DrawFn, step: int, number: int) -> Call:
     return Call(f"{step}_{number}", "look", '{"at": "it"}')
 
 
-def _past(turns: list[tuple[Entry, ...]]) -> tuple[Past, ...]:
+def _past(turns: list[tuple[Entry, ...]]) -> tuple[RenderedTurn, ...]:
     return tuple(
-        Past(f"turn {number}", tuple(transcript((*log, Ended("stopped", "it was stopped")))))
+        RenderedTurn(f"turn {number}", tuple(transcript((*log, Ended("stopped", "it was stopped")))))
         for number, log in enumerate(turns)
     )
 

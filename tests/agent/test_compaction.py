@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.agent import Agent
 from agent.context.compaction import LONGEST as LONGEST_SUMMARY
-from agent.context.compaction import RESERVE, SUMMING_UP, Context
+from agent.context.compaction import RESERVE, SUMMING_UP, Compactor
 from agent.context.tokens import estimate_transcript
 from agent.events import Charged, Delta, Event, Waiting
 from agent.log import (
@@ -25,7 +25,7 @@ from agent.log import (
     MessagesRead,
     ModelAnswered,
     Spent,
-    Summarised,
+    Compacted,
     Text,
     Usage,
     UserMessage,
@@ -33,7 +33,7 @@ from agent.log import (
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
 from agent.model import Answer, ModelError, Request
-from agent.models.context_windows import USUAL, context_window_of
+from agent.models.context_windows import DEFAULT, context_window_of
 from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, tool
@@ -42,7 +42,7 @@ from agent.tools.output_limits import HEAD, TAIL, full_results, truncate_result
 from agent.tools.output_limits import LONGEST as LONGEST_RESULT
 from agent.tools.received_files import copy_to_workspace
 from agent.tools.todos import MAX_ITEM_LENGTH, MAX_ITEMS
-from agent.transcript import Exchange, Past, SystemNote, conversation, transcript
+from agent.transcript import Exchange, RenderedTurn, SystemNote, conversation, transcript
 from gateway.store.records import PastTurn
 from gateway.turns.history_cache import HistoryCache
 from tests.agent.logs import assert_complete, logs, pasts
@@ -59,17 +59,17 @@ class Desk:
 
     def __init__(self, small: ScriptedModel | None = None, *, window: int = WINDOW) -> None:
         self.small = small or ScriptedModel(*[Answer((Text(SUMMARY),), USAGE, model="small")] * 9)
-        self.context = Context(window, self.small)
+        self.context = Compactor(window, self.small)
         self.told: list[Delta] = []
 
-    async def make_room(
-        self, past: Sequence[Past], entries: Sequence[Entry], *, used: int = 0, force: bool = False
+    async def compact(
+        self, past: Sequence[RenderedTurn], entries: Sequence[Entry], *, used: int = 0, force: bool = False
     ) -> tuple[Entry, ...]:
         async def tell(delta: Delta) -> None:
             self.told.append(delta)
 
-        return await self.context.make_room(
-            past, entries, instructions="Be good.", tools=(), used=used, tell=tell, force=force
+        return await self.context.compact(
+            past, entries, instructions="Be good.", tools=(), used=used, on_delta=tell, force=force
         )
 
     def asked(self, number: int = -1) -> str:
@@ -78,12 +78,12 @@ class Desk:
         return heard.messages[0].text
 
 
-def turn(name: str, tokens: int = 2000) -> Past:
+def turn(name: str, tokens: int = 2000) -> RenderedTurn:
     said = MessagesRead(1, (UserMessage(1, "Ann", f"question of {name}"),))
-    return Past(name, (said, ModelAnswered(1, (Text(f"answer of {name} " + "a" * 4 * tokens),))))
+    return RenderedTurn(name, (said, ModelAnswered(1, (Text(f"answer of {name} " + "a" * 4 * tokens),))))
 
 
-def turns(count: int, tokens: int = 2000) -> list[Past]:
+def turns(count: int, tokens: int = 2000) -> list[RenderedTurn]:
     return [turn(f"turn {number}", tokens) for number in range(1, count + 1)]
 
 
@@ -95,8 +95,8 @@ def steps(count: int, tokens: int = 1000, *, name: str = "look", arguments: str 
     return tuple(entries)
 
 
-def summarised(entries: Sequence[Entry]) -> Summarised:
-    (found,) = [entry for entry in entries if isinstance(entry, Summarised)]
+def summarised(entries: Sequence[Entry]) -> Compacted:
+    (found,) = [entry for entry in entries if isinstance(entry, Compacted)]
     return found
 
 
@@ -106,27 +106,27 @@ def texts(exchanges: Sequence[Exchange]) -> str:
 
 async def test_nothing_is_done_while_there_is_room() -> None:
     desk = Desk()
-    assert await desk.make_room(turns(3), NOW) == ()
+    assert await desk.compact(turns(3), NOW) == ()
     assert desk.small.requests == []
     assert desk.told == []
 
 
 async def test_the_oldest_turns_are_summed_up_and_the_newest_are_kept_as_they_are() -> None:
     desk, past = Desk(), turns(8)
-    logged = await desk.make_room(past, NOW)
-    assert logged == (Spent(1, USAGE, "small", "summary"), Summarised(1, "turn 6", SUMMARY))
+    logged = await desk.compact(past, NOW)
+    assert logged == (Spent(1, USAGE, "small", "summary"), Compacted(1, "turn 6", SUMMARY))
     shown = conversation(past, (*NOW, *logged))
     assert SUMMARY in texts(shown[:1])
     assert shown[1:] == [*past[6].exchanges, *past[7].exchanges, *NOW]
     assert "question of turn 1" in desk.asked()
     assert "question of turn 6" in desk.asked()
     assert "question of turn 7" not in desk.asked()
-    assert await desk.make_room(past, (*NOW, *logged)) == ()
+    assert await desk.compact(past, (*NOW, *logged)) == ()
 
 
 async def test_people_see_that_it_is_being_summed_up_and_not_the_summary() -> None:
     desk = Desk()
-    await desk.make_room(turns(8), NOW)
+    await desk.compact(turns(8), NOW)
     assert desk.told == [Waiting("Summing up the conversation so far ...")]
 
 
@@ -134,27 +134,27 @@ async def test_what_failed_attempts_of_the_small_model_cost_is_told() -> None:
     charged = Charged(Usage(5, 0, estimated=True), "small", "failed")
 
     class Charging:
-        async def answer(self, request: Request, tell: object) -> Answer:
+        async def answer(self, request: Request, on_delta: object) -> Answer:
             assert callable(tell)
             await tell(charged)
             return Answer((Text(SUMMARY),))
 
     desk = Desk()
-    desk.context = Context(WINDOW, Charging())
-    await desk.make_room(turns(8), NOW)
+    desk.context = Compactor(WINDOW, Charging())
+    await desk.compact(turns(8), NOW)
     assert desk.told[1:] == [charged]
 
 
 async def test_the_next_summary_takes_up_the_one_before() -> None:
     desk, past = Desk(), turns(8)
-    first = await desk.make_room(past, NOW)
+    first = await desk.compact(past, NOW)
     later = (
         *NOW,
         *first,
         ModelAnswered(1, (Text("x" * 60_000),)),
         MessagesRead(2, (UserMessage(10, "Ann", "Go on."),)),
     )
-    second = summarised(await desk.make_room(past, later))
+    second = summarised(await desk.compact(past, later))
     assert SUMMARY in desk.asked()
     assert "question of turn 1" not in desk.asked()
     assert "question of turn 8" in desk.asked()
@@ -164,15 +164,15 @@ async def test_the_next_summary_takes_up_the_one_before() -> None:
 async def test_what_the_provider_counted_goes_before_our_estimate() -> None:
     desk, past = Desk(), turns(4)
     entries = (*NOW, ModelAnswered(1, (Call("c", "look", "{}"),)), CallEnded("c", "done", "seen"))
-    assert await desk.make_room(past, entries, used=9000) == ()
-    logged = await desk.make_room(past, entries, used=16_000)
+    assert await desk.compact(past, entries, used=9000) == ()
+    logged = await desk.compact(past, entries, used=16_000)
     # As it counts twice as many tokens as we do, half as many turns are kept.
     assert summarised(logged).through == "turn 3"
 
 
 async def test_of_a_long_turn_the_oldest_steps_are_summed_up_and_all_words_are_kept() -> None:
     desk, past, entries = Desk(), turns(1, 100), steps(30)
-    logged = await desk.make_room(past, entries)
+    logged = await desk.compact(past, entries)
     compaction = summarised(logged)
     assert compaction.through == "turn 1"
     shown = conversation(past, (*entries, *logged))
@@ -186,13 +186,13 @@ async def test_of_a_long_turn_the_oldest_steps_are_summed_up_and_all_words_are_k
 
 async def test_a_call_that_is_not_over_is_not_covered() -> None:
     entries = tuple(entry for entry in steps(30) if not (isinstance(entry, CallEnded) and entry.call_id == "c5"))
-    assert summarised(await Desk().make_room((), entries)).step == 5
+    assert summarised(await Desk().compact((), entries)).step == 5
 
 
 async def test_the_last_step_is_covered_only_when_nothing_else_helps() -> None:
     desk, entries = Desk(), steps(1, 18_000)
-    assert await desk.make_room((), entries) == ()
-    logged = await desk.make_room((), entries, force=True)
+    assert await desk.compact((), entries) == ()
+    logged = await desk.compact((), entries, force=True)
     assert summarised(logged).step == 2
     assert [type(item) for item in conversation((), (*entries, *logged))] == [SystemNote, MessagesRead]
 
@@ -201,7 +201,7 @@ async def test_todos_are_carried_over_word_for_word_again_and_again() -> None:
     arguments = '{"items": [{"text": "Paint the bow", "state": "done"}, {"text": "Paint the stern"}]}'
     desk, entries = Desk(), (*steps(1, name="todos", arguments=arguments), *steps(30)[3:])
     for _ in range(2):
-        compaction = summarised(await desk.make_room((), entries))
+        compaction = summarised(await desk.compact((), entries))
         assert (
             compaction.summary == f"{SUMMARY}\n\nThe to-do list as it stands:\n[x] Paint the bow\n[ ] Paint the stern"
         )
@@ -211,19 +211,19 @@ async def test_todos_are_carried_over_word_for_word_again_and_again() -> None:
 
 async def test_todos_that_are_still_in_sight_are_not_repeated() -> None:
     arguments = '{"items": [{"text": "Paint the bow"}]}'
-    assert summarised(await Desk().make_room((), steps(30, name="todos", arguments=arguments))).summary == SUMMARY
+    assert summarised(await Desk().compact((), steps(30, name="todos", arguments=arguments))).summary == SUMMARY
 
 
 async def test_open_decisions_are_carried_over_and_made_ones_are_not() -> None:
     asked = [ApprovalRequested(id, "call", f"May I {id}?", ("yes", "no"), 1.0) for id in ("sail", "row")]
-    logged = await Desk().make_room((), (*steps(30), *asked, ApprovalDecided("row", "denied")))
+    logged = await Desk().compact((), (*steps(30), *asked, ApprovalDecided("row", "denied")))
     assert summarised(logged).summary.endswith("Not yet decided by people:\nMay I sail?")
 
 
 @pytest.mark.parametrize("answer", [ModelError("server", "The provider has a fault."), "", "  \n"])
 async def test_without_a_summary_the_same_is_left_out_and_that_is_said(answer: str | ModelError) -> None:
     desk, past = Desk(ScriptedModel(answer)), turns(8)
-    logged = await desk.make_room(past, NOW)
+    logged = await desk.compact(past, NOW)
     compaction = summarised(logged)
     assert (compaction.through, compaction.left_out) == ("turn 6", True)
     assert compaction.summary.startswith("6 earlier turns were left out here without a summary")
@@ -232,15 +232,15 @@ async def test_without_a_summary_the_same_is_left_out_and_that_is_said(answer: s
 
 async def test_an_earlier_summary_outlives_one_that_cannot_be_had() -> None:
     past = turns(8)
-    before = Past("turn 0", tuple(transcript((*NOW, Summarised(1, "", SUMMARY))))[:1])
-    compaction = summarised(await Desk(ScriptedModel("")).make_room([before, *past], NOW))
+    before = RenderedTurn("turn 0", tuple(transcript((*NOW, Compacted(1, "", SUMMARY))))[:1])
+    compaction = summarised(await Desk(ScriptedModel("")).compact([before, *past], NOW))
     assert SUMMARY in compaction.summary
 
 
 async def test_a_small_model_with_a_small_window_is_asked_about_less() -> None:
     too_long = ModelError("too_long", "Too long.")
     desk = Desk(ScriptedModel(too_long, too_long, SUMMARY))
-    assert summarised(await desk.make_room(turns(8), NOW)).summary == SUMMARY
+    assert summarised(await desk.compact(turns(8), NOW)).summary == SUMMARY
     lengths = [len(desk.asked(number)) for number in range(3)]
     assert lengths == sorted(set(lengths), reverse=True)
 
@@ -248,7 +248,7 @@ async def test_a_small_model_with_a_small_window_is_asked_about_less() -> None:
 async def test_a_refused_conversation_is_made_smaller_until_nothing_can_be_covered() -> None:
     desk, past, entries = Desk(window=200_000), turns(8), NOW
     sizes = [estimate_transcript(conversation(past, entries))]
-    while logged := await desk.make_room(past, entries, force=True):
+    while logged := await desk.compact(past, entries, force=True):
         entries = (*entries, *logged)
         sizes.append(estimate_transcript(conversation(past, entries)))
     assert len(sizes) > 2
@@ -259,15 +259,15 @@ async def test_a_refused_conversation_is_made_smaller_until_nothing_can_be_cover
 async def test_words_alone_cannot_be_covered() -> None:
     entries = (MessagesRead(1, (UserMessage(1, "Ann", "word " * 50_000),)),)
     desk = Desk()
-    assert await desk.make_room((), entries) == ()
-    assert await desk.make_room((), entries, force=True) == ()
+    assert await desk.compact((), entries) == ()
+    assert await desk.compact((), entries, force=True) == ()
     assert desk.small.requests == []
 
 
 async def test_summing_up_can_be_stopped() -> None:
     desk = Desk(ScriptedModel(["They", asyncio.Event()]))
     async with asyncio.timeout(60):
-        task = asyncio.create_task(desk.make_room(turns(8), NOW))
+        task = asyncio.create_task(desk.compact(turns(8), NOW))
         await desk.small.asked()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -275,19 +275,19 @@ async def test_summing_up_can_be_stopped() -> None:
 
 
 async def test_a_summary_that_is_too_long_is_cut() -> None:
-    summary = summarised(await Desk(ScriptedModel("s" * 100_000)).make_room(turns(8), NOW)).summary
+    summary = summarised(await Desk(ScriptedModel("s" * 100_000)).compact(turns(8), NOW)).summary
     assert len(summary) == 8000
     assert summary.endswith("…")
 
 
 @given(pasts, logs, st.integers(1000, 12_000), st.booleans(), st.sampled_from([0, 6, 100_000]))
 def test_summing_up_keeps_calls_whole_and_words_as_they_are_and_never_makes_it_longer(
-    past: tuple[Past, ...], log: tuple[Entry, ...], window: int, force: bool, length: int
+    past: tuple[RenderedTurn, ...], log: tuple[Entry, ...], window: int, force: bool, length: int
 ) -> None:
     desk = Desk(ScriptedModel(*["s" * length] * 3), window=window)
     before = conversation(past, log)
     for _ in range(3):
-        logged = asyncio.run(desk.make_room(past, log, force=force))
+        logged = asyncio.run(desk.compact(past, log, force=force))
         log = (*log, *logged)
         after = conversation(past, log)
         assert_complete(after)
@@ -307,7 +307,7 @@ class Talk:
     def __init__(self, model: ScriptedModel, small: ScriptedModel, workspace: Path, *tools: Tool) -> None:
         self.journal = MemoryJournal()
         self.journal.say("Look at everything.")
-        agent = Agent(model, MemoryMedia(), workspace, tools, max_steps=200, context=Context(WINDOW, small))
+        agent = Agent(model, MemoryMedia(), workspace, tools, max_steps=200, compactor=Compactor(WINDOW, small))
         self.turn = Turn(agent, self.journal, self._emit, id="turn", entries=(), past=turns(2))
 
     async def _emit(self, event: Event) -> None: ...
@@ -379,7 +379,7 @@ def ended(name: str, *entries: Entry) -> PastTurn:
 
 
 async def test_past_turns_that_were_summed_up_are_forgotten_and_the_same_ones_after_a_restart() -> None:
-    past = [ended("one"), ended("two"), ended("three"), ended("four", Summarised(1, "two", SUMMARY)), ended("five")]
+    past = [ended("one"), ended("two"), ended("three"), ended("four", Compacted(1, "two", SUMMARY)), ended("five")]
     running = HistoryCache(Shelf())
     await running.of("s", new=True)
     for each in past:
@@ -476,7 +476,7 @@ def test_a_models_window_goes_by_how_its_name_begins(name: str, window: int) -> 
 
 def test_the_page_on_context_has_the_numbers_of_the_code() -> None:
     page = (Path(__file__).parents[2] / "docs" / "context.md").read_text()
-    for number in (USUAL, RESERVE, LONGEST_SUMMARY, LONGEST_RESULT, HEAD, TAIL):
+    for number in (DEFAULT, RESERVE, LONGEST_SUMMARY, LONGEST_RESULT, HEAD, TAIL):
         assert f"{number:,} " in page
     assert SUMMING_UP in page
     assert f"at most {MAX_ITEMS} items of at most {MAX_ITEM_LENGTH} characters" in page

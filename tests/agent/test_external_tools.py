@@ -12,17 +12,17 @@ import pytest
 
 from agent.agent import Agent
 from agent.decisions.external_tools import (
-    OVERDUE,
-    OVERTAKEN,
+    TIMED_OUT,
+    SUPERSEDED,
     ExternalResult,
     check,
-    offered,
+    available_tools,
     pending,
-    unsupplied,
-    waits_until,
+    endings_without_result,
+    results_deadline,
 )
 from agent.decisions.questions import ask_user
-from agent.hook import Ask, Deny, Hooks, NoHooks, Point, Respond, Ruled, Ruling, ToolCall, Where
+from agent.hook import Ask, Deny, Hooks, NoHooks, Point, Respond, Ruled, Ruling, ToolCall, HookContext
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
@@ -82,7 +82,7 @@ class Says(NoHooks):
     def active(self, point: Point) -> bool:
         return point == self._point
 
-    async def ask(self, point: Point, where: Where, subject: Any) -> tuple[Any, Ruled | None]:
+    async def ask(self, point: Point, context: HookContext, subject: Any) -> tuple[Any, Ruled | None]:
         if not isinstance(subject, ToolCall) or subject.tool != self._name:
             return subject, None
         if self._changed is not None:
@@ -98,7 +98,7 @@ class Stage:
     ) -> None:
         self.journal = MemoryJournal()
         self.journal.entries.extend(entries)
-        self.agent = Agent(model, MemoryMedia(), Path("."), tools, hooks=hooks or NoHooks(), decide_within=100.0)
+        self.agent = Agent(model, MemoryMedia(), Path("."), tools, hooks=hooks or NoHooks(), approval_timeout=100.0)
 
     async def play(self) -> Ended | None:
         async def emit(event: object) -> None:
@@ -138,7 +138,7 @@ async def test_a_call_of_one_parks_the_turn_until_there_is_a_result() -> None:
     assert await stage.play() is None
     (call,) = pending(stage.entries)
     assert (call.name, call.arguments) == ("weather", "{}")
-    until = waits_until(stage.entries)
+    until = results_deadline(stage.entries)
     assert until is not None
     assert until >= before + 100
     stage.entries.append(CallEnded(call.id, "done", "It snows."))
@@ -180,7 +180,7 @@ async def test_words_that_come_instead_of_results_cancel_the_calls() -> None:
     assert await stage.play() is None
     stage.journal.say("never mind")
     assert await stage.play() == Ended("completed")
-    assert stage.results() == {"weather": ("cancelled", OVERTAKEN), "clock": ("cancelled", OVERTAKEN)}
+    assert stage.results() == {"weather": ("cancelled", SUPERSEDED), "clock": ("cancelled", SUPERSEDED)}
 
 
 async def test_words_that_come_before_the_calls_are_begun_skip_them() -> None:
@@ -267,7 +267,7 @@ def test_the_log_keeps_what_was_declared_and_what_is_pending() -> None:
 
 def test_of_several_declarations_of_one_name_the_newest_holds() -> None:
     newer = DeclaredTool("clock", "Tells it better.", {"type": "object"})
-    tools = offered((), (HEARD, MessagesRead(2, (UserMessage(2, "Ann", "again", tools=(newer,)),))))
+    tools = available_tools((), (HEARD, MessagesRead(2, (UserMessage(2, "Ann", "again", tools=(newer,)),))))
     assert {tool.name: tool.description for tool in tools} == {
         "weather": WEATHER.description,
         "clock": newer.description,
@@ -277,18 +277,18 @@ def test_of_several_declarations_of_one_name_the_newest_holds() -> None:
 def test_pending_calls_have_the_arguments_that_they_were_begun_with() -> None:
     assert pending(PENDING) == (OSLO, Call("b", "clock", "{}"))
     assert pending((*PENDING, CallEnded("a", "done", "snow"))) == (Call("b", "clock", "{}"),)
-    assert waits_until(PENDING) == LATER
-    assert waits_until((*PENDING, CallEnded("a", "done", "snow"))) == LATER + 1
+    assert results_deadline(PENDING) == LATER
+    assert results_deadline((*PENDING, CallEnded("a", "done", "snow"))) == LATER + 1
 
 
 def test_a_call_of_our_own_that_runs_is_not_pending() -> None:
     assert pending((HEARD, ModelAnswered(1, (OSLO,)), CallStarted("a"))) == ()
-    assert waits_until((HEARD, ModelAnswered(1, (OSLO,)), CallStarted("a"))) is None
+    assert results_deadline((HEARD, ModelAnswered(1, (OSLO,)), CallStarted("a"))) is None
 
 
 def test_calls_that_get_no_result_end_in_words() -> None:
-    assert unsupplied(PENDING) == (CallEnded("a", "cancelled", OVERTAKEN), CallEnded("b", "cancelled", OVERTAKEN))
-    assert unsupplied(PENDING, overdue=True) == (CallEnded("a", "failed", OVERDUE), CallEnded("b", "failed", OVERDUE))
+    assert endings_without_result(PENDING) == (CallEnded("a", "cancelled", SUPERSEDED), CallEnded("b", "cancelled", SUPERSEDED))
+    assert endings_without_result(PENDING, overdue=True) == (CallEnded("a", "failed", TIMED_OUT), CallEnded("b", "failed", TIMED_OUT))
 
 
 def test_somebody_who_looks_on_is_shown_that_results_are_waited_for() -> None:
@@ -314,5 +314,5 @@ def test_results_are_checked_against_what_is_pending(given: str, wrong: str) -> 
 
 
 def test_results_that_come_too_late_are_told_so() -> None:
-    entries = (*PENDING, *unsupplied(PENDING))
+    entries = (*PENDING, *endings_without_result(PENDING))
     assert check([ExternalResult("a", "snow")], entries) == "no longer pending: a (cancelled)"

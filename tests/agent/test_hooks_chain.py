@@ -25,7 +25,7 @@ from agent.hook import (
     Subject,
     ToolCall,
     ToolEnd,
-    Where,
+    HookContext,
 )
 from agent.hooks.chain import Hook, HookChain
 from agent.hooks.python import PythonHook
@@ -33,7 +33,7 @@ from agent.hooks.runner import HookError
 from agent.media import Attachment
 from agent.model import ModelSettings
 
-HERE = Where(session="s", channel="terminal", run_id="r", sender="Ada")
+HERE = HookContext(session="s", channel="terminal", run_id="r", sender="Ada")
 
 MESSAGE = MessageIn("hello")
 REQUEST = ModelRequest(1, ("hello",), "Be kind.", ("shell", "read_file"))
@@ -62,7 +62,7 @@ VALID: dict[Point, str] = {
 }
 RULINGS: list[Ruling] = [Respond("x"), Ask("x"), Deny("x"), End("x"), Stop("x")]
 
-Method = Callable[[Where, Any], Awaitable[Any]]
+Method = Callable[[HookContext, Any], Awaitable[Any]]
 
 
 def hook(point: Point, method: Method, name: str = "x", **options: Any) -> Hook:
@@ -70,21 +70,21 @@ def hook(point: Point, method: Method, name: str = "x", **options: Any) -> Hook:
 
 
 def saying(said: Any) -> Method:
-    async def method(where: Where, subject: Any) -> Any:
+    async def method(context: HookContext, subject: Any) -> Any:
         return said
 
     return method
 
 
 def raising(error: BaseException) -> Method:
-    async def method(where: Where, subject: Any) -> Any:
+    async def method(context: HookContext, subject: Any) -> Any:
         raise error
 
     return method
 
 
 def adding(word: str) -> Method:
-    async def method(where: Where, message: MessageIn) -> MessageIn:
+    async def method(context: HookContext, message: MessageIn) -> MessageIn:
         return replace(message, text=f"{message.text} {word}")
 
     return method
@@ -109,7 +109,7 @@ async def test_hooks_are_asked_by_priority_then_name_and_each_sees_what_the_one_
 async def test_the_first_ruling_ends_the_asking_and_names_its_hook() -> None:
     later = asyncio.Event()
 
-    async def look(where: Where, message: MessageIn) -> None:
+    async def look(context: HookContext, message: MessageIn) -> None:
         later.set()
 
     first, second = hook("on_message", adding("x"), "a"), hook("on_message", saying(Deny("no")), "b")
@@ -173,7 +173,7 @@ async def test_what_may_be_changed_is_changed(point: Point, now: Subject) -> Non
     ("point", "now", "why"),
     [
         ("on_message", MessageIn("hello", files=("a.png",)), "files cannot be changed here"),
-        ("before_model", replace(REQUEST, said=("bye",)), "said cannot be changed here"),
+        ("before_model", replace(REQUEST, messages=("bye",)), "messages cannot be changed here"),
         ("before_model", replace(REQUEST, step=2), "step cannot be changed here"),
         ("before_model", replace(REQUEST, tools=("shell", "dig")), "tools can only be left out, not added: dig"),
         ("before_model", replace(REQUEST, tools=("shell", "shell")), "tools can only be left out"),
@@ -202,7 +202,7 @@ async def test_what_may_not_be_changed_is_an_error_of_the_hook(
 
 
 async def test_arguments_changed_in_place_change_nothing() -> None:
-    async def spoil(where: Where, call: ToolCall) -> None:
+    async def spoil(context: HookContext, call: ToolCall) -> None:
         call.arguments["command"] = "rm -rf /"  # type: ignore[index]
 
     call = ToolCall("c1", "shell", {"command": "ls"}, "external")
@@ -246,7 +246,7 @@ async def test_a_hook_that_fails_lets_the_next_one_speak() -> None:
 async def test_a_hook_that_takes_too_long_is_ended() -> None:
     ended = asyncio.Event()
 
-    async def wait(where: Where, call: ToolCall) -> None:
+    async def wait(context: HookContext, call: ToolCall) -> None:
         try:
             await asyncio.Event().wait()
         finally:
@@ -260,7 +260,7 @@ async def test_a_hook_that_takes_too_long_is_ended() -> None:
 async def test_a_hook_that_ignores_its_end_is_left_behind() -> None:
     enough = asyncio.Event()
 
-    async def ignore(where: Where, call: ToolCall) -> None:
+    async def ignore(context: HookContext, call: ToolCall) -> None:
         while not enough.is_set():
             try:
                 await enough.wait()
@@ -281,7 +281,7 @@ async def test_a_hook_that_cancels_itself_cancels_nobody_else() -> None:
 async def test_cancelling_who_asks_passes_through_and_ends_the_hook() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def wait(where: Where, call: ToolCall) -> None:
+    async def wait(context: HookContext, call: ToolCall) -> None:
         begun.set()
         try:
             await asyncio.Event().wait()
@@ -299,9 +299,9 @@ async def test_cancelling_who_asks_passes_through_and_ends_the_hook() -> None:
 async def test_observers_see_every_event_in_order_and_the_last_ones_before_the_end() -> None:
     seen: list[tuple[str, int]] = []
 
-    async def see(where: Where, event: Any) -> None:
+    async def see(context: HookContext, event: Any) -> None:
         await asyncio.sleep(0)
-        seen.append((where.sender, event["n"]))
+        seen.append((context.sender, event["n"]))
 
     async with HookChain([hook("on_event", see)]) as chain:
         for number in range(500):
@@ -315,7 +315,7 @@ async def test_an_observer_that_is_too_slow_misses_the_oldest_events_which_is_co
     seen: list[int] = []
     go_on, all_seen = asyncio.Event(), asyncio.Event()
 
-    async def see(where: Where, event: Any) -> None:
+    async def see(context: HookContext, event: Any) -> None:
         await go_on.wait()
         seen.append(event["n"])
         if event["n"] == 2999:
@@ -334,7 +334,7 @@ async def test_an_observer_that_is_too_slow_misses_the_oldest_events_which_is_co
 async def test_an_observer_that_fails_is_told_of_once_and_sees_the_rest(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[int] = []
 
-    async def see(where: Where, event: Any) -> None:
+    async def see(context: HookContext, event: Any) -> None:
         if event["n"] < 5:
             raise ValueError("not that one")
         seen.append(event["n"])
@@ -348,7 +348,7 @@ async def test_an_observer_that_fails_is_told_of_once_and_sees_the_rest(caplog: 
 
 
 async def test_an_observer_that_hangs_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    async def hang(where: Where, event: Any) -> None:
+    async def hang(context: HookContext, event: Any) -> None:
         await asyncio.Event().wait()
 
     caplog.set_level(logging.WARNING)

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agent.hook import Ask, Deny, MessageIn, ModelRequest, ReplyPart, Ruled, ToolCall, ToolEnd, Where
+from agent.hook import Ask, Deny, MessageIn, ModelRequest, ReplyPart, Ruled, ToolCall, ToolEnd, HookContext
 from agent.hooks.chain import Hook, HookChain
 from agent.hooks.http import HttpHook
 from agent.hooks.process import ProcessHook
 from agent.hooks.python import python_hook
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "hooks"
-HERE = Where(session="s", channel="web", run_id="r", sender="Ada")
+HERE = HookContext(session="s", channel="web", run_id="r", sender="Ada")
 
 
 def shell(command: str) -> ToolCall:
@@ -49,7 +49,7 @@ async def test_the_review_process_denies_asks_and_masks() -> None:
         assert ruled == Ruled(Deny("nothing is done as root here"), "review")
         _, ruled = await chain.ask("approve_tool", HERE, shell("ls"))
         assert ruled == Ruled(Ask("Ada is not at the terminal"), "review")
-        assert (await chain.ask("approve_tool", Where(channel="terminal"), shell("ls")))[1] is None
+        assert (await chain.ask("approve_tool", HookContext(channel="terminal"), shell("ls")))[1] is None
         end, _ = await chain.ask("after_tool", HERE, ToolEnd("c1", "shell", "done", "KEY=sk-abcdefghijklmnopqrst"))
         assert end.text == "KEY=[a key]"
 

@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from agent.hook import Deny, MessageIn, Ruled, ToolCall, Where
+from agent.hook import Deny, MessageIn, Ruled, ToolCall, HookContext
 from agent.hooks.chain import Hook, HookChain
 from agent.hooks.http import HttpHook, signature
 from agent.hooks.runner import HookError
 
-HERE = Where(session="s", channel="web", sender="Ada")
+HERE = HookContext(session="s", channel="web", sender="Ada")
 CALL = ToolCall("c1", "shell", {"command": "ls"}, "external")
 SECRET = "not-to-be-shown"
 
@@ -67,7 +67,7 @@ async def test_an_endpoint_is_asked_with_a_signed_body() -> None:
         "protocol": 1,
         "hook": "guard",
         "point": "before_tool",
-        "where": {"session": "s", "channel": "web", "run_id": "", "sender": "Ada", "sender_id": ""},
+        "context": {"session": "s", "channel": "web", "run_id": "", "sender": "Ada", "sender_id": ""},
         "subject": {"call_id": "c1", "tool": "shell", "arguments": {"command": "ls"}, "effect": "external"},
     }
 

@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 import pytest
 
-from agent.hook import Deny, MessageIn, Point, Ruled, ToolCall, Where
+from agent.hook import Deny, MessageIn, Point, Ruled, ToolCall, HookContext
 from agent.hooks.chain import Hook, HookChain
 from agent.hooks.process import Pace, ProcessHook
 from agent.hooks.runner import HookError
 
-HERE = Where(session="s", channel="terminal", run_id="r", sender="Ada", sender_id="7")
+HERE = HookContext(session="s", channel="terminal", run_id="r", sender="Ada", sender_id="7")
 CALL = ToolCall("c1", "shell", {"command": "ls"}, "external")
 QUICK = Pace(pause=0.01, longest_pause=0.05, grace=0.5)
 
@@ -117,14 +117,14 @@ question = read()
 deny(question, json.dumps([params, event, question]))
 """
     async with script.hook(program, points=("before_tool", "on_event")) as hook:
-        await hook.tell(HERE, {"kind": "answered", "step": 1})
+        await hook.observe(HERE, {"kind": "answered", "step": 1})
         answer = await ask(hook)
-    where = '{"session": "s", "channel": "terminal", "run_id": "r", "sender": "Ada", "sender_id": "7"}'
+    context = '{"session": "s", "channel": "terminal", "run_id": "r", "sender": "Ada", "sender_id": "7"}'
     assert answer.reason == (
         '[{"protocol": 1, "name": "guard", "points": ["before_tool", "on_event"]}, '
-        f'{{"jsonrpc": "2.0", "method": "event", "params": {{"where": {where}, '
+        f'{{"jsonrpc": "2.0", "method": "event", "params": {{"context": {context}, '
         '"event": {"kind": "answered", "step": 1}}}, '
-        f'{{"jsonrpc": "2.0", "id": 2, "method": "hook/before_tool", "params": {{"where": {where}, '
+        f'{{"jsonrpc": "2.0", "id": 2, "method": "hook/before_tool", "params": {{"context": {context}, '
         '"subject": {"call_id": "c1", "tool": "shell", "arguments": {"command": "ls"}, "effect": "external"}}}]'
     )
 
@@ -489,7 +489,7 @@ async def test_who_asks_while_the_process_starts_waits_for_it(script: Script, tm
 
 async def test_a_question_open_at_the_end_is_told_so(script: Script) -> None:
     async with script.hook("greet(); read(); sys.stderr.write('asked'); sys.stderr.flush(); read()") as hook:
-        await hook.tell(HERE, {})
+        await hook.observe(HERE, {})
         asking = asyncio.create_task(ask(hook))
     with pytest.raises(HookError, match="its process"):
         await asking

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.hook import Deny, MessageIn, Where
+from agent.hook import Deny, MessageIn, HookContext
 from agent.hooks.python import python_hook
 from agent.hooks.runner import HookError
 
-HERE = Where()
+HERE = HookContext()
 
 
 class Polite:
-    async def on_message(self, where: Where, message: MessageIn) -> Deny | None:
+    async def on_message(self, context: HookContext, message: MessageIn) -> Deny | None:
         return None if "please" in message.text else Deny("say please")
 
-    def after_model(self, where: Where, answer: object) -> None:
+    def after_model(self, context: HookContext, answer: object) -> None:
         return None
 
 
@@ -40,7 +40,7 @@ async def test_a_class_is_found_by_its_module_and_name() -> None:
 
 async def test_a_class_is_found_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "rules.py"
-    file.write_text("class Rules:\n    async def on_message(self, where, message):\n        return None\n")
+    file.write_text("class Rules:\n    async def on_message(self, context, message):\n        return None\n")
     async with python_hook(f"{file}:Rules", ["on_message"]) as hook:
         assert await hook.ask("on_message", HERE, MessageIn("go")) is None
 
@@ -88,5 +88,5 @@ def test_a_hook_needs_a_method_for_each_of_its_points() -> None:
 
 
 def test_a_method_that_is_not_async_is_refused() -> None:
-    with pytest.raises(HookError, match=r"must be an async method: async def after_model\(self, where, subject\)"):
+    with pytest.raises(HookError, match=r"must be an async method: async def after_model\(self, context, subject\)"):
         python_hook("tests.agent.test_hooks_python:Polite", ["after_model"])

@@ -127,6 +127,6 @@ async def test_a_blind_model_is_told_about_pictures_and_nobody_else_is_asked(gat
     model = gateway.chain()
     answer = await gateway.ask(model, "Look", cat)
     assert answer.model == BIG
-    assert gateway.lines == [f"{BIG} cannot look at pictures; it is told about them in words."]
+    assert gateway.lines == [f"{BIG} does not support pictures; it gets a text in place of each."]
     await gateway.ask(model, "Look", cat)
     assert (gateway.lines, gateway.asked) == ([], ["big", "big", "big"])

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from agent.events import Charged, Delta, Tell, TextDelta, Withdrawn
+from agent.events import Charged, Delta, OnDelta, TextDelta, Withdrawn
 from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking, Usage, UserMessage
 from agent.model import Answer, Model, ModelError, ModelSettings, Request
-from agent.models.continuation import GO_ON, ContinuingModel
+from agent.models.continuation import CONTINUE, ContinuingModel
 from agent.models.retry import RetryingModel
 from agent.models.scripted import Script, ScriptedModel
 
@@ -51,7 +51,7 @@ async def test_the_answer_goes_on_where_it_was_cut_off() -> None:
     assert (answer.finish, answer.usage) == ("stop", Usage(30, 12, cost=3.0))
     assert screen.text == "One, two, three."
     assert Withdrawn() not in screen.told
-    assert list(model.requests[1].transcript) == [QUESTION, ModelAnswered(0, (Text("One, two"),)), GO_ON]
+    assert list(model.requests[1].transcript) == [QUESTION, ModelAnswered(0, (Text("One, two"),)), CONTINUE]
     assert model.requests[1].instructions == "Be kind."
 
 
@@ -95,12 +95,12 @@ class BreakingOff:
         self._inner = ScriptedModel(*script)
         self._asked = 0
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         self._asked += 1
         if self._asked == 2:
-            await tell(TextDelta(", thr"))
+            await on_delta(TextDelta(", thr"))
             raise ModelError("server", "broke")
-        return await self._inner.answer(request, tell)
+        return await self._inner.answer(request, on_delta)
 
 
 async def test_a_continuation_that_fails_leaves_the_answer_cut_off_and_the_screen_as_it_was() -> None:

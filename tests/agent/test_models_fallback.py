@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.events import Delta, Tell, TextDelta, Waiting, Withdrawn
+from agent.events import Delta, OnDelta, TextDelta, Waiting, Withdrawn
 from agent.log import MessagesRead, Text, UserMessage
 from agent.model import Answer, Model, ModelError, ModelTrouble, Request
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
@@ -91,8 +91,8 @@ class Breaking:
         self._trouble: ModelTrouble = trouble
         self._text = text
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        await tell(TextDelta(self._text))
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        await on_delta(TextDelta(self._text))
         raise ModelError(self._trouble, "gone")
 
 
@@ -116,7 +116,7 @@ async def test_after_a_trouble_of_its_own_the_next_is_asked_with_one_quiet_line(
     answer = await chain.ask()
     assert (answer.parts, answer.model) == ((Text("Instead."),), "two")
     (line,) = chain.screen.lines
-    assert line.endswith("; two is asked instead.")
+    assert line.endswith("; using two instead.")
 
 
 @pytest.mark.parametrize("kind", OF_THE_REQUEST)
@@ -165,10 +165,10 @@ async def test_what_was_withdrawn_within_the_first_model_is_not_withdrawn_again(
     class BreakingOnce:
         asked = 0
 
-        async def answer(self, request: Request, tell: Tell) -> Answer:
+        async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
             self.asked += 1
             if self.asked == 1:
-                await tell(TextDelta("Half"))
+                await on_delta(TextDelta("Half"))
             raise ModelError("server", "gone")
 
     chain = [
@@ -243,7 +243,7 @@ async def test_a_model_of_the_chain_that_is_asked_for_is_asked_once(kind: ModelT
 async def test_a_model_that_is_not_set_up_is_said_to_be_so_and_the_usual_one_answers() -> None:
     choice = Choice()
     assert (await choice.ask_for("openai:gone")).model == "one"
-    assert choice.screen.lines == ["openai:gone is not set up here; one is asked instead."]
+    assert choice.screen.lines == ["openai:gone is not configured here; using one instead."]
 
 
 # Cooling down
@@ -346,10 +346,10 @@ class Doing:
         self._name = name
         self._asked = asked
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         self._asked.append(self._name)
         if self.deed.text:
-            await tell(TextDelta(self.deed.text))
+            await on_delta(TextDelta(self.deed.text))
         if self.deed.trouble is not None:
             raise ModelError(self.deed.trouble, self._name, retry_after=self.deed.retry_after)
         return Answer((Text(self.deed.text),), model="as the provider calls it")

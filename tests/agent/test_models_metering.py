@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agent.events import Charged, Delta, ReasoningDelta, Tell, TextDelta
+from agent.events import Charged, Delta, OnDelta, ReasoningDelta, TextDelta
 from agent.log import MessagesRead, Text, Usage, UserMessage
 from agent.model import Answer, ModelError, ModelTrouble, Request
 from agent.models.metering import MeteredModel
@@ -42,8 +42,8 @@ class Breaking:
     delta: Delta
     trouble: ModelTrouble
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        await tell(self.delta)
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        await on_delta(self.delta)
         raise ModelError(self.trouble, "gone")
 
 

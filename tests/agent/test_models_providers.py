@@ -329,8 +329,8 @@ async def test_settings_are_sent_where_they_are_set(line: Line) -> None:
         ("http://127.0.0.1:11434/v1", "max_tokens"),
     ],
 )
-def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: chat_completions.Limit) -> None:
-    assert chat_completions.max_tokens_field(url) == name
+def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: chat_completions.MaxTokensField) -> None:
+    assert chat_completions.max_tokens_field_for(url) == name
     body = chat_completions.body(Request("", (heard("Hi"),), settings=ModelSettings(None, 77)), {}, limit=name)
     assert body[name] == 77
 
@@ -367,7 +367,7 @@ async def test_a_model_that_cannot_see_is_asked_again_in_words(line: Line) -> No
     (message,) = line.sent
     assert message.images == ()
     assert "cat.png" in message.text
-    assert line.told[0] == Waiting("it cannot look at pictures; it is told about them in words.")
+    assert line.told[0] == Waiting("it does not support pictures; it gets a text in place of each.")
 
 
 async def test_pictures_are_shown_and_files_are_named(line: Line) -> None:
@@ -411,7 +411,7 @@ async def test_only_the_newest_pictures_are_shown(line: Line) -> None:
     await line.ask(heard("Look", *pictures))
     (message,) = line.sent
     assert message.images == tuple(PNG + bytes([number]) for number in range(5, 25))
-    assert "4.png cannot be shown to you: there are newer ones" in message.text
+    assert "4.png cannot be shown to you: only the newest pictures are shown" in message.text
 
 
 async def test_in_a_group_senders_are_named(line: Line) -> None:
@@ -427,16 +427,16 @@ async def test_whoever_is_alone_with_the_agent_is_not_named(line: Line) -> None:
 
 
 async def test_the_model_learns_that_it_was_interrupted(line: Line) -> None:
-    await line.ask(heard("Tell"), ModelAnswered(1, (Text("Once upon"),), interrupted=True), heard("Shorter"))
+    await line.ask(heard("OnDelta"), ModelAnswered(1, (Text("Once upon"),), interrupted=True), heard("Shorter"))
     first, partial, *rest = line.sent
-    assert (first.text, partial.text) == ("Tell", "Once upon")
+    assert (first.text, partial.text) == ("OnDelta", "Once upon")
     assert "interrupted" in rest[0].text
     assert rest[-1].text.endswith("Shorter")
 
 
 async def test_an_answer_interrupted_before_a_word_leaves_a_sound_history(line: Line) -> None:
     thinking = Thinking("Hm", None, None, line.provider)
-    await line.ask(heard("Tell"), ModelAnswered(1, (thinking,), interrupted=True), heard("Shorter"))
+    await line.ask(heard("OnDelta"), ModelAnswered(1, (thinking,), interrupted=True), heard("Shorter"))
     assert "assistant" not in [message.role for message in line.sent]
 
 
@@ -514,7 +514,7 @@ async def test_what_was_cancelled_or_timed_out_is_charged_and_what_was_refused_i
 async def test_a_model_answers_again_after_it_was_cancelled(line: Line) -> None:
     line.server.script([server_of.Say(["Once ", server_of.Pause()])], server_of.Say("Hello again."))
     model = line.model()
-    answering = asyncio.create_task(model.answer(Request("", (heard("Tell"),)), line.tell))
+    answering = asyncio.create_task(model.answer(Request("", (heard("OnDelta"),)), line.tell))
     await line.server.until_held()
     answering.cancel()
     await asyncio.wait([answering])
@@ -607,7 +607,7 @@ async def test_what_a_content_filter_holds_back_is_refused(
     line.server.script(server_of.Fail(status, code=code, message=message, in_stream=in_stream))
     error = await line.fails()
     assert error.trouble == "refused"
-    assert "put it differently" in str(error)
+    assert "rephrase your message" in str(error)
 
 
 @pytest.mark.parametrize("line", ["openai"], indirect=True)
@@ -635,7 +635,7 @@ async def test_a_model_that_cannot_see_says_so(line: Line, status: int, message:
     line.server.script(server_of.Fail(status, message=message))
     error = await line.fails()
     assert error.trouble == "no_vision"
-    assert "cannot look at pictures" in str(error)
+    assert "does not support pictures" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -657,7 +657,7 @@ async def test_a_picture_that_is_wrong_is_not_a_model_that_cannot_see(line: Line
 
 async def test_a_model_that_is_not_there_is_named(line: Line) -> None:
     line.server.script(server_of.Fail(404))
-    assert "knows no model 'test-model'" in str(await line.fails())
+    assert "has no model 'test-model'" in str(await line.fails())
 
 
 async def test_the_providers_wish_to_wait_is_passed_on(line: Line) -> None:

@@ -79,7 +79,7 @@ async def test_the_pause_the_provider_asked_for_is_kept_and_a_little_more(random
     attempt = Attempt(ModelError("rate_limit", "x", retry_after=20), "Fine.", random=random)
     await attempt.answer()
     assert attempt.slept == [seconds]
-    assert attempt.told[0] == Waiting(f"The model asks for a pause; trying again in {seconds} s.")
+    assert attempt.told[0] == Waiting(f"The model's rate limit is reached; trying again in {seconds} s.")
 
 
 async def test_nobody_waits_for_more_than_a_minute_in_all() -> None:
@@ -91,7 +91,7 @@ async def test_nobody_waits_for_more_than_a_minute_in_all() -> None:
 
 async def test_a_long_pause_is_told_instead_of_waited_for() -> None:
     attempt = Attempt(ModelError("rate_limit", "No more for now.", retry_after=3600))
-    with pytest.raises(ModelError, match=r"No more for now\. It asks to wait 60 min\."):
+    with pytest.raises(ModelError, match=r"No more for now\. Retry after 60 min\."):
         await attempt.answer()
     assert attempt.slept == []
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agent.events import Delta, Tell, TextDelta, Waiting
+from agent.events import Delta, OnDelta, TextDelta, Waiting
 from agent.log import MessagesRead, Text, UserMessage
 from agent.model import Answer, ModelError, Request
 from agent.models.scripted import ScriptedModel
@@ -37,8 +37,8 @@ async def test_a_model_that_is_silent_for_long_is_said_to_be_waited_for_once() -
 class Prompt:
     """A model that speaks at once, and then takes its time."""
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        await tell(TextDelta("Well, "))
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        await on_delta(TextDelta("Well, "))
         for _ in range(10):
             await asyncio.sleep(0)
         return Answer((Text("Well, "),))

@@ -6,7 +6,7 @@ from agent.events import Delta, Waiting
 from agent.log import Call, MessagesRead, ModelAnswered, Text, UserMessage
 from agent.media import Attachment
 from agent.model import ModelError, Request
-from agent.models.content import pictures
+from agent.models.content import images_in
 from agent.models.scripted import Script, ScriptedModel
 from agent.models.without_vision import WithoutVisionModel
 from agent.transcript import Exchange, Result, Results
@@ -19,8 +19,8 @@ SEEN: tuple[Exchange, ...] = (
     ModelAnswered(1, (LOOK,)),
     Results((Result(LOOK, "done", "a cat", (CAT,)),)),
 )
-BLIND = ModelError("no_vision", "This model cannot look at pictures.")
-LINE = Waiting("openai:x cannot look at pictures; it is told about them in words.")
+BLIND = ModelError("no_vision", "This model does not support pictures.")
+LINE = Waiting("openai:x does not support pictures; it gets a text in place of each.")
 
 
 class Asked:
@@ -49,7 +49,7 @@ async def test_it_is_asked_again_with_a_sentence_for_each_picture_and_the_person
     assert heard.messages[0].attachments == (NOTES,)
     assert heard.messages[0].text == (
         "Look\n\n[Picture cat.png, in the workspace as received/abcdef01-cat.png cannot be shown to you: "
-        "this model cannot look at pictures]"
+        "this model does not support pictures]"
     )
     assert answered is SEEN[1]
     assert isinstance(results, Results)
@@ -63,7 +63,7 @@ async def test_from_then_on_it_is_not_shown_any_and_nobody_is_told_again() -> No
     assert await asked.ask() == (Text("Two."),)
     assert asked.told == []
     assert len(asked.inner.requests) == 3
-    assert pictures(asked.inner.requests[2].transcript) == []
+    assert images_in(asked.inner.requests[2].transcript) == []
 
 
 async def test_a_picture_without_words_becomes_words_alone() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from agent.log import Call, CallEnded, Entry, ModelAnswered, Outcome
 from agent.testing import MemoryMedia
-from agent.tool import ToolContext, ToolError, ToolResult
+from agent.tool import ToolContext, ToolError
+from agent.tool_result import ToolResult
 from agent.tools.todos import latest_todos, todos
 
 

@@ -12,7 +12,8 @@ import pytest
 from agent.background import Background, BackgroundError, BackgroundItem, DelegatedTask, NoBackground, shows_nothing
 from agent.media import Attachment
 from agent.testing import MemoryMedia
-from agent.tool import ToolContext, ToolError, ToolResult
+from agent.tool import ToolContext, ToolError
+from agent.tool_result import ToolResult
 from agent.tools import load_tools
 
 FILE = Attachment("ab" * 32, "words.csv", "text/csv", 12)
@@ -26,7 +27,7 @@ class Beside:
         self.told: list[tuple[str, str]] = []
         self._items = items
 
-    async def keep(
+    async def adopt(
         self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
     ) -> str:
         raise BackgroundError("nothing is kept here")
@@ -38,7 +39,7 @@ class Beside:
         self.delegated.append((call_id, delegated))
         return ToolResult("There are 12.", (FILE,))
 
-    async def begin(self, call_id: str, delegated: DelegatedTask) -> str:
+    async def start(self, call_id: str, delegated: DelegatedTask) -> str:
         self.delegated.append((call_id, delegated))
         return "w7"
 
@@ -48,7 +49,7 @@ class Beside:
     async def stop(self, handle: str) -> bool:
         return any(item.handle == handle and item.state == "running" for item in self._items)
 
-    async def tell(self, handle: str, words: str) -> bool:
+    async def steer(self, handle: str, words: str) -> bool:
         self.told.append((handle, words))
         return await self.stop(handle)
 
@@ -65,7 +66,7 @@ async def use(name: str, work: Background, shown: list[str] | None = None, **arg
         if shown is not None:
             shown.append(text)
 
-    context = ToolContext(Path(), MemoryMedia(), progress, call_id="call-1", work=work)
+    context = ToolContext(Path(), MemoryMedia(), progress, call_id="call-1", background=work)
     return await tool.call(context, json.dumps(arguments))
 
 

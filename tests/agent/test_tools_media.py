@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from agent.testing import MemoryMedia
-from agent.tool import ToolContext, ToolError, ToolResult
+from agent.tool import ToolContext, ToolError
+from agent.tool_result import ToolResult
 from agent.tools import load_tools
 
 

@@ -16,12 +16,12 @@ from agent.log import (
     MessagesRead,
     ModelAnswered,
     Spent,
-    Summarised,
+    Compacted,
     Text,
     Usage,
     UserMessage,
 )
-from agent.transcript import Exchange, Past, Results, SystemNote, conversation, shown, transcript
+from agent.transcript import Exchange, RenderedTurn, Results, SystemNote, conversation, shown, transcript
 from tests.agent.logs import assert_complete, logs, pasts
 
 
@@ -58,53 +58,53 @@ def test_a_call_that_was_denied_has_its_result_and_the_asking_is_not_shown() -> 
 
 
 def test_a_summary_of_steps_stands_before_all_words_and_the_steps_since() -> None:
-    exchanges = transcript((*LOG[:-1], Summarised(2, "", "Looked."), LOG[-1]))
+    exchanges = transcript((*LOG[:-1], Compacted(2, "", "Looked."), LOG[-1]))
     assert isinstance(exchanges[0], SystemNote)
     assert exchanges[0].text.endswith("Looked.")
     assert [words(item) for item in exchanges[1:]] == ["first", "second", "", "Not allowed.", "That is all."]
 
 
 def test_the_last_summary_of_a_turn_counts() -> None:
-    exchanges = transcript((*LOG, Summarised(2, "", "Looked."), Summarised(3, "", "Looked twice.")))
+    exchanges = transcript((*LOG, Compacted(2, "", "Looked."), Compacted(3, "", "Looked twice.")))
     assert [words(item) for item in exchanges[1:]] == ["first", "second", "That is all."]
     assert "Looked twice." in words(exchanges[0])
 
 
 def test_a_summary_stands_in_place_of_the_past_turns_it_covers() -> None:
-    past = [Past(name, (heard(1, name),)) for name in ("one", "two", "three")]
-    summarised = Summarised(1, "two", "Two things.")
+    past = [RenderedTurn(name, (heard(1, name),)) for name in ("one", "two", "three")]
+    summarised = Compacted(1, "two", "Two things.")
     exchanges = conversation(past, (heard(1, "now"), summarised))
     assert [words(item).partition("\n")[2] or words(item) for item in exchanges] == ["Two things.", "three", "now"]
 
 
 def test_what_was_left_out_is_said_as_it_is() -> None:
-    entries = (heard(1, "now"), Summarised(1, "one", "1 earlier turn was left out.", left_out=True))
-    assert words(conversation([Past("one", (heard(1, "one"),))], entries)[0]) == "1 earlier turn was left out."
+    entries = (heard(1, "now"), Compacted(1, "one", "1 earlier turn was left out.", left_out=True))
+    assert words(conversation([RenderedTurn("one", (heard(1, "one"),))], entries)[0]) == "1 earlier turn was left out."
 
 
 def test_a_turn_that_summed_up_is_past_with_its_summary_in_the_place_of_what_it_covers() -> None:
-    past = [Past(name, (heard(1, name),)) for name in ("one", "two", "three")]
-    entries = (heard(1, "now"), Summarised(1, "two", "Two things."), answered(1, "Yes."), Ended("completed"))
+    past = [RenderedTurn(name, (heard(1, name),)) for name in ("one", "two", "three")]
+    entries = (heard(1, "now"), Compacted(1, "two", "Two things."), answered(1, "Yes."), Ended("completed"))
     before, own = shown(past, entries)
     later = (heard(1, "later"),)
     assert [turn.id for turn in before] == ["two", "three"]
-    assert conversation([*before, Past("four", own)], later) == [*conversation(past, entries), *later]
+    assert conversation([*before, RenderedTurn("four", own)], later) == [*conversation(past, entries), *later]
 
 
 def test_a_summary_of_turns_that_are_not_there_hides_nothing_else() -> None:
-    past = [Past("one", (heard(1, "one"),))]
-    exchanges = conversation(past, (heard(1, "now"), Summarised(1, "gone", "Things.")))
+    past = [RenderedTurn("one", (heard(1, "one"),))]
+    exchanges = conversation(past, (heard(1, "now"), Compacted(1, "gone", "Things.")))
     assert [words(item) for item in exchanges if isinstance(item, MessagesRead)] == ["one", "now"]
 
 
 @given(pasts, logs, st.data())
 def test_whatever_is_summed_up_each_call_shown_has_its_result_and_all_words_of_the_turn_are_there(
-    past: tuple[Past, ...], log: tuple[Entry, ...], data: st.DataObject
+    past: tuple[RenderedTurn, ...], log: tuple[Entry, ...], data: st.DataObject
 ) -> None:
     through = data.draw(st.sampled_from(["", "gone", *(turn.id for turn in past)]))
     place = data.draw(st.integers(0, len(log)))
     step = data.draw(st.integers(1, 1 + sum(isinstance(entry, ModelAnswered) for entry in log[:place])))
-    exchanges = conversation(past, (*log[:place], Summarised(step, through, "Things."), *log[place:]))
+    exchanges = conversation(past, (*log[:place], Compacted(step, through, "Things."), *log[place:]))
     assert_complete(exchanges)
     own = [entry for entry in log if isinstance(entry, MessagesRead)]
     assert [item for item in exchanges if isinstance(item, MessagesRead)][-len(own) :] == own

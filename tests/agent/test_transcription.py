@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from agent.files.transcription import NotHeard, OpenAITranscriber, is_sound
+from agent.files.transcription import TranscriptionFailed, OpenAITranscriber, is_sound
 from tests.servers.transcriptions import Drop, Fail, Hang, Raw, TranscriptionServer
 
 NOTE = b"OggS\0\2" + bytes(200)
@@ -36,7 +36,7 @@ async def hear(ear: OpenAITranscriber, data: bytes = NOTE, name: str = "note.oga
 
 
 async def refusal(ear: OpenAITranscriber, data: bytes = NOTE) -> str:
-    with pytest.raises(NotHeard) as caught:
+    with pytest.raises(TranscriptionFailed) as caught:
         await hear(ear, data)
     assert str(caught.value) == caught.value.reason
     return caught.value.reason
@@ -193,7 +193,7 @@ async def test_the_key_is_in_no_log_and_no_error(
     server.faults.extend([fault] if fault else [])
     ear = OpenAITranscriber("whisper-1", "sk-wrong-key", server.url)
 
-    with pytest.raises(NotHeard) as caught:
+    with pytest.raises(TranscriptionFailed) as caught:
         await hear(ear)
 
     logging.getLogger(__name__).error("not heard", exc_info=caught.value)

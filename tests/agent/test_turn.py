@@ -285,7 +285,7 @@ async def test_the_last_step_sums_up_without_tools() -> None:
     stage = Stage(ScriptedModel(again, again, "I doubled twice."), double, max_steps=2)
     assert await stage.play() == Ended("completed")
     last = stage.model.requests[-1]
-    assert last.in_words
+    assert last.text_only
     assert isinstance(last.transcript[-1], SystemNote)
 
 

@@ -23,11 +23,11 @@ from agent.decisions.approvals import (
     allowed_tools,
     decision_on,
     denial,
-    extension,
+    limit_question,
     open_decision,
     refused_limit,
 )
-from agent.decisions.external_tools import pending, unsupplied
+from agent.decisions.external_tools import pending, endings_without_result
 from agent.decisions.questions import ANSWERED
 from agent.log import (
     ApprovalDecided,
@@ -40,7 +40,7 @@ from agent.log import (
     MessagesRead,
     ModelAnswered,
     Spent,
-    Summarised,
+    Compacted,
     Text,
     TurnOutcome,
     Usage,
@@ -50,17 +50,17 @@ from agent.log_state import (
     deadline,
     endings,
     is_answered,
-    is_wrapping_up,
+    is_finishing_up,
     restarts_in_a_row,
     step_of,
     unresolved,
     waits_for_people,
 )
-from agent.loop.turn import MOST_RESTARTS
+from agent.loop.turn import MAX_RESTARTS
 from channels.message import InboundMessage
 from gateway.sessions import is_child, session_key
 from gateway.store import background, decisions, external_results, finish_up, inbox, questions, reading, turns, undo
-from gateway.store.records import Arrival, Busy, Command, Manner, Turn
+from gateway.store.records import Arrival, Busy, Command, AcceptOptions, Turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,7 +130,7 @@ class _Answer:
     """What a turn waits for that delegates."""
 
     over: bool = False
-    ending: background.Ending | None = None
+    ending: background.BackgroundResult | None = None
 
 
 def first_heard(entries: Sequence[Entry]) -> int:
@@ -188,14 +188,14 @@ class Gateway:
         for choice in choices:
             self.go_on(choice, choice)
 
-    def accept(self, message: InboundMessage, manner: Manner) -> Arrival:
-        arrival = self.do(inbox.accept, message, session_key(message.address), None, manner)
+    def accept(self, message: InboundMessage, options: AcceptOptions) -> Arrival:
+        arrival = self.do(inbox.accept, message, session_key(message.address), None, options)
         assert arrival is not None
         if arrival.duplicate:
             return arrival
         session = arrival.session
-        if arrival.stops:
-            self.stop(session, before=arrival.id, reason=arrival.stops)
+        if arrival.stop_reason:
+            self.stop(session, before=arrival.id, reason=arrival.stop_reason)
             self.wake(session, "interrupt")
         if arrival.command:
             self._spawn(self._command(arrival.id, session, message.command or "", message.text))
@@ -249,8 +249,8 @@ class Gateway:
 
     def _run(self, live: ActiveTurn, record: Turn) -> Steps[None]:
         live.record, live.entries = replace(record, parked=False), list(record.entries)
-        if record.more is not None:
-            self.wake(live.session, record.more)
+        if record.unread is not None:
+            self.wake(live.session, record.unread)
         if len(record.entries) > 1:
             live.notify()
             live.again = True
@@ -269,7 +269,7 @@ class Gateway:
     # The turn loop
 
     def _go_on(self, live: ActiveTurn) -> Steps[None]:
-        if restarts_in_a_row(live.entries) >= MOST_RESTARTS:
+        if restarts_in_a_row(live.entries) >= MAX_RESTARTS:
             return (yield from self._end(live, "failed", "too many restarts"))
         if waits_for_people(live.entries):
             yield from self._await_people(live)
@@ -308,7 +308,7 @@ class Gateway:
             # What came before the answer was there.
             self._write(live, Spent(step, Usage(1, 1), "m", "interrupted"), ModelAnswered(step, (), interrupted=True))
             return
-        can_act = live.turn.kind == "turn" and not is_wrapping_up(live.entries)
+        can_act = live.turn.kind == "turn" and not is_finishing_up(live.entries)
         kind = ANSWERS[choice % len(ANSWERS)] if can_act else "words"
         if is_child(live.session) and kind in ("danger", "ask_user", "limit", "outside"):
             kind = "look"
@@ -318,9 +318,9 @@ class Gateway:
             case "failed":
                 yield from self._end(live, "failed", "the model is down")
             case "summary":
-                self._write(live, Summarised(step, "", "It was said that."))
+                self._write(live, Compacted(step, "", "It was said that."))
             case "limit":
-                asked = extension(f"l{next(self._numbers)}", "The limit is reached.", _until(choice).timestamp())
+                asked = limit_question(f"l{next(self._numbers)}", "The limit is reached.", _until(choice).timestamp())
                 self._asked.append(f"{decisions.KEY}{asked.id}")
                 self._write(live, asked)
                 yield from self._await_people(live)
@@ -412,7 +412,7 @@ class Gateway:
         live.notify()
         asked = open_decision(live.entries)
         if asked is None:
-            ends = unsupplied(live.entries) or endings(live.entries, "done", ANSWERED)
+            ends = endings_without_result(live.entries) or endings(live.entries, "done", ANSWERED)
             yield from self._append(live, *ends)
         else:
             dropped = [CallEnded(call.id, "skipped", DROPPED) for call, _ in unresolved(live.entries)]
@@ -465,7 +465,7 @@ class Gateway:
                 yield from _moment(live)
             except Stopped:
                 self._settle(
-                    self.do(background.stop, row.id, background.Ending("stopped", background.NOT_FOR_IT), told=False)
+                    self.do(background.stop, row.id, background.BackgroundResult("stopped", background.NOT_FOR_IT), told=False)
                 )
                 raise
             if live.steers and not answer.over:
@@ -473,13 +473,13 @@ class Gateway:
                 self._settle(() if over is None else (over,))
                 answer.over = True
         del self._answers[call.id]
-        ending = answer.ending
+        ending = answer.result
         outcome = "failed" if ending is not None and ending.state != "done" else "done"
         return CallEnded(call.id, outcome, GOES_ON if ending is None else ending.text)
 
     def supply(self, turn_id: str, number: int) -> None:
         """Somebody gives results of calls that are run outside: of all, or of too few."""
-        calls = pending(self.do(external_results.waiting_in, turn_id))
+        calls = pending(self.do(external_results.parked_log, turn_id))
         results = [CallEnded(call.id, "done", "So it was.") for call in calls[number % 3 // 2 :]]
         session = self.do(external_results.supply, turn_id, results, None)
         assert (session is None) == (not calls or len(results) < len(calls))
@@ -496,7 +496,7 @@ class Gateway:
         choice = yield
         for _ in range(choice % 4):
             yield
-        over = self.do(background.end, row.id, background.Ending("done", "So it is."))
+        over = self.do(background.end, row.id, background.BackgroundResult("done", "So it is."))
         self._settle(() if over is None else (over,))
 
     def _over(self, record: Turn) -> Steps[None]:
@@ -513,9 +513,9 @@ class Gateway:
         for over in overs:
             answer = self._answers.get(over.row.call_id or "")
             if answer is not None and not answer.over:
-                answer.over, answer.ending = True, over.ending
-            if over.stops and over.row.child is not None:
-                self.stop(over.row.child, before=sys.maxsize, reason=over.stops)
+                answer.over, answer.result = True, over.result
+            if over.stop_reason and over.row.child is not None:
+                self.stop(over.row.child, before=sys.maxsize, reason=over.stop_reason)
                 self.wake(over.row.child, "queue")
             self._arrived(over.arrival)
 
@@ -537,7 +537,7 @@ class Gateway:
 
     def _wake_readers(self, session: str) -> Steps[None]:
         yield
-        waits = self.do(inbox.what_waits, session)
+        waits = self.do(inbox.waiting_busy, session)
         if waits is not None:
             self.wake(session, waits)
 
@@ -556,7 +556,7 @@ class Gateway:
             case "new":
                 ended = yield from self._end_all(row_id, session, f"new {row_id}")
                 yield
-                self.do(turns.renew, session)
+                self.do(turns.reset_session, session)
                 return ended
             case "wrap":
                 return None if self.do(finish_up.wrap, row_id) else "Nothing runs."
@@ -587,7 +587,7 @@ class Gateway:
     def _end_all(self, row_id: int, session: str, reason: str) -> Steps[str]:
         live = self.stop(session, before=row_id, reason=reason)
         what = "what ran" if live is not None and live.playing else ""
-        aside = self.do(inbox.stop_waiting, session, row_id, reason)
+        aside = self.do(inbox.withdraw_waiting, session, row_id, reason)
         # Asked for in the same breath: whatever is woken meanwhile claims after it.
         if not what and self.do(turns.stop_parked, session, reason):
             what = "what waited"
@@ -605,7 +605,7 @@ class Gateway:
             return None
         while True:
             yield
-            decision = self.do(decisions.decide, row_id, key, int(number), allowed=True, extends=True)
+            decision = self.do(decisions.decide, row_id, key, int(number), may_decide=True, may_extend=True)
             if decision.outcome == "decided":
                 self.wake(session, "queue")
                 return None
@@ -620,7 +620,7 @@ class Gateway:
     def _take_up(self) -> None:
         pending = self.do(reading.pending)
         for row in self.do(background.running):
-            ending = background.Ending("lost", background.LOST)
+            ending = background.BackgroundResult("lost", background.LOST)
             over = (
                 self.do(background.end, row.id, ending)
                 if row.kind == "call"

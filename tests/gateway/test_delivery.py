@@ -14,19 +14,19 @@ from agent.model import Answer, Request
 from agent.models.scripted import ScriptedModel
 from channels.address import Address
 from channels.channel import Ledger, OutcomeUnknown, RetryLater, Undeliverable, Unreachable
-from channels.memory import MemoryChannel, words
+from channels.memory import MemoryChannel, plain_text
 from channels.message import MessageStatus
 from channels.reply import Reply, TextSegment
-from channels.sync import REPEAT_NOTE, Piece, show_pieces
+from channels.sync import REPEAT_NOTE, Piece, sync_pieces
 from tests.gateway.play import ELSEWHERE, keeping, playing, until
 
-TOPIC = Address("paper", "me", "group", "1", "group")
+TOPIC = Address("memory", "me", "group", "1", "group")
 HELP = "Write to me at any time, also while I work: I read it at once."
-OTHER_TOPIC = Address("paper", "me", "group", "2", "group")
+OTHER_TOPIC = Address("memory", "me", "group", "2", "group")
 
 
 class Troubled(MemoryChannel):
-    """Shows to the paper, unless there is trouble left; counts how often each text was shown to its end."""
+    """Shows in memory, unless there is trouble left; counts how often each text was shown to its end."""
 
     def __init__(self, *troubles: Exception) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Troubled(MemoryChannel):
             raise self.troubles.pop(0)
         await super().show(reply, ledger)
         if reply.done:
-            self.finals[words(reply)] += 1
+            self.finals[plain_text(reply)] += 1
 
 
 class Wall(MemoryChannel):
@@ -50,11 +50,11 @@ class Wall(MemoryChannel):
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         texts = [segment for segment in reply.segments if isinstance(segment, TextSegment)]
-        await show_pieces([Piece(text.key, text.markdown, text.markdown) for text in texts], ledger, self)
+        await sync_pieces([Piece(text.key, text.markdown, text.markdown) for text in texts], ledger, self)
         self.replies[reply.id] = reply
         await self._tell()
 
-    def together(self, contents: Sequence[str]) -> int:
+    def batch_size(self, contents: Sequence[str]) -> int:
         return 1
 
     async def send(self, contents: Sequence[str], *, first: bool, repeat: bool) -> Sequence[str]:
@@ -144,7 +144,7 @@ async def test_two_growing_replies_in_one_chat_are_both_shown(tmp_path: Path) ->
     class Talker:
         async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
             while not over.is_set():
-                await tell(TextDelta("word "))
+                await on_delta(TextDelta("word "))
                 await asyncio.sleep(0)
             return Answer(())
 
@@ -154,7 +154,7 @@ async def test_two_growing_replies_in_one_chat_are_both_shown(tmp_path: Path) ->
         await play.reply("word", done=False)
         await play.say("two", address=OTHER_TOPIC)
         async with asyncio.timeout(60):
-            await channel.until(lambda paper: len(paper.replies) == 2)
+            await channel.until(lambda memory: len(memory.replies) == 2)
         over.set()
         await play.until_idle()
 

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.agent import Agent
-from agent.events import Charged, Delta, Event, Logged, Progress, ReasoningDelta, OnDelta, TextDelta, Waiting, Withdrawn
+from agent.events import Charged, Delta, Event, Logged, OnDelta, Progress, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
+    Compacted,
     Ended,
     Entry,
     MessagesRead,
@@ -30,7 +31,6 @@ from agent.log import (
     Source,
     Spent,
     Subject,
-    Compacted,
     Text,
     Thinking,
     Usage,
@@ -43,16 +43,17 @@ from agent.loop.turn import Turn
 from agent.media import Attachment
 from agent.model import Answer, ModelError, Request
 from agent.testing import MemoryMedia
-from agent.tool import ToolContext, ToolError, ToolResult, tool
+from agent.tool import ToolContext, ToolError, tool
+from agent.tool_result import ToolResult
 from agent.tools.todos import todos
 from channels.address import Address
 from channels.markdown import Item, Listing, Paragraph, Quote, Span, parse
-from channels.memory import words
+from channels.memory import plain_text
 from channels.reply import ApprovalDecision, CallSegment, MediaSegment, QuestionSegment, Reply, TextSegment
 from gateway.outbound.call_lines import MOST_THOUGHT
 from gateway.outbound.reply_builder import Activity, ReplyBuilder
 
-HERE = Address("paper", "me", "chat")
+HERE = Address("memory", "me", "chat")
 PICTURE = Attachment("ab" * 32, "cat.png", "image/png", 12, 3, 4)
 
 scraps = st.text("ab \n*`", max_size=6)
@@ -164,7 +165,7 @@ class Stage:
                     await asyncio.sleep(0)
                 case _:
                     assert not isinstance(delta, str)
-                    await tell(delta)
+                    await on_delta(delta)
                     text = text + delta.text if isinstance(delta, TextDelta) else text
                     thought = thought + delta.text if isinstance(delta, ReasoningDelta) else thought
                     text, thought = ("", "") if isinstance(delta, Withdrawn) else (text, thought)
@@ -352,7 +353,7 @@ def test_how_each_call_ended_is_told() -> None:
     outcomes: tuple[Outcome, ...] = ("done", "failed", "skipped", "cancelled", "denied", "unknown")
     calls = [Call(outcome, outcome, "{}") for outcome in outcomes]
     draft = draft_of((called(*calls), *(CallEnded(outcome, outcome, "") for outcome in outcomes)), "full")
-    assert words(draft.reply()).split("\n") == [
+    assert plain_text(draft.reply()).split("\n") == [
         "- ✓ `done`",
         "- ✗ `failed` failed",
         "- ↷ `skipped` skipped",
@@ -393,16 +394,16 @@ def test_what_a_tool_says_to_the_person_stands_where_it_ran() -> None:
         ("m:a:0", 1),
         ("t2", 2),
     ]
-    assert words(draft.reply()) == "I look.\n**Done**: see\n[cat.png]\nSo."
+    assert plain_text(draft.reply()) == "I look.\n**Done**: see\n[cat.png]\nSo."
 
 
 def test_a_final_result_is_the_answer_where_nothing_follows_it() -> None:
     answer = CallEnded("a", "done", "It is **four**.", final=True)
-    assert words(draft_of((called(PYTEST), answer, Ended("completed"))).reply()) == "It is **four**."
+    assert plain_text(draft_of((called(PYTEST), answer, Ended("completed"))).reply()) == "It is **four**."
     said = called(text="Four.", step=2)
-    assert words(draft_of((called(PYTEST), answer, said, Ended("completed"))).reply()) == "Four."
+    assert plain_text(draft_of((called(PYTEST), answer, said, Ended("completed"))).reply()) == "Four."
     shown = replace(answer, attachments=(PICTURE,))
-    assert words(draft_of((called(PYTEST), shown, Ended("completed"))).reply()) == "[cat.png]"
+    assert plain_text(draft_of((called(PYTEST), shown, Ended("completed"))).reply()) == "[cat.png]"
 
 
 def test_what_a_provider_did_by_itself_is_told_as_a_call() -> None:
@@ -413,7 +414,7 @@ def test_what_a_provider_did_by_itself_is_told_as_a_call() -> None:
         CallSegment("w:1:0", "web_search", "Searched the web: pears", "done", step=1),
     )
     full = draft_of((ModelAnswered(1, (used, found, Text("Pears."))),), "full")
-    assert words(full.reply()) == "Pears.\n- ✓ `Searched the web: pears`"
+    assert plain_text(full.reply()) == "Pears.\n- ✓ `Searched the web: pears`"
 
 
 # --- the plan, and how a turn comes to its end -----------------------------------------------------------------------
@@ -477,7 +478,7 @@ def test_what_was_left_out_is_noted_and_what_was_summed_up_is_not() -> None:
     summed_up = Compacted(1, "", "A long story.")
     left_out = Compacted(1, "", "3 earlier turns were left out.", left_out=True)
     assert draft_of((summed_up, Spent(1, Usage(), "test", "summary"))).reply().segments == ()
-    assert words(draft_of((left_out,)).reply()) == "_3 earlier turns were left out\\._"
+    assert plain_text(draft_of((left_out,)).reply()) == "_3 earlier turns were left out\\._"
 
 
 # --- what the model thinks, and what hooks make of what it says ------------------------------------------------------
@@ -496,22 +497,22 @@ def test_reasoning_is_quoted_before_the_answer_where_it_is_asked_for() -> None:
     )
     answered = ModelAnswered(1, (Thinking("First\nthen", "signed"), Text("So.")))
     draft.apply(Logged(answered))
-    assert words(draft.reply()) == "> First\n> then\nSo."
-    assert words(draft_of((answered,)).reply()) == "So."
+    assert plain_text(draft.reply()) == "> First\n> then\nSo."
+    assert plain_text(draft_of((answered,)).reply()) == "So."
 
 
 def test_long_reasoning_is_shown_from_its_end_while_it_grows_and_from_its_beginning_then() -> None:
     thought = "a" * 900 + "b" * 900 + "c" * 900
     draft = draft_of((), show_reasoning=True)
     draft.apply(ReasoningDelta(thought))
-    assert words(draft.reply()) == f"> …{thought[-MOST_THOUGHT:]}"
+    assert plain_text(draft.reply()) == f"> …{thought[-MOST_THOUGHT:]}"
     draft.apply(Logged(ModelAnswered(1, (Thinking(thought),))))
-    assert words(draft.reply()) == f"> {thought[:MOST_THOUGHT]}…"
+    assert plain_text(draft.reply()) == f"> {thought[:MOST_THOUGHT]}…"
 
 
 def test_reasoning_that_holds_code_stays_one_quote() -> None:
     draft = draft_of((ModelAnswered(1, (Thinking("So:\n\n```\nx\n\n# y\n```\n\n- a\r\nb"),)),), show_reasoning=True)
-    [quote] = parse(words(draft.reply()))
+    [quote] = parse(plain_text(draft.reply()))
     assert isinstance(quote, Quote)
 
 
@@ -535,7 +536,7 @@ def test_a_turn_that_only_thinks_and_works_has_nothing_to_add() -> None:
 
 def test_what_hooks_left_of_an_answer_is_what_is_shown() -> None:
     answered = ModelAnswered(1, (Text("The secret is 42."),), shown="The secret is ■.")
-    assert words(draft_of((answered,)).reply()) == "The secret is ■."
+    assert plain_text(draft_of((answered,)).reply()) == "The secret is ■."
     assert draft_of((replace(answered, shown=""),)).reply().segments == ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.events import Charged, Tell
+from agent.events import Charged, OnDelta
 from agent.log import Text, Usage
 from agent.model import Answer, ModelError, Request
 from channels.address import Address
@@ -23,8 +23,8 @@ class Namer:
     def __init__(self, title: str) -> None:
         self._title = title
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
-        await tell(Charged(Usage(10, 1, cost=0.5), "small", "failed"))
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        await on_delta(Charged(Usage(10, 1, cost=0.5), "small", "failed"))
         if not self._title:
             raise ModelError("server", "It has a fault of its own.")
         return Answer((Text(self._title),), Usage(20, 2, cost=0.25), model="small")

@@ -1,0 +1,23 @@
+"""The result of a tool call, as the tool returns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.media import Attachment
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """`text` for the model, `attachments` and `for_user` (Markdown) for the person, `images` shown to the model.
+
+    `final`: this is the turn's answer, and the model is not called again. `silent`: people are not shown the call.
+    """
+
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+    images: tuple[Attachment, ...] = ()
+    caption: str = ""
+    for_user: str = ""
+    final: bool = False
+    silent: bool = False
