@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, assert_never, overload
 
 from agent import log
-from agent.events import ReasoningDelta, Tell, TextDelta
+from agent.events import ReasoningDelta, OnDelta, TextDelta
 from agent.media import MediaStore
 from agent.model import Answer, Finish, Model, ModelError, ModelTrouble, Request
 from agent.models import anthropic_messages, chat_completions
@@ -66,7 +66,7 @@ class Asked(Protocol):
     model: str
     messages: tuple[server.Message, ...]
     tools: tuple[str, ...]
-    in_words: bool
+    text_only: bool
     begun: bool
     """Whether words of its answer were given."""
 
@@ -120,23 +120,23 @@ class _Scripted:
         self._name = name
         # Tokens are told by nobody, so that the gateway estimates them.
         self._usage = log.Usage(cost=cost)
-        self._sights = ImageCache(media)
+        self._images = ImageCache(media)
         self._ring = notify
 
-    async def answer(self, request: Request, tell: Tell) -> Answer:
+    async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         asked = _ScriptedAsked(self._name, request, await self._read(request))
         self._ring(asked)
         try:
-            return replace(await asked.play(tell), usage=self._usage)
+            return replace(await asked.play(on_delta), usage=self._usage)
         except asyncio.CancelledError:
             asked.cancelled.set()
             raise
 
     async def _read(self, request: Request) -> tuple[server.Message, ...]:
         """The request as it would be on the wire, and as strictly read as the providers do, both of them."""
-        sights = await self._sights.of(request.transcript)
-        server.Anthropic().read(anthropic_messages.body(request, sights))
-        return server.OpenAI().read(chat_completions.body(request, sights))
+        images = await self._images.load(request.transcript)
+        server.Anthropic().read(anthropic_messages.body(request, images))
+        return server.OpenAI().read(chat_completions.body(request, images))
 
 
 class _ScriptedAsked:
@@ -144,7 +144,7 @@ class _ScriptedAsked:
         self.model = model
         self.messages = messages
         self.tools = tuple(tool.name for tool in request.tools)
-        self.in_words = request.in_words
+        self.text_only = request.text_only
         self.begun = False
         self.cancelled = asyncio.Event()
         self._ended = False
@@ -163,17 +163,17 @@ class _ScriptedAsked:
     async def until_cancelled(self) -> None:
         await self.cancelled.wait()
 
-    async def play(self, tell: Tell) -> Answer:
+    async def play(self, on_delta: OnDelta) -> Answer:
         parts: list[log.Part] = []
         while True:
             act = await self._acts.get()
             try:
                 match act:
                     case Says(text):
-                        await tell(TextDelta(text))
+                        await on_delta(TextDelta(text))
                         parts.append(log.Text(text))
                     case Thinks(text):
-                        await tell(ReasoningDelta(text))
+                        await on_delta(ReasoningDelta(text))
                         parts.append(log.Thinking(text))
                     case Calls(name, arguments):
                         parts.append(log.Call("", name, arguments))
@@ -251,7 +251,7 @@ class _HttpAsked:
         self.model = request.model
         self.messages = request.messages
         self.tools = request.tools
-        self.in_words = request.body.get("tool_choice") in ("none", {"type": "none"})
+        self.text_only = request.body.get("tool_choice") in ("none", {"type": "none"})
         self.begun = False
         self.answer = _Unfolding()
         self._request = request
