@@ -18,7 +18,7 @@ from tests.servers.telegram import BotApi, Chat
 Kind = Literal["gateway", "floor"]
 
 ROOT = Path(__file__).resolve().parents[1]
-GATEWAY = (sys.executable, "-m", "gateway.cli.main")
+GATEWAY = (sys.executable, "-m", "interject")
 FLOOR = (sys.executable, "-m", "benchmarks.floor")
 PATIENCE = 60.0
 """Seconds after which an answer counts as lost."""

@@ -93,7 +93,7 @@ def main() -> None:
 async def _record(options: argparse.Namespace, home: Path, file: Path) -> Cost:
     wrapper = (sys.executable, "-m", "benchmarks.profiled", str(file))
     async with model_server(options.model_seconds) as model_url:
-        setup = Setup(model_url, gateway=(*wrapper, "gateway.cli.main"), floor=(*wrapper, "benchmarks.floor"))
+        setup = Setup(model_url, gateway=(*wrapper, "interject"), floor=(*wrapper, "benchmarks.floor"))
         async with start(options.contender, setup, home) as contender:
             await contender.first_poll()
             await _talk(contender, 100, options.chats)

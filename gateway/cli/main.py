@@ -144,7 +144,3 @@ def _parser() -> argparse.ArgumentParser:
     add_config(actions.add_parser("list", help="pending and approved users"), default)
     add("version", "print the version", "")
     return parser
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

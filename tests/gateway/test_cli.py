@@ -10,7 +10,7 @@ import signal
 import sys
 import tomllib
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,15 @@ from gateway.cli.checks.discord import discord_invitation
 from gateway.cli.checks.slack import SLACK_SCOPES
 from gateway.cli.home import describe_error
 from gateway.cli.init import Person, ask
+from interject.collisions import PACKAGES
 from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
 from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
 
 ROOT = Path(__file__).parents[2]
+MODULE = (sys.executable, "-m", "interject")
+INSTALLED = (str(Path(sys.executable).with_name("interject")),)
 TOKEN = "123456:a-token-of-a-bot-in-a-test"
 
 
@@ -57,13 +60,13 @@ class Desk:
         file.write_text(text)
         return file
 
-    async def start(self, *arguments: str, stderr: int = PIPE, **environ: str) -> Process:
+    async def start(
+        self, *arguments: str, program: Sequence[str] = MODULE, stderr: int = PIPE, **environ: str
+    ) -> Process:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         env = inherited | {"INTERJECT_HOME": str(self.home), "PYTHONPATH": str(ROOT)} | environ
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gateway.cli.main",
+            *program,
             *arguments,
             cwd=self.folder,
             env=env,
@@ -72,8 +75,10 @@ class Desk:
             stderr=stderr,
         )
 
-    async def call(self, *arguments: str, typed: str = "", stderr: int = PIPE, **environ: str) -> Ended:
-        process = await self.start(*arguments, stderr=stderr, **environ)
+    async def call(
+        self, *arguments: str, program: Sequence[str] = MODULE, typed: str = "", stderr: int = PIPE, **environ: str
+    ) -> Ended:
+        process = await self.start(*arguments, program=program, stderr=stderr, **environ)
         try:
             out, err = await asyncio.wait_for(process.communicate(typed.encode()), 60)
         finally:
@@ -758,6 +763,62 @@ async def test_the_version_is_that_of_the_package(desk: Desk) -> None:
     ended = await desk.call("version")
     assert ended.out == f"interject {VERSION}\n"
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+
+
+async def test_the_version_is_also_an_option(desk: Desk) -> None:
+    assert (await desk.call("--version")).out == f"interject {VERSION}\n"
+
+
+# --- name collisions ---
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_a_folder_named_like_one_of_our_packages_is_a_clear_message(desk: Desk, package: str) -> None:
+    module = desk.folder / package / "__init__.py"
+    module.parent.mkdir()
+    module.write_text("raise RuntimeError('must not be imported')\n")
+    ended = await desk.call("check")
+    assert (ended.code, ended.out) == (1, "")
+    assert f'Python finds {module.parent} before Interject\'s own package "{package}"' in ended.err
+    for way in ("pipx", "uv tool", "container image"):
+        assert way in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_a_module_named_like_one_of_our_packages_is_a_clear_message(desk: Desk, package: str) -> None:
+    module = desk.write("raise RuntimeError('must not be imported')\n", f"{package}.py")
+    ended = await desk.call("version")
+    assert (ended.code, ended.out) == (1, "")
+    assert f"Python finds {module} before" in ended.err
+    assert "Traceback" not in ended.err
+
+
+async def test_the_installed_command_ignores_folders_of_the_current_directory(desk: Desk) -> None:
+    (desk.folder / "config").mkdir()
+    (desk.folder / "config" / "__init__.py").touch()
+    assert (await desk.call("version", program=INSTALLED, PYTHONPATH="")).out == f"interject {VERSION}\n"
+
+
+async def test_the_installed_command_names_a_collision_on_pythonpath(desk: Desk) -> None:
+    (desk.folder / "gateway").mkdir()
+    (desk.folder / "gateway" / "__init__.py").touch()
+    ended = await desk.call("version", program=INSTALLED, PYTHONPATH=str(desk.folder))
+    assert (ended.code, ended.out) == (1, "")
+    assert f"Python finds {desk.folder / 'gateway'} before" in ended.err
+    assert "Traceback" not in ended.err
+
+
+async def test_a_folder_without_python_modules_is_no_collision(desk: Desk) -> None:
+    (desk.folder / "config").mkdir()
+    assert (await desk.call("version")).code == 0
+
+
+async def test_an_import_of_the_library_names_a_collision(desk: Desk) -> None:
+    desk.write("", "agent.py")
+    ended = await desk.call("from interject import tool", program=(sys.executable, "-c"))
+    assert ended.code == 1
+    assert f"NameCollision: Name collision: Python finds {desk.folder / 'agent.py'} before" in ended.err
 
 
 async def test_without_a_command_the_commands_are_shown(desk: Desk) -> None:

@@ -58,7 +58,7 @@ async def process(settings: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         running = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "gateway.cli.main",
+            "interject",
             "run",
             "--config",
             str(settings),

@@ -49,7 +49,7 @@ async def terminal_page(folder: Path) -> str:
     async with asyncio.timeout(180), ModelServer() as models:
         file = prepare(folder, models)
         tmux = Tmux(folder)
-        command = [sys.executable, "-m", "gateway.cli.main", "chat", "--config", str(file)]
+        command = [sys.executable, "-m", "interject", "chat", "--config", str(file)]
         environment = {"INTERJECT_HOME": str(folder / "home"), "TERM": "tmux-256color", "COLORTERM": "truecolor"}
         settings = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
         size = ["-x", str(COLUMNS), "-y", str(LINES)]

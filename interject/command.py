@@ -1,0 +1,19 @@
+"""The command `interject`. Outside the package `gateway`, so that a folder of that name cannot hide it."""
+
+from __future__ import annotations
+
+import sys
+
+from interject.collisions import NameCollision, require_own_packages
+
+
+def main() -> int:
+    """Runs one command and returns the exit code; 1 on a name collision."""
+    try:
+        require_own_packages()
+    except NameCollision as error:
+        sys.stderr.write(f"interject: {error}\n")
+        return 1
+    from gateway.cli.main import main as run_command
+
+    return run_command()
