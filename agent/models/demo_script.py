@@ -1,4 +1,4 @@
-"""What the demo says and does: one pure function of the conversation. Its words are a person's first minute here."""
+"""What the demo model answers and calls: a pure function of the conversation. Many people's first impression."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from agent.model import Request
 from agent.transcript import Exchange, Result, Results, SystemNote
 
 INTRODUCTION = (
-    "I am Interject's built-in demo: offline, no key needed, and only a script. "
-    "For a real model run `interject init`, or put `model` and its key into `interject.toml`.\n\n"
+    "I am Interject's built-in demo model: a script that works offline and needs no key. "
+    "To use a real model, run `interject init`, or set `model` and its API key in `interject.toml`.\n\n"
 )
 ABILITIES = (
     "Try one of these:\n\n"
     "- *draw a chart*, or *pie chart of 3, 5, 8*\n"
-    "- *do a long task*, and then write to me in the middle of it\n"
-    "- *ask me*, and choose an answer\n"
-    "- *my name is Ann*, and later *what is my name?*\n"
+    "- *do a long task*, then write to me while I work on it\n"
+    "- *ask me*, then choose an answer\n"
+    "- *my name is Ann*, and later: *what is my name?*\n"
     "- send me a picture or a file"
 )
 HINT = "Try *draw a chart* or *do a long task*."
 CONFIGURATION = (
-    "Put this into `interject.toml` and start again:\n\n"
+    "Put this into `interject.toml` and restart:\n\n"
     '```toml\n[agent]\nmodel = "openai:gpt-5"   # or "anthropic:…"\n\n'
     '[models.openai]\napi_key = "${OPENAI_API_KEY}"\n```\n\n'
-    "Any OpenAI-compatible server works too: give its `base_url`. `interject init` asks for all of this."
+    "Any OpenAI-compatible server works too: set its `base_url`. `interject init` can set up all of this for you."
 )
 ALL_READ = (
-    "A real model would now tell you what they say. The pages were pretended; the tool, the steps and your chance to "
-    "interrupt were real. Ask for another *long task* and cut in halfway."
+    "A real model would now tell you what they say. The pages were simulated; the tool calls, the steps and your "
+    "chance to interrupt were real. Ask for another *long task* and interrupt it halfway."
 )
 
-BACKGROUND = "What went on in the background has come to its end, and its result has reached me."
+BACKGROUND_ENDED = "The background task has finished, and I have received its result."
 
-KINDS = ("pie", "scatter", "line", "bar")
-PAGES = 5
-MOST_PAGES = 9
+CHART_KINDS = ("pie", "scatter", "line", "bar")
+DEFAULT_PAGES = 5
+MAX_PAGES = 9
 SECONDS_PER_PAGE = 3
-QUOTED = 80
+MAX_QUOTE_LENGTH = 80
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -53,16 +53,16 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """Where the conversation stands. `fresh` is what people said since the last answer, `results` are of its calls.
+class State:
+    """The state of the conversation: people's new messages since the last answer, and the results of its calls.
 
-    `cut_in`: that answer was interrupted. `background`: work that went on beside the conversation has ended.
+    `interrupted`: that answer was interrupted. `background_ended`: a background task has ended since.
     """
 
-    fresh: tuple[UserMessage, ...]
-    background: bool
-    last: ModelAnswered | None
-    cut_in: bool
+    new_messages: tuple[UserMessage, ...]
+    background_ended: bool
+    last_answer: ModelAnswered | None
+    interrupted: bool
     results: tuple[Result, ...]
     pages: Pages
     name: str
@@ -70,55 +70,55 @@ class Scene:
     calls_made: int
 
     @property
-    def wish(self) -> str:
-        return "\n".join(said.text for said in self.fresh).strip()
+    def message(self) -> str:
+        return "\n".join(message.text for message in self.new_messages).strip()
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:
-        return tuple(attachment for said in self.fresh for attachment in said.attachments)
+        return tuple(attachment for message in self.new_messages for attachment in message.attachments)
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """How far the long task has come: what became of each page, by its number."""
+    """The progress of the long task: the outcome of each page, by its number."""
 
     total: int = 0
     outcomes: tuple[tuple[int, Outcome], ...] = ()
 
-    def that_were(self, *outcomes: Outcome) -> list[int]:
+    def with_outcome(self, *outcomes: Outcome) -> list[int]:
         return sorted(page for page, outcome in self.outcomes if outcome in outcomes)
 
     @property
-    def left(self) -> list[int]:
-        """What can still be read. A page that may have been read, or could not be, is not tried again."""
-        return self.that_were("skipped", "cancelled")
+    def remaining(self) -> list[int]:
+        """The pages to read. One that may have been read, or failed, is not tried again."""
+        return self.with_outcome("skipped", "cancelled")
 
 
 def reply(request: Request) -> tuple[str, tuple[Call, ...]]:
-    """What the demo says next, and the calls it asks for."""
-    scene = _scene(request)
-    said = _after_calls(scene) if scene.results else _to_message(scene)
-    introduction = INTRODUCTION if scene.last is None else ""
-    return introduction + said.text, said.calls
+    """The text of the demo's next answer, and its calls."""
+    state = _state(request)
+    answer = _after_calls(state) if state.results else _to_messages(state)
+    introduction = INTRODUCTION if state.last_answer is None else ""
+    return introduction + answer.text, answer.calls
 
 
 # Reading the conversation
 
 
-def _scene(request: Request) -> Scene:
+def _state(request: Request) -> State:
     transcript = request.transcript
     if request.text_only and isinstance(transcript[-1], SystemNote):
-        # What follows the conversation says only how to answer.
+        # The note after the conversation only says how to answer.
         transcript = transcript[:-1]
     last = next((exchange for exchange in reversed(transcript) if isinstance(exchange, ModelAnswered)), None)
     since = _since_last_answer(transcript)
-    heard = [said for exchange in since if isinstance(exchange, MessagesRead) for said in exchange.messages]
+    messages = [message for exchange in since if isinstance(exchange, MessagesRead) for message in exchange.messages]
     before = transcript[-len(since) - 1] if len(since) < len(transcript) else None
-    return Scene(
-        fresh=tuple(said for said in heard if said.source == "person"),
-        background=any(said.source == "work" for said in heard),
-        last=last,
-        cut_in=isinstance(before, ModelAnswered) and before.interrupted,
+    return State(
+        new_messages=tuple(message for message in messages if message.source == "person"),
+        background_ended=any(message.source == "work" for message in messages),
+        last_answer=last,
+        interrupted=isinstance(before, ModelAnswered) and before.interrupted,
         results=tuple(result for exchange in since if isinstance(exchange, Results) for result in exchange.results),
         pages=_pages(transcript),
         name=_name(transcript),
@@ -128,7 +128,7 @@ def _scene(request: Request) -> Scene:
 
 
 def _since_last_answer(transcript: Sequence[Exchange]) -> list[Exchange]:
-    """What came after the last answer; of a turn that was ended, as by a stop, nothing is to be gone on with."""
+    """What came after the last answer. A turn that was ended, for example by a stop, is not continued."""
     since: list[Exchange] = []
     for exchange in reversed(transcript):
         if isinstance(exchange, ModelAnswered | SystemNote):
@@ -162,13 +162,13 @@ def _name(transcript: Sequence[Exchange]) -> str:
         name
         for exchange in transcript
         if isinstance(exchange, MessagesRead)
-        for said in exchange.messages
-        if (name := _named(said.text))
+        for message in exchange.messages
+        if (name := _given_name(message.text))
     ]
     return names[-1] if names else ""
 
 
-def _named(text: str) -> str:
+def _given_name(text: str) -> str:
     found = re.search(r"(?i:\bmy name is|\bmy name's|\bcall me)\s+([\w'-]+)", text) or re.search(
         r"(?i:\bi am|\bi'm)\s+([A-Z][\w'-]*)", text
     )
@@ -178,77 +178,76 @@ def _named(text: str) -> str:
 # Answering a message
 
 
-def _to_message(scene: Scene) -> Reply:
-    if not scene.fresh and scene.background:
-        return Reply(BACKGROUND)
-    if not scene.fresh:
-        return Reply("I was interrupted, and leave it at that. What shall I do next?" if scene.cut_in else ABILITIES)
-    said = _answer_to(scene)
-    return (
-        replace(said, text=f"You cut in while I was speaking: {_quote(scene.wish)}. Gladly.\n\n{said.text}")
-        if scene.cut_in
-        else said
-    )
+def _to_messages(state: State) -> Reply:
+    if not state.new_messages and state.background_ended:
+        return Reply(BACKGROUND_ENDED)
+    if not state.new_messages:
+        return Reply("I was interrupted, so I stopped. What should I do next?" if state.interrupted else ABILITIES)
+    reply = _to_message(state)
+    if not state.interrupted:
+        return reply
+    return replace(reply, text=f"You interrupted my answer: {_quote(state.message)}.\n\n{reply.text}")
 
 
-def _answer_to(scene: Scene) -> Reply:
-    wish = scene.wish
-    if scene.attachments:
-        return Reply(_seen(scene.attachments))
-    if re.search(r"(?i)\bask (me|us)\b", wish):
-        return _question(scene)
-    if _wants_chart(wish):
-        return _chart(scene)
-    if scene.pages.left and re.search(r"(?i)\b(go on|continue|carry on|resume)\b", wish):
-        return _then_go_on(scene, "On with it.")
-    if _wants_task(wish):
-        return _task(scene)
-    return Reply(_small_talk(scene) or _fallback(wish))
+def _to_message(state: State) -> Reply:
+    message = state.message
+    if state.attachments:
+        return Reply(_about_attachments(state.attachments))
+    if re.search(r"(?i)\bask (me|us)\b", message):
+        return _question(state)
+    if _wants_chart(message):
+        return _chart(state)
+    if state.pages.remaining and re.search(r"(?i)\b(go on|continue|carry on|resume)\b", message):
+        return _continue_task(state, "All right.")
+    if _wants_task(message):
+        return _start_task(state)
+    return Reply(_small_talk(state) or _fallback(message))
 
 
-def _wants_chart(wish: str) -> bool:
-    return bool(re.search(r"(?i)\b(charts?|graphs?|plots?|diagrams?|draw|pictures?|pies?)\b", wish))
+def _wants_chart(message: str) -> bool:
+    return bool(re.search(r"(?i)\b(charts?|graphs?|plots?|diagrams?|draw|pictures?|pies?)\b", message))
 
 
-def _wants_task(wish: str) -> bool:
-    return bool(re.search(r"(?i)\b(slow(ly)?|long|tasks?|research|pages?)\b", wish))
+def _wants_task(message: str) -> bool:
+    return bool(re.search(r"(?i)\b(slow(ly)?|long|tasks?|research|pages?)\b", message))
 
 
-def _small_talk(scene: Scene) -> str:
-    wish, name = scene.wish, f", {scene.name}" if scene.name else ""
-    if re.search(r"(?i)\bwhat('s| is) my name\b|\bwho am i\b", wish):
-        return f"You are {scene.name}: you told me." if name else "You have not told me yet. Say *my name is …*."
-    if _named(wish):
-        return f"Nice to meet you{name}. I will remember it in this conversation."
-    if re.search(r"(?i)\b(real model|configure|config|set ?up|api key|install)\b", wish):
+def _small_talk(state: State) -> str:
+    message, name = state.message, f", {state.name}" if state.name else ""
+    if re.search(r"(?i)\bwhat('s| is) my name\b|\bwho am i\b", message):
+        return f"Your name is {state.name}: you told me." if name else "You have not told me yet. Say *my name is …*."
+    if _given_name(message):
+        return f"Nice to meet you{name}. I will remember your name in this conversation."
+    if re.search(r"(?i)\b(real model|configure|config|set ?up|api key|install)\b", message):
         return CONFIGURATION
-    if re.search(r"(?i)\bwhat can you\b|\bwhat do you do\b|\bhelp\b|\bwho are you\b|\bwhat are you\b", wish):
-        return f"I show what a conversation with an agent is like when you can interrupt it. {ABILITIES}"
-    if re.search(r"(?i)\bthanks?\b|\bthank you\b", wish):
+    if re.search(r"(?i)\bwhat can you\b|\bwhat do you do\b|\bhelp\b|\bwho are you\b|\bwhat are you\b", message):
+        return f"I show what it is like to talk to an agent that you can interrupt. {ABILITIES}"
+    if re.search(r"(?i)\bthanks?\b|\bthank you\b", message):
         return f"You are welcome{name}."
-    if re.search(r"(?i)\bhow are you\b", wish):
-        return f"As well as a script can be{name}. And ready to be interrupted."
-    if re.search(r"(?i)\b(bye|goodbye|see you)\b", wish):
+    if re.search(r"(?i)\bhow are you\b", message):
+        return f"Fine, for a script{name}. You can interrupt me at any time."
+    if re.search(r"(?i)\b(bye|goodbye|see you)\b", message):
         return f"Goodbye{name}!"
-    if re.search(r"(?i)^\W*(hi|hello|hey|hallo|good (morning|day|evening))\b", wish):
+    if re.search(r"(?i)^\W*(hi|hello|hey|hallo|good (morning|day|evening))\b", message):
         return f"Hello{name}! {ABILITIES}"
     return ""
 
 
-def _fallback(wish: str) -> str:
-    if not wish:
+def _fallback(message: str) -> str:
+    if not message:
         return f"That message was empty. {HINT}"
-    count = len(wish.split())
+    count = len(message.split())
     words = "one word" if count == 1 else f"{count} words"
-    return f"I heard {words}: {_quote(wish)}. A script cannot think about that; a real model would. {HINT}"
+    return f"I read {words}: {_quote(message)}. A script cannot answer that; a real model could. {HINT}"
 
 
-def _seen(attachments: Sequence[Attachment]) -> str:
-    files = _listed([_described(attachment) for attachment in attachments])
-    return f"I received {files}. A real model would look inside; I can only tell you that it arrived whole."
+def _about_attachments(attachments: Sequence[Attachment]) -> str:
+    files = _enumerate([_description(attachment) for attachment in attachments])
+    pronoun = "it" if len(attachments) == 1 else "they"
+    return f"I received {files}. A real model would look inside; I can only confirm that {pronoun} arrived complete."
 
 
-def _described(attachment: Attachment) -> str:
+def _description(attachment: Attachment) -> str:
     size = f"{attachment.size:,} bytes"
     if not attachment.is_picture:
         return f"the file *{attachment.name}* ({size})"
@@ -259,31 +258,31 @@ def _described(attachment: Attachment) -> str:
 # The question
 
 
-def _question(scene: Scene) -> Reply:
-    if "ask_user" not in scene.tools:
+def _question(state: State) -> Reply:
+    if "ask_user" not in state.tools:
         return Reply("I would ask you, but the tool `ask_user` is not enabled here.")
-    question = {"question": "Which chart shall I draw for you?", "options": list(KINDS)}
-    return Reply("", _calls(scene, "ask_user", [json.dumps(question)]))
+    question = {"question": "Which chart should I draw?", "options": list(CHART_KINDS)}
+    return Reply("", _calls(state, "ask_user", [json.dumps(question)]))
 
 
-def _answered(scene: Scene) -> Reply:
-    return _chart(scene, f"You chose {_quote(scene.wish)}. ")
+def _after_question(state: State) -> Reply:
+    return _chart(state, f"You chose {_quote(state.message)}. ")
 
 
 # The chart
 
 
-def _chart(scene: Scene, lead: str = "") -> Reply:
-    if "draw_chart" not in scene.tools:
-        return Reply(f"{lead}I would draw it, but the tool `draw_chart` is not enabled here.".lstrip())
-    arguments = _chart_arguments(scene.wish)
+def _chart(state: State, prefix: str = "") -> Reply:
+    if "draw_chart" not in state.tools:
+        return Reply(f"{prefix}I would draw it, but the tool `draw_chart` is not enabled here.".lstrip())
+    arguments = _chart_arguments(state.message)
     kind = arguments["kind"]
-    return Reply(f"{lead}Here comes a {kind} chart.", _calls(scene, "draw_chart", [json.dumps(arguments)]))
+    return Reply(f"{prefix}Drawing a {kind} chart.", _calls(state, "draw_chart", [json.dumps(arguments)]))
 
 
-def _chart_arguments(wish: str) -> dict[str, object]:
-    kind = _kind(wish)
-    labels, values = _data(wish)
+def _chart_arguments(message: str) -> dict[str, object]:
+    kind = _kind(message)
+    labels, values = _data(message)
     title = "Your numbers"
     if len(values) < 2:
         labels, values = ["Mon", "Tue", "Wed", "Thu", "Fri"], [3.0, 5.0, 2.0, 8.0, 6.0]
@@ -294,16 +293,16 @@ def _chart_arguments(wish: str) -> dict[str, object]:
     return {"kind": kind, "title": title, "series": [series], "labels": labels}
 
 
-def _kind(wish: str) -> str:
-    for kind in KINDS:
-        if re.search(rf"(?i)\b{kind}s?\b", wish):
+def _kind(message: str) -> str:
+    for kind in CHART_KINDS:
+        if re.search(rf"(?i)\b{kind}s?\b", message):
             return kind
-    return "line" if re.search(r"(?i)\b(curve|trend|over time)\b", wish) else "bar"
+    return "line" if re.search(r"(?i)\b(curve|trend|over time)\b", message) else "bar"
 
 
-def _data(wish: str) -> tuple[list[str], list[float]]:
-    """The numbers of a message, with a label each: its own ("apples 3, pears 5") or its place."""
-    data = re.sub(r"(?i)^.*?\b(?:charts?|graphs?|plots?|diagrams?|pies?|draw)\b", "", wish, count=1, flags=re.DOTALL)
+def _data(message: str) -> tuple[list[str], list[float]]:
+    """The numbers of a message, each with a label: its own ("apples 3, pears 5") or its position."""
+    data = re.sub(r"(?i)^.*?\b(?:charts?|graphs?|plots?|diagrams?|pies?|draw)\b", "", message, count=1, flags=re.DOTALL)
     number = r"-?\d+(?:\.\d+)?"
     values = [float(found) for found in re.findall(number, data)]
     pairs = re.findall(rf"([^\W\d_]+)\s*[:=]?\s*({number})", data)
@@ -319,131 +318,133 @@ def _about_chart(result: Result) -> str:
     labels = chart.get("labels") or [str(place) for place in chart["series"][0]["x"]]
     high, low = values.index(max(values)), values.index(min(values))
     return (
-        f"There it is: *{chart['title']}*. The highest is {labels[high]} with {values[high]:g}, "
-        f"the lowest {labels[low]} with {values[low]:g}. A real tool drew it, in a process of its own."
+        f"Here is the chart: *{chart['title']}*. The highest is {labels[high]} with {values[high]:g}, "
+        f"the lowest is {labels[low]} with {values[low]:g}. A real tool drew it, in a separate process."
     )
 
 
 # The long task
 
 
-def _task(scene: Scene) -> Reply:
-    total = min(_page_count(scene.wish) or PAGES, MOST_PAGES)
-    if "shell" not in scene.tools:
+def _start_task(state: State) -> Reply:
+    total = min(_requested_pages(state.message) or DEFAULT_PAGES, MAX_PAGES)
+    if "shell" not in state.tools:
         return Reply("I would do it step by step, but the tool `shell` is not enabled here.")
     return Reply(
-        f"I will read {_count(total)}, about {SECONDS_PER_PAGE} seconds each. Write to me meanwhile, I follow at once: "
-        "*only 2 pages*, say, or *stop and draw a chart*.",
-        _read(scene, range(1, total + 1), total),
+        f"I will read {_pages_text(total)}, about {SECONDS_PER_PAGE} seconds each. Write to me meanwhile and I will "
+        "react at once. For example: *only 2 pages*, or *stop and draw a chart*.",
+        _read(state, range(1, total + 1), total),
     )
 
 
-def _read(scene: Scene, pages: Sequence[int], total: int) -> tuple[Call, ...]:
+def _read(state: State, pages: Sequence[int], total: int) -> tuple[Call, ...]:
     commands = [f'sleep {SECONDS_PER_PAGE}; echo "page {page} of {total} read"' for page in pages]
-    return _calls(scene, "shell", [json.dumps({"command": command}) for command in commands])
+    return _calls(state, "shell", [json.dumps({"command": command}) for command in commands])
 
 
-def _page_count(wish: str) -> int | None:
-    found = re.search(rf"(?i)\b(\d{{1,4}}|{'|'.join(NUMBER_WORDS)})\s+(?:more\s+)?pages?\b", wish)
+def _requested_pages(message: str) -> int | None:
+    found = re.search(rf"(?i)\b(\d{{1,4}}|{'|'.join(NUMBER_WORDS)})\s+(?:more\s+)?pages?\b", message)
     if not found:
         return None
     word = found[1].lower()
     return NUMBER_WORDS.index(word) if word in NUMBER_WORDS else int(word)
 
 
-def _after_calls(scene: Scene) -> Reply:
-    """Tells truthfully what became of the calls, then follows what was said meanwhile, or goes on."""
-    if any(result.call.name == "ask_user" for result in scene.results) and scene.fresh:
-        return _answered(scene)
-    charts = " ".join(_about_chart(result) for result in scene.results if result.call.name == "draw_chart")
-    reading = any(_page(result.call) for result in scene.results)
-    account = " ".join(filter(None, [charts, _account(scene.pages) if reading else ""]))
-    if scene.fresh:
-        return _steered(scene, f"You said {_quote(scene.wish)}, so I stopped to listen. {account}\n\n", reading=reading)
+def _after_calls(state: State) -> Reply:
+    """Reports the outcomes of the calls, then follows the messages sent meanwhile, or continues."""
+    if any(result.call.name == "ask_user" for result in state.results) and state.new_messages:
+        return _after_question(state)
+    charts = " ".join(_about_chart(result) for result in state.results if result.call.name == "draw_chart")
+    reading = any(_page(result.call) for result in state.results)
+    report = " ".join(filter(None, [charts, _report(state.pages) if reading else ""]))
+    if state.new_messages:
+        return _after_interjection(
+            state, f"You wrote {_quote(state.message)}, so I paused. {report}\n\n", reading=reading
+        )
     if not reading:
-        return Reply(account)
-    return _go_on(scene, account)
+        return Reply(report)
+    return _after_pages(state, report)
 
 
-def _account(pages: Pages) -> str:
-    """What became of each page, in plain words."""
+def _report(pages: Pages) -> str:
+    """The outcome of each page, in plain words."""
     sentences = [
-        (pages.that_were("done"), "read"),
-        (pages.that_were("cancelled"), "cancelled in the middle"),
-        (pages.that_were("skipped"), "skipped before they began"),
-        (pages.that_were("failed", "denied"), "not read, because the tool refused"),
-        (pages.that_were("unknown"), "unsure, as a restart came in between"),
+        (pages.with_outcome("done"), "read"),
+        (pages.with_outcome("cancelled"), "cancelled while running"),
+        (pages.with_outcome("skipped"), "skipped before starting"),
+        (pages.with_outcome("failed", "denied"), "not read, because the tool call failed"),
+        (pages.with_outcome("unknown"), "unknown because of a restart"),
     ]
-    told = "; ".join(f"{_these(numbers)}: {what}" for numbers, what in sentences if numbers)
-    return f"{told[:1].upper()}{told[1:]}."
+    report = "; ".join(f"{_page_numbers(numbers)}: {what}" for numbers, what in sentences if numbers)
+    return f"{report[:1].upper()}{report[1:]}."
 
 
-def _steered(scene: Scene, lead: str, *, reading: bool) -> Reply:
+def _after_interjection(state: State, prefix: str, *, reading: bool) -> Reply:
     if not reading:
-        said = _answer_to(scene)
-        return replace(said, text=lead + said.text)
-    wish = scene.wish
-    if scene.attachments:
-        return _then_go_on(scene, lead + _seen(scene.attachments))
-    if _wants_chart(wish):
-        return _chart(scene, lead)
-    wanted = _page_count(wish)
-    if wanted is not None:
-        return _only(scene, lead, wanted)
-    if re.search(r"(?i)\b(stop|enough|cancel|abort|quit)\b", wish):
-        return Reply(f"{lead}I stop here. Nothing more is done.")
-    return _then_go_on(scene, lead + (_small_talk(scene) or "I will bear it in mind."))
+        reply = _to_message(state)
+        return replace(reply, text=prefix + reply.text)
+    message = state.message
+    if state.attachments:
+        return _continue_task(state, prefix + _about_attachments(state.attachments))
+    if _wants_chart(message):
+        return _chart(state, prefix)
+    requested = _requested_pages(message)
+    if requested is not None:
+        return _shorten_task(state, prefix, requested)
+    if re.search(r"(?i)\b(stop|enough|cancel|abort|quit)\b", message):
+        return Reply(f"{prefix}I stop here and do nothing more.")
+    return _continue_task(state, prefix + (_small_talk(state) or "I will keep it in mind."))
 
 
-def _only(scene: Scene, lead: str, wanted: int) -> Reply:
-    left = [page for page in scene.pages.left if page <= wanted]
-    if not left or "shell" not in scene.tools:
-        return Reply(f"{lead}{_count(len(scene.pages.that_were('done')))} it is, then: I am finished.")
-    return Reply(f"{lead}Then I read only {_these(left)}.", _read(scene, left, scene.pages.total))
+def _shorten_task(state: State, prefix: str, requested: int) -> Reply:
+    remaining = [page for page in state.pages.remaining if page <= requested]
+    if not remaining or "shell" not in state.tools:
+        return Reply(f"{prefix}I have read {_pages_text(len(state.pages.with_outcome('done')))}, so I am done.")
+    return Reply(f"{prefix}I will read only {_page_numbers(remaining)}.", _read(state, remaining, state.pages.total))
 
 
-def _then_go_on(scene: Scene, text: str) -> Reply:
-    left = scene.pages.left
-    if not left or "shell" not in scene.tools:
+def _continue_task(state: State, text: str) -> Reply:
+    remaining = state.pages.remaining
+    if not remaining or "shell" not in state.tools:
         return Reply(text)
-    return Reply(f"{text} I go on with {_these(left)}.", _read(scene, left, scene.pages.total))
+    return Reply(f"{text} I continue with {_page_numbers(remaining)}.", _read(state, remaining, state.pages.total))
 
 
-def _go_on(scene: Scene, account: str) -> Reply:
-    left = scene.pages.left
-    if not left and scene.pages.that_were("done"):
-        return Reply(f"{account} {ALL_READ}")
-    if not any(result.outcome in ("done", "unknown") for result in scene.results):
-        # Nothing of the last attempt came to anything: another one would go round in circles.
-        return Reply(f"{account} I leave it there.")
-    return _then_go_on(scene, account)
+def _after_pages(state: State, report: str) -> Reply:
+    remaining = state.pages.remaining
+    if not remaining and state.pages.with_outcome("done"):
+        return Reply(f"{report} {ALL_READ}")
+    if not any(result.outcome in ("done", "unknown") for result in state.results):
+        # Nothing of the last attempt succeeded: another one would repeat it endlessly.
+        return Reply(f"{report} I will not try again.")
+    return _continue_task(state, report)
 
 
 # Words
 
 
-def _calls(scene: Scene, name: str, arguments: Sequence[str]) -> tuple[Call, ...]:
+def _calls(state: State, name: str, arguments: Sequence[str]) -> tuple[Call, ...]:
     return tuple(
-        Call(f"demo_{scene.calls_made + number}", name, argument) for number, argument in enumerate(arguments, 1)
+        Call(f"demo_{state.calls_made + number}", name, argument) for number, argument in enumerate(arguments, 1)
     )
 
 
 def _quote(text: str) -> str:
     line = " ".join(text.split())
-    return f"“{line}”" if len(line) <= QUOTED else f"“{line[: QUOTED - 1].rstrip()}…”"
+    return f"“{line}”" if len(line) <= MAX_QUOTE_LENGTH else f"“{line[: MAX_QUOTE_LENGTH - 1].rstrip()}…”"
 
 
 def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0]
 
 
-def _these(pages: Sequence[int]) -> str:
-    return f"page{'' if len(pages) == 1 else 's'} {_listed([str(page) for page in pages])}"
+def _page_numbers(pages: Sequence[int]) -> str:
+    return f"page{'' if len(pages) == 1 else 's'} {_enumerate([str(page) for page in pages])}"
 
 
-def _count(pages: int) -> str:
+def _pages_text(pages: int) -> str:
     return f"{NUMBER_WORDS[pages] if pages < len(NUMBER_WORDS) else pages} page{'' if pages == 1 else 's'}"
 
 
-def _listed(words: Sequence[str]) -> str:
+def _enumerate(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

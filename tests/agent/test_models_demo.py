@@ -114,7 +114,7 @@ async def test_it_remembers_a_name() -> None:
     assert "Ann" in await talk.say("what's my name?")
 
 
-async def test_it_shows_that_it_listened() -> None:
+async def test_it_quotes_the_message() -> None:
     assert "“the tides are late”" in await Talk().say("the  tides\nare late")
 
 
@@ -196,7 +196,7 @@ async def test_an_interjection_for_a_chart_is_told_what_was_done_and_gets_its_ch
     await talk.say("do a long task")
     said = await talk.interject("stop after this and draw a chart", ["done", "done", "skipped", "skipped", "skipped"])
     assert "“stop after this and draw a chart”" in said
-    assert "Pages 1 and 2: read; pages 3, 4 and 5: skipped before they began." in said
+    assert "Pages 1 and 2: read; pages 3, 4 and 5: skipped before starting." in said
     assert talk.chart["kind"] == "bar"
 
 
@@ -204,7 +204,7 @@ async def test_an_interjection_for_fewer_pages_is_followed() -> None:
     talk = Talk()
     await talk.say("do a long task")
     said = await talk.interject("only 3 pages", ["done", "cancelled", "skipped", "skipped", "skipped"])
-    assert "page 2: cancelled in the middle" in said
+    assert "page 2: cancelled while running" in said
     assert [command[-14:-1] for command in talk.commands] == ["e 2 of 5 read", "e 3 of 5 read"]
     assert "Pages 1, 2 and 3: read" in await talk.calls_end(["done", "done"])
 
@@ -213,16 +213,16 @@ async def test_an_interjection_for_pages_already_read_ends_the_task() -> None:
     talk = Talk()
     await talk.say("do a long task")
     said = await talk.interject("only two pages", ["done", "done", "skipped", "skipped", "skipped"])
-    assert "two pages it is" in said
+    assert "read two pages" in said
     assert talk.commands == []
 
 
-async def test_an_unknown_interjection_is_borne_in_mind_and_the_task_goes_on() -> None:
+async def test_an_unknown_interjection_is_kept_in_mind_and_the_task_goes_on() -> None:
     talk = Talk()
     await talk.say("do a long task")
     said = await talk.interject("mind the footnotes", ["done", "done", "done", "done", "skipped"])
     assert "“mind the footnotes”" in said
-    assert "I go on with page 5." in said
+    assert "I continue with page 5." in said
     assert talk.commands == ['sleep 3; echo "page 5 of 5 read"']
 
 
@@ -239,7 +239,7 @@ async def test_after_a_restart_it_does_not_repeat_what_may_have_run() -> None:
     talk = Talk()
     await talk.say("do a long task")
     said = await talk.calls_end(["done", "unknown", "skipped", "skipped", "skipped"])
-    assert "page 2: unsure" in said
+    assert "page 2: unknown" in said
     assert len(talk.commands) == 3
 
 
@@ -254,7 +254,7 @@ async def test_cut_short_in_the_middle_of_a_sentence_it_follows_the_new_wish() -
     talk = Talk()
     await talk.say("hello")
     said = await talk.cut_in("draw a pie chart")
-    assert "cut in" in said
+    assert "You interrupted my answer" in said
     assert talk.chart["kind"] == "pie"
 
 

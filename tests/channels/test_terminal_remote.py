@@ -286,7 +286,7 @@ async def test_a_gateway_that_goes_and_comes_back_loses_nothing(gateway: Gateway
     await gateway.start()
     await screen.answered(2)
     await leave(sitting)
-    assert screen.text.count("There it is") == 1
+    assert screen.text.count("Here is the chart") == 1
     assert screen.text.count("Try one of these") == 1
     assert screen.troubles[-1] == ""
 
@@ -302,7 +302,7 @@ async def test_a_gateway_that_comes_back_elsewhere_is_found_again(gateway: Gatew
     await gateway.move()
     await screen.answered(2)
     await leave(sitting)
-    assert screen.text.count("There it is") == 1
+    assert screen.text.count("Here is the chart") == 1
 
 
 async def test_a_wrong_token_is_refused_in_words(gateway: Gateway, tmp_path: Path) -> None:
