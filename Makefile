@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench pin clean
+.PHONY: run test check bench docs pin clean
 
 run: .venv/installed
 	@$(BIN)/interject run
@@ -17,6 +17,11 @@ check: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks
+
+# The documentation as a site in site/; a broken link or anchor is an error.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: .venv/installed-dev
+	$(BIN)/mkdocs build --strict --quiet
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -42,4 +47,4 @@ pin:
 	  --no-emit-index-url --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis
