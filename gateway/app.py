@@ -204,4 +204,4 @@ class Gateway:
             return
         self.delivery.show(self._replies.of(turn), pieces=pieces)
         for mark in marks(turn, turn.entries, "read" if turn.parked else "answered"):
-            self.delivery.mark(mark)
+            self.delivery.show_status(mark)

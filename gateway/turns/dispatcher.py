@@ -193,7 +193,7 @@ class Dispatcher:
         """Withdraws the messages that wait there and were accepted before inbox id `before`; how many they were."""
         aside = await self._store.withdraw_waiting(session_key(address), before, reason)
         for changed in aside:
-            self._delivery.mark(
+            self._delivery.show_status(
                 MessageStatus(address, changed.id, changed.message_id, changed.state, None, changed.reason)
             )
         if aside:
@@ -374,7 +374,7 @@ class Dispatcher:
         if is_child(record.session):
             return
         for mark in marks(record, entries, state, reason):
-            self._delivery.mark(mark)
+            self._delivery.show_status(mark)
 
 
 def marks(

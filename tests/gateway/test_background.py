@@ -32,7 +32,7 @@ from gateway.app import GatewayOptions
 from gateway.bus import LocalBus
 from gateway.sessions import is_child
 from gateway.store import Store, open_store
-from gateway.store.background import EARLIER, FOR_THE_TASK, NOBODY_SAID, USUAL, Limits, listed
+from gateway.store.background import DEFAULT_LIMITS, EARLIER_NOTE, RESULT_NOTE, TASK_NOTE, Limits, listed
 from gateway.store.records import Busy, Turn
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import SpendingLimits
@@ -64,7 +64,7 @@ class Stage:
         self.stopped: list[tuple[str, str]] = []
         bus = LocalBus()
         bus.attach(self, self)
-        self.background = BackgroundWork(store, bus, limits, look_every=0.01)
+        self.background = BackgroundWork(store, bus, limits, poll_seconds=0.01)
         self.shown: asyncio.Queue[str] = asyncio.Queue()
         self.doing: set[asyncio.Task[Any]] = set()
 
@@ -138,7 +138,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def working(folder: Path, limits: Limits = USUAL, worker: str = "first") -> AsyncIterator[Stage]:
+async def working(folder: Path, limits: Limits = DEFAULT_LIMITS, worker: str = "first") -> AsyncIterator[Stage]:
     """Leaving is a crash, and the folder may be worked in again."""
     async with open_store(url_of(folder), worker=worker) as store:
         stage = Stage(folder, store, limits)
@@ -182,7 +182,7 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
     assert (said.source, said.sender, said.attachments) == ("work", ANN.name, (PICTURE,))
     assert "w1 (shell: make test) has ended" in said.text
     assert said.text.endswith("all good")
-    assert said.note == NOBODY_SAID
+    assert said.note == RESULT_NOTE
 
 
 async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(stage: Stage) -> None:
@@ -201,9 +201,9 @@ async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(s
     ("error", "words"),
     [
         (ToolError("there is no such file"), "has failed: there is no such file"),
-        (TimeoutError(), "has failed: its time was up"),
+        (TimeoutError(), "has failed: it timed out"),
         (asyncio.CancelledError(), "was stopped: it was cancelled"),
-        (KeyError("x"), "has failed: it broke: KeyError"),
+        (KeyError("x"), "has failed: internal error: KeyError"),
     ],
 )
 async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: BaseException, words: str) -> None:
@@ -290,7 +290,7 @@ async def test_a_result_that_comes_after_a_new_beginning_says_that_it_belongs_be
     gate.set()
     await stage.until_woken()
     (said,) = await stage.heard()
-    assert said.note == f"{NOBODY_SAID} {EARLIER}"
+    assert said.note == f"{RESULT_NOTE} {EARLIER_NOTE}"
 
 
 async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
@@ -314,7 +314,7 @@ async def test_a_call_that_cannot_be_written_down_stays_its_caller_s(stage: Stag
     stage.sql("CREATE TRIGGER refuse BEFORE INSERT ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
     gate = asyncio.Event()
     running = stage.do(after(gate))
-    with pytest.raises(BackgroundError, match="cannot be kept just now"):
+    with pytest.raises(BackgroundError, match="cannot be stored at the moment"):
         await work.adopt("shell", running)
     gate.set()
     assert (await running).text == "made"
@@ -357,7 +357,7 @@ async def test_a_delegated_task_is_heard_in_a_session_of_its_own_and_its_answer_
     call = await stage.delegated(turn)
     child = await begin(stage.store, CHILD)
     (said,) = (said for entry in child.entries if isinstance(entry, MessagesRead) for said in entry.messages)
-    assert (said.text, said.note, said.source) == ("count the words", FOR_THE_TASK, "work")
+    assert (said.text, said.note, said.source) == ("count the words", TASK_NOTE, "work")
     assert (child.address, child.principal) == (HERE, turn.principal)
     await stage.write(child, ModelAnswered(1, (Call("c", "look", "{}"),)), CallStarted("c"))
     await stage.write(child, CallEnded("c", "done", "seen", (PICTURE,)))
@@ -410,7 +410,7 @@ async def test_when_the_turn_that_waits_is_stopped_its_task_is_too(stage: Stage)
     stored = await stage.store.turn(child.id)
     assert stored.stop == reason
     await stage.end(child, "Half of it.", Ended("stopped", reason))
-    await stage.end(turn, "", Ended("stopped", "the person asked to stop"))
+    await stage.end(turn, "", Ended("stopped", "stopped by the user"))
     assert stage.waiting() == []
     assert await stage.listed() == {"w1": "stopped"}
 
@@ -611,9 +611,9 @@ async def test_only_so_many_tasks_run_for_one_turn_however_deep(tmp_path: Path) 
 
 async def test_a_task_whose_time_is_up_is_stopped_and_the_result_says_so(stage: Stage) -> None:
     call = await stage.delegated(await stage.turn(), seconds=0.01)
-    with pytest.raises(BackgroundError, match="failed: its time was up"):
+    with pytest.raises(BackgroundError, match="failed: it timed out"):
         await call
-    assert stage.stopped == [(CHILD, "its time was up")]
+    assert stage.stopped == [(CHILD, "it timed out")]
 
 
 async def test_the_time_of_a_task_goes_on_across_a_restart(tmp_path: Path) -> None:
@@ -625,7 +625,7 @@ async def test_the_time_of_a_task_goes_on_across_a_restart(tmp_path: Path) -> No
     async with working(tmp_path, worker="second") as stage:
         await stage.until_woken()
         (text,) = stage.waiting()
-        assert "has failed: its time was up" in text
+        assert "has failed: it timed out" in text
 
 
 async def test_a_task_s_task_has_no_more_time_than_it(stage: Stage) -> None:
@@ -770,7 +770,7 @@ async def test_only_the_newest_of_what_has_ended_is_remembered_and_all_that_runs
 
 def is_for_a_task(request: Request) -> bool:
     heard = (said for item in request.transcript if isinstance(item, MessagesRead) for said in item.messages)
-    return any(said.note == FOR_THE_TASK for said in heard)
+    return any(said.note == TASK_NOTE for said in heard)
 
 
 def parted(conversation: list[Script], task: list[Script]) -> ScriptedModel:

@@ -1,0 +1,91 @@
+"""Stored background work: every end is committed before anything in memory follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from agent.background import BackgroundError
+from agent.interrupt import shielded
+from gateway.bus import Bus
+from gateway.lifecycle.retry import retry_until_stored
+from gateway.store import background, background_rows
+from gateway.store.errors import StoreError
+from gateway.store.records import Arrival, BackgroundResult, BackgroundRow, Finished
+
+T = TypeVar("T")
+
+NOT_STORED = "it cannot be stored at the moment: {error}"
+
+
+class BackgroundStore(Protocol):
+    async def write(self, job: Callable[[Connection], T]) -> T: ...
+
+
+class BackgroundRecords:
+    def __init__(self, store: BackgroundStore, bus: Bus) -> None:
+        self._store = store
+        self._bus = bus
+        self._listeners: list[Callable[[Finished], None]] = []
+
+    def on_finished(self, listener: Callable[[Finished], None]) -> None:
+        """Calls it with everything whose end was stored."""
+        self._listeners.append(listener)
+
+    # Reading. All raise `StoreError`.
+
+    async def listed(self, session: str) -> tuple[BackgroundRow, ...]:
+        """The conversation's background work, as far as it is remembered."""
+        return await self.write(lambda connection: background_rows.listed(connection, session))
+
+    async def by_handle(self, session: str, handle: str) -> BackgroundRow | None:
+        return await self.write(lambda connection: background_rows.by_handle(connection, session, handle))
+
+    # Writing
+
+    async def write(self, job: Callable[[Connection], T]) -> T:
+        """Raises `StoreError`."""
+        return await self._store.write(job)
+
+    async def begin(self, job: Callable[[Connection], T]) -> T:
+        """Writes even if the caller is cancelled meanwhile. Raises `BackgroundError`."""
+        try:
+            return await shielded(self._store.write(job))
+        except StoreError as error:
+            raise BackgroundError(NOT_STORED.format(error=error)) from error
+
+    async def write_until_stored(self, job: Callable[[Connection], T]) -> T:
+        return await retry_until_stored(lambda: self._store.write(job), "background work cannot be stored")
+
+    async def finish(self, job: Callable[[Connection], Finished | None]) -> None:
+        """Stores an end, and tells of it; None: it had ended before."""
+        finished = await self.write_until_stored(job)
+        if finished is not None:
+            self._tell((finished,))
+
+    async def finish_all(self, job: Callable[[Connection], tuple[Finished, ...]]) -> None:
+        self._tell(await self.write_until_stored(job))
+
+    async def stop(self, row: BackgroundRow, result: BackgroundResult, *, notify: bool) -> bool:
+        """Ends it with this result; False if it had ended before. `notify`: the conversation gets a message about it.
+        Raises `StoreError`."""
+        finished = await self._store.write(
+            lambda connection: background.stop(connection, row.id, result, notify=notify)
+        )
+        self._tell(finished)
+        return bool(finished)
+
+    # Telling
+
+    def arrived(self, arrival: Arrival | None) -> None:
+        """A message about background work was stored."""
+        if arrival is not None and arrival.wakes is not None:
+            self._bus.wake(arrival.session, arrival.wakes)
+
+    def _tell(self, finished: Iterable[Finished]) -> None:
+        for each in finished:
+            for listener in self._listeners:
+                listener(each)
+            self.arrived(each.arrival)
