@@ -1,4 +1,4 @@
-"""Where a conversation takes place and who speaks there."""
+"""Where a conversation takes place and who writes there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Made once at the border and carried by everything that may speak.
+    """A conversation's place. Made once, by the channel, and carried by everything that sends.
 
     `channel` is the channel's name in the settings, `account` the bot's own id on the platform, `chat` and
-    `thread` the platform's ids. `thread` is set only where threads or topics are places of their own.
+    `thread` the platform's ids. `thread` is set only where a thread or topic is a conversation of its own.
     """
 
     channel: str
@@ -23,7 +23,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who wrote: `id` and `handle` (without @) are the platform's, `name` is for reading. `bot`: another program."""
+    """The author of a message. `id` and `handle` (without @) are the platform's, `name` is for display.
+
+    `bot`: the author is another program.
+    """
 
     id: str
     name: str

@@ -1,19 +1,19 @@
-"""Pauses between attempts."""
+"""Delays between attempts."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 
-LONGEST_PAUSE = 30.0
+MAX_PAUSE = 30.0
 
 
 class Backoff:
-    """Pauses that grow to `LONGEST_PAUSE`, jittered so that many gateways do not come back at once."""
+    """Delays that double up to `MAX_PAUSE` seconds, with jitter, so that many gateways do not reconnect at once."""
 
-    def __init__(self) -> None:
-        self._pause = 0.15
+    def __init__(self, first: float = 0.5) -> None:
+        self._next = first
 
     async def pause(self) -> None:
-        self._pause = min(LONGEST_PAUSE, 2 * self._pause)
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        pause, self._next = self._next, min(MAX_PAUSE, 2 * self._next)
+        await asyncio.sleep(min(MAX_PAUSE, pause) * random.uniform(0.5, 1.0))

@@ -1,4 +1,4 @@
-"""What the gateway asks of a channel, and what a channel may ask of the gateway."""
+"""The interface between the gateway and a channel: the `Channel` protocol, its errors, and what it may use."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from channels.message import Deliver, FileRef, MessageStatus, ThreadRoot
 from channels.reply import Reply
 
 # ChannelError
-# ├── ChannelRejected   wrong token, no permission: trying again does not help until a person changes something
-# ├── RetryLater        the platform asks for patience
-# ├── Unreachable       the platform did not get it; trying again is safe
-# ├── OutcomeUnknown    the platform may or may not have got it
-# ├── Undeliverable     this will never arrive there (blocked, chat gone)
-# ├── NotStored           the gateway could not keep a person's message (raised by `Deliver`)
-# └── FileUnavailable   a person's file cannot be fetched
+# ├── ChannelRejected   wrong token, no permission: a retry does not help until a person changes something
+# ├── RetryLater        rate limit: the platform says how long to wait
+# ├── Unreachable       the platform did not get the request; a retry is safe
+# ├── OutcomeUnknown    the platform may or may not have got the request
+# ├── Undeliverable     the chat cannot receive it (blocked, deleted); a retry does not help
+# ├── NotStored         the gateway could not store a person's message (raised by `Deliver`)
+# └── FileUnavailable   a person's file cannot be downloaded
 
 
 class ChannelError(Exception):
@@ -29,8 +29,10 @@ class ChannelRejected(ChannelError):
 
 
 class RetryLater(ChannelError):
+    """`after` is in seconds."""
+
     def __init__(self, after: float) -> None:
-        super().__init__(f"the platform asks to wait {after:g} s")
+        super().__init__(f"rate limit: the platform asks to wait {after:g} s")
         self.after = after
 
 
@@ -56,9 +58,9 @@ class FileUnavailable(ChannelError):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A piece of a reply on the platform: `ref` is its message id there, `digest` of what it shows now.
+    """A piece of a reply on the platform. `ref` is its message id there, `digest` identifies its current content.
 
-    `state` "unknown": sending began and its outcome was never learnt (`ref` is empty then).
+    `state` "unknown": sending began and its outcome is not known (`ref` is empty then).
     """
 
     key: str
@@ -68,31 +70,31 @@ class Sent:
 
 
 class Ledger(Protocol):
-    """What the platform confirmed of one reply, kept across restarts. Pieces stand in the order of their sending."""
+    """The record of what the platform confirmed of one reply. It survives restarts; pieces are in sending order."""
 
     def pieces(self) -> tuple[Sent, ...]:
-        """All that was sent and not removed, oldest first."""
+        """All pieces that were sent and not removed, oldest first."""
 
     async def sending(self, key: str) -> None:
         """Committed before a piece is first sent, so that a crash leaves a trace."""
 
     async def sent(self, key: str, ref: str, digest: str) -> None:
-        """The platform confirmed a piece: first sent, or changed (same ref). An unchanged piece needs no call."""
+        """The platform confirmed a piece: first sent, or edited (same ref). An unchanged piece needs no call."""
 
     async def rename(self, old: str, new: str) -> None:
-        """The message of piece `old` is to become piece `new` (its digest is forgotten)."""
+        """The message of piece `old` is about to become piece `new` (its digest is cleared)."""
 
     async def removed(self, key: str) -> None:
         """The piece is no longer on the platform, or was certainly never sent."""
 
 
 class Cursors(Protocol):
-    """How far a channel has read in each chat, kept across restarts, for platforms that do not keep that themselves."""
+    """A channel's read position in each chat. For platforms that do not store it themselves; survives restarts."""
 
     async def load(self) -> dict[str, str]:
-        """By chat."""
+        """Positions by chat."""
 
-    async def keep(self, read: Mapping[str, str]) -> None:
+    async def save(self, positions: Mapping[str, str]) -> None:
         """Adds and replaces. Raises `NotStored`."""
 
 
@@ -106,54 +108,54 @@ class CommandHelp:
 
 
 class Channel(Protocol):
-    """A platform account. Its address's `channel` equals `name`.
+    """A platform account. `name` is the `channel` of its addresses.
 
-    `trouble` is what keeps it from working just now, in words for a person; empty while nothing does.
+    `trouble` is the current problem in words for a person; empty while everything works.
     """
 
     name: str
     trouble: str
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        """Hears until cancelled. Raises `ChannelRejected`, or anything else, when it cannot go on.
+        """Receives messages until cancelled. Raises `ChannelRejected`, or any other error, when it cannot go on.
 
-        It is then called again, later.
+        The gateway calls it again later.
         """
 
     async def fetch(self, file: FileRef) -> bytes:
-        """The bytes of a person's file. Raises `FileUnavailable` (for good), `RetryLater` or `Unreachable`."""
+        """The bytes of a person's file. Raises `FileUnavailable` (permanent), `RetryLater` or `Unreachable`."""
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
-        """The message that the thread at the address was begun from (`InboundMessage.thread_root`); None if it is gone.
+        """The message that started the thread at the address (`InboundMessage.thread_root`); None if it is deleted.
 
         Raises as `fetch` does.
         """
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
-        """Makes the platform look like the reply. Called one at a time per address with ever newer states of it.
+        """Brings the platform up to date with the reply. One call at a time per address, with ever newer states.
 
-        Must be repeatable: what the ledger says is shown is not sent again. Raises `RetryLater`, `Unreachable`
-        (called again later with the newest state), `OutcomeUnknown` (likewise) or `Undeliverable` (given up).
+        Must be repeatable: pieces that the ledger says are shown are not sent again. Raises `RetryLater`,
+        `Unreachable` or `OutcomeUnknown` (called again later with the newest state) or `Undeliverable` (permanent).
         """
 
     async def typing(self, address: Address) -> None:
-        """Shows for some seconds that somebody is at work. May do nothing."""
+        """Shows a typing indicator for some seconds. May do nothing."""
 
     async def show_status(self, status: MessageStatus) -> None:
-        """Shows the state of a person's message instead of the state before, quietly (a reaction). May do nothing."""
+        """Replaces the displayed status of a person's message, without a notification (a reaction). May do nothing."""
 
     def pace(self, address: Address) -> float:
-        """Seconds to leave between two previews of a growing reply there."""
+        """Minimum seconds between two previews of a growing reply in that chat."""
 
     async def aclose(self) -> None:
-        """Closes its connections; called once, after the last reply was shown."""
+        """Closes its connections. Called once, after the last reply was shown."""
 
 
 @runtime_checkable
 class WebhookChannel(Protocol):
-    """A channel to which its platform posts what happens, through the gateway's web server."""
+    """A channel whose platform posts events to the gateway's web server (a webhook)."""
 
     name: str
 
     def asgi(self) -> Callable[[Any, Any, Any], Awaitable[None]]:
-        """The ASGI application that takes the posts. It checks itself who posts."""
+        """The ASGI application that receives the posts. It authenticates them itself."""

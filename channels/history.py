@@ -1,4 +1,4 @@
-"""What was said in a place, as a screen shows it: the person's messages and the replies, in order."""
+"""The history of a conversation for channels that display it: people's messages and the replies, in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from channels.reply import Reply
 
 @dataclass(frozen=True, slots=True)
 class PersonMessage:
-    """A message of a person with what became of it. `id` rises in order of arrival; `step` is where it was read."""
+    """A person's message and its status. `id` rises in order of arrival; `step` is the step that read it."""
 
     id: int
     message_id: str | None
@@ -39,7 +39,7 @@ Item = PersonMessage | ShownReply
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A place where something was said. `title` is the beginning of its first message."""
+    """A conversation in a list. `title` is the beginning of its first message, or a generated title."""
 
     address: Address
     title: str
@@ -49,7 +49,7 @@ class Conversation:
 
 class Conversations(Protocol):
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
-        """The channel's conversations, the most recent first."""
+        """The channel's conversations, most recent first."""
 
     async def history(self, address: Address) -> tuple[Item, ...]:
-        """All that was said there since the last `/new`, oldest first, running replies as they stand now."""
+        """All messages and replies since the last `/new`, oldest first; running replies in their current state."""

@@ -1,4 +1,4 @@
-"""A channel of paper: what is shown is kept in memory, for trying a gateway without any platform."""
+"""A channel without a platform: replies are stored in memory. For tests and for trying out a gateway."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 class MemoryChannel:
-    """Implements `channels.channel.Channel`. `replies` is what stands on the paper, by reply id, in order.
+    """Implements `channels.channel.Channel`. `replies` holds the replies shown, by reply id, in order.
 
-    The paper outlives the gateway when the same `replies` are given to the next one.
+    Hand the same `replies` to the next gateway to simulate a restart.
     """
 
-    def __init__(self, name: str = "paper", replies: dict[str, Reply] | None = None) -> None:
+    def __init__(self, name: str = "memory", replies: dict[str, Reply] | None = None) -> None:
         self.name = name
         self.trouble = ""
         self.replies = {} if replies is None else replies
@@ -31,12 +31,12 @@ class MemoryChannel:
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         self.deliver = deliver
-        await self._tell()
+        await self._notify()
         await asyncio.Event().wait()
 
     async def fetch(self, file: FileRef) -> bytes:
         if file.ref not in self.files:
-            raise FileUnavailable("there is no such file")
+            raise FileUnavailable("no such file")
         return self.files[file.ref]
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
@@ -47,14 +47,14 @@ class MemoryChannel:
             await ledger.sending("all")
         await ledger.sent("all", reply.id, str(len(reply.segments)))
         self.replies[reply.id] = reply
-        await self._tell()
+        await self._notify()
 
     async def typing(self, address: Address) -> None:
         pass
 
     async def show_status(self, status: MessageStatus) -> None:
         self.statuses.append(status)
-        await self._tell()
+        await self._notify()
 
     def pace(self, address: Address) -> float:
         return 0.0
@@ -63,16 +63,16 @@ class MemoryChannel:
         pass
 
     async def until(self, predicate: Callable[[MemoryChannel], T]) -> T:
-        """What the predicate gives, once it gives something true. Unbounded: bound the test."""
+        """Waits until the predicate returns something true, and returns it. No timeout of its own."""
         async with self._changed:
             return await self._changed.wait_for(lambda: predicate(self))
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
 
-def words(reply: Reply) -> str:
+def plain_text(reply: Reply) -> str:
     """The reply as plain lines: its texts, its questions with their options or their answer, and its files by name."""
     return "\n".join(line for segment in reply.segments for line in _lines(segment))
 

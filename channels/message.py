@@ -1,4 +1,4 @@
-"""What people write, from any platform, as one kind of message."""
+"""Messages from people: one type for all platforms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MessageKind = Literal["new", "edited", "withdrawn", "command"]
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """A file on the platform, not fetched yet. `ref` is what the channel needs to fetch it; `size` is in bytes."""
+    """A file on the platform, not downloaded yet. `ref` is what the channel needs to fetch it; `size` is in bytes."""
 
     ref: str
     name: str
@@ -24,8 +24,7 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTool:
-    """A tool that whoever writes the message runs themselves; `schema` is the JSON schema of its arguments, an
-    object."""
+    """A tool that the sender of the message runs. `schema` is the JSON schema of its arguments, an object."""
 
     name: str
     description: str
@@ -34,18 +33,18 @@ class DeclaredTool:
 
 @dataclass(frozen=True, slots=True)
 class InboundMessage:
-    """One thing a person did.
+    """One thing a person did: a message, an edit, a deletion, a pressed button, a command.
 
-    `event_id` is unique per channel for ever and dedupes redeliveries. `message_id` is the platform's id of the
-    message meant: the new one, the edited one, the withdrawn one, or the one whose button was pressed.
+    `event_id` is unique per channel for ever; redeliveries are recognised by it. `message_id` is the platform's id of
+    the message concerned: the new one, the edited one, the withdrawn one, or the one whose button was pressed.
     `command` (without its slash) is set for kind "command" only; `text` then holds its arguments.
     A pressed option of a question is the command "answer" with the question's key and the option's number (from 0).
     `note` is context for the model in plain words (a quoted message, a forward). Messages with the same `album`
-    belong together. `addressed` is false for group talk that is not meant for the bot; `follows`: it is all the same
-    where the bot has been addressed before (a thread that was begun with it).
-    `thread_root` is the id of the message that this thread was begun from: where nothing was said to the bot before, it is
-    asked for (`Channel.thread_root`) and shown to the model.
-    `tools` may be called by the turn that reads the message; the channel hands their calls out (`channels.runs`).
+    belong together. `addressed` is false for group messages that do not address the bot; `follows`: such a message
+    is read anyway if the bot was addressed earlier in the conversation (a thread).
+    `thread_root` is the id of the message that started this thread. In a conversation that is new to the bot, it is
+    fetched (`Channel.thread_root`) and shown to the model.
+    `tools` may be called by the turn that reads the message; their calls are run outside (`channels.runs`).
     """
 
     event_id: str
@@ -67,7 +66,7 @@ class InboundMessage:
 
 @dataclass(frozen=True, slots=True)
 class ThreadRoot:
-    """The message that a thread was begun from, on whose text and files what is said there may rest."""
+    """The message that started a thread. Messages in the thread may refer to its text and files."""
 
     sender: str
     text: str
@@ -76,10 +75,10 @@ class ThreadRoot:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The message is committed. `duplicate` when it was before; `refused` is the reason when it may not be read.
+    """The message is committed. `duplicate`: it was before. `refused` is the reason why it may not be read.
 
-    `words` are those that wait to be read, of a command that only says how the message behind it is to be read.
-    `run` is under what id it can be asked what becomes of it, for a message that expects its own answer.
+    `words`: the queued message, for a command that only chooses how the message after it is read (`/queue hello`).
+    `run` is the run id, for a message that gets its own answer (see `channels.runs`).
     """
 
     id: int
@@ -90,10 +89,10 @@ class Receipt:
 
 
 Deliver = Callable[[InboundMessage], Awaitable[Receipt | None]]
-"""Returns when the message is committed, and only then may the platform be told that it was received.
+"""Returns when the message is committed. Only then may the channel acknowledge it to the platform.
 
 Raises `channels.channel.NotStored` when it cannot be committed: it must be delivered again later.
-None: the message is none of ours (group talk not meant for the bot) and was not kept. Calls made one after
+None: the message is not for the bot (group messages that do not address it) and was not stored. Calls made one after
 another without awaiting in between keep their order.
 """
 
@@ -102,9 +101,9 @@ MessageState = Literal["waiting", "read", "answered", "withdrawn", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class MessageStatus:
-    """The state of a person's message changed. `step` is set once a turn has read it.
+    """The new state of a person's message. `step` is set once a turn has read it.
 
-    `before` is the state that is shown on it now, as far as this process knows.
+    `before` is the state displayed until now, as far as this process knows.
     """
 
     address: Address

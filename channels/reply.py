@@ -1,4 +1,4 @@
-"""The reply: one growing document per turn, which each channel makes its platform look like."""
+"""The reply: one growing document per turn, which each channel shows on its platform."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from channels.address import Address
 CallState = Literal["waiting", "running", "done", "failed", "skipped", "cancelled", "denied", "unknown"]
 
 ApprovalDecision = Literal["", "allowed", "denied", "undecided"]
-"""How a question ended that asks people to decide; empty for other questions, and as long as it waits."""
+"""The outcome of an approval request; empty for other questions, and while it is pending."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
     """Markdown. While `open`, it may still grow or change; `interrupted`: it was cut short and stays so.
 
-    `new_message`: a person wrote since the text before it, so that it should stand below their words. `secondary`: it tells of the
-    work on the answer, what is done or thought, and should look like less; while `open` any of it may change.
+    `new_message`: a person wrote since the text before it, so it goes below that message, in a message of its own.
+    `secondary`: it reports on the work (tool calls, reasoning) and is displayed less prominently; while `open` any of
+    it may change.
     """
 
     key: str
@@ -34,7 +35,7 @@ class TextSegment:
 
 @dataclass(frozen=True, slots=True)
 class MediaSegment:
-    """A picture (shown) or another file (offered), with a caption in markdown."""
+    """A picture (displayed) or another file (for download), with a caption in markdown."""
 
     key: str
     attachment: Attachment
@@ -47,7 +48,7 @@ class MediaSegment:
 class CallSegment:
     """A tool call: `title` is one short line; `detail` is its progress or result, shortened.
 
-    Chat platforms show only the one that runs, as a status line that disappears.
+    Chat platforms show only the running one, as a temporary status line.
     """
 
     key: str
@@ -61,11 +62,11 @@ class CallSegment:
 
 @dataclass(frozen=True, slots=True)
 class QuestionSegment:
-    """A question of the agent's (markdown) with options to choose from, perhaps none.
+    """A question from the agent (markdown) with options, perhaps none.
 
     While `open` each option is a button that delivers the command "answer" (see `channels.message`); any text that
-    people write answers it too. `answer` is the one that was given, once it is; to a decision, in words that say how
-    it ended, by whom and why.
+    people write answers it too. `answer` is the answer given. For an approval request it says what was decided, by
+    whom and why.
     """
 
     key: str
@@ -83,12 +84,12 @@ Segment = TextSegment | MediaSegment | CallSegment | QuestionSegment
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`id` is the turn's run id. Segment keys are unique in the reply, and the same again after a restart. A segment's
-    `step` is the step that made it, 0 for words of the gateway's own.
+    """`id` is the turn's run id. Segment keys are unique in the reply and stay the same after a restart. A segment's
+    `step` is the step that made it, 0 for texts of the gateway.
 
-    `reply_to` is the platform's id of the message answered. `status` is one quiet line (what runs, why it takes
-    long), empty when there is nothing to say. Once `done`, nothing changes any more. `parked`: nothing changes, and
-    nothing runs, until somebody answers the open question.
+    `reply_to` is the platform's id of the message answered. `status` is one short line (the running tool, why it takes
+    long), or empty. Once `done`, nothing changes any more. `parked`: nothing changes and nothing runs until somebody
+    answers the open question.
     """
 
     id: str
@@ -101,5 +102,5 @@ class Reply:
 
     @property
     def visible(self) -> bool:
-        """Whether a person would see something of it."""
+        """Whether any of it is displayed."""
         return any(not isinstance(segment, CallSegment) for segment in self.segments)

@@ -1,4 +1,4 @@
-"""What becomes of messages, and the calls that are run outside, for channels whose callers ask for them."""
+"""Runs: the outcome of each message, and tool calls that the caller runs. For channels with an API."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from channels.address import Address
 RunState = Literal[
     "waiting", "running", "parked", "completed", "failed", "stopped", "withdrawn", "refused", "superseded", "read"
 ]
-"""What has become of a message that expects an answer of its own. `superseded`: another is answered in its place,
-`read`: a turn that another began has read it. All but the first three are terminal."""
+"""The state of a message that gets its own answer. `superseded`: another message is answered in its place. `read`: a
+turn that another message started has read it. All but the first three are terminal."""
 
 
 class UnknownRun(Exception):
     def __init__(self) -> None:
-        super().__init__("There is no run with this id.")
+        super().__init__("No run with this id.")
 
 
 class WrongResults(Exception):
-    """The results are not exactly those of the calls that wait for one; the words say what is wrong."""
+    """The results do not match the pending calls; the message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A call whose result is waited for."""
+    """A call whose result is pending."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class PendingCall:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What somebody says is the result of a call."""
+    """The result of a call that the caller ran."""
 
     call_id: str
     text: str
@@ -44,8 +44,8 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A message that expects its own answer, as it stands. `turn` is the turn that read it, at `step`; `reason` is in
-    words for a person. `calls` are those that the turn waits for, whoever declared their tools."""
+    """The current state of a run. `turn` is the turn that read the message, at `step`; `reason` is for a person.
+    `calls` are the pending calls of that turn, whoever declared their tools."""
 
     run: str
     state: RunState
@@ -57,22 +57,22 @@ class RunReport:
 
 
 class Runs(Protocol):
-    """Told from what is kept, so it is the same after a restart."""
+    """Read from the store, so reports are the same after a restart."""
 
     def tools(self, address: Address) -> frozenset[str]:
-        """The names of our own tools there, which nobody can declare."""
+        """The names of the agent's own tools at the address, which a message cannot declare."""
 
     async def report(self, run_id: str) -> RunReport:
-        """The run as it stands. Raises `UnknownRun`."""
+        """The run's current state. Raises `UnknownRun`."""
 
     async def wait(self, run_id: str) -> RunReport:
-        """Waits until the run is over or calls of its turn wait for results. Raises `UnknownRun`."""
+        """Waits until the run is finished or calls of its turn are pending. Raises `UnknownRun`."""
 
     async def report_for(self, message: int) -> RunReport | None:
-        """The run of an accepted message; None if it expects no answer of its own."""
+        """The run of an accepted message; None if it gets no answer of its own."""
 
     async def submit_results(self, run_id: str, results: Sequence[CallResult]) -> None:
-        """Keeps the results, exactly one for each call that waits for one, and lets the turn go on.
+        """Stores the results, exactly one for each pending call, and resumes the turn.
 
-        Raises `UnknownRun`, `WrongResults`, and `channels.channel.NotStored` when they cannot be kept.
+        Raises `UnknownRun`, `WrongResults`, and `channels.channel.NotStored` when they cannot be stored.
         """

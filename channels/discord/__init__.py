@@ -1,8 +1,8 @@
-"""Discord, through its gateway and REST API: `parse` reads events, `render` writes messages, `channel` moves both."""
+"""Discord, through its gateway (WebSocket) and REST API."""
 
 import warnings
 
 with warnings.catch_warnings():
-    # The library's voice part, which is not for us, imports a module that Python 3.13 is without.
+    # The library's voice support, which is not used, imports a module that Python 3.13 does not have.
     warnings.filterwarnings("ignore", "'audioop' is deprecated", DeprecationWarning)
     import discord as discord

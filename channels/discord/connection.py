@@ -1,4 +1,4 @@
-"""The gateway connection, with discord.py's client: tells what it hears, in order, and comes back whatever happens."""
+"""The gateway connection, with discord.py's client: hands on events in order and reconnects after every failure."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ import discord
 import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
+from channels.backoff import Backoff
 from channels.channel import ChannelRejected
-from channels.discord.api import Backoff, Rest
+from channels.discord.api import Rest, token_rejected
 from channels.discord.parse import Json
 
 log = logging.getLogger(__name__)
 
-Hear = Callable[[str, Json], None]
+Receive = Callable[[str, Json], None]
 """Called with each event's name and raw data, in the order of arrival, before anything else happens."""
 
-HEARD = (
+EVENTS = (
     *("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE", "GUILD_ROLE_CREATE", "GUILD_ROLE_UPDATE"),
     *("CHANNEL_CREATE", "CHANNEL_UPDATE", "CHANNEL_DELETE"),
     *("THREAD_CREATE", "THREAD_UPDATE", "THREAD_DELETE", "THREAD_LIST_SYNC"),
     *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE"),
 )
 
-IDENTIFY_EVERY = 5.0
+IDENTIFY_INTERVAL = 5.0
 """https://discord.com/developers/docs/events/gateway#rate-limiting: seconds between two new sessions."""
 
-_OPENING = 60.0
-_HOPELESS = 2
-"""Connections that end before they tell anything, after which a session is not resumed again."""
-_RESUMES = 6
-"""Attempts to come back to a session."""
+_OPEN_TIMEOUT = 60.0
+_MAX_EMPTY = 2
+"""Connections in a row that end without any event, after which the session is dropped."""
+_MAX_RESUMES = 6
+"""Attempts to resume a session."""
 
-_HASTY, _MOST_HASTY = 10.0, 3
-"""Connections that end within so many seconds; after so many in a row there are pauses between them."""
+_SHORT_LIFE, _MAX_SHORT = 10.0, 3
+"""A connection that ends within so many seconds is short; after so many in a row there are pauses between them."""
 
-# Voice is not for us, and the library would say so at each start.
+# Voice is not used, and the library would warn about it at each start.
 discord.VoiceClient.warn_nacl = False
 discord.VoiceClient.warn_dave = False
 
 
 class Behind(Exception):
-    """More is heard than can be kept: the session is given up, and what was missed is read later."""
+    """Events arrive faster than they can be stored: the session is dropped, and missed messages are read later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,9 @@ class _Session:
 
 
 class Connection(discord.Client):
-    """Use as `async with`. `trouble` is told in words, and taken back with "".
+    """Use as `async with`. `trouble` is called with the current problem, "" for none.
 
-    Of the library's client only the connection is used: events go to `hear` instead of its own cache.
+    Of the library's client only the connection is used: events go to `receive` instead of its own cache.
     """
 
     def __init__(
@@ -70,64 +71,64 @@ class Connection(discord.Client):
         name: str,
         rest: Rest,
         url: str,
-        hear: Hear,
-        calm: Callable[[], Awaitable[None]],
+        receive: Receive,
+        drained: Callable[[], Awaitable[None]],
         trouble: Callable[[str], None],
-        identify_every: float,
+        identify_interval: float,
     ) -> None:
-        """`calm` returns when `hear` would not raise `Behind`; `identify_every` is in seconds."""
+        """`drained` returns when `receive` would not raise `Behind`; `identify_interval` is in seconds."""
         intents = discord.Intents(guilds=True, guild_messages=True, dm_messages=True, message_content=True)
         flags = discord.MemberCacheFlags.none()
         super().__init__(intents=intents, max_messages=None, member_cache_flags=flags, chunk_guilds_at_startup=False)
         self.http = self._connection.http = rest
-        self._connection.parsers = {event: partial(self._hear, event) for event in HEARD}
+        self._connection.parsers = {event: partial(self._received, event) for event in EVENTS}
         self._name = name
-        self._tell = hear
-        self._calm = calm
+        self._receive = receive
+        self._drained = drained
         self._trouble = trouble
         self._url = yarl.URL(url)
         self._socket_class = _socket_class(self._url, self._opened)
         self._socket: DiscordWebSocket | None = None
         self._session: _Session | None = None
-        self._settled = False
-        self._identify_every = identify_every
-        self._identified = -identify_every
+        self._established = False
+        self._identify_interval = identify_interval
+        self._identified = -identify_interval
 
     async def close(self) -> None:
-        """The session lives on at Discord, as it would not with the code 1000."""
+        """Discord keeps the session; with the code 1000 it would end it."""
         if self._socket is not None:
             await self._socket.close(4000)
             self._socket = None
 
     async def listen(self) -> None:
-        """Hears until cancelled. Raises `ChannelRejected`."""
-        backoff, fruitless, failures, hasty = Backoff(), 0, 0, 0
+        """Receives events until cancelled. Raises `ChannelRejected`."""
+        backoff, empty, failures, short = Backoff(), 0, 0, 0
         while True:
-            self._settled = False
+            self._established = False
             began = time.monotonic()
             try:
-                opened = await self._stay()
+                opened = await self._connect_once()
             except discord.ConnectionClosed as error:
-                raise self._rejected(error) from error
-            failures, fruitless = (0, 0) if self._settled else (failures + 1, fruitless + opened)
-            if fruitless >= _HOPELESS or failures >= _RESUMES:
-                self._session, fruitless, failures = None, 0, 0
-            hasty = hasty + 1 if time.monotonic() - began < _HASTY else 0
-            if not self._settled:
-                self._trouble("Discord cannot be reached")
+                raise self._rejection(error) from error
+            failures, empty = (0, 0) if self._established else (failures + 1, empty + opened)
+            if empty >= _MAX_EMPTY or failures >= _MAX_RESUMES:
+                self._session, empty, failures = None, 0, 0
+            short = short + 1 if time.monotonic() - began < _SHORT_LIFE else 0
+            if not self._established:
+                self._trouble("Discord is not reachable")
                 await backoff.pause()
-            elif hasty > _MOST_HASTY:
+            elif short > _MAX_SHORT:
                 await backoff.pause()
             else:
                 backoff = Backoff()
 
-    async def _stay(self) -> bool:
-        """One connection, until it ends. Whether it was opened. Raises `discord.ConnectionClosed`."""
+    async def _connect_once(self) -> bool:
+        """One connection, until it ends. Returns whether it was opened. Raises `discord.ConnectionClosed`."""
         session, opened = self._session, False
         if session is None:
-            await asyncio.sleep(self._identified + self._identify_every - time.monotonic())
+            await asyncio.sleep(self._identified + self._identify_interval - time.monotonic())
         try:
-            async with asyncio.timeout(_OPENING):
+            async with asyncio.timeout(_OPEN_TIMEOUT):
                 socket = await self._open(session)
             opened = True
             if session is None:
@@ -135,22 +136,22 @@ class Connection(discord.Client):
             while True:
                 await socket.poll_event()
         except ReconnectWebSocket as error:
-            log.info("%s: the gateway asks to connect again", self._name)
-            self._remember(keep=error.resume)
+            log.info("%s: the gateway asks to reconnect", self._name)
+            self._save_session(keep=error.resume)
         except Behind:
-            log.warning("%s: more is said than can be kept; it will be read later", self._name)
-            self._remember(keep=False)
+            log.warning("%s: messages arrive faster than they can be stored; they will be read later", self._name)
+            self._save_session(keep=False)
             await self.close()
-            await self._calm()
+            await self._drained()
         except discord.ConnectionClosed:
             raise
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("%s: the gateway connection is lost: %r", self._name, error)
-            self._remember(keep=True)
+            self._save_session(keep=True)
         except Exception:
-            # Whatever the library makes of what it cannot read: it may be better the next time.
-            log.exception("%s: the gateway sent something that cannot be read", self._name)
-            self._remember(keep=True)
+            # Any error of the library about data that it cannot read: reconnecting may help.
+            log.exception("%s: the gateway sent data that cannot be read", self._name)
+            self._save_session(keep=True)
         finally:
             await self.close()
         return opened
@@ -163,49 +164,42 @@ class Connection(discord.Client):
         )
 
     def _opened(self, socket: DiscordWebSocket) -> None:
-        # Known before the greeting, so that it is closed whenever we are stopped.
+        # Set before the handshake, so that it is closed whenever the channel is stopped.
         self._socket = socket
 
-    def _remember(self, *, keep: bool) -> None:
+    def _save_session(self, *, keep: bool) -> None:
         socket = self._socket
         if not keep:
             self._session = None
         elif socket is not None and socket.session_id is not None:
             self._session = _Session(socket.session_id, socket.sequence, socket.gateway)
 
-    def _hear(self, event: str, data: Any) -> None:
+    def _received(self, event: str, data: Any) -> None:
         if event in ("READY", "RESUMED"):
-            self._settled = True
+            self._established = True
             self._trouble("")
-        self._tell(event, data)
+        self._receive(event, data)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
-        """The library would wait for five seconds; `_stay` has waited as long as need be."""
+        """The library would wait for five seconds; `_connect_once` has waited already."""
 
-    def _rejected(self, error: discord.ConnectionClosed) -> ChannelRejected:
+    def _rejection(self, error: discord.ConnectionClosed) -> ChannelRejected:
         match error.code:
             case 4004:
-                return bad_token(self._name)
+                return token_rejected(self._name)
             case 4013 | 4014:
                 return ChannelRejected(
-                    f"Discord does not let the bot of channel {self._name!r} read messages: enable the Message Content "
+                    f"the bot of channel {self._name!r} may not read messages: enable the Message Content "
                     "intent of its application (Discord Developer Portal, Bot, Privileged Gateway Intents)"
                 )
         return ChannelRejected(
-            f"Discord closed the connection of channel {self._name!r} for good, with the code {error.code}; see "
+            f"Discord closed the connection of channel {self._name!r} with the code {error.code}; see "
             "https://discord.com/developers/docs/topics/opcodes-and-status-codes#gateway-gateway-close-event-codes"
         )
 
 
-def bad_token(name: str) -> ChannelRejected:
-    return ChannelRejected(
-        f"Discord does not accept the token of channel {name!r}. Get the bot's token from the Discord Developer Portal "
-        f"(your application, Bot, Reset Token) and put it into channels.{name}.token"
-    )
-
-
 def _socket_class(url: yarl.URL, opened: Callable[[DiscordWebSocket], None]) -> type[DiscordWebSocket]:
-    """One for each account: the library keeps the gateway's address in the class."""
+    """One per account: the library stores the gateway's URL in the class."""
 
     class Socket(DiscordWebSocket):
         DEFAULT_GATEWAY = url

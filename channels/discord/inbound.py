@@ -1,4 +1,4 @@
-"""What is heard on the gateway connection, and what was missed: parsed and delivered, each message once, in order."""
+"""Parses and delivers events of the gateway connection and missed messages, each once, in order."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ import discord
 from discord.http import Route
 
 from channels.address import Sender
+from channels.backoff import Backoff
 from channels.channel import RetryLater, Undeliverable, Unreachable
-from channels.discord.api import Backoff, Rest, discord_errors
+from channels.discord.api import Rest, discord_errors
 from channels.discord.connection import Behind
 from channels.discord.cursors import MessageCursors
-from channels.discord.directory import Directory, Room, room
+from channels.discord.directory import Directory, GuildChannel, guild_channel
 from channels.discord.interactions import Interactions
-from channels.discord.parse import COMMAND, MALFORMED, Bot, Json, author, chat_of, parse, singly
+from channels.discord.parse import COMMAND, MALFORMED, Bot, Json, author, chat_of, parse, split
 from channels.message import Deliver, InboundMessage, Receipt
 
 log = logging.getLogger(__name__)
 
-MOST_MISSED = 1000
-"""Messages of one channel that are read after an absence."""
+MAX_MISSED = 1000
+"""Missed messages that are read in one channel."""
 
-LONGEST_ABSENCE = 24 * 3600
-"""Seconds; what was said before is not read any more."""
+MAX_MISSED_AGE = 24 * 3600
+"""Seconds; older missed messages are not read."""
 
 _PAGE = 100
-_SIDE_BY_SIDE = 8
-"""Channels that are read at once."""
+_CONCURRENCY = 8
+"""Channels read at once."""
 
-_MOST_WAITING = 1000
-"""Messages that are being kept, or wait for others of their channel, at once."""
-_AUTHORS = 5000
+_MAX_BACKLOG = 1000
+"""Messages that are being delivered, or queued behind others of their channel, at once."""
+_MAX_AUTHORS = 5000
 _EPOCH = 1_420_070_400_000
-"""https://discord.com/developers/docs/reference#snowflakes: the milliseconds that ids count from."""
+"""https://discord.com/developers/docs/reference#snowflakes: the epoch of ids, in milliseconds."""
 
 _MESSAGE, _THINKING, _UNCHANGED = 4, 5, 6
 """https://discord.com/developers/docs/interactions/receiving-and-responding: answers to interactions."""
@@ -48,7 +49,8 @@ _EPHEMERAL = 1 << 6
 
 
 class Inbound:
-    """`hear` is called with each event; what it begins runs in `tasks`.
+    """`receive` is called with each event; it starts its work in `tasks`. `trouble` is called with the current problem,
+    "" for none.
 
     `skipped` counts events that could not be read.
     """
@@ -57,9 +59,9 @@ class Inbound:
         self,
         bot: Bot,
         rest: Rest,
-        rooms: Directory,
+        directory: Directory,
         interactions: Interactions,
-        progress: MessageCursors,
+        cursors: MessageCursors,
         deliver: Deliver,
         trouble: Callable[[str], None],
         tasks: asyncio.TaskGroup,
@@ -67,153 +69,153 @@ class Inbound:
         self.skipped = 0
         self._bot = bot
         self._rest = rest
-        self._rooms = rooms
+        self._directory = directory
         self._interactions = interactions
-        self._progress = progress
+        self._cursors = cursors
         self._deliver = deliver
         self._trouble = trouble
         self._tasks = tasks
         self._authors: OrderedDict[str, Sender] = OrderedDict()
-        self._late: dict[str, list[tuple[str, Json]]] = {}
-        """Events of channels that are being caught up with, which come after what was missed."""
-        self._catching: dict[str, asyncio.Task[None]] = {}
-        self._keeping: set[asyncio.Task[None]] = set()
-        self._waiting = 0
-        """Events in `_late`."""
-        self._newest: int | None = None
-        self._reading = asyncio.Semaphore(_SIDE_BY_SIDE)
-        self._mending = asyncio.Lock()
-        self._stuck = 0
-        """Messages that could not be kept at once, and those after them."""
+        self._queued: dict[str, list[tuple[str, Json]]] = {}
+        """Events of channels whose missed messages are being read, to be handled after those."""
+        self._catch_ups: dict[str, asyncio.Task[None]] = {}
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self._queued_count = 0
+        """Events in `_queued`."""
+        self._newest_before: int | None = None
+        self._page_slots = asyncio.Semaphore(_CONCURRENCY)
+        self._retry_lock = asyncio.Lock()
+        self._retrying = 0
+        """Messages that could not be stored at the first attempt, and those after them."""
 
-    def hear(self, event: str, data: Json) -> None:
-        """Never raises but `Behind`."""
+    def receive(self, event: str, data: Json) -> None:
+        """Raises `Behind` only."""
         try:
             if event == "READY":
-                self._start_anew()
+                self._start_session()
             self._learn(event, data)
-            for one, meant in singly(event, data):
-                self._sort(one, meant)
+            for single, part in split(event, data):
+                self._dispatch(single, part)
         except MALFORMED:
             self.skipped += 1
             log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, event)
 
-    async def calm(self) -> None:
-        """Returns when all that was heard is kept."""
-        while self._keeping:
-            await asyncio.wait(self._keeping)
+    async def drained(self) -> None:
+        """Returns when all received messages are stored."""
+        while self._deliveries:
+            await asyncio.wait(self._deliveries)
 
     def is_own(self, message_id: str) -> bool:
-        """Whether the bot wrote it, as far as is remembered."""
+        """Whether the bot wrote it, as far as this process knows."""
         author = self._authors.get(message_id)
         return author is not None and author.id == self._bot.account
 
-    # --- where things are said ---
+    # --- channels ---
 
-    def _start_anew(self) -> None:
-        """A new session: nothing of the time before it will come by itself."""
-        for task in self._catching.values():
+    def _start_session(self) -> None:
+        """A new session: Discord sends no events from before it."""
+        for task in self._catch_ups.values():
             task.cancel()
-        self._catching.clear()
-        self._late.clear()
-        self._waiting = 0
-        self._progress.start_anew()
-        self._newest = self._progress.newest()
-        for chat in self._progress.directs():
-            self._catch_up(chat, "", self._progress.read(chat) or 0)
+        self._catch_ups.clear()
+        self._queued.clear()
+        self._queued_count = 0
+        self._cursors.reset()
+        self._newest_before = self._cursors.newest()
+        for chat in self._cursors.direct_chats():
+            self._catch_up(chat, "", self._cursors.position(chat) or 0)
 
     def _learn(self, event: str, data: Json) -> None:
-        told = self._rooms.learn(event, data)
+        learnt = self._directory.learn(event, data)
         match event:
             case "GUILD_CREATE" | "THREAD_LIST_SYNC":
-                for room in told:
-                    self._visit(room)
+                for channel in learnt:
+                    self._check_missed(channel)
             case "CHANNEL_CREATE" | "THREAD_CREATE":
-                for room in told:
-                    if room.speech and self._progress.read(room.id) is None:
-                        self._progress.reach(room.id, int(room.id) - 1)
+                for channel in learnt:
+                    if channel.has_messages and self._cursors.position(channel.id) is None:
+                        self._cursors.advance(channel.id, int(channel.id) - 1)
 
-    def _visit(self, room: Room) -> None:
-        """A room as it is when a session begins: perhaps something was said there."""
-        if not room.speech or room.id in self._late:
+    def _check_missed(self, channel: GuildChannel) -> None:
+        """Reads what was missed in a channel that the new session lists."""
+        if not channel.has_messages or channel.id in self._queued:
             return
-        read = self._progress.read(room.id)
+        read = self._cursors.position(channel.id)
         if read is None:
-            # One that was made while we were away is read from its beginning; of others nothing old is read.
-            made_since = self._newest is not None and int(room.id) > self._newest
-            read = int(room.id) - 1 if made_since else max(int(room.last), int(room.id) - 1)
-            self._progress.reach(room.id, read)
-        if int(room.last) > read:
-            self._catch_up(room.id, room.guild, read)
+            # A channel created while the bot was offline is read from its beginning; in others no old messages.
+            is_new = self._newest_before is not None and int(channel.id) > self._newest_before
+            read = int(channel.id) - 1 if is_new else max(int(channel.last), int(channel.id) - 1)
+            self._cursors.advance(channel.id, read)
+        if int(channel.last) > read:
+            self._catch_up(channel.id, channel.guild, read)
 
-    def _sort(self, event: str, data: Json) -> None:
+    def _dispatch(self, event: str, data: Json) -> None:
         chat = chat_of(event, data)
         if not chat:
             return
         if event == "INTERACTION_CREATE":
-            # It has to be answered within three seconds, and waits for nothing.
-            self._take(event, data)
+            # It must be answered within three seconds, so it is not queued.
+            self._handle(event, data)
             return
         self._open(chat, event, data)
-        if chat in self._late:
-            self._late[chat].append((event, data))
-            self._waiting += 1
-        elif data.get("guild_id") and chat not in self._rooms.known:
-            self._late[chat] = [(event, data)]
-            self._waiting += 1
-            self._catching[chat] = self._tasks.create_task(self._get_to_know(chat, str(data["guild_id"])))
+        if chat in self._queued:
+            self._queued[chat].append((event, data))
+            self._queued_count += 1
+        elif data.get("guild_id") and chat not in self._directory.channels:
+            self._queued[chat] = [(event, data)]
+            self._queued_count += 1
+            self._catch_ups[chat] = self._tasks.create_task(self._look_up(chat, str(data["guild_id"])))
         else:
-            self._take(event, data)
+            self._handle(event, data)
 
     def _open(self, chat: str, event: str, data: Json) -> None:
-        """A message is open from now on. Raises `Behind`."""
+        """The message is open from now on. Raises `Behind`."""
         if event == "MESSAGE_CREATE":
-            self._progress.begin(chat, int(data["id"]), direct=not data.get("guild_id"))
-        if len(self._keeping) + self._waiting >= _MOST_WAITING:
+            self._cursors.begin(chat, int(data["id"]), direct=not data.get("guild_id"))
+        if len(self._deliveries) + self._queued_count >= _MAX_BACKLOG:
             raise Behind
 
-    async def _get_to_know(self, chat: str, guild: str) -> None:
-        """Threads that were archived are told to nobody."""
-        card = await self._ask(Route("GET", "/channels/{channel_id}", channel_id=chat))
+    async def _look_up(self, chat: str, guild: str) -> None:
+        """Discord announces no archived threads."""
+        data = await self._call_until_answered(Route("GET", "/channels/{channel_id}", channel_id=chat))
         try:
-            self._rooms.known[chat] = room(card, guild)
+            self._directory.channels[chat] = guild_channel(data, guild)
         except MALFORMED:
-            # It is refused, or cannot be read.
-            self._rooms.known[chat] = Room(chat, chat, guild)
-        self._take_late(chat, 0)
+            # Discord rejects the call, or the answer cannot be read.
+            self._directory.channels[chat] = GuildChannel(chat, chat, guild)
+        self._handle_queued(chat, 0)
 
-    # --- what was missed ---
+    # --- missed messages ---
 
     def _catch_up(self, chat: str, guild: str, after: int) -> None:
-        self._late[chat] = []
-        self._progress.hold(chat, after)
-        self._catching[chat] = self._tasks.create_task(self._read_missed(chat, guild, after))
+        self._queued[chat] = []
+        self._cursors.hold(chat, after)
+        self._catch_ups[chat] = self._tasks.create_task(self._read_missed(chat, guild, after))
 
     async def _read_missed(self, chat: str, guild: str, after: int) -> None:
-        oldest = (int((time.time() - LONGEST_ABSENCE) * 1000) - _EPOCH) << 22
+        oldest = (int((time.time() - MAX_MISSED_AGE) * 1000) - _EPOCH) << 22
         after = max(after, oldest)
-        for _ in range(MOST_MISSED // _PAGE):
+        for _ in range(MAX_MISSED // _PAGE):
             page = await self._page(chat, after)
             if page is None and not guild:
-                self._progress.forget(chat)
+                self._cursors.forget(chat)
             if not page:
                 break
             await self._deliver_missed(page, guild)
             after = int(page[-1]["id"])
-            self._progress.reach(chat, after)
-            self._progress.hold(chat, after)
+            self._cursors.advance(chat, after)
+            self._cursors.hold(chat, after)
             if len(page) < _PAGE:
                 break
         else:
-            log.warning("%s: more than %d messages were missed in one channel", self._bot.channel, MOST_MISSED)
-        self._progress.release(chat)
-        self._take_late(chat, after)
+            log.warning("%s: more than %d messages were missed in one channel", self._bot.channel, MAX_MISSED)
+        self._cursors.release(chat)
+        self._handle_queued(chat, after)
 
     async def _page(self, chat: str, after: int) -> list[Json] | None:
         """The oldest messages after that one, in order; None when the channel cannot be read."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=chat)
-        async with self._reading:
-            page = await self._ask(route, params={"after": str(after), "limit": str(_PAGE)})
+        async with self._page_slots:
+            page = await self._call_until_answered(route, params={"after": str(after), "limit": str(_PAGE)})
         try:
             return None if page is None else sorted(page, key=lambda message: int(message["id"]))
         except MALFORMED:
@@ -222,25 +224,25 @@ class Inbound:
             return []
 
     async def _deliver_missed(self, page: Iterable[Json], guild: str) -> None:
-        begun = []
+        deliveries = []
         for message in page:
             data = {**message, "guild_id": guild} if guild else message
             if (read := self._read("MESSAGE_CREATE", data)) is not None:
-                begun.append(self._keep(read))
-        # Begun in order, side by side.
-        await asyncio.gather(*begun)
+                deliveries.append(self._store(read))
+        # Concurrent, started in order.
+        await asyncio.gather(*deliveries)
 
-    def _take_late(self, chat: str, after: int) -> None:
-        self._catching.pop(chat, None)
-        for event, data in self._late.pop(chat, ()):
-            self._waiting -= 1
+    def _handle_queued(self, chat: str, after: int) -> None:
+        self._catch_ups.pop(chat, None)
+        for event, data in self._queued.pop(chat, ()):
+            self._queued_count -= 1
             if event == "MESSAGE_CREATE" and int(data["id"]) <= after:
-                self._progress.done(chat, int(data["id"]))
+                self._cursors.done(chat, int(data["id"]))
             else:
-                self._take(event, data)
+                self._handle(event, data)
 
-    async def _ask(self, route: Route, **options: Any) -> Any:
-        """Insists. None when it is refused."""
+    async def _call_until_answered(self, route: Route, **options: Any) -> Any:
+        """Retries until Discord answers. None when it rejects the call."""
         backoff = Backoff()
         while True:
             try:
@@ -249,16 +251,16 @@ class Inbound:
             except RetryLater as error:
                 await asyncio.sleep(error.after)
             except Unreachable as error:
-                log.info("%s: %s does not work yet: %s", self._bot.channel, route.path, error)
+                log.info("%s: %s failed, trying again: %s", self._bot.channel, route.path, error)
                 await backoff.pause()
             except Undeliverable as error:
-                log.info("%s: %s is refused: %s", self._bot.channel, route.path, error)
+                log.info("%s: %s is rejected: %s", self._bot.channel, route.path, error)
                 return None
 
-    # --- what is said ---
+    # --- delivery ---
 
-    def _take(self, event: str, data: Json) -> None:
-        """Begins to keep it, before anything that is heard later."""
+    def _handle(self, event: str, data: Json) -> None:
+        """Starts to deliver it, before any later event."""
         message = self._read(event, data)
         if message is not None and event == "INTERACTION_CREATE":
             id, application, token = (str(data[part]) for part in ("id", "application_id", "token"))
@@ -266,68 +268,71 @@ class Inbound:
                 self._interactions.expect(id, application, token)
             self._spawn(self._answer(message, id, token, is_command=data["type"] == COMMAND))
         elif message is not None:
-            self._spawn(self._keep_live(event, data, message))
+            self._spawn(self._deliver_live(event, data, message))
         elif event == "MESSAGE_CREATE":
-            self._progress.done(str(data["channel_id"]), int(data["id"]))
+            self._cursors.done(str(data["channel_id"]), int(data["id"]))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._tasks.create_task(work)
-        self._keeping.add(task)
-        task.add_done_callback(self._keeping.discard)
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
 
     def _read(self, event: str, data: Json) -> InboundMessage | None:
         try:
             if event in ("MESSAGE_CREATE", "MESSAGE_UPDATE") and "author" in data:
                 self._authors[str(data["id"])] = author(data)
-                if len(self._authors) > _AUTHORS:
+                if len(self._authors) > _MAX_AUTHORS:
                     self._authors.popitem(last=False)
-            return parse(event, data, self._bot, self._rooms, self._authors, datetime.now(UTC))
+            return parse(event, data, self._bot, self._directory, self._authors, datetime.now(UTC))
         except MALFORMED:
             self.skipped += 1
             log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, event)
             return None
 
-    async def _keep_live(self, event: str, data: Json, message: InboundMessage) -> None:
-        await self._keep(message)
+    async def _deliver_live(self, event: str, data: Json, message: InboundMessage) -> None:
+        await self._store(message)
         if event == "MESSAGE_CREATE":
-            self._progress.done(message.address.chat, int(data["id"]))
+            self._cursors.done(message.address.chat, int(data["id"]))
 
-    async def _keep(self, message: InboundMessage) -> Receipt | None:
-        """Insists: Discord would not deliver it again."""
-        if not self._stuck:
+    async def _store(self, message: InboundMessage) -> Receipt | None:
+        """Retries until it is stored: Discord does not send it again."""
+        if not self._retrying:
             try:
                 return await self._deliver(message)
             except Exception:
-                # Whatever went wrong in the house, the message must not be lost.
-                log.exception("%s: a message could not be kept and is tried again", self._bot.channel)
-        self._stuck += 1
+                # Whatever went wrong in the gateway, the message must not be lost.
+                log.exception("%s: a message could not be stored, trying again", self._bot.channel)
+        self._retrying += 1
         try:
-            # One after another, as they came.
-            async with self._mending:
-                return await self._keep_at_last(message)
+            # One after another, in order of arrival.
+            async with self._retry_lock:
+                return await self._retry_store(message)
         finally:
-            self._stuck -= 1
+            self._retrying -= 1
 
-    async def _keep_at_last(self, message: InboundMessage) -> Receipt | None:
+    async def _retry_store(self, message: InboundMessage) -> Receipt | None:
         backoff = Backoff()
         while True:
             try:
-                accepted = await self._deliver(message)
+                receipt = await self._deliver(message)
             except Exception:
-                log.exception("%s: a message can still not be kept", self._bot.channel)
-                self._trouble("messages cannot be kept, and wait")
+                log.exception("%s: a message still cannot be stored", self._bot.channel)
+                self._trouble("messages cannot be stored; they are queued")
                 await backoff.pause()
             else:
                 self._trouble("")
-                return accepted
+                return receipt
 
     async def _answer(self, message: InboundMessage, id: str, token: str, *, is_command: bool) -> None:
-        """Keeps it, and then tells the person's client that it has arrived."""
-        accepted = await self._keep(message)
-        heeded = accepted is not None and accepted.refused is None
+        """Stores it, then acknowledges it to the person's Discord client."""
+        receipt = await self._store(message)
+        accepted = receipt is not None and receipt.refused is None
         answer: Json = {"type": _THINKING if is_command else _UNCHANGED}
-        if is_command and not heeded:
-            answer = {"type": _MESSAGE, "data": {"content": "I may not do that for you here.", "flags": _EPHEMERAL}}
+        if is_command and not accepted:
+            answer = {
+                "type": _MESSAGE,
+                "data": {"content": "You are not allowed to do that here.", "flags": _EPHEMERAL},
+            }
         route = Route("POST", "/interactions/{id}/{token}/callback", id=id, token=token)
         try:
             await self._rest.request(route, json=answer)
@@ -335,4 +340,4 @@ class Inbound:
             log.info("%s: an interaction could not be answered: %s", self._bot.channel, error)
             self._interactions.deferred(id, usable=False)
         else:
-            self._interactions.deferred(id, usable=heeded)
+            self._interactions.deferred(id, usable=accepted)

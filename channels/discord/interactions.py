@@ -1,4 +1,4 @@
-"""Commands that were given by a person's client, which shows "thinking…" until each is answered in its own way."""
+"""Application commands: Discord shows "thinking…" until each has its answer at the interaction's own address."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-TOKEN_LASTS = 14 * 60.0
-"""Seconds; Discord says 15 minutes."""
+TOKEN_LIFETIME = 14 * 60.0
+"""Seconds; Discord documents 15 minutes."""
 
-_MOST = 1000
-_DEFERRED_WITHIN = 5.0
+_MAX_REMEMBERED = 1000
+_DEFER_TIMEOUT = 5.0
 
 
 @dataclass(slots=True)
-class Waiting:
-    """An answer is waited for, at the @original of this token."""
+class PendingInteraction:
+    """An interaction without an answer yet. The answer goes to the @original of this token."""
 
     application: str
     token: str
@@ -29,41 +29,41 @@ class Interactions:
     """By the id of the interaction."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, Waiting] = OrderedDict()
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._pending: OrderedDict[str, PendingInteraction] = OrderedDict()
+        self._recent: OrderedDict[str, None] = OrderedDict()
 
     def __contains__(self, id: str) -> bool:
-        """Whether that is the id of a command lately used, and of no message."""
-        return id in self._known
+        """Whether that is the id of a recent command, and of no message."""
+        return id in self._recent
 
     def expect(self, id: str, application: str, token: str) -> None:
-        """Before anybody can answer, so that no answer misses it."""
-        self._waiting[id] = Waiting(application, token)
-        self._known[id] = None
-        for kept in (self._waiting, self._known):
-            while len(kept) > _MOST:
-                kept.popitem(last=False)
+        """Called before the message is delivered, so that no answer comes too early."""
+        self._pending[id] = PendingInteraction(application, token)
+        self._recent[id] = None
+        for remembered in (self._pending, self._recent):
+            while len(remembered) > _MAX_REMEMBERED:
+                remembered.popitem(last=False)
 
     def deferred(self, id: str, *, usable: bool) -> None:
-        """Discord shows that we think; or it cannot, and the answer is an ordinary message."""
-        if waiting := self._waiting.get(id):
-            waiting.usable = usable
-            waiting.deferred.set()
+        """Discord shows "thinking…"; not `usable`: it does not, and the answer is an ordinary message."""
+        if pending := self._pending.get(id):
+            pending.usable = usable
+            pending.deferred.set()
             if not usable:
                 self.answered(id)
 
     def answered(self, id: str) -> None:
-        self._waiting.pop(id, None)
+        self._pending.pop(id, None)
 
-    async def find(self, id: str) -> Waiting | None:
-        """Where the answer to the interaction belongs; None: it is an ordinary message."""
-        waiting = self._waiting.get(id)
-        if waiting is None:
+    async def find(self, id: str) -> PendingInteraction | None:
+        """The interaction that expects the answer; None: the answer is an ordinary message."""
+        pending = self._pending.get(id)
+        if pending is None:
             return None
         try:
-            async with asyncio.timeout(_DEFERRED_WITHIN):
-                await waiting.deferred.wait()
+            async with asyncio.timeout(_DEFER_TIMEOUT):
+                await pending.deferred.wait()
         except TimeoutError:
             return None
-        fresh = time.monotonic() - waiting.since < TOKEN_LASTS
-        return waiting if waiting.usable and fresh else None
+        fresh = time.monotonic() - pending.since < TOKEN_LIFETIME
+        return pending if pending.usable and fresh else None

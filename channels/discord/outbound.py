@@ -1,4 +1,4 @@
-"""The channel or thread where one reply is shown."""
+"""Shows a reply in one channel or thread."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from channels.discord.interactions import Interactions
 from channels.discord.parse import Json
 from channels.discord.render import (
     ALT_LIMIT,
+    ATTACHMENTS_LIMIT,
     CONTENT_LIMIT,
     REQUEST_LIMIT,
-    TOGETHER_LIMIT,
     UPLOAD_LIMIT,
     Content,
     Media,
@@ -32,19 +32,19 @@ from channels.discord.render import (
 
 log = logging.getLogger(__name__)
 
-_NO_PREVIEWS = 1 << 2
+_SUPPRESS_EMBEDS = 1 << 2
 """SUPPRESS_EMBEDS: https://discord.com/developers/docs/resources/message#message-object-message-flags"""
 
-_NOBODY = {"parse": [], "replied_user": False}
+_NO_MENTIONS = {"parse": [], "replied_user": False}
 """https://discord.com/developers/docs/resources/message#allowed-mentions-object"""
 
 _UNKNOWN_MESSAGE = 10008
 
 
 class ChatTarget:
-    """A `channels.sync.Platform`. A reply answers its message visibly only in groups, where many talk.
+    """A `channels.sync.Target`. In groups the reply quotes the message that it answers.
 
-    What may have been sent before needs no note: Discord shows a message with the same nonce once.
+    A second attempt needs no repeat note: Discord shows a message with the same nonce once.
     """
 
     def __init__(
@@ -57,21 +57,21 @@ class ChatTarget:
         self._reply_to = reply_to
         self._albums = True
 
-    def together(self, contents: Sequence[Content]) -> int:
-        pictures = [content for content in contents[:TOGETHER_LIMIT] if isinstance(content, Media)]
+    def batch_size(self, contents: Sequence[Content]) -> int:
+        pictures = [content for content in contents[:ATTACHMENTS_LIMIT] if isinstance(content, Media)]
         if not self._albums or len(pictures) < 2 or pictures[0] is not contents[0]:
             return 1
         count = 0
         for count in range(1, len(pictures) + 1):
-            run = pictures[: count + 1]
-            sizes = [media.attachment.size for media in run]
+            batch = pictures[: count + 1]
+            sizes = [media.attachment.size for media in batch]
             if (
                 count == len(pictures)
                 or contents[count] is not pictures[count]
-                or not all(media.attachment.is_picture for media in run)
+                or not all(media.attachment.is_picture for media in batch)
                 or max(sizes) > UPLOAD_LIMIT
                 or sum(sizes) > REQUEST_LIMIT
-                or utf16(_captions(run)) > CONTENT_LIMIT
+                or utf16(_captions(batch)) > CONTENT_LIMIT
             ):
                 break
         return count
@@ -82,7 +82,7 @@ class ChatTarget:
             if len(album) > 1:
                 if (ref := await self._send_files(album, first, repeat)) is not None:
                     return [ref] * len(album)
-                log.info("pictures are sent one by one")
+                log.info("pictures are sent separately")
                 self._albums = False
             match contents[0]:
                 case Text():
@@ -101,7 +101,7 @@ class ChatTarget:
             except discord.NotFound as error:
                 if error.code != _UNKNOWN_MESSAGE:
                     raise
-                log.info("a message is sent anew: %s", error)
+                log.info("a message is sent again: %s", error)
                 return False
         return True
 
@@ -119,29 +119,31 @@ class ChatTarget:
     async def _write(self, text: Text, first: bool, repeat: bool) -> str:
         ref = await self._create(_body(text), text.nonce, first)
         if repeat:
-            # What arrived the first time may say something older.
+            # The first attempt may have arrived with an older text.
             await self._rest.request(self._message("PATCH", ref), json=_body(text))
         return ref
 
     async def _send_media(self, media: Media, first: bool, repeat: bool) -> str:
-        """As a file, else a line that says why it cannot be had."""
+        """As a file, else a line that says why it is not available."""
         attachment = media.attachment
         if attachment.size > UPLOAD_LIMIT:
-            return await self._excuse(media, "it is larger than the 10 MB that Discord takes", first, repeat)
+            return await self._send_failure_note(
+                media, "it is larger than the 10 MB that Discord accepts", first, repeat
+            )
         try:
             await self._media.read(attachment)
         except MediaMissing as error:
-            return await self._excuse(media, str(error), first, repeat)
+            return await self._send_failure_note(media, str(error), first, repeat)
         ref = await self._send_files([media], first, repeat)
-        return ref or await self._excuse(media, "Discord refuses it", first, repeat)
+        return ref or await self._send_failure_note(media, "Discord rejects it", first, repeat)
 
-    async def _excuse(self, media: Media, reason: str, first: bool, repeat: bool) -> str:
+    async def _send_failure_note(self, media: Media, reason: str, first: bool, repeat: bool) -> str:
         line = f"📎 {escaped(f'{media.attachment.name} could not be sent: {reason}')}"
         text = Text("\n\n".join(filter(None, (media.caption, line))), nonce=media.nonce)
         return await self._write(text, first, repeat)
 
     async def _send_files(self, files: Sequence[Media], first: bool, repeat: bool) -> str | None:
-        """None when not all can be had or Discord refuses them; then nothing was sent."""
+        """None when a file is not available or Discord rejects them; then nothing was sent."""
         try:
             data = [await self._media.read(media.attachment) for media in files]
             body = _body(Text(_captions(files))) | {
@@ -152,16 +154,16 @@ class ChatTarget:
             }
             return await self._create(body, files[0].nonce, first, list(zip(files, data, strict=True)))
         except MediaMissing as error:
-            log.info("a file cannot be had: %s", error)
+            log.info("a file is not available: %s", error)
         except discord.HTTPException as error:
             if error.status not in (400, 413):
                 raise
-            log.info("files are refused: %s", error)
+            log.info("files are rejected: %s", error)
         return None
 
     async def _create(self, body: Json, nonce: str, first: bool, files: Sequence[tuple[Media, bytes]] = ()) -> str:
-        """The new message's id; the one that has the nonce already, if there is one."""
-        if first and (ref := await self._fill(body, files)) is not None:
+        """The id of the new message, or of an existing one with the same nonce."""
+        if first and (ref := await self._answer_interaction(body, files)) is not None:
             return ref
         body = body | {"nonce": nonce, "enforce_nonce": True}
         if first and self._reply_to and self._address.kind == "group":
@@ -172,18 +174,18 @@ class ChatTarget:
         except discord.NotFound as error:
             if error.code != _UNKNOWN_MESSAGE:
                 raise
-        # The message with this nonce was deleted a moment ago: this one is another.
+        # The message with this nonce was deleted a moment ago: send it as a new one.
         return _ref(await self._call(route, body | {"nonce": token_hex(12)}, files))
 
-    async def _fill(self, body: Json, files: Sequence[tuple[Media, bytes]]) -> str | None:
-        """Puts the message where a person's client says "thinking…"; None when none does."""
-        if self._reply_to is None or (waiting := await self._interactions.find(self._reply_to)) is None:
+    async def _answer_interaction(self, body: Json, files: Sequence[tuple[Media, bytes]]) -> str | None:
+        """Replaces the "thinking…" of a command; None when no interaction expects the message."""
+        if self._reply_to is None or (pending := await self._interactions.find(self._reply_to)) is None:
             return None
         route = Route(
             "PATCH",
             "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-            webhook_id=waiting.application,
-            webhook_token=waiting.token,
+            webhook_id=pending.application,
+            webhook_token=pending.token,
         )
         ref = None
         try:
@@ -191,7 +193,7 @@ class ChatTarget:
         except discord.HTTPException as error:
             if error.status not in (401, 403, 404):
                 raise
-            log.info("an answer becomes an ordinary message: %s", error)
+            log.info("an answer is sent as an ordinary message: %s", error)
         self._interactions.answered(self._reply_to)
         return ref
 
@@ -210,8 +212,8 @@ def _body(text: Text) -> Json:
     return {
         "content": text.markdown,
         "components": components(text.buttons),
-        "flags": _NO_PREVIEWS,
-        "allowed_mentions": _NOBODY,
+        "flags": _SUPPRESS_EMBEDS,
+        "allowed_mentions": _NO_MENTIONS,
     }
 
 

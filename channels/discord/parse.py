@@ -1,4 +1,4 @@
-"""Reads Discord's events: raw JSON in, messages out. Pure; names are those of https://discord.com/developers/docs."""
+"""Discord events (raw JSON) to messages. Pure; names are those of https://discord.com/developers/docs."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from channels.message import FileRef, InboundMessage, MessageKind
 Json = dict[str, Any]
 
 STOP = "stop:"
-"""What a stop button carries before the run id."""
+"""Prefix of a stop button's data; the run id follows."""
 
 ANSWER = "answer:"
-"""What an option of a question carries before the question's key and the option's number."""
+"""Prefix of an option button's data; the question's key, ":" and the option's number follow."""
 
 ARGUMENTS = "arguments"
 """The one option of every application command."""
 
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
-"""What `parse` raises for an event that is not shaped like one."""
+"""Errors that `parse` raises for a malformed event."""
 
 PING, COMMAND, BUTTON = 1, 2, 3
 """Types of interactions."""
 
-_SPEECH = frozenset({0, 19, 20, 23})
-"""Types of messages that somebody said: ordinary ones, replies, answers to commands. The others are Discord's own."""
+_AUTHORED = frozenset({0, 19, 20, 23})
+"""Types of messages by people and bots: ordinary ones, replies, answers to commands. The others are Discord's own."""
 
 _FORWARD = 1
 _COMMAND = re.compile(r"/([A-Za-z0-9_-]{1,32})(?:\s+(.*))?", re.DOTALL)
-_QUOTED = 1000
-"""Characters of a quoted message that the note keeps."""
+_MAX_QUOTE = 1000
+"""Characters of a quoted message in the note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bot:
-    """Who hears. `account` is the bot's own user id."""
+    """The bot itself. `account` is its user id."""
 
     channel: str
     account: str
 
 
 def parse(
-    event: str, data: Json, bot: Bot, rooms: Directory, authors: Mapping[str, Sender], now: datetime
+    event: str, data: Json, bot: Bot, directory: Directory, authors: Mapping[str, Sender], now: datetime
 ) -> InboundMessage | None:
-    """What the person did, or None when it is nothing for us.
+    """The person's message, or None when it is not for the bot.
 
-    `authors` says who wrote a message that is deleted, as Discord does not; `now` dates what has no date.
+    `authors` by message id: Discord does not say who wrote a deleted message. `now` dates events without a date.
     Raises one of `MALFORMED`.
     """
     match event:
         case "MESSAGE_CREATE":
-            return _message(data, bot, rooms, "new")
+            return _message(data, bot, directory, "new")
         case "MESSAGE_UPDATE" if data.get("edited_timestamp") and "author" in data:
-            # Without the time of an edit it is Discord that changed something: a preview of a link, a pin.
-            return _message(data, bot, rooms, "edited")
+            # Without the time of an edit, the change is Discord's own: a link preview, a pin.
+            return _message(data, bot, directory, "edited")
         case "MESSAGE_DELETE":
             return _withdrawn(data, bot, authors, now)
         case "INTERACTION_CREATE":
@@ -67,8 +67,8 @@ def parse(
     return None
 
 
-def singly(event: str, data: Json) -> Iterator[tuple[str, Json]]:
-    """The events of which each means one message: deletions may come many at once."""
+def split(event: str, data: Json) -> Iterator[tuple[str, Json]]:
+    """One event per message: deletions may come in bulk."""
     if event != "MESSAGE_DELETE_BULK":
         yield event, data
         return
@@ -77,35 +77,39 @@ def singly(event: str, data: Json) -> Iterator[tuple[str, Json]]:
 
 
 def chat_of(event: str, data: Json) -> str:
-    """The channel in which somebody did something; "" for events of another kind."""
+    """The channel of a message or interaction; "" for other events."""
     if event.startswith("MESSAGE_") or event == "INTERACTION_CREATE":
         return str(data["channel_id"])
     return ""
 
 
 def author(message: Json) -> Sender:
-    """Who wrote, by the name that the guild knows them by."""
+    """The author, with the nickname in the guild."""
     user = message["author"]
     is_bot = bool(user.get("bot") or message.get("webhook_id"))
     return Sender(str(user["id"]), _name(user, message.get("member")), user.get("username"), is_bot)
 
 
-# --- what people do --------------------------------------------------------------------------------------------------
+# --- messages --------------------------------------------------------------------------------------------------------
 
 
-def _message(message: Json, bot: Bot, rooms: Directory, kind: MessageKind) -> InboundMessage | None:
+def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind) -> InboundMessage | None:
     sender = author(message)
-    if sender.id == bot.account or message.get("type", 0) not in _SPEECH:
+    if sender.id == bot.account or message.get("type", 0) not in _AUTHORED:
         return None
-    told = _forwarded(message) or message
-    written, files = _text(told), tuple(_files(told))
+    source = _forwarded(message) or message
+    written, files = _text(source), tuple(_files(source))
     if not (written or files):
         return None
     address = _address(message, bot)
-    me = _me(bot, rooms)
-    mentioned = bool(me.search(told.get("content") or ""))
-    text = _readable(_without(me, written), message, rooms) if mentioned else _readable(written, message, rooms)
-    addressed = address.kind == "direct" or mentioned or _answers(message, bot)
+    mention = _mention_pattern(bot, directory)
+    mentioned = bool(mention.search(source.get("content") or ""))
+    text = (
+        _readable(_without(mention, written), message, directory)
+        if mentioned
+        else _readable(written, message, directory)
+    )
+    addressed = address.kind == "direct" or mentioned or _replies_to_bot(message, bot)
     message_id = str(message["id"])
     edited = message.get("edited_timestamp")
     event = f"{message_id}:edited:{edited}" if kind == "edited" else message_id
@@ -125,8 +129,8 @@ def _message(message: Json, bot: Bot, rooms: Directory, kind: MessageKind) -> In
             command=command[1].lower(),
             text=(command[2] or "").strip(),
         )
-    room = rooms.known.get(address.chat)
-    in_thread = room is not None and room.thread
+    channel = directory.channels.get(address.chat)
+    in_thread = channel is not None and channel.thread
     return InboundMessage(
         event,
         address,
@@ -134,12 +138,12 @@ def _message(message: Json, bot: Bot, rooms: Directory, kind: MessageKind) -> In
         sent_at,
         kind=kind,
         message_id=message_id,
-        text=text or ("" if files else _readable(written, message, rooms)),
+        text=text or ("" if files else _readable(written, message, directory)),
         files=(*files, *_quoted_files(message, bot)),
-        note=_note(message, bot, rooms),
+        note=_note(message, bot, directory),
         addressed=addressed,
         follows=in_thread,
-        # A thread has the id of the message that it was begun from.
+        # A thread has the id of the message that started it.
         thread_root=address.chat if in_thread and message_id != address.chat else None,
     )
 
@@ -158,10 +162,12 @@ def _interaction(data: Json, bot: Bot, now: datetime) -> InboundMessage | None:
     member = data.get("member") or {}
     user = member.get("user") or data["user"]
     sender = Sender(str(user["id"]), _name(user, member), user.get("username"), bool(user.get("bot")))
-    done = _pressed(data) if data["type"] == BUTTON else _ordered(data) if data["type"] == COMMAND else None
-    if done is None:
+    action = (
+        _pressed(data) if data["type"] == BUTTON else _application_command(data) if data["type"] == COMMAND else None
+    )
+    if action is None:
         return None
-    command, text, message_id = done
+    command, text, message_id = action
     return InboundMessage(
         str(data["id"]),
         _address(data, bot),
@@ -175,23 +181,23 @@ def _interaction(data: Json, bot: Bot, now: datetime) -> InboundMessage | None:
 
 
 def _pressed(data: Json) -> tuple[str, str, str] | None:
-    carried, message_id = str(data["data"]["custom_id"]), str(data["message"]["id"])
-    if carried.startswith(STOP):
-        return "stop", carried.removeprefix(STOP), message_id
-    if carried.startswith(ANSWER):
+    button, message_id = str(data["data"]["custom_id"]), str(data["message"]["id"])
+    if button.startswith(STOP):
+        return "stop", button.removeprefix(STOP), message_id
+    if button.startswith(ANSWER):
         # The key of a question contains colons itself.
-        key, _, number = carried.removeprefix(ANSWER).rpartition(":")
+        key, _, number = button.removeprefix(ANSWER).rpartition(":")
         return "answer", f"{key} {number}", message_id
     return None
 
 
-def _ordered(data: Json) -> tuple[str, str, str] | None:
+def _application_command(data: Json) -> tuple[str, str, str] | None:
     given = [str(option["value"]) for option in data["data"].get("options") or () if option["name"] == ARGUMENTS]
-    # The answer replies to the interaction.
+    # The interaction's id: the answer replies to it.
     return str(data["data"]["name"]), _clean(" ".join(given)).strip(), str(data["id"])
 
 
-# --- who and where ---------------------------------------------------------------------------------------------------
+# --- sender and address ----------------------------------------------------------------------------------------------
 
 
 def _address(data: Json, bot: Bot) -> Address:
@@ -203,12 +209,12 @@ def _name(user: Json, member: Json | None = None) -> str:
     return _clean((member or {}).get("nick") or user.get("global_name") or user.get("username") or str(user["id"]))
 
 
-def _me(bot: Bot, rooms: Directory) -> re.Pattern[str]:
-    roles = "|".join(sorted(rooms.own_roles))
+def _mention_pattern(bot: Bot, directory: Directory) -> re.Pattern[str]:
+    roles = "|".join(sorted(directory.own_roles))
     return re.compile(rf"<@!?{bot.account}>" + (rf"|<@&(?:{roles})>" if roles else ""))
 
 
-def _answers(message: Json, bot: Bot) -> bool:
+def _replies_to_bot(message: Json, bot: Bot) -> bool:
     return _is_bot(message.get("referenced_message"), bot) and not _is_forward(message)
 
 
@@ -216,20 +222,20 @@ def _is_bot(message: Json | None, bot: Bot) -> bool:
     return message is not None and str(message["author"]["id"]) == bot.account
 
 
-# --- what ------------------------------------------------------------------------------------------------------------
+# --- content ---------------------------------------------------------------------------------------------------------
 
 
 def _clean(text: str) -> str:
-    """JSON may escape half of a surrogate pair; nothing after us could store that."""
+    """JSON may contain half of a surrogate pair, which cannot be stored."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _text(message: Json) -> str:
-    return _clean(message.get("content") or "\n".join(_told(message)))
+    return _clean(message.get("content") or "\n".join(_described(message)))
 
 
-def _told(message: Json) -> Iterator[str]:
-    """Things that are neither text nor files, in words."""
+def _described(message: Json) -> Iterator[str]:
+    """Contents that are neither text nor files, in words."""
     for sticker in message.get("sticker_items") or ():
         yield f"[sticker: {sticker['name']}]"
     if poll := message.get("poll"):
@@ -249,8 +255,8 @@ def _files(message: Json) -> Iterator[FileRef]:
         yield FileRef(str(file["url"]), _clean(str(file["filename"])), kind, file.get("size"))
 
 
-def _without(me: re.Pattern[str], text: str) -> str:
-    for found in reversed(list(me.finditer(text))):
+def _without(mention: re.Pattern[str], text: str) -> str:
+    for found in reversed(list(mention.finditer(text))):
         before, after = text[: found.start()], text[found.end() :]
         # "ask @bot now" becomes "ask now"; "@bot, now" becomes "now".
         text = before + (after.lstrip(" ,:") if not before or before[-1].isspace() else after)
@@ -264,17 +270,17 @@ _MARKED = re.compile(
 """https://discord.com/developers/docs/reference#message-formatting"""
 
 
-def _readable(text: str, message: Json, rooms: Directory) -> str:
-    """The text with names in the place of ids."""
+def _readable(text: str, message: Json, directory: Directory) -> str:
+    """The text with names instead of ids."""
     people = {str(user["id"]): _name(user, user.get("member")) for user in message.get("mentions") or ()}
 
     def name(found: re.Match[str]) -> str:
         if user := found["user"]:
             return f"@{people.get(user, 'somebody')}"
         if role := found["role"]:
-            return f"@{_clean(rooms.roles.get(role, 'a role'))}"
+            return f"@{_clean(directory.roles.get(role, 'a role'))}"
         if channel := found["channel"]:
-            return f"#{_room_name(channel, rooms) or 'a channel'}"
+            return f"#{_channel_name(channel, directory) or 'a channel'}"
         if time := found["time"]:
             return f"{datetime.fromtimestamp(int(time), UTC):%Y-%m-%d %H:%M} UTC"
         return found["emoji"] or found["command"]
@@ -282,16 +288,16 @@ def _readable(text: str, message: Json, rooms: Directory) -> str:
     return _MARKED.sub(name, text)
 
 
-def _room_name(id: str, rooms: Directory) -> str:
-    room = rooms.known.get(id)
-    return _clean(room.name) if room else ""
+def _channel_name(id: str, directory: Directory) -> str:
+    channel = directory.channels.get(id)
+    return _clean(channel.name) if channel else ""
 
 
-# --- in what context -------------------------------------------------------------------------------------------------
+# --- context ---------------------------------------------------------------------------------------------------------
 
 
-def _note(message: Json, bot: Bot, rooms: Directory) -> str:
-    return _forward_note(message, rooms) if _is_forward(message) else _reply_note(message, bot, rooms)
+def _note(message: Json, bot: Bot, directory: Directory) -> str:
+    return _forward_note(message, directory) if _is_forward(message) else _reply_note(message, bot, directory)
 
 
 def _is_forward(message: Json) -> bool:
@@ -304,34 +310,34 @@ def _forwarded(message: Json) -> Json | None:
     return snapshots[0]["message"] if snapshots else None
 
 
-def _forward_note(message: Json, rooms: Directory) -> str:
-    """Discord does not tell who wrote what is forwarded."""
-    name = _room_name(str(message["message_reference"].get("channel_id")), rooms)
-    return f"Forwarded from #{name}" if name else "Forwarded from another place"
+def _forward_note(message: Json, directory: Directory) -> str:
+    """Discord does not say who wrote a forwarded message."""
+    name = _channel_name(str(message["message_reference"].get("channel_id")), directory)
+    return f"Forwarded from #{name}" if name else "Forwarded from another channel"
 
 
-def _reply_note(message: Json, bot: Bot, rooms: Directory) -> str:
+def _reply_note(message: Json, bot: Bot, directory: Directory) -> str:
     if message.get("type", 0) != 19:
         return ""
     replied = message.get("referenced_message")
     if not replied:
-        return "In reply to a message that is gone"
-    told = _forwarded(replied) or replied
-    words = _readable(_text(told), replied, rooms)
-    if len(words) > _QUOTED:
-        words = f"{words[:_QUOTED]}…"
-    said = " ".join(filter(None, (words, *(f"[file {file.name}]" for file in _files(told)))))
+        return "In reply to a deleted message"
+    source = _forwarded(replied) or replied
+    text = _readable(_text(source), replied, directory)
+    if len(text) > _MAX_QUOTE:
+        text = f"{text[:_MAX_QUOTE]}…"
+    quoted = " ".join(filter(None, (text, *(f"[file {file.name}]" for file in _files(source)))))
     whom = "your message" if _is_bot(replied, bot) else author(replied).name
-    return f'In reply to {whom}: "{said}"' if said else f"In reply to {whom}"
+    return f'In reply to {whom}: "{quoted}"' if quoted else f"In reply to {whom}"
 
 
 def _quoted_files(message: Json, bot: Bot) -> tuple[FileRef, ...]:
-    """What is asked about a picture is said in reply to it. The bot's own are in the conversation already."""
+    """Files of the message replied to; the bot's own are already in the conversation."""
     replied = message.get("referenced_message") if message.get("type", 0) == 19 else None
     return () if replied is None or _is_bot(replied, bot) else tuple(_files(_forwarded(replied) or replied))
 
 
-def quotable(message: Json, rooms: Directory) -> tuple[str, str, tuple[FileRef, ...]]:
-    """Who said what with which files, for a message that others rest on."""
-    told = _forwarded(message) or message
-    return author(message).name, _readable(_text(told), message, rooms), tuple(_files(told))
+def quotable(message: Json, directory: Directory) -> tuple[str, str, tuple[FileRef, ...]]:
+    """Author, text and files of a message that others refer to."""
+    source = _forwarded(message) or message
+    return author(message).name, _readable(_text(source), message, directory), tuple(_files(source))

@@ -1,4 +1,4 @@
-"""Writes replies as Discord messages: texts in its markdown, files, buttons. Pure; limits are Discord's."""
+"""Replies to Discord messages: texts in its markdown, files, buttons. Pure; limits are Discord's."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from channels.sync import STATUS, Piece
 Json = dict[str, Any]
 
 # https://discord.com/developers/docs/resources/message#create-message: 2000 characters of markdown. We count UTF-16
-# units, of which there are never fewer; the rest is for the quiet line that comes and goes.
+# units, of which there are never fewer; the rest is reserved for the temporary status line.
 CONTENT_LIMIT = 2000
 TEXT_LIMIT = CONTENT_LIMIT - 250
 STATUS_LIMIT = 200
 QUESTION_LIMIT = TEXT_LIMIT - STATUS_LIMIT - 10
-"""Below it there is room for an answer and a status."""
+"""Leaves room for an answer and a status below it."""
 ALT_LIMIT = 1024
-TOGETHER_LIMIT = 10
+ATTACHMENTS_LIMIT = 10
 UPLOAD_LIMIT = 10 * 1024 * 1024
 REQUEST_LIMIT = 24 * 1024 * 1024
 _LABEL_LIMIT = 80
-_CARRIED_LIMIT = 100
-"""Characters that a button may carry."""
-_ROW, _MOST_BUTTONS = 5, 25
+_DATA_LIMIT = 100
+"""Characters of a button's data."""
+_ROW, _MAX_BUTTONS = 5, 25
 
 Style = Literal[1, 2, 3, 4]
 PRIMARY: Style = 1
@@ -58,9 +58,9 @@ DANGER: Style = 4
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """`carries` is what a press tells us."""
+    """`data` is sent back when it is pressed."""
 
-    carries: str
+    data: str
     label: str
     style: Style
 
@@ -77,7 +77,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A picture or a file; `caption` is Discord's markdown, `alt` says in plain words what is to be seen."""
+    """A picture or a file; `caption` is Discord's markdown, `alt` describes it in plain text."""
 
     attachment: Attachment
     caption: str = ""
@@ -93,22 +93,20 @@ def render(reply: Reply) -> tuple[Piece[Content], ...]:
     """The messages that show the reply, in order. Keys stay the same while it grows."""
     pieces = list(_pieces(reply.segments))
     if not reply.done:
-        _show_what_runs(reply, pieces)
+        _add_status(reply, pieces)
     return tuple(_with_nonce(reply, piece, number) for number, piece in enumerate(pieces))
 
 
 def components(buttons: Sequence[Button]) -> list[Json]:
     """Rows of buttons: https://discord.com/developers/docs/components/reference#action-row"""
-    cards = [
-        {"type": 2, "style": button.style, "label": button.label, "custom_id": button.carries} for button in buttons
-    ]
+    cards = [{"type": 2, "style": button.style, "label": button.label, "custom_id": button.data} for button in buttons]
     return [{"type": 1, "components": cards[start : start + _ROW]} for start in range(0, len(cards), _ROW)]
 
 
-def _show_what_runs(reply: Reply, pieces: list[Piece[Content]]) -> None:
+def _add_status(reply: Reply, pieces: list[Piece[Content]]) -> None:
     status = f"-# ⏳ {escaped(_short(reply.status))}" if reply.status.strip() else ""
-    carried = f"{STOP}{reply.id}"
-    stop = (Button(carried, "Stop", DANGER),) if len(carried) <= _CARRIED_LIMIT and not reply.parked else ()
+    data = f"{STOP}{reply.id}"
+    stop = (Button(data, "Stop", DANGER),) if len(data) <= _DATA_LIMIT and not reply.parked else ()
     match pieces:
         case [*_, Piece(key, content=Text(markdown, buttons=()))]:
             pieces[-1] = _text(key, _below(markdown, status), stop)
@@ -117,15 +115,15 @@ def _show_what_runs(reply: Reply, pieces: list[Piece[Content]]) -> None:
 
 
 def _with_nonce(reply: Reply, piece: Piece[Content], number: int) -> Piece[Content]:
-    # A status may come again after its first message became a text: that one must not be taken for the new one.
+    # A status may appear again after its first message became a text: the two need different nonces.
     key = f"{STATUS}/{number}" if piece.key == STATUS else piece.key
     return replace(piece, content=replace(piece.content, nonce=_digest(reply.id, key)))
 
 
 def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
-    """Texts with only calls between them are one text: a message for each would ring the person's phone every time.
+    """Texts with only calls between them are one text: a message for each would send a notification every time.
 
-    What answers an interjection is a message of its own, below the person's.
+    The text after an interjection is a message of its own, below the person's.
     """
     texts: list[TextSegment] = []
     for segment in segments:
@@ -147,7 +145,7 @@ def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
 
 
 def _texts(texts: Sequence[TextSegment]) -> Iterator[Piece[Content]]:
-    # Each is read by itself, so that a fence left open in one does not swallow the next.
+    # Each is parsed by itself, so that an unclosed fence in one does not include the next.
     blocks = [block for text in texts for block in _read(text.markdown, text.interrupted)]
     for number, markdown in enumerate(_chunks(blocks)):
         yield _text(f"{texts[0].key}/{number}", markdown)
@@ -157,7 +155,7 @@ def _media(segment: MediaSegment) -> Iterator[Piece[Content]]:
     blocks = _read(segment.caption.strip())
     chunks = list(_chunks(blocks))
     caption = chunks[0] if len(chunks) == 1 else ""
-    alt = _cut(" ".join(_words(blocks)) or segment.attachment.name, ALT_LIMIT)
+    alt = _cut(" ".join(_plain(blocks)) or segment.attachment.name, ALT_LIMIT)
     media = Media(segment.attachment, caption, alt)
     yield Piece(segment.key, _digest(segment.attachment.hash, caption), media, editable=False)
     if not caption:
@@ -166,31 +164,31 @@ def _media(segment: MediaSegment) -> Iterator[Piece[Content]]:
 
 
 def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
-    """The buttons, and later the answer, stand at the end of the question."""
+    """The buttons, and later the answer, are at the end of the question."""
     options = [" ".join(sendable(option).split()) for option in segment.options]
-    carried = [f"{ANSWER}{segment.key}:{number}" for number in range(len(options))]
-    pressable = all(len(words) <= _CARRIED_LIMIT for words in carried) and segment.open
-    shortened = len(options) > _MOST_BUTTONS or any(utf16(option) > _LABEL_LIMIT for option in options)
+    button_data = [f"{ANSWER}{segment.key}:{number}" for number in range(len(options))]
+    pressable = all(len(data) <= _DATA_LIMIT for data in button_data) and segment.open
+    shortened = len(options) > _MAX_BUTTONS or any(utf16(option) > _LABEL_LIMIT for option in options)
     blocks = list(_read(segment.question))
     if options and (shortened or (segment.open and not pressable)):
         blocks.append(
             Listing(tuple(Item(f"{n}.", (Paragraph((Span(option),)),)) for n, option in enumerate(options, 1)))
         )
     buttons = tuple(
-        Button(words, _cut(option, _LABEL_LIMIT) or str(number), PRIMARY)
-        for number, (words, option) in enumerate(zip(carried, options, strict=True), 1)
+        Button(data, _cut(option, _LABEL_LIMIT) or str(number), PRIMARY)
+        for number, (data, option) in enumerate(zip(button_data, options, strict=True), 1)
     )
     answer = f"-# → {escaped(_short(segment.answer))}" if segment.answer.strip() and not segment.open else ""
     chunks = list(_chunks(blocks, QUESTION_LIMIT)) or ["❓"]
     for number, markdown in enumerate(chunks[:-1]):
         yield _text(f"{segment.key}/{number}", markdown)
     last = _below(chunks[-1], answer)
-    yield _text(f"{segment.key}/{len(chunks) - 1}", last, buttons[:_MOST_BUTTONS] if pressable else ())
+    yield _text(f"{segment.key}/{len(chunks) - 1}", last, buttons[:_MAX_BUTTONS] if pressable else ())
 
 
 def _text(key: str, markdown: str, buttons: tuple[Button, ...] = ()) -> Piece[Content]:
-    carried = [part for button in buttons for part in (button.carries, button.label)]
-    return Piece(key, _digest(markdown, *carried), Text(markdown, buttons))
+    parts = [part for button in buttons for part in (button.data, button.label)]
+    return Piece(key, _digest(markdown, *parts), Text(markdown, buttons))
 
 
 def _digest(*parts: str) -> str:
@@ -198,9 +196,9 @@ def _digest(*parts: str) -> str:
     return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 
 
-def _short(words: str) -> str:
-    """One line that fits under a text, escaped or not."""
-    line = " ".join(sendable(words).split())
+def _short(text: str) -> str:
+    """One line within `STATUS_LIMIT`, escaped or not."""
+    line = " ".join(sendable(text).split())
     while utf16(escaped(line)) > STATUS_LIMIT:
         line = line[: len(line) * 9 // 10] + "…"
     return line
@@ -224,13 +222,13 @@ def utf16(text: str) -> int:
 
 _INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
 
-NOTHING = "\u200b"
-"""Shown as nothing, it keeps apart what Discord would read as one."""
+ZERO_WIDTH = "\u200b"
+"""An invisible character that separates what Discord would read as one."""
 
 
 @lru_cache(maxsize=64)
 def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
-    """A text's blocks, none if it shows nothing. Cached: a growing reply is rendered many times."""
+    """A text's blocks, none if it is blank. Cached: a growing reply is rendered many times."""
     blocks = parse(markdown)
     if _is_blank(_join(blocks)):
         return ()
@@ -260,8 +258,8 @@ def _join(blocks: Iterable[Block]) -> str:
     return "\n\n".join(filter(None, map(_block, blocks)))
 
 
-def _words(blocks: Iterable[Block]) -> Iterator[str]:
-    """What the blocks say, without any looks."""
+def _plain(blocks: Iterable[Block]) -> Iterator[str]:
+    """The blocks as plain text."""
     for block in blocks:
         match block:
             case Paragraph() | Heading():
@@ -269,10 +267,10 @@ def _words(blocks: Iterable[Block]) -> Iterator[str]:
             case Code():
                 yield block.text
             case Quote():
-                yield from _words(block.blocks)
+                yield from _plain(block.blocks)
             case Listing():
                 for item in block.items:
-                    yield from _words(item.blocks)
+                    yield from _plain(item.blocks)
             case Table():
                 yield aligned(block)
             case Rule():
@@ -282,7 +280,7 @@ def _words(blocks: Iterable[Block]) -> Iterator[str]:
 
 
 def _block(block: Block, *, inside: bool = False) -> str:
-    """A block's markdown. Headings and quotes exist only at the left edge, not `inside` of other blocks."""
+    """A block's markdown. Headings and quotes exist only at the left edge, not `inside` other blocks."""
     match block:
         case Paragraph():
             return _lines(_spans(block.spans))
@@ -293,7 +291,7 @@ def _block(block: Block, *, inside: bool = False) -> str:
         case Quote():
             inner = "\n\n".join(filter(None, (_block(part, inside=True) for part in block.blocks)))
             mark = "▏" if inside else "> "
-            return "\n".join(mark + (line or NOTHING) for line in inner.split("\n"))
+            return "\n".join(mark + (line or ZERO_WIDTH) for line in inner.split("\n"))
         case Listing():
             return _listing(block)
         case Table():
@@ -314,7 +312,7 @@ def _heading(block: Heading, inside: bool) -> str:
 
 def _listing(block: Listing) -> str:
     numbers = [int(item.marker[:-1]) for item in block.items if item.marker.endswith(".")]
-    # Discord counts on from the first number: others are written as text.
+    # Discord numbers items from the first one on: other numberings are written as text.
     counted = numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
     return "\n".join(_item(item, counted) for item in block.items)
 
@@ -328,7 +326,7 @@ def _item(item: Item, counted: bool) -> str:
 
 
 def _indented(text: str, indent: str) -> Iterator[str]:
-    """What is fenced stands at the left edge: its indent would be shown."""
+    """Fenced lines stay at the left edge: Discord would show their indent."""
     fenced = False
     for line in text.split("\n"):
         edge = line.startswith(_FENCE)
@@ -343,8 +341,8 @@ _NAMED_LANGUAGE = re.compile(r"[A-Za-z0-9_+.#-]+")
 def _fenced(text: str, language: str = "") -> str:
     if _is_blank(text):
         return ""
-    # No escape works in a fence: backticks that would end it are kept apart.
-    text = re.sub("`(?=``)", f"`{NOTHING}", text)
+    # No escape works in a fence: backticks that would close it are separated.
+    text = re.sub("`(?=``)", f"`{ZERO_WIDTH}", text)
     language = language if _NAMED_LANGUAGE.fullmatch(language) else ""
     return f"{_FENCE}{language}\n{text}\n{_FENCE}"
 
@@ -356,8 +354,8 @@ def _spans(spans: Sequence[Span]) -> str:
     parts = [part for part in map(_span, spans) if part]
     if not parts:
         return ""
-    # "**a**" and "*b*" side by side would be read as one mark of five stars.
-    joints = [NOTHING if before[-1] in _MARKS and after[0] in _MARKS else "" for before, after in pairwise(parts)]
+    # "**a**" and "*b*" side by side would be read as one run of five stars.
+    joints = [ZERO_WIDTH if before[-1] in _MARKS and after[0] in _MARKS else "" for before, after in pairwise(parts)]
     return parts[0] + "".join(joint + part for joint, part in zip(joints, parts[1:], strict=True))
 
 
@@ -391,25 +389,25 @@ def _code(text: str) -> str:
     runs = [len(run) for run in re.findall("`+", text)]
     if not runs:
         return f"`{text}`"
-    # Two at most can mark code; a run of as many inside is kept apart.
-    text = re.sub("`(?=`)", f"`{NOTHING}", text)
+    # Code spans have at most two backticks; such a run inside is separated.
+    text = re.sub("`(?=`)", f"`{ZERO_WIDTH}", text)
     return f"`` {text} ``"
 
 
 def _link(span: Span) -> str:
-    url = _sealed(span.url)
-    words = " ".join(span.text.split())
-    if not words or words == span.url:
+    url = _url_encoded(span.url)
+    text = " ".join(span.text.split())
+    if not text or text == span.url:
         return url
-    if re.search(r"://|www\.|discord\.gg|discord\.com", words, re.IGNORECASE):
-        # Discord makes no link of words that look like another address.
-        return f"{escaped(words)} ({url})"
+    if re.search(r"://|www\.|discord\.gg|discord\.com", text, re.IGNORECASE):
+        # Discord makes no link of a text that looks like another URL.
+        return f"{escaped(text)} ({url})"
     before, after = span.text[: len(span.text) - len(span.text.lstrip())], span.text[len(span.text.rstrip()) :]
-    return f"{before}[{escaped(words)}](<{url}>){after}"
+    return f"{before}[{escaped(text)}](<{url}>){after}"
 
 
-def _sealed(url: str) -> str:
-    """The address without characters that would end it, or begin something else."""
+def _url_encoded(url: str) -> str:
+    """The URL without characters that would end it, or begin other markup."""
     return re.sub(r"[\\<>()\[\]`*|~\"'@]", lambda found: f"%{ord(found[0]):02X}", url)
 
 
@@ -426,25 +424,25 @@ _SPECIAL = re.compile(r"[\\*_~`|\[\]]|@(?=everyone|here)|<(?=[@#:]|a:|t:|id:|/[^
 
 
 def escaped(text: str) -> str:
-    """The text as Discord shows it, whatever is in it; addresses stay whole."""
+    """The text escaped so that Discord shows it literally; URLs stay intact."""
     parts: list[str] = []
     end = 0
     for found in _ADDRESS.finditer(text):
-        parts += [_SPECIAL.sub(_harmless, text[end : found.start()]), _sealed(found[0])]
+        parts += [_SPECIAL.sub(_escape, text[end : found.start()]), _url_encoded(found[0])]
         end = found.end()
-    return "".join([*parts, _SPECIAL.sub(_harmless, text[end:])])
+    return "".join([*parts, _SPECIAL.sub(_escape, text[end:])])
 
 
-def _harmless(found: re.Match[str]) -> str:
-    # A backslash hides markup but not mentions.
-    return f"{found[0]}{NOTHING}" if found[0] in "@<" else f"\\{found[0]}"
+def _escape(found: re.Match[str]) -> str:
+    # A backslash escapes markup but not mentions.
+    return f"{found[0]}{ZERO_WIDTH}" if found[0] in "@<" else f"\\{found[0]}"
 
 
 _LEFT_EDGE = re.compile(r"^([ \t]*)(#{1,3}(?=\s|$)|>|-(?=[\s#]|$)|\+(?=\s|$)|\d+(?=[.)](?:\s|$)))", re.MULTILINE)
 
 
 def _lines(text: str) -> str:
-    """The text in which no line begins a heading, a quote, a list or a quiet line that nobody meant."""
+    """The text with line starts escaped that Discord would read as a heading, a quote, a list or small text."""
     return _LEFT_EDGE.sub(
         lambda found: f"{found[1]}{found[2]}\\" if found[2][0].isdigit() else f"{found[1]}\\{found[2]}", text
     )

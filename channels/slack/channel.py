@@ -45,7 +45,7 @@ from channels.slack.parse import Bot, author, files_of, is_speech, people_in, re
 from channels.slack.render import render
 from channels.slack.socket_mode import AppTokenRejected, Sockets
 from channels.slack.user_names import Names
-from channels.sync import show_pieces
+from channels.sync import sync_pieces
 
 log = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ class SlackChannel:
         )
         try:
             await place.recall(reply, pieces, ledger)
-            await show_pieces(pieces, ledger, place)
+            await sync_pieces(pieces, ledger, place)
         except Undeliverable:
             await self._sessions.ended(reply, was_begun=was_begun)
             raise

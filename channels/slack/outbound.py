@@ -67,7 +67,7 @@ class Streams:
 
 
 class ChatTarget:
-    """A `channels.sync.Platform`.
+    """A `channels.sync.Target`.
 
     `streaming`: whether a growing text may be streamed there, for whom: the asker's id, "" in direct messages. A stream
     can only be added to and carries no button, so it is for where Slack has a stop button of its own.
@@ -83,7 +83,7 @@ class ChatTarget:
         self._streams = streams
         self._streaming = streaming
 
-    def together(self, contents: Sequence[Content]) -> int:
+    def batch_size(self, contents: Sequence[Content]) -> int:
         return 1
 
     async def send(self, contents: Sequence[Content], *, first: bool, repeat: bool) -> Sequence[str]:

@@ -123,9 +123,9 @@ class _Group:
 
 
 def _grouped(segments: Iterable[Segment]) -> Iterator[_Group]:
-    """Texts with only calls between them are one text: a message for each would ring the person's phone every time.
+    """Texts with only calls between them are one text: a message for each would send a notification every time.
 
-    What answers an interjection is a message of its own, below the person's.
+    The text after an interjection is a message of its own, below the person's.
     """
     group = _Group([], [])
     for segment in segments:
@@ -161,7 +161,7 @@ def _pieces(id: str, group: _Group) -> Iterator[Piece[Content]]:
 
 
 def _blocks_of(texts: Iterable[TextSegment]) -> tuple[Block, ...]:
-    # Each is read by itself, so that a fence left open in one does not swallow the next.
+    # Each is parsed by itself, so that an unclosed fence in one does not include the next.
     return tuple(block for text in texts for block in _read(_markdown_of(text), text.interrupted))
 
 
@@ -273,7 +273,7 @@ def _short(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
 
 
-# --- Slack's blocks: https://docs.slack.dev/reference/block-kit/blocks ------------------------------------------------
+# --- Slack's blocks: https://docs.slack.dev/reference/block-kit/blocks -----------------------------------------------
 
 
 def blocks_of(text: Text, *, repeat: bool = False) -> list[Json]:
@@ -343,7 +343,7 @@ _ASKED: tuple[Block, ...] = (Paragraph((Span("❓"),)),)
 
 @lru_cache(maxsize=64)
 def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
-    """A text's blocks, none if it shows nothing. Cached: a growing reply is rendered many times."""
+    """A text's blocks, none if it is blank. Cached: a growing reply is rendered many times."""
     blocks = parse(markdown)
     if _is_blank(read(blocks)):
         return ()

@@ -1,1 +1,1 @@
-"""Telegram, through the Bot API: `parse` reads updates, `render` writes messages, `channel` moves both."""
+"""Telegram, through the Bot API."""

@@ -1,4 +1,4 @@
-"""The chat or topic where one reply is shown."""
+"""Shows a reply in one chat or topic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from telegram.error import BadRequest
 
 from agent.media import MediaMissing, MediaStore
 from channels.address import Address
-from channels.telegram.api import call, says, telegram_errors, where_to
+from channels.telegram.api import call, chat_parameters, error_contains, telegram_errors
 from channels.telegram.parse import Json
 from channels.telegram.render import ALBUM_LIMIT, UPLOAD_LIMIT, Content, Media, Text, repeated, unformatted
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class ChatTarget:
-    """A `channels.sync.Platform`. A reply answers its message visibly only in groups, where many talk."""
+    """A `channels.sync.Target`. In groups the reply quotes the message that it answers."""
 
     def __init__(self, api: Bot, media: MediaStore, address: Address, reply_to: str | None) -> None:
         self._api = api
@@ -29,7 +29,7 @@ class ChatTarget:
         self._reply_to = reply_to if address.kind == "group" else None
         self._albums = True
 
-    def together(self, contents: Sequence[Content]) -> int:
+    def batch_size(self, contents: Sequence[Content]) -> int:
         photos = 0
         for content in contents[:ALBUM_LIMIT]:
             if not (isinstance(content, Media) and content.is_photo):
@@ -38,14 +38,14 @@ class ChatTarget:
         return max(photos, 1) if self._albums else 1
 
     async def send(self, contents: Sequence[Content], *, first: bool, repeat: bool) -> Sequence[str]:
-        where = where_to(self._address)
+        chat = chat_parameters(self._address)
         if first and self._reply_to:
-            where["reply_parameters"] = {"message_id": int(self._reply_to), "allow_sending_without_reply": True}
+            chat["reply_parameters"] = {"message_id": int(self._reply_to), "allow_sending_without_reply": True}
         with telegram_errors(sending=True):
             album = [content for content in contents if isinstance(content, Media)]
-            if len(album) > 1 and (refs := await self._send_album(album, where, repeat)):
+            if len(album) > 1 and (refs := await self._send_album(album, chat, repeat)):
                 return refs
-            return [await self._send_one(contents[0], where, repeat)]
+            return [await self._send_one(contents[0], chat, repeat)]
 
     async def edit(self, ref: str, content: Content, *, repeat: bool) -> bool:
         if not isinstance(content, Text):
@@ -54,10 +54,10 @@ class ChatTarget:
             try:
                 await self._write("editMessageText", content, self._message(ref), repeat)
             except BadRequest as error:
-                if says(error, "message to edit not found", "message can't be edited", "MESSAGE_ID_INVALID"):
-                    log.info("a message is sent anew: %s", error)
+                if error_contains(error, "message to edit not found", "message can't be edited", "MESSAGE_ID_INVALID"):
+                    log.info("a message is sent again: %s", error)
                     return False
-                if not says(error, "message is not modified"):
+                if not error_contains(error, "message is not modified"):
                     raise
         return True
 
@@ -71,56 +71,58 @@ class ChatTarget:
     def _message(self, ref: str) -> Json:
         return {"chat_id": self._address.chat, "message_id": ref}
 
-    async def _send_one(self, content: Content, where: Json, repeat: bool) -> str:
+    async def _send_one(self, content: Content, chat: Json, repeat: bool) -> str:
         match content:
             case Text():
-                return _ref(await self._write("sendMessage", content, where, repeat))
+                return _ref(await self._write("sendMessage", content, chat, repeat))
             case Media():
-                return await self._send_media(content, where, repeat)
+                return await self._send_media(content, chat, repeat)
             case _:
                 assert_never(content)
 
-    async def _write(self, method: str, text: Text, where: Json, repeat: bool) -> Any:
+    async def _write(self, method: str, text: Text, chat: Json, repeat: bool) -> Any:
         html = repeated(text.html) if repeat else text.html
-        parameters = {**where, "link_preview_options": {"is_disabled": True}}
+        parameters = {**chat, "link_preview_options": {"is_disabled": True}}
         if text.buttons:
             rows = [[{"text": button.label, "callback_data": button.data}] for button in text.buttons]
             parameters["reply_markup"] = {"inline_keyboard": rows}
         try:
             return await call(self._api, method, text=html, parse_mode="HTML", **parameters)
         except BadRequest as error:
-            if not says(error, "can't parse entities"):
+            if not error_contains(error, "can't parse entities"):
                 raise
-            log.warning("Telegram cannot read our formatting, the text is sent without: %s", error)
+            log.warning("Telegram rejects the formatting, the text is sent as plain text: %s", error)
             return await call(self._api, method, text=unformatted(html), **parameters)
 
-    async def _send_media(self, media: Media, where: Json, repeat: bool) -> str:
-        """As a photo, else as a file, else a line that says why it cannot be had."""
+    async def _send_media(self, media: Media, chat: Json, repeat: bool) -> str:
+        """As a photo, else as a file, else a line that says why it is not available."""
         attachment = media.attachment
         if attachment.size > UPLOAD_LIMIT:
-            return await self._excuse(media, "it is larger than the 50 MB that Telegram takes", where, repeat)
+            return await self._send_failure_note(
+                media, "it is larger than the 50 MB that Telegram accepts", chat, repeat
+            )
         try:
             data = await self._media.read(attachment)
         except MediaMissing as error:
-            return await self._excuse(media, str(error), where, repeat)
+            return await self._send_failure_note(media, str(error), chat, repeat)
         reason = ""
         for kind in ("photo", "document") if media.is_photo else ("document",):
             file = InputFile(data, filename=attachment.name)
-            words = {"caption": _caption(media, repeat), "parse_mode": "HTML"}
+            caption = {"caption": _caption(media, repeat), "parse_mode": "HTML"}
             try:
-                return _ref(await call(self._api, f"send{kind.title()}", **{kind: file}, **words, **where))
+                return _ref(await call(self._api, f"send{kind.title()}", **{kind: file}, **caption, **chat))
             except BadRequest as error:
-                log.info("%s is refused as a %s: %s", attachment.name, kind, error)
+                log.info("%s is rejected as a %s: %s", attachment.name, kind, error)
                 reason = error.message
-        return await self._excuse(media, f"Telegram refuses it: {reason}", where, repeat)
+        return await self._send_failure_note(media, f"Telegram rejects it: {reason}", chat, repeat)
 
-    async def _excuse(self, media: Media, reason: str, where: Json, repeat: bool) -> str:
+    async def _send_failure_note(self, media: Media, reason: str, chat: Json, repeat: bool) -> str:
         html = f"📎 {escape(f'{media.attachment.name} could not be sent: {reason}', quote=False)}"
         text = Text(f"{media.caption}\n\n{html}" if media.caption else html)
-        return _ref(await self._write("sendMessage", text, where, repeat))
+        return _ref(await self._write("sendMessage", text, chat, repeat))
 
-    async def _send_album(self, album: Sequence[Media], where: Json, repeat: bool) -> Sequence[str]:
-        """Empty when not all of it can be had or Telegram refuses it; then nothing was sent."""
+    async def _send_album(self, album: Sequence[Media], chat: Json, repeat: bool) -> Sequence[str]:
+        """Empty when a picture is not available or Telegram rejects the album; then nothing was sent."""
         try:
             items = [
                 InputMediaPhoto(
@@ -130,9 +132,9 @@ class ChatTarget:
                 )
                 for number, media in enumerate(album)
             ]
-            return [_ref(message) for message in await call(self._api, "sendMediaGroup", media=items, **where)]
+            return [_ref(message) for message in await call(self._api, "sendMediaGroup", media=items, **chat)]
         except (BadRequest, MediaMissing) as error:
-            log.info("an album is sent as single pictures: %s", error)
+            log.info("an album is sent as separate pictures: %s", error)
             self._albums = False
             return ()
 

@@ -1,4 +1,4 @@
-"""Reads Telegram's updates: raw JSON in, messages out. Pure; field names are those of https://core.telegram.org/bots/api."""
+"""Telegram updates (raw JSON) to messages. Pure; field names are those of https://core.telegram.org/bots/api."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from channels.message import FileRef, InboundMessage, MessageKind
 Json = dict[str, Any]
 
 STOP = "stop:"
-"""What a stop button carries before the run id."""
+"""Prefix of a stop button's data; the run id follows."""
 
 ANSWER = "answer:"
-"""What the button of an option carries before the question's key, ":" and the option's number."""
+"""Prefix of an option button's data; the question's key, ":" and the option's number follow."""
 
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
-"""What `parse` raises for an update that is not shaped like one."""
+"""Errors that `parse` raises for a malformed update."""
 
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,32})(?:@(\w+))?(?:\s+(.*))?", re.DOTALL)
-_QUOTED = 1000
-"""Characters of a quoted message that the note keeps."""
+_MAX_QUOTE = 1000
+"""Characters of a quoted message in the note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bot:
-    """Who hears. `account` is the bot's own user id; `username` is None until Telegram has told it."""
+    """The bot itself. `account` is its user id; `username` is None until it is known."""
 
     channel: str
     account: str
@@ -37,14 +37,14 @@ class Bot:
 
 
 def needs_username(update: Json) -> bool:
-    """Whether the update can be read only once the bot's username is known: group talk may mention it."""
+    """Whether reading the update needs the bot's username: group messages may mention it."""
     message = update.get("message") or update.get("edited_message") if isinstance(update, dict) else None
     chat = message.get("chat") if isinstance(message, dict) else None
     return isinstance(chat, dict) and chat.get("type") != "private"
 
 
 def parse(update: Json, bot: Bot, now: datetime) -> InboundMessage | None:
-    """What the person did, or None when it is nothing for us. `now` dates a pressed button, which has no date.
+    """The person's message, or None when it is not for the bot. `now` dates a pressed button, which has no date.
 
     Raises one of `MALFORMED`.
     """
@@ -63,7 +63,7 @@ def _button(query: Json, event: str, bot: Bot, now: datetime) -> InboundMessage 
     if not message or not pressed:
         return None
     command, text = pressed
-    # Of a message that is too old or gone Telegram tells no more than its chat and its id.
+    # Of a message that is too old or deleted, Telegram sends only the chat and the id.
     return InboundMessage(
         event,
         _address(message, bot),
@@ -77,7 +77,7 @@ def _button(query: Json, event: str, bot: Bot, now: datetime) -> InboundMessage 
 
 
 def _pressed(data: str) -> tuple[str, str] | None:
-    """The command that the button stands for and its arguments; None for a button that is none of ours."""
+    """The button's command and its arguments; None for a button that is not ours."""
     if data.startswith(STOP):
         return "stop", data.removeprefix(STOP)
     key, _, option = data.removeprefix(ANSWER).rpartition(":")
@@ -94,9 +94,9 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundM
     address = _address(message, bot)
     sent_at = datetime.fromtimestamp(message.get("edit_date") or message["date"], UTC)
     message_id = str(message["message_id"])
-    # What somebody else wrote and this person only passes on is not their command.
+    # A forwarded text is not the sender's own command.
     command = None if files or message.get("forward_origin") else _COMMAND.fullmatch(text.strip())
-    if command and (kind == "edited" or not _meant(command[2], bot)):
+    if command and (kind == "edited" or not _is_for_bot(command[2], bot)):
         # A command is not run again because its message was edited.
         return None
     if command:
@@ -118,24 +118,24 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundM
         sent_at,
         kind=kind,
         message_id=message_id,
-        text=_spelt_out(message, text, mentions) or ("" if files else text),
+        text=_expanded(message, text, mentions) or ("" if files else text),
         files=(*files, *_quoted_files(message, bot)),
         note=_note(message, bot),
         album=message.get("media_group_id"),
-        addressed=address.kind == "direct" or bool(mentions) or _answers(message, bot),
+        addressed=address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot),
     )
 
 
-def _meant(username: str | None, bot: Bot) -> bool:
+def _is_for_bot(username: str | None, bot: Bot) -> bool:
     return username is None or bot.username is None or username.lower() == bot.username.lower()
 
 
-# --- who and where ---------------------------------------------------------------------------------------------------
+# --- sender and address ----------------------------------------------------------------------------------------------
 
 
 def _address(message: Json, bot: Bot) -> Address:
     chat = message["chat"]
-    # Replies in ordinary groups carry a message_thread_id too; only topics are places of their own.
+    # Replies in ordinary groups have a message_thread_id too; only topics are conversations of their own.
     thread = str(message["message_thread_id"]) if message.get("is_topic_message") else None
     kind: Literal["direct", "group"] = "direct" if chat["type"] == "private" else "group"
     return Address(bot.channel, bot.account, str(chat["id"]), thread, kind)
@@ -143,7 +143,7 @@ def _address(message: Json, bot: Bot) -> Address:
 
 def _sender(message: Json) -> Sender:
     if chat := message.get("sender_chat"):
-        # An anonymous administrator or a channel; `from` is then a stand-in of Telegram's.
+        # An anonymous administrator or a channel; `from` is then a placeholder.
         return Sender(str(chat["id"]), _clean(_title(chat)), chat.get("username"))
     return _user(message["from"])
 
@@ -162,21 +162,21 @@ def _is_bot(user: Json | None, bot: Bot) -> bool:
     return user is not None and str(user.get("id")) == bot.account
 
 
-# --- what ------------------------------------------------------------------------------------------------------------
+# --- content ---------------------------------------------------------------------------------------------------------
 
 
 def _clean(text: str) -> str:
-    """JSON may escape half of a surrogate pair; nothing after us could store that."""
+    """JSON may contain half of a surrogate pair, which cannot be stored."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _text(message: Json) -> str:
     written = message.get("text") or message.get("caption")
-    return _clean(written if written is not None else _told(message))
+    return _clean(written if written is not None else _described(message))
 
 
-def _told(message: Json) -> str:
-    """Things that are neither text nor files, in words."""
+def _described(message: Json) -> str:
+    """Contents that are neither text nor files, in words."""
     if sticker := message.get("sticker"):
         return str(sticker.get("emoji") or "[sticker]")
     if venue := message.get("venue"):
@@ -214,7 +214,7 @@ def _files(message: Json) -> Iterator[FileRef]:
     for kind, (name, suffix, media_type) in _FILES.items():
         if file := message.get(kind):
             yield _file(file, name, suffix, media_type)
-            # An animation comes a second time as a document.
+            # An animation is also listed as a document.
             return
 
 
@@ -223,11 +223,11 @@ def _file(file: Json, name: str, suffix: str, media_type: str) -> FileRef:
     return FileRef(file["file_id"], _clean(name), file.get("mime_type") or media_type, file.get("file_size"))
 
 
-# --- for whom --------------------------------------------------------------------------------------------------------
+# --- mentions --------------------------------------------------------------------------------------------------------
 
 
 def _mentions(message: Json, text: str, bot: Bot) -> tuple[tuple[int, int], ...]:
-    """Where the text names the bot, as start and end in UTF-16 units."""
+    """The mentions of the bot in the text, as start and end in UTF-16 units."""
     name = f"@{bot.username}".lower()
     return tuple(
         (start, end)
@@ -251,39 +251,39 @@ def _cut(text: str, start: int, end: int) -> str:
     return text.encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le", "replace")
 
 
-def _spelt_out(message: Json, text: str, mentions: tuple[tuple[int, int], ...]) -> str:
-    """The text without the bot's name, and with what only its formatting tells: where links lead, who is meant."""
-    hidden = [(_span(entity), f" ({told})") for entity in _entities(message) if (told := _hidden(entity, text))]
-    added = [((end, end), told) for (start, end), told in hidden if (start, end) not in mentions]
-    for (start, end), told in sorted([*added, *((mention, "") for mention in mentions)], reverse=True):
+def _expanded(message: Json, text: str, mentions: tuple[tuple[int, int], ...]) -> str:
+    """The text without the bot's name, and with the URLs and names that are only in its formatting."""
+    hidden = [(_span(entity), f" ({extra})") for entity in _entities(message) if (extra := _hidden(entity, text))]
+    added = [((end, end), extra) for (start, end), extra in hidden if (start, end) not in mentions]
+    for (start, end), extra in sorted([*added, *((mention, "") for mention in mentions)], reverse=True):
         before, after = _cut(text, 0, start), _cut(text, end, len(text) * 2)
-        if not told:
+        if not extra:
             # "ask @bot now" becomes "ask now"; "@bot, now" becomes "now".
             after = after.lstrip(" ,:") if not before or before[-1].isspace() else after
-        text = before + told + after
+        text = before + extra + after
     return text.strip() if mentions else text
 
 
 def _hidden(entity: Json, text: str) -> str:
-    """What the words of a link or a mention do not say themselves."""
+    """The URL of a link or the name of a mention, if the text does not show it."""
     shown = _cut(text, *_span(entity))
     match entity["type"]:
         case "text_link":
-            told = str(entity["url"])
+            extra = str(entity["url"])
         case "text_mention":
-            told = _title(entity["user"])
+            extra = _title(entity["user"])
         case _:
             return ""
-    return "" if told.strip("/") in shown or shown in told.split() else _clean(told)
+    return "" if extra.strip("/") in shown or shown in extra.split() else _clean(extra)
 
 
-def _answers(message: Json, bot: Bot) -> bool:
+def _replies_to_bot(message: Json, bot: Bot) -> bool:
     replied = message.get("reply_to_message")
-    # Everything in a topic seems to reply to the service message that opened it.
+    # Every message in a topic is a reply to the service message that created the topic.
     return replied is not None and "forum_topic_created" not in replied and _is_bot(replied.get("from"), bot)
 
 
-# --- in what context -------------------------------------------------------------------------------------------------
+# --- context ---------------------------------------------------------------------------------------------------------
 
 
 def _note(message: Json, bot: Bot) -> str:
@@ -295,15 +295,15 @@ def _reply_note(message: Json, bot: Bot) -> str:
     if not replied or "forum_topic_created" in replied:
         return ""
     quote = message.get("quote")
-    said = _clean(quote["text"]) if quote else _text(replied) or _kind(replied)
-    if len(said) > _QUOTED:
-        said = f"{said[:_QUOTED]}…"
+    quoted = _clean(quote["text"]) if quote else _text(replied) or _kind(replied)
+    if len(quoted) > _MAX_QUOTE:
+        quoted = f"{quoted[:_MAX_QUOTE]}…"
     whom = "your message" if _is_bot(replied.get("from"), bot) else _author(replied)
-    return f'In reply to {whom}: "{said}"' if said else f"In reply to {whom}"
+    return f'In reply to {whom}: "{quoted}"' if quoted else f"In reply to {whom}"
 
 
 def _quoted_files(message: Json, bot: Bot) -> Iterator[FileRef]:
-    """What is asked about a picture is said in reply to it. The bot's own are in the conversation already."""
+    """Files of the message replied to; the bot's own are already in the conversation."""
     replied = message.get("reply_to_message")
     return iter(()) if replied is None or _is_bot(replied.get("from"), bot) else _files(replied)
 

@@ -1,4 +1,4 @@
-"""Writes replies as Telegram messages: HTML texts, pictures and files. Pure; limits are those of the Bot API."""
+"""Replies to Telegram messages: HTML texts, pictures and files. Pure; limits are those of the Bot API."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Se
 from channels.sync import REPEAT_NOTE, STATUS, Piece
 from channels.telegram.parse import ANSWER, STOP
 
-# https://core.telegram.org/bots/api#sendmessage: 1-4096 UTF-16 units after entities parsing. The rest is for the
-# quiet lines that come and go (status, repeat), so that they never move the end of a chunk.
+# https://core.telegram.org/bots/api#sendmessage: 1-4096 UTF-16 units after entities parsing. The rest is reserved for
+# the temporary lines (status, repeat note), so that they never move the end of a chunk.
 TEXT_LIMIT = 4096 - 396
 STATUS_LIMIT = 200
 ANSWER_LIMIT = 1000
 LABEL_LIMIT = 60
-"""UTF-16 units that a phone shows of a button."""
+"""UTF-16 units of a button's label that fit on a phone."""
 OPTIONS_LIMIT = 50
-# https://core.telegram.org/bots/api#sendphoto: 0-1024; the rest is for the note about a repeat.
+# https://core.telegram.org/bots/api#sendphoto: 0-1024; the rest is reserved for the repeat note.
 CAPTION_LIMIT = 1024 - 124
 ALBUM_LIMIT = 10
 PHOTO_SIZE = 10_000_000
@@ -49,12 +49,12 @@ PHOTO_EDGES = 10_000
 PHOTO_RATIO = 20
 UPLOAD_LIMIT = 50_000_000
 _DATA_LIMIT = 64
-"""Bytes that a button may carry."""
+"""Bytes of a button's data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """`data` is what comes back when it is pressed."""
+    """`data` is sent back when it is pressed."""
 
     label: str
     data: str
@@ -79,7 +79,7 @@ class Media:
 
     @property
     def is_photo(self) -> bool:
-        """Whether Telegram takes it as a photo. A GIF as a photo would stand still."""
+        """Whether Telegram accepts it as a photo. A GIF sent as a photo would not be animated."""
         attachment = self.attachment
         width, height = attachment.width or 0, attachment.height or 0
         return (
@@ -100,7 +100,7 @@ def render(reply: Reply) -> tuple[Piece[Content], ...]:
     if reply.done:
         return tuple(pieces)
     stop = () if reply.parked else _buttons([("Stop", f"{STOP}{reply.id}")])
-    status = _quiet(f"⏳ {_short(reply.status, STATUS_LIMIT)}") if reply.status.strip() else ""
+    status = _small(f"⏳ {_short(reply.status, STATUS_LIMIT)}") if reply.status.strip() else ""
     match pieces:
         case [*_, Piece(content=Text(html, buttons)) as last]:
             pieces[-1] = replace(_text(last.key, _lines(html, status), (*buttons, *stop)), editable=last.editable)
@@ -110,9 +110,9 @@ def render(reply: Reply) -> tuple[Piece[Content], ...]:
 
 
 def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
-    """Texts with only calls between them are one text: a message for each would ring the person's phone every time.
+    """Texts with only calls between them are one text: a message for each would send a notification every time.
 
-    What answers an interjection is a message of its own, below the person's.
+    The text after an interjection is a message of its own, below the person's.
     """
     texts: list[TextSegment] = []
     for segment in segments:
@@ -138,7 +138,7 @@ def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
 
 
 def _texts(texts: Sequence[TextSegment]) -> Iterator[Piece[Content]]:
-    # Each is read by itself, so that a fence left open in one does not swallow the next.
+    # Each is parsed by itself, so that an unclosed fence in one does not include the next.
     blocks = [block for text in texts for block in _read(text.markdown, text.interrupted)]
     for number, html in enumerate(_chunks(blocks)):
         yield _text(f"{texts[0].key}/{number}", html)
@@ -156,9 +156,9 @@ def _media(segment: MediaSegment) -> Iterator[Piece[Content]]:
 
 
 def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
-    """Always a new message: an edit, as that of the status's, would not ring the person's phone.
+    """Always a new message: an edit of the status message would not send a notification.
 
-    Options that no button shows in full are listed above the buttons.
+    Options whose labels are cut are listed in full above the buttons.
     """
     named = [(_label(option, n), f"{ANSWER}{segment.key}:{n}") for n, option in enumerate(segment.options)]
     buttons = _buttons(named[:OPTIONS_LIMIT])
@@ -189,7 +189,7 @@ def _text(key: str, html: str, buttons: tuple[Button, ...] = ()) -> Piece[Conten
 
 
 def _buttons(named: Iterable[tuple[str, str]]) -> tuple[Button, ...]:
-    """None at all when one cannot carry its data: half of the options would be no choice."""
+    """None at all if one button's data is too long: some of the options are no real choice."""
     buttons = tuple(Button(label, data) for label, data in named)
     return buttons if all(len(button.data.encode()) <= _DATA_LIMIT for button in buttons) else ()
 
@@ -204,11 +204,11 @@ def _short(text: str, limit: int) -> str:
     if utf16(line) <= limit:
         return line
     units = line.encode("utf-16-le")[: 2 * (limit - 1)]
-    # Half of a character that the cut went through is left out.
+    # Half a character at the cut is dropped.
     return units.decode("utf-16-le", "ignore").rstrip() + "…"
 
 
-def _quiet(text: str) -> str:
+def _small(text: str) -> str:
     return f"<i>{escape(text, quote=False)}</i>"
 
 
@@ -218,11 +218,11 @@ def _lines(*parts: str) -> str:
 
 def repeated(html: str) -> str:
     """The text or caption with the note that it may be a repeat."""
-    return _lines(html, _quiet(REPEAT_NOTE))
+    return _lines(html, _small(REPEAT_NOTE))
 
 
 def unformatted(html: str) -> str:
-    """Our HTML as the plain text that it shows."""
+    """Our HTML as the plain text that is displayed."""
     return unescape(_TAG.sub("", html))
 
 
@@ -239,12 +239,12 @@ def utf16(text: str) -> int:
 
 _INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
 _ASKED = (Paragraph((Span("❓"),)),)
-"""A question that shows nothing, so that its options stand under something."""
+"""For a blank question, so that its options have a text above them."""
 
 
 @lru_cache(maxsize=64)
 def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
-    """A text's blocks, none if it shows nothing. Cached: a growing reply is rendered many times."""
+    """A text's blocks, none if it is blank. Cached: a growing reply is rendered many times."""
     blocks = parse(markdown)
     if _is_blank(unformatted(_join(blocks))):
         return ()
@@ -253,7 +253,7 @@ def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
 
 def _chunks(blocks: Sequence[Block]) -> Iterator[str]:
     """The blocks as HTML messages, none empty and none over the limit."""
-    # Every character of the message is at least one of the HTML's, and counts for two units at most.
+    # Each character of the message takes at least one of the HTML, and counts as two units at most.
     html = _join(blocks)
     parts = [html] if 2 * len(html) <= TEXT_LIMIT else [_join(part) for part in split(blocks, TEXT_LIMIT, _size)]
     return (part for part in parts if not _is_blank(unformatted(part)))
@@ -263,7 +263,7 @@ def _size(block: Block) -> int:
     return utf16(unformatted(_block(block)))
 
 
-# Telegram takes a message of these alone for an empty one; some are letters to Unicode.
+# Telegram treats a message of these alone as empty; some are letters in Unicode.
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0\ufffc"
 
 
@@ -276,7 +276,7 @@ def _join(blocks: Iterable[Block]) -> str:
 
 
 def _block(block: Block, *, indent: str = "", quoted: bool = False) -> str:
-    """A block's HTML; lines after its first begin with `indent`. In a quote (`quoted`) there can be no other quote."""
+    """A block's HTML; lines after its first begin with `indent`. Quotes cannot be nested (`quoted`)."""
     match block:
         case Paragraph():
             return _spans(block.spans).replace("\n", f"\n{indent}")
@@ -321,7 +321,7 @@ def _span(span: Span) -> str:
     if span.url:
         text = f'<a href="{escape(span.url)}">{text}</a>'
     elif span.code:
-        # Code contains no other entity, and is part of none.
+        # Code cannot contain or be part of another entity.
         return f"<code>{text}</code>"
     for tag, styled in (("s", span.strike), ("i", span.italic), ("b", span.bold)):
         if styled:
@@ -330,7 +330,7 @@ def _span(span: Span) -> str:
 
 
 def _is_link(url: str) -> bool:
-    """Whether Telegram makes it a link; it drops others without a word, as it does hosts without a dot."""
+    """Whether Telegram makes it a link. It silently drops other links, and those to hosts without a dot."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and "." in (parts.hostname or "") and not re.search(r"\s", url)

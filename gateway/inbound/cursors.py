@@ -1,4 +1,4 @@
-"""A channel's cursors, kept in the store."""
+"""A channel's cursors, stored in the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.store.errors import StoreError
 
 class CursorStore(Protocol):
     async def cursors(self, channel: str) -> dict[str, str]: ...
-    async def keep_cursors(self, channel: str, read: Mapping[str, str]) -> None: ...
+    async def keep_cursors(self, channel: str, positions: Mapping[str, str]) -> None: ...
 
 
 class StoredCursors:
@@ -24,8 +24,8 @@ class StoredCursors:
     async def load(self) -> dict[str, str]:
         return await self._store.cursors(self._channel)
 
-    async def keep(self, read: Mapping[str, str]) -> None:
+    async def save(self, positions: Mapping[str, str]) -> None:
         try:
-            await self._store.keep_cursors(self._channel, read)
+            await self._store.keep_cursors(self._channel, positions)
         except StoreError as error:
-            raise NotStored(f"The gateway cannot keep what it has read: {error}") from error
+            raise NotStored(f"The read position cannot be stored: {error}") from error

@@ -68,7 +68,7 @@ class Inbox:
 
 @dataclass
 class Shelfmark:
-    """Cursors that a restart does not lose; `writes` counts the writes."""
+    """Cursors that survive a restart; `writes` counts the writes."""
 
     kept: dict[str, str] = field(default_factory=dict)
     writes: int = 0
@@ -76,9 +76,9 @@ class Shelfmark:
     async def load(self) -> dict[str, str]:
         return dict(self.kept)
 
-    async def keep(self, read: Mapping[str, str]) -> None:
+    async def save(self, positions: Mapping[str, str]) -> None:
         self.writes += 1
-        self.kept |= read
+        self.kept |= positions
 
 
 @asynccontextmanager
@@ -112,7 +112,7 @@ def cursors() -> Shelfmark:
 
 
 def account(discord: Discord, shelf: Shelf, cursors: Shelfmark, **options: Any) -> DiscordChannel:
-    options = {"api_url": discord.api_url, "gateway_url": discord.gateway_url, "identify_every": 0.0} | options
+    options = {"api_url": discord.api_url, "gateway_url": discord.gateway_url, "identify_interval": 0.0} | options
     return DiscordChannel("discord", options.pop("token", discord.token), shelf, cursors, **options)
 
 
@@ -737,8 +737,8 @@ async def test_a_file_that_discord_does_not_take_is_explained(
     segments = (MediaSegment("m1", small, "my notes"), MediaSegment("m2", large))
     await channel.show(reply_in(ann, *segments), MemoryLedger())
     assert ann.texts == [
-        "my notes\n\n📎 notes.txt could not be sent: Discord refuses it",
-        "📎 film.mp4 could not be sent: it is larger than the 10 MB that Discord takes",
+        "my notes\n\n📎 notes.txt could not be sent: Discord rejects it",
+        "📎 film.mp4 could not be sent: it is larger than the 10 MB that Discord accepts",
     ]
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.address import Address, Sender
-from channels.discord.directory import Directory, Room
-from channels.discord.parse import MALFORMED, Bot, chat_of, parse, quotable, singly
+from channels.discord.directory import Directory, GuildChannel
+from channels.discord.parse import MALFORMED, Bot, chat_of, parse, quotable, split
 from channels.message import FileRef, InboundMessage
 
 Json = dict[str, Any]
@@ -23,8 +23,8 @@ ME: Json = {"id": "999", "username": "helper", "global_name": None, "bot": True}
 ROOMS = Directory(
     "999",
     {
-        "300": Room("300", "general", "1"),
-        "500": Room("500", "plans", "1", thread=True, parent="300"),
+        "300": GuildChannel("300", "general", "1"),
+        "500": GuildChannel("500", "plans", "1", thread=True, parent="300"),
     },
     {"60": "admins", "61": "Helper"},
     {"61"},
@@ -126,7 +126,7 @@ def test_a_reply_carries_what_it_quotes() -> None:
 
     assert replied(message(author=BOB, content="tea?")).note == 'In reply to bob: "tea?"'
     assert replied(message(author=BOB, attachments=[attachment()])).note == 'In reply to bob: "[file notes.txt]"'
-    assert replied(None).note == "In reply to a message that is gone"
+    assert replied(None).note == "In reply to a deleted message"
     long = replied(message(author=ME, content="x" * 2000))
     assert (long.note, long.addressed) == (f'In reply to your message: "{"x" * 1000}…"', True)
     assert not replied(message(author=BOB, content="tea?")).addressed
@@ -143,7 +143,7 @@ def test_a_forward_says_so_and_brings_its_text_and_files() -> None:
     assert (found.note, found.text) == ("Forwarded from #general", "look #general")
     assert [file.name for file in found.files] == ["notes.txt"]
     elsewhere = message(message_reference=reference | {"channel_id": "9"}, message_snapshots=[snapshot])
-    assert heard(elsewhere).note == "Forwarded from another place"
+    assert heard(elsewhere).note == "Forwarded from another channel"
 
 
 def attachment(**fields: Any) -> Json:
@@ -226,12 +226,12 @@ def test_a_deletion_is_by_whom_the_message_was() -> None:
 
 def test_many_deletions_are_told_singly() -> None:
     many = {"ids": ["5", "6"], "channel_id": "300", "guild_id": "1"}
-    told = list(singly("MESSAGE_DELETE_BULK", many))
+    told = list(split("MESSAGE_DELETE_BULK", many))
     assert [(event, data["id"], data["channel_id"]) for event, data in told] == [
         ("MESSAGE_DELETE", "5", "300"),
         ("MESSAGE_DELETE", "6", "300"),
     ]
-    assert list(singly("MESSAGE_CREATE", many)) == [("MESSAGE_CREATE", many)]
+    assert list(split("MESSAGE_CREATE", many)) == [("MESSAGE_CREATE", many)]
 
 
 def interaction(kind: int, data: Json, **fields: Any) -> Json:
@@ -287,7 +287,7 @@ def test_rooms_are_learnt_and_forgotten() -> None:
     channels = [{"id": "300", "type": 0, "name": "general"}, {"id": "301", "type": 15, "name": "ideas"}]
     thread = {"id": "500", "type": 11, "name": "plans", "parent_id": "300", "last_message_id": "501"}
     told = rooms.learn("GUILD_CREATE", {"id": "1", "roles": roles, "channels": channels, "threads": [thread]})
-    assert [(room.name, room.thread, room.speech) for room in told] == [
+    assert [(room.name, room.thread, room.has_messages) for room in told] == [
         ("general", False, True),
         ("ideas", False, False),
         ("plans", True, True),
@@ -295,18 +295,18 @@ def test_rooms_are_learnt_and_forgotten() -> None:
     assert (rooms.own_roles, rooms.roles["60"], told[2].last) == ({"61"}, "admins", "501")
     archived = thread | {"guild_id": "1", "thread_metadata": {"archived": True}}
     assert rooms.learn("THREAD_UPDATE", archived) == ()
-    assert "500" not in rooms.known
+    assert "500" not in rooms.channels
     rooms.learn("THREAD_LIST_SYNC", {"guild_id": "1", "threads": [thread]})
-    assert "500" in rooms.known
+    assert "500" in rooms.channels
     rooms.learn("CHANNEL_UPDATE", channels[0] | {"guild_id": "1", "name": "lobby"})
-    assert rooms.known["300"].name == "lobby"
+    assert rooms.channels["300"].name == "lobby"
     rooms.learn("GUILD_ROLE_UPDATE", {"guild_id": "1", "role": {"id": "60", "name": "bosses"}})
     assert rooms.roles["60"] == "bosses"
     rooms.learn("CHANNEL_DELETE", {"id": "300"})
     rooms.learn("GUILD_DELETE", {"id": "1", "unavailable": True})
-    assert set(rooms.known) == {"301", "500"}
+    assert set(rooms.channels) == {"301", "500"}
     rooms.learn("GUILD_DELETE", {"id": "1"})
-    assert rooms.known == {}
+    assert rooms.channels == {}
 
 
 ANYTHING = st.recursive(

@@ -25,7 +25,7 @@ def reply(*segments: Segment, status: str = "", done: bool = False, id: str = "r
 
 def texts(pieces: tuple[Piece[Content], ...]) -> list[tuple[str, str, list[str]]]:
     return [
-        (piece.key, piece.content.markdown, [button.carries for button in piece.content.buttons])
+        (piece.key, piece.content.markdown, [button.data for button in piece.content.buttons])
         for piece in pieces
         if isinstance(piece.content, Text)
     ]

@@ -198,7 +198,7 @@ def shown_by_discord(reply: Reply) -> str:
                 rows = discord.components(text.buttons)
                 assert len(rows) <= 5
                 assert all(1 <= len(row["components"]) <= 5 for row in rows)
-                carried = [button.carries for button in text.buttons]
+                carried = [button.data for button in text.buttons]
                 assert len(set(carried)) == len(carried)
                 assert all(1 <= len(each) <= 100 for each in carried)
                 assert all(1 <= discord.utf16(button.label) <= 80 and button.label.strip() for button in text.buttons)
@@ -346,7 +346,7 @@ def test_any_reply_is_shown_within_the_limits_and_no_word_is_lost(
     assert missing(said(reply), shown_by(reply)) == ""
 
 
-MAY_I = "**May I use `shell`?** It may reach beyond the workspace.\n\ncommand:\n```\nrm -rf build\n```"
+MAY_I = "**May I use `shell`?** Can access files and network outside the workspace.\n\ncommand:\n```\nrm -rf build\n```"
 ALLOW = ("Allow once", "Allow for this conversation", "Deny")
 
 

@@ -394,7 +394,7 @@ async def test_a_persons_files_are_fetched(slack: Slack, channel: SlackChannel, 
     assert await channel.fetch(inbox.messages[1].files[0]) == b"from elsewhere"
 
 
-async def test_a_file_that_cannot_be_had_is_refused_with_words(slack: Slack, shelf: Shelf, inbox: Inbox) -> None:
+async def test_an_unavailable_file_is_refused_with_the_reason(slack: Slack, shelf: Shelf, inbox: Inbox) -> None:
     ann = slack.direct("Ann")
     other = SlackChannel("slack", "xoxb-other", shelf, app_token="xapp-1", api_url=slack.api_url)
     channel = open_channel(slack, shelf)

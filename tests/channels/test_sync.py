@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from channels.channel import Ledger, OutcomeUnknown, RetryLater, Sent, Undeliverable, Unreachable
-from channels.sync import STATUS, Piece, show_pieces
+from channels.sync import STATUS, Piece, sync_pieces
 
 
 class MemoryLedger:
@@ -49,7 +49,7 @@ class Board:
     def screen(self) -> list[str]:
         return list(self.messages.values())
 
-    def together(self, contents: Sequence[str]) -> int:
+    def batch_size(self, contents: Sequence[str]) -> int:
         return min(self.most, len(contents))
 
     async def send(self, contents: Sequence[str], *, first: bool, repeat: bool) -> Sequence[str]:
@@ -89,7 +89,7 @@ def pieces(*contents: str) -> tuple[Piece[str], ...]:
 
 
 async def show(board: Board, ledger: Ledger, *contents: str) -> None:
-    await show_pieces(pieces(*contents), ledger, board)
+    await sync_pieces(pieces(*contents), ledger, board)
 
 
 async def test_new_pieces_are_sent_in_order_and_only_once() -> None:

@@ -376,7 +376,7 @@ async def test_a_persons_file_is_fetched(api: BotApi, channel: TelegramChannel, 
     assert await channel.fetch(photo) == png()
 
 
-async def test_a_file_that_cannot_be_had_is_refused_with_words(
+async def test_an_unavailable_file_is_refused_with_the_reason(
     api: BotApi, channel: TelegramChannel, inbox: Inbox
 ) -> None:
     ann = api.private()
@@ -389,7 +389,7 @@ async def test_a_file_that_cannot_be_had_is_refused_with_words(
     with pytest.raises(FileUnavailable, match="file_id"):
         await channel.fetch(FileRef("nonsense", "x"))
     api.fail_next("file", 404)
-    with pytest.raises(FileUnavailable, match="any more"):
+    with pytest.raises(FileUnavailable, match="no longer available"):
         await channel.fetch(inbox.messages[1].files[0])
 
 
@@ -560,7 +560,7 @@ async def test_replies_go_to_their_topic_and_the_general_topic_has_no_id(api: Bo
     await channel.show(reply_in(forum, text("in news"), thread=news), MemoryLedger())
     await channel.show(reply_in(forum, text("in general"), thread=1), MemoryLedger())
     assert [(shown.text, shown.thread_id) for shown in forum.messages] == [("in news", news), ("in general", None)]
-    with pytest.raises(Undeliverable, match="topic is gone"):
+    with pytest.raises(Undeliverable, match="topic is deleted"):
         await channel.show(reply_in(forum, text("nowhere"), thread=4711), MemoryLedger())
 
 

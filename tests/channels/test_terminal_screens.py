@@ -227,7 +227,7 @@ async def test_no_file_is_saved_elsewhere(tmp_path: Path, name: str) -> None:
     assert [path.parent for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "files"]  # noqa: ASYNC240
 
 
-async def test_a_file_that_cannot_be_had_costs_itself_only(tmp_path: Path) -> None:
+async def test_an_unavailable_file_affects_only_its_own_line(tmp_path: Path) -> None:
     pipe = Pipe()
     async with talking(pipe.screen(tmp_path, "draw"), Shelf()) as (gateway, running):
         await gateway.answer(await gateway.hear(), MediaSegment("m:1:0", CHART), TextSegment("t1", "There."))

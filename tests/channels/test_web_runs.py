@@ -497,7 +497,7 @@ async def test_a_failed_run_says_why(site: Site) -> None:
             await caller.supply(run, result(call, "noon"))
         report = await caller.finished(run)
         assert report["state"] == "failed"
-        assert "again and again" in report["reason"]
+        assert "loop detected" in report["reason"]
 
 
 async def test_what_waits_when_everything_is_stopped_is_withdrawn(site: Site) -> None:

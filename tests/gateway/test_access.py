@@ -11,7 +11,7 @@ import pytest
 
 from agent.models.scripted import ScriptedModel
 from channels.address import Sender
-from channels.memory import MemoryChannel, words
+from channels.memory import MemoryChannel, plain_text
 from channels.message import FileRef, ThreadRoot
 from channels.reply import QuestionSegment
 from gateway.cli.main import main
@@ -26,7 +26,7 @@ ROBOT = Sender("99", "Robot", "robot", bot=True)
 
 
 def only(*allow: str, **more: object) -> dict[str, ChannelAccess]:
-    return {"paper": ChannelAccess(frozenset(allow), **more)}  # type: ignore[arg-type]  # the tests' own
+    return {"memory": ChannelAccess(frozenset(allow), **more)}  # type: ignore[arg-type]  # the tests' own
 
 
 async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ async def test_two_bots_do_not_talk_to_each_other_for_ever(tmp_path: Path) -> No
 async def code_for(play: Play, sender: Sender) -> str:
     await play.say("hello?", by=sender)
     reply = await play.reply("I do not know you yet")
-    found = re.search(r"/pair (\w+)", words(reply))
+    found = re.search(r"/pair (\w+)", plain_text(reply))
     assert found is not None
     return found[1]
 
@@ -120,7 +120,7 @@ async def test_an_admin_lets_somebody_in_who_asked(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         await play.say("hello?", address=here, by=EVE)
         reply = await play.reply("I do not know you yet")
-        code = words(reply).split("/pair ")[1].split("`")[0]
+        code = plain_text(reply).split("/pair ")[1].split("`")[0]
         await play.say(f"/pair {code.lower()}", by=ANN)
         await play.reply("Eve may talk to me now.")
         told = await play.reply("You have been let in.")
@@ -161,10 +161,10 @@ async def test_the_command_line_lets_somebody_in_while_the_gateway_runs(
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         code = await code_for(play, EVE)
         assert await asyncio.to_thread(main, ["pair", "list", *config]) == 0
-        assert capsys.readouterr().out == f"paper: Eve (66), waits, code {code}\n"
+        assert capsys.readouterr().out == f"memory: Eve (66), waits, code {code}\n"
         assert await asyncio.to_thread(main, ["pair", "approve", "WRONG", *config]) == 1
         assert await asyncio.to_thread(main, ["pair", "approve", code.lower(), *config]) == 0
-        assert capsys.readouterr().out == "Eve (66) may talk to paper now.\n"
+        assert capsys.readouterr().out == "Eve (66) may talk to memory now.\n"
         await play.say("hi", by=EVE)
         await play.reply("You said: hi")
 
@@ -191,7 +191,7 @@ async def test_a_code_is_given_once_while_it_is_good_and_anew_when_it_has_expire
         await play.say(f"/pair {first}", by=ANN)
         await play.reply("it has expired")
         await play.say("anybody there?", by=EVE)
-        await play.channel.until(lambda paper: sum("I do not know you" in text for text in play.shown()) == 2)
+        await play.channel.until(lambda memory: sum("I do not know you" in text for text in play.shown()) == 2)
 
 
 async def test_whoever_was_let_in_may_speak_in_groups_too(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ async def test_in_groups_no_codes_are_given(tmp_path: Path) -> None:
 async def test_codes_are_limited_in_number(tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
         people = [Sender(str(number), "Somebody") for number in range(60)]
-        codes = [await store.request_pairing("paper", sender, "session", PLACE) for sender in people]
+        codes = [await store.request_pairing("memory", sender, "session", PLACE) for sender in people]
     assert sum(code is not None for code in codes) == 50
 
 

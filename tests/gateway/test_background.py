@@ -911,7 +911,7 @@ async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: 
 
 async def test_a_task_in_the_background_is_told_something_and_then_answers(tmp_path: Path) -> None:
     gate = asyncio.Event()
-    tell = Call("", "background", json.dumps({"action": "tell", "handle": "w1", "words": "only verbs"}))
+    tell = Call("", "background", json.dumps({"action": "tell", "handle": "w1", "message": "only verbs"}))
     model = parted(
         [delegating(background=True), [tell], "I will tell you.", "Five."], [["Well, ", gate], "Five are verbs."]
     )

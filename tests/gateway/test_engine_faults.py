@@ -44,7 +44,7 @@ from agent.turn_context import TurnContext
 from channels.history import PersonMessage
 from gateway.app import GatewayOptions
 from gateway.sessions import session_key
-from gateway.store.inbox import bring
+from gateway.store.arrivals import accept_background_message
 from gateway.store.records import PastTurn, UsageTotals
 from gateway.store.records import Turn as TurnRecord
 from gateway.turns.budgets import Budgets, SpendingLimits
@@ -243,7 +243,9 @@ async def test_a_call_that_people_allow_runs_also_when_background_work_has_ended
         await play.until_idle()
         here = session_key(PLACE)
         await play.store.write(
-            lambda connection: bring(connection, here, PLACE, PLAYING_ANN, "It has ended.", (), "work:1", "")
+            lambda connection: accept_background_message(
+                connection, here, PLACE, PLAYING_ANN, "It has ended.", (), "work:1", ""
+            )
         )
         play.gateway.dispatcher.wake(here, "work")
         await play.say("yes")
@@ -324,7 +326,7 @@ async def test_a_secret_in_an_answer_that_is_stopped_is_not_kept() -> None:
 async def test_a_message_behind_a_refused_limit_is_left_for_the_next_turn() -> None:
     log = (
         MessagesRead(1, (UserMessage(1, "Ann", "go"),)),
-        ApprovalRequested("limit", "limit", "Go on?", ("Go on", "Stop here"), 4e9),
+        ApprovalRequested("limit", "limit", "Go on?", ("Continue", "Stop here"), 4e9),
         ApprovalDecided("limit", "denied", "Ann"),
     )
     alone = Alone(ScriptedModel(), entries=log)

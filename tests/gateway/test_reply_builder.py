@@ -30,7 +30,7 @@ from agent.log import (
     Outcome,
     Source,
     Spent,
-    Subject,
+    ApprovalSubject,
     Text,
     Thinking,
     Usage,
@@ -50,7 +50,7 @@ from channels.address import Address
 from channels.markdown import Item, Listing, Paragraph, Quote, Span, parse
 from channels.memory import plain_text
 from channels.reply import ApprovalDecision, CallSegment, MediaSegment, QuestionSegment, Reply, TextSegment
-from gateway.outbound.call_lines import MOST_THOUGHT
+from gateway.outbound.call_lines import MAX_REASONING_LENGTH
 from gateway.outbound.reply_builder import Activity, ReplyBuilder
 
 HERE = Address("memory", "me", "chat")
@@ -505,9 +505,9 @@ def test_long_reasoning_is_shown_from_its_end_while_it_grows_and_from_its_beginn
     thought = "a" * 900 + "b" * 900 + "c" * 900
     draft = draft_of((), show_reasoning=True)
     draft.apply(ReasoningDelta(thought))
-    assert plain_text(draft.reply()) == f"> …{thought[-MOST_THOUGHT:]}"
+    assert plain_text(draft.reply()) == f"> …{thought[-MAX_REASONING_LENGTH:]}"
     draft.apply(Logged(ModelAnswered(1, (Thinking(thought),))))
-    assert plain_text(draft.reply()) == f"> {thought[:MOST_THOUGHT]}…"
+    assert plain_text(draft.reply()) == f"> {thought[:MAX_REASONING_LENGTH]}…"
 
 
 def test_reasoning_that_holds_code_stays_one_quote() -> None:
@@ -544,7 +544,7 @@ def test_what_hooks_left_of_an_answer_is_what_is_shown() -> None:
 
 ALLOW = ("Allow once", "Allow for this conversation", "Deny")
 MAY_I = ApprovalRequested("a", "call", "**May I use `shell`?**", ALLOW, 1e12)
-GO_ON = ApprovalRequested("limit-1", "limit", "**$1.00 is spent.** Shall I go on?", ("Go on", "Stop here"), 1e12)
+GO_ON = ApprovalRequested("limit-1", "limit", "**$1.00 is spent.** Shall I go on?", ("Continue", "Stop here"), 1e12)
 
 
 def test_a_call_that_waits_for_approval_waits_behind_a_question() -> None:
@@ -568,7 +568,7 @@ def test_how_a_decision_ended_is_said_in_words() -> None:
         ApprovalDecided("a", "denied", "Ada", "too risky"): ("Denied by Ada: too risky", "denied"),
         ApprovalDecided("a", "denied"): ("Denied", "denied"),
         ApprovalDecided("a", "expired"): ("Nobody decided in time", "undecided"),
-        ApprovalDecided("a", "dropped"): ("Dropped, because something was said", "undecided"),
+        ApprovalDecided("a", "dropped"): ("Dropped, because a new message arrived", "undecided"),
     }
     for decided, (answer, decision) in told.items():
         _, question = draft_of((called(PYTEST), MAY_I, decided)).reply().segments
@@ -577,19 +577,19 @@ def test_how_a_decision_ended_is_said_in_words() -> None:
 
 
 def test_a_limit_is_asked_about_before_the_first_step_too() -> None:
-    about: dict[tuple[Subject, str], str] = {}
+    about: dict[tuple[ApprovalSubject, str], str] = {}
     for decision in ("allowed", "denied"):
         draft = draft_of((GO_ON, ApprovalDecided("limit-1", decision, "Ada")))
         [question] = draft.reply().segments
         assert isinstance(question, QuestionSegment)
-        about[GO_ON.about, decision] = question.answer
+        about[GO_ON.subject, decision] = question.answer
         assert question.step == 1
     assert about == {("limit", "allowed"): "Extended by Ada", ("limit", "denied"): "Stopped here by Ada"}
 
 
 def test_a_decision_that_is_open_when_the_turn_ends_is_closed_without_one() -> None:
     for asked in ((called(PYTEST), MAY_I), (GO_ON,)):
-        reply = draft_of((*asked, Ended("stopped", "the person asked to stop"))).reply()
+        reply = draft_of((*asked, Ended("stopped", "stopped by the user"))).reply()
         [question] = [segment for segment in reply.segments if isinstance(segment, QuestionSegment)]
         assert (question.open, question.answer) == (False, "")
 
@@ -598,4 +598,4 @@ def test_words_that_dropped_a_decision_are_not_its_answer() -> None:
     dropped = (ApprovalDecided("a", "dropped"), CallEnded("a", "skipped", ""), heard(("Allow once", "person")))
     _, question = draft_of((called(PYTEST), MAY_I, *dropped)).reply().segments
     assert isinstance(question, QuestionSegment)
-    assert question.answer == "Dropped, because something was said"
+    assert question.answer == "Dropped, because a new message arrived"

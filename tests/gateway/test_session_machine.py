@@ -33,7 +33,7 @@ from gateway.app import Gateway, GatewayOptions
 from gateway.inbound.access import AccessPolicy
 from gateway.sessions import is_child, session_key
 from gateway.store import open_store
-from gateway.store.inbox import REPLACED
+from gateway.store.arrivals import REPLACED
 from gateway.store.records import Turn
 
 PLACE = Address("memory", "me", "chat")

@@ -22,7 +22,7 @@ from agent.log import (
     Notice,
     Resumed,
     Spent,
-    Summarised,
+    Compacted,
     Text,
     Thinking,
     UserMessage,
@@ -97,7 +97,7 @@ def _entry(entry: Entry, calls: dict[str, Call]) -> Iterator[str]:
         case ApprovalDecided():
             by, why = f" by {entry.by}" if entry.by else "", f": {entry.reason}" if entry.reason else ""
             yield f"decided: {entry.decision.replace('_', ' ')}{by}{why}"
-        case Summarised():
+        case Compacted():
             yield "left out without a summary" if entry.left_out else f"summarised: {entry.summary}"
         case Spent():
             yield f"spent on {entry.purpose}"

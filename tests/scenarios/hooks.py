@@ -23,7 +23,7 @@ from agent.hook import (
     Subject,
     ToolCall,
     ToolEnd,
-    Where,
+    HookContext,
 )
 from agent.hooks.chain import Hook
 
@@ -53,13 +53,13 @@ class Runner:
     async def __aexit__(self, *exc: object) -> None:
         return None
 
-    async def ask(self, point: Point, where: Where, subject: Subject) -> Subject | Ruling | None:
+    async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
         about = subject.tool if isinstance(subject, ToolCall | ToolEnd) else ""
         if self._declared.tool and self._declared.tool != about:
             return None
         return self._declared.says(subject)
 
-    async def tell(self, where: Where, event: Mapping[str, Any]) -> None:
+    async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         return None
 
 

@@ -97,7 +97,7 @@ async def a_secret(world: World, text: str) -> None:
 @step("nobody decides in time", "given")
 async def nobody_decides(world: World) -> None:
     """The time to decide is over as soon as it begins."""
-    world.given.decide_within = 0.0
+    world.given.approval_timeout = 0.0
 
 
 @step("the model's window: {number} tokens", "given")
@@ -145,7 +145,7 @@ async def killed(world: World) -> None:
 
 @step("the gateway starts again")
 async def starts_again(world: World) -> None:
-    """On the same database and with the same paper."""
+    """On the same database and with the same replies."""
     if world.play is not None:
         raise Wrong("the gateway is running already")
     await world.start()

@@ -150,14 +150,14 @@ async def has_tools(world: World, model: str, text: str) -> None:
 @step("{model} must answer in words", "look")
 async def must_answer_in_words(world: World, model: str) -> None:
     """The model may call no tools."""
-    if not (await world.request(model)).in_words:
+    if not (await world.request(model)).text_only:
         raise Wrong("the model may call tools")
 
 
 @step("{model} may call tools", "look")
 async def may_call_tools(world: World, model: str) -> None:
     """The model is not told to answer in words."""
-    if (await world.request(model)).in_words:
+    if (await world.request(model)).text_only:
         raise Wrong("the model must answer in words")
 
 

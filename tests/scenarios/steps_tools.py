@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent.tool import ToolError, ToolResult
+from agent.tool import ToolError
+from agent.tool_result import ToolResult
 from tests.scenarios.steps import step
 from tests.scenarios.steps_people import file_named, repeated
 from tests.scenarios.tools import Run, split

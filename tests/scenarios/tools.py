@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import create_model
 
 from agent.decisions.questions import ask_user
-from agent.tool import Tool, ToolContext, ToolResult
+from agent.tool import Tool, ToolContext
+from agent.tool_result import ToolResult
 from agent.tools.background import background
 from agent.tools.delegate import delegate
 from agent.tools.todos import todos

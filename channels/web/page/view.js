@@ -235,12 +235,16 @@ function stateWords({ state, step, reason }) {
     case "retrying": return `not sent yet, trying again…${reason ? ` ${reason}` : ""}`;
     case "waiting": return "waiting";
     case "read": return step ? `seen at step ${step}` : "seen";
-    case "answered": return (step > 1 ? `seen at step ${step}, ` : "") + (reason ? `ended: ${reason}` : "answered");
+    case "answered": return (step > 1 ? `seen at step ${step}, ` : "") + (reason ? ended(reason) : "answered");
     case "withdrawn": return reason ? `withdrawn: ${reason}` : "withdrawn";
     case "refused": return reason ? `refused: ${reason}` : "refused";
     case "failed": return `not sent: ${reason}`;
     default: return state;
   }
+}
+
+function ended(reason) {
+  return reason.startsWith("stopped by ") ? reason : `ended: ${reason}`;
 }
 
 function attachmentNode(attachment, caption) {

@@ -128,7 +128,7 @@ async def test_a_photo_in_a_group_has_its_senders_name(stage: Stage) -> None:
 
 
 @over("faults", "files")
-async def test_a_file_that_cannot_be_had_is_named_to_the_model_and_to_the_person(stage: Stage) -> None:
+async def test_an_unavailable_file_is_named_to_the_model_and_to_the_person(stage: Stage) -> None:
     stage.models.script(Say("I did not get it."))
     async with stage.conversation() as ann:
         stage.home.fail_next("file", 404)
@@ -142,7 +142,7 @@ async def test_a_file_that_cannot_be_had_is_named_to_the_model_and_to_the_person
 
 
 @over("faults", "files")
-async def test_a_file_that_cannot_be_had_just_now_is_asked_for_again(stage: Stage) -> None:
+async def test_a_temporarily_unavailable_file_is_fetched_again(stage: Stage) -> None:
     stage.models.script(Say("I see."))
     async with stage.conversation() as ann:
         stage.home.fail_next("file", 500)
