@@ -1,4 +1,4 @@
-"""The tools the agent comes with, each loaded only when it is enabled."""
+"""The built-in tools, each loaded only if it is enabled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, assert_never, get_args
 
 if TYPE_CHECKING:
-    # The drawing and reading workers live in this package and are to start without the tools' own imports.
+    # The worker processes are modules of this package and must start without the tools' own imports.
     from agent.tool import Tool
 
 ToolName = Literal[
@@ -32,16 +32,16 @@ TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
 class UnknownTool(ValueError):
     def __init__(self, name: str) -> None:
         nearest = get_close_matches(name, TOOL_NAMES, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(TOOL_NAMES)}"
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"available tools: {', '.join(TOOL_NAMES)}"
         super().__init__(f"there is no tool {name!r}; {hint}")
 
 
 def load_tools(enabled: Sequence[str]) -> tuple[Tool, ...]:
-    """The named tools, in the order named, each once. Raises `UnknownTool`."""
-    return tuple(_load(_known(name)) for name in dict.fromkeys(enabled))
+    """The enabled tools, in that order, without duplicates. Raises `UnknownTool`."""
+    return tuple(_load(_checked_name(name)) for name in dict.fromkeys(enabled))
 
 
-def _known(name: str) -> ToolName:
+def _checked_name(name: str) -> ToolName:
     for known in TOOL_NAMES:
         if known == name:
             return known

@@ -1,4 +1,4 @@
-"""The background tool: what goes on beside the conversation, looked at, steered and stopped."""
+"""The background tool: lists, shows, steers and stops background tasks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field
 from agent.background import BackgroundItem
 from agent.tool import ToolContext, ToolError, tool
 
-LINE = 200
-"""Characters of what work showed last that fit into a list."""
+MAX_LINE_OUTPUT = 200
+"""Characters of a task's last output in the list."""
 
 
 @tool(effect="write")
@@ -18,33 +18,33 @@ async def background(
     context: ToolContext,
     action: Annotated[
         Literal["list", "look", "stop", "tell"],
-        Field(description="list all work, look at one, stop it, or tell a delegated task something."),
+        Field(description="list all background tasks, look at one, stop it, or tell a delegated task something."),
     ],
-    handle: Annotated[str | None, Field(max_length=20, description='Which one, like "w3".')] = None,
-    words: Annotated[str | None, Field(max_length=20_000, description="What to tell it.")] = None,
+    handle: Annotated[str | None, Field(max_length=20, description='The handle of the task, like "w3".')] = None,
+    message: Annotated[str | None, Field(max_length=20_000, description="The message to the delegated task.")] = None,
 ) -> str:
-    """Looks after work in the background: calls that went on by themselves, and delegated tasks.
+    """Manages background tasks: tool calls that continue in the background, and delegated tasks.
 
-    Results come as messages without being asked for; do not call this again and again to wait for one.
+    Results arrive as messages by themselves; do not poll with this tool.
     """
     match action:
         case "list":
             items = await context.background.items()
-            return "\n".join(map(_line, items)) or "Nothing was begun in the background."
+            return "\n".join(map(_line, items)) or "There are no background tasks."
         case "look":
-            return _whole(await _item(context, handle))
+            return _details(await _item(context, handle))
         case "stop":
             item = await _item(context, handle)
             if not await context.background.stop(item.handle):
-                raise ToolError(f"{item.handle} does not run any more: there was nothing to stop.")
-            return f"Stopped {item.handle}. It brings no result."
+                raise ToolError(f"{item.handle} is not running any more: there is nothing to stop.")
+            return f"Stopped {item.handle}. There will be no result."
         case "tell":
-            if not (words or "").strip():
-                raise ToolError("There are no words to tell it.")
+            if not (message or "").strip():
+                raise ToolError("The message is empty.")
             item = await _item(context, handle)
-            if not await context.background.steer(item.handle, words or ""):
-                raise ToolError(f"{item.handle} is not a delegated task that runs, and can be told nothing.")
-            return f"{item.handle} reads it at once."
+            if not await context.background.steer(item.handle, message or ""):
+                raise ToolError(f"{item.handle} is not a running delegated task and cannot get messages.")
+            return f"{item.handle} gets the message at once."
         case _:
             assert_never(action)
 
@@ -55,15 +55,15 @@ async def _item(context: ToolContext, handle: str | None) -> BackgroundItem:
         if item.handle == handle:
             return item
     known = ", ".join(item.handle for item in items) or "none"
-    raise ToolError(f"There is no work named {handle!r}; there are: {known}." if handle else "Name the work's handle.")
+    raise ToolError(f"There is no task {handle!r}; known tasks: {known}." if handle else "Give the task's handle.")
 
 
 def _line(item: BackgroundItem) -> str:
     shown = " ".join(item.shown.split())
-    if len(shown) > LINE:
-        shown = f"{shown[:LINE]}…"
+    if len(shown) > MAX_LINE_OUTPUT:
+        shown = f"{shown[:MAX_LINE_OUTPUT]}…"
     return f"{item.handle}: {item.state}: {item.title}" + (f" ({shown})" if shown else "")
 
 
-def _whole(item: BackgroundItem) -> str:
-    return f"{item.handle}: {item.state}: {item.title}\n\n{item.shown or 'It has shown nothing yet.'}"
+def _details(item: BackgroundItem) -> str:
+    return f"{item.handle}: {item.state}: {item.title}\n\n{item.shown or 'There is no output yet.'}"

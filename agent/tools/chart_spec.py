@@ -1,4 +1,4 @@
-"""What a chart shows: the data as a model gives them, and whether they can be drawn."""
+"""The specification of a chart, as the model gives it, and its validation."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["line", "bar", "pie", "scatter"]
+ChartKind = Literal["line", "bar", "pie", "scatter"]
 
-MOST_POINTS = 5000
-MOST_SERIES = 20
-MOST_LABELS_PER_PIE = 100
+MAX_POINTS = 5000
+MAX_SERIES = 20
+MAX_SLICES = 100
 
 
 class InvalidChart(ValueError):
-    """The data make no chart; the message says why, for whoever gave them."""
+    """The chart cannot be drawn; the message says why, for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line, set of bars or cloud of points. `x` are the places of the values; without them they are counted."""
+    """One line, set of bars or set of points. `x` are the positions of the values; without them they are 1, 2, 3, …"""
 
     name: str
     values: tuple[float, ...]
@@ -29,9 +29,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`labels` name the values in common: the categories of bars, the slices of a pie, the marks below a line."""
+    """`labels` name the values of all series: the categories of bars, the slices of a pie, the ticks below a line."""
 
-    kind: Kind
+    kind: ChartKind
     title: str
     series: tuple[Series, ...]
     labels: tuple[str, ...] = ()
@@ -39,22 +39,22 @@ class Chart:
     y_label: str = ""
 
 
-def checked(chart: Chart) -> Chart:
+def validated(chart: Chart) -> Chart:
     """The chart as it will be drawn. Raises `InvalidChart`."""
     problem = next(_problems(chart), None)
     if problem is not None:
         raise InvalidChart(problem)
-    return _as_one_pie(chart) if chart.kind == "pie" else chart
+    return _with_one_series(chart) if chart.kind == "pie" else chart
 
 
 def _problems(chart: Chart) -> Iterator[str]:
     if not any(series.values for series in chart.series):
         yield "there are no values to draw"
-    if len(chart.series) > MOST_SERIES:
-        yield f"there are {len(chart.series)} series, more than the {MOST_SERIES} that can be told apart"
+    if len(chart.series) > MAX_SERIES:
+        yield f"there are {len(chart.series)} series, more than the {MAX_SERIES} that can be distinguished"
     points = sum(len(series.values) for series in chart.series)
-    if points > MOST_POINTS:
-        yield f"there are {points:,} values, more than {MOST_POINTS:,}; sum them up or leave some out"
+    if points > MAX_POINTS:
+        yield f"there are {points:,} values, more than {MAX_POINTS:,}; aggregate them or omit some"
     for series in chart.series:
         yield from _problems_of(series, chart)
     if chart.kind == "pie":
@@ -92,12 +92,12 @@ def _problems_of_pie(chart: Chart) -> Iterator[str]:
         yield "a pie chart cannot show negative values"
     if not any(value > 0 for value in values):
         yield "a pie chart needs a value above zero"
-    if len(values) > MOST_LABELS_PER_PIE:
+    if len(values) > MAX_SLICES:
         yield f"a pie chart cannot show {len(values)} slices"
 
 
-def _as_one_pie(chart: Chart) -> Chart:
-    """Several series of one value each are slices of one pie."""
+def _with_one_series(chart: Chart) -> Chart:
+    """A pie of several series of one value each becomes a pie of one series."""
     if len(chart.series) == 1:
         return chart
     slices = Series("", tuple(series.values[0] for series in chart.series))

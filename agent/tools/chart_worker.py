@@ -1,4 +1,4 @@
-"""A worker that draws a chart: JSON on stdin, PNG on stdout; the one place that loads the plotting library."""
+"""The worker process that draws a chart: JSON on stdin, PNG on stdout. The only module that loads matplotlib."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ MARKERS = ("o", "s", "^", "D")
 WIDTH, HEIGHT, DPI = 8.0, 4.8, 200
 """Inches and pixels per inch: 1600 by 960 pixels."""
 
-MOST_SLICES = 8
-MOST_SIDEWAYS = 40
-MOST_VALUE_LABELS = 24
-MOST_BARS = 400
-"""More are drawn as mere lines, which takes a tenth of the time and looks the same."""
+MAX_SLICES = 8
+MAX_HORIZONTAL_BARS = 40
+MAX_VALUE_LABELS = 24
+MAX_BARS = 400
+"""More are drawn as lines, which takes a tenth of the time and looks the same."""
 
 LABEL_WIDTH = 26
 SHORT_LABEL = 16
 LINE_WIDTH = 84
-"""Characters: of a label beside the picture, of one below it, and of all that fit below it."""
+"""Characters: of a label at the side, of one below the chart, and of all labels below it together."""
 
 _FONTS = (
     *("Inter", "Roboto", "Open Sans", "Noto Sans", "Helvetica Neue", "Segoe UI", "Liberation Sans", "Arial"),
@@ -50,7 +50,7 @@ _FONTS = (
 def draw(chart: Chart) -> bytes:
     """The chart as a PNG."""
     with mpl.rc_context(_style()), warnings.catch_warnings():
-        # A character no font has is drawn as a box; there is nobody on stderr to tell.
+        # A character that no font has is drawn as a box; nobody reads stderr.
         warnings.filterwarnings("ignore", message="Glyph")
         layout = ConstrainedLayoutEngine(w_pad=0.18, h_pad=0.12)
         figure = Figure(figsize=(WIDTH, _height(chart)), dpi=DPI, layout=layout, facecolor="white")
@@ -58,27 +58,27 @@ def draw(chart: Chart) -> bytes:
         match chart.kind:
             case "line":
                 _draw_lines(axes, chart)
-            case "bar" if _is_sideways(chart):
-                _draw_sideways(axes, chart, _categories(chart))
+            case "bar" if _is_horizontal(chart):
+                _draw_horizontal_bars(axes, chart, _categories(chart))
             case "bar":
-                _draw_upright(axes, chart, _categories(chart))
+                _draw_vertical_bars(axes, chart, _categories(chart))
             case "pie":
                 _draw_pie(axes, chart)
             case "scatter":
                 _draw_points(axes, chart)
         _add_title(figure, chart.title)
         _add_legend(axes, chart)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png")
-        return picture.getvalue()
+        image = io.BytesIO()
+        figure.savefig(image, format="png")
+        return image.getvalue()
 
 
-def _style() -> dict[Any, Any]:  # The library's own name for the keys changes between its versions.
+def _style() -> dict[Any, Any]:  # The library's own type of the keys changes between its versions.
     installed = set(font_manager.fontManager.get_font_names())
     return {
         "font.family": [name for name in _FONTS if name in installed] or ["sans-serif"],
         "font.size": 11,
-        # A price in dollars is not a formula.
+        # Otherwise the text between two dollar signs would be a formula.
         "text.parse_math": False,
         "text.color": INK,
         "axes.unicode_minus": True,
@@ -132,24 +132,24 @@ def _add_legend(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_lines(axes: Axes, chart: Chart) -> None:
-    for place, (series, colour) in enumerate(_coloured(chart)):
-        places = series.x if series.x is not None else tuple(range(1, len(series.values) + 1))
-        few = len(places) <= 30
+    for number, (series, colour) in enumerate(_with_colours(chart)):
+        positions = series.x if series.x is not None else tuple(range(1, len(series.values) + 1))
+        few = len(positions) <= 30
         axes.plot(
-            *(places, series.values),
+            *(positions, series.values),
             color=colour,
-            linestyle="solid" if place < len(COLOURS) else "dashed",
-            linewidth=2.4 if len(places) <= 300 else 1.4,
+            linestyle="solid" if number < len(COLOURS) else "dashed",
+            linewidth=2.4 if len(positions) <= 300 else 1.4,
             marker="o" if few else None,
-            markersize=8 if len(places) == 1 else 5.5,
+            markersize=8 if len(positions) == 1 else 5.5,
             markeredgecolor="white",
             markeredgewidth=1.2,
             label=_short(series.name, 40),
             clip_on=not few,
         )
-    _frame(axes, chart)
+    _style_axes(axes, chart)
     if chart.labels:
-        _name_places(axes, chart.labels, first=1)
+        _label_positions(axes, chart.labels, first=1)
     elif any(series.x is not None for series in chart.series):
         _format_numbers(axes, "x")
     else:
@@ -162,7 +162,7 @@ def _draw_lines(axes: Axes, chart: Chart) -> None:
 def _draw_points(axes: Axes, chart: Chart) -> None:
     count = sum(len(series.values) for series in chart.series)
     size, alpha = (64, 0.85) if count <= 60 else (34, 0.7) if count <= 500 else (14, 0.5)
-    for (series, colour), marker in zip(_coloured(chart), cycle(MARKERS), strict=False):
+    for (series, colour), marker in zip(_with_colours(chart), cycle(MARKERS), strict=False):
         axes.scatter(
             *(series.x or (), series.values),
             s=size,
@@ -173,37 +173,39 @@ def _draw_points(axes: Axes, chart: Chart) -> None:
             linewidths=0.7,
             label=_short(series.name, 40),
         )
-    _frame(axes, chart)
+    _style_axes(axes, chart)
     axes.grid(axis="x")
     _format_numbers(axes, "x")
 
 
-def _draw_upright(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
+def _draw_vertical_bars(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
     width = _bar_width(chart)
-    for place, (series, colour) in enumerate(_coloured(chart)):
-        places = [index + _shift(place, chart, width) for index in range(len(series.values))]
-        if len(places) > MOST_BARS:
-            axes.vlines(places, 0, series.values, color=colour, linewidth=1, label=_short(series.name, 40))
+    for number, (series, colour) in enumerate(_with_colours(chart)):
+        offset = _offset(number, chart, width)
+        positions = [index + offset for index in range(len(series.values))]
+        if len(positions) > MAX_BARS:
+            axes.vlines(positions, 0, series.values, color=colour, linewidth=1, label=_short(series.name, 40))
             continue
-        bars = axes.bar(places, series.values, width=width * 0.94, color=colour, label=_short(series.name, 40))
-        if _labels_values(chart, len(labels)):
+        bars = axes.bar(positions, series.values, width=width * 0.94, color=colour, label=_short(series.name, 40))
+        if _shows_values(chart, len(labels)):
             axes.bar_label(bars, labels=_numbers(series.values), padding=3, fontsize=9.5, color=INK)
-    _frame(axes, chart)
+    _style_axes(axes, chart)
     axes.margins(y=0.1)
     if all(value >= 0 for series in chart.series for value in series.values):
         axes.set_ylim(bottom=0)
     room = max(0.0, (4 - len(labels)) / 2)
     axes.set_xlim(-0.6 - room, len(labels) - 0.4 + room)
-    _name_places(axes, labels, first=0)
+    _label_positions(axes, labels, first=0)
     _mark_zero(axes, chart, "horizontal")
 
 
-def _draw_sideways(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
+def _draw_horizontal_bars(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
     width = _bar_width(chart)
-    for place, (series, colour) in enumerate(_coloured(chart)):
-        places = [index + _shift(place, chart, width) for index in range(len(series.values))]
-        bars = axes.barh(places, series.values, height=width * 0.94, color=colour, label=_short(series.name, 40))
-        if _labels_values(chart, len(labels)):
+    for number, (series, colour) in enumerate(_with_colours(chart)):
+        offset = _offset(number, chart, width)
+        positions = [index + offset for index in range(len(series.values))]
+        bars = axes.barh(positions, series.values, height=width * 0.94, color=colour, label=_short(series.name, 40))
+        if _shows_values(chart, len(labels)):
             axes.bar_label(bars, labels=_numbers(series.values), padding=4, fontsize=9.5, color=INK)
     axes.set_yticks(range(len(labels)), [_wrapped(label) for label in labels], color=INK)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -217,7 +219,7 @@ def _draw_sideways(axes: Axes, chart: Chart, labels: Sequence[str]) -> None:
 
 
 def _draw_pie(axes: Axes, chart: Chart) -> None:
-    slices = _largest(list(zip(chart.series[0].values, chart.labels, strict=True)))
+    slices = _combined_slices(list(zip(chart.series[0].values, chart.labels, strict=True)))
     total = math.fsum(value for value, _ in slices)
     wedges, *_ = axes.pie(
         [value for value, _ in slices],
@@ -242,16 +244,16 @@ def _draw_pie(axes: Axes, chart: Chart) -> None:
     axes.set_anchor((0.22, 0.5))
 
 
-def _largest(slices: list[tuple[float, str]]) -> list[tuple[float, str]]:
-    """The slices by size, what is too small to be told apart in one."""
+def _combined_slices(slices: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """The slices by size, the smallest ones combined into one."""
     slices = sorted((part for part in slices if part[0] > 0), reverse=True)
-    if len(slices) <= MOST_SLICES:
+    if len(slices) <= MAX_SLICES:
         return slices
-    rest = slices[MOST_SLICES - 1 :]
-    return [*slices[: MOST_SLICES - 1], (math.fsum(value for value, _ in rest), f"{len(rest)} others")]
+    rest = slices[MAX_SLICES - 1 :]
+    return [*slices[: MAX_SLICES - 1], (math.fsum(value for value, _ in rest), f"{len(rest)} others")]
 
 
-def _coloured(chart: Chart) -> Iterator[tuple[Series, str]]:
+def _with_colours(chart: Chart) -> Iterator[tuple[Series, str]]:
     return zip(chart.series, cycle(COLOURS), strict=False)
 
 
@@ -259,14 +261,14 @@ def _categories(chart: Chart) -> Sequence[str]:
     return chart.labels or [str(number + 1) for number in range(max(len(series.values) for series in chart.series))]
 
 
-def _is_sideways(chart: Chart) -> bool:
-    """Whether bars lie down, so that their long names can be read."""
+def _is_horizontal(chart: Chart) -> bool:
+    """Whether the bars are horizontal, so that long labels are readable."""
     labels = _categories(chart)
-    return chart.kind == "bar" and len(labels) <= MOST_SIDEWAYS and _too_wide(labels)
+    return chart.kind == "bar" and len(labels) <= MAX_HORIZONTAL_BARS and _too_wide(labels)
 
 
 def _height(chart: Chart) -> float:
-    if not _is_sideways(chart):
+    if not _is_horizontal(chart):
         return HEIGHT
     rows = len(_categories(chart)) * max(1.0, 0.55 * len(chart.series))
     return min(14.0, max(HEIGHT, 1.6 + 0.4 * rows))
@@ -276,18 +278,19 @@ def _bar_width(chart: Chart) -> float:
     return 0.78 / len(chart.series) if len(chart.series) > 1 else 0.66
 
 
-def _shift(place: int, chart: Chart, width: float) -> float:
-    return (place - (len(chart.series) - 1) / 2) * width
+def _offset(number: int, chart: Chart, width: float) -> float:
+    """From the middle of a category to the bar of the series with that number."""
+    return (number - (len(chart.series) - 1) / 2) * width
 
 
-def _labels_values(chart: Chart, categories: int) -> bool:
-    """Whether there is room for each bar's value: above it, or beside it when it lies down."""
+def _shows_values(chart: Chart, categories: int) -> bool:
+    """Whether there is room for each bar's value: above it, or beside a horizontal one."""
     bars = categories * len(chart.series)
     longest = max(len(_number(value)) for series in chart.series for value in series.values)
-    return bars <= MOST_VALUE_LABELS and (_is_sideways(chart) or bars * longest <= LINE_WIDTH)
+    return bars <= MAX_VALUE_LABELS and (_is_horizontal(chart) or bars * longest <= LINE_WIDTH)
 
 
-def _frame(axes: Axes, chart: Chart) -> None:
+def _style_axes(axes: Axes, chart: Chart) -> None:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y")
     axes.set_xlabel(chart.x_label)
@@ -302,23 +305,23 @@ def _mark_zero(axes: Axes, chart: Chart, direction: str) -> None:
 
 
 def _too_wide(labels: Sequence[str]) -> bool:
-    """Whether the labels do not fit side by side, on two lines if need be."""
+    """Whether the labels do not fit side by side, on at most two lines."""
     room = LINE_WIDTH // len(labels)
     return any(len(line) >= room for label in labels for line in textwrap.wrap(label, max(room, 6))[:1]) or any(
         len(textwrap.wrap(label, max(room, 6))) > 2 for label in labels
     )
 
 
-def _name_places(axes: Axes, labels: Sequence[str], *, first: int) -> None:
-    """Names the places on the x axis, leaving out as many names as it takes for the others to fit."""
+def _label_positions(axes: Axes, labels: Sequence[str], *, first: int) -> None:
+    """Labels the positions on the x axis, leaving out as many labels as needed for the others to fit."""
     if _too_wide(labels):
         longest = min(max(len(label) for label in labels), SHORT_LABEL)
         step = math.ceil(len(labels) * (longest + 2) / LINE_WIDTH)
-        shown = {place: _short(labels[place], SHORT_LABEL) for place in range(0, len(labels), step)}
+        shown = {index: _short(labels[index], SHORT_LABEL) for index in range(0, len(labels), step)}
     else:
         width = max(LINE_WIDTH // len(labels), 6)
-        shown = {place: "\n".join(textwrap.wrap(label, width)) for place, label in enumerate(labels)}
-    axes.set_xticks([first + place for place in shown], list(shown.values()))
+        shown = {index: "\n".join(textwrap.wrap(label, width)) for index, label in enumerate(labels)}
+    axes.set_xticks([first + index for index in shown], list(shown.values()))
 
 
 def _format_numbers(axes: Axes, which: str) -> None:
@@ -329,7 +332,7 @@ def _format_numbers(axes: Axes, which: str) -> None:
 
 
 def _tick(value: float, ticks: Sequence[float]) -> str:
-    """The number in the unit of the largest tick, with the decimals that tell neighbours apart."""
+    """The number in the unit of the largest tick, with the decimals needed to distinguish adjacent ticks."""
     if value == 0:
         return "0"
     largest = max(abs(tick) for tick in ticks)
@@ -370,7 +373,7 @@ def _numbers(values: Sequence[float]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """The number by itself, in at most four or five digits."""
+    """The number, in at most four or five digits."""
     size = abs(value)
     if size >= 1e15 or 0 < size < 1e-3:
         return _power(value)
@@ -389,15 +392,15 @@ def _wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, LABEL_WIDTH, max_lines=2, placeholder=" …"))
 
 
-def _short(label: str, most: int) -> str:
-    return label if len(label) <= most else f"{label[: most - 1].rstrip()}…"
+def _short(label: str, width: int) -> str:
+    return label if len(label) <= width else f"{label[: width - 1].rstrip()}…"
 
 
 def _parsed(data: bytes) -> Chart:
     fields = json.loads(data)
     series = tuple(
-        Series(one["name"], tuple(one["values"]), None if one["x"] is None else tuple(one["x"]))
-        for one in fields.pop("series")
+        Series(item["name"], tuple(item["values"]), None if item["x"] is None else tuple(item["x"]))
+        for item in fields.pop("series")
     )
     return Chart(series=series, labels=tuple(fields.pop("labels")), **fields)
 

@@ -1,4 +1,4 @@
-"""The web tool: pages of the public internet as text, and nothing of the networks behind it."""
+"""The web tool: fetches pages of the public internet as text. Private networks are not reachable."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from agent.tools.process import WorkerFailed, run_worker
 
 Address = IPv4Address | IPv6Address
 
-CHARACTERS = 50_000
-"""Characters of one `fetch_url` answer."""
+MAX_CHARACTERS = 50_000
+"""Of one `fetch_url` result."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w-]{1,40})""", re.IGNORECASE)
@@ -35,7 +35,7 @@ async def fetch_url(
     url: Annotated[str, Field(description="An http or https address on the public internet.")],
     offset: Annotated[int, Field(ge=0, description="The character of the text to start from.")] = 0,
 ) -> str:
-    """Fetches a web page as readable text, with its links. For a long one it says how to read on."""
+    """Fetches a web page as readable text, with its links. For a long page the result says how to read on."""
     page = await Fetcher().fetch(url)
     return _excerpt(page, offset)
 
@@ -43,7 +43,7 @@ async def fetch_url(
 @dataclass(frozen=True, slots=True)
 class Page:
     url: str
-    """Where the text was found, after redirects."""
+    """The final address, after redirects."""
     text: str
     note: str = ""
 
@@ -53,23 +53,23 @@ def _excerpt(page: Page, offset: int) -> str:
         raise ToolError(
             f"The text of {page.url} has {len(page.text):,} characters; there is nothing from {offset:,} on"
         )
-    end = offset + CHARACTERS
+    end = offset + MAX_CHARACTERS
     more = f"\n[{len(page.text) - end:,} characters more; read on with offset={end}]" if end < len(page.text) else ""
     note = f"\n[{page.note}]" if page.note else ""
     return f"{page.url}\n\n{page.text[offset:end]}{more}{note}"
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is one of the public internet's, also behind the ways IPv6 has of carrying IPv4."""
+    """Whether the address belongs to the public internet, also if it is an IPv4 address embedded in an IPv6 one."""
     if isinstance(address, IPv6Address):
-        if (carried := _carried(address)) is not None:
-            return is_public(carried)
+        if (embedded := _embedded_ipv4(address)) is not None:
+            return is_public(embedded)
         if address.is_site_local:
             return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-def _carried(address: IPv6Address) -> IPv4Address | None:
+def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     if address.teredo is not None:
@@ -77,58 +77,58 @@ def _carried(address: IPv6Address) -> IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour
 
 
-class Refused(Exception):
-    """The name leads to no address that may be asked."""
+class AddressRefused(Exception):
+    """The host has no address that is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches text. `allow` says which addresses may be connected to, `largest` bytes and `seconds` bound an answer."""
+    """Fetches text. `allow` decides which addresses may be connected to; `timeout` is in seconds, for a whole fetch."""
 
     allow: Callable[[Address], bool] = is_public
-    largest: int = 2_000_000
-    seconds: float = 30.0
-    redirects: int = 5
+    max_bytes: int = 2_000_000
+    timeout: float = 30.0
+    max_redirects: int = 5
 
     async def fetch(self, url: str) -> Page:
         """The page. Raises `ToolError`."""
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(self.timeout):
                 return await self._fetch(url)
         except TimeoutError:
-            raise ToolError(f"{url} took longer than {self.seconds:g} s") from None
+            raise ToolError(f"{url} took longer than {self.timeout:g} s") from None
         except httpx.TooManyRedirects:
-            raise ToolError(f"{url} redirects more than {self.redirects} times") from None
+            raise ToolError(f"{url} redirects more than {self.max_redirects} times") from None
         except httpx.UnsupportedProtocol:
             raise ToolError(f"{url} is not, or does not lead to, an http or https address") from None
-        except (httpx.HTTPError, httpx.InvalidURL, Refused, WorkerFailed, zlib.error) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, AddressRefused, WorkerFailed, zlib.error) as error:
             raise ToolError(f"{url} could not be fetched: {error or type(error).__name__}") from error
 
     async def _fetch(self, url: str) -> Page:
         client = httpx.AsyncClient(
             transport=_CheckedTransport(self.allow),
             follow_redirects=True,
-            max_redirects=self.redirects,
-            timeout=httpx.Timeout(self.seconds, connect=10.0),
-            # A bounded unpacking needs a format that can be unpacked in pieces.
+            max_redirects=self.max_redirects,
+            timeout=httpx.Timeout(self.timeout, connect=10.0),
+            # Bounded decompression needs a format that can be decompressed in chunks.
             headers={"User-Agent": "Interject", "Accept": "text/html, text/*, */*;q=0.5", "Accept-Encoding": "gzip"},
             trust_env=False,
         )
         async with client, client.stream("GET", url) as response:
             body, cut = await self._read(response)
-        note = f"only the first {self.largest:,} bytes were read" if cut else ""
+        note = f"only the first {self.max_bytes:,} bytes were read" if cut else ""
         if response.is_error:
             raise ToolError(f"{response.url} answered {response.status_code} {response.reason_phrase}{_hint(body)}")
         return Page(str(response.url), await self._text(response, body), note)
 
     async def _read(self, response: httpx.Response) -> tuple[bytes, bool]:
-        """The unpacked body, and whether there was more of it than `largest`."""
-        unpack = _Unpacking(response.headers.get("content-encoding", "identity"))
+        """The decompressed body, and whether it was longer than `max_bytes`."""
+        decompress = _Decompressor(response.headers.get("content-encoding", "identity"))
         body = bytearray()
         async for chunk in response.aiter_raw():
-            body += unpack(chunk, self.largest + 1 - len(body))
-            if len(body) > self.largest:
-                return bytes(body[: self.largest]), True
+            body += decompress(chunk, self.max_bytes + 1 - len(body))
+            if len(body) > self.max_bytes:
+                return bytes(body[: self.max_bytes]), True
         return bytes(body), False
 
     async def _text(self, response: httpx.Response, body: bytes) -> str:
@@ -141,25 +141,25 @@ class Fetcher:
         text = _decoded(body, response.charset_encoding)
         if media_type not in ("text/html", "application/xhtml+xml"):
             return text
-        question = json.dumps({"html": text, "base": str(response.url)}).encode()
-        return (await run_worker("agent.tools.html_text", question, seconds=self.seconds)).decode()
+        request = json.dumps({"html": text, "base": str(response.url)}).encode()
+        return (await run_worker("agent.tools.html_text", request, seconds=self.timeout)).decode()
 
 
-class _Unpacking:
-    """Undoes a content encoding, never giving more than asked for, whatever the data would swell to."""
+class _Decompressor:
+    """Decodes a content encoding, never returning more than asked for, however large the data decompresses."""
 
     def __init__(self, encoding: str) -> None:
         match encoding.strip().lower():
             case "" | "identity":
                 self._zip = None
             case "gzip" | "x-gzip" | "deflate":
-                # 32 finds out by itself whether the data has gzip's or zlib's header (zlib's manual, inflateInit2).
+                # 32 detects whether the data has a gzip or a zlib header (zlib's manual, inflateInit2).
                 self._zip = zlib.decompressobj(32 + zlib.MAX_WBITS)
             case other:
-                raise ToolError(f"The answer is packed as {other[:40]!r}, which cannot be read here")
+                raise ToolError(f"The response has the content encoding {other[:40]!r}, which is not supported")
 
-    def __call__(self, data: bytes, most: int) -> bytes:
-        return data[:most] if self._zip is None else self._zip.decompress(data, most)
+    def __call__(self, data: bytes, max_bytes: int) -> bytes:
+        return data[:max_bytes] if self._zip is None else self._zip.decompress(data, max_bytes)
 
 
 def _is_text(media_type: str, body: bytes) -> bool:
@@ -185,14 +185,14 @@ def _hint(body: bytes) -> str:
 
 
 class _CheckedTransport(httpx.AsyncBaseTransport):
-    """Connects to the very address that was checked: asking again for a name could give another answer.
+    """Connects to exactly the address that was checked: a second DNS lookup could give another one.
 
-    The name stays in the Host header and in the TLS handshake (`sni_hostname`, httpx's documented request extension).
+    The name is kept in the Host header and the TLS handshake (`sni_hostname`, httpx's documented request extension).
     """
 
     def __init__(self, allow: Callable[[Address], bool]) -> None:
         self._allow = allow
-        # No connection is kept: its key would be the address, under which other names' requests would find it.
+        # No keep-alive: connections are pooled by address, so that requests for another host would reuse them.
         self._inner = httpx.AsyncHTTPTransport(
             verify=_tls(), limits=httpx.Limits(max_keepalive_connections=0), trust_env=False
         )
@@ -205,7 +205,7 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
         failure: httpx.TransportError | None = None
         for address in await self._addresses(request.url.raw_host.decode("ascii")):
             try:
-                return await self._inner.handle_async_request(_directed(request, address))
+                return await self._inner.handle_async_request(_with_address(request, address))
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failure = error
         raise failure or httpx.ConnectError("the name has no address", request=request)
@@ -215,17 +215,17 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
             found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError(f"{host} was not found") from error
-        addresses = list(dict.fromkeys(ip_address(place[0]) for *_, place in found))
+        addresses = list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
         allowed = [address for address in addresses if self._allow(address)]
         if not allowed:
-            raise Refused(f"{host} leads to {addresses[0]}, which is not an address of the public internet")
+            raise AddressRefused(f"{host} resolves to {addresses[0]}, which is not an address of the public internet")
         return allowed[:4]
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
-def _directed(request: httpx.Request, address: Address) -> httpx.Request:
+def _with_address(request: httpx.Request, address: Address) -> httpx.Request:
     return httpx.Request(
         request.method,
         request.url.copy_with(host=str(address)),

@@ -1,4 +1,4 @@
-"""The file tools: reading, writing, editing and listing what is in the workspace."""
+"""The file tools: read, write, edit and list the files of the workspace."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from pydantic import Field
 from agent.tool import ToolContext, ToolError, tool
 from agent.tools.workspace import existing_file, file_errors, inside
 
-LARGEST = 10_000_000
-"""Bytes of a file that is read or edited as text."""
+MAX_BYTES = 10_000_000
+"""Of a file that is read or edited as text."""
 
-CHARACTERS = 60_000
-"""Characters of one `read_file` answer."""
+MAX_CHARACTERS = 60_000
+"""Of one `read_file` result."""
 
-ENTRIES = 500
-VISITED = 100_000
-"""Entries `list_files` shows, and looks at."""
+MAX_ENTRIES = 500
+MAX_SCANNED = 100_000
+"""Entries that `list_files` shows, and that it scans."""
 
-SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules"})
+SKIPPED_FOLDERS = frozenset({".git", ".venv", "__pycache__", "node_modules"})
 
 WorkspacePath = Annotated[str, Field(description="A path relative to the workspace.")]
 
@@ -40,15 +40,15 @@ async def read_file(
     path: WorkspacePath,
     offset: Annotated[int, Field(ge=1, description="The first line to read, from 1.")] = 1,
     limit: Annotated[int, Field(ge=1, le=5000, description="How many lines to read.")] = 2000,
-    start: Annotated[int, Field(ge=0, description="Characters of the first line to leave out, if it is long.")] = 0,
+    start: Annotated[int, Field(ge=0, description="Characters of the first line to skip, if it is long.")] = 0,
 ) -> str:
-    """Reads a text file of the workspace, as it is, without line numbers. For a long one it says how to read on."""
+    """Reads a text file of the workspace, without line numbers. For a long file the result says how to read on."""
     return await asyncio.to_thread(_read_lines, context.workspace, path, offset, limit, start)
 
 
 @tool(effect="write")
 async def write_file(context: ToolContext, path: WorkspacePath, content: str) -> str:
-    """Writes a text file in the workspace, in place of what was there; missing folders are made."""
+    """Writes a text file in the workspace, replacing an existing one; missing folders are created."""
     return await asyncio.to_thread(_write, context.workspace, path, content)
 
 
@@ -58,9 +58,9 @@ async def edit_file(
     path: WorkspacePath,
     old: Annotated[str, Field(min_length=1, description="The exact text to replace, with its spaces and line ends.")],
     new: str,
-    all: Annotated[bool, Field(description="Replace every place where it stands, not the only one.")] = False,
+    all: Annotated[bool, Field(description="Replace every occurrence.")] = False,
 ) -> str:
-    """Replaces a piece of text in a file of the workspace. Without `all` it must stand there exactly once."""
+    """Replaces a text in a file of the workspace. Without `all` it must occur there exactly once."""
     return await asyncio.to_thread(_edit, context.workspace, path, old, new, all)
 
 
@@ -68,11 +68,11 @@ async def edit_file(
 async def list_files(
     context: ToolContext,
     path: Annotated[str, Field(description="A folder, relative to the workspace.")] = ".",
-    pattern: Annotated[str, Field(description="Which ones: `*.py` here, `**/*.py` in folders below too.")] = "**/*",
+    pattern: Annotated[str, Field(description="`*.py` for this folder, `**/*.py` for subfolders too.")] = "**/*",
 ) -> str:
     """Lists files (with their size in bytes) and folders (ending in /) of the workspace.
 
-    Left out: what is inside .git, .venv, __pycache__ and node_modules, unless `path` leads into one.
+    The contents of .git, .venv, __pycache__ and node_modules are skipped, unless `path` is inside one.
     """
     return await asyncio.to_thread(_list, context.workspace, path, pattern)
 
@@ -92,19 +92,17 @@ def _read_lines(workspace: Path, path: str, offset: int, limit: int, start: int)
     shown = _fitting([lines[offset - 1][start:], *lines[offset : offset - 1 + limit]])
     end = offset - 1 + len(shown)
     text = "\n".join(shown)
-    if len(text) > CHARACTERS:
-        cut = start + CHARACTERS
-        text = (
-            f"{text[:CHARACTERS]}\n[line {offset:,} has {length:,} characters and was cut here; its rest: start={cut}]"
-        )
+    if len(text) > MAX_CHARACTERS:
+        note = f"line {offset:,} has {length:,} characters and was cut here; its rest: start={start + MAX_CHARACTERS}"
+        text = f"{text[:MAX_CHARACTERS]}\n[{note}]"
     if end < len(lines):
         text += f"\n[lines {offset:,} to {end:,} of {len(lines):,}; read on with offset={end + 1}]"
     return text
 
 
 def _fitting(lines: Sequence[str]) -> Sequence[str]:
-    """As many of the lines as one answer holds, but at least one."""
-    room = CHARACTERS
+    """As many of the lines as fit into one result, but at least one."""
+    room = MAX_CHARACTERS
     for count, line in enumerate(lines):
         room -= len(line) + 1
         if room < 0:
@@ -115,9 +113,9 @@ def _fitting(lines: Sequence[str]) -> Sequence[str]:
 def _text_bytes(file: Path, path: str) -> bytes:
     with file_errors(path):
         size = file.stat().st_size
-        if size > LARGEST:
+        if size > MAX_BYTES:
             raise ToolError(
-                f"{path} has {size:,} bytes, more than the {LARGEST:,} read at once; look at parts of it with shell"
+                f"{path} has {size:,} bytes, more than the limit of {MAX_BYTES:,}; read parts of it with shell"
             )
         data = file.read_bytes()
     if _is_binary(data):
@@ -132,7 +130,7 @@ def _is_binary(data: bytes) -> bool:
     try:
         data.decode()
     except UnicodeDecodeError:
-        # Text in some older encoding is still worth reading; only what is known to be something else is refused.
+        # Text in an older encoding is still useful; only a known binary format is refused.
         return filetype.guess(data[:8192]) is not None
     return False
 
@@ -148,7 +146,7 @@ def _write(workspace: Path, path: str, content: str) -> str:
             raise ToolError(f"{path} is not a regular file")
         file.parent.mkdir(parents=True, exist_ok=True)
         _replace(file, data)
-    return f"{'Replaced' if existed else 'Made'} {path} ({len(data):,} bytes)"
+    return f"{'Replaced' if existed else 'Created'} {path} ({len(data):,} bytes)"
 
 
 def _edit(workspace: Path, path: str, old: str, new: str, everywhere: bool) -> str:
@@ -158,18 +156,18 @@ def _edit(workspace: Path, path: str, old: str, new: str, everywhere: bool) -> s
     except UnicodeDecodeError as error:
         raise ToolError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start:,}") from error
     if "\r\n" in text and old not in text:
-        # Reading shows plain line ends; the file keeps its own.
+        # `read_file` shows \n line ends; the file keeps its own.
         old, new = (part.replace("\r\n", "\n").replace("\n", "\r\n") for part in (old, new))
     if old == new:
         raise ToolError("The old and the new text are the same; nothing was changed")
     count = text.count(old)
     if count == 0:
-        raise ToolError(f"The old text does not stand in {path}. {_hint(text, old)}")
+        raise ToolError(f"The old text does not occur in {path}. {_hint(text, old)}")
     if count > 1 and not everywhere:
         lines = ", ".join(f"{line:,}" for line in islice(_lines_of(text, old), 10))
         raise ToolError(
-            f"The old text stands {count:,} times in {path} (lines {lines}); give more of what is around the one "
-            "you mean, or all=true"
+            f"The old text occurs {count:,} times in {path} (lines {lines}); include more of the text around the one "
+            "you mean, or set all=true"
         )
     with file_errors(path):
         _replace(file, _encoded(text.replace(old, new)))
@@ -178,21 +176,21 @@ def _edit(workspace: Path, path: str, old: str, new: str, everywhere: bool) -> s
 
 def _hint(text: str, old: str) -> str:
     if "".join(old.split()) in "".join(text.split()):
-        return "It does when spaces and line ends are left out of account: read the file and copy them exactly."
+        return "It does if spaces and line ends are ignored: read the file and copy them exactly."
     first = old.strip().split("\n", 1)[0].strip()
     if first and first in text:
         line = next(_lines_of(text, first))
-        return f"Its first line does, in line {line:,}; what follows is different there: read the file again."
+        return f"Its first line does, in line {line:,}, but the lines after it differ: read the file again."
     return "Read the file again and copy the text exactly."
 
 
 def _lines_of(text: str, part: str) -> Iterator[int]:
-    place, line, counted = text.find(part), 1, 0
-    while place >= 0:
-        line += text.count("\n", counted, place)
-        counted = place
+    index, line, counted = text.find(part), 1, 0
+    while index >= 0:
+        line += text.count("\n", counted, index)
+        counted = index
         yield line
-        place = text.find(part, place + len(part))
+        index = text.find(part, index + len(part))
 
 
 def _encoded(text: str) -> bytes:
@@ -203,7 +201,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _replace(file: Path, data: bytes) -> None:
-    """Writes all of the file or nothing of it, keeping the permissions of the one before."""
+    """Replaces the file atomically, keeping its permissions."""
     temporary = file.with_name(f".{token_hex(8)}.tmp")
     try:
         temporary.write_bytes(data)
@@ -223,50 +221,50 @@ def _list(workspace: Path, path: str, pattern: str) -> str:
     wanted = PurePosixPath(pattern).parts
     if not wanted or ".." in wanted or PurePosixPath(pattern).is_absolute():
         raise ToolError(f"{pattern!r} is not a pattern below a folder; name the folder in path")
-    visited = list(islice(_walk(folder), VISITED + 1))
-    found = sorted(entry for entry in visited[:VISITED] if _matches(PurePosixPath(entry[0]).parts, wanted))
-    lines = [name if size is None else f"{name}  {size:,}" for name, size in found[:ENTRIES]]
-    if len(found) > ENTRIES:
-        lines.append(f"[{len(found) - ENTRIES:,} more are not shown; narrow it down with path or pattern]")
-    if len(visited) > VISITED:
-        lines.append(f"[only the first {VISITED:,} entries were looked at; narrow it down with path]")
-    return "\n".join(lines) or f"[nothing in {path} fits {pattern}]"
+    scanned = list(islice(_walk(folder), MAX_SCANNED + 1))
+    found = sorted(entry for entry in scanned[:MAX_SCANNED] if _matches(PurePosixPath(entry[0]).parts, wanted))
+    lines = [name if size is None else f"{name}  {size:,}" for name, size in found[:MAX_ENTRIES]]
+    if len(found) > MAX_ENTRIES:
+        lines.append(f"[{len(found) - MAX_ENTRIES:,} more are not shown; narrow it down with path or pattern]")
+    if len(scanned) > MAX_SCANNED:
+        lines.append(f"[only the first {MAX_SCANNED:,} entries were scanned; narrow it down with path]")
+    return "\n".join(lines) or f"[nothing in {path} matches {pattern}]"
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int | None]]:
-    """Names relative to `root`, the near ones first; folders with a / and no size. Links are named, not followed."""
+    """Names relative to `root`, breadth first; folders with a / and no size. Links are listed, not followed."""
     folders = deque([root])
     while folders:
         try:
             entries = sorted(os.scandir(folders.popleft()), key=lambda entry: entry.name)
         except OSError:
-            continue  # A folder that cannot be read, or went away meanwhile, has nothing to show.
+            continue  # A folder that cannot be read, or was deleted meanwhile.
         for entry in entries:
-            place = Path(entry.path)
-            name = os.fsencode(place.relative_to(root).as_posix()).decode(errors="replace")
+            path = Path(entry.path)
+            name = os.fsencode(path.relative_to(root).as_posix()).decode(errors="replace")
             if entry.is_dir(follow_symlinks=False):
                 yield f"{name}/", None
-                if entry.name not in SKIPPED:
-                    folders.append(place)
+                if entry.name not in SKIPPED_FOLDERS:
+                    folders.append(path)
             else:
                 with contextlib.suppress(FileNotFoundError):
                     yield name, entry.stat(follow_symlinks=False).st_size
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether all the parts fit the pattern: `**` stands for any number of them, anything else for one."""
-    places = _past_stars({0}, pattern)
+    """Whether all the parts match the pattern: `**` matches any number of them, anything else exactly one."""
+    positions = _past_stars({0}, pattern)
     for part in parts:
-        stay = {place for place in places if place < len(pattern) and pattern[place] == "**"}
-        move = {place + 1 for place in places - stay if place < len(pattern) and fnmatchcase(part, pattern[place])}
-        places = _past_stars(stay | move, pattern)
-    return len(pattern) in places
+        stay = {index for index in positions if index < len(pattern) and pattern[index] == "**"}
+        move = {index + 1 for index in positions - stay if index < len(pattern) and fnmatchcase(part, pattern[index])}
+        positions = _past_stars(stay | move, pattern)
+    return len(pattern) in positions
 
 
-def _past_stars(places: set[int], pattern: Sequence[str]) -> set[int]:
-    """The places in the pattern, and those behind the `**` that start there, as these may stand for nothing."""
-    reached = set(places)
-    for place, part in enumerate(pattern):
-        if place in reached and part == "**":
-            reached.add(place + 1)
+def _past_stars(positions: set[int], pattern: Sequence[str]) -> set[int]:
+    """The positions in the pattern, and those after a `**` at one of them, as it may match nothing."""
+    reached = set(positions)
+    for index, part in enumerate(pattern):
+        if index in reached and part == "**":
+            reached.add(index + 1)
     return reached

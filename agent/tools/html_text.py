@@ -1,6 +1,6 @@
-"""A worker that turns a web page into text: JSON with `html` and `base` on stdin, UTF-8 text on stdout.
+"""The worker process that turns an HTML page into text: JSON with `html` and `base` on stdin, UTF-8 text on stdout.
 
-It is a process of its own because a page can be made to keep a parser busy for minutes.
+It is a process of its own because a malicious page can keep a parser busy for minutes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from urllib.parse import urljoin
 
 _NEVER_SHOWN = frozenset({"script", "style", "noscript", "template", "svg", "iframe", "canvas", "title"})
-_AROUND = frozenset({"nav"})
+_NAVIGATION = frozenset({"nav"})
 _HEADING_TAGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _PARAGRAPHS = _HEADING_TAGS | {"p", "blockquote", "pre", "ul", "ol", "table", "figure", "section", "article"}
 _BLOCKS = _PARAGRAPHS | {
@@ -22,13 +22,13 @@ _BLOCKS = _PARAGRAPHS | {
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
 
-def readable(html: str, base: str) -> str:
-    """The page's text with its title, headings, lists and links as `words (address)`."""
-    page = _Page(base, _NEVER_SHOWN | _AROUND)
+def html_to_text(html: str, base: str) -> str:
+    """The page's text with its title, headings, lists, and links as `text (address)`."""
+    page = _Page(base, _NEVER_SHOWN | _NAVIGATION)
     page.feed(html)
     page.close()
     if page.hidden:
-        # Somebody forgot an end tag: better the navigation too than half of the page.
+        # An end tag is missing: rather include the navigation than lose half of the page.
         page = _Page(base, _NEVER_SHOWN - {"svg", "title"})
         page.feed(html)
         page.close()
@@ -36,11 +36,11 @@ def readable(html: str, base: str) -> str:
 
 
 class _Page(HTMLParser):
-    def __init__(self, base: str, unseen: frozenset[str]) -> None:
+    def __init__(self, base: str, skipped_tags: frozenset[str]) -> None:
         super().__init__(convert_charrefs=True)
         self.hidden: list[str] = []
         self._base = base
-        self._unseen = unseen
+        self._skipped_tags = skipped_tags
         self._title: list[str] = []
         self._lines: list[str] = []
         self._line: list[str] = []
@@ -56,7 +56,7 @@ class _Page(HTMLParser):
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in self._unseen:
+        if tag in self._skipped_tags:
             self.hidden.append(tag)
         if self.hidden:
             return
@@ -126,14 +126,14 @@ class _Page(HTMLParser):
         return f"{indent}- "
 
     def _end_link(self, start: int, href: str) -> None:
-        words = "".join(self._line[start:]).strip()
-        if not words or not href or href.startswith(("#", "javascript:", "data:")):
+        text = "".join(self._line[start:]).strip()
+        if not text or not href or href.startswith(("#", "javascript:", "data:")):
             return
         try:
             address = urljoin(self._base, href.strip())
         except ValueError:
             return
-        if address != words:
+        if address != text:
             self._line.append(f" ({address})")
 
     def _break(self) -> None:
@@ -142,11 +142,11 @@ class _Page(HTMLParser):
         self._links = [(0, href) for _, href in self._links]
         if self._preformatted:
             self._lines.extend(text.strip("\n").split("\n") if text.strip() else ())
-        elif words := " ".join(text.split()):
-            self._lines.append(f"{self._prefix}{words}")
+        elif collapsed := " ".join(text.split()):
+            self._lines.append(f"{self._prefix}{collapsed}")
             self._prefix = ""
 
 
 if __name__ == "__main__":
-    question = json.load(sys.stdin.buffer)
-    sys.stdout.buffer.write(readable(question["html"], question["base"]).encode(errors="replace"))
+    request = json.load(sys.stdin.buffer)
+    sys.stdout.buffer.write(html_to_text(request["html"], request["base"]).encode(errors="replace"))

@@ -1,4 +1,4 @@
-"""The media tools: files of the workspace to the person, pictures to the model's eyes."""
+"""The media tools: send files of the workspace to the person, and show images to the model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
 from agent.tools.workspace import existing_file, file_errors, inside
 
-LARGEST = 200_000_000
-"""Bytes of a file that is read at all; the media store has a limit of its own."""
+MAX_BYTES = 200_000_000
+"""Of a file that is read; the media store has a limit of its own."""
 
 
 @tool(effect="read")
@@ -22,12 +22,12 @@ async def send_file(
     path: Annotated[str, Field(description="A file in the workspace.")],
     caption: Annotated[str, Field(max_length=1000)] = "",
 ) -> ToolResult:
-    """Sends a file of the workspace to the person, where you are in your answer. Pictures are shown as pictures."""
+    """Sends a file of the workspace to the person, at this point of your answer. Pictures are shown as pictures."""
     data, name = await asyncio.to_thread(_read, context, path)
     if not data:
         raise ToolError(f"{path} is empty; there is nothing to send")
-    attachment = await _keep(context, data, name)
-    text = f"{name} ({attachment.media_type}, {attachment.size:,} bytes) is sent to the person."
+    attachment = await _store(context, data, name)
+    text = f"{name} ({attachment.media_type}, {attachment.size:,} bytes) was sent to the person."
     return ToolResult(text, attachments=(attachment,), caption=caption)
 
 
@@ -37,23 +37,23 @@ async def view_image(
     path: Annotated[str, Field(description="A picture in the workspace, or the name of one sent in the conversation.")],
 ) -> ToolResult:
     """Shows a picture to you, not to the person."""
-    from agent.tools.vision import UNUSABLE_IMAGE, scaled_for_model
+    from agent.tools.vision import IMAGE_ERRORS, scaled_for_model
 
-    data, name, place = await _find_picture(context, path)
+    data, name, origin = await _find_image(context, path)
     try:
-        shown, description = await asyncio.to_thread(scaled_for_model, data)
-    except UNUSABLE_IMAGE as error:
+        scaled, description = await asyncio.to_thread(scaled_for_model, data)
+    except IMAGE_ERRORS as error:
         raise ToolError(f"{name} cannot be shown as a picture: {error}") from error
-    attachment = await _keep(context, shown, name)
-    return ToolResult(f"{name} from {place}: {description}.", images=(attachment,))
+    attachment = await _store(context, scaled, name)
+    return ToolResult(f"{name} from {origin}: {description}.", images=(attachment,))
 
 
-async def _find_picture(context: ToolContext, path: str) -> tuple[bytes, str, str]:
-    """The bytes, the name and where they are from; a file in the workspace comes before one in the conversation."""
-    seen = next((one for one in reversed(context.attachments) if one.name == path), None)
-    if seen is not None and not await asyncio.to_thread(_is_in_workspace, context, path):
+async def _find_image(context: ToolContext, path: str) -> tuple[bytes, str, str]:
+    """The bytes, the name and the origin; a file in the workspace takes precedence over one in the conversation."""
+    sent = next((file for file in reversed(context.attachments) if file.name == path), None)
+    if sent is not None and not await asyncio.to_thread(_is_in_workspace, context, path):
         try:
-            return await context.media.read(seen), seen.name, "the conversation"
+            return await context.media.read(sent), sent.name, "the conversation"
         except MediaError as error:
             raise ToolError(str(error)) from error
     data, name = await asyncio.to_thread(_read, context, path)
@@ -71,12 +71,12 @@ def _read(context: ToolContext, path: str) -> tuple[bytes, str]:
     file = existing_file(context.workspace, path)
     with file_errors(path):
         size = file.stat().st_size
-        if size > LARGEST:
-            raise ToolError(f"{path} has {size:,} bytes, more than the {LARGEST:,} that are allowed")
+        if size > MAX_BYTES:
+            raise ToolError(f"{path} has {size:,} bytes, more than the limit of {MAX_BYTES:,}")
         return file.read_bytes(), file.name
 
 
-async def _keep(context: ToolContext, data: bytes, name: str) -> Attachment:
+async def _store(context: ToolContext, data: bytes, name: str) -> Attachment:
     try:
         return await context.media.put(data, name)
     except MediaError as error:

@@ -1,4 +1,4 @@
-"""Tool results too long for a model: their beginning and end for it, all of it in a file that it can read."""
+"""Limits of tool results: the model gets the beginning and the end of a long one, and all of it as a file."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from agent.media import Attachment, MediaError, MediaStore
 from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Results
 
-LONGEST = 24_000
-"""Characters of a result that a model is shown whole."""
+MAX_RESULT_LENGTH = 24_000
+"""Characters of a result that a model gets in full."""
 
-HEAD = 12_000
-TAIL = 6_000
+HEAD_LENGTH = 12_000
+TAIL_LENGTH = 6_000
 
 PAGED = ("read_file-", "fetch_url-")
-"""Results of tools that give what is long in parts and say how to read on; a part is not cut again."""
+"""Results of tools that return a long text in parts and say how to read on; a part is not truncated again."""
 
-_LINE_END = 1_000
-"""Characters of the head that are given up for its ending with a line."""
+_LINE_END_TOLERANCE = 1_000
+"""Characters by which the head may be shortened to end at a line end."""
 
 
 async def truncate_result(text: str, name: str, media: MediaStore) -> tuple[str, Attachment | None]:
-    """The text as a model is shown it, and where all of it is kept if that is not all.
+    """The text as the model gets it, and the file with the full text if it was truncated.
 
-    `name` is the tool's name and the call's id with a hyphen between them.
+    `name` is the tool's name and the call's id, joined by a hyphen.
     """
-    if len(text) <= LONGEST or name.startswith(PAGED):
+    if len(text) <= MAX_RESULT_LENGTH or name.startswith(PAGED):
         return text, None
-    head, tail = _head(text), text[-TAIL:]
+    head, tail = _head(text), text[-TAIL_LENGTH:]
     gap = f"… {len(text) - len(head) - len(tail):,} characters are left out here"
     try:
         full = await media.put(text.encode(errors="replace"), f"{name}.txt")
     except MediaError as error:
-        return f"{head}\n[{gap}, and could not be kept: {error}]\n{tail}", None
-    where = f"all of it is in the workspace as {workspace_path(full)}; read_file reads on there with {_offset(head)}"
+        return f"{head}\n[{gap}, and could not be stored: {error}]\n{tail}", None
+    where = f"the full text is in the workspace as {workspace_path(full)}; read on with read_file, {_offset(head)}"
     return f"{head}\n[{gap}; {where}]\n{tail}", full
 
 
 def full_results(conversation: Iterable[Entry | Exchange]) -> list[Attachment]:
-    """The files of results that were too long, oldest first, each once, to be laid out like what people sent."""
+    """The files with the full text of truncated results, oldest first, each once."""
     found: dict[str, Attachment] = {}
     for item in conversation:
         match item:
@@ -54,11 +54,11 @@ def full_results(conversation: Iterable[Entry | Exchange]) -> list[Attachment]:
 
 
 def _head(text: str) -> str:
-    end = text.rfind("\n", HEAD - _LINE_END, HEAD)
-    return text[:HEAD] if end < 0 else text[: end + 1]
+    end = text.rfind("\n", HEAD_LENGTH - _LINE_END_TOLERANCE, HEAD_LENGTH)
+    return text[:HEAD_LENGTH] if end < 0 else text[: end + 1]
 
 
 def _offset(head: str) -> str:
-    """Where the head ends, in the words of read_file."""
+    """The end of the head, as arguments of read_file."""
     line, within = 1 + head.count("\n"), len(head) - (head.rfind("\n") + 1)
     return f"offset={line}, start={within}" if within else f"offset={line}"

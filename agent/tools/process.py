@@ -1,4 +1,4 @@
-"""Child processes of the tools: what they may know of us, and how they end."""
+"""Child processes of the tools: their environment, how they are ended, and worker processes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 class WorkerFailed(Exception):
-    """The worker gave no result; the message is the last thing that it said."""
+    """The worker gave no result; the message is the last line of its stderr."""
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables whose names do not look like those of secrets or of our own settings."""
+    """The environment variables whose names do not look like those of secrets or of our own settings."""
     return {name: value for name, value in variables.items() if not _SECRET.search(name)}
 
 
 def signal_group(leader: int, number: signal.Signals) -> bool:
-    """Whether somebody was there to hear it. `leader` is the process that was started in a session of its own."""
+    """Sends the signal to a process group; False if it is gone. `leader` was started in a session of its own."""
     try:
         os.killpg(leader, number)
     except (ProcessLookupError, PermissionError):
@@ -35,24 +35,24 @@ def signal_group(leader: int, number: signal.Signals) -> bool:
     return True
 
 
-async def terminate_group(leader: int, closed: asyncio.Task[None], *, grace: float) -> bool:
-    """Ends all processes of the group, telling whether there were any.
+async def terminate_group(leader: int, output_closed: asyncio.Task[None], *, grace: float) -> bool:
+    """Ends all processes of the group; returns whether there were any.
 
-    They are asked first and have `grace` seconds until they are killed; `closed` ends when the last of them has let
-    go of its output.
+    They get SIGTERM first and SIGKILL after `grace` seconds. `output_closed` ends when the last of them has closed its
+    output.
     """
     try:
-        found = signal_group(leader, signal.SIGTERM)
-        await asyncio.wait({closed}, timeout=grace)
+        existed = signal_group(leader, signal.SIGTERM)
+        await asyncio.wait({output_closed}, timeout=grace)
     finally:
         signal_group(leader, signal.SIGKILL)
-    return found
+    return existed
 
 
 async def run_worker(module: str, data: bytes, *, seconds: float) -> bytes:
-    """Runs one of our worker modules on `data` and gives its output; cancelling kills it.
+    """Runs one of our worker modules with `data` on stdin and returns its stdout. Cancelling kills it.
 
-    A process of its own keeps heavy libraries out of our memory, and hostile input from holding up the event loop.
+    A separate process keeps heavy libraries out of our memory, and malicious input from blocking the event loop.
     Raises `WorkerFailed` and `TimeoutError`.
     """
     environment = without_secrets(os.environ)
@@ -74,6 +74,6 @@ async def run_worker(module: str, data: bytes, *, seconds: float) -> bytes:
         await process.wait()
         raise
     if process.returncode != 0:
-        words = errors.decode(errors="replace").strip().splitlines()
-        raise WorkerFailed(words[-1] if words else f"it ended with code {process.returncode}")
+        lines = errors.decode(errors="replace").strip().splitlines()
+        raise WorkerFailed(lines[-1] if lines else f"it ended with code {process.returncode}")
     return output

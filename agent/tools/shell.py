@@ -1,4 +1,4 @@
-"""The shell tool: commands in the workspace, with everything they start ended when they end."""
+"""The shell tool: runs commands in the workspace and ends all of their processes with them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pydantic import Field
 from agent.tool import ToolContext, ToolError, tool
 from agent.tools.process import signal_group, terminate_group, without_secrets
 
-LONGEST = 3600
-"""Seconds a command may be given."""
+MAX_TIMEOUT = 3600
+"""Seconds."""
 
-KEPT = 16_000
-"""Bytes of output kept of the beginning, and again of the end."""
+MAX_OUTPUT = 16_000
+"""Bytes of output kept from the beginning, and as many from the end."""
 
 PROGRESS_PAUSE = 0.2
 PROGRESS_LINES = 5
@@ -36,32 +36,32 @@ _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\
 _QUIET = {"TERM": "dumb", "NO_COLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 
 
-# An interjection lets a command go on in the background: half a migration or half a push is worse than a late answer,
-# and the person who wants it gone has /stop, which ends the whole process group at once.
+# An interjection moves a command to the background: half a migration or half a push is worse than a late answer,
+# and /stop ends the whole process group at once.
 @tool(
     effect="external",
     on_steer="background",
-    timeout=LONGEST + 30,
-    compensation="What it had done by then stays done: look before running it again.",
+    timeout=MAX_TIMEOUT + 30,
+    compensation="Its side effects until then are not undone: check before running it again.",
 )
 async def shell(
     context: ToolContext,
     command: Annotated[str, Field(description="A bash command line, run in the workspace.")],
-    timeout_seconds: Annotated[int, Field(ge=1, le=LONGEST)] = 120,
+    timeout_seconds: Annotated[int, Field(ge=1, le=MAX_TIMEOUT)] = 120,
 ) -> str:
     """Runs a shell command in the workspace and returns its output and exit code.
 
-    There is no input and no terminal. Processes left in the background are ended with the command; start one with
-    `setsid program >log 2>&1 &` when it is to stay. Long output is cut in the middle: send it to a file and read that.
+    There is no stdin and no terminal. Processes left in the background are ended with the command; to keep one running,
+    start it with `setsid program >log 2>&1 &`. Long output is cut in the middle: redirect it to a file and read that.
     """
     if "\0" in command:
-        raise ToolError("The command could not be started: it has a null character in it")
+        raise ToolError("The command could not be started: it contains a null character")
     output = Output()
     try:
         ending = await _run(command, context.workspace, output, context.progress, timeout_seconds)
     except OSError as error:
         raise ToolError(f"The command could not be started: {error}") from error
-    text = f"{output.text()}\n[{ending.words()}]".lstrip("\n")
+    text = f"{output.text()}\n[{ending.description()}]".lstrip("\n")
     if ending.code is None:
         raise ToolError(text)
     return text
@@ -69,13 +69,13 @@ async def shell(
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a command ended: `code` as `subprocess` has it, None when its time was up after `seconds`."""
+    """How a command ended: `code` as `subprocess` reports it, None if it timed out after `seconds`."""
 
     code: int | None
     seconds: float
     leftovers: bool
 
-    def words(self) -> str:
+    def description(self) -> str:
         if self.code is None:
             return f"stopped: the command took longer than {self.seconds:g} s; all its processes were ended"
         how = f"exit code {self.code}" if self.code >= 0 else f"ended by signal {-self.code}"
@@ -83,55 +83,58 @@ class Ending:
 
 
 class Output:
-    """What a command wrote: the beginning, the end, and how much there was between them."""
+    """The output of a command: the beginning, the end, and how many bytes were dropped between them."""
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self._head = bytearray()
         self._tail = bytearray()
-        self._cut = 0
+        self._dropped = 0
 
     def add(self, data: bytes) -> None:
-        room = KEPT - len(self._head)
+        room = MAX_OUTPUT - len(self._head)
         self._head += data[:room]
         self._tail += data[room:]
-        if (excess := len(self._tail) - KEPT) > 0:
+        if (excess := len(self._tail) - MAX_OUTPUT) > 0:
             del self._tail[:excess]
-            self._cut += excess
+            self._dropped += excess
         self.changed.set()
 
     def text(self) -> str:
-        if not self._cut:
-            return _readable(bytes(self._head + self._tail)).rstrip()
-        gap = f"\n[… {self._cut:,} bytes left out …]\n"
-        return f"{_readable(_whole(self._head))}{gap}{_readable(bytes(self._tail.lstrip(_CONTINUATIONS)))}".rstrip()
+        if not self._dropped:
+            return _plain_text(bytes(self._head + self._tail)).rstrip()
+        gap = f"\n[… {self._dropped:,} bytes left out …]\n"
+        head = _plain_text(_without_partial_character(self._head))
+        tail = _plain_text(bytes(self._tail.lstrip(_CONTINUATION_BYTES)))
+        return f"{head}{gap}{tail}".rstrip()
 
     def last_lines(self) -> str:
-        ending = _readable(bytes((self._head + self._tail)[-4 * PROGRESS_CHARACTERS :].lstrip(_CONTINUATIONS)))
-        lines = [line for line in ending.split("\n") if line.strip()]
+        end = (self._head + self._tail)[-4 * PROGRESS_CHARACTERS :]
+        text = _plain_text(bytes(end.lstrip(_CONTINUATION_BYTES)))
+        lines = [line for line in text.split("\n") if line.strip()]
         return "\n".join(lines[-PROGRESS_LINES:])[-PROGRESS_CHARACTERS:]
 
 
-_CONTINUATIONS = bytes(range(0x80, 0xC0))
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 
 
-def _whole(data: bytearray) -> bytes:
-    """The data without a character cut in two at its end."""
+def _without_partial_character(data: bytearray) -> bytes:
+    """The data without an incomplete UTF-8 character at its end."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data)
     pending, _ = decoder.getstate()
     return bytes(data[: len(data) - len(pending)])
 
 
-def _readable(data: bytes) -> str:
-    """Text without colours and control characters; of a line that was overwritten, what it showed last."""
+def _plain_text(data: bytes) -> str:
+    """Text without colours and control characters; of a line that was overwritten, only the last version."""
     text = _CONTROLS.sub("", data.decode(errors="replace")).replace("\0", "\N{REPLACEMENT CHARACTER}")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started command: its shell, and what comes out of it and all its descendants."""
+    """A started command: its shell, and the output of it and all its descendants."""
 
     process: asyncio.subprocess.Process
     stream: asyncio.StreamReader
@@ -141,7 +144,7 @@ class Running:
 async def _run(
     command: str, workspace: Path, output: Output, progress: Callable[[str], Awaitable[None]], seconds: float
 ) -> Ending:
-    """Runs the command to its end or the end of its time. None of its processes is there afterwards."""
+    """Runs the command until it ends or times out. None of its processes is left afterwards."""
     async with _running(command, workspace) as running, asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(_collect(running.stream, output))
         showing = tasks.create_task(_show(output, progress))
@@ -150,13 +153,13 @@ async def _run(
             code = await _wait(running.process, seconds)
             grace = GRACE_AT_TIMEOUT if code is None else GRACE_AT_END
             if code is not None:
-                # `… > >(tee log)` outlives its shell by a moment.
+                # The tee of `… > >(tee log)` outlives its shell by a moment.
                 await asyncio.wait({reading}, timeout=GRACE_AT_END)
         finally:
             showing.cancel()
             leftovers = await terminate_group(running.process.pid, reading, grace=grace)
             await running.process.wait()
-            # Who left the group and still holds the pipe must not hold up the call.
+            # A process that left the group and still holds the pipe must not delay the call.
             await asyncio.wait({reading}, timeout=GRACE_AT_END)
             reading.cancel()
     return Ending(code, seconds, leftovers)
@@ -172,24 +175,24 @@ async def _wait(process: asyncio.subprocess.Process, seconds: float) -> int | No
 
 @contextlib.asynccontextmanager
 async def _running(command: str, workspace: Path) -> AsyncIterator[Running]:
-    """The command while it runs. A start is never cancelled half way: what it had started would be lost to us."""
+    """The command while it runs. The start is never cancelled half-way: we would lose track of its processes."""
     starting = asyncio.create_task(_start(command, workspace))
     try:
         await asyncio.wait({starting})
         yield starting.result()
     finally:
-        starting.add_done_callback(_clear_away)
+        starting.add_done_callback(_clean_up)
         await asyncio.wait({starting})
 
 
-def _clear_away(started: asyncio.Task[Running]) -> None:
+def _clean_up(started: asyncio.Task[Running]) -> None:
     if not started.cancelled() and started.exception() is None:
         signal_group(started.result().process.pid, signal.SIGKILL)
         started.result().pipe.close()
 
 
 async def _start(command: str, workspace: Path) -> Running:
-    # The pipe is our own: asyncio's would stay open for as long as some far descendant holds its other end.
+    # The pipe is our own: asyncio's would stay open as long as any descendant holds its other end.
     reading, writing = os.pipe()
     stream = asyncio.StreamReader()
     try:

@@ -1,4 +1,4 @@
-"""What a tool call is called where people read of it: in a reply, and in the list of what goes on in the background."""
+"""Titles of tool calls, as people read them in replies and in the list of background tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 
 def call_title(tool: str, arguments: str) -> str:
-    """One line, however long, that says what the call does: its tool's name and its first argument, if that is text or
+    """One line of any length that says what the call does: the tool's name and its first argument, if that is a text or
     a number. `arguments` is JSON text, valid or not."""
     try:
         values = json.loads(arguments or "{}")

@@ -1,4 +1,4 @@
-"""The to-do list: what the model means to do, kept as its own last call, and shown to people as one line."""
+"""The to-do list: the model's plan, stored as its own last call, and shown to people as one line."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ _BOXES: dict[State, str] = {"pending": "[ ]", "doing": "[>]", "done": "[x]"}
 
 
 class Item(BaseModel, extra="forbid", frozen=True):
-    text: Annotated[
-        str, Field(min_length=1, max_length=MAX_ITEM_LENGTH, description="What is to be done, in a few words.")
-    ]
+    text: Annotated[str, Field(min_length=1, max_length=MAX_ITEM_LENGTH, description="What to do, in a few words.")]
     state: State = "pending"
 
 
@@ -34,19 +32,19 @@ class _List(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True, slots=True)
 class TodoList:
-    """The list as it stands, in the model's order."""
+    """The current list, in the model's order."""
 
     items: tuple[Item, ...]
 
-    def line(self) -> str:
-        """One line for people: how much is done, and what is being done now."""
+    def summary(self) -> str:
+        """One line for people: how many items are done, and what the model is doing now."""
         done = sum(item.state == "done" for item in self.items)
         now = ", ".join(_on_one_line(item) for item in self.items if item.state == "doing")
         count = f"{done} of {len(self.items)} done"
         return f"{count}; now: {now}" if now else count
 
     def as_text(self) -> str:
-        """All of it for the model, a line each."""
+        """The whole list for the model, one line per item."""
         return "\n".join(f"{_BOXES[item.state]} {_on_one_line(item)}" for item in self.items)
 
 
@@ -55,17 +53,17 @@ async def todos(
     context: ToolContext,
     items: Annotated[list[Item], Field(max_length=MAX_ITEMS, description="The whole list, done items too, in order.")],
 ) -> ToolResult:
-    """Keeps your to-do list, in place of the one before. People see how far you are.
+    """Replaces your to-do list. People see your progress.
 
-    Use it for work of several steps: write the list first, mark the item you work on as doing, and what is finished as
-    done, as you go. An empty list clears it.
+    Use it for work of several steps: write the list first, then mark the current item as doing and finished items as
+    done as you go. An empty list clears it.
     """
-    kept = TodoList(tuple(items))
-    return ToolResult(f"The list is kept: {kept.line()}." if items else "The list is empty.", silent=True)
+    stored = TodoList(tuple(items))
+    return ToolResult(f"The list is stored: {stored.summary()}." if items else "The list is empty.", silent=True)
 
 
 def latest_todos(entries: Iterable[Entry]) -> TodoList | None:
-    """The list as the turn's last valid call of the tool left it; None if there is none, or an empty one."""
+    """The list of the turn's last valid call of the tool; None if there is none, or it is empty."""
     ended: set[str] = set()
     answers: list[ModelAnswered] = []
     for entry in entries:
@@ -81,7 +79,7 @@ def latest_todos(entries: Iterable[Entry]) -> TodoList | None:
 
 
 def parse_todos(arguments: str) -> TodoList | None:
-    """The list in a call's arguments; None if they do not fit."""
+    """The list in a call's arguments; None if they are invalid."""
     try:
         return TodoList(tuple(_List.model_validate_json(arguments or "{}").items))
     except ValidationError:

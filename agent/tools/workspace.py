@@ -1,4 +1,4 @@
-"""Paths of the workspace: what a model names, found inside it or refused."""
+"""Paths of the workspace: resolves the paths that a model gives and refuses those outside."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from agent.tool import ToolError
 
 
 def inside(workspace: Path, path: str) -> Path:
-    """The real place of `path`, symbolic links followed. Raises `ToolError` when it is not in the workspace."""
+    """The absolute path, symbolic links resolved. Raises `ToolError` if it is not in the workspace."""
     root = workspace.resolve()
     try:
         real = (root / path).resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        # A ring of links is a RuntimeError until Python 3.13, a null character in the name a ValueError.
-        raise ToolError(f"{path!r} is not a usable path: {error}") from error
+        # A loop of links is a RuntimeError before Python 3.13, a null character in the name a ValueError.
+        raise ToolError(f"{path!r} is not a valid path: {error}") from error
     if not real.is_relative_to(root):
-        raise ToolError(f"{path} is outside the workspace; only files in the workspace can be used")
+        raise ToolError(f"{path} is outside the workspace; only files in the workspace are accessible")
     return real
 
 
 def existing_file(workspace: Path, path: str) -> Path:
-    """The real place of a regular file. Raises `ToolError` for anything else: reading a pipe would never end."""
+    """The absolute path of a regular file. Raises `ToolError` for anything else: reading a pipe would never end."""
     real = inside(workspace, path)
     with file_errors(path):
         if real.is_file():
@@ -35,7 +35,7 @@ def existing_file(workspace: Path, path: str) -> Path:
 
 @contextmanager
 def file_errors(path: str) -> Iterator[None]:
-    """Puts the system's refusals into words for the model."""
+    """Translates errors of the operating system for the model."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The reply as a fold over what happens in a turn: the same from the live events and from the log after a restart."""
+"""Builds a turn's reply from its events: the same reply from the live events and, after a restart, from the log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal, assert_never
 
 from agent.agent import unmasked
-from agent.decisions.questions import asked
+from agent.decisions.questions import parse_question
 from agent.events import Charged, Event, Logged, Progress, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.log import (
     ApprovalDecided,
@@ -15,6 +15,7 @@ from agent.log import (
     Call,
     CallEnded,
     CallStarted,
+    Compacted,
     Ended,
     Entry,
     MessagesRead,
@@ -23,7 +24,6 @@ from agent.log import (
     Notice,
     Resumed,
     Spent,
-    Compacted,
     Thinking,
     UserMessage,
 )
@@ -44,33 +44,35 @@ from gateway.outbound.call_lines import (
     NOTE_LENGTH,
     TITLE_LENGTH,
     call_line,
-    decision_words,
-    name_of_native,
+    describe_decision,
+    native_tool_name,
+    note,
     one_line,
-    quiet,
-    quoted_thought,
-    title_of_call,
+    quote_reasoning,
+    short_title,
 )
 
 DETAIL_LENGTH = 2000
 
-ASKED_TO_STOP = "the person asked to stop"
-"""The one reason that need not be told to whoever gave it."""
+STOPPED_BY_USER = "stopped by the user"
+"""The reason of a stop in a direct chat; the reply does not repeat it."""
+
+STOPPED_BY = "stopped by "
+"""Begins a reason that names who stopped the turn."""
 
 FINISHING = "finishing up"
 WORKING = "working"
 
 Activity = Literal["off", "quiet", "full"]
-"""What is shown of calls: nothing, those that run as long as they do, or all of them for good."""
+"""Which tool calls are shown: none, the running ones while they run, or all of them permanently."""
 
 
 class ReplyBuilder:
-    """A turn's reply as it grows. `version` rises with every visible change. `parked`: it has asked people something,
-    and nothing goes on until somebody answers.
+    """A turn's reply as it grows. `version` rises with every visible change. `parked`: it waits for a person's answer.
 
-    With "quiet" `activity` calls are segments of their own: our own screens show them all, platforms those that run.
-    With "full" they are lines of a text, which every platform shows. `show_reasoning`: what the model thinks is quoted
-    before what it says. `mask` takes known secrets out of what is not in the log yet; there, they are out.
+    With `activity` "quiet" calls are segments: our own screens show all of them, platforms the running ones. With
+    "full" they are lines of a text, which every platform shows. `show_reasoning`: reasoning is quoted before the
+    answer. `mask` removes known secrets from text that is not in the log yet; the log is masked already.
     """
 
     def __init__(
@@ -96,36 +98,36 @@ class ReplyBuilder:
         self._mask = mask
         self._segments: dict[str, Segment] = {}
         self._calls: dict[str, Call] = {}
-        self._finals: dict[str, str] = {}
-        self._decisions: dict[str, ApprovalRequested] = {}
-        self._thinking: list[str] = []
-        self._growing: list[str] = []
-        self._answers = 0
+        self._final_results: dict[str, str] = {}
+        self._approvals: dict[str, ApprovalRequested] = {}
+        self._reasoning: list[str] = []
+        self._text: list[str] = []
+        self._step = 0
         self._notices = 0
         self._waiting = ""
         self._plan = ""
         self._finishing = False
-        self._announced = ""
+        self._announcement = ""
         self._new_message = False
         for entry in entries:
-            self._log(entry)
+            self._add(entry)
 
     def apply(self, event: Event) -> None:
-        """Takes in what happened."""
+        """Updates the reply."""
         match event:
             case Logged(entry):
-                self._log(entry)
+                self._add(entry)
             case TextDelta(text):
-                self._growing.append(text)
+                self._text.append(text)
                 self._waiting = ""
             case Progress(call_id, text):
                 self._change_call(call_id, detail=text[-DETAIL_LENGTH:])
             case Withdrawn():
-                self._take_back()
+                self._discard_unfinished()
             case Waiting(reason):
                 self._waiting = reason
             case ReasoningDelta(text):
-                if not self._think(text):
+                if not self._add_reasoning(text):
                     return
             case Charged():
                 return
@@ -133,9 +135,9 @@ class ReplyBuilder:
                 assert_never(event)
         self.version += 1
 
-    def announce(self, words: str) -> None:
-        """Says it on the status line, as long as there is one."""
-        self._announced = words
+    def announce(self, text: str) -> None:
+        """Puts the text on the status line, while there is one."""
+        self._announcement = text
         self.version += 1
 
     def park(self) -> None:
@@ -143,62 +145,61 @@ class ReplyBuilder:
         self.version += 1
 
     def reply(self) -> Reply:
-        """The reply as it stands now."""
+        """The current reply."""
         segments = (*filter(self._is_shown, self._segments.values()), *self._open_texts())
         status = "" if self.done or self.parked else self._status()
         return Reply(self.id, self.address, self._reply_to, segments, status, self.done, self.parked)
 
     @property
     def visible(self) -> bool:
-        """Whether a person would see something of it."""
-        return any(map(str.strip, (*self._thinking, *self._growing))) or any(
+        """Whether any of it is displayed."""
+        return any(map(str.strip, (*self._reasoning, *self._text))) or any(
             not isinstance(segment, CallSegment) for segment in self._segments.values()
         )
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to show at all, not even a call."""
-        return not (self._thinking or self._growing or self._segments or self._plan)
+        """Whether there is nothing to display, not even a call."""
+        return not (self._reasoning or self._text or self._segments or self._plan)
 
     def _is_shown(self, segment: Segment) -> bool:
         return self._activity == "quiet" or not isinstance(segment, CallSegment)
 
     def _open_texts(self) -> Iterator[TextSegment]:
-        """What the model thinks and says just now."""
-        step, thought, text = self._answers + 1, self._mask("".join(self._thinking)), self._mask("".join(self._growing))
-        thinks, speaks = bool(thought.strip()), bool(text.strip())
-        if thinks:
-            quoted = quoted_thought(thought, open=not speaks)
-            yield TextSegment(
-                f"r{step}", quoted, open=not speaks, new_message=self._new_message, step=step, secondary=True
-            )
-        if speaks:
-            yield TextSegment(f"t{step}", text, open=True, new_message=self._new_message and not thinks, step=step)
+        """The reasoning and the text that the model is generating."""
+        step, new_message = self._step + 1, self._new_message
+        reasoning, text = self._mask("".join(self._reasoning)), self._mask("".join(self._text))
+        has_reasoning, has_text = bool(reasoning.strip()), bool(text.strip())
+        if has_reasoning:
+            quoted = quote_reasoning(reasoning, open=not has_text)
+            yield TextSegment(f"r{step}", quoted, open=not has_text, new_message=new_message, step=step, secondary=True)
+        if has_text:
+            yield TextSegment(f"t{step}", text, open=True, new_message=new_message and not has_reasoning, step=step)
 
     def _status(self) -> str:
-        running = [segment for segment in self._segments.values() if _runs(segment)]
+        running = [segment for segment in self._segments.values() if _is_running(segment)]
         titles = [segment.title for segment in running if isinstance(segment, CallSegment)]
         plan, calls = self._plan, ", ".join(titles)[: 2 * TITLE_LENGTH]
         if self._activity == "off":
             plan, calls = "", WORKING if titles else ""
         finishing = FINISHING if self._finishing else ""
-        return " · ".join(filter(None, (self._announced, plan, finishing, calls or self._waiting)))
+        return " · ".join(filter(None, (self._announcement, plan, finishing, calls or self._waiting)))
 
-    def _think(self, text: str) -> bool:
-        """Whether it changes what is to be seen."""
+    def _add_reasoning(self, text: str) -> bool:
+        """Whether it changes what is displayed."""
         if self._show_reasoning:
-            self._thinking.append(text)
-        elif self._waiting or self._growing:
+            self._reasoning.append(text)
+        elif self._waiting or self._text:
             return False
-        if not self._growing:
+        if not self._text:
             self._waiting = self._waiting or "thinking"
         return True
 
-    def _take_back(self) -> None:
-        self._thinking.clear()
-        self._growing.clear()
+    def _discard_unfinished(self) -> None:
+        self._reasoning.clear()
+        self._text.clear()
 
-    def _log(self, entry: Entry) -> None:
+    def _add(self, entry: Entry) -> None:
         match entry:
             case ModelAnswered():
                 self._answer(entry)
@@ -207,133 +208,133 @@ class ReplyBuilder:
             case CallEnded():
                 self._end_call(entry)
             case ApprovalRequested():
-                self._ask_to_decide(entry)
+                self._request_approval(entry)
             case ApprovalDecided():
-                self._decide(entry)
+                self._decide_approval(entry)
             case Notice(text, options, key) if options:
                 self._put(QuestionSegment(key, text, options))
             case Notice(text):
-                self._note(text)
+                self._put_note(text)
             case Ended():
                 self._end(entry)
             case MessagesRead():
-                self._read_inbox(entry)
+                self._read_messages(entry)
             case Compacted(left_out=True, summary=summary):
-                self._note(quiet(summary), secondary=True)
+                self._put_note(note(summary), secondary=True)
             case Compacted() | Spent() | Resumed():
                 pass
             case _:
                 assert_never(entry)
 
-    # --- what the model says ---
+    # --- the model's answer ---
 
     def _answer(self, answered: ModelAnswered) -> None:
-        self._take_back()
-        self._finals.clear()
+        self._discard_unfinished()
+        self._final_results.clear()
         self._waiting = ""
-        self._answers += 1
-        thought = "\n\n".join(part.text for part in answered.parts if isinstance(part, Thinking))
-        if self._show_reasoning and thought.strip():
-            # The one text that is in the log as it came: its provider signed it.
-            self._say(f"r{self._answers}", quoted_thought(self._mask(thought)), secondary=True)
+        self._step += 1
+        reasoning = "\n\n".join(part.text for part in answered.parts if isinstance(part, Thinking))
+        if self._show_reasoning and reasoning.strip():
+            # The only text that is not masked in the log: its provider signed it.
+            self._put_text(f"r{self._step}", quote_reasoning(self._mask(reasoning)), secondary=True)
         text = answered.text if answered.shown is None else answered.shown
         if text.strip():
-            self._say(f"t{self._answers}", text, interrupted=answered.interrupted)
+            self._put_text(f"t{self._step}", text, interrupted=answered.interrupted)
         for number, part in enumerate(answered.parts):
             match part:
                 case Call():
                     self._calls[part.id] = part
-                    # It is over at once, and as a rule it is not shown then.
+                    # It ends at once, and is usually not shown.
                     if part.name != TODOS:
-                        self._put_call(f"c:{part.id}", part.name, title_of_call(part), "waiting")
+                        self._put_call(f"c:{part.id}", part.name, short_title(part), "waiting")
                 case Native() if part.summary.strip():
                     title = one_line(part.summary, TITLE_LENGTH)
-                    self._put_call(f"w:{self._answers}:{number}", name_of_native(part), title, "done")
+                    self._put_call(f"w:{self._step}:{number}", native_tool_name(part), title, "done")
                 case _:
                     pass
 
-    def _say(self, key: str, markdown: str, *, interrupted: bool = False, secondary: bool = False) -> None:
-        """Puts a text of the step's below what a person wrote since the one before."""
-        step, new_message, self._new_message = self._answers, self._new_message, False
+    def _put_text(self, key: str, markdown: str, *, interrupted: bool = False, secondary: bool = False) -> None:
+        """Adds a text; in a new message if a person wrote since the text before it."""
+        step, new_message, self._new_message = self._step, self._new_message, False
         self._put(
             TextSegment(key, markdown, interrupted=interrupted, new_message=new_message, step=step, secondary=secondary)
         )
 
-    # --- what it does ---
+    # --- tool calls ---
 
     def _start_call(self, call_id: str) -> None:
         self._change_call(call_id, state="running")
-        question = asked(self._calls[call_id]) if call_id in self._calls else None
+        question = parse_question(self._calls[call_id]) if call_id in self._calls else None
         if question is not None:
-            # A question is shown as one, not as a call.
+            # Shown as a question, not as a call.
             self._drop_call(call_id)
-            self._ask(f"q:{call_id}", question.question, question.options)
+            self._put_question(f"q:{call_id}", question.question, question.options)
 
     def _end_call(self, end: CallEnded) -> None:
-        if self._close(f"q:{end.call_id}"):
+        if self._close_question(f"q:{end.call_id}"):
             return
         self._show_end(end)
         if end.for_user.strip():
-            self._say(f"u:{end.call_id}", end.for_user)
+            self._put_text(f"u:{end.call_id}", end.for_user)
         elif end.final and end.outcome == "done" and not end.attachments:
-            self._finals[end.call_id] = end.text
+            self._final_results[end.call_id] = end.text
         for number, attachment in enumerate(end.attachments):
             caption = end.caption if number == 0 else ""
-            self._put(MediaSegment(f"m:{end.call_id}:{number}", attachment, caption, step=self._answers))
+            self._put(MediaSegment(f"m:{end.call_id}:{number}", attachment, caption, step=self._step))
 
     def _show_end(self, end: CallEnded) -> None:
         call = self._calls.get(end.call_id)
         if call is not None and call.name == TODOS and end.outcome == "done":
-            todos = latest_todos((ModelAnswered(self._answers, (call,)), end))
-            self._plan = one_line(todos.line(), NOTE_LENGTH) if todos is not None else ""
+            todos = latest_todos((ModelAnswered(self._step, (call,)), end))
+            self._plan = one_line(todos.summary(), NOTE_LENGTH) if todos is not None else ""
         if end.silent:
             self._drop_call(end.call_id)
             return
         if call is not None and f"c:{end.call_id}" not in self._segments:
-            self._put_call(f"c:{end.call_id}", call.name, title_of_call(call), end.outcome)
+            self._put_call(f"c:{end.call_id}", call.name, short_title(call), end.outcome)
         self._change_call(end.call_id, state=end.outcome, detail=end.text[:DETAIL_LENGTH])
 
     def _put_call(self, key: str, name: str, title: str, state: CallState) -> None:
-        self._put(CallSegment(key, name, title, state, step=self._answers))
-        self._tell_calls(self._answers)
+        self._put(CallSegment(key, name, title, state, step=self._step))
+        self._update_calls_text(self._step)
 
     def _change_call(self, call_id: str, **changes: object) -> None:
         segment = self._segments.get(f"c:{call_id}")
         if isinstance(segment, CallSegment):
             self._put(replace(segment, **changes))  # type: ignore[arg-type]  # our own callers
-            self._tell_calls(segment.step)
+            self._update_calls_text(segment.step)
 
     def _drop_call(self, call_id: str) -> None:
         segment = self._segments.pop(f"c:{call_id}", None)
         if segment is not None:
-            self._tell_calls(segment.step)
+            self._update_calls_text(segment.step)
 
-    def _tell_calls(self, step: int) -> None:
-        """Brings the text about the step's calls up to date, where there is to be one."""
+    def _update_calls_text(self, step: int) -> None:
+        """Updates the text that lists the step's calls, with activity "full"."""
         if self._activity != "full":
             return
         key, before = f"a{step}", self._segments.get(f"a{step}")
         calls = [segment for segment in self._segments.values() if isinstance(segment, CallSegment)]
         calls = [call for call in calls if call.step == step]
-        lines, is_open = "\n".join(map(call_line, calls)), any(map(_goes_on, calls))
+        lines, is_open = "\n".join(map(call_line, calls)), any(map(_is_unfinished, calls))
         if isinstance(before, TextSegment) and calls:
             self._put(replace(before, markdown=lines, open=is_open))
         elif isinstance(before, TextSegment):
-            # None of them was to be shown.
+            # None of them is shown.
             self._new_message |= before.new_message
             del self._segments[key]
         elif calls:
             new_message, self._new_message = self._new_message, False
             self._put(TextSegment(key, lines, open=is_open, new_message=new_message, step=step, secondary=True))
 
-    # --- what it asks, and what is said to it ---
+    # --- questions, approvals and people's messages ---
 
-    def _ask(self, key: str, question: str, options: tuple[str, ...]) -> None:
-        """A question that the turn waits for, perhaps before its first step."""
-        self._put(QuestionSegment(key, question, options, step=max(1, self._answers)))
+    def _put_question(self, key: str, question: str, options: tuple[str, ...]) -> None:
+        """A question that the turn waits for, possibly before its first step."""
+        self._put(QuestionSegment(key, question, options, step=max(1, self._step)))
 
-    def _close(self, key: str, answer: str = "", decision: ApprovalDecision = "") -> bool:
-        """Whether there is that question, which waits for nothing any more."""
+    def _close_question(self, key: str, answer: str = "", decision: ApprovalDecision = "") -> bool:
+        """Returns whether there is such a question."""
         question = self._segments.get(key)
         if not isinstance(question, QuestionSegment):
             return False
@@ -342,71 +343,78 @@ class ReplyBuilder:
         )
         return True
 
-    def _ask_to_decide(self, decision: ApprovalRequested) -> None:
-        self._decisions[decision.id] = decision
-        self._change_call(decision.id, state="waiting")
-        self._ask(f"d:{decision.id}", decision.question, decision.options)
+    def _request_approval(self, request: ApprovalRequested) -> None:
+        self._approvals[request.id] = request
+        self._change_call(request.id, state="waiting")
+        self._put_question(f"d:{request.id}", request.question, request.options)
 
-    def _decide(self, decided: ApprovalDecided) -> None:
-        decision = self._decisions.get(decided.id)
-        if decision is not None:
-            self._close(f"d:{decided.id}", *decision_words(decision, decided))
+    def _decide_approval(self, decided: ApprovalDecided) -> None:
+        request = self._approvals.get(decided.id)
+        if request is not None:
+            self._close_question(f"d:{decided.id}", *describe_decision(request, decided))
 
-    def _read_inbox(self, heard: MessagesRead) -> None:
-        people = [said for said in heard.messages if said.source != "work"]
-        if people:
+    def _read_messages(self, read: MessagesRead) -> None:
+        from_people = [message for message in read.messages if message.source != "work"]
+        if from_people:
             self._new_message = bool(self._segments)
-            self._finishing = any(said.source == "wrap" for said in people)
-            self._answer_question(people[0])
-        for said in heard.messages:
-            if said.source == "work":
-                self._note(quiet(said.text), secondary=True)
-                for number, file in enumerate(said.attachments):
-                    self._put(MediaSegment(f"m:{said.id}:{number}", file, step=self._answers))
+            self._finishing = any(message.source == "wrap" for message in from_people)
+            self._answer_question(from_people[0])
+        for message in read.messages:
+            if message.source == "work":
+                self._put_note(note(message.text), secondary=True)
+                for number, file in enumerate(message.attachments):
+                    self._put(MediaSegment(f"m:{message.id}:{number}", file, step=self._step))
 
-    def _answer_question(self, said: UserMessage) -> None:
-        """What was just asked is answered by these words, which are shown beside it if they are one of its options."""
-        last = next(reversed(self._segments.values()), None)
-        words = said.text.strip()
-        if isinstance(last, QuestionSegment) and words in last.options and not last.answer and said.source == "person":
-            self._put(replace(last, answer=words))
+    def _answer_question(self, message: UserMessage) -> None:
+        """Shows the message beside the question just asked, if it is one of its options."""
+        if message.source != "person":
+            return
+        last, text = next(reversed(self._segments.values()), None), message.text.strip()
+        if isinstance(last, QuestionSegment) and text in last.options and not last.answer:
+            self._put(replace(last, answer=text))
 
-    # --- what we say ourselves ---
+    # --- notes and the end ---
 
-    def _note(self, markdown: str, *, secondary: bool = False) -> None:
+    def _put_note(self, markdown: str, *, secondary: bool = False) -> None:
         self._notices += 1
         self._put(TextSegment(f"n{self._notices}", markdown, secondary=secondary))
 
     def _end(self, ended: Ended) -> None:
-        self._take_back()
+        self._discard_unfinished()
         self.done = True
         for segment in list(self._segments.values()):
             if isinstance(segment, QuestionSegment) and segment.open and segment.step:
-                self._close(segment.key)
+                self._close_question(segment.key)
         match ended.outcome:
             case "stopped":
-                why = "" if ended.reason == ASKED_TO_STOP else f": {ended.reason}"
-                self._put(TextSegment("end", f"⏹ _Stopped{why}._"))
+                self._put(TextSegment("end", f"⏹ _{_stop_text(ended.reason)}._"))
             case "failed":
                 self._put(TextSegment("end", f"⚠️ I could not finish this: {ended.reason}"))
             case "completed":
-                for call_id, text in self._finals.items():
-                    self._say(f"u:{call_id}", text)
-                if all(map(_is_about_work, self._segments.values())):
+                for call_id, text in self._final_results.items():
+                    self._put_text(f"u:{call_id}", text)
+                if all(map(_is_activity, self._segments.values())):
                     self._put(TextSegment("end", "_Done; there is nothing to add._"))
 
     def _put(self, segment: Segment) -> None:
         self._segments[segment.key] = segment
 
 
-def _runs(segment: Segment) -> bool:
+def _stop_text(reason: str) -> str:
+    """Why the turn stopped, as a sentence without its full stop."""
+    if reason == STOPPED_BY_USER:
+        return "Stopped"
+    return f"S{reason[1:]}" if reason.startswith(STOPPED_BY) else f"Stopped: {reason}"
+
+
+def _is_running(segment: Segment) -> bool:
     return isinstance(segment, CallSegment) and segment.state == "running"
 
 
-def _goes_on(call: CallSegment) -> bool:
+def _is_unfinished(call: CallSegment) -> bool:
     return call.state in ("waiting", "running")
 
 
-def _is_about_work(segment: Segment) -> bool:
-    """Whether it tells of the work, and is nothing of its outcome."""
+def _is_activity(segment: Segment) -> bool:
+    """Whether it reports on the work and is not part of its result."""
     return isinstance(segment, CallSegment) or (isinstance(segment, TextSegment) and segment.secondary)

@@ -20,12 +20,12 @@ from agent.log import (
     ApprovalRequested,
     Call,
     CallEnded,
+    Compacted,
     Ended,
     Entry,
     MessagesRead,
     ModelAnswered,
     Spent,
-    Compacted,
     Text,
     Usage,
     UserMessage,
@@ -38,8 +38,7 @@ from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, tool
 from agent.tools.files import read_file
-from agent.tools.output_limits import HEAD, TAIL, full_results, truncate_result
-from agent.tools.output_limits import LONGEST as LONGEST_RESULT
+from agent.tools.output_limits import HEAD_LENGTH, MAX_RESULT_LENGTH, TAIL_LENGTH, full_results, truncate_result
 from agent.tools.received_files import copy_to_workspace
 from agent.tools.todos import MAX_ITEM_LENGTH, MAX_ITEMS
 from agent.transcript import Exchange, RenderedTurn, SystemNote, conversation, transcript
@@ -127,7 +126,7 @@ async def test_the_oldest_turns_are_summed_up_and_the_newest_are_kept_as_they_ar
 async def test_people_see_that_it_is_being_summed_up_and_not_the_summary() -> None:
     desk = Desk()
     await desk.compact(turns(8), NOW)
-    assert desk.told == [Waiting("Summing up the conversation so far ...")]
+    assert desk.told == [Waiting("Summarizing the conversation so far ...")]
 
 
 async def test_what_failed_attempts_of_the_small_model_cost_is_told() -> None:
@@ -135,8 +134,8 @@ async def test_what_failed_attempts_of_the_small_model_cost_is_told() -> None:
 
     class Charging:
         async def answer(self, request: Request, on_delta: object) -> Answer:
-            assert callable(tell)
-            await tell(charged)
+            assert callable(on_delta)
+            await on_delta(charged)
             return Answer((Text(SUMMARY),))
 
     desk = Desk()
@@ -439,9 +438,9 @@ async def test_the_files_of_long_results_are_found_in_past_turns_too() -> None:
 
 
 async def test_a_result_that_cannot_be_kept_is_shortened_and_says_so() -> None:
-    seen, full = await truncate_result("r" * 30_000, "shell-1", MemoryMedia(largest=10))
+    seen, full = await truncate_result("r" * 30_000, "shell-1", MemoryMedia(max_bytes=10))
     assert full is None
-    assert "12,000 characters are left out here, and could not be kept: shell-1.txt has 30,000 bytes" in seen
+    assert "12,000 characters are left out here, and could not be stored: shell-1.txt has 30,000 bytes" in seen
 
 
 async def test_what_is_read_page_by_page_is_not_cut_again() -> None:
@@ -475,8 +474,8 @@ def test_a_models_window_goes_by_how_its_name_begins(name: str, window: int) -> 
 
 
 def test_the_page_on_context_has_the_numbers_of_the_code() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "context.md").read_text()
-    for number in (DEFAULT, RESERVE, LONGEST_SUMMARY, LONGEST_RESULT, HEAD, TAIL):
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "context.md").read_text()
+    for number in (DEFAULT, RESERVE, LONGEST_SUMMARY, MAX_RESULT_LENGTH, HEAD_LENGTH, TAIL_LENGTH):
         assert f"{number:,} " in page
     assert SUMMING_UP in page
     assert f"at most {MAX_ITEMS} items of at most {MAX_ITEM_LENGTH} characters" in page

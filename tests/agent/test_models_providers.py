@@ -331,7 +331,9 @@ async def test_settings_are_sent_where_they_are_set(line: Line) -> None:
 )
 def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: chat_completions.MaxTokensField) -> None:
     assert chat_completions.max_tokens_field_for(url) == name
-    body = chat_completions.body(Request("", (heard("Hi"),), settings=ModelSettings(None, 77)), {}, max_tokens_field=name)
+    body = chat_completions.body(
+        Request("", (heard("Hi"),), settings=ModelSettings(None, 77)), {}, max_tokens_field=name
+    )
     assert body[name] == 77
 
 

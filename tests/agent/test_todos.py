@@ -36,13 +36,13 @@ def log(*calls: tuple[str, Outcome | None]) -> tuple[Entry, ...]:
 
 async def test_a_list_is_kept_without_a_line_for_its_call() -> None:
     result = await keep(("read", "done"), ("write", "doing"), ("test", "pending"))
-    assert result == ToolResult("The list is kept: 1 of 3 done; now: write.", silent=True)
+    assert result == ToolResult("The list is stored: 1 of 3 done; now: write.", silent=True)
     assert (await keep()).text == "The list is empty."
 
 
 @pytest.mark.parametrize("items", [[("x", "begun")], [("", "done")], [("x" * 201, "done")], [("x", "done")] * 51])
 async def test_a_list_that_does_not_fit_is_refused(items: list[tuple[str, str]]) -> None:
-    with pytest.raises(ToolError, match="arguments of todos do not fit"):
+    with pytest.raises(ToolError, match="Invalid arguments for todos"):
         await keep(*items)
 
 
@@ -50,7 +50,7 @@ def test_the_line_says_how_much_is_done_and_what_is_being_done() -> None:
     items = (("read\nall", "done"), ("write\nit", "doing"), ("test", "doing"), ("show", "pending"))
     found = latest_todos(log((arguments(*items), "done")))
     assert found is not None
-    assert found.line() == "1 of 4 done; now: write it, test"
+    assert found.summary() == "1 of 4 done; now: write it, test"
     assert found.as_text() == "[x] read all\n[>] write it\n[>] test\n[ ] show"
 
 
@@ -60,7 +60,7 @@ def test_the_last_valid_call_counts() -> None:
         log((begun, "done"), (kept, "done"), ("nonsense", "failed"), (begun, "skipped"), (begun, None))
     )
     assert found is not None
-    assert found.line() == "0 of 1 done; now: read"
+    assert found.summary() == "0 of 1 done; now: read"
 
 
 def test_a_list_that_was_cleared_is_none() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.background import Background, BackgroundError, BackgroundItem, DelegatedTask, NoBackground, shows_nothing
+from agent.background import Background, BackgroundError, BackgroundItem, DelegatedTask, NoBackground, no_output
 from agent.media import Attachment
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
@@ -27,9 +27,7 @@ class Beside:
         self.told: list[tuple[str, str]] = []
         self._items = items
 
-    async def adopt(
-        self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
-    ) -> str:
+    async def adopt(self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = no_output) -> str:
         raise BackgroundError("nothing is kept here")
 
     async def delegate(
@@ -103,7 +101,7 @@ async def test_where_nothing_can_go_on_beside_the_turn_the_model_is_told_so() ->
     for background in (False, True):
         with pytest.raises(BackgroundError, match="cannot be delegated here"):
             await use("delegate", NoBackground(), task="count", background=background)
-    assert (await use("background", NoBackground(), action="list")).text == "Nothing was begun in the background."
+    assert (await use("background", NoBackground(), action="list")).text == "There are no background tasks."
 
 
 async def test_the_tool_lasts_longer_than_any_task() -> None:
@@ -134,7 +132,7 @@ async def test_looking_shows_what_work_showed_last() -> None:
 
 
 async def test_what_has_shown_nothing_says_so() -> None:
-    assert "nothing yet" in (await use("background", Beside(SILENT), action="look", handle="w3")).text
+    assert "no output yet" in (await use("background", Beside(SILENT), action="look", handle="w3")).text
 
 
 async def test_stopping_says_what_was_stopped_or_that_there_was_nothing() -> None:
@@ -146,17 +144,17 @@ async def test_stopping_says_what_was_stopped_or_that_there_was_nothing() -> Non
 
 async def test_telling_hands_the_words_on() -> None:
     beside = Beside(RUNNING, DONE)
-    assert "w1" in (await use("background", beside, action="tell", handle="w1", words="only verbs")).text
+    assert "w1" in (await use("background", beside, action="tell", handle="w1", message="only verbs")).text
     assert beside.told == [("w1", "only verbs")]
-    with pytest.raises(ToolError, match="not a delegated task that runs"):
-        await use("background", beside, action="tell", handle="w2", words="only verbs")
-    with pytest.raises(ToolError, match="no words"):
+    with pytest.raises(ToolError, match="not a running delegated task"):
+        await use("background", beside, action="tell", handle="w2", message="only verbs")
+    with pytest.raises(ToolError, match="message is empty"):
         await use("background", beside, action="tell", handle="w1")
 
 
 @pytest.mark.parametrize("action", ["look", "stop", "tell"])
 async def test_work_that_is_not_there_is_answered_with_what_is(action: str) -> None:
     with pytest.raises(ToolError, match="w1, w2"):
-        await use("background", Beside(RUNNING, DONE), action=action, handle="w9", words="hello")
-    with pytest.raises(ToolError, match="Name the work's handle"):
-        await use("background", Beside(RUNNING, DONE), action=action, words="hello")
+        await use("background", Beside(RUNNING, DONE), action=action, handle="w9", message="hello")
+    with pytest.raises(ToolError, match="Give the task's handle"):
+        await use("background", Beside(RUNNING, DONE), action=action, message="hello")

@@ -202,7 +202,7 @@ async def test_a_page_with_an_unclosed_part_is_still_read(site: Site) -> None:
 
 @pytest.mark.parametrize("piece", [b"<!--", b"<a b=", b"<![CDATA[", b"</a<", b"&#", b"<div><ul><li>"])
 async def test_a_hostile_page_costs_at_most_its_time(site: Site, piece: bytes) -> None:
-    fetcher = Fetcher(allow=only_this, seconds=2)
+    fetcher = Fetcher(allow=only_this, timeout=2)
     url = site.says("/", piece * (400_000 // len(piece)), "text/html")
     async with asyncio.timeout(60):
         (outcome,) = await asyncio.gather(fetcher.fetch(url), return_exceptions=True)
@@ -234,7 +234,7 @@ async def test_what_is_not_text_is_refused_with_type_and_size(site: Site, conten
 
 
 async def test_a_large_answer_is_cut_and_says_so(site: Site) -> None:
-    page = await Fetcher(allow=only_this, largest=1000).fetch(site.says("/", b"x" * 5000))
+    page = await Fetcher(allow=only_this, max_bytes=1000).fetch(site.says("/", b"x" * 5000))
     assert page.text == "x" * 1000
     assert page.note == "only the first 1,000 bytes were read"
 
@@ -263,7 +263,7 @@ async def test_an_answer_that_cannot_be_unpacked_is_told(site: Site, encoding: s
 
 async def test_a_slow_answer_ends_with_its_time(site: Site) -> None:
     with pytest.raises(ToolError, match=r"took longer than 0\.2 s"):
-        await Fetcher(allow=only_this, seconds=0.2).fetch(site.url("/hang"))
+        await Fetcher(allow=only_this, timeout=0.2).fetch(site.url("/hang"))
 
 
 async def test_cancelling_ends_the_request(site: Site) -> None:

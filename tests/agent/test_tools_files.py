@@ -52,7 +52,7 @@ def test_an_unknown_tool_is_refused_with_the_nearest_name() -> None:
 async def test_a_written_file_is_read_again(desk: Desk) -> None:
     assert (
         await desk.use("write_file", path="notes/today/a.txt", content="one\ntwo\n")
-        == "Made notes/today/a.txt (8 bytes)"
+        == "Created notes/today/a.txt (8 bytes)"
     )
     assert await desk.use("read_file", path="notes/today/a.txt") == "one\ntwo"
     assert (
@@ -167,7 +167,7 @@ async def test_a_workspace_that_is_itself_a_link_works(desk: Desk, tmp_path: Pat
     [
         ("none.txt", "no file"),
         (".", "folder"),
-        ("\0", "usable path"),
+        ("\0", "valid path"),
         ("ring", "ring"),
         ("n" * 300, "nnn"),
         ("pipe", "regular"),
@@ -190,7 +190,7 @@ async def test_an_edit_replaces_the_one_place(desk: Desk) -> None:
 
 async def test_an_edit_of_several_places_wants_to_be_asked_for(desk: Desk) -> None:
     (desk.workspace / "a.py").write_text("x\ny\nx\n")
-    with pytest.raises(ToolError, match=r"stands 2 times in a.py \(lines 1, 3\)"):
+    with pytest.raises(ToolError, match=r"occurs 2 times in a.py \(lines 1, 3\)"):
         await desk.use("edit_file", path="a.py", old="x", new="z")
     assert await desk.use("edit_file", path="a.py", old="x", new="z", all=True) == "Edited a.py (2 places)"
     assert (desk.workspace / "a.py").read_text() == "z\ny\nz\n"
@@ -240,7 +240,7 @@ async def test_a_listing_names_files_with_sizes_and_folders(desk: Desk) -> None:
     assert await desk.use("list_files", pattern="**/c.*") == "src/deep/c.py  5"
     assert await desk.use("list_files", pattern="src/**") == "src/\nsrc/a.py  5\nsrc/deep/\nsrc/deep/c.py  5"
     assert await desk.use("list_files", path=".git") == "config  5"
-    assert await desk.use("list_files", pattern="*.exe") == "[nothing in . fits *.exe]"
+    assert await desk.use("list_files", pattern="*.exe") == "[nothing in . matches *.exe]"
 
 
 async def test_a_long_listing_is_bounded(desk: Desk) -> None:

@@ -118,7 +118,7 @@ async def test_unusual_data_are_drawn(studio: Studio, data: dict[str, Any]) -> N
         ({"kind": "line", "series": [{"name": "a", "values": [1.7e308]}]}, "too large"),
         ({"kind": "line", "series": [{"name": "a", "values": [1] * 5001}]}, "5,001 values"),
         ({"kind": "line", "series": [{"name": "a", "values": [1]}] * 21}, "21 series"),
-        ({"kind": "line", "series": [{"name": "a", "values": ["many"]}]}, "do not fit"),
+        ({"kind": "line", "series": [{"name": "a", "values": ["many"]}]}, "Invalid arguments"),
         ({"kind": "scatter", "series": VALUES}, "needs x"),
         ({"kind": "pie", "series": VALUES}, "a label for each value"),
         ({"kind": "pie", "series": [{"name": "a", "values": [3, -1]}], "labels": ["x", "y"]}, "negative"),
@@ -134,7 +134,7 @@ async def test_data_that_make_no_chart_are_refused_in_words(studio: Studio, data
 
 async def test_a_chart_the_store_does_not_take_is_told(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="more than the 10 that are allowed"):
-        await Studio(tmp_path, MemoryMedia(largest=10)).use("draw_chart", kind="bar", title="x", series=VALUES)
+        await Studio(tmp_path, MemoryMedia(max_bytes=10)).use("draw_chart", kind="bar", title="x", series=VALUES)
 
 
 async def test_cancelling_a_chart_ends_the_drawing(studio: Studio) -> None:
@@ -173,7 +173,7 @@ async def test_a_file_that_cannot_be_sent_is_told(studio: Studio, path: str, wor
 async def test_a_file_the_store_does_not_take_is_told(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x" * 11)
     with pytest.raises(ToolError, match="11 bytes, more than the 10"):
-        await Studio(tmp_path, MemoryMedia(largest=10)).use("send_file", path="a")
+        await Studio(tmp_path, MemoryMedia(max_bytes=10)).use("send_file", path="a")
 
 
 async def test_a_small_picture_is_shown_as_it_is_to_the_model_only(studio: Studio) -> None:
