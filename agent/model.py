@@ -1,4 +1,4 @@
-"""Models as the turn loop sees them: one coroutine that answers, telling its deltas on the way."""
+"""Models: one coroutine that answers a request and emits deltas meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.transcript import Exchange
 
 Finish = Literal["stop", "calls", "length", "refused", "other"]
 
-ModelTrouble = Literal[
+ModelErrorKind = Literal[
     "overloaded",
     "rate_limit",
     "timeout",
@@ -29,7 +29,7 @@ ModelTrouble = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model is told of it; `schema` is the JSON schema of its arguments."""
+    """A tool as the model sees it; `schema` is the JSON schema of its arguments."""
 
     name: str
     description: str
@@ -38,7 +38,7 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """How a model is to answer; None leaves it to the provider. `max_tokens` bounds the answer."""
+    """Settings of one request; None leaves a value to the provider. `max_tokens` limits the answer."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -46,11 +46,11 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a model: the whole conversation, oldest first, and the tools there are.
+    """One request to a model: the whole conversation, oldest first, and the available tools.
 
-    `text_only`: the answer must not call tools. They are named all the same, since a conversation that holds calls is
-    refused by some providers when their tools are not. `model` asks this one first, by its name in the settings
-    ("openai:gpt-5"); "" leaves the choice to whoever is asked.
+    `text_only`: the answer must not call tools. The tools are sent anyway, because some providers reject a conversation
+    with calls of tools that are not declared. `model` is the preferred model, by its name in the settings
+    ("openai:gpt-5"); "" for the default.
     """
 
     instructions: str
@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A finished answer. `parts` keep the order in which the model gave them."""
+    """A complete answer. `parts` are in the model's order."""
 
     parts: tuple[Part, ...]
     usage: Usage = field(default_factory=Usage)
@@ -72,20 +72,20 @@ class Answer:
 
 
 class ModelError(Exception):
-    """The model could not answer. The message is for the person: what happened and what to do.
+    """The model could not answer. The message tells a person what happened and what to do.
 
-    `trouble` is its class, `retry_after` seconds where the provider named them.
+    `kind` is the kind of error; `retry_after` is in seconds, if the provider gave it.
     """
 
-    def __init__(self, trouble: ModelTrouble, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, kind: ModelErrorKind, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.trouble = trouble
+        self.kind = kind
         self.retry_after = retry_after
 
 
 class Model(Protocol):
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
-        """Answers, telling each piece of text as it comes. Raises `ModelError`.
+        """Answers the request and passes each piece to `on_delta` as it arrives. Raises `ModelError`.
 
-        Cancelling it ends the request at the provider at once; what was told until then is all there is.
+        Cancelling ends the request at the provider at once; the deltas so far are then all there is.
         """

@@ -14,11 +14,11 @@ from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
     CallEnded,
+    Compacted,
     Entry,
     MessagesRead,
     ModelAnswered,
     Spent,
-    Compacted,
     Text,
     UserMessage,
 )
@@ -32,8 +32,8 @@ from agent.transcript import (
     Results,
     SystemNote,
     conversation,
-    last_summary,
-    shown,
+    last_compaction,
+    model_view,
     transcript,
 )
 
@@ -57,7 +57,7 @@ LEAST = 0.1
 PATIENCE = 120.0
 """Seconds a summary may take; people wait meanwhile."""
 
-SUMMING_UP = "Summing up the conversation so far ..."
+SUMMING_UP = "Summarizing the conversation so far ..."
 
 _TODOS = "\n\nThe to-do list as it stands:\n"
 _DECISIONS = "\n\nNot yet decided by people:\n"
@@ -170,12 +170,12 @@ class Compactor:
             async with asyncio.timeout(PATIENCE):
                 answer = await self._ask(exchanges, overhear)
         except TimeoutError as error:
-            raise _NoSummary(f"the summary took longer than {PATIENCE:g} seconds") from error
+            raise _NoSummary(f"the summary timed out after {PATIENCE:g} seconds") from error
         except ModelError as error:
             raise _NoSummary(str(error)) from error
         if not _words(answer):
             await on_delta(Charged(answer.usage, answer.model, "summary"))
-            raise _NoSummary("the model that was to sum it up said nothing")
+            raise _NoSummary("the model returned an empty summary")
         return answer
 
     async def _ask(self, exchanges: Sequence[Exchange], on_delta: OnDelta) -> Answer:
@@ -186,7 +186,7 @@ class Compactor:
                 return await self._small.answer(_question(digest(exchanges, room)), on_delta)
             except ModelError as error:
                 room //= 2
-                if error.trouble != "too_long" or room < SHORTEST * CHARACTERS_PER_TOKEN:
+                if error.kind != "too_long" or room < SHORTEST * CHARACTERS_PER_TOKEN:
                     raise
 
 
@@ -210,13 +210,13 @@ def _since(entries: Sequence[Entry]) -> int:
 def _covering(past: Sequence[RenderedTurn], entries: Sequence[Entry], keep: int, *, force: bool) -> _Covering | None:
     """The oldest whole turns, so that what stays has no more than `keep` tokens; if that is not enough, the oldest
     steps of the turn that runs, except for its last. None where nothing but an earlier summary would be covered."""
-    turns, own = shown(past, entries)
+    turns, own = model_view(past, entries)
     words, steps = _parted(own)
     room = keep - estimate_transcript(own)
     first = len(turns)
     while first > 0 and (room := room - estimate_transcript(turns[first - 1].exchanges)) >= 0:
         first -= 1
-    previous = last_summary(entries)
+    previous = last_compaction(entries)
     covered = [exchange for turn in turns[:first] for exchange in turn.exchanges]
     done = _steps_to_cover(steps, keep - estimate_transcript(words), entries) if first == len(turns) else 0
     if force and len(steps) == 1 and all(map(_is_summary, covered)) and _is_over(steps[0], entries):

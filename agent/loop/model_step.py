@@ -8,19 +8,19 @@ from dataclasses import replace
 from typing import assert_never
 
 from agent.agent import Agent
-from agent.decisions.approvals import limit_question, limit_extensions
+from agent.decisions.approvals import limit_extensions, limit_question
 from agent.decisions.external_tools import available_tools
 from agent.events import Emit, TextDelta
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
 from agent.log import (
     ApprovalRequested,
     Call,
+    Compacted,
     Entry,
     MessagesRead,
     ModelAnswered,
     Native,
     Part,
-    Compacted,
     Text,
     Thinking,
 )
@@ -109,7 +109,7 @@ class ModelStep:
                 return await self._agent.model.answer(request, self.speech.tell), request
             except ModelError as error:
                 added = request.transcript[len(self._request().transcript) :]
-                if error.trouble != "too_long" or not await self._compact(force=True):
+                if error.kind != "too_long" or not await self._compact(force=True):
                     raise
             request = replace(request, transcript=[*self._request().transcript, *added])
         return await self._agent.model.answer(request, self.speech.tell), request

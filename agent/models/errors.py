@@ -38,7 +38,7 @@ from pydantic_ai.exceptions import (
     ModelUnavailableError,
 )
 
-from agent.model import ModelError, ModelTrouble
+from agent.model import ModelError, ModelErrorKind
 
 MAX_DETAIL_LENGTH = 300
 
@@ -60,7 +60,7 @@ _NO_VISION = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-MESSAGES: dict[ModelTrouble, str] = {
+MESSAGES: dict[ModelErrorKind, str] = {
     "overloaded": "The model is overloaded. Please try again in a moment.",
     "rate_limit": "The rate limit of the model's provider is reached. Please try again in a moment.",
     "timeout": "The model did not respond in time. Please try again.",
@@ -96,13 +96,13 @@ def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None
 
 
 def _model_error(error: ModelAPIError, provider: str, name: str, api_key: str | None) -> ModelError:
-    trouble = _trouble(error)
-    if trouble in ("bad_request", "auth", "server") and _NO_VISION.search(_provider_message(error.body)):
+    kind = _kind(error)
+    if kind in ("bad_request", "auth", "server") and _NO_VISION.search(_provider_message(error.body)):
         return ModelError("no_vision", MESSAGES["no_vision"])
-    return ModelError(trouble, _message(trouble, error, provider, name, api_key), retry_after=error.retry_after)
+    return ModelError(kind, _message(kind, error, provider, name, api_key), retry_after=error.retry_after)
 
 
-def _trouble(error: ModelAPIError) -> ModelTrouble:
+def _kind(error: ModelAPIError) -> ModelErrorKind:
     match error:
         case ModelContextWindowExceededError() | ModelHTTPError(status_code=413):
             return "too_long"
@@ -128,18 +128,18 @@ def _trouble(error: ModelAPIError) -> ModelTrouble:
             return "server"
 
 
-def _rejection(error: ModelAPIError) -> ModelTrouble:
+def _rejection(error: ModelAPIError) -> ModelErrorKind:
     message = _provider_message(error.body)
     if error.provider_error_code in _REFUSED_CODES or _REFUSED.search(message):
         return "refused"
     return "too_long" if _TOO_LONG.search(message) else "bad_request"
 
 
-def _message(trouble: ModelTrouble, error: ModelAPIError, provider: str, name: str, api_key: str | None) -> str:
+def _message(kind: ModelErrorKind, error: ModelAPIError, provider: str, name: str, api_key: str | None) -> str:
     if isinstance(error, ModelNotFoundError):
         return f"{provider} has no model {name!r}, or the base_url is wrong. The operator of this gateway has to check."
-    detail = _detail(error, api_key) if trouble == "bad_request" else ""
-    return f"{MESSAGES[trouble]} It says: {detail}" if detail else MESSAGES[trouble]
+    detail = _detail(error, api_key) if kind == "bad_request" else ""
+    return f"{MESSAGES[kind]} It says: {detail}" if detail else MESSAGES[kind]
 
 
 def _detail(error: ModelAPIError, api_key: str | None) -> str:

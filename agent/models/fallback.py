@@ -9,19 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent.events import OnDelta, Waiting
-from agent.model import Answer, Model, ModelError, ModelTrouble, Request
+from agent.model import Answer, Model, ModelError, ModelErrorKind, Request
 from agent.models.retry import RETRYABLE, DeltaTracker
 
 log = logging.getLogger(__name__)
 
-FALLBACK_REASONS: dict[ModelTrouble, str] = RETRYABLE | {
+FALLBACK_REASONS: dict[ModelErrorKind, str] = RETRYABLE | {
     "auth": "The model is not available at the moment",
     "billing": "The model is not available at the moment",
     "refused": "The model's provider refused to answer",
 }
 """The errors that another model may not have, each as the person reads it in a notice."""
 
-COOL_DOWN_SECONDS: dict[ModelTrouble, float] = {
+COOL_DOWN_SECONDS: dict[ModelErrorKind, float] = {
     "overloaded": 30,
     "rate_limit": 60,
     "timeout": 60,
@@ -66,7 +66,7 @@ class CoolDowns:
 
         A longer cool-down that already runs is kept.
         """
-        seconds = min(max(COOL_DOWN_SECONDS.get(error.trouble, 0), error.retry_after or 0), MAX_COOL_DOWN)
+        seconds = min(max(COOL_DOWN_SECONDS.get(error.kind, 0), error.retry_after or 0), MAX_COOL_DOWN)
         self._ends[name] = max(self.end(name), self._clock() + seconds)
         return seconds
 
@@ -106,7 +106,7 @@ class FallbackModel:
                 if fallback is None:
                     raise
                 await tracker.withdraw()
-                await on_delta(Waiting(f"{FALLBACK_REASONS[error.trouble]}; using {fallback.name} instead."))
+                await on_delta(Waiting(f"{FALLBACK_REASONS[error.kind]}; using {fallback.name} instead."))
                 current = fallback
             else:
                 return replace(answer, model=current.name)
@@ -126,12 +126,12 @@ class FallbackModel:
 
     def _fallback(self, error: ModelError, current: NamedModel, untried: Sequence[NamedModel]) -> NamedModel | None:
         """Starts the cool-down of the current model after its error and returns the model to ask next, if any."""
-        if error.trouble not in FALLBACK_REASONS:
+        if error.kind not in FALLBACK_REASONS:
             return None
         seconds = self._cool_downs.begin(current.name, error)
         fallback = self._next(untried)
         outcome = f"using {fallback.name} instead" if fallback else "no other model is available"
-        log.warning("%s failed (%s); in cool-down for %.0f s; %s", current.name, error.trouble, seconds, outcome)
+        log.warning("%s failed (%s); in cool-down for %.0f s; %s", current.name, error.kind, seconds, outcome)
         return fallback
 
     def _next(self, untried: Sequence[NamedModel]) -> NamedModel | None:

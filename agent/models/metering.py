@@ -33,7 +33,7 @@ class MeteredModel:
         try:
             answer = await self._model.answer(request, counter.on_delta)
         except ModelError as error:
-            if counter.characters or error.trouble == "timeout":
+            if counter.characters or error.kind == "timeout":
                 await on_delta(self._charged(request, counter.characters, "failed"))
             raise
         except asyncio.CancelledError:

@@ -11,11 +11,11 @@ from typing import assert_never
 
 from agent.events import Charged, Delta, OnDelta, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.log import Call, Text, Usage
-from agent.model import Answer, Model, ModelError, ModelTrouble, Request
+from agent.model import Answer, Model, ModelError, ModelErrorKind, Request
 
 log = logging.getLogger(__name__)
 
-RETRYABLE: dict[ModelTrouble, str] = {
+RETRYABLE: dict[ModelErrorKind, str] = {
     "overloaded": "The model is overloaded",
     "rate_limit": "The model's rate limit is reached",
     "timeout": "The model does not respond",
@@ -63,7 +63,7 @@ class RetryingModel:
             try:
                 answer = await self._model.answer(request, tracker.on_delta)
             except ModelError as error:
-                log.warning("the model failed (%s, attempt %d): %s", error.trouble, attempt, error.__cause__ or error)
+                log.warning("the model failed (%s, attempt %d): %s", error.kind, attempt, error.__cause__ or error)
                 if error.retry_after is not None and error.retry_after > MAX_DELAY:
                     raise _with_retry_after(error, error.retry_after) from error
                 delay = self._delay(error, attempt)
@@ -71,7 +71,7 @@ class RetryingModel:
                 if attempt >= self._max_attempts(error) or total_delay > MAX_TOTAL_DELAY:
                     raise
                 await tracker.withdraw()
-                await on_delta(Waiting(f"{RETRYABLE[error.trouble]}; trying again in {max(1, round(delay))} s."))
+                await on_delta(Waiting(f"{RETRYABLE[error.kind]}; trying again in {max(1, round(delay))} s."))
                 await self._sleep(delay)
                 continue
             if _has_content(answer):
@@ -85,9 +85,9 @@ class RetryingModel:
         raise ModelError("server", "The model gave an empty answer. Please try again, or rephrase your message.")
 
     def _max_attempts(self, error: ModelError) -> int:
-        if error.trouble not in RETRYABLE:
+        if error.kind not in RETRYABLE:
             return 1
-        return min(self._timeouts, self._attempts) if error.trouble == "timeout" else self._attempts
+        return min(self._timeouts, self._attempts) if error.kind == "timeout" else self._attempts
 
     def _delay(self, error: ModelError, attempt: int) -> float:
         if error.retry_after is not None:
@@ -122,7 +122,7 @@ class DeltaTracker:
 
 
 def _with_retry_after(error: ModelError, seconds: float) -> ModelError:
-    return ModelError(error.trouble, f"{error} Retry after {math.ceil(seconds / 60)} min.", retry_after=seconds)
+    return ModelError(error.kind, f"{error} Retry after {math.ceil(seconds / 60)} min.", retry_after=seconds)
 
 
 def _has_content(answer: Answer) -> bool:

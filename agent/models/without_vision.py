@@ -35,7 +35,7 @@ class WithoutVisionModel:
         try:
             return await self._model.answer(request, on_delta)
         except ModelError as error:
-            if error.trouble != "no_vision" or not images_in(request.transcript):
+            if error.kind != "no_vision" or not images_in(request.transcript):
                 raise
         if not self._has_no_vision:
             self._has_no_vision = True

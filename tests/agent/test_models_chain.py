@@ -111,7 +111,7 @@ async def test_a_model_that_stands_alone_is_asked_again_after_a_time_out(gateway
     assert len([delta for delta in gateway.told if isinstance(delta, Charged)]) == 2
 
 
-async def test_an_answer_cut_off_is_completed_by_another_model_when_the_first_has_a_trouble(gateway: Gateway) -> None:
+async def test_an_answer_cut_off_is_completed_by_another_model_when_the_first_has_an_error(gateway: Gateway) -> None:
     gateway.openai.script([server_of.Say(f"It is {KEY}, and"), server_of.End("length")], server_of.Fail(401))
     gateway.anthropic.script(server_of.Say(" so on."))
     answer = await gateway.ask(gateway.chain())

@@ -1,4 +1,4 @@
-"""Asking another model: after which troubles, how long one is left alone, and what the person sees."""
+"""Asking another model: after which errors, how long one is left alone, and what the person sees."""
 
 import asyncio
 import itertools
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.events import Delta, OnDelta, TextDelta, Waiting, Withdrawn
 from agent.log import MessagesRead, Text, UserMessage
-from agent.model import Answer, Model, ModelError, ModelTrouble, Request
+from agent.model import Answer, Model, ModelError, ModelErrorKind, Request
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.providers import Provider, ProviderModel, provider_model
 from agent.models.retry import RetryingModel
@@ -22,7 +22,7 @@ from tests.servers import models as server_of
 REQUEST = Request("", (MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)),))
 FIRST, SECOND = "openai:first", "anthropic:second"
 
-OF_THE_MODEL: tuple[ModelTrouble, ...] = (
+OF_THE_MODEL: tuple[ModelErrorKind, ...] = (
     "overloaded",
     "rate_limit",
     "timeout",
@@ -32,7 +32,7 @@ OF_THE_MODEL: tuple[ModelTrouble, ...] = (
     "billing",
     "refused",
 )
-OF_THE_REQUEST: tuple[ModelTrouble, ...] = ("bad_request", "too_long", "no_vision")
+OF_THE_REQUEST: tuple[ModelErrorKind, ...] = ("bad_request", "too_long", "no_vision")
 
 
 class Clock:
@@ -87,17 +87,17 @@ class Chain:
 class Breaking:
     """A model that says something and then fails."""
 
-    def __init__(self, trouble: ModelTrouble, text: str = "The answer is") -> None:
-        self._trouble: ModelTrouble = trouble
+    def __init__(self, kind: ModelErrorKind, text: str = "The answer is") -> None:
+        self._kind: ModelErrorKind = kind
         self._text = text
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         await on_delta(TextDelta(self._text))
-        raise ModelError(self._trouble, "gone")
+        raise ModelError(self._kind, "gone")
 
 
-def trouble(kind: ModelTrouble, *, retry_after: float | None = None) -> ModelError:
-    return ModelError(kind, f"trouble: {kind}", retry_after=retry_after)
+def failure(kind: ModelErrorKind, *, retry_after: float | None = None) -> ModelError:
+    return ModelError(kind, f"error: {kind}", retry_after=retry_after)
 
 
 # Which one answers
@@ -111,8 +111,8 @@ async def test_the_first_model_answers_as_long_as_it_can() -> None:
 
 
 @pytest.mark.parametrize("kind", OF_THE_MODEL)
-async def test_after_a_trouble_of_its_own_the_next_is_asked_with_one_quiet_line(kind: ModelTrouble) -> None:
-    chain = Chain(one=(trouble(kind),), two=("Instead.",))
+async def test_after_an_error_of_its_own_the_next_is_asked_with_one_quiet_line(kind: ModelErrorKind) -> None:
+    chain = Chain(one=(failure(kind),), two=("Instead.",))
     answer = await chain.ask()
     assert (answer.parts, answer.model) == ((Text("Instead."),), "two")
     (line,) = chain.screen.lines
@@ -120,16 +120,16 @@ async def test_after_a_trouble_of_its_own_the_next_is_asked_with_one_quiet_line(
 
 
 @pytest.mark.parametrize("kind", OF_THE_REQUEST)
-async def test_a_request_that_is_wrong_or_too_long_is_nobody_elses(kind: ModelTrouble) -> None:
-    chain = Chain(one=(trouble(kind), "Fine."), two=())
+async def test_a_request_that_is_wrong_or_too_long_is_nobody_elses(kind: ModelErrorKind) -> None:
+    chain = Chain(one=(failure(kind), "Fine."), two=())
     with pytest.raises(ModelError, match=kind):
         await chain.ask()
     assert (chain.asked, chain.screen.told) == ({"one": 1, "two": 0}, [])
     assert (await chain.ask()).model == "one"
 
 
-async def test_the_last_trouble_is_raised_when_nobody_can_answer() -> None:
-    chain = Chain(one=(trouble("billing"),), two=(trouble("server"),), three=(trouble("overloaded"),))
+async def test_the_last_error_is_raised_when_nobody_can_answer() -> None:
+    chain = Chain(one=(failure("billing"),), two=(failure("server"),), three=(failure("overloaded"),))
     with pytest.raises(ModelError, match="overloaded"):
         await chain.ask()
     assert chain.asked == {"one": 1, "two": 1, "three": 1}
@@ -137,7 +137,7 @@ async def test_the_last_trouble_is_raised_when_nobody_can_answer() -> None:
 
 
 async def test_a_chain_of_one_is_that_model() -> None:
-    chain = Chain(one=(trouble("auth"), "Mended."))
+    chain = Chain(one=(failure("auth"), "Mended."))
     with pytest.raises(ModelError, match="auth"):
         await chain.ask()
     assert (await chain.ask()).parts == (Text("Mended."),)
@@ -224,8 +224,8 @@ async def test_the_model_that_is_asked_for_answers_if_it_is_known(name: str) -> 
     assert choice.screen.lines == []
 
 
-async def test_after_its_trouble_the_chain_is_asked_in_its_order() -> None:
-    choice = Choice(trouble("billing"), one=(trouble("server"),))
+async def test_after_its_error_the_chain_is_asked_in_its_order() -> None:
+    choice = Choice(failure("billing"), one=(failure("server"),))
     assert (await choice.ask_for("other")).model == "two"
     assert choice.asked == {"one": 1, "two": 1, "other": 1}
     assert (await choice.ask_for("other")).model == "two"
@@ -233,8 +233,8 @@ async def test_after_its_trouble_the_chain_is_asked_in_its_order() -> None:
 
 
 @pytest.mark.parametrize("kind", ["billing", "refused"])
-async def test_a_model_of_the_chain_that_is_asked_for_is_asked_once(kind: ModelTrouble) -> None:
-    choice = Choice(one=(trouble("server"),), two=(trouble(kind),))
+async def test_a_model_of_the_chain_that_is_asked_for_is_asked_once(kind: ModelErrorKind) -> None:
+    choice = Choice(one=(failure("server"),), two=(failure(kind),))
     with pytest.raises(ModelError, match="server"):
         await choice.ask_for("two")
     assert choice.asked == {"one": 1, "two": 1, "other": 0}
@@ -250,7 +250,7 @@ async def test_a_model_that_is_not_set_up_is_said_to_be_so_and_the_usual_one_ans
 
 
 async def test_a_model_that_cools_down_is_skipped_without_a_word() -> None:
-    chain = Chain(one=(trouble("overloaded"), "Back."), two=("Instead.", "Again."))
+    chain = Chain(one=(failure("overloaded"), "Back."), two=("Instead.", "Again."))
     await chain.ask()
     answer = await chain.ask()
     assert (answer.model, chain.screen.lines) == ("two", [])
@@ -258,7 +258,7 @@ async def test_a_model_that_cools_down_is_skipped_without_a_word() -> None:
 
 
 async def test_it_is_asked_again_when_its_time_has_passed() -> None:
-    chain = Chain(one=(trouble("overloaded"), "Back."), two=("Instead.",))
+    chain = Chain(one=(failure("overloaded"), "Back."), two=("Instead.",))
     await chain.ask()
     chain.clock.now += 30
     assert (await chain.ask()).model == "one"
@@ -276,8 +276,8 @@ async def test_it_is_asked_again_when_its_time_has_passed() -> None:
         ("billing", 30 * 60),
     ],
 )
-async def test_each_trouble_has_its_time(kind: ModelTrouble, seconds: float) -> None:
-    chain = Chain(one=(trouble(kind),), two=())
+async def test_each_error_has_its_time(kind: ModelErrorKind, seconds: float) -> None:
+    chain = Chain(one=(failure(kind),), two=())
     await chain.ask()
     chain.clock.now += seconds - 1
     assert chain.cool_downs.is_cooling("one")
@@ -287,7 +287,7 @@ async def test_each_trouble_has_its_time(kind: ModelTrouble, seconds: float) -> 
 
 @pytest.mark.parametrize(("asked_for", "left_alone"), [(5, 60), (600, 600), (10_000_000, 3600)])
 async def test_a_provider_may_ask_for_a_longer_time_but_not_for_ever(asked_for: float, left_alone: float) -> None:
-    chain = Chain(one=(trouble("rate_limit", retry_after=asked_for),), two=())
+    chain = Chain(one=(failure("rate_limit", retry_after=asked_for),), two=())
     await chain.ask()
     chain.clock.now += left_alone - 1
     assert chain.cool_downs.is_cooling("one")
@@ -296,21 +296,21 @@ async def test_a_provider_may_ask_for_a_longer_time_but_not_for_ever(asked_for: 
 
 
 async def test_a_refusal_is_about_one_request_and_the_next_one_goes_to_the_first_model() -> None:
-    chain = Chain(one=(trouble("refused"), "Of course."), two=("Instead.",))
+    chain = Chain(one=(failure("refused"), "Of course."), two=("Instead.",))
     assert (await chain.ask()).model == "two"
     assert (await chain.ask()).model == "one"
 
 
 async def test_when_all_cool_down_the_one_that_is_back_first_is_asked_alone() -> None:
-    chain = Chain(one=(trouble("billing"),), two=(trouble("overloaded"), "Back."), three=(trouble("timeout"),))
+    chain = Chain(one=(failure("billing"),), two=(failure("overloaded"), "Back."), three=(failure("timeout"),))
     with pytest.raises(ModelError, match="timeout"):
         await chain.ask()
     assert (await chain.ask()).model == "two"
     assert chain.asked == {"one": 1, "two": 2, "three": 1}
 
 
-async def test_a_short_trouble_does_not_shorten_a_long_one() -> None:
-    chain = Chain(one=(trouble("billing"), trouble("network")))
+async def test_a_short_error_does_not_shorten_a_long_one() -> None:
+    chain = Chain(one=(failure("billing"), failure("network")))
     for _ in range(2):
         with pytest.raises(ModelError):
             await chain.ask()
@@ -319,7 +319,7 @@ async def test_a_short_trouble_does_not_shorten_a_long_one() -> None:
 
 
 async def test_cool_downs_are_shared_by_all_chains_that_have_the_model() -> None:
-    first = Chain(one=(trouble("server"),), two=("Instead.",))
+    first = Chain(one=(failure("server"),), two=("Instead.",))
     second = Chain(one=("Never.",), three=("Here.",), cool_downs=first.cool_downs)
     await first.ask()
     assert (await second.ask()).model == "three"
@@ -331,10 +331,10 @@ async def test_cool_downs_are_shared_by_all_chains_that_have_the_model() -> None
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What a model does when it is asked: it says something or not, then has a trouble or not."""
+    """What a model does when it is asked: it says something or not, then has an error or not."""
 
     text: str
-    trouble: ModelTrouble | None
+    kind: ModelErrorKind | None
     retry_after: float | None
 
 
@@ -350,15 +350,15 @@ class Doing:
         self._asked.append(self._name)
         if self.deed.text:
             await on_delta(TextDelta(self.deed.text))
-        if self.deed.trouble is not None:
-            raise ModelError(self.deed.trouble, self._name, retry_after=self.deed.retry_after)
+        if self.deed.kind is not None:
+            raise ModelError(self.deed.kind, self._name, retry_after=self.deed.retry_after)
         return Answer((Text(self.deed.text),), model="as the provider calls it")
 
 
 deeds = st.builds(
     Deed,
     text=st.sampled_from(["", "a", "b"]),
-    trouble=st.none() | st.sampled_from([*OF_THE_MODEL, *OF_THE_REQUEST]),
+    kind=st.none() | st.sampled_from([*OF_THE_MODEL, *OF_THE_REQUEST]),
     retry_after=st.none() | st.floats(min_value=0, max_value=1e9),
 )
 
@@ -390,26 +390,26 @@ def test_whatever_happens_one_speaks_each_is_asked_once_and_the_cooling_are_left
 
         assert asked == (ready[: len(asked)] if ready else [back_first])
         *failed, last = asked
-        assert all(plan[name].trouble in OF_THE_MODEL for name in failed)
-        assert spoke == (last, plan[last].trouble)
+        assert all(plan[name].kind in OF_THE_MODEL for name in failed)
+        assert spoke == (last, plan[last].kind)
         # Whoever could have been asked was, unless it was answered or the request was at fault.
-        assert plan[last].trouble not in OF_THE_MODEL or not ready or asked == ready
+        assert plan[last].kind not in OF_THE_MODEL or not ready or asked == ready
         assert screen.text == plan[last].text
         assert len(screen.lines) == len(failed)
         for name in asked:
-            long = plan[name].trouble in ("auth", "billing")
-            if plan[name].trouble in OF_THE_MODEL and plan[name].trouble != "refused":
+            long = plan[name].kind in ("auth", "billing")
+            if plan[name].kind in OF_THE_MODEL and plan[name].kind != "refused":
                 assert clock.now + (900 if long else 30) <= cool_downs.end(name) <= clock.now + 3600
-        for name in set(ready) - {name for name in asked if plan[name].trouble in OF_THE_MODEL}:
+        for name in set(ready) - {name for name in asked if plan[name].kind in OF_THE_MODEL}:
             assert not cool_downs.is_cooling(name)
 
 
-async def outcome(model: Model, screen: Screen) -> tuple[str, ModelTrouble | None]:
-    """Who answered, or whose trouble was raised and which."""
+async def outcome(model: Model, screen: Screen) -> tuple[str, ModelErrorKind | None]:
+    """Who answered, or whose error was raised and which."""
     try:
         return (await model.answer(REQUEST, screen.tell)).model, None
     except ModelError as error:
-        return str(error), error.trouble
+        return str(error), error.kind
 
 
 # Over the real libraries
@@ -469,7 +469,7 @@ async def gateway() -> AsyncIterator[Gateway]:
         (server_of.Drop(), 2),
     ],
 )
-async def test_a_provider_in_trouble_is_replaced_by_another_providers_model(
+async def test_a_provider_that_fails_is_replaced_by_another_providers_model(
     gateway: Gateway, fail: server_of.Part, requests: int
 ) -> None:
     gateway.openai.respond(lambda request: fail)

@@ -7,7 +7,7 @@ import pytest
 
 from agent.events import Charged, Delta, OnDelta, ReasoningDelta, TextDelta
 from agent.log import MessagesRead, Text, Usage, UserMessage
-from agent.model import Answer, ModelError, ModelTrouble, Request
+from agent.model import Answer, ModelError, ModelErrorKind, Request
 from agent.models.metering import MeteredModel
 from agent.models.prices import PRICES, Price, price_of
 from agent.models.scripted import Script, ScriptedModel
@@ -37,14 +37,14 @@ class Till:
 
 @dataclass(slots=True)
 class Breaking:
-    """Says something and then has a trouble."""
+    """Says something and then has an error."""
 
     delta: Delta
-    trouble: ModelTrouble
+    kind: ModelErrorKind
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         await on_delta(self.delta)
-        raise ModelError(self.trouble, "gone")
+        raise ModelError(self.kind, "gone")
 
 
 async def test_an_answer_has_its_cost_and_its_models_name() -> None:
@@ -64,13 +64,13 @@ async def test_what_a_provider_does_not_count_is_estimated_and_said_to_be() -> N
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "kind",
     ["overloaded", "rate_limit", "network", "server", "auth", "billing", "refused", "too_long", "bad_request"],
 )
-async def test_what_was_turned_down_costs_nothing(trouble: ModelTrouble) -> None:
+async def test_what_was_turned_down_costs_nothing(kind: ModelErrorKind) -> None:
     till = Till()
     with pytest.raises(ModelError):
-        await till.ask(ModelError(trouble, "no"))
+        await till.ask(ModelError(kind, "no"))
     assert till.charged == []
 
 
@@ -82,11 +82,11 @@ async def test_a_time_out_was_perhaps_worked_on_in_full() -> None:
 
 
 @pytest.mark.parametrize("delta", [TextDelta("x" * 400), ReasoningDelta("x" * 400)])
-@pytest.mark.parametrize("trouble", ["network", "server", "overloaded"])
-async def test_an_answer_that_breaks_off_has_cost_what_came_of_it(delta: Delta, trouble: ModelTrouble) -> None:
+@pytest.mark.parametrize("kind", ["network", "server", "overloaded"])
+async def test_an_answer_that_breaks_off_has_cost_what_came_of_it(delta: Delta, kind: ModelErrorKind) -> None:
     till = Till()
     with pytest.raises(ModelError):
-        await MeteredModel(Breaking(delta, trouble), "openai:x", PRICE).answer(REQUEST, till.tell)
+        await MeteredModel(Breaking(delta, kind), "openai:x", PRICE).answer(REQUEST, till.tell)
     assert till.charged == [Charged(Usage(1000, 100, cost=0.012, estimated=True), "openai:x", "failed")]
 
 

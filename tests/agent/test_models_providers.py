@@ -14,7 +14,7 @@ from agent.events import Charged, Delta, ReasoningDelta, TextDelta, Waiting
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking, Usage, UserMessage
 from agent.masking import Mask
 from agent.media import Attachment, MediaMissing
-from agent.model import Answer, ModelError, ModelSettings, ModelTrouble, Request, ToolSpec
+from agent.model import Answer, ModelError, ModelErrorKind, ModelSettings, Request, ToolSpec
 from agent.models import chat_completions
 from agent.models.continuation import ContinuingModel
 from agent.models.masking import MaskingModel
@@ -527,7 +527,7 @@ async def test_a_model_answers_again_after_it_was_cancelled(line: Line) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "trouble"),
+    ("status", "code", "kind"),
     [
         (400, None, "bad_request"),
         (401, None, "auth"),
@@ -547,17 +547,17 @@ async def test_a_model_answers_again_after_it_was_cancelled(line: Line) -> None:
     ],
 )
 async def test_each_refusal_has_its_class_and_is_asked_once(
-    line: Line, status: int, code: str | None, trouble: ModelTrouble
+    line: Line, status: int, code: str | None, kind: ModelErrorKind
 ) -> None:
     line.server.script(server_of.Fail(status, code=code))
-    assert (await line.fails()).trouble == trouble
+    assert (await line.fails()).kind == kind
     assert len(line.server.requests) == 1
 
 
 async def test_a_conversation_beyond_the_window_is_too_long(line: Line) -> None:
     line.server.script(server_of.TooLong())
     error = await line.fails()
-    assert error.trouble == "too_long"
+    assert error.kind == "too_long"
     assert "/new" in str(error)
 
 
@@ -575,7 +575,7 @@ async def test_a_conversation_beyond_the_window_is_too_long(line: Line) -> None:
 )
 async def test_an_empty_account_is_not_a_rate_limit(line: Line, fail: server_of.Fail) -> None:
     line.server.script(own_type(line, fail))
-    assert (await line.fails()).trouble == "billing"
+    assert (await line.fails()).kind == "billing"
 
 
 @pytest.mark.parametrize(
@@ -590,7 +590,7 @@ async def test_an_empty_account_is_not_a_rate_limit(line: Line, fail: server_of.
 )
 async def test_each_way_to_say_that_it_is_too_long_is_understood(line: Line, message: str) -> None:
     line.server.script(server_of.Fail(400, message=message))
-    assert (await line.fails()).trouble == "too_long"
+    assert (await line.fails()).kind == "too_long"
 
 
 @pytest.mark.parametrize("in_stream", [False, True])
@@ -608,7 +608,7 @@ async def test_what_a_content_filter_holds_back_is_refused(
     code = "400" if line.provider == "openai" else "invalid_request_error"
     line.server.script(server_of.Fail(status, code=code, message=message, in_stream=in_stream))
     error = await line.fails()
-    assert error.trouble == "refused"
+    assert error.kind == "refused"
     assert "rephrase your message" in str(error)
 
 
@@ -616,7 +616,7 @@ async def test_what_a_content_filter_holds_back_is_refused(
 @pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
 async def test_a_content_filter_that_has_a_code_is_understood_by_it(line: Line, code: str) -> None:
     line.server.script(server_of.Fail(400, code=code, message="No."))
-    assert (await line.fails()).trouble == "refused"
+    assert (await line.fails()).kind == "refused"
 
 
 @pytest.mark.parametrize(
@@ -636,7 +636,7 @@ async def test_a_content_filter_that_has_a_code_is_understood_by_it(line: Line, 
 async def test_a_model_that_cannot_see_says_so(line: Line, status: int, message: str) -> None:
     line.server.script(server_of.Fail(status, message=message))
     error = await line.fails()
-    assert error.trouble == "no_vision"
+    assert error.kind == "no_vision"
     assert "does not support pictures" in str(error)
 
 
@@ -653,7 +653,7 @@ async def test_a_model_that_cannot_see_says_so(line: Line, status: int, message:
 async def test_a_picture_that_is_wrong_is_not_a_model_that_cannot_see(line: Line, message: str) -> None:
     line.server.script(server_of.Fail(400, message=message))
     error = await line.fails()
-    assert error.trouble == "bad_request"
+    assert error.kind == "bad_request"
     assert message in str(error)
 
 
@@ -685,7 +685,7 @@ async def test_a_refused_key_is_not_shown(line: Line) -> None:
 async def test_an_error_inside_the_stream_is_classified_too(line: Line) -> None:
     kind = "server_is_overloaded" if line.provider == "openai" else "overloaded_error"
     line.server.script([server_of.Say("Once"), server_of.Fail(529, code=kind, in_stream=True)])
-    assert (await line.fails()).trouble in ("overloaded", "server")
+    assert (await line.fails()).kind in ("overloaded", "server")
     assert line.text == "Once"
 
 
@@ -693,37 +693,37 @@ async def test_an_error_inside_the_stream_is_classified_too(line: Line) -> None:
 async def test_silence_before_the_first_word_ends_in_time(line: Line, begun: bool) -> None:
     line.server.script([server_of.Silence(begun)])
     model = line.model(patience=0.2)
-    assert (await line.fails(model)).trouble == "timeout"
+    assert (await line.fails(model)).kind == "timeout"
     await line.server.until(lambda: line.server.requests[0].disconnected)
 
 
 async def test_silence_in_the_middle_ends_in_time(line: Line) -> None:
     line.server.script([server_of.Say("Once"), server_of.Silence()])
-    assert (await line.fails(line.model(silence=0.2))).trouble == "timeout"
+    assert (await line.fails(line.model(silence=0.2))).kind == "timeout"
     assert line.text == "Once"
     await line.server.until(lambda: line.server.requests[0].disconnected)
 
 
 async def test_an_answer_without_end_ends_in_time(line: Line) -> None:
     line.server.script(server_of.Say(["more "] * 2000, delay=0.05))
-    assert (await line.fails(line.model(total=0.5))).trouble == "timeout"
+    assert (await line.fails(line.model(total=0.5))).kind == "timeout"
     await line.server.until(lambda: line.server.requests[0].disconnected)
 
 
 @pytest.mark.parametrize("part", [(), (server_of.Say("Once"),)])
-async def test_a_dropped_connection_is_a_network_trouble(line: Line, part: tuple[server_of.Say, ...]) -> None:
+async def test_a_dropped_connection_is_a_network_error(line: Line, part: tuple[server_of.Say, ...]) -> None:
     line.server.script([*part, server_of.Drop()])
-    assert (await line.fails()).trouble == "network"
+    assert (await line.fails()).kind == "network"
 
 
-async def test_a_server_that_is_not_there_is_a_network_trouble(line: Line) -> None:
+async def test_a_server_that_is_not_there_is_a_network_error(line: Line) -> None:
     error = await line.fails(line.model(url="http://127.0.0.1:1/v1"))
-    assert error.trouble == "network"
+    assert error.kind == "network"
 
 
-async def test_an_answer_that_is_not_json_is_a_servers_trouble(line: Line) -> None:
+async def test_an_answer_that_is_not_json_is_a_servers_error(line: Line) -> None:
     line.server.script([server_of.Say("Once"), server_of.Malformed()])
-    assert (await line.fails()).trouble == "server"
+    assert (await line.fails()).kind == "server"
 
 
 async def test_retrying_goes_on_until_the_provider_answers(line: Line) -> None:

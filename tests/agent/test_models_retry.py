@@ -1,10 +1,10 @@
-"""Trying again: which troubles, how long between, and what the person sees."""
+"""Trying again: which errors, how long between, and what the person sees."""
 
 import pytest
 
 from agent.events import Charged, Delta, TextDelta, Waiting, Withdrawn
 from agent.log import Call, MessagesRead, Text, Thinking, Usage, UserMessage
-from agent.model import Answer, ModelError, ModelTrouble, Request
+from agent.model import Answer, ModelError, ModelErrorKind, Request
 from agent.models.retry import RetryingModel
 from agent.models.scripted import Script, ScriptedModel
 
@@ -45,17 +45,17 @@ class Breaking:
         return Answer((Text("Four."),))
 
 
-@pytest.mark.parametrize("trouble", ["overloaded", "rate_limit", "timeout", "network", "server"])
-async def test_a_trouble_that_passes_is_tried_again_with_one_quiet_line(trouble: ModelTrouble) -> None:
-    attempt = Attempt(ModelError(trouble, "x"), "Fine.")
+@pytest.mark.parametrize("kind", ["overloaded", "rate_limit", "timeout", "network", "server"])
+async def test_an_error_that_passes_is_tried_again_with_one_quiet_line(kind: ModelErrorKind) -> None:
+    attempt = Attempt(ModelError(kind, "x"), "Fine.")
     assert (await attempt.answer()).parts == (Text("Fine."),)
     assert [type(delta) for delta in attempt.told] == [Waiting, TextDelta]
     assert len(attempt.slept) == 1
 
 
-@pytest.mark.parametrize("trouble", ["auth", "billing", "refused", "too_long", "no_vision", "bad_request"])
-async def test_a_trouble_that_stays_is_raised_at_once(trouble: ModelTrouble) -> None:
-    attempt = Attempt(ModelError(trouble, "words"), "never")
+@pytest.mark.parametrize("kind", ["auth", "billing", "refused", "too_long", "no_vision", "bad_request"])
+async def test_an_error_that_stays_is_raised_at_once(kind: ModelErrorKind) -> None:
+    attempt = Attempt(ModelError(kind, "words"), "never")
     with pytest.raises(ModelError, match="words"):
         await attempt.answer()
     assert (len(attempt.inner.requests), attempt.told, attempt.slept) == (1, [], [])
@@ -146,7 +146,7 @@ async def test_two_empty_answers_are_an_error_in_words() -> None:
     attempt = Attempt([], [Text("  ")], "never")
     with pytest.raises(ModelError, match="empty answer") as raised:
         await attempt.answer()
-    assert raised.value.trouble == "server"
+    assert raised.value.kind == "server"
     assert len(attempt.inner.requests) == 2
 
 

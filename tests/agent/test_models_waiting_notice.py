@@ -50,7 +50,7 @@ async def test_after_the_first_word_nothing_is_said() -> None:
     assert screen.told == [TextDelta("Well, ")]
 
 
-async def test_a_trouble_and_a_stop_pass_through_and_leave_nothing_behind() -> None:
+async def test_an_error_and_a_stop_pass_through_and_leave_nothing_behind() -> None:
     screen = Screen()
     with pytest.raises(ModelError, match="broke"):
         await WaitingNoticeModel(ScriptedModel(ModelError("server", "broke")), seconds=3600).answer(

@@ -80,14 +80,14 @@ async def test_a_model_that_sees_is_shown_what_there_is() -> None:
     assert asked.inner.requests[0].transcript is SEEN
 
 
-async def test_a_trouble_with_pictures_where_there_are_none_is_raised() -> None:
+async def test_an_error_with_pictures_where_there_are_none_is_raised() -> None:
     asked = Asked(BLIND, "never")
     with pytest.raises(ModelError, match="pictures"):
         await asked.ask((MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)),))
     assert len(asked.inner.requests) == 1
 
 
-async def test_a_second_trouble_is_raised_as_it_is() -> None:
+async def test_a_second_error_is_raised_as_it_is() -> None:
     asked = Asked(BLIND, ModelError("server", "broke"))
     with pytest.raises(ModelError, match="broke"):
         await asked.ask()

@@ -3,7 +3,7 @@
 import re
 from typing import get_args
 
-from agent.model import ModelTrouble
+from agent.model import ModelErrorKind
 from agent.models.fallback import COOL_DOWN_SECONDS, FALLBACK_REASONS
 from agent.models.retry import RETRYABLE
 from config.models import ModelSettings
@@ -30,15 +30,15 @@ def test_it_names_every_setting_of_a_provider_and_the_agents_with_their_defaults
     assert defaults(providers)["silence_timeout"] == f"`{given.silence_timeout}`"
 
 
-def test_it_says_of_every_trouble_whether_it_is_tried_again_and_for_how_long_the_model_cools_down() -> None:
+def test_it_says_of_every_error_whether_it_is_tried_again_and_for_how_long_the_model_cools_down() -> None:
     rows = re.findall(r"^\| `(\w+)` \| .* \| (\w+) \| (\w+)[^|]*\|$", section(page("models"), "Fallback"), re.MULTILINE)
     assert rows == [
         (
-            trouble,
-            "once" if trouble == "timeout" else "yes" if trouble in RETRYABLE else "no",
-            f"{COOL_DOWN_SECONDS.get(trouble, 0):.0f}" if trouble in FALLBACK_REASONS else "no",
+            kind,
+            "once" if kind == "timeout" else "yes" if kind in RETRYABLE else "no",
+            f"{COOL_DOWN_SECONDS.get(kind, 0):.0f}" if kind in FALLBACK_REASONS else "no",
         )
-        for trouble in get_args(ModelTrouble)
+        for kind in get_args(ModelErrorKind)
     ]
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, assert_never, overload
 
 from agent import log
-from agent.events import ReasoningDelta, OnDelta, TextDelta
+from agent.events import OnDelta, ReasoningDelta, TextDelta
 from agent.media import MediaStore
-from agent.model import Answer, Finish, Model, ModelError, ModelTrouble, Request
+from agent.model import Answer, Finish, Model, ModelError, ModelErrorKind, Request
 from agent.models import anthropic_messages, chat_completions
 from agent.models.images import ImageCache
 from agent.models.providers import Provider, ProviderModel, provider_model
@@ -48,7 +48,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Fails:
-    trouble: ModelTrouble
+    kind: ModelErrorKind
     words: str = ""
 
 
@@ -180,9 +180,9 @@ class _ScriptedAsked:
                     case Ends(finish):
                         self._ended = True
                         return Answer(_joined(parts), finish=_finish(finish, parts), model=self.model)
-                    case Fails(trouble, words):
+                    case Fails(kind, words):
                         self._ended = True
-                        raise ModelError(trouble, words or f"The model has a trouble ({trouble}).")
+                        raise ModelError(kind, words or f"The model has an error ({kind}).")
                     case Breaks(words):
                         self._ended = True
                         raise RuntimeError(words)
@@ -285,15 +285,15 @@ def _parts(act: Act, *, calls: bool) -> Iterator[server.Part]:
             yield server.Call(name, arguments or "{}")
         case Ends(finish):
             yield server.End("length" if finish == "length" else "tool_calls" if calls else "stop")
-        case Fails(trouble, words):
-            yield _FAILURES[trouble] if not words else server.Fail(_FAILURES[trouble].status, message=words)
+        case Fails(kind, words):
+            yield _FAILURES[kind] if not words else server.Fail(_FAILURES[kind].status, message=words)
         case Breaks():
             raise AssertionError("a provider's client does not break; play this scenario with the scripted model only")
         case _:
             assert_never(act)
 
 
-_FAILURES: dict[ModelTrouble, server.Fail] = {
+_FAILURES: dict[ModelErrorKind, server.Fail] = {
     "overloaded": server.Fail(529),
     "rate_limit": server.Fail(429),
     "server": server.Fail(500),

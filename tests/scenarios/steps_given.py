@@ -32,9 +32,9 @@ async def models_to_choose_from(world: World, text: str) -> None:
     world.given.choice = tuple(text.split(", "))
 
 
-@step("troubles that pass are tried again", "given")
+@step("transient errors are retried", "given")
 async def retries(world: World) -> None:
-    """Each model is asked again after such a trouble, without a pause."""
+    """Each model is asked again after such an error, without a pause."""
     world.given.retries = True
 
 

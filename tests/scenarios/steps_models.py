@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from agent.model import ModelTrouble
+from agent.model import ModelErrorKind
 from tests.scenarios.forms import difference, fits, request_lines
 from tests.scenarios.models import Act, Asked, Breaks, Calls, Ends, Fails, Says, Thinks
 from tests.scenarios.steps import step
@@ -93,7 +93,7 @@ async def is_cut_off_in_a_call(world: World, model: str, text: str) -> None:
 
 @step("{model} fails: {name}")
 async def fails(world: World, model: str, name: str) -> None:
-    """The model cannot answer, or not go on; what it has is one of the troubles that are told apart."""
+    """The model cannot answer, or not go on; `name` is a kind of error."""
     await _fail(world, model, name, "")
 
 
@@ -103,13 +103,13 @@ async def fails_in_words(world: World, model: str, name: str, quoted: str) -> No
     await _fail(world, model, name, quoted)
 
 
-async def _fail(world: World, model: str, trouble: str, words: str) -> None:
-    known: tuple[ModelTrouble, ...] = get_args(ModelTrouble)
+async def _fail(world: World, model: str, kind: str, words: str) -> None:
+    known: tuple[ModelErrorKind, ...] = get_args(ModelErrorKind)
     for each in known:
-        if each == trouble:
+        if each == kind:
             await _end(world, await world.request(model), Fails(each, words))
             return
-    raise Wrong(f"no model has the trouble {trouble!r}; there are: {', '.join(known)}")
+    raise Wrong(f"there is no kind of error {kind!r}; there are: {', '.join(known)}")
 
 
 @step("{model} breaks: {text}")

@@ -223,7 +223,7 @@ class World:
             await store.accept(message, session_key(message.address))
 
     def _model(self, mask: Mask) -> Model:
-        """As the gateway puts models together, but that a passing trouble ends the scenario's model at once."""
+        """As the gateway puts models together, but that a transient error ends the scenario's model at once."""
         available = {name: self._made(name) for name in (*self.given.models, *self.given.choice)}
         named = [NamedModel(name, available[name]) for name in self.given.models]
         return ContinuingModel(MaskingModel(FallbackModel(named, CoolDowns(), available=available), mask))
