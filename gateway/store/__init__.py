@@ -1,4 +1,13 @@
-"""What the house keeps: sessions, inbox, turns and their logs, outbox and media, in one database."""
+"""The database: sessions, inbox, turns and their logs, outbox and media.
+
+- `store.py`: `Store`, the table of all operations, and `open_store`. Start here.
+- Operations, plain functions on a connection, by subject: messages (`arrivals`, `edits`, `fetching`, `inbox`), turns
+  (`turns`, `command_turns`, `undo`, `logs`), decisions (`decisions`, `questions`, `deadlines`, `external_results`),
+  `background`, `sessions`, `costs`, `outbox`, `pairing`, `cursors`, `media_cleanup`; queries for screens in `reading`.
+- `records.py`: what operations return. `schema.py`: the tables; `migrations/`: how older databases get there.
+- `engine.py`: the protocol of a database engine; `sqlite.py`, `sqlite_file.py`, `writer.py`: the SQLite one.
+- `offline.py`: operations of the command line on the database of a running gateway.
+"""
 
 from gateway.store.store import Store, open_store
 

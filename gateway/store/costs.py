@@ -1,4 +1,4 @@
-"""What model calls cost: kept with the log entries that say so, and summed for turns, conversations and people."""
+"""What model calls cost: stored with the log entries that say so, and summed by turn, session and person."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, func, insert, select
 
 from agent.log import Entry, ModelAnswered, Spent, Usage
-from gateway.store.records import Bill
+from gateway.store.records import UsageTotals
 from gateway.store.schema import AnyRow, sessions, turns, usage, work
 
 ANSWER = "answer"
@@ -25,8 +25,8 @@ _of_turn = select(
 ).select_from(turns.join(sessions, sessions.c.key == turns.c.session).outerjoin(work, work.c.child == turns.c.session))
 _by_number = _of_turn.where(turns.c.number == bindparam("turn"))
 _by_id = _of_turn.where(turns.c.id == bindparam("turn"))
-_keep = insert(usage).values({column.name: bindparam(column.name) for column in usage.c if column.name != "id"})
-_bill = select(
+_insert = insert(usage).values({column.name: bindparam(column.name) for column in usage.c if column.name != "id"})
+_totals = select(
     func.count().label("calls"),
     *(
         func.coalesce(func.sum(column), 0).label(column.name)
@@ -45,23 +45,23 @@ _bill = select(
 
 
 def record(connection: Connection, number: int, entries: Sequence[Entry]) -> None:
-    """Keeps what these entries of turn `number` say was spent."""
+    """Stores the usage in these entries of turn `number`."""
     spent = list(_spent_in(entries))
     if not spent:
         return
-    place = _place_of(connection.execute(_by_number, {"turn": number}).one())
-    connection.execute(_keep, [place | _values(*each) for each in spent])
+    columns = _columns_of(connection.execute(_by_number, {"turn": number}).one())
+    connection.execute(_insert, [columns | _values(*each) for each in spent])
 
 
-def add(connection: Connection, turn_id: str, spent: Usage, model: str, purpose: str) -> None:
-    """Keeps what was spent for a turn beside its log. Raises `LookupError` if there is no such turn."""
-    turn = connection.execute(_by_id, {"turn": turn_id}).first()
-    if turn is None:
-        raise LookupError(f"there is no turn {turn_id}")
-    connection.execute(_keep, _place_of(turn) | _values(spent, model, purpose))
+def add_spent(connection: Connection, turn: str, usage: Usage, model: str, purpose: str) -> None:
+    """Stores usage for a turn that has ended, such as for its title. Raises `LookupError` if there is no such turn."""
+    row = connection.execute(_by_id, {"turn": turn}).first()
+    if row is None:
+        raise LookupError(f"there is no turn {turn}")
+    connection.execute(_insert, _columns_of(row) | _values(usage, model, purpose))
 
 
-def _place_of(turn: AnyRow) -> dict[str, Any]:
+def _columns_of(turn: AnyRow) -> dict[str, Any]:
     return {
         "session": turn.session,
         "generation": turn.generation,
@@ -71,16 +71,18 @@ def _place_of(turn: AnyRow) -> dict[str, Any]:
     }
 
 
-def bill(
+def spent(
     connection: Connection,
-    turn: str | None,
-    session: str | None,
-    person: str | None,
-    since: datetime | None,
+    *,
+    turn: str | None = None,
+    session: str | None = None,
+    person: str | None = None,
+    since: datetime | None = None,
     task: str | None = None,
-) -> Bill:
-    """What was spent of all that is named."""
-    asked = _bill
+) -> UsageTotals:
+    """The usage that meets all given conditions: for a `turn` and all that it delegated, by one turn alone (`task`), in
+    a `session` and its delegated ones, by a `person` ("channel:id"), `since` a time."""
+    asked = _totals
     if turn is not None:
         asked = asked.where(usage.c.root == turn)
     if task is not None:
@@ -92,7 +94,7 @@ def bill(
     if since is not None:
         asked = asked.where(usage.c.at >= since)
     row = connection.execute(asked).one()
-    return Bill(
+    return UsageTotals(
         calls=row.calls,
         input=row.input,
         output=row.output,
@@ -106,7 +108,7 @@ def bill(
 
 
 def _spent_in(entries: Iterable[Entry]) -> Iterable[tuple[Usage, str, str]]:
-    """What was spent, on which model and for what; what cost nothing is left out."""
+    """Usage, model and purpose of each entry that used something."""
     for entry in entries:
         match entry:
             case ModelAnswered(usage=spent, model=model) if _is_something(spent):

@@ -1,4 +1,4 @@
-"""Verdicts in people's own words: what a short message decides about an open question, if it decides anything."""
+"""Decisions in people's own words: what a short message decides about an open approval request, if anything."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from agent.log import ApprovalDecision, Subject
+from agent.log import ApprovalDecision, ApprovalSubject
 
 _ALLOW = (
     *("y", "yes", "yes please", "yep", "yeah", "ok", "okay", "sure", "allow", "allow it", "allow once", "approve"),
-    *("approved", "go ahead", "go on", "👍", "✅"),
+    *("approved", "go ahead", "go on", "continue", "👍", "✅"),
     *("ja", "ja bitte", "erlauben", "erlaubt", "einmal erlauben", "in ordnung", "einverstanden"),
     *("oui", "oui merci", "d'accord", "autoriser", "autorise", "autoriser une fois", "vas-y", "allez-y"),
     *("sí", "vale", "permitir", "permite", "permitir una vez", "de acuerdo", "adelante"),
@@ -33,32 +33,32 @@ _NOT_A_WORD = re.compile(r"[^\w'?👍👎✅]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """What was decided in words, and why if they said so."""
+class ParsedDecision:
+    """A decision, with its reason if the message gives one."""
 
     decision: ApprovalDecision
     reason: str = ""
 
 
-def verdict_of(text: str, about: Subject) -> Spoken | None:
-    """What the message decides; None if it is anything else.
+def parse_decision(text: str, about: ApprovalSubject) -> ParsedDecision | None:
+    """The decision in the message; None if it is an ordinary message.
 
-    All of it must be words that decide: what allows with a condition behind it allows nothing. Only a denial may be
-    followed by its reason, behind a punctuation mark or a word like "because".
+    The whole message must be a known phrase: an approval with a condition behind it approves nothing. Only a denial may
+    be followed by its reason, after a punctuation mark or a word like "because".
     """
     words = _plain(text)
     if words in _ALLOWING:
-        return Spoken("allowed")
+        return ParsedDecision("allowed")
     if words in _ALLOWING_ALWAYS:
-        return Spoken("allowed_always") if about == "call" else None
+        return ParsedDecision("allowed_always") if about == "call" else None
     if words in _DENYING:
-        return Spoken("denied")
+        return ParsedDecision("denied")
     found = _WITH_REASON.fullmatch(unicodedata.normalize("NFC", text).strip())
-    return None if found is None else Spoken("denied", found["reason"].strip())
+    return None if found is None else ParsedDecision("denied", found["reason"].strip())
 
 
 def _plain(text: str) -> str:
-    """In small letters, without accents, punctuation and the colour of a hand."""
+    """In lower case, without accents, punctuation and skin tones of emoji."""
     letters = unicodedata.normalize("NFKD", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").casefold())
     return _NOT_A_WORD.sub(" ", "".join(letter for letter in letters if not unicodedata.combining(letter))).strip()
 

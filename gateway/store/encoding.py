@@ -1,4 +1,4 @@
-"""How values that are more than one column are kept: places, people, files and log entries."""
+"""Values as they are stored: addresses, senders, files and tools as JSON."""
 
 from __future__ import annotations
 
@@ -85,3 +85,8 @@ def tools_to_json(tools: Sequence[message.DeclaredTool | DeclaredTool]) -> list[
 
 def tools_from_json(data: list[Json]) -> tuple[DeclaredTool, ...]:
     return tuple(DeclaredTool(**item) for item in data)
+
+
+def join_lines(*texts: str) -> str:
+    """Those of the texts that are not empty, one below the other."""
+    return "\n".join(text for text in texts if text)

@@ -1,4 +1,4 @@
-"""Results that come from outside: written to the log of the parked turn that waits for them, which may then go on."""
+"""External results: written to the log of the parked turn that waits for them, and the turn released to go on."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ _parked = select(turns.c.number, turns.c.session).where(
 _stop = update(turns).where(turns.c.number == bindparam("turn")).values(stop=bindparam("why"))
 
 
-def waiting_in(connection: Connection, turn_id: str) -> tuple[Entry, ...]:
-    """The turn's log if it is parked and may go on, else nothing."""
+def parked_log(connection: Connection, turn_id: str) -> tuple[Entry, ...]:
+    """The turn's log if it is parked and is not to stop; else nothing."""
     turn = _find(connection, turn_id)
     return () if turn is None else logs.read(connection, turn.number)
 
 
-def supply(connection: Connection, turn_id: str, results: Sequence[CallEnded], stop: str | None) -> str | None:
-    """The session whose turn goes on, or is to end for the reason to `stop`; None: these are not exactly the results
-    that it waits for."""
+def supply(connection: Connection, turn_id: str, results: Sequence[CallEnded], stop: str | None = None) -> str | None:
+    """Writes the results of the calls that a parked turn waits for: the session whose turn can be claimed.
+
+    With a reason to `stop`, the turn is then to end. None, and nothing is stored, if these are not exactly the results
+    that it waits for.
+    """
     turn = _find(connection, turn_id)
     if turn is None:
         return None

@@ -1,4 +1,4 @@
-"""Wishes of people that the running turn come to its end: a command that becomes words to that turn and no other."""
+"""`/wrap`: a request that the running turn finish up, which no other turn reads."""
 
 from __future__ import annotations
 
@@ -15,5 +15,6 @@ _wrap = (
 
 
 def wrap(connection: Connection, command_id: int) -> bool:
-    """The command becomes a message that keeps the words behind it. False: nothing runs there and nothing is parked."""
+    """The command becomes a request, with the text behind it, that the session's turn finish up; False if no turn runs
+    or is parked. The turn reads it, or it ends with the turn."""
     return connection.execute(_wrap, {"row": command_id}).rowcount > 0

@@ -1,4 +1,4 @@
-"""The logs of turns: written with all that is kept beside an entry (which media it uses, what it cost), and read."""
+"""The logs of turns: entries are written together with the media that they use and what they cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.store import costs
 from gateway.store.encoding import attachments_of
 from gateway.store.schema import media_uses, turn_log
 
-_keep = insert(turn_log).values(turn=bindparam("turn"), n=bindparam("n"), entry=bindparam("entry"))
+_insert = insert(turn_log).values(turn=bindparam("turn"), n=bindparam("n"), entry=bindparam("entry"))
 _read = select(turn_log.c.entry).where(turn_log.c.turn == bindparam("turn")).order_by(turn_log.c.n)
 _use_media = insert(media_uses).values(hash=bindparam("hash"), turn=bindparam("turn"))
 
@@ -21,7 +21,7 @@ def write(connection: Connection, number: int, first: int, entries: Sequence[Ent
     if not entries:
         return
     lines = [{"turn": number, "n": n, "entry": dump(entry)} for n, entry in enumerate(entries, first)]
-    connection.execute(_keep, lines)
+    connection.execute(_insert, lines)
     uses = [{"hash": used.hash, "turn": number} for entry in entries for used in attachments_of(entry)]
     if uses:
         connection.execute(_use_media, uses)

@@ -1,4 +1,4 @@
-"""Which stored media there are, and which of them nothing refers to any more."""
+"""Stored media: recorded, and forgotten when no message and no turn refers to them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _all = select(media.c.hash)
 
 
 def record(connection: Connection, attachment: Attachment) -> None:
-    """The bytes are kept. Said again for the same bytes, they count as new, so that a sweep leaves them alone."""
+    """The bytes are in the media store. Recorded again, they count as new, so that a cleanup keeps them."""
     values = {
         "hash": attachment.hash,
         "media_type": attachment.media_type,
@@ -41,6 +41,6 @@ def record(connection: Connection, attachment: Attachment) -> None:
 
 
 def forget_unused(connection: Connection, before: datetime) -> frozenset[str]:
-    """Forgets what was recorded before that moment and is used by no message and no turn; the hashes of the rest."""
+    """Forgets media recorded before then and used by no message and no turn; the hashes of those that remain."""
     connection.execute(_forget, {"before": before})
     return frozenset(connection.execute(_all).scalars())

@@ -1,4 +1,4 @@
-"""Older databases brought to the newest schema; the only module that loads Alembic."""
+"""Migration of older databases to the newest schema; the only module that loads Alembic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 
-def knows(revision: str) -> bool:
+def has_revision(revision: str) -> bool:
     """Whether this version of the gateway has the revision."""
     try:
         ScriptDirectory.from_config(_config()).get_revision(revision)
@@ -21,12 +21,12 @@ def knows(revision: str) -> bool:
 
 
 def newest() -> str | None:
-    """The newest revision there is, which `schema.REVISION` must equal."""
+    """The newest revision; `schema.REVISION` must equal it."""
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def upgrade(connection: Connection) -> None:
-    """Runs what is missing, in the connection's transaction."""
+    """Runs the missing migrations, in the connection's transaction."""
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -1,31 +1,30 @@
-"""What the command line does in a database that a running gateway may hold: short transactions of its own."""
+"""Operations of the command line on a database that a running gateway may hold, each in a short transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from gateway.store import pairs
+from gateway.store import pairing
 from gateway.store.errors import StoreFailed
-from gateway.store.records import Pair
-from gateway.store.sqlite import database_path, explain, prepare_writing
+from gateway.store.records import Pairing
+from gateway.store.sqlite_file import database_path, explain, prepare_writing
 
 T = TypeVar("T")
 
 
-def approve(url: str, code: str) -> Pair | None:
-    """Lets in whoever was given the code; None if it is nobody's or has expired. Raises `StoreError`."""
-    return _in(url, lambda connection: pairs.approve(connection, code, datetime.now(UTC)))
+def approve(url: str, code: str) -> Pairing | None:
+    """Approves the sender who was given the code; None if nobody was, or it has expired. Raises `StoreError`."""
+    return _in(url, lambda connection: pairing.approve(connection, code))
 
 
-def every_pair(url: str) -> tuple[Pair, ...]:
-    """Who asked to be let in, and who was. Raises `StoreError`."""
-    return _in(url, pairs.every)
+def all_pairings(url: str) -> tuple[Pairing, ...]:
+    """All pairings, approved or not. Raises `StoreError`."""
+    return _in(url, pairing.every)
 
 
 def _in(url: str, work: Callable[[Connection], T]) -> T:

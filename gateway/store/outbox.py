@@ -17,7 +17,7 @@ _pieces = (
 
 _next_position = select(func.coalesce(func.max(outbox.c.position), 0) + 1).where(_of_reply).scalar_subquery()
 
-_keep = insert(outbox).values(
+_upsert = insert(outbox).values(
     reply_id=bindparam("of_reply"),
     key=bindparam("of_key"),
     position=_next_position,
@@ -25,9 +25,9 @@ _keep = insert(outbox).values(
     ref=bindparam("ref"),
     digest=bindparam("digest"),
 )
-_keep = _keep.on_conflict_do_update(
+_upsert = _upsert.on_conflict_do_update(
     index_elements=["reply_id", "key"],
-    set_={"state": _keep.excluded.state, "ref": _keep.excluded.ref, "digest": _keep.excluded.digest},
+    set_={"state": _upsert.excluded.state, "ref": _upsert.excluded.ref, "digest": _upsert.excluded.digest},
 )
 
 _rename = update(outbox).where(_piece).values(key=bindparam("new_key"), digest="")
@@ -35,25 +35,29 @@ _remove = delete(outbox).where(_piece)
 
 
 def pieces(connection: Connection, reply_id: str) -> tuple[Sent, ...]:
-    """What was sent of the reply and not removed, in the order of its sending."""
+    """The pieces of the reply that were sent and not removed, in the order of their sending."""
     rows = connection.execute(_pieces, {"of_reply": reply_id})
     return tuple(Sent(key, "shown" if state == "shown" else "unknown", ref, digest) for key, state, ref, digest in rows)
 
 
 def sending(connection: Connection, reply_id: str, key: str) -> None:
+    """The piece is about to be sent: whether it is shown is not known until `sent`."""
     values = {"of_reply": reply_id, "of_key": key, "now": "sending", "ref": "", "digest": ""}
-    connection.execute(_keep, values)
+    connection.execute(_upsert, values)
 
 
 def sent(connection: Connection, reply_id: str, key: str, ref: str, digest: str) -> None:
+    """The platform shows the piece as its message `ref`, with content of this digest."""
     values = {"of_reply": reply_id, "of_key": key, "now": "shown", "ref": ref, "digest": digest}
-    connection.execute(_keep, values)
+    connection.execute(_upsert, values)
 
 
 def rename(connection: Connection, reply_id: str, old: str, new: str) -> None:
+    """The piece `old` is the piece `new` from now on."""
     connection.execute(_remove, {"of_reply": reply_id, "of_key": new})
     connection.execute(_rename, {"of_reply": reply_id, "of_key": old, "new_key": new})
 
 
 def removed(connection: Connection, reply_id: str, key: str) -> None:
+    """The platform shows the piece no longer."""
     connection.execute(_remove, {"of_reply": reply_id, "of_key": key})

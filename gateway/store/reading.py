@@ -1,4 +1,4 @@
-"""Questions that may be large or slow; each is asked beside the writer and sees all that was committed before."""
+"""Queries that may be large or slow: turns with their logs, histories, lists for screens, and what a start finds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, se
 
 from agent.log import TurnOutcome, load
 from channels.address import Address, Sender
-from gateway.store.encoding import (
-    address_from_json,
-    attachments_from_json,
-)
-from gateway.store.inbox import unfetched_from
+from gateway.store.encoding import address_from_json, attachments_from_json
+from gateway.store.fetching import unfetched_from
 from gateway.store.records import Command, InboxRow, PastTurn, Pending, StoredConversation, Turn
 from gateway.store.schema import (
     AnyRow,
@@ -30,29 +27,29 @@ from gateway.store.schema import (
     turn_log,
     turns,
 )
-from gateway.store.turns import turn_from
+from gateway.store.sessions import current_generation
+from gateway.store.turn_rows import turn_from
 
-UnreadTurn = tuple[str, TurnOutcome, list[str]]
+EncodedTurn = tuple[str, TurnOutcome, list[str]]
 
-TITLE_LENGTH = 80
+MAX_TITLE_LENGTH = 80
 
-SHOWN_BY_WHAT_THEY_DO = ("stop", "new", "answer")
-"""Commands that need no line of their own on a screen."""
+HIDDEN_COMMANDS = ("stop", "new", "answer")
+"""Commands that screens do not list: their effect is shown."""
 
 _of_session: BindParameter[str] = bindparam("session")
-_generation = select(sessions.c.generation).where(sessions.c.key == _of_session).scalar_subquery()
 _with_log = turns.join(turn_log, turn_log.c.turn == turns.c.number)
 
 _history = (
     select(turns.c.id, turns.c.state, turn_log.c.entry)
     .select_from(_with_log)
-    .where(turns.c.session == _of_session, turns.c.generation == _generation, is_turn, is_ended, ~turns.c.undone)
+    .where(turns.c.session == _of_session, turns.c.generation == current_generation, is_turn, is_ended, ~turns.c.undone)
     .order_by(turns.c.number, turn_log.c.n)
 )
 
 _turns_with_logs = select(turns, turn_log.c.entry).select_from(_with_log)
 _one_turn = _turns_with_logs.where(turns.c.id == bindparam("turn_id")).order_by(turn_log.c.n)
-_turns_of = _turns_with_logs.where(turns.c.session == _of_session, turns.c.generation == _generation).order_by(
+_turns_of = _turns_with_logs.where(turns.c.session == _of_session, turns.c.generation == current_generation).order_by(
     turns.c.number, turn_log.c.n
 )
 
@@ -60,22 +57,22 @@ _rows = (
     select(inbox)
     .where(
         inbox.c.session == _of_session,
-        inbox.c.generation == _generation,
+        inbox.c.generation == current_generation,
         inbox.c.source != "work",
         or_(
             and_(
                 is_message,
                 inbox.c.kind != "withdrawn",
-                # Words that decided something were answered by the turn that they let go on.
+                # A message that decided something was answered by the turn that it released.
                 or_(inbox.c.state != "answered", inbox.c.turn.is_not(None)),
             ),
-            and_(is_command, inbox.c.command.not_in(SHOWN_BY_WHAT_THEY_DO)),
+            and_(is_command, inbox.c.command.not_in(HIDDEN_COMMANDS)),
         ),
     )
     .order_by(inbox.c.id)
 )
 
-_spoken_in = (
+_senders = (
     select(inbox.c.session, inbox.c.address, inbox.c.sender_id, inbox.c.sender_handle)
     .where(inbox.c.channel == bindparam("channel"), inbox.c.state != "refused", inbox.c.source != "work")
     .group_by(inbox.c.session, inbox.c.sender_id)
@@ -86,7 +83,7 @@ _commands = select(inbox).where(is_waiting, is_command)
 _unfetched = select(inbox).where(is_waiting, is_message, inbox.c.ready.is_(False))
 
 _title = (
-    select(func.substr(inbox.c.text, 1, TITLE_LENGTH))
+    select(func.substr(inbox.c.text, 1, MAX_TITLE_LENGTH))
     .where(
         inbox.c.session == sessions.c.key,
         inbox.c.kind == "new",
@@ -97,48 +94,56 @@ _title = (
     .limit(1)
     .scalar_subquery()
 )
-_named = func.coalesce(func.substr(sessions.c.title, 1, TITLE_LENGTH), _title)
-_is_at_work = (
+_shown_title = func.coalesce(func.substr(sessions.c.title, 1, MAX_TITLE_LENGTH), _title)
+_is_running = (
     select(turns.c.number).where(turns.c.session == sessions.c.key, is_turn, is_running, ~turns.c.parked).exists()
 )
 _conversations = (
-    select(sessions.c.key, sessions.c.address, _named.label("title"), sessions.c.last_at, _is_at_work.label("running"))
+    select(
+        sessions.c.key,
+        sessions.c.address,
+        _shown_title.label("title"),
+        sessions.c.last_at,
+        _is_running.label("running"),
+    )
     .where(sessions.c.channel == bindparam("channel"), sessions.c.parent.is_(None))
     .order_by(sessions.c.last_at.desc())
 )
 
 _undelivered = select(turns.c.id).where(is_undelivered, or_(is_ended, turns.c.parked)).order_by(turns.c.number)
-_since = union_all(
+_open_since = union_all(
     select(inbox.c.session.label("session"), inbox.c.received_at.label("since")).where(is_waiting, is_message),
     select(turns.c.session, turns.c.started_at).where(is_turn, is_running),
 ).subquery()
-_asides = select(turns.c.id).where(is_side_question, is_running).order_by(turns.c.number)
-_unfinished = select(_since.c.session).group_by(_since.c.session).order_by(func.min(_since.c.since))
+_side_questions = select(turns.c.id).where(is_side_question, is_running).order_by(turns.c.number)
+_unfinished = select(_open_since.c.session).group_by(_open_since.c.session).order_by(func.min(_open_since.c.since))
 
 
 def pending(connection: Connection) -> Pending:
+    """What a process that starts finds to do."""
     return Pending(
         commands=tuple(map(_command_from, sorted(connection.execute(_commands), key=_id))),
         sessions=tuple(connection.execute(_unfinished).scalars()),
         unfetched=tuple(map(unfetched_from, sorted(connection.execute(_unfetched), key=_id))),
         undelivered=tuple(connection.execute(_undelivered).scalars()),
-        side_questions=tuple(connection.execute(_asides).scalars()),
+        side_questions=tuple(connection.execute(_side_questions).scalars()),
     )
 
 
 def turn(connection: Connection, turn_id: str) -> Turn:
-    """Raises `LookupError` if there is no such turn."""
+    """Any turn, whatever its state. Raises `LookupError`."""
     for found in _turns_from(connection.execute(_one_turn, {"turn_id": turn_id})):
         return found
     raise LookupError(f"there is no turn {turn_id}")
 
 
 def turns_of(connection: Connection, session: str) -> tuple[Turn, ...]:
+    """All turns since the last `/new`, running ones and answered commands included, oldest first."""
     return tuple(_turns_from(connection.execute(_turns_of, {"session": session})))
 
 
-def history(connection: Connection, session: str) -> list[UnreadTurn]:
-    """The past turns with their logs as they are kept: to read them takes longer than to find them."""
+def history(connection: Connection, session: str) -> list[EncodedTurn]:
+    """The past turns with their logs as they are stored: to decode them takes longer than to find them."""
     rows = connection.execute(_history, {"session": session}).all()
     return [
         (turn_id, outcome, [line for _, _, line in lines])
@@ -146,24 +151,27 @@ def history(connection: Connection, session: str) -> list[UnreadTurn]:
     ]
 
 
-def past_turns(unread: Iterable[UnreadTurn]) -> tuple[PastTurn, ...]:
-    return tuple(PastTurn(turn_id, outcome, load(lines)) for turn_id, outcome, lines in unread)
+def past_turns(encoded: Iterable[EncodedTurn]) -> tuple[PastTurn, ...]:
+    return tuple(PastTurn(turn_id, outcome, load(lines)) for turn_id, outcome, lines in encoded)
 
 
 def rows(connection: Connection, session: str) -> tuple[InboxRow, ...]:
+    """The messages since the last `/new`, oldest first, without those that only changed other messages."""
     return tuple(map(_inbox_row_from, connection.execute(_rows, {"session": session})))
 
 
 def direct_chats(connection: Connection, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]:
-    places: dict[str, Address] = {}
-    for row in connection.execute(_spoken_in, {"channel": channel}):
+    """The sessions and addresses of direct chats in which these people (ids and @names, in lower case) have written."""
+    chats: dict[str, Address] = {}
+    for row in connection.execute(_senders, {"channel": channel}):
         names = {row.sender_id.lower(), f"@{(row.sender_handle or '').lower()}"}
         if row.address["kind"] == "direct" and not names.isdisjoint(people):
-            places[row.session] = address_from_json(row.address)
-    return tuple(places.items())
+            chats[row.session] = address_from_json(row.address)
+    return tuple(chats.items())
 
 
 def conversations(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:
+    """The sessions in which a message was accepted, the most recent first."""
     return tuple(
         StoredConversation(session, address_from_json(address), " ".join(title.split()), last_at, running)
         for session, address, title, last_at, running in connection.execute(_conversations, {"channel": channel})

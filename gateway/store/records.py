@@ -1,4 +1,4 @@
-"""What the store gives back: rows that have become things."""
+"""Records: what the store's operations take and return."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Busy = Literal[BusyMode, "wrap", "work"]
 background work (`work`)."""
 
 Admission = Literal["open", "known", "paired", "known and paired"]
-"""What the store checks before it accepts a message: nothing; that people have written to the bot in this session before
-(`known`); that an admin has approved the sender's pairing (`paired`); or both."""
+"""What the store checks before it accepts a message: nothing; that people have written to the bot in this session
+before (`known`); that an admin has approved the sender's pairing (`paired`); or both."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptOptions:
     """How a message is accepted.
 
-    `busy` is what the message asks to do to a running turn; without it the session's setting applies, then the channel's
-    `default_busy`. `own_turn_only`: it may not stop another person's turn, nor decide there. `may_extend`: its sender may
-    let a turn go beyond a limit.
+    `busy` is what the message asks to do to a running turn; without it the session's setting applies, then the
+    channel's `default_busy`. `own_turn_only`: it may not stop another person's turn, nor decide there. `may_extend`:
+    its sender may let a turn go beyond a limit.
     """
 
     admission: Admission = "open"
@@ -60,12 +60,12 @@ class MessageChange:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What became of an inbound message in the transaction that kept it.
+    """What became of an inbound message in the transaction that stored it.
 
-    `wakes`: something can be read, and does this to a running turn. `to_fetch`: the row whose files are still to be
+    `wakes`: a message can be read, and does this to a running turn. `to_fetch`: the row whose files are still to be
     fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this one edited or
-    withdrew. `stops` is why the unfinished turn has to end. `run`: its `Run`, if it expects an answer of its own.
-    `decided`: it decided what the parked turn had asked, and the turn is to go on.
+    withdrew. `stop_reason`: why the unfinished turn has to stop, "" if it has not. `run`: its `Run`, if it expects an
+    answer of its own. `decided`: it decided the request of the parked turn, which can be claimed.
     """
 
     id: int
@@ -86,7 +86,7 @@ class Arrival:
 @dataclass(frozen=True, slots=True)
 class Run:
     """A message that expects its own answer, from its acceptance to its one end. `turn` is the turn that read it, at
-    `step`; `reason` is in words for a person."""
+    `step`; `reason` is for a person to read."""
 
     run_id: str
     session: str
@@ -105,11 +105,11 @@ DecisionOutcome = Literal["decided", "not_open", "not_allowed", "too_early"]
 
 @dataclass(frozen=True, slots=True)
 class DecisionResult:
-    """What became of a pressed option of a decision. `not_open`: it was decided before, by `by` and as `verdict` if
-    that is known. `too_early`: the turn that asks is not parked yet; as soon as it is, or has dropped the question, the
-    press can be tried again, and until then it keeps what was said behind it from being read.
+    """What became of a pressed option of an approval request. `not_open`: it was decided before, by `by` with the
+    `decision`, if that is known. `too_early`: the turn is not parked yet; as soon as it is, or has dropped the request,
+    the press can be tried again, and until then it blocks later messages from being read.
 
-    Only what is `decided` ends the press; else its command still waits.
+    Unless it is `decided`, the command of the press still waits.
     """
 
     outcome: DecisionOutcome
@@ -119,19 +119,19 @@ class DecisionResult:
 
 
 TurnKind = Literal["turn", "command", "aside"]
-"""A turn of the conversation, the answer to a command, or the answer to a question on the side."""
+"""A turn of the conversation, the answer to a command, or a side question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A claimed turn. Only the holder of its `epoch` may write to it. `first`: it is known that none came before it.
+    """A claimed turn. Only the holder of its `epoch` may write to it.
 
-    `stop` is why it is to end rather than go on, if it is. `parked`: it waits for people.
-    `more`: something can be read that it has not read, and does this to it. `root` is the turn that what it spends
-    counts for: for a delegated one, the one that a person began.
+    `stop`: why it is to stop instead of going on, if it is. `parked`: it waits for people. `first`: known to be the
+    session's first since `/new`. `unread`: a message can be read that the turn has not read, and does this to it.
+    `root`: the turn whose budget its usage counts for; for a delegated turn, the one that a person began.
 
-    What holds in its conversation is told when it is claimed: `allowed` are the tools that need no approval there,
-    `model` the one chosen there ("": the usual one), `generation` counts the new beginnings.
+    Settings of its session, as of the claim: `allowed` tools need no approval, `model` is the chosen one ("" for the
+    default), `generation` counts the resets by `/new`.
     """
 
     id: str
@@ -168,7 +168,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Unfetched:
-    """A message whose files are not fetched yet; turns do not read it, nor anything after it, until they are."""
+    """A message whose files are not fetched yet. Until they are, turns read neither it nor any later message."""
 
     id: int
     session: str
@@ -194,7 +194,8 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Somebody who asked to be let in: `code` is what an admin approves, `session` and `address` where they asked."""
+    """An unknown sender's request to write to the bot: an admin approves its `code`. It was made in `session`, at
+    `address`."""
 
     channel: str
     sender: Sender
@@ -214,7 +215,7 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class UndoneTurn:
-    """A turn that was taken out of the model's view, and what people had said in it."""
+    """A turn that was removed from the history, and the texts of people's messages in it."""
 
     id: str
     texts: tuple[str, ...]
@@ -222,8 +223,8 @@ class UndoneTurn:
 
 @dataclass(frozen=True, slots=True)
 class UsageTotals:
-    """What model calls cost together: tokens as in `agent.log.Usage`, `cost` in dollars. `estimated`: some of it was
-    counted by us. `unpriced`: there are calls in it whose price is not known."""
+    """The sum of several model calls: tokens as in `agent.log.Usage`, `cost` in dollars. `estimated`: some tokens were
+    counted by the gateway, not by the provider. `unpriced`: the price of some calls is not known."""
 
     calls: int = 0
     input: int = 0
@@ -252,7 +253,7 @@ class InboxRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredConversation:
-    """A session with its title, or with the beginning of its first message."""
+    """A session with its title, or else with the beginning of its first message."""
 
     session: str
     address: Address
@@ -263,7 +264,7 @@ class StoredConversation:
 
 @dataclass(frozen=True, slots=True)
 class BackgroundRow:
-    """A kept call, or a delegated task in its session `child`. `waited`: its turn waits for the answer."""
+    """A call in the background, or a delegated task in its own session `child`. `waited`: its turn waits for it."""
 
     id: int
     handle: str
@@ -286,14 +287,14 @@ class BackgroundRow:
 
     @property
     def until(self) -> datetime:
-        """When a task's time is up."""
+        """The deadline of a task."""
         assert self.delegated is not None
         return self.started_at + timedelta(seconds=self.delegated.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class BackgroundResult:
-    """How work ended, with its result or the reason in words."""
+    """How background work ended: `text` is its result, or the reason."""
 
     state: BackgroundState
     text: str
@@ -302,8 +303,8 @@ class BackgroundResult:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Work that has ended. `arrival` is the message that says so, where one was needed; `stops` is why what runs for
-    it has to end, where it still does."""
+    """Background work that has ended. `arrival` is the message that brings the result, if one was needed.
+    `stop_reason`: why its running task or call has to stop, "" if it has not."""
 
     row: BackgroundRow
     result: BackgroundResult

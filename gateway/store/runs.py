@@ -1,4 +1,4 @@
-"""Runs: what became of each message that expects its own answer, told from its row and the turn that read it."""
+"""Runs: the state of each message that expects its own answer, from its row and the turn that read it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ _of_row = _runs.where(inbox.c.id == bindparam("row"), inbox.c.run.is_not(None))
 
 
 def run(connection: Connection, run_id: str) -> Run | None:
+    """What became of the message that was given this id when it was accepted."""
     row = connection.execute(_one, {"run": run_id}).first()
     return None if row is None else _run_from(row)
 
 
 def run_of(connection: Connection, row_id: int) -> Run | None:
-    """That of the message in this row; None if it expects no answer of its own."""
+    """What became of the message in this row; None if it expects no answer of its own."""
     row = connection.execute(_of_row, {"row": row_id}).first()
     return None if row is None else _run_from(row)
 

@@ -1,185 +1,85 @@
-"""Opening a database: the lock beside it, the look before anything is touched, and the newest schema."""
+"""The SQLite engine: one file, one writing thread, and a few connections that only read."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.exc import DBAPIError
 
-from gateway.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreTooNew
-from gateway.store.schema import REVISION, alembic_version, metadata
+from gateway.store.engine import Job
+from gateway.store.sqlite_file import database_path, explain, locked, open_current, prepare_reading
+from gateway.store.writer import Writer
 
-HEADER = b"SQLite format 3\0"
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
-CHECKED_WHOLE = 32 * 1024 * 1024
-"""Files up to this many bytes are checked page by page when they are opened, which takes some 50 ms at most."""
+T = TypeVar("T")
 
-WRITING = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
-READING = ("query_only=ON", "busy_timeout=5000")
+READERS = 2
+"""Connections that read."""
 
 
-def database_path(url: str) -> Path:
-    """The file of a url like `sqlite:////var/lib/interject/interject.db`. Raises `StoreFailed`."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreFailed(f"the store's url {url!r} is not understood: write sqlite:///FILE") from error
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise StoreFailed(f"the store's url {parsed.render_as_string()!r} is not supported: write sqlite:///FILE")
-    return Path(parsed.database).absolute()
+@asynccontextmanager
+async def open_sqlite(url: str) -> AsyncIterator[SqliteEngine]:
+    """The database at a URL like `sqlite:////var/lib/interject/interject.db`, created or migrated first.
 
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the database for this process. Raises `StoreBusy`, or `StoreFailed` where nothing can be written."""
-    lock = path.with_name(path.name + ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StoreFailed(f"{path} cannot be opened for writing: {error.strerror}. Check [store] url") from error
-    try:
-        _take(file, path)
-        yield
-    finally:
-        os.close(file)
-
-
-def _take(file: int, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(file, 20, 0).decode("ascii", "replace").strip()
-        raise StoreBusy(path, int(holder) if holder.isdecimal() else None) from error
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
-
-
-def make_current(path: Path) -> Engine:
-    """An engine for writing to the database, which has the newest schema then.
-
-    Raises `StoreCorrupt` or `StoreTooNew` before anything was touched, or `StoreFailed`.
+    Raises `StoreBusy`, `StoreCorrupt`, `StoreTooNew` or `StoreFailed`.
     """
-    found = _look(path)
-    engine = create_engine(f"sqlite:///{path}")
-    prepare_writing(engine)
-    try:
-        with engine.begin() as connection:
-            if found is None:
-                create(connection)
-            elif found != REVISION:
-                _upgrade(connection, path, found)
-    except DBAPIError as error:
-        engine.dispose()
-        raise explain(path, error) from error
-    except BaseException:
-        engine.dispose()
-        raise
+    path = database_path(url)
+    with locked(path):
+        writing = await asyncio.to_thread(open_current, path)
+        try:
+            with writing.connect() as connection:
+                async with Writer(connection, partial(explain, path)) as writer:
+                    engine = SqliteEngine(path, writer)
+                    try:
+                        yield engine
+                    finally:
+                        await engine.stop_reading()
+        finally:
+            writing.dispose()
+
+
+class SqliteEngine:
+    """Implements `gateway.store.engine.Engine`. Made by `open_sqlite`."""
+
+    def __init__(self, path: Path, writer: Writer) -> None:
+        self._path = path
+        self._writer = writer
+        self._readers: AsyncEngine | None = None
+
+    async def write(self, job: Job[T]) -> T:
+        return await self._writer.run(job)
+
+    async def read(self, query: Job[T]) -> T:
+        if self._readers is None:
+            self._readers = _open_readers(self._path)
+        try:
+            async with self._readers.connect() as connection:
+                return await connection.run_sync(query)
+        except DBAPIError as error:
+            raise explain(self._path, error) from error
+
+    async def stop_reading(self) -> None:
+        if self._readers is not None:
+            await self._readers.dispose()
+
+
+def _open_readers(path: Path) -> AsyncEngine:
+    # Loaded with the first query, because loading it takes as long as opening the store.
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        pool_size=READERS,
+        max_overflow=0,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+    )
+    prepare_reading(engine.sync_engine)
     return engine
-
-
-def _look(path: Path) -> str | None:
-    """The file's revision: None for a new file, "" for one that Alembic knows and has not filled yet."""
-    try:
-        if not path.exists() or path.stat().st_size == 0:
-            return None
-        with path.open("rb") as file:
-            if file.read(len(HEADER)) != HEADER:
-                raise StoreCorrupt(path, "it is not an SQLite database")
-    except OSError as error:
-        raise StoreFailed(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        with closing(sqlite3.connect(_untouched(path), uri=True)) as database:
-            return _revision(database, path)
-    except sqlite3.DatabaseError as error:
-        raise StoreCorrupt(path, f"it is damaged ({error})") from error
-
-
-def _untouched(path: Path) -> str:
-    """A URI that reads the file without writing beside it, unless a crash left a journal that must be read too."""
-    journal = path.with_name(path.name + "-wal")
-    return f"file:{quote(str(path))}?{'mode=ro' if journal.exists() else 'immutable=1'}"
-
-
-def _revision(database: sqlite3.Connection, path: Path) -> str | None:
-    if path.stat().st_size <= CHECKED_WHOLE:
-        finding = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if finding != "ok":
-            raise StoreCorrupt(path, f"it is damaged ({finding})")
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        return None
-    if alembic_version.name not in tables:
-        raise StoreCorrupt(path, "it is a database of another program")
-    row = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(row[0]) if row else ""
-
-
-def create(connection: Connection) -> None:
-    """Makes all tables as the migrations would, without the cost of loading Alembic."""
-    metadata.create_all(connection)
-    alembic_version.create(connection)
-    connection.execute(insert(alembic_version).values(version_num=REVISION))
-
-
-def _upgrade(connection: Connection, path: Path, found: str) -> None:
-    # Alembic takes longer to load than the rest of the store; most starts do without it.
-    from gateway.store.migrate import knows, upgrade
-
-    if found and not knows(found):
-        raise StoreTooNew(path, found)
-    upgrade(connection)
-
-
-def prepare_writing(engine: Engine) -> None:
-    """Leaves transactions to SQLAlchemy instead of the driver, and makes each take the write lock when it begins."""
-    _on_connect(engine, WRITING)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        cursor = connection.connection.cursor()
-        cursor.execute("BEGIN IMMEDIATE")
-        cursor.close()
-
-
-def prepare_reading(engine: Engine) -> None:
-    """Each statement sees what was committed before it began."""
-    _on_connect(engine, READING)
-
-
-def _on_connect(engine: Engine, pragmas: tuple[str, ...]) -> None:
-    @event.listens_for(engine, "connect")
-    def connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-
-def explain(path: Path, error: DBAPIError) -> StoreFailed:
-    """The engine's error in words for a person."""
-    name = error.orig.sqlite_errorname if isinstance(error.orig, sqlite3.Error) else ""
-    match name.removeprefix("SQLITE_").split("_")[0]:
-        case "FULL":
-            why = "the disk is full. Make room; nothing else is needed"
-        case "IOERR":
-            why = f"the disk reports an error ({name}). Check the disk"
-        case "READONLY" | "CANTOPEN" | "PERM" | "AUTH":
-            why = "the file or its directory cannot be written. Check who owns it"
-        case "BUSY" | "LOCKED":
-            why = "another program keeps it locked. Stop that program"
-        case "CORRUPT" | "NOTADB":
-            why = "the file is damaged. Stop the gateway and restore a backup"
-        case _:
-            why = str(error.orig)
-    return StoreFailed(f"{path}: {why}")

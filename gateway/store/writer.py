@@ -1,4 +1,4 @@
-"""The store's one writer: a thread that commits all the writes that wait in one transaction."""
+"""The one writer of a SQLite database: a thread that commits all queued writes in one transaction."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Job = Callable[[Connection], T]
 
-MOST_WAITING = 1024
-"""Writes that may wait; further callers wait for a place, in order."""
+MAX_QUEUED = 1024
+"""Writes in the queue; further callers wait for a place, in order."""
 
-MOST_TOGETHER = 256
-"""Writes in one transaction, so that the first of a flood is not kept waiting by the last."""
+MAX_BATCH = 256
+"""Writes in one transaction, so that in a burst the first does not wait for the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Writer:
         self._connection = connection
         self._explain = explain
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
-        self._places = asyncio.Semaphore(MOST_WAITING)
+        self._places = asyncio.Semaphore(MAX_QUEUED)
         self._loop = asyncio.get_running_loop()
         self._thread = Thread(target=self._serve, name="store-writer", daemon=True)
         self._closed = False
@@ -65,10 +65,10 @@ class Writer:
         await asyncio.shield(asyncio.to_thread(self._thread.join))
 
     async def run(self, job: Job[T]) -> T:
-        """The job's result, once it is committed. Raises what the job raised, or `StoreFailed`; nothing is kept then.
+        """The job's result, once it is committed. Raises what the job raised, or `StoreFailed`; nothing is stored then.
 
         The job is queued before the first suspension unless the queue is full. From then on it runs even when
-        the caller is cancelled. It may run twice, the first time rolled back: it may only use its connection.
+        the caller is cancelled. It may run twice, the first time rolled back: it may use its connection only.
         """
         await self._places.acquire()
         if self._closed:
@@ -84,9 +84,9 @@ class Writer:
             self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
 
     def _next_batch(self) -> list[_Write]:
-        """All that waits, at least one write; nothing when the store closes."""
+        """The queued writes, at least one; none when the store closes."""
         batch: list[_Write] = []
-        while not batch or (len(batch) < MOST_TOGETHER and not self._queue.empty()):
+        while not batch or (len(batch) < MAX_BATCH and not self._queue.empty()):
             write = self._queue.get()
             if write is None:
                 if batch:
@@ -99,7 +99,7 @@ class Writer:
         try:
             with self._connection.begin():
                 return [_Outcome(job(self._connection)) for job in jobs]
-        except Exception as error:  # noqa: BLE001  # whatever a job raises is its caller's, and must not end the writer
+        except Exception as error:  # noqa: BLE001  # whatever a job raises goes to its caller, and must not end the writer
             if len(jobs) == 1:
                 return [_Outcome(error=self._translate(error))]
         return [outcome for job in jobs for outcome in self._execute([job])]

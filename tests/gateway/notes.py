@@ -11,7 +11,7 @@ from agent.log import Ended, MessagesRead, ModelAnswered, Text
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
-from gateway.store import Store, inbox
+from gateway.store import Store, arrivals
 from gateway.store.records import Arrival, Turn
 
 ANN = Sender("1", "Ann", "ann")
@@ -62,7 +62,7 @@ async def tell(store: Store, text: str = "hi", session: str = SESSION, *, id: st
     return await store.accept(message(text, id=id), session)
 
 
-async def bring(
+async def add_background_message(
     store: Store,
     session: str,
     address: Address,
@@ -74,7 +74,9 @@ async def bring(
 ) -> Arrival:
     """As work beside turns does when it has ended."""
     return await store.write(
-        lambda connection: inbox.bring(connection, session, address, principal, text, attachments, event_id, note)
+        lambda connection: arrivals.accept_background_message(
+            connection, session, address, principal, text, attachments, event_id, note
+        )
     )
 
 

@@ -27,7 +27,7 @@ from agent.decisions.approvals import (
     open_decision,
     refused_limit,
 )
-from agent.decisions.external_tools import pending, endings_without_result
+from agent.decisions.external_tools import endings_without_result, pending
 from agent.decisions.questions import ANSWERED
 from agent.log import (
     ApprovalDecided,
@@ -35,12 +35,12 @@ from agent.log import (
     Call,
     CallEnded,
     CallStarted,
+    Compacted,
     Ended,
     Entry,
     MessagesRead,
     ModelAnswered,
     Spent,
-    Compacted,
     Text,
     TurnOutcome,
     Usage,
@@ -59,8 +59,24 @@ from agent.log_state import (
 from agent.loop.turn import MAX_RESTARTS
 from channels.message import InboundMessage
 from gateway.sessions import is_child, session_key
-from gateway.store import background, decisions, external_results, finish_up, inbox, questions, reading, turns, undo
-from gateway.store.records import Arrival, Busy, Command, AcceptOptions, Turn
+from gateway.store import (
+    arrivals,
+    background,
+    background_rows,
+    command_turns,
+    deadlines,
+    decisions,
+    external_results,
+    fetching,
+    finish_up,
+    inbox,
+    questions,
+    reading,
+    sessions,
+    turns,
+    undo,
+)
+from gateway.store.records import AcceptOptions, Arrival, BackgroundResult, BackgroundRow, Busy, Command, Finished, Turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,7 +146,7 @@ class _Answer:
     """What a turn waits for that delegates."""
 
     over: bool = False
-    ending: background.BackgroundResult | None = None
+    result: BackgroundResult | None = None
 
 
 def first_heard(entries: Sequence[Entry]) -> int:
@@ -189,7 +205,7 @@ class Gateway:
             self.go_on(choice, choice)
 
     def accept(self, message: InboundMessage, options: AcceptOptions) -> Arrival:
-        arrival = self.do(inbox.accept, message, session_key(message.address), None, options)
+        arrival = self.do(arrivals.accept, message, session_key(message.address), None, options)
         assert arrival is not None
         if arrival.duplicate:
             return arrival
@@ -208,7 +224,7 @@ class Gateway:
         return arrival
 
     def expire(self, now: datetime) -> None:
-        for session in self.do(decisions.expire, now):
+        for session in self.do(deadlines.expire, now):
             self.wake(session, "queue")
 
     # The dispatcher
@@ -239,7 +255,7 @@ class Gateway:
 
     def _serving(self, live: ActiveTurn, record: Turn | None) -> Steps[None]:
         yield
-        record = record or self.do(turns.claim, live.session, self._worker)
+        record = record or self.do(turns.claim, self._worker, live.session)
         if record is not None:
             yield from self._run(live, record)
         del self.live[live.session]
@@ -384,7 +400,7 @@ class Gateway:
             return CallEnded(call.id, "cancelled", "A message came.")
         if call.name == "slow" and (live.steers or choice % 2) and not self._closing:
             try:
-                row = self.do(background.keep, live.turn, "slow", LIMITS)
+                row = self.do(background.begin_call, live.turn, "slow", LIMITS)
             except BackgroundError as error:
                 return CallEnded(call.id, "failed", str(error))
             self._spawn(self._follow(row))
@@ -452,20 +468,22 @@ class Gateway:
         answer = self._answers[call.id] = _Answer()
         try:
             row, arrival = self.do(
-                background.delegate, live.turn, call.id, DelegatedTask("Do it."), LIMITS, waited=True
+                background.begin_task, live.turn, call.id, DelegatedTask("Do it."), LIMITS, waited=True
             )
         except BackgroundError as error:
             return CallEnded(call.id, "failed", str(error))
         self._arrived(arrival)
         if row.state != "running":
-            return CallEnded(call.id, "done", self.do(background.outcome, row).text if row.waited else "It came.")
+            return CallEnded(call.id, "done", self.do(background_rows.outcome, row).text if row.waited else "It came.")
         self._waiting.add(live.turn.id)
         while not answer.over:
             try:
                 yield from _moment(live)
             except Stopped:
                 self._settle(
-                    self.do(background.stop, row.id, background.BackgroundResult("stopped", background.NOT_FOR_IT), told=False)
+                    self.do(
+                        background.stop, row.id, BackgroundResult("stopped", background.PARENT_STOPPED), notify=False
+                    )
                 )
                 raise
             if live.steers and not answer.over:
@@ -488,15 +506,15 @@ class Gateway:
 
     def tell_a_task(self, number: int, words: str) -> None:
         """Somebody steers one of the tasks that run."""
-        tasks = [row for row in self.do(background.running) if row.kind == "task"]
+        tasks = [row for row in self.do(background_rows.running) if row.kind == "task"]
         if tasks:
-            self._arrived(self.do(background.tell, tasks[number % len(tasks)], words))
+            self._arrived(self.do(background.send_to_task, tasks[number % len(tasks)], words))
 
-    def _follow(self, row: background.BackgroundRow) -> Steps[None]:
+    def _follow(self, row: BackgroundRow) -> Steps[None]:
         choice = yield
         for _ in range(choice % 4):
             yield
-        over = self.do(background.end, row.id, background.BackgroundResult("done", "So it is."))
+        over = self.do(background.end_call, row.id, BackgroundResult("done", "So it is."))
         self._settle(() if over is None else (over,))
 
     def _over(self, record: Turn) -> Steps[None]:
@@ -506,10 +524,10 @@ class Gateway:
             self._waiting.discard(record.id)
         if is_child(record.session):
             yield
-            over = self.do(background.finish, record.session)
+            over = self.do(background.finish_task, record.session)
             self._settle(() if over is None else (over,))
 
-    def _settle(self, overs: Sequence[background.Finished]) -> None:
+    def _settle(self, overs: Sequence[Finished]) -> None:
         for over in overs:
             answer = self._answers.get(over.row.call_id or "")
             if answer is not None and not answer.over:
@@ -527,12 +545,12 @@ class Gateway:
 
     def _fetch(self, row_id: int, session: str) -> Steps[None]:
         yield
-        row = self.do(inbox.unfetched, row_id)
+        row = self.do(fetching.unfetched, row_id)
         while row is not None:
             yield
-            if self.do(inbox.ready, row_id, row.files, (), ""):
+            if self.do(fetching.mark_ready, row_id, row.files, (), ""):
                 break
-            row = self.do(inbox.unfetched, row_id)
+            row = self.do(fetching.unfetched, row_id)
         yield from self._wake_readers(session)
 
     def _wake_readers(self, session: str) -> Steps[None]:
@@ -546,7 +564,7 @@ class Gateway:
         text = yield from self._carry_out(row_id, session, name, words)
         if text is not None:
             yield
-            self.do(turns.answer, row_id, text, self._worker)
+            self.do(command_turns.answer, self._worker, row_id, text)
         yield from self._wake_readers(session)
 
     def _carry_out(self, row_id: int, session: str, name: str, words: str) -> Steps[str | None]:
@@ -556,12 +574,12 @@ class Gateway:
             case "new":
                 ended = yield from self._end_all(row_id, session, f"new {row_id}")
                 yield
-                self.do(turns.reset_session, session)
+                self.do(sessions.reset_session, session)
                 return ended
             case "wrap":
                 return None if self.do(finish_up.wrap, row_id) else "Nothing runs."
             case "btw":
-                record = self.do(turns.begin_side_question, row_id, self._worker)
+                record = self.do(command_turns.begin_side_question, self._worker, row_id)
                 self._serve(ActiveTurn(record.id), record)
                 return None
             case "undo" if self._is_at_work(session):
@@ -619,15 +637,15 @@ class Gateway:
 
     def _take_up(self) -> None:
         pending = self.do(reading.pending)
-        for row in self.do(background.running):
-            ending = background.BackgroundResult("lost", background.LOST)
+        for row in self.do(background_rows.running):
+            ending = BackgroundResult("lost", background.LOST)
             over = (
-                self.do(background.end, row.id, ending)
+                self.do(background.end_call, row.id, ending)
                 if row.kind == "call"
-                else self.do(background.finish, row.child or "")
+                else self.do(background.finish_task, row.child or "")
             )
             self._settle(() if over is None else (over,))
-        for turn_id, waits in self.do(background.awaiting):
+        for turn_id, waits in self.do(background_rows.awaiting):
             if waits:
                 self._waiting.add(turn_id)
             else:
@@ -637,7 +655,7 @@ class Gateway:
         for unfetched in pending.unfetched:
             self._spawn(self._fetch(unfetched.id, unfetched.session))
         for turn_id in pending.side_questions:
-            self._serve(ActiveTurn(turn_id), self.do(turns.resume_side_question, turn_id, self._worker))
+            self._serve(ActiveTurn(turn_id), self.do(command_turns.resume_side_question, self._worker, turn_id))
         for session in pending.sessions:
             self.wake(session)
 

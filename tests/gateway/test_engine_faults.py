@@ -445,8 +445,8 @@ async def test_of_commands_given_at_once_each_finds_what_the_one_before_has_left
             await play.reply(f"You said: {text}")
             await play.until_idle()
         await play.say("/undo", "/undo", "/retry")
-        await play.reply("Taken out: “three”.")
-        await play.reply("Taken out: “two”.")
+        await play.reply("Removed from context: “three”.")
+        await play.reply("Removed from context: “two”.")
         await play.until_idle()
         assert (await play.heard())[-1] == ["one"]
 
@@ -459,7 +459,7 @@ async def test_nothing_is_taken_out_of_what_a_running_turn_knows(tmp_path: Path)
         await play.say("two")
         await play.reply("Well", done=False)
         await play.say("/undo")
-        await play.reply("Something is running. `/stop` it first, then `/undo`.")
+        await play.reply("A task is running. `/stop` it first, then `/undo`.")
         assert len(await play.store.history(session_key(PLACE))) == 1
         gate.set()
         await play.reply("Well, done.")

@@ -35,9 +35,11 @@ from channels.address import Address, Sender
 from channels.message import InboundMessage, MessageKind
 from gateway.sessions import is_child, session_key
 from gateway.store import logs, reading, runs, turns
-from gateway.store.inbox import ALBUM, DECIDED, STOPPED, TOO_LATE_TO_WRAP, WITHDRAWN
-from gateway.store.records import Busy, AcceptOptions, Run, Turn
-from gateway.store.sqlite import make_current
+from gateway.store.arrivals import ALBUM, DECIDED
+from gateway.store.edits import STOPPED, WITHDRAWN
+from gateway.store.inbox import TOO_LATE_TO_WRAP
+from gateway.store.records import AcceptOptions, Busy, Run, Turn
+from gateway.store.sqlite_file import open_current
 from tests.gateway.notes import PHOTO, message
 from tests.gateway.stepwise import GOES_ON, NOW, Gateway, first_heard
 
@@ -450,7 +452,7 @@ SHORTEST, LONGEST = 5, 30
 
 @contextmanager
 def database(folder: Path) -> Iterator[Connection]:
-    engine = make_current(folder / "test.db")
+    engine = open_current(folder / "test.db")
     try:
         with engine.connect() as connection:
             connection.connection.cursor().executescript(LAWS)

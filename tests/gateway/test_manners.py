@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gateway.inbound.gate import ChannelAccess
 
 from agent.decisions.questions import ask_user
 from agent.log import Call
@@ -17,6 +16,7 @@ from channels.address import Sender
 from channels.memory import MemoryChannel, plain_text
 from channels.message import FileRef
 from gateway.app import GatewayOptions
+from gateway.inbound.access import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store.records import AcceptOptions
 from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, playing, said
@@ -113,7 +113,7 @@ async def test_a_choice_that_does_not_exist_is_answered_with_those_that_do(tmp_p
 async def test_a_command_that_needs_a_message_says_so(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("/queue")
-        await play.reply("Write your message behind it")
+        await play.reply("Add your message")
 
 
 async def test_in_a_group_another_person_does_not_interrupt_but_steers(tmp_path: Path) -> None:
@@ -188,11 +188,11 @@ async def test_when_many_wait_the_person_is_told_once_and_nothing_is_dropped(tmp
         await begin(play)
         for number in range(9):
             await play.say(f"message {number}")
-        await play.reply("5 messages wait to be read")
+        await play.reply("5 queued messages")
         gate.set()
         await play.until_idle()
         assert (await play.heard())[1] == [f"message {number}" for number in range(9)]
-        assert sum("messages wait to be read" in text for text in play.shown()) == 1
+        assert sum("queued messages" in text for text in play.shown()) == 1
 
 
 async def test_where_replies_are_not_to_grow_only_whole_ones_are_shown(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ async def test_a_command_does_not_disturb_a_turn_behind_which_messages_wait(tmp_
         await begin(play)
         await play.say("later")
         await play.say("/status")
-        await play.reply("1 message was not read yet.")
+        await play.reply("Queued messages: 1.")
         await play.deliver(said("never", id="never"))
         await play.deliver(said(kind="withdrawn", id="never"))
         gate.set()
@@ -301,7 +301,7 @@ async def test_a_message_behind_a_file_disturbs_the_turn_only_when_it_can_be_rea
         await play.deliver(said("look", files=(FileRef("a", "a.txt"),)))
         await play.say("/steer now")
         await play.say("/status")
-        await play.reply("2 messages were not read yet.")
+        await play.reply("Queued messages: 2.")
         assert len(model.requests) == 1
         arrived.set()
         await play.reply("You said: look")
@@ -353,7 +353,7 @@ async def test_deleting_all_the_messages_of_a_turn_stops_it_and_begins_no_other(
 async def test_a_stop_right_behind_a_message_says_what_it_stopped(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
         await play.say("begin", "/stop")
-        await play.reply("Stopped: what had just begun.")
+        await play.reply("Stopped: the task had just begun.")
 
 
 async def test_a_stop_with_words_behind_it_stops(tmp_path: Path) -> None:

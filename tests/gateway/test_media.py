@@ -168,7 +168,7 @@ async def test_a_sweep_deletes_what_nothing_refers_to_and_keeps_the_rest(
     from_tool = await media.put(b"from a tool", "b")
     from_nobody = await media.put(b"from nobody", "c")
     look = await store.accept(message(files=(PHOTO,)), SESSION)
-    await store.ready(look.id, (PHOTO,), (from_person,))
+    await store.mark_ready(look.id, (PHOTO,), (from_person,))
     turn = await begin(store)
     await store.append(turn.id, turn.epoch, (CallEnded("c", "done", "", (from_tool,)),))
     await make_old(folder, store)

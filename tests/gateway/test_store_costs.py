@@ -10,7 +10,7 @@ from agent.journal import TurnLost
 from agent.log import ModelAnswered, Spent, Text, Usage
 from channels.address import Address, Sender
 from gateway.store import Store
-from gateway.store.records import Bill
+from gateway.store.records import UsageTotals
 from tests.gateway.notes import ANSWER, COMPLETED, HERE, SESSION, begin, finish, message, tell
 
 BOB = Sender("2", "Bob")
@@ -27,21 +27,21 @@ async def test_a_turn_has_spent_what_its_log_says(store: Store) -> None:
     turn = await begin(store)
     await store.append(turn.id, turn.epoch, (answered(ONE), Spent(2, TWO, "m", "a summary")))
     await store.close(turn.id, turn.epoch, COMPLETED, (answered(ONE, 2),))
-    assert await store.spent(turn=turn.id) == Bill(3, 250, 25, 160, 10, 6, 1.0, estimated=True)
+    assert await store.spent(turn=turn.id) == UsageTotals(3, 250, 25, 160, 10, 6, 1.0, estimated=True)
 
 
 async def test_nothing_was_spent_where_no_model_was_asked(store: Store) -> None:
     await tell(store)
     await finish(store, await begin(store))
     assert ANSWER.usage == Usage()
-    assert await store.spent() == await store.spent(session="nowhere") == Bill()
+    assert await store.spent() == await store.spent(session="nowhere") == UsageTotals()
 
 
 async def test_calls_without_a_known_price_are_told(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await store.append(turn.id, turn.epoch, (answered(Usage(100, 10)),))
-    assert await store.spent(turn=turn.id) == Bill(1, 100, 10, unpriced=True)
+    assert await store.spent(turn=turn.id) == UsageTotals(1, 100, 10, unpriced=True)
 
 
 async def test_sums_are_told_by_conversation_by_person_and_by_time(store: Store) -> None:
@@ -61,7 +61,7 @@ async def test_sums_are_told_by_conversation_by_person_and_by_time(store: Store)
     assert (await store.spent(person="telegram:2", session="other")).cost == 0.5
     assert (await store.spent(person="telegram:2", session=SESSION)).calls == 0
     assert (await store.spent()).cost == (await store.spent(since=start)).cost == 1.0
-    assert await store.spent(person="telegram:1", since=datetime.now(UTC) + timedelta(hours=1)) == Bill()
+    assert await store.spent(person="telegram:1", since=datetime.now(UTC) + timedelta(hours=1)) == UsageTotals()
 
 
 async def test_what_was_not_written_was_not_spent(store: Store) -> None:
@@ -70,7 +70,7 @@ async def test_what_was_not_written_was_not_spent(store: Store) -> None:
     await finish(store, turn)
     with pytest.raises(TurnLost):
         await store.append(turn.id, turn.epoch, (answered(ONE),))
-    assert await store.spent() == Bill()
+    assert await store.spent() == UsageTotals()
 
 
 async def test_a_question_on_the_side_costs_too_and_counts_for_itself(store: Store) -> None:
@@ -94,6 +94,6 @@ async def test_what_was_spent_after_a_turn_counts_for_it(store: Store) -> None:
         await store.spent(session=SESSION),
         await store.spent(person="telegram:1"),
     ]
-    assert bills == [Bill(1, 100, 10, 80, 5, 3, 0.25)] * 3
+    assert bills == [UsageTotals(1, 100, 10, 80, 5, 3, 0.25)] * 3
     with pytest.raises(LookupError):
         await store.add_spent("nothing", ONE, "small", "title")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.log import ApprovalDecision
-from gateway.store.decision_words import Spoken, verdict_of
+from gateway.store.decision_words import ParsedDecision, parse_decision
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from gateway.store.decision_words import Spoken, verdict_of
     ],
 )
 def test_words_that_decide(text: str, decision: ApprovalDecision) -> None:
-    assert verdict_of(text, "call") == Spoken(decision)
+    assert parse_decision(text, "call") == ParsedDecision(decision)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_words_that_decide(text: str, decision: ApprovalDecision) -> None:
     ],
 )
 def test_a_denial_may_say_why(text: str, reason: str) -> None:
-    assert verdict_of(text, "call") == Spoken("denied", reason)
+    assert parse_decision(text, "call") == ParsedDecision("denied", reason)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_a_denial_may_say_why(text: str, reason: str) -> None:
     ],
 )
 def test_other_words_decide_nothing(text: str) -> None:
-    assert verdict_of(text, "call") is None
+    assert parse_decision(text, "call") is None
 
 
 def test_a_limit_cannot_be_passed_for_ever() -> None:
-    assert verdict_of("always", "limit") is None
-    assert verdict_of("yes", "limit") == Spoken("allowed")
-    assert verdict_of("stop here", "limit") == Spoken("denied")
+    assert parse_decision("always", "limit") is None
+    assert parse_decision("yes", "limit") == ParsedDecision("allowed")
+    assert parse_decision("stop here", "limit") == ParsedDecision("denied")

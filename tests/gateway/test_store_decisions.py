@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, ModelAnswered, Resumed, Subject, Text
+from agent.log import ApprovalDecided, ApprovalRequested, ApprovalSubject, Call, Ended, ModelAnswered, Resumed, Text
 from channels.address import Address, Sender
 from gateway.store import Store, open_store
-from gateway.store.records import Arrival, Decision, Manner, Turn
-from tests.gateway.notes import ANN, HERE, SESSION, begin, bring, message, tell, url_of
+from gateway.store.records import AcceptOptions, Arrival, DecisionResult, Turn
+from tests.gateway.notes import ANN, HERE, SESSION, add_background_message, begin, message, tell, url_of
 
 BOB = Sender("2", "Bob")
 SOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ASKS = ModelAnswered(1, (Text("May I?"), Call("c1", "shell", "{}"), Call("c2", "web", "{}")))
 
 
-def decision(id: str = "c1", about: Subject = "call", until: datetime = SOON) -> ApprovalRequested:
-    options = ("Allow once", "Allow for this conversation", "Deny") if about == "call" else ("Go on", "Stop here")
+def decision(id: str = "c1", about: ApprovalSubject = "call", until: datetime = SOON) -> ApprovalRequested:
+    options = ("Allow once", "Allow for this conversation", "Deny") if about == "call" else ("Continue", "Stop here")
     return ApprovalRequested(id, about, "May I?", options, until.timestamp())
 
 
@@ -37,14 +37,14 @@ async def ask(store: Store, asked: ApprovalRequested | None = None, *, turn: Tur
 
 async def press(
     store: Store, number: int, *, key: str = "d:c1", by: Sender = ANN, allowed: bool = True
-) -> tuple[Arrival, Decision]:
+) -> tuple[Arrival, DecisionResult]:
     arrival = await store.accept(message(f"{key} {number}", kind="command", command="answer", sender=by), SESSION)
     assert arrival is not None
     return arrival, await store.decide(arrival.id, key, number, allowed)
 
 
-async def say(store: Store, text: str, *, by: Sender = ANN, manner: Manner | None = None) -> Arrival:
-    arrival = await store.accept(message(text, sender=by), SESSION, None, manner or Manner())
+async def say(store: Store, text: str, *, by: Sender = ANN, options: AcceptOptions | None = None) -> Arrival:
+    arrival = await store.accept(message(text, sender=by), SESSION, None, options or AcceptOptions())
     assert arrival is not None
     return arrival
 
@@ -53,18 +53,16 @@ async def last_of(store: Store, turn: Turn) -> object:
     return (await store.turn(turn.id)).entries[-1]
 
 
-@pytest.mark.parametrize(("number", "decision"), [(0, "allowed"), (1, "allowed_always"), (2, "denied")])
-async def test_a_pressed_option_decides_and_the_turn_goes_on_where_it_was(
-    store: Store, number: int, decision: str
-) -> None:
+@pytest.mark.parametrize(("number", "made"), [(0, "allowed"), (1, "allowed_always"), (2, "denied")])
+async def test_a_pressed_option_decides_and_the_turn_goes_on_where_it_was(store: Store, number: int, made: str) -> None:
     turn = await ask(store)
     assert await store.claim(SESSION) is None
     _, result = await press(store, number)
-    assert (result.outcome, result.session, result.by, result.decision) == ("decided", SESSION, "Ann", decision)
+    assert (result.outcome, result.session, result.by, result.decision) == ("decided", SESSION, "Ann", made)
     assert (await store.pending()).commands == ()
     again = await begin(store)
     assert (again.id, again.epoch) == (turn.id, turn.epoch + 1)
-    assert again.entries[-2:] == (decision(), ApprovalDecided("c1", decision, "Ann"))  # type: ignore[arg-type]
+    assert again.entries[-2:] == (decision(), ApprovalDecided("c1", made, "Ann"))  # type: ignore[arg-type]
     assert await store.claim(SESSION) is None
 
 
@@ -177,25 +175,25 @@ async def test_other_words_wait_and_wake_the_turn_with_its_decision_open(store: 
 
 async def test_words_that_say_how_they_are_to_be_read_decide_nothing(store: Store) -> None:
     await ask(store)
-    arrival = await say(store, "yes", manner=Manner(busy="queue"))
+    arrival = await say(store, "yes", options=AcceptOptions(busy="queue"))
     assert (arrival.state, arrival.decided) == ("waiting", False)
 
 
 async def test_words_of_somebody_who_may_not_decide_are_a_message(store: Store) -> None:
     await ask(store)
-    assert not (await say(store, "yes", by=BOB, manner=Manner(gently=True))).decided
+    assert not (await say(store, "yes", by=BOB, options=AcceptOptions(own_turn_only=True))).decided
 
 
 async def test_words_of_whoever_asked_for_it_decide_in_a_group_too(store: Store) -> None:
     await ask(store)
-    assert (await say(store, "yes", manner=Manner(gently=True))).decided
+    assert (await say(store, "yes", options=AcceptOptions(own_turn_only=True))).decided
 
 
 async def test_only_those_who_may_extend_a_limit_do_so_in_words_and_anybody_may_stop_there(store: Store) -> None:
     turn = await ask(store, decision("l", "limit"))
-    assert (await say(store, "no", manner=Manner(extends=False))).decided
+    assert (await say(store, "no", options=AcceptOptions(may_extend=False))).decided
     turn = await ask(store, decision("m", "limit"), turn=await begin(store))
-    assert not (await say(store, "yes", manner=Manner(extends=False))).decided
+    assert not (await say(store, "yes", options=AcceptOptions(may_extend=False))).decided
     assert await last_of(store, turn) == decision("m", "limit")
 
 
@@ -226,7 +224,7 @@ async def test_a_tool_allowed_for_the_conversation_is_known_to_its_turns_until_i
     await store.close(turn.id, turn.epoch, Ended("completed"))
     await store.accept(message(), "elsewhere")
     assert (await begin(store, "elsewhere")).allowed == frozenset()
-    await store.renew(SESSION)
+    await store.reset_session(SESSION)
     await tell(store)
     assert (await begin(store)).allowed == frozenset()
 
@@ -284,7 +282,7 @@ async def test_a_turn_that_was_decided_on_can_be_stopped_before_it_goes_on(store
 
 async def test_the_result_of_work_neither_decides_nor_wakes_a_turn_that_waits_for_people(store: Store) -> None:
     turn = await ask(store)
-    await bring(store, SESSION, HERE, ANN, "yes", (), "work:1")
+    await add_background_message(store, SESSION, HERE, ANN, "yes", (), "work:1")
     assert await store.claim(SESSION) is None
     await press(store, 0)
     again = await begin(store)
@@ -297,7 +295,7 @@ async def test_the_result_of_work_neither_decides_nor_wakes_a_turn_that_waits_fo
 async def test_the_result_of_work_does_not_keep_a_turn_from_waiting_for_people(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
-    await bring(store, SESSION, HERE, ANN, "done", (), "work:1")
+    await add_background_message(store, SESSION, HERE, ANN, "done", (), "work:1")
     assert await store.park(turn.id, turn.epoch)
     await say(store, "green")
     again = await begin(store)

@@ -9,7 +9,7 @@ import pytest
 from agent.log import Ended, MessagesRead
 from channels.message import FileRef
 from gateway.store import Store, open_store
-from gateway.store.records import Manner
+from gateway.store.records import AcceptOptions
 from tests.gateway.notes import ANSWER, COMPLETED, PHOTO, SESSION, begin, first_words, message, states, tell, url_of
 
 
@@ -23,7 +23,7 @@ async def test_a_wish_is_heard_by_the_running_turn_with_its_words_and_where_it_c
     await tell(store)
     turn = await begin(store)
     assert await wish(store)
-    assert await store.what_waits(SESSION) == "wrap"
+    assert await store.waiting_busy(SESSION) == "wrap"
     heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
     assert [(said.text, said.source) for said in heard.messages] == [("and be brief", "wrap")]
@@ -57,7 +57,7 @@ async def test_a_wish_is_heard_together_with_what_steers_in_the_order_of_arrival
     await tell(store, "one")
     await wish(store, "two")
     await tell(store, "three")
-    assert await store.what_waits(SESSION) == "steer"
+    assert await store.waiting_busy(SESSION) == "steer"
     heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
     assert [said.text for said in heard.messages] == ["one", "two", "three"]
@@ -66,13 +66,13 @@ async def test_a_wish_is_heard_together_with_what_steers_in_the_order_of_arrival
 async def test_a_wish_is_not_kept_from_the_turn_by_what_waits_for_the_next(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
-    await store.accept(message("later"), SESSION, None, Manner(busy="queue"))
+    await store.accept(message("later"), SESSION, None, AcceptOptions(busy="queue"))
     await wish(store)
-    assert await store.what_waits(SESSION) == "wrap"
+    assert await store.waiting_busy(SESSION) == "wrap"
     heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
     assert [said.text for said in heard.messages] == ["and be brief"]
-    assert await store.what_waits(SESSION) == "queue"
+    assert await store.waiting_busy(SESSION) == "queue"
 
 
 async def test_a_turn_that_answers_meanwhile_is_completed_and_has_heard_the_wish_at_its_last_step(store: Store) -> None:
@@ -117,9 +117,9 @@ async def test_a_wish_behind_a_file_ends_with_its_turn_too(store: Store, ended: 
     turn = await begin(store)
     look = await store.accept(message("look", files=(PHOTO,)), SESSION)
     await wish(store)
-    assert await store.what_waits(SESSION) is None
+    assert await store.waiting_busy(SESSION) is None
     assert await store.close(turn.id, turn.epoch, ended)
-    await store.ready(look.id, (FileRef("photo-1", "photo.jpg", "image/jpeg", 100),), ())
+    await store.mark_ready(look.id, (FileRef("photo-1", "photo.jpg", "image/jpeg", 100),), ())
     assert first_words(await begin(store)) == ["look"]
 
 
@@ -138,7 +138,7 @@ async def test_a_wish_that_waits_keeps_what_was_queued_behind_it_from_answering_
     await tell(store)
     turn = await begin(store)
     await wish(store)
-    await store.accept(message("later"), SESSION, None, Manner(busy="queue"))
+    await store.accept(message("later"), SESSION, None, AcceptOptions(busy="queue"))
     assert not await store.park(turn.id, turn.epoch)
     heard = await store.read_inbox(turn.id, turn.epoch, 2)
     assert heard is not None
@@ -164,4 +164,4 @@ async def test_deleting_the_only_message_stops_the_turn_though_somebody_wished_i
     await wish(store, id="y")
     await store.read_inbox(turn.id, turn.epoch, 2)
     withdrawal = await store.accept(message("", id="x", kind="withdrawn"), SESSION)
-    assert withdrawal.stops
+    assert withdrawal.stop_reason

@@ -31,8 +31,8 @@ BOB = Sender("2", "Bob")
 async def test_a_new_message_waits_and_wakes_its_session(store: Store) -> None:
     arrival = await tell(store)
     assert (arrival.state, arrival.wakes, arrival.duplicate, arrival.to_fetch) == ("waiting", "steer", False, None)
-    assert await store.what_waits(SESSION)
-    assert await store.counts(SESSION) == 1
+    assert await store.waiting_busy(SESSION)
+    assert await store.count_waiting(SESSION) == 1
 
 
 async def test_ids_rise_in_the_order_of_arrival(store: Store) -> None:
@@ -77,7 +77,7 @@ async def test_only_the_first_refusal_of_a_sender_is_the_first(store: Store) -> 
 async def test_a_message_with_files_waits_for_them(store: Store) -> None:
     arrival = await store.accept(message("look", files=(PHOTO,)), SESSION)
     assert (arrival.wakes, arrival.to_fetch) == (None, arrival.id)
-    assert not await store.what_waits(SESSION)
+    assert not await store.waiting_busy(SESSION)
     assert await store.claim(SESSION) is None
     waiting = await store.unfetched(arrival.id)
     assert waiting is not None
@@ -91,13 +91,13 @@ async def test_nothing_overtakes_a_message_whose_files_are_being_fetched(store: 
     turn = await begin(store)
     assert first_words(turn) == ["before"]
     assert await store.read_inbox(turn.id, turn.epoch, 2) is None
-    assert await store.ready(look.id, (PHOTO,), (PICTURE,))
+    assert await store.mark_ready(look.id, (PHOTO,), (PICTURE,))
     assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["look", "after"]
 
 
 async def test_fetched_files_are_read_with_their_message_and_the_note_is_added(store: Store) -> None:
     arrival = await store.accept(message("look", files=(PHOTO,), note="a forward"), SESSION)
-    assert await store.ready(arrival.id, (PHOTO,), (PICTURE,), "one file was too large")
+    assert await store.mark_ready(arrival.id, (PHOTO,), (PICTURE,), "one file was too large")
     heard = (await begin(store)).entries[0]
     assert isinstance(heard, MessagesRead)
     assert heard.messages[0].attachments == (PICTURE,)
@@ -119,8 +119,8 @@ async def test_an_album_becomes_one_message(store: Store) -> None:
 async def test_files_fetched_before_the_album_was_whole_are_not_enough(store: Store) -> None:
     first = await store.accept(message("", files=(PHOTO,), album="a"), SESSION)
     await store.accept(message("", files=(FileRef("photo-2", "two.jpg"),), album="a"), SESSION)
-    assert not await store.ready(first.id, (PHOTO,), (PICTURE,))
-    assert not await store.what_waits(SESSION)
+    assert not await store.mark_ready(first.id, (PHOTO,), (PICTURE,))
+    assert not await store.waiting_busy(SESSION)
 
 
 async def test_two_albums_and_two_sessions_do_not_mix(store: Store) -> None:
@@ -133,7 +133,7 @@ async def test_two_albums_and_two_sessions_do_not_mix(store: Store) -> None:
 
 async def test_an_album_that_was_read_already_does_not_take_latecomers(store: Store) -> None:
     first = await store.accept(message("one", files=(PHOTO,), album="a"), SESSION)
-    await store.ready(first.id, (PHOTO,), (PICTURE,))
+    await store.mark_ready(first.id, (PHOTO,), (PICTURE,))
     late = await store.accept(message("two", files=(PHOTO,), album="a"), SESSION)
     assert late.to_fetch == late.id
 
@@ -141,7 +141,7 @@ async def test_an_album_that_was_read_already_does_not_take_latecomers(store: St
 async def test_a_command_waits_for_its_handler_and_is_never_read_by_a_turn(store: Store) -> None:
     arrival = await store.accept(message("now", kind="command", command="stop"), SESSION)
     assert (arrival.command, arrival.wakes) == (True, None)
-    assert not await store.what_waits(SESSION)
+    assert not await store.waiting_busy(SESSION)
     assert await store.claim(SESSION) is None
     (command,) = (await store.pending()).commands
     assert (command.id, command.name, command.arguments) == (arrival.id, "stop", "now")
@@ -238,16 +238,16 @@ async def test_stopping_withdraws_what_came_before_the_command_and_nothing_else(
     command = await store.accept(message(kind="command", command="stop"), SESSION)
     await tell(store, "after")
     await tell(store, "elsewhere", "other")
-    assert len(await store.stop_waiting(SESSION, command.id, "stopped by Ann")) == 2
+    assert len(await store.withdraw_waiting(SESSION, command.id, "stopped by Ann")) == 2
     assert await states(store) == {"one": "withdrawn", "two": "withdrawn", "after": "waiting"}
-    assert await store.counts("other") == 1
+    assert await store.count_waiting("other") == 1
     assert len((await store.pending()).commands) == 1
 
 
 async def test_text_that_no_database_can_hold_is_kept_as_far_as_possible(store: Store) -> None:
     broken = message("a\ud800b\0c", sender=Sender("1", "An\udfffn"), files=(FileRef("r", "\ud800.txt"),))
     arrival = await store.accept(broken, SESSION)
-    await store.ready(arrival.id, broken.files, ())
+    await store.mark_ready(arrival.id, broken.files, ())
     assert first_words(await begin(store)) == ["a\ufffdb\ufffdc"]
 
 

@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, Entry, MessagesRead, ModelAnswered, Text
 from gateway.store import Store, open_store
-from gateway.store.records import Arrival, Busy, Manner, Turn
-from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, bring, message, url_of
+from gateway.store.records import AcceptOptions, Arrival, Busy, Turn
+from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, add_background_message, message, url_of
 
 BUSY = st.sampled_from(["steer", "queue", "collect", "interrupt"])
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -62,8 +62,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(busy=BUSY)
     def something_is_said(self, busy: Busy) -> None:
-        manner = Manner(busy=busy)
-        self._keep(self.runner.run(self.store.accept(message(self._text()), SESSION, None, manner)))
+        options = AcceptOptions(busy=busy)
+        self._keep(self.runner.run(self.store.accept(message(self._text()), SESSION, None, options)))
 
     @precondition(lambda self: self.asked)
     @rule(word=st.sampled_from(["yes", "no", "always", "no, not now"]))
@@ -78,12 +78,12 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.unfetched)
     @rule()
     def a_file_arrives(self) -> None:
-        assert self.runner.run(self.store.ready(self.unfetched.pop(0), (PHOTO,), ()))
+        assert self.runner.run(self.store.mark_ready(self.unfetched.pop(0), (PHOTO,), ()))
 
     @rule()
     def work_has_a_result(self) -> None:
         event = f"work:{self.count}"
-        arrival = self.runner.run(bring(self.store, SESSION, HERE, ANN, self._text(), (), event))
+        arrival = self.runner.run(add_background_message(self.store, SESSION, HERE, ANN, self._text(), (), event))
         if not arrival.duplicate:
             self._keep(arrival)
 
@@ -112,7 +112,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 2), back=st.integers(0, 1))
     def an_option_is_pressed(self, number: int, back: int) -> None:
         row = self._command("answer")
-        decision = self.runner.run(self.store.decide(row, f"d:c{self.asked - back}", number, allowed=True))
+        decision = self.runner.run(self.store.decide(row, f"d:c{self.asked - back}", number, may_decide=True))
         if decision.outcome != "decided":
             self.runner.run(self.store.answer(row, decision.outcome))
 
@@ -198,7 +198,7 @@ class StoreMachine(RuleBasedStateMachine):
     async def _settle(self) -> None:
         """Everything is read and answered, as a gateway would."""
         for row in self.unfetched:
-            await self.store.ready(row, (PHOTO,), ())
+            await self.store.mark_ready(row, (PHOTO,), ())
         await self.store.expire(NOW + timedelta(days=1))
         await self._begin_again()
         while (turn := await self.store.claim(SESSION)) is not None:
@@ -207,7 +207,7 @@ class StoreMachine(RuleBasedStateMachine):
                 await self.store.read_inbox(turn.id, turn.epoch, answer.step)
 
     async def _check(self) -> None:
-        assert await self.store.what_waits(SESSION) is None
+        assert await self.store.waiting_busy(SESSION) is None
         assert (await self.store.pending()).sessions == ()
         assert await self.store.next_deadline() is None
         found = dict(await self.store.write(_all_rows))

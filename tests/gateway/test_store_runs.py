@@ -8,7 +8,7 @@ import pytest
 
 from agent.log import Ended
 from gateway.store import Store, open_store
-from gateway.store.records import Arrival, Manner, Run
+from gateway.store.records import AcceptOptions, Arrival, Run
 from tests.gateway.notes import PHOTO, SESSION, begin, finish, message, tell, url_of
 
 
@@ -115,7 +115,7 @@ async def test_what_a_turn_has_read_is_told_by_each_run(store: Store) -> None:
     arrivals = [await tell(store, "one"), await tell(store, "two")]
     turn = await begin(store)
     arrivals.append(await tell(store, "three"))
-    await store.accept(message("later"), SESSION, None, Manner(busy="queue"))
+    await store.accept(message("later"), SESSION, None, AcceptOptions(busy="queue"))
     await store.read_inbox(turn.id, turn.epoch, 2)
     await finish(store, turn)
     runs = [await run_of(store, arrival) for arrival in arrivals]

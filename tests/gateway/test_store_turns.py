@@ -35,7 +35,7 @@ from tests.gateway.notes import (
 
 async def test_a_session_without_messages_has_nothing_to_claim(store: Store) -> None:
     assert await store.claim(SESSION) is None
-    assert not await store.what_waits(SESSION)
+    assert not await store.waiting_busy(SESSION)
 
 
 async def test_a_claimed_turn_has_read_all_that_waited(store: Store) -> None:
@@ -152,7 +152,7 @@ async def test_a_message_is_no_command(store: Store) -> None:
     arrival = await tell(store)
     with pytest.raises(LookupError):
         await store.answer(arrival.id, "what?")
-    assert await store.what_waits(SESSION)
+    assert await store.waiting_busy(SESSION)
 
 
 async def test_a_command_is_answered_while_a_turn_runs(store: Store) -> None:
@@ -202,7 +202,7 @@ async def test_a_renewed_session_has_no_history_and_keeps_what_waits(store: Stor
     await tell(store, "old")
     await finish(store, await begin(store))
     await tell(store, "waits")
-    await store.renew(SESSION)
+    await store.reset_session(SESSION)
     assert await store.history(SESSION) == ()
     assert await states(store) == {"waits": "waiting"}
     turn = await begin(store)
@@ -213,7 +213,7 @@ async def test_a_renewed_session_has_no_history_and_keeps_what_waits(store: Stor
 async def test_a_turn_that_ran_while_the_session_was_renewed_stays_in_the_past(store: Store) -> None:
     await tell(store, "old")
     turn = await begin(store)
-    await store.renew(SESSION)
+    await store.reset_session(SESSION)
     await store.close(turn.id, turn.epoch, Ended("stopped", "a new session"))
     assert await store.history(SESSION) == ()
     assert await store.turns_of(SESSION) == ()
@@ -278,7 +278,7 @@ async def test_media_that_a_message_or_a_turn_uses_are_not_forgotten(store: Stor
     for hash in (from_person, from_tool, from_nobody):
         await store.record_media(_picture(hash))
     look = await store.accept(message(files=(PHOTO,)), SESSION)
-    await store.ready(look.id, (PHOTO,), (_picture(from_person),))
+    await store.mark_ready(look.id, (PHOTO,), (_picture(from_person),))
     turn = await begin(store)
     await store.append(turn.id, turn.epoch, (CallEnded("c", "done", "", (_picture(from_tool),)),))
     assert await store.forget_unused_media(now - timedelta(hours=1)) == {from_person, from_tool, from_nobody}

@@ -44,7 +44,7 @@ async def test_the_newest_turn_is_taken_out_of_the_history_and_stays_on_the_scre
         await finish(store, await begin(store))
     undone = await store.undo(SESSION)
     assert undone is not None
-    assert undone.words == ("two",)
+    assert undone.texts == ("two",)
     (past,) = await store.history(SESSION)
     assert past.id != undone.id
     assert [turn.id for turn in await store.turns_of(SESSION)] == [past.id, undone.id]
@@ -54,13 +54,13 @@ async def test_the_newest_turn_is_taken_out_of_the_history_and_stays_on_the_scre
 async def test_undoing_again_takes_out_the_one_before_and_ends_at_the_beginning(store: Store) -> None:
     await tell(store, "of old")
     await finish(store, await begin(store))
-    await store.renew(SESSION)
+    await store.reset_session(SESSION)
     await tell(store, "one")
     await finish(store, await begin(store))
     await tell(store, "two")
     await store.close((turn := await begin(store)).id, turn.epoch, Ended("failed", "no model"))
     undone = [await store.undo(SESSION) for _ in range(3)]
-    assert [each and each.words for each in undone] == [("two",), ("one",), None]
+    assert [each and each.texts for each in undone] == [("two",), ("one",), None]
     assert await store.history(SESSION) == ()
 
 
@@ -82,7 +82,7 @@ async def test_a_retry_says_again_what_people_had_said_and_undoes_the_turn(store
     await store.close(turn.id, turn.epoch, Ended("stopped", "by Ann"))
     row = await command(store, "retry", id="again")
     assert await store.retry(row)
-    assert await store.what_waits(SESSION) == "steer"
+    assert await store.waiting_busy(SESSION) == "steer"
     again = await begin(store)
     assert first_words(again) == ["draw a cow\nand a dog"]
     assert (again.reply_to, again.principal) == ("again", ANN)
@@ -97,7 +97,7 @@ async def test_a_retry_says_again_what_people_had_said_and_undoes_the_turn(store
 async def test_a_retry_has_the_files_and_keeps_them(store: Store) -> None:
     await store.record_media(PICTURE)
     look = await store.accept(message("look", files=(PHOTO,)), SESSION)
-    await store.ready(look.id, (PHOTO,), (PICTURE,))
+    await store.mark_ready(look.id, (PHOTO,), (PICTURE,))
     await finish(store, await begin(store))
     assert await store.retry(await command(store, "retry"))
     heard = (await begin(store)).entries[0]
@@ -190,7 +190,7 @@ async def test_the_model_of_a_conversation_is_that_of_its_turns_from_then_on(sto
     assert (turn.model, await store.model_of(SESSION)) == ("", None)
     await store.set_model(SESSION, "openai:gpt-5")
     await finish(store, turn)
-    await store.renew(SESSION)
+    await store.reset_session(SESSION)
     await tell(store)
     assert (await begin(store)).model == await store.model_of(SESSION) == "openai:gpt-5"
     await store.set_model(SESSION, None)
@@ -204,7 +204,7 @@ async def test_a_conversation_is_listed_with_its_title(store: Store) -> None:
     await store.set_title("one", "A cat\n drawn", turn.generation)
     (listed,) = await store.conversations("web")
     assert listed.title == "A cat drawn"
-    await store.renew("one")
+    await store.reset_session("one")
     await store.set_title("one", "Too late", turn.generation)
     (listed,) = await store.conversations("web")
     assert listed.title == "draw a cat"

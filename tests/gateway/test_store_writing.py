@@ -84,7 +84,7 @@ async def test_duplicates_that_arrive_at_once_are_kept_once(store: Store) -> Non
     arrivals = await asyncio.gather(*(store.accept(message("hi", event="same"), SESSION) for _ in range(100)))
     assert [arrival.duplicate for arrival in arrivals] == [False] + [True] * 99
     assert len({arrival.id for arrival in arrivals}) == 1
-    assert await store.counts(SESSION) == 1
+    assert await store.count_waiting(SESSION) == 1
 
 
 async def test_a_write_that_fails_spoils_no_other(store: Store) -> None:
@@ -106,7 +106,7 @@ async def test_a_write_that_fails_half_way_leaves_nothing(store: Store) -> None:
     await tell(store)
     with pytest.raises(ValueError, match="half way"):
         await store.write(half)
-    assert await store.what_waits(SESSION)
+    assert await store.waiting_busy(SESSION)
 
 
 async def test_what_a_cancelled_caller_has_queued_is_written(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Work in words: what is told of it, to the model and to people, and what the logs of its turns say."""
+"""Texts about background work, for the model and for people, and what the logs of its turns contain."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Iterable, Sequence
 
 from agent.log import CallEnded, Entry, ModelAnswered
 from agent.media import Attachment
-from gateway.store.records import BackgroundRow, Ending
+from gateway.store.records import BackgroundResult, BackgroundRow
 
-TITLE_LENGTH = 80
-TEXT_LENGTH = 30_000
-"""Characters of a result that a message brings; of a longer one the beginning and the end."""
+MAX_TITLE_LENGTH = 80
+MAX_TEXT_LENGTH = 30_000
+"""Characters of a result in a message; of a longer result, the beginning and the end are shown."""
 
-NO_WORDS = "(It ended without words.)"
+NO_ANSWER = "(It ended without words.)"
 
 
 def title_of(text: str) -> str:
     """The first line, short."""
     line = next(iter(text.strip().splitlines()), "")
-    return line if len(line) <= TITLE_LENGTH else f"{line[:TITLE_LENGTH]}…"
+    return line if len(line) <= MAX_TITLE_LENGTH else f"{line[:MAX_TITLE_LENGTH]}…"
 
 
-def message(row: BackgroundRow, ending: Ending) -> str:
-    """What the model is told when work has ended that nobody waits for."""
+def message(row: BackgroundRow, result: BackgroundResult) -> str:
+    """The message to the model about work that has ended and that no turn waits for."""
     kind = "The delegated task" if row.kind == "task" else "Background work"
     name = f"{kind} {row.handle} ({row.title})"
-    text = cut(ending.text, TEXT_LENGTH)
-    match ending.state:
+    text = cut(result.text, MAX_TEXT_LENGTH)
+    match result.state:
         case "done":
             late = " This is its late answer: nothing waited for it any more." if row.waited else ""
             return f"{name} has ended.{late}\n\n{text}"
@@ -40,8 +40,8 @@ def message(row: BackgroundRow, ending: Ending) -> str:
             raise ValueError("work that runs has no result")
 
 
-def last_words(entries: Sequence[Entry]) -> str:
-    """What a turn that has ended answered: its last answer, or the results that were made its answer."""
+def answer_in(entries: Sequence[Entry]) -> str:
+    """The answer of a turn that has ended: its last text, or the results that were made its answer."""
     answered = next((entry for entry in reversed(entries) if isinstance(entry, ModelAnswered)), None)
     if answered is None:
         return ""
@@ -57,7 +57,7 @@ def files_in(entries: Iterable[Entry]) -> tuple[Attachment, ...]:
 
 
 def status_in(entries: Sequence[Entry]) -> str:
-    """One line about where a turn is."""
+    """What a turn does at the moment, in one line."""
     if not entries:
         return "not begun yet"
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
@@ -68,8 +68,8 @@ def status_in(entries: Sequence[Entry]) -> str:
     return f"step {len(answers) + 1}: the model is answering"
 
 
-def with_words(reason: str, logs: Sequence[Sequence[Entry]]) -> str:
-    """The reason, with what had been said until then."""
+def with_answers(reason: str, logs: Sequence[Sequence[Entry]]) -> str:
+    """The reason, with what the model had answered until then."""
     texts = [entry.text.strip() for log in logs for entry in log if isinstance(entry, ModelAnswered)]
     said = "\n\n".join(text for text in texts if text)
     return f"{reason}\n\nUntil then it had said:\n\n{said}" if said else reason

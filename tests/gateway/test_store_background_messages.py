@@ -18,8 +18,8 @@ from tests.gateway.notes import (
     PHOTO,
     PICTURE,
     SESSION,
+    add_background_message,
     begin,
-    bring,
     finish,
     first_words,
     message,
@@ -55,14 +55,14 @@ async def delegate(store: Store, turn: Turn, session: str, child: str, root: str
         connection.execute(insert(work), values)
 
     await store.write(keep)
-    await bring(store, child, HERE, ANN, "count the hens", (), f"task:{child}")
+    await add_background_message(store, child, HERE, ANN, "count the hens", (), f"task:{child}")
     return await begin(store, child)
 
 
 async def test_the_result_of_work_begins_a_turn_where_nothing_runs(store: Store) -> None:
     await tell(store)
     await finish(store, await begin(store))
-    arrival = await bring(store, SESSION, HERE, ANN, "built", (), "work:1", "of the call `make`")
+    arrival = await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1", "of the call `make`")
     assert (arrival.state, arrival.wakes, arrival.duplicate) == ("waiting", "work", False)
     turn = await begin(store)
     assert (turn.id, turn.principal, turn.address, turn.reply_to) == (arrival.run, ANN, HERE, None)
@@ -76,7 +76,7 @@ async def test_the_result_of_work_steers_a_running_turn_in_its_place(store: Stor
     await tell(store)
     turn = await begin(store)
     await tell(store, "before")
-    await bring(store, SESSION, HERE, ANN, "built", (), "work:1")
+    await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")
     await tell(store, "after")
     assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["before", "built", "after"]
 
@@ -84,28 +84,28 @@ async def test_the_result_of_work_steers_a_running_turn_in_its_place(store: Stor
 async def test_the_result_of_work_keeps_a_turn_from_completing(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
-    await bring(store, SESSION, HERE, ANN, "built", (), "work:1")
+    await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")
     assert not await store.close(turn.id, turn.epoch, COMPLETED)
 
 
 async def test_the_result_of_work_waits_behind_a_file_like_any_message(store: Store) -> None:
     look = await store.accept(message("look", files=(PHOTO,)), SESSION)
     assert look is not None
-    assert (await bring(store, SESSION, HERE, ANN, "built", (), "work:1")).wakes is None
-    await store.ready(look.id, (PHOTO,), ())
+    assert (await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")).wakes is None
+    await store.mark_ready(look.id, (PHOTO,), ())
     assert first_words(await begin(store)) == ["look", "built"]
 
 
 async def test_a_result_that_is_brought_twice_is_kept_once(store: Store) -> None:
-    first = await bring(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
-    again = await bring(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
+    first = await add_background_message(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
+    again = await add_background_message(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
     assert (again.duplicate, again.id, again.run) == (True, first.id, first.run)
-    assert await store.counts(SESSION) == 1
+    assert await store.count_waiting(SESSION) == 1
 
 
 async def test_the_files_of_a_result_are_heard_and_not_forgotten(store: Store) -> None:
     await store.record_media(PICTURE)
-    await bring(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
+    await add_background_message(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
     heard = (await begin(store)).entries[0]
     assert isinstance(heard, MessagesRead)
     assert heard.messages[0].attachments == (PICTURE,)
@@ -114,7 +114,7 @@ async def test_the_files_of_a_result_are_heard_and_not_forgotten(store: Store) -
 
 async def test_the_result_of_work_is_no_line_of_a_person_on_a_screen(store: Store) -> None:
     await tell(store)
-    await bring(store, SESSION, HERE, ANN, "built", (), "work:1")
+    await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")
     assert await states(store) == {"hi": "waiting"}
 
 

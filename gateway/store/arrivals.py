@@ -1,0 +1,313 @@
+"""Arriving messages: stored once per event, with all that they do to earlier messages and to the running turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, assert_never
+from uuid import uuid4
+
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from agent.media import Attachment
+from channels.address import Address, Sender
+from channels.message import InboundMessage
+from gateway.sessions import parent_key
+from gateway.store import decisions, pairing
+from gateway.store.edits import accept_edit, accept_withdrawal, answered
+from gateway.store.encoding import address_to_json, attachments_to_json, files_to_json, join_lines, tools_to_json
+from gateway.store.fetching import use_media
+from gateway.store.inbox import busy_unless_blocked, let_steer
+from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, Busy
+from gateway.store.schema import AnyRow, clean, inbox, is_message, is_refused, is_running, is_turn, is_waiting, turns
+from gateway.store.sessions import conversation_of, touch
+from gateway.store.turns import stop_turn
+
+ALBUM = "part of an album"
+NOT_PAIRED = "not let in by an admin yet"
+REPLACED = "the next message replaced it"
+DECIDED = "answered the question"
+
+_insert = (
+    insert(inbox)
+    .values(
+        {column.name: bindparam(column.name) for column in inbox.c if column.name not in ("id", "turn", "step")},
+    )
+    .on_conflict_do_nothing(index_elements=["channel", "event_id"])
+    .returning(inbox.c.id)
+)
+
+_same_event = select(inbox.c.id, inbox.c.session, inbox.c.state, inbox.c.reason, inbox.c.run).where(
+    inbox.c.channel == bindparam("channel"), inbox.c.event_id == bindparam("event_id")
+)
+
+_refused_before = (
+    select(inbox.c.id)
+    .where(
+        inbox.c.channel == bindparam("channel"),
+        inbox.c.sender_id == bindparam("sender_id"),
+        is_refused,
+        inbox.c.id < bindparam("row"),
+    )
+    .limit(1)
+)
+
+_known = (
+    select(inbox.c.id)
+    .where(
+        inbox.c.session == bindparam("session"),
+        inbox.c.kind.in_(["new", "command"]),
+        inbox.c.source != "work",
+        inbox.c.state.in_(["waiting", "consumed", "answered", "withdrawn"]),
+    )
+    .limit(1)
+)
+
+_album_carrier = (
+    select(inbox.c.id, inbox.c.text, inbox.c.note, inbox.c.files)
+    .where(
+        inbox.c.session == bindparam("session"),
+        inbox.c.album == bindparam("album"),
+        inbox.c.id < bindparam("own"),
+        is_waiting,
+        is_message,
+        inbox.c.ready.is_(False),
+    )
+    .order_by(inbox.c.id)
+    .limit(1)
+)
+
+_working_turn = select(turns.c.id, turns.c.principal).where(
+    turns.c.session == bindparam("session"), is_turn, is_running, ~turns.c.parked
+)
+
+_answer_decision = (
+    update(inbox)
+    .where(inbox.c.id == bindparam("row"))
+    .values(state="answered", reason=DECIDED, turn=bindparam("of_turn"), step=bindparam("at_step"))
+)
+
+_grow_album = (
+    update(inbox)
+    .where(inbox.c.id == bindparam("row"))
+    .values(text=bindparam("new_text"), note=bindparam("new_note"), files=bindparam("all_files"))
+)
+
+
+# Messages of people
+
+
+def accept(
+    connection: Connection,
+    message: InboundMessage,
+    session: str,
+    refused: str | None = None,
+    options: AcceptOptions = DEFAULT_OPTIONS,
+) -> Arrival | None:
+    """Stores what a person did, once per (channel, event id): a second delivery of the same event changes nothing.
+
+    `refused` is the reason why no turn may read it. None: nothing was stored, because the sender is not admitted and
+    need not be notified.
+    """
+    if options.admission in ("known", "known and paired") and not is_known(connection, session):
+        return None
+    if options.admission in ("paired", "known and paired") and not _is_paired(connection, message):
+        if message.kind == "edited":
+            return None
+        refused = refused or NOT_PAIRED
+    if message.thread_root is not None and is_known(connection, session):
+        message = replace(message, thread_root=None)
+    generation, session_busy = touch(connection, session, message.address)
+    busy = options.busy or session_busy or options.default_busy
+    run = uuid4().hex if message.kind == "new" else None
+    own = _insert_message(connection, message, session, generation, refused, busy, run)
+    if own is None:
+        return _duplicate(connection, message.address.channel, message.event_id)
+    if refused is not None:
+        first = not _was_refused_before(connection, message, own)
+        return Arrival(own, session, state="refused", reason=refused, first_refusal=first, run=run)
+    match message.kind:
+        case "new":
+            return replace(_accept_new(connection, message, session, own, busy, options), run=run)
+        case "command":
+            return Arrival(own, session, command=True)
+        case "edited":
+            return accept_edit(connection, message, session, own)
+        case "withdrawn":
+            return accept_withdrawal(connection, message, session, own)
+        case _:
+            assert_never(message.kind)
+
+
+def is_known(connection: Connection, session: str) -> bool:
+    """Whether people who may write to the bot have written to it in this session."""
+    return connection.execute(_known, {"session": session}).first() is not None
+
+
+def _is_paired(connection: Connection, message: InboundMessage) -> bool:
+    return pairing.is_approved(connection, message.address.channel, message.sender.id)
+
+
+def _was_refused_before(connection: Connection, message: InboundMessage, own: int) -> bool:
+    values = {"channel": message.address.channel, "sender_id": message.sender.id, "row": own}
+    return connection.execute(_refused_before, values).first() is not None
+
+
+def _accept_new(
+    connection: Connection, message: InboundMessage, session: str, own: int, busy: Busy, options: AcceptOptions
+) -> Arrival:
+    if message.album is not None:
+        values = {"session": session, "album": message.album, "own": own}
+        carrier = connection.execute(_album_carrier, values).first()
+        if carrier is not None:
+            return _join_album(connection, carrier, message, session, own)
+    if not message.files and message.thread_root is None:
+        decided = decisions.decide_in_words(connection, session, message, options)
+        if decided is not None:
+            turn_id, step = decided
+            connection.execute(_answer_decision, {"row": own, "of_turn": turn_id, "at_step": step})
+            return Arrival(own, session, state="answered", reason=DECIDED, decided=True)
+    stop_reason = ""
+    if busy == "interrupt":
+        busy, stop_reason = _interrupt(connection, message, session, own, options)
+    if message.files or message.thread_root is not None:
+        return Arrival(own, session, to_fetch=own, stop_reason=stop_reason)
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, busy), stop_reason=stop_reason)
+
+
+def _join_album(connection: Connection, carrier: AnyRow, message: InboundMessage, session: str, own: int) -> Arrival:
+    """The album's first message, whose files are still being fetched, carries this one's text and files too."""
+    values = {
+        "row": carrier.id,
+        "new_text": join_lines(carrier.text, message.text),
+        "new_note": join_lines(carrier.note, message.note),
+        "all_files": [*carrier.files, *files_to_json(message.files)],
+    }
+    connection.execute(_grow_album, values)
+    return answered(connection, session, own, ALBUM)
+
+
+def _interrupt(
+    connection: Connection, message: InboundMessage, session: str, own: int, options: AcceptOptions
+) -> tuple[Busy, str]:
+    """What the message does in the end, and why the running turn has to stop ("" if it goes on). The message answers a
+    parked turn, and steers a turn that its sender may not stop."""
+    turn = connection.execute(_working_turn, {"session": session}).first()
+    if turn is None:
+        return "interrupt", ""
+    if options.own_turn_only and turn.principal["id"] != clean(message.sender.id):
+        let_steer(connection, [own])
+        return "steer", ""
+    stop_turn(connection, turn.id, REPLACED)
+    return "interrupt", REPLACED
+
+
+# Messages of background work
+
+
+def accept_background_message(
+    connection: Connection,
+    session: str,
+    address: Address,
+    principal: Sender,
+    text: str,
+    attachments: Sequence[Attachment],
+    event_id: str,
+    note: str,
+    busy: Busy = "work",
+) -> Arrival:
+    """Stores a message of background work, once per event id: a result for the session in which the work was begun, or
+    the task for a delegated session, whose key is made from that of the delegating session."""
+    outer = parent_key(session)
+    parent = None if outer is None else conversation_of(connection, outer)
+    generation, _ = touch(connection, session, address, parent)
+    run = uuid4().hex
+    now = datetime.now(UTC)
+    values = {
+        "channel": address.channel,
+        "event_id": event_id,
+        "session": session,
+        "generation": generation,
+        "address": address_to_json(address),
+        "kind": "new",
+        "source": "work",
+        "run": run,
+        "message_id": None,
+        **_sender_values(principal),
+        "text": text,
+        "note": note,
+        "command": None,
+        "files": [],
+        "attachments": attachments_to_json(attachments),
+        "tools": [],
+        "album": None,
+        "opening": None,
+        "busy": busy,
+        "ready": True,
+        "state": "waiting",
+        "reason": "",
+        "sent_at": now,
+        "received_at": now,
+    }
+    own = connection.execute(_insert, values).scalar()
+    if own is None:
+        return _duplicate(connection, address.channel, event_id)
+    use_media(connection, own, attachments)
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, busy), run=run)
+
+
+# Rows
+
+
+def _insert_message(
+    connection: Connection,
+    message: InboundMessage,
+    session: str,
+    generation: int,
+    refused: str | None,
+    busy: Busy,
+    run: str | None,
+) -> int | None:
+    """The new row's id, None if the event is stored already. An edit has no files of its own."""
+    is_new = message.kind == "new"
+    files = message.files if is_new else ()
+    thread_root = message.thread_root if is_new else None
+    values = {
+        "channel": message.address.channel,
+        "event_id": message.event_id,
+        "session": session,
+        "generation": generation,
+        "address": address_to_json(message.address),
+        "kind": message.kind,
+        "source": "person",
+        "run": run,
+        "message_id": message.message_id,
+        **_sender_values(message.sender),
+        "text": message.text,
+        "note": message.note,
+        "command": message.command,
+        "files": files_to_json(files),
+        "attachments": [],
+        "tools": tools_to_json(message.tools if is_new else ()),
+        "album": message.album if is_new else None,
+        "opening": thread_root,
+        # An edit or a deletion is for the turn that has read the message.
+        "busy": busy if is_new else "steer",
+        "ready": not files and thread_root is None,
+        "state": "waiting" if refused is None else "refused",
+        "reason": refused or "",
+        "sent_at": message.sent_at,
+        "received_at": datetime.now(UTC),
+    }
+    return connection.execute(_insert, values).scalar()
+
+
+def _sender_values(sender: Sender) -> dict[str, Any]:
+    return {"sender_id": sender.id, "sender_name": sender.name, "sender_handle": sender.handle}
+
+
+def _duplicate(connection: Connection, channel: str, event_id: str) -> Arrival:
+    row = connection.execute(_same_event, {"channel": channel, "event_id": event_id}).one()
+    return Arrival(row.id, row.session, duplicate=True, state=row.state, reason=row.reason, run=row.run)

@@ -1,0 +1,139 @@
+"""What an edited or deleted message does to the message that it means, and to the turn that has read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from channels.message import InboundMessage
+from gateway.store.encoding import join_lines
+from gateway.store.inbox import TOO_LATE_TO_WITHDRAW, busy_unless_blocked, waiting_busy
+from gateway.store.records import Arrival, MessageChange
+from gateway.store.schema import AnyRow, clean, inbox, is_running, turns
+from gateway.store.turns import stop_turn
+
+UNCHANGED = "nothing changed"
+CHANGED = "changed a message that was still waiting"
+TOO_LATE_TO_EDIT = "the message was edited after it had been answered"
+UNKNOWN_EDITED = "the edited message is not known here"
+WITHDRAWN = "withdrawn by its sender"
+WITHDREW = "withdrew a message that was still waiting"
+STOPPED = "stopped the turn that worked on it"
+DELETED = "its message was deleted"
+UNKNOWN_WITHDRAWN = "the withdrawn message is not known here"
+
+_target = (
+    select(
+        inbox.c.id,
+        inbox.c.message_id,
+        inbox.c.text,
+        inbox.c.state,
+        inbox.c.turn,
+        func.coalesce(is_running, False).label("running"),
+    )
+    .select_from(inbox.outerjoin(turns, turns.c.id == inbox.c.turn))
+    .where(
+        inbox.c.session == bindparam("session"),
+        inbox.c.message_id == bindparam("message_id"),
+        inbox.c.kind.in_(["new", "edited"]),
+        inbox.c.state.in_(["waiting", "consumed"]),
+        inbox.c.id < bindparam("own"),
+    )
+    .order_by(inbox.c.id.desc())
+    .limit(1)
+)
+
+_deleted = select(inbox.c.message_id).where(
+    inbox.c.session == bindparam("session"),
+    inbox.c.kind == "withdrawn",
+    inbox.c.state.in_(["waiting", "consumed"]),
+    inbox.c.message_id.is_not(None),
+)
+_other_messages = (
+    select(inbox.c.id)
+    .where(
+        inbox.c.session == bindparam("session"),
+        inbox.c.turn == bindparam("of_turn"),
+        inbox.c.kind.in_(["new", "edited"]),
+        inbox.c.source == "person",
+        inbox.c.message_id != bindparam("message_id"),
+        inbox.c.message_id.not_in(_deleted),
+    )
+    .limit(1)
+)
+
+_end = update(inbox).where(inbox.c.id == bindparam("row")).values(state=bindparam("end"), reason=bindparam("why"))
+_set_text = update(inbox).where(inbox.c.id == bindparam("row")).values(text=bindparam("new_text"))
+_set_note = update(inbox).where(inbox.c.id == bindparam("row")).values(note=bindparam("new_note"))
+
+
+def accept_edit(connection: Connection, message: InboundMessage, session: str, own: int) -> Arrival:
+    """A waiting message gets the new text; a running turn that has read the message reads the edit."""
+    target = _find_target(connection, message, session, own)
+    if target is None:
+        return answered(connection, session, own, UNKNOWN_EDITED)
+    if target.text == clean(message.text):
+        return answered(connection, session, own, UNCHANGED)
+    if target.state == "waiting":
+        connection.execute(_set_text, {"row": target.id, "new_text": message.text})
+        changed = MessageChange(target.id, target.message_id, "waiting")
+        return answered(connection, session, own, CHANGED, changed=changed)
+    if not target.running:
+        return answered(connection, session, own, TOO_LATE_TO_EDIT)
+    before = f'They edited an earlier message. Before: "{target.text}"'
+    connection.execute(_set_note, {"row": own, "new_note": join_lines(before, message.note)})
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "steer"))
+
+
+def accept_withdrawal(connection: Connection, message: InboundMessage, session: str, own: int) -> Arrival:
+    """A waiting message is withdrawn; a running turn that has read the message stops or reads the deletion."""
+    target = _find_target(connection, message, session, own)
+    if target is None:
+        return answered(connection, session, own, UNKNOWN_WITHDRAWN)
+    if target.state != "waiting":
+        return _withdraw_read(connection, message, session, own, target)
+    connection.execute(_end, {"row": target.id, "end": "withdrawn", "why": WITHDRAWN})
+    changed = MessageChange(target.id, target.message_id, "withdrawn", WITHDRAWN)
+    read = _find_target(connection, message, session, own)
+    if read is not None and read.running:
+        # The waiting row was an edit of a message that the running turn has read.
+        return replace(_withdraw_read(connection, message, session, own, read), changed=changed)
+    arrival = answered(connection, session, own, WITHDREW, changed=changed)
+    # Its files may have blocked the messages behind it.
+    return replace(arrival, wakes=waiting_busy(connection, session))
+
+
+def answered(
+    connection: Connection,
+    session: str,
+    own: int,
+    reason: str,
+    *,
+    changed: MessageChange | None = None,
+    stop_reason: str = "",
+) -> Arrival:
+    """Ends the arrived row `own`: it has had its effect, and no turn reads it."""
+    connection.execute(_end, {"row": own, "end": "answered", "why": reason})
+    return Arrival(own, session, state="answered", reason=reason, changed=changed, stop_reason=stop_reason)
+
+
+def _withdraw_read(connection: Connection, message: InboundMessage, session: str, own: int, target: AnyRow) -> Arrival:
+    """The turn that has read the message stops. If it has read others too, it goes on and is told what to leave out."""
+    if not target.running:
+        return answered(connection, session, own, TOO_LATE_TO_WITHDRAW)
+    values = {"session": session, "of_turn": target.turn, "message_id": message.message_id}
+    if connection.execute(_other_messages, values).first() is None:
+        stop_turn(connection, target.turn, DELETED)
+        return answered(connection, session, own, STOPPED, stop_reason=DELETED)
+    note = f'They deleted an earlier message; do nothing about it any more. It was: "{target.text}"'
+    connection.execute(_set_note, {"row": own, "new_note": note})
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "steer"))
+
+
+def _find_target(connection: Connection, message: InboundMessage, session: str, own: int) -> AnyRow | None:
+    """The newest row of the message that is meant, if it waits or a turn has read it."""
+    if message.message_id is None:
+        return None
+    values = {"session": session, "message_id": message.message_id, "own": own}
+    return connection.execute(_target, values).first()

@@ -1,0 +1,29 @@
+"""The engine protocol: how the store runs operations on a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+Job = Callable[[Connection], T]
+
+
+class Engine(Protocol):
+    """One open database. Jobs use their connection and nothing else. Both methods raise what the job raises, or
+    `StoreFailed` when the database does not do its part; nothing of the job is stored then."""
+
+    async def write(self, job: Job[T]) -> T:
+        """The job's result, once it is committed.
+
+        Jobs run one after another, in the order of the calls; each sees what those before it have written. They are
+        queued before the first suspension, and a caller that is cancelled afterwards does not undo its job. A job may
+        run twice, the first time rolled back.
+        """
+        ...
+
+    async def read(self, query: Job[T]) -> T:
+        """The query's result. It runs concurrently with writes and sees what was committed before."""
+        ...

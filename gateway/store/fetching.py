@@ -1,0 +1,68 @@
+"""Files of messages that are still to be fetched, and the attachments that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from agent.media import Attachment
+from channels.message import FileRef
+from gateway.store.encoding import address_from_json, attachments_to_json, files_from_json, join_lines
+from gateway.store.records import Unfetched
+from gateway.store.schema import AnyRow, inbox, is_message, is_waiting, media_uses
+
+_to_fetch = select(
+    inbox.c.id,
+    inbox.c.session,
+    inbox.c.address,
+    inbox.c.files,
+    inbox.c.album,
+    inbox.c.opening,
+    inbox.c.note,
+).where(inbox.c.id == bindparam("row"), is_waiting, is_message, inbox.c.ready.is_(False))
+
+_make_ready = (
+    update(inbox)
+    .where(inbox.c.id == bindparam("row"))
+    .values(ready=True, attachments=bindparam("fetched"), note=bindparam("new_note"))
+)
+
+_use_media = insert(media_uses).values(hash=bindparam("hash"), inbox=bindparam("row"))
+
+
+def unfetched(connection: Connection, row_id: int) -> Unfetched | None:
+    """A message with the files that it has by now (albums grow); None once it is ready or waits no longer."""
+    row = connection.execute(_to_fetch, {"row": row_id}).first()
+    return None if row is None else unfetched_from(row)
+
+
+def unfetched_from(row: AnyRow) -> Unfetched:
+    files = files_from_json(row.files)
+    return Unfetched(row.id, row.session, address_from_json(row.address), files, row.album, row.opening)
+
+
+def mark_ready(
+    connection: Connection, row_id: int, fetched: Sequence[FileRef], attachments: Sequence[Attachment], note: str = ""
+) -> bool:
+    """The files are fetched and turns may read the message. `attachments` are those that were available; `note` is
+    added to the message's own.
+
+    False when the message has more files than `fetched` by now: nothing is changed, fetch those of `unfetched`.
+    """
+    row = connection.execute(_to_fetch, {"row": row_id}).first()
+    if row is None:
+        return True
+    if len(row.files) > len(fetched):
+        return False
+    values = {"row": row_id, "fetched": attachments_to_json(attachments), "new_note": join_lines(row.note, note)}
+    connection.execute(_make_ready, values)
+    use_media(connection, row_id, attachments)
+    return True
+
+
+def use_media(connection: Connection, row_id: int, attachments: Sequence[Attachment]) -> None:
+    """Notes that the message in this row refers to the attachments, so that their bytes are kept."""
+    if attachments:
+        connection.execute(_use_media, [{"hash": attachment.hash, "row": row_id} for attachment in attachments])

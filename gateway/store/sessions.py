@@ -1,0 +1,117 @@
+"""Session rows: one for each conversation, made with its first message, with the settings that people choose there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Integer, bindparam, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from channels.address import Address
+from gateway.store.encoding import address_to_json
+from gateway.store.records import Busy
+from gateway.store.schema import inbox, is_waiting, sessions
+
+_insert = insert(sessions).values(
+    key=bindparam("key"),
+    channel=bindparam("channel"),
+    address=bindparam("address"),
+    parent=bindparam("parent"),
+    created_at=bindparam("now"),
+    last_at=bindparam("now"),
+)
+_upsert = _insert.on_conflict_do_update(index_elements=["key"], set_={"last_at": _insert.excluded.last_at}).returning(
+    sessions.c.generation, sessions.c.busy
+)
+_conversation = select(func.coalesce(sessions.c.parent, sessions.c.key)).where(sessions.c.key == bindparam("session"))
+
+_generation = select(sessions.c.generation).where(sessions.c.key == bindparam("session"))
+current_generation = _generation.scalar_subquery()
+"""The generation of the session that the parameter `session` names."""
+
+_allowed = select(sessions.c.allowed).where(sessions.c.key == bindparam("session"))
+_set_allowed = update(sessions).where(sessions.c.key == bindparam("of_session")).values(allowed=bindparam("tools"))
+_set_busy = update(sessions).where(sessions.c.key == bindparam("of_session")).values(busy=bindparam("chosen"))
+_model = select(sessions.c.model).where(sessions.c.key == bindparam("session"))
+_set_model = update(sessions).where(sessions.c.key == bindparam("of_session")).values(model=bindparam("chosen"))
+_set_title = (
+    update(sessions)
+    .where(
+        sessions.c.key == bindparam("of_session"),
+        sessions.c.generation == func.coalesce(bindparam("of_generation", type_=Integer), sessions.c.generation),
+    )
+    .values(title=bindparam("new_title"))
+)
+
+_reset = (
+    update(sessions)
+    .where(sessions.c.key == bindparam("of_session"))
+    .values(generation=sessions.c.generation + 1, allowed=None, title=None)
+)
+_move_waiting = (
+    update(inbox)
+    .where(inbox.c.session == bindparam("of_session"), is_waiting)
+    .values(generation=select(sessions.c.generation).where(sessions.c.key == bindparam("of_session")).scalar_subquery())
+)
+
+
+def touch(connection: Connection, session: str, address: Address, parent: str | None = None) -> tuple[int, Busy | None]:
+    """Creates the session if it is new, and notes that something happened in it: its generation and busy setting.
+
+    `parent`: see `conversation_of`.
+    """
+    values = {
+        "key": session,
+        "channel": address.channel,
+        "address": address_to_json(address),
+        "parent": parent,
+        "now": datetime.now(UTC),
+    }
+    generation, busy = connection.execute(_upsert, values).one()
+    return generation, busy
+
+
+def conversation_of(connection: Connection, session: str) -> str | None:
+    """The session in which people write, for one that may be a delegated task's, however deep."""
+    found: str | None = connection.execute(_conversation, {"session": session}).scalar()
+    return found
+
+
+def generation_of(connection: Connection, session: str) -> int | None:
+    """How often the session was reset."""
+    generation: int | None = connection.execute(_generation, {"session": session}).scalar()
+    return generation
+
+
+def set_busy(connection: Connection, session: str, busy: Busy) -> None:
+    """What messages do to a running turn there, from the next one on."""
+    connection.execute(_set_busy, {"of_session": session, "chosen": busy})
+
+
+def set_model(connection: Connection, session: str, name: str | None) -> None:
+    """The model of the session's next turns, also after `/new`; None is the default one."""
+    connection.execute(_set_model, {"of_session": session, "chosen": name})
+
+
+def model_of(connection: Connection, session: str) -> str | None:
+    """The model chosen there; None is the default one."""
+    name: str | None = connection.execute(_model, {"session": session}).scalar()
+    return name
+
+
+def set_title(connection: Connection, session: str, title: str, generation: int | None = None) -> None:
+    """The session's title in lists, until it is reset; nothing if that happened since `generation`."""
+    connection.execute(_set_title, {"of_session": session, "of_generation": generation, "new_title": title})
+
+
+def allow_tool(connection: Connection, session: str, tool: str) -> None:
+    """The tool needs no approval there until the session is reset."""
+    allowed = connection.execute(_allowed, {"session": session}).scalar() or []
+    if tool not in allowed:
+        connection.execute(_set_allowed, {"of_session": session, "tools": [*allowed, tool]})
+
+
+def reset_session(connection: Connection, session: str) -> None:
+    """A new generation: waiting and later messages have no history, and no tool is allowed without approval."""
+    connection.execute(_reset, {"of_session": session})
+    connection.execute(_move_waiting, {"of_session": session})

@@ -1,0 +1,185 @@
+"""A SQLite file: locked for one process, checked before anything is changed, and migrated to the newest schema."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from gateway.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreTooNew
+from gateway.store.schema import REVISION, alembic_version, metadata
+
+HEADER = b"SQLite format 3\0"
+
+MAX_CHECKED_SIZE = 32 * 1024 * 1024
+"""Bytes; files up to this size are checked page by page when they are opened, which takes 50 ms at most."""
+
+WRITING = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
+READING = ("query_only=ON", "busy_timeout=5000")
+
+
+def database_path(url: str) -> Path:
+    """The file of a URL like `sqlite:////var/lib/interject/interject.db`. Raises `StoreFailed`."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreFailed(f"the store's url {url!r} is not understood: write sqlite:///FILE") from error
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        raise StoreFailed(f"the store's url {parsed.render_as_string()!r} is not supported: write sqlite:///FILE")
+    return Path(parsed.database).absolute()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Locks the database for this process. Raises `StoreBusy`, or `StoreFailed` where nothing can be written."""
+    lock = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreFailed(f"{path} cannot be opened for writing: {error.strerror}. Check [store] url") from error
+    try:
+        _lock(file, path)
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock(file: int, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+        raise StoreBusy(path, int(holder) if holder.isdecimal() else None) from error
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+
+
+def open_current(path: Path) -> Engine:
+    """An engine for writing to the database, after its migration to the newest schema.
+
+    Raises `StoreCorrupt` or `StoreTooNew` before anything was changed, or `StoreFailed`.
+    """
+    found = _find_revision(path)
+    engine = create_engine(f"sqlite:///{path}")
+    prepare_writing(engine)
+    try:
+        with engine.begin() as connection:
+            if found is None:
+                create(connection)
+            elif found != REVISION:
+                _upgrade(connection, path, found)
+    except DBAPIError as error:
+        engine.dispose()
+        raise explain(path, error) from error
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _find_revision(path: Path) -> str | None:
+    """The file's schema revision: None for a new file, "" for one that Alembic has prepared but not filled yet."""
+    try:
+        if not path.exists() or path.stat().st_size == 0:
+            return None
+        with path.open("rb") as file:
+            if file.read(len(HEADER)) != HEADER:
+                raise StoreCorrupt(path, "it is not an SQLite database")
+    except OSError as error:
+        raise StoreFailed(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        with closing(sqlite3.connect(_read_only_uri(path), uri=True)) as database:
+            return _revision(database, path)
+    except sqlite3.DatabaseError as error:
+        raise StoreCorrupt(path, f"it is damaged ({error})") from error
+
+
+def _read_only_uri(path: Path) -> str:
+    """A URI that reads the file without creating others, unless a crash left a journal that must be read too."""
+    journal = path.with_name(path.name + "-wal")
+    return f"file:{quote(str(path))}?{'mode=ro' if journal.exists() else 'immutable=1'}"
+
+
+def _revision(database: sqlite3.Connection, path: Path) -> str | None:
+    if path.stat().st_size <= MAX_CHECKED_SIZE:
+        finding = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if finding != "ok":
+            raise StoreCorrupt(path, f"it is damaged ({finding})")
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    if alembic_version.name not in tables:
+        raise StoreCorrupt(path, "it is a database of another program")
+    row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else ""
+
+
+def create(connection: Connection) -> None:
+    """Creates all tables as the migrations would, without the cost of loading Alembic."""
+    metadata.create_all(connection)
+    alembic_version.create(connection)
+    connection.execute(insert(alembic_version).values(version_num=REVISION))
+
+
+def _upgrade(connection: Connection, path: Path, found: str) -> None:
+    # Alembic takes longer to load than the rest of the store; most starts do not need it.
+    from gateway.store.migrate import has_revision, upgrade
+
+    if found and not has_revision(found):
+        raise StoreTooNew(path, found)
+    upgrade(connection)
+
+
+def prepare_writing(engine: Engine) -> None:
+    """Leaves transactions to SQLAlchemy instead of the driver, and makes each take the write lock when it begins."""
+    _on_connect(engine, WRITING)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        cursor = connection.connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.close()
+
+
+def prepare_reading(engine: Engine) -> None:
+    """Each statement sees what was committed before it began."""
+    _on_connect(engine, READING)
+
+
+def _on_connect(engine: Engine, pragmas: tuple[str, ...]) -> None:
+    @event.listens_for(engine, "connect")
+    def connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+
+def explain(path: Path, error: DBAPIError) -> StoreFailed:
+    """SQLite's error in words for a person."""
+    name = error.orig.sqlite_errorname if isinstance(error.orig, sqlite3.Error) else ""
+    match name.removeprefix("SQLITE_").split("_")[0]:
+        case "FULL":
+            why = "the disk is full. Make room; nothing else is needed"
+        case "IOERR":
+            why = f"the disk reports an error ({name}). Check the disk"
+        case "READONLY" | "CANTOPEN" | "PERM" | "AUTH":
+            why = "the file or its directory cannot be written. Check who owns it"
+        case "BUSY" | "LOCKED":
+            why = "another program keeps it locked. Stop that program"
+        case "CORRUPT" | "NOTADB":
+            why = "the file is damaged. Stop the gateway and restore a backup"
+        case _:
+            why = str(error.orig)
+    return StoreFailed(f"{path}: {why}")

@@ -1,0 +1,93 @@
+"""Rows of turns: inserted, and read as `Turn` records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy.dialects import sqlite
+
+from agent.log import Entry
+from channels.address import Address, Sender
+from gateway.store.encoding import address_from_json, address_to_json, sender_from_json, sender_to_json
+from gateway.store.records import Turn, TurnKind
+from gateway.store.schema import AnyRow, sessions, turns, work
+from gateway.store.sessions import current_generation
+
+_values = {
+    **{column.name: bindparam(column.name) for column in turns.c if column.name not in ("number", "generation")},
+    "generation": current_generation,
+}
+_insert_running = insert(turns).values(_values).returning(turns.c.number, turns.c.generation)
+_insert_ended = (
+    sqlite.insert(turns).values(_values).on_conflict_do_nothing(index_elements=["id"]).returning(turns.c.number)
+)
+_settings = (
+    select(sessions.c.allowed, sessions.c.model, work.c.root)
+    .select_from(sessions.outerjoin(work, work.c.child == sessions.c.key))
+    .where(sessions.c.key == bindparam("session"))
+)
+
+
+def new_turn(id: str, session: str, address: Address, principal: Sender, reply_to: str | None, kind: TurnKind) -> Turn:
+    return Turn(id, session, 1, address, principal, reply_to, kind, (), datetime.now(UTC))
+
+
+def insert_running(connection: Connection, turn: Turn, worker: str) -> tuple[int, int]:
+    """The new row's number and generation."""
+    number, generation = connection.execute(_insert_running, _values_of(turn, worker, "running")).one()
+    return number, generation
+
+
+def insert_ended(connection: Connection, turn: Turn, worker: str) -> int | None:
+    """The number of the new row of a completed turn; None if there is a turn with this id."""
+    number: int | None = connection.execute(_insert_ended, _values_of(turn, worker, "completed")).scalar()
+    return number
+
+
+def with_settings(connection: Connection, turn: Turn) -> Turn:
+    """The turn with the settings of its session (`allowed`, `model`) and with its `root`."""
+    found = connection.execute(_settings, {"session": turn.session}).one()
+    return replace(turn, allowed=frozenset(found.allowed or ()), model=found.model or "", root=found.root or turn.id)
+
+
+def turn_from(row: AnyRow, entries: tuple[Entry, ...], epoch: int | None = None) -> Turn:
+    return Turn(
+        id=row.id,
+        session=row.session,
+        epoch=row.epoch if epoch is None else epoch,
+        address=address_from_json(row.address),
+        principal=sender_from_json(row.principal),
+        reply_to=row.reply_to,
+        kind=row.kind,
+        entries=entries,
+        started_at=row.started_at,
+        stop=row.stop,
+        parked=row.parked,
+        root=row.id,
+        generation=row.generation,
+    )
+
+
+def _values_of(turn: Turn, worker: str, state: str) -> dict[str, Any]:
+    return {
+        "id": turn.id,
+        "session": turn.session,
+        "kind": turn.kind,
+        "worker": worker,
+        "epoch": turn.epoch,
+        "address": address_to_json(turn.address),
+        "principal": sender_to_json(turn.principal),
+        "reply_to": turn.reply_to,
+        "state": state,
+        "reason": "",
+        "parked": False,
+        "stop": None,
+        "deadline": None,
+        "undone": False,
+        "started_at": turn.started_at,
+        "ended_at": None if state == "running" else turn.started_at,
+        "delivered": False,
+    }
