@@ -1,4 +1,4 @@
-"""Plays a conversation on each platform, against its local server, and makes the pictures in `docs/`."""
+"""Makes the pictures in `docs/images`: conversations on each platform's local server, and the import graph."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ import tempfile
 from pathlib import Path
 
 from tests.screens import GROUPS, group
+from tests.screens.architecture import architecture
 from tests.screens.camera import Camera, camera
+from tests.screens.steering import shoot_steering
 from tests.screens.story import play
 from tests.screens.terminal import terminal_page
 from tests.screens.web import shoot_approval, shoot_web
 
-DOCS = Path(__file__).parents[2] / "docs"
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+SUFFIXES = {"steering": ".gif", "architecture": ".svg"}
 
 
 async def _shoot(name: str, camera: Camera, folder: Path) -> Path:
-    file = DOCS / f"{name}.png"
+    file = IMAGES / f"{name}{SUFFIXES.get(name, '.png')}"
     match name:
         case "web-chat":
             await shoot_web(camera, folder, file)
         case "approval":
             await shoot_approval(camera, folder, file)
+        case "steering":
+            await shoot_steering(camera, folder, file)
+        case "architecture":
+            file.write_text(architecture(), encoding="utf-8")
         case "terminal":
             await camera.shoot(await terminal_page(folder), file)
         case _:
@@ -39,7 +46,7 @@ async def _shoot_all(names: list[str]) -> None:
 
 
 def main() -> None:
-    known = [*GROUPS, "web-chat", "approval", "terminal"]
+    known = [*GROUPS, "web-chat", "approval", "terminal", *SUFFIXES]
     parser = argparse.ArgumentParser(prog="python -m tests.screens", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; without any: all")
     names = parser.parse_args().names
