@@ -1,1 +1,1 @@
-"""Slack, by Web API, Socket Mode or HTTP: `parse` reads events, `render` writes messages, `channel` moves both."""
+"""Slack, through the Web API, with Socket Mode or HTTP for events."""

@@ -1,4 +1,4 @@
-"""The Web API through slack_sdk: calls, and its errors in the gateway's words."""
+"""The Web API through slack_sdk: calls, and its errors translated into the gateway's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from channels.slack.parse import Json
 
 log = logging.getLogger(__name__)
 
-# At debug level the SDK logs what people say, and addresses that open a socket in the app's name.
+# At debug level the SDK logs people's messages, and URLs that open a socket for the app.
 logging.getLogger("slack_sdk").setLevel(logging.INFO)
 logging.getLogger("slack_bolt").setLevel(logging.INFO)
 
@@ -29,15 +29,17 @@ TOKEN_ERRORS = frozenset(
         *("not_allowed_token_type", "no_permission", "org_login_required", "team_access_not_granted"),
     }
 )
-"""What keeps an app out altogether, until a person has changed something."""
+"""Errors of the token itself: nothing works until a person changes something."""
 
-_BROKEN = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"})
-"""Slack itself failed, perhaps after it had done what was asked."""
+_SERVER_ERRORS = frozenset(
+    {"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
+)
+"""Slack failed, perhaps after it had carried out the call."""
 
 _IN_JSON = ("chat.", "agents.", "assistant.")
-"""Methods called with JSON, as the SDK does. The others read forms only."""
+"""Methods called with JSON, as the SDK does. The others accept forms only."""
 
-_PATIENCE = 1.0
+_DEFAULT_RETRY = 1.0
 """Seconds to wait when Slack does not say how long."""
 
 
@@ -45,7 +47,7 @@ class Api:
     """The Web API for one app. `url` ends in a slash. Opens its connections with the first call."""
 
     def __init__(self, token: str, url: str) -> None:
-        # Each of the SDK's retries may show a message twice: our own outbox decides what is sent again.
+        # A retry of the SDK may show a message twice: our own outbox decides about retries.
         self.client = AsyncWebClient(token, base_url=url, retry_handlers=[])
         self._token = token
 
@@ -60,7 +62,7 @@ class Api:
         return answer.data if isinstance(answer.data, dict) else {}
 
     async def open_socket(self, app_token: str) -> str:
-        """The address of a new socket, good for one connection."""
+        """The URL of a new socket, valid for one connection."""
         self._connections()
         answer = await self.client.apps_connections_open(app_token=app_token)
         return str(answer["url"])
@@ -71,17 +73,17 @@ class Api:
             response.raise_for_status()
             await response.read()
 
-    async def download(self, url: str, most: int) -> tuple[str, bytes]:
-        """The media type and the bytes of a file of Slack's, cut off somewhere beyond `most`.
+    async def download(self, url: str, limit: int) -> tuple[str, bytes]:
+        """The media type and the bytes of a file, cut off somewhere beyond `limit` bytes.
 
-        The token goes with the request.
+        The request carries the token.
         """
         headers = {"Authorization": f"Bearer {self._token}"}
         timeout = aiohttp.ClientTimeout(total=300)
         async with self._connections().get(url, headers=headers, timeout=timeout, proxy=self.client.proxy) as response:
             response.raise_for_status()
             data = bytearray()
-            while len(data) <= most and (chunk := await response.content.readany()):
+            while len(data) <= limit and (chunk := await response.content.readany()):
                 data += chunk
             return response.content_type, bytes(data)
 
@@ -101,36 +103,36 @@ def _form(value: object) -> str:
 
 @contextmanager
 def slack_errors(*, sending: bool = False) -> Iterator[None]:
-    """Says the library's errors in the gateway's words. `sending`: doing it twice would show it twice."""
+    """Translates the library's errors. `sending`: a second attempt would show the message twice."""
     try:
         yield
     except SlackApiError as error:
         raise _translated(error, sending) from error
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise Unreachable(f"Slack cannot be reached: {error}") from error
+        raise Unreachable(f"Slack is not reachable: {error}") from error
     except (aiohttp.ClientError, SlackClientError, TimeoutError, OSError) as error:
         if sending:
-            raise OutcomeUnknown(f"Slack did not say whether it got the message: {error!r}") from error
-        raise Unreachable(f"Slack cannot be reached: {error!r}") from error
+            raise OutcomeUnknown(f"Slack did not confirm the message: {error!r}") from error
+        raise Unreachable(f"Slack is not reachable: {error!r}") from error
 
 
 def _translated(error: SlackApiError, sending: bool) -> Exception:
-    code, status = code_of(error), _status(error)
-    if status == 429 or code in ("ratelimited", "rate_limited"):
-        return RetryLater(patience(error))
+    code, status = error_code(error), _status(error)
+    if is_rate_limit(error):
+        return RetryLater(retry_seconds(error))
     if code in TOKEN_ERRORS:
-        # Until a person has corrected the token, which `listen` asks for, nothing is given up.
-        return Unreachable(f"Slack does not accept the token: {code}")
-    if not code or status >= 500 or code in _BROKEN:
+        # Replies stay queued until a person corrects the token; `listen` reports it.
+        return Unreachable(f"Slack rejects the token: {code}")
+    if not code or status >= 500 or code in _SERVER_ERRORS:
         if sending:
-            return OutcomeUnknown(f"Slack failed, and did not say whether it got the message ({code or status})")
+            return OutcomeUnknown(f"Slack failed and did not confirm the message ({code or status})")
         return Unreachable(f"Slack failed ({code or status})")
-    return Undeliverable(f"Slack refuses it: {explained(error)}")
+    return Undeliverable(f"Slack rejects it: {explanation(error)}")
 
 
-def explained(error: SlackApiError) -> str:
-    """Slack's word for it, and what to do where it is not for Slack to say."""
-    match code_of(error):
+def explanation(error: SlackApiError) -> str:
+    """Slack's error code, and what a person can do about it."""
+    match error_code(error):
         case "not_in_channel" | "channel_not_found" as code:
             return f"{code} (is the app still a member of that channel?)"
         case "missing_scope":
@@ -139,13 +141,13 @@ def explained(error: SlackApiError) -> str:
             return code
 
 
-def code_of(error: SlackApiError) -> str:
-    """Slack's name for what is wrong; "" when the answer was not Slack's at all."""
+def error_code(error: SlackApiError) -> str:
+    """Slack's error code; "" when the answer did not come from Slack."""
     return str(_answer(error).get("error") or "")
 
 
 def _answer(error: SlackApiError) -> Json:
-    # An answer that is not JSON comes as aiohttp's response.
+    # An answer that is not JSON is aiohttp's response.
     data = error.response.data if isinstance(error.response, AsyncSlackResponse) else None
     return data if isinstance(data, dict) else {}
 
@@ -155,28 +157,31 @@ def _status(error: SlackApiError) -> int:
     return int(response.status_code if isinstance(response, AsyncSlackResponse) else response.status)
 
 
-def patience(error: SlackApiError) -> float:
+def retry_seconds(error: SlackApiError) -> float:
     """Seconds that Slack asks to wait."""
     try:
         return float(error.response.headers["Retry-After"])
     except (KeyError, ValueError):
-        return _PATIENCE
+        return _DEFAULT_RETRY
 
 
-def asks_for_patience(error: SlackApiError) -> bool:
-    return _status(error) == 429 or code_of(error) in ("ratelimited", "rate_limited")
+def is_rate_limit(error: SlackApiError) -> bool:
+    return _status(error) == 429 or error_code(error) in ("ratelimited", "rate_limited")
 
 
 def is_refusal(error: SlackApiError, *codes: str) -> bool:
-    """Whether Slack understood and said no; with `codes`, for one of these reasons."""
-    code = code_of(error)
+    """Whether Slack understood the call and rejected it; with `codes`, for one of these reasons."""
+    code = error_code(error)
     if codes:
         return code in codes
-    return bool(code) and _status(error) < 500 and code not in _BROKEN | TOKEN_ERRORS and not asks_for_patience(error)
+    return (
+        bool(code) and _status(error) < 500 and code not in _SERVER_ERRORS | TOKEN_ERRORS and not is_rate_limit(error)
+    )
 
 
 @contextmanager
 def only_logged(what: str) -> Iterator[None]:
+    """Logs an error of the library instead of raising it."""
     try:
         yield
     except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Moves messages between Slack and the gateway, with slack-bolt and slack_sdk."""
+"""A Slack app as a channel, with slack-bolt and slack_sdk."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from channels.channel import (
 )
 from channels.message import Deliver, FileRef, InboundMessage, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
-from channels.slack.agent_sessions import Sessions
+from channels.slack.agent_sessions import AgentSessions
 from channels.slack.api import (
     TOKEN_ERRORS,
     Api,
-    asks_for_patience,
-    code_of,
+    error_code,
+    is_rate_limit,
     is_refusal,
     only_logged,
-    patience,
+    retry_seconds,
     slack_errors,
 )
 from channels.slack.inbound import Inbound
 from channels.slack.outbound import ChatTarget, Streams
-from channels.slack.parse import Bot, author, files_of, is_speech, people_in, readable, written
+from channels.slack.parse import Bot, author, files_of, is_authored, people_in, readable, written
 from channels.slack.render import render
-from channels.slack.socket_mode import AppTokenRejected, Sockets
-from channels.slack.user_names import Names
+from channels.slack.socket_mode import FIRST_PAUSE, AppTokenRejected, SocketMode
+from channels.slack.user_names import UserNames
 from channels.sync import sync_pieces
 
 log = logging.getLogger(__name__)
@@ -57,18 +57,19 @@ REACTIONS: dict[MessageState, str] = {
 }
 
 STREAM_PACE = 0.7
-"""Seconds between two additions to a stream: chat.appendStream takes a hundred a minute and more."""
+"""Seconds between two additions to a stream: chat.appendStream allows at least a hundred a minute."""
 
 PACE = 1.0
 """https://docs.slack.dev/apis/web-api/rate-limits: about one message a second in a channel."""
 
 BODY_LIMIT = 1_000_000
-"""Bytes of a request of Slack's; theirs are far smaller, and who sends is not known before all of it is read."""
+"""Bytes of a request; Slack's are far smaller, and the signature can only be checked once all of it is read."""
 
 DOWNLOAD_LIMIT = 50 * 1024 * 1024
-"""Bytes of a person's file, of which Slack takes up to 1 GB: more is not kept."""
+"""Bytes of a person's file; Slack allows up to 1 GB."""
 
-REMEMBERED = 2000
+MAX_REMEMBERED = 2000
+"""Messages whose author and reaction are remembered."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -77,10 +78,11 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class SlackChannel:
-    """An app in one workspace. With an `app_token` it hears by Socket Mode, else by HTTP (see `asgi`).
+    """An app in one workspace. With an `app_token` it uses Socket Mode, else HTTP (see `asgi`).
 
-    `media` holds the files that replies show. `reactions`: whether the states of people's messages show on them.
-    Raises `ChannelRejected` when the tokens can be none. `aclose()` it when nothing is to be sent any more.
+    `media` holds the files that replies show. `reactions`: whether reactions show the status of people's messages.
+
+    Raises `ChannelRejected` for missing or mixed up tokens. Close it with `aclose()` when nothing more is to be sent.
     """
 
     def __init__(
@@ -102,51 +104,54 @@ class SlackChannel:
         self._app_token = app_token
         self._api_host = urlsplit(api_url).netloc
         self._api = Api(bot_token, f"{api_url.rstrip('/')}/")
-        self._names = Names(self._api)
-        self._sessions = Sessions(self._api)
+        self._names = UserNames(self._api)
+        self._sessions = AgentSessions(self._api)
         self._streams = Streams()
         self._bot: Bot | None = None
-        self._hearing = Inbound(self._api, self._names, signing_secret, self._heard, self._tell)
+        self._inbound = Inbound(self._api, self._names, signing_secret, self._delivered, self._set_trouble)
         self._askers: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._marked: OrderedDict[tuple[str, str], str | None] = OrderedDict()
+        self._reactions_shown: OrderedDict[tuple[str, str], str | None] = OrderedDict()
 
     @property
     def skipped(self) -> int:
         """How many events could not be read."""
-        return self._hearing.skipped
+        return self._inbound.skipped
 
     async def aclose(self) -> None:
         await self._api.aclose()
 
-    def _tell(self, trouble: str) -> None:
+    def _set_trouble(self, trouble: str) -> None:
         self.trouble = trouble
 
-    # --- hearing ---
+    # --- inbound ---
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        """Confirms to Slack only what is committed; survives everything but a rejected token.
+        """Acknowledges events to Slack only once they are committed. Survives everything but a rejected token.
 
-        Slack learns its commands from the app's manifest alone.
+        `commands` are not registered: Slack takes them from the app's manifest.
         """
-        bot = await self._introduce()
-        self._hearing.begin(bot, deliver)
+        bot = await self._identify()
+        self._inbound.begin(bot, deliver)
         try:
             if not self._app_token:
                 await asyncio.Event().wait()
-            sockets = Sockets(self._api, self._app_token, self._hearing.bolt, self._hearing.order.unsettle, self._tell)
-            await sockets.listen()
+            order = self._inbound.order
+            socket_mode = SocketMode(
+                self._api, self._app_token, self._inbound.bolt, order.connecting, self._set_trouble
+            )
+            await socket_mode.listen()
         except AppTokenRejected as error:
             raise ChannelRejected(
-                f"Slack does not accept the app token of channel {self.name!r} ({error}). Make an app-level token with "
-                f"the scope connections:write and put it into channels.{self.name}.app_token"
+                f"Slack rejects the app token of channel {self.name!r} ({error}). Create an app-level token with "
+                f"the scope connections:write and set channels.{self.name}.app_token"
             ) from error
         finally:
-            self._hearing.end()
+            self._inbound.end()
 
     def asgi(self) -> AsgiApp:
-        """Slack's request URL, for events, commands and buttons alike, on whatever path it is mounted.
+        """The application behind Slack's request URL, for events, commands and buttons, on any path.
 
-        Answers 200 once a message is committed, 401 to a wrong signature and 5xx to what Slack is to send again.
+        Answers 200 once a message is committed, 401 to a wrong signature and 5xx if Slack is to send it again.
         """
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,52 +162,52 @@ class SlackChannel:
 
     async def _answer(self, request: Request) -> Response:
         if request.method != "POST":
-            return PlainTextResponse("Slack sends here", 405)
+            return PlainTextResponse("Slack's request URL: POST only", 405)
         body = bytearray()
         try:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > BODY_LIMIT:
                     return PlainTextResponse("too large", 413)
-            asked = to_async_bolt_request(request, bytes(body))
+            bolt_request = to_async_bolt_request(request, bytes(body))
         except (ClientDisconnect, ValueError) as error:
-            log.info("%s: a request that is none of Slack's: %r", self.name, error)
+            log.info("%s: a request that is not Slack's: %r", self.name, error)
             return PlainTextResponse("not readable", 400)
-        return to_starlette_response(await self._hearing.bolt.async_dispatch(asked))
+        return to_starlette_response(await self._inbound.bolt.async_dispatch(bolt_request))
 
-    async def _introduce(self) -> Bot:
-        """Learns who the app is, without which nothing can be read."""
-        backoff = Backoff()
+    async def _identify(self) -> Bot:
+        """Gets the app's ids and name, without which no event can be read. Raises `ChannelRejected`."""
+        backoff = Backoff(FIRST_PAUSE)
         while True:
             try:
                 me = await self._api.call("auth.test")
                 self._bot = Bot(self.name, me["user_id"], me.get("bot_id") or "", me["team_id"], me.get("user") or "")
             except SlackApiError as error:
-                if code_of(error) in TOKEN_ERRORS:
+                if error_code(error) in TOKEN_ERRORS:
                     raise ChannelRejected(
-                        f"Slack does not accept the bot token of channel {self.name!r} ({code_of(error)}). Install the "
-                        f"app in the workspace and put its bot token into channels.{self.name}.bot_token"
+                        f"Slack rejects the bot token of channel {self.name!r} ({error_code(error)}). Install the "
+                        f"app in the workspace and set channels.{self.name}.bot_token"
                     ) from error
-                self.trouble = f"Slack does not say who the app is: {code_of(error) or 'it fails'}"
+                self.trouble = f"Slack does not identify the app: {error_code(error) or 'no answer'}"
                 log.warning("%s: %s", self.name, self.trouble)
-                if asks_for_patience(error):
-                    await asyncio.sleep(patience(error))
+                if is_rate_limit(error):
+                    await asyncio.sleep(retry_seconds(error))
             except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                self.trouble = "Slack cannot be reached"
-                log.warning("%s: Slack cannot be reached, trying again: %r", self.name, error)
+                self.trouble = "Slack is not reachable"
+                log.warning("%s: Slack is not reachable, trying again: %r", self.name, error)
             else:
                 self.trouble = ""
-                self._names.know(Sender(self._bot.account, self._bot.name, self._bot.name, bot=True))
+                self._names.add(Sender(self._bot.account, self._bot.name, self._bot.name, bot=True))
                 log.info("%s: this is @%s", self.name, self._bot.name)
                 return self._bot
             await backoff.pause()
 
-    def _heard(self, message: InboundMessage) -> None:
+    def _delivered(self, message: InboundMessage) -> None:
         if message.kind == "command" and message.command == "stop" and message.message_id is None:
-            self._sessions.pressed(message.address)
+            self._sessions.stop_pressed(message.address)
         if message.message_id is not None and message.kind == "new":
             self._askers[message.address.chat, message.message_id] = message.sender.id
-            if len(self._askers) > REMEMBERED:
+            if len(self._askers) > MAX_REMEMBERED:
                 self._askers.popitem(last=False)
 
     async def fetch(self, file: FileRef) -> bytes:
@@ -212,30 +217,31 @@ class SlackChannel:
         try:
             with slack_errors():
                 if not url:
-                    url = await self._address_of(id, file)
+                    url = await self._url_of(id, file)
                 media_type, data = await self._download(file, url)
         except Undeliverable as error:
-            raise FileUnavailable(f"Slack does not give out {file.name}: {error}") from error
+            raise FileUnavailable(f"{file.name} is not available: {error}") from error
         if media_type == "text/html" and file.media_type != "text/html":
-            # Who may not have a file is sent to a page to sign in, which is no error.
-            raise FileUnavailable(f"Slack does not give out {file.name}: the app lacks the scope files:read")
+            # Without the permission, Slack answers with a sign-in page instead of an error.
+            raise FileUnavailable(f"{file.name} is not available: the app lacks the scope files:read")
         if len(data) > DOWNLOAD_LIMIT:
             raise _too_large(file)
         return data
 
-    async def _address_of(self, id: str, file: FileRef) -> str:
-        """Of files from other workspaces an event tells no more than the id."""
-        told = (await self._api.call("files.info", file=id))["file"]
-        _, _, url = next(files_of({"files": [told]})).ref.partition(" ")
+    async def _url_of(self, id: str, file: FileRef) -> str:
+        """Events contain only the id of files from other workspaces."""
+        info = (await self._api.call("files.info", file=id))["file"]
+        _, _, url = next(files_of({"files": [info]})).ref.partition(" ")
         if not url:
-            raise FileUnavailable(f"{file.name} is not kept by Slack, but by {told.get('external_type') or 'others'}")
+            host = info.get("external_type") or "another service"
+            raise FileUnavailable(f"{file.name} is not stored by Slack, but by {host}")
         return url
 
     async def _download(self, file: FileRef, url: str) -> tuple[str, bytes]:
         host = urlsplit(url).netloc
         if host != self._api_host and not host.endswith((".slack.com", ".slack-files.com", ".slack-edge.com")):
-            # The token goes with the request, and is for Slack alone.
-            raise FileUnavailable(f"{file.name} is not kept by Slack, but at {host}")
+            # The request carries the token, which is for Slack only.
+            raise FileUnavailable(f"{file.name} is not stored by Slack, but at {host}")
         try:
             return await self._api.download(url, DOWNLOAD_LIMIT)
         except aiohttp.ClientResponseError as error:
@@ -243,7 +249,7 @@ class SlackChannel:
                 raise RetryLater(float(error.headers["Retry-After"] if error.headers else 1)) from error
             if error.status >= 500:
                 raise
-            raise FileUnavailable(f"{file.name} cannot be had: Slack does not have it any more") from error
+            raise FileUnavailable(f"{file.name} is no longer available on Slack") from error
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         try:
@@ -259,37 +265,37 @@ class SlackChannel:
         except Undeliverable as error:
             raise FileUnavailable(str(error)) from error
         root = next((message for message in page["messages"] if message["ts"] == message_id), None)
-        if root is None or not is_speech(root):
+        if root is None or not is_authored(root):
             return None
         names = await self._names.get(people_in(root))
         return ThreadRoot(author(root, names), readable(written(root), names), tuple(files_of(root)))
 
-    # --- speaking ---
+    # --- outbound ---
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         asker = self._askers.get((reply.address.chat, reply.reply_to or ""))
         pieces = render(reply)
         if not reply.done:
-            await self._sessions.goes_on(reply, asker)
+            await self._sessions.continued(reply, asker)
         was_begun = bool(ledger.pieces())
-        place = ChatTarget(
+        target = ChatTarget(
             self._api,
             self._media,
             self._bot or _bot_of(reply.address),
             reply.address,
             self._streams,
-            self._viewer(reply),
+            self._stream_recipient(reply),
         )
         try:
-            await place.recall(reply, pieces, ledger)
-            await sync_pieces(pieces, ledger, place)
+            await target.resolve_unknown(reply, pieces, ledger)
+            await sync_pieces(pieces, ledger, target)
         except Undeliverable:
             await self._sessions.ended(reply, was_begun=was_begun)
             raise
         if reply.done:
             await self._sessions.ended(reply, was_begun=was_begun)
 
-    def _viewer(self, reply: Reply) -> str | None:
+    def _stream_recipient(self, reply: Reply) -> str | None:
         """For whom a growing text may be streamed (see `ChatTarget`)."""
         if not self._sessions.usable:
             return None
@@ -303,41 +309,41 @@ class SlackChannel:
         await self._sessions.typing(address)
 
     async def show_status(self, status: MessageStatus) -> None:
-        """Reactions add up, so the one before is taken away."""
+        """Reactions accumulate, so the previous one is removed."""
         if not self._reactions or status.message_id is None:
             return
         message, emoji = (status.address.chat, status.message_id), REACTIONS.get(status.state)
-        before = self._shown_on(message, status)
+        before = self._possible_reactions(message, status)
         for old in before:
             if old != emoji:
                 await self._react("reactions.remove", status, old)
         if emoji and emoji not in before:
             await self._react("reactions.add", status, emoji)
-        self._marked[message] = emoji
-        self._marked.move_to_end(message)
-        if len(self._marked) > REMEMBERED:
-            self._marked.popitem(last=False)
+        self._reactions_shown[message] = emoji
+        self._reactions_shown.move_to_end(message)
+        if len(self._reactions_shown) > MAX_REMEMBERED:
+            self._reactions_shown.popitem(last=False)
 
-    def _shown_on(self, message: tuple[str, str], status: MessageStatus) -> tuple[str, ...]:
-        """The reactions that are, or may be, on the message. A message that was edited has two states; one is shown."""
-        if message in self._marked:
-            return tuple(filter(None, [self._marked[message]]))
+    def _possible_reactions(self, message: tuple[str, str], status: MessageStatus) -> tuple[str, ...]:
+        """The reactions that are, or may be, on the message. An edited message has two states; one is shown."""
+        if message in self._reactions_shown:
+            return tuple(filter(None, [self._reactions_shown[message]]))
         if status.before is not None:
             return tuple(filter(None, [REACTIONS.get(status.before)]))
         if status.state == "waiting" or message in self._askers:
             return ()
-        # An earlier process may have shown one that nobody knows of any more.
+        # An earlier process may have added one.
         return tuple(
             emoji for state, emoji in REACTIONS.items() if state in ("waiting", "read") and state != status.state
         )
 
     async def _react(self, method: str, status: MessageStatus, emoji: str) -> None:
-        with only_logged(f"{self.name}: marking message {status.message_id}"):
+        with only_logged(f"{self.name}: the reaction on message {status.message_id}"):
             try:
                 await self._api.call(method, channel=status.address.chat, timestamp=status.message_id, name=emoji)
             except SlackApiError as error:
-                if asks_for_patience(error):
-                    raise RetryLater(patience(error)) from error
+                if is_rate_limit(error):
+                    raise RetryLater(retry_seconds(error)) from error
                 raise
 
     def pace(self, address: Address) -> float:
@@ -345,17 +351,17 @@ class SlackChannel:
 
 
 def _too_large(file: FileRef) -> FileUnavailable:
-    return FileUnavailable(f"{file.name} is larger than the {DOWNLOAD_LIMIT // 1024**2} MB that are fetched")
+    return FileUnavailable(f"{file.name} is larger than the {DOWNLOAD_LIMIT // 1024**2} MB download limit")
 
 
 def _bot_of(address: Address) -> Bot:
-    """Enough to change what was shown, before Slack has said who the app is."""
+    """Enough to edit messages before the app is identified."""
     return Bot(address.channel, address.account, "", "", "")
 
 
 def _check_tokens(name: str, bot_token: str, app_token: str, signing_secret: str) -> None:
     if not bot_token:
-        raise ChannelRejected(f"channel {name!r} has no bot_token: it is at OAuth & Permissions of your app")
+        raise ChannelRejected(f"channel {name!r} has no bot_token: find it at OAuth & Permissions of your app")
     if not (app_token or signing_secret):
         raise ChannelRejected(
             f"channel {name!r} has neither an app_token (for Socket Mode) nor a signing_secret (for HTTP)"

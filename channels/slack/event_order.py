@@ -1,4 +1,4 @@
-"""Lets what happens in one chat pass in the order in which it happened, whatever order it came in."""
+"""Delivers the events of one chat in the order of their timestamps, whatever order they arrive in."""
 
 from __future__ import annotations
 
@@ -8,57 +8,57 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
-UNSETTLED = 2.0
-"""Seconds after a connection was made in which events come in any order."""
+UNORDERED_SECONDS = 2.0
+"""Seconds after a new connection in which events arrive in any order."""
 
-PATIENCE = 0.3
+REORDER_DELAY = 0.3
 """Seconds that each of those waits for earlier ones."""
 
 
-class Order:
+class EventOrder:
     """Chats do not wait for each other."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, list[Ticket]] = {}
+        self._queues: dict[str, list[Ticket]] = {}
         self._numbers = count()
-        self._settled_at = 0.0
+        self._ordered_from = 0.0
 
-    def unsettle(self) -> None:
+    def connecting(self) -> None:
         """A connection is about to be made."""
-        self._settled_at = time.monotonic() + UNSETTLED
+        self._ordered_from = time.monotonic() + UNORDERED_SECONDS
 
     @asynccontextmanager
-    async def line(self, chat: str, happened: float) -> AsyncIterator[Ticket]:
-        """A place in the chat's line, taken before anything is awaited. `happened` is in seconds."""
-        line = self._lines.setdefault(chat, [])
-        ticket = Ticket(line, (happened, next(self._numbers)))
-        line.append(ticket)
+    async def queue(self, chat: str, happened: float) -> AsyncIterator[Ticket]:
+        """A place in the chat's queue, taken before anything is awaited. `happened` is in seconds."""
+        queue = self._queues.setdefault(chat, [])
+        ticket = Ticket(queue, (happened, next(self._numbers)))
+        queue.append(ticket)
         try:
-            if time.monotonic() < self._settled_at:
-                await asyncio.sleep(PATIENCE)
+            if time.monotonic() < self._ordered_from:
+                await asyncio.sleep(REORDER_DELAY)
             yield ticket
         finally:
-            line.remove(ticket)
-            if line:
-                min(line).call()
+            queue.remove(ticket)
+            if queue:
+                min(queue).wake()
             else:
-                del self._lines[chat]
+                del self._queues[chat]
 
 
 class Ticket:
-    def __init__(self, line: list[Ticket], at: tuple[float, int]) -> None:
-        self._line = line
+    def __init__(self, queue: list[Ticket], at: tuple[float, int]) -> None:
+        self._queue = queue
         self._at = at
-        self._called = asyncio.Event()
+        self._woken = asyncio.Event()
 
     def __lt__(self, other: Ticket) -> bool:
         return self._at < other._at
 
-    def call(self) -> None:
-        self._called.set()
+    def wake(self) -> None:
+        self._woken.set()
 
     async def turn(self) -> None:
-        """Returns when nobody is left in the line who comes before."""
-        while min(self._line) is not self:
-            self._called.clear()
-            await self._called.wait()
+        """Returns when no earlier event is left in the queue."""
+        while min(self._queue) is not self:
+            self._woken.clear()
+            await self._woken.wait()

@@ -1,4 +1,4 @@
-"""Takes what Slack sends, by socket or by HTTP, and has it committed before Slack is told that it arrived."""
+"""Receives Slack's events, by Socket Mode or HTTP, and delivers them; Slack is answered once they are committed."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from slack_bolt.response import BoltResponse
 
 from channels.message import Deliver, InboundMessage
 from channels.slack.api import Api
-from channels.slack.event_order import Order
-from channels.slack.parse import MALFORMED, Bot, Json, parse, people, place_of, time_of
-from channels.slack.user_names import Names
+from channels.slack.event_order import EventOrder
+from channels.slack.parse import MALFORMED, Bot, Json, chat_of, parse, people, time_of
+from channels.slack.user_names import UserNames
 
 log = logging.getLogger(__name__)
 
-Heard = Callable[[InboundMessage], None]
-"""Told of each message that was committed."""
+Delivered = Callable[[InboundMessage], None]
+"""Called with each message that was committed."""
 
-NOT_KEPT = "messages cannot be kept, and Slack sends them again"
+NOT_STORED = "messages cannot be stored; Slack sends them again"
 
 
 class NotListening(Exception):
-    """Nobody could keep a message now; Slack sends it again."""
+    """No message can be stored now; Slack sends it again."""
 
 
 class Inbound:
-    """Bolt checks signatures and speaks Slack's protocols; what it lets through comes here before it answers.
+    """Bolt verifies signatures and speaks Slack's protocols; each request comes here before Bolt answers it.
 
-    `skipped` counts what could not be read. `trouble` is told in words, and that it is over by none.
+    `skipped` counts events that could not be read. `trouble` is called with the current problem, "" for none.
     """
 
     def __init__(
-        self, api: Api, names: Names, signing_secret: str, heard: Heard, trouble: Callable[[str], None]
+        self, api: Api, names: UserNames, signing_secret: str, delivered: Delivered, trouble: Callable[[str], None]
     ) -> None:
         self.skipped = 0
-        self.order = Order()
-        # Asked before Bolt's own authorization, whose failing would confirm to Slack what nobody has read.
+        self.order = EventOrder()
+        # Runs before Bolt's own authorization, whose failure would acknowledge an event that nobody has read.
         self.bolt = AsyncApp(
             name="interject",
             client=api.client,
             signing_secret=signing_secret,
             request_verification_enabled=bool(signing_secret),
-            before_authorize=self._answer,
+            before_authorize=self._middleware,
         )
         self._names = names
-        self._heard = heard
-        self._tell = trouble
+        self._delivered = delivered
+        self._trouble = trouble
         self._bot: Bot | None = None
         self._deliver: Deliver | None = None
 
@@ -59,27 +59,27 @@ class Inbound:
     def end(self) -> None:
         self._deliver = None
 
-    async def _answer(self, body: Json, next: Callable[[], Awaitable[object]]) -> object:
-        """A middleware of Bolt's: if it raises, Slack is not told that anything arrived."""
+    async def _middleware(self, body: Json, next: Callable[[], Awaitable[object]]) -> object:
+        """If it raises, Slack gets no acknowledgement."""
         if body.get("type") == "url_verification":
             return await next()
-        await self._hear(body)
+        await self._receive(body)
         return BoltResponse(status=200, body="")
 
-    async def _hear(self, body: Json) -> None:
+    async def _receive(self, body: Json) -> None:
         if self._bot is None or self._deliver is None:
-            raise NotListening("the gateway does not listen just now")
-        async with self.order.line(place_of(body), time_of(body, time.time())) as ticket:
+            raise NotListening("the gateway is not listening now")
+        async with self.order.queue(chat_of(body), time_of(body, time.time())) as ticket:
             message = await self._read(body, self._bot)
             if message is None:
                 return
             await ticket.turn()
-            await self._keep(message, self._deliver)
+            await self._store(message, self._deliver)
 
     async def _read(self, body: Json, bot: Bot) -> InboundMessage | None:
         now = datetime.now(UTC)
         try:
-            # Most events are none of ours, and need no names.
+            # Most events are not for the bot, and need no names.
             if parse(body, bot, {}, now) is None:
                 return None
             return parse(body, bot, await self._names.get(people(body)), now)
@@ -88,12 +88,12 @@ class Inbound:
             log.exception("%s: an event cannot be read and is skipped", bot.channel)
             return None
 
-    async def _keep(self, message: InboundMessage, deliver: Deliver) -> None:
+    async def _store(self, message: InboundMessage, deliver: Deliver) -> None:
         try:
             await deliver(message)
         except Exception as error:
-            self._tell(NOT_KEPT)
-            log.error("a message could not be kept and is not confirmed to Slack: %r", error)
+            self._trouble(NOT_STORED)
+            log.error("a message could not be stored and is not acknowledged to Slack: %r", error)
             raise
-        self._tell("")
-        self._heard(message)
+        self._trouble("")
+        self._delivered(message)

@@ -1,4 +1,4 @@
-"""Writes the markdown tree as the Markdown of Slack's markdown blocks, in which nothing mentions anybody. Pure."""
+"""Markdown blocks to the Markdown of Slack's markdown blocks, without mentions. Pure."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from channels.markdown import (
 )
 
 TABLE_WIDTH = 100
-"""Columns of a fixed-width font beyond which a table is shown as code, which scrolls instead of wrapping."""
+"""Columns beyond which a table is shown as code, which scrolls instead of wrapping."""
 
 _GUARD = "\u200b"
-"""A character without width, put where Slack would otherwise see a mention."""
+"""A zero-width character that breaks up what Slack would read as a mention."""
 
 _TOKEN = re.compile(r"<(?=[@#!])")
 _MENTION = re.compile(r"<(?=@[UW][A-Z0-9]|#[CGD][A-Z0-9]|!(?:here|channel|everyone|group|subteam|date)\b)")
@@ -42,7 +42,7 @@ _SPACES = re.compile(r"\s+")
 _OPENERS = re.compile(r"(?<!\w)_|!\[|[\\&<]")
 
 _AS_WRITTEN, _ESCAPING, _UNSTYLED = range(3)
-"""How text is kept from becoming markup: it is not (most of it never does), by backslashes, and without any styles."""
+"""Ways to keep text from becoming markup: none (usually enough), backslashes, backslashes and no styles."""
 
 
 def write(blocks: Iterable[Block]) -> str:
@@ -51,7 +51,7 @@ def write(blocks: Iterable[Block]) -> str:
 
 @lru_cache(maxsize=512)
 def write_block(block: Block) -> str:
-    """The block's Markdown. It is read back, and where one would read something else written with more care.
+    """The block's Markdown. It is parsed again, and if the result differs, written with more escaping.
 
     Cached: a growing reply is rendered many times.
     """
@@ -64,7 +64,7 @@ def write_block(block: Block) -> str:
 
 
 def settled(blocks: tuple[Block, ...]) -> str:
-    """The beginning of a growing text that will stay as it is, whatever follows (nearly: see `Place.edit`)."""
+    """The beginning of a growing text that will not change, whatever follows (nearly: see `ChatTarget.edit`)."""
     if not blocks:
         return ""
     before, last = write(blocks[:-1]), _settled(blocks[-1])
@@ -72,7 +72,7 @@ def settled(blocks: tuple[Block, ...]) -> str:
 
 
 def guarded(text: str) -> str:
-    """Text in which Slack sees no mention."""
+    """The text without anything that Slack reads as a mention."""
     return _BROADCAST.sub(f"@{_GUARD}", _TOKEN.sub(f"<{_GUARD}", text))
 
 
@@ -82,7 +82,7 @@ def mrkdwn(text: str) -> str:
 
 
 def read(blocks: Iterable[Block]) -> str:
-    """The blocks as plain text, for where there is no Markdown: notifications and captions."""
+    """The blocks as plain text, for notifications and captions."""
     return "\n".join(filter(None, map(_plain, blocks)))
 
 
@@ -138,7 +138,7 @@ def _items(listing: Listing, care: int) -> Iterator[str]:
         inner = "\n\n".join(_block(block, care) for block in item.blocks)
         marker = "-" if item.marker == "•" else item.marker
         if number:
-            # What goes on from the message before has no marker, and needs a line to end it.
+            # An item continued from the message before has no marker, and needs a blank line after it.
             yield "\n" if listing.items[number - 1].marker else "\n\n"
         yield _indented(inner, f"{marker} ", " " * (len(marker) + 1)).rstrip() if marker else inner
 
@@ -170,7 +170,7 @@ def _spans(spans: Iterable[Span], care: int) -> str:
 
 
 def _shown(span: Span) -> Span:
-    """The span as Slack can show it: an address that cannot be a link stands behind its words."""
+    """The span as Slack can show it: a URL that cannot be a link follows its text."""
     return replace(span, text=plain((span,)), url="") if span.url and not _is_link(span.url) else span
 
 
@@ -189,7 +189,7 @@ def _styled(span: Span, care: int) -> str:
         text = _ESCAPED.sub(r"\\\g<0>", text)
     if care == _UNSTYLED or not text.strip():
         return text
-    # Marks that have a space inside of them are none.
+    # Style marks next to a space inside are not recognised.
     start, end = len(text) - len(text.lstrip()), len(text.rstrip())
     inner = text[start:end]
     for mark, is_styled in (("~~", span.strike), ("*", span.italic), ("**", span.bold)):
@@ -216,18 +216,18 @@ def _is_link(url: str) -> bool:
     return bool(parts.scheme in ("http", "https") and parts.hostname) or (parts.scheme == "mailto" and "@" in url)
 
 
-# --- reading back ----------------------------------------------------------------------------------------------------
+# --- comparing -------------------------------------------------------------------------------------------------------
 
 _FORM = "\x01"
-"""Stands before what is no text but the form of a block."""
+"""Prefix of what is the form of a block rather than text."""
 
 
 def _visible(blocks: Iterable[Block]) -> str:
-    """What one sees of the blocks, but for spaces and styles."""
-    return _SPACES.sub("", "\n".join(map(_seen, blocks)).replace(_GUARD, ""))
+    """The visible text of the blocks, without spaces and styles."""
+    return _SPACES.sub("", "\n".join(map(_visible_block, blocks)).replace(_GUARD, ""))
 
 
-def _seen(block: Block) -> str:
+def _visible_block(block: Block) -> str:
     match block:
         case Paragraph():
             return _text(block.spans)
@@ -236,9 +236,9 @@ def _seen(block: Block) -> str:
         case Code():
             return f"{_FORM}`{block.text}"
         case Quote():
-            return f"{_FORM}>" + "".join(map(_seen, block.blocks))
+            return f"{_FORM}>" + "".join(map(_visible_block, block.blocks))
         case Listing():
-            return "".join(_item_seen(item) for item in block.items)
+            return "".join(_visible_item(item) for item in block.items)
         case Table():
             if _is_wide(block):
                 return f"{_FORM}`{aligned(block)}"
@@ -249,8 +249,8 @@ def _seen(block: Block) -> str:
             assert_never(block)
 
 
-def _item_seen(item: Item) -> str:
-    return (f"{_FORM}{item.marker}" if item.marker else "") + "".join(map(_seen, item.blocks))
+def _visible_item(item: Item) -> str:
+    return (f"{_FORM}{item.marker}" if item.marker else "") + "".join(map(_visible_block, item.blocks))
 
 
 def _text(spans: Iterable[Span]) -> str:
@@ -264,10 +264,10 @@ def _settled(last: Block) -> str:
     match last:
         case Paragraph() | Heading():
             text = write_block(last)
-            # Such a line may yet become the head of a table.
+            # Such a line may become the head of a table.
             return "" if text.rpartition("\n")[2].lstrip().startswith("|") else _before_openers(text)
         case Code():
-            # The fence that ends it is not there yet, nor is perhaps the end of its last line.
+            # The closing fence and the end of the last line may still be missing.
             return write_block(last).rpartition("\n")[0].rpartition("\n")[0] if last.text else ""
         case Quote() if last.blocks:
             return _of_container(last, last.blocks[-1], Quote(last.blocks[:-1]))
@@ -288,6 +288,6 @@ def _of_container(container: Block, inner: Block, shorter: Quote | Listing) -> s
 
 
 def _before_openers(text: str) -> str:
-    """Up to what may yet turn out to be the beginning of markup that is written in another way than it was."""
+    """Up to the first character that may be the beginning of incomplete markup."""
     opener = _OPENERS.search(text)
     return (text[: opener.start()] if opener else text).rstrip()

@@ -1,4 +1,4 @@
-"""Reads what Slack sends: raw JSON in, messages out. Pure; names are those of https://docs.slack.dev/reference/events."""
+"""Slack events (raw JSON) to messages. Pure; names are those of https://docs.slack.dev/reference/events."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from channels.message import FileRef, InboundMessage, MessageKind
 Json = dict[str, Any]
 
 STOP = "stop:"
-"""What a stop button carries before the run id."""
+"""Prefix of a stop button's data; the run id follows."""
 
 ANSWER = "answer:"
-"""What the button of an option carries before the question's key, ":" and the option's number."""
+"""Prefix of an option button's data; the question's key, ":" and the option's number follow."""
 
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
-"""What `parse` raises for something that is not shaped as Slack's are."""
+"""Errors that `parse` raises for a malformed event."""
 
-_SPEECH = (None, "bot_message", "file_share", "me_message", "thread_broadcast")
-"""Subtypes of messages that somebody said. The others are Slack's own: https://docs.slack.dev/reference/events/message"""
+_AUTHORED = (None, "bot_message", "file_share", "me_message", "thread_broadcast")
+"""Subtypes of messages by people and bots. The others are Slack's own: https://docs.slack.dev/reference/events/message"""
 
 _SLACKBOT = "USLACKBOT"
 _COMMAND = re.compile(r"!([A-Za-z][A-Za-z0-9_-]{0,31})(?:\s+(.*))?", re.DOTALL)
 _TOKEN = re.compile(r"<([^<>]+)>")
 _NAMED = re.compile(r"<@([UW][A-Z0-9]+)|<#([CGD][A-Z0-9]+)(?:\|)?>")
-_QUOTED = 1000
-"""Characters of a forwarded message that the note keeps."""
+_MAX_QUOTE = 1000
+"""Characters of a forwarded message in the note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bot:
-    """Who hears: `account` is the app's user id, `bot_id` what marks its own messages, `team` its workspace."""
+    """The app itself. `account` is its user id, `bot_id` identifies its own messages, `team` is its workspace."""
 
     channel: str
     account: str
@@ -45,9 +45,9 @@ class Bot:
 
 
 def parse(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
-    """What the person did, or None when it is nothing for us.
+    """The person's message, or None when it is not for the bot.
 
-    `names` says who stands behind the ids of `people(body)`, as far as that is known; `now` dates what has no date.
+    `names` has the known names for the ids of `people(body)`; `now` dates events without a date.
     Raises one of `MALFORMED`.
     """
     match body.get("type"):
@@ -61,19 +61,19 @@ def parse(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> I
 
 
 def people(body: Json) -> frozenset[str]:
-    """The ids of people and channels that `parse` would like to call by their names."""
+    """The ids of people and channels whose names `parse` needs."""
     event = _dict(body.get("event"))
     found: set[str] = set()
     for message in (event, _dict(event.get("message")), _dict(event.get("previous_message"))):
         found |= people_in(message)
     found |= {match for match in _ids(body.get("text")) if "command" in body}
-    # Of whoever presses a button or uses the command, Slack tells the handle only.
+    # For buttons and slash commands, Slack sends the handle only.
     found |= {user for user in (body.get("user_id"), _dict(body.get("user")).get("id")) if isinstance(user, str)}
     return frozenset(found)
 
 
 def people_in(message: Json) -> frozenset[str]:
-    """Who wrote the message, and whom and what it mentions."""
+    """The ids of the author and of mentioned people and channels."""
     found = set(_ids(message.get("text")))
     if isinstance(user := message.get("user"), str):
         found.add(user)
@@ -82,7 +82,7 @@ def people_in(message: Json) -> frozenset[str]:
     return frozenset(found)
 
 
-def place_of(body: Json) -> str:
+def chat_of(body: Json) -> str:
     """The channel in which something happened; "" where none is told."""
     event, container, named = _dict(body.get("event")), _dict(body.get("container")), _dict(body.get("channel"))
     for chat in (event.get("channel"), container.get("channel_id"), named.get("id"), body.get("channel_id")):
@@ -92,7 +92,7 @@ def place_of(body: Json) -> str:
 
 
 def time_of(body: Json, now: float) -> float:
-    """When it happened, in seconds since 1970; `now` where Slack does not tell."""
+    """When it happened, in seconds since 1970; `now` if Slack does not say."""
     event = _dict(body.get("event"))
     for action in (event, *_dicts(body.get("actions"))):
         try:
@@ -115,7 +115,7 @@ def _ids(text: object) -> Iterator[str]:
         yield from (user or channel for user, channel in _NAMED.findall(text))
 
 
-# --- what people do --------------------------------------------------------------------------------------------------
+# --- messages --------------------------------------------------------------------------------------------------------
 
 
 def _event(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
@@ -127,13 +127,13 @@ def _event(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
     chat = _Chat(event["channel"], _is_direct(event["channel"], event.get("channel_type")))
     match event.get("subtype"):
         case "message_changed" if event["message"].get("subtype") == "tombstone":
-            # What is left of a deleted message that was answered to.
+            # The remains of a deleted message that had replies.
             return _withdrawn(event["previous_message"], event, chat, bot, names)
         case "message_changed":
             return _edited(event, chat, bot, names)
         case "message_deleted":
             return _withdrawn(event["previous_message"], event, chat, bot, names)
-        case subtype if subtype in _SPEECH:
+        case subtype if subtype in _AUTHORED:
             return _message(event, chat, bot, names, "new", event["ts"], "")
     return None
 
@@ -151,21 +151,21 @@ def _is_direct(channel: str, kind: str | None = None) -> bool:
 
 def _edited(event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
     message, before = event["message"], event.get("previous_message")
-    if not is_speech(message):
+    if not is_authored(message):
         return None
-    if before is not None and _said(before) == _said(message):
-        # A link was unfolded, a reply was counted, a file was named anew: nobody said anything.
+    if before is not None and _content(before) == _content(message):
+        # Not an edit by a person: a link preview, a reply count, a renamed file.
         return None
     at = _dict(message.get("edited")).get("ts") or event["event_ts"]
     return _message(message, chat, bot, names, "edited", at, f":edited:{at}")
 
 
-def _said(message: Json) -> tuple[str, list[str]]:
+def _content(message: Json) -> tuple[str, list[str]]:
     return written(message), [file["id"] for file in message.get("files") or ()]
 
 
 def _withdrawn(message: Json, event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
-    if is_own(message, bot) or not is_speech(message):
+    if is_own(message, bot) or not is_authored(message):
         return None
     ts = message["ts"]
     return InboundMessage(
@@ -181,20 +181,20 @@ def _withdrawn(message: Json, event: Json, chat: _Chat, bot: Bot, names: Mapping
 def _message(
     message: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender], kind: MessageKind, at: str, suffix: str
 ) -> InboundMessage | None:
-    """`at` is when it was said or edited, `suffix` tells the edits of one message apart."""
+    """`at` is when it was written or edited, `suffix` distinguishes the edits of one message."""
     text, shared = written(message), tuple(_shared(message))
     files = tuple(files_of(message, *shared))
     if is_own(message, bot) or not (text or files or shared):
         return None
     event, ts = f"{bot.team}:{chat.id}:{message['ts']}{suffix}", message["ts"]
     address, sender, sent_at = _address(chat, message, bot), _sender(message, names), _date(at)
-    own_words, mentioned = _without_mention(text, bot)
-    said = readable(own_words, names)
+    unmentioned, mentioned = _without_mention(text, bot)
+    readable_text = readable(unmentioned, names)
     addressed = chat.direct or mentioned or message.get("type") == "app_mention"
     in_thread = message.get("thread_ts", ts) != ts
     follows = in_thread and not addressed
-    # What somebody else wrote and this person only passes on is not their command.
-    command = None if files or shared else _COMMAND.fullmatch(said.strip())
+    # A forwarded text is not the sender's own command.
+    command = None if files or shared else _COMMAND.fullmatch(readable_text.strip())
     if command and kind == "edited":
         # A command is not run again because its message was edited.
         return None
@@ -218,7 +218,7 @@ def _message(
         sent_at,
         kind=kind,
         message_id=ts,
-        text=said if text else "\n\n".join(readable(written(part), names) for part in shared),
+        text=readable_text if text else "\n\n".join(readable(written(part), names) for part in shared),
         files=files,
         note="\n".join(_forwarded(part, names, quoting=bool(text)) for part in shared),
         addressed=addressed,
@@ -248,7 +248,7 @@ def _button(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) ->
         return None
     command, text = pressed
     message, container = _dict(body.get("message")), _dict(body.get("container"))
-    chat, ts = place_of(body), container.get("message_ts") or message["ts"]
+    chat, ts = chat_of(body), container.get("message_ts") or message["ts"]
     thread = message.get("thread_ts") or container.get("thread_ts")
     press = body.get("trigger_id") or f"{user['id']}:{action['action_ts']}"
     handle = user.get("username")
@@ -265,7 +265,7 @@ def _button(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) ->
 
 
 def _pressed(data: str) -> tuple[str, str] | None:
-    """The command that the button stands for and its arguments; None for a button that is none of ours."""
+    """The button's command and its arguments; None for a button that is not ours."""
     if data.startswith(STOP):
         return "stop", data.removeprefix(STOP)
     key, _, option = data.removeprefix(ANSWER).rpartition(":")
@@ -273,7 +273,7 @@ def _pressed(data: str) -> tuple[str, str] | None:
 
 
 def _slash(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage:
-    """One slash command carries all: its first word is the command. Slack has none in threads."""
+    """One slash command for all: its first word is the command. Slack has no slash commands in threads."""
     chat, user = body["channel_id"], body["user_id"]
     is_direct = body.get("channel_name") == "directmessage" or _is_direct(chat)
     command, *arguments = readable(body.get("text") or "", names).split(maxsplit=1) or ["help"]
@@ -288,23 +288,23 @@ def _slash(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
     )
 
 
-# --- who and where ---------------------------------------------------------------------------------------------------
+# --- sender and address ----------------------------------------------------------------------------------------------
 
 
 def _address(chat: _Chat, message: Json, bot: Bot) -> Address:
-    """In channels everything happens in threads: what is said outside of one begins its own."""
+    """In channels every conversation is a thread: a message outside of one starts its own."""
     if chat.direct:
         return Address(bot.channel, bot.account, chat.id, message.get("thread_ts"), "direct")
     return Address(bot.channel, bot.account, chat.id, message.get("thread_ts") or message["ts"], "group")
 
 
-def is_speech(message: Json) -> bool:
-    """Whether somebody said it. Slack says things itself, and leaves marks where messages were deleted."""
-    return message.get("subtype") in _SPEECH
+def is_authored(message: Json) -> bool:
+    """Whether a person or bot wrote it. Slack writes messages of its own, also in place of deleted ones."""
+    return message.get("subtype") in _AUTHORED
 
 
 def is_own(message: Json, bot: Bot) -> bool:
-    """Whether the app itself said it."""
+    """Whether the app itself wrote it."""
     return message.get("user") == bot.account or (bool(bot.bot_id) and message.get("bot_id") == bot.bot_id)
 
 
@@ -318,11 +318,11 @@ def _sender(message: Json, names: Mapping[str, Sender]) -> Sender:
 
 
 def author(message: Json, names: Mapping[str, Sender]) -> str:
-    """The name of who wrote it."""
+    """The author's name."""
     return _sender(message, names).name if message.get("user") or message.get("bot_id") else "somebody"
 
 
-def known_as(user: Json) -> Sender:
+def user_sender(user: Json) -> Sender:
     """https://docs.slack.dev/reference/objects/user-object"""
     profile = _dict(user.get("profile"))
     names = (profile.get("display_name"), profile.get("real_name"), user.get("real_name"), user.get("name"))
@@ -334,28 +334,28 @@ def _date(ts: str) -> datetime:
     return datetime.fromtimestamp(float(ts), UTC)
 
 
-# --- what ------------------------------------------------------------------------------------------------------------
+# --- content ---------------------------------------------------------------------------------------------------------
 
 
 def _clean(text: str) -> str:
-    """JSON may escape half of a surrogate pair; nothing after us could store that."""
+    """JSON may contain half of a surrogate pair, which cannot be stored."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def written(message: Json) -> str:
-    """The message's text as Slack writes it. Some programs write in blocks or attachments only."""
+    """The message's text as Slack writes it. Some programs use blocks or attachments only."""
     if text := message.get("text"):
         return str(text)
     blocks = (block.get("text") for block in _dicts(message.get("blocks")) if block.get("type") != "rich_text")
-    told = [_dict(text).get("text") if isinstance(text, dict) else text for text in blocks]
+    parts = [_dict(text).get("text") if isinstance(text, dict) else text for text in blocks]
     for attachment in _dicts(message.get("attachments")):
         if not _is_shared(attachment):
-            told += [attachment.get(part) for part in ("pretext", "title", "text")]
-    return "\n".join(part for part in told if isinstance(part, str) and part)
+            parts += [attachment.get(part) for part in ("pretext", "title", "text")]
+    return "\n".join(part for part in parts if isinstance(part, str) and part)
 
 
 def _without_mention(text: str, bot: Bot) -> tuple[str, bool]:
-    """The text without the bot's own name, and whether it was there."""
+    """The text without mentions of the bot, and whether there were any."""
     mentions = list(re.finditer(rf"<@{re.escape(bot.account)}(?:\|[^<>]*)?>", text))
     for mention in reversed(mentions):
         before, after = text[: mention.start()], text[mention.end() :]
@@ -365,23 +365,23 @@ def _without_mention(text: str, bot: Bot) -> tuple[str, bool]:
 
 
 def readable(text: str, names: Mapping[str, Sender]) -> str:
-    """Slack's text as one reads it: https://docs.slack.dev/messaging/formatting-message-text#retrieving-messages"""
-    spelt = _TOKEN.sub(lambda token: _spelt(token[1], names), text)
-    return _clean(spelt.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    """Slack's markup as readable text: https://docs.slack.dev/messaging/formatting-message-text#retrieving-messages"""
+    expanded = _TOKEN.sub(lambda token: _expanded(token[1], names), text)
+    return _clean(expanded.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
 
-def _spelt(token: str, names: Mapping[str, Sender]) -> str:
-    told, _, label = token.partition("|")
-    match told[0]:
+def _expanded(token: str, names: Mapping[str, Sender]) -> str:
+    target, _, label = token.partition("|")
+    match target[0]:
         case "@":
-            return f"@{names[told[1:]].name if told[1:] in names else label or told[1:]}"
+            return f"@{names[target[1:]].name if target[1:] in names else label or target[1:]}"
         case "#":
-            known = names.get(told[1:])
-            return f"#{label or (known.name if known else told[1:])}"
+            known = names.get(target[1:])
+            return f"#{label or (known.name if known else target[1:])}"
         case "!":
-            word = told[1:].partition("^")[0]
+            word = target[1:].partition("^")[0]
             return label if label and word in ("subteam", "date") else f"@{label.lstrip('@') or word}"
-    return _link(told.removeprefix("mailto:").removeprefix("tel:"), label)
+    return _link(target.removeprefix("mailto:").removeprefix("tel:"), label)
 
 
 def _link(url: str, label: str) -> str:
@@ -397,7 +397,7 @@ def files_of(*messages: Json) -> Iterator[FileRef]:
 
 
 def _file(file: Json) -> FileRef:
-    """Its `ref` is the file's id and, after a space, where its bytes are: nowhere for files that others keep."""
+    """`ref` is the file's id, a space and its URL; without a URL for files stored by another service."""
     elsewhere = file.get("is_external") is True or file.get("mode") == "external"
     url = "" if elsewhere else file.get("url_private_download") or file.get("url_private") or ""
     name = file.get("name") or file.get("title") or f"file-{file['id']}"
@@ -405,7 +405,7 @@ def _file(file: Json) -> FileRef:
     return FileRef(f"{file['id']} {url}", _clean(name), media_type, file.get("size"))
 
 
-# --- in what context -------------------------------------------------------------------------------------------------
+# --- context ---------------------------------------------------------------------------------------------------------
 
 
 def _shared(message: Json) -> Sequence[Json]:
@@ -413,14 +413,14 @@ def _shared(message: Json) -> Sequence[Json]:
 
 
 def _is_shared(attachment: Json) -> bool:
-    """Whether it is another message, passed on or linked to, and no preview of a web page."""
+    """Whether it is a forwarded or linked message, not a preview of a web page."""
     return bool(attachment.get("is_share") or attachment.get("is_msg_unfurl"))
 
 
 def _forwarded(attachment: Json, names: Mapping[str, Sender], *, quoting: bool) -> str:
     known = names.get(attachment.get("author_id", ""))
     whom = attachment.get("author_name") or attachment.get("author_subname") or (known.name if known else "somebody")
-    said = readable(written(attachment), names)
-    if len(said) > _QUOTED:
-        said = f"{said[:_QUOTED]}…"
-    return f'Forwarded from {_clean(whom)}: "{said}"' if quoting and said else f"Forwarded from {_clean(whom)}"
+    quoted = readable(written(attachment), names)
+    if len(quoted) > _MAX_QUOTE:
+        quoted = f"{quoted[:_MAX_QUOTE]}…"
+    return f'Forwarded from {_clean(whom)}: "{quoted}"' if quoting and quoted else f"Forwarded from {_clean(whom)}"

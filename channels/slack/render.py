@@ -1,4 +1,4 @@
-"""Writes replies as Slack messages: Markdown, tasks, buttons and files. Pure; limits are those of docs.slack.dev."""
+"""Replies to Slack messages: Markdown, tasks, buttons and files. Pure; limits are those of docs.slack.dev."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STATUS_LIMIT = 200
 ANSWER_LIMIT = 1000
 LABEL_LIMIT = 75
 OPTIONS_LIMIT = 24
-"""An actions block holds 25 buttons, one of which may be for stopping."""
+"""An actions block holds 25 buttons, one of which may be the stop button."""
 FALLBACK_LIMIT = 3900
-"""chat.update takes 4,000 characters of text."""
+"""chat.update allows 4,000 characters of text."""
 COMMENT_LIMIT = 3000
 TITLE_LIMIT = 250
 ALT_LIMIT = 1000
@@ -37,7 +37,7 @@ _SECTION_LIMIT = 3000
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """`id` tells it from the others of its message, `data` is what comes back when it is pressed."""
+    """`id` is unique in its message, `data` is sent back when it is pressed."""
 
     id: str
     label: str
@@ -55,10 +55,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A message's Markdown, its quiet last line and its buttons. `key` is unlike any other message's.
+    """A message's Markdown, its status line and its buttons. `key` is unique to the message.
 
-    While it is `growing` it may be streamed: then `settled` is how much of the Markdown stays as it is, and the `tasks`
-    say what the status line would. `plain` is for notifications.
+    While it is `growing` it may be streamed: then `settled` is the part of the Markdown that will not change, and the
+    `tasks` replace the status line. `plain` is for notifications.
     """
 
     key: str
@@ -85,7 +85,7 @@ class Media:
 Content = Text | Media
 
 NOTICE = "notice"
-"""The task that stands for a status which is none of a tool's."""
+"""The task that shows a status other than a tool call."""
 
 
 def render(reply: Reply) -> tuple[Piece[Content], ...]:
@@ -115,11 +115,11 @@ def render(reply: Reply) -> tuple[Piece[Content], ...]:
 
 @dataclass(slots=True)
 class _Group:
-    """Texts that are one text, and the calls around them; or a picture or a question alone."""
+    """Texts that form one text, and the calls around them; or a single picture or question."""
 
     texts: list[TextSegment]
     calls: list[CallSegment]
-    alone: MediaSegment | QuestionSegment | None = None
+    single: MediaSegment | QuestionSegment | None = None
 
 
 def _grouped(segments: Iterable[Segment]) -> Iterator[_Group]:
@@ -147,17 +147,17 @@ def _grouped(segments: Iterable[Segment]) -> Iterator[_Group]:
 
 
 def _pieces(id: str, group: _Group) -> Iterator[Piece[Content]]:
-    match group.alone:
+    match group.single:
         case None:
             blocks = _blocks_of(group.texts)
             if blocks:
                 yield from _texts(id, group.texts[0].key, blocks, tuple(map(_task, group.calls)))
         case MediaSegment():
-            yield from _media(id, group.alone)
+            yield from _media(id, group.single)
         case QuestionSegment():
-            yield from _question(id, group.alone)
+            yield from _question(id, group.single)
         case _:
-            assert_never(group.alone)
+            assert_never(group.single)
 
 
 def _blocks_of(texts: Iterable[TextSegment]) -> tuple[Block, ...]:
@@ -167,7 +167,7 @@ def _blocks_of(texts: Iterable[TextSegment]) -> tuple[Block, ...]:
 
 def _markdown_of(text: TextSegment) -> str:
     markdown = _UNFINISHED.sub("", text.markdown) if text.open else text.markdown
-    # The gateway's own words name commands as they are written elsewhere.
+    # Texts of the gateway (step 0) name commands with a slash, as on other platforms.
     return markdown if text.step else _COMMAND.sub(rf"`{COMMAND_SIGN}\1", markdown)
 
 
@@ -180,10 +180,10 @@ def _texts(id: str, key: str, blocks: Sequence[Block], tasks: tuple[Task, ...] =
 
 
 def _settled(texts: Sequence[TextSegment], markdown: str) -> str:
-    """How much of the group's last message stays as it is."""
-    stays = list(takewhile(lambda text: not (text.secondary and text.open), texts))
-    chunks = list(_chunks(_blocks_of(stays)))
-    if len(stays) == len(texts):
+    """The part of the group's last message that will not change."""
+    settled_texts = list(takewhile(lambda text: not (text.secondary and text.open), texts))
+    chunks = list(_chunks(_blocks_of(settled_texts)))
+    if len(settled_texts) == len(texts):
         return settled(tuple(chunks[-1])) if chunks and texts[-1].open else markdown
     before = write(chunks[-1]) if chunks else ""
     return before if markdown.startswith(before) else ""
@@ -200,16 +200,16 @@ def _media(id: str, segment: MediaSegment) -> Iterator[Piece[Content]]:
 
 
 def _question(id: str, segment: QuestionSegment) -> Iterator[Piece[Content]]:
-    """Always a new message: an edit, as that of the status's, would not ring the person's phone.
+    """Always a new message: an edit of the status message would not send a notification.
 
-    Options that no button shows in full are listed above the buttons.
+    Options whose labels are cut are listed in full above the buttons.
     """
     buttons = tuple(
         Button(f"answer-{n}", _label(option, n), f"{ANSWER}{segment.key}:{n}")
         for n, option in enumerate(segment.options[:OPTIONS_LIMIT])
     )
     if any(len(button.data) > _VALUE_LIMIT for button in buttons):
-        # Half of the options would be no choice.
+        # Some of the options are no real choice.
         buttons = ()
     blocks = _read(segment.question) or _ASKED
     if tuple(button.label for button in buttons) != segment.options:
@@ -251,7 +251,7 @@ def _task(call: CallSegment) -> Task:
 
 
 def key_of(reply_id: str, piece: str) -> str:
-    """What a message carries, unseen, to be known again."""
+    """The hidden key by which a message is recognised."""
     return f"{reply_id}/{piece}"
 
 
@@ -277,13 +277,13 @@ def _short(text: str, limit: int) -> str:
 
 
 def blocks_of(text: Text, *, repeat: bool = False) -> list[Json]:
-    """`repeat`: with the note that it may be one."""
+    """`repeat`: with the repeat note."""
     shown: list[Json] = [{"type": "markdown", "text": text.markdown}] if text.markdown else []
     return [*shown, *_rest(text, repeat)]
 
 
 def plain_blocks_of(text: Text, *, repeat: bool = False) -> list[Json]:
-    """The same without any markup, should Slack refuse ours."""
+    """The same without any markup, in case Slack rejects ours."""
     plain = text.plain[:TEXT_LIMIT]
     parts = [plain[start : start + _SECTION_LIMIT] for start in range(0, len(plain), _SECTION_LIMIT)]
     sections = [{"type": "section", "text": _plain_text(part)} for part in parts if part.strip()]
@@ -306,7 +306,7 @@ def _plain_text(text: str) -> Json:
 
 
 def fallback_of(text: Text) -> str:
-    """What notifications show, in Slack's older markup."""
+    """The text of notifications, in Slack's older markup."""
     return mrkdwn((text.plain or text.status)[:COMMENT_LIMIT])[:FALLBACK_LIMIT]
 
 
@@ -318,27 +318,27 @@ def alt_of(media: Media) -> str:
     return _short(media.caption, ALT_LIMIT) or media.attachment.name
 
 
-def excuse_of(media: Media, reason: str) -> Text:
-    """A line in the place of a file that cannot be had."""
-    words = f"📎 {media.attachment.name} could not be sent: {reason}"
-    blocks = [Paragraph((Span(line),)) for line in (media.caption, words) if line]
+def failure_note_of(media: Media, reason: str) -> Text:
+    """A line instead of a file that is not available."""
+    note = f"📎 {media.attachment.name} could not be sent: {reason}"
+    blocks = [Paragraph((Span(line),)) for line in (media.caption, note) if line]
     return Text(media.key, write(blocks), read(blocks))
 
 
 # --- markdown --------------------------------------------------------------------------------------------------------
 
 COMMAND_SIGN = "!"
-"""What commands begin with in Slack, which takes messages with a slash for its own."""
+"""Prefix of commands in Slack, which treats messages with a slash as its own commands."""
 
 _COMMAND = re.compile(r"`/([a-z]+)(?=[ `])")
 
 _UNFINISHED = re.compile(r"(?:\A|\n)[ \t>]*(?:[-=*+_#`~|]+|\d{1,9}[.)]?)?[ \t]*\Z")
-"""A last line that is no more than the beginning of something: until it goes on it may make another thing of the line
-before, as the dash of a list makes a heading."""
+"""An incomplete last line. Until it continues, it may change the meaning of the line before: the dash of a list item
+makes it a heading."""
 
 _INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
 _ASKED: tuple[Block, ...] = (Paragraph((Span("❓"),)),)
-"""A question that shows nothing, so that its options stand under something."""
+"""For a blank question, so that its options have a text above them."""
 
 
 @lru_cache(maxsize=64)
@@ -361,7 +361,7 @@ def _size(block: Block) -> int:
 
 
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0\ufffc"
-"""Letters to Unicode, that show nothing."""
+"""Letters in Unicode that are invisible."""
 
 
 def _is_blank(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Socket Mode: one socket after the other, each opened before the one before it goes."""
+"""Socket Mode: one connection after another, each opened before the previous one is closed."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 
 from channels.backoff import Backoff
-from channels.slack.api import TOKEN_ERRORS, Api, asks_for_patience, code_of, patience
+from channels.slack.api import TOKEN_ERRORS, Api, error_code, is_rate_limit, retry_seconds
 
 log = logging.getLogger(__name__)
 
+FIRST_PAUSE = 0.3
 PING_INTERVAL = 5.0
-LOOK = 0.5
-"""Seconds between two looks at whether a socket still lives: of a broken connection the SDK tells nobody."""
+CHECK_INTERVAL = 0.5
+"""Seconds between two checks of the connection: the SDK does not report a broken one."""
 
-CONNECTING = 20.0
-FINISHING = 3.0
-"""Seconds in which Slack wants to hear that something arrived; longer it makes no sense to wait."""
+CONNECT_TIMEOUT = 20.0
+ACKNOWLEDGE_TIMEOUT = 3.0
+"""Seconds within which Slack requires an acknowledgement; it is useless later."""
 
 SHORT_LIFE = 5.0
+"""Seconds; after a shorter connection there is a pause before the next."""
 
 Connecting = Callable[[], None]
 
 
 class AppTokenRejected(Exception):
-    """Slack does not accept the app token; the message is Slack's word for it."""
+    """Slack rejects the app token; the message is Slack's error code."""
 
 
-class Sockets:
-    """`trouble` is told in words, and that it is over by none."""
+class SocketMode:
+    """`connecting` is called before each connection, `trouble` with the current problem, "" for none."""
 
     def __init__(
         self, api: Api, app_token: str, bolt: AsyncApp, connecting: Connecting, trouble: Callable[[str], None]
@@ -47,24 +49,24 @@ class Sockets:
         self._app_token = app_token
         self._bolt = bolt
         self._connecting = connecting
-        self._tell = trouble
+        self._trouble = trouble
 
     async def listen(self) -> None:
         """Until cancelled. Raises `AppTokenRejected`."""
-        backoff, current = Backoff(), None
+        backoff, current = Backoff(FIRST_PAUSE), None
         try:
             while True:
                 fresh = await self._open(backoff)
-                self._tell("")
+                self._trouble("")
                 if current is not None:
                     await current.retire()
                 current = fresh
-                lived = await current.lives()
-                log.info("a socket of Slack's has gone after %.0f s; opening another", lived)
+                lived = await current.wait_for_end()
+                log.info("a socket was closed after %.0f s; opening another", lived)
                 if lived < SHORT_LIFE:
                     await backoff.pause()
                 else:
-                    backoff = Backoff()
+                    backoff = Backoff(FIRST_PAUSE)
         finally:
             if current is not None:
                 await current.close()
@@ -74,21 +76,21 @@ class Sockets:
             self._connecting()
             socket = Socket(self._api, self._app_token, self._bolt)
             try:
-                async with asyncio.timeout(CONNECTING):
+                async with asyncio.timeout(CONNECT_TIMEOUT):
                     await socket.connect()
                 return socket
             except SlackApiError as error:
                 await socket.close()
-                if code_of(error) in TOKEN_ERRORS:
-                    raise AppTokenRejected(code_of(error)) from error
-                self._tell(f"Slack opens no socket: {code_of(error) or 'it fails'}")
+                if error_code(error) in TOKEN_ERRORS:
+                    raise AppTokenRejected(error_code(error)) from error
+                self._trouble(f"Slack opens no socket: {error_code(error) or 'no answer'}")
                 log.warning("Slack opens no socket, trying again: %s", error)
-                if asks_for_patience(error):
-                    await asyncio.sleep(patience(error))
+                if is_rate_limit(error):
+                    await asyncio.sleep(retry_seconds(error))
             except (aiohttp.ClientError, SlackClientError, TimeoutError, OSError) as error:
                 await socket.close()
-                self._tell("Slack cannot be reached")
-                log.warning("Slack cannot be reached, trying again: %r", error)
+                self._trouble("Slack is not reachable")
+                log.warning("Slack is not reachable, trying again: %r", error)
             except BaseException:
                 await socket.close()
                 raise
@@ -96,17 +98,17 @@ class Sockets:
 
 
 class Socket(SocketModeClient):
-    """The SDK's client for one connection. It goes when Slack says so, and never comes back: the SDK's own way closes
-    the old connection before it opens another, and tries one address for ever."""
+    """The SDK's client for one connection. It never reconnects: the SDK's own way closes the old connection before it
+    opens another, and retries the same URL for ever."""
 
     def __init__(self, api: Api, app_token: str, bolt: AsyncApp) -> None:
         super().__init__(app_token, web_client=api.client, auto_reconnect_enabled=False, ping_interval=PING_INTERVAL)
-        self.socket_mode_request_listeners.append(self._take)
+        self.socket_mode_request_listeners.append(self._receive)
         self._api = api
         self._bolt = bolt
         self._leaving = asyncio.Event()
         self._since = time.monotonic()
-        self._under_way: set[asyncio.Task[object]] = set()
+        self._running: set[asyncio.Task[object]] = set()
 
     async def connect(self) -> None:
         url = await self._api.open_socket(self.app_token)
@@ -117,40 +119,40 @@ class Socket(SocketModeClient):
         self.message_receiver = asyncio.ensure_future(self.receive_messages())
 
     async def connect_to_new_endpoint(self, force: bool = False) -> None:
-        """Slack has said that it is about to disconnect."""
+        """Slack announced that it is about to disconnect."""
         self._leaving.set()
 
-    async def lives(self) -> float:
-        """Returns when another socket is needed, with the seconds that this one lived."""
+    async def wait_for_end(self) -> float:
+        """Returns when another socket is needed, with this one's age in seconds."""
         while not self._leaving.is_set() and await self.is_connected():
             try:
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(CHECK_INTERVAL):
                     await self._leaving.wait()
             except TimeoutError:
                 continue
         return time.monotonic() - self._since
 
-    async def _take(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
+    async def _receive(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._under_way.add(task)
+        self._running.add(task)
         try:
             response = await run_async_bolt_app(self._bolt, request)
             await send_async_response(client, request, response, time.time())
         except (ConnectionError, aiohttp.ClientError) as error:
-            log.info("Slack could not be told that something arrived, and will send it again: %r", error)
+            log.info("an event could not be acknowledged; Slack sends it again: %r", error)
         finally:
-            self._under_way.discard(task)
+            self._running.discard(task)
 
     async def retire(self) -> None:
-        """Closes it once what came through it is confirmed."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=FINISHING)
+        """Closes it once its events are acknowledged."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=ACKNOWLEDGE_TIMEOUT)
         await self.close()
 
     async def close(self) -> None:
-        tasks = [self.message_processor, self.current_session_monitor, self.message_receiver, *self._under_way]
-        for handling in self._under_way:
+        tasks = [self.message_processor, self.current_session_monitor, self.message_receiver, *self._running]
+        for handling in self._running:
             handling.cancel()
         self.closed = True
         if self.current_session is not None:

@@ -404,11 +404,11 @@ async def test_an_unavailable_file_is_refused_with_the_reason(slack: Slack, shel
     [notes] = inbox.messages[0].files
     with pytest.raises(FileUnavailable, match="files:read"):
         await other.fetch(notes)
-    with pytest.raises(FileUnavailable, match=r"not kept by Slack, but at docs\.example\.org"):
+    with pytest.raises(FileUnavailable, match=r"not stored by Slack, but at docs\.example\.org"):
         await channel.fetch(FileRef("F1 https://docs.example.org/x", "x"))
     with pytest.raises(FileUnavailable, match="file_not_found"):
         await channel.fetch(FileRef("F999 ", "x"))
-    with pytest.raises(FileUnavailable, match="any more"):
+    with pytest.raises(FileUnavailable, match="no longer available"):
         await channel.fetch(FileRef(f"F999 {slack.url}/files-pri/T1-F999/x", "x"))
     with slack.refuse(), pytest.raises(Unreachable):
         await channel.fetch(notes)

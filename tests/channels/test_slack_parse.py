@@ -7,7 +7,7 @@ import pytest
 
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage
-from channels.slack.parse import MALFORMED, Bot, known_as, parse, people, place_of, time_of
+from channels.slack.parse import MALFORMED, Bot, user_sender, parse, people, chat_of, time_of
 
 Json = dict[str, Any]
 
@@ -192,7 +192,7 @@ def test_other_programs_are_marked_as_such() -> None:
     assert named.sender == Sender("UANN", "Ann", "ann", bot=True)
     blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": "it is &lt;up&gt;"}}]
     assert heard(message(bot_id="B2", text="", blocks=blocks)).text == "it is <up>"
-    assert known_as({"id": "U1", "name": "x", "is_bot": True, "profile": {"display_name": ""}}).bot
+    assert user_sender({"id": "U1", "name": "x", "is_bot": True, "profile": {"display_name": ""}}).bot
 
 
 def test_files_with_what_is_needed_to_fetch_them() -> None:
@@ -256,9 +256,9 @@ def test_whose_names_are_wanted() -> None:
 
 
 def test_where_and_when_something_happened() -> None:
-    assert (place_of(message()), time_of(message(), 9.0)) == ("C1", 1_790_000_000.0001)
-    assert (place_of(press("x")), time_of(press("x"), 9.0)) == ("C1", 6.0)
-    assert (place_of({}), time_of({"event": {"ts": "x"}}, 9.0)) == ("", 9.0)
+    assert (chat_of(message()), time_of(message(), 9.0)) == ("C1", 1_790_000_000.0001)
+    assert (chat_of(press("x")), time_of(press("x"), 9.0)) == ("C1", 6.0)
+    assert (chat_of({}), time_of({"event": {"ts": "x"}}, 9.0)) == ("", 9.0)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +275,6 @@ def test_where_and_when_something_happened() -> None:
     ],
 )
 def test_what_is_not_shaped_like_an_event_is_malformed(body: Json) -> None:
-    place_of(body), time_of(body, 0.0), people(body)
+    chat_of(body), time_of(body, 0.0), people(body)
     with pytest.raises(MALFORMED):
         parse(body, BOT, NAMES, NOW)

@@ -243,7 +243,7 @@ async def test_beginning_anew_is_said_first_and_its_answer_is_not_printed(tmp_pa
     async with talking(screen, Shelf()) as (gateway, running):
         new = await gateway.hear(1)
         assert new.command == "new"
-        await gateway.answer(new, TextSegment("n1", "A new conversation begins here."))
+        await gateway.answer(new, TextSegment("n1", "A new conversation starts here."))
         await gateway.answer(await gateway.hear(2), TextSegment("t1", "Hello."))
         await asyncio.wait_for(running, 60)
     assert "".join(pipe.out) == "Hello.\n"

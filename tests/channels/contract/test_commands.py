@@ -45,7 +45,7 @@ async def test_status_answers_while_a_turn_runs(stage: Stage) -> None:
         await ann.say("work")
         await stage.models.until_held()
         await ann.say("/status")
-        await ann.until(lambda: "Running: the model is answering, step 1" in whole(ann))
+        await ann.until(lambda: "Running task: the model is answering, step 1" in whole(ann))
         stage.models.release()
     assert whole(ann).count("Running:") == 1
     assert lines(ann)[-1] == "Done."
@@ -59,9 +59,9 @@ async def test_new_begins_a_conversation_without_a_past(stage: Stage) -> None:
         await ann.say("my colour is blue")
         await ann.until(lambda: "Blue it is." in lines(ann))
         await ann.say("/new")
-        await ann.until(lambda: "A new conversation begins here." in lines(ann))
+        await ann.until(lambda: "A new conversation starts here." in lines(ann))
         await ann.say("which is my colour?")
-    assert lines(ann)[-2:] == ["A new conversation begins here.", "I do not know."]
+    assert lines(ann)[-2:] == ["A new conversation starts here.", "I do not know."]
     assert heard_by_model(stage.models.requests[1]) == ["which is my colour?"]
 
 
@@ -100,7 +100,7 @@ async def test_the_stop_button_ends_a_running_tool(stage: Stage) -> None:
 async def test_stop_with_nothing_to_stop_says_so(stage: Stage) -> None:
     async with stage.conversation() as ann:
         await ann.say("/stop")
-    assert lines(ann) == ["Nothing is running, so there was nothing to stop."]
+    assert lines(ann) == ["No task is running."]
 
 
 @over("group")

@@ -35,7 +35,7 @@ async def test_the_text_of_a_document_reaches_the_model(stage: Stage) -> None:
         await ann.send(Upload("plan.txt", b"First the roof, then the walls."), text="read this")
     [text] = heard_by_model(stage.models.requests[0])
     note, rest = text.split("]\n", 1)
-    assert note == "[The file plan.txt says:\nFirst the roof, then the walls."
+    assert note == "[Text of the file plan.txt:\nFirst the roof, then the walls."
     assert rest.startswith("read this\n\n[Attached file: plan.txt, text/plain, 31 bytes, in the workspace as received/")
     assert lines(ann) == ["I see."]
 
@@ -58,7 +58,7 @@ async def test_the_model_is_told_of_a_voice_note_that_nobody_can_listen_to(stage
         await ann.send(Upload("voice.ogg", b"OggS" + bytes(60), "voice"))
     [text] = heard_by_model(stage.models.requests[0])
     assert re.fullmatch(
-        r"\[The voice note \S+ cannot be listened to: no transcription model is configured\.\]\n\n"
+        r"\[The voice note \S+ cannot be transcribed: no transcription model is configured\.\]\n\n"
         r"\[Attached file: \S+, audio/ogg, 64 bytes, in the workspace as received/\S+\]",
         text,
     )
@@ -73,7 +73,7 @@ async def test_a_voice_note_is_transcribed(stage: Stage) -> None:
     async with stage.conversation() as ann:
         await ann.send(Upload("voice.ogg", b"OggS" + bytes(60), "voice"))
     [text] = heard_by_model(stage.models.requests[0])
-    assert re.match(r"\[The voice note \S+ says: Where is the tower\?\]", text)
+    assert re.match(r"\[Transcript of the voice note \S+: Where is the tower\?\]", text)
     assert stage.models.recordings == [b"OggS" + bytes(60)]
     assert lines(ann) == ["In Paris."]
 
@@ -111,7 +111,7 @@ async def test_several_files_are_one_message(stage: Stage) -> None:
     [request] = stage.models.requests
     [text] = heard_by_model(request)
     assert text.count("compare") == 1
-    assert text.index("The file a.txt says:\nthe roof") < text.index("The file b.txt says:\nthe walls")
+    assert text.index("Text of the file a.txt:\nthe roof") < text.index("Text of the file b.txt:\nthe walls")
     assert lines(ann) == ["Two plans."]
 
 
@@ -134,10 +134,10 @@ async def test_an_unavailable_file_is_named_to_the_model_and_to_the_person(stage
         stage.home.fail_next("file", 404)
         await ann.send(Upload("plan.txt", b"First the roof."), text="read this")
     [text] = heard_by_model(stage.models.requests[0])
-    assert "The file plan.txt could not be had" in text
+    assert "The file plan.txt is not available" in text
     assert text.endswith("read this")
     told, answer = sorted(lines(ann), key=lambda line: "⚠️" not in line)
-    assert told.startswith("⚠️ The file plan.txt could not be had")
+    assert told.startswith("⚠️ The file plan.txt is not available")
     assert answer == "I did not get it."
 
 
@@ -148,5 +148,5 @@ async def test_a_temporarily_unavailable_file_is_fetched_again(stage: Stage) -> 
         stage.home.fail_next("file", 500)
         await ann.send(Upload("plan.txt", b"First the roof."), text="read this")
     [text] = heard_by_model(stage.models.requests[0])
-    assert text.startswith("[The file plan.txt says:\nFirst the roof.]\nread this")
+    assert text.startswith("[Text of the file plan.txt:\nFirst the roof.]\nread this")
     assert lines(ann) == ["I see."]

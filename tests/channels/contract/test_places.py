@@ -177,7 +177,7 @@ async def test_the_message_that_a_thread_begins_with_is_shown_to_the_model_once(
         await thread.until(lambda: shows(thread, "Of course."))
     assert lines(thread) == ["Paris is.", "Of course."]
     first, second = stage.models.requests
-    opening = '[This thread began with a message of Bob: "Which city is it: Paris or Rome?"]'
+    opening = '[The first message of this thread, from Bob: "Which city is it: Paris or Rome?"]'
     assert heard_by_model(first) == [f"{opening}\nAnn: answer that"]
     assert heard_by_model(second)[1:] == ["Ann: sure?"]
 
@@ -222,7 +222,7 @@ async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(stage: St
         await eve.say("please")
         await ann.say("hi")
     [refusal] = lines(eve)
-    assert re.fullmatch(r"Sorry, I only answer people my operator has allowed\. \(Your id here is \w+\.\)", refusal)
+    assert re.fullmatch(r"You are not on the allowlist of this bot\. \(Your user id is \w+\.\)", refusal)
     assert lines(group) == []
     assert lines(ann) == ["Hello Ann."]
     assert [heard_by_model(request) for request in stage.models.requests] == [["hi"]]
@@ -238,8 +238,8 @@ async def test_a_stranger_is_let_in_by_an_admin_with_their_code(stage: Stage) ->
         await eve.say("let me in")
         code = await eve.until(lambda: re.search(r"Your code is (\w+)", whole(eve)))
         await ann.say(f"/pair {code[1]}")
-        await eve.until(lambda: "You have been let in." in whole(eve))
+        await eve.until(lambda: "Your access was approved." in whole(eve))
         await eve.say("hi")
         await eve.until(lambda: shows(eve, "Hello Eve."))
-    assert lines(ann) == ["Eve may talk to me now."]
+    assert lines(ann) == ["Approved: Eve may now write to me."]
     assert heard_by_model(stage.models.requests[0]) == ["hi"]

@@ -128,7 +128,7 @@ async def test_without_streaming_a_reply_is_shown_once_it_is_whole(stage: Stage)
         await ann.say("count")
         await stage.models.until_held()
         await ann.say("/status")
-        await ann.until(lambda: "Running: the model is answering" in whole(ann))
+        await ann.until(lambda: "Running task: the model is answering" in whole(ann))
         assert "One two" not in whole(ann)
         stage.models.release()
     assert whole(ann).count("One two") == 1
