@@ -237,11 +237,14 @@ class BusContract:
             bus.publish(started(8))
             assert await read(slow, 1) == [started(8)]
 
-    async def test_a_cancelled_read_loses_no_event(self, bus: Bus) -> None:
+    @pytest.mark.parametrize("moments", range(5))
+    async def test_a_cancelled_read_loses_no_event(self, bus: Bus, moments: int) -> None:
         async with bus.subscribe(HERE) as subscription:
             reading = asyncio.ensure_future(read(subscription, 1))
             await asyncio.sleep(0)
             bus.publish(started(1))
+            for _ in range(moments):
+                await asyncio.sleep(0)
             reading.cancel()
             with suppress(asyncio.CancelledError):
                 await reading
