@@ -18,9 +18,13 @@ from channels.address import Address
 from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
-from gateway.inbound.attachments import Fetching, ReadFile
+from gateway.inbound.attachments import AttachmentFetcher, ReadFile
+from gateway.inbound.command_handler import CommandHandler
 from gateway.inbound.commands import Commands
+from gateway.inbound.conversation_commands import ConversationCommands
 from gateway.inbound.receiver import Receiver
+from gateway.inbound.refusals import Refusals
+from gateway.inbound.task_commands import TaskCommands
 from gateway.lifecycle.supervision import Service, listen, supervised
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
 from gateway.outbound.delivery import Delivery
@@ -52,11 +56,16 @@ def no_price(request: Request, channel: str) -> float:
     return 0.0
 
 
+def no_name(channel: str) -> str:
+    """For channels whose default model has no name."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
     """`max_running_turns` run at once, and have `shutdown_grace` seconds to end when the gateway stops. People are told
     when `waiting_notice_at` messages are queued. Replies do not stream on the channels `unstreamed`; `reply_options`
-    are by channel. A conversation may choose one of `models`.
+    are by channel. A conversation may choose one of `models`; `default_model` names a channel's default.
     """
 
     max_running_turns: int = 500
@@ -67,6 +76,7 @@ class GatewayOptions:
     background: Limits = field(default_factory=Limits)
     spending: SpendingLimits = field(default_factory=SpendingLimits)
     models: Sequence[str] = ()
+    default_model: Callable[[str], str] = no_name
 
 
 class Gateway:
@@ -118,27 +128,21 @@ class Gateway:
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies)
 
         self.commands = Commands(
-            store,
-            self.bus,
-            self.dispatcher,
-            histories,
-            notices,
-            self.background,
-            self._troubles,
-            access.is_admin,
-            options.models,
+            TaskCommands(store, self.bus, self.dispatcher, histories, self.background, access, self._troubles),
+            ConversationCommands(store, notices, access, options.models, options.default_model),
         )
         self.receiver = Receiver(
             store,
+            self.bus,
             access,
             hooks or NoHooks(),
-            self.bus,
             self.dispatcher,
-            self.commands,
+            CommandHandler(store, self.bus, access, self.dispatcher, self.commands, self.delivery, notices),
+            AttachmentFetcher(store, self.channels, media, read_file),
+            Refusals(store, access, notices),
             self.delivery,
             notices,
-            Fetching(store, self.channels, media, read_file),
-            many=options.waiting_notice_at,
+            waiting_notice_at=options.waiting_notice_at,
         )
         self.bus.attach(self.receiver, self.dispatcher)
         self._stack = AsyncExitStack()

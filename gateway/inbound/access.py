@@ -1,4 +1,4 @@
-"""The gate: who may speak, in which places, and who may say more than others."""
+"""Access: who may write to the bot, in which chats, and who has more rights than others."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from typing import Literal
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import session_key
-from gateway.store.records import Busy, Admission
+from gateway.store.records import Admission, Busy
 
-MOST_IN_A_ROW = 5
-"""Messages of other bots in one place without a person between them: two bots that answer each other never end."""
+MAX_BOT_MESSAGES = 5
+"""Messages of other bots in one conversation without a person's between them: two bots that answer each other would
+never end."""
 
-MOST_PLACES = 1000
+MAX_TRACKED_SESSIONS = 1000
 
 
 class Access(Enum):
     ADMITTED = "admitted"
     REFUSED = "refused"
-    """Kept, never read, and answered once in a direct chat."""
-    NOT_OURS = "not ours"
-    """Not kept: group talk that is not meant for the bot."""
+    """Stored, never read, and answered once in a direct chat."""
+    IGNORED = "ignored"
+    """Not stored: a group message that is not meant for the bot."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelAccess:
-    """`allow` and `admins` hold user ids and @names; in `allow`, "*" is everybody. Empty is nobody.
+    """A channel's access settings.
 
-    Admins may always speak. `pair`: whoever is unknown may ask an admin to be let in. `busy` is what messages do while
-    a turn runs, where their conversation has not chosen.
+    `allow` (the allowlist) and `admins` hold user ids and @names; "*" in `allow` is everybody, empty is nobody. Admins
+    are always allowed. `pair`: others may request pairing, which an admin approves. `busy` is what messages do while a
+    turn runs, where the conversation has no setting of its own.
     """
 
     allow: frozenset[str]
@@ -41,8 +43,8 @@ class ChannelAccess:
     pair: bool = False
     busy: Busy = "steer"
 
-    def admits(self, sender: Sender) -> bool:
-        # Everybody is people: a bot is let in by its own name only.
+    def allows(self, sender: Sender) -> bool:
+        # "*" means people: a bot must be allowed by its id or name.
         everybody = set() if sender.bot else {"*"}
         return not (_names(sender) | everybody).isdisjoint(self.allow | self.admins)
 
@@ -50,8 +52,8 @@ class ChannelAccess:
         return not _names(sender).isdisjoint(self.admins)
 
 
-OWN = ChannelAccess(frozenset({"*"}), "all")
-"""For a channel without a policy (web, terminal), which is its owner's alone."""
+UNRESTRICTED = ChannelAccess(frozenset({"*"}), "all")
+"""For a channel without access settings (web, terminal): its only user is the owner."""
 
 
 def _names(sender: Sender) -> set[str]:
@@ -62,70 +64,78 @@ def _names(sender: Sender) -> set[str]:
 
 
 class AccessPolicy:
-    def __init__(self, policies: Mapping[str, ChannelAccess]) -> None:
-        self._policies = policies
-        self._bots: OrderedDict[str, int] = OrderedDict()
+    """The access settings of all channels."""
+
+    def __init__(self, channels: Mapping[str, ChannelAccess]) -> None:
+        self._channels = channels
+        self._bot_messages: OrderedDict[str, int] = OrderedDict()
 
     def check(self, message: InboundMessage) -> tuple[Access, Admission]:
-        """The verdict, and on what else it depends: `Access.ADMITTED` is so only if the door is open to them."""
-        policy = self._policy(message.address)
+        """The result so far, and what the store checks before it accepts an admitted message."""
+        settings = self._settings(message.address.channel)
         if message.kind == "withdrawn":
-            # Not every platform says who deleted a message; it touches nothing but what was let in.
+            # Not every platform says who deleted a message; a deletion affects admitted messages only.
             return Access.ADMITTED, "open" if message.address.kind == "direct" else "known"
-        if message.sender.bot and not self._may_go_on(message, policy):
-            return Access.NOT_OURS, "open"
-        door = self._door(message, policy)
-        if door is None:
-            return Access.NOT_OURS, "open"
-        if policy.admits(message.sender):
-            self._count(message)
-            return Access.ADMITTED, door
-        if policy.pair and not message.sender.bot:
-            return Access.ADMITTED, "paired" if door == "open" else "known and paired"
-        return (Access.NOT_OURS if message.kind == "edited" else Access.REFUSED), door
+        if message.sender.bot and not self._may_bot_write(message, settings):
+            return Access.IGNORED, "open"
+        admission = _admission(message, settings)
+        if admission is None:
+            return Access.IGNORED, "open"
+        if settings.allows(message.sender):
+            self._count_bot_messages(message)
+            return Access.ADMITTED, admission
+        if settings.pair and not message.sender.bot:
+            return Access.ADMITTED, "paired" if admission == "open" else "known and paired"
+        return (Access.IGNORED if message.kind == "edited" else Access.REFUSED), admission
 
     def is_admin(self, address: Address, sender: Sender) -> bool:
-        return address.channel not in self._policies or self._policy(address).is_admin(sender)
+        return address.channel not in self._channels or self._settings(address.channel).is_admin(sender)
+
+    def may_stop_any(self, address: Address, sender: Sender) -> bool:
+        """Whether they may stop and decide for everybody's turns: in groups admins only, in direct chats all."""
+        return address.kind == "direct" or self.is_admin(address, sender)
 
     def may_extend(self, address: Address, sender: Sender) -> bool:
-        """Whether they may let a task go beyond a limit: where there are admins, only they may."""
-        return not self._policies.get(address.channel, OWN).admins or self.is_admin(address, sender)
+        """Whether they may let a turn go beyond a limit: admins only, where there are any."""
+        return not self.admins(address.channel) or self.is_admin(address, sender)
 
     def admins(self, channel: str) -> frozenset[str]:
-        """Their ids and @names, in small letters."""
-        return self._policies.get(channel, OWN).admins
+        """User ids and @names in lower case."""
+        return self._settings(channel).admins
 
     def busy(self, channel: str) -> Busy:
-        return self._policies.get(channel, OWN).busy
+        return self._settings(channel).busy
 
-    def pairs(self, channel: str) -> bool:
-        """Whether unknown people may ask to be let in there."""
-        return self._policies.get(channel, OWN).pair
+    def has_pairing(self, channel: str) -> bool:
+        return self._settings(channel).pair
 
-    def _policy(self, address: Address) -> ChannelAccess:
-        return self._policies.get(address.channel, OWN)
+    def _settings(self, channel: str) -> ChannelAccess:
+        return self._channels.get(channel, UNRESTRICTED)
 
-    def _door(self, message: InboundMessage, policy: ChannelAccess) -> Admission | None:
-        if message.address.kind == "direct":
-            return "open"
-        match policy.groups:
-            case "off":
-                return None
-            case "all":
-                return "open"
-            case "mention":
-                if message.addressed:
-                    return "open"
-                return "known" if message.follows or message.kind == "edited" else None
+    def _may_bot_write(self, message: InboundMessage, settings: ChannelAccess) -> bool:
+        count = self._bot_messages.get(session_key(message.address), 0)
+        return settings.allows(message.sender) and count < MAX_BOT_MESSAGES
 
-    def _may_go_on(self, message: InboundMessage, policy: ChannelAccess) -> bool:
-        in_a_row = self._bots.get(session_key(message.address), 0)
-        return policy.admits(message.sender) and in_a_row < MOST_IN_A_ROW
-
-    def _count(self, message: InboundMessage) -> None:
-        place = session_key(message.address)
-        in_a_row = self._bots.pop(place, 0)
+    def _count_bot_messages(self, message: InboundMessage) -> None:
+        """Consecutive ones; a person's message resets the count."""
+        session = session_key(message.address)
+        count = self._bot_messages.pop(session, 0)
         if message.sender.bot:
-            self._bots[place] = in_a_row + 1
-            if len(self._bots) > MOST_PLACES:
-                self._bots.popitem(last=False)
+            self._bot_messages[session] = count + 1
+            if len(self._bot_messages) > MAX_TRACKED_SESSIONS:
+                self._bot_messages.popitem(last=False)
+
+
+def _admission(message: InboundMessage, settings: ChannelAccess) -> Admission | None:
+    """By kind of chat and the setting `groups`; None for a message that is not meant for the bot."""
+    if message.address.kind == "direct":
+        return "open"
+    match settings.groups:
+        case "off":
+            return None
+        case "all":
+            return "open"
+        case "mention":
+            if message.addressed:
+                return "open"
+            return "known" if message.follows or message.kind == "edited" else None

@@ -1,4 +1,4 @@
-"""Fetching: what a message brings along from its platform (files, the message that its thread began with)."""
+"""Fetches the files of a message from its platform, and the first message of its thread."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ALBUM_SETTLES = 0.5
-"""Seconds after which an album's files, which come one by one, are taken to be complete."""
+ALBUM_DELAY = 0.5
+"""Seconds until an album is taken to be complete: its files arrive one by one."""
 
 ATTEMPTS = 5
-WITHIN = 120.0
+TIMEOUT = 120.0
 """Seconds for one attempt at one file."""
 
-LONGEST_PAUSE = 60.0
-MOST_SIDE_BY_SIDE = 8
+MAX_PAUSE = 60.0
+CONCURRENCY = 8
 
-OPENING_LENGTH = 4000
-"""Characters of the message that a thread began with that the model is shown."""
+THREAD_ROOT_LENGTH = 4000
+"""Characters of a thread's first message that the model is shown."""
 
 ReadFile = Callable[[Attachment], Awaitable[str]]
-"""What a file says, in words for the model; "" when there is nothing to say of it. Never raises."""
+"""The text of a file, for the model; "" if it has none. Never raises."""
 
 
 class FetchStore(Protocol):
@@ -45,26 +45,26 @@ class FetchStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
-    """A message that turns may read now. `missing` says of each file of its own that could not be had why not."""
+class FetchedMessage:
+    """A message that turns may read now. `missing` says of each of its files that is not available why."""
 
     row: records.Unfetched
     missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Got:
-    """What came of a file: its bytes are stored, or why not (`note`); or what it says (`note`)."""
+class _Fetched:
+    """A stored file with its text in `note`; or no file, and the reason, or only text, in `note`."""
 
     attachment: Attachment | None
     note: str
 
 
-class _NotHad(Exception):
-    """The message says why."""
+class _NotAvailable(Exception):
+    """The message is the reason."""
 
 
-class Fetching:
+class AttachmentFetcher:
     def __init__(
         self, store: FetchStore, channels: Mapping[str, Channel], media: MediaStore, read_file: ReadFile
     ) -> None:
@@ -72,77 +72,81 @@ class Fetching:
         self._channels = channels
         self._media = media
         self._read_file = read_file
-        self._places = asyncio.Semaphore(MOST_SIDE_BY_SIDE)
+        self._slots = asyncio.Semaphore(CONCURRENCY)
 
-    async def complete(self, row_id: int) -> Completed | None:
-        """Fetches what the message brings along and lets turns read it; what cannot be had is named in it.
+    async def fetch(self, row_id: int) -> FetchedMessage | None:
+        """Fetches the message's files and lets turns read it; a note in it names those that are not available.
 
-        None if it waits no longer.
+        None if the message no longer waits for files.
         """
         row = await self._unfetched(row_id)
         if row is not None and row.album is not None:
-            await asyncio.sleep(ALBUM_SETTLES)
-        before = () if row is None or row.thread_root is None else await self._begun_with(row.address, row.thread_root)
-        fetched: dict[FileRef, _Got] = {}
+            await asyncio.sleep(ALBUM_DELAY)
+        thread_root = () if row is None or row.thread_root is None else await self._thread_root(row, row.thread_root)
+        fetched: dict[FileRef, _Fetched] = {}
         while (row := await self._unfetched(row_id)) is not None:
             for file in row.files:
                 if file not in fetched:
                     fetched[file] = await self._file(row.address, file)
             own = [fetched[file] for file in row.files]
-            if await retry_until_stored(partial(self._ready, row, [*before, *own]), "fetched files cannot be kept"):
-                return Completed(row, tuple(got.note for got in own if got.attachment is None))
+            # False: an album got another file meanwhile.
+            if await retry_until_stored(
+                partial(self._mark_ready, row, [*thread_root, *own]), "fetched files cannot be stored"
+            ):
+                return FetchedMessage(row, tuple(each.note for each in own if each.attachment is None))
         return None
 
     async def _unfetched(self, row_id: int) -> records.Unfetched | None:
         return await retry_until_stored(lambda: self._store.unfetched(row_id), "the inbox cannot be read")
 
-    async def _ready(self, row: records.Unfetched, got: Sequence[_Got]) -> bool:
-        attachments = tuple(each.attachment for each in got if each.attachment is not None)
-        note = "\n".join(each.note for each in got if each.note)
-        return await self._store.ready(row.id, row.files, attachments, note)
+    async def _mark_ready(self, row: records.Unfetched, fetched: Sequence[_Fetched]) -> bool:
+        attachments = tuple(each.attachment for each in fetched if each.attachment is not None)
+        note = "\n".join(each.note for each in fetched if each.note)
+        return await self._store.mark_ready(row.id, row.files, attachments, note)
 
-    async def _begun_with(self, address: Address, message_id: str) -> tuple[_Got, ...]:
-        """What the thread began with: its words, then its files."""
+    async def _thread_root(self, row: records.Unfetched, message_id: str) -> tuple[_Fetched, ...]:
+        """The first message of the thread: its text, then its files."""
+        address = row.address
         try:
-            opening = await self._patiently(address, lambda channel: channel.thread_root(address, message_id))
-        except _NotHad as error:
-            return (_Got(None, f"The message that this thread began with could not be had: {error}."),)
-        if opening is None:
+            root = await self._retry(address, lambda channel: channel.thread_root(address, message_id))
+        except _NotAvailable as error:
+            return (_Fetched(None, f"The first message of this thread is not available: {error}."),)
+        if root is None:
             return ()
-        text = opening.text if len(opening.text) <= OPENING_LENGTH else f"{opening.text[:OPENING_LENGTH]}…"
-        words = f'This thread began with a message of {opening.sender}: "{text}"'
-        return (_Got(None, words), *[await self._file(address, file) for file in opening.files])
+        text = root.text if len(root.text) <= THREAD_ROOT_LENGTH else f"{root.text[:THREAD_ROOT_LENGTH]}…"
+        note = f'The first message of this thread, from {root.sender}: "{text}"'
+        return (_Fetched(None, note), *[await self._file(address, file) for file in root.files])
 
-    async def _file(self, address: Address, file: FileRef) -> _Got:
+    async def _file(self, address: Address, file: FileRef) -> _Fetched:
+        """Never raises: a failure here affects only this file."""
         try:
-            async with self._places:
-                data = await self._patiently(address, lambda channel: channel.fetch(file))
+            async with self._slots:
+                data = await self._retry(address, lambda channel: channel.fetch(file))
                 attachment = await self._media.put(data, file.name)
-        except (_NotHad, MediaError) as error:
-            return _Got(None, f"The file {file.name} could not be had: {error}.")
+        except (_NotAvailable, MediaError) as error:
+            return _Fetched(None, f"The file {file.name} is not available: {error}.")
         except Exception as error:
-            log.exception("a file could not be kept")
-            return _Got(None, f"The file {file.name} could not be had: {type(error).__name__}.")
-        return _Got(attachment, await self._read_file(attachment))
+            log.exception("a file could not be stored")
+            return _Fetched(None, f"The file {file.name} is not available: {type(error).__name__}.")
+        return _Fetched(attachment, await self._read_file(attachment))
 
-    async def _patiently(self, address: Address, get: Callable[[Channel], Awaitable[T]]) -> T:
-        """Raises `_NotHad`: whatever breaks here must not hold the conversation up."""
+    async def _retry(self, address: Address, get: Callable[[Channel], Awaitable[T]]) -> T:
+        """Raises `_NotAvailable`, after some minutes at most: the conversation waits for it."""
         channel = self._channels.get(address.channel)
         if channel is None:
-            raise _NotHad(f"{address.channel} is not connected any more")
-        pause = 1.0
-        trouble = ""
+            raise _NotAvailable(f"the channel {address.channel} is not configured")
+        pause, reason = 1.0, ""
         for _ in range(ATTEMPTS):
             try:
-                async with asyncio.timeout(WITHIN):
+                async with asyncio.timeout(TIMEOUT):
                     return await get(channel)
             except FileUnavailable as error:
-                raise _NotHad(str(error)) from error
+                raise _NotAvailable(str(error)) from error
             except (RetryLater, Unreachable, TimeoutError) as error:
-                trouble = str(error) or "it took too long"
-                await asyncio.sleep(min(LONGEST_PAUSE, error.after if isinstance(error, RetryLater) else pause))
+                reason = str(error) or "timeout"
+                await asyncio.sleep(min(MAX_PAUSE, error.after if isinstance(error, RetryLater) else pause))
                 pause *= 2
             except Exception as error:
-                log.exception("%s: fetching broke", channel.name)
-                raise _NotHad(type(error).__name__) from error
-        raise _NotHad(trouble)
+                log.exception("%s: fetching failed", channel.name)
+                raise _NotAvailable(type(error).__name__) from error
+        raise _NotAvailable(reason)

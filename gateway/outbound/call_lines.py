@@ -1,4 +1,4 @@
-"""Lines of a reply: calls, decisions, thoughts and notes, as short markdown."""
+"""Lines of a reply as short markdown: tool calls, approval decisions, reasoning and notes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from channels.reply import ApprovalDecision, CallSegment, CallState
 
 TITLE_LENGTH = 80
 NOTE_LENGTH = 160
-MOST_THOUGHT = 1500
-"""Characters that are shown of what the model thought in one step."""
+MAX_REASONING_LENGTH = 1500
+"""Characters shown of the reasoning in one step."""
 
 _STATES: dict[CallState, tuple[str, str]] = {
     "waiting": ("…", ""),
@@ -26,16 +26,16 @@ _STATES: dict[CallState, tuple[str, str]] = {
     "unknown": ("?", "interrupted by a restart"),
 }
 
-_MARKS = re.compile(r"([!-/:-@\[-`{-~])")
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
-def title_of_call(call: Call) -> str:
-    """One short line that says what the call does: its name and its first argument."""
+def short_title(call: Call) -> str:
+    """One short line: the tool's name and its first argument."""
     return one_line(call_title(call.name, call.arguments), TITLE_LENGTH)
 
 
-def name_of_native(native: Native) -> str:
-    """What the provider calls the tool."""
+def native_tool_name(native: Native) -> str:
+    """The provider's name for its tool."""
     try:
         data = json.loads(native.data)
     except ValueError:
@@ -45,43 +45,43 @@ def name_of_native(native: Native) -> str:
 
 
 def call_line(call: CallSegment) -> str:
-    """The call as a line of a list; a failed one with the first words of why."""
+    """The call as an item of a list; a failed one with the beginning of its error."""
     icon, outcome = _STATES[call.state]
     line = f"- {icon} {_code(call.title)}{f' {outcome}' if outcome else ''}"
-    why = _first_line(call.detail, TITLE_LENGTH) if call.state == "failed" else ""
-    return f"{line}: {_literal(why)}" if why else line
+    error = _first_line(call.detail, TITLE_LENGTH) if call.state == "failed" else ""
+    return f"{line}: {_escape(error)}" if error else line
 
 
-def decision_words(asked: ApprovalRequested, decided: ApprovalDecided) -> tuple[str, ApprovalDecision]:
-    """What became of it, in words, and in short."""
-    by, limit = f" by {decided.by}" if decided.by else "", asked.about == "limit"
-    because = f": {decided.reason}" if decided.reason else ""
+def describe_decision(request: ApprovalRequested, decided: ApprovalDecided) -> tuple[str, ApprovalDecision]:
+    """The decision in words, and as a value."""
+    by, limit = f" by {decided.by}" if decided.by else "", request.subject == "limit"
+    reason = f": {decided.reason}" if decided.reason else ""
     match decided.decision:
         case "allowed":
-            return f"{'Extended' if limit else 'Allowed'}{by}{because}", "allowed"
+            return f"{'Extended' if limit else 'Allowed'}{by}{reason}", "allowed"
         case "allowed_always":
-            return f"Allowed for this conversation{by}{because}", "allowed"
+            return f"Allowed for this conversation{by}{reason}", "allowed"
         case "denied":
-            return f"{'Stopped here' if limit else 'Denied'}{by}{because}", "denied"
+            return f"{'Stopped here' if limit else 'Denied'}{by}{reason}", "denied"
         case "expired":
             return "Nobody decided in time", "undecided"
         case "dropped":
-            return "Dropped, because something was said", "undecided"
+            return "Dropped, because a new message arrived", "undecided"
         case _:
             assert_never(decided.decision)
 
 
-def quoted_thought(thought: str, *, open: bool = False) -> str:
-    """The newest of it as long as it grows, then its beginning."""
-    thought = thought.strip()
-    if len(thought) > MOST_THOUGHT:
-        thought = f"…{thought[-MOST_THOUGHT:]}" if open else f"{thought[:MOST_THOUGHT]}…"
-    return "\n".join(f"> {line}".rstrip() for line in thought.splitlines())
+def quote_reasoning(reasoning: str, *, open: bool = False) -> str:
+    """Its end while it grows (`open`), afterwards its beginning."""
+    reasoning = reasoning.strip()
+    if len(reasoning) > MAX_REASONING_LENGTH:
+        reasoning = f"…{reasoning[-MAX_REASONING_LENGTH:]}" if open else f"{reasoning[:MAX_REASONING_LENGTH]}…"
+    return "\n".join(f"> {line}".rstrip() for line in reasoning.splitlines())
 
 
-def quiet(words: str) -> str:
-    """What was not written as markdown, as one line in italics."""
-    return f"_{_literal(_first_line(words, NOTE_LENGTH))}_"
+def note(text: str) -> str:
+    """Plain text as one line in italics."""
+    return f"_{_escape(_first_line(text, NOTE_LENGTH))}_"
 
 
 def _first_line(text: str, limit: int) -> str:
@@ -93,9 +93,9 @@ def one_line(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def _literal(text: str) -> str:
-    """Markdown that reads as the text: https://spec.commonmark.org/0.31.2/#backslash-escapes"""
-    return _MARKS.sub(r"\\\1", text)
+def _escape(text: str) -> str:
+    """Markdown that displays the text as it is: https://spec.commonmark.org/0.31.2/#backslash-escapes"""
+    return _PUNCTUATION.sub(r"\\\1", text)
 
 
 def _code(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Drafts: replies made as each channel is to show them."""
+"""Reply builders with the options of each channel."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from gateway.store.records import Turn
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
-    """What people see on a channel besides the answers."""
+    """What a channel shows besides the answers; `reasoning`: what the model thinks."""
 
     activity: Activity = "quiet"
     reasoning: bool = False
 
 
-USUAL = ReplyOptions()
+DEFAULT = ReplyOptions()
 
 
 class ChannelReplies:
-    def __init__(self, shows: Mapping[str, ReplyOptions], mask: Callable[[str], str]) -> None:
-        """By channel; the others are shown the usual. `mask` takes known secrets out of a text."""
-        self._shows = shows
+    def __init__(self, options: Mapping[str, ReplyOptions], mask: Callable[[str], str]) -> None:
+        """`options` by channel, `DEFAULT` for the others. `mask` removes known secrets from a text."""
+        self._options = options
         self._mask = mask
 
     def of(self, turn: Turn) -> ReplyBuilder:
-        """The turn's reply as far as its log tells it."""
-        shows = self._shows.get(turn.address.channel, USUAL)
+        """The turn's reply, built from its log."""
+        options = self._options.get(turn.address.channel, DEFAULT)
         return ReplyBuilder(
             turn.id,
             turn.address,
             turn.reply_to,
             turn.entries,
             parked=turn.parked,
-            activity=shows.activity,
-            show_reasoning=shows.reasoning,
+            activity=options.activity,
+            show_reasoning=options.reasoning,
             mask=self._mask,
         )

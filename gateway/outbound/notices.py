@@ -1,4 +1,4 @@
-"""Notices: what the gateway says of its own accord, each at most once."""
+"""Notices: messages from the gateway itself, each sent at most once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from gateway.outbound.reply_builder import ReplyBuilder
 
 
 class NoticeStore(Protocol):
-    async def say(self, session: str, address: Address, reply_to: str | None, told: Notice, key: str) -> str | None: ...
+    async def say(
+        self, session: str, address: Address, reply_to: str | None, notice: Notice, key: str
+    ) -> str | None: ...
 
 
 class Notices:
@@ -19,12 +21,12 @@ class Notices:
         self._store = store
         self._delivery = delivery
 
-    async def say(self, session: str, address: Address, reply_to: str | None, told: Notice, key: str) -> None:
-        """Keeps it and shows it, unless something was said under this key before. Raises `StoreError`."""
-        turn_id = await self._store.say(session, address, reply_to, told, key)
+    async def send(self, session: str, address: Address, reply_to: str | None, notice: Notice, key: str) -> None:
+        """Stores and shows the notice, unless one with this key was sent before. Raises `StoreError`."""
+        turn_id = await self._store.say(session, address, reply_to, notice, key)
         if turn_id is not None:
-            self.show(turn_id, address, reply_to, told)
+            self.show(turn_id, address, reply_to, notice)
 
-    def show(self, turn_id: str, address: Address, reply_to: str | None, told: Notice) -> None:
-        """Shows what is kept already."""
-        self._delivery.show(ReplyBuilder(turn_id, address, reply_to, (told, Ended("completed"))))
+    def show(self, turn_id: str, address: Address, reply_to: str | None, notice: Notice) -> None:
+        """Shows a stored notice."""
+        self._delivery.show(ReplyBuilder(turn_id, address, reply_to, (notice, Ended("completed"))))

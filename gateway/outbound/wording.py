@@ -1,17 +1,19 @@
-"""Wording: counts, times, money and other people's words, as they are said to people."""
+"""Counts, durations, costs and quotations in words for people."""
 
 from __future__ import annotations
 
-from gateway.store.records import Bill
+from gateway.store.records import UsageTotals
 
-LONGEST_QUOTE = 80
+MAX_QUOTE_LENGTH = 80
 
 
-def bill(spent: Bill) -> str:
-    """What was spent, and on how much."""
-    calls = "1 model call" if spent.calls == 1 else f"{spent.calls:,} model calls"
-    cached = f" ({spent.cache_read:,} of them cached)" if spent.cache_read else ""
-    return f"{dollars(spent.cost)} for {calls}: {spent.input:,} tokens read{cached}, {spent.output:,} written."
+def usage(totals: UsageTotals) -> str:
+    """Cost, model calls and tokens."""
+    calls = "1 model call" if totals.calls == 1 else f"{totals.calls:,} model calls"
+    cached = f" ({totals.cache_read:,} cached)" if totals.cache_read else ""
+    return (
+        f"{dollars(totals.cost)} for {calls}: {totals.input:,} input tokens{cached}, {totals.output:,} output tokens."
+    )
 
 
 def dollars(cost: float) -> str:
@@ -22,15 +24,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count} messages"
+def queued_messages(count: int) -> str:
+    return "1 queued message" if count == 1 else f"{count} queued messages"
 
 
-def were(count: int) -> str:
-    return "was" if count == 1 else "were"
-
-
-def quoted(words: str) -> str:
-    """On one line, in quotation marks, and not too long."""
-    short = " ".join(words.split())
-    return f"“{short if len(short) <= LONGEST_QUOTE else short[: LONGEST_QUOTE - 1] + '…'}”"
+def quoted(text: str) -> str:
+    """On one line, in quotation marks, shortened to `MAX_QUOTE_LENGTH`."""
+    short = " ".join(text.split())
+    return f"“{short if len(short) <= MAX_QUOTE_LENGTH else short[: MAX_QUOTE_LENGTH - 1] + '…'}”"

@@ -24,9 +24,9 @@ from channels.message import InboundMessage, MessageState, MessageStatus, Receip
 from channels.reply import MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.channel import TerminalChannel
 from channels.terminal.inline_images import inline, protocol
-from channels.terminal.printer import Place, Printer
+from channels.terminal.printer import DownloadFolders, Printer
 from channels.terminal.prompt import PromptScreen
-from channels.terminal.render import Look
+from channels.terminal.render import OutputStyle
 from channels.terminal.screen import PlainScreen, Screen
 
 HERE = Address("terminal", "local", "main")
@@ -145,8 +145,8 @@ class Pipe:
         async def secondary(text: str) -> None:
             self.secondary.append(text)
 
-        place = Place(tmp_path / "pictures", tmp_path / "files")
-        return PlainScreen(Printer(out, Look, place, secondary=secondary), source())
+        place = DownloadFolders(tmp_path / "pictures", tmp_path / "files")
+        return PlainScreen(Printer(out, OutputStyle, place, secondary=secondary), source())
 
 
 async def test_a_pipe_says_its_text_prints_the_answer_and_ends(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ async def test_an_unavailable_file_affects_only_its_own_line(tmp_path: Path) -> 
 async def test_beginning_anew_is_said_first_and_its_answer_is_not_printed(tmp_path: Path) -> None:
     pipe = Pipe()
     screen = pipe.screen(tmp_path, "hi")
-    screen.begin_anew()
+    screen.start_new_conversation()
     async with talking(screen, Shelf()) as (gateway, running):
         new = await gateway.hear(1)
         assert new.command == "new"
@@ -352,7 +352,7 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
     written = io.StringIO()
     output = Vt100_Output(written, lambda: Size(rows=30, columns=80), enable_cpr=False)
     with create_pipe_input() as keys, create_app_session(input=keys, output=output):
-        place = Place(tmp_path / "pictures", tmp_path / "files")
+        place = DownloadFolders(tmp_path / "pictures", tmp_path / "files")
         yield Terminal(PromptScreen(place, tmp_path / "history", None, color=True), keys, written)
 
 

@@ -1,4 +1,4 @@
-"""Who may speak: allow lists, admins, groups, threads, other bots, and people who ask to be let in."""
+"""Access: allowlists, admins, groups, threads, other bots, and pairing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from channels.memory import MemoryChannel, plain_text
 from channels.message import FileRef, ThreadRoot
 from channels.reply import QuestionSegment
 from gateway.cli.main import main
-from gateway.inbound.access import MOST_IN_A_ROW, ChannelAccess
+from gateway.inbound.access import MAX_BOT_MESSAGES, ChannelAccess
 from gateway.store import open_store
 from tests.gateway.play import ANN, PLACE, Play, playing, said
 
@@ -34,7 +34,7 @@ async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(tmp_path:
         await play.say("let me in", "please", by=EVE)
         await play.say("let me in", address=GROUP, by=Sender("67", "Mallory"))
         await play.until_idle()
-        assert play.shown() == ["Sorry, I only answer people my operator has allowed. (Your id here is `66`.)"]
+        assert play.shown() == ["You are not on the allowlist of this bot. (Your user id is `66`.)"]
 
 
 async def test_admins_may_speak_though_nobody_is_allowed(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ async def test_a_command_in_a_thread_that_is_meant_for_another_bot_is_left_to_it
         theirs = said("/deploy now", address=THREAD, addressed=False, follows=True)
         ours = said("/status", address=THREAD, addressed=False, follows=True)
         assert [each is not None for each in await play.deliver(theirs, ours)] == [False, True]
-        await play.reply("Nothing is running.")
+        await play.reply("No task is running.")
         assert len(play.shown()) == 2
 
 
@@ -81,7 +81,7 @@ async def test_a_thread_brings_what_it_began_with_the_first_time_only(tmp_path: 
         await play.deliver(said("and with this?", address=THREAD, thread_root="1", files=(FileRef("log", "new.log"),)))
         await play.reply("You said: and with this?")
         rows = play.sql("SELECT note, attachments FROM inbox ORDER BY id")
-        assert rows[0][0] == 'This thread began with a message of Bob: "the build is red"'
+        assert rows[0][0] == 'The first message of this thread, from Bob: "the build is red"'
         assert "build.log" in rows[0][1]
         assert rows[1] == ("", "[]")
         assert rows[2][0] == ""
@@ -98,15 +98,15 @@ async def test_a_bot_speaks_only_where_it_is_named(tmp_path: Path) -> None:
 
 async def test_two_bots_do_not_talk_to_each_other_for_ever(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*", "99")) as play:
-        accepted = [(await play.say(f"beep {number}", by=ROBOT))[0] for number in range(MOST_IN_A_ROW + 3)]
-        assert [each is not None for each in accepted] == [True] * MOST_IN_A_ROW + [False] * 3
+        accepted = [(await play.say(f"beep {number}", by=ROBOT))[0] for number in range(MAX_BOT_MESSAGES + 3)]
+        assert [each is not None for each in accepted] == [True] * MAX_BOT_MESSAGES + [False] * 3
         await play.say("go on, you two")
         assert (await play.say("beep again", by=ROBOT))[0] is not None
 
 
 async def code_for(play: Play, sender: Sender) -> str:
     await play.say("hello?", by=sender)
-    reply = await play.reply("I do not know you yet")
+    reply = await play.reply("You are not on the allowlist of this bot yet")
     found = re.search(r"/pair (\w+)", plain_text(reply))
     assert found is not None
     return found[1]
@@ -119,11 +119,11 @@ async def test_an_admin_lets_somebody_in_who_asked(tmp_path: Path) -> None:
     here = replace(PLACE, chat="eve")
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         await play.say("hello?", address=here, by=EVE)
-        reply = await play.reply("I do not know you yet")
+        reply = await play.reply("You are not on the allowlist of this bot yet")
         code = plain_text(reply).split("/pair ")[1].split("`")[0]
         await play.say(f"/pair {code.lower()}", by=ANN)
-        await play.reply("Eve may talk to me now.")
-        told = await play.reply("You have been let in.")
+        await play.reply("Approved: Eve may now write to me.")
+        told = await play.reply("Your access was approved.")
         assert told.address == here
         await play.say("hi", address=here, by=EVE)
         await play.reply("You said: hi")
@@ -138,16 +138,16 @@ async def test_an_admin_is_asked_in_chat_and_presses_a_button(tmp_path: Path) ->
         await play.say("hi", by=ANN)
         await play.reply("Hello admin.")
         await play.say("hello?", address=here, by=EVE)
-        asked = await play.reply("**Eve (66)** asks to be let in")
+        asked = await play.reply("**Eve (66)** requests access")
         assert asked.address == PLACE
         [question] = asked.segments
         assert isinstance(question, QuestionSegment)
-        assert (question.options, question.open) == (("Let in",), True)
+        assert (question.options, question.open) == (("Approve",), True)
         await play.deliver(said(f"/answer {question.key} 0", address=here, by=EVE))
         await play.until_idle()
         assert await play.heard() == [["hi"]]
         await play.deliver(said(f"/answer {question.key} 0", by=ANN))
-        await play.reply("Eve may talk to me now.")
+        await play.reply("Approved: Eve may now write to me.")
         await play.say("hi", address=here, by=EVE)
         await play.reply("You said: hi")
 
@@ -161,10 +161,10 @@ async def test_the_command_line_lets_somebody_in_while_the_gateway_runs(
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         code = await code_for(play, EVE)
         assert await asyncio.to_thread(main, ["pair", "list", *config]) == 0
-        assert capsys.readouterr().out == f"memory: Eve (66), waits, code {code}\n"
+        assert capsys.readouterr().out == f"memory: Eve (66), pending, code {code}\n"
         assert await asyncio.to_thread(main, ["pair", "approve", "WRONG", *config]) == 1
         assert await asyncio.to_thread(main, ["pair", "approve", code.lower(), *config]) == 0
-        assert capsys.readouterr().out == "Eve (66) may talk to memory now.\n"
+        assert capsys.readouterr().out == "Approved: Eve (66) may now write to memory.\n"
         await play.say("hi", by=EVE)
         await play.reply("You said: hi")
 
@@ -175,7 +175,7 @@ async def test_nobody_lets_themselves_in(tmp_path: Path) -> None:
         code = await code_for(play, EVE)
         await play.say(f"/pair {code}", by=EVE)
         await play.say(f"/pair {code}", by=Sender("8", "Bob"))
-        await play.reply("Only admins may let people in.")
+        await play.reply("Only admins may approve pairing codes.")
         await play.say("hi", by=EVE)
         await play.until_idle()
         assert await play.heard() == []
@@ -189,16 +189,17 @@ async def test_a_code_is_given_once_while_it_is_good_and_anew_when_it_has_expire
         assert len(play.shown()) == 1
         play.sql("UPDATE pairs SET expires_at = 0")
         await play.say(f"/pair {first}", by=ANN)
-        await play.reply("it has expired")
+        await play.reply("Unknown or expired pairing code.")
         await play.say("anybody there?", by=EVE)
-        await play.channel.until(lambda memory: sum("I do not know you" in text for text in play.shown()) == 2)
+        refusal = "You are not on the allowlist"
+        await play.channel.until(lambda memory: sum(refusal in text for text in play.shown()) == 2)
 
 
 async def test_whoever_was_let_in_may_speak_in_groups_too(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         code = await code_for(play, EVE)
         await play.say(f"/pair {code}", by=ANN)
-        await play.reply("Eve may talk to me now.")
+        await play.reply("Approved: Eve may now write to me.")
         await play.say("bot, hello", address=GROUP, by=EVE)
         await play.reply("You said: bot, hello")
         follows = said("go on", address=replace(GROUP, thread="1"), addressed=False, follows=True, by=EVE)

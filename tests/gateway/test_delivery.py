@@ -52,7 +52,7 @@ class Wall(MemoryChannel):
         texts = [segment for segment in reply.segments if isinstance(segment, TextSegment)]
         await sync_pieces([Piece(text.key, text.markdown, text.markdown) for text in texts], ledger, self)
         self.replies[reply.id] = reply
-        await self._tell()
+        await self._notify()
 
     def batch_size(self, contents: Sequence[str]) -> int:
         return 1

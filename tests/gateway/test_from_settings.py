@@ -215,7 +215,7 @@ async def test_a_tool_has_the_leave_and_the_time_that_the_settings_give_it(tmp_p
         await ann.presses("Allow for this conversation")
         reply = await ann.sees(lambda replies: replies[-1]["done"])
         assert "→ Allowed for this conversation by You" in reply
-        assert "shell: sleep 600 (failed): shell took longer than its 2 seconds and was ended." in reply
+        assert "shell: sleep 600 (failed): shell timed out after 2 seconds and was stopped." in reply
         assert (await ann.asks("again")).startswith("shell: echo here (done): here\n")
 
 
@@ -241,11 +241,11 @@ async def test_a_limit_asks_in_words_that_add_up_and_what_is_let_go_on_is_counte
     models.respond(answering([todos, Usage(input=50_000, output=0)], [Say("Counted."), Usage(0, 1_000)]))
     async with person(tmp_path, models, "[limits]\nturn_cost = 0.505\n") as ann:
         await ann.say("count")
-        await ann.presses("Go on")
+        await ann.presses("Continue")
         reply = await ann.sees(lambda replies: replies[-1]["done"])
         assert reply.startswith("**This task has cost $0.50, what comes next costs about $0.0")
         assert reply.endswith(
-            " and the limit is $0.51.** Shall I go on all the same? ['Go on', 'Stop here'] → Extended by You\nCounted."
+            " and the limit is $0.51.** Continue anyway? ['Continue', 'Stop here'] → Extended by You\nCounted."
         )
         assert "You, today: $0.51" in await ann.asks("/usage")
 
@@ -309,9 +309,9 @@ async def test_small_talk_is_routed_another_stands_in_and_one_can_be_chosen(
         assert await ann.asks("good morning") == "I am small."
         assert await ann.asks("write a poem about the sea") == "I am other."
         assert len(asked(models, "big")) == 1
-        assert "`openai:small` answers here" in await ann.asks("/model openai:small")
+        assert "Model from the next task on: `openai:small`." in await ann.asks("/model openai:small")
         assert await ann.asks("write another") == "I am small."
-        assert "the usual model answers here" in await ann.asks("/model usual")
+        assert "(default)" in await ann.asks("/model default")
         assert await ann.asks("write a third") == "I am other."
     assert len(asked(models, "big")) == 1, "it cools down"
 

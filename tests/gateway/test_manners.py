@@ -93,7 +93,7 @@ async def test_one_message_may_say_itself_what_it_does(tmp_path: Path) -> None:
 async def test_what_is_to_come_can_be_chosen_for_a_conversation_and_outlives_a_restart(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("/busy queue")
-        await play.reply("waits until it is done, and is then read by itself")
+        await play.reply("waits until that task ends, and is then read alone")
     gate = asyncio.Event()
     async with playing(tmp_path, ScriptedModel(["Well", gate])) as play:
         await begin(play)

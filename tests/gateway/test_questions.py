@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.inbound.gate import ChannelAccess
 
 from agent.decisions.questions import ask_user
 from agent.log import Call, Ended, MessagesRead
@@ -22,6 +21,7 @@ from channels.address import Sender
 from channels.channel import Ledger, Undeliverable
 from channels.memory import MemoryChannel, plain_text
 from channels.reply import Reply
+from gateway.inbound.access import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 from tests.gateway.play import PLACE, Play, playing, said, until

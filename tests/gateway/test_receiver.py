@@ -78,8 +78,8 @@ async def test_a_file_that_cannot_be_had_is_named_and_the_message_is_read(tmp_pa
         await play.reply("You said: look")
         heard = model.requests[0].transcript[-1]
         assert isinstance(heard, MessagesRead)
-        assert "cat.png could not be had" in heard.messages[0].note
-        await play.reply("⚠️ The file cat.png could not be had")
+        assert "cat.png is not available" in heard.messages[0].note
+        await play.reply("⚠️ The file cat.png is not available")
 
 
 @pytest.mark.parametrize("trouble", [RetryLater(0.01), Unreachable("gone")], ids=repr)
@@ -125,7 +125,7 @@ async def test_a_stop_sets_aside_what_waits_for_its_files(tmp_path: Path) -> Non
         await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await channel.asked.wait()
         await play.say("/stop", "go on")
-        await play.reply("1 message not read yet was set aside")
+        await play.reply("1 queued message discarded.")
         await play.reply("You said: go on")
         channel.opened.set()
         await play.until_idle()
@@ -149,7 +149,7 @@ async def test_a_command_that_is_asked_for_while_a_turn_runs_does_not_interrupt_
         await play.say("go")
         await play.reply("Well", done=False)
         await play.say("/status")
-        await play.reply("Running: the model is answering")
+        await play.reply("Running task: the model is answering")
         await play.say("/frobnicate")
         await play.reply("There is no command `/frobnicate`")
         await until(lambda: play.states()["waiting"] == 0)

@@ -1,0 +1,170 @@
+"""Carries out stored commands and pressed buttons, and stores and shows their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol, assert_never
+
+from agent.log import Notice
+from channels.message import MessageStatus
+from gateway.bus import Bus, MessagesChanged
+from gateway.inbound.access import AccessPolicy
+from gateway.inbound.commands import ANSWER, PAIR, Commands
+from gateway.inbound.refusals import PAIRING_KEY
+from gateway.inbound.task_commands import stopped_reply
+from gateway.lifecycle.retry import retry_until_stored
+from gateway.outbound.delivery import Delivery
+from gateway.outbound.notices import Notices
+from gateway.store import records
+from gateway.store.errors import StoreError
+from gateway.turns.dispatcher import Dispatcher
+
+log = logging.getLogger(__name__)
+
+ALREADY_ANSWERED = "That question has been answered already."
+MAY_NOT_DECIDE = "Only admins and the person who started the task may decide this."
+
+PARK_TIMEOUT = 0.05
+"""Seconds to wait for a turn to park: people see its question a moment earlier."""
+
+_OPTION = re.compile("[0-9]{1,3}")
+
+
+class WaitingStore(Protocol):
+    async def waiting_busy(self, session: str) -> records.Busy | None: ...
+
+
+class CommandStore(WaitingStore, Protocol):
+    async def answer(self, command_id: int, text: str) -> str: ...
+    async def choose(self, command_id: int, question: str, option: int) -> bool: ...
+    async def decide(
+        self, command_id: int, key: str, number: int, may_decide: bool, may_extend: bool
+    ) -> records.DecisionResult: ...
+
+
+class CommandHandler:
+    def __init__(
+        self,
+        store: CommandStore,
+        bus: Bus,
+        access: AccessPolicy,
+        dispatcher: Dispatcher,
+        commands: Commands,
+        delivery: Delivery,
+        notices: Notices,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._access = access
+        self._dispatcher = dispatcher
+        self._commands = commands
+        self._delivery = delivery
+        self._notices = notices
+
+    def knows(self, name: str) -> bool:
+        return self._commands.knows(name)
+
+    async def handle(self, command: records.Command) -> None:
+        """Carries out the command and stores its answer. Until then, no later message of the session is read."""
+        is_press = _is_press(command)
+        command = _approve_pairing(command)
+        text = await (self._press(command) if command.name == ANSWER else self._run(command))
+        if text is not None:
+            await self._show_answer(command, text, is_press=is_press)
+        await wake_waiting(self._store, self._bus, command.session)
+
+    async def _show_answer(self, command: records.Command, text: str, *, is_press: bool) -> None:
+        turn_id = await retry_until_stored(
+            lambda: self._store.answer(command.id, text), "a command's answer cannot be stored"
+        )
+        if not is_press:
+            self._delivery.show_status(MessageStatus(command.address, command.id, command.message_id, "answered"))
+        self._bus.publish(MessagesChanged(command.session, command.address, (command.id,), "answered"))
+        self._notices.show(turn_id, command.address, command.message_id, Notice(text))
+
+    async def _run(self, command: records.Command) -> str | None:
+        """The answer. A failure here affects only this command."""
+        try:
+            return await self._commands.answer(command)
+        except StoreError as error:
+            return f"⚠️ `/{command.name}` did not work: {error}"
+        except Exception:
+            log.exception("command /%s failed", command.name)
+            return f"⚠️ `/{command.name}` did not work: internal error in the gateway; details are in its log"
+
+    async def _press(self, command: records.Command) -> str | None:
+        """A pressed option. None if it has answered its question or decided an approval."""
+        question, number = _pressed_option(command)
+        if await retry_until_stored(
+            lambda: self._store.choose(command.id, question, number), "a chosen answer cannot be stored"
+        ):
+            return None
+        return await self._decide(command, question, number)
+
+    async def _decide(self, command: records.Command, question: str, number: int) -> str | None:
+        may_decide = self._access.may_stop_any(command.address, command.sender)
+        may_extend = self._access.may_extend(command.address, command.sender)
+        while True:
+            result = await retry_until_stored(
+                lambda: self._store.decide(command.id, question, number, may_decide, may_extend),
+                "a decision cannot be stored",
+            )
+            match result.outcome:
+                case "decided":
+                    self._bus.wake(command.session, "queue")
+                    return None
+                case "too_early":
+                    await self._wait_until_parked(command.session)
+                case "not_allowed":
+                    return MAY_NOT_DECIDE
+                case "not_open":
+                    return _earlier_decision(result)
+                case _:
+                    assert_never(result.outcome)
+
+    async def _wait_until_parked(self, session: str) -> None:
+        active = self._dispatcher.active(session)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PARK_TIMEOUT):
+                await (asyncio.Event() if active is None else active.ended).wait()
+
+
+async def wake_waiting(store: WaitingStore, bus: Bus, session: str) -> None:
+    """Wakes the session if messages can be read now that waited for a command or for files."""
+    busy = await retry_until_stored(lambda: store.waiting_busy(session), "the inbox cannot be read")
+    if busy is not None:
+        bus.wake(session, busy)
+
+
+def _pressed_option(command: records.Command) -> tuple[str, int]:
+    """The question's key, and the option's number; -1 if it has none."""
+    question, _, option = command.arguments.rpartition(" ")
+    return question, int(option) if _OPTION.fullmatch(option) else -1
+
+
+def _earlier_decision(result: records.DecisionResult) -> str:
+    by = result.by or "Somebody"
+    match result.decision:
+        case "allowed" | "allowed_always":
+            return f"{by} has allowed it already."
+        case "denied":
+            return f"{by} has denied it already."
+        case _:
+            return ALREADY_ANSWERED
+
+
+def _approve_pairing(command: records.Command) -> records.Command:
+    """An admin's press of the button of a pairing request as the command `/pair`."""
+    question, _ = _pressed_option(command)
+    if command.name != ANSWER or not question.startswith(PAIRING_KEY):
+        return command
+    return replace(command, name=PAIR, arguments=question.removeprefix(PAIRING_KEY))
+
+
+def _is_press(command: records.Command) -> bool:
+    """Whether it comes from a button: its message is then one of the bot's."""
+    return command.name == ANSWER or bool(stopped_reply(command))

@@ -1,0 +1,108 @@
+"""Commands about a conversation's settings, usage and pairing: `/busy`, `/model`, `/usage`, `/pair`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from agent.log import Notice
+from gateway.inbound.access import AccessPolicy
+from gateway.outbound.notices import Notices
+from gateway.outbound.wording import usage
+from gateway.store.records import Busy, Command, Pairing
+from gateway.turns.budgets import UsageStore, midnight, person_on
+
+BUSY_MODES: Mapping[Busy, str] = {
+    "steer": "is read by that task at once",
+    "queue": "waits until that task ends, and is then read alone",
+    "collect": "waits until that task ends, and is then read together with the other queued messages",
+    "interrupt": "stops that task, and is read by the next",
+}
+
+DEFAULT_MODEL = "default"
+"""The argument of `/model` that undoes a choice."""
+
+APPROVED = "Your access was approved. What can I do for you?"
+
+
+class ConversationStore(UsageStore, Protocol):
+    async def set_busy(self, session: str, busy: Busy) -> None: ...
+    async def set_model(self, session: str, name: str | None) -> None: ...
+    async def model_of(self, session: str) -> str | None: ...
+    async def newest_turn(self, session: str) -> str | None: ...
+    async def approve_pairing(self, code: str) -> Pairing | None: ...
+
+
+class ConversationCommands:
+    """Each method runs one command and returns the answer to the person."""
+
+    def __init__(
+        self,
+        store: ConversationStore,
+        notices: Notices,
+        access: AccessPolicy,
+        models: Sequence[str],
+        default_model: Callable[[str], str],
+    ) -> None:
+        """`models` are the names that a conversation may choose from, `default_model` gives the name of a
+        channel's default, "" if it has none."""
+        self._store = store
+        self._notices = notices
+        self._access = access
+        self._models = models
+        self._default_model = default_model
+
+    async def busy(self, command: Command) -> str:
+        chosen = command.arguments.strip().lower()
+        for busy, effect in BUSY_MODES.items():
+            if busy == chosen:
+                await self._store.set_busy(command.session, busy)
+                return f"From now on, a message sent while a task runs {effect}."
+        modes = "\n".join(f"- `/busy {busy}`: it {effect}" for busy, effect in BUSY_MODES.items())
+        return f"What should a message do that is sent while a task runs?\n\n{modes}"
+
+    async def model(self, command: Command) -> str:
+        name = command.arguments.strip()
+        if not name:
+            return await self._show_models(command)
+        if name not in (*self._models, DEFAULT_MODEL):
+            return f"There is no model `{name}`. {await self._show_models(replace(command, arguments=''))}"
+        await self._store.set_model(command.session, None if name == DEFAULT_MODEL else name)
+        chosen = self._default(command) if name == DEFAULT_MODEL else f"`{name}`"
+        return f"Model from the next task on: {chosen}."
+
+    async def _show_models(self, command: Command) -> str:
+        chosen = await self._store.model_of(command.session)
+        choices = "\n".join(f"- `/model {model}`" for model in (*self._models, DEFAULT_MODEL))
+        return f"Current model: {f'`{chosen}`' if chosen else self._default(command)}.\n\n{choices}"
+
+    def _default(self, command: Command) -> str:
+        name = self._default_model(command.address.channel)
+        return f"`{name}` (default)" if name else "default"
+
+    async def usage(self, command: Command) -> str:
+        today, person = midnight(), person_on(command.address, command.sender)
+        conversation = await self._store.spent(session=command.session)
+        own = await self._store.spent(person=person, since=today)
+        lines = [f"This conversation: {usage(conversation)}", f"You, today: {usage(own)}"]
+        newest = await self._store.newest_turn(command.session)
+        if newest is not None:
+            lines.insert(0, f"The last task: {usage(await self._store.spent(turn=newest))}")
+        if self._access.is_admin(command.address, command.sender):
+            lines.append(f"Everybody, today: {usage(await self._store.spent(since=today))}")
+        if conversation.estimated or own.estimated:
+            lines.append("_Partly estimated: providers do not report the usage of failed and stopped calls._")
+        if conversation.unpriced or own.unpriced:
+            lines.append("_Models without a known price are counted as free._")
+        return "\n\n".join(lines)
+
+    async def pair(self, command: Command) -> str:
+        if not self._access.is_admin(command.address, command.sender):
+            return "Only admins may approve pairing codes."
+        code = command.arguments.strip().upper()
+        pairing = await self._store.approve_pairing(code) if code else None
+        if pairing is None:
+            return "Unknown or expired pairing code. Usage: `/pair CODE`."
+        await self._notices.send(pairing.session, pairing.address, None, Notice(APPROVED), f"let in:{pairing.code}")
+        return f"Approved: {pairing.sender.name or pairing.sender.id} may now write to me."

@@ -1,0 +1,222 @@
+"""Commands about tasks: `/stop`, `/wrap`, `/btw`, `/undo`, `/retry`, `/new`, `/status`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from gateway.bus import Bus
+from gateway.inbound.access import AccessPolicy
+from gateway.outbound.reply_builder import STOPPED_BY, STOPPED_BY_USER
+from gateway.outbound.wording import duration, queued_messages, quoted
+from gateway.store.records import Command, Turn, UndoneTurn
+from gateway.turns.background import BackgroundWork
+from gateway.turns.dispatcher import ActiveTurn, Dispatcher
+from gateway.turns.history_cache import HistoryCache
+
+ALL = "all"
+"""The argument of `/stop` that stops background tasks too."""
+
+STOP_TIMEOUT = 5.0
+"""Seconds that a stop waits for the turn's end to be stored before it answers without."""
+
+MAX_SIDE_QUESTIONS = 3
+"""Side questions answered at once in a conversation."""
+
+_REPLY_ID = re.compile("[0-9a-f]{32}")
+
+
+class TaskStore(Protocol):
+    async def reset_session(self, session: str) -> None: ...
+    async def count_waiting(self, session: str) -> int: ...
+    async def unfinished(self, session: str) -> Turn | None: ...
+    async def stop_parked(self, session: str, reason: str) -> bool: ...
+    async def open_question(self, session: str) -> str | None: ...
+    async def wrap(self, command_id: int) -> bool: ...
+    async def begin_side_question(self, command_id: int) -> Turn: ...
+    async def undo(self, session: str) -> UndoneTurn | None: ...
+    async def retry(self, command_id: int) -> bool: ...
+
+
+class TaskCommands:
+    """Each method runs one command and returns the answer to the person; None if the agent answers."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        bus: Bus,
+        dispatcher: Dispatcher,
+        histories: HistoryCache,
+        background: BackgroundWork,
+        access: AccessPolicy,
+        trouble: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """`trouble` gives the current problems of the gateway's parts, by part."""
+        self._store = store
+        self._bus = bus
+        self._dispatcher = dispatcher
+        self._histories = histories
+        self._background = background
+        self._access = access
+        self._trouble = trouble
+
+    async def stop(self, command: Command) -> str:
+        reply_id = stopped_reply(command)
+        if reply_id:
+            turn = await self._unfinished(command.session)
+            if turn is None or turn.id != reply_id:
+                return "That task has already ended."
+        if refusal := await self._refusal(command):
+            return refusal
+        stopped = await self._stop_all(command, _stop_reason(command))
+        if command.arguments.strip().lower() != ALL:
+            return stopped or "No task is running."
+        return await self._stop_background(command, stopped)
+
+    async def _stop_background(self, command: Command, stopped: str) -> str:
+        if not self._may_stop_any(command):
+            return f"{stopped} Only admins may stop background tasks here.".lstrip()
+        items = await self._background.stop_all(command.session)
+        names = ", ".join(f"{item.handle} ({item.title})" for item in items)
+        return " ".join(filter(None, (stopped, names and f"Stopped background tasks: {names}."))) or (
+            "No task is running."
+        )
+
+    async def new(self, command: Command) -> str:
+        if refusal := await self._refusal(command):
+            return refusal
+        stopped = await self._stop_all(command, "a new conversation was started")
+        await self._store.reset_session(command.session)
+        self._histories.forget(command.session)
+        return f"{stopped}\n\nA new conversation starts here.".strip()
+
+    async def wrap(self, command: Command) -> str | None:
+        if refusal := await self._refusal(command):
+            return refusal
+        return None if await self._store.wrap(command.id) else "No task is running that could finish up."
+
+    async def ask_aside(self, command: Command) -> str | None:
+        if not command.arguments.strip():
+            return "Add your question: `/btw what was the name of that file?`."
+        if self._dispatcher.side_questions(command.session) >= MAX_SIDE_QUESTIONS:
+            return f"{MAX_SIDE_QUESTIONS} side questions are being answered already. Please try again in a moment."
+        self._dispatcher.begin_side_question(await self._store.begin_side_question(command.id))
+        return None
+
+    async def undo(self, command: Command) -> str:
+        if not self._may_stop_any(command):
+            return await self._history_refusal(command)
+        # Before any other await: of several such commands, each finds what the last has left.
+        undone = await self._store.undo(command.session)
+        if undone is None:
+            return await self._history_refusal(command) or "There is no task to remove."
+        self._histories.forget(command.session)
+        return f"Removed from context: {quoted(' '.join(undone.texts))}. Side effects are not undone."
+
+    async def retry(self, command: Command) -> str | None:
+        if not self._may_stop_any(command):
+            return await self._history_refusal(command)
+        # Before any other await: a stop that comes next covers the task that is run again.
+        if not await self._store.retry(command.id):
+            return await self._history_refusal(command) or "There is no task to run again."
+        self._histories.forget(command.session)
+        return None
+
+    async def status(self, command: Command) -> str:
+        active = self._dispatcher.active(command.session)
+        queued = await self._store.count_waiting(command.session)
+        question = None if active is not None else await self._store.open_question(command.session)
+        lines = ["No task is running."]
+        if active is not None and active.turn is not None:
+            lines = [f"Running task: {_describe(active)}"]
+        elif question is not None:
+            lines = [f"Waiting for an answer to: {question}"]
+        if queued:
+            lines.append(f"Queued messages: {queued}.")
+        items = [item for item in await self._background.items(command.session) if item.state == "running"]
+        lines.extend(f"Background task {item.handle}: {item.title}" for item in items)
+        others = sum(other is not active and not other.is_extra for other in self._dispatcher.running())
+        if others:
+            lines.append(f"Running tasks in other conversations: {others}.")
+        lines.extend(f"{part}: {problem}" for part, problem in self._trouble().items())
+        return "\n\n".join(lines)
+
+    def _may_stop_any(self, command: Command) -> bool:
+        return self._access.may_stop_any(command.address, command.sender)
+
+    async def _refusal(self, command: Command) -> str:
+        """Why they may not stop the task, "" if they may."""
+        if self._may_stop_any(command):
+            # Without an await: a person's own stop takes effect at once.
+            return ""
+        turn = await self._unfinished(command.session)
+        if turn is None or turn.principal.id == command.sender.id:
+            return ""
+        return f"Only {turn.principal.name or 'the person who started it'} and admins may stop this."
+
+    async def _history_refusal(self, command: Command) -> str:
+        """Why the last task cannot be removed, "" if it can."""
+        if not self._may_stop_any(command):
+            return f"Only admins may use `/{command.name}` here: it changes the context for everybody."
+        if await self._unfinished(command.session) is not None:
+            return f"A task is running. `/stop` it first, then `/{command.name}`."
+        return ""
+
+    async def _unfinished(self, session: str) -> Turn | None:
+        """The running or parked turn."""
+        active = self._dispatcher.active(session)
+        running = None if active is None else active.record
+        return running or await self._store.unfinished(session)
+
+    async def _stop_all(self, command: Command, reason: str) -> str:
+        """Stops the running or parked turn and withdraws queued messages; says what that was, "" if nothing."""
+        active = self._dispatcher.stop(command.session, before=command.id, reason=reason)
+        task = _describe(active) if active is not None and active.turn is not None else ""
+        # Before any other await: no turn begins with the messages that this withdraws.
+        withdrawn = await self._dispatcher.withdraw_waiting(command.address, before=command.id, reason=reason)
+        if not task and await self._store.stop_parked(command.session, reason):
+            task = "waiting for your answer."
+            self._bus.wake(command.session)
+            active = self._dispatcher.active(command.session)
+        has_ended = await self._wait_for_end(command.session, active)
+        if not task and active is not None and active.is_stopped:
+            task = "the task had just begun."
+        if not has_ended:
+            task += " It has not ended yet."
+        queued = f"{queued_messages(withdrawn)} discarded." if withdrawn else ""
+        return " ".join(part for part in (task and f"Stopped: {task}", queued) if part)
+
+    async def _wait_for_end(self, session: str, active: ActiveTurn | None) -> bool:
+        """Whether the stopped turn has ended, within `STOP_TIMEOUT`."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                while active is not None and active.task is not None:
+                    await active.ended.wait()
+                    # One that found nothing to do is followed by the one that ends the parked turn.
+                    active = self._dispatcher.active(session) if active.record is None else None
+        except TimeoutError:
+            return False
+        return True
+
+
+def _stop_reason(command: Command) -> str:
+    """In a group it names the person."""
+    name = "" if command.address.kind == "direct" else command.sender.name
+    return f"{STOPPED_BY}{name}" if name else STOPPED_BY_USER
+
+
+def stopped_reply(command: Command) -> str:
+    """The id of the reply whose stop button was pressed, "" if it is another command."""
+    argument = command.arguments.strip()
+    return argument if command.name == "stop" and _REPLY_ID.fullmatch(argument) else ""
+
+
+def _describe(active: ActiveTurn) -> str:
+    """One line: the running calls, the step, and since when."""
+    assert active.turn is not None
+    calls = ", ".join(f"`{call.name}`" for call in active.turn.running_calls) or "the model is answering"
+    step = active.turn.step - bool(active.turn.running_calls)
+    return f"{calls}, step {step}, for {duration(time.monotonic() - active.since)}."
