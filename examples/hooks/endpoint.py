@@ -1,4 +1,4 @@
-"""A hook as an HTTP endpoint: keeps mail addresses from the model, in nothing but Python's standard library.
+"""A hook as an HTTP endpoint: hides email addresses from the model, with Python's standard library only.
 
     HOOK_SECRET=... python3 examples/hooks/endpoint.py 8787
 
@@ -9,7 +9,7 @@
     secret = "${HOOK_SECRET}"
     points = ["on_message"]
 
-It believes only what is signed with the secret, and not long ago.
+It accepts only requests signed with the secret within the last five minutes.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SECRET = os.environ["HOOK_SECRET"]
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-LONGEST = 1_048_576
-OLDEST = 300
-"""Seconds."""
+MAX_BODY = 1_048_576
+MAX_AGE = 300
+"""Bytes and seconds."""
 
 
 def decide(question):
-    """What is to happen with the message."""
+    """The decision about the message."""
     text = question["subject"]["text"]
     if "BEGIN PRIVATE KEY" in text:
         return {"decision": "deny", "reason": "do not send private keys"}
@@ -39,7 +39,7 @@ def decide(question):
 
 
 def is_signed(timestamp, signature, body):
-    if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > OLDEST:
+    if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > MAX_AGE:
         return False
     expected = hmac.new(SECRET.encode(), f"v1:{timestamp}:".encode() + body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(f"v1={expected}".encode(), signature.encode())
@@ -47,7 +47,7 @@ def is_signed(timestamp, signature, body):
 
 class Endpoint(BaseHTTPRequestHandler):
     def do_POST(self):
-        body = self.rfile.read(min(int(self.headers.get("Content-Length", "0")), LONGEST))
+        body = self.rfile.read(min(int(self.headers.get("Content-Length", "0")), MAX_BODY))
         timestamp = self.headers.get("X-Interject-Timestamp", "")
         if not is_signed(timestamp, self.headers.get("X-Interject-Signature", ""), body):
             self.send_error(401)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A hook as a process, in a POSIX shell: no tool runs while a file is there, and every event is kept in another.
+# A hook as a process, in POSIX shell: denies all tools while a file exists, and writes every event to another file.
 #
 #   [[hooks]]
 #   name = "freeze"
@@ -8,7 +8,7 @@
 #   points = ["before_tool", "on_event"]
 #   on_error = "closed"
 #
-# A line begins with {"jsonrpc":"2.0","id":7,"method":"hook/before_tool", in just this way, an event without the id.
+# A request begins exactly with {"jsonrpc":"2.0","id":7,"method":"hook/before_tool", an event has no id.
 
 frozen=$1
 events=$2
@@ -33,7 +33,7 @@ while IFS= read -r line; do
         ping) answer "$id" '{}' ;;
         hook/before_tool)
             if [ -e "$frozen" ]; then
-                answer "$id" '{"decision":"deny","reason":"everything is frozen for now"}'
+                answer "$id" '{"decision":"deny","reason":"tools are frozen"}'
             else
                 answer "$id" '{"decision":"continue"}'
             fi

@@ -1,4 +1,4 @@
-"""A hook as a process: reviews what tools are asked to do, in nothing but Python's standard library.
+"""A hook as a process: reviews tool calls, with Python's standard library only.
 
     [[hooks]]
     name = "review"
@@ -6,8 +6,7 @@
     command = ["python3", "examples/hooks/review.py"]
     points = ["before_tool", "approve_tool", "after_tool"]
 
-It reads one JSON object a line from stdin and writes one a line to stdout, flushed. What it writes to stderr is in the
-gateway's log.
+It reads one JSON object per line from stdin and writes one per line to stdout, flushed. The gateway logs its stderr.
 """
 
 import json
@@ -18,9 +17,9 @@ KEY = re.compile(r"sk-[A-Za-z0-9_-]{16,}")
 
 
 def decide(point, context, subject):
-    """What is to happen with the subject."""
+    """The decision about the subject."""
     if point == "before_tool" and subject["tool"] == "shell" and "sudo " in subject["arguments"].get("command", ""):
-        return {"decision": "deny", "reason": "nothing is done as root here"}
+        return {"decision": "deny", "reason": "commands as root are not allowed"}
     if point == "approve_tool" and subject["effect"] == "external" and context["channel"] != "terminal":
         return {"decision": "ask", "reason": f"{context['sender'] or 'somebody'} is not at the terminal"}
     if point == "after_tool" and KEY.search(subject["text"]):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agent.hook import Ask, Deny, MessageIn, ModelRequest, ReplyPart, Ruled, ToolCall, ToolEnd, HookContext
+from agent.hook import Ask, Deny, HookContext, MessageIn, ModelRequest, ReplyPart, Ruled, ToolCall, ToolEnd
 from agent.hooks.chain import Hook, HookChain
 from agent.hooks.http import HttpHook
 from agent.hooks.process import ProcessHook
@@ -22,22 +22,22 @@ def shell(command: str) -> ToolCall:
     return ToolCall("c1", "shell", {"command": command, "timeout_seconds": 5}, "external")
 
 
-async def test_the_house_rules_are_kept() -> None:
+async def test_the_team_rules_are_applied() -> None:
     points = ("before_model", "before_tool", "approve_tool", "before_reply")
-    rules = python_hook(f"{EXAMPLES / 'house_rules.py'}:HouseRules", points)
-    async with HookChain([Hook("house-rules", rules, points)]) as chain:
+    rules = python_hook(f"{EXAMPLES / 'team_rules.py'}:TeamRules", points)
+    async with HookChain([Hook("team-rules", rules, points)]) as chain:
         first, _ = await chain.ask("before_model", HERE, ModelRequest(1, ("hi",), "Be kind.", ()))
         second, _ = await chain.ask("before_model", HERE, ModelRequest(2, ("hi",), "Be kind.", ()))
         assert (first.notices, second.notices) == (("The office is closed on Fridays.",), ())
         slow, _ = await chain.ask("before_tool", HERE, ToolCall("c", "shell", {"command": "make"}, "external"))
         assert slow.arguments == {"command": "make", "timeout_seconds": 60}
         _, ruled = await chain.ask("before_tool", HERE, ToolCall("c", "read_file", {"path": "a/.env"}, "read"))
-        assert ruled == Ruled(Deny("files with secrets stay shut"), "house-rules")
+        assert ruled == Ruled(Deny("files with secrets are not readable"), "team-rules")
         assert (await chain.ask("approve_tool", HERE, shell("ls")))[1] is None
         _, ruled = await chain.ask("approve_tool", HERE, shell("rm -rf build"))
-        assert ruled == Ruled(Ask("this cannot be undone"), "house-rules")
+        assert ruled == Ruled(Ask("this cannot be undone"), "team-rules")
         part, _ = await chain.ask("before_reply", HERE, ReplyPart("text", "It is 4111 1111 1111 1111."))
-        assert part.text == "It is [number of a card]."
+        assert part.text == "It is [card number]."
 
 
 async def test_the_review_process_denies_asks_and_masks() -> None:
@@ -46,7 +46,7 @@ async def test_the_review_process_denies_asks_and_masks() -> None:
     async with HookChain([Hook("review", review, points, timeout=60)]) as chain:
         assert await chain.ask("before_tool", HERE, shell("ls")) == (shell("ls"), None)
         _, ruled = await chain.ask("before_tool", HERE, shell("sudo rm x"))
-        assert ruled == Ruled(Deny("nothing is done as root here"), "review")
+        assert ruled == Ruled(Deny("commands as root are not allowed"), "review")
         _, ruled = await chain.ask("approve_tool", HERE, shell("ls"))
         assert ruled == Ruled(Ask("Ada is not at the terminal"), "review")
         assert (await chain.ask("approve_tool", HookContext(channel="terminal"), shell("ls")))[1] is None
@@ -54,7 +54,7 @@ async def test_the_review_process_denies_asks_and_masks() -> None:
         assert end.text == "KEY=[a key]"
 
 
-async def test_nothing_runs_while_all_is_frozen_and_every_event_is_kept(tmp_path: Path) -> None:
+async def test_no_tool_runs_while_frozen_and_every_event_is_logged(tmp_path: Path) -> None:
     frozen, events = tmp_path / "frozen", tmp_path / "events.jsonl"
     freeze = ProcessHook(
         "freeze", ["sh", str(EXAMPLES / "freeze.sh"), str(frozen), str(events)], ("before_tool", "on_event")
@@ -65,9 +65,7 @@ async def test_nothing_runs_while_all_is_frozen_and_every_event_is_kept(tmp_path
         assert await chain.ask("before_tool", HERE, tricky) == (tricky, None)
         frozen.touch()
         chain.observe(HERE, {"kind": "frozen"})
-        assert (await chain.ask("before_tool", HERE, tricky))[1] == Ruled(
-            Deny("everything is frozen for now"), "freeze"
-        )
+        assert (await chain.ask("before_tool", HERE, tricky))[1] == Ruled(Deny("tools are frozen"), "freeze")
         frozen.unlink()
         assert await chain.ask("before_tool", HERE, shell("ls")) == (shell("ls"), None)
     (event,) = events.read_text().splitlines()
@@ -93,7 +91,7 @@ async def listening(secret: str) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def test_the_endpoint_keeps_addresses_from_the_model_and_believes_only_what_is_signed() -> None:
+async def test_the_endpoint_keeps_addresses_from_the_model_and_accepts_only_signed_requests() -> None:
     async with listening("right") as url:
         async with HookChain([Hook("addresses", HttpHook("a", url, "right"), ("on_message",), timeout=60)]) as chain:
             message, _ = await chain.ask("on_message", HERE, MessageIn("write to ada@example.com"))
