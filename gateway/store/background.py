@@ -18,7 +18,7 @@ from gateway.store.arrivals import accept_background_message
 from gateway.store.background_rows import by_id, logs_of, outcome, result_of, row_from, running_of, task_json, task_of
 from gateway.store.background_text import cut, message, with_answers
 from gateway.store.encoding import address_to_json, sender_to_json
-from gateway.store.inbox import AFTER_ALL, count_waiting, withdraw_waiting
+from gateway.store.inbox import MAX_ROW_ID, count_waiting, withdraw_waiting
 from gateway.store.records import Arrival, BackgroundResult, BackgroundRow, Finished, Turn
 from gateway.store.schema import is_running, turns, work
 from gateway.store.sessions import generation_of
@@ -231,7 +231,7 @@ def _stop(
     finished = [replace(ended, stop_reason=reason)]
     if row.child is not None:
         connection.execute(_stop_child, {"of_session": row.child, "why": reason})
-        withdraw_waiting(connection, row.child, AFTER_ALL, reason)
+        withdraw_waiting(connection, row.child, MAX_ROW_ID, reason)
         for nested in running_of(connection, row.child):
             finished.extend(_stop(connection, nested, BackgroundResult("stopped", PARENT_STOPPED), notify=False))
     return tuple(finished)

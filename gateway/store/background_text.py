@@ -71,8 +71,8 @@ def status_in(entries: Sequence[Entry]) -> str:
 def with_answers(reason: str, logs: Sequence[Sequence[Entry]]) -> str:
     """The reason, with what the model had answered until then."""
     texts = [entry.text.strip() for log in logs for entry in log if isinstance(entry, ModelAnswered)]
-    said = "\n\n".join(text for text in texts if text)
-    return f"{reason}\n\nUntil then it had said:\n\n{said}" if said else reason
+    answers = "\n\n".join(text for text in texts if text)
+    return f"{reason}\n\nUntil then it had said:\n\n{answers}" if answers else reason
 
 
 def cut(text: str, length: int) -> str:

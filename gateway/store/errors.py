@@ -1,4 +1,4 @@
-"""What can go wrong with the store, in words for the person who runs the gateway."""
+"""Errors of the store, with messages for the person who runs the gateway."""
 
 from __future__ import annotations
 

@@ -63,6 +63,6 @@ def mark_ready(
 
 
 def use_media(connection: Connection, row_id: int, attachments: Sequence[Attachment]) -> None:
-    """Notes that the message in this row refers to the attachments, so that their bytes are kept."""
+    """Records that the message in this row uses the attachments, so that their bytes are not removed."""
     if attachments:
         connection.execute(_use_media, [{"hash": attachment.hash, "row": row_id} for attachment in attachments])

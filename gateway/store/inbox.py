@@ -15,8 +15,8 @@ from gateway.store.schema import AnyRow, inbox, is_command, is_message, is_waiti
 TOO_LATE_TO_WITHDRAW = "the message was withdrawn after it had been answered"
 TOO_LATE_TO_WRAP = "the task had ended already"
 
-AFTER_ALL = 2**62
-"""A row id above all others."""
+MAX_ROW_ID = 2**62
+"""Above every row id."""
 
 _STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "work", "interrupt", "collect", "queue")
 
@@ -110,7 +110,7 @@ _withdraw_waiting = (
 
 def waiting_busy(connection: Connection, session: str) -> Busy | None:
     """What the messages that a turn could read now do to a running turn: the strongest of them. None without any."""
-    found = set(connection.execute(_readable_busy, {"session": session, "no_end": AFTER_ALL}).scalars())
+    found = set(connection.execute(_readable_busy, {"session": session, "no_end": MAX_ROW_ID}).scalars())
     return next((busy for busy in _STRONGEST_FIRST if busy in found), None)
 
 

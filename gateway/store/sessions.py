@@ -1,4 +1,4 @@
-"""Session rows: one for each conversation, made with its first message, with the settings that people choose there."""
+"""Sessions: created with their first message, with the settings that people choose in them, and reset by `/new`."""
 
 from __future__ import annotations
 
