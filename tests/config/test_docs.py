@@ -2,11 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import Mount
 
+from channels.runs import RunReport
+from channels.web import http_app
+from channels.web.render import EventName
 from config.channels import CHANNELS
 from config.models import KEY_VARIABLES, PROVIDERS
 from config.settings import WebSettings
@@ -14,7 +20,8 @@ from config.tools import TOOLS
 from gateway.assembly.build import build
 from gateway.cli.checks.discord import DISCORD_PERMISSIONS, discord_invitation
 from gateway.cli.checks.slack import SLACK_SCOPES
-from gateway.store.records import BusyMode
+from gateway.store.records import BusyMode, RunState
+from tests.channels.web_gateway import Gateway
 from tests.config.conftest import Operator
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +34,22 @@ TOKENS = {
     "DISCORD_BOT_TOKEN": "d",
     **{KEY_VARIABLES[provider]: "sk" for provider in PROVIDERS},
 }
-IN_ROOT = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+MAX_README_LINES = 150
+PAGES_IN_DOCS = [str(file.relative_to(ROOT)) for file in sorted(DOCS.rglob("*.md"))]
+LINKED = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "examples/README.md",
+    "tests/scenarios/README.md",
+    *PAGES_IN_DOCS,
+]
 
 
-def page(channel: str) -> str:
-    return (DOCS / f"{channel}.md").read_text(encoding="utf-8")
+def page(name: str) -> str:
+    """A page by its name, on whichever shelf it is."""
+    (file,) = DOCS.rglob(f"{name}.md")
+    return file.read_text(encoding="utf-8")
 
 
 def readme() -> str:
@@ -44,6 +62,11 @@ def examples(text: str) -> list[str]:
 
 def in_first_column(table: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+
+
+def in_first_column_all(table: str) -> list[list[str]]:
+    """Where a cell may have several names."""
+    return [re.findall(r"`([^`]+)`", cell) for cell in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)]
 
 
 def section(text: str, heading: str) -> str:
@@ -69,11 +92,85 @@ def test_every_page_says_what_works_what_does_not_and_how_to_check(channel: str)
     assert "`interject check" in page(channel)
 
 
-@pytest.mark.parametrize("file", [*IN_ROOT, *(f"docs/{page.name}" for page in sorted(DOCS.glob("*.md")))])
-def test_what_a_page_links_to_or_shows_is_in_this_repository(file: str) -> None:
+def links(text: str) -> list[tuple[str, str]]:
+    """The relative links and pictures of a page, without blocks of code: path and anchor, of which one may be ""."""
+    found = re.findall(r"""(?:\]\(|src=")(?!\w+:)([^)#"\s]*)(?:#([^)"\s]*))?[)"]""", without_code(text))
+    return [(path, anchor) for path, anchor in found if path or anchor]
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub and mkdocs make them of headings."""
+    headings = re.findall(r"^#+ (.*)$", without_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("file", LINKED)
+def test_every_relative_link_and_anchor_of_a_page_leads_somewhere_in_this_repository(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
-    for target in re.findall(r"""(?:\]\(|src=")(?!https?:)([^)#"]+)""", text):
-        assert (ROOT / file).parent.joinpath(target).is_file(), target
+    for path, anchor in links(text):
+        target = (ROOT / file).parent / path if path else ROOT / file
+        assert target.is_file(), path
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), f"{path}#{anchor}"
+
+
+def test_links_and_anchors_are_found_where_they_are() -> None:
+    text = '# A heading: *two* parts\n[a](b.md#c) [d](#e) ![f](g.png)\n```\n[h](i.md)\n```\n<img src="j.png"> [k](https://l/m)'
+    assert links(text) == [("b.md", "c"), ("", "e"), ("g.png", ""), ("j.png", "")]
+    assert anchors(text) == {"a-heading-two-parts"}
+
+
+def test_the_readme_is_short_and_begins_with_a_picture() -> None:
+    assert len(readme().splitlines()) <= MAX_README_LINES
+    assert "![" in readme().partition("\n## ")[0]
+
+
+def test_every_page_is_linked_from_the_index_and_has_its_place_in_the_site() -> None:
+    names = {file.removeprefix("docs/") for file in PAGES_IN_DOCS} - {"index.md"}
+    assert {path for path, _ in links(page("index")) if path.endswith(".md")} == names
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert names <= set(re.findall(r"^ +- [^:]+: (.*\.md)$", site, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        *("permission", "allowlist", "rate limit", "webhook", "deploy", "system prompt", "context window", "subagent"),
+        *("environment variable", "HTTP API"),
+    ],
+)
+def test_a_term_that_a_reader_searches_for_is_in_the_readme_or_the_docs(term: str) -> None:
+    text = " ".join(
+        "\n".join((ROOT / file).read_text(encoding="utf-8") for file in ["README.md", *PAGES_IN_DOCS]).split()
+    )
+    assert term.lower() in text.lower()
+
+
+def test_the_page_of_the_http_api_names_every_route_and_no_other() -> None:
+    routes = http_app.app(Gateway().channel).routes
+    served = {
+        f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
+        for route in routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    }
+    named = set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) [^`]+)` \|", page("http-api"), re.MULTILINE))
+    assert named == served
+    for mount in routes:
+        if isinstance(mount, Mount):
+            assert f"`{mount.path}`" in page("http-api")
+
+
+def test_the_page_of_the_http_api_names_every_state_of_a_run_every_event_and_every_field() -> None:
+    text = page("http-api")
+    assert {state for row in in_first_column_all(section(text, "Runs")) for state in row} == set(get_args(RunState))
+    assert set(in_first_column(section(text, "Events"))) == set(get_args(EventName))
+    for field in fields(RunReport):
+        assert f'"{field.name}"' in section(text, "Runs") or field.name == "address", field.name
 
 
 def test_the_examples_of_the_readme_are_settings_that_hold_each_alone_and_all_together(operator: Operator) -> None:
@@ -86,7 +183,7 @@ def test_the_examples_of_the_readme_are_settings_that_hold_each_alone_and_all_to
 def test_the_readme_names_every_tool_and_every_page() -> None:
     named = re.findall(r"`(\w+)`", section(readme(), "Tools"))
     assert set(TOOLS) <= set(named)
-    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= set(re.findall(r"\]\(([^)]+)\)", readme()))
+    assert set(PAGES_IN_DOCS) <= {path for path, _ in links(readme())}
 
 
 async def test_the_page_of_commands_has_each_with_an_example(operator: Operator) -> None:
@@ -146,7 +243,7 @@ Line = tuple[int, str]
 
 
 def manifest() -> Yaml:
-    lines = list(lines_of((DOCS / "slack-manifest.yaml").read_text(encoding="utf-8")))
+    lines = list(lines_of((DOCS / "reference" / "slack-manifest.yaml").read_text(encoding="utf-8")))
     tree, rest = read(lines, 0)
     assert not rest, f"does not belong anywhere: {rest[0]}"
     return tree

@@ -56,6 +56,6 @@ def test_every_setting_of_a_hook_is_named_and_whose_it_is() -> None:
     of_all = set(HookSection.model_fields) | {"type"}
     assert set(in_first_column(text)) == {name for model in HOOKS.values() for name in model.model_fields}
     for kind, model in HOOKS.items():
-        own = re.findall(rf"^\| `(\w+)` \| needed \| only of type {kind}:", text, re.MULTILINE)
+        own = re.findall(rf"^\| `(\w+)` \| required \| type {kind} only:", text, re.MULTILINE)
         assert set(own) == set(model.model_fields) - of_all
     assert re.findall(r"`(\w+)`", text.partition("| `points` |")[2].partition("\n")[0]) == list(get_args(Point))

@@ -43,16 +43,17 @@ def test_the_page_of_steering_has_every_mode_every_outcome_and_every_end_of_a_ru
     assert {name for row in re.findall(r"^\| [^|]* \| ([^|]*) \|", told, re.MULTILINE) for name in code(row)} == set(
         get_args(Outcome)
     )
-    ends, _, under_way = section(text, "How it ends").partition("Until then")
+    ends, _, under_way = section(text, "How a run ends").partition("Until then")
     assert set(in_first_column(ends)) | set(code(under_way)) == set(get_args(RunState))
 
 
 def test_the_page_of_steering_has_the_numbers_of_the_code() -> None:
-    text, limits = " ".join(page("steering").split()), LimitSettings()
+    limits = LimitSettings()
+    text, delivery = (" ".join(page(name).split()) for name in ("steering", "delivery"))
     assert f"the same result {LOOP_REPEATS} times among its last {LOOP_WINDOW} calls" in text
-    assert f"that {MAX_RESTARTS} restarts in a row interrupt" in text
+    assert f"that {MAX_RESTARTS} restarts in a row interrupt" in delivery
     assert f"At most {limits.delegate_running} calls" in text
-    assert f"have `shutdown_grace` seconds ({AgentSettings().shutdown_grace};" in text
+    assert f"have `shutdown_grace` seconds ({AgentSettings().shutdown_grace};" in delivery
 
 
 def test_the_page_of_approvals_has_every_setting_option_and_verdict() -> None:
