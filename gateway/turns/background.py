@@ -137,9 +137,7 @@ class TurnBackground:
         self._model = context.model
         self._allowed = context.allowed
 
-    async def adopt(
-        self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = no_output
-    ) -> str:
+    async def adopt(self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = no_output) -> str:
         return await self._work.adopt(self._record, self._mask(title), running, shown, self._mask)
 
     async def delegate(

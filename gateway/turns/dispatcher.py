@@ -1,4 +1,4 @@
-"""Dispatch: gives each session with unread messages its turn, one at a time per session, fair across sessions."""
+"""The dispatcher runs turns: one at a time in each session with unread messages, fair across sessions."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from gateway.turns.journal import InboxSignal, TurnJournal, TurnStore
 
 log = logging.getLogger(__name__)
 
-ON_THE_SIDE = (
-    "This is a question on the side, while the conversation goes on without it. Tools are not available: answer it "
-    "briefly, in words, from what you see here."
+SIDE_QUESTION_NOTICE = (
+    "This is a side question; the conversation goes on without it. Tools are not available: answer it briefly, in "
+    "words, from what you see here."
 )
 
-STOPPING = "the gateway is being stopped; what is not done soon goes on at its next start"
+SHUTTING_DOWN = "the gateway is shutting down; unfinished work resumes at its next start"
 
-LAST_WORDS = 1.0
-"""Seconds that answers given at the very end have to reach people; else they do after the next start."""
+FINAL_DELIVERY_TIMEOUT = 1.0
+"""Seconds for delivering the last answers at shutdown; the rest are delivered after the next start."""
 
-NOT_KEPT = "what I do cannot be kept just now; whoever runs this gateway finds in its log why (is the disk full?)"
+NOT_STORED = "my work cannot be stored at the moment; the gateway's log has the reason (is the disk full?)"
 
 
 class DispatcherStore(TurnStore, Protocol):
@@ -67,10 +67,10 @@ class Environment(Protocol):
 
 @dataclass(slots=True)
 class ActiveTurn:
-    """A session that has a slot, or waits for one: it claims, and then runs, one turn.
+    """A session that has a slot, or waits for one, to claim and run one turn.
 
-    `task` is None while it waits. `bell` rings for what the running turn is to read, `again` says that what it leaves
-    is to be looked at after it. `since` is in monotonic seconds. `is_extra`: it takes nobody's slot.
+    `task` is None while it waits. `again`: the inbox is to be checked after this turn. `since` is in monotonic seconds.
+    `is_extra`: it needs no slot.
     """
 
     session: str
@@ -88,13 +88,13 @@ class ActiveTurn:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether somebody meant this turn to stop."""
-        return self.record is not None and _first_heard(self.record.entries) < self.stop_before
+        """Whether a stop covers this turn."""
+        return self.record is not None and _first_read(self.record.entries) < self.stop_before
 
 
 class Dispatcher:
-    """Use as `async with`; leaving it gives the running turns `grace` seconds to end, and abandons those that do not,
-    to be resumed by the next process."""
+    """Use as `async with`; leaving it gives the running turns `grace` seconds to end, and abandons the others, which
+    the next process resumes."""
 
     def __init__(
         self,
@@ -128,30 +128,28 @@ class Dispatcher:
         self._max_running = 0
         running = [active.task for active in self._active.values() if active.task is not None]
         if running and self._grace:
-            log.info(
-                "running tasks get up to %g s to end; what has not ended by then is gone on with later", self._grace
-            )
-            self._announce_the_end()
+            log.info("waiting up to %g s for running turns to end; the others resume at the next start", self._grace)
+            self._announce_shutdown()
             await asyncio.wait(running, timeout=self._grace)
-            await self._delivery.settle(LAST_WORDS)
+            await self._delivery.settle(FINAL_DELIVERY_TIMEOUT)
         for task in running:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
-    def _announce_the_end(self) -> None:
-        """Tells people why what runs may stand still soon."""
+    def _announce_shutdown(self) -> None:
+        """Tells people why their running turns may pause."""
         for active in self._active.values():
             if (
                 active.record is not None
                 and active.reply is not None
                 and not (active.reply.done or active.reply.parked)
             ):
-                active.reply.announce(STOPPING)
+                active.reply.announce(SHUTTING_DOWN)
                 self._show(active.record, active.reply)
 
     def wake(self, session: str, busy: Busy = "steer") -> None:
-        """Something waits in the inbox: queues for a slot, or looks again after the running turn, and rings it if that
-        is steered. Decided without awaiting."""
+        """Something is unread: queues the session for a slot, or signals the running turn and checks the inbox after
+        it. Decided without awaiting."""
         active = self._active.get(session)
         if active is None:
             self._queue(session)
@@ -161,7 +159,7 @@ class Dispatcher:
         active.signal.notify(busy)
 
     def begin_side_question(self, record: records.Turn) -> None:
-        """Answers a question on the side, beside whatever runs in its session. It needs no slot."""
+        """Answers a side question, beside the running turn of its session. It needs no slot."""
         active = self._active[record.id] = ActiveTurn(record.id, is_extra=True, record=record)
         active.task = self._tasks.create_task(self._serve(active, record))
 
@@ -169,7 +167,7 @@ class Dispatcher:
         return tuple(self._active.values())
 
     def side_questions(self, session: str) -> int:
-        """How many questions on the side are being answered there."""
+        """The number of side questions being answered there."""
         records = [active.record for active in self._active.values() if active.is_extra]
         return sum(each is not None and each.kind == "aside" and each.session == session for each in records)
 
@@ -190,16 +188,16 @@ class Dispatcher:
         return active
 
     async def withdraw_waiting(self, address: Address, *, before: int, reason: str) -> int:
-        """Withdraws the messages that wait there and were accepted before inbox id `before`; how many they were."""
-        aside = await self._store.withdraw_waiting(session_key(address), before, reason)
-        for changed in aside:
+        """Withdraws the queued messages there with an inbox id below `before`; their number."""
+        withdrawn = await self._store.withdraw_waiting(session_key(address), before, reason)
+        for changed in withdrawn:
             self._delivery.show_status(
                 MessageStatus(address, changed.id, changed.message_id, changed.state, None, changed.reason)
             )
-        if aside:
-            ids = tuple(changed.id for changed in aside)
-            self._bus.publish(MessagesChanged(session_key(address), address, ids, aside[0].state, reason))
-        return len(aside)
+        if withdrawn:
+            ids = tuple(changed.id for changed in withdrawn)
+            self._bus.publish(MessagesChanged(session_key(address), address, ids, withdrawn[0].state, reason))
+        return len(withdrawn)
 
     def _stop_if_covered(self, active: ActiveTurn) -> None:
         if active.turn is not None and active.is_stopped:
@@ -209,7 +207,7 @@ class Dispatcher:
         self._ready.setdefault(session, ActiveTurn(session, is_extra=is_child(session)))
 
     def _start_ready(self) -> None:
-        """Delegated tasks and questions on the side need no slot: somebody who has one may be waiting for them."""
+        """Delegated tasks and side questions need no slot: the holder of a slot may be waiting for them."""
         while (session := self._next()) is not None:
             active = self._active[session] = self._ready.pop(session)
             active.since = time.monotonic()
@@ -223,17 +221,16 @@ class Dispatcher:
         return next((session for session, active in self._ready.items() if active.is_extra), None)
 
     async def _serve(self, active: ActiveTurn, record: records.Turn | None = None) -> None:
-        """One claim, where there is no record yet, and one turn. This is the edge at which a broken turn costs itself
-        only."""
+        """Claims a turn, if there is no record yet, and runs it. A failure here affects only this turn."""
         try:
             record = record or await self._claim(active)
             if record is not None:
                 await self._run(active, record)
         except TurnLost:
-            log.warning("session %s: another process has taken the turn over", active.session)
+            log.warning("session %s: another process has taken over the turn", active.session)
             self._histories.forget(active.session)
         except Exception:
-            log.exception("session %s: serving it broke", active.session)
+            log.exception("session %s: internal error while serving it", active.session)
         finally:
             del self._active[active.session]
             active.ended.set()
@@ -249,23 +246,23 @@ class Dispatcher:
         )
 
     async def _run(self, active: ActiveTurn, record: records.Turn) -> None:
-        """One turn to its recorded end, whatever breaks on the way."""
-        # Whatever it waited for is there.
+        """Runs one turn to its stored end, whatever fails on the way."""
+        # A parked turn is claimed only when it can go on.
         record = active.record = replace(record, parked=False)
         if record.unread is not None:
             self.wake(active.session, record.unread)
         reply = active.reply = self._replies.of(record)
         self._bus.publish(TurnStarted(record.session, record.address, record.id))
-        self._tell_of_read(record, record.entries)
+        self._report_read(record, record.entries)
         try:
             entries = await self._play(active, record, reply)
         except TurnLost:
             raise
         except (JournalError, StoreError) as error:
-            log.error("session %s: turn %s cannot be kept: %s", record.session, record.id, error)
-            entries = await self._fail(active, record, reply, NOT_KEPT)
+            log.error("session %s: turn %s cannot be stored: %s", record.session, record.id, error)
+            entries = await self._fail(active, record, reply, NOT_STORED)
         except Exception:
-            log.exception("session %s: turn %s broke", record.session, record.id)
+            log.exception("session %s: turn %s failed", record.session, record.id)
             entries = await self._fail(active, record, reply, INTERNAL_ERROR)
         ended = entries[-1]
         if not isinstance(ended, Ended):
@@ -282,13 +279,13 @@ class Dispatcher:
     async def _play(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""
         if len(record.entries) > 1:
-            await self._take_up(active, record, reply)
+            await self._resume(active, record, reply)
         if record.stop is not None:
             active.stop_before, active.stop_reason = sys.maxsize, record.stop
         past = await self._past(record)
         agent, turn_context = await self._environment.prepare(record)
         if record.kind == "aside":
-            turn_context = replace(turn_context, text_only_notice=ON_THE_SIDE)
+            turn_context = replace(turn_context, text_only_notice=SIDE_QUESTION_NOTICE)
 
         async def emit(event: Event) -> None:
             self._watch(record, reply, event)
@@ -308,7 +305,7 @@ class Dispatcher:
         return turn.entries
 
     async def _past(self, record: records.Turn) -> Sequence[RenderedTurn]:
-        """What came before; for a question on the side, what runs just now too."""
+        """The past turns; for a side question, the running turn too."""
         past = await self._histories.of(record.session, new=record.first)
         if record.kind != "aside":
             return past
@@ -321,8 +318,8 @@ class Dispatcher:
         parked = await self._store.turn(unfinished.id)
         return (RenderedTurn("", tuple(conversation(past, parked.entries))),)
 
-    async def _take_up(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> None:
-        """Goes on with the reply where an earlier process left it, after hearing what was said meanwhile."""
+    async def _resume(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> None:
+        """Goes on with the reply of an earlier process; messages sent meanwhile are read first."""
         if is_child(record.session) or self._delivery.is_showing(reply):
             self._show(record, reply)
         else:
@@ -331,7 +328,7 @@ class Dispatcher:
         active.again = True
 
     def _show(self, record: records.Turn, reply: ReplyBuilder) -> None:
-        """What a delegated task says is for whoever delegated it."""
+        """Replies of delegated tasks are shown to nobody: their text is the result of a call."""
         if not is_child(record.session):
             self._delivery.show(reply)
 
@@ -343,10 +340,10 @@ class Dispatcher:
         if not reply.empty or not isinstance(event, Logged) or reply.done:
             self._show(record, reply)
         if isinstance(event, Logged):
-            self._tell_of_read(record, (event.entry,))
+            self._report_read(record, (event.entry,))
 
-    def _tell_of_read(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
-        """Tells which messages these entries read."""
+    def _report_read(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
+        """Reports the messages that these entries read."""
         for entry in entries:
             if isinstance(entry, MessagesRead):
                 ids = tuple(message.id for message in entry.messages)
@@ -356,7 +353,7 @@ class Dispatcher:
     async def _fail(
         self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder, reason: str
     ) -> tuple[Entry, ...]:
-        """Tells the person at once that the turn cannot go on, and records its end as soon as that is possible."""
+        """Shows at once that the turn failed, and stores its end as soon as possible."""
         entries, unlogged = (record.entries, ()) if active.turn is None else (active.turn.entries, active.turn.unlogged)
         if not reply.done:
             shown: tuple[Entry, ...] = (*unlogged, Ended("failed", reason))
@@ -366,7 +363,7 @@ class Dispatcher:
         journal = TurnJournal(self._store, record, active.signal)
         return await retry_until_stored(
             lambda: fail_turn(journal, entries, reason, *unlogged),
-            f"the end of turn {record.id} cannot be kept",
+            f"the end of turn {record.id} cannot be stored",
             _pause_of(active),
         )
 
@@ -380,17 +377,17 @@ class Dispatcher:
 def marks(
     record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = ""
 ) -> Iterator[MessageStatus]:
-    """The state of each message that was heard in these entries of the turn's log."""
+    """The status of each message that these log entries of the turn read."""
     for entry in entries:
         if isinstance(entry, MessagesRead):
-            for said in entry.messages:
-                if said.source == "work":
+            for message in entry.messages:
+                if message.source == "work":
                     continue
-                yield MessageStatus(record.address, said.id, said.message_id, state, entry.step, reason)
+                yield MessageStatus(record.address, message.id, message.message_id, state, entry.step, reason)
 
 
 def _pause_of(active: ActiveTurn) -> Callable[[float], Awaitable[None]]:
-    """A pause that the next message ends: that it was kept shows that the store writes again."""
+    """A pause that the next message ends: its storing shows that the store writes again."""
 
     async def pause(seconds: float) -> None:
         active.signal.clear()
@@ -401,6 +398,7 @@ def _pause_of(active: ActiveTurn) -> Callable[[float], Awaitable[None]]:
     return pause
 
 
-def _first_heard(entries: tuple[Entry, ...]) -> int:
-    heard = next(entry for entry in entries if isinstance(entry, MessagesRead))
-    return heard.messages[0].id
+def _first_read(entries: tuple[Entry, ...]) -> int:
+    """The inbox id of the first message of the turn."""
+    read = next(entry for entry in entries if isinstance(entry, MessagesRead))
+    return read.messages[0].id

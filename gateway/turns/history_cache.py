@@ -1,4 +1,4 @@
-"""What sessions said before: read from the store, and kept in memory for the few that speak just now."""
+"""The history of sessions: read from the store, and cached for the sessions used last."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from weakref import WeakValueDictionary
 
 from agent.log import Entry
 from agent.log_state import unresolved
-from agent.transcript import RenderedTurn, shown
+from agent.transcript import RenderedTurn, model_view
 from gateway.store.records import PastTurn
 
 log = logging.getLogger(__name__)
 
-MOST_KEPT = 4000
-"""Exchanges kept in memory over all sessions; the least recently used sessions are read anew."""
+MAX_CACHED = 4000
+"""Exchanges in memory over all sessions; beyond it the least recently used sessions are dropped."""
 
 
 class PastTurns(Protocol):
@@ -25,8 +25,8 @@ class PastTurns(Protocol):
 
 
 class History:
-    """A session's past turns as a model is to see them, oldest first. What a summary covers is forgotten here; the
-    store keeps it."""
+    """A session's past turns as the model sees them, oldest first. Turns that a summary covers are in the store
+    only."""
 
     def __init__(self, turns: Iterable[PastTurn] = ()) -> None:
         self.past: tuple[RenderedTurn, ...] = ()
@@ -34,14 +34,16 @@ class History:
             self.add(turn.id, turn.entries)
 
     def add(self, turn_id: str, entries: Sequence[Entry]) -> None:
-        """A turn has ended and is now part of the past."""
+        """Adds a turn that has ended."""
         if without := len(unresolved(entries)):
-            log.warning("turn %s has ended without results of %d calls; the model is told so of each", turn_id, without)
-        before, own = shown(self.past, entries)
+            log.warning(
+                "turn %s ended without the results of %d calls; the model is told so for each", turn_id, without
+            )
+        before, own = model_view(self.past, entries)
         self.past = (*before, RenderedTurn(turn_id, own))
 
     def ends_with(self, turn_id: str) -> bool:
-        """Whether this turn is the last that it knows of."""
+        """Whether this turn is the last one in it."""
         return bool(self.past) and self.past[-1].id == turn_id
 
     @property
@@ -55,50 +57,50 @@ class HistoryCache:
 
     def __init__(self, store: PastTurns) -> None:
         self._store = store
-        self._kept: OrderedDict[str, History] = OrderedDict()
+        self._cached: OrderedDict[str, History] = OrderedDict()
         self._count = 0
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._outdated: set[str] = set()
 
     async def of(self, session: str, *, new: bool = False) -> tuple[RenderedTurn, ...]:
-        """What the session's next turn is to know of those before it; `new`: it is known that there are none."""
-        history = self._kept.get(session) or await self._read(session, new=new)
-        self._kept.move_to_end(session)
-        while self._count > MOST_KEPT and len(self._kept) > 1:
-            self.forget(next(iter(self._kept)))
+        """The past turns for the session's next one; `new`: it is known that there are none."""
+        history = self._cached.get(session) or await self._read(session, new=new)
+        self._cached.move_to_end(session)
+        while self._count > MAX_CACHED and len(self._cached) > 1:
+            self.forget(next(iter(self._cached)))
         return history.past
 
     async def _read(self, session: str, *, new: bool) -> History:
-        """Once, whoever asks meanwhile; and anew, if a turn ended or the session began anew meanwhile."""
+        """Reads once for all concurrent callers, and again if a turn ended or the session was reset meanwhile."""
         lock = self._reading.setdefault(session, asyncio.Lock())
         async with lock:
-            while (history := self._kept.get(session)) is None:
+            while (history := self._cached.get(session)) is None:
                 self._outdated.discard(session)
                 read = History(() if new else await self._store.history(session))
                 if session not in self._outdated:
-                    self._kept[session] = read
+                    self._cached[session] = read
                     self._count += read.size
                 new = False
             self._outdated.discard(session)
         return history
 
     def add(self, session: str, turn_id: str, entries: Sequence[Entry]) -> None:
-        """A turn of the session has ended."""
-        self._outdate(session)
-        history = self._kept.get(session)
+        """Adds a turn of the session that has ended."""
+        self._mark_outdated(session)
+        history = self._cached.get(session)
         if history is not None and not history.ends_with(turn_id):
             self._count -= history.size
             history.add(turn_id, entries)
             self._count += history.size
 
     def forget(self, session: str) -> None:
-        """The session begins anew, or is read anew when it speaks again."""
-        self._outdate(session)
-        history = self._kept.pop(session, None)
+        """Drops the session: it was reset, or another process has written to it."""
+        self._mark_outdated(session)
+        history = self._cached.pop(session, None)
         if history is not None:
             self._count -= history.size
 
-    def _outdate(self, session: str) -> None:
-        """What is being read of it just now may lack what has happened."""
+    def _mark_outdated(self, session: str) -> None:
+        """A read in progress may lack the latest turn."""
         if session in self._reading:
             self._outdated.add(session)

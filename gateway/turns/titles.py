@@ -1,4 +1,4 @@
-"""Titles: a few words on what a conversation is about, by the small model, after its first answer."""
+"""Conversation titles, made by the small model after the first answer."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gateway.store.records import Turn
 
 log = logging.getLogger(__name__)
 
-LONGEST = 60
-PATIENCE = 60.0
-LONGEST_SAMPLE = 2000
-LONGEST_ANSWER = 1000
-"""Tokens, with what the model thinks."""
+MAX_LENGTH = 60
+TIMEOUT = 60.0
+MAX_SAMPLE_LENGTH = 2000
+MAX_ANSWER_TOKENS = 1000
+"""Including reasoning."""
 
-ASKED = (
+PROMPT = (
     "Name the conversation that begins like this: three to six words in its language, without quotation marks and "
     "without a full stop. Answer with the name only."
 )
@@ -38,14 +38,14 @@ class TitleStore(Protocol):
 
 
 class Titles:
-    """Use as `async with`; leaving it ends what is being thought of. A title is a courtesy: without one the first words
-    stand there."""
+    """Use as `async with`; leaving it cancels running requests. A conversation without a title is listed by its first
+    words."""
 
     def __init__(self, store: TitleStore, model: Model | None) -> None:
-        """Without a model, nothing is named."""
+        """Without a model, conversations get no titles."""
         self._store = store
         self._model = model
-        self._tasks = BackgroundTasks("naming a conversation broke")
+        self._tasks = BackgroundTasks("making a title failed")
 
     async def __aenter__(self) -> Titles:
         await self._tasks.__aenter__()
@@ -55,19 +55,19 @@ class Titles:
         await self._tasks.__aexit__(*exc)
 
     def ended(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
-        """A turn has ended: the first of its conversation is the one to name it after. Never waits."""
+        """Starts making a title if the turn was the first of its conversation. Never waits."""
         if self._model is not None and turn.first and _is_listed(turn):
             self._tasks.start(partial(self._name, self._model, turn, entries))
 
     async def _name(self, model: Model, turn: Turn, entries: tuple[Entry, ...]) -> None:
-        """Attempts that come to nothing cost too."""
+        """Failed attempts are charged too."""
         charges: list[Charged] = []
         try:
             title = await _title(model, entries, charges)
             if title:
                 await self._store.set_title(turn.session, title, turn.generation)
         except (ModelError, StoreError, TimeoutError) as error:
-            log.info("session %s could not be named: %s", turn.session, error)
+            log.info("session %s: no title could be made: %s", turn.session, error)
         finally:
             await shielded(self._pay(turn, charges))
 
@@ -77,27 +77,27 @@ class Titles:
 
 
 async def _title(model: Model, entries: Sequence[Entry], charges: list[Charged]) -> str:
-    """What the model calls the conversation, "" for nothing; `charges` gets what that cost. Raises `ModelError` and
+    """The model's title for the conversation, "" for none; the cost is added to `charges`. Raises `ModelError` and
     `TimeoutError`."""
 
     async def tell(delta: Delta) -> None:
         if isinstance(delta, Charged):
             charges.append(delta)
 
-    request = Request(ASKED, [SystemNote(_sample(entries))], settings=ModelSettings(max_tokens=LONGEST_ANSWER))
-    async with asyncio.timeout(PATIENCE):
+    request = Request(PROMPT, [SystemNote(_sample(entries))], settings=ModelSettings(max_tokens=MAX_ANSWER_TOKENS))
+    async with asyncio.timeout(TIMEOUT):
         answer = await model.answer(request, tell)
     charges.append(Charged(answer.usage, answer.model, "title"))
     words = " ".join("".join(part.text for part in answer.parts if isinstance(part, Text)).split())
-    return words.strip(" .\"'“”")[:LONGEST]
+    return words.strip(" .\"'“”")[:MAX_LENGTH]
 
 
 def _is_listed(turn: Turn) -> bool:
-    """Only our own screens list conversations, and no delegated tasks or questions on the side."""
+    """Only our own screens list conversations; delegated tasks and side questions are not listed."""
     return turn.address.channel in ("web", "terminal") and turn.kind == "turn" and not is_child(turn.session)
 
 
 def _sample(entries: Sequence[Entry]) -> str:
     said = (message.text for entry in entries if isinstance(entry, MessagesRead) for message in entry.messages)
     answered = (entry.text for entry in entries if isinstance(entry, ModelAnswered) and entry.text.strip())
-    return f"They: {next(said, '')[:LONGEST_SAMPLE]}\nYou: {next(answered, '')[:LONGEST_SAMPLE]}"
+    return f"They: {next(said, '')[:MAX_SAMPLE_LENGTH]}\nYou: {next(answered, '')[:MAX_SAMPLE_LENGTH]}"

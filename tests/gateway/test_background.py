@@ -32,7 +32,8 @@ from gateway.app import GatewayOptions
 from gateway.bus import LocalBus
 from gateway.sessions import is_child
 from gateway.store import Store, open_store
-from gateway.store.background import DEFAULT_LIMITS, EARLIER_NOTE, RESULT_NOTE, TASK_NOTE, Limits, listed
+from gateway.store.background import DEFAULT_LIMITS, EARLIER_NOTE, RESULT_NOTE, TASK_NOTE, Limits
+from gateway.store.background_rows import listed
 from gateway.store.records import Busy, Turn
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import SpendingLimits
@@ -302,7 +303,7 @@ async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
     stage.sql("CREATE TRIGGER refuse BEFORE UPDATE ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
     gate.set()
     async with asyncio.timeout(60):
-        await until(lambda: "cannot be kept, trying again" in caplog.text)
+        await until(lambda: "cannot be stored, trying again" in caplog.text)
     stage.sql("DROP TRIGGER refuse")
     await stage.until_woken()
     (text,) = stage.waiting()
@@ -594,7 +595,7 @@ async def test_tasks_delegate_only_so_deep(tmp_path: Path) -> None:
         agent, turn_context = await stage.furnished(grandchild)
         assert "delegate" not in {tool.name for tool in agent.tools}
         with pytest.raises(BackgroundError, match="nothing may be delegated from here"):
-            await turn_context.work.start("call-3", DelegatedTask("three"))
+            await turn_context.background.start("call-3", DelegatedTask("three"))
 
 
 async def test_only_so_many_tasks_run_for_one_turn_however_deep(tmp_path: Path) -> None:
@@ -728,7 +729,7 @@ async def test_a_call_made_while_the_gateway_is_being_stopped_waits_for_the_next
     async with working(tmp_path, worker="second") as other:
         call = other.do(work.delegate("call-1", DelegatedTask("count"), other.shown.put))
         running = other.do(after(asyncio.Event()))
-        with pytest.raises(BackgroundError, match="stopped"):
+        with pytest.raises(BackgroundError, match="shutting down"):
             await work.adopt("shell", running)
         assert not call.done()
 

@@ -139,7 +139,7 @@ async def test_people_see_why_what_runs_may_stand_still_while_the_gateway_is_bei
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(life())
-        await memory.until(lambda memory: any("is being stopped" in reply.status for reply in memory.replies.values()))
+        await memory.until(lambda memory: any("is shutting down" in reply.status for reply in memory.replies.values()))
         gate.set()
     (reply,) = memory.replies.values()
     assert (plain_text(reply), reply.status, reply.done) == ("Well, done.", "", True)
@@ -212,15 +212,15 @@ async def test_a_log_that_cannot_be_written_is_told_once_and_the_next_message_wo
         await play.reply("Well", done=False)
         play.refuse_to_write("turn_log")
         gate.set()
-        reply = await play.reply("cannot be kept just now")
-        assert plain_text(reply).count("cannot be kept just now") == 1
+        reply = await play.reply("cannot be stored at the moment")
+        assert plain_text(reply).count("cannot be stored at the moment") == 1
         assert plain_text(reply).startswith("Well"), "what was said before stays"
         play.write_again("turn_log")
         await play.say("again")
         async with asyncio.timeout(60):
             await play.reply("You said: again")
         await play.until_idle()
-        assert sum("cannot be kept just now" in text for text in play.shown()) == 1
+        assert sum("cannot be stored at the moment" in text for text in play.shown()) == 1
         assert [state for (state,) in play.sql("SELECT state FROM turns ORDER BY number")] == ["failed", "completed"]
 
 
@@ -234,7 +234,7 @@ async def test_a_stop_while_the_end_of_a_turn_cannot_be_written_does_not_lose_th
             "AND NOT EXISTS (SELECT 1 FROM inbox WHERE text = 'again') BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
         gate.set()
-        await play.reply("cannot be kept just now")
+        await play.reply("cannot be stored at the moment")
         await play.say("/stop")
         await play.say("again")
         await play.reply("You said: again")
@@ -252,7 +252,7 @@ async def test_a_stop_while_the_store_is_failing_does_not_lose_the_session(tmp_p
             "BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
         await play.say("/stop")
-        await play.reply("cannot be kept just now")
+        await play.reply("cannot be stored at the moment")
         await play.say("again")
         await play.reply("You said: again")
         await play.until_idle()
