@@ -1,1 +1,1 @@
-"""How fast and how light the gateway is, measured beside a floor: the same SDKs without a gateway."""
+"""How fast and how light the gateway is, measured beside a baseline: the same SDKs without a gateway."""

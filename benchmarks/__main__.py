@@ -1,5 +1,7 @@
-"""Measures the gateway beside the floor, and its loop alone: `python -m benchmarks [gateway|loop] [--quick] [--only
-NAME] [--json FILE]`."""
+"""Measures the gateway against the baseline, and the turn loop by itself.
+
+`python -m benchmarks [gateway|loop] [--quick] [--only NAME] [--json FILE]`
+"""
 
 from __future__ import annotations
 
@@ -24,89 +26,91 @@ from benchmarks.table import Comparison, Row, as_json, as_markdown
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Scenarios with a table of their own, and that table's words for what is measured and what it is compared with."""
+    """Scenarios with a table of their own, and the headings of its columns."""
 
     scenarios: Mapping[str, Scenario]
     measured: str
-    floor: str
+    baseline: str
     comparison: Comparison
 
     def table(self, rows: Sequence[Row]) -> str:
-        return as_markdown(rows, self.measured, self.floor, self.comparison)
+        return as_markdown(rows, self.measured, self.baseline, self.comparison)
 
 
 GROUPS: Mapping[str, Group] = {
-    "gateway": Group(SCENARIOS, "gateway", "floor", "ratio"),
-    "loop": Group(LOOP, "loop", "bare model call", "more"),
+    "gateway": Group(SCENARIOS, "gateway", "baseline", "ratio"),
+    "loop": Group(LOOP, "loop", "bare model call", "difference"),
 }
 
 
 def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="interject-benchmark-") as home:
-        kinds: Sequence[Kind] = ("gateway", "floor") if options.contender == "both" else (options.contender,)
+        kinds: Sequence[Kind] = ("gateway", "baseline") if options.contender == "both" else (options.contender,)
         sizes = QUICK if options.quick else Sizes()
-        bench = Bench(Path(home), _tell, sizes, kinds, shlex.split(options.gateway) if options.gateway else GATEWAY)
+        bench = Bench(Path(home), _log, sizes, kinds, shlex.split(options.gateway) if options.gateway else GATEWAY)
         before, begun = os.getloadavg()[0], time.monotonic()
         tables: dict[str, list[Row]] = {}
         failures: list[str] = []
         for name in [options.group] if options.group else GROUPS:
-            tables[name] = asyncio.run(_measure(bench, _wanted(GROUPS[name], options), failures))
-    words = (
+            tables[name] = asyncio.run(_measure(bench, _selected(GROUPS[name], options), failures))
+    machine = (
         f"Python {platform.python_version()}, {os.cpu_count()} processors, {time.monotonic() - begun:.0f} s; "
-        f"load of the machine before {before:.1f}, after {os.getloadavg()[0]:.1f}."
+        f"machine load {before:.1f} before, {os.getloadavg()[0]:.1f} after."
     )
     for name, rows in tables.items():
         if rows:
             sys.stdout.write(f"\n{GROUPS[name].table(rows)}\n")
-    sys.stdout.write(f"\n{words}\n")
+    sys.stdout.write(f"\n{machine}\n")
     if options.json:
         measures = [{"group": name} | row for name, rows in tables.items() for row in as_json(rows)]
-        report = {"machine": words, "measures": measures, "failures": failures}
+        report = {"machine": machine, "measures": measures, "failures": failures}
         options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for failure in failures:
-        _tell(failure)
+        _log(failure)
     return 1 if failures else 0
 
 
-def _wanted(group: Group, options: argparse.Namespace) -> Mapping[str, Scenario]:
+def _selected(group: Group, options: argparse.Namespace) -> Mapping[str, Scenario]:
     if options.only:
         return {name: scenario for name, scenario in group.scenarios.items() if name in options.only}
-    left_out = NOT_QUICK if options.quick else ()
-    return {name: scenario for name, scenario in group.scenarios.items() if name not in left_out}
+    skipped = NOT_QUICK if options.quick else ()
+    return {name: scenario for name, scenario in group.scenarios.items() if name not in skipped}
 
 
 async def _measure(bench: Bench, scenarios: Mapping[str, Scenario], failures: list[str]) -> list[Row]:
-    """The rows of the scenarios that worked; what went wrong in the others is added to the failures."""
+    """The rows of the scenarios that succeeded; errors of the others are added to the failures."""
     rows: list[Row] = []
     for name, scenario in scenarios.items():
-        _tell(f"{name}: {(scenario.__doc__ or '').splitlines()[0]}")
+        _log(f"{name}: {(scenario.__doc__ or '').splitlines()[0]}")
         try:
             rows += await scenario(bench)
         except Failed as error:
             failures.append(f"{name} failed: {error}")
-            _tell(failures[-1])
+            _log(failures[-1])
     return rows
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stderr.flush()
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("group", nargs="?", choices=list(GROUPS), help="this part only")
-    parser.add_argument("--quick", action="store_true", help="less of everything, about a minute")
-    parser.add_argument("--only", action="append", choices=[*SCENARIOS, *LOOP], help="this scenario; may be repeated")
-    parser.add_argument("--contender", choices=("both", "gateway", "floor"), default="both")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there, too")
-    parser.add_argument("--gateway", metavar="COMMAND", help='what to start instead of this tree\'s, as in "interject"')
+    parser.add_argument("group", nargs="?", choices=list(GROUPS), help="only this group")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, about a minute")
+    parser.add_argument("--only", action="append", choices=[*SCENARIOS, *LOOP], help="only this scenario; repeatable")
+    parser.add_argument("--contender", choices=("both", "gateway", "baseline"), default="both")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all measurements to this file")
+    parser.add_argument(
+        "--gateway", metavar="COMMAND", help='the gateway to start instead of this tree, e.g. "interject"'
+    )
     options = parser.parse_args()
     if options.group and not set(options.only or GROUPS[options.group].scenarios) & set(
         GROUPS[options.group].scenarios
     ):
-        parser.error(f"of the {options.group} there are: {', '.join(GROUPS[options.group].scenarios)}")
+        parser.error(f"scenarios of {options.group}: {', '.join(GROUPS[options.group].scenarios)}")
     return options
 
 

@@ -1,4 +1,4 @@
-"""The two that are measured, each a process of its own with a Bot API server of its own to talk to."""
+"""The two contenders, gateway and baseline: each a process of its own with a Bot API server of its own."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from typing import Literal, assert_never
 from benchmarks.meter import Meter
 from tests.servers.telegram import BotApi, Chat
 
-Kind = Literal["gateway", "floor"]
+Kind = Literal["gateway", "baseline"]
 
 ROOT = Path(__file__).resolve().parents[1]
 GATEWAY = (sys.executable, "-m", "interject")
-FLOOR = (sys.executable, "-m", "benchmarks.floor")
-PATIENCE = 60.0
+BASELINE = (sys.executable, "-m", "benchmarks.baseline")
+TIMEOUT = 60.0
 """Seconds after which an answer counts as lost."""
 
 
 class Failed(Exception):
-    """A contender did not do what is measured; the message ends in the last lines it wrote."""
+    """A contender did not do what is measured; the message ends with the last lines of its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a contender is started with. `gateway` is the command before "run"."""
+    """How a contender is started. `gateway` is the command before "run"."""
 
     model_url: str
     gateway: Sequence[str] = GATEWAY
-    floor: Sequence[str] = FLOOR
+    baseline: Sequence[str] = BASELINE
     web: bool = True
 
 
 @dataclass(slots=True)
 class Contender:
-    """One that runs. `spawned` is the moment before its process was made, in monotonic seconds."""
+    """A running contender. `spawned` is the time just before its process was created, in monotonic seconds."""
 
     kind: Kind
     api: BotApi
@@ -51,38 +51,38 @@ class Contender:
     chats: int = 0
 
     async def first_poll(self) -> float:
-        """Seconds from its process's start until it asks for updates."""
+        """Seconds from the start of the process to its first request for updates."""
         ended = asyncio.ensure_future(self.process.wait())
-        polled = asyncio.ensure_future(self.api.until(lambda api: api.polls > 0, PATIENCE))
+        polled = asyncio.ensure_future(self.api.until(lambda api: api.polls > 0, TIMEOUT))
         await asyncio.wait((ended, polled), return_when=asyncio.FIRST_COMPLETED)
         try:
             if ended.done():
                 raise self.failure("it ended before its first poll")
-            await self._heard(polled)
+            await self._within_timeout(polled)
         finally:
             ended.cancel()
             polled.cancel()
         return self.api.called("getUpdates")[0].at - self.spawned
 
     def new_chat(self) -> Chat:
-        """A private chat with somebody who has not written before."""
+        """A private chat with a new person."""
         self.chats += 1
         return self.api.private(10_000 + self.chats, f"Person {self.chats}")
 
     async def ask(self, chat: Chat, text: str) -> float:
-        """Says it; seconds until the whole echo is on screen. What is streamed before that does not count."""
+        """Sends the text; returns the seconds until the complete echo is shown. Partial streaming does not count."""
         expected = f"You said: {text}"
         start = time.perf_counter()
         await chat.say(text)
-        await self._heard(chat.until(lambda chat: _shows(chat, expected), PATIENCE))
+        await self._within_timeout(chat.until(lambda chat: _shows(chat, expected), TIMEOUT))
         return time.perf_counter() - start
 
     async def talk(self, chat: Chat, messages: int) -> list[float]:
-        """That many messages, one after another: how long each took."""
+        """Sends that many messages, one after another; returns the seconds that each took."""
         return [await self.ask(chat, f"message {number} in chat {chat.id}") for number in _fresh(chat, messages)]
 
     async def talk_all(self, chats: Sequence[Chat], messages: int) -> None:
-        """That many messages in every chat, the chats side by side."""
+        """Sends that many messages in every chat, the chats in parallel."""
         try:
             async with asyncio.TaskGroup() as group:
                 for chat in chats:
@@ -90,7 +90,7 @@ class Contender:
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _heard(self, waiting: Awaitable[object]) -> None:
+    async def _within_timeout(self, waiting: Awaitable[object]) -> None:
         try:
             await waiting
         except TimeoutError as error:
@@ -113,7 +113,7 @@ def _shows(chat: Chat, text: str) -> bool:
 
 @asynccontextmanager
 async def start(kind: Kind, setup: Setup, home: Path) -> AsyncIterator[Contender]:
-    """Starts one, in the directory `home`, and ends it."""
+    """Starts a contender in the directory `home`, and ends it."""
     await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
     output = home / "output.log"
     async with BotApi() as api:
@@ -128,13 +128,13 @@ async def start(kind: Kind, setup: Setup, home: Path) -> AsyncIterator[Contender
 
 @asynccontextmanager
 async def model_server(latency: float) -> AsyncIterator[str]:
-    """An echoing model that takes `latency` seconds, in a process of its own; gives its address."""
+    """An echoing model that takes `latency` seconds, in a process of its own; yields its address."""
     command = (sys.executable, "-m", "tests.servers.models", "--port", "0", "--latency", str(latency))
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     try:
         if process.stdout is None:
             raise Failed("the model server has no output")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             port = int(await process.stdout.readline())
         yield f"http://127.0.0.1:{port}/v1"
     finally:
@@ -149,7 +149,7 @@ async def spawn(command: Sequence[str], environment: Mapping[str, str], output: 
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """Asks it to end, and kills it when it has not after five seconds."""
+    """Terminates the process, and kills it after five seconds."""
     if process.returncode is None:
         process.terminate()
     try:
@@ -166,8 +166,8 @@ def _command(kind: Kind, setup: Setup, api: BotApi, home: Path) -> Sequence[str]
             file = home / "interject.toml"
             file.write_text(_settings(setup, api), encoding="utf-8")
             return (*setup.gateway, "run", "--config", str(file))
-        case "floor":
-            return (*setup.floor, api.url, api.token, setup.model_url)
+        case "baseline":
+            return (*setup.baseline, api.url, api.token, setup.model_url)
         case _:
             assert_never(kind)
 
@@ -190,6 +190,6 @@ allow = ["*"]
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Ours without what would change either contender."""
+    """Our environment without the variables that would configure a contender."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("INTERJECT_", "OPENAI_"))}
     return kept | {"INTERJECT_HOME": str(home), "NO_PROXY": "127.0.0.1", "PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""What the turn loop costs by itself, and how soon each kind of running work lets an interjection through."""
+"""The cost of the turn loop by itself, and the delay of an interjection for each kind of running work."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from agent.loop.tool_calls import GRACE
 from agent.model import Answer, Request
 from agent.tool import Approval, Effect, OnSteer, ToolContext, tool
 from agent.tools.delegate import delegate
-from benchmarks.alone import LONG_TURNS, STEPS, TOGETHER
-from benchmarks.contenders import PATIENCE, ROOT, Failed
+from benchmarks.contenders import ROOT, TIMEOUT, Failed
+from benchmarks.loop_process import CONCURRENT_TURNS, LONG_TURNS, STEPS
 from benchmarks.meter import percentile
 from benchmarks.scenarios import Bench, Scenario
-from benchmarks.table import Reach, Row, Unit
+from benchmarks.table import Row, Target, Unit
 from channels.memory import MemoryChannel
 from tests.gateway.play import PLACE, Play, playing
 
@@ -29,19 +29,19 @@ LATE = f"the last 20 of {STEPS}"
 
 
 async def steps(bench: Bench) -> list[Row]:
-    """CPU of a step: with a journal in memory and with the store, at both ends of a long turn, behind a long past."""
-    found = await _alone(bench, "steps", bench.sizes.loop_rounds)
+    """CPU per step: with a journal in memory and with the store, early and late in a long turn, after a long past."""
+    found = await _measure(bench, "steps", bench.sizes.loop_rounds)
     bare = statistics.median(found["bare"])
 
-    def row(name: str, key: str, reach: Reach | None = None) -> Row:
-        return Row(name, "ms", statistics.median(found[key]), bare, reach, {"": found[key], "bare": found["bare"]})
+    def row(name: str, key: str, target: Target | None = None) -> Row:
+        return Row(name, "ms", statistics.median(found[key]), bare, target, {"": found[key], "bare": found["bare"]})
 
-    reach = Reach(1, beyond_floor=True)
+    target = Target(1, beyond_baseline=True)
     return [
-        row(f"CPU per step, {EARLY}", "memory, early", reach),
-        row(f"… {LATE}", "memory, late", reach),
-        row(f"… {EARLY}, after 500 turns", "memory, early, long past", reach),
-        row(f"… {LATE}, after 500 turns", "memory, late, long past", reach),
+        row(f"CPU per step, {EARLY}", "memory, early", target),
+        row(f"… {LATE}", "memory, late", target),
+        row(f"… {EARLY}, after 500 turns", "memory, early, long past", target),
+        row(f"… {LATE}, after 500 turns", "memory, late, long past", target),
         row(f"CPU per step with the store, {EARLY}", "store, early"),
         row(f"… {LATE}", "store, late"),
         row(f"… {LATE}, after 500 turns", "store, late, long past"),
@@ -49,9 +49,9 @@ async def steps(bench: Bench) -> list[Row]:
 
 
 async def turns(bench: Bench) -> list[Row]:
-    """The memory of long turns, and many turns in the same moment."""
-    long = [(await _alone(bench, "memory", 1))["a turn"][0] for _ in range(bench.sizes.loop_rounds)]
-    many = await _alone(bench, "crowd", bench.sizes.loop_rounds)
+    """The memory of long turns, and many concurrent turns."""
+    long = [(await _measure(bench, "memory", 1))["a turn"][0] for _ in range(bench.sizes.loop_rounds)]
+    many = await _measure(bench, "crowd", bench.sizes.loop_rounds)
     one = statistics.median(long)
 
     def row(name: str, unit: Unit, found: list[float]) -> Row:
@@ -60,27 +60,27 @@ async def turns(bench: Bench) -> list[Row]:
     return [
         row(f"memory of a turn with {STEPS} steps ({LONG_TURNS} at once)", "KiB", long),
         row("… for each step", "KiB", [one / STEPS]),
-        row(f"{TOGETHER} turns of 3 steps at once, until all have ended", "ms", many["wall"]),
+        row(f"{CONCURRENT_TURNS} turns of 3 steps at once, until all have ended", "ms", many["wall"]),
         row("… CPU per turn", "ms", many["cpu"]),
         row("… memory per turn", "KiB", many["a turn"]),
     ]
 
 
-async def _alone(bench: Bench, measure: str, rounds: int) -> dict[str, list[float]]:
-    """What `benchmarks.alone` measures, in a process of its own."""
-    command = (sys.executable, "-m", "benchmarks.alone", measure, str(rounds))
+async def _measure(bench: Bench, measure: str, rounds: int) -> dict[str, list[float]]:
+    """Runs `benchmarks.loop_process` and returns its measurements."""
+    command = (sys.executable, "-m", "benchmarks.loop_process", measure, str(rounds))
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     output, _ = await process.communicate()
     if process.returncode:
-        raise Failed(f"benchmarks.alone {measure} ended with code {process.returncode}")
+        raise Failed(f"benchmarks.loop_process {measure} ended with code {process.returncode}")
     found: dict[str, list[float]] = json.loads(output)
-    bench.tell(", ".join(f"{name} {statistics.median(values):.2f}" for name, values in found.items()))
+    bench.log(", ".join(f"{name} {statistics.median(values):.2f}" for name, values in found.items()))
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """A kind of running work: the word that begins it, and for how many seconds it is waited for after the message."""
+    """A kind of running work: the word that starts it, and the seconds of grace that it has after an interjection."""
 
     name: str
     word: str
@@ -91,54 +91,54 @@ BUSY = (
     Busy("steering, while the model streams, p50", "stream"),
     Busy("… while a tool reads, which is cancelled", "read"),
     Busy("… while a tool writes, from its end on", "write"),
-    Busy("… while approval is waited for", "risky"),
-    Busy("… a tool goes to the background, beyond the second of grace", "background", GRACE),
-    Busy("… a delegated task goes there, beyond that second", "delegate", GRACE),
+    Busy("… while an approval is pending", "risky"),
+    Busy("… a tool moves to the background, beyond the second of grace", "background", GRACE),
+    Busy("… a delegated task moves there, beyond that second", "delegate", GRACE),
 )
 
 
 async def interjections(bench: Bench) -> list[Row]:
-    """From a message to the request in which the model reads it, for each kind of work that may be running."""
-    desk, folder = Desk(), bench.new_home()
+    """From a message to the request in which the model reads it, for each kind of running work."""
+    model, folder = BusyModel(), bench.new_home()
     await asyncio.to_thread(folder.mkdir)
     rows: list[Row] = []
-    async with playing(folder, desk, *desk.tools, bound=300.0) as play:
+    async with playing(folder, model, *model.tools, bound=300.0) as play:
         for number in range(5):
-            await _interject(play, desk, BUSY[0], f"warm-up-{number}")
+            await _interject(play, model, BUSY[0], f"warm-up-{number}")
         for busy in BUSY:
             count = bench.sizes.late_interjections if busy.grace else bench.sizes.interjections
-            found = [await _interject(play, desk, busy, str(number)) for number in range(count)]
-            bench.tell(f"{busy.word}: {percentile(found, 0.5):.1f} ms")
-            rows.append(Row(busy.name, "ms", percentile(found, 0.5), None, Reach(50), {"": found}))
+            found = [await _interject(play, model, busy, str(number)) for number in range(count)]
+            bench.log(f"{busy.word}: {percentile(found, 0.5):.1f} ms")
+            rows.append(Row(busy.name, "ms", percentile(found, 0.5), None, Target(50), {"": found}))
     return rows
 
 
-async def _interject(play: Play, desk: Desk, busy: Busy, place: str) -> float:
-    """Milliseconds, without the grace."""
+async def _interject(play: Play, model: BusyModel, busy: Busy, place: str) -> float:
+    """Interjects while the model or a tool is busy; returns the milliseconds, without the grace."""
     address = replace(PLACE, chat=f"{busy.word}-{place}")
-    said = f"rather {address.chat}"
+    text = f"rather {address.chat}"
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await play.say(f"{busy.word} {place}", address=address)
-            await (play.channel.until(_is_parked) if busy.word == "risky" else desk.until_busy())
-            await asyncio.sleep(0.05)  # what is shown of the work goes out first
-            heard = desk.expect(said)
+            await (play.channel.until(_is_parked) if busy.word == "risky" else model.until_busy())
+            await asyncio.sleep(0.05)  # the progress shown so far is sent first
+            read = model.expect(text)
             start = time.perf_counter()
-            await play.say(said, address=address)
+            await play.say(text, address=address)
             if busy.word == "write":
                 start = time.perf_counter()
-                desk.finish()
-            return 1000 * (await heard - start - busy.grace)
+                model.finish()
+            return 1000 * (await read - start - busy.grace)
     except TimeoutError as error:
-        raise Failed(f"no request had {said!r} in time") from error
+        raise Failed(f"no request had {text!r} in time") from error
 
 
 def _is_parked(channel: MemoryChannel) -> bool:
     return any(reply.parked for reply in channel.replies.values())
 
 
-class Desk:
-    """A model that makes itself or a tool busy, as it is told, and says when; told anything else it answers."""
+class BusyModel:
+    """A model that keeps itself or a tool busy if a message asks for it, and answers any other message."""
 
     def __init__(self) -> None:
         self._busy = asyncio.Event()
@@ -146,7 +146,7 @@ class Desk:
         self._expected: dict[str, asyncio.Future[float]] = {}
 
         async def work(context: ToolContext) -> str:
-            """Works until it is told to end."""
+            """Works until `finish` is called."""
             self._busy.set()
             await self._end.wait()
             return "done"
@@ -162,25 +162,26 @@ class Desk:
         self._busy.clear()
 
     def finish(self) -> None:
-        """Ends the tools that work now."""
+        """Ends the running tools."""
         self._end.set()
         self._end = asyncio.Event()
 
-    def expect(self, said: str) -> asyncio.Future[float]:
-        """When the model reads this, in seconds of the performance counter."""
-        self._expected[said] = asyncio.get_running_loop().create_future()
-        return self._expected[said]
+    def expect(self, text: str) -> asyncio.Future[float]:
+        """The time at which the model reads this text, in seconds of the performance counter."""
+        self._expected[text] = asyncio.get_running_loop().create_future()
+        return self._expected[text]
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
-        heard = [said.text for part in request.transcript if isinstance(part, MessagesRead) for said in part.messages]
-        expected = self._expected.pop(heard[-1], None)
+        read = [part for part in request.transcript if isinstance(part, MessagesRead)]
+        newest = read[-1].messages[-1].text
+        expected = self._expected.pop(newest, None)
         if expected is not None:
             expected.set_result(time.perf_counter())
         if isinstance(request.transcript[-1], MessagesRead):
-            return await self._begin(heard[-1].split()[0], on_delta)
+            return await self._start_work(newest.split()[0], on_delta)
         return Answer((Text("Done."),))
 
-    async def _begin(self, word: str, on_delta: OnDelta) -> Answer:
+    async def _start_work(self, word: str, on_delta: OnDelta) -> Answer:
         match word:
             case "stream" | "child":
                 await on_delta(TextDelta("Let me think about it."))

@@ -1,4 +1,4 @@
-"""What a process of somebody else has used: processor time and memory."""
+"""Measures the processor time and memory of another process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # it comes without types
 
 MIB = 1024 * 1024
-QUIET = 0.02
-"""A process that used less than this share of a processor has settled."""
+IDLE_SHARE = 0.02
+"""A process that uses less than this share of a processor is idle."""
 
 
 class Meter:
-    """Reads one process. Raises `psutil.NoSuchProcess` or `OSError` when it has ended."""
+    """Measures one process. Raises `psutil.NoSuchProcess` or `OSError` after it has ended."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -25,14 +25,14 @@ class Meter:
         self._clock = _processor_clock(pid)
 
     def cpu(self) -> float:
-        """Seconds of processor time, of all threads, those that have ended too."""
+        """Seconds of processor time of all threads, including ended ones."""
         if self._clock is not None:
             return time.clock_gettime(self._clock)
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
     def main_thread(self) -> float:
-        """Seconds of processor time of the main thread alone, as coarse as 10 ms."""
+        """Seconds of processor time of the main thread, with a resolution of 10 ms."""
         main = next(thread for thread in self._process.threads() if thread.id == self._pid)
         return float(main.user_time + main.system_time)
 
@@ -41,7 +41,7 @@ class Meter:
         return float(self._process.memory_info().rss) / MIB
 
     def peak(self) -> float:
-        """The most resident memory there has been, in MiB; where the system does not tell, what there is now."""
+        """Peak resident memory in MiB; the current one where the system does not report it."""
         if sys.platform != "linux":
             return self.memory()
         lines = Path(f"/proc/{self._pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
@@ -50,17 +50,17 @@ class Meter:
     def has_children(self) -> bool:
         return bool(self._process.children())
 
-    async def settle(self, most: float = 6.0) -> None:
-        """Waits until the process has been quiet for a second, `most` seconds at the longest."""
-        quiet, end = 0, time.monotonic() + most
-        while quiet < 4 and time.monotonic() < end:
+    async def settle(self, timeout_seconds: float = 6.0) -> None:
+        """Waits until the process has been idle for a second, or for `timeout_seconds`."""
+        idle_checks, end = 0, time.monotonic() + timeout_seconds
+        while idle_checks < 4 and time.monotonic() < end:
             used = self.cpu()
             await asyncio.sleep(0.25)
-            quiet = quiet + 1 if self.cpu() - used < QUIET * 0.25 else 0
+            idle_checks = idle_checks + 1 if self.cpu() - used < IDLE_SHARE * 0.25 else 0
 
 
 def _processor_clock(pid: int) -> int | None:
-    """The clock of a process's processor time, a nanosecond fine; psutil's is as coarse as 10 ms.
+    """The CPU-time clock of a process, with a resolution of nanoseconds; psutil's is 10 ms.
 
     Source: https://man7.org/linux/man-pages/man3/clock_getcpuclockid.3.html
     """

@@ -1,7 +1,7 @@
-"""Where a message's processor time goes: `python -m benchmarks.profile [--messages N] [--chats N] [--save FILE]`.
+"""Profiles the processor time of a message: `python -m benchmarks.profile [--messages N] [--chats N] [--save FILE]`.
 
-Only the main thread is profiled; the first line says what the others use. A profiled process is about twice as slow, so
-read shares rather than milliseconds.
+Only the main thread is profiled; the first line of the report has the time of the others. A profiled process is about
+twice as slow, so compare shares rather than milliseconds.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pathlib import Path
 
 from benchmarks.contenders import ROOT, Contender, Failed, Setup, model_server, start
 
-IN_ONE_CHAT = 5
+MESSAGES_PER_CHAT = 5
 
-# The profiler's clock is the wall's, as reading a thread's own for every call costs more than the calls.
-WAITING = re.compile(r"'(poll|select)' of 'select\.|asyncio/runners\.py:\d+ run$")
-"""Where the time between messages goes: into the selector or, with uvloop, into whoever runs the loop."""
+# The profiler uses wall time, as reading a thread's CPU clock for every call costs more than the calls.
+IDLE = re.compile(r"'(poll|select)' of 'select\.|asyncio/runners\.py:\d+ run$")
+"""The functions that wait between messages: the selector or, with uvloop, the one that runs the loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Milliseconds of processor time for each of so many messages, without the profiler."""
+    """Milliseconds of processor time per message, measured without the profiler."""
 
     messages: int
     all: float
@@ -37,8 +37,8 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """What one function used while profiled, in seconds: itself, and with all that it called."""
+class FunctionTime:
+    """The time of one function while profiled, in seconds: its own, and including the functions it called."""
 
     file: str
     line: int
@@ -49,7 +49,7 @@ class Used:
 
     @property
     def package(self) -> str:
-        """Whose it is: a top-level package of ours or of others', or Python's."""
+        """The top-level package, ours or a third party's, or Python's module."""
         path = Path(self.file)
         if "site-packages" in path.parts:
             return path.parts[path.parts.index("site-packages") + 1].removesuffix(".py")
@@ -60,8 +60,8 @@ class Used:
         return f"python: {path.parent.name if path.parent.name in ('asyncio', 'json', 'email', 'http') else path.stem}"
 
     @property
-    def place(self) -> str:
-        """The function with its file, as short as it is clear."""
+    def location(self) -> str:
+        """The function with its file, as short as is clear."""
         if self.file == "~":
             return self.name
         path = Path(self.file)
@@ -85,15 +85,15 @@ def main() -> None:
             cost = asyncio.run(_record(options, Path(directory) / "home", file.absolute()))
         except Failed as error:
             sys.exit(str(error))
-        busy = [used for used in _read(file) if not WAITING.search(used.place)]
+        busy = [used for used in _read(file) if not IDLE.search(used.location)]
         for line in _report(cost, busy, options.top):
             sys.stdout.write(f"{line}\n")
 
 
 async def _record(options: argparse.Namespace, home: Path, file: Path) -> Cost:
-    wrapper = (sys.executable, "-m", "benchmarks.profiled", str(file))
+    wrapper = (sys.executable, "-m", "benchmarks.profiled_process", str(file))
     async with model_server(options.model_seconds) as model_url:
-        setup = Setup(model_url, gateway=(*wrapper, "interject"), floor=(*wrapper, "benchmarks.floor"))
+        setup = Setup(model_url, gateway=(*wrapper, "interject"), baseline=(*wrapper, "benchmarks.baseline"))
         async with start(options.contender, setup, home) as contender:
             await contender.first_poll()
             await _talk(contender, 100, options.chats)
@@ -117,12 +117,12 @@ async def _cost(contender: Contender, messages: int, chats: int) -> Cost:
 
 
 async def _talk(contender: Contender, messages: int, chats: int) -> int:
-    """At least so many messages, in new chats, so many at a time; how many there were."""
-    rounds = -(-messages // (chats * IN_ONE_CHAT))
+    """Sends at least `messages` messages, in `chats` new chats at a time; returns how many."""
+    rounds = -(-messages // (chats * MESSAGES_PER_CHAT))
     for _ in range(rounds):
-        await contender.talk_all([contender.new_chat() for _ in range(chats)], IN_ONE_CHAT)
+        await contender.talk_all([contender.new_chat() for _ in range(chats)], MESSAGES_PER_CHAT)
     await contender.meter.settle()
-    return rounds * chats * IN_ONE_CHAT
+    return rounds * chats * MESSAGES_PER_CHAT
 
 
 async def _until_written(file: Path, contender: Contender) -> None:
@@ -133,19 +133,19 @@ async def _until_written(file: Path, contender: Contender) -> None:
     raise contender.failure("it wrote no profile")
 
 
-def _read(file: Path) -> list[Used]:
+def _read(file: Path) -> list[FunctionTime]:
     stats: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = pstats.Stats(str(file)).stats  # type: ignore[attr-defined]  # known to its manual, not to typeshed
     return [
-        Used(source, line, name, calls, own, with_callees)
+        FunctionTime(source, line, name, calls, own, with_callees)
         for (source, line, name), (_, calls, own, with_callees, _callers) in stats.items()
     ]
 
 
-def _report(cost: Cost, functions: list[Used], top: int) -> Iterator[str]:
+def _report(cost: Cost, functions: list[FunctionTime], top: int) -> Iterator[str]:
     total = sum(used.own for used in functions)
     others = cost.all - cost.main_thread
-    yield f"CPU of a message: {cost.all:.2f} ms, {cost.main_thread:.2f} in the main thread and {others:.2f} in others."
-    yield f"Profiled: {1000 * total / cost.messages:.2f} ms a message in the main thread. Shares are of that."
+    yield f"CPU per message: {cost.all:.2f} ms, {cost.main_thread:.2f} in the main thread and {others:.2f} in others."
+    yield f"Profiled: {1000 * total / cost.messages:.2f} ms per message in the main thread. Shares are of that."
     yield ""
     yield "By package, own time:"
     packages = Counter[str]()
@@ -156,31 +156,36 @@ def _report(cost: Cost, functions: list[Used], top: int) -> Iterator[str]:
     yield from _table("By own time", functions, lambda used: used.own, total, cost.messages, top)
     ours = [used for used in functions if used.package in ("agent", "channels", "config", "gateway", "benchmarks")]
     yield from _table(
-        "Ours, by time with all they call", ours, lambda used: used.with_callees, total, cost.messages, top
+        "Ours, by time including callees", ours, lambda used: used.with_callees, total, cost.messages, top
     )
     yield from _table(
-        "All, by time with all they call", functions, lambda used: used.with_callees, total, cost.messages, top
+        "All, by time including callees", functions, lambda used: used.with_callees, total, cost.messages, top
     )
 
 
 def _table(
-    title: str, functions: Iterable[Used], key: Callable[[Used], float], total: float, messages: int, top: int
+    title: str,
+    functions: Iterable[FunctionTime],
+    key: Callable[[FunctionTime], float],
+    total: float,
+    messages: int,
+    top: int,
 ) -> Iterator[str]:
     yield ""
-    yield f"{title}: share, calls a message, function"
-    # A greenlet's switches make the profiler lose its place, and time with callees exceed all there is.
-    believable = (used for used in functions if key(used) <= total)
-    for used in sorted(believable, key=key, reverse=True)[:top]:
-        yield f"  {100 * key(used) / total:5.1f} %  {used.calls / messages:7.1f}  {used.place}"
+    yield f"{title}: share, calls per message, function"
+    # Greenlet switches confuse the profiler: the time including callees may exceed the total.
+    plausible = (used for used in functions if key(used) <= total)
+    for used in sorted(plausible, key=key, reverse=True)[:top]:
+        yield f"  {100 * key(used) / total:5.1f} %  {used.calls / messages:7.1f}  {used.location}"
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--messages", type=int, default=500, help="profile at least so many (500)")
-    parser.add_argument("--chats", type=int, default=1, help="so many at the same time (1)")
-    parser.add_argument("--model-seconds", type=float, default=0, help="how long the model takes to answer (0)")
-    parser.add_argument("--top", type=int, default=30, help="lines of each table (30)")
-    parser.add_argument("--contender", choices=("gateway", "floor"), default="gateway")
+    parser.add_argument("--messages", type=int, default=500, help="number of messages to profile (500)")
+    parser.add_argument("--chats", type=int, default=1, help="number of concurrent chats (1)")
+    parser.add_argument("--model-seconds", type=float, default=0, help="response time of the model (0)")
+    parser.add_argument("--top", type=int, default=30, help="rows of each table (30)")
+    parser.add_argument("--contender", choices=("gateway", "baseline"), default="gateway")
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep the profile, for pstats or snakeviz")
     return parser.parse_args()
 

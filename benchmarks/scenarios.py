@@ -1,4 +1,4 @@
-"""What is measured, a function per scenario; each starts its own contenders and lets them take turns."""
+"""The scenarios, one function each. Each starts its own contenders and measures them alternately."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 from benchmarks.contenders import GATEWAY, Contender, Kind, Setup, model_server, start
 from benchmarks.meter import percentile
-from benchmarks.table import Reach, Row, Unit
+from benchmarks.table import Row, Target, Unit
 from tests.servers.models import Call, ModelServer, Pause, Request, Say, Turn
 from tests.servers.telegram import Chat
 
-Tell = Callable[[str], None]
+LogLine = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of everything."""
+    """Numbers of repetitions."""
 
     starts: int = 5
     messages: int = 200
@@ -30,7 +30,7 @@ class Sizes:
     busy_messages: int = 3
     slow_rounds: int = 2
     long_chats: int = 3
-    long_floor: bool = True
+    long_baseline: bool = True
     interjections: int = 15
     loop_rounds: int = 3
     late_interjections: int = 4
@@ -41,12 +41,12 @@ QUICK = Sizes(2, 40, 2, 1, 1, 1, 1, False, 3, 2, 2)
 
 @dataclass(slots=True)
 class Bench:
-    """What every scenario is given. `kinds` are the contenders that are wanted, `home` is a directory to work in."""
+    """The environment of a scenario. `kinds` are the contenders to measure, `home` is a working directory."""
 
     home: Path
-    tell: Tell
+    log: LogLine
     sizes: Sizes = field(default_factory=Sizes)
-    kinds: Sequence[Kind] = ("gateway", "floor")
+    kinds: Sequence[Kind] = ("gateway", "baseline")
     gateway: Sequence[str] = GATEWAY
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -58,7 +58,7 @@ class Bench:
 
     @asynccontextmanager
     async def contenders(self, setup: Setup) -> AsyncIterator[Sequence[Contender]]:
-        """All that are wanted, polling."""
+        """The contenders to measure, started and polling."""
         async with AsyncExitStack() as stack:
             found: list[Contender] = []
             for kind in self.kinds:
@@ -81,17 +81,17 @@ async def starts(bench: Bench) -> list[Row]:
             for kind in bench.kinds:
                 async with start(kind, bench.setup(model_url), homes[kind]) as contender:
                     values[kind].append(await contender.first_poll())
-            bench.tell(f"start {number + 1} of {bench.sizes.starts}: {_said(values, -1, 's')}")
+            bench.log(f"start {number + 1} of {bench.sizes.starts}: {_shown(values, -1, 's')}")
     best = {kind: min(seconds) for kind, seconds in values.items()}
     first = {kind: seconds[0] for kind, seconds in values.items()}
     return [
-        _row(f"start to first poll, best of {bench.sizes.starts}", "s", best, Reach(0.7), values),
+        _row(f"start to first poll, best of {bench.sizes.starts}", "s", best, Target(0.7), values),
         _row("the first start, in an empty directory", "s", first),
     ]
 
 
 async def latency(bench: Bench) -> list[Row]:
-    """One chat at a time: the time until each answer, and the processor time that it cost."""
+    """One chat at a time: the time until each answer, and its processor time."""
     sizes = bench.sizes
     values: Values = {kind: [] for kind in bench.kinds}
     used: Values = {kind: [] for kind in bench.kinds}
@@ -104,18 +104,18 @@ async def latency(bench: Bench) -> list[Row]:
             for contender in contenders:
                 before = contender.meter.cpu()
                 values[contender.kind] += [1000 * took for took in await contender.talk(contender.new_chat(), each)]
-                await asyncio.sleep(0.2)  # what is done after the answer counts too
+                await asyncio.sleep(0.2)  # work after the answer counts too
                 used[contender.kind].append(1000 * (contender.meter.cpu() - before) / each)
-            bench.tell(f"round {number + 1} of {sizes.rounds}, CPU a message: {_said(used, -1, 'ms')}")
+            bench.log(f"round {number + 1} of {sizes.rounds}, CPU a message: {_shown(used, -1, 'ms')}")
     return [
-        _row("latency, update to final reply, p50", "ms", _each(values, 0.5), Reach(20), values),
+        _row("latency, update to final reply, p50", "ms", _each(values, 0.5), Target(20), values),
         _row("latency, p95", "ms", _each(values, 0.95)),
-        _row(f"CPU per message ({each * sizes.rounds} messages)", "ms", _mean(used), Reach(3, of_floor=True), used),
+        _row(f"CPU per message ({each * sizes.rounds} messages)", "ms", _mean(used), Target(3, of_baseline=True), used),
     ]
 
 
 async def throughput(bench: Bench) -> list[Row]:
-    """200 chats at once, in each one message after another."""
+    """200 concurrent chats, in each one message after another."""
     chats, messages = 200, bench.sizes.busy_messages
     values: Values = {kind: [] for kind in bench.kinds}
     used: Values = {kind: [] for kind in bench.kinds}
@@ -130,16 +130,16 @@ async def throughput(bench: Bench) -> list[Row]:
                 await contender.talk_all(people[contender.kind], messages)
                 values[contender.kind].append(chats * messages / (time.perf_counter() - started))
                 used[contender.kind].append(1000 * (contender.meter.cpu() - before) / (chats * messages))
-            bench.tell(f"round {number + 1} of {bench.sizes.busy_rounds}: {_said(values, -1, 'messages/s')}")
-    reach = Reach(1 / 3, at_least=True, of_floor=True)
+            bench.log(f"round {number + 1} of {bench.sizes.busy_rounds}: {_shown(values, -1, 'messages/s')}")
+    target = Target(1 / 3, at_least=True, of_baseline=True)
     return [
-        _row("throughput with 200 chats", "/s", _mean(values), reach, values),
+        _row("throughput with 200 chats", "/s", _mean(values), target, values),
         _row("CPU per message under that load", "ms", _mean(used)),
     ]
 
 
 async def crowd(bench: Bench) -> list[Row]:
-    """300 chats write in the same moment, and the model takes a second."""
+    """300 chats write at the same time, and the model takes a second."""
     values: Values = {kind: [] for kind in bench.kinds}
     async with model_server(1) as model_url, bench.contenders(bench.setup(model_url)) as contenders:
         for contender in contenders:
@@ -151,8 +151,8 @@ async def crowd(bench: Bench) -> list[Row]:
                 started = time.perf_counter()
                 await contender.talk_all(chats, 1)
                 values[contender.kind].append(time.perf_counter() - started)
-            bench.tell(f"round {number + 1} of {bench.sizes.slow_rounds}: {_said(values, -1, 's')}")
-    return [_row("300 chats at once with a 1 s model, all answered", "s", _mean(values), Reach(5), values)]
+            bench.log(f"round {number + 1} of {bench.sizes.slow_rounds}: {_shown(values, -1, 's')}")
+    return [_row("300 chats at once with a 1 s model, all answered", "s", _mean(values), Target(5), values)]
 
 
 async def memory(bench: Bench) -> list[Row]:
@@ -164,12 +164,12 @@ async def memory(bench: Bench) -> list[Row]:
         lean: Values = {}
         if "gateway" in bench.kinds:
             lean = {"gateway": await _idle("gateway", replace(bench.setup(model_url), web=False), bench)}
-    usual = {kind: readings[kind][kind] for kind in bench.kinds}
+    default = {kind: readings[kind][kind] for kind in bench.kinds}
     return [
-        _row("memory at the first poll", "MiB", _nth(usual, 0), Reach(100)),
-        _row("idle memory, settled after the start", "MiB", _nth(usual, 1), Reach(100)),
-        _row("idle memory after the first message", "MiB", _nth(usual, 2), Reach(100)),
-        _row("the same without the web chat", "MiB", _nth(lean, 2), Reach(100)),
+        _row("memory at the first poll", "MiB", _nth(default, 0), Target(100)),
+        _row("idle memory, settled after the start", "MiB", _nth(default, 1), Target(100)),
+        _row("idle memory after the first message", "MiB", _nth(default, 2), Target(100)),
+        _row("the same without the web chat", "MiB", _nth(lean, 2), Target(100)),
     ]
 
 
@@ -182,17 +182,17 @@ async def _idle(kind: Kind, setup: Setup, bench: Bench) -> list[float]:
         await contender.talk(contender.new_chat(), 1)
         await contender.meter.settle()
         found.append(contender.meter.memory())
-    bench.tell(f"{kind}{'' if setup.web else ' without web chat'}: {', '.join(f'{value:.1f}' for value in found)} MiB")
+    bench.log(f"{kind}{'' if setup.web else ' without web chat'}: {', '.join(f'{value:.1f}' for value in found)} MiB")
     return found
 
 
 async def sessions(bench: Bench) -> list[Row]:
-    """What 1,000 chats that have been answered, and are silent now, leave in memory."""
+    """The memory that 1,000 answered, idle chats leave behind."""
     added: Values = {}
     peaks: Values = {}
     async with model_server(0) as model_url, bench.contenders(bench.setup(model_url)) as contenders:
         for contender in contenders:
-            # As many before as in the end at once, so that only what stays is added.
+            # Warms up with as many concurrent chats, so that only memory that stays is measured.
             for _ in range(2):
                 await _visit(contender, 300)
             await contender.meter.settle()
@@ -201,21 +201,21 @@ async def sessions(bench: Bench) -> list[Row]:
             await contender.meter.settle()
             added[contender.kind] = [contender.meter.memory() - before]
             peaks[contender.kind] = [contender.meter.peak()]
-            bench.tell(f"{contender.kind}: {before:.1f} MiB, {added[contender.kind][0]:+.1f}")
+            bench.log(f"{contender.kind}: {before:.1f} MiB, {added[contender.kind][0]:+.1f}")
     return [
-        _row("1,000 idle sessions add", "MiB", _nth(added, 0), Reach(5)),
+        _row("1,000 idle sessions add", "MiB", _nth(added, 0), Target(5)),
         _row("peak memory after 1,600 chats", "MiB", _nth(peaks, 0)),
     ]
 
 
 async def _visit(contender: Contender, chats: int) -> None:
-    """That many new chats with a message each, fifty at a time."""
+    """Sends one message in each of that many new chats, fifty at a time."""
     for _ in range(0, chats, 50):
         await contender.talk_all([contender.new_chat() for _ in range(50)], 1)
 
 
 async def growth(bench: Bench) -> list[Row]:
-    """What a message costs when 300 have gone before it in the same chat, beside the first ones."""
+    """The CPU of a message after 300 others in the same chat, compared with the first ones."""
     firsts: Values = {kind: [] for kind in bench.kinds}
     lasts: Values = {kind: [] for kind in bench.kinds}
     async with model_server(0) as model_url, bench.contenders(bench.setup(model_url)) as contenders:
@@ -226,20 +226,20 @@ async def growth(bench: Bench) -> list[Row]:
                 firsts[contender.kind].append(await _cost(contender, chat, 20))
                 await contender.talk(chat, 270)
                 lasts[contender.kind].append(await _cost(contender, chat, 20))
-                bench.tell(
+                bench.log(
                     f"{contender.kind}: {firsts[contender.kind][-1]:.1f} ms, later {lasts[contender.kind][-1]:.1f} ms"
                 )
     grown = {kind: sum(lasts[kind]) / sum(firsts[kind]) for kind in bench.kinds if firsts[kind]}
     return [
         _row("CPU of messages 290 to 310 of one chat", "ms", _mean(lasts), details=lasts),
-        _row("… over that of messages 1 to 20", "x", grown, Reach(1.3), firsts),
+        _row("… over that of messages 1 to 20", "x", grown, Target(1.3), firsts),
     ]
 
 
 def _long_chats(kind: Kind, sizes: Sizes) -> int:
     if kind == "gateway":
         return sizes.long_chats
-    return 1 if sizes.long_floor else 0
+    return 1 if sizes.long_baseline else 0
 
 
 async def _cost(contender: Contender, chat: Chat, messages: int) -> float:
@@ -264,10 +264,10 @@ async def steering(bench: Bench) -> list[Row]:
             await gateway.talk(gateway.new_chat(), 20)
             streaming = await _interject(bench, gateway, model, "stream", _until_held(model))
             drawing = await _interject(bench, gateway, model, "draw", _until_it_draws(gateway))
-    reach = Reach(50)
+    target = Target(50)
     return [
-        Row("steering, while the model streams, p50", "ms", percentile(streaming, 0.5), None, reach, {"": streaming}),
-        Row("steering, while a tool runs, p50", "ms", percentile(drawing, 0.5), None, reach, {"": drawing}),
+        Row("steering, while the model streams, p50", "ms", percentile(streaming, 0.5), None, target, {"": streaming}),
+        Row("steering, while a tool runs, p50", "ms", percentile(drawing, 0.5), None, target, {"": drawing}),
     ]
 
 
@@ -287,12 +287,12 @@ def _until_held(model: ModelServer) -> Callable[[], Awaitable[object]]:
 
 def _until_it_draws(gateway: Contender) -> Callable[[], Awaitable[object]]:
     async def wait() -> None:
-        """The chart is drawn by a child process."""
+        """Waits for the child process that draws the chart."""
         for _ in range(500):
             if gateway.meter.has_children():
                 return
             await asyncio.sleep(0.01)
-        raise gateway.failure("no chart was begun")
+        raise gateway.failure("no chart was started")
 
     return wait
 
@@ -305,18 +305,18 @@ async def _interject(
     for number in range(bench.sizes.interjections):
         await chat.say(f"{task} {number}")
         await until_busy()
-        await asyncio.sleep(0.3)  # what is shown of the task goes out first
-        said = f"{task}ing was interrupted {number}"
+        await asyncio.sleep(0.3)  # the progress shown so far is sent first
+        text = f"{task}ing was interrupted {number}"
         start = time.monotonic()
-        asked = asyncio.ensure_future(gateway.ask(chat, said))
-        found.append(1000 * (await _arrival(model, said) - start))
-        await asked
-    bench.tell(f"{task}: {percentile(found, 0.5):.1f} ms")
+        asking = asyncio.ensure_future(gateway.ask(chat, text))
+        found.append(1000 * (await _arrival(model, text) - start))
+        await asking
+    bench.log(f"{task}: {percentile(found, 0.5):.1f} ms")
     return found
 
 
-async def _arrival(model: ModelServer, said: str) -> float:
-    await model.until(lambda: model.requests[-1].last_user_text == said, 10)
+async def _arrival(model: ModelServer, text: str) -> float:
+    await model.until(lambda: model.requests[-1].last_user_text == text, 10)
     return model.requests[-1].arrived
 
 
@@ -336,10 +336,10 @@ NOT_QUICK = ("crowd", "sessions", "growth")
 
 
 def _row(
-    name: str, unit: Unit, values: Mapping[Kind, float], reach: Reach | None = None, details: Values | None = None
+    name: str, unit: Unit, values: Mapping[Kind, float], target: Target | None = None, details: Values | None = None
 ) -> Row:
     found = {str(kind): single for kind, single in details.items()} if details else None
-    return Row(name, unit, values.get("gateway"), values.get("floor"), reach, found)
+    return Row(name, unit, values.get("gateway"), values.get("baseline"), target, found)
 
 
 def _each(values: Values, share: float) -> dict[Kind, float]:
@@ -354,5 +354,5 @@ def _nth(values: Values, place: int) -> dict[Kind, float]:
     return {kind: single[place] for kind, single in values.items()}
 
 
-def _said(values: Values, place: int, unit: str) -> str:
+def _shown(values: Values, place: int, unit: str) -> str:
     return ", ".join(f"{kind} {value:.2f} {unit}" for kind, value in _nth(values, place).items())

@@ -1,4 +1,4 @@
-"""What was measured, beside what is to be reached, as a Markdown table and as JSON."""
+"""Measurements and their targets, as a Markdown table and as JSON."""
 
 from __future__ import annotations
 
@@ -10,51 +10,53 @@ Unit = Literal["ms", "s", "KiB", "MiB", "/s", "x"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """What the gateway is to keep to: a figure of its own, a multiple of the floor's (`of_floor`), or what it may have
-    more than the floor (`beyond_floor`)."""
+class Target:
+    """The limit for the gateway: absolute, a multiple of the baseline (`of_baseline`), or an amount above the baseline
+    (`beyond_baseline`)."""
 
     limit: float
     at_least: bool = False
-    of_floor: bool = False
-    beyond_floor: bool = False
+    of_baseline: bool = False
+    beyond_baseline: bool = False
 
     def is_met(self, value: float) -> bool:
         return value >= self.limit if self.at_least else value <= self.limit
 
-    def words(self, unit: Unit) -> str:
+    def text(self, unit: Unit) -> str:
         sign = "≥" if self.at_least else "≤"
-        if self.beyond_floor:
+        if self.beyond_baseline:
             return f"{sign} {with_unit(self.limit, unit)} more"
-        return f"{sign} {self.limit:.3g}x the floor" if self.of_floor else f"{sign} {with_unit(self.limit, unit)}"
+        return f"{sign} {self.limit:.3g}x the baseline" if self.of_baseline else f"{sign} {with_unit(self.limit, unit)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measure. `details` are the single values behind it, for the JSON."""
+    """One measurement. `details` are the individual values, for the JSON."""
 
     name: str
     unit: Unit
     gateway: float | None
-    floor: float | None = None
-    reach: Reach | None = None
+    baseline: float | None = None
+    target: Target | None = None
     details: dict[str, list[float]] | None = None
 
     @property
     def ratio(self) -> float | None:
-        return self.gateway / self.floor if self.gateway is not None and self.floor else None
+        return self.gateway / self.baseline if self.gateway is not None and self.baseline else None
 
     @property
-    def more(self) -> float | None:
-        return self.gateway - self.floor if self.gateway is not None and self.floor is not None else None
+    def difference(self) -> float | None:
+        return self.gateway - self.baseline if self.gateway is not None and self.baseline is not None else None
 
     @property
     def met(self) -> bool | None:
-        """None where there is nothing to reach, or not both that are compared were measured."""
-        if self.reach is None:
+        """None without a target, or if only one of gateway and baseline was measured."""
+        if self.target is None:
             return None
-        value = self.ratio if self.reach.of_floor else self.more if self.reach.beyond_floor else self.gateway
-        return None if value is None else self.reach.is_met(value)
+        value = (
+            self.ratio if self.target.of_baseline else self.difference if self.target.beyond_baseline else self.gateway
+        )
+        return None if value is None else self.target.is_met(value)
 
 
 def with_unit(value: float, unit: Unit) -> str:
@@ -63,15 +65,15 @@ def with_unit(value: float, unit: Unit) -> str:
     return f"{text}{unit}" if unit in ("x", "/s") else f"{text} {unit}"
 
 
-Comparison = Literal["ratio", "more"]
-"""How a table compares with the floor: how many times as much, or how much more."""
+Comparison = Literal["ratio", "difference"]
+"""How a table compares with the baseline: as a ratio, or as a difference."""
 
 
 def as_markdown(
-    rows: Iterable[Row], measured: str = "gateway", floor: str = "floor", comparison: Comparison = "ratio"
+    rows: Iterable[Row], measured: str = "gateway", baseline: str = "baseline", comparison: Comparison = "ratio"
 ) -> str:
-    """With these words for what was measured, and for what it is compared with."""
-    lines = [f"| measure | {measured} | {floor} | {comparison} | reach | met |", "|---|--:|--:|--:|---|---|"]
+    """The table, with these headings for what was measured and for the baseline."""
+    lines = [f"| measure | {measured} | {baseline} | {comparison} | target | met |", "|---|--:|--:|--:|---|---|"]
     return "\n".join([*lines, *(_line(row, comparison) for row in rows)])
 
 
@@ -79,9 +81,9 @@ def _line(row: Row, comparison: Comparison) -> str:
     cells = (
         row.name,
         _cell(row.gateway, row.unit),
-        _cell(row.floor, row.unit),
-        _cell(row.ratio, "x") if comparison == "ratio" else _cell(row.more, row.unit),
-        row.reach.words(row.unit) if row.reach else "",
+        _cell(row.baseline, row.unit),
+        _cell(row.ratio, "x") if comparison == "ratio" else _cell(row.difference, row.unit),
+        row.target.text(row.unit) if row.target else "",
         {True: "yes", False: "**no**", None: ""}[row.met],
     )
     return f"| {' | '.join(cells)} |"

@@ -1,4 +1,4 @@
-"""The floor: the least that chats in Telegram with the same SDK and the same model client, and no gateway."""
+"""The baseline: the smallest Telegram bot with the same SDK and the same model client, without a gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from telegram.ext import Application, ContextTypes, MessageHandler, filters
 
 @cache
 def model(url: str) -> Any:
-    # As heavy as all the rest, and not needed in order to poll.
+    # As expensive to import as all the rest, and not needed for polling.
     from openai import AsyncOpenAI, DefaultAioHttpClient
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider

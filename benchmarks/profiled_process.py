@@ -1,4 +1,4 @@
-"""Runs another module as `python -m` would, profiling its main thread from SIGUSR1 to SIGUSR2; see `profile`."""
+"""Runs a module like `python -m`, profiling its main thread between SIGUSR1 and SIGUSR2; see `profile`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def main(output: Path, module: str, *arguments: str) -> None:
 
     def finish(*_: object) -> None:
         profiler.disable()
-        unfinished = output.with_suffix(".part")
-        profiler.dump_stats(unfinished)
-        os.replace(unfinished, output)
+        partial = output.with_suffix(".part")
+        profiler.dump_stats(partial)
+        os.replace(partial, output)
 
     signal.signal(signal.SIGUSR1, lambda *_: profiler.enable())
     signal.signal(signal.SIGUSR2, finish)

@@ -1,6 +1,6 @@
-"""The turn loop by itself, each measure in a process of its own: `python -m benchmarks.alone MEASURE ROUNDS`.
+"""The process that measures the turn loop by itself: `python -m benchmarks.loop_process MEASURE ROUNDS`.
 
-Prints what was measured as JSON: for each name the single values, times in milliseconds and memory in KiB.
+Prints the measurements as JSON: a list of values for each name, times in milliseconds and memory in KiB.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from gateway.store import open_store
 from gateway.turns.journal import InboxSignal, TurnJournal
 from tests.gateway.notes import begin, tell
 
-Found = dict[str, list[float]]
+Values = dict[str, list[float]]
 
 STEPS = 200
 BLOCK = 20
 """Steps that are timed together: one alone is too short for the clock."""
 
 PAST_TURNS = 500
-TOGETHER = 500
+CONCURRENT_TURNS = 500
 LONG_TURNS = 20
-"""Long turns held in memory at once, so that what one of them takes is not lost in the pages of the whole process."""
+"""Long turns held in memory at once, so that the memory of one is measurable in that of the whole process."""
 
-PATIENCE = 60.0
-"""Seconds after which turns that do not end count as broken."""
+TIMEOUT = 60.0
+"""Seconds after which a turn that has not ended counts as failed."""
 
 RESULT = "A line of what a tool may well find in a file or on a page, of which there are a few.\n" * 12
 """About a thousand characters."""
@@ -58,44 +58,45 @@ async def look(context: ToolContext, number: int) -> str:
     return f"{number}: {RESULT}"
 
 
-class Worker:
-    """A model that asks for a call in each of so many steps, and then has done.
+class ToolLoopModel:
+    """A model that makes one tool call in each of `steps` steps and then ends the turn.
 
-    `asked` are the process's times at its requests, the last one included. Where there is a `gate`, the last request
-    waits for it.
+    `request_times` are in processor seconds, the last request included. With a `gate`, the last request waits for it.
     """
 
     def __init__(self, steps: int, gate: asyncio.Event | None = None) -> None:
-        self.asked: list[float] = []
+        self.request_times: list[float] = []
         self.at_gate = asyncio.Event()
         self._steps = steps
-        self._access = gate
+        self._gate = gate
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
-        self.asked.append(time.process_time())
-        step = len(self.asked)
+        self.request_times.append(time.process_time())
+        step = len(self.request_times)
         if step <= self._steps:
             call = Call("", "look", json.dumps({"number": step}))
             return Answer((Text("Let me look further."), call), Usage(1000, 20), "calls", "worker")
-        if self._access is not None:
+        if self._gate is not None:
             self.at_gate.set()
-            await self._access.wait()
+            await self._gate.wait()
         return Answer((Text("That is all there is."),), Usage(1000, 20), model="worker")
 
 
-async def _unseen(event: Event) -> None:
-    """Nobody watches."""
+async def _ignore(event: Event) -> None:
+    """Ignores the event."""
 
 
-def _turn(worker: Worker, journal: Journal, heard: Sequence[Entry] = (), past: Sequence[RenderedTurn] = ()) -> Turn:
-    """With all that a turn of the gateway has, and a context that never fills."""
-    context = Compactor(100_000_000, worker)
-    agent = Agent(worker, MemoryMedia(), Path(), (look,), "Be good.", max_steps=2 * STEPS, context=context)
-    return Turn(agent, journal, _unseen, id="0123456789ab", entries=heard, past=past)
+def _turn(
+    model: ToolLoopModel, journal: Journal, entries: Sequence[Entry] = (), past: Sequence[RenderedTurn] = ()
+) -> Turn:
+    """A turn with everything that a turn of the gateway has, and a context that never fills."""
+    compactor = Compactor(100_000_000, model)
+    agent = Agent(model, MemoryMedia(), Path(), (look,), "Be good.", max_steps=2 * STEPS, compactor=compactor)
+    return Turn(agent, journal, _ignore, id="0123456789ab", entries=entries, past=past)
 
 
 def _past() -> list[RenderedTurn]:
-    """Turns with a call each."""
+    """Past turns with one call each."""
     return [RenderedTurn(str(number), tuple(transcript(_past_turn(f"p{number}")))) for number in range(PAST_TURNS)]
 
 
@@ -110,7 +111,7 @@ def _past_turn(id: str) -> tuple[Entry, ...]:
     )
 
 
-def _told() -> MemoryJournal:
+def _new_journal() -> MemoryJournal:
     journal = MemoryJournal()
     journal.say("Look at all of it.")
     return journal
@@ -118,7 +119,7 @@ def _told() -> MemoryJournal:
 
 @asynccontextmanager
 async def _in_memory() -> AsyncIterator[tuple[Journal, Sequence[Entry]]]:
-    yield _told(), ()
+    yield _new_journal(), ()
 
 
 @asynccontextmanager
@@ -130,53 +131,53 @@ async def _in_store() -> AsyncIterator[tuple[Journal, Sequence[Entry]]]:
             yield TurnJournal(store, turn, InboxSignal()), turn.entries
 
 
-def _block(asked: Sequence[float], first: int) -> float:
-    """Milliseconds of processor time for each of the steps from `first` on."""
-    return 1000 * (asked[first + BLOCK] - asked[first]) / BLOCK
+def _block(times: Sequence[float], first: int) -> float:
+    """Milliseconds of processor time per step, for a block of steps from `first` on."""
+    return 1000 * (times[first + BLOCK] - times[first]) / BLOCK
 
 
-async def steps(rounds: int) -> Found:
-    """What a step costs: at the beginning of a turn, at its end, and behind a long past."""
+async def steps(rounds: int) -> Values:
+    """The cost of a step: at the beginning of a turn, at its end, and after a long past."""
     past = _past()
-    found: Found = {}
+    values: Values = {}
     for _ in range(rounds):
-        found.setdefault("bare", []).append(await _bare())
+        values.setdefault("bare", []).append(await _bare())
         for where, journal in (("memory", _in_memory), ("store", _in_store)):
             for behind, turns in (("", ()), (", long past", past)):
-                async with journal() as (opened, heard):
-                    worker = Worker(STEPS)
-                    await _turn(worker, opened, heard, turns).run()
-                # The first step of a turn reads its past and counts it, once.
-                found.setdefault(f"{where}, early{behind}", []).append(_block(worker.asked, 1))
-                found.setdefault(f"{where}, late{behind}", []).append(_block(worker.asked, STEPS - BLOCK))
-    return found
+                async with journal() as (opened, entries):
+                    model = ToolLoopModel(STEPS)
+                    await _turn(model, opened, entries, turns).run()
+                # Not the first step of a turn: it reads its past and counts its tokens, once.
+                values.setdefault(f"{where}, early{behind}", []).append(_block(model.request_times, 1))
+                values.setdefault(f"{where}, late{behind}", []).append(_block(model.request_times, STEPS - BLOCK))
+    return values
 
 
 async def _bare() -> float:
-    """The model called as often, by nobody in particular."""
-    worker = Worker(STEPS)
+    """The model called as often, without the loop."""
+    model = ToolLoopModel(STEPS)
     request = Request("Be good.", [MessagesRead(1, (UserMessage(1, "Ann", "Look at all of it."),))], (look.spec,))
 
     async def ignore(_: object) -> None:
         pass
 
     for _ in range(STEPS + 1):
-        await worker.answer(request, ignore)
-    return statistics.mean(_block(worker.asked, first) for first in range(0, STEPS, BLOCK))
+        await model.answer(request, ignore)
+    return statistics.mean(_block(model.request_times, first) for first in range(0, STEPS, BLOCK))
 
 
-async def memory(rounds: int) -> Found:
-    """What a turn of many steps holds while its last answer is waited for; once, as memory is used again after that."""
+async def memory(rounds: int) -> Values:
+    """The memory of a turn of many steps while it waits for its last answer; measured once, as memory is reused."""
     await _held(LONG_TURNS, 2)
     return {"a turn": [(await _held(LONG_TURNS, STEPS))[0]]}
 
 
-async def crowd(rounds: int) -> Found:
-    """Turns of three steps at once, all of them waiting for their last answer in the same moment."""
+async def crowd(rounds: int) -> Values:
+    """Concurrent turns of three steps, all of them waiting for their last answer at the same time."""
     await _held(10, 2)
-    measured = [await _held(TOGETHER, 2) for _ in range(rounds)]
+    measured = [await _held(CONCURRENT_TURNS, 2) for _ in range(rounds)]
     return {
-        # The first only: the others use its memory again.
+        # Only the first: the others reuse its memory.
         "a turn": [measured[0][0]],
         "cpu": [cpu for _, cpu, _ in measured],
         "wall": [wall for *_, wall in measured],
@@ -184,16 +185,16 @@ async def crowd(rounds: int) -> Found:
 
 
 async def _held(count: int, steps: int) -> tuple[float, float, float]:
-    """What so many turns that wait for their last answer together take: KiB for each of them, milliseconds of
-    processor time for each, and milliseconds until all have ended."""
+    """Runs `count` turns that wait for their last answer at the same time. Returns KiB per turn, milliseconds of
+    processor time per turn, and milliseconds until all have ended."""
     gate = asyncio.Event()
-    workers = [Worker(steps, gate) for _ in range(count)]
+    models = [ToolLoopModel(steps, gate) for _ in range(count)]
     gc.collect()
     before, used, started = _resident(), time.process_time(), time.perf_counter()
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-        running = [group.create_task(_turn(worker, _told()).run()) for worker in workers]
-        for worker in workers:
-            await worker.at_gate.wait()
+    async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as group:
+        running = [group.create_task(_turn(model, _new_journal()).run()) for model in models]
+        for model in models:
+            await model.at_gate.wait()
         held = _resident() - before
         gate.set()
     assert all(task.result() == Ended("completed") for task in running)
@@ -205,10 +206,10 @@ def _resident() -> float:
     return float(psutil.Process(os.getpid()).memory_info().rss) / 1024
 
 
-MEASURES: Mapping[str, Callable[[int], Awaitable[Found]]] = {"steps": steps, "memory": memory, "crowd": crowd}
+MEASURES: Mapping[str, Callable[[int], Awaitable[Values]]] = {"steps": steps, "memory": memory, "crowd": crowd}
 
 
-async def _measure(name: str, rounds: int) -> Found:
+async def _measure(name: str, rounds: int) -> Values:
     return await MEASURES[name](rounds)
 
 
