@@ -1,4 +1,4 @@
-"""Which conversation a message belongs to, and which a task that was delegated in it."""
+"""Session keys: of the conversation at an address, and of the tasks delegated in it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _CHILD = re.compile(r"([^/]+/[^/]*/[^/]*(?:/[^/]+)?(?:/w/w[0-9]+)*)/w/w[0-9]+")
 
 
 def session_key(address: Address) -> str:
-    """The session's key: one per direct chat, per group chat, per thread or topic. Two places never share one."""
+    """One key per direct chat, group chat, thread or topic. Two addresses never share one."""
     parts = (address.channel, address.account, address.chat, *(() if address.thread is None else (address.thread,)))
     return "/".join(quote(part, safe="") for part in parts)
 
 
 def child_key(session: str, handle: str) -> str:
-    """The key of the session in which the task of that handle is worked on."""
+    """The session key of the delegated task with that handle."""
     return f"{session}/w/{handle}"
 
 
 def is_child(session: str) -> bool:
-    """Whether the session is that of a delegated task, in which no people are."""
+    """Whether the session belongs to a delegated task, without people."""
     return parent_key(session) is not None
 
 
 def parent_key(session: str) -> str | None:
-    """The session in which the session's task was delegated; None if people speak in it."""
+    """The session that delegated this session's task; None for a conversation with people."""
     found = _CHILD.fullmatch(session)
     return found and found[1]

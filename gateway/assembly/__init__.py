@@ -1,1 +1,1 @@
-"""The parts of a house, each made from what is set for it. Only `gateway.assembly.build` puts them together."""
+"""Builds the gateway from settings. Only `gateway.assembly.build` puts the parts together."""

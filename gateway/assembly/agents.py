@@ -1,4 +1,4 @@
-"""Minds as the operator wants them: the agent for each place, with its models, tools and instructions."""
+"""Agents from settings: one per channel, with its models, tools and instructions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agent.tool import Tool
 from agent.tools import load_tools
 from channels.address import Address
 from config.settings import AgentSettings, Settings
-from gateway.assembly.models import usual_model
+from gateway.assembly.models import default_model
 
 INSTRUCTIONS = """\
 You are Interject, an assistant that people talk to in a chat. Answer in their language, plainly and briefly, in
@@ -32,7 +32,7 @@ or paths."""
 def agents(
     settings: Settings, models: Mapping[str, Model], media: MediaStore, hooks: Hooks, mask: Mask
 ) -> Callable[[Address], Agent]:
-    """The agent for each place, the general one or its channel's own; each is made when it is first asked for."""
+    """The agent of each address, by its channel; each is created on first use."""
     given, cool_downs = settings.agent, CoolDowns()
 
     @cache
@@ -42,10 +42,10 @@ def agents(
     @cache
     def agent(channel: str) -> Agent:
         own = settings.channels.get(channel)
-        usual = usual_model(settings, channel)
-        names = tuple(dict.fromkeys([usual, *given.fallback]))
+        default = default_model(settings, channel)
+        names = tuple(dict.fromkeys([default, *given.fallback]))
         small = (given.small_model or "") if given.routing else ""
-        summing_up = model_chain([given.small_model or usual], models, cool_downs, mask=mask)
+        summariser = model_chain([given.small_model or default], models, cool_downs, mask=mask)
         return Agent(
             model_chain(names, models, cool_downs, mask=mask, small=small),
             media,
@@ -55,8 +55,8 @@ def agents(
             given.max_steps,
             hooks=hooks,
             compactor=Compactor(
-                given.context_window or context_window_of(usual),
-                summing_up,
+                given.context_window or context_window_of(default),
+                summariser,
                 reserve=given.context_reserve,
                 full_at=given.context_full_at,
                 keep=given.context_keep,
@@ -69,7 +69,7 @@ def agents(
 
 
 def _tool(settings: Settings, tool: Tool) -> Tool:
-    """The tool as the operator wants it."""
+    """The tool with the operator's settings."""
     rules = settings.tools.rules(tool.name)
     return replace(
         tool,

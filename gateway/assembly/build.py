@@ -24,7 +24,7 @@ from gateway.app import Gateway, GatewayOptions
 from gateway.assembly.agents import agents
 from gateway.assembly.channels import access, platforms, webhooks
 from gateway.assembly.hooks import configured_hooks
-from gateway.assembly.models import cost_of, open_models, open_reader, usual_model
+from gateway.assembly.models import cost_of, default_model, open_models, open_reader
 from gateway.assembly.web import link, site, web_token
 from gateway.lifecycle.supervision import Service
 from gateway.media import DiskMedia
@@ -117,7 +117,7 @@ def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> G
         background=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
         spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost, limits.delegate_tokens),
         models=tuple(models),
-        default_model=partial(usual_model, settings),
+        default_model=partial(default_model, settings),
     )
 
 

@@ -1,4 +1,4 @@
-"""Channels as the operator lists them, each with its platform's library, and who may speak there."""
+"""Channels and their access policy from settings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gateway.store import Store
 
 
 def platforms(settings: Settings, media: MediaStore, store: Store) -> dict[str, Channel]:
-    """Every configured platform, by its channel's name. One that cannot be made is stood in for."""
-    return {name: _made(name, section, media, store) for name, section in settings.channels.items()}
+    """Every configured channel, by name; a `BrokenChannel` for one that cannot be created."""
+    return {name: _channel_or_broken(name, section, media, store) for name, section in settings.channels.items()}
 
 
-def _made(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
+def _channel_or_broken(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
     try:
         return _platform(name, section, media, store)
     except ChannelRejected as error:
@@ -30,7 +30,7 @@ def _made(name: str, section: ChannelSettings, media: MediaStore, store: Store) 
 
 
 def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
-    """A configured platform. Its library is imported only here, when it is enabled."""
+    """A configured channel. Its library is imported only here, when it is enabled."""
     match section:
         case TelegramSettings():
             from channels.telegram.channel import TelegramChannel
@@ -70,7 +70,7 @@ def _secret(secret: SecretStr | None) -> str:
 
 
 def webhooks(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, WebhookChannel]:
-    """The channels to which their platform posts what happens, by the path to which it does."""
+    """The channels whose platform posts events over HTTP, by path."""
     return {
         f"/slack/{name}/": channel
         for name, channel in channels.items()
@@ -81,7 +81,7 @@ def webhooks(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, W
 
 
 def access(settings: Settings) -> AccessPolicy:
-    """Who may speak, in which places, as each channel has it."""
+    """Allowed users and groups, by channel."""
     return AccessPolicy({name: _policy(channel) for name, channel in settings.channels.items()})
 
 

@@ -1,4 +1,4 @@
-"""Hooks as the operator lists them, of whichever kind."""
+"""Hooks from settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from agent.hooks.runner import Runner
 from config.hooks import HookSettings, HttpHookSettings, ProcessHookSettings, PythonHookSettings
 from config.load import Configuration
 
-SIGN_OF_LIFE = 10.0
-"""Seconds a hook's process has to answer anything at all."""
+PING_TIMEOUT = 10.0
+"""Seconds within which a hook's process must show that it works."""
 
 
 def configured_hooks(configuration: Configuration, mask: Callable[[str], str]) -> list[Hook]:
-    """`mask` takes known secrets out of a text. Raises `HookError` for a hook that cannot be had."""
+    """`mask` removes known secrets from a text. Raises `HookError` for a hook that cannot be loaded."""
     return [
         Hook(
             section.name,
@@ -37,11 +37,11 @@ def _runner(configuration: Configuration, section: HookSettings, mask: Callable[
 
             return python_hook(section.path, section.points)
         case ProcessHookSettings():
-            from agent.hooks.process import Pace, ProcessHook
+            from agent.hooks.process import ProcessHook, ProcessTimeouts
 
             directory = configuration.file.absolute().parent if configuration.file else None
-            pace = Pace(sign=max(SIGN_OF_LIFE, section.timeout))
-            return ProcessHook(section.name, section.command, section.points, directory=directory, pace=pace)
+            timeouts = ProcessTimeouts(ping=max(PING_TIMEOUT, section.timeout))
+            return ProcessHook(section.name, section.command, section.points, directory=directory, timeouts=timeouts)
         case HttpHookSettings():
             from agent.hooks.http import HttpHook
 

@@ -1,4 +1,4 @@
-"""Models as the operator names them: opened, priced, and the one that listens to voice notes."""
+"""Models from settings, with their prices, and the transcriber of voice notes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from config.settings import Settings
 from gateway.inbound.attachments import ReadFile
 from gateway.inbound.file_text import FileReader
 
-USUAL_ANSWER = 1000
-"""Tokens."""
+TYPICAL_ANSWER_TOKENS = 1000
 
 
 async def open_models(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> dict[str, Model]:
-    """Every model that is named anywhere, by its name; each connects when it is first asked."""
+    """Every model named in the settings, by name; each connects on first use."""
     agent = settings.agent
     named = [
         agent.model,
@@ -61,7 +60,7 @@ async def _open_model(settings: Settings, model: str, media: MediaStore) -> Asyn
 
 
 def _given(settings: Settings, provider: str) -> ModelSettings:
-    """What is set for a provider; the defaults where nothing is."""
+    """The provider's settings, or the defaults."""
     return next((given for name, given in settings.models.items() if name == provider), ModelSettings())
 
 
@@ -69,8 +68,8 @@ def _key(given: ModelSettings) -> str | None:
     return None if given.api_key is None else given.api_key.get_secret_value()
 
 
-def usual_model(settings: Settings, channel: str) -> str:
-    """Who answers on a channel where nobody has chosen another."""
+def default_model(settings: Settings, channel: str) -> str:
+    """The model of a channel's conversations that have chosen none."""
     own = settings.channels.get(channel)
     return (own and own.model) or settings.agent.model
 
@@ -82,17 +81,17 @@ def _price(settings: Settings, model: str) -> Price | None:
 
 
 def cost_of(settings: Settings, request: Request, channel: str) -> float:
-    """About what the request will cost there, in dollars, with an answer of usual length."""
-    price = _price(settings, request.model or usual_model(settings, channel))
+    """The approximate cost of the request there, in dollars, with an answer of typical length."""
+    price = _price(settings, request.model or default_model(settings, channel))
     if price is None:
         return 0.0
-    written = request.settings.max_tokens or USUAL_ANSWER
+    written = request.settings.max_tokens or TYPICAL_ANSWER_TOKENS
     return (estimate_tokens(request) * price.input + written * price.output) / 1_000_000
 
 
 @asynccontextmanager
 async def open_reader(settings: Settings, media: MediaStore) -> AsyncIterator[ReadFile]:
-    """What reads people's files out; voice notes only where a model for them is set."""
+    """Reads the text of people's files; of voice notes only with a transcription model."""
     if settings.agent.transcription_model is None:
         yield FileReader(media).read
         return

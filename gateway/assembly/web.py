@@ -1,4 +1,4 @@
-"""The web chat: who may open it, where it is, and what is served there."""
+"""The web chat: its token, its address and its application."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.web.http_server import App, mounted
 
 
 def web_token(home: Path) -> str:
-    """The web chat's token: made once, kept in the data directory, readable by its owner only."""
+    """The web chat's token: created once, in the data directory, readable by its owner only."""
     file = home / "web-token"
     if not file.exists():
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -26,12 +26,12 @@ def web_token(home: Path) -> str:
 
 
 def link(listener: socket.socket, token: str) -> str:
-    """The address that opens the chat for whoever has it."""
+    """The sign-in link: whoever has it can open the chat."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}"
 
 
 async def site(web: WebChannel, host: str, webhooks: Mapping[str, WebhookChannel]) -> App:
-    """The web chat, and beside it what platforms post to. Loaded when somebody knocks."""
+    """The web chat and the platforms' webhooks. Loaded on the first connection."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
     return mounted(page.app(web, host=host), {path: channel.asgi() for path, channel in webhooks.items()})

@@ -1,1 +1,1 @@
-"""Tasks that outlive a call: supervision, retries, background tasks."""
+"""Supervision, retries and background tasks."""

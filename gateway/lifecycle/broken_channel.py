@@ -1,4 +1,4 @@
-"""A channel that could not be made: it stands in for itself, so that the others go on and `/status` names it."""
+"""A placeholder for a channel that could not be created: the others go on, and `/status` names it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from channels.reply import Reply
 
 
 class BrokenChannel:
-    """Implements `channels.channel.Channel`. What is for it waits until it is configured rightly."""
+    """Implements `channels.channel.Channel`. Its replies wait until its settings are corrected."""
 
     def __init__(self, name: str, reason: ChannelRejected) -> None:
         self.name = name

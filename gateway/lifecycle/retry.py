@@ -1,4 +1,4 @@
-"""Patience with a store that cannot write just now."""
+"""Retries while the store cannot write."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
+MAX_PAUSE = 30.0
 
 
 async def retry_until_stored(
     write: Callable[[], Awaitable[T]], what: str, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> T:
-    """What the write returns, which is tried until the store takes it; `what` says in the log what has to wait.
+    """Retries the write until the store accepts it, with exponential backoff; its result. `what` describes the
+    failure in the log.
 
-    `pause` waits so many seconds at most. Raises `TurnLost`.
+    `pause` waits at most that many seconds. Raises `TurnLost`.
     """
     seconds = FIRST_PAUSE
     while True:
@@ -34,4 +35,4 @@ async def retry_until_stored(
         except (StoreError, JournalError) as error:
             log.error("%s, trying again: %s", what, error)
             await pause(seconds)
-            seconds = min(LONGEST_PAUSE, 2 * seconds)
+            seconds = min(MAX_PAUSE, 2 * seconds)

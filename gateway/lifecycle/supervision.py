@@ -1,4 +1,4 @@
-"""Supervision: what breaks, of the channels and of what runs beside them, costs itself only, and is started again."""
+"""Supervision: a channel or service that fails is restarted, without effect on the others."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from channels.message import Deliver
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
-SETTLED = 30.0
-"""Seconds a channel must have listened for its earlier troubles to count as over."""
+MAX_PAUSE = 60.0
+RESET_AFTER = 30.0
+"""Seconds of listening after which the pause before a restart is short again."""
 
 Service = Callable[[], Awaitable[None]]
-"""Something that runs beside the channels until cancelled: a web server, an import in the background."""
+"""Runs beside the channels until cancelled, like a web server."""
 
 
 async def listen(
     channel: Channel, deliver: Deliver, commands: tuple[CommandHelp, ...], trouble: dict[str, str]
 ) -> None:
-    """Listens on one channel, again and again, until cancelled or it is done. `trouble` says by its name, for people,
-    why it does not at the moment."""
+    """Listens on one channel and restarts it when it fails, until cancelled or done. `trouble` has, by channel, why it
+    does not work at the moment, for people."""
     pause = FIRST_PAUSE
     while True:
         since = time.monotonic()
@@ -36,24 +36,24 @@ async def listen(
         except ChannelRejected as error:
             trouble[channel.name] = str(error)
             log.error("%s: %s", channel.name, error)
-            pause = LONGEST_PAUSE
+            pause = MAX_PAUSE
         except Exception:
-            trouble[channel.name] = "it broke and is started again; the log has the details"
-            log.exception("%s: the channel broke", channel.name)
-        if time.monotonic() - since > SETTLED:
+            trouble[channel.name] = "failed and restarts; the log has the details"
+            log.exception("%s: the channel failed and restarts", channel.name)
+        if time.monotonic() - since > RESET_AFTER:
             pause = FIRST_PAUSE
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
         trouble.pop(channel.name, None)
-        pause = min(LONGEST_PAUSE, 2 * pause)
+        pause = min(MAX_PAUSE, 2 * pause)
 
 
 async def supervised(service: Service) -> None:
-    """Runs a service until it is done; one that breaks is started again."""
+    """Runs a service until it is done, and restarts it when it fails."""
     pause = FIRST_PAUSE
     while True:
         try:
             return await service()
         except Exception:
-            log.exception("a service broke and is started again")
+            log.exception("a service failed and restarts")
         await asyncio.sleep(pause)
-        pause = min(LONGEST_PAUSE, 2 * pause)
+        pause = min(MAX_PAUSE, 2 * pause)

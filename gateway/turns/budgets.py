@@ -1,4 +1,4 @@
-"""Budgets: the operator's limits on what turns and people may spend, held before each model call."""
+"""Budgets: the operator's spending limits for turns and people, checked before each model call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERYBODY = ""
 
 @dataclass(frozen=True, slots=True)
 class SpendingLimits:
-    """In dollars, but for `task_tokens`, which each delegated task may use; None is no limit. Days begin at midnight
+    """In dollars, except `task_tokens`, the limit of each delegated task; None is no limit. Days begin at midnight
     UTC."""
 
     turn: float | None = None
@@ -45,7 +45,7 @@ class UsageStore(Protocol):
 
 
 class Budgets:
-    """`estimate` is what a request may cost on a channel, in dollars. What is set aside for calls under way counts as
+    """`estimate` gives what a request may cost on a channel, in dollars. Reservations for running calls count as
     spent."""
 
     def __init__(self, store: UsageStore, limits: SpendingLimits, estimate: Callable[[Request, str], float]) -> None:
@@ -61,25 +61,25 @@ class Budgets:
     async def reserve(
         self, turn: str, person: str, channel: str, request: Request, extensions: int, task: str | None
     ) -> tuple[str | None, float]:
-        """The limit that the request would pass, in words, or what was set aside for it."""
+        """The limit that the request would exceed, in words, or the amount reserved for it."""
         if not self._limits:
             return None, 0.0
         if used_up := await self._used_up(turn, task):
             return used_up, 0.0
         cost = self._estimate(request, channel)
-        # Set aside before anything is awaited, so that two calls at once cannot both take the last of it.
-        self._set_aside(turn, person, cost)
+        # Reserved before the first await, so that two concurrent calls cannot both take the rest.
+        self._add_reserved(turn, person, cost)
         held = 0.0
         try:
             passed = await self._passed(turn, person, 1 + extensions)
             held = cost if passed is None else 0.0
         finally:
-            # Also when the answer is no, or is not waited for any more.
-            self._set_aside(turn, person, held - cost)
+            # Also on a refusal and on cancellation.
+            self._add_reserved(turn, person, held - cost)
         return passed, held
 
     async def _used_up(self, turn: str, task: str | None) -> str | None:
-        """Why the delegated task may not go on, if it has used as much as it may."""
+        """Why the delegated task may not go on, if it has used all its tokens."""
         limit = self._limits.task_tokens
         if limit is None or task is None:
             return None
@@ -88,7 +88,7 @@ class Budgets:
         return None if used < limit else f"This task has used {used:,} tokens, and the limit is {limit:,}."
 
     async def _passed(self, turn: str, person: str, times: int) -> str | None:
-        """The limit that is passed with what is set aside, where each counts so many times."""
+        """The limit exceeded by costs and reservations, with each limit taken `times` times."""
         limits, today = self._limits, midnight()
         if limits.turn is not None:
             bill = await self._store.spent(turn=turn)
@@ -105,9 +105,9 @@ class Budgets:
         return None
 
     def release(self, turn: str, person: str, cost: float) -> None:
-        self._set_aside(turn, person, -cost)
+        self._add_reserved(turn, person, -cost)
 
-    def _set_aside(self, turn: str, person: str, cost: float) -> None:
+    def _add_reserved(self, turn: str, person: str, cost: float) -> None:
         for key in (turn, person, EVERYBODY):
             self._reserved[key] += cost
             if math.isclose(self._reserved[key], 0, abs_tol=1e-9):
@@ -137,7 +137,7 @@ class TurnBudget:
 
 
 def person_on(address: Address, sender: Sender) -> str:
-    """By whom it is counted: a person is somebody on a channel."""
+    """The key of a person's costs: one per channel and sender id."""
     return f"{address.channel}:{sender.id}"
 
 

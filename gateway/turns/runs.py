@@ -74,27 +74,26 @@ class RunReports:
             raise WrongResults(NOTHING_PENDING)
         calls = {call.id: call for call in pending(turn.entries)}
         reviewed = [await self._review(turn, calls[each.call_id], each) for each in given]
-        over = next((str(over) for _, over in reviewed if over is not None), None)
+        stop = next((str(ending) for _, ending in reviewed if ending is not None), None)
         try:
-            session = await self._store.supply(turn.id, [end for end, _ in reviewed], over)
+            session = await self._store.supply(turn.id, [end for end, _ in reviewed], stop)
         except StoreError as error:
-            raise NotStored(f"The gateway cannot keep results just now: {error}") from error
+            raise NotStored(f"The gateway cannot store results at the moment: {error}") from error
         if session is None:
             raise WrongResults(TOO_LATE)
         self._bus.wake(session, "queue")
 
     async def _review(self, turn: records.Turn, call: Call, given: ExternalResult) -> tuple[CallEnded, EndTurn | None]:
-        """The result as hooks, the mask and the model's context leave it; and why the turn has to end, if a hook says
-        so."""
-        agent, over = self._agent_for(turn.address), None
+        """The result after masking, hooks and truncation; and why the turn has to end, if a hook ends it."""
+        agent, ending = self._agent_for(turn.address), None
         outcome: Outcome = "failed" if given.failed else "done"
         end = ToolEnd(call.id, call.name, outcome, agent.mask(given.text))
         if agent.hooks.active("after_tool"):
             end, ruled = await agent.hooks.ask("after_tool", hook_context(turn), end)
             if ruled is not None and isinstance(ruled.ruling, End | Stop):
-                over = EndTurn(ruled.ruling, ruled.hook)
+                ending = EndTurn(ruled.ruling, ruled.hook)
         text, full = await truncate_result(end.text, f"external-{call.name}-{call.id}", agent.media)
-        return CallEnded(call.id, outcome, text, for_user=end.for_user, full=full), over
+        return CallEnded(call.id, outcome, text, for_user=end.for_user, full=full), ending
 
     async def _find(self, run_id: str) -> records.Run:
         run = await self._store.run(run_id)
@@ -103,7 +102,7 @@ class RunReports:
         return run
 
     async def _report(self, run: records.Run) -> RunReport:
-        """Calls are pending as soon as their turn is parked, and a result for them can be kept."""
+        """Calls are pending once their turn is parked: results for them can be stored from then on."""
         entries = () if run.turn is None else await self._store.parked_log(run.turn)
         calls = tuple(PendingCall(call.id, call.name, json.loads(call.arguments)) for call in pending(entries))
         # The turn may have been parked since the run was read.

@@ -1,1 +1,1 @@
-"""The HTTP server and the conversations that it shows."""
+"""The HTTP server, and the conversations that the web chat shows."""

@@ -1,4 +1,4 @@
-"""The HTTP server that the web channel lives in, and the addresses to which platforms post."""
+"""The HTTP server of the web channel and of the platforms' webhooks."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(make_app: Callable[[], Awaitable[App]], listener: socket.socket) -> None:
-    """Serves the app on the socket until cancelled. Its libraries are loaded when the first visitor knocks."""
-    await _first_visitor(listener)
+    """Serves the app on the socket until cancelled. Its libraries are loaded on the first connection."""
+    await _first_connection(listener)
     app = await make_app()
     import uvicorn
 
     class Server(uvicorn.Server):
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
-            """Signals are the gateway's business."""
+            """The gateway handles signals."""
             yield
 
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
@@ -57,7 +57,7 @@ async def serve(make_app: Callable[[], Awaitable[App]], listener: socket.socket)
 
 
 def mounted(site: App, beside: Mapping[str, App]) -> App:
-    """The site, with other applications for the paths that begin in these ways."""
+    """The site, with other applications for paths that begin with these prefixes."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
@@ -67,12 +67,12 @@ def mounted(site: App, beside: Mapping[str, App]) -> App:
     return app
 
 
-async def _first_visitor(listener: socket.socket) -> None:
+async def _first_connection(listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    knocked = asyncio.Event()
+    connected = asyncio.Event()
     listener.setblocking(False)
-    loop.add_reader(listener, knocked.set)
+    loop.add_reader(listener, connected.set)
     try:
-        await knocked.wait()
+        await connected.wait()
     finally:
         loop.remove_reader(listener)
