@@ -212,7 +212,7 @@ class LimitSettings(Section):
     delegate_running: int = Field(
         default=8,
         ge=1,
-        description="Maximum number of delegated tasks of one turn, and of background calls of one conversation, "
+        description="Maximum number of delegated tasks of one turn, and of background tasks of one conversation, "
         "that run at the same time.",
     )
     delegate_tokens: int | None = Field(

@@ -5,16 +5,20 @@ from typing import get_args
 
 import pytest
 
+from agent.context.compaction import SUMMING_UP
 from agent.decisions.approvals import APPROVAL_OPTIONS, LIMIT_OPTIONS
-from agent.log import ApprovalDecision, Outcome
+from agent.log import ApprovalDecided, ApprovalDecision, ApprovalRequested, Outcome
 from agent.log_state import LOOP_REPEATS, LOOP_WINDOW
 from agent.loop.turn import MAX_RESTARTS
+from agent.models.waiting_notice import STILL_WAITING
 from agent.tool import Approval
 from agent.tools import TOOL_NAMES, load_tools
 from config.settings import AgentSettings, LimitSettings
 from config.tools import ToolSettings
+from gateway.outbound.call_lines import describe_decision
+from gateway.outbound.wording import usage
 from gateway.store.decision_words import parse_decision
-from gateway.store.records import BusyMode, RunState
+from gateway.store.records import BusyMode, RunState, UsageTotals
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
 
@@ -81,6 +85,20 @@ def test_the_words_on_the_page_of_approvals_decide_what_it_says() -> None:
 def test_the_page_of_cost_has_every_limit_on_it() -> None:
     named = in_first_column(section(page("cost"), "Limits"))
     assert named == [name for name in LimitSettings.model_fields if name.endswith("_cost")]
+
+
+def test_the_pages_quote_lines_as_they_are_shown() -> None:
+    bills = [(0.02, 1, 1200, 1000, 80), (0.06, 3, 3600, 3000, 240), (0.09, 5, 6000, 5000, 400)]
+    for cost, calls, read, cached, written in bills:
+        totals = UsageTotals(cost=cost, calls=calls, input=read, cache_read=cached, output=written)
+        assert usage(totals) in page("cost")
+    assert f"`{SUMMING_UP}`" in page("context")
+    assert f"*{STILL_WAITING}*" in page("models")
+    for decision in get_args(ApprovalDecision):
+        reason = "use the staging database" if decision == "denied" else ""
+        request = ApprovalRequested("c", "call", "", (), 0)
+        shown, _ = describe_decision(request, ApprovalDecided("c", decision, "Ann", reason))
+        assert f"| {shown} |" in page("approvals"), shown
 
 
 def code(text: str) -> list[str]:
