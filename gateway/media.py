@@ -1,4 +1,4 @@
-"""The media store: bytes on disk under their content hash, with what is known of them in the store."""
+"""The media store: bytes on disk under their content hash, their metadata in the database."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ import filetype  # type: ignore[import-untyped]  # the library has no types
 from agent.media import PICTURES, Attachment, FileTooLarge, MediaError, MediaMissing
 from gateway.store.errors import StoreError
 
-MOST_BYTES = 50 * 1024 * 1024
+MAX_BYTES = 50 * 1024 * 1024
 
-MOST_PIXELS = 80_000_000
-"""Larger pictures are refused: decoded, they would take 320 MB wherever they are looked at."""
+MAX_PIXELS = 80_000_000
+"""Larger pictures are refused: decoded, they would take 320 MB of memory."""
 
-LONGEST_NAME = 120
+MAX_NAME_LENGTH = 120
 BINARY = "application/octet-stream"
-UNFINISHED = ".unfinished-"
+TEMPORARY_PREFIX = ".unfinished-"
 HASH = re.compile(r"[0-9a-f]{64}")
 
-TEXTS = {
+TEXT_TYPES = {
     "css": "text/css",
     "csv": "text/csv",
     "htm": "text/html",
@@ -48,11 +48,11 @@ TEXTS = {
     "yaml": "application/yaml",
     "yml": "application/yaml",
 }
-"""What text is, by the end of its name; any other text is plain."""
+"""The media type of a text by its suffix; any other is plain text."""
 
 
 class MediaTable(Protocol):
-    """What is known of the bytes (the store)."""
+    """Metadata of the stored bytes (the store)."""
 
     async def record_media(self, attachment: Attachment) -> None: ...
     async def forget_unused_media(self, before: datetime) -> frozenset[str]: ...
@@ -60,7 +60,7 @@ class MediaTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What the bytes themselves say."""
+    """Read from the bytes themselves."""
 
     media_type: str
     width: int | None = None
@@ -68,29 +68,29 @@ class _Kind:
 
 
 class DiskMedia:
-    """Implements `agent.media.MediaStore`. A file lies at `path/ab/cdef…`, whole or not at all."""
+    """Implements `agent.media.MediaStore`. The file of hash `abcdef…` is `path/ab/cdef…`, written atomically."""
 
-    def __init__(self, path: Path, table: MediaTable, max_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, path: Path, table: MediaTable, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
         self._table = table
         self._max_bytes = max_bytes
-        self._changing = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def put(self, data: bytes, name: str) -> Attachment:
-        """Keeps the bytes and finds their type. Raises `FileTooLarge`, or `MediaError` when they cannot be kept."""
+        """Stores the bytes and finds their type. Raises `FileTooLarge`, or `MediaError` when they cannot be stored."""
         name = clean_name(name)
         if len(data) > self._max_bytes:
             raise FileTooLarge(name, len(data), self._max_bytes)
         attachment = await asyncio.to_thread(examine, data, name)
         with _errors(name):
-            unfinished = await asyncio.to_thread(_write, data, self._path)
-            async with self._changing:
-                await asyncio.to_thread(_finish, unfinished, self._file(attachment.hash))
+            temporary = await asyncio.to_thread(_write, data, self._path)
+            async with self._lock:
+                await asyncio.to_thread(_move, temporary, self._file(attachment.hash))
                 await self._table.record_media(attachment)
         return attachment
 
     async def read(self, attachment: Attachment) -> bytes:
-        """The bytes. Raises `MediaMissing`, or `MediaError` when the disk does not give them."""
+        """The bytes. Raises `MediaMissing`, or `MediaError` when they cannot be read."""
         if not HASH.fullmatch(attachment.hash):
             raise MediaMissing(attachment)
         with _errors(attachment.name):
@@ -100,13 +100,13 @@ class DiskMedia:
                 raise MediaMissing(attachment) from error
 
     async def sweep(self, older_than: timedelta) -> int:
-        """Deletes what was put longer ago than that and is used by no message and no turn; how many files.
+        """Deletes files that are older and that no message and no turn uses; returns how many.
 
-        What a crash left half written goes too. Raises `MediaError` when the disk does not let it.
+        Also deletes files that a crash left half written. Raises `MediaError` when a file cannot be deleted.
         """
         before = datetime.now(UTC) - older_than
         with _errors("the media directory"):
-            async with self._changing:
+            async with self._lock:
                 used = await self._table.forget_unused_media(before)
                 return await asyncio.to_thread(_delete_old, self._path, before.timestamp(), used)
 
@@ -115,25 +115,25 @@ class DiskMedia:
 
 
 def examine(data: bytes, name: str) -> Attachment:
-    """The attachment that these bytes make. Raises `MediaError` for a picture of too many pixels."""
+    """Hash, type and size of the bytes as an attachment. Raises `MediaError` for a picture with too many pixels."""
     kind = _kind(data, name)
     return Attachment(sha256(data).hexdigest(), name, kind.media_type, len(data), kind.width, kind.height)
 
 
 def clean_name(name: str) -> str:
-    """A name that is safe as a file name everywhere: no directories, nothing invisible, never empty."""
+    """A file name that is safe everywhere: no directories, no invisible characters, never empty."""
     last = re.split(r"[/\\]", name)[-1]
     visible = "".join(char for char in last if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Cn"))
     return _shorten(visible.strip(" .")) or "file"
 
 
 def _shorten(name: str) -> str:
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= MAX_NAME_LENGTH:
         return name
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix) > 10:
-        return name[:LONGEST_NAME]
-    return f"{stem[: LONGEST_NAME - len(suffix) - 1]}.{suffix}"
+        return name[:MAX_NAME_LENGTH]
+    return f"{stem[: MAX_NAME_LENGTH - len(suffix) - 1]}.{suffix}"
 
 
 def _kind(data: bytes, name: str) -> _Kind:
@@ -155,30 +155,30 @@ def _text_type(data: bytes, name: str) -> str:
         return BINARY
     if b"\0" in data:
         return BINARY
-    return TEXTS.get(suffix, "text/plain" if data else BINARY)
+    return TEXT_TYPES.get(suffix, "text/plain" if data else BINARY)
 
 
 def _picture_size(data: bytes, name: str) -> tuple[int, int] | None:
-    """Width and height in pixels, None for what only looks like a picture; its pixels are not decoded."""
-    # Loaded with the first picture: Pillow takes 50 ms.
+    """Width and height in pixels, None if it is not a valid picture; its pixels are not decoded."""
+    # Imported with the first picture: it takes 50 ms.
     from PIL import Image
 
     try:
         with Image.open(BytesIO(data)) as picture:
             width, height = picture.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise MediaError(f"{name} has more pixels than the {MOST_PIXELS:,} that are allowed") from error
+        raise MediaError(f"{name} has more than the allowed {MAX_PIXELS:,} pixels") from error
     except (OSError, SyntaxError, ValueError):
         return None
-    if width * height > MOST_PIXELS:
-        raise MediaError(f"{name} has {width:,} by {height:,} pixels, more than the {MOST_PIXELS:,} that are allowed")
+    if width * height > MAX_PIXELS:
+        raise MediaError(f"{name} has {width:,} by {height:,} pixels, more than the allowed {MAX_PIXELS:,}")
     return width, height
 
 
 def _write(data: bytes, directory: Path) -> Path:
-    """The bytes in a file of their own, safe on the disk before anything can refer to them."""
+    """Writes a new file that is flushed to the disk (fsync) before anything refers to it."""
     directory.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=directory, prefix=UNFINISHED, delete=False) as file:
+    with NamedTemporaryFile(dir=directory, prefix=TEMPORARY_PREFIX, delete=False) as file:
         path = Path(file.name)
         try:
             file.write(data)
@@ -190,9 +190,9 @@ def _write(data: bytes, directory: Path) -> Path:
     return path
 
 
-def _finish(unfinished: Path, path: Path) -> None:
+def _move(temporary: Path, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    unfinished.rename(path)
+    temporary.rename(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -211,11 +211,11 @@ def _delete_old(directory: Path, before: float, used: frozenset[str]) -> int:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """The files that are ours: stored bytes, and what a crash left half written."""
+    """Stored files, and files that a crash left half written."""
     for path in directory.glob("*/*"):
         if HASH.fullmatch(path.parent.name + path.name):
             yield path
-    for path in directory.glob(f"{UNFINISHED}*"):
+    for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
         if path.is_file():
             yield path
 
@@ -225,6 +225,6 @@ def _errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MediaError(f"{name} cannot be kept or had: {error.strerror or error}") from error
+        raise MediaError(f"{name} cannot be stored or read: {error.strerror or error}") from error
     except StoreError as error:
         raise MediaError(str(error)) from error

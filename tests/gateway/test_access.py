@@ -29,7 +29,7 @@ def only(*allow: str, **more: object) -> dict[str, ChannelAccess]:
     return {"memory": ChannelAccess(frozenset(allow), **more)}  # type: ignore[arg-type]  # the tests' own
 
 
-async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(tmp_path: Path) -> None:
+async def test_a_refusal_is_sent_once_and_only_in_a_direct_chat(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
         await play.say("let me in", "please", by=EVE)
         await play.say("let me in", address=GROUP, by=Sender("67", "Mallory"))
@@ -37,13 +37,13 @@ async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(tmp_path:
         assert play.shown() == ["You are not on the allowlist of this bot. (Your user id is `66`.)"]
 
 
-async def test_admins_may_speak_though_nobody_is_allowed(tmp_path: Path) -> None:
+async def test_admins_may_write_with_an_empty_allowlist(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only(admins=frozenset({"@eve"}))) as play:
         await play.say("hi", by=EVE)
         await play.reply("You said: hi")
 
 
-async def test_other_talk_in_a_thread_is_read_once_the_bot_was_addressed_there(tmp_path: Path) -> None:
+async def test_thread_messages_are_read_after_the_bot_was_addressed_there(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
         before = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
         mention = said("bot, and you?", address=THREAD)
@@ -55,7 +55,7 @@ async def test_other_talk_in_a_thread_is_read_once_the_bot_was_addressed_there(t
         assert await play.heard() == [["bot, and you?", "go on"]]
 
 
-async def test_a_command_in_a_thread_that_is_meant_for_another_bot_is_left_to_it(tmp_path: Path) -> None:
+async def test_a_command_for_another_bot_in_a_thread_is_ignored(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
         await play.deliver(said("bot, hi", address=THREAD))
         await play.reply("You said: bot, hi")
@@ -66,7 +66,7 @@ async def test_a_command_in_a_thread_that_is_meant_for_another_bot_is_left_to_it
         assert len(play.shown()) == 2
 
 
-async def test_a_thread_brings_what_it_began_with_the_first_time_only(tmp_path: Path) -> None:
+async def test_the_first_message_of_a_thread_is_fetched_only_once(tmp_path: Path) -> None:
     class Threaded(MemoryChannel):
         async def thread_root(self, address, message_id):
             return ThreadRoot("Bob", "the build is red", (FileRef("log", "build.log"),))
@@ -88,7 +88,7 @@ async def test_a_thread_brings_what_it_began_with_the_first_time_only(tmp_path: 
         assert "build.log" not in rows[2][1]
 
 
-async def test_a_bot_speaks_only_where_it_is_named(tmp_path: Path) -> None:
+async def test_a_bot_must_be_on_the_allowlist_by_name(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
         assert await play.say("beep", by=ROBOT) == [None]
     async with playing(tmp_path, ScriptedModel(), policies=only("*", "@robot")) as play:
@@ -96,7 +96,7 @@ async def test_a_bot_speaks_only_where_it_is_named(tmp_path: Path) -> None:
         await play.reply("You said: beep")
 
 
-async def test_two_bots_do_not_talk_to_each_other_for_ever(tmp_path: Path) -> None:
+async def test_two_bots_do_not_answer_each_other_endlessly(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*", "99")) as play:
         accepted = [(await play.say(f"beep {number}", by=ROBOT))[0] for number in range(MAX_BOT_MESSAGES + 3)]
         assert [each is not None for each in accepted] == [True] * MAX_BOT_MESSAGES + [False] * 3
@@ -115,7 +115,7 @@ async def code_for(play: Play, sender: Sender) -> str:
 PAIRING = only(pair=True, admins=frozenset({"7"}))
 
 
-async def test_an_admin_lets_somebody_in_who_asked(tmp_path: Path) -> None:
+async def test_an_admin_approves_a_pairing_request(tmp_path: Path) -> None:
     here = replace(PLACE, chat="eve")
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         await play.say("hello?", address=here, by=EVE)
@@ -132,7 +132,7 @@ async def test_an_admin_lets_somebody_in_who_asked(tmp_path: Path) -> None:
         await play.reply("You said: still here")
 
 
-async def test_an_admin_is_asked_in_chat_and_presses_a_button(tmp_path: Path) -> None:
+async def test_an_admin_approves_a_pairing_request_with_a_button(tmp_path: Path) -> None:
     here = replace(PLACE, chat="eve")
     async with playing(tmp_path, ScriptedModel("Hello admin."), policies=PAIRING) as play:
         await play.say("hi", by=ANN)
@@ -152,7 +152,7 @@ async def test_an_admin_is_asked_in_chat_and_presses_a_button(tmp_path: Path) ->
         await play.reply("You said: hi")
 
 
-async def test_the_command_line_lets_somebody_in_while_the_gateway_runs(
+async def test_the_command_line_approves_a_pairing_request_while_the_gateway_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "interject.toml"
@@ -169,7 +169,7 @@ async def test_the_command_line_lets_somebody_in_while_the_gateway_runs(
         await play.reply("You said: hi")
 
 
-async def test_nobody_lets_themselves_in(tmp_path: Path) -> None:
+async def test_nobody_approves_their_own_pairing_request(tmp_path: Path) -> None:
     policies = only("8", pair=True)
     async with playing(tmp_path, ScriptedModel(), policies=policies) as play:
         code = await code_for(play, EVE)
@@ -181,7 +181,7 @@ async def test_nobody_lets_themselves_in(tmp_path: Path) -> None:
         assert await play.heard() == []
 
 
-async def test_a_code_is_given_once_while_it_is_good_and_anew_when_it_has_expired(tmp_path: Path) -> None:
+async def test_a_pairing_code_is_sent_once_and_a_new_one_after_it_has_expired(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         first = await code_for(play, EVE)
         await play.say("hello? hello?", by=EVE)
@@ -195,7 +195,7 @@ async def test_a_code_is_given_once_while_it_is_good_and_anew_when_it_has_expire
         await play.channel.until(lambda memory: sum(refusal in text for text in play.shown()) == 2)
 
 
-async def test_whoever_was_let_in_may_speak_in_groups_too(tmp_path: Path) -> None:
+async def test_an_approved_user_may_write_in_groups_too(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         code = await code_for(play, EVE)
         await play.say(f"/pair {code}", by=ANN)
@@ -206,14 +206,14 @@ async def test_whoever_was_let_in_may_speak_in_groups_too(tmp_path: Path) -> Non
         assert await play.deliver(follows) == [None]
 
 
-async def test_in_groups_no_codes_are_given(tmp_path: Path) -> None:
+async def test_no_pairing_codes_are_sent_in_groups(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         await play.say("bot, hello", address=GROUP, by=EVE)
         await play.until_idle()
         assert play.shown() == []
 
 
-async def test_codes_are_limited_in_number(tmp_path: Path) -> None:
+async def test_pairing_codes_are_limited_in_number(tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
         people = [Sender(str(number), "Somebody") for number in range(60)]
         codes = [await store.request_pairing("memory", sender, "session", PLACE) for sender in people]
@@ -221,7 +221,7 @@ async def test_codes_are_limited_in_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["edited", "withdrawn"])
-async def test_changes_by_strangers_are_not_answered(tmp_path: Path, kind: str) -> None:
+async def test_edits_and_deletions_by_unknown_people_are_not_answered(tmp_path: Path, kind: str) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
         await play.deliver(said("other words", kind=kind, id="unknown", by=EVE))  # type: ignore[arg-type]  # both are
         await play.until_idle()
@@ -229,7 +229,9 @@ async def test_changes_by_strangers_are_not_answered(tmp_path: Path, kind: str) 
 
 
 @pytest.mark.parametrize("kind", ["edited", "withdrawn"])
-async def test_changes_in_a_thread_that_is_not_ours_are_not_kept_and_let_nobody_in(tmp_path: Path, kind: str) -> None:
+async def test_edits_and_deletions_in_a_foreign_thread_are_not_stored_and_admit_nobody(
+    tmp_path: Path, kind: str
+) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
         change = said("words", address=THREAD, addressed=False, kind=kind)  # type: ignore[arg-type]  # from parametrize
         talk = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
@@ -238,7 +240,7 @@ async def test_changes_in_a_thread_that_is_not_ours_are_not_kept_and_let_nobody_
         assert play.states() == {}
 
 
-async def test_who_is_not_allowed_opens_no_thread_for_others(tmp_path: Path) -> None:
+async def test_a_refused_message_does_not_open_a_thread_for_others(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
         await play.deliver(said("bot, come in", address=THREAD, by=EVE))
         talk = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)

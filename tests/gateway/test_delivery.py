@@ -1,4 +1,4 @@
-"""Delivery through the front door: order and pace in one chat, channels that break, and what a restart repeats."""
+"""Delivery through the whole gateway: order and pace in a chat, failing channels, and restarts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ HELP = "Write to me at any time, also while I work: I read it at once."
 OTHER_TOPIC = Address("memory", "me", "group", "2", "group")
 
 
-class Troubled(MemoryChannel):
-    """Shows in memory, unless there is trouble left; counts how often each text was shown to its end."""
+class FailingChannel(MemoryChannel):
+    """Raises the given errors first, then shows in memory; counts how often each finished text was shown."""
 
     def __init__(self, *troubles: Exception) -> None:
         super().__init__()
@@ -41,8 +41,8 @@ class Troubled(MemoryChannel):
             self.finals[plain_text(reply)] += 1
 
 
-class Wall(MemoryChannel):
-    """A channel whose messages stand on a wall for ever, each with what it says now, as a chat platform keeps them."""
+class MessageList(MemoryChannel):
+    """A channel whose messages survive a restart, each with its current text, as on a chat platform."""
 
     def __init__(self, messages: list[str]) -> None:
         super().__init__()
@@ -69,28 +69,28 @@ class Wall(MemoryChannel):
         self.messages[int(ref)] = ""
 
 
-async def test_a_resumed_reply_goes_on_in_the_message_where_it_stood(tmp_path: Path) -> None:
+async def test_a_resumed_reply_continues_in_the_same_message(tmp_path: Path) -> None:
     wall: list[str] = []
-    async with playing(tmp_path, ScriptedModel(["I look", asyncio.Event()]), channel=Wall(wall)) as play:
+    async with playing(tmp_path, ScriptedModel(["I look", asyncio.Event()]), channel=MessageList(wall)) as play:
         await play.say("go")
         await play.reply("I look", done=False)
-    async with playing(tmp_path, ScriptedModel("I looked and saw."), channel=Wall(wall)) as play:
+    async with playing(tmp_path, ScriptedModel("I looked and saw."), channel=MessageList(wall)) as play:
         await play.reply("I looked and saw.")
         await play.until_idle()
-    async with playing(tmp_path, ScriptedModel(), channel=Wall(wall)):
+    async with playing(tmp_path, ScriptedModel(), channel=MessageList(wall)):
         assert wall == ["I looked and saw."]
 
 
-async def test_a_finished_reply_that_is_not_known_to_be_delivered_shows_once(tmp_path: Path) -> None:
+async def test_a_finished_reply_of_unknown_delivery_is_shown_once(tmp_path: Path) -> None:
     wall: list[str] = []
-    async with playing(tmp_path, ScriptedModel("One.", "Two."), channel=Wall(wall)) as play:
+    async with playing(tmp_path, ScriptedModel("One.", "Two."), channel=MessageList(wall)) as play:
         await play.say("first")
         await play.reply("One.")
         await play.say("/help")
         await play.reply("show these commands")
         await play.until_idle()
         play.sql("UPDATE turns SET delivered = 0")
-    async with playing(tmp_path, ScriptedModel("Two."), channel=Wall(wall)) as play:
+    async with playing(tmp_path, ScriptedModel("Two."), channel=MessageList(wall)) as play:
         await play.say("second")
         await play.reply("Two.")
         await play.until_idle()
@@ -101,7 +101,7 @@ async def test_a_finished_reply_that_is_not_known_to_be_delivered_shows_once(tmp
     "trouble", [RetryLater(0.01), Unreachable("gone"), OutcomeUnknown("who knows"), ValueError("a bug")], ids=repr
 )
 async def test_a_reply_that_could_not_be_shown_is_shown_later_and_once(tmp_path: Path, trouble: Exception) -> None:
-    channel = Troubled(trouble)
+    channel = FailingChannel(trouble)
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         await play.say("hi")
         await play.reply("You said: hi")
@@ -109,8 +109,8 @@ async def test_a_reply_that_could_not_be_shown_is_shown_later_and_once(tmp_path:
         assert channel.finals == {"You said: hi": 1}
 
 
-async def test_a_reply_that_can_never_arrive_is_given_up_and_the_next_is_shown(tmp_path: Path) -> None:
-    channel = Troubled(Undeliverable("blocked"))
+async def test_an_undeliverable_reply_is_given_up_and_the_next_is_shown(tmp_path: Path) -> None:
+    channel = FailingChannel(Undeliverable("blocked"))
     async with playing(tmp_path, ScriptedModel("One.", "Two."), channel=channel) as play:
         await play.say("hi")
         await play.until_idle()
@@ -121,10 +121,10 @@ async def test_a_reply_that_can_never_arrive_is_given_up_and_the_next_is_shown(t
         assert play.sql("SELECT count(*) FROM turns WHERE NOT delivered") == [(0,)]
 
 
-async def test_breaks_that_were_overcome_do_not_add_up_until_the_reply_is_given_up(tmp_path: Path) -> None:
+async def test_errors_that_are_not_consecutive_do_not_give_up_a_reply(tmp_path: Path) -> None:
     steps = [asyncio.Event() for _ in range(7)]
     script = [piece for number, step in enumerate(steps) for piece in (f"{number} ", step)]
-    channel = Troubled()
+    channel = FailingChannel()
     async with playing(tmp_path, ScriptedModel(script), channel=channel, bound=30) as play:
         await play.say("go")
         for number, step in enumerate(steps):
@@ -171,8 +171,8 @@ async def test_a_finished_reply_does_not_wait_for_the_pace(tmp_path: Path) -> No
         await play.reply("You said: two")
 
 
-async def test_replies_of_one_chat_are_finished_in_the_order_in_which_they_began(tmp_path: Path) -> None:
-    class Gated(Troubled):
+async def test_replies_of_one_chat_finish_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    class Gated(FailingChannel):
         open = asyncio.Event()
 
         async def show(self, reply: Reply, ledger: Ledger) -> None:
@@ -190,15 +190,15 @@ async def test_replies_of_one_chat_are_finished_in_the_order_in_which_they_began
         assert set(channel.finals.values()) == {1}
 
 
-async def test_a_chat_that_must_wait_keeps_no_other_chat_waiting(tmp_path: Path) -> None:
-    async with playing(tmp_path, ScriptedModel(), channel=Troubled(RetryLater(60.0))) as play:
+async def test_a_rate_limited_chat_does_not_delay_other_chats(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(), channel=FailingChannel(RetryLater(60.0))) as play:
         await play.say("one", address=ELSEWHERE)
         await until(lambda: not play.gateway.dispatcher.running())
         await play.say("two")
         await play.reply("You said: two")
 
 
-async def test_a_mark_that_breaks_costs_itself_only(tmp_path: Path) -> None:
+async def test_a_failing_message_state_affects_nothing_else(tmp_path: Path) -> None:
     class Unmarkable(MemoryChannel):
         async def show_status(self, status: MessageStatus) -> None:
             raise ValueError("no such reaction")
@@ -208,8 +208,8 @@ async def test_a_mark_that_breaks_costs_itself_only(tmp_path: Path) -> None:
         await play.reply("You said: hi")
 
 
-async def test_an_outbox_that_cannot_be_written_does_not_silence_the_gateway(tmp_path: Path) -> None:
-    channel = Troubled()
+async def test_replies_are_shown_even_if_the_outbox_cannot_be_written(tmp_path: Path) -> None:
+    channel = FailingChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         play.refuse_to_write("outbox")
         play.sql("CREATE TRIGGER deaf BEFORE UPDATE OF delivered ON turns BEGIN SELECT RAISE(ABORT, 'no room'); END")
@@ -221,7 +221,7 @@ async def test_an_outbox_that_cannot_be_written_does_not_silence_the_gateway(tmp
         assert channel.finals == {"You said: hi": 1, "You said: again": 1}
 
 
-async def test_what_is_for_a_channel_that_was_taken_away_waits_for_it(tmp_path: Path) -> None:
+async def test_a_reply_for_a_removed_channel_waits_until_it_is_configured_again(tmp_path: Path) -> None:
     async with keeping(tmp_path) as keep:
         await keep("hi")
         await keep("/help")

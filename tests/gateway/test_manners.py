@@ -1,4 +1,4 @@
-"""What a message does that comes while a turn runs: steer, queue, collect, interrupt; and what deleting one does."""
+"""Busy modes (steer, queue, collect, interrupt), deleted messages, and `/stop`, through the whole gateway."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def busy(mode: str) -> dict[str, ChannelAccess]:
 
 
 async def begin(play: Play, text: str = "begin") -> None:
-    """A turn runs, and its model has said something."""
+    """Starts a turn and waits for its first text."""
     await play.say(text)
     await play.reply("Well", done=False)
 
@@ -69,7 +69,7 @@ async def test_an_interrupting_message_stops_the_turn_and_is_read_by_the_next(tm
         assert play.shown()[0].endswith("⏹ _Stopped: the next message replaced it._")
 
 
-async def test_an_interruption_that_a_crash_came_between_stops_the_turn_at_the_next_start(tmp_path: Path) -> None:
+async def test_an_interruption_before_a_crash_stops_the_turn_at_the_next_start(tmp_path: Path) -> None:
     model = ScriptedModel(["Well", asyncio.Event()])
     async with playing(tmp_path, model, policies=busy("interrupt")) as play:
         await begin(play)
@@ -81,7 +81,7 @@ async def test_an_interruption_that_a_crash_came_between_stops_the_turn_at_the_n
         assert play.sql("SELECT state FROM turns ORDER BY number") == [("stopped",), ("completed",)]
 
 
-async def test_one_message_may_say_itself_what_it_does(tmp_path: Path) -> None:
+async def test_a_command_sets_the_busy_mode_of_one_message(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()], "Steered.", "Queued.")) as play:
         await begin(play)
         await play.say("/queue for later", "/steer now please")
@@ -90,7 +90,7 @@ async def test_one_message_may_say_itself_what_it_does(tmp_path: Path) -> None:
         assert await play.heard() == [["begin", "now please"], ["for later"]]
 
 
-async def test_what_is_to_come_can_be_chosen_for_a_conversation_and_outlives_a_restart(tmp_path: Path) -> None:
+async def test_the_busy_mode_of_a_conversation_survives_a_restart(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("/busy queue")
         await play.reply("waits until that task ends, and is then read alone")
@@ -103,7 +103,7 @@ async def test_what_is_to_come_can_be_chosen_for_a_conversation_and_outlives_a_r
         assert await play.heard() == [["begin"], ["one"], ["two"]]
 
 
-async def test_a_choice_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
+async def test_an_unknown_busy_mode_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("/busy perhaps")
         reply = await play.reply("/busy steer")
@@ -139,7 +139,7 @@ async def test_in_a_group_a_turn_is_stopped_by_its_owner_and_by_nobody_else(tmp_
         assert play.sql("SELECT state FROM turns WHERE kind = 'turn'") == [("completed" if by is BOB else "stopped",)]
 
 
-async def test_an_admin_may_stop_what_others_began(tmp_path: Path) -> None:
+async def test_an_admin_may_stop_other_peoples_turns(tmp_path: Path) -> None:
     policy = ChannelAccess(EVERYBODY, admins=frozenset({"8"}))
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), policies={"memory": policy}) as play:
         await play.say("begin", address=GROUP)
@@ -171,7 +171,7 @@ async def test_deleting_one_of_several_messages_tells_the_turn_to_leave_it_out(t
         )
 
 
-async def test_deleting_what_was_answered_changes_nothing(tmp_path: Path) -> None:
+async def test_deleting_an_answered_message_changes_nothing(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.deliver(said("hi", id="m"))
         await play.reply("You said: hi")
@@ -180,7 +180,7 @@ async def test_deleting_what_was_answered_changes_nothing(tmp_path: Path) -> Non
         assert play.shown() == ["You said: hi"]
 
 
-async def test_when_many_wait_the_person_is_told_once_and_nothing_is_dropped(tmp_path: Path) -> None:
+async def test_many_queued_messages_are_reported_once_and_none_is_dropped(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with playing(
         tmp_path, ScriptedModel(["Well", gate]), policies=busy("collect"), options=GatewayOptions(waiting_notice_at=5)
@@ -195,7 +195,7 @@ async def test_when_many_wait_the_person_is_told_once_and_nothing_is_dropped(tmp
         assert sum("queued messages" in text for text in play.shown()) == 1
 
 
-async def test_where_replies_are_not_to_grow_only_whole_ones_are_shown(tmp_path: Path) -> None:
+async def test_without_streaming_only_complete_replies_are_shown(tmp_path: Path) -> None:
     shown: list[bool] = []
 
     class Watched(MemoryChannel):
@@ -213,7 +213,7 @@ async def test_where_replies_are_not_to_grow_only_whole_ones_are_shown(tmp_path:
     assert shown == [True]
 
 
-async def test_the_states_of_a_message_are_told_with_its_platform_id(tmp_path: Path) -> None:
+async def test_message_states_carry_the_platform_id(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("queue")) as play:
         await play.deliver(said("one", id="m1"))
@@ -229,7 +229,7 @@ async def test_the_states_of_a_message_are_told_with_its_platform_id(tmp_path: P
 
 
 @pytest.mark.parametrize("mode", ["queue", "collect", "interrupt"])
-async def test_an_edit_of_what_is_worked_on_steers_in_every_manner(tmp_path: Path, mode: str) -> None:
+async def test_an_edit_of_a_message_that_was_read_steers_in_every_busy_mode(tmp_path: Path, mode: str) -> None:
     model = ScriptedModel(["Well", asyncio.Event()], "Better.")
     async with playing(tmp_path, model, policies=busy(mode)) as play:
         await play.deliver(said("begin", id="m"))
@@ -259,7 +259,7 @@ async def test_an_interrupting_message_answers_a_question(tmp_path: Path) -> Non
         assert await play.heard() == [["paint it", "green"]]
 
 
-async def test_an_interruption_of_another_persons_turn_steers_it_though_it_is_not_taken_up_yet(tmp_path: Path) -> None:
+async def test_an_interruption_of_another_persons_turn_steers_it_even_before_it_is_resumed(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
         await play.say("begin", address=GROUP)
         await play.reply("Well", done=False)
@@ -270,7 +270,7 @@ async def test_an_interruption_of_another_persons_turn_steers_it_though_it_is_no
         assert await play.heard() == [["begin", "and mine"]]
 
 
-async def test_a_command_does_not_disturb_a_turn_behind_which_messages_wait(tmp_path: Path) -> None:
+async def test_a_command_does_not_disturb_a_turn_with_queued_messages(tmp_path: Path) -> None:
     gate = asyncio.Event()
     model = ScriptedModel(["Well", gate, ", done."])
     async with playing(tmp_path, model, policies=busy("queue")) as play:
@@ -286,8 +286,8 @@ async def test_a_command_does_not_disturb_a_turn_behind_which_messages_wait(tmp_
         assert len(model.requests) == 2
 
 
-async def test_a_message_behind_a_file_disturbs_the_turn_only_when_it_can_be_read(tmp_path: Path) -> None:
-    """And what is to be read later is not forgotten over it."""
+async def test_a_message_after_a_file_steers_only_when_it_can_be_read(tmp_path: Path) -> None:
+    """And a message that is to be read later is not forgotten."""
     arrived = asyncio.Event()
 
     class Slow(MemoryChannel):
@@ -308,7 +308,7 @@ async def test_a_message_behind_a_file_disturbs_the_turn_only_when_it_can_be_rea
         assert await play.heard() == [["begin", "now"], ["look"]]
 
 
-async def test_a_file_may_come_with_a_command_that_says_how_it_is_read(tmp_path: Path) -> None:
+async def test_a_file_may_come_with_a_busy_mode_command(tmp_path: Path) -> None:
     channel = MemoryChannel()
     channel.files["a"] = b"bytes"
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
@@ -317,7 +317,7 @@ async def test_a_file_may_come_with_a_command_that_says_how_it_is_read(tmp_path:
         assert await play.heard() == [[""]]
 
 
-async def test_deleting_a_message_ends_its_turn_though_an_edit_of_it_waits(tmp_path: Path) -> None:
+async def test_deleting_a_message_ends_its_turn_even_with_a_queued_edit(tmp_path: Path) -> None:
     gate, started = asyncio.Event(), asyncio.Event()
 
     @tool(effect="write")
@@ -337,7 +337,7 @@ async def test_deleting_a_message_ends_its_turn_though_an_edit_of_it_waits(tmp_p
         assert await play.heard() == [["begin"]]
 
 
-async def test_deleting_all_the_messages_of_a_turn_stops_it_and_begins_no_other(tmp_path: Path) -> None:
+async def test_deleting_all_messages_of_a_turn_stops_it_and_begins_no_other(tmp_path: Path) -> None:
     model = ScriptedModel(["Well", asyncio.Event()], ["Both", asyncio.Event()])
     async with playing(tmp_path, model) as play:
         await play.deliver(said("one", id="1"))
@@ -350,20 +350,20 @@ async def test_deleting_all_the_messages_of_a_turn_stops_it_and_begins_no_other(
         assert len(play.shown()) == 1
 
 
-async def test_a_stop_right_behind_a_message_says_what_it_stopped(tmp_path: Path) -> None:
+async def test_a_stop_right_after_a_message_says_what_it_stopped(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
         await play.say("begin", "/stop")
         await play.reply("Stopped: the task had just begun.")
 
 
-async def test_a_stop_with_words_behind_it_stops(tmp_path: Path) -> None:
+async def test_a_stop_with_arguments_stops(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
         await begin(play)
         await play.say("/stop please")
         await play.reply("Stopped: the model is answering")
 
 
-async def test_the_stop_button_of_an_ended_reply_touches_nothing_that_waits(tmp_path: Path) -> None:
+async def test_the_stop_button_of_an_ended_reply_does_not_affect_queued_messages(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with playing(tmp_path, ScriptedModel("First.", ["Well", gate]), max_running_turns=1) as play:
         await play.say("one")
@@ -378,7 +378,7 @@ async def test_the_stop_button_of_an_ended_reply_touches_nothing_that_waits(tmp_
         await play.reply("You said: two")
 
 
-async def test_what_a_stop_sets_aside_is_marked_so(tmp_path: Path) -> None:
+async def test_messages_discarded_by_a_stop_show_that_state(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), policies=busy("queue")) as play:
         await begin(play)
         await play.deliver(said("later", id="later"))
@@ -402,7 +402,7 @@ async def test_a_message_that_steers_is_read_at_once_by_a_turn_that_began_with_o
         assert [said.text for heard in request.transcript for said in heard.messages] == ["one", "two"]  # type: ignore[union-attr]  # all Heard
 
 
-async def test_a_stop_right_behind_a_retry_covers_what_is_done_again(tmp_path: Path) -> None:
+async def test_a_stop_right_after_a_retry_covers_the_repeated_task(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel("One.", "Two.")) as play:
         await play.say("hi")
         await play.reply("One.")

@@ -1,4 +1,4 @@
-"""The media store: bytes kept once, found again, typed by what they are, and swept when nothing refers to them."""
+"""The media store: bytes stored once, read again, typed by content, and deleted when unused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def picture(format: str = "PNG", size: tuple[int, int] = (30, 20)) -> bytes:
 
 
 def huge_png(width: int, height: int) -> bytes:
-    """A small file that says it is a very large picture."""
+    """A small file whose header declares a very large picture."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -52,13 +52,13 @@ def files_in(folder: Path) -> list[Path]:
 
 
 async def make_old(folder: Path, store: Store) -> None:
-    """As if all that is there had been put long ago."""
+    """Backdates every stored file."""
     for path in files_in(folder):
         os.utime(path, (0, 0))
     await store.write(lambda connection: connection.exec_driver_sql("UPDATE media SET created_at = 0").rowcount)
 
 
-async def test_bytes_are_found_again(media: DiskMedia, folder: Path) -> None:
+async def test_stored_bytes_can_be_read(media: DiskMedia, folder: Path) -> None:
     attachment = await media.put(b"hello", "note.txt")
     digest = sha256(b"hello").hexdigest()
     assert attachment == Attachment(digest, "note.txt", "text/plain", 5)
@@ -66,7 +66,7 @@ async def test_bytes_are_found_again(media: DiskMedia, folder: Path) -> None:
     assert files_in(folder) == [folder / digest[:2] / digest[2:]]
 
 
-async def test_the_same_bytes_are_kept_once_under_as_many_names_as_they_come(media: DiskMedia, folder: Path) -> None:
+async def test_the_same_bytes_are_stored_once_under_different_names(media: DiskMedia, folder: Path) -> None:
     one, two = await asyncio.gather(media.put(b"hello", "one.txt"), media.put(b"hello", "two.txt"))
     assert (one.hash, one.name, two.name) == (two.hash, "one.txt", "two.txt")
     assert len(files_in(folder)) == 1
@@ -139,12 +139,12 @@ async def test_a_decompression_bomb_is_refused(media: DiskMedia, folder: Path, s
         ("x" * 300, "x" * 120),
     ],
 )
-async def test_names_are_made_harmless(media: DiskMedia, given: str, kept: str) -> None:
+async def test_names_are_sanitized(media: DiskMedia, given: str, kept: str) -> None:
     assert (await media.put(b"hello", given)).name == kept
 
 
 @pytest.mark.parametrize("hash", ["0" * 64, "../../../etc/passwd", ""])
-async def test_bytes_that_are_not_there_are_said_to_be_missing(media: DiskMedia, hash: str) -> None:
+async def test_missing_bytes_raise_an_error(media: DiskMedia, hash: str) -> None:
     with pytest.raises(MediaMissing, match=r"lost\.txt are no longer"):
         await media.read(Attachment(hash, "lost.txt", "text/plain", 1))
 
@@ -155,15 +155,13 @@ def no_folder(folder: Path) -> Path:
     return folder
 
 
-async def test_a_disk_that_does_not_do_its_part_is_told_in_words(no_folder: Path, store: Store) -> None:
+async def test_a_disk_error_is_explained(no_folder: Path, store: Store) -> None:
     media = DiskMedia(no_folder, store)
-    with pytest.raises(MediaError, match=r"note\.txt cannot be kept"):
+    with pytest.raises(MediaError, match=r"note\.txt cannot be stored"):
         await media.put(b"hello", "note.txt")
 
 
-async def test_a_sweep_deletes_what_nothing_refers_to_and_keeps_the_rest(
-    media: DiskMedia, folder: Path, store: Store
-) -> None:
+async def test_a_sweep_deletes_unused_files_only(media: DiskMedia, folder: Path, store: Store) -> None:
     from_person = await media.put(b"from a person", "a")
     from_tool = await media.put(b"from a tool", "b")
     from_nobody = await media.put(b"from nobody", "c")
@@ -179,13 +177,13 @@ async def test_a_sweep_deletes_what_nothing_refers_to_and_keeps_the_rest(
         await media.read(from_nobody)
 
 
-async def test_a_sweep_leaves_alone_what_is_young(media: DiskMedia) -> None:
+async def test_a_sweep_leaves_recent_files(media: DiskMedia) -> None:
     attachment = await media.put(b"new", "new")
     assert await media.sweep(timedelta(hours=1)) == 0
     assert await media.read(attachment) == b"new"
 
 
-async def test_what_is_put_again_is_young_again(media: DiskMedia, folder: Path, store: Store) -> None:
+async def test_storing_bytes_again_makes_them_recent(media: DiskMedia, folder: Path, store: Store) -> None:
     await media.put(b"again", "old")
     await make_old(folder, store)
     attachment = await media.put(b"again", "new")
@@ -193,7 +191,7 @@ async def test_what_is_put_again_is_young_again(media: DiskMedia, folder: Path, 
     assert await media.read(attachment) == b"again"
 
 
-async def test_a_sweep_takes_what_a_crash_left_half_written_and_nothing_foreign(media: DiskMedia, folder: Path) -> None:
+async def test_a_sweep_deletes_half_written_files_and_nothing_foreign(media: DiskMedia, folder: Path) -> None:
     attachment = await media.put(b"kept", "kept")
     half = folder / ".unfinished-123"
     half.write_bytes(b"half a fi")

@@ -1,4 +1,4 @@
-"""Questions of the agent's: a parked turn costs nothing, survives a restart, and goes on with whatever is said."""
+"""Questions of the agent: a parked turn uses no resources, survives a restart, and continues with the next message."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def press(play: Play, key: str, number: int) -> None:
     await play.deliver(said(f"/answer {key} {number}"))
 
 
-async def test_a_question_is_answered_with_words(tmp_path: Path) -> None:
+async def test_a_question_is_answered_with_a_message(tmp_path: Path) -> None:
     model = ScriptedModel([asking("red", "blue")], "Green it is.")
     async with playing(tmp_path, model, ask_user) as play:
         await play.say("paint it")
@@ -122,7 +122,7 @@ async def test_stop_ends_a_parked_turn(tmp_path: Path) -> None:
         await play.reply("You said: hi")
 
 
-async def test_what_waits_in_a_queue_answers_a_question_too(tmp_path: Path) -> None:
+async def test_a_queued_message_answers_a_question_too(tmp_path: Path) -> None:
     policies = {"memory": ChannelAccess(frozenset({"*"}), busy="queue")}
     async with playing(tmp_path, ScriptedModel([asking()], "Green it is."), ask_user, policies=policies) as play:
         await play.say("paint it")
@@ -165,7 +165,7 @@ async def test_of_two_options_pressed_at_once_the_first_answers(tmp_path: Path) 
         assert await play.heard() == [["paint it", "red"]]
 
 
-async def test_a_number_that_is_no_option_holds_nothing_up(tmp_path: Path) -> None:
+async def test_an_invalid_option_blocks_nothing(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say(f"/answer q:x {'9' * 5000}")
         await play.reply("That question has been answered already.")
@@ -198,7 +198,7 @@ async def test_queued_messages_answer_a_question_one_by_one(tmp_path: Path) -> N
 
 
 class HeldParking:
-    """A store that parks turns at once and says so when it is let."""
+    """A store that parks turns at once and returns when it is released."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -215,7 +215,7 @@ class HeldParking:
         return parked
 
 
-async def test_a_stop_that_comes_while_a_turn_is_being_parked_ends_it(tmp_path: Path) -> None:
+async def test_a_stop_while_a_turn_is_being_parked_ends_it(tmp_path: Path) -> None:
     held: list[HeldParking] = []
 
     def hold(store: Store) -> HeldParking:
@@ -233,7 +233,7 @@ async def test_a_stop_that_comes_while_a_turn_is_being_parked_ends_it(tmp_path: 
         assert play.sql("SELECT DISTINCT state FROM turns ORDER BY state") == [("completed",), ("stopped",)]
 
 
-async def test_a_question_that_can_never_arrive_is_given_up(tmp_path: Path) -> None:
+async def test_an_undeliverable_question_is_given_up(tmp_path: Path) -> None:
     class Blocked(MemoryChannel):
         async def show(self, reply: Reply, ledger: Ledger) -> None:
             raise Undeliverable("blocked")
@@ -245,8 +245,8 @@ async def test_a_question_that_can_never_arrive_is_given_up(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
-async def test_that_a_question_was_delivered_says_nothing_of_what_comes_after_it(tmp_path: Path, late: bool) -> None:
-    """Even when the turn was taken up before its question was known to be delivered."""
+async def test_a_delivered_question_does_not_count_as_delivery_of_the_rest(tmp_path: Path, late: bool) -> None:
+    """Even if the turn was resumed before its question was known to be delivered."""
     async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
         message = said("paint it")
         await store.accept(message, session_key(PLACE))

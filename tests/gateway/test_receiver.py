@@ -1,4 +1,4 @@
-"""What comes in, through the front door: kept once, read in order, and held up by nothing that breaks."""
+"""Receiving through the whole gateway: messages are stored once, read in order, and not blocked by failures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.gateway.play import playing, said, until
 PHOTO = FileRef("photo", "cat.png", "image/png")
 
 
-class Shelf(MemoryChannel):
-    """A channel whose files come with trouble; `opened` lets them go."""
+class FileChannel(MemoryChannel):
+    """A channel whose downloads raise the given errors first; `opened` releases them."""
 
     def __init__(self, *troubles: Exception) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Shelf(MemoryChannel):
         return b"bytes"
 
 
-async def test_a_message_whose_giver_went_away_is_answered_all_the_same(tmp_path: Path) -> None:
+async def test_a_message_is_answered_even_if_its_delivery_is_cancelled(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         for _ in range(20):
             delivery = asyncio.ensure_future(play.gateway.receiver.deliver(said("hi", event="once")))
@@ -47,7 +47,7 @@ async def test_a_message_whose_giver_went_away_is_answered_all_the_same(tmp_path
         assert await play.heard() == [["hi"]]
 
 
-async def test_a_message_is_kept_before_deliver_returns_and_only_once(tmp_path: Path) -> None:
+async def test_a_message_is_stored_before_deliver_returns_and_only_once(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         first = await play.gateway.receiver.deliver(said("hi", event="e"))
         assert sum(play.states().values()) == 1
@@ -56,7 +56,7 @@ async def test_a_message_is_kept_before_deliver_returns_and_only_once(tmp_path: 
         assert second == replace(first, duplicate=True)
 
 
-async def test_a_message_that_cannot_be_kept_is_not_accepted_and_may_come_again(tmp_path: Path) -> None:
+async def test_a_message_that_cannot_be_stored_is_not_accepted_and_may_be_delivered_again(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         play.refuse_to_write("inbox")
         with pytest.raises(NotStored, match="no room"):
@@ -69,8 +69,8 @@ async def test_a_message_that_cannot_be_kept_is_not_accepted_and_may_come_again(
 @pytest.mark.parametrize(
     "trouble", [FileUnavailable("it is gone"), ValueError("a bug"), OSError("no network")], ids=repr
 )
-async def test_a_file_that_cannot_be_had_is_named_and_the_message_is_read(tmp_path: Path, trouble: Exception) -> None:
-    channel = Shelf(trouble)
+async def test_an_unavailable_file_is_named_and_the_message_is_read(tmp_path: Path, trouble: Exception) -> None:
+    channel = FileChannel(trouble)
     model = ScriptedModel()
     async with playing(tmp_path, model, channel=channel) as play:
         channel.opened.set()
@@ -83,8 +83,8 @@ async def test_a_file_that_cannot_be_had_is_named_and_the_message_is_read(tmp_pa
 
 
 @pytest.mark.parametrize("trouble", [RetryLater(0.01), Unreachable("gone")], ids=repr)
-async def test_a_file_that_comes_later_is_waited_for(tmp_path: Path, trouble: Exception) -> None:
-    channel = Shelf(trouble)
+async def test_fetching_a_file_is_retried(tmp_path: Path, trouble: Exception) -> None:
+    channel = FileChannel(trouble)
     model = ScriptedModel()
     async with playing(tmp_path, model, channel=channel) as play:
         channel.opened.set()
@@ -95,8 +95,8 @@ async def test_a_file_that_comes_later_is_waited_for(tmp_path: Path, trouble: Ex
         assert [attachment.name for attachment in heard.messages[0].attachments] == ["cat.png"]
 
 
-async def test_a_message_behind_a_file_is_read_after_it(tmp_path: Path) -> None:
-    channel = Shelf()
+async def test_a_message_after_a_file_is_read_after_it(tmp_path: Path) -> None:
+    channel = FileChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await play.say("and then this")
@@ -106,8 +106,8 @@ async def test_a_message_behind_a_file_is_read_after_it(tmp_path: Path) -> None:
         assert [text for texts in await play.heard() for text in texts] == ["look", "and then this"]
 
 
-async def test_files_that_cannot_be_noted_down_are_noted_down_later(tmp_path: Path) -> None:
-    channel = Shelf()
+async def test_storing_fetched_files_is_retried(tmp_path: Path) -> None:
+    channel = FileChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await channel.asked.wait()
@@ -119,8 +119,8 @@ async def test_files_that_cannot_be_noted_down_are_noted_down_later(tmp_path: Pa
         await play.reply("You said: look")
 
 
-async def test_a_stop_sets_aside_what_waits_for_its_files(tmp_path: Path) -> None:
-    channel = Shelf()
+async def test_a_stop_discards_messages_that_wait_for_files(tmp_path: Path) -> None:
+    channel = FileChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await channel.asked.wait()
@@ -132,18 +132,18 @@ async def test_a_stop_sets_aside_what_waits_for_its_files(tmp_path: Path) -> Non
         assert await play.heard() == [["go on"]]
 
 
-async def test_files_asked_for_before_a_restart_are_fetched_after_it(tmp_path: Path) -> None:
-    channel = Shelf()
+async def test_files_are_fetched_after_a_restart(tmp_path: Path) -> None:
+    channel = FileChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
         await channel.asked.wait()
-    channel = Shelf()
+    channel = FileChannel()
     channel.opened.set()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         await play.reply("You said: look")
 
 
-async def test_a_command_that_is_asked_for_while_a_turn_runs_does_not_interrupt_it(tmp_path: Path) -> None:
+async def test_a_command_does_not_interrupt_a_running_turn(tmp_path: Path) -> None:
     model = ScriptedModel(["Well", gate := asyncio.Event(), " done."])
     async with playing(tmp_path, model) as play:
         await play.say("go")
@@ -158,7 +158,7 @@ async def test_a_command_that_is_asked_for_while_a_turn_runs_does_not_interrupt_
         assert len(model.requests) == 1
 
 
-async def test_a_command_that_breaks_is_told_and_holds_nothing_up(tmp_path: Path) -> None:
+async def test_a_failing_command_is_reported_and_blocks_nothing(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         play.refuse_to_write("sessions", "UPDATE OF generation")
         await play.say("/new", "hello")

@@ -1,4 +1,4 @@
-"""The reply as a fold: what was shown live is what the log shows again, whatever happened in the turn."""
+"""The reply builder: live events and the log give the same reply, whatever happened in the turn."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from agent.events import Charged, Delta, Event, Logged, OnDelta, Progress, Reaso
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
+    ApprovalSubject,
     Call,
     CallEnded,
     CallStarted,
@@ -30,7 +31,6 @@ from agent.log import (
     Outcome,
     Source,
     Spent,
-    ApprovalSubject,
     Text,
     Thinking,
     Usage,
@@ -114,7 +114,7 @@ TOOLS = (look, draw, fail, hush, report, todos)
 
 
 class Stage:
-    """Plays a turn until it ends, each crash followed by a new process that has the log alone."""
+    """Plays a turn until it ends; after each crash a new process continues from the log alone."""
 
     def __init__(self, script: Iterable[Step], activity: Activity = "quiet", *, show_reasoning: bool = False) -> None:
         self.script = list(script)
@@ -131,7 +131,7 @@ class Stage:
     async def run(self) -> None:
         """One process."""
         self.log = kept(self.journal.entries)
-        self.draft = self.draft_of(self.log)
+        self.draft = self.builder_of(self.log)
         agent = Agent(self, MemoryMedia(), Path(), TOOLS, max_steps=4)
         self.turn = Turn(agent, self.journal, self._emit, id="turn", entries=self.log)
         self.running = asyncio.ensure_future(self.turn.run())
@@ -142,10 +142,10 @@ class Stage:
         self.draft.apply(event)
         if isinstance(event, Logged):
             self.log = kept([*self.log, event.entry])
-            assert self.settled(self.draft.reply()) == self.settled(self.draft_of(self.log).reply())
+            assert self.settled(self.draft.reply()) == self.settled(self.builder_of(self.log).reply())
 
-    def draft_of(self, entries: Iterable[Entry]) -> ReplyBuilder:
-        return draft_of(entries, self.activity, show_reasoning=self.show_reasoning)
+    def builder_of(self, entries: Iterable[Entry]) -> ReplyBuilder:
+        return builder_of(entries, self.activity, show_reasoning=self.show_reasoning)
 
     def settled(self, reply: Reply) -> Reply:
         """Without what is told of the answer that is being given."""
@@ -188,24 +188,24 @@ class Stage:
 
 
 def kept(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The entries as a later process reads them."""
+    """The entries as read back from the store."""
     return tuple(load([dump(entry) for entry in entries]))
 
 
-def draft_of(entries: Iterable[Entry], activity: Activity = "quiet", *, show_reasoning: bool = False) -> ReplyBuilder:
+def builder_of(entries: Iterable[Entry], activity: Activity = "quiet", *, show_reasoning: bool = False) -> ReplyBuilder:
     return ReplyBuilder("turn", HERE, "m1", entries, activity=activity, show_reasoning=show_reasoning)
 
 
 @settings(max_examples=300, deadline=None)
 @given(script=steps, activity=activities, show_reasoning=st.booleans())
-def test_a_reply_folded_live_is_the_one_folded_from_its_log(
+def test_live_events_and_the_log_build_the_same_reply(
     script: list[Step], activity: Activity, show_reasoning: bool
 ) -> None:
     async def play() -> None:
         async with asyncio.timeout(60):
             stage = Stage(script, activity, show_reasoning=show_reasoning)
             await stage.play()
-            again = stage.draft_of(kept(stage.journal.entries)).reply()
+            again = stage.builder_of(kept(stage.journal.entries)).reply()
             assert stage.draft.reply() == again
             assert again.done
             assert again.visible
@@ -228,7 +228,7 @@ def _unfinished(segment: object) -> bool:
 
 
 def test_segment_keys_do_not_change_while_a_reply_grows() -> None:
-    draft = draft_of(())
+    draft = builder_of(())
     for event in (TextDelta("I look. "), Logged(ModelAnswered(1, (Text("I look."), Call("a", "look", "{}"))))):
         draft.apply(event)
         assert draft.reply().segments[0].key == "t1"
@@ -247,8 +247,8 @@ def test_segment_keys_do_not_change_while_a_reply_grows() -> None:
     assert draft.reply().done
 
 
-def test_what_was_withdrawn_is_not_shown() -> None:
-    draft = draft_of(())
+def test_withdrawn_text_is_not_shown() -> None:
+    draft = builder_of(())
     draft.apply(TextDelta("Wrong"))
     draft.apply(Withdrawn())
     assert draft.reply().segments == ()
@@ -257,14 +257,14 @@ def test_what_was_withdrawn_is_not_shown() -> None:
 
 
 def test_a_turn_that_says_nothing_says_so_once() -> None:
-    draft = draft_of((ModelAnswered(1, ()), Ended("completed")))
+    draft = builder_of((ModelAnswered(1, ()), Ended("completed")))
     assert len(draft.reply().segments) == 1
-    spoken = draft_of((Notice("Help is here."), Ended("completed")))
+    spoken = builder_of((Notice("Help is here."), Ended("completed")))
     assert [segment.key for segment in spoken.reply().segments] == ["n1"]
 
 
-def test_blanks_are_not_taken_for_something_to_see() -> None:
-    draft = draft_of(())
+def test_blank_text_is_not_visible() -> None:
+    draft = builder_of(())
     draft.apply(TextDelta(" \n"))
     assert not draft.visible
     assert not draft.reply().visible
@@ -289,21 +289,21 @@ RUNNING = (called(PYTEST, RM, text="I look."), CallStarted("a"))
 
 
 def test_a_running_call_is_named_in_the_status() -> None:
-    assert draft_of(RUNNING).reply().status == "shell: pytest -q"
-    assert draft_of(RUNNING, "full").reply().status == "shell: pytest -q"
+    assert builder_of(RUNNING).reply().status == "shell: pytest -q"
+    assert builder_of(RUNNING, "full").reply().status == "shell: pytest -q"
 
 
-def test_with_activity_off_no_call_is_seen() -> None:
-    reply = draft_of(RUNNING, "off").reply()
+def test_with_activity_off_no_call_is_shown() -> None:
+    reply = builder_of(RUNNING, "off").reply()
     assert [segment.key for segment in reply.segments] == ["t1"]
     assert reply.status == "working"
-    draft = draft_of((called(PYTEST),), "off")
+    draft = builder_of((called(PYTEST),), "off")
     draft.apply(Waiting("the model is slow"))
     assert draft.reply().status == "the model is slow"
 
 
-def test_with_full_activity_the_calls_of_a_step_are_one_text_that_stays() -> None:
-    draft = draft_of((), "full")
+def test_with_full_activity_the_calls_of_a_step_are_one_permanent_text() -> None:
+    draft = builder_of((), "full")
     seen = []
     entries = (
         called(PYTEST, RM, text="I look."),
@@ -339,9 +339,9 @@ def test_with_full_activity_the_calls_of_a_step_are_one_text_that_stays() -> Non
 @given(
     title=st.text("ab `*_<&\\[]()~|#\n", min_size=1, max_size=30), why=st.text("ab `*_<&\\[]~|#>1.+-\t", max_size=30)
 )
-def test_a_call_is_told_letter_by_letter_as_it_was(title: str, why: str) -> None:
+def test_a_call_is_displayed_literally(title: str, why: str) -> None:
     call = Call("a", f"x{title}", "{}")
-    draft = draft_of((called(call), CallStarted("a"), CallEnded("a", "failed", f"y{why}")), "full")
+    draft = builder_of((called(call), CallStarted("a"), CallEnded("a", "failed", f"y{why}")), "full")
     [told] = draft.reply().segments
     assert isinstance(told, TextSegment)
     because = " ".join(f"y{why}".split())
@@ -349,10 +349,10 @@ def test_a_call_is_told_letter_by_letter_as_it_was(title: str, why: str) -> None
     assert parse(told.markdown) == (Listing((Item("•", (Paragraph(spans),)),)),)
 
 
-def test_how_each_call_ended_is_told() -> None:
+def test_the_outcome_of_each_call_is_shown() -> None:
     outcomes: tuple[Outcome, ...] = ("done", "failed", "skipped", "cancelled", "denied", "unknown")
     calls = [Call(outcome, outcome, "{}") for outcome in outcomes]
-    draft = draft_of((called(*calls), *(CallEnded(outcome, outcome, "") for outcome in outcomes)), "full")
+    draft = builder_of((called(*calls), *(CallEnded(outcome, outcome, "") for outcome in outcomes)), "full")
     assert plain_text(draft.reply()).split("\n") == [
         "- ✓ `done`",
         "- ✗ `failed` failed",
@@ -363,31 +363,31 @@ def test_how_each_call_ended_is_told() -> None:
     ]
 
 
-def test_what_is_done_after_an_interjection_is_told_below_it() -> None:
+def test_calls_after_an_interjection_are_shown_below_it() -> None:
     entries = (called(PYTEST, text="I look."), CallEnded("a", "done", ""), heard(("wait", "person")))
-    full = draft_of((*entries, called(RM, step=2), CallStarted("b"), called(text="So.", step=3)), "full")
+    full = builder_of((*entries, called(RM, step=2), CallStarted("b"), called(text="So.", step=3)), "full")
     assert [(s.key, s.new_message) for s in full.reply().segments if isinstance(s, TextSegment)] == [
         ("t1", False),
         ("a1", False),
         ("a2", True),
         ("t3", False),
     ]
-    silent = draft_of((*entries, called(RM, step=2), CallEnded("b", "done", "", silent=True)), "full")
+    silent = builder_of((*entries, called(RM, step=2), CallEnded("b", "done", "", silent=True)), "full")
     silent.apply(TextDelta("So."))
     assert silent.reply().segments[-1] == TextSegment("t3", "So.", open=True, new_message=True, step=3)
 
 
-def test_a_silent_call_is_not_seen_once_it_has_ended() -> None:
+def test_a_silent_call_is_not_shown_once_it_has_ended() -> None:
     for activity in ("quiet", "full"):
-        draft = draft_of((called(PYTEST, text="I look."), CallStarted("a")), activity)
+        draft = builder_of((called(PYTEST, text="I look."), CallStarted("a")), activity)
         assert len(draft.reply().segments) == 2
         draft.apply(Logged(CallEnded("a", "done", "", silent=True)))
         assert [segment.key for segment in draft.reply().segments] == ["t1"]
 
 
-def test_what_a_tool_says_to_the_person_stands_where_it_ran() -> None:
+def test_a_tools_text_for_the_user_is_shown_where_it_ran() -> None:
     end = CallEnded("a", "done", "for the model", (PICTURE,), caption="a cat", for_user="**Done**: see", silent=True)
-    draft = draft_of((called(PYTEST, text="I look."), end, called(text="So.", step=2)))
+    draft = builder_of((called(PYTEST, text="I look."), end, called(text="So.", step=2)))
     assert [(segment.key, segment.step) for segment in draft.reply().segments] == [
         ("t1", 1),
         ("u:a", 1),
@@ -397,23 +397,23 @@ def test_what_a_tool_says_to_the_person_stands_where_it_ran() -> None:
     assert plain_text(draft.reply()) == "I look.\n**Done**: see\n[cat.png]\nSo."
 
 
-def test_a_final_result_is_the_answer_where_nothing_follows_it() -> None:
+def test_a_final_result_is_the_answer_if_nothing_follows_it() -> None:
     answer = CallEnded("a", "done", "It is **four**.", final=True)
-    assert plain_text(draft_of((called(PYTEST), answer, Ended("completed"))).reply()) == "It is **four**."
+    assert plain_text(builder_of((called(PYTEST), answer, Ended("completed"))).reply()) == "It is **four**."
     said = called(text="Four.", step=2)
-    assert plain_text(draft_of((called(PYTEST), answer, said, Ended("completed"))).reply()) == "Four."
+    assert plain_text(builder_of((called(PYTEST), answer, said, Ended("completed"))).reply()) == "Four."
     shown = replace(answer, attachments=(PICTURE,))
-    assert plain_text(draft_of((called(PYTEST), shown, Ended("completed"))).reply()) == "[cat.png]"
+    assert plain_text(builder_of((called(PYTEST), shown, Ended("completed"))).reply()) == "[cat.png]"
 
 
-def test_what_a_provider_did_by_itself_is_told_as_a_call() -> None:
+def test_a_native_tool_of_a_provider_is_shown_as_a_call() -> None:
     used = Native("anthropic", '{"type": "server_tool_use", "name": "web_search"}', "Searched the web: pears")
     found = Native("anthropic", '{"type": "web_search_tool_result"}')
-    draft = draft_of((ModelAnswered(1, (used, found, Text("Pears."))),))
+    draft = builder_of((ModelAnswered(1, (used, found, Text("Pears."))),))
     assert draft.reply().segments[1:] == (
         CallSegment("w:1:0", "web_search", "Searched the web: pears", "done", step=1),
     )
-    full = draft_of((ModelAnswered(1, (used, found, Text("Pears."))),), "full")
+    full = builder_of((ModelAnswered(1, (used, found, Text("Pears."))),), "full")
     assert plain_text(full.reply()) == "Pears.\n- ✓ `Searched the web: pears`"
 
 
@@ -426,13 +426,13 @@ def plan(id: str, *states: str) -> tuple[Entry, ...]:
     return called(call), CallStarted(id), CallEnded(id, "done", "", silent=True)
 
 
-def test_the_to_dos_stand_in_the_status_before_what_runs() -> None:
+def test_the_status_shows_the_todos_before_the_running_call() -> None:
     planned = plan("p", "done", "doing", "pending")
-    draft = draft_of(planned)
+    draft = builder_of(planned)
     assert draft.reply().segments == ()
     assert not draft.empty
     assert draft.reply().status == "1 of 3 done; now: item 1"
-    draft = draft_of((*planned, called(PYTEST, step=2), CallStarted("a")))
+    draft = builder_of((*planned, called(PYTEST, step=2), CallStarted("a")))
     assert draft.reply().status == "1 of 3 done; now: item 1 · shell: pytest -q"
     draft.apply(Logged(CallEnded("a", "done", "")))
     for entry in plan("p2", "done", "done", "doing"):
@@ -440,13 +440,13 @@ def test_the_to_dos_stand_in_the_status_before_what_runs() -> None:
     assert draft.reply().status == "2 of 3 done; now: item 2"
     draft.park()
     assert draft.reply().status == ""
-    assert draft_of((*planned, Ended("completed"))).reply().status == ""
-    assert draft_of((*planned, *plan("p3"))).reply().status == ""
+    assert builder_of((*planned, Ended("completed"))).reply().status == ""
+    assert builder_of((*planned, *plan("p3"))).reply().status == ""
 
 
-def test_a_to_do_list_that_does_not_fit_is_told_as_any_call() -> None:
+def test_an_invalid_todo_list_is_shown_as_an_ordinary_call() -> None:
     wrong = Call("p", "todos", '{"items": 3}')
-    draft = draft_of((*plan("q", "doing"), called(wrong, step=2)))
+    draft = builder_of((*plan("q", "doing"), called(wrong, step=2)))
     assert draft.reply().segments == ()
     draft.apply(Logged(CallEnded("p", "failed", "The arguments do not fit.")))
     [segment] = draft.reply().segments
@@ -455,16 +455,16 @@ def test_a_to_do_list_that_does_not_fit_is_told_as_any_call() -> None:
     assert draft.reply().status == "0 of 1 done; now: item 0"
 
 
-def test_a_turn_that_is_to_wrap_up_says_so() -> None:
-    draft = draft_of((*RUNNING, heard(("and be brief", "wrap"))))
+def test_a_turn_that_finishes_up_says_so() -> None:
+    draft = builder_of((*RUNNING, heard(("and be brief", "wrap"))))
     assert draft.reply().status == "finishing up · shell: pytest -q"
     draft.apply(Logged(heard(("no, go on", "person"), step=3)))
     assert draft.reply().status == "shell: pytest -q"
 
 
-def test_the_end_of_background_work_is_noted_and_nothing_a_person_wrote() -> None:
+def test_the_end_of_background_work_is_noted_and_peoples_messages_are_not() -> None:
     told = "Background work w3 (`pytest`) has ended: 12 *passed*\n\nand much more"
-    draft = draft_of((called(text="I look."), heard((told, "work"))))
+    draft = builder_of((called(text="I look."), heard((told, "work"))))
     draft.apply(TextDelta("All passed."))
     _, note, text = draft.reply().segments
     assert isinstance(note, TextSegment)
@@ -474,18 +474,18 @@ def test_the_end_of_background_work_is_noted_and_nothing_a_person_wrote() -> Non
     assert text == TextSegment("t2", "All passed.", open=True, step=2)
 
 
-def test_what_was_left_out_is_noted_and_what_was_summed_up_is_not() -> None:
+def test_omitted_context_is_noted_and_summaries_are_not() -> None:
     summed_up = Compacted(1, "", "A long story.")
     left_out = Compacted(1, "", "3 earlier turns were left out.", left_out=True)
-    assert draft_of((summed_up, Spent(1, Usage(), "test", "summary"))).reply().segments == ()
-    assert plain_text(draft_of((left_out,)).reply()) == "_3 earlier turns were left out\\._"
+    assert builder_of((summed_up, Spent(1, Usage(), "test", "summary"))).reply().segments == ()
+    assert plain_text(builder_of((left_out,)).reply()) == "_3 earlier turns were left out\\._"
 
 
 # --- what the model thinks, and what hooks make of what it says ------------------------------------------------------
 
 
-def test_reasoning_is_quoted_before_the_answer_where_it_is_asked_for() -> None:
-    draft = draft_of((), show_reasoning=True)
+def test_reasoning_is_quoted_before_the_answer_if_enabled() -> None:
+    draft = builder_of((), show_reasoning=True)
     draft.apply(ReasoningDelta("First\n"))
     draft.apply(ReasoningDelta("then"))
     assert draft.visible
@@ -498,46 +498,46 @@ def test_reasoning_is_quoted_before_the_answer_where_it_is_asked_for() -> None:
     answered = ModelAnswered(1, (Thinking("First\nthen", "signed"), Text("So.")))
     draft.apply(Logged(answered))
     assert plain_text(draft.reply()) == "> First\n> then\nSo."
-    assert plain_text(draft_of((answered,)).reply()) == "So."
+    assert plain_text(builder_of((answered,)).reply()) == "So."
 
 
-def test_long_reasoning_is_shown_from_its_end_while_it_grows_and_from_its_beginning_then() -> None:
+def test_long_reasoning_shows_its_end_while_it_grows_and_its_beginning_afterwards() -> None:
     thought = "a" * 900 + "b" * 900 + "c" * 900
-    draft = draft_of((), show_reasoning=True)
+    draft = builder_of((), show_reasoning=True)
     draft.apply(ReasoningDelta(thought))
     assert plain_text(draft.reply()) == f"> …{thought[-MAX_REASONING_LENGTH:]}"
     draft.apply(Logged(ModelAnswered(1, (Thinking(thought),))))
     assert plain_text(draft.reply()) == f"> {thought[:MAX_REASONING_LENGTH]}…"
 
 
-def test_reasoning_that_holds_code_stays_one_quote() -> None:
-    draft = draft_of((ModelAnswered(1, (Thinking("So:\n\n```\nx\n\n# y\n```\n\n- a\r\nb"),)),), show_reasoning=True)
+def test_reasoning_with_code_stays_one_quote() -> None:
+    draft = builder_of((ModelAnswered(1, (Thinking("So:\n\n```\nx\n\n# y\n```\n\n- a\r\nb"),)),), show_reasoning=True)
     [quote] = parse(plain_text(draft.reply()))
     assert isinstance(quote, Quote)
 
 
-def test_reasoning_that_is_taken_back_is_not_shown() -> None:
-    draft = draft_of((), show_reasoning=True)
+def test_withdrawn_reasoning_is_not_shown() -> None:
+    draft = builder_of((), show_reasoning=True)
     draft.apply(ReasoningDelta("Hm."))
     draft.apply(Withdrawn())
     assert draft.reply().segments == ()
 
 
-def test_a_turn_that_only_thinks_and_works_has_nothing_to_add() -> None:
+def test_a_turn_with_reasoning_and_calls_only_has_nothing_to_add() -> None:
     entries = (
         ModelAnswered(1, (Thinking("Hm."), PYTEST)),
         CallEnded("a", "done", ""),
         ModelAnswered(2, ()),
         Ended("completed"),
     )
-    draft = draft_of(entries, "full", show_reasoning=True)
+    draft = builder_of(entries, "full", show_reasoning=True)
     assert [segment.key for segment in draft.reply().segments] == ["r1", "a1", "end"]
 
 
-def test_what_hooks_left_of_an_answer_is_what_is_shown() -> None:
+def test_an_answer_is_shown_as_changed_by_hooks() -> None:
     answered = ModelAnswered(1, (Text("The secret is 42."),), shown="The secret is ■.")
-    assert plain_text(draft_of((answered,)).reply()) == "The secret is ■."
-    assert draft_of((replace(answered, shown=""),)).reply().segments == ()
+    assert plain_text(builder_of((answered,)).reply()) == "The secret is ■."
+    assert builder_of((replace(answered, shown=""),)).reply().segments == ()
 
 
 # --- decisions -------------------------------------------------------------------------------------------------------
@@ -547,8 +547,8 @@ MAY_I = ApprovalRequested("a", "call", "**May I use `shell`?**", ALLOW, 1e12)
 GO_ON = ApprovalRequested("limit-1", "limit", "**$1.00 is spent.** Shall I go on?", ("Continue", "Stop here"), 1e12)
 
 
-def test_a_call_that_waits_for_approval_waits_behind_a_question() -> None:
-    draft = draft_of((called(PYTEST), MAY_I), "quiet")
+def test_a_call_that_needs_approval_shows_a_question() -> None:
+    draft = builder_of((called(PYTEST), MAY_I), "quiet")
     call, question = draft.reply().segments
     assert isinstance(call, CallSegment)
     assert call.state == "waiting"
@@ -561,7 +561,7 @@ def test_a_call_that_waits_for_approval_waits_behind_a_question() -> None:
     assert question == QuestionSegment("d:a", MAY_I.question, ALLOW, False, "Allowed by Ada", 1, "allowed")
 
 
-def test_how_a_decision_ended_is_said_in_words() -> None:
+def test_the_outcome_of_an_approval_is_described() -> None:
     told: dict[ApprovalDecided, tuple[str, ApprovalDecision]] = {
         ApprovalDecided("a", "allowed", "Ada"): ("Allowed by Ada", "allowed"),
         ApprovalDecided("a", "allowed_always", "Ada"): ("Allowed for this conversation by Ada", "allowed"),
@@ -571,15 +571,15 @@ def test_how_a_decision_ended_is_said_in_words() -> None:
         ApprovalDecided("a", "dropped"): ("Dropped, because a new message arrived", "undecided"),
     }
     for decided, (answer, decision) in told.items():
-        _, question = draft_of((called(PYTEST), MAY_I, decided)).reply().segments
+        _, question = builder_of((called(PYTEST), MAY_I, decided)).reply().segments
         assert isinstance(question, QuestionSegment)
         assert (question.answer, question.decision, question.open) == (answer, decision, False)
 
 
-def test_a_limit_is_asked_about_before_the_first_step_too() -> None:
+def test_a_limit_may_need_approval_before_the_first_step() -> None:
     about: dict[tuple[ApprovalSubject, str], str] = {}
     for decision in ("allowed", "denied"):
-        draft = draft_of((GO_ON, ApprovalDecided("limit-1", decision, "Ada")))
+        draft = builder_of((GO_ON, ApprovalDecided("limit-1", decision, "Ada")))
         [question] = draft.reply().segments
         assert isinstance(question, QuestionSegment)
         about[GO_ON.subject, decision] = question.answer
@@ -587,15 +587,15 @@ def test_a_limit_is_asked_about_before_the_first_step_too() -> None:
     assert about == {("limit", "allowed"): "Extended by Ada", ("limit", "denied"): "Stopped here by Ada"}
 
 
-def test_a_decision_that_is_open_when_the_turn_ends_is_closed_without_one() -> None:
+def test_an_open_approval_is_closed_when_the_turn_ends() -> None:
     for asked in ((called(PYTEST), MAY_I), (GO_ON,)):
-        reply = draft_of((*asked, Ended("stopped", "stopped by the user"))).reply()
+        reply = builder_of((*asked, Ended("stopped", "stopped by the user"))).reply()
         [question] = [segment for segment in reply.segments if isinstance(segment, QuestionSegment)]
         assert (question.open, question.answer) == (False, "")
 
 
-def test_words_that_dropped_a_decision_are_not_its_answer() -> None:
+def test_a_message_that_drops_an_approval_is_not_its_answer() -> None:
     dropped = (ApprovalDecided("a", "dropped"), CallEnded("a", "skipped", ""), heard(("Allow once", "person")))
-    _, question = draft_of((called(PYTEST), MAY_I, *dropped)).reply().segments
+    _, question = builder_of((called(PYTEST), MAY_I, *dropped)).reply().segments
     assert isinstance(question, QuestionSegment)
     assert question.answer == "Dropped, because a new message arrived"
