@@ -34,13 +34,12 @@ RETIRED: Mapping[str, str] = {
     r"left alone": "in cool-down",
     r"(configuration|settings?|file|it) holds?": "is valid",
     r"(there|it|tools?) clash(es)?": "conflicts",
-    r"the house|house rules": "gateway",
     r"errands?": "background task",
     r"knock(s|ed)?": "sends a message",
     r"occasion": "turn context",
     r"of (its|their) own accord": "by itself",
     r"costs (itself|themselves|that \w+) only": "a failure here affects only …",
-    r"(can(not)?|could not) be had": "is (not) available",
+    r"be had": "available",
     r"what (was|is|were) said": "messages",
     r"(is|are|was) heard": "is read",
     r"let(s|ting)? (somebody|them|people|people who ask for it|you|unknown people)?\s*in": "access granted, approved",
@@ -49,9 +48,13 @@ RETIRED: Mapping[str, str] = {
     r"no leave": "not approved",
     r"mend(s|ed)?": "fixed, recovered",
     r"taken up again": "resumed",
-    r"to be had": "available",
     r"make of it": "result",
     r"wrapping up": "finishing up",
+    r"work that runs": "running task",
+    r"not (keep|kept)": "not stored",
+    r"cannot be told": "is unknown",
+    r"whoever runs": "the operator",
+    r"house": "gateway",
 }
 """A pattern of retired words, and the term to use. Whole words, in any case; white space counts as one blank."""
 
@@ -89,11 +92,35 @@ def _is_tool(owner: ast.AST) -> bool:
 
 
 def strings_of_page(source: str) -> Iterator[tuple[int, str]]:
-    """The string literals of JavaScript with their lines; comments are left out."""
-    token = re.compile(r"//[^\n]*|/\*.*?\*/|(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)", re.DOTALL)
-    for found in token.finditer(source):
-        if found[1]:
-            yield source.count("\n", 0, found.start()) + 1, found[1]
+    """The string literals of JavaScript with their lines: no comments, no regular expressions; templates in pieces."""
+    at, depths, before = 0, list[int](), ""
+    while at < len(source):
+        inside_template = bool(depths) and depths[-1] == 0
+        found = (_TEMPLATE if inside_template else _TOKEN).match(source, at)
+        assert found, source[at : at + 40]
+        token = found[0]
+        if inside_template or token[0] in "\"'":
+            yield source.count("\n", 0, at) + 1, token
+        if token.startswith("/") and found.lastgroup == "regex" and before in _BEFORE_DIVISION:
+            token = "/"  # a division, as it follows a value
+        if token == "`" and not inside_template:
+            depths.append(0)
+        elif inside_template:
+            depths[-1:] = [1] if token.endswith("${") else []
+        elif depths and token in "{}":
+            depths[-1] += 1 if token == "{" else -1
+        if token.strip() and found.lastgroup != "comment":
+            before = "a" if token[-1].isalnum() or token[-1] in "_$\"'`" else token[-1]
+        at += len(token)
+
+
+_TEMPLATE = re.compile(r"(?:\\.|(?!\$\{)[^`\\])*(?:`|\$\{)", re.DOTALL)
+_TOKEN = re.compile(
+    r"""(?P<comment>//[^\n]*|/\*.*?\*/)|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'"""
+    r"""|(?P<regex>/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/)|[\w$]+|\s+|.""",
+    re.DOTALL,
+)
+_BEFORE_DIVISION = ("a", ")", "]")
 
 
 def files(suffix: str, *folders: str) -> list[str]:
@@ -165,8 +192,10 @@ def g():
 
 
 def test_comments_of_the_page_do_not_count() -> None:
-    source = "// an errand\nconst a = 'what waits'; /* errand */ const b = `the ${a} errand`;\n"
-    assert [(line, words) for line, text in strings_of_page(source) for words in retired_in(text)] == [
-        (2, "what waits"),
-        (2, "errand"),
-    ]
+    source = """\
+// an errand
+const a = 'what waits'; /* errand */ const b = `the ${a ? `old ${a}` : "knock"} errand`;
+const c = a / 2 + b.replace(/[/'"`]errand/g, "") / 3; const d = "errands"; `${{ a }}` // errand
+"""
+    found = [(line, words) for line, text in strings_of_page(source) for words in retired_in(text)]
+    assert found == [(2, "what waits"), (2, "knock"), (2, "errand"), (3, "errands")]
