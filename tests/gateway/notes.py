@@ -1,4 +1,4 @@
-"""Short ways to say what the store's tests say often."""
+"""Helpers for the tests of the store."""
 
 from __future__ import annotations
 
@@ -90,15 +90,15 @@ async def finish(store: Store, turn: Turn) -> None:
     assert await store.close(turn.id, turn.epoch, COMPLETED, (ANSWER,))
 
 
-def words(heard: MessagesRead | None) -> list[str]:
-    assert heard is not None
-    return [said.text for said in heard.messages]
+def words(read: MessagesRead | None) -> list[str]:
+    assert read is not None
+    return [each.text for each in read.messages]
 
 
 def first_words(turn: Turn) -> list[str]:
-    heard = turn.entries[0]
-    assert isinstance(heard, MessagesRead)
-    return words(heard)
+    read = turn.entries[0]
+    assert isinstance(read, MessagesRead)
+    return words(read)
 
 
 async def states(store: Store, session: str = SESSION) -> dict[str, str]:

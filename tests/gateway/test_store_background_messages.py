@@ -1,4 +1,4 @@
-"""Messages of work that goes on beside turns, and the sessions of what was delegated: the store, on a real file."""
+"""Messages of background work and sessions of delegated tasks, in a store on a real file."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ async def delegate(store: Store, turn: Turn, session: str, child: str, root: str
     return await begin(store, child)
 
 
-async def test_the_result_of_work_begins_a_turn_where_nothing_runs(store: Store) -> None:
+async def test_a_background_result_begins_a_turn_if_none_runs(store: Store) -> None:
     await tell(store)
     await finish(store, await begin(store))
     arrival = await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1", "of the call `make`")
     assert (arrival.state, arrival.wakes, arrival.duplicate) == ("waiting", "work", False)
     turn = await begin(store)
     assert (turn.id, turn.principal, turn.address, turn.reply_to) == (arrival.run, ANN, HERE, None)
-    heard = turn.entries[0]
-    assert isinstance(heard, MessagesRead)
-    (said,) = heard.messages
-    assert (said.text, said.note, said.source, said.sender) == ("built", "of the call `make`", "work", "Ann")
+    read = turn.entries[0]
+    assert isinstance(read, MessagesRead)
+    (each,) = read.messages
+    assert (each.text, each.note, each.source, each.sender) == ("built", "of the call `make`", "work", "Ann")
 
 
-async def test_the_result_of_work_steers_a_running_turn_in_its_place(store: Store) -> None:
+async def test_a_background_result_steers_a_running_turn_in_order_of_arrival(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await tell(store, "before")
@@ -81,14 +81,14 @@ async def test_the_result_of_work_steers_a_running_turn_in_its_place(store: Stor
     assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["before", "built", "after"]
 
 
-async def test_the_result_of_work_keeps_a_turn_from_completing(store: Store) -> None:
+async def test_a_turn_does_not_complete_before_a_background_result_is_read(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")
     assert not await store.close(turn.id, turn.epoch, COMPLETED)
 
 
-async def test_the_result_of_work_waits_behind_a_file_like_any_message(store: Store) -> None:
+async def test_a_background_result_waits_behind_a_file_like_any_message(store: Store) -> None:
     look = await store.accept(message("look", files=(PHOTO,)), SESSION)
     assert look is not None
     assert (await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")).wakes is None
@@ -96,23 +96,23 @@ async def test_the_result_of_work_waits_behind_a_file_like_any_message(store: St
     assert first_words(await begin(store)) == ["look", "built"]
 
 
-async def test_a_result_that_is_brought_twice_is_kept_once(store: Store) -> None:
+async def test_a_background_result_is_stored_once_per_event(store: Store) -> None:
     first = await add_background_message(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
     again = await add_background_message(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
     assert (again.duplicate, again.id, again.run) == (True, first.id, first.run)
     assert await store.count_waiting(SESSION) == 1
 
 
-async def test_the_files_of_a_result_are_heard_and_not_forgotten(store: Store) -> None:
+async def test_the_files_of_a_background_result_are_read_and_not_removed(store: Store) -> None:
     await store.record_media(PICTURE)
     await add_background_message(store, SESSION, HERE, ANN, "built", (PICTURE,), "work:1")
-    heard = (await begin(store)).entries[0]
-    assert isinstance(heard, MessagesRead)
-    assert heard.messages[0].attachments == (PICTURE,)
+    read = (await begin(store)).entries[0]
+    assert isinstance(read, MessagesRead)
+    assert read.messages[0].attachments == (PICTURE,)
     assert await store.forget_unused_media(datetime.now(UTC) + timedelta(hours=1)) == {PICTURE.hash}
 
 
-async def test_the_result_of_work_is_no_line_of_a_person_on_a_screen(store: Store) -> None:
+async def test_a_background_result_is_not_listed_among_peoples_messages(store: Store) -> None:
     await tell(store)
     await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")
     assert await states(store) == {"hi": "waiting"}
@@ -126,13 +126,13 @@ async def test_sessions_of_tasks_are_no_conversations(store: Store) -> None:
     assert set((await store.pending()).sessions) == {SESSION, CHILD}
 
 
-async def test_a_chat_with_the_name_of_a_task_is_a_conversation_all_the_same(store: Store) -> None:
+async def test_a_chat_named_like_a_task_is_a_conversation(store: Store) -> None:
     place = Address("telegram", "bot", "w", "w1")
     await store.accept(message("hello", address=place), "telegram/bot/w/w1")
     assert [each.title for each in await store.conversations("telegram")] == ["hello"]
 
 
-async def test_what_a_task_spends_counts_for_the_conversation_and_the_turn_that_a_person_began(store: Store) -> None:
+async def test_usage_of_a_task_counts_for_the_conversation_and_the_turn_that_a_person_began(store: Store) -> None:
     await tell(store, "go")
     parent = await begin(store)
     child = await delegate(store, parent, SESSION, CHILD, parent.id)

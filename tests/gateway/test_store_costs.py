@@ -1,4 +1,4 @@
-"""What was spent, as the logs of turns say it: sums for turns, conversations and people, on a real file."""
+"""Usage in the logs of turns, summed for turns, conversations and people, in a store on a real file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def answered(usage: Usage, step: int = 1) -> ModelAnswered:
     return ModelAnswered(step, (Text("Hello."),), usage, "m")
 
 
-async def test_a_turn_has_spent_what_its_log_says(store: Store) -> None:
+async def test_the_usage_of_a_turn_is_that_in_its_log(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await store.append(turn.id, turn.epoch, (answered(ONE), Spent(2, TWO, "m", "a summary")))
@@ -30,21 +30,21 @@ async def test_a_turn_has_spent_what_its_log_says(store: Store) -> None:
     assert await store.spent(turn=turn.id) == UsageTotals(3, 250, 25, 160, 10, 6, 1.0, estimated=True)
 
 
-async def test_nothing_was_spent_where_no_model_was_asked(store: Store) -> None:
+async def test_there_is_no_usage_without_a_model_call(store: Store) -> None:
     await tell(store)
     await finish(store, await begin(store))
     assert ANSWER.usage == Usage()
     assert await store.spent() == await store.spent(session="nowhere") == UsageTotals()
 
 
-async def test_calls_without_a_known_price_are_told(store: Store) -> None:
+async def test_calls_without_a_known_price_are_marked(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await store.append(turn.id, turn.epoch, (answered(Usage(100, 10)),))
     assert await store.spent(turn=turn.id) == UsageTotals(1, 100, 10, unpriced=True)
 
 
-async def test_sums_are_told_by_conversation_by_person_and_by_time(store: Store) -> None:
+async def test_usage_is_summed_by_conversation_by_person_and_by_time(store: Store) -> None:
     start = datetime.now(UTC)
     other = Address("telegram", "bot", "8")
     for session, address, sender, usage in (
@@ -52,8 +52,8 @@ async def test_sums_are_told_by_conversation_by_person_and_by_time(store: Store)
         ("other", other, None, ONE),
         ("other", other, BOB, TWO),
     ):
-        said = message(address=address) if sender is None else message(address=address, sender=sender)
-        await store.accept(said, session)
+        sent = message(address=address) if sender is None else message(address=address, sender=sender)
+        await store.accept(sent, session)
         turn = await begin(store, session)
         await store.close(turn.id, turn.epoch, COMPLETED, (answered(usage),))
     assert (await store.spent(session="other")).cost == 0.75
@@ -64,7 +64,7 @@ async def test_sums_are_told_by_conversation_by_person_and_by_time(store: Store)
     assert await store.spent(person="telegram:1", since=datetime.now(UTC) + timedelta(hours=1)) == UsageTotals()
 
 
-async def test_what_was_not_written_was_not_spent(store: Store) -> None:
+async def test_entries_that_are_not_written_add_no_usage(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await finish(store, turn)
@@ -73,18 +73,18 @@ async def test_what_was_not_written_was_not_spent(store: Store) -> None:
     assert await store.spent() == UsageTotals()
 
 
-async def test_a_question_on_the_side_costs_too_and_counts_for_itself(store: Store) -> None:
+async def test_a_side_question_has_usage_of_its_own(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     arrival = await store.accept(message("what?", kind="command", command="btw"), SESSION)
     assert arrival is not None
-    aside = await store.begin_side_question(arrival.id)
-    await store.close(aside.id, aside.epoch, COMPLETED, (answered(ONE),))
-    assert (await store.spent(turn=aside.id)).calls == (await store.spent(session=SESSION)).calls == 1
+    side = await store.begin_side_question(arrival.id)
+    await store.close(side.id, side.epoch, COMPLETED, (answered(ONE),))
+    assert (await store.spent(turn=side.id)).calls == (await store.spent(session=SESSION)).calls == 1
     assert (await store.spent(turn=turn.id)).calls == 0
 
 
-async def test_what_was_spent_after_a_turn_counts_for_it(store: Store) -> None:
+async def test_usage_added_after_a_turn_counts_for_it(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await finish(store, turn)

@@ -1,4 +1,4 @@
-"""What short messages decide: words in several languages, and above all what is not a decision."""
+"""Decisions in short messages: phrases in several languages, and above all what is not a decision."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gateway.store.decision_words import ParsedDecision, parse_decision
         ("👎", "denied"),
     ],
 )
-def test_words_that_decide(text: str, decision: ApprovalDecision) -> None:
+def test_phrases_that_decide(text: str, decision: ApprovalDecision) -> None:
     assert parse_decision(text, "call") == ParsedDecision(decision)
 
 
@@ -51,7 +51,7 @@ def test_words_that_decide(text: str, decision: ApprovalDecision) -> None:
         ("no\nnot today,\nplease", "not today,\nplease"),
     ],
 )
-def test_a_denial_may_say_why(text: str, reason: str) -> None:
+def test_a_denial_may_give_a_reason(text: str, reason: str) -> None:
     assert parse_decision(text, "call") == ParsedDecision("denied", reason)
 
 
@@ -73,11 +73,11 @@ def test_a_denial_may_say_why(text: str, reason: str) -> None:
         "norway",
     ],
 )
-def test_other_words_decide_nothing(text: str) -> None:
+def test_other_messages_decide_nothing(text: str) -> None:
     assert parse_decision(text, "call") is None
 
 
-def test_a_limit_cannot_be_passed_for_ever() -> None:
+def test_a_limit_cannot_be_extended_always() -> None:
     assert parse_decision("always", "limit") is None
     assert parse_decision("yes", "limit") == ParsedDecision("allowed")
     assert parse_decision("stop here", "limit") == ParsedDecision("denied")

@@ -1,4 +1,4 @@
-"""Decisions on what a parked turn has asked, in the store: by button, in words and by the clock, each made once."""
+"""Decisions on the request of a parked turn: by button, by message and by deadline, each made once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def last_of(store: Store, turn: Turn) -> object:
 
 
 @pytest.mark.parametrize(("number", "made"), [(0, "allowed"), (1, "allowed_always"), (2, "denied")])
-async def test_a_pressed_option_decides_and_the_turn_goes_on_where_it_was(store: Store, number: int, made: str) -> None:
+async def test_a_pressed_option_decides_and_the_turn_is_resumed(store: Store, number: int, made: str) -> None:
     turn = await ask(store)
     assert await store.claim(SESSION) is None
     _, result = await press(store, number)
@@ -74,7 +74,7 @@ async def test_a_limit_has_two_options(store: Store) -> None:
     assert await last_of(store, turn) == ApprovalDecided("limit-1", "denied", "Ann")
 
 
-async def test_of_two_presses_the_first_decides_and_the_second_is_told_who_did(store: Store) -> None:
+async def test_of_two_presses_the_first_decides_and_the_second_learns_who_did(store: Store) -> None:
     turn = await ask(store)
     await press(store, 0)
     arrival, result = await press(store, 2, by=BOB)
@@ -84,7 +84,7 @@ async def test_of_two_presses_the_first_decides_and_the_second_is_told_who_did(s
     await store.answer(arrival.id, "Ann has allowed it already.")
 
 
-async def test_somebody_is_told_who_decided_after_the_turn_has_ended_too(store: Store) -> None:
+async def test_a_press_after_the_end_of_the_turn_learns_who_decided(store: Store) -> None:
     await ask(store)
     await press(store, 2)
     turn = await begin(store)
@@ -93,7 +93,7 @@ async def test_somebody_is_told_who_decided_after_the_turn_has_ended_too(store: 
     assert (result.outcome, result.by, result.decision) == ("not_open", "Ann", "denied")
 
 
-async def test_an_option_of_what_was_never_asked_decides_nothing(store: Store) -> None:
+async def test_an_option_of_an_unknown_request_decides_nothing(store: Store) -> None:
     await ask(store)
     for key, number in (("d:c9", 0), ("q:c1", 0), ("c1", 0), ("d:c1", 3), ("d:c1", -1)):
         _, result = await press(store, number, key=key)
@@ -101,7 +101,7 @@ async def test_an_option_of_what_was_never_asked_decides_nothing(store: Store) -
     assert await store.claim(SESSION) is None
 
 
-async def test_only_those_who_may_decide_and_whoever_asked_for_it(store: Store) -> None:
+async def test_only_people_who_may_decide_and_the_turns_own_principal_decide(store: Store) -> None:
     turn = await ask(store)
     _, result = await press(store, 0, by=BOB, allowed=False)
     assert result.outcome == "not_allowed"
@@ -131,7 +131,7 @@ async def test_one_decision_after_another(store: Store) -> None:
     assert await last_of(store, turn) == ApprovalDecided("c2", "denied", "Ann")
 
 
-async def test_a_decided_turn_survives_a_crash_and_goes_on_without_having_been_interrupted(tmp_path: Path) -> None:
+async def test_a_decided_turn_survives_a_crash_and_is_resumed_without_a_restart_entry(tmp_path: Path) -> None:
     async with open_store(url_of(tmp_path)) as store:
         await ask(store)
         await press(store, 0)
@@ -142,7 +142,7 @@ async def test_a_decided_turn_survives_a_crash_and_goes_on_without_having_been_i
         assert Resumed() not in turn.entries
 
 
-async def test_words_decide_and_are_answered_by_that(store: Store) -> None:
+async def test_a_message_that_decides_is_answered_by_that(store: Store) -> None:
     turn = await ask(store)
     arrival = await say(store, "Yes, please!")
     assert (arrival.state, arrival.reason, arrival.decided) == ("answered", "answered the question", True)
@@ -156,13 +156,13 @@ async def test_words_decide_and_are_answered_by_that(store: Store) -> None:
     assert await store.read_inbox(again.id, again.epoch, 2) is None
 
 
-async def test_a_denial_in_words_keeps_its_reason(store: Store) -> None:
+async def test_a_denial_in_a_message_has_its_reason(store: Store) -> None:
     turn = await ask(store)
     await say(store, "no, because it is Friday")
     assert await last_of(store, turn) == ApprovalDecided("c1", "denied", "Ann", "because it is Friday")
 
 
-async def test_other_words_wait_and_wake_the_turn_with_its_decision_open(store: Store) -> None:
+async def test_other_messages_wait_and_resume_the_turn_with_its_decision_open(store: Store) -> None:
     turn = await ask(store)
     arrival = await say(store, "what does it do?")
     assert (arrival.state, arrival.decided, arrival.wakes) == ("waiting", False, "steer")
@@ -173,23 +173,23 @@ async def test_other_words_wait_and_wake_the_turn_with_its_decision_open(store: 
     assert not await store.park(again.id, again.epoch, SOON)
 
 
-async def test_words_that_say_how_they_are_to_be_read_decide_nothing(store: Store) -> None:
+async def test_a_message_with_its_own_busy_mode_decides_nothing(store: Store) -> None:
     await ask(store)
     arrival = await say(store, "yes", options=AcceptOptions(busy="queue"))
     assert (arrival.state, arrival.decided) == ("waiting", False)
 
 
-async def test_words_of_somebody_who_may_not_decide_are_a_message(store: Store) -> None:
+async def test_a_decision_by_somebody_who_may_not_decide_is_an_ordinary_message(store: Store) -> None:
     await ask(store)
     assert not (await say(store, "yes", by=BOB, options=AcceptOptions(own_turn_only=True))).decided
 
 
-async def test_words_of_whoever_asked_for_it_decide_in_a_group_too(store: Store) -> None:
+async def test_the_turns_own_principal_decides_by_message_in_a_group_too(store: Store) -> None:
     await ask(store)
     assert (await say(store, "yes", options=AcceptOptions(own_turn_only=True))).decided
 
 
-async def test_only_those_who_may_extend_a_limit_do_so_in_words_and_anybody_may_stop_there(store: Store) -> None:
+async def test_only_people_who_may_extend_a_limit_do_so_by_message_and_anybody_may_stop(store: Store) -> None:
     turn = await ask(store, decision("l", "limit"))
     assert (await say(store, "no", options=AcceptOptions(may_extend=False))).decided
     turn = await ask(store, decision("m", "limit"), turn=await begin(store))
@@ -197,7 +197,7 @@ async def test_only_those_who_may_extend_a_limit_do_so_in_words_and_anybody_may_
     assert await last_of(store, turn) == decision("m", "limit")
 
 
-async def test_words_decide_nothing_where_nothing_is_asked(store: Store) -> None:
+async def test_a_message_decides_nothing_without_an_open_request(store: Store) -> None:
     assert not (await say(store, "yes")).decided
     turn = await begin(store)
     assert not (await say(store, "yes")).decided
@@ -207,7 +207,7 @@ async def test_words_decide_nothing_where_nothing_is_asked(store: Store) -> None
     assert (arrival.decided, arrival.wakes) == (False, "steer")
 
 
-async def test_a_tool_allowed_for_the_conversation_is_known_to_its_turns_until_it_begins_anew(store: Store) -> None:
+async def test_a_tool_allowed_for_the_conversation_stays_allowed_until_it_is_reset(store: Store) -> None:
     turn = await ask(store)
     assert turn.allowed == frozenset()
     await press(store, 1)
@@ -229,7 +229,7 @@ async def test_a_tool_allowed_for_the_conversation_is_known_to_its_turns_until_i
     assert (await begin(store)).allowed == frozenset()
 
 
-async def test_what_nobody_decides_in_time_expires_and_the_turn_goes_on(store: Store) -> None:
+async def test_a_decision_that_nobody_makes_in_time_expires_and_the_turn_is_resumed(store: Store) -> None:
     assert await store.next_deadline() is None
     turn = await ask(store)
     assert await store.next_deadline() == SOON
@@ -263,7 +263,7 @@ async def test_a_question_without_a_deadline_never_expires(store: Store) -> None
     assert await store.expire(SOON + timedelta(days=10_000)) == ()
 
 
-async def test_a_stopped_turn_is_decided_on_no_more(store: Store) -> None:
+async def test_nothing_is_decided_for_a_stopped_turn(store: Store) -> None:
     await ask(store)
     assert await store.stop_parked(SESSION, "by Ann")
     assert await store.next_deadline() is None
@@ -273,26 +273,26 @@ async def test_a_stopped_turn_is_decided_on_no_more(store: Store) -> None:
     assert (await begin(store)).stop == "by Ann"
 
 
-async def test_a_turn_that_was_decided_on_can_be_stopped_before_it_goes_on(store: Store) -> None:
+async def test_a_decided_turn_can_be_stopped_before_it_is_resumed(store: Store) -> None:
     await ask(store)
     await press(store, 0)
     assert await store.stop_parked(SESSION, "by Ann")
     assert (await begin(store)).stop == "by Ann"
 
 
-async def test_the_result_of_work_neither_decides_nor_wakes_a_turn_that_waits_for_people(store: Store) -> None:
+async def test_a_background_result_neither_decides_nor_resumes_a_parked_turn(store: Store) -> None:
     turn = await ask(store)
     await add_background_message(store, SESSION, HERE, ANN, "yes", (), "work:1")
     assert await store.claim(SESSION) is None
     await press(store, 0)
     again = await begin(store)
-    heard = await store.read_inbox(again.id, again.epoch, 2)
+    read = await store.read_inbox(again.id, again.epoch, 2)
     assert again.id == turn.id
-    assert heard is not None
-    assert [(said.text, said.source) for said in heard.messages] == [("yes", "work")]
+    assert read is not None
+    assert [(each.text, each.source) for each in read.messages] == [("yes", "work")]
 
 
-async def test_the_result_of_work_does_not_keep_a_turn_from_waiting_for_people(store: Store) -> None:
+async def test_a_turn_is_parked_although_a_background_result_waits(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await add_background_message(store, SESSION, HERE, ANN, "done", (), "work:1")
@@ -300,6 +300,6 @@ async def test_the_result_of_work_does_not_keep_a_turn_from_waiting_for_people(s
     await say(store, "green")
     again = await begin(store)
     assert not await store.park(again.id, again.epoch)
-    heard = await store.read_inbox(again.id, again.epoch, 2)
-    assert heard is not None
-    assert [said.text for said in heard.messages] == ["done", "green"]
+    read = await store.read_inbox(again.id, again.epoch, 2)
+    assert read is not None
+    assert [each.text for each in read.messages] == ["done", "green"]

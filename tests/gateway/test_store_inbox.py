@@ -1,4 +1,4 @@
-"""What becomes of the messages that people send: the inbox of the store, on a real file."""
+"""The states of people's messages, in a store on a real file."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ async def test_nothing_overtakes_a_message_whose_files_are_being_fetched(store: 
 async def test_fetched_files_are_read_with_their_message_and_the_note_is_added(store: Store) -> None:
     arrival = await store.accept(message("look", files=(PHOTO,), note="a forward"), SESSION)
     assert await store.mark_ready(arrival.id, (PHOTO,), (PICTURE,), "one file was too large")
-    heard = (await begin(store)).entries[0]
-    assert isinstance(heard, MessagesRead)
-    assert heard.messages[0].attachments == (PICTURE,)
-    assert heard.messages[0].note == "a forward\none file was too large"
+    read = (await begin(store)).entries[0]
+    assert isinstance(read, MessagesRead)
+    assert read.messages[0].attachments == (PICTURE,)
+    assert read.messages[0].note == "a forward\none file was too large"
     assert await store.unfetched(arrival.id) is None
 
 
@@ -116,7 +116,7 @@ async def test_an_album_becomes_one_message(store: Store) -> None:
     assert await states(store) == {"the caption": "waiting"}
 
 
-async def test_files_fetched_before_the_album_was_whole_are_not_enough(store: Store) -> None:
+async def test_files_fetched_before_the_album_was_complete_are_not_enough(store: Store) -> None:
     first = await store.accept(message("", files=(PHOTO,), album="a"), SESSION)
     await store.accept(message("", files=(FileRef("photo-2", "two.jpg"),), album="a"), SESSION)
     assert not await store.mark_ready(first.id, (PHOTO,), (PICTURE,))
@@ -164,15 +164,15 @@ async def test_an_edit_that_changes_no_text_does_nothing(store: Store) -> None:
     assert await store.read_inbox(turn.id, turn.epoch, 2) is None
 
 
-async def test_an_edit_of_the_message_being_worked_on_steers_with_the_difference(store: Store) -> None:
+async def test_an_edit_of_a_message_that_a_turn_has_read_steers_with_the_old_text(store: Store) -> None:
     await tell(store, "draw a cat", id="x")
     turn = await begin(store)
     edit = await store.accept(message("draw a dog", id="x", kind="edited"), SESSION)
     assert (edit.state, edit.wakes) == ("waiting", "steer")
-    heard = await store.read_inbox(turn.id, turn.epoch, 2)
-    assert words(heard) == ["draw a dog"]
-    assert heard is not None
-    assert heard.messages[0].note == 'They edited an earlier message. Before: "draw a cat"'
+    read = await store.read_inbox(turn.id, turn.epoch, 2)
+    assert words(read) == ["draw a dog"]
+    assert read is not None
+    assert read.messages[0].note == 'They edited an earlier message. Before: "draw a cat"'
 
 
 async def test_an_edit_is_compared_with_the_edit_before_it(store: Store) -> None:
@@ -186,9 +186,9 @@ async def test_an_edit_is_compared_with_the_edit_before_it(store: Store) -> None
     assert same.reason == "nothing changed"
     back = await store.accept(message("cat", id="x", kind="edited"), SESSION)
     assert back.wakes
-    heard = await store.read_inbox(turn.id, turn.epoch, 3)
-    assert heard is not None
-    assert heard.messages[0].note == 'They edited an earlier message. Before: "cow"'
+    read = await store.read_inbox(turn.id, turn.epoch, 3)
+    assert read is not None
+    assert read.messages[0].note == 'They edited an earlier message. Before: "cow"'
 
 
 async def test_an_edit_after_the_turn_ended_wakes_nobody(store: Store) -> None:
@@ -216,7 +216,7 @@ async def test_a_withdrawn_message_is_not_read(store: Store) -> None:
     assert await store.claim(SESSION) is None
 
 
-async def test_withdrawing_what_blocked_the_others_wakes_the_session(store: Store) -> None:
+async def test_withdrawing_a_blocking_message_wakes_the_session(store: Store) -> None:
     await store.accept(message("look", id="x", files=(PHOTO,)), SESSION)
     await tell(store, "after")
     withdrawal = await store.accept(message("", id="x", kind="withdrawn"), SESSION)
@@ -224,7 +224,7 @@ async def test_withdrawing_what_blocked_the_others_wakes_the_session(store: Stor
     assert first_words(await begin(store)) == ["after"]
 
 
-async def test_a_message_being_worked_on_is_not_withdrawn(store: Store) -> None:
+async def test_a_message_that_a_turn_has_read_is_not_withdrawn(store: Store) -> None:
     await tell(store, "go", id="x")
     await begin(store)
     withdrawal = await store.accept(message("", id="x", kind="withdrawn"), SESSION)
@@ -232,7 +232,7 @@ async def test_a_message_being_worked_on_is_not_withdrawn(store: Store) -> None:
     assert await states(store) == {"go": "consumed"}
 
 
-async def test_stopping_withdraws_what_came_before_the_command_and_nothing_else(store: Store) -> None:
+async def test_stopping_withdraws_the_messages_before_the_command_and_no_others(store: Store) -> None:
     await tell(store, "one")
     await tell(store, "two")
     command = await store.accept(message(kind="command", command="stop"), SESSION)
@@ -244,14 +244,14 @@ async def test_stopping_withdraws_what_came_before_the_command_and_nothing_else(
     assert len((await store.pending()).commands) == 1
 
 
-async def test_text_that_no_database_can_hold_is_kept_as_far_as_possible(store: Store) -> None:
+async def test_text_that_databases_cannot_store_is_stored_as_far_as_possible(store: Store) -> None:
     broken = message("a\ud800b\0c", sender=Sender("1", "An\udfffn"), files=(FileRef("r", "\ud800.txt"),))
     arrival = await store.accept(broken, SESSION)
     await store.mark_ready(arrival.id, broken.files, ())
     assert first_words(await begin(store)) == ["a\ufffdb\ufffdc"]
 
 
-async def test_a_very_long_message_is_kept_whole(store: Store) -> None:
+async def test_a_very_long_message_is_stored_whole(store: Store) -> None:
     await tell(store, "é" * 100_000)
     assert first_words(await begin(store)) == ["é" * 100_000]
 

@@ -1,4 +1,4 @@
-"""The store driven at random, by people, a worker and the clock: whatever the order, nothing is lost or read twice."""
+"""A store used at random by people, a worker and the clock: in any order, no message is lost or read twice."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def somebody_asks_on_the_side(self) -> None:
-        aside = self.runner.run(self.store.begin_side_question(self._command("btw", self._text())))
-        assert self.runner.run(self.store.close(aside.id, aside.epoch, COMPLETED, (ModelAnswered(1, (Text("So."),)),)))
+        side = self.runner.run(self.store.begin_side_question(self._command("btw", self._text())))
+        assert self.runner.run(self.store.close(side.id, side.epoch, COMPLETED, (ModelAnswered(1, (Text("So."),)),)))
 
     @precondition(lambda self: self.asked)
     @rule(number=st.integers(0, 2), back=st.integers(0, 1))
@@ -134,9 +134,9 @@ class StoreMachine(RuleBasedStateMachine):
         return self.held
 
     def _read_inbox(self, turn: Turn, entries: list[Entry]) -> None:
-        heard = self.runner.run(self.store.read_inbox(turn.id, turn.epoch, _step(entries)))
-        if heard is not None:
-            entries.append(heard)
+        read = self.runner.run(self.store.read_inbox(turn.id, turn.epoch, _step(entries)))
+        if read is not None:
+            entries.append(read)
 
     def _write(self, turn: Turn, entries: list[Entry], *new: Entry) -> None:
         self.runner.run(self.store.append(turn.id, turn.epoch, new))
@@ -212,7 +212,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert await self.store.next_deadline() is None
         found = dict(await self.store.write(_all_rows))
         assert set(found) == set(self.rows)
-        heard: Counter[int] = Counter()
+        read: Counter[int] = Counter()
         for turn in await self.store.turns_of(SESSION):
             assert [type(entry) for entry in turn.entries].count(Ended) == 1
             decided = Counter(entry.id for entry in turn.entries if isinstance(entry, ApprovalDecided))
@@ -220,11 +220,11 @@ class StoreMachine(RuleBasedStateMachine):
             assert set(decided.values()) <= {1}
             assert set(decided) <= set(asked)
             if turn.kind == "turn":
-                heard.update(
-                    said.id for entry in turn.entries if isinstance(entry, MessagesRead) for said in entry.messages
+                read.update(
+                    each.id for entry in turn.entries if isinstance(entry, MessagesRead) for each in entry.messages
                 )
-        assert set(heard.values()) <= {1}
-        assert set(heard) == {row for row, state in found.items() if state == "consumed"}
+        assert set(read.values()) <= {1}
+        assert set(read) == {row for row, state in found.items() if state == "consumed"}
         for run_id in self.runs:
             run = await self.store.run(run_id)
             assert run is not None

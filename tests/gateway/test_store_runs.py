@@ -1,4 +1,4 @@
-"""What has become of each message that expects its own answer: the runs of the store, on a real file."""
+"""Runs: the state of each message that expects its own answer, in a store on a real file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def run_of(store: Store, arrival: Arrival | None) -> Run:
     return run
 
 
-async def test_a_message_has_a_run_while_it_waits_and_its_turn_has_the_same_name(store: Store) -> None:
+async def test_a_waiting_message_has_a_run_and_its_turn_has_the_same_id(store: Store) -> None:
     arrival = await tell(store)
     run = await run_of(store, arrival)
     assert (run.state, run.turn, run.is_over) == ("waiting", None, False)
@@ -66,7 +66,7 @@ async def test_messages_that_one_turn_begins_with_are_superseded_by_the_first(st
     assert (await run_of(store, first)).state == "running"
 
 
-async def test_messages_that_never_reach_a_turn_end_as_what_became_of_them(store: Store) -> None:
+async def test_runs_of_messages_that_no_turn_reads_end_with_their_message(store: Store) -> None:
     refused = await store.accept(message("let me in"), SESSION, "not on the list")
     withdrawn = await tell(store, "oops", id="x")
     await store.accept(message("", id="x", kind="withdrawn"), SESSION)
@@ -90,7 +90,7 @@ async def test_a_second_delivery_has_the_run_of_the_first(store: Store) -> None:
     assert again.run == first.run
 
 
-async def test_what_expects_no_answer_of_its_own_has_no_run(store: Store) -> None:
+async def test_arrivals_that_expect_no_answer_have_no_run(store: Store) -> None:
     await tell(store, "one", id="x")
     await begin(store)
     edit = await store.accept(message("two", id="x", kind="edited"), SESSION)
@@ -101,7 +101,7 @@ async def test_what_expects_no_answer_of_its_own_has_no_run(store: Store) -> Non
     assert await store.run("nothing") is None
 
 
-async def test_an_edit_that_its_turn_never_read_begins_one_that_is_nobodys_run(store: Store) -> None:
+async def test_an_edit_that_its_turn_did_not_read_begins_a_turn_without_a_run(store: Store) -> None:
     await tell(store, "one", id="x")
     turn = await begin(store)
     await store.accept(message("two", id="x", kind="edited"), SESSION)
@@ -111,7 +111,7 @@ async def test_an_edit_that_its_turn_never_read_begins_one_that_is_nobodys_run(s
     assert await store.run(next_turn.id) is None
 
 
-async def test_what_a_turn_has_read_is_told_by_each_run(store: Store) -> None:
+async def test_each_run_names_the_turn_that_has_read_its_message(store: Store) -> None:
     arrivals = [await tell(store, "one"), await tell(store, "two")]
     turn = await begin(store)
     arrivals.append(await tell(store, "three"))
@@ -123,7 +123,7 @@ async def test_what_a_turn_has_read_is_told_by_each_run(store: Store) -> None:
     assert {run.turn for run in runs} == {turn.id}
 
 
-async def test_a_run_is_the_same_after_the_store_was_opened_again(tmp_path: Path) -> None:
+async def test_a_run_is_the_same_after_reopening(tmp_path: Path) -> None:
     async with open_store(url_of(tmp_path)) as store:
         arrival = await tell(store)
         await finish(store, await begin(store))

@@ -1,4 +1,4 @@
-"""Who works on what, and what is kept of it: the turns, replies and media of the store, on a real file."""
+"""Turns, replies and media, in a store on a real file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_session_without_messages_has_nothing_to_claim(store: Store) -> 
     assert not await store.waiting_busy(SESSION)
 
 
-async def test_a_claimed_turn_has_read_all_that_waited(store: Store) -> None:
+async def test_a_claimed_turn_has_read_all_waiting_messages(store: Store) -> None:
     await tell(store, "one", id="x")
     await tell(store, "two")
     turn = await begin(store)
@@ -55,7 +55,7 @@ async def test_a_running_turn_is_not_claimed_a_second_time_by_its_own_worker(sto
     assert await store.claim(SESSION) is None
 
 
-async def test_what_waits_is_heard_once_and_marked_with_its_step(store: Store) -> None:
+async def test_waiting_messages_are_read_once_and_marked_with_the_step(store: Store) -> None:
     await tell(store, "one")
     turn = await begin(store)
     await tell(store, "two")
@@ -75,7 +75,7 @@ async def test_the_log_is_read_back_as_it_was_written(store: Store) -> None:
     assert (await store.turn(turn.id)).entries == (*turn.entries, ANSWER, *entries, Notice("bye"), COMPLETED)
 
 
-async def test_a_turn_does_not_complete_while_something_waits(store: Store) -> None:
+async def test_a_turn_does_not_complete_while_a_message_waits(store: Store) -> None:
     await tell(store, "one")
     turn = await begin(store)
     await tell(store, "two")
@@ -102,7 +102,7 @@ async def test_a_turn_completes_while_only_unfetched_files_and_commands_wait(sto
     await finish(store, turn)
 
 
-async def test_an_ended_turn_takes_no_more_writing(store: Store) -> None:
+async def test_nothing_more_is_written_to_an_ended_turn(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     await finish(store, turn)
@@ -114,7 +114,7 @@ async def test_an_ended_turn_takes_no_more_writing(store: Store) -> None:
         await store.close(turn.id, turn.epoch, COMPLETED)
 
 
-async def test_another_worker_takes_an_unfinished_turn_over(tmp_path: Path) -> None:
+async def test_another_worker_takes_over_an_unfinished_turn(tmp_path: Path) -> None:
     async with open_store(url_of(tmp_path), worker="first") as store:
         await tell(store, "one")
         left = await begin(store)
@@ -163,7 +163,7 @@ async def test_a_command_is_answered_while_a_turn_runs(store: Store) -> None:
     await finish(store, turn)
 
 
-async def test_a_notice_is_said_once_per_key(store: Store) -> None:
+async def test_a_notice_is_stored_once_per_key(store: Store) -> None:
     reply = await store.say(SESSION, HERE, "x", Notice("you may not"), "refused:1")
     assert reply is not None
     assert (await store.turn(reply)).entries == (Notice("you may not"), COMPLETED)
@@ -192,13 +192,13 @@ async def test_history_is_the_ended_turns_without_commands_oldest_first(store: S
     assert [turn.kind for turn in await store.turns_of(SESSION)] == ["turn", "turn", "command", "turn"]
 
 
-async def test_history_of_a_session_that_never_was_is_empty(store: Store) -> None:
+async def test_the_history_of_an_unknown_session_is_empty(store: Store) -> None:
     assert await store.history("nowhere") == ()
     assert await store.rows("nowhere") == ()
     assert await store.turns_of("nowhere") == ()
 
 
-async def test_a_renewed_session_has_no_history_and_keeps_what_waits(store: Store) -> None:
+async def test_a_reset_session_has_no_history_and_its_waiting_messages(store: Store) -> None:
     await tell(store, "old")
     await finish(store, await begin(store))
     await tell(store, "waits")
@@ -210,7 +210,7 @@ async def test_a_renewed_session_has_no_history_and_keeps_what_waits(store: Stor
     assert [past.id for past in await store.history(SESSION)] == [turn.id]
 
 
-async def test_a_turn_that_ran_while_the_session_was_renewed_stays_in_the_past(store: Store) -> None:
+async def test_a_turn_that_ran_while_the_session_was_reset_is_not_in_its_history(store: Store) -> None:
     await tell(store, "old")
     turn = await begin(store)
     await store.reset_session(SESSION)
@@ -238,7 +238,7 @@ async def test_pending_names_everything_that_a_new_process_has_to_do(store: Stor
     assert (await store.pending()).undelivered == ()
 
 
-async def test_conversations_are_listed_with_their_first_words_newest_first(store: Store) -> None:
+async def test_conversations_are_listed_with_the_beginning_of_their_first_message_newest_first(store: Store) -> None:
     web = Address("web", "web", "1")
     await store.accept(message("draw\na cat " + "x" * 200, address=web), "one")
     await store.accept(message("hello", address=Address("web", "web", "2")), "two")
@@ -253,12 +253,12 @@ async def test_conversations_are_listed_with_their_first_words_newest_first(stor
     assert (second.session, second.title, second.running) == ("two", "hello", True)
 
 
-async def test_a_turn_that_is_not_there_is_said_to_be_missing(store: Store) -> None:
+async def test_an_unknown_turn_is_an_error(store: Store) -> None:
     with pytest.raises(LookupError):
         await store.turn("nothing")
 
 
-async def test_the_outbox_tells_what_was_sent_in_the_order_of_sending(store: Store) -> None:
+async def test_the_outbox_lists_sent_pieces_in_the_order_of_sending(store: Store) -> None:
     await store.sending("r", "t1")
     await store.sent("r", "t1", "100", "d1")
     await store.sending("r", "t2")
@@ -272,7 +272,7 @@ async def test_the_outbox_tells_what_was_sent_in_the_order_of_sending(store: Sto
     assert await store.pieces("unknown") == ()
 
 
-async def test_media_that_a_message_or_a_turn_uses_are_not_forgotten(store: Store) -> None:
+async def test_media_used_by_a_message_or_a_turn_are_not_forgotten(store: Store) -> None:
     now = datetime.now(UTC)
     from_person, from_tool, from_nobody = (f"{number:064}" for number in range(3))
     for hash in (from_person, from_tool, from_nobody):

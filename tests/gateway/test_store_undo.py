@@ -1,4 +1,4 @@
-"""Turns taken out of the history and run again, and questions on the side: the store, on a real file."""
+"""Undo, retry and side questions, in a store on a real file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def command(store: Store, name: str, words: str = "", **more: str) -> int:
     return arrival.id
 
 
-async def test_the_newest_turn_is_taken_out_of_the_history_and_stays_on_the_screen(store: Store) -> None:
+async def test_an_undone_turn_is_removed_from_the_history_and_stays_on_screens(store: Store) -> None:
     for text in ("one", "two"):
         await tell(store, text)
         await finish(store, await begin(store))
@@ -51,7 +51,7 @@ async def test_the_newest_turn_is_taken_out_of_the_history_and_stays_on_the_scre
     assert (await store.turn(undone.id)).entries[-1] == COMPLETED
 
 
-async def test_undoing_again_takes_out_the_one_before_and_ends_at_the_beginning(store: Store) -> None:
+async def test_undoing_again_removes_the_turn_before_until_there_is_none(store: Store) -> None:
     await tell(store, "of old")
     await finish(store, await begin(store))
     await store.reset_session(SESSION)
@@ -64,13 +64,13 @@ async def test_undoing_again_takes_out_the_one_before_and_ends_at_the_beginning(
     assert await store.history(SESSION) == ()
 
 
-async def test_a_turn_that_runs_is_not_undone(store: Store) -> None:
+async def test_a_running_turn_is_not_undone(store: Store) -> None:
     await tell(store)
     await begin(store)
     assert await store.undo(SESSION) is None
 
 
-async def test_a_retry_says_again_what_people_had_said_and_undoes_the_turn(store: Store) -> None:
+async def test_a_retry_repeats_peoples_messages_and_undoes_the_turn(store: Store) -> None:
     await tell(store, "draw a cat", id="1")
     turn = await begin(store)
     await tell(store, "and a dog", id="2")
@@ -94,19 +94,19 @@ async def test_a_retry_says_again_what_people_had_said_and_undoes_the_turn(store
     assert (await store.pending()).commands == ()
 
 
-async def test_a_retry_has_the_files_and_keeps_them(store: Store) -> None:
+async def test_a_retry_uses_the_files_of_the_messages(store: Store) -> None:
     await store.record_media(PICTURE)
     look = await store.accept(message("look", files=(PHOTO,)), SESSION)
     await store.mark_ready(look.id, (PHOTO,), (PICTURE,))
     await finish(store, await begin(store))
     assert await store.retry(await command(store, "retry"))
-    heard = (await begin(store)).entries[0]
-    assert isinstance(heard, MessagesRead)
-    assert heard.messages[0].attachments == (PICTURE,)
+    read = (await begin(store)).entries[0]
+    assert isinstance(read, MessagesRead)
+    assert read.messages[0].attachments == (PICTURE,)
     assert await store.forget_unused_media(datetime.now(UTC) + timedelta(hours=1)) == {PICTURE.hash}
 
 
-async def test_a_retry_of_what_several_people_said_says_who_said_what(store: Store) -> None:
+async def test_a_retry_of_messages_of_several_people_names_them(store: Store) -> None:
     await tell(store, "tea")
     await store.accept(message("coffee", sender=BOB), SESSION)
     await finish(store, await begin(store))
@@ -114,7 +114,7 @@ async def test_a_retry_of_what_several_people_said_says_who_said_what(store: Sto
     assert first_words(await begin(store)) == ["Ann: tea\nBob: coffee"]
 
 
-async def test_there_is_nothing_to_retry_where_nothing_has_ended_or_something_runs(store: Store) -> None:
+async def test_there_is_nothing_to_retry_without_an_ended_turn_or_while_a_turn_runs(store: Store) -> None:
     assert not await store.retry(await command(store, "retry"))
     (waiting,) = (await store.pending()).commands
     await store.answer(waiting.id, "There is nothing to do again.")
@@ -126,26 +126,26 @@ async def test_there_is_nothing_to_retry_where_nothing_has_ended_or_something_ru
     assert len(await store.history(SESSION)) == 1
 
 
-async def test_a_question_on_the_side_is_answered_beside_the_running_turn(store: Store) -> None:
+async def test_a_side_question_is_answered_while_a_turn_runs(store: Store) -> None:
     await tell(store, "go")
     turn = await begin(store)
     await tell(store, "and this")
-    aside = await store.begin_side_question(await command(store, "btw", "what is that?", id="x"))
-    assert (aside.kind, aside.address, aside.principal, aside.reply_to) == ("aside", HERE, ANN, "x")
-    assert first_words(aside) == ["what is that?"]
-    assert await store.read_inbox(aside.id, aside.epoch, 2) is None
-    await store.append(aside.id, aside.epoch, (ANSWER,))
-    assert await store.close(aside.id, aside.epoch, COMPLETED)
-    assert (await store.turn(aside.id)).entries == (*aside.entries, ANSWER, COMPLETED)
+    side = await store.begin_side_question(await command(store, "btw", "what is that?", id="x"))
+    assert (side.kind, side.address, side.principal, side.reply_to) == ("aside", HERE, ANN, "x")
+    assert first_words(side) == ["what is that?"]
+    assert await store.read_inbox(side.id, side.epoch, 2) is None
+    await store.append(side.id, side.epoch, (ANSWER,))
+    assert await store.close(side.id, side.epoch, COMPLETED)
+    assert (await store.turn(side.id)).entries == (*side.entries, ANSWER, COMPLETED)
     assert await states(store) == {"go": "consumed", "and this": "waiting", "/btw what is that?": "answered"}
     assert await store.read_inbox(turn.id, turn.epoch, 2) is not None
     await finish(store, turn)
     assert [past.id for past in await store.history(SESSION)] == [turn.id]
     assert [each.kind for each in await store.turns_of(SESSION)] == ["turn", "aside"]
-    assert (await store.pending()).undelivered == (turn.id, aside.id)
+    assert (await store.pending()).undelivered == (turn.id, side.id)
 
 
-async def test_a_question_on_the_side_keeps_no_turn_from_beginning_and_is_never_claimed(store: Store) -> None:
+async def test_a_side_question_blocks_no_turn_and_is_never_claimed(store: Store) -> None:
     first = await store.begin_side_question(await command(store, "btw", "one?"))
     second = await store.begin_side_question(await command(store, "btw", "two?"))
     assert await store.claim(SESSION) is None
@@ -157,7 +157,7 @@ async def test_a_question_on_the_side_keeps_no_turn_from_beginning_and_is_never_
         await store.park(first.id, first.epoch)
 
 
-async def test_a_question_is_put_once(store: Store) -> None:
+async def test_a_side_question_is_begun_once(store: Store) -> None:
     row = await command(store, "btw", "one?")
     await store.begin_side_question(row)
     with pytest.raises(LookupError):
@@ -166,7 +166,7 @@ async def test_a_question_is_put_once(store: Store) -> None:
         await store.begin_side_question((await tell(store)).id)
 
 
-async def test_a_question_on_the_side_that_another_worker_left_is_taken_up(tmp_path: Path) -> None:
+async def test_a_side_question_that_another_worker_left_is_resumed(tmp_path: Path) -> None:
     async with open_store(url_of(tmp_path), worker="first") as store:
         left = await store.begin_side_question(await command(store, "btw", "one?"))
         done = await store.begin_side_question(await command(store, "btw", "two?"))
@@ -174,17 +174,17 @@ async def test_a_question_on_the_side_that_another_worker_left_is_taken_up(tmp_p
     async with open_store(url_of(tmp_path), worker="second") as store:
         pending = await store.pending()
         assert (pending.side_questions, pending.sessions, pending.undelivered) == ((left.id,), (), (done.id,))
-        aside = await store.resume_side_question(left.id)
-        assert (aside.epoch, aside.entries) == (2, (*left.entries, Resumed()))
+        side = await store.resume_side_question(left.id)
+        assert (side.epoch, side.entries) == (2, (*left.entries, Resumed()))
         with pytest.raises(TurnLost):
             await store.append(left.id, left.epoch, (ANSWER,))
-        await store.close(aside.id, aside.epoch, COMPLETED, (ANSWER,))
+        await store.close(side.id, side.epoch, COMPLETED, (ANSWER,))
         assert (await store.pending()).side_questions == ()
         with pytest.raises(LookupError):
             await store.resume_side_question(left.id)
 
 
-async def test_the_model_of_a_conversation_is_that_of_its_turns_from_then_on(store: Store) -> None:
+async def test_the_model_chosen_in_a_conversation_is_that_of_its_next_turns(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     assert (turn.model, await store.model_of(SESSION)) == ("", None)

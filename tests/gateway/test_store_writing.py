@@ -1,4 +1,4 @@
-"""Many writers at once, writers that give up, disks that fill and processes that are killed."""
+"""Concurrent writers, cancelled writers, full disks and killed processes."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ asyncio.run(main())
 
 
 def run_and_kill(url: str, lines: int) -> list[list[str]]:
-    """What the process said until it was killed after so many lines."""
+    """The output of the process, which is killed after so many lines."""
     command = [sys.executable, "-c", KILLED, url]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None
-        told = [process.stdout.readline() for _ in range(lines)]
+        output = [process.stdout.readline() for _ in range(lines)]
         process.kill()
-        told += process.stdout.readlines()
-    return [line.split() for line in told if line.endswith("\n")]
+        output += process.stdout.readlines()
+    return [line.split() for line in output if line.endswith("\n")]
 
 
-async def test_hundreds_of_messages_at_once_keep_their_order(store: Store) -> None:
+async def test_thousands_of_concurrent_messages_stay_in_order(store: Store) -> None:
     arrivals = await asyncio.gather(*(tell(store, str(number)) for number in range(3000)))
     ids = [arrival.id for arrival in arrivals]
     assert ids == sorted(set(ids))
     assert first_words(await begin(store)) == [str(number) for number in range(3000)]
 
 
-async def test_writes_that_wait_share_a_transaction(store: Store, tmp_path: Path) -> None:
+async def test_queued_writes_share_a_transaction(store: Store, tmp_path: Path) -> None:
     held, open_ = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -80,14 +80,14 @@ async def test_writes_that_wait_share_a_transaction(store: Store, tmp_path: Path
     assert len(seen) <= 3
 
 
-async def test_duplicates_that_arrive_at_once_are_kept_once(store: Store) -> None:
+async def test_concurrent_duplicates_are_stored_once(store: Store) -> None:
     arrivals = await asyncio.gather(*(store.accept(message("hi", event="same"), SESSION) for _ in range(100)))
     assert [arrival.duplicate for arrival in arrivals] == [False] + [True] * 99
     assert len({arrival.id for arrival in arrivals}) == 1
     assert await store.count_waiting(SESSION) == 1
 
 
-async def test_a_write_that_fails_spoils_no_other(store: Store) -> None:
+async def test_a_failed_write_does_not_affect_others(store: Store) -> None:
     outcomes = await asyncio.gather(
         tell(store, "before"),
         store.append("no such turn", 1, (ANSWER,)),
@@ -98,7 +98,7 @@ async def test_a_write_that_fails_spoils_no_other(store: Store) -> None:
     assert first_words(await begin(store)) == ["before", "after"]
 
 
-async def test_a_write_that_fails_half_way_leaves_nothing(store: Store) -> None:
+async def test_a_write_that_fails_half_way_is_rolled_back(store: Store) -> None:
     def half(connection: Connection) -> None:
         connection.exec_driver_sql("DELETE FROM inbox")
         raise ValueError("half way")
@@ -109,7 +109,7 @@ async def test_a_write_that_fails_half_way_leaves_nothing(store: Store) -> None:
     assert await store.waiting_busy(SESSION)
 
 
-async def test_what_a_cancelled_caller_has_queued_is_written(store: Store) -> None:
+async def test_the_queued_write_of_a_cancelled_caller_is_written(store: Store) -> None:
     giving_up = [asyncio.create_task(tell(store, str(number))) for number in range(20)]
     await asyncio.sleep(0)
     for task in giving_up[::2]:
@@ -119,7 +119,7 @@ async def test_what_a_cancelled_caller_has_queued_is_written(store: Store) -> No
     assert first_words(await begin(store)) == [str(number) for number in range(20)]
 
 
-async def test_a_failure_nobody_waits_for_is_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_whose_caller_is_gone_is_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     giving_up = asyncio.create_task(store.append("no such turn", 1, (ANSWER,)))
     await asyncio.sleep(0)
     giving_up.cancel()
@@ -129,7 +129,7 @@ async def test_a_failure_nobody_waits_for_is_logged(store: Store, caplog: pytest
     assert "after its caller had gone" in caplog.text
 
 
-async def test_two_sessions_claimed_at_once_get_a_turn_each_and_one_session_only_one(store: Store) -> None:
+async def test_concurrent_claims_get_one_turn_for_each_session(store: Store) -> None:
     await tell(store, "one", "a")
     await tell(store, "two", "b")
     turns = await asyncio.gather(*(store.claim(session) for session in "aabb"))
@@ -154,7 +154,7 @@ async def test_reading_does_not_wait_for_the_writer(store: Store) -> None:
     await holding
 
 
-async def test_a_full_disk_is_told_in_words_and_the_store_goes_on_when_there_is_room(store: Store) -> None:
+async def test_a_full_disk_is_explained_and_the_store_works_again_when_there_is_room(store: Store) -> None:
     def pages(connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
 
@@ -167,7 +167,7 @@ async def test_a_full_disk_is_told_in_words_and_the_store_goes_on_when_there_is_
     assert first_words(await begin(store)) == ["there is room again"]
 
 
-async def test_what_was_queued_is_written_when_the_store_closes_and_then_no_more(tmp_path: Path) -> None:
+async def test_queued_writes_are_written_when_the_store_closes_and_later_ones_are_refused(tmp_path: Path) -> None:
     async with open_store(url_of(tmp_path)) as store:
         queued = [asyncio.create_task(tell(store, str(number))) for number in range(50)]
         await asyncio.sleep(0)
@@ -178,10 +178,10 @@ async def test_what_was_queued_is_written_when_the_store_closes_and_then_no_more
 
 @pytest.mark.crash
 @pytest.mark.parametrize("lines", [1, 12, 200])
-async def test_what_was_returned_before_a_kill_is_there_after_it(tmp_path: Path, lines: int) -> None:
-    told = await asyncio.to_thread(run_and_kill, url_of(tmp_path), lines)
-    accepted = [number for what, number in told if what == "accepted"]
-    logged = [number for what, number in told if what == "logged"]
+async def test_writes_that_returned_before_a_kill_are_there_after_it(tmp_path: Path, lines: int) -> None:
+    output = await asyncio.to_thread(run_and_kill, url_of(tmp_path), lines)
+    accepted = [number for what, number in output if what == "accepted"]
+    logged = [number for what, number in output if what == "logged"]
     async with open_store(url_of(tmp_path), worker="next") as store:
         found = [row.text for row in await store.rows(SESSION)]
         assert found in (accepted, [*accepted, str(len(accepted))])
