@@ -1,1 +1,1 @@
-"""The terminal channel: chatting where one works, in the gateway's own process or with one that runs elsewhere."""
+"""The terminal channel: a chat in the terminal, with a gateway in the same process or a running one."""

@@ -1,4 +1,4 @@
-"""Markdown blocks as lines for a terminal of a given width, styled with ANSI escape codes; pure."""
+"""Markdown blocks to lines for a terminal of a given width, styled with ANSI escape codes. Pure."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ UNDERLINE = "\x1b[4m"
 STRIKE = "\x1b[9m"
 CODE = "\x1b[36m"
 
-_NARROWEST = 20
-_WIDEST = 100
+_MIN_WIDTH = 20
+_MAX_WIDTH = 100
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def printable(text: str) -> str:
-    """The text without control characters: what a model or a page wrote must not steer the terminal."""
+    """The text without control characters: text of a model or a web page must not control the terminal."""
     return _CONTROL.sub("", sendable(text).replace("\r\n", "\n")).expandtabs(4)
 
 
@@ -51,7 +51,7 @@ def styled(text: str, *styles: str) -> str:
 
 def block_lines(block: Block, width: int) -> list[str]:
     """The block in lines of at most `width` columns; code and tables keep the lines they have."""
-    width = max(min(width, _WIDEST), _NARROWEST)
+    width = max(min(width, _MAX_WIDTH), _MIN_WIDTH)
     match block:
         case Paragraph(spans):
             return wrap(spans, width)
@@ -85,7 +85,7 @@ def _item_lines(marker: str, blocks: Iterable[Block], width: int) -> list[str]:
 
 
 def wrap(spans: Iterable[Span], width: int) -> list[str]:
-    """The spans in lines broken between words; a word that is too long alone is left to the terminal."""
+    """The spans in lines broken between words; a word longer than a line is not broken."""
     lines = [""]
     used = 0
     for span in spans:
@@ -101,7 +101,7 @@ def wrap(spans: Iterable[Span], width: int) -> list[str]:
 
 
 def _written(span: Span) -> str:
-    """The span's text, and its address where the text does not show it."""
+    """The span's text, and its URL if the text does not show it."""
     return f"{span.text} ({span.url})" if span.url and span.url != span.text else span.text
 
 

@@ -1,4 +1,4 @@
-"""The terminal channel: one person's screen in the gateway's own process."""
+"""The terminal channel, for a gateway in the same process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACE = 0.05
 
 
 class TerminalChannel:
-    """Whoever sits at the screen is the owner. `files` gives the bytes of the files that replies show."""
+    """The person at the terminal is the owner. `files` has the bytes of the files that replies show."""
 
     def __init__(self, screen: Screen, files: Files, *, name: str = "terminal", chat: str = "main") -> None:
         self.name = name
@@ -24,35 +24,35 @@ class TerminalChannel:
         self.address = Address(name, "local", chat)
         self._screen = screen
         self._files = files
-        self._asking: dict[str, Reply] = {}
+        self._with_question: dict[str, Reply] = {}
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        """Hears until cancelled. What could not be kept is told, and the gateway decides when to listen again."""
+        """Reads messages until cancelled. Shows the reason when a message could not be stored, and raises."""
         while True:
-            said = await self._screen.read()
-            message = parse(said, self.address, datetime.now(UTC), open_question(self._asking.values()))
+            typed = await self._screen.read()
+            message = parse(typed, self.address, datetime.now(UTC), open_question(self._with_question.values()))
             if message is None:
-                await self._screen.failed(said, "there is nothing to send")
+                await self._screen.failed(typed, "the message is empty")
                 continue
             try:
-                accepted = await deliver(message)
+                receipt = await deliver(message)
             except Exception as error:
-                await self._screen.failed(said, str(error))
+                await self._screen.failed(typed, str(error))
                 raise
-            await self._screen.accepted(said, accepted)
+            await self._screen.accepted(typed, receipt)
 
     async def fetch(self, file: FileRef) -> bytes:
-        raise FileUnavailable(f"{file.name} cannot be had: a terminal sends text only")
+        raise FileUnavailable(f"{file.name} is not available: a terminal sends text only")
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
-        """A new terminal shows a reply from its beginning, so the ledger has nothing to remember."""
+        """The ledger is not used: a new terminal shows a reply from its beginning."""
         if open_question((reply,)):
-            self._asking[reply.id] = reply
+            self._with_question[reply.id] = reply
         else:
-            self._asking.pop(reply.id, None)
+            self._with_question.pop(reply.id, None)
         await self._screen.show(reply, self._files)
 
     async def typing(self, address: Address) -> None:
@@ -65,4 +65,4 @@ class TerminalChannel:
         return _PACE
 
     async def aclose(self) -> None:
-        """The screen closes itself when the person leaves."""
+        """The screen closes when the person leaves."""

@@ -1,4 +1,4 @@
-"""Pictures inside a terminal, where its maker has given it a way; pure but for the conversion of a picture."""
+"""Pictures inside a terminal that supports them. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Protocol = Literal["kitty", "iterm2"]
 
 _CHUNK = 4096
 _PIXELS_PER_COLUMN = 9
-"""A guess: terminals do not say how wide their letters are without being asked."""
+"""An estimate: a terminal does not say how wide its cells are without a query."""
 
 
 def protocol(environ: Mapping[str, str]) -> Protocol | None:
-    """How the terminal takes pictures, by what it says of itself; None: not at all, or nobody knows.
+    """The terminal's picture protocol, from its environment variables; None: none, or unknown.
 
-    A multiplexer in between (tmux, screen) would swallow or spill the bytes.
+    A multiplexer in between (tmux, screen) does not pass pictures on.
     """
     if "TMUX" in environ or environ.get("TERM", "").startswith(("screen", "tmux")):
         return None
@@ -58,7 +58,7 @@ def _kitty(png: bytes, columns: int) -> str:
 
 
 def _as_png(data: bytes) -> bytes:
-    # Only this needs Pillow, which takes its time to load.
+    # Imported here because Pillow loads slowly.
     from PIL import Image
 
     png = BytesIO()

@@ -1,4 +1,4 @@
-"""What is typed in a terminal, made into an inbound message; pure."""
+"""Text typed in a terminal to messages. Pure."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ _NUMBER = re.compile(r"\s*([0-9]{1,3})\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What the person sent. `id` is new for each and unique for ever; `quiet`: a key press rather than words."""
+class TypedMessage:
+    """A message from the terminal. `id` is unique for ever; `quiet`: a key press rather than typed text."""
 
     id: str
     text: str
     quiet: bool = False
 
 
-def parse(said: Said, address: Address, at: datetime, asked: QuestionSegment | None = None) -> InboundMessage | None:
-    """The message; None for nothing but space. `asked` is the question that is open."""
-    text = meant(clean(said.text).strip(), asked)
+def parse(
+    typed: TypedMessage, address: Address, at: datetime, asked: QuestionSegment | None = None
+) -> InboundMessage | None:
+    """The message; None if it is blank. `asked` is the open question."""
+    text = expand_option(clean(typed.text).strip(), asked)
     if not text:
         return None
     command = _COMMAND.fullmatch(text)
     return InboundMessage(
-        event_id=said.id,
+        event_id=typed.id,
         address=address,
         sender=OWNER,
         sent_at=at,
         kind="command" if command else "new",
-        message_id=said.id,
+        message_id=typed.id,
         text=(command[2] or "") if command else text,
         command=command[1].lower() if command else None,
     )
 
 
-def meant(text: str, asked: QuestionSegment | None) -> str:
-    """What was typed; for the bare number of one of the open question's options, the command that chooses it."""
+def expand_option(text: str, asked: QuestionSegment | None) -> str:
+    """The text; for the number of an option of the open question, the command that chooses it."""
     number = _NUMBER.fullmatch(text)
     if asked is None or number is None or not 1 <= int(number[1]) <= len(asked.options):
         return text
@@ -53,11 +55,11 @@ def meant(text: str, asked: QuestionSegment | None) -> str:
 
 
 def open_question(replies: Iterable[Reply]) -> QuestionSegment | None:
-    """The question that is to be answered now: of several, the one that was asked first."""
+    """The open question; of several, the oldest."""
     segments = (segment for reply in replies if not reply.done for segment in reply.segments)
     return next((segment for segment in segments if isinstance(segment, QuestionSegment) and segment.open), None)
 
 
 def clean(text: str) -> str:
-    """The text without what no database or model takes: NUL, and lone surrogates (bytes that were not UTF-8)."""
+    """The text without NUL and lone surrogates (bytes that were not UTF-8), which databases and models reject."""
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The screen of a real terminal: what was said scrolls away above, what grows and what one types stay below."""
+"""The interactive screen: printed messages scroll up; the growing text, the input and a status line stay below."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from channels.message import MessageStatus, Receipt
 from channels.reply import Reply
 from channels.terminal.ansi import BOLD, DIM, printable, styled
 from channels.terminal.inline_images import Protocol as PictureProtocol
-from channels.terminal.message_tracker import Progress
-from channels.terminal.parse import Said
-from channels.terminal.printer import Files, Place, Printer
-from channels.terminal.render import Look
-from channels.terminal.screen import say
+from channels.terminal.message_tracker import MessageTracker
+from channels.terminal.parse import TypedMessage
+from channels.terminal.printer import Files, Folders, Printer
+from channels.terminal.render import Style
+from channels.terminal.screen import new_message
 
-_MOST_GROWING = 12
-"""Lines of the growing text that stay below; all of it scrolls away above once it cannot change any more."""
+_MAX_GROWING_LINES = 12
+"""Lines of the growing text shown below; it is printed above once it cannot change any more."""
 
 
 class PromptScreen:
-    """`history` is the file in which what was typed is kept for the arrow keys."""
+    """`history` is the file with the input history for the arrow keys."""
 
-    def __init__(self, place: Place, history: Path, pictures: PictureProtocol | None, *, color: bool) -> None:
+    def __init__(self, folders: Folders, history: Path, pictures: PictureProtocol | None, *, color: bool) -> None:
         self.failures = 0
         self._color = color
-        self._printer = Printer(self._print, self._look, place, pictures=pictures)
-        self._progress = Progress()
-        self._said: asyncio.Queue[Said] = asyncio.Queue()
+        self._printer = Printer(self._print, self._style, folders, pictures=pictures)
+        self._tracker = MessageTracker()
+        self._outgoing: asyncio.Queue[TypedMessage] = asyncio.Queue()
         self._trouble = ""
         self._hint = ""
         self._input = Buffer(
@@ -54,90 +54,90 @@ class PromptScreen:
             ScreenLayout(self._layout(), focused_element=self._input), key_bindings=self._keys(), erase_when_done=True
         )
 
-    # What the person does
+    # Input
 
-    def begin_anew(self) -> None:
-        self._say(say("/new", quiet=True))
+    def start_new_conversation(self) -> None:
+        self._send(new_message("/new", quiet=True))
 
     async def run(self) -> None:
         await self._app.run_async()
-        if self._progress.running:
-            await self._printer.tell(self._dim("What is not finished goes on without you, or when you come back."))
-            await self._printer.tell("", "line")
+        if self._tracker.running:
+            await self._printer.print_notice(self._dim("Unfinished work goes on without you, or when you come back."))
+            await self._printer.print_notice("", "line")
 
     def _accept(self, buffer: Buffer) -> bool:
-        """False: the input line shall be empty then."""
+        """Returns False: clear the input line."""
         if buffer.text.strip():
-            self._say(say(buffer.text))
+            self._send(new_message(buffer.text))
         return False
 
     def _forget_hint(self, buffer: Buffer) -> None:
         self._hint = ""
 
-    def _say(self, said: Said) -> None:
+    def _send(self, typed: TypedMessage) -> None:
         self._hint = ""
-        self._progress.said(said)
-        self._said.put_nowait(said)
+        self._tracker.sent(typed)
+        self._outgoing.put_nowait(typed)
 
     def _interrupt(self) -> None:
-        """Ctrl-C: empties the line, or stops what runs, or (twice) leaves."""
+        """Ctrl-C: clears the line, or stops the running task, or (twice) leaves."""
         if self._input.text:
             self._input.reset()
-        elif self._progress.running:
-            self._say(say("/stop", quiet=True))
+        elif self._tracker.running:
+            self._send(new_message("/stop", quiet=True))
         elif self._hint:
             self._app.exit()
         else:
-            self._hint = "Ctrl-C again leaves"
+            self._hint = "Press Ctrl-C again to quit"
 
-    # What the gateway does
+    # Events of the gateway
 
-    async def read(self) -> Said:
-        said = await self._said.get()
-        if not said.quiet:
-            await self._echo(said)
-        return said
+    async def read(self) -> TypedMessage:
+        typed = await self._outgoing.get()
+        if not typed.quiet:
+            await self._echo(typed)
+        return typed
 
-    async def accepted(self, said: Said, accepted: Receipt | None) -> None:
-        if accepted is None:
-            await self.failed(said, "the gateway did not keep this message")
+    async def accepted(self, typed: TypedMessage, receipt: Receipt | None) -> None:
+        if receipt is None:
+            await self.failed(typed, "the gateway did not store this message")
             return
-        self._progress.accepted(said, accepted.id)
-        if accepted.refused:
-            self._progress.marked(accepted.id, "refused")
-            await self.tell(f"Refused: {accepted.refused}")
+        self._tracker.accepted(typed, receipt.id)
+        if receipt.refused:
+            self._tracker.status_changed(receipt.id, "refused")
+            await self.print_notice(f"Refused: {receipt.refused}")
         self._app.invalidate()
 
-    async def failed(self, said: Said, why: str) -> None:
-        self._progress.dropped(said)
-        await self.tell(f"Not sent: {why}")
+    async def failed(self, typed: TypedMessage, why: str) -> None:
+        self._tracker.failed(typed)
+        await self.print_notice(f"Not sent: {why}")
 
     async def show(self, reply: Reply, files: Files) -> None:
-        # Noted before it is printed: what stands below is drawn anew with each thing that is printed above.
-        self._progress.replied(reply)
+        # Recorded before printing: the lower part is redrawn with each print above.
+        self._tracker.reply_changed(reply)
         await self._printer.show(reply, files)
         self._app.invalidate()
 
     async def show_status(self, status: MessageStatus) -> None:
-        self._progress.marked(status.id, status.state)
+        self._tracker.status_changed(status.id, status.state)
         self._app.invalidate()
 
-    async def tell(self, text: str) -> None:
-        await self._printer.tell(self._dim(printable(text)))
+    async def print_notice(self, text: str) -> None:
+        await self._printer.print_notice(self._dim(printable(text)))
         self._app.invalidate()
 
-    def trouble(self, text: str) -> None:
+    def show_trouble(self, text: str) -> None:
         self._trouble = text
         self._app.invalidate()
 
-    # What is seen
+    # Display
 
-    async def _echo(self, said: Said) -> None:
-        text = printable(said.text.strip()).replace("\n", "\n  ")
-        await self._printer.tell(styled(f"> {text}", BOLD) if self._color else f"> {text}")
+    async def _echo(self, typed: TypedMessage) -> None:
+        text = printable(typed.text.strip()).replace("\n", "\n  ")
+        await self._printer.print_notice(styled(f"> {text}", BOLD) if self._color else f"> {text}")
 
     async def _print(self, text: str) -> None:
-        """Writes above the input line, which moves down."""
+        """Prints above the input line."""
 
         def write() -> None:
             output.write_raw(text)
@@ -149,8 +149,8 @@ class PromptScreen:
         else:
             write()
 
-    def _look(self) -> Look:
-        return Look(shutil.get_terminal_size().columns - 1, self._color)
+    def _style(self) -> Style:
+        return Style(shutil.get_terminal_size().columns - 1, self._color)
 
     def _dim(self, text: str) -> str:
         return styled(text, DIM) if self._color else text
@@ -158,7 +158,7 @@ class PromptScreen:
     def _layout(self) -> HSplit:
         growing = Window(
             FormattedTextControl(lambda: ANSI("\n".join(self._growing()))),
-            height=Dimension(max=_MOST_GROWING + 1),
+            height=Dimension(max=_MAX_GROWING_LINES + 1),
             dont_extend_height=True,
         )
         typed = Window(
@@ -173,9 +173,9 @@ class PromptScreen:
         )
 
     def _growing(self) -> list[str]:
-        reply = self._progress.growing
-        lines = self._printer.growing(reply)[-_MOST_GROWING:] if reply is not None else []
-        # What is printed above ends without an empty line.
+        reply = self._tracker.current_reply
+        lines = self._printer.growing(reply)[-_MAX_GROWING_LINES:] if reply is not None else []
+        # The text printed above ends without an empty line.
         return ["", *lines] if any(lines) else []
 
     def _status(self) -> str:
@@ -183,24 +183,24 @@ class PromptScreen:
             return self._hint
         if self._trouble:
             return self._trouble
-        if not self._progress.running:
-            return "Enter sends · Alt-Enter begins a new line · /help · Ctrl-D leaves"
-        if self._progress.parked:
-            return "waiting for your answer: a number or your own words · Ctrl-C stops it"
-        reply = self._progress.growing
-        doing = printable(reply.status).replace("\n", " ") if reply is not None and reply.status else "answering"
-        rest = " · write to interrupt it · Ctrl-C stops it"
+        if not self._tracker.running:
+            return "Enter: send · Alt-Enter: new line · /help · Ctrl-D: quit"
+        if self._tracker.parked:
+            return "waiting for your answer: a number or text · Ctrl-C: stop"
+        reply = self._tracker.current_reply
+        status = printable(reply.status).replace("\n", " ") if reply is not None and reply.status else "answering"
+        rest = " · type to interject · Ctrl-C: stop"
         room = shutil.get_terminal_size().columns - len(rest) - len("working: ") - 1
-        return f"working: {doing if len(doing) <= room else doing[: max(room - 1, 8)] + '…'}{rest}"
+        return f"working: {status if len(status) <= room else status[: max(room - 1, 8)] + '…'}{rest}"
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
         def on(*names: str) -> Callable[[Callable[[], object]], None]:
-            def bind(do: Callable[[], object]) -> None:
+            def bind(action: Callable[[], object]) -> None:
                 @keys.add(*names)
                 def pressed(event: KeyPressEvent) -> None:
-                    do()
+                    action()
 
             return bind
 
@@ -212,7 +212,7 @@ class PromptScreen:
 
 
 def _private(file: Path) -> str:
-    """The file's path; it is there then, and readable by its owner only."""
+    """The file's path; creates the file, readable by its owner only."""
     file.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
     return str(file)

@@ -1,4 +1,4 @@
-"""What a running gateway tells its screens (see `channels.web.render.Event`), read back into our own types; pure."""
+"""The web channel's events (see `channels.web.render.Event`) back to our types. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Event:
 
 
 async def read_events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
-    """The server-sent events in the lines of a stream. Raises ValueError for what is none of ours."""
+    """The server-sent events in the lines of a stream. Raises ValueError for anything else."""
     event, data = "", ""
     async for line in lines:
         field, _, value = line.partition(": ")
@@ -42,7 +42,7 @@ async def read_events(lines: AsyncIterator[str]) -> AsyncIterator[Event]:
 
 
 def read_reply(wire: Wire, address: Address) -> Reply:
-    """Raises `pydantic.ValidationError` (a ValueError) for what is no reply; the others here likewise."""
+    """Raises `pydantic.ValidationError` (a ValueError) if it is no reply; the others here likewise."""
     return _reply.validate_python({**wire, "address": asdict(address)})
 
 
@@ -51,7 +51,7 @@ def read_status(wire: Wire, address: Address) -> MessageStatus:
 
 
 def read_history(wire: Wire, address: Address) -> tuple[list[MessageStatus], list[Reply]]:
-    """The states of all messages, and all replies, oldest first."""
+    """The statuses of all messages, and all replies, oldest first."""
     items = wire["items"]
     statuses = [
         MessageStatus(address, item["id"], item["message_id"], item["state"], item["step"], item["reason"])

@@ -1,4 +1,4 @@
-"""What a terminal is to a conversation, wherever the gateway runs; and the plain one, for pipes and files."""
+"""The interface of a terminal screen, and the plain screen for pipes and files."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ from uuid import uuid4
 
 from channels.message import MessageStatus, Receipt
 from channels.reply import Reply
-from channels.terminal.message_tracker import Progress
-from channels.terminal.parse import Said
+from channels.terminal.message_tracker import MessageTracker
+from channels.terminal.parse import TypedMessage
 from channels.terminal.printer import Files, Printer
 
 
 class Screen(Protocol):
-    """A person in front of a terminal. `failures` counts what could not be said."""
+    """A person's terminal. `failures` counts the messages that could not be sent."""
 
     failures: int
 
-    def begin_anew(self) -> None:
-        """Begins a new conversation, before anything else is said."""
+    def start_new_conversation(self) -> None:
+        """Starts a new conversation, before any other message."""
 
     async def run(self) -> None:
-        """Until the person leaves, or has nothing more to say and is answered."""
+        """Until the person leaves, or the input ends and everything is answered."""
 
-    async def read(self) -> Said:
-        """The next thing that the person says; waits for ever when there is nothing more."""
+    async def read(self) -> TypedMessage:
+        """The next message; waits for ever after the last."""
 
-    async def accepted(self, said: Said, accepted: Receipt | None) -> None:
-        """The gateway has it."""
+    async def accepted(self, typed: TypedMessage, receipt: Receipt | None) -> None:
+        """The gateway stored the message."""
 
-    async def failed(self, said: Said, why: str) -> None:
-        """The gateway does not have it, and will not get it."""
+    async def failed(self, typed: TypedMessage, why: str) -> None:
+        """The message was not sent, and is not retried."""
 
     async def show(self, reply: Reply, files: Files) -> None:
-        """The reply as it stands now; each state of it may be told more than once."""
+        """The reply's current state; called at least once for each state."""
 
     async def show_status(self, status: MessageStatus) -> None:
-        """The state of a message that may be this person's."""
+        """The status of a message that may be this person's."""
 
-    async def tell(self, text: str) -> None:
-        """One line about the conversation itself."""
+    async def print_notice(self, text: str) -> None:
+        """Prints a line about the conversation itself."""
 
-    def trouble(self, text: str) -> None:
-        """What is wrong with the connection just now; empty when nothing is."""
+    def show_trouble(self, text: str) -> None:
+        """The current connection problem, "" for none."""
 
 
-def say(text: str, *, quiet: bool = False) -> Said:
-    return Said(uuid4().hex, text, quiet)
+def new_message(text: str, *, quiet: bool = False) -> TypedMessage:
+    return TypedMessage(uuid4().hex, text, quiet)
 
 
 class PlainScreen:
-    """Says the texts of `source` one after another, each when the one before it is answered or asked about.
+    """Sends the texts of `source` one after another, each when the previous one is answered or has led to a question.
 
     Then it ends.
     """
@@ -61,82 +61,82 @@ class PlainScreen:
         self.failures = 0
         self._printer = printer
         self._source = source
-        self._progress = Progress()
-        self._said: asyncio.Queue[Said] = asyncio.Queue()
-        self._unprinted: set[str] = set()
+        self._tracker = MessageTracker()
+        self._outgoing: asyncio.Queue[TypedMessage] = asyncio.Queue()
+        self._quiet_ids: set[str] = set()
         self._changed = asyncio.Event()
         self._left = False
         self._broken = False
 
-    def begin_anew(self) -> None:
-        self._say(say("/new", quiet=True))
+    def start_new_conversation(self) -> None:
+        self._send(new_message("/new", quiet=True))
 
     async def run(self) -> None:
-        await self._quiet()
+        await self._settled()
         async for text in self._source:
             if text.strip():
-                self._say(say(text))
-                await self._quiet()
+                self._send(new_message(text))
+                await self._settled()
             if self._left:
                 return
-        if self._progress.parked:
-            await self._printer.tell("The question above waits for an answer.")
+        if self._tracker.parked:
+            await self._printer.print_notice("The question above is not answered yet.")
 
     def interrupt(self) -> None:
-        """Stops what runs and says nothing more."""
+        """Stops the running task and sends nothing more."""
         self._left = True
-        self._say(say("/stop", quiet=True))
+        self._send(new_message("/stop", quiet=True))
 
-    async def read(self) -> Said:
-        return await self._said.get()
+    async def read(self) -> TypedMessage:
+        return await self._outgoing.get()
 
-    async def accepted(self, said: Said, accepted: Receipt | None) -> None:
-        if accepted is None:
-            await self.failed(said, "the gateway did not keep this message")
+    async def accepted(self, typed: TypedMessage, receipt: Receipt | None) -> None:
+        if receipt is None:
+            await self.failed(typed, "the gateway did not store this message")
             return
-        self._progress.accepted(said, accepted.id)
-        if accepted.refused:
-            self._progress.marked(accepted.id, "refused")
-            await self._fail(accepted.refused)
+        self._tracker.accepted(typed, receipt.id)
+        if receipt.refused:
+            self._tracker.status_changed(receipt.id, "refused")
+            await self._fail(receipt.refused)
         self._changed.set()
 
-    async def failed(self, said: Said, why: str) -> None:
-        self._progress.dropped(said)
+    async def failed(self, typed: TypedMessage, why: str) -> None:
+        self._tracker.failed(typed)
         await self._fail(why)
         self._changed.set()
 
     async def show(self, reply: Reply, files: Files) -> None:
         try:
-            if reply.reply_to not in self._unprinted:
+            if reply.reply_to not in self._quiet_ids:
                 await self._printer.show(reply, files)
         except BrokenPipeError:
-            # Whoever read the answer has had enough of it.
+            # The reader of the answer closed the pipe.
             self._left = self._broken = True
-        self._progress.replied(reply)
+        self._tracker.reply_changed(reply)
         self._changed.set()
 
     async def show_status(self, status: MessageStatus) -> None:
-        self._progress.marked(status.id, status.state)
+        self._tracker.status_changed(status.id, status.state)
         self._changed.set()
 
-    async def tell(self, text: str) -> None:
-        await self._printer.tell(text)
+    async def print_notice(self, text: str) -> None:
+        await self._printer.print_notice(text)
 
-    def trouble(self, text: str) -> None:
-        """Whoever reads a pipe is helped by the answer alone."""
+    def show_trouble(self, text: str) -> None:
+        """Not printed: a pipe carries the answer only."""
 
-    def _say(self, said: Said) -> None:
-        if said.quiet:
-            self._unprinted.add(said.id)
-        self._progress.said(said)
-        self._said.put_nowait(said)
+    def _send(self, typed: TypedMessage) -> None:
+        if typed.quiet:
+            self._quiet_ids.add(typed.id)
+        self._tracker.sent(typed)
+        self._outgoing.put_nowait(typed)
 
     async def _fail(self, why: str) -> None:
         self.failures += 1
-        await self._printer.tell(f"Not sent: {why}", "line")
+        await self._printer.print_notice(f"Not sent: {why}", "line")
 
-    async def _quiet(self) -> None:
-        """Until everything is answered, or the person has to answer something."""
-        while self._progress.running and not self._progress.parked and not self._broken:
+    async def _settled(self) -> None:
+        """Returns when everything is answered, or the person must answer a question."""
+        while self._tracker.running and not self._tracker.parked and not self._broken:
             self._changed.clear()
             await self._changed.wait()

@@ -16,9 +16,9 @@ from typing import Any, TextIO
 
 from channels.channel import ChannelError
 from channels.terminal.inline_images import protocol
-from channels.terminal.printer import Place, Printer, Write
-from channels.terminal.remote import Link, RemoteGateway, Whereabouts, parse_link, reach
-from channels.terminal.render import Look
+from channels.terminal.printer import Folders, Printer, Write
+from channels.terminal.remote import FindGateway, GatewayLink, RemoteGateway, check_reachable, parse_link
+from channels.terminal.render import Style
 from channels.terminal.screen import PlainScreen, Screen
 from config.load import Configuration
 from gateway.cli.event_loop import CancelOnSignal, run_in_loop
@@ -56,7 +56,7 @@ async def _chat(configuration: Configuration, url: str | None, *, new: bool) -> 
         link = await _running_gateway(configuration.home) if url is None else await _given_gateway(url)
         screen = _screen(configuration.home)
         if new:
-            screen.begin_anew()
+            screen.start_new_conversation()
         if link is None:
             await _run_both(screen, _run_in_process(configuration, screen))
         else:
@@ -65,28 +65,28 @@ async def _chat(configuration: Configuration, url: str | None, *, new: bool) -> 
     return 1
 
 
-async def _running_gateway(home: Path) -> Link | None:
+async def _running_gateway(home: Path) -> GatewayLink | None:
     """The link of the gateway with this data directory; None when there is none or it does not answer."""
     link = _published_link(home)
     if link is None:
         return None
     with suppress(ChannelError):
-        await reach(link)
+        await check_reachable(link)
         return link
     return None
 
 
-def _published_link(home: Path) -> Link | None:
+def _published_link(home: Path) -> GatewayLink | None:
     text = published_link(home)
     with suppress(ChannelError):
         return parse_link(text) if text is not None else None
     return None
 
 
-async def _given_gateway(url: str) -> Link:
+async def _given_gateway(url: str) -> GatewayLink:
     """Raises `ChannelError` when it does not answer: a person who names a gateway wants no other."""
     link = parse_link(url)
-    await reach(link)
+    await check_reachable(link)
     return link
 
 
@@ -98,8 +98,8 @@ async def _run_both(screen: Screen, gateway: Coroutine[Any, Any, None]) -> None:
         running.cancel()
 
 
-async def _connect(link: Link, screen: Screen, find_link: Whereabouts | None) -> None:
-    async with RemoteGateway(link, screen, where=find_link) as gateway:
+async def _connect(link: GatewayLink, screen: Screen, find_link: FindGateway | None) -> None:
+    async with RemoteGateway(link, screen, find=find_link) as gateway:
         await gateway.run()
 
 
@@ -111,17 +111,17 @@ async def _run_in_process(configuration: Configuration, screen: Screen) -> None:
 
 
 def _screen(home: Path) -> Screen:
-    place = Place(home / "pictures", home / "files")
+    folders = Folders(home / "pictures", home / "files")
     pictures = protocol(os.environ)
     if sys.stdin.isatty() and sys.stdout.isatty():
         # Needed by a real terminal only.
         from channels.terminal.prompt import PromptScreen
 
-        return PromptScreen(place, home / "terminal-history", pictures, color=_has_color())
+        return PromptScreen(folders, home / "terminal-history", pictures, color=_has_color())
     # Where both streams are one file, one writer keeps the lines apart.
     is_one_file = os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
     secondary = None if is_one_file else _writer(sys.stderr)
-    printer = Printer(_writer(sys.stdout), _look, place, secondary=secondary, pictures=pictures)
+    printer = Printer(_writer(sys.stdout), _style, folders, secondary=secondary, pictures=pictures)
     screen = PlainScreen(printer, _from_stdin(whole=not sys.stdin.isatty()))
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, screen)
     return screen
@@ -139,8 +139,8 @@ def _has_color() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _look() -> Look:
-    return Look(os.get_terminal_size().columns - 1, _has_color()) if sys.stdout.isatty() else Look()
+def _style() -> Style:
+    return Style(os.get_terminal_size().columns - 1, _has_color()) if sys.stdout.isatty() else Style()
 
 
 def _writer(stream: TextIO) -> Write:

@@ -7,7 +7,7 @@ import pytest
 
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage
-from channels.slack.parse import MALFORMED, Bot, user_sender, parse, people, chat_of, time_of
+from channels.slack.parse import MALFORMED, Bot, chat_of, parse, people, time_of, user_sender
 
 Json = dict[str, Any]
 

@@ -9,8 +9,8 @@ import pytest
 from channels.address import Address
 from channels.message import InboundMessage
 from channels.reply import QuestionSegment, Reply
-from channels.terminal.parse import Said, open_question, parse
-from channels.terminal.screen import say
+from channels.terminal.parse import TypedMessage, open_question, parse
+from channels.terminal.screen import new_message
 
 HERE = Address("terminal", "local", "main")
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -18,7 +18,7 @@ QUESTION = QuestionSegment("q:4f0c_3_0", "Which?", ("Red", "Blue"))
 
 
 def heard(text: str, asked: QuestionSegment | None = None) -> InboundMessage | None:
-    return parse(Said("id-1", text), HERE, NOW, asked)
+    return parse(TypedMessage("id-1", text), HERE, NOW, asked)
 
 
 def test_words_become_a_message_of_the_owner_under_their_own_id() -> None:
@@ -89,4 +89,4 @@ def test_what_no_database_takes_is_taken_out() -> None:
 
 
 def test_no_two_sayings_have_one_id() -> None:
-    assert len({say("the same").id for _ in range(1000)}) == 1000
+    assert len({new_message("the same").id for _ in range(1000)}) == 1000

@@ -16,10 +16,10 @@ from agent.media import Attachment
 from channels.address import Address
 from channels.channel import ChannelRejected, Unreachable
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
-from channels.terminal.printer import Files, Place, Printer
-from channels.terminal.remote import Link, RemoteGateway, Whereabouts, parse_link, reach
+from channels.terminal.printer import Files, Folders, Printer
+from channels.terminal.remote import FindGateway, GatewayLink, RemoteGateway, check_reachable, parse_link
 from channels.terminal.remote_events import Event, changed, read_events, read_reply
-from channels.terminal.render import Look
+from channels.terminal.render import Style
 from channels.terminal.screen import PlainScreen
 from channels.web.render import render_change, render_reply
 from config.load import load
@@ -85,7 +85,7 @@ async def test_events_are_read_from_the_lines_of_a_stream() -> None:
 
 
 def test_the_printed_link_says_where_the_gateway_is() -> None:
-    assert parse_link("http://127.0.0.1:8321/?token=abc") == Link("http://127.0.0.1:8321", "abc")
+    assert parse_link("http://127.0.0.1:8321/?token=abc") == GatewayLink("http://127.0.0.1:8321", "abc")
     assert parse_link("http://[::1]:8321/?token=abc").origin == "http://[::1]:8321"
 
 
@@ -93,7 +93,7 @@ def test_the_printed_link_says_where_the_gateway_is() -> None:
     "text", ["", "abc", "http://127.0.0.1:8321/", "ftp://x/?token=a", "http://[/?token=a", "http://x:99999/?token=a"]
 )
 def test_what_is_no_link_is_refused_in_words(text: str) -> None:
-    with pytest.raises(ChannelRejected, match="not the link"):
+    with pytest.raises(ChannelRejected, match="Not a sign-in link"):
         parse_link(text)
 
 
@@ -107,7 +107,7 @@ class Gateway:
         self._folder = folder
         self._port = 0
         self._task: asyncio.Task[None] | None = None
-        self.link = Link("", "")
+        self.link = GatewayLink("", "")
 
     async def start(self) -> None:
         file = self._folder / "interject.toml"
@@ -118,7 +118,7 @@ class Gateway:
         assert built.link is not None
         self.link = parse_link(built.link)
         self._port = int(self.link.origin.rpartition(":")[2])
-        await reach(self.link, within=60)
+        await check_reachable(self.link, seconds=60)
 
     async def _run(self, file: Path, ready: asyncio.Future[Built]) -> None:
         async with build(load(file, {}, self._folder / "home")) as built:
@@ -169,7 +169,8 @@ class Screen(PlainScreen):
             self.told.append(text)
 
         super().__init__(
-            Printer(out, Look, Place(folder / "pictures", folder / "files"), secondary=secondary), self._source()
+            Printer(out, Style, Folders(folder / "pictures", folder / "files"), secondary=secondary),
+            self._source(),
         )
 
     async def _source(self) -> AsyncIterator[str]:
@@ -179,7 +180,7 @@ class Screen(PlainScreen):
     def type(self, text: str) -> None:
         self._texts.put_nowait(text)
 
-    def trouble(self, text: str) -> None:
+    def show_trouble(self, text: str) -> None:
         self.troubles.append(text)
         self._bell.set()
 
@@ -202,9 +203,9 @@ class Screen(PlainScreen):
         await self.until(lambda: len(self._answered) == count)
 
 
-async def sit(link: Link, screen: Screen, where: Whereabouts | None = None) -> asyncio.Task[None]:
+async def sit(link: GatewayLink, screen: Screen, where: FindGateway | None = None) -> asyncio.Task[None]:
     async def talk() -> None:
-        async with RemoteGateway(link, screen, where=where) as gateway, asyncio.TaskGroup() as tasks:
+        async with RemoteGateway(link, screen, find=where) as gateway, asyncio.TaskGroup() as tasks:
             tasks.create_task(gateway.run())
             tasks.create_task(screen.run())
 
@@ -234,7 +235,7 @@ async def test_a_question_of_a_running_gateway_is_answered_with_a_number_also_by
     question = QuestionSegment("q:r_1_0", "Which?", ("Red", "Blue"))
     again = QuestionSegment("q:r_2_0", "Sure?", ("Yes", "No"))
     async with web_gateway.served(web_gateway.Gateway()) as site:
-        link = Link(site.url, web_gateway.TOKEN)
+        link = GatewayLink(site.url, web_gateway.TOKEN)
         first = Screen(tmp_path)
         sitting = await sit(link, first)
         first.type("paint")
@@ -281,7 +282,7 @@ async def test_a_gateway_that_goes_and_comes_back_loses_nothing(gateway: Gateway
     screen.type("hello")
     await screen.answered()
     await gateway.stop()
-    await screen.until(lambda: any("cannot be reached" in trouble for trouble in screen.troubles))
+    await screen.until(lambda: any("not reachable" in trouble for trouble in screen.troubles))
     screen.type("pie chart of 3, 5, 8")
     await gateway.start()
     await screen.answered(2)
@@ -297,7 +298,7 @@ async def test_a_gateway_that_comes_back_elsewhere_is_found_again(gateway: Gatew
     screen.type("hello")
     await screen.answered()
     await gateway.stop()
-    await screen.until(lambda: any("cannot be reached" in trouble for trouble in screen.troubles))
+    await screen.until(lambda: any("not reachable" in trouble for trouble in screen.troubles))
     screen.type("pie chart of 3, 5, 8")
     await gateway.move()
     await screen.answered(2)
@@ -306,9 +307,9 @@ async def test_a_gateway_that_comes_back_elsewhere_is_found_again(gateway: Gatew
 
 
 async def test_a_wrong_token_is_refused_in_words(gateway: Gateway, tmp_path: Path) -> None:
-    wrong = Link(gateway.link.origin, "wrong")
+    wrong = GatewayLink(gateway.link.origin, "wrong")
     with pytest.raises(ChannelRejected, match="token"):
-        await reach(wrong, within=60)
+        await check_reachable(wrong, seconds=60)
     async with RemoteGateway(wrong, Screen(tmp_path)) as remote:
         with pytest.raises(ExceptionGroup) as group:
             await asyncio.wait_for(remote.run(), 60)
@@ -318,7 +319,7 @@ async def test_a_wrong_token_is_refused_in_words(gateway: Gateway, tmp_path: Pat
 async def test_nobody_answers_at_a_free_port(gateway: Gateway) -> None:
     await gateway.stop()
     with pytest.raises(Unreachable, match="no gateway answers at"):
-        await reach(gateway.link)
+        await check_reachable(gateway.link)
 
 
 async def test_a_server_that_never_answers_or_is_no_gateway_is_not_waited_for() -> None:
@@ -336,4 +337,4 @@ async def test_a_server_that_never_answers_or_is_no_gateway_is_not_waited_for() 
         async with await asyncio.start_server(behave, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             with pytest.raises(Unreachable):
-                await reach(Link(f"http://127.0.0.1:{port}", "any"), within=0.3)
+                await check_reachable(GatewayLink(f"http://127.0.0.1:{port}", "any"), seconds=0.3)

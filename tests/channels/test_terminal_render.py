@@ -14,11 +14,11 @@ from channels.address import Address
 from channels.markdown import parse
 from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.ansi import block_lines, unstyled
-from channels.terminal.render import Given, Look, Part, Shown, Words, advance, growing
+from channels.terminal.render import FilePart, Part, PrintState, Style, TextPart, advance, growing
 
-PIPE = Look()
-TERMINAL = Look(width=60, color=True)
-COLORLESS = Look(width=60)
+PIPE = Style()
+TERMINAL = Style(width=60, color=True)
+COLORLESS = Style(width=60)
 CHART = Attachment("ab" * 32, "chart.png", "image/png", 10, 4, 4)
 
 
@@ -27,13 +27,13 @@ def reply(*segments: Segment, done: bool = False) -> Reply:
 
 
 def texts(parts: tuple[Part, ...]) -> list[str]:
-    return [part.text for part in parts if isinstance(part, Words) and part.text]
+    return [part.text for part in parts if isinstance(part, TextPart) and part.text]
 
 
-def play(look: Look, *states: Reply) -> list[Part]:
-    shown, printed = Shown(), []
+def play(style: Style, *states: Reply) -> list[Part]:
+    shown, printed = PrintState(), []
     for state in states:
-        shown, parts = advance(shown, state, look)
+        shown, parts = advance(shown, state, style)
         printed.extend(parts)
     return printed
 
@@ -45,7 +45,7 @@ def test_a_pipe_gets_the_markdown_letter_by_letter() -> None:
 
 
 def test_a_terminal_gets_a_block_when_it_can_no_longer_change() -> None:
-    shown, parts = advance(Shown(), reply(TextSegment("t1", "One.\n\nTw", open=True)), COLORLESS)
+    shown, parts = advance(PrintState(), reply(TextSegment("t1", "One.\n\nTw", open=True)), COLORLESS)
     assert texts(parts) == []
     shown, parts = advance(shown, reply(TextSegment("t1", "One.\n\nTwo\n", open=True)), COLORLESS)
     assert texts(parts) == ["One."]
@@ -55,7 +55,7 @@ def test_a_terminal_gets_a_block_when_it_can_no_longer_change() -> None:
 
 def test_what_is_not_printed_yet_is_what_grows() -> None:
     state = reply(TextSegment("t1", "One.\n\nTwo.\n\nThr", open=True))
-    shown, parts = advance(Shown(), state, COLORLESS)
+    shown, parts = advance(PrintState(), state, COLORLESS)
     assert texts(parts) == ["One."]
     assert growing(shown, state, COLORLESS) == ["Two.", "", "Thr"]
     assert growing(shown, reply(TextSegment("t1", "One.")), COLORLESS) == []
@@ -102,12 +102,12 @@ def test_however_a_text_arrives_a_pipe_gets_it_as_it_is(markdown: str, cuts: lis
     assert "".join(printed) == markdown
 
 
-@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
-def test_a_text_that_is_taken_back_is_said_to_begin_again(look: Look) -> None:
+@pytest.mark.parametrize("style", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_a_text_that_is_taken_back_is_said_to_begin_again(style: Style) -> None:
     first = reply(TextSegment("t1", "A first try.\n\nIt\nbrea", open=True))
     second = reply(TextSegment("t1", "A better one."), done=True)
-    printed = texts(tuple(play(look, first, second)))
-    assert printed[-2:] == ["(this answer broke off and begins again)", "A better one."]
+    printed = texts(tuple(play(style, first, second)))
+    assert printed[-2:] == ["(the answer was interrupted and starts again)", "A better one."]
 
 
 def test_a_text_of_which_nothing_was_printed_is_taken_back_silently() -> None:
@@ -116,11 +116,11 @@ def test_a_text_of_which_nothing_was_printed_is_taken_back_silently() -> None:
     assert texts(tuple(play(COLORLESS, first, second))) == ["A better one."]
 
 
-@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
-def test_an_older_state_changes_nothing(look: Look) -> None:
+@pytest.mark.parametrize("style", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_an_older_state_changes_nothing(style: Style) -> None:
     texts_in_order = ("One.\n\nTwo\nthree\n", "One.\n\nTw", "One.\n\nTwo\nthree\nfour")
     states = [reply(TextSegment("t1", text, open=True)) for text in texts_in_order]
-    printed = texts(tuple(play(look, *states, reply(TextSegment("t1", texts_in_order[-1]), done=True))))
+    printed = texts(tuple(play(style, *states, reply(TextSegment("t1", texts_in_order[-1]), done=True))))
     assert re.sub(r"\s+", " ", " ".join(printed)) == "One. Two three four"
 
 
@@ -151,7 +151,7 @@ def test_a_call_is_one_line_once_its_end_is_known(state: CallState, line: str) -
     call = CallSegment("c:1", "shell", "shell: ls", "waiting")
     states = (reply(call), reply(replace(call, state="running")), reply(replace(call, state=state)))
     printed = play(COLORLESS, *states, *states[-1:])
-    assert [(part.text, part.secondary) for part in printed if isinstance(part, Words)] == [(line, True)]
+    assert [(part.text, part.secondary) for part in printed if isinstance(part, TextPart)] == [(line, True)]
 
 
 def test_a_picture_stands_where_it_was_made_and_once() -> None:
@@ -159,36 +159,36 @@ def test_a_picture_stands_where_it_was_made_and_once() -> None:
         TextSegment("t1", "Here:"), MediaSegment("m:1:0", CHART, "Cups"), TextSegment("t2", "There."), done=True
     )
     printed = play(COLORLESS, state, state)
-    kinds = [part.text if isinstance(part, Words) else part for part in printed]
-    assert [kind for kind in kinds if kind] == ["Here:", Given(CHART, "Cups"), "There."]
+    kinds = [part.text if isinstance(part, TextPart) else part for part in printed]
+    assert [kind for kind in kinds if kind] == ["Here:", FilePart(CHART, "Cups"), "There."]
 
 
-@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
-def test_a_question_is_printed_with_its_numbered_options_and_its_answer_once_it_is_given(look: Look) -> None:
+@pytest.mark.parametrize("style", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_a_question_is_printed_with_its_numbered_options_and_its_answer_once_it_is_given(style: Style) -> None:
     question = QuestionSegment("q:r_1_0", "Which one?", ("Red", "Light\nblue"))
     answered = replace(question, open=False, answer="Light blue")
-    printed = play(look, reply(question), reply(question), reply(answered), reply(answered), reply(question))
-    assert [(part.text, part.secondary) for part in printed if isinstance(part, Words) and part.text] == [
+    printed = play(style, reply(question), reply(question), reply(answered), reply(answered), reply(question))
+    assert [(part.text, part.secondary) for part in printed if isinstance(part, TextPart) and part.text] == [
         ("Which one?\n1) Red\n2) Light blue", False),
         ("→ Light blue", True),
     ]
 
 
-@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
-def test_a_decision_is_printed_with_the_words_for_how_it_ended(look: Look) -> None:
+@pytest.mark.parametrize("style", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_a_decision_is_printed_with_the_words_for_how_it_ended(style: Style) -> None:
     question = QuestionSegment("d:a", "May I use `shell`?", ("Allow once", "Deny"), step=1)
     denied = replace(question, open=False, answer="Denied by Ada: too risky", decision="denied")
-    *_, option, answer = texts(tuple(play(look, reply(question), reply(denied))))
+    *_, option, answer = texts(tuple(play(style, reply(question), reply(denied))))
     assert (option.endswith("2) Deny"), answer) == (True, "→ Denied by Ada: too risky")
 
 
-@pytest.mark.parametrize("look", [PIPE, COLORLESS], ids=["pipe", "terminal"])
-def test_what_is_told_of_the_work_is_printed_once_beside_the_answer(look: Look) -> None:
+@pytest.mark.parametrize("style", [PIPE, COLORLESS], ids=["pipe", "terminal"])
+def test_what_is_told_of_the_work_is_printed_once_beside_the_answer(style: Style) -> None:
     thinking = TextSegment("r1", "> …one", open=True, step=1, secondary=True)
     thought, note = TextSegment("r1", "> One", step=1, secondary=True), TextSegment("n1", "Noted", secondary=True)
     begun, said = TextSegment("t1", "So\n\nbe", open=True, step=1), TextSegment("t1", "So\n\nbe it", step=1)
     states = [(thinking,), (thought, begun), (thought, note, begun), (thought, note, said), (thought, note, said)]
-    printed = [part for part in play(look, *(reply(*state) for state in states)) if isinstance(part, Words)]
+    printed = [part for part in play(style, *(reply(*state) for state in states)) if isinstance(part, TextPart)]
     assert "".join("".join(part.text for part in printed if not part.secondary).split()) == "Sobeit"
     asides = [part.text.strip(">▏ ") for part in printed if part.secondary]
     assert asides == ["One", "Noted"]
@@ -210,14 +210,14 @@ def test_a_long_option_stays_behind_its_number() -> None:
     assert all(line.startswith("   word") and len(line) <= 60 for line in rest)
 
 
-@pytest.mark.parametrize("look", [PIPE, COLORLESS, TERMINAL], ids=["pipe", "colorless", "terminal"])
-def test_a_model_cannot_steer_the_terminal(look: Look) -> None:
+@pytest.mark.parametrize("style", [PIPE, COLORLESS, TERMINAL], ids=["pipe", "colorless", "terminal"])
+def test_a_model_cannot_steer_the_terminal(style: Style) -> None:
     evil = "\x1b]0;title\x07\x1b[2Jgone\x9b31m\r\x08 `\x1b[5m`"
     state = reply(TextSegment("t1", evil), CallSegment("c:1", "x", evil, "done"), MediaSegment("m", CHART, evil))
     question = QuestionSegment("q", evil, (evil,))
     state = replace(state, segments=(*state.segments, question, replace(question, key="p", open=False, answer=evil)))
-    for part in play(look, state):
-        text = part.caption if isinstance(part, Given) else part.text
+    for part in play(style, state):
+        text = part.caption if isinstance(part, FilePart) else part.text
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.sub(r"\x1b\[[1-9;0]*m", "", text))
         assert "\x1b[2J" not in text
         assert "\x1b[5m" not in text

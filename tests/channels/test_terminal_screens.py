@@ -24,9 +24,9 @@ from channels.message import InboundMessage, MessageState, MessageStatus, Receip
 from channels.reply import MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.channel import TerminalChannel
 from channels.terminal.inline_images import inline, protocol
-from channels.terminal.printer import DownloadFolders, Printer
+from channels.terminal.printer import Folders, Printer
 from channels.terminal.prompt import PromptScreen
-from channels.terminal.render import OutputStyle
+from channels.terminal.render import Style
 from channels.terminal.screen import PlainScreen, Screen
 
 HERE = Address("terminal", "local", "main")
@@ -145,8 +145,8 @@ class Pipe:
         async def secondary(text: str) -> None:
             self.secondary.append(text)
 
-        place = DownloadFolders(tmp_path / "pictures", tmp_path / "files")
-        return PlainScreen(Printer(out, OutputStyle, place, secondary=secondary), source())
+        place = Folders(tmp_path / "pictures", tmp_path / "files")
+        return PlainScreen(Printer(out, Style, place, secondary=secondary), source())
 
 
 async def test_a_pipe_says_its_text_prints_the_answer_and_ends(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ async def test_a_pipe_that_has_no_answer_says_so_and_ends(tmp_path: Path) -> Non
         await gateway.mark(paint, "read")
         await gateway.show(paint, QUESTION, parked=True)
         await asyncio.wait_for(running, 60)
-    assert "".join(pipe.secondary) == "The question above waits for an answer.\n"
+    assert "".join(pipe.secondary) == "The question above is not answered yet.\n"
 
 
 async def test_a_pipe_whose_answer_is_not_kept_may_answer_again(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
     written = io.StringIO()
     output = Vt100_Output(written, lambda: Size(rows=30, columns=80), enable_cpr=False)
     with create_pipe_input() as keys, create_app_session(input=keys, output=output):
-        place = DownloadFolders(tmp_path / "pictures", tmp_path / "files")
+        place = Folders(tmp_path / "pictures", tmp_path / "files")
         yield Terminal(PromptScreen(place, tmp_path / "history", None, color=True), keys, written)
 
 
@@ -364,7 +364,7 @@ async def test_enter_sends_and_the_answer_stands_above_the_line(tmp_path: Path) 
         await here.see("> hello\n")
         await gateway.answer(message, TextSegment("t1", "Good **day**."))
         await here.see("Good day.\n")
-        await here.see("Enter sends")
+        await here.see("Enter: send")
 
 
 async def test_what_is_sent_while_a_task_runs_goes_at_once(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ async def test_what_is_sent_while_a_task_runs_goes_at_once(tmp_path: Path) -> No
         await gateway.mark(work, "read")
         await gateway.show(work, TextSegment("t1", "I be", open=True), status="shell: sleep 3")
         await here.see("I be")
-        await here.see("working: shell: sleep 3 · write to interrupt it · Ctrl-C stops it")
+        await here.see("working: shell: sleep 3 · type to interject · Ctrl-C: stop")
         here.keys.send_text("faster\r")
         assert (await gateway.hear(2)).text == "faster"
 
@@ -386,7 +386,7 @@ async def test_a_question_waits_for_a_number(tmp_path: Path) -> None:
         await gateway.mark(paint, "read")
         await gateway.show(paint, QUESTION, parked=True)
         await here.see("Which?\n1) Red\n2) Blue\n")
-        await here.see("waiting for your answer: a number or your own words · Ctrl-C stops it")
+        await here.see("waiting for your answer: a number or text · Ctrl-C: stop")
         here.keys.send_text("2\r")
         number = await gateway.hear(2)
         assert (number.command, number.text) == ("answer", "q:r_1_0 1")
@@ -436,9 +436,9 @@ async def test_ctrl_c_stops_what_runs(tmp_path: Path) -> None:
 
 async def test_ctrl_c_twice_leaves_when_nothing_runs(tmp_path: Path) -> None:
     async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, running):
-        await here.see("Enter sends")
+        await here.see("Enter: send")
         here.keys.send_text("\x03")
-        await here.see("Ctrl-C again leaves")
+        await here.see("Press Ctrl-C again to quit")
         here.keys.send_text("\x03")
         await asyncio.wait_for(running, 60)
     assert gateway.heard == []
@@ -473,7 +473,7 @@ async def test_a_refusal_is_told(tmp_path: Path) -> None:
         gateway.broken = True
         here.keys.send_text("hello\r")
         await here.see("Not sent: the disk is full")
-        await here.see("Enter sends")
+        await here.see("Enter: send")
 
 
 # --- pictures ---

@@ -379,7 +379,7 @@ async def test_a_conversation_continues_until_a_new_one_is_started(desk: Desk) -
 async def test_an_invalid_link_is_refused(desk: Desk, url: str) -> None:
     ended = await desk.call("chat", "--url", url, typed="hello")
     assert ended.code == 1
-    assert "not the link that a gateway prints" in ended.err
+    assert "Not a sign-in link" in ended.err
 
 
 async def test_a_link_without_a_gateway_is_refused_at_once(desk: Desk) -> None:

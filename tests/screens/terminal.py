@@ -55,7 +55,7 @@ async def terminal_page(folder: Path) -> str:
         size = ["-x", str(COLUMNS), "-y", str(LINES)]
         try:
             await tmux.call("new-session", "-d", *size, *settings, "-c", os.getcwd(), shlex.join(command))
-            await tmux.until(lambda screen: "Enter sends" in screen)
+            await tmux.until(lambda screen: "Enter: send" in screen)
             await tmux.type(FIRST)
             await tmux.until(lambda screen: "weigh south" in screen)
             await tmux.type(SECOND)
@@ -64,7 +64,7 @@ async def terminal_page(folder: Path) -> str:
             await tmux.until(lambda screen: CHOSEN in screen)
             await tmux.type(ANSWER)
             await tmux.until(lambda screen: ENDED in screen)
-            await tmux.until(lambda screen: "Enter sends" in screen)
+            await tmux.until(lambda screen: "Enter: send" in screen)
             # Where it ran is of no interest, and another folder each time.
             shown = (await tmux.screen("-e")).replace(str(folder / "home"), HOME)
         finally:

@@ -11,19 +11,18 @@ from typing import TypeVar
 from channels.message import MessageStatus, Receipt
 from channels.reply import Reply
 from channels.terminal.channel import TerminalChannel
-from channels.terminal.message_tracker import Progress
-from channels.terminal.parse import Said
-from channels.terminal.printer import Files, Printer
-from channels.terminal.printer import Place as Folders
-from channels.terminal.render import Look
-from channels.terminal.screen import say
+from channels.terminal.message_tracker import MessageTracker
+from channels.terminal.parse import TypedMessage
+from channels.terminal.printer import Files, Folders, Printer
+from channels.terminal.render import Style
+from channels.terminal.screen import new_message
 from gateway.assembly.build import Built
 from gateway.media import DiskMedia
 from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Plain, PlainPlace, Seen, Signal, Words
 
 T = TypeVar("T")
 
-_LOOK = Look(width=100, color=True)
+_STYLED = Style(width=100, color=True)
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _CODE_LINE = re.compile(r"  \x1b\[36m(.*)\x1b\[0m")
 _GIVEN = re.compile(r"(picture|file): (.+)")
@@ -34,27 +33,27 @@ class Screen:
 
     def __init__(self, folder: Path, changed: Callable[[], None]) -> None:
         self.failures = 0
-        self.said: asyncio.Queue[Said] = asyncio.Queue()
+        self.said: asyncio.Queue[TypedMessage] = asyncio.Queue()
         self.unheard = 0
         self.printed: list[tuple[bool, str]] = []
-        self._progress = Progress()
+        self._tracker = MessageTracker()
         folders = Folders(folder / "pictures", folder / "files")
-        self._printer = Printer(self._print, lambda: _LOOK, folders, secondary=self._print_aside)
+        self._printer = Printer(self._print, lambda: _STYLED, folders, secondary=self._print_secondary)
         self._changed = changed
 
-    def type(self, said: Said) -> None:
+    def type(self, typed: TypedMessage) -> None:
         self.unheard += 1
-        self._progress.said(said)
-        self.said.put_nowait(said)
+        self._tracker.sent(typed)
+        self.said.put_nowait(typed)
 
     @property
     def growing(self) -> list[str]:
-        reply = self._progress.growing
+        reply = self._tracker.current_reply
         return [] if reply is None else self._printer.growing(reply)
 
     @property
     def status(self) -> str:
-        reply = self._progress.growing
+        reply = self._tracker.current_reply
         return "" if reply is None else reply.status
 
     def number_of(self, option: str) -> str | None:
@@ -64,49 +63,49 @@ class Screen:
 
     @property
     def running(self) -> bool:
-        return self._progress.running
+        return self._tracker.running
 
-    def begin_anew(self) -> None:
-        self.type(say("/new", quiet=True))
+    def start_new_conversation(self) -> None:
+        self.type(new_message("/new", quiet=True))
 
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    async def read(self) -> Said:
+    async def read(self) -> TypedMessage:
         return await self.said.get()
 
-    async def accepted(self, said: Said, accepted: Receipt | None) -> None:
+    async def accepted(self, typed: TypedMessage, accepted: Receipt | None) -> None:
         assert accepted is not None
-        self._progress.accepted(said, accepted.id)
+        self._tracker.accepted(typed, accepted.id)
         self.unheard -= 1
         self._changed()
 
-    async def failed(self, said: Said, why: str) -> None:
-        self._progress.dropped(said)
+    async def failed(self, typed: TypedMessage, why: str) -> None:
+        self._tracker.failed(typed)
         self.failures += 1
         self.unheard -= 1
-        await self.tell(f"Not sent: {why}")
+        await self.print_notice(f"Not sent: {why}")
 
     async def show(self, reply: Reply, files: Files) -> None:
         await self._printer.show(reply, files)
-        self._progress.replied(reply)
+        self._tracker.reply_changed(reply)
         self._changed()
 
     async def show_status(self, status: MessageStatus) -> None:
-        self._progress.marked(status.id, status.state)
+        self._tracker.status_changed(status.id, status.state)
         self._changed()
 
-    async def tell(self, text: str) -> None:
-        await self._printer.tell(text)
+    async def print_notice(self, text: str) -> None:
+        await self._printer.print_notice(text)
 
-    def trouble(self, text: str) -> None:
+    def show_trouble(self, text: str) -> None:
         raise AssertionError(text)
 
     async def _print(self, text: str) -> None:
         self.printed.append((False, text))
         self._changed()
 
-    async def _print_aside(self, text: str) -> None:
+    async def _print_secondary(self, text: str) -> None:
         self.printed.append((True, text))
         self._changed()
 
@@ -128,18 +127,18 @@ class TerminalPlace(PlainPlace):
         return self._screen
 
     async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
-        said = say(text)
-        self._now.type(said)
-        return said.id
+        typed = new_message(text)
+        self._now.type(typed)
+        return typed.id
 
     async def press_stop(self) -> None:
         """Ctrl-C."""
-        self._now.type(say("/stop", quiet=True))
+        self._now.type(new_message("/stop", quiet=True))
 
     async def press(self, option: str) -> None:
         """Types its number."""
         number = await self.until(lambda: self._now.number_of(option))
-        self._now.type(say(number))
+        self._now.type(new_message(number))
 
     async def heard(self) -> None:
         await self.until(lambda: self._now.unheard == 0)
