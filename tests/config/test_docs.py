@@ -34,6 +34,7 @@ TOKENS = {
     "DISCORD_BOT_TOKEN": "d",
     **{KEY_VARIABLES[provider]: "sk" for provider in PROVIDERS},
 }
+NOT_FILES = {"agent.media", "site/"}
 MAX_README_LINES = 150
 PAGES_IN_DOCS = [str(file.relative_to(ROOT)) for file in sorted(DOCS.rglob("*.md"))]
 LINKED = [
@@ -122,6 +123,24 @@ def test_links_and_anchors_are_found_where_they_are() -> None:
     text = '# A heading: *two* parts\n[a](b.md#c) [d](#e) ![f](g.png)\n```\n[h](i.md)\n```\n<img src="j.png"> [k](https://l/m)'
     assert links(text) == [("b.md", "c"), ("", "e"), ("g.png", ""), ("j.png", "")]
     assert anchors(text) == {"a-heading-two-parts"}
+
+
+def test_every_file_that_contributing_names_exists() -> None:
+    """By its path from the root, or by its name where its folder was named in the same paragraph."""
+    for paragraph in re.split(r"\n\n|\n(?=\d+\. |- |\| )", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        named = [name for name in re.findall(r"`([\w/.<>*-]+)`", paragraph) if re.search(r"\.\w+$|/$", name)]
+        paths = [name.replace("<platform>", "telegram") for name in named]
+        folders = {ROOT / path if path.endswith("/") else (ROOT / path).parent for path in paths if "/" in path}
+        folders |= {
+            ROOT,
+            ROOT / "gateway",
+            ROOT / "agent",
+            ROOT / "channels" / "telegram",
+            ROOT / "tests" / "scenarios",
+        }
+        for path in paths:
+            places = [ROOT] if "/" in path.rstrip("/") else folders
+            assert any([*place.glob(path.rstrip("/"))] for place in places) or path in NOT_FILES, path
 
 
 def test_the_readme_is_short_and_begins_with_a_picture() -> None:
