@@ -98,7 +98,7 @@ async def sends_only(world: World, person: str, name: str) -> None:
     await _send(world, person, name, "")
 
 
-@step("{person} sends {name}, which cannot be had: {text}")
+@step("{person} sends {name}, which is not available: {text}")
 async def sends_in_vain(world: World, person: str, name: str, text: str) -> None:
     """A message with a file that the platform does not give."""
     await _deliver(world, world.message(person, text, files=(FileRef(f"no {name}", name),)))
