@@ -104,5 +104,5 @@ class ConversationCommands:
         pairing = await self._store.approve_pairing(code) if code else None
         if pairing is None:
             return "Unknown or expired pairing code. Usage: `/pair CODE`."
-        await self._notices.send(pairing.session, pairing.address, None, Notice(APPROVED), f"let in:{pairing.code}")
+        await self._notices.send(pairing.session, pairing.address, None, Notice(APPROVED), f"approved:{pairing.code}")
         return f"Approved: {pairing.sender.name or pairing.sender.id} may now write to me."

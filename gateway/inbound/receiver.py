@@ -96,7 +96,7 @@ class Receiver:
         if access is Access.ADMITTED and _is_for_the_agent(message) and self._hooks.active("on_message"):
             arrival = await self._review_and_accept(message, options)
         else:
-            # A cancelled caller has stored the message all the same, and is told of a duplicate the next time.
+            # If the caller is cancelled, the message is stored anyway; its next delivery is a duplicate.
             refused = NOT_ALLOWED if access is Access.REFUSED else None
             arrival = await shielded(self._accept(message, refused, options))
         if arrival is None:

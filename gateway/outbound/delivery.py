@@ -84,7 +84,7 @@ class ReplyLedger:
 
 
 async def _try_to_store(write: Awaitable[None]) -> None:
-    """Goes on when the store cannot write: the reply is shown all the same, at the risk of a repeat after a restart."""
+    """Goes on when the store cannot write: the reply is shown anyway, at the risk of a repeat after a restart."""
     try:
         await write
     except StoreError as error:
