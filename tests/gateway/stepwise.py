@@ -1,5 +1,5 @@
-"""A gateway without its loop, on a real store: dispatcher, turns, commands and work as steps that a test puts in any
-order.
+"""A gateway without an event loop, on a real store: dispatcher, turns, commands and background work as steps that a
+test orders at will.
 
 Each step is at most one transaction and what the gateway does in the same breath. What runs is a generator that stops
 before every transaction and is sent a number, by which it chooses what the model or a tool does.
@@ -93,7 +93,7 @@ ANSWERS = (
     *("words", "delegate", "look", "danger", "ask_user", "slow", "delegate"),
     *("two", "note", "danger", "summary", "limit", "outside", "failed"),
 )
-"""What the model may do; the first is what it does when all is to come to rest."""
+"""The model's possible answers; the first one lets everything come to an end."""
 
 
 class Stopped(Exception):
@@ -108,27 +108,27 @@ class _Task:
 
 @dataclass(slots=True, eq=False)
 class ActiveTurn:
-    """A session that claims, and then runs, one turn."""
+    """A session that claims and runs one turn."""
 
     session: str
     record: Turn | None = None
     entries: list[Entry] = field(default_factory=list)
-    rung: bool = False
-    steers: bool = False
+    has_unread: bool = False
+    interrupts: bool = False
     again: bool = False
-    playing: bool = False
+    in_loop: bool = False
     parked: bool = False
-    over: bool = False
+    ended: bool = False
     stop_before: int = 0
     stop_reason: str = ""
     stopping: str | None = None
 
     def notify(self, *, gently: bool = False) -> None:
-        self.rung = True
-        self.steers = self.steers or not gently
+        self.has_unread = True
+        self.interrupts = self.interrupts or not gently
 
     def stop_if_covered(self) -> None:
-        if self.playing and self.is_stopped and self.stopping is None:
+        if self.in_loop and self.is_stopped and self.stopping is None:
             self.stopping = self.stop_reason
 
     @property
@@ -138,24 +138,24 @@ class ActiveTurn:
 
     @property
     def is_stopped(self) -> bool:
-        return self.record is not None and first_heard(self.record.entries) < self.stop_before
+        return self.record is not None and first_read(self.record.entries) < self.stop_before
 
 
 @dataclass(slots=True)
 class _Answer:
-    """What a turn waits for that delegates."""
+    """The answer that a delegating turn waits for."""
 
-    over: bool = False
+    given: bool = False
     result: BackgroundResult | None = None
 
 
-def first_heard(entries: Sequence[Entry]) -> int:
-    heard = next(entry for entry in entries if isinstance(entry, MessagesRead))
-    return heard.messages[0].id
+def first_read(entries: Sequence[Entry]) -> int:
+    read = next(entry for entry in entries if isinstance(entry, MessagesRead))
+    return read.messages[0].id
 
 
 class Gateway:
-    """One process. Dropping it is a crash, as nothing of it is kept but the store."""
+    """One process. Dropping it is a crash: only the store remains."""
 
     def __init__(self, connection: Connection, worker: str, numbers: count[int], asked: list[str]) -> None:
         """`numbers` and `asked` (keys of all questions, the newest last) outlive the process."""
@@ -166,21 +166,21 @@ class Gateway:
         self._answers: dict[str, _Answer] = {}
         self._waiting: set[str] = set()
         self._closing = False
-        self.live: dict[str, ActiveTurn] = {}
+        self.active: dict[str, ActiveTurn] = {}
         self.tasks: list[_Task] = []
         self.served: list[_Task] = []
-        self.ended_by_stop: list[tuple[str, int]] = []
+        self.stops_answered: list[tuple[str, int]] = []
         self.completed: list[str] = []
-        self._take_up()
+        self._resume()
 
     def do(self, job: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One transaction."""
         return job(self._connection, *args, **kwargs)
 
-    # What drives it
+    # The driver
 
-    def go_on(self, number: int, choice: int) -> None:
-        """One step of one of those that run or wait; what was spawned first begins first."""
+    def step(self, number: int, choice: int) -> None:
+        """One step of one of the running or waiting tasks; they begin in the order in which they were spawned."""
         running = [*self.served, *self.tasks]
         if not running:
             return
@@ -198,11 +198,11 @@ class Gateway:
         return not self.served and not self.tasks
 
     def shut_down(self, choices: Sequence[int]) -> None:
-        """No new turns; the running ones may take so many steps more."""
+        """No new turns; the running ones may take this many more steps."""
         self._closing = True
         self.tasks.clear()
         for choice in choices:
-            self.go_on(choice, choice)
+            self.step(choice, choice)
 
     def accept(self, message: InboundMessage, options: AcceptOptions) -> Arrival:
         arrival = self.do(arrivals.accept, message, session_key(message.address), None, options)
@@ -230,255 +230,255 @@ class Gateway:
     # The dispatcher
 
     def wake(self, session: str, busy: Busy = "steer") -> None:
-        live = self.live.get(session)
-        if live is None:
+        active = self.active.get(session)
+        if active is None:
             if not self._closing:
                 self._serve(ActiveTurn(session))
             return
-        live.again = True
+        active.again = True
         if busy in ("steer", "wrap"):
-            live.notify(gently=busy == "wrap")
+            active.notify(gently=busy == "wrap")
 
     def stop(self, session: str, *, before: int, reason: str) -> ActiveTurn | None:
-        live = self.live.get(session)
-        if live is not None:
-            live.stop_before, live.stop_reason = before, reason
-            live.stop_if_covered()
-        return live
+        active = self.active.get(session)
+        if active is not None:
+            active.stop_before, active.stop_reason = before, reason
+            active.stop_if_covered()
+        return active
 
-    def _serve(self, live: ActiveTurn, record: Turn | None = None) -> None:
-        self.live[live.session] = live
-        self.served.append(_Task(_primed(self._serving(live, record))))
+    def _serve(self, active: ActiveTurn, record: Turn | None = None) -> None:
+        self.active[active.session] = active
+        self.served.append(_Task(_primed(self._serving(active, record))))
 
     def _spawn(self, steps: Steps[None]) -> None:
         self.tasks.append(_Task(_primed(steps)))
 
-    def _serving(self, live: ActiveTurn, record: Turn | None) -> Steps[None]:
+    def _serving(self, active: ActiveTurn, record: Turn | None) -> Steps[None]:
         yield
-        record = record or self.do(turns.claim, self._worker, live.session)
+        record = record or self.do(turns.claim, self._worker, active.session)
         if record is not None:
-            yield from self._run(live, record)
-        del self.live[live.session]
-        live.over = True
-        if live.again:
-            self.wake(live.session)
+            yield from self._run(active, record)
+        del self.active[active.session]
+        active.ended = True
+        if active.again:
+            self.wake(active.session)
 
-    def _run(self, live: ActiveTurn, record: Turn) -> Steps[None]:
-        live.record, live.entries = replace(record, parked=False), list(record.entries)
+    def _run(self, active: ActiveTurn, record: Turn) -> Steps[None]:
+        active.record, active.entries = replace(record, parked=False), list(record.entries)
         if record.unread is not None:
-            self.wake(live.session, record.unread)
+            self.wake(active.session, record.unread)
         if len(record.entries) > 1:
-            live.notify()
-            live.again = True
+            active.notify()
+            active.again = True
         if record.stop is not None:
-            live.stop_before, live.stop_reason = sys.maxsize, record.stop
+            active.stop_before, active.stop_reason = sys.maxsize, record.stop
         yield
-        live.playing = True
-        live.stop_if_covered()
+        active.in_loop = True
+        active.stop_if_covered()
         try:
-            yield from self._go_on(live)
+            yield from self._run_turn(active)
         except Stopped:
-            yield from self._end(live, "stopped", live.stopping or "")
-        if not live.parked:
-            yield from self._over(record)
+            yield from self._end(active, "stopped", active.stopping or "")
+        if not active.parked:
+            yield from self._after_end(record)
 
     # The turn loop
 
-    def _go_on(self, live: ActiveTurn) -> Steps[None]:
-        if restarts_in_a_row(live.entries) >= MAX_RESTARTS:
-            return (yield from self._end(live, "failed", "too many restarts"))
-        if waits_for_people(live.entries):
-            yield from self._await_people(live)
+    def _run_turn(self, active: ActiveTurn) -> Steps[None]:
+        if restarts_in_a_row(active.entries) >= MAX_RESTARTS:
+            return (yield from self._end(active, "failed", "too many restarts"))
+        if waits_for_people(active.entries):
+            yield from self._park(active)
         else:
-            yield from self._finish_step(live)
-        while not self._is_over(live):
-            yield from self._take_step(live)
+            yield from self._finish_step(active)
+        while not self._has_ended(active):
+            yield from self._take_step(active)
 
-    def _is_over(self, live: ActiveTurn) -> bool:
-        return live.parked or isinstance(live.entries[-1], Ended)
+    def _has_ended(self, active: ActiveTurn) -> bool:
+        return active.parked or isinstance(active.entries[-1], Ended)
 
-    def _take_step(self, live: ActiveTurn) -> Steps[None]:
-        yield from self._read_inbox(live)
-        if is_answered(live.entries):
-            yield from self._close(live, Ended("completed"))
-        elif (reason := refused_limit(live.entries)) is not None:
-            yield from self._end(live, "stopped", reason)
+    def _take_step(self, active: ActiveTurn) -> Steps[None]:
+        yield from self._read_inbox(active)
+        if is_answered(active.entries):
+            yield from self._close(active, Ended("completed"))
+        elif (reason := refused_limit(active.entries)) is not None:
+            yield from self._end(active, "stopped", reason)
         else:
-            yield from self._ask(live)
+            yield from self._ask(active)
 
-    def _read_inbox(self, live: ActiveTurn) -> Steps[bool]:
-        if not live.rung:
+    def _read_inbox(self, active: ActiveTurn) -> Steps[bool]:
+        if not active.has_unread:
             return False
-        yield from _moment(live)
-        heard = self.do(turns.read_inbox, live.turn.id, live.turn.epoch, step_of(live.entries))
-        live.rung = live.steers = False
-        if heard is not None:
-            live.entries.append(heard)
-        return heard is not None
+        yield from _checkpoint(active)
+        read = self.do(turns.read_inbox, active.turn.id, active.turn.epoch, step_of(active.entries))
+        active.has_unread = active.interrupts = False
+        if read is not None:
+            active.entries.append(read)
+        return read is not None
 
-    def _ask(self, live: ActiveTurn) -> Steps[None]:
-        """The model's answer, and what it wants done."""
-        choice = yield from _moment(live)
-        step = step_of(live.entries)
-        if live.rung:
+    def _ask(self, active: ActiveTurn) -> Steps[None]:
+        """The model's answer and its calls."""
+        choice = yield from _checkpoint(active)
+        step = step_of(active.entries)
+        if active.has_unread:
             # What came before the answer was there.
-            self._write(live, Spent(step, Usage(1, 1), "m", "interrupted"), ModelAnswered(step, (), interrupted=True))
+            self._write(active, Spent(step, Usage(1, 1), "m", "interrupted"), ModelAnswered(step, (), interrupted=True))
             return
-        can_act = live.turn.kind == "turn" and not is_finishing_up(live.entries)
+        can_act = active.turn.kind == "turn" and not is_finishing_up(active.entries)
         kind = ANSWERS[choice % len(ANSWERS)] if can_act else "words"
-        if is_child(live.session) and kind in ("danger", "ask_user", "limit", "outside"):
+        if is_child(active.session) and kind in ("danger", "ask_user", "limit", "outside"):
             kind = "look"
         match kind:
             case "words":
-                yield from self._close(live, Ended("completed"), ModelAnswered(step, (Text("So."),), Usage(5, 5)))
+                yield from self._close(active, Ended("completed"), ModelAnswered(step, (Text("So."),), Usage(5, 5)))
             case "failed":
-                yield from self._end(live, "failed", "the model is down")
+                yield from self._end(active, "failed", "the model is down")
             case "summary":
-                self._write(live, Compacted(step, "", "It was said that."))
+                self._write(active, Compacted(step, "", "It was said that."))
             case "limit":
                 asked = limit_question(f"l{next(self._numbers)}", "The limit is reached.", _until(choice).timestamp())
                 self._asked.append(f"{decisions.KEY}{asked.id}")
-                self._write(live, asked)
-                yield from self._await_people(live)
+                self._write(active, asked)
+                yield from self._park(active)
             case "two":
-                yield from self._act(live, "look", "note", "look")
+                yield from self._act(active, "look", "note", "look")
             case "outside":
-                yield from self._act(live, "outside", "outside")
+                yield from self._act(active, "outside", "outside")
             case "slow" | "delegate" | "ask_user":
-                yield from self._act(live, kind, "look")
+                yield from self._act(active, kind, "look")
             case name:
-                yield from self._act(live, name)
+                yield from self._act(active, name)
 
-    def _act(self, live: ActiveTurn, *names: str) -> Steps[None]:
+    def _act(self, active: ActiveTurn, *names: str) -> Steps[None]:
         calls = tuple(self._call(name) for name in names)
-        self._write(live, ModelAnswered(step_of(live.entries), calls, Usage(5, 5)))
-        yield from self._run_calls(live, calls)
+        self._write(active, ModelAnswered(step_of(active.entries), calls, Usage(5, 5)))
+        yield from self._run_calls(active, calls)
 
     def _call(self, name: str) -> Call:
         return Call(f"c{next(self._numbers)}", name, QUESTION if name == "ask_user" else "{}")
 
-    def _run_calls(self, live: ActiveTurn, calls: Sequence[Call]) -> Steps[None]:
+    def _run_calls(self, active: ActiveTurn, calls: Sequence[Call]) -> Steps[None]:
         for call in calls:
-            choice = yield from _moment(live)
-            if live.rung:
-                self._write(live, CallEnded(call.id, "skipped", "A message came."))
+            choice = yield from _checkpoint(active)
+            if active.has_unread:
+                self._write(active, CallEnded(call.id, "skipped", "A message came."))
                 continue
             if call.name == "outside":
                 until = _until(choice).timestamp()
-                self._write(live, *(CallStarted(each.id, until, "{}") for each in calls))
-                return (yield from self._await_people(live))
+                self._write(active, *(CallStarted(each.id, until, "{}") for each in calls))
+                return (yield from self._park(active))
             if call.name == "ask_user":
                 self._asked.append(f"{questions.KEY}{call.id}")
-                self._write(live, CallStarted(call.id))
-                return (yield from self._await_people(live))
-            if call.name == "danger" and (yield from self._needs_decision(live, call, choice)):
-                return (yield from self._await_people(live))
-            if call.id not in {entry.call_id for entry in live.entries if isinstance(entry, CallEnded)}:
-                self._write(live, CallStarted(call.id))
-                self._write(live, (yield from self._result(live, call)))
+                self._write(active, CallStarted(call.id))
+                return (yield from self._park(active))
+            if call.name == "danger" and (yield from self._needs_decision(active, call, choice)):
+                return (yield from self._park(active))
+            if call.id not in {entry.call_id for entry in active.entries if isinstance(entry, CallEnded)}:
+                self._write(active, CallStarted(call.id))
+                self._write(active, (yield from self._result(active, call)))
 
-    def _needs_decision(self, live: ActiveTurn, call: Call, choice: int) -> Steps[bool]:
-        """Whether people have to decide. A call that they denied has its result then."""
-        settled = decision_on(call.id, live.entries)
-        allowed = live.turn.allowed | allowed_tools(live.entries, calls_of(live.entries))
+    def _needs_decision(self, active: ActiveTurn, call: Call, choice: int) -> Steps[bool]:
+        """Whether the call needs approval. A denied call gets its result."""
+        settled = decision_on(call.id, active.entries)
+        allowed = active.turn.allowed | allowed_tools(active.entries, calls_of(active.entries))
         if settled is None and call.name not in allowed:
             until = _until(choice).timestamp()
             self._asked.append(f"{decisions.KEY}{call.id}")
-            self._write(live, ApprovalRequested(call.id, "call", "May I?", APPROVAL_OPTIONS, until, call.arguments))
+            self._write(active, ApprovalRequested(call.id, "call", "May I?", APPROVAL_OPTIONS, until, call.arguments))
             return True
         if settled is not None and settled[1].decision not in ("allowed", "allowed_always"):
-            self._write(live, denial(call, settled[1]))
+            self._write(active, denial(call, settled[1]))
         else:
-            yield from _moment(live)
+            yield from _checkpoint(active)
         return False
 
-    def _result(self, live: ActiveTurn, call: Call) -> Steps[CallEnded]:
+    def _result(self, active: ActiveTurn, call: Call) -> Steps[CallEnded]:
         if call.name == "delegate":
-            return (yield from self._delegate(live, call))
-        choice = yield from _moment(live)
-        if live.steers and call.name == "look":
+            return (yield from self._delegate(active, call))
+        choice = yield from _checkpoint(active)
+        if active.interrupts and call.name == "look":
             return CallEnded(call.id, "cancelled", "A message came.")
-        if call.name == "slow" and (live.steers or choice % 2) and not self._closing:
+        if call.name == "slow" and (active.interrupts or choice % 2) and not self._closing:
             try:
-                row = self.do(background.begin_call, live.turn, "slow", LIMITS)
+                row = self.do(background.begin_call, active.turn, "slow", LIMITS)
             except BackgroundError as error:
                 return CallEnded(call.id, "failed", str(error))
             self._spawn(self._follow(row))
             return CallEnded(call.id, "done", GOES_ON)
         return CallEnded(call.id, "failed" if choice % 5 == 4 else "done", "Done.")
 
-    def _finish_step(self, live: ActiveTurn) -> Steps[None]:
-        left = unresolved(live.entries)
+    def _finish_step(self, active: ActiveTurn) -> Steps[None]:
+        left = unresolved(active.entries)
         if any(started and call.name not in REPEATABLE for call, started in left):
-            yield from self._append(live, *endings(live.entries, "unknown", "A crash."))
-        elif left and (yield from self._read_inbox(live)):
-            yield from self._append(live, *endings(live.entries, "cancelled", "A message came."))
+            yield from self._append(active, *endings(active.entries, "unknown", "A crash."))
+        elif left and (yield from self._read_inbox(active)):
+            yield from self._append(active, *endings(active.entries, "cancelled", "A message came."))
         elif left:
-            yield from self._run_calls(live, [call for call, _ in left])
+            yield from self._run_calls(active, [call for call, _ in left])
 
-    def _await_people(self, live: ActiveTurn) -> Steps[None]:
-        yield from _moment(live)
-        expires = deadline(live.entries)
+    def _park(self, active: ActiveTurn) -> Steps[None]:
+        yield from _checkpoint(active)
+        expires = deadline(active.entries)
         until = None if expires is None else datetime.fromtimestamp(expires, UTC)
-        if self.do(turns.park, live.turn.id, live.turn.epoch, until):
+        if self.do(turns.park, active.turn.id, active.turn.epoch, until):
             # A stop may come before it is let go of.
-            yield from _moment(live)
-            live.parked = True
+            yield from _checkpoint(active)
+            active.parked = True
             return
-        live.notify()
-        asked = open_decision(live.entries)
+        active.notify()
+        asked = open_decision(active.entries)
         if asked is None:
-            ends = endings_without_result(live.entries) or endings(live.entries, "done", ANSWERED)
-            yield from self._append(live, *ends)
+            ends = endings_without_result(active.entries) or endings(active.entries, "done", ANSWERED)
+            yield from self._append(active, *ends)
         else:
-            dropped = [CallEnded(call.id, "skipped", DROPPED) for call, _ in unresolved(live.entries)]
-            yield from self._append(live, ApprovalDecided(asked.id, "dropped"), *dropped)
+            dropped = [CallEnded(call.id, "skipped", DROPPED) for call, _ in unresolved(active.entries)]
+            yield from self._append(active, ApprovalDecided(asked.id, "dropped"), *dropped)
 
-    def _append(self, live: ActiveTurn, *entries: Entry) -> Steps[None]:
+    def _append(self, active: ActiveTurn, *entries: Entry) -> Steps[None]:
         if entries:
-            yield from _moment(live)
-            self._write(live, *entries)
+            yield from _checkpoint(active)
+            self._write(active, *entries)
 
-    def _write(self, live: ActiveTurn, *entries: Entry) -> None:
-        self.do(turns.append, live.turn.id, live.turn.epoch, entries)
-        live.entries.extend(entries)
+    def _write(self, active: ActiveTurn, *entries: Entry) -> None:
+        self.do(turns.append, active.turn.id, active.turn.epoch, entries)
+        active.entries.extend(entries)
 
-    def _close(self, live: ActiveTurn, ended: Ended, *entries: Entry) -> Steps[None]:
-        yield from _moment(live)
-        closed = self.do(turns.close, live.turn.id, live.turn.epoch, ended, entries)
-        live.entries.extend((*entries, ended) if closed else entries)
+    def _close(self, active: ActiveTurn, ended: Ended, *entries: Entry) -> Steps[None]:
+        yield from _checkpoint(active)
+        closed = self.do(turns.close, active.turn.id, active.turn.epoch, ended, entries)
+        active.entries.extend((*entries, ended) if closed else entries)
         if not closed:
-            live.notify()
-        elif live.turn.kind == "turn":
-            self.completed.append(live.session)
+            active.notify()
+        elif active.turn.kind == "turn":
+            self.completed.append(active.session)
 
-    def _end(self, live: ActiveTurn, outcome: TurnOutcome, reason: str) -> Steps[None]:
+    def _end(self, active: ActiveTurn, outcome: TurnOutcome, reason: str) -> Steps[None]:
         yield
         ended = Ended(outcome, reason)
-        calls = endings(live.entries, "cancelled", "The turn ended.")
-        assert self.do(turns.close, live.turn.id, live.turn.epoch, ended, calls)
-        live.entries.extend((*calls, ended))
+        calls = endings(active.entries, "cancelled", "The turn ended.")
+        assert self.do(turns.close, active.turn.id, active.turn.epoch, ended, calls)
+        active.entries.extend((*calls, ended))
 
     # Work beside turns
 
-    def _delegate(self, live: ActiveTurn, call: Call) -> Steps[CallEnded]:
-        yield from _moment(live)
+    def _delegate(self, active: ActiveTurn, call: Call) -> Steps[CallEnded]:
+        yield from _checkpoint(active)
         while self._closing:
-            yield from _moment(live)
+            yield from _checkpoint(active)
         answer = self._answers[call.id] = _Answer()
         try:
             row, arrival = self.do(
-                background.begin_task, live.turn, call.id, DelegatedTask("Do it."), LIMITS, waited=True
+                background.begin_task, active.turn, call.id, DelegatedTask("Do it."), LIMITS, waited=True
             )
         except BackgroundError as error:
             return CallEnded(call.id, "failed", str(error))
         self._arrived(arrival)
         if row.state != "running":
             return CallEnded(call.id, "done", self.do(background_rows.outcome, row).text if row.waited else "It came.")
-        self._waiting.add(live.turn.id)
-        while not answer.over:
+        self._waiting.add(active.turn.id)
+        while not answer.given:
             try:
-                yield from _moment(live)
+                yield from _checkpoint(active)
             except Stopped:
                 self._settle(
                     self.do(
@@ -486,17 +486,17 @@ class Gateway:
                     )
                 )
                 raise
-            if live.steers and not answer.over:
-                over = self.do(background.detach, row.id)
-                self._settle(() if over is None else (over,))
-                answer.over = True
+            if active.interrupts and not answer.given:
+                finished = self.do(background.detach, row.id)
+                self._settle(() if finished is None else (finished,))
+                answer.given = True
         del self._answers[call.id]
         ending = answer.result
         outcome = "failed" if ending is not None and ending.state != "done" else "done"
         return CallEnded(call.id, outcome, GOES_ON if ending is None else ending.text)
 
     def supply(self, turn_id: str, number: int) -> None:
-        """Somebody gives results of calls that are run outside: of all, or of too few."""
+        """A caller submits results of external calls: of all, or of too few."""
         calls = pending(self.do(external_results.parked_log, turn_id))
         results = [CallEnded(call.id, "done", "So it was.") for call in calls[number % 3 // 2 :]]
         session = self.do(external_results.supply, turn_id, results, None)
@@ -504,8 +504,8 @@ class Gateway:
         if session is not None:
             self.wake(session, "queue")
 
-    def tell_a_task(self, number: int, words: str) -> None:
-        """Somebody steers one of the tasks that run."""
+    def steer_task(self, number: int, words: str) -> None:
+        """Steers one of the running tasks."""
         tasks = [row for row in self.do(background_rows.running) if row.kind == "task"]
         if tasks:
             self._arrived(self.do(background.send_to_task, tasks[number % len(tasks)], words))
@@ -514,28 +514,28 @@ class Gateway:
         choice = yield
         for _ in range(choice % 4):
             yield
-        over = self.do(background.end_call, row.id, BackgroundResult("done", "So it is."))
-        self._settle(() if over is None else (over,))
+        finished = self.do(background.end_call, row.id, BackgroundResult("done", "So it is."))
+        self._settle(() if finished is None else (finished,))
 
-    def _over(self, record: Turn) -> Steps[None]:
+    def _after_end(self, record: Turn) -> Steps[None]:
         if record.id in self._waiting:
             yield
             self._settle(self.do(background.settle, record.id))
             self._waiting.discard(record.id)
         if is_child(record.session):
             yield
-            over = self.do(background.finish_task, record.session)
-            self._settle(() if over is None else (over,))
+            finished = self.do(background.finish_task, record.session)
+            self._settle(() if finished is None else (finished,))
 
-    def _settle(self, overs: Sequence[Finished]) -> None:
-        for over in overs:
-            answer = self._answers.get(over.row.call_id or "")
-            if answer is not None and not answer.over:
-                answer.over, answer.result = True, over.result
-            if over.stop_reason and over.row.child is not None:
-                self.stop(over.row.child, before=sys.maxsize, reason=over.stop_reason)
-                self.wake(over.row.child, "queue")
-            self._arrived(over.arrival)
+    def _settle(self, finished: Sequence[Finished]) -> None:
+        for each in finished:
+            answer = self._answers.get(each.row.call_id or "")
+            if answer is not None and not answer.given:
+                answer.given, answer.result = True, each.result
+            if each.stop_reason and each.row.child is not None:
+                self.stop(each.row.child, before=sys.maxsize, reason=each.stop_reason)
+                self.wake(each.row.child, "queue")
+            self._arrived(each.arrival)
 
     def _arrived(self, arrival: Arrival | None) -> None:
         if arrival is not None and arrival.wakes is not None:
@@ -599,24 +599,24 @@ class Gateway:
                 raise ValueError(name)
 
     def _is_at_work(self, session: str) -> bool:
-        live = self.live.get(session)
-        return (live is not None and live.record is not None) or self.do(turns.unfinished, session) is not None
+        active = self.active.get(session)
+        return (active is not None and active.record is not None) or self.do(turns.unfinished, session) is not None
 
     def _end_all(self, row_id: int, session: str, reason: str) -> Steps[str]:
-        live = self.stop(session, before=row_id, reason=reason)
-        what = "what ran" if live is not None and live.playing else ""
-        aside = self.do(inbox.withdraw_waiting, session, row_id, reason)
+        active = self.stop(session, before=row_id, reason=reason)
+        what = "what ran" if active is not None and active.in_loop else ""
+        withdrawn = self.do(inbox.withdraw_waiting, session, row_id, reason)
         # Asked for in the same breath: whatever is woken meanwhile claims after it.
         if not what and self.do(turns.stop_parked, session, reason):
             what = "what waited"
             self.wake(session)
-            live = self.live.get(session)
-        while live is not None:
-            while not live.over:
+            active = self.active.get(session)
+        while active is not None:
+            while not active.ended:
                 yield
-            live = self.live.get(session) if live.record is None else None
-        self.ended_by_stop.append((session, row_id))
-        return what or ("messages" if aside else "Nothing is running.")
+            active = self.active.get(session) if active.record is None else None
+        self.stops_answered.append((session, row_id))
+        return what or ("messages" if withdrawn else "Nothing is running.")
 
     def _press(self, row_id: int, session: str, key: str, number: str) -> Steps[str | None]:
         if self.do(questions.choose, row_id, key, int(number)):
@@ -629,22 +629,22 @@ class Gateway:
                 return None
             if decision.outcome != "too_early":
                 return "It is not open."
-            live = self.live.get(session)
-            while live is not None and not live.over:
+            active = self.active.get(session)
+            while active is not None and not active.ended:
                 yield
 
     # Beginning
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         pending = self.do(reading.pending)
         for row in self.do(background_rows.running):
             ending = BackgroundResult("lost", background.LOST)
-            over = (
+            finished = (
                 self.do(background.end_call, row.id, ending)
                 if row.kind == "call"
                 else self.do(background.finish_task, row.child or "")
             )
-            self._settle(() if over is None else (over,))
+            self._settle(() if finished is None else (finished,))
         for turn_id, waits in self.do(background_rows.awaiting):
             if waits:
                 self._waiting.add(turn_id)
@@ -663,10 +663,10 @@ class Gateway:
         return self._command(command.id, command.session, command.name, command.arguments)
 
 
-def _moment(live: ActiveTurn) -> Steps[int]:
-    """Others may act here; a turn that is stopped meanwhile goes no further. Raises `Stopped`."""
+def _checkpoint(active: ActiveTurn) -> Steps[int]:
+    """Others may act here. Raises `Stopped` if the turn was stopped meanwhile."""
     choice = yield
-    if live.stopping is not None:
+    if active.stopping is not None:
         raise Stopped
     return choice
 

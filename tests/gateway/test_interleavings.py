@@ -1,4 +1,5 @@
-"""Ten thousand interleavings of people, turns, commands, work, crashes and restarts over the store's transactions."""
+"""Ten thousand interleavings of people, turns, commands, background work, crashes and restarts over the store's
+transactions."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ from gateway.store.inbox import TOO_LATE_TO_WRAP
 from gateway.store.records import AcceptOptions, Busy, Run, Turn
 from gateway.store.sqlite_file import open_current
 from tests.gateway.notes import PHOTO, message
-from tests.gateway.stepwise import GOES_ON, NOW, Gateway, first_heard
+from tests.gateway.stepwise import GOES_ON, NOW, Gateway, first_read
 
 EXAMPLES = 10_000
 PARTS = 4
@@ -155,18 +156,18 @@ class World:
             self._deliver("command", f"{key} {n // 4 % 3}", n, command="answer")
 
     def go_on(self, n: int) -> None:
-        self.gateway.go_on(n // 11, n)
+        self.gateway.step(n // 11, n)
 
     def go_on_for_a_while(self, n: int) -> None:
         for step in range(2 + n % 8):
-            self.gateway.go_on(n // 11 + step, n + step)
+            self.gateway.step(n // 11 + step, n + step)
             self.check_now()
 
     def let_time_pass(self, n: int) -> None:
         self.gateway.expire(NOW + timedelta(hours=2 * (n % 3)))
 
-    def tell_a_task(self, n: int) -> None:
-        self.gateway.tell_a_task(n, f"words {next(self._numbers)}")
+    def steer_task(self, n: int) -> None:
+        self.gateway.steer_task(n, f"words {next(self._numbers)}")
 
     def supply(self, n: int) -> None:
         unfinished = self._all("SELECT id FROM turns WHERE state = 'running' AND kind = 'turn' ORDER BY number")
@@ -199,7 +200,9 @@ class World:
                 assert self._ended.setdefault(run.run_id, run) == run
 
     def _remember(self) -> None:
-        self._ghosts.extend((live.turn.id, live.turn.epoch) for live in self.gateway.live.values() if live.record)
+        self._ghosts.extend(
+            (active.turn.id, active.turn.epoch) for active in self.gateway.active.values() if active.record
+        )
 
     def _deliver(
         self,
@@ -244,7 +247,7 @@ class World:
             readable = takewhile(lambda row: not row[1], waiting)
             assert "steer" not in {busy for busy, _ in readable}, "a turn completes when nothing steers it"
         self.gateway.completed.clear()
-        for session, row_id in self.gateway.ended_by_stop:
+        for session, row_id in self.gateway.stops_answered:
             waiting = self._all(
                 f"SELECT id FROM inbox WHERE session = '{session}' AND id < {row_id} AND state = 'waiting' "
                 "AND kind <> 'command'"
@@ -252,10 +255,10 @@ class World:
             assert waiting == [], "a stop leaves nothing that came before it"
             for (id,) in self._all(f"SELECT id FROM turns WHERE session = '{session}' AND state = 'running'"):
                 turn = self._turn(id)
-                assert turn.kind == "aside" or first_heard(turn.entries) > row_id, "a stop ends what came before it"
+                assert turn.kind == "aside" or first_read(turn.entries) > row_id, "a stop ends what came before it"
             ((last,),) = self._all("SELECT coalesce(max(number), 0) FROM turns")
             self._stopped.append((session, row_id, last))
-        self.gateway.ended_by_stop.clear()
+        self.gateway.stops_answered.clear()
 
     # How it ends
 
@@ -263,7 +266,7 @@ class World:
         """Everything comes to its end, as a gateway that is left alone would have it, with people who answer."""
         for round in range(1000):
             if not self.gateway.is_quiet:
-                self.gateway.go_on(round, 0)
+                self.gateway.step(round, 0)
             elif self._all("SELECT 1 FROM turns WHERE deadline IS NOT NULL AND state = 'running'"):
                 self.gateway.expire(NOW + timedelta(days=1))
             elif parked := self._all("SELECT address FROM turns WHERE parked AND state = 'running'"):
@@ -301,7 +304,7 @@ class World:
             for (id,) in self._all(
                 f"SELECT id FROM turns WHERE session = '{session}' AND kind = 'turn' AND number > {last}"
             ):
-                assert first_heard(self._turn(id).entries) > row_id, "nothing that a stop covers begins after it"
+                assert first_read(self._turn(id).entries) > row_id, "nothing that a stop covers begins after it"
         self._check_order([(said, turn) for said, _, turn in heard])
         outcomes = {turn.id: turn.entries[-1] for turn in every}
         for said, _, turn in heard:
@@ -439,7 +442,7 @@ ACTS = (
     *(World.retry,) * 2,
     World.ask_on_the_side,
     World.let_time_pass,
-    World.tell_a_task,
+    World.steer_task,
     World.supply,
     *(World.kill,) * 2,
     World.shut_down,
