@@ -330,7 +330,7 @@ async def test_an_answer_that_comes_too_late_is_an_ordinary_message(
 async def test_a_command_of_somebody_who_may_not_is_refused_to_them_alone(
     discord: Discord, channel: DiscordChannel, inbox: Inbox
 ) -> None:
-    room, inbox.refusal = discord.channel("general"), "not on the allow list"
+    room, inbox.refusal = discord.channel("general"), "not on the allowlist"
     async with listening(discord, channel, inbox):
         await discord.until(lambda discord: discord.commands)
         used = await room.command("stop")
