@@ -304,12 +304,12 @@ async def test_a_pressed_stop_button_is_a_command_and_is_answered(
 
 
 async def test_whoever_may_not_press_a_button_is_told_why(api: BotApi, channel: TelegramChannel, inbox: Inbox) -> None:
-    group, inbox.refused = api.group(), "not on the allow list"
+    group, inbox.refused = api.group(), "not on the allowlist"
     await channel.show(reply_in(group, text("I think", open=True), done=False), MemoryLedger())
     query = await group.press(group.messages[0], "stop:run-1", sender=group.people[1])
     async with listening(channel, inbox):
         await api.until(lambda api: query["id"] in api.answers)
-    assert api.answers[query["id"]].text("text") == "not on the allow list"
+    assert api.answers[query["id"]].text("text") == "not on the allowlist"
 
 
 async def test_a_button_of_a_message_that_is_gone_works_once_for_each_press(
