@@ -28,7 +28,7 @@ from gateway.bus import (
     TurnStarted,
 )
 from gateway.store.records import Busy
-from tests.gateway.play import said
+from tests.gateway.play import inbound
 
 OpenBus = Callable[[int], AbstractAsyncContextManager[Bus]]
 """Opens a bus whose subscriptions hold so many unread events."""
@@ -100,13 +100,13 @@ class BusContract:
     async def test_a_message_reaches_the_receiver_and_its_receipt_the_channel(self, bus: Bus) -> None:
         gateway = Gateway()
         bus.attach(gateway, gateway)
-        assert await bus.deliver(said("hello")) == Receipt(1)
+        assert await bus.deliver(inbound("hello")) == Receipt(1)
         assert gateway.received == ["hello"]
 
     async def test_messages_keep_the_order_of_their_delivery(self, bus: Bus) -> None:
         gateway = Gateway()
         bus.attach(gateway, gateway)
-        await asyncio.gather(*(bus.deliver(said(f"m{number}")) for number in range(20)))
+        await asyncio.gather(*(bus.deliver(inbound(f"m{number}")) for number in range(20)))
         assert gateway.received == [f"m{number}" for number in range(20)]
 
     async def test_an_error_of_the_receiver_reaches_the_channel(self, bus: Bus) -> None:
@@ -114,16 +114,16 @@ class BusContract:
         gateway.error = NotStored("the disk is full")
         bus.attach(gateway, gateway)
         with pytest.raises(NotStored, match="the disk is full"):
-            await bus.deliver(said("hello"))
+            await bus.deliver(inbound("hello"))
 
     async def test_a_message_is_refused_while_nobody_receives(self, open_bus: OpenBus) -> None:
         gateway = Gateway()
         async with open_bus(100) as bus:
             with pytest.raises(NotStored):
-                await bus.deliver(said("too early"))
+                await bus.deliver(inbound("too early"))
             bus.attach(gateway, gateway)
         with pytest.raises(NotStored):
-            await bus.deliver(said("too late"))
+            await bus.deliver(inbound("too late"))
         assert gateway.received == []
 
     # Wakes and stops

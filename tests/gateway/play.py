@@ -34,7 +34,7 @@ ANN = Sender("7", "Ann")
 _numbers = count(1)
 
 
-def said(
+def inbound(
     text: str = "",
     *,
     address: Address = PLACE,
@@ -75,13 +75,13 @@ class Play:
 
     async def say(self, *texts: str, address: Address = PLACE, by: Sender = ANN) -> list[Receipt | None]:
         """Delivers side by side, begun in order, as a platform's poll does."""
-        return await self.deliver(*(said(text, address=address, by=by) for text in texts))
+        return await self.deliver(*(inbound(text, address=address, by=by) for text in texts))
 
     async def deliver(self, *messages: InboundMessage) -> list[Receipt | None]:
-        return list(await asyncio.gather(*map(self.gateway.receiver.deliver, messages)))
+        return list(await asyncio.gather(*map(self.gateway.bus.deliver, messages)))
 
     async def asked(self, question: str) -> QuestionSegment:
-        """The open question that is shown, once it does and the turn is parked."""
+        """The open question, once it is shown and the turn is parked."""
 
         def found(channel: MemoryChannel) -> QuestionSegment | None:
             segments = (segment for reply in channel.replies.values() if reply.parked for segment in reply.segments)
@@ -93,7 +93,7 @@ class Play:
         return segment
 
     async def reply(self, text: str, *, done: bool = True) -> Reply:
-        """The reply that says this, once it is there."""
+        """The reply with this text, once it is shown."""
 
         def found(channel: MemoryChannel) -> Reply | None:
             fitting = (reply for reply in channel.replies.values() if text in plain_text(reply))
@@ -104,11 +104,11 @@ class Play:
         return found_reply
 
     def shown(self) -> list[str]:
-        """All that is shown."""
+        """The text of all replies."""
         return [plain_text(reply) for reply in self.channel.replies.values()]
 
     def sql(self, statement: str, *values: object) -> list[Any]:
-        """Beside the gateway, on the file itself."""
+        """Runs SQL on the file, beside the gateway."""
         with closing(sqlite3.connect(self.database)) as connection, connection:
             return list(connection.execute(statement, values))
 
@@ -122,25 +122,25 @@ class Play:
     def states(self) -> Counter[str]:
         return Counter(dict(self.sql("SELECT state, count(*) FROM inbox GROUP BY state")))
 
-    async def heard(self) -> list[list[str]]:
-        """What each turn has read, turn by turn."""
+    async def messages_read(self) -> list[list[str]]:
+        """The messages that each turn has read, by turn."""
         found = []
         for (id,) in self.sql("SELECT id FROM turns WHERE kind = 'turn' ORDER BY number"):
             turn = await self.store.turn(id)
             found.append(
-                [said.text for entry in turn.entries if isinstance(entry, MessagesRead) for said in entry.messages]
+                [each.text for entry in turn.entries if isinstance(entry, MessagesRead) for each in entry.messages]
             )
         return found
 
     async def until_idle(self) -> None:
-        """Nothing runs, nothing waits, everything is delivered."""
+        """No turn runs, no message waits, every reply is delivered."""
         await until(lambda: not (self.gateway.dispatcher.running() or self.states()["waiting"]))
         await until(lambda: not self.gateway.delivery.waiting())
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """For what tells nobody when it changes. Unbounded: `playing` is."""
-    while not condition():  # noqa: ASYNC110 - what is looked at lies in a file and in parts that ring no bell for tests
+    """For conditions without an event. Unbounded, as `playing` is bounded."""
+    while not condition():  # noqa: ASYNC110 - files and counters have no events
         await asyncio.sleep(0.002)
 
 
@@ -159,15 +159,15 @@ async def playing(
     options: GatewayOptions = GatewayOptions(),  # noqa: B008  # it is frozen
     **parts: Any,
 ) -> AsyncIterator[Play]:
-    """A gateway that runs until left; leaving is a crash, and the folder may be played in again."""
-    kept = MemoryMedia() if media is None else media
-    made = Agent(model, kept, folder, tools)
+    """A gateway that runs until left. Leaving is a crash; the folder can be used again."""
+    used_media = MemoryMedia() if media is None else media
+    made = Agent(model, used_media, folder, tools)
     memory = MemoryChannel() if channel is None else channel
     database = folder / "test.db"
     async with asyncio.timeout(bound), open_store(f"sqlite:///{database}") as opened:
         access = AccessPolicy(policies or {})
         options = replace(options, max_running_turns=max_running_turns)
-        gateway = Gateway(store(opened), kept, access, agent or (lambda _: made), options, **parts)
+        gateway = Gateway(store(opened), used_media, access, agent or (lambda _: made), options, **parts)
         gateway.add(memory)
         async with gateway:
             running = asyncio.create_task(gateway.run())
@@ -182,12 +182,12 @@ async def playing(
 
 
 @asynccontextmanager
-async def keeping(folder: Path) -> AsyncIterator[Callable[[str], Awaitable[object]]]:
-    """A gateway that keeps what it is told and is killed before it does anything about it."""
+async def storing(folder: Path) -> AsyncIterator[Callable[[str], Awaitable[object]]]:
+    """A gateway that stores messages and is killed before it handles them."""
     async with open_store(f"sqlite:///{folder / 'test.db'}") as store:
 
-        async def keep(text: str) -> object:
-            message = said(text)
+        async def store_message(text: str) -> object:
+            message = inbound(text)
             return await store.accept(message, session_key(message.address))
 
-        yield keep
+        yield store_message

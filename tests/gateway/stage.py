@@ -39,7 +39,7 @@ def write_settings(
 
 @asynccontextmanager
 async def gateway(settings: Path, prepare: Callable[[Built], None] = lambda _: None) -> AsyncIterator[Built]:
-    """A running gateway in this process; leaving ends it as Ctrl-C would. `furnish` may add channels before it runs."""
+    """A running gateway in this process; leaving ends it as Ctrl-C would. `prepare` may add channels before it runs."""
     async with build(load(settings, {}, settings.parent / "home")) as built:
         prepare(built)
         running = asyncio.create_task(built.gateway.run(*built.services))

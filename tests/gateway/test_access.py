@@ -17,7 +17,7 @@ from channels.reply import QuestionSegment
 from gateway.cli.main import main
 from gateway.inbound.access import MAX_BOT_MESSAGES, ChannelAccess
 from gateway.store import open_store
-from tests.gateway.play import ANN, PLACE, Play, playing, said
+from tests.gateway.play import ANN, PLACE, Play, inbound, playing
 
 GROUP = replace(PLACE, chat="team", kind="group")
 THREAD = replace(GROUP, thread="1")
@@ -45,22 +45,22 @@ async def test_admins_may_write_with_an_empty_allowlist(tmp_path: Path) -> None:
 
 async def test_thread_messages_are_read_after_the_bot_was_addressed_there(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
-        before = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
-        mention = said("bot, and you?", address=THREAD)
-        after = said("go on", address=THREAD, addressed=False, follows=True)
-        elsewhere = said("lunch?", address=replace(THREAD, thread="2"), addressed=False, follows=True)
+        before = inbound("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
+        mention = inbound("bot, and you?", address=THREAD)
+        after = inbound("go on", address=THREAD, addressed=False, follows=True)
+        elsewhere = inbound("lunch?", address=replace(THREAD, thread="2"), addressed=False, follows=True)
         accepted = await play.deliver(before, mention, after, elsewhere)
         assert [each is not None for each in accepted] == [False, True, True, False]
         await play.until_idle()
-        assert await play.heard() == [["bot, and you?", "go on"]]
+        assert await play.messages_read() == [["bot, and you?", "go on"]]
 
 
 async def test_a_command_for_another_bot_in_a_thread_is_ignored(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
-        await play.deliver(said("bot, hi", address=THREAD))
+        await play.deliver(inbound("bot, hi", address=THREAD))
         await play.reply("You said: bot, hi")
-        theirs = said("/deploy now", address=THREAD, addressed=False, follows=True)
-        ours = said("/status", address=THREAD, addressed=False, follows=True)
+        theirs = inbound("/deploy now", address=THREAD, addressed=False, follows=True)
+        ours = inbound("/status", address=THREAD, addressed=False, follows=True)
         assert [each is not None for each in await play.deliver(theirs, ours)] == [False, True]
         await play.reply("No task is running.")
         assert len(play.shown()) == 2
@@ -74,11 +74,13 @@ async def test_the_first_message_of_a_thread_is_fetched_only_once(tmp_path: Path
     channel = Threaded()
     channel.files["log"] = b"error 42"
     async with playing(tmp_path, ScriptedModel(), channel=channel, policies=only("*")) as play:
-        await play.deliver(said("bot, why?", address=THREAD, thread_root="1"))
+        await play.deliver(inbound("bot, why?", address=THREAD, thread_root="1"))
         await play.reply("You said: bot, why?")
-        await play.deliver(said("and now?", address=THREAD, thread_root="1"))
+        await play.deliver(inbound("and now?", address=THREAD, thread_root="1"))
         await play.reply("You said: and now?")
-        await play.deliver(said("and with this?", address=THREAD, thread_root="1", files=(FileRef("log", "new.log"),)))
+        await play.deliver(
+            inbound("and with this?", address=THREAD, thread_root="1", files=(FileRef("log", "new.log"),))
+        )
         await play.reply("You said: and with this?")
         rows = play.sql("SELECT note, attachments FROM inbox ORDER BY id")
         assert rows[0][0] == 'The first message of this thread, from Bob: "the build is red"'
@@ -143,10 +145,10 @@ async def test_an_admin_approves_a_pairing_request_with_a_button(tmp_path: Path)
         [question] = asked.segments
         assert isinstance(question, QuestionSegment)
         assert (question.options, question.open) == (("Approve",), True)
-        await play.deliver(said(f"/answer {question.key} 0", address=here, by=EVE))
+        await play.deliver(inbound(f"/answer {question.key} 0", address=here, by=EVE))
         await play.until_idle()
-        assert await play.heard() == [["hi"]]
-        await play.deliver(said(f"/answer {question.key} 0", by=ANN))
+        assert await play.messages_read() == [["hi"]]
+        await play.deliver(inbound(f"/answer {question.key} 0", by=ANN))
         await play.reply("Approved: Eve may now write to me.")
         await play.say("hi", address=here, by=EVE)
         await play.reply("You said: hi")
@@ -178,7 +180,7 @@ async def test_nobody_approves_their_own_pairing_request(tmp_path: Path) -> None
         await play.reply("Only admins may approve pairing codes.")
         await play.say("hi", by=EVE)
         await play.until_idle()
-        assert await play.heard() == []
+        assert await play.messages_read() == []
 
 
 async def test_a_pairing_code_is_sent_once_and_a_new_one_after_it_has_expired(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ async def test_an_approved_user_may_write_in_groups_too(tmp_path: Path) -> None:
         await play.reply("Approved: Eve may now write to me.")
         await play.say("bot, hello", address=GROUP, by=EVE)
         await play.reply("You said: bot, hello")
-        follows = said("go on", address=replace(GROUP, thread="1"), addressed=False, follows=True, by=EVE)
+        follows = inbound("go on", address=replace(GROUP, thread="1"), addressed=False, follows=True, by=EVE)
         assert await play.deliver(follows) == [None]
 
 
@@ -223,7 +225,7 @@ async def test_pairing_codes_are_limited_in_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["edited", "withdrawn"])
 async def test_edits_and_deletions_by_unknown_people_are_not_answered(tmp_path: Path, kind: str) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
-        await play.deliver(said("other words", kind=kind, id="unknown", by=EVE))  # type: ignore[arg-type]  # both are
+        await play.deliver(inbound("other words", kind=kind, id="unknown", by=EVE))  # type: ignore[arg-type]  # both are
         await play.until_idle()
         assert play.shown() == []
 
@@ -233,8 +235,8 @@ async def test_edits_and_deletions_in_a_foreign_thread_are_not_stored_and_admit_
     tmp_path: Path, kind: str
 ) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
-        change = said("words", address=THREAD, addressed=False, kind=kind)  # type: ignore[arg-type]  # from parametrize
-        talk = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
+        change = inbound("words", address=THREAD, addressed=False, kind=kind)  # type: ignore[arg-type]  # from parametrize
+        talk = inbound("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
         assert await play.deliver(change) == [None]
         assert await play.deliver(talk) == [None]
         assert play.states() == {}
@@ -242,6 +244,6 @@ async def test_edits_and_deletions_in_a_foreign_thread_are_not_stored_and_admit_
 
 async def test_a_refused_message_does_not_open_a_thread_for_others(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
-        await play.deliver(said("bot, come in", address=THREAD, by=EVE))
-        talk = said("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
+        await play.deliver(inbound("bot, come in", address=THREAD, by=EVE))
+        talk = inbound("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
         assert await play.deliver(talk) == [None]

@@ -38,7 +38,7 @@ from gateway.store.records import Busy, Turn
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import SpendingLimits
 from tests.gateway.notes import ANN, COMPLETED, HERE, PICTURE, SESSION, begin, first_words, message, url_of
-from tests.gateway.play import Play, keeping, playing, until
+from tests.gateway.play import Play, playing, storing, until
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ class Stage:
         await self.until_woken(CHILD)
         return call
 
-    async def heard(self, session: str = SESSION) -> list[UserMessage]:
+    async def messages_read(self, session: str = SESSION) -> list[UserMessage]:
         """What a turn of the session is to read now."""
         turn = await self.store.claim(session)
         assert turn is not None
@@ -179,7 +179,7 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
     await stage.end(turn)
     gate.set()
     await stage.until_woken()
-    (said,) = await stage.heard()
+    (said,) = await stage.messages_read()
     assert (said.source, said.sender, said.attachments) == ("work", ANN.name, (PICTURE,))
     assert "w1 (shell: make test) has ended" in said.text
     assert said.text.endswith("all good")
@@ -290,7 +290,7 @@ async def test_a_result_that_comes_after_a_new_beginning_says_that_it_belongs_be
     await stage.store.reset_session(SESSION)
     gate.set()
     await stage.until_woken()
-    (said,) = await stage.heard()
+    (said,) = await stage.messages_read()
     assert said.note == f"{RESULT_NOTE} {EARLIER_NOTE}"
 
 
@@ -431,7 +431,7 @@ async def test_a_task_in_the_background_brings_its_answer_as_a_message(stage: St
     await stage.end(turn)
     await stage.end(child, "There are 12.")
     await stage.until_woken()
-    (said,) = await stage.heard()
+    (said,) = await stage.messages_read()
     assert said.text == "The delegated task w1 (count) has ended.\n\nThere are 12."
     assert said.source == "work"
 
@@ -892,7 +892,7 @@ async def test_wherever_a_crash_comes_the_answer_of_a_task_is_heard_once(tmp_pat
         await play.reply("In words: ['It is 12.']")
         await play.until_idle()
         assert len(memory) == 1
-        assert len(await play.heard()) == 2
+        assert len(await play.messages_read()) == 2
         assert [item.state for item in await play.gateway.background.items("memory/me/chat")] == ["done"]
 
 
@@ -901,7 +901,7 @@ async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: 
     async with playing(tmp_path, model, *TOOLS) as play:
         await play.say("how many?")
         await model.asked(2)
-    async with keeping(tmp_path) as keep:
+    async with storing(tmp_path) as keep:
         await keep("/stop")
     async with playing(tmp_path, parted([], [["Well, ", asyncio.Event()]]), *TOOLS) as play:
         await play.reply("⏹")
@@ -921,7 +921,7 @@ async def test_a_task_in_the_background_is_told_something_and_then_answers(tmp_p
         await play.reply("I will tell you.")
         await play.reply("Five.")
         await play.until_idle()
-        assert await play.heard() == [["how many?"], ["count the words", "only verbs"], [brought(play)]]
+        assert await play.messages_read() == [["how many?"], ["count the words", "only verbs"], [brought(play)]]
 
 
 def brought(play: Play) -> str:

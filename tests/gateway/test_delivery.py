@@ -18,7 +18,7 @@ from channels.memory import MemoryChannel, plain_text
 from channels.message import MessageStatus
 from channels.reply import Reply, TextSegment
 from channels.sync import REPEAT_NOTE, Piece, sync_pieces
-from tests.gateway.play import ELSEWHERE, keeping, playing, until
+from tests.gateway.play import ELSEWHERE, playing, storing, until
 
 TOPIC = Address("memory", "me", "group", "1", "group")
 HELP = "Write to me at any time, also while I work: I read it at once."
@@ -222,7 +222,7 @@ async def test_replies_are_shown_even_if_the_outbox_cannot_be_written(tmp_path: 
 
 
 async def test_a_reply_for_a_removed_channel_waits_until_it_is_configured_again(tmp_path: Path) -> None:
-    async with keeping(tmp_path) as keep:
+    async with storing(tmp_path) as keep:
         await keep("hi")
         await keep("/help")
     async with playing(tmp_path, ScriptedModel(), channel=MemoryChannel("another")) as play:

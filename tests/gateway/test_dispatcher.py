@@ -1,4 +1,4 @@
-"""Sessions and their turns through the front door: stops, restarts, and a store that does not do its part."""
+"""Sessions and their turns through the whole gateway: stops, restarts, and a failing store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from channels.channel import Ledger
 from channels.memory import MemoryChannel, plain_text
 from channels.reply import Reply
 from gateway.app import GatewayOptions
-from tests.gateway.play import ELSEWHERE, keeping, playing, said, until
+from tests.gateway.play import ELSEWHERE, inbound, playing, storing, until
 
 
 def held() -> asyncio.Event:
@@ -44,7 +44,7 @@ async def test_what_is_said_after_a_stop_is_answered_though_all_came_at_once(tmp
         await play.say("before", "/stop", "after")
         await play.reply("You said: after")
         await play.until_idle()
-        assert (await play.heard())[-1] == ["after"]
+        assert (await play.messages_read())[-1] == ["after"]
         assert "You said: before" not in play.shown()
 
 
@@ -56,7 +56,7 @@ async def test_what_is_said_after_a_stop_is_answered_though_a_turn_was_running(t
         await play.say("second", "/stop", "after")
         await play.reply("You said: after")
         await play.until_idle()
-        assert (await play.heard())[-1] == ["after"]
+        assert (await play.messages_read())[-1] == ["after"]
         await play.reply("⏹")
 
 
@@ -82,8 +82,8 @@ async def test_a_turn_being_stopped_does_not_read_what_is_said_after_the_stop(tm
         for _ in range(4):
             await play.say("/stop", "and this")
             await play.until_idle()
-        assert all(texts in (["go"], ["and this"]) for texts in await play.heard())
-        assert sum(texts == ["and this"] for texts in await play.heard()) == 4
+        assert all(texts in (["go"], ["and this"]) for texts in await play.messages_read())
+        assert sum(texts == ["and this"] for texts in await play.messages_read()) == 4
 
 
 async def test_a_stop_and_a_message_that_wait_at_a_restart_are_told_apart(tmp_path: Path) -> None:
@@ -91,13 +91,13 @@ async def test_a_stop_and_a_message_that_wait_at_a_restart_are_told_apart(tmp_pa
     async with playing(tmp_path, ScriptedModel(["Well", held()]), channel=MemoryChannel(replies=memory)) as play:
         await play.say("first")
         await play.reply("Well", done=False)
-    async with keeping(tmp_path) as keep:
+    async with storing(tmp_path) as keep:
         for text in ("second", "/stop", "after"):
             await keep(text)
     async with playing(tmp_path, ScriptedModel(), channel=MemoryChannel(replies=memory)) as play:
         await play.reply("You said: after")
         await play.until_idle()
-        assert await play.heard() == [["first"], ["after"]]
+        assert await play.messages_read() == [["first"], ["after"]]
 
 
 async def test_a_stop_reaches_a_turn_that_waits_for_a_slot_after_a_restart(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ async def test_a_stop_button_pressed_just_before_a_crash_stops_the_resumed_turn(
     async with playing(tmp_path, ScriptedModel(["Well", held()])) as play:
         await play.say("go")
         reply = await play.reply("Well", done=False)
-    async with keeping(tmp_path) as keep:
+    async with storing(tmp_path) as keep:
         await keep(f"/stop {reply.id}")
     model = ScriptedModel("Went on.")
     async with playing(tmp_path, model) as play:
@@ -274,7 +274,7 @@ async def test_what_waits_is_read_before_a_resumed_turn_asks_the_model(tmp_path:
     async with playing(tmp_path, ScriptedModel(["Well", held()])) as play:
         await play.say("first")
         await play.reply("Well", done=False)
-    async with keeping(tmp_path) as keep:
+    async with storing(tmp_path) as keep:
         await keep("second")
     model = ScriptedModel()
     async with playing(tmp_path, model) as play:
@@ -359,14 +359,14 @@ async def test_a_message_that_was_read_already_interrupts_nothing(tmp_path: Path
 
         def say_more() -> None:
             if not deliveries:
-                deliveries.append(asyncio.ensure_future(play.gateway.receiver.deliver(said("third"))))
+                deliveries.append(asyncio.ensure_future(play.gateway.bus.deliver(inbound("third"))))
 
         store.before_hearing = say_more
         await play.say("second")
         await play.reply("Both.")
         await asyncio.gather(*deliveries)
         await play.until_idle()
-        assert await play.heard() == [["first", "second", "third"]]
+        assert await play.messages_read() == [["first", "second", "third"]]
         result = model.requests[-1].transcript[-1]
         assert isinstance(result, Results)
         assert result.results[0].outcome == "done"
@@ -394,7 +394,7 @@ async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp
 
         async def after(later: asyncio.Event) -> None:
             await later.wait()
-            await play.gateway.receiver.deliver(said("third"))
+            await play.gateway.bus.deliver(inbound("third"))
 
         store.before_hearing = say_more_and_learn_of_both_at_once
         store.wait_before_hearing = 0
@@ -402,20 +402,20 @@ async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp
         await play.reply("All three.")
         await asyncio.gather(*deliveries)
         await play.until_idle()
-        assert await play.heard() == [["first", "second", "third"]]
+        assert await play.messages_read() == [["first", "second", "third"]]
 
 
 async def test_what_is_said_while_an_answer_is_being_kept_is_read_by_the_same_turn(tmp_path: Path) -> None:
     class Interrupted(Interposed):
         async def close(self, *arguments: Any) -> Any:
-            await play.gateway.receiver.deliver(said("second", event="late"))
+            await play.gateway.bus.deliver(inbound("second", event="late"))
             return await self._store.close(*arguments)
 
     async with playing(tmp_path, ScriptedModel("One answer."), store=Interrupted) as play:
         await play.say("first")
         await play.reply("You said: second")
         await play.until_idle()
-        assert await play.heard() == [["first", "second"]]
+        assert await play.messages_read() == [["first", "second"]]
         assert play.shown() == ["One answer.\nYou said: second"]
 
 
@@ -444,10 +444,10 @@ async def test_a_message_withdrawn_while_an_answer_is_being_kept_leaves_one_answ
         async def close(self, *arguments: Any) -> Any:
             gateway = play.gateway
             if not deliveries:
-                deliveries.append(gateway.receiver.deliver(said("second", id="late")))
+                deliveries.append(gateway.bus.deliver(inbound("second", id="late")))
                 await deliveries[0]
                 closed = await self._store.close(*arguments)
-                await gateway.receiver.deliver(said(kind="withdrawn", id="late"))
+                await gateway.bus.deliver(inbound(kind="withdrawn", id="late"))
                 return closed
             return await self._store.close(*arguments)
 
@@ -458,4 +458,4 @@ async def test_a_message_withdrawn_while_an_answer_is_being_kept_leaves_one_answ
         await play.reply("One answer.")
         await play.until_idle()
         assert len(model.requests) == 1
-        assert await play.heard() == [["first"]]
+        assert await play.messages_read() == [["first"]]

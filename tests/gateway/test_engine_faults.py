@@ -51,7 +51,7 @@ from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.history_cache import HistoryCache
 from tests.gateway.notes import ANN, HERE, SESSION
 from tests.gateway.play import ANN as PLAYING_ANN
-from tests.gateway.play import PLACE, playing, said
+from tests.gateway.play import PLACE, inbound, playing
 
 SPENT = Usage(100, 10, cost=0.5)
 PRICED = Answer((Text("Well, done."),), SPENT, model="m")
@@ -247,13 +247,13 @@ async def test_a_call_that_people_allow_runs_also_when_background_work_has_ended
                 connection, here, PLACE, PLAYING_ANN, "It has ended.", (), "work:1", ""
             )
         )
-        play.gateway.dispatcher.wake(here, "work")
+        play.gateway.bus.wake(here, "work")
         await play.say("yes")
         await play.reply("Done.")
         await play.until_idle()
         (turn,) = play.sql("SELECT id FROM turns WHERE kind = 'turn'")[0]
         assert ends((await play.store.turn(turn)).entries) == [("done", "changed")]
-        assert await play.heard() == [["go", "It has ended."]]
+        assert await play.messages_read() == [["go", "It has ended."]]
 
 
 # Hooks that stand before replies
@@ -448,7 +448,7 @@ async def test_of_commands_given_at_once_each_finds_what_the_one_before_has_left
         await play.reply("Removed from context: “three”.")
         await play.reply("Removed from context: “two”.")
         await play.until_idle()
-        assert (await play.heard())[-1] == ["one"]
+        assert (await play.messages_read())[-1] == ["one"]
 
 
 async def test_nothing_is_taken_out_of_what_a_running_turn_knows(tmp_path: Path) -> None:
@@ -476,7 +476,7 @@ async def test_a_message_that_is_deleted_while_a_hook_looks_at_it_is_not_read(tm
         return [asyncio.Event()] if [said.text for said in _said_in(request)][-1] == "oh no" else "Hello."
 
     async with playing(tmp_path, ScriptedModel(answers, answers), hooks=hook.on("on_message")) as play:
-        delivering = asyncio.create_task(play.deliver(said("oh no", id="m"), said(kind="withdrawn", id="m")))
+        delivering = asyncio.create_task(play.deliver(inbound("oh no", id="m"), inbound(kind="withdrawn", id="m")))
         await hook.asked.wait()
         hook.open.set()
         await delivering

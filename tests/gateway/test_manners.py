@@ -19,7 +19,7 @@ from gateway.app import GatewayOptions
 from gateway.inbound.access import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store.records import AcceptOptions
-from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, playing, said
+from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, inbound, playing
 
 GROUP = replace(PLACE, chat="team", kind="group")
 BOB = Sender("8", "Bob")
@@ -44,7 +44,7 @@ async def test_queued_messages_are_read_one_by_one_after_the_turn(tmp_path: Path
         gate.set()
         await play.reply("You said: three")
         await play.until_idle()
-        assert await play.heard() == [["begin"], ["one"], ["two"], ["three"]]
+        assert await play.messages_read() == [["begin"], ["one"], ["two"], ["three"]]
         assert play.shown() == ["Well, done.", "You said: one", "You said: two", "You said: three"]
 
 
@@ -56,7 +56,7 @@ async def test_collected_messages_are_read_together_after_the_turn(tmp_path: Pat
         gate.set()
         await play.reply("You said")
         await play.until_idle()
-        assert await play.heard() == [["begin"], ["one", "two", "three"]]
+        assert await play.messages_read() == [["begin"], ["one", "two", "three"]]
 
 
 async def test_an_interrupting_message_stops_the_turn_and_is_read_by_the_next(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_an_interrupting_message_stops_the_turn_and_is_read_by_the_next(tm
         await play.say("this instead")
         await play.reply("You said: this instead")
         await play.until_idle()
-        assert await play.heard() == [["begin"], ["this instead"]]
+        assert await play.messages_read() == [["begin"], ["this instead"]]
         assert play.shown()[0].endswith("⏹ _Stopped: the next message replaced it._")
 
 
@@ -73,7 +73,7 @@ async def test_an_interruption_before_a_crash_stops_the_turn_at_the_next_start(t
     model = ScriptedModel(["Well", asyncio.Event()])
     async with playing(tmp_path, model, policies=busy("interrupt")) as play:
         await begin(play)
-        message = said("this instead")
+        message = inbound("this instead")
         await play.store.accept(message, "memory/me/chat", None, AcceptOptions(busy="interrupt"))
     async with playing(tmp_path, ScriptedModel(), policies=busy("interrupt")) as play:
         await play.reply("You said: this instead")
@@ -87,7 +87,7 @@ async def test_a_command_sets_the_busy_mode_of_one_message(tmp_path: Path) -> No
         await play.say("/queue for later", "/steer now please")
         await play.reply("Queued.")
         await play.until_idle()
-        assert await play.heard() == [["begin", "now please"], ["for later"]]
+        assert await play.messages_read() == [["begin", "now please"], ["for later"]]
 
 
 async def test_the_busy_mode_of_a_conversation_survives_a_restart(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ async def test_the_busy_mode_of_a_conversation_survives_a_restart(tmp_path: Path
         await play.say("one", "two")
         gate.set()
         await play.until_idle()
-        assert await play.heard() == [["begin"], ["one"], ["two"]]
+        assert await play.messages_read() == [["begin"], ["one"], ["two"]]
 
 
 async def test_an_unknown_busy_mode_is_answered_with_the_known_ones(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_in_a_group_another_person_does_not_interrupt_but_steers(tmp_path:
         await play.reply("Well", done=False)
         await play.say("and mine", address=GROUP, by=BOB)
         await play.reply("For both.")
-        assert await play.heard() == [["begin", "and mine"]]
+        assert await play.messages_read() == [["begin", "and mine"]]
 
 
 @pytest.mark.parametrize("by", [BOB, ANN], ids=["Bob", "Ann"])
@@ -150,9 +150,9 @@ async def test_an_admin_may_stop_other_peoples_turns(tmp_path: Path) -> None:
 
 async def test_deleting_the_only_message_being_worked_on_stops_the_turn(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
-        await play.deliver(said("begin", id="m"))
+        await play.deliver(inbound("begin", id="m"))
         await play.reply("Well", done=False)
-        await play.deliver(said(kind="withdrawn", id="m"))
+        await play.deliver(inbound(kind="withdrawn", id="m"))
         await play.reply("⏹ _Stopped: its message was deleted._")
         await play.until_idle()
 
@@ -161,9 +161,9 @@ async def test_deleting_one_of_several_messages_tells_the_turn_to_leave_it_out(t
     model = ScriptedModel(["Well", asyncio.Event()], ["Both", asyncio.Event()], "Only coffee.")
     async with playing(tmp_path, model) as play:
         await begin(play, "make coffee")
-        await play.deliver(said("and tea", id="tea"))
+        await play.deliver(inbound("and tea", id="tea"))
         await play.reply("Both", done=False)
-        await play.deliver(said(kind="withdrawn", id="tea"))
+        await play.deliver(inbound(kind="withdrawn", id="tea"))
         await play.reply("Only coffee.")
         heard = model.requests[-1].transcript[-1]
         assert heard.messages[0].note == (  # type: ignore[union-attr]  # a Heard
@@ -173,9 +173,9 @@ async def test_deleting_one_of_several_messages_tells_the_turn_to_leave_it_out(t
 
 async def test_deleting_an_answered_message_changes_nothing(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
-        await play.deliver(said("hi", id="m"))
+        await play.deliver(inbound("hi", id="m"))
         await play.reply("You said: hi")
-        await play.deliver(said(kind="withdrawn", id="m"))
+        await play.deliver(inbound(kind="withdrawn", id="m"))
         await play.until_idle()
         assert play.shown() == ["You said: hi"]
 
@@ -191,7 +191,7 @@ async def test_many_queued_messages_are_reported_once_and_none_is_dropped(tmp_pa
         await play.reply("5 queued messages")
         gate.set()
         await play.until_idle()
-        assert (await play.heard())[1] == [f"message {number}" for number in range(9)]
+        assert (await play.messages_read())[1] == [f"message {number}" for number in range(9)]
         assert sum("queued messages" in text for text in play.shown()) == 1
 
 
@@ -216,9 +216,9 @@ async def test_without_streaming_only_complete_replies_are_shown(tmp_path: Path)
 async def test_message_states_carry_the_platform_id(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with playing(tmp_path, ScriptedModel(["Well", gate]), policies=busy("queue")) as play:
-        await play.deliver(said("one", id="m1"))
+        await play.deliver(inbound("one", id="m1"))
         await play.reply("Well", done=False)
-        await play.deliver(said("two", id="m2"))
+        await play.deliver(inbound("two", id="m2"))
         await play.channel.until(lambda memory: [mark for mark in memory.statuses if mark.message_id == "m2"])
         gate.set()
         await play.channel.until(lambda memory: [mark for mark in memory.statuses if mark.state == "answered"][1:])
@@ -232,12 +232,12 @@ async def test_message_states_carry_the_platform_id(tmp_path: Path) -> None:
 async def test_an_edit_of_a_message_that_was_read_steers_in_every_busy_mode(tmp_path: Path, mode: str) -> None:
     model = ScriptedModel(["Well", asyncio.Event()], "Better.")
     async with playing(tmp_path, model, policies=busy(mode)) as play:
-        await play.deliver(said("begin", id="m"))
+        await play.deliver(inbound("begin", id="m"))
         await play.reply("Well", done=False)
-        await play.deliver(said("begin better", id="m", kind="edited"))
+        await play.deliver(inbound("begin better", id="m", kind="edited"))
         await play.reply("Better.")
         await play.until_idle()
-        assert await play.heard() == [["begin", "begin better"]]
+        assert await play.messages_read() == [["begin", "begin better"]]
 
 
 async def test_interrupting_messages_that_come_before_a_turn_begins_are_answered_together(tmp_path: Path) -> None:
@@ -256,18 +256,18 @@ async def test_an_interrupting_message_answers_a_question(tmp_path: Path) -> Non
         await play.until_idle()
         await play.say("green")
         await play.reply("Green it is.")
-        assert await play.heard() == [["paint it", "green"]]
+        assert await play.messages_read() == [["paint it", "green"]]
 
 
 async def test_an_interruption_of_another_persons_turn_steers_it_even_before_it_is_resumed(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
         await play.say("begin", address=GROUP)
         await play.reply("Well", done=False)
-        message = said("and mine", address=GROUP, by=BOB)
+        message = inbound("and mine", address=GROUP, by=BOB)
         await play.store.accept(message, session_key(GROUP), None, AcceptOptions(busy="interrupt", own_turn_only=True))
     async with playing(tmp_path, ScriptedModel("For both.")) as play:
         await play.reply("For both.")
-        assert await play.heard() == [["begin", "and mine"]]
+        assert await play.messages_read() == [["begin", "and mine"]]
 
 
 async def test_a_command_does_not_disturb_a_turn_with_queued_messages(tmp_path: Path) -> None:
@@ -278,8 +278,8 @@ async def test_a_command_does_not_disturb_a_turn_with_queued_messages(tmp_path: 
         await play.say("later")
         await play.say("/status")
         await play.reply("Queued messages: 1.")
-        await play.deliver(said("never", id="never"))
-        await play.deliver(said(kind="withdrawn", id="never"))
+        await play.deliver(inbound("never", id="never"))
+        await play.deliver(inbound(kind="withdrawn", id="never"))
         gate.set()
         await play.reply("You said: later")
         assert play.shown()[0] == "Well, done."
@@ -298,23 +298,23 @@ async def test_a_message_after_a_file_steers_only_when_it_can_be_read(tmp_path: 
     model = ScriptedModel(["Well", asyncio.Event()], "Steered.")
     async with playing(tmp_path, model, channel=Slow(), policies=busy("queue")) as play:
         await begin(play)
-        await play.deliver(said("look", files=(FileRef("a", "a.txt"),)))
+        await play.deliver(inbound("look", files=(FileRef("a", "a.txt"),)))
         await play.say("/steer now")
         await play.say("/status")
         await play.reply("Queued messages: 2.")
         assert len(model.requests) == 1
         arrived.set()
         await play.reply("You said: look")
-        assert await play.heard() == [["begin", "now"], ["look"]]
+        assert await play.messages_read() == [["begin", "now"], ["look"]]
 
 
 async def test_a_file_may_come_with_a_busy_mode_command(tmp_path: Path) -> None:
     channel = MemoryChannel()
     channel.files["a"] = b"bytes"
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.deliver(said("/queue", files=(FileRef("a", "a.txt"),)))
+        await play.deliver(inbound("/queue", files=(FileRef("a", "a.txt"),)))
         await play.until_idle()
-        assert await play.heard() == [[""]]
+        assert await play.messages_read() == [[""]]
 
 
 async def test_deleting_a_message_ends_its_turn_even_with_a_queued_edit(tmp_path: Path) -> None:
@@ -328,23 +328,23 @@ async def test_deleting_a_message_ends_its_turn_even_with_a_queued_edit(tmp_path
         return "worked"
 
     async with playing(tmp_path, ScriptedModel([Call("", "work", "{}")]), work) as play:
-        await play.deliver(said("begin", id="m"))
+        await play.deliver(inbound("begin", id="m"))
         await started.wait()
-        await play.deliver(said("other", id="m", kind="edited"))
-        await play.deliver(said(kind="withdrawn", id="m"))
+        await play.deliver(inbound("other", id="m", kind="edited"))
+        await play.deliver(inbound(kind="withdrawn", id="m"))
         await play.reply("⏹ _Stopped: its message was deleted._")
         await play.until_idle()
-        assert await play.heard() == [["begin"]]
+        assert await play.messages_read() == [["begin"]]
 
 
 async def test_deleting_all_messages_of_a_turn_stops_it_and_begins_no_other(tmp_path: Path) -> None:
     model = ScriptedModel(["Well", asyncio.Event()], ["Both", asyncio.Event()])
     async with playing(tmp_path, model) as play:
-        await play.deliver(said("one", id="1"))
+        await play.deliver(inbound("one", id="1"))
         await play.reply("Well", done=False)
-        await play.deliver(said("two", id="2"))
+        await play.deliver(inbound("two", id="2"))
         await play.reply("Both", done=False)
-        await play.deliver(said(kind="withdrawn", id="1"), said(kind="withdrawn", id="2"))
+        await play.deliver(inbound(kind="withdrawn", id="1"), inbound(kind="withdrawn", id="2"))
         await play.reply("⏹ _Stopped: its message was deleted._")
         await play.until_idle()
         assert len(play.shown()) == 1
@@ -381,7 +381,7 @@ async def test_the_stop_button_of_an_ended_reply_does_not_affect_queued_messages
 async def test_messages_discarded_by_a_stop_show_that_state(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), policies=busy("queue")) as play:
         await begin(play)
-        await play.deliver(said("later", id="later"))
+        await play.deliver(inbound("later", id="later"))
         await play.say("/stop")
 
         def states(memory: MemoryChannel) -> list[str]:

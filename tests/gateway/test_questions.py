@@ -24,7 +24,7 @@ from channels.reply import Reply
 from gateway.inbound.access import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
-from tests.gateway.play import PLACE, Play, playing, said, until
+from tests.gateway.play import PLACE, Play, inbound, playing, until
 
 GROUP = replace(PLACE, chat="team", kind="group")
 WHICH = "Which colour?"
@@ -35,7 +35,7 @@ def asking(*options: str) -> Call:
 
 
 async def press(play: Play, key: str, number: int) -> None:
-    await play.deliver(said(f"/answer {key} {number}"))
+    await play.deliver(inbound(f"/answer {key} {number}"))
 
 
 async def test_a_question_is_answered_with_a_message(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_a_question_is_answered_by_a_button_once(tmp_path: Path) -> None:
         await press(play, question.key, 0)
         await play.reply("That question has been answered already.")
         await play.until_idle()
-        assert await play.heard() == [["paint it", "blue"]]
+        assert await play.messages_read() == [["paint it", "blue"]]
         assert reply.segments[0].answer == "blue"  # type: ignore[union-attr]  # the question
 
 
@@ -92,7 +92,7 @@ async def test_a_question_survives_a_restart(tmp_path: Path) -> None:
         await press(play, question.key, 0)
         await play.reply("Red it is.")
         await play.until_idle()
-        assert await play.heard() == [["paint it", "red"]]
+        assert await play.messages_read() == [["paint it", "red"]]
         assert play.sql("SELECT count(*) FROM turns WHERE kind = 'turn'") == [(1,)]
 
 
@@ -129,7 +129,7 @@ async def test_a_queued_message_answers_a_question_too(tmp_path: Path) -> None:
         await play.asked(WHICH)
         await play.say("green")
         await play.reply("Green it is.")
-        assert await play.heard() == [["paint it", "green"]]
+        assert await play.messages_read() == [["paint it", "green"]]
 
 
 async def test_a_new_conversation_ends_a_question(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_of_two_options_pressed_at_once_the_first_answers(tmp_path: Path) 
         await play.reply("Red it is.")
         await play.reply("That question has been answered already.")
         await play.until_idle()
-        assert await play.heard() == [["paint it", "red"]]
+        assert await play.messages_read() == [["paint it", "red"]]
 
 
 async def test_an_invalid_option_blocks_nothing(tmp_path: Path) -> None:
@@ -175,10 +175,10 @@ async def test_an_invalid_option_blocks_nothing(tmp_path: Path) -> None:
 
 async def test_deleting_the_message_of_a_question_ends_it(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel([asking("red")]), ask_user) as play:
-        await play.deliver(said("paint it", id="m"))
+        await play.deliver(inbound("paint it", id="m"))
         await play.asked(WHICH)
         await play.until_idle()
-        await play.deliver(said(kind="withdrawn", id="m"))
+        await play.deliver(inbound(kind="withdrawn", id="m"))
         await play.reply("⏹ _Stopped: its message was deleted._")
 
 
@@ -192,7 +192,7 @@ async def test_queued_messages_answer_a_question_one_by_one(tmp_path: Path) -> N
         await play.say("green", "and then that")
         gate.set()
         await play.reply("Then that.")
-        assert await play.heard() == [["paint it", "green"], ["and then that"]]
+        assert await play.messages_read() == [["paint it", "green"], ["and then that"]]
         heard = model.requests[1].transcript[-1]
         assert isinstance(heard, MessagesRead), "the answer is read before the model is asked again"
 
@@ -248,14 +248,14 @@ async def test_an_undeliverable_question_is_given_up(tmp_path: Path) -> None:
 async def test_a_delivered_question_does_not_count_as_delivery_of_the_rest(tmp_path: Path, late: bool) -> None:
     """Even if the turn was resumed before its question was known to be delivered."""
     async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
-        message = said("paint it")
+        message = inbound("paint it")
         await store.accept(message, session_key(PLACE))
         turn = await store.claim(session_key(PLACE))
         assert turn is not None
         assert await store.park(turn.id, turn.epoch)
         if not late:
             await store.delivered(turn.id)
-        await store.accept(said("green"), session_key(PLACE))
+        await store.accept(inbound("green"), session_key(PLACE))
         again = await store.claim(session_key(PLACE))
         assert again is not None
         if late:

@@ -13,7 +13,7 @@ from agent.models.scripted import ScriptedModel
 from channels.channel import FileUnavailable, NotStored, RetryLater, Unreachable
 from channels.memory import MemoryChannel
 from channels.message import FileRef
-from tests.gateway.play import playing, said, until
+from tests.gateway.play import inbound, playing, until
 
 PHOTO = FileRef("photo", "cat.png", "image/png")
 
@@ -38,20 +38,20 @@ class FileChannel(MemoryChannel):
 async def test_a_message_is_answered_even_if_its_delivery_is_cancelled(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         for _ in range(20):
-            delivery = asyncio.ensure_future(play.gateway.receiver.deliver(said("hi", event="once")))
+            delivery = asyncio.ensure_future(play.gateway.bus.deliver(inbound("hi", event="once")))
             await asyncio.sleep(0)
             delivery.cancel()
             await asyncio.gather(delivery, return_exceptions=True)
         await play.reply("You said: hi")
         await play.until_idle()
-        assert await play.heard() == [["hi"]]
+        assert await play.messages_read() == [["hi"]]
 
 
 async def test_a_message_is_stored_before_deliver_returns_and_only_once(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
-        first = await play.gateway.receiver.deliver(said("hi", event="e"))
+        first = await play.gateway.bus.deliver(inbound("hi", event="e"))
         assert sum(play.states().values()) == 1
-        second = await play.gateway.receiver.deliver(said("hi", event="e"))
+        second = await play.gateway.bus.deliver(inbound("hi", event="e"))
         assert first is not None
         assert second == replace(first, duplicate=True)
 
@@ -60,9 +60,9 @@ async def test_a_message_that_cannot_be_stored_is_not_accepted_and_may_be_delive
     async with playing(tmp_path, ScriptedModel()) as play:
         play.refuse_to_write("inbox")
         with pytest.raises(NotStored, match="no room"):
-            await play.gateway.receiver.deliver(said("hi", event="e"))
+            await play.gateway.bus.deliver(inbound("hi", event="e"))
         play.write_again("inbox")
-        await play.gateway.receiver.deliver(said("hi", event="e"))
+        await play.gateway.bus.deliver(inbound("hi", event="e"))
         await play.reply("You said: hi")
 
 
@@ -74,7 +74,7 @@ async def test_an_unavailable_file_is_named_and_the_message_is_read(tmp_path: Pa
     model = ScriptedModel()
     async with playing(tmp_path, model, channel=channel) as play:
         channel.opened.set()
-        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.bus.deliver(inbound("look", files=(PHOTO,)))
         await play.reply("You said: look")
         heard = model.requests[0].transcript[-1]
         assert isinstance(heard, MessagesRead)
@@ -88,7 +88,7 @@ async def test_fetching_a_file_is_retried(tmp_path: Path, trouble: Exception) ->
     model = ScriptedModel()
     async with playing(tmp_path, model, channel=channel) as play:
         channel.opened.set()
-        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.bus.deliver(inbound("look", files=(PHOTO,)))
         await play.reply("You said: look")
         heard = model.requests[0].transcript[-1]
         assert isinstance(heard, MessagesRead)
@@ -98,18 +98,18 @@ async def test_fetching_a_file_is_retried(tmp_path: Path, trouble: Exception) ->
 async def test_a_message_after_a_file_is_read_after_it(tmp_path: Path) -> None:
     channel = FileChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.bus.deliver(inbound("look", files=(PHOTO,)))
         await play.say("and then this")
         await channel.asked.wait()
         channel.opened.set()
         await play.reply("You said: and then this")
-        assert [text for texts in await play.heard() for text in texts] == ["look", "and then this"]
+        assert [text for texts in await play.messages_read() for text in texts] == ["look", "and then this"]
 
 
 async def test_storing_fetched_files_is_retried(tmp_path: Path) -> None:
     channel = FileChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.bus.deliver(inbound("look", files=(PHOTO,)))
         await channel.asked.wait()
         play.refuse_to_write("inbox", "UPDATE")
         channel.opened.set()
@@ -122,20 +122,20 @@ async def test_storing_fetched_files_is_retried(tmp_path: Path) -> None:
 async def test_a_stop_discards_messages_that_wait_for_files(tmp_path: Path) -> None:
     channel = FileChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.bus.deliver(inbound("look", files=(PHOTO,)))
         await channel.asked.wait()
         await play.say("/stop", "go on")
         await play.reply("1 queued message discarded.")
         await play.reply("You said: go on")
         channel.opened.set()
         await play.until_idle()
-        assert await play.heard() == [["go on"]]
+        assert await play.messages_read() == [["go on"]]
 
 
 async def test_files_are_fetched_after_a_restart(tmp_path: Path) -> None:
     channel = FileChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
-        await play.gateway.receiver.deliver(said("look", files=(PHOTO,)))
+        await play.gateway.bus.deliver(inbound("look", files=(PHOTO,)))
         await channel.asked.wait()
     channel = FileChannel()
     channel.opened.set()

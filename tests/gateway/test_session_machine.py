@@ -219,7 +219,7 @@ class SessionMachine(RuleBasedStateMachine):
     def _hand_over(self, *messages: InboundMessage) -> None:
         async def deliver() -> None:
             async with asyncio.timeout(BOUND):
-                accepted = await asyncio.gather(*map(self.world.gateway.receiver.deliver, messages))
+                accepted = await asyncio.gather(*map(self.world.gateway.bus.deliver, messages))
             assert None not in accepted
 
         self.runner.run(deliver())

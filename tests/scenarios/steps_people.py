@@ -9,7 +9,7 @@ from PIL import Image
 
 from channels.address import Address
 from channels.message import FileRef, InboundMessage
-from tests.gateway.play import ELSEWHERE, said, until
+from tests.gateway.play import ELSEWHERE, inbound, until
 from tests.scenarios.steps import PEOPLE, step
 from tests.scenarios.world import SENDERS, World, Wrong
 
@@ -74,7 +74,7 @@ async def deletes(world: World, person: str, quoted: str) -> None:
 
 def _changed(world: World, text: str, person: str, kind: str, new: str) -> InboundMessage:
     earlier = world.earlier(text)
-    message = said(new, by=SENDERS[person], kind=kind, id=earlier.message_id, address=earlier.address)  # type: ignore[arg-type]  # our own two callers
+    message = inbound(new, by=SENDERS[person], kind=kind, id=earlier.message_id, address=earlier.address)  # type: ignore[arg-type]  # our own two callers
     if new:
         world.spoken[new] = message
     return message
@@ -141,4 +141,4 @@ async def presses_stop(world: World, person: str) -> None:
 
 def _press(world: World, person: str, text: str) -> InboundMessage:
     place: Address = world.given.place
-    return said(text, by=SENDERS[person], address=place)
+    return inbound(text, by=SENDERS[person], address=place)

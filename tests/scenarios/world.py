@@ -35,7 +35,7 @@ from gateway.sessions import session_key
 from gateway.store import open_store
 from gateway.store.records import Busy
 from gateway.turns.budgets import SpendingLimits
-from tests.gateway.play import ELSEWHERE, PLACE, Play, playing, said
+from tests.gateway.play import ELSEWHERE, PLACE, Play, inbound, playing
 from tests.scenarios.forms import inbox_lines, log_lines, request_lines, screen_lines, separated
 from tests.scenarios.models import Asked, Stage
 from tests.scenarios.steps import PEOPLE, SMALL
@@ -236,7 +236,7 @@ class World:
 
     def message(self, person: str, text: str, **options: Any) -> InboundMessage:
         options.setdefault("address", self.given.place)
-        message = said(text, by=SENDERS[person], **options)
+        message = inbound(text, by=SENDERS[person], **options)
         self.spoken[text] = message
         return message
 
