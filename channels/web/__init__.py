@@ -1,1 +1,1 @@
-"""The web channel: the gateway's own page, and the API that the page and the terminal client speak."""
+"""The web channel: the web page, and the HTTP API that the page, the terminal and other programs use."""

@@ -1,4 +1,4 @@
-"""Who may knock at the web channel's door: right host, right origin, right token; and what browsers may do with it."""
+"""Access control of the web channel: host, origin and token checks, and security headers for browsers."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_CLOSED_DOOR = """<!doctype html>
+_SIGN_IN_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Interject: open the printed link</title><link rel="stylesheet" href="/page/style.css">
-<main class="door"><h1>This door needs its link</h1>
-<p>Open the link that Interject printed when it started. It ends in <code>?token=…</code> and lets this browser in.</p>
-<p><a href="/">I have opened it already</a></p></main></html>
+<title>Interject: sign-in link required</title><link rel="stylesheet" href="/page/style.css">
+<main class="sign-in"><h1>Sign-in link required</h1>
+<p>Open the link that Interject printed when it started. It ends in <code>?token=…</code> and signs this browser in.</p>
+<p><a href="/">Try again</a></p></main></html>
 """
 
 
-class Guard:
-    """Around the whole app. `host` is the one that the server was told to bind.
+class AccessGuard:
+    """ASGI middleware around the whole app. `host` is the host that the server binds.
 
-    A page of somebody else's can neither post here (its origin is foreign) nor read by pointing a name of its own at
-    this machine (DNS rebinding: that name is not one of ours).
+    A foreign page can neither post here (its origin differs) nor read by pointing its own host name at this machine
+    (DNS rebinding: that host is unknown).
     """
 
     def __init__(self, app: ASGIApp, token: str, host: str) -> None:
@@ -56,24 +56,24 @@ class Guard:
         await app(scope, receive, _with_headers(send))
 
     def _answer(self, request: HTTPConnection) -> Response | None:
-        """The answer to those who may not come in, or who show their token at the door."""
+        """The answer to requests without access, and to the sign-in link; None for all others."""
         if not self._knows_host(request):
-            return _refuse(403, "This address is not one that the gateway answers to. Open it by the printed link.")
+            return _refuse(403, "Unknown host. Open the page with the sign-in link that Interject printed.")
         if not _own_origin(request):
-            return _refuse(403, "Requests from other pages are refused.")
+            return _refuse(403, "Requests from other sites are not allowed.")
         if _is_public(request):
             return None
         if request.url.path == "/" and self._is_token(request.query_params.get("token")):
-            return self._let_in(request)
+            return self._sign_in(request)
         if self._is_token(_bearer(request)) or self._is_token(request.cookies.get(_cookie_name(request))):
             return None
         if request.url.path == "/":
-            return HTMLResponse(_CLOSED_DOOR, 401)
+            return HTMLResponse(_SIGN_IN_PAGE, 401)
         return _refuse(
-            401, "Open the link that Interject printed when it started, or send its token as a Bearer token."
+            401, "Sign-in link required: open the link that Interject printed, or send its token as a Bearer token."
         )
 
-    def _let_in(self, request: HTTPConnection) -> Response:
+    def _sign_in(self, request: HTTPConnection) -> Response:
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
             _cookie_name(request),
@@ -103,7 +103,7 @@ def _own_origin(request: HTTPConnection) -> bool:
 
 
 def _is_public(request: HTTPConnection) -> bool:
-    """The page's own style and scripts hold no secret, and the closed door wants to look decent."""
+    """The page's styles and scripts hold no secret, and the sign-in page uses them."""
     return request.url.path.startswith("/page/")
 
 
@@ -113,7 +113,7 @@ def _bearer(request: HTTPConnection) -> str | None:
 
 
 def _cookie_name(request: HTTPConnection) -> str:
-    """Browsers share cookies between the ports of a host, and a second gateway may listen on another one."""
+    """With the port: browsers share cookies between the ports of a host, and another gateway may use another port."""
     return f"interject-{request.url.port or 80}"
 
 
@@ -132,8 +132,8 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _refuse(status: int, words: str) -> Response:
-    return JSONResponse({"error": words}, status)
+def _refuse(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status)
 
 
 def _with_headers(send: Send) -> Send:

@@ -1,4 +1,4 @@
-"""The web channel: it keeps the screens that watch a conversation up to date, and hands on what they post."""
+"""The web channel: keeps open pages up to date through event streams, and delivers their posts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from channels.history import Conversations, Item, PersonMessage, ShownReply
 from channels.message import Deliver, FileRef, InboundMessage, MessageState, MessageStatus, Receipt, ThreadRoot
 from channels.reply import Reply
 from channels.runs import CallResult, RunReport, Runs
-from channels.web.feed import Changed, Closed, Feed, Lost, News
+from channels.web.feed import Change, Changed, Closed, Feed, Reload
 from channels.web.parse import OWNER, Post, attachment_of, clean_name, clean_text, parse, parse_address
 from channels.web.render import (
     Event,
@@ -30,7 +30,7 @@ from channels.web.render import (
 )
 
 _PACE = 0.05
-_KEEP_ALIVE = 15.0
+_PING_INTERVAL = 15.0
 
 
 class NotListening(ChannelError):
@@ -39,49 +39,51 @@ class NotListening(ChannelError):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of a post. `conflicts` are the declared tools that were dropped, as there are others of their names."""
+class PostResult:
+    """The outcome of a post. `conflicts` are declared tools that were dropped: the agent has tools of these names."""
 
-    accepted: Receipt | None
+    receipt: Receipt | None
     conflicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Ear:
+class _Listener:
     deliver: Deliver
     commands: tuple[CommandHelp, ...]
 
 
 class WebChannel:
-    """The page and the API behind `channels.web.http_app`. All who hold the token are one person: the owner."""
+    """The channel behind `channels.web.http_app`. Everybody with the token is the same person, the owner."""
 
-    def __init__(self, name: str, histories: Conversations, runs: Runs, media: MediaStore, token: str) -> None:
+    def __init__(self, name: str, conversations: Conversations, runs: Runs, media: MediaStore, token: str) -> None:
         if not token:
-            raise ValueError("the web channel needs a token: without one, anybody on this machine could use the agent")
+            raise ValueError(
+                "the web channel needs a token: without one, all users of this machine could use the agent"
+            )
         self.name = name
         self.trouble = ""
         self.media = media
         self.token = token
-        self._histories = histories
+        self._conversations = conversations
         self._runs = runs
-        self._patient: set[asyncio.Timeout] = set()
-        self._ear: _Ear | None = None
+        self._run_waits: set[asyncio.Timeout] = set()
+        self._listener: _Listener | None = None
         self._feeds: dict[str, set[Feed]] = {}
-        self._renewals: set[int] = set()
+        self._new_commands: set[int] = set()
 
-    # What the gateway asks
+    # Called by the gateway
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        """Lets requests in until cancelled; the HTTP server is the ear. Ends all streams and waits when it stops."""
-        self._ear = _Ear(deliver, commands)
+        """Accepts requests of the HTTP app until cancelled, then ends all event streams and waits."""
+        self._listener = _Listener(deliver, commands)
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            self._ear = None
+            self._listener = None
             for feed in [feed for feeds in self._feeds.values() for feed in feeds]:
                 feed.close()
-            for patience in self._patient:
-                patience.reschedule(asyncio.get_running_loop().time())
+            for timeout in self._run_waits:
+                timeout.reschedule(asyncio.get_running_loop().time())
 
     async def fetch(self, file: FileRef) -> bytes:
         try:
@@ -93,19 +95,19 @@ class WebChannel:
         return None
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
-        """Tells the open screens. What the others will see is the history, so the ledger has nothing to remember."""
+        """Updates the open pages. The ledger is not used: other pages will read the history."""
         self._publish(reply.address.chat, reply)
 
     async def typing(self, address: Address) -> None:
-        """A reply's status shows it."""
+        """The reply's status shows it."""
 
     async def show_status(self, status: MessageStatus) -> None:
         self._publish(status.address.chat, status)
-        await self._tell_end(status)
-        if status.id in self._renewals:
-            # The conversation is a new one only once its command is answered: history read before that is the old one.
-            self._renewals.discard(status.id)
-            self._lose(status.address.chat)
+        await self._publish_end(status)
+        if status.id in self._new_commands:
+            # The new conversation begins once `/new` is answered: history read before that is the old one.
+            self._new_commands.discard(status.id)
+            self._reload(status.address.chat)
 
     def pace(self, address: Address) -> float:
         return _PACE
@@ -113,88 +115,88 @@ class WebChannel:
     async def aclose(self) -> None:
         """The connections are the HTTP server's."""
 
-    # What a screen asks
+    # Called by the HTTP app
 
     @property
     def commands(self) -> tuple[CommandHelp, ...]:
-        return self._ear.commands if self._ear else ()
+        return self._listener.commands if self._listener else ()
 
     async def conversations(self) -> list[Wire]:
-        return [render_conversation(each) for each in await self._histories.conversations(self.name)]
+        return [render_conversation(each) for each in await self._conversations.conversations(self.name)]
 
     async def history(self, chat: str) -> list[Wire]:
         """All items of a conversation, oldest first. Raises `BadPost` for an impossible id."""
         address = parse_address(self.name, chat)
-        return [render_item(item) for item in await self._histories.history(address)]
+        return [render_item(item) for item in await self._conversations.history(address)]
 
-    async def keep(self, data: bytes, name: str | None) -> Attachment:
+    async def store_file(self, data: bytes, name: str | None) -> Attachment:
         """Stores an uploaded file. Raises `agent.media.MediaError`."""
         return await self.media.put(data, clean_name(name))
 
-    async def post(self, chat: str, posted: Post) -> Taken:
-        """Hands a message on and returns when it is committed. Raises `BadPost` or `NotListening`."""
-        message = parse(posted, parse_address(self.name, chat), datetime.now(UTC))
-        if self._ear is None:
+    async def post(self, chat: str, post: Post) -> PostResult:
+        """Delivers a message and returns when it is committed. Raises `BadPost` or `NotListening`."""
+        message = parse(post, parse_address(self.name, chat), datetime.now(UTC))
+        if self._listener is None:
             raise NotListening
-        ours = self._runs.tools(message.address) if message.tools else frozenset()
-        conflicts = tuple(tool.name for tool in message.tools if tool.name in ours)
-        message = replace(message, tools=tuple(tool for tool in message.tools if tool.name not in ours))
-        accepted = await self._ear.deliver(message)
-        if accepted and not accepted.duplicate:
-            self._tell_others(message, posted, accepted)
-        return Taken(accepted, conflicts)
+        own_tools = self._runs.tools(message.address) if message.tools else frozenset()
+        conflicts = tuple(tool.name for tool in message.tools if tool.name in own_tools)
+        message = replace(message, tools=tuple(tool for tool in message.tools if tool.name not in own_tools))
+        receipt = await self._listener.deliver(message)
+        if receipt and not receipt.duplicate:
+            self._publish_message(message, post, receipt)
+        return PostResult(receipt, conflicts)
 
     async def run(self, run: str, wait: float) -> Wire:
-        """What has become of a message, after at most so many seconds if nothing has yet, and there is nothing to do
-        for it. Raises `channels.runs.UnknownRun`."""
-        if wait and self._ear is not None:
+        """The run's state. Waits up to `wait` seconds for its end or for pending calls. Raises
+        `channels.runs.UnknownRun`."""
+        if wait and self._listener is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait) as patience:
-                    with self._waiting(patience):
+                async with asyncio.timeout(wait) as timeout:
+                    with self._ended_by_stop(timeout):
                         return render_run(await self._runs.wait(run))
         return render_run(await self._runs.report(run))
 
     async def submit_results(self, run: str, results: Sequence[CallResult]) -> None:
-        """Hands results on. Raises as `channels.runs.Runs.submit_results` does, and `NotListening`."""
-        if self._ear is None:
+        """Stores results of calls. Raises as `channels.runs.Runs.submit_results` does, and `NotListening`."""
+        if self._listener is None:
             raise NotListening
         await self._runs.submit_results(run, [replace(each, text=clean_text(each.text)) for each in results])
 
     def watch(self, chat: str) -> AsyncGenerator[Event]:
-        """Everything that happens in a conversation from now on, beginning with its history.
+        """The history of a conversation and all its events from now on.
 
-        Watching starts before the history is read and changes are told against what this stream has told before,
-        so nothing is missed and nothing comes twice. Raises `BadPost` or `NotListening`, at once.
+        Watching starts before the history is read, and changes are relative to what this stream sent before, so nothing
+        is missed or repeated. Raises `BadPost` or `NotListening`, at once.
         """
         address = parse_address(self.name, chat)
-        if self._ear is None:
+        if self._listener is None:
             raise NotListening
         return self._events(address)
 
     async def _events(self, address: Address) -> AsyncGenerator[Event]:
-        told: dict[str, Reply] = {}
+        sent: dict[str, Reply] = {}
         with self._feed(address.chat) as feed:
             while True:
-                match await feed.take(_KEEP_ALIVE):
+                match await feed.take(_PING_INTERVAL):
                     case Closed():
                         return
-                    case Lost():
-                        items = await self._histories.history(address)
-                        told = _growing(items)
+                    case Reload():
+                        items = await self._conversations.history(address)
+                        sent = _growing(items)
                         yield Event("history", {"items": [render_item(item) for item in items]})
                     case Changed(()):
                         yield Event("ping", {})
-                    case Changed(news):
-                        for each in news:
-                            yield _render(each, told)
+                    case Changed(changes):
+                        for each in changes:
+                            yield _render(each, sent)
 
     @contextmanager
-    def _waiting(self, patience: asyncio.Timeout) -> Iterator[None]:
-        self._patient.add(patience)
+    def _ended_by_stop(self, timeout: asyncio.Timeout) -> Iterator[None]:
+        self._run_waits.add(timeout)
         try:
             yield
         finally:
-            self._patient.discard(patience)
+            self._run_waits.discard(timeout)
 
     @contextmanager
     def _feed(self, chat: str) -> Iterator[Feed]:
@@ -208,15 +210,15 @@ class WebChannel:
             if not feeds and self._feeds.get(chat) is feeds:
                 del self._feeds[chat]
 
-    def _tell_others(self, message: InboundMessage, posted: Post, accepted: Receipt) -> None:
+    def _publish_message(self, message: InboundMessage, post: Post, receipt: Receipt) -> None:
         if message.command == "new":
-            self._renewals.add(accepted.id)
+            self._new_commands.add(receipt.id)
         elif message.command not in ("stop", "answer"):
-            self._publish(message.address.chat, _as_written(message, posted, accepted))
+            self._publish(message.address.chat, _as_written(message, post, receipt))
 
-    async def _tell_end(self, status: MessageStatus) -> None:
-        """Tells the open screens that the message's run is over, once: of one that another's turn reads as soon as it
-        does, and not again when that turn ends."""
+    async def _publish_end(self, status: MessageStatus) -> None:
+        """Publishes the end of the message's run, once. The run of a message that another message's turn reads ends when
+        it is read, not again when that turn ends."""
         if status.state == "waiting" or status.address.chat not in self._feeds:
             return
         report = await self._runs.report_for(status.id)
@@ -229,13 +231,13 @@ class WebChannel:
         if is_new:
             self._publish(status.address.chat, report)
 
-    def _publish(self, chat: str, news: News) -> None:
+    def _publish(self, chat: str, change: Change) -> None:
         for feed in self._feeds.get(chat, ()):
-            feed.put(news)
+            feed.put(change)
 
-    def _lose(self, chat: str) -> None:
+    def _reload(self, chat: str) -> None:
         for feed in self._feeds.get(chat, ()):
-            feed.lose()
+            feed.reload()
 
 
 def _growing(items: Iterable[Item]) -> dict[str, Reply]:
@@ -243,38 +245,38 @@ def _growing(items: Iterable[Item]) -> dict[str, Reply]:
     return {reply.id: reply for reply in replies if not reply.done}
 
 
-def _render(news: News, told: dict[str, Reply]) -> Event:
-    """Also notes in `told` what the stream's reader knows of the reply from now on."""
-    match news:
+def _render(change: Change, sent: dict[str, Reply]) -> Event:
+    """Also records in `sent` the state of the reply that the stream sends."""
+    match change:
         case PersonMessage():
-            return render_message(news)
+            return render_message(change)
         case MessageStatus():
-            return render_status(news)
+            return render_status(change)
         case RunReport():
-            return Event("run", render_run(news))
+            return Event("run", render_run(change))
         case Reply():
-            before = told.pop(news.id, None)
-            if not news.done:
-                told[news.id] = news
-            return render_change(before, news) if before else render_reply(news)
+            before = sent.pop(change.id, None)
+            if not change.done:
+                sent[change.id] = change
+            return render_change(before, change) if before else render_reply(change)
 
 
-def _as_written(message: InboundMessage, posted: Post, accepted: Receipt) -> PersonMessage:
-    """A command is shown as answered: it never waits behind a turn."""
+def _as_written(message: InboundMessage, post: Post, receipt: Receipt) -> PersonMessage:
+    """The message as it is displayed. A command is answered at once: it is never queued behind a turn."""
     return PersonMessage(
-        id=accepted.id,
+        id=receipt.id,
         message_id=message.message_id,
         sender=OWNER.name,
-        text=clean_text(posted.text) if accepted.words is None else accepted.words,
-        attachments=posted.attachments,
-        state=_first_state(message, accepted),
+        text=clean_text(post.text) if receipt.words is None else receipt.words,
+        attachments=post.attachments,
+        state=_first_state(message, receipt),
         step=None,
-        reason=accepted.refused or "",
+        reason=receipt.refused or "",
         at=message.sent_at,
     )
 
 
-def _first_state(message: InboundMessage, accepted: Receipt) -> MessageState:
-    if accepted.refused:
+def _first_state(message: InboundMessage, receipt: Receipt) -> MessageState:
+    if receipt.refused:
         return "refused"
-    return "answered" if message.kind == "command" and accepted.words is None else "waiting"
+    return "answered" if message.kind == "command" and receipt.words is None else "waiting"

@@ -1,4 +1,4 @@
-"""What one open stream has still to tell: the newest state of everything that changed, never a backlog."""
+"""The pending changes of one event stream: the newest state of each item, never a backlog."""
 
 from __future__ import annotations
 
@@ -11,88 +11,88 @@ from channels.message import MessageStatus
 from channels.reply import Reply
 from channels.runs import RunReport
 
-News = Reply | MessageStatus | PersonMessage | RunReport
+Change = Reply | MessageStatus | PersonMessage | RunReport
 
-_LIMIT = 500
+_MAX_PENDING = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What is new, in the order in which it first changed. Nothing, when nothing was for a while."""
+    """Changes in the order of their first occurrence. Empty when nothing changed before the timeout."""
 
-    news: tuple[News, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """The watcher has seen nothing yet or fell too far behind: it needs the whole history first."""
+class Reload:
+    """The watcher is new or too far behind: it needs the whole history first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """There will be no more."""
+    """The stream ends."""
 
 
 class Feed:
-    """A newer state of the same reply or message replaces the older one, so a slow watcher costs a bounded memory."""
+    """A newer state of the same reply or message replaces the older one, so a slow watcher uses bounded memory."""
 
     def __init__(self) -> None:
-        self._news: dict[str, News] = {}
-        self._lost = True
+        self._pending: dict[str, Change] = {}
+        self._reload = True
         self._closed = False
-        self._woken = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    def put(self, news: News) -> None:
-        self._news[_key(news)] = news
-        if len(self._news) > _LIMIT:
-            self.lose()
-        self._woken.set()
+    def put(self, change: Change) -> None:
+        self._pending[_key(change)] = change
+        if len(self._pending) > _MAX_PENDING:
+            self.reload()
+        self._changed.set()
 
-    def lose(self) -> None:
-        """What was to be told is in the history, or no longer true: the watcher shall read that anew."""
-        self._news.clear()
-        self._lost = True
-        self._woken.set()
+    def reload(self) -> None:
+        """Drops pending changes: the watcher reads the history again."""
+        self._pending.clear()
+        self._reload = True
+        self._changed.set()
 
     def close(self) -> None:
         self._closed = True
-        self._woken.set()
+        self._changed.set()
 
-    async def take(self, patience: float) -> Changed | Lost | Closed:
-        """What is to be told next, after at most `patience` seconds.
+    async def take(self, wait: float) -> Changed | Reload | Closed:
+        """The next changes, after at most `wait` seconds.
 
-        After `Lost`, only what happens from now on will be taken: the history read next has everything before.
+        After `Reload`, only later changes will be returned: the history read next has everything before.
         """
-        if not (self._closed or self._lost or self._news):
-            await self._wait(patience)
-        self._woken.clear()
+        if not (self._closed or self._reload or self._pending):
+            await self._wait(wait)
+        self._changed.clear()
         if self._closed:
             return Closed()
-        if self._lost:
-            self._lost = False
-            self._news.clear()
-            return Lost()
-        taken = Changed(tuple(self._news.values()))
-        self._news.clear()
+        if self._reload:
+            self._reload = False
+            self._pending.clear()
+            return Reload()
+        taken = Changed(tuple(self._pending.values()))
+        self._pending.clear()
         return taken
 
-    async def _wait(self, patience: float) -> None:
+    async def _wait(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(patience):
-                await self._woken.wait()
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
         except TimeoutError:
             return
 
 
-def _key(news: News) -> str:
-    match news:
+def _key(change: Change) -> str:
+    match change:
         case Reply():
-            return f"reply {news.id}"
+            return f"reply {change.id}"
         case MessageStatus():
-            return f"status {news.id}"
+            return f"status {change.id}"
         case PersonMessage():
-            return f"message {news.id}"
+            return f"message {change.id}"
         case RunReport():
-            return f"run {news.run}"
+            return f"run {change.run}"
         case _:
-            assert_never(news)
+            assert_never(change)

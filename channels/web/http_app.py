@@ -1,4 +1,4 @@
-"""The web channel's HTTP side: the page and the API, as an app that the gateway's server runs."""
+"""The web page and the HTTP API, as an ASGI app that the gateway's web server runs."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from agent.media import PICTURES, Attachment, FileTooLarge, MediaError, MediaMis
 from channels.channel import CommandHelp, NotStored
 from channels.message import DeclaredTool
 from channels.runs import CallResult, UnknownRun, WrongResults
-from channels.web.access_guard import Guard
-from channels.web.channel import NotListening, Taken, WebChannel
+from channels.web.access_guard import AccessGuard
+from channels.web.channel import NotListening, PostResult, WebChannel
 from channels.web.parse import BadPost, Post, clean_name, clean_text
 from channels.web.render import Event, Wire
 
 _PAGE = Path(__file__).parent / "page"
-_MOST_FILES = 50
-_LONGEST_TEXT = 2_000_000
+_MAX_FILES = 50
+_MAX_TEXT_LENGTH = 2_000_000
 _UPLOAD_LIMIT = 100_000_000
-_LONGEST_WAIT = 60.0
-_MOST_TOLD = 5
-_FOR_EVER = "private, max-age=31536000, immutable"
+_MAX_WAIT_SECONDS = 60.0
+_MAX_PROBLEMS = 5
+_CACHE_FOREVER = "private, max-age=31536000, immutable"
 
 
 class _Tool(BaseModel, extra="forbid"):
@@ -73,12 +73,12 @@ _TOOLS = TypeAdapter(list[_Tool])
 
 
 def app(channel: WebChannel, *, host: str = "127.0.0.1", upload_limit: int = _UPLOAD_LIMIT) -> FastAPI:
-    """The app. `host` is what the server binds, `upload_limit` in bytes bounds one message with all its files.
+    """The app. `host` is what the server binds, `upload_limit` in bytes is for one message with all its files.
 
-    Errors are JSON `{"error": "words for a person"}` with a fitting status.
+    Errors are JSON `{"error": "message for a person"}` with the matching status.
     """
     api = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
-    api.add_middleware(Guard, token=channel.token, host=host)
+    api.add_middleware(AccessGuard, token=channel.token, host=host)
     _answer_errors(api)
     _serve_page(api)
     _serve_conversations(api, channel, upload_limit)
@@ -115,22 +115,22 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
     @api.post("/api/conversations/{chat}/messages")
     async def post(chat: str, request: Request) -> Wire:
         await _check_size(request, upload_limit)
-        return _render_accepted(await channel.post(chat, await _read_post(request, channel)))
+        return _render_result(await channel.post(chat, await _read_post(request, channel)))
 
     @api.post("/api/conversations/{chat}/stop")
     async def stop(chat: str, stop: _StopPost) -> Wire:
-        return _render_accepted(await channel.post(chat, Post(stop.client_id, "/stop")))
+        return _render_result(await channel.post(chat, Post(stop.client_id, "/stop")))
 
     @api.post("/api/conversations/{chat}/answer")
     async def answer(chat: str, answer: _AnswerPost) -> Wire:
-        return _render_accepted(
+        return _render_result(
             await channel.post(chat, Post(answer.client_id, f"/answer {answer.question} {answer.option}"))
         )
 
 
 def _serve_runs(api: FastAPI, channel: WebChannel, upload_limit: int) -> None:
     @api.get("/api/runs/{run}")
-    async def run(run: str, wait: Annotated[float, Query(ge=0, le=_LONGEST_WAIT)] = 0.0) -> Wire:
+    async def run(run: str, wait: Annotated[float, Query(ge=0, le=_MAX_WAIT_SECONDS)] = 0.0) -> Wire:
         return await channel.run(run, wait)
 
     @api.post("/api/runs/{run}/results")
@@ -144,41 +144,41 @@ def _serve_runs(api: FastAPI, channel: WebChannel, upload_limit: int) -> None:
 def _serve_media(api: FastAPI, channel: WebChannel) -> None:
     @api.get("/media/{hash}/{name:path}")
     async def media(hash: str, name: str, type: str = "") -> Response:
-        """A picture is shown, whatever else is offered for saving: no document of a tool's runs on our origin."""
+        """Pictures are displayed, all other files are downloaded: no document from a tool runs on our origin."""
         if len(hash) != 64 or not set(hash) <= set("0123456789abcdef"):
-            raise HTTPException(404, "There is no such file.")
+            raise HTTPException(404, "File not found.")
         media_type = type if type in PICTURES else "application/octet-stream"
         attachment = Attachment(hash, clean_name(name), media_type, 0)
-        return _offer(attachment, await channel.media.read(attachment))
+        return _file_response(attachment, await channel.media.read(attachment))
 
 
-def _offer(attachment: Attachment, data: bytes) -> Response:
-    how = "inline" if attachment.is_picture else "attachment"
+def _file_response(attachment: Attachment, data: bytes) -> Response:
+    disposition = "inline" if attachment.is_picture else "attachment"
     headers = {
-        "Content-Disposition": f"{how}; filename*=UTF-8''{quote(attachment.name, safe='')}",
+        "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(attachment.name, safe='')}",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Cache-Control": _FOR_EVER,
+        "Cache-Control": _CACHE_FOREVER,
     }
     return Response(data, media_type=attachment.media_type, headers=headers)
 
 
 async def _check_size(request: Request, limit: int) -> None:
-    """Reads an oversized body to its end, unkept: a client still sending would not hear the answer."""
+    """Reads an oversized body to its end and drops it: a client that is still sending would not get the answer."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
-        raise HTTPException(411, "The request must say its length (Content-Length).")
+        raise HTTPException(411, "The Content-Length header is required.")
     if int(length) > limit:
         async for _ in request.stream():
             pass
-        raise HTTPException(413, f"{int(length):,} bytes at once are more than the {limit:,} that are allowed.")
+        raise HTTPException(413, f"The request has {int(length):,} bytes; the limit is {limit:,}.")
 
 
 async def _read_post(request: Request, channel: WebChannel) -> Post:
     if request.headers.get("content-type", "").startswith("application/json"):
         post = _TextPost.model_validate_json(await request.body())
         return Post(post.client_id, post.text, tools=tuple(map(_declared, post.tools)))
-    async with request.form(max_files=_MOST_FILES, max_part_size=_LONGEST_TEXT) as form:
-        files = [await channel.keep(await each.read(), each.filename) for each in _uploads(form)]
+    async with request.form(max_files=_MAX_FILES, max_part_size=_MAX_TEXT_LENGTH) as form:
+        files = [await channel.store_file(await each.read(), each.filename) for each in _uploads(form)]
         tools = _TOOLS.validate_json(_field(form, "tools") or "[]")
         return Post(_field(form, "client_id"), _field(form, "text"), tuple(files), tuple(map(_declared, tools)))
 
@@ -196,18 +196,18 @@ def _field(form: FormData, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _render_accepted(taken: Taken) -> Wire:
-    accepted = taken.accepted
-    if accepted is None:
-        raise HTTPException(422, "The gateway did not keep this message.")
-    state = "refused" if accepted.refused else "waiting"
+def _render_result(result: PostResult) -> Wire:
+    receipt = result.receipt
+    if receipt is None:
+        raise HTTPException(422, "The gateway did not store this message.")
+    state = "refused" if receipt.refused else "waiting"
     return {
-        "id": accepted.id,
+        "id": receipt.id,
         "state": state,
-        "reason": accepted.refused or "",
-        "duplicate": accepted.duplicate,
-        "run": accepted.run,
-        "conflicts": taken.conflicts,
+        "reason": receipt.refused or "",
+        "duplicate": receipt.duplicate,
+        "run": receipt.run,
+        "conflicts": result.conflicts,
     }
 
 
@@ -216,7 +216,7 @@ def _render_command(command: CommandHelp) -> Wire:
 
 
 class _EventStream(StreamingResponse):
-    """Server-sent events whose source is closed when the reader goes, at once and not at the next collection."""
+    """Server-sent events. Closes their source as soon as the client disconnects, not at the next garbage collection."""
 
     def __init__(self, events: AsyncGenerator[Event]) -> None:
         self._events = events
@@ -233,11 +233,11 @@ async def _encode(events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
 
 
 def _answer_errors(api: FastAPI) -> None:
-    """Each error becomes words with a status; what nobody foresaw is logged by the server, and said so."""
+    """Turns errors into JSON with a status. Unexpected errors are logged by the server."""
 
     def answer(kind: type[Exception], status: int) -> None:
         async def handle(request: Request, error: Exception) -> Response:
-            return _words(status, str(error))
+            return _error(status, str(error))
 
         api.add_exception_handler(kind, handle)
 
@@ -252,25 +252,25 @@ def _answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(StarletteHTTPException)
     async def http_error(request: Request, error: StarletteHTTPException) -> Response:
-        return _words(error.status_code, error.detail)
+        return _error(error.status_code, error.detail)
 
     @api.exception_handler(ValidationError)
     async def bad_json(request: Request, error: ValidationError) -> Response:
-        return _words(422, f"The request's JSON does not fit: {_problems(error)}.")
+        return _error(422, f"The JSON body is not valid: {_problems(error)}.")
 
     @api.exception_handler(RequestValidationError)
     async def bad_request(request: Request, error: RequestValidationError) -> Response:
-        return _words(422, "The request must be JSON with the fields that this address takes, and nothing else.")
+        return _error(422, "The body must be JSON with exactly the documented fields.")
 
     @api.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
-        return _words(500, "The gateway could not do this; its log says why.")
+    async def unexpected(request: Request, error: Exception) -> Response:
+        return _error(500, "Internal error. See the gateway's log.")
 
 
 def _problems(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'all of it'}: {each['msg']}" for each in found[:_MOST_TOLD])
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in found[:_MAX_PROBLEMS])
 
 
-def _words(status: int, words: str) -> Response:
-    return JSONResponse({"error": words}, status)
+def _error(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status)

@@ -1,4 +1,4 @@
-"""What a screen is to show, as the JSON that travels to it; pure."""
+"""Conversations, replies and messages to JSON for pages and API clients. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EventName = Literal["history", "reply", "change", "message", "status", "run", "p
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Built when a screen is first shown something, not when the gateway starts."""
+    """Built at first use, not when the gateway starts."""
     return TypeAdapter(kind)
 
 
@@ -30,20 +30,20 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 class Event:
     """One event of a conversation's stream.
 
-    - `history` `{"items": [...]}`: everything, replacing what the screen has. Comes first, and again when needed.
+    - `history` `{"items": [...]}`: everything, replaces what the client has. Comes first, and again when needed.
     - `reply`: a whole reply, new or replacing the one with its id.
-    - `change`: what changed in a reply that the stream has told before, see `render_change`.
+    - `change`: changes in a reply that the stream sent before, see `render_change`.
     - `message`: a person's message was accepted. A later `status` for its id may have come before it.
     - `status`: a message's new state.
-    - `run`: what a message began has come to its one end.
-    - `ping`: nothing happened, the line is alive.
+    - `run`: a message's run has ended.
+    - `ping`: nothing happened, the connection is alive.
     """
 
     name: EventName
     data: Wire
 
     def encode(self) -> bytes:
-        """As a server-sent event. Half a surrogate pair, which a model's JSON may hold, becomes a question mark."""
+        """As a server-sent event. Half a surrogate pair, which a model's JSON may contain, becomes a question mark."""
         data = json.dumps(self.data, ensure_ascii=False, separators=(",", ":"))
         return f"event: {self.name}\ndata: {data}\n\n".encode(errors="replace")
 
@@ -77,13 +77,13 @@ def render_reply(reply: Reply) -> Event:
     return Event("reply", _adapter(Reply).dump_python(reply, mode="json", exclude={"address"}))
 
 
-def render_change(told: Reply, now: Reply) -> Event:
-    """What turns `told` into `now`: `{"id", "status", "done", "parked", "order", "segments", "grown"}`.
+def render_change(sent: Reply, now: Reply) -> Event:
+    """The changes from `sent` to `now`: `{"id", "status", "done", "parked", "order", "segments", "grown"}`.
 
     `order` lists the keys of all segments, `segments` holds those that are new or changed, and `grown` maps the
     key of a text that only grew to what was added to it, so that a long answer is not sent whole at every word.
     """
-    before = {segment.key: segment for segment in told.segments}
+    before = {segment.key: segment for segment in sent.segments}
     changed = [segment for segment in now.segments if before.get(segment.key) != segment]
     grown = {segment.key: added for segment in changed if (added := _growth(before.get(segment.key), segment))}
     data: Wire = {

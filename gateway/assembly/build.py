@@ -69,7 +69,7 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             token = web_token(configuration.home)
             address = link(listener, token)
             web = WebChannel(
-                name="web", histories=gateway.conversation_view, runs=gateway.runs, media=media, token=token
+                name="web", conversations=gateway.conversation_view, runs=gateway.runs, media=media, token=token
             )
             gateway.add(web)
             services.append(

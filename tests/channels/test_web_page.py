@@ -77,16 +77,16 @@ async def me(browser: Browser) -> AsyncIterator[Visit]:
 async def test_a_message_is_sent_seen_and_answered(me: Visit):
     await expect(me.find("welcome")).to_be_visible()
     number = await me.write("What is 2 + 2?")
-    await expect(me.find("message-state")).to_have_text("waiting")
+    await expect(me.find("message-state")).to_have_text("Queued")
     await me.gateway.mark("c1", number, "read", 1)
-    await expect(me.find("message-state")).to_have_text("seen at step 1")
+    await expect(me.find("message-state")).to_have_text("Read during step 1")
     await me.gateway.say("c1", "r1", TextSegment("1.0", "It is **fo", open=True), status="thinking")
     await expect(me.find("text-segment")).to_have_text("It is **fo")
     await expect(me.find("status")).to_have_text("thinking")
     await me.gateway.mark("c1", number, "answered", 1)
     await me.gateway.say("c1", "r1", TextSegment("1.0", "It is **four**."), done=True)
     await expect(me.find("text-segment").locator("strong")).to_have_text("four")
-    await expect(me.find("message-state")).to_have_text("answered")
+    await expect(me.find("message-state")).to_have_text("Answered")
     await expect(me.find("announcer")).to_have_text("New answer: It is four.")
     await expect(me.find("status")).to_be_hidden()
     await expect(me.find("message")).to_have_count(1)
@@ -107,7 +107,7 @@ async def test_writing_goes_on_while_a_task_runs_and_stands_where_it_was_read(me
     await me.gateway.say("c1", "r2", TextSegment("n1", "Help is on its way"), done=True)
     second = await me.write("Rather do a short thing")
     await me.gateway.mark("c1", second, "read", 2)
-    await expect(me.find("message-state").last).to_have_text("seen at step 2")
+    await expect(me.find("message-state").last).to_have_text("Read during step 2")
     await me.gateway.say(
         "c1",
         "r1",
@@ -123,7 +123,7 @@ async def test_writing_goes_on_while_a_task_runs_and_stands_where_it_was_read(me
     assert await said(me) == spoken
     await me.gateway.mark("c1", first, "answered", 1)
     await me.gateway.mark("c1", second, "answered", 2)
-    await expect(me.find("message-state")).to_have_text(["answered", "seen at step 2, answered"])
+    await expect(me.find("message-state")).to_have_text(["Answered", "Read during step 2 · Answered"])
     await expect(me.find("hint")).to_have_text("")
 
 
@@ -287,7 +287,7 @@ async def test_a_message_of_somebody_else_says_whose_it_is(me: Visit):
     await expect(me.find("message").last).to_contain_text("Hers")
     await me.gateway.mark("c1", number, "answered", 1)
     await me.gateway.mark("c1", number + 1, "read", 2)
-    await expect(me.find("message-state")).to_have_text(["answered", "seen at step 2"])
+    await expect(me.find("message-state")).to_have_text(["Answered", "Read during step 2"])
 
 
 async def test_tool_calls_are_folded_lines_with_their_state(me: Visit):
@@ -452,7 +452,7 @@ async def test_a_reload_in_mid_turn_shows_the_same_and_keeps_the_unsent_text(me:
     await me.connected()
     await expect(me.find("text")).to_have_value("not sent yet\nsecond line")
     await expect(me.find("text-segment")).to_have_text("Half of")
-    await expect(me.find("message-state")).to_have_text("seen at step 1")
+    await expect(me.find("message-state")).to_have_text("Read during step 1")
     await me.gateway.say("c1", "r1", TextSegment("1.0", "Half of it. All of it."), done=True)
     await expect(me.find("text-segment")).to_have_text("Half of it. All of it.")
     await expect(me.find("message")).to_have_count(1)
@@ -472,7 +472,7 @@ async def test_a_message_whose_answer_was_lost_is_sent_again_and_kept_once(me: V
     await me.page.route("**/messages", lose_the_first_answer)
     await me.write("once only")
     await me.write("and then this")
-    await expect(me.find("message-state")).to_have_text(["waiting", "waiting"])
+    await expect(me.find("message-state")).to_have_text(["Queued", "Queued"])
     assert [heard.text for heard in me.gateway.heard] == ["once only", "and then this"]
     await me.page.unroute_all(behavior="wait")
 
@@ -486,16 +486,16 @@ async def test_the_gateway_may_go_and_come_back(browser: Browser):
         await gateway.say("c1", "r1", TextSegment("1.0", "one", open=True))
         await expect(me.find("text-segment")).to_have_text("one")
     await expect(me.find("connection")).to_have_attribute("data-state", "off")
-    await expect(me.find("connection")).to_contain_text("next try in")
+    await expect(me.find("connection")).to_contain_text("next attempt in")
     await me.find("text").fill("while you were away")
     await me.find("text").press("Enter")
-    await expect(me.find("message-state").last).to_contain_text("trying again")
+    await expect(me.find("message-state").last).to_contain_text("retrying")
     await gateway.say("c1", "r1", TextSegment("1.0", "one two"), done=True)
     async with served(gateway, port=port):
         await me.connected()
         await expect(me.find("text-segment")).to_have_text("one two")
         await gateway.hear(lambda heard: heard.text == "while you were away")
-        await expect(me.find("message-state").last).to_have_text("waiting")
+        await expect(me.find("message-state").last).to_have_text("Queued")
         await expect(me.find("message")).to_have_count(2)
         assert len(gateway.heard) == 2
         await me.page.context.close()
@@ -553,10 +553,10 @@ async def test_a_refused_message_says_why_and_a_bad_one_too(browser: Browser):
     async with served(Gateway(refuse="not today"), upload_limit=5_000) as site:
         me = await visit(browser, site)
         await me.write("please")
-        await expect(me.find("message-state")).to_have_text("refused: not today")
+        await expect(me.find("message-state")).to_have_text("Refused: not today")
         await me.find("files").set_input_files([{"name": "b.bin", "mimeType": "a/b", "buffer": b"x" * 6_000}])
         await me.find("text").press("Enter")
-        await expect(me.find("problem")).to_have_text("That is 6 kB at once; 5 kB are allowed.")
+        await expect(me.find("problem")).to_have_text("6 kB in one message; the limit is 5 kB.")
         await me.page.context.close()
 
 
@@ -624,7 +624,7 @@ async def test_a_page_without_its_cookie_says_what_to_do(browser: Browser):
     async with served(Gateway()) as site:
         page = await browser.new_page()
         await page.goto(site.url, timeout=60_000)
-        await expect(page.get_by_role("heading")).to_have_text("This door needs its link")
+        await expect(page.get_by_role("heading")).to_have_text("Sign-in link required")
         await page.context.close()
         me = await visit(browser, site)
         await me.page.context.clear_cookies()

@@ -424,11 +424,11 @@ async def test_tools_can_be_declared_beside_files(site: Site) -> None:
 
 
 NO_TOOLS: tuple[tuple[list[Json], str], ...] = (
-    ([CLOCK | {"name": "no spaces"}], "A tool's name is made of"),
+    ([CLOCK | {"name": "no spaces"}], "A tool's name must be"),
     ([CLOCK, CLOCK], "declared twice"),
-    ([CLOCK | {"name": f"tool-{number}"} for number in range(65)], "more than the 64"),
+    ([CLOCK | {"name": f"tool-{number}"} for number in range(65)], "the limit is 64"),
     ([CLOCK | {"schema": {"type": "string"}}], '"type": "object"'),
-    ([CLOCK | {"description": "long " * 50_000}], "longer than 200,000 characters"),
+    ([CLOCK | {"description": "long " * 50_000}], "more than 200,000 characters"),
     ([CLOCK | {"schema": "{}"}], "tools.0.schema"),
     ([{"name": "clock"}], "tools.0.schema: Field required"),
     ([CLOCK | {"url": "http://me"}], "tools.0.url"),
@@ -452,7 +452,7 @@ async def test_nobody_knows_a_run_that_never_was(site: Site) -> None:
     async with site.caller() as caller:
         answers = [await caller.client.get("/api/runs/none", params={"wait": 60}), await caller.supply("none")]
         assert [answer.status_code for answer in answers] == [404, 404]
-        assert {answer.json()["error"] for answer in answers} == {"There is no run with this id."}
+        assert {answer.json()["error"] for answer in answers} == {"No run with this id."}
 
 
 async def test_a_wait_has_a_bound(site: Site) -> None:

@@ -71,7 +71,7 @@ async def test_steering_a_running_task(ann: Person) -> None:
     await ann.sees_all_answered(2)
     await expect(ann.find("call", state="skipped")).to_have_count(4)
     await expect(ann.find("picture")).to_have_count(1)
-    await expect(ann.find("message-state").last).to_contain_text("seen at step 2")
+    await expect(ann.find("message-state").last).to_contain_text("Read during step 2")
 
 
 async def test_stopping_a_running_task(ann: Person) -> None:

@@ -1,13 +1,13 @@
-// The page: it holds what one conversation looks like now, and wires the screen to the gateway.
+// The page: holds the state of the open conversation, and connects the user interface with the gateway.
 
 import { icon } from "./icons.js";
-import { LockedOut, Outbox, Stream, answer, ask, newId, stop } from "./client.js";
+import { SignInRequired, Outbox, Stream, answer, ask, newId, stop } from "./client.js";
 import { arrange, bytes, chip, conversation } from "./view.js";
 
 const at = (id) => document.getElementById(id);
-const NEAR_THE_END = 60;
-const LIST_EVERY = 10_000;
-const PATIENCE = 3_000; // until what a button asked for may be asked for again
+const END_THRESHOLD = 60; // pixels
+const LIST_INTERVAL = 10_000; // ms
+const BUTTON_TIMEOUT = 3_000; // ms until a button may be pressed again
 const SUGGESTIONS = ["What can you do?", "Draw me a bar chart", "Do a slow task that I can interrupt"];
 
 const state = {
@@ -15,19 +15,19 @@ const state = {
   items: [],
   statuses: new Map(), // by message id: a status may arrive before the message it is about
   conversations: [],
-  files: [], // chosen, not sent: {file, url}
+  files: [], // selected, not sent: {file, url}
   uploadLimit: Infinity,
   stream: null,
   loaded: false,
   stopping: false,
-  atEnd: true, // the person looks at the newest, so the page follows it
-  top: 0, // where the person had scrolled to
+  atEnd: true, // scrolled to the end, so the page follows new content
+  top: 0, // last scroll position
   unseen: 0,
 };
 
 const outbox = new Outbox(() => draw());
 
-// The gateway's events
+// Events from the gateway
 
 const HANDLERS = {
   history({ items }) {
@@ -35,7 +35,7 @@ const HANDLERS = {
     state.loaded = true;
     state.statuses.clear();
     outbox.settle([...items.map((item) => item.message_id), ...accepted(state.chat)]);
-    returnLettersWithoutFiles();
+    restoreDraftsWithoutFiles();
     outbox.send(state.chat);
   },
   reply(reply) {
@@ -61,7 +61,7 @@ const HANDLERS = {
   },
 };
 
-function hear(name, data) {
+function handle(name, data) {
   HANDLERS[name](data);
   draw();
 }
@@ -78,13 +78,13 @@ function putReply(reply) {
   const place = state.items.findIndex((item) => item.reply?.id === reply.id);
   const before = state.items[place]?.reply;
   const item = { kind: "reply", reply };
-  state.items = place < 0 ? state.items.toSpliced(behindItsMessages(reply), 0, item) : state.items.with(place, item);
-  if (reply.done && !before?.done) finished(reply);
-  if (reply.parked && !before?.parked) asked(reply);
+  state.items = place < 0 ? state.items.toSpliced(indexAfterItsMessages(reply), 0, item) : state.items.with(place, item);
+  if (reply.done && !before?.done) replyFinished(reply);
+  if (reply.parked && !before?.parked) questionAsked(reply);
 }
 
-/** A reply stands behind the messages that its turn began with, also when something else was answered meanwhile. */
-function behindItsMessages(reply) {
+/** A reply comes after the messages that its turn began with, also when something else was answered meanwhile. */
+function indexAfterItsMessages(reply) {
   const first = state.items.findIndex((item) => item.kind === "message" && item.message_id === reply.reply_to);
   if (first < 0) return state.items.length;
   let place = first + 1;
@@ -92,14 +92,14 @@ function behindItsMessages(reply) {
   return place;
 }
 
-function finished(reply) {
+function replyFinished(reply) {
   state.stopping = false;
   const text = reply.segments.filter((segment) => segment.kind === "text" && !segment.secondary).map((segment) => segment.markdown).join(" ");
   announce("New answer", text);
   refreshList();
 }
 
-function asked(reply) {
+function questionAsked(reply) {
   announce("Question", reply.segments.filter((segment) => segment.kind === "question" && segment.open).map((segment) => segment.question).join(" "));
 }
 
@@ -109,26 +109,26 @@ function announce(what, markdown) {
 }
 
 function accepted(chat) {
-  return outbox.of(chat).filter((letter) => letter.id !== undefined).map((letter) => letter.client_id);
+  return outbox.of(chat).filter((message) => message.id !== undefined).map((message) => message.client_id);
 }
 
-/** A reload loses a letter's files: its words go back to where they were written. */
-function returnLettersWithoutFiles() {
-  for (const letter of outbox.of(state.chat)) {
-    if (letter.names.length === 0 || letter.files || letter.state === "failed") continue;
-    outbox.remove(letter);
+/** A reload loses the files of an unsent message: its text goes back into the input. */
+function restoreDraftsWithoutFiles() {
+  for (const message of outbox.of(state.chat)) {
+    if (message.names.length === 0 || message.files || message.state === "failed") continue;
+    outbox.remove(message);
     const text = at("text");
-    text.value = [letter.text, text.value].filter(Boolean).join("\n");
-    keepDraft();
-    complain(`Please attach again: ${letter.names.join(", ")}`);
+    text.value = [message.text, text.value].filter(Boolean).join("\n");
+    saveDraft();
+    showProblem(`Please attach again: ${message.names.join(", ")}`);
   }
 }
 
-// What is shown
+// Display
 
 let drawing = false;
 
-/** Draws at the screen's next turn; a hidden page has none, and draws soon. */
+/** Draws with the next animation frame; a hidden page has none and uses a timer. */
 function draw() {
   if (drawing) return;
   drawing = true;
@@ -141,9 +141,9 @@ function draw() {
 }
 
 function drawNow() {
-  const letters = outbox.of(state.chat);
-  arrange(at("log"), conversation(state.items, letters));
-  at("welcome").hidden = !state.loaded || state.items.length + letters.length > 0;
+  const unsent = outbox.of(state.chat);
+  arrange(at("log"), conversation(state.items, unsent));
+  at("welcome").hidden = !state.loaded || state.items.length + unsent.length > 0;
   drawRunning(isRunning());
   drawTitle();
   follow();
@@ -151,17 +151,17 @@ function drawNow() {
 
 function isRunning() {
   const last = state.items.findLastIndex((item) => item.kind === "reply");
-  return state.items.some((item, place) => (item.kind === "reply" ? !item.reply.done : isAtWork(item, place > last)));
+  return state.items.some((item, place) => (item.kind === "reply" ? !item.reply.done : isBeingAnswered(item, place > last)));
 }
 
-/** A message just read, whose reply has not begun, is being worked on as well. */
-function isAtWork(message, unanswered) {
+/** Also true for a message that was just read and whose reply has not begun. */
+function isBeingAnswered(message, unanswered) {
   if (message.text.startsWith("/")) return false;
   return message.state === "waiting" || (message.state === "read" && unanswered && !(message.step > 1));
 }
 
 function drawRunning(running) {
-  const parked = running && Boolean(growing()?.parked);
+  const parked = running && Boolean(currentReply()?.parked);
   document.body.dataset.running = running;
   document.body.dataset.parked = parked;
   at("stop").hidden = !running;
@@ -170,14 +170,14 @@ function drawRunning(running) {
   at("text").placeholder = parked ? "Answer…" : running ? "Interject…" : "Write a message";
   at("hint").textContent = parked ? "will answer the question" : running ? "will reach the running task" : "";
   at("status").hidden = !running;
-  at("status-text").textContent = state.stopping ? "stopping…" : statusWords();
+  at("status-text").textContent = state.stopping ? "stopping…" : statusText();
 }
 
-function statusWords() {
-  return growing()?.status || (growing()?.parked ? "waiting for your answer" : "working…");
+function statusText() {
+  return currentReply()?.status || (currentReply()?.parked ? "waiting for your answer" : "working…");
 }
 
-function growing() {
+function currentReply() {
   return state.items.findLast((item) => item.kind === "reply" && !item.reply.done)?.reply;
 }
 
@@ -217,7 +217,7 @@ function drawList() {
 
 function isAtEnd() {
   const scroller = at("scroller");
-  return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_THE_END;
+  return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < END_THRESHOLD;
 }
 
 function scrollToEnd() {
@@ -230,7 +230,7 @@ function follow() {
   at("to-end").hidden = state.atEnd;
 }
 
-/** Only going up is leaving the end: a picture that arrives makes the end go away without anybody's wish. */
+/** Only scrolling up leaves the end: a picture that loads moves the end away by itself. */
 function scrolled() {
   const top = at("scroller").scrollTop;
   if (isAtEnd()) state.atEnd = true;
@@ -239,15 +239,15 @@ function scrolled() {
   at("to-end").hidden = state.atEnd;
 }
 
-function drawConnection(how, seconds) {
-  const told = { connecting: "connecting…", on: "connected", off: `connection lost, next try in ${seconds} s`, locked: "Locked: open the link that Interject printed" };
-  at("connection").dataset.state = how;
-  at("connection").textContent = told[how];
+function drawConnection(connection, seconds) {
+  const texts = { connecting: "connecting…", on: "connected", off: `connection lost, next attempt in ${seconds} s`, locked: "Sign-in link required: open the link that Interject printed" };
+  at("connection").dataset.state = connection;
+  at("connection").textContent = texts[connection];
 }
 
-function complain(words) {
-  at("problem").textContent = words;
-  at("problem").hidden = !words;
+function showProblem(problem) {
+  at("problem").textContent = problem;
+  at("problem").hidden = !problem;
 }
 
 // Conversations
@@ -259,8 +259,8 @@ function go(chat) {
   discardFiles();
   at("text").value = sessionStorage.getItem(`draft ${chat}`) ?? "";
   fit();
-  complain("");
-  state.stream = new Stream(chat, (...event) => state.chat === chat && hear(...event), (...how) => state.chat === chat && drawConnection(...how));
+  showProblem("");
+  state.stream = new Stream(chat, (...event) => state.chat === chat && handle(...event), (...connection) => state.chat === chat && drawConnection(...connection));
   showSidebar(false);
   drawList();
   drawNow();
@@ -288,7 +288,7 @@ async function refreshList() {
     drawList();
     drawTitle();
   } catch (error) {
-    if (error instanceof LockedOut) drawConnection("locked"); // other failures: the stream tells of a lost line
+    if (error instanceof SignInRequired) drawConnection("locked"); // other failures: the stream reports a lost connection
   } finally {
     asking = false;
   }
@@ -303,21 +303,21 @@ function showSidebar(shown) {
   at("open-sidebar").setAttribute("aria-expanded", String(shown));
 }
 
-// Writing
+// Input
 
 function submit() {
   const text = at("text").value;
   if (!text.trim() && state.files.length === 0) return;
   const total = state.files.reduce((sum, { file }) => sum + file.size, text.length);
   if (total > state.uploadLimit) {
-    complain(`That is ${bytes(total)} at once; ${bytes(state.uploadLimit)} are allowed.`);
+    showProblem(`${bytes(total)} in one message; the limit is ${bytes(state.uploadLimit)}.`);
     return;
   }
-  complain("");
+  showProblem("");
   outbox.add(state.chat, text, state.files.map(({ file }) => file));
   at("text").value = "";
   discardFiles();
-  keepDraft();
+  saveDraft();
   fit();
   drawNow();
   scrollToEnd();
@@ -329,33 +329,33 @@ async function stopTurn() {
   draw();
   try {
     await stop(state.chat);
-    await new Promise((resolve) => setTimeout(resolve, PATIENCE));
+    await new Promise((resolve) => setTimeout(resolve, BUTTON_TIMEOUT));
   } catch (error) {
-    complain(`It could not be stopped: ${error.message}`);
+    showProblem(`Stop failed: ${error.message}`);
   }
   state.stopping = false;
   draw();
 }
 
-/** The options go when the question is closed; until then a press that failed, or did nothing, may be made again. */
+/** The options disappear when the question is closed; until then a failed press may be repeated. */
 async function choose(button) {
   const options = button.closest("fieldset");
   const chat = state.chat;
   options.disabled = true;
   button.setAttribute("aria-busy", "true");
-  complain("");
+  showProblem("");
   if (matchMedia("(pointer: fine)").matches) at("text").focus();
   try {
     await answer(chat, options.dataset.question, Number(button.dataset.option));
-    await new Promise((resolve) => setTimeout(resolve, PATIENCE));
+    await new Promise((resolve) => setTimeout(resolve, BUTTON_TIMEOUT));
   } catch (error) {
-    if (state.chat === chat) complain(`The answer was not sent: ${error.message}`);
+    if (state.chat === chat) showProblem(`The answer was not sent: ${error.message}`);
   }
   options.disabled = false;
   button.removeAttribute("aria-busy");
 }
 
-function keepDraft() {
+function saveDraft() {
   sessionStorage.setItem(`draft ${state.chat}`, at("text").value);
 }
 
@@ -408,7 +408,7 @@ function preview(chosen) {
   return entry;
 }
 
-// The wires
+// Event handlers
 
 function wireComposer() {
   at("composer").addEventListener("submit", (event) => {
@@ -416,7 +416,7 @@ function wireComposer() {
     submit();
   });
   at("text").addEventListener("input", () => {
-    keepDraft();
+    saveDraft();
     fit();
   });
   at("text").addEventListener("keydown", (event) => {
@@ -475,39 +475,39 @@ function wirePage() {
   at("conversations").addEventListener("click", () => showSidebar(false));
   at("to-end").addEventListener("click", scrollToEnd);
   at("scroller").addEventListener("scroll", scrolled, { passive: true });
-  const sizes = new ResizeObserver(follow); // pictures arrive, the window turns, the composer grows
+  const sizes = new ResizeObserver(follow); // pictures load, the window is resized, the input grows
   for (const id of ["log", "scroller"]) sizes.observe(at(id));
   addEventListener("hashchange", goToHash);
-  addEventListener("online", hurry);
-  document.addEventListener("visibilitychange", () => document.hidden || hurry());
+  addEventListener("online", retryNow);
+  document.addEventListener("visibilitychange", () => document.hidden || retryNow());
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || at("lightbox").open || event.isComposing) return;
     if (document.body.classList.contains("sidebar-open")) showSidebar(false);
     else stopTurn();
   });
-  setInterval(() => document.hidden || refreshList(), LIST_EVERY);
+  setInterval(() => document.hidden || refreshList(), LIST_INTERVAL);
 }
 
-function hurry() {
+function retryNow() {
   state.unseen = 0;
-  state.stream?.hurry();
-  outbox.hurry();
+  state.stream?.retryNow();
+  outbox.retryNow();
   refreshList();
   draw();
 }
 
-function furnish() {
-  const drawings = { "open-sidebar": "menu", "close-sidebar": "close", attach: "clip", send: "send" };
-  for (const [id, name] of Object.entries(drawings)) at(id).append(icon(name));
+function setUp() {
+  const icons = { "open-sidebar": "menu", "close-sidebar": "close", attach: "clip", send: "send" };
+  for (const [id, name] of Object.entries(icons)) at(id).append(icon(name));
   at("new-conversation").prepend(icon("plus"));
   at("to-end").prepend(icon("down"));
-  at("suggestions").append(...SUGGESTIONS.map((words) => {
+  at("suggestions").append(...SUGGESTIONS.map((suggestion) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = words;
+    button.textContent = suggestion;
     button.addEventListener("click", () => {
-      at("text").value = words;
-      keepDraft();
+      at("text").value = suggestion;
+      saveDraft();
       fit();
       at("text").focus();
     });
@@ -515,7 +515,7 @@ function furnish() {
   }));
 }
 
-furnish();
+setUp();
 wireComposer();
 wireDrop();
 wireLightbox();

@@ -1,4 +1,4 @@
-// The page's small drawings, made as nodes: a line icon each, in the colour of the text around it.
+// The page's icons as DOM nodes, in the colour of the text around them.
 
 const PATHS = {
   menu: "M4 7h16M4 12h16M4 17h10",

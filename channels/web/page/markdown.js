@@ -1,8 +1,8 @@
-// Markdown to DOM nodes. Text of the model's never becomes HTML: every node is made by hand, and what is not
-// understood is shown as it was written.
+// Markdown to DOM nodes. Text from the model never becomes HTML: nodes are created one by one, and unknown syntax is
+// shown as written.
 
 const DEEPEST = 8;
-const LONGEST_LABEL = 1000;
+const MAX_LABEL_LENGTH = 1000;
 
 /** Makes `container` show `markdown`. Blocks that have not changed keep their nodes, so a growing text is cheap. */
 export function renderMarkdown(container, markdown) {
@@ -353,7 +353,7 @@ class Inline {
     if (this.find("](", at, () => true) < 0) return 0;
     const close = this.bracket(at);
     if (close < 0 || this.text[close + 1] !== "(") return 0;
-    const target = this.text.slice(close + 2, close + 2 + 2 * LONGEST_LABEL)
+    const target = this.text.slice(close + 2, close + 2 + 2 * MAX_LABEL_LENGTH)
       .match(/^\s*<?((?:[^\s()<>]|\([^\s()<>]*\))+)>?(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/);
     const url = target && webAddress(target[1]);
     if (!url) return 0;
@@ -367,7 +367,7 @@ class Inline {
 
   bracket(at) {
     let open = 0;
-    for (let here = at; here < Math.min(this.text.length, at + LONGEST_LABEL); here += 1) {
+    for (let here = at; here < Math.min(this.text.length, at + MAX_LABEL_LENGTH); here += 1) {
       if (this.text[here] === "\\") here += 1;
       else if (this.text[here] === "[") open += 1;
       else if (this.text[here] === "]" && (open -= 1) === 0) return here;
@@ -376,7 +376,7 @@ class Inline {
   }
 
   autolink(at) {
-    const found = this.text.slice(at, at + 2 * LONGEST_LABEL).match(/^<(https?:\/\/[^\s<>]+)>/);
+    const found = this.text.slice(at, at + 2 * MAX_LABEL_LENGTH).match(/^<(https?:\/\/[^\s<>]+)>/);
     const url = found && webAddress(found[1]);
     if (!url) return 0;
     const node = anchor(url);
@@ -387,7 +387,7 @@ class Inline {
 
   bareLink(at) {
     if (!this.text.startsWith("http", at) || isWord(this.text[at - 1])) return 0;
-    const found = this.text.slice(at, at + 2 * LONGEST_LABEL).match(/^https?:\/\/[^\s<>"`|]+/);
+    const found = this.text.slice(at, at + 2 * MAX_LABEL_LENGTH).match(/^https?:\/\/[^\s<>"`|]+/);
     if (!found || this.parent.closest?.("a")) return 0;
     const written = trimAddress(found[0]);
     const url = webAddress(written);

@@ -1,16 +1,16 @@
-// What was said, as nodes. Every piece keeps its node and is changed in place: folds stay open, selections stay made.
+// Messages and replies as DOM nodes. Nodes are kept and changed in place: folds and selections stay.
 
 import { icon } from "./icons.js";
 import { renderMarkdown } from "./markdown.js";
 
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 const LONG_TEXT = 1500;
-const OWN = "You"; // the sender's name of what was written here
+const OWN = "You"; // the sender of messages written on this page
 const CALL_STATES = {
   waiting: "waiting", running: "running", done: "done", failed: "failed", skipped: "skipped", cancelled: "cancelled", denied: "not allowed", unknown: "unknown",
 };
 
-/** Makes `parent` hold exactly the pieces, in order: `{key, make(), update(node)}`, reusing nodes by key. */
+/** Makes `parent` contain exactly the pieces, in order: `{key, make(), update(node)}`, reusing nodes by key. */
 export function arrange(parent, pieces) {
   const before = parent.arranged ?? new Map();
   const wanted = new Set(pieces.map((piece) => piece.key));
@@ -28,10 +28,10 @@ export function arrange(parent, pieces) {
 }
 
 /**
- * The pieces of a conversation. A message that a running turn has read at some step stands where it was read:
- * between what the reply had said until then and what followed.
+ * The pieces of a conversation. A message that a running turn read at some step is placed there:
+ * between the parts of the reply before and after that step.
  */
-export function conversation(items, letters) {
+export function conversation(items, unsent) {
   const pieces = [];
   let reply = null;
   for (const item of items) {
@@ -45,7 +45,7 @@ export function conversation(items, letters) {
       if (hasSteps(item.reply)) reply = piece;
     }
   }
-  return [...pieces.flatMap((piece) => (piece.reply ? split(piece) : [messagePiece(piece.message)])), ...letters.map(letterPiece)];
+  return [...pieces.flatMap((piece) => (piece.reply ? split(piece) : [messagePiece(piece.message)])), ...unsent.map(unsentPiece)];
 }
 
 function split({ reply, read }) {
@@ -66,7 +66,7 @@ function split({ reply, read }) {
   return parts;
 }
 
-/** The answer to a command has none, and nothing interrupts it. */
+/** The answer to a command has no steps, and cannot be interrupted. */
 function hasSteps(reply) {
   return !reply.done || reply.segments.some((segment) => segment.step > 0);
 }
@@ -106,7 +106,7 @@ const TEXT = {
     node.classList.toggle("open", segment.open);
     node.classList.toggle("secondary", segment.secondary);
     node.querySelector(":scope > .cut")?.remove();
-    if (segment.interrupted) node.append(words("p", "cut", "interrupted here", { testid: "interrupted" }));
+    if (segment.interrupted) node.append(words("p", "cut", "interrupted", { testid: "interrupted" }));
   },
 };
 
@@ -134,7 +134,7 @@ const CALL = {
     mark.replaceChildren(segment.state === "running" ? box("span", "spinner") : icon(segment.state));
     node.querySelector(".call-title").textContent = segment.title || segment.name;
     node.querySelector(".call-state").textContent = CALL_STATES[segment.state] ?? segment.state;
-    node.querySelector(".call-detail").textContent = segment.detail || (segment.state === "running" ? "nothing to show yet" : "no output");
+    node.querySelector(".call-detail").textContent = segment.detail || (segment.state === "running" ? "no output yet" : "no output");
   },
 };
 
@@ -144,18 +144,18 @@ const DECISIONS = { allowed: "done", denied: "denied", undecided: "waiting" };
 const QUESTION = {
   make: (segment) => {
     const node = box("section", "question", { testid: "question" });
-    const asked = box("div", "markdown");
-    asked.id = `asked ${segment.key}`.replaceAll(" ", "-");
-    node.setAttribute("aria-labelledby", asked.id);
+    const question = box("div", "markdown");
+    question.id = `asked ${segment.key}`.replaceAll(" ", "-");
+    node.setAttribute("aria-labelledby", question.id);
     const options = box("fieldset", "options", { testid: "options", question: segment.key });
-    options.setAttribute("aria-labelledby", asked.id);
-    node.append(asked, options, words("p", "answer", "", { testid: "answer" }));
+    options.setAttribute("aria-labelledby", question.id);
+    node.append(question, options, words("p", "answer", "", { testid: "answer" }));
     return node;
   },
   update(node, segment) {
-    const [asked, options, answer] = node.children;
+    const [question, options, answer] = node.children;
     node.dataset.open = segment.open;
-    renderMarkdown(asked, segment.question);
+    renderMarkdown(question, segment.question);
     options.hidden = !segment.open || segment.options.length === 0;
     arrange(options, segment.options.map((text, number) => ({
       key: `${number} ${text}`,
@@ -168,8 +168,8 @@ const QUESTION = {
     })));
     answer.hidden = segment.open || !segment.answer;
     answer.dataset.decision = segment.decision;
-    const said = segment.decision ? [] : [words("span", "unseen", "Answer: ")];
-    answer.replaceChildren(icon(DECISIONS[segment.decision] ?? "done"), ...said, words("span", "", segment.answer));
+    const label = segment.decision ? [] : [words("span", "unseen", "Answer: ")];
+    answer.replaceChildren(icon(DECISIONS[segment.decision] ?? "done"), ...label, words("span", "", segment.answer));
   },
 };
 
@@ -177,10 +177,10 @@ function messagePiece(message) {
   return bubble(message.message_id ?? String(message.id), message, message.attachments.map((each) => () => attachmentNode(each, "")));
 }
 
-/** A letter is a message of this page's that the gateway has not confirmed yet. */
-function letterPiece(letter) {
-  const files = letter.files ?? letter.names.map((name) => ({ name, size: null }));
-  return bubble(letter.client_id, { ...letter, step: null }, files.map((file) => () => chip(file.name, file.size)));
+/** A message of this page that the gateway has not confirmed yet. */
+function unsentPiece(message) {
+  const files = message.files ?? message.names.map((name) => ({ name, size: null }));
+  return bubble(message.client_id, { ...message, step: null }, files.map((file) => () => chip(file.name, file.size)));
 }
 
 function bubble(key, message, attachments) {
@@ -190,7 +190,7 @@ function bubble(key, message, attachments) {
       const own = !message.sender || message.sender === OWN;
       const node = box("article", own ? "message" : "message theirs", { testid: "message", message: key });
       if (!own) node.append(words("p", "sender", message.sender, { testid: "sender" }));
-      const text = box("div", "said");
+      const text = box("div", "body");
       node.append(text, box("div", "attachments"), words("p", "state", "", { testid: "message-state" }));
       if (message.text) text.append(...longText(message.text));
       else text.hidden = true;
@@ -221,30 +221,32 @@ function longText(text) {
 
 function showState(node, message) {
   const state = node.querySelector(".state");
-  const told = stateWords(message);
-  if (node.dataset.state === message.state && state.lastChild?.textContent === told) return;
+  const text = stateText(message);
+  if (node.dataset.state === message.state && state.lastChild?.textContent === text) return;
   node.dataset.state = message.state;
-  const drawing = { waiting: "waiting", read: "read", answered: "done", refused: "failed", failed: "failed", withdrawn: "cancelled" }[message.state];
-  state.replaceChildren(...(drawing ? [icon(drawing)] : [box("span", "spinner")]), words("span", "", told));
+  const name = { waiting: "waiting", read: "read", answered: "done", refused: "failed", failed: "failed", withdrawn: "cancelled" }[message.state];
+  state.replaceChildren(...(name ? [icon(name)] : [box("span", "spinner")]), words("span", "", text));
   state.title = message.at ? new Date(message.at).toLocaleString() : "";
 }
 
-function stateWords({ state, step, reason }) {
+function stateText({ state, step, reason }) {
+  const detail = reason ? `: ${reason}` : "";
+  const read = step ? `Read during step ${step}` : "Read";
   switch (state) {
-    case "sending": return "sending…";
-    case "retrying": return `not sent yet, trying again…${reason ? ` ${reason}` : ""}`;
-    case "waiting": return "waiting";
-    case "read": return step ? `seen at step ${step}` : "seen";
-    case "answered": return (step > 1 ? `seen at step ${step}, ` : "") + (reason ? ended(reason) : "answered");
-    case "withdrawn": return reason ? `withdrawn: ${reason}` : "withdrawn";
-    case "refused": return reason ? `refused: ${reason}` : "refused";
-    case "failed": return `not sent: ${reason}`;
+    case "sending": return "Sending…";
+    case "retrying": return `Not sent yet, retrying…${reason ? ` ${reason}` : ""}`;
+    case "waiting": return "Queued";
+    case "read": return read;
+    case "answered": return (step > 1 ? `${read} · ` : "") + (reason ? endText(reason) : "Answered");
+    case "withdrawn": return `Withdrawn${detail}`;
+    case "refused": return `Refused${detail}`;
+    case "failed": return `Not sent${detail}`;
     default: return state;
   }
 }
 
-function ended(reason) {
-  return reason.startsWith("stopped by ") ? reason : `ended: ${reason}`;
+function endText(reason) {
+  return reason.startsWith("stopped by ") ? `S${reason.slice(1)}` : `Ended: ${reason}`;
 }
 
 function attachmentNode(attachment, caption) {
