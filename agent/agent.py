@@ -1,4 +1,4 @@
-"""What an agent is made of, the same for all turns of a place."""
+"""The agent: the parts that all turns of a conversation share."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from agent.media import MediaStore
 from agent.model import Model
 from agent.tool import Tool
 
-A_DAY = 24 * 3600.0
+DEFAULT_APPROVAL_TIMEOUT = 24 * 3600.0
 
 
 def unmasked(text: str) -> str:
-    """For where no secrets are known."""
+    """The mask for an agent without known secrets."""
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """`max_steps` counts model calls since a person last spoke. `context` keeps the conversation within the model's
-    window; without it that is left to the model's provider. `mask` takes known secrets out of a text.
-    `approval_timeout` is for how many seconds people are asked to decide until it counts as denied.
+    """`max_steps` limits model calls since the last message of a person. `compactor` keeps the conversation within the
+    model's context window; without it, that is left to the provider. `mask` removes known secrets from a text.
+    `approval_timeout` is in seconds: after that, an approval request counts as denied.
     """
 
     model: Model
@@ -36,4 +36,4 @@ class Agent:
     hooks: Hooks = field(default_factory=NoHooks)
     compactor: Compactor | None = None
     mask: Callable[[str], str] = unmasked
-    approval_timeout: float = A_DAY
+    approval_timeout: float = DEFAULT_APPROVAL_TIMEOUT

@@ -1,4 +1,4 @@
-"""Work that goes on beside the turn that began it: calls moved to the background, and turns of its own it delegated."""
+"""Background work: tool calls that outlive their turn, and delegated tasks, which run in turns of their own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ BackgroundState = Literal["running", "done", "failed", "stopped", "lost"]
 
 
 class BackgroundError(Exception):
-    """It cannot be done; the message tells the model why."""
+    """The operation is not possible; the message tells the model why."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackgroundItem:
-    """`handle` is its short name in the conversation, `title` one line, `shown` what it showed last or its result."""
+    """`handle` is its short name in the conversation, `title` is one line, `shown` is its last output or its result."""
 
     handle: str
     title: str
@@ -28,8 +28,8 @@ class BackgroundItem:
 
 @dataclass(frozen=True, slots=True)
 class DelegatedTask:
-    """A task for a turn of its own. `tools` are the names of those that it may use, None all of the parent's; `model`
-    is a name in the settings, "" the parent's; `seconds` is how long it may take."""
+    """A task for a turn of its own. `tools` are the names of its tools, None for all of the parent's; `model` is a name
+    in the settings, "" for the parent's; `seconds` is its time limit."""
 
     task: str
     tools: tuple[str, ...] | None = None
@@ -37,53 +37,49 @@ class DelegatedTask:
     seconds: float = 1800.0
 
 
-def shows_nothing() -> str:
-    """For work that does not tell what it does meanwhile."""
+def no_output() -> str:
+    """The output of work that reports no progress."""
     return ""
 
 
 class Background(Protocol):
-    """One turn's view of the work beside it, which outlives the turn: what is kept or delegated is durable."""
+    """One turn's view of the background work. The work is durable and outlives the turn."""
 
-    async def adopt(
-        self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
-    ) -> str:
-        """Takes the running call over and returns its handle. Its result comes as a message to the same conversation.
+    async def adopt(self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = no_output) -> str:
+        """Takes over the running call and returns its handle. Its result arrives as a message in the same conversation.
 
-        `shown` tells what the call showed last. A call that waits for a delegated task ends, and the task goes on.
-        Raises `BackgroundError` when too much is going on already; the call is then still the caller's.
+        `shown` returns the call's last output. A call that waits for a delegated task ends, and the task continues.
+        Raises `BackgroundError` when too many are running; the caller then still owns the call.
         """
 
     async def delegate(
         self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
     ) -> ToolResult:
-        """Runs the task in a turn of its own and waits for its answer, with the files that it made.
+        """Runs the task in a turn of its own and returns its answer, with the files that it made.
 
-        `progress` is told now and then what it does. The same `call_id` again finds the same turn, across restarts.
-        Cancelling stops it. Raises `BackgroundError` when a limit (depth, number) does not allow it, and when the turn failed
-        or was stopped.
+        `progress` is called from time to time with its current activity. The same `call_id` finds the same turn again,
+        across restarts. Cancelling stops the task. Raises `BackgroundError` when a limit (depth, number) is reached and
+        when the turn failed or was stopped.
         """
 
     async def start(self, call_id: str, delegated: DelegatedTask) -> str:
-        """Like `delegate`, but returns its handle at once. The answer comes as a message."""
+        """Like `delegate`, but returns its handle at once. The answer arrives as a message."""
 
     async def items(self) -> tuple[BackgroundItem, ...]:
-        """What was begun in this conversation and is not forgotten yet, oldest first."""
+        """The known work of this conversation, running or finished, oldest first."""
 
     async def stop(self, handle: str) -> bool:
-        """Ends it; False if nothing of that name runs."""
+        """Stops it; False if no work of that handle is running."""
 
-    async def steer(self, handle: str, words: str) -> bool:
-        """Steers a delegated task with these words; False if no such task runs."""
+    async def steer(self, handle: str, text: str) -> bool:
+        """Sends a message to a delegated task; False if no such task is running."""
 
 
 class NoBackground:
-    """For turns beside which nothing can go on."""
+    """For turns without background work."""
 
-    async def adopt(
-        self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = shows_nothing
-    ) -> str:
-        raise BackgroundError("nothing can go on in the background here")
+    async def adopt(self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = no_output) -> str:
+        raise BackgroundError("background work is not available here")
 
     async def delegate(
         self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
@@ -99,5 +95,5 @@ class NoBackground:
     async def stop(self, handle: str) -> bool:
         return False
 
-    async def steer(self, handle: str, words: str) -> bool:
+    async def steer(self, handle: str, text: str) -> bool:
         return False

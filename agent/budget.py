@@ -1,4 +1,4 @@
-"""Budgets: what a turn may spend, asked before each model call."""
+"""Budgets: cost limits of a turn, checked before each model call."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from agent.model import Request
 
 
 class Budget(Protocol):
-    """One turn's view of what may be spent, by itself and together with others."""
+    """One turn's view of its cost limits: its own, and those that it shares with other turns."""
 
     async def reserve(self, request: Request, extensions: int) -> str | None:
-        """Sets aside what the request may cost. None: it may be made, and `release` follows. Else the limit that it
-        would pass, in words for a person; nothing is set aside. People have allowed it to go on `extensions` times.
+        """Reserves the estimated cost of the request. None: the request may be made, and `release` follows. Otherwise
+        the limit that it would exceed, in words for a person; nothing is reserved. People have extended the limit
+        `extensions` times.
         """
 
     def release(self) -> None:
-        """What was set aside is spent, or was not needed; what it did cost is told by the turn's log."""
+        """Frees the reservation. The actual cost is in the turn's log."""
 
 
 class NoBudget:
+    """No limits."""
+
     async def reserve(self, request: Request, extensions: int) -> str | None:
         return None
 

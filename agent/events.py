@@ -1,4 +1,4 @@
-"""Events: what happens in a turn, told to whoever watches while it happens."""
+"""Events of a turn, emitted to observers while they happen."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The text shown of the current answer is taken back: the model call is tried again."""
+    """The text of the current answer is retracted: the model call is retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The model keeps the person waiting; `reason` is one quiet line about why."""
+    """The model call is delayed; `reason` is one short line for people."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """A model call that gives no answer costs something all the same: an attempt that failed or was cancelled."""
+    """The cost of a model call without an answer: a failed or cancelled attempt."""
 
     usage: Usage
     model: str
@@ -45,12 +45,12 @@ class Charged:
 
 
 Delta = TextDelta | ReasoningDelta | Withdrawn | Waiting | Charged
-"""What a model tells while it answers."""
+"""What a model emits while it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A running tool has something to show: `text` replaces what it showed before."""
+    """Progress of a running tool call: `text` replaces the previous text."""
 
     call_id: str
     text: str
@@ -67,9 +67,9 @@ Event = Logged | Progress | Delta
 
 OnDelta = Callable[[Delta], Awaitable[None]]
 Emit = Callable[[Event], Awaitable[None]]
-"""Awaited by the turn; never raises and never waits for an observer."""
+"""Awaited by the turn. Never raises, and never waits for an observer."""
 
 
 def as_json(event: Event) -> dict[str, Any]:
-    """The event as an object for JSON: its class as `event`, and its fields."""
+    """The event as a JSON object: its class name as `event`, and its fields."""
     return {"event": type(event).__name__, **asdict(event)}

@@ -1,4 +1,4 @@
-"""Hooks: code around what a turn hears, asks, does and says, which may change, answer, deny or end it."""
+"""Hooks: code around messages, model calls, tool calls and replies, which may change, answer, deny or end them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Point = Literal[
     "before_reply",
     "on_event",
 ]
-"""Where a hook may stand. `on_event` only looks on."""
+"""The points at which hooks are called. `on_event` only observes."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookContext:
-    """In which conversation and turn it happens, and on whose behalf; `run_id` is "" before there is a turn."""
+    """The conversation, turn and sender that a hook is called for; `run_id` is "" before the turn starts."""
 
     session: str = ""
     channel: str = ""
@@ -35,7 +35,7 @@ class HookContext:
 
 @dataclass(frozen=True, slots=True)
 class MessageIn:
-    """on_message: what somebody wrote, before it is kept. `text` may be changed, and `note` (context for the model)."""
+    """on_message: a message before it is stored. `text` and `note` (context for the model) may be changed."""
 
     text: str
     note: str = ""
@@ -44,8 +44,8 @@ class MessageIn:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """before_model. `said` is what people said in this turn, to look at only. May be changed: `instructions`, `notices`
-    (added after what was said), `model` ("" is the usual one), `settings`, and `tools`, of which some may be left out.
+    """before_model. `messages` are the messages of people in this turn, read-only. May be changed: `instructions`,
+    `notices` (added after the messages), `model` ("" is the default), `settings`, and `tools`, which may be removed.
     """
 
     step: int
@@ -59,7 +59,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """after_model. `text` may be changed; `tools` are the names of the calls that it asks for."""
+    """after_model. `text` may be changed; `tools` are the names of the tools that the answer calls."""
 
     step: int
     text: str
@@ -103,28 +103,28 @@ S = TypeVar("S", bound=Subject)
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """This is the tool's result (`text`), or the model's answer; neither is asked."""
+    """`text` is the tool's result or the model's answer; the tool or the model is not called."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """People have to approve the call; `reason` says why."""
+    """The call needs approval, for this reason."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The call does not run, the segment is not shown, the message is refused."""
+    """The call does not run, the reply part is not shown, or the message is refused."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The turn ends as failed, for this reason, after what it does is recorded."""
+    """The turn ends as failed, for this reason, after the current step is recorded."""
 
     reason: str
 
@@ -137,13 +137,13 @@ class Stop:
 
 
 Ruling = Respond | Ask | Deny | End | Stop
-"""What ends the asking: later hooks of that point are not asked, except after `Ask`, where they may still deny or end.
-Going on and changing are said by the subject."""
+"""The decision of a hook, if not to continue or to change the subject. Later hooks of the point are not called, except
+after `Ask`: they may still deny or end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ruled:
-    """A ruling and the hook it came from. `trusted`: its answer for a tool needs no approval of people."""
+    """A ruling and its hook. `trusted`: the hook's response for a tool needs no approval."""
 
     ruling: Ruling
     hook: str
@@ -151,23 +151,25 @@ class Ruled:
 
 
 class Hooks(Protocol):
-    """All hooks of a gateway, asked one after another, each seeing what the one before made of the subject.
+    """All hooks of a gateway, called one after another, each with the subject as the previous one changed it.
 
-    Never raises but for cancellation, and never takes longer than the hooks' time limits: a hook that fails counts as
-    one without an opinion, or, where it fails closed, as one that denies.
+    Raises only on cancellation, and never takes longer than the hooks' timeouts: a hook that fails open is ignored, one
+    that fails closed denies.
     """
 
     def active(self, point: Point) -> bool:
-        """Whether any hook stands at the point; asking costs nothing then."""
+        """Whether any hook is registered at the point."""
 
     async def ask(self, point: Point, context: HookContext, subject: S) -> tuple[S, Ruled | None]:
-        """The subject as changed, and the first ruling, if any."""
+        """The subject as the hooks changed it, and the first ruling, if any."""
 
     def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
-        """Tells observers; never waits for them. What they are too slow for is dropped, and counted in the log."""
+        """Passes the event to observers without waiting. Events beyond their queues are dropped and logged."""
 
 
 class NoHooks:
+    """No hooks at any point."""
+
     def active(self, point: Point) -> bool:
         return False
 

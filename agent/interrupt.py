@@ -1,4 +1,4 @@
-"""Racing work against an interjection: the one place where running things are interrupted."""
+"""Interruption: the only place where running work is cancelled by an interjection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 CANCEL_TIMEOUT = 5.0
-"""Seconds that cancelled work is waited for. What goes on after that is left behind, so that the person is not."""
+"""Seconds to wait for cancelled work. Work that ignores its cancellation for longer is abandoned."""
 
 
 class Interrupted(Exception):
@@ -21,16 +21,15 @@ class Interrupted(Exception):
 
 
 async def race(work: Coroutine[Any, Any, T], interjection: Coroutine[Any, Any, None]) -> T:
-    """The result of `work`, unless `interjection` returns first: then `work` is
-    cancelled and awaited, and `Interrupted` raised.
+    """The result of `work`. If `interjection` returns first, `work` is cancelled and awaited, and `Interrupted` raised.
 
-    Work that is done at the same moment wins. Both have ended when this returns or raises, unless the work ignores
-    its cancellation for longer than `CANCEL_TIMEOUT`.
+    If both finish at the same moment, the result wins. Both have ended when this returns or raises, unless the work
+    ignores its cancellation for longer than `CANCEL_TIMEOUT`.
     """
     working = asyncio.ensure_future(work)
-    ringing = asyncio.ensure_future(interjection)
+    waiting = asyncio.ensure_future(interjection)
     try:
-        await asyncio.wait((working, ringing), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         await cancel_and_wait(working)
@@ -38,13 +37,13 @@ async def race(work: Coroutine[Any, Any, T], interjection: Coroutine[Any, Any, N
             raise Interrupted
         return working.result()
     finally:
-        await cancel_and_wait(working, ringing)
+        await cancel_and_wait(working, waiting)
 
 
 async def shielded(write: Coroutine[Any, Any, T]) -> T:
-    """The result of a short write that is waited out even when the caller is cancelled meanwhile.
+    """The result of a short write, which completes even if the caller is cancelled meanwhile.
 
-    The cancellation is not lost: it is asked for again, and so arrives at the caller's next await.
+    The cancellation is not lost: it is requested again and arrives at the caller's next await.
     """
     writing = asyncio.ensure_future(write)
     cancelled = False
@@ -62,14 +61,14 @@ async def shielded(write: Coroutine[Any, Any, T]) -> T:
 
 
 async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
-    """Cancels what still runs, and waits for all of it to end, `CANCEL_TIMEOUT` seconds at most."""
+    """Cancels the tasks and waits until all have ended, `CANCEL_TIMEOUT` seconds at most."""
     if not tasks:
         return
     for task in tasks:
         task.cancel()
-    _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
+    _, pending = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
     for task in tasks:
-        if task in stubborn:
-            log.error("%s ignores that it was cancelled, and is left behind", task)
+        if task in pending:
+            log.error("%s ignores its cancellation and is abandoned", task)
         elif not task.cancelled():
             task.exception()

@@ -1,4 +1,4 @@
-"""A turn's hold on the world: the log it writes and the inbox it reads, as one protocol with one writer."""
+"""The journal of a turn: the log that it writes and the inbox that it reads, as one protocol with one writer."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from agent.log import Ended, Entry, MessagesRead
 
 
 class JournalError(Exception):
-    """The journal cannot be written; nothing of the failed write is kept. The message is for a person."""
+    """The journal cannot be written; nothing of the failed write is stored. The message is for a person."""
 
 
 class TurnLost(JournalError):
-    """Another worker has taken this turn over. The turn must end at once, silently."""
+    """Another worker has taken over this turn. The turn must end at once, without writing."""
 
 
 class Journal(Protocol):
-    """What is awaited here is committed when it returns. Every write may raise `JournalError` or `TurnLost`."""
+    """Every awaited operation is committed when it returns. Every write may raise `JournalError` or `TurnLost`."""
 
     @property
     def has_unread(self) -> bool:
-        """Whether something waits in the inbox, as far as is known without asking."""
+        """Whether the inbox has unread messages, as far as is known without a query."""
 
     @property
     def interjected(self) -> bool:
-        """Likewise, whether people have said something, for which calls not yet started are skipped: the results of
-        work beside the turn can wait until they have run."""
+        """Likewise, whether there is an unread message of a person, for which calls not yet started are skipped.
+        Results of background work do not count: they can wait until the calls have run."""
 
     async def interjection(self) -> None:
-        """Returns as soon as people have said something that cannot wait until what runs has ended, at once if they
-        have already: more than the wish that the turn come to its end."""
+        """Returns as soon as there is an unread message of a person that interrupts running work, at once if there is
+        one already. A request to finish up does not interrupt."""
 
     async def read_inbox(self, step: int) -> MessagesRead | None:
-        """Reads all that waits and logs it as heard at `step`, in one transaction; None if nothing waits."""
+        """Reads all unread messages and logs them as read at `step`, in one transaction; None if there are none."""
 
     async def append(self, *entries: Entry) -> None:
         """Adds entries to the log, in order."""
 
     async def park(self, until: float | None) -> bool:
-        """Lets go of the turn until somebody says something or decides, or until the time (in seconds since 1970), if
-        nothing waits in the inbox. All in one transaction.
+        """Parks the turn until a message or a decision arrives or until the time (in seconds since 1970), if the inbox
+        has no unread messages. All in one transaction.
 
-        False: something waits, `has_unread` says so, and the turn goes on.
+        False: there are unread messages, `has_unread` is true, and the turn continues.
         """
 
     async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
-        """Adds `entries`; then, if nothing waits in the inbox, ends the turn. All in one transaction.
+        """Adds `entries`; then, if the inbox has no unread messages, ends the turn. All in one transaction.
 
-        What it has added at the end: `ended`, and before it what was heard without another answer (a wish that the
-        turn come to its end). Nothing: something waits, `has_unread` says so, and the turn goes on. A turn that is
-        stopped or failed ends whatever waits.
+        Returns the entries that it added last: `ended`, and before it messages that were read and need no answer (a
+        request to finish up). Empty: there are unread messages, `has_unread` is true, and the turn continues. A turn
+        that is stopped or failed ends in any case.
         """

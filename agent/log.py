@@ -1,7 +1,7 @@
-"""The turn's log: the closed set of things that can happen in a turn, in the form in which they are kept.
+"""The turn's log: the closed set of events in a turn, in the form in which they are stored.
 
-A turn is its log. What the model is shown, what the person is shown and where a restart goes on are all
-functions of these entries.
+A turn is its log. The model's input, the person's view and the state after a restart are all functions of these
+entries.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Outcome = Literal["done", "failed", "skipped", "cancelled", "denied", "unknown"]
 TurnOutcome = Literal["completed", "failed", "stopped"]
 
 Source = Literal["person", "wrap", "work"]
-"""Where a heard message comes from: a person, a person's wish that the turn come to its end, or background work."""
+"""Where a message comes from: a person, a person's request to finish up (`/wrap`), or background work."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTool:
-    """A tool that whoever wrote a message runs themselves; `schema` is the JSON schema of its arguments, an object."""
+    """A tool that the sender of a message runs; `schema` is the JSON schema of its arguments, an object."""
 
     name: str
     description: str
@@ -36,9 +36,9 @@ class DeclaredTool:
 class UserMessage:
     """One message of a person, as a turn reads it.
 
-    `id` is its row in the inbox, `message_id` the platform's id of it. `note` is context the channel adds in plain
-    words: what is quoted, that the message is an edit, that a file could not be had. `in_group`: others are there, so
-    that the model is to know who speaks. `tools` may be called by the turn that reads it.
+    `id` is its row in the inbox, `message_id` the platform's id. `note` is context that the channel adds in plain
+    words: a quote, that the message is an edit, that a file is not available. `in_group`: the conversation has several
+    people, so the model is told the sender. `tools` may be called by the turn that reads the message.
     """
 
     id: int
@@ -60,7 +60,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """Reasoning of the model, with what its provider wants to see again (`signature`, `id`)."""
+    """Reasoning of the model, with what its provider needs in the next request (`signature`, `id`)."""
 
     text: str
     signature: str | None = None
@@ -81,8 +81,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """What the provider did by itself in the middle of an answer, like a search of the web. `data` is its JSON text,
-    as the provider wants to see it again; `summary` one short line for people."""
+    """A step that the provider ran itself within an answer, such as a web search. `data` is its JSON text, as the
+    provider needs it in the next request; `summary` is one short line for people."""
 
     provider: str
     data: str
@@ -96,7 +96,7 @@ Part = Text | Thinking | Call | Native
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one model call. `input` includes those read from and written to the cache, `output` those of
-    `reasoning`. `cost` is in dollars, 0 where no price is known. `estimated`: counted by us, as nobody told."""
+    `reasoning`. `cost` is in dollars, 0 if no price is known. `estimated`: counted by us, not by the provider."""
 
     input: int = 0
     output: int = 0
@@ -109,17 +109,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class MessagesRead:
-    """The turn read these messages at the checkpoint before step `step`."""
+    """The turn read these messages from its inbox at the checkpoint before step `step`."""
 
     step: int
     messages: tuple[UserMessage, ...]
-    kind: Literal["heard"] = "heard"
+    kind: Literal["messages_read"] = "messages_read"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswered:
-    """The model's answer of one step; `interrupted` when a message or a stop ended the stream early, `cut_off` when
-    the model's length limit did. `shown` is what people see of its text, where hooks changed that."""
+    """The model's answer in one step. `interrupted`: a message or a stop ended the stream early; `cut_off`: the model's
+    length limit did. `shown` is the text that people see, if hooks changed it."""
 
     step: int
     parts: tuple[Part, ...]
@@ -128,7 +128,7 @@ class ModelAnswered:
     interrupted: bool = False
     cut_off: bool = False
     shown: str | None = None
-    kind: Literal["answered"] = "answered"
+    kind: Literal["model_answered"] = "model_answered"
 
     @property
     def text(self) -> str:
@@ -141,8 +141,8 @@ class ModelAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A model call that gave the turn no answer and cost something all the same: one that failed or was cancelled, or
-    that was made for another `purpose` (a summary, a title, a question on the side)."""
+    """The cost of a model call that gave the turn no answer: it failed, was cancelled, or had another `purpose` (a
+    summary, a title, a side question)."""
 
     step: int
     usage: Usage
@@ -153,10 +153,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class CallStarted:
-    """Written before the tool runs, so that a crash can tell "never started" from "may have run".
+    """Written before the tool runs, so that after a crash "never started" differs from "may have run".
 
-    `until`: the call is run outside, with these `arguments`, and its result is waited for until then, in seconds since
-    1970.
+    `until`: the call runs externally, with these `arguments`; the turn waits for its result until then, in seconds
+    since 1970.
     """
 
     call_id: str
@@ -167,9 +167,9 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """The one result of a call: `text` for the model, `attachments` and `for_user` (markdown) for the person, `images`
-    for the model's eyes. `full` holds all of a text that was too long for the model. `final`: the result is the
-    turn's answer. `silent`: people are not shown that the call was made."""
+    """The one result of a call: `text` and `images` for the model, `attachments` and `for_user` (Markdown) for the
+    person. `full` is the whole text if it was too long for the model. `final`: the result is the turn's answer.
+    `silent`: people are not shown the call."""
 
     call_id: str
     outcome: Outcome
@@ -184,81 +184,81 @@ class CallEnded:
     kind: Literal["call_ended"] = "call_ended"
 
 
-Subject = Literal["call", "limit"]
-"""What a decision is about: whether a call may run, or whether the turn may go beyond a limit."""
+ApprovalSubject = Literal["call", "limit"]
+"""What needs approval: a tool call, or exceeding a limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequested:
-    """Somebody has to decide before the turn goes on. `id` is the call's id, or that of the limit; `question` is
-    markdown; `expires_at` is in seconds since 1970, when it is decided against by itself.
+    """A person has to decide before the turn continues. `id` is the call's id, or the limit's; `question` is Markdown;
+    `expires_at` is in seconds since 1970: after that, the request counts as denied.
 
-    What is allowed is the call with these `arguments`; where a hook has a `response`, that is its result.
+    Approval covers the call with these `arguments`. If a hook gave a `response`, that is the call's result.
     """
 
     id: str
-    about: Subject
+    subject: ApprovalSubject
     question: str
     options: tuple[str, ...]
     expires_at: float
     arguments: str = ""
     response: str | None = None
-    kind: Literal["decision_asked"] = "decision_asked"
+    kind: Literal["approval_requested"] = "approval_requested"
 
 
 ApprovalDecision = Literal["allowed", "allowed_always", "denied", "expired", "dropped"]
-"""`allowed_always` holds for the whole conversation; `dropped`: something was said instead of deciding."""
+"""`allowed_always` holds for the whole conversation; `dropped`: a message arrived instead of a decision."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalDecided:
-    """The one resolution of a `ApprovalRequested`: by whom, and why if they said so."""
+    """The one resolution of an `ApprovalRequested`: by whom, and the reason if one was given."""
 
     id: str
     decision: ApprovalDecision
     by: str = ""
     reason: str = ""
-    kind: Literal["decided"] = "decided"
+    kind: Literal["approval_decided"] = "approval_decided"
 
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """From here on the model is shown `summary` in place of what came before, up to and including the past turn
-    `through` ("": none of them is covered) and this turn's steps before `step` (words of people are always shown).
+    """From here on the model is shown `summary` in place of the past turns up to and including `through` ("": none) and
+    this turn's steps before `step`. This turn's messages of people are always shown.
 
-    `left_out`: no summary could be had, and what it covers was left out without one.
+    `left_out`: no summary was available, and the covered part was removed without one.
     """
 
     step: int
     through: str
     summary: str
     left_out: bool = False
-    kind: Literal["summarised"] = "summarised"
+    kind: Literal["compacted"] = "compacted"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Words of the gateway's own to the person: a command's answer, an apology. The model is not shown them.
+    """A message of the gateway to the person: a command's answer, an error. The model is not shown it.
 
-    With `options` they are a question of the gateway's, whose answer names its `key`.
+    With `options` it is a question of the gateway, whose answer names its `key`.
     """
 
     text: str
     options: tuple[str, ...] = ()
     key: str = ""
-    kind: Literal["told"] = "told"
+    kind: Literal["notice"] = "notice"
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A process found this turn unfinished after a restart and goes on with it."""
+    """A process found this turn unfinished after a restart and resumed it."""
 
     kind: Literal["resumed"] = "resumed"
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The turn's one terminal entry. `reason` is in words for a person; empty when completed."""
+    """The turn's one terminal entry. `reason` is text for people; empty when completed."""
 
     outcome: TurnOutcome
     reason: str = ""
@@ -286,10 +286,10 @@ _entries: TypeAdapter[list[Entry]] = TypeAdapter(list[_ByKind], config=_LATER)
 
 
 def dump(entry: Entry) -> str:
-    """The entry as JSON text, for keeping."""
+    """The entry as JSON text, for storage."""
     return _entry.dump_json(entry).decode()
 
 
 def load(lines: Iterable[str]) -> tuple[Entry, ...]:
-    """Entries again, in one pass. Raises `pydantic.ValidationError` for what `dump` did not write."""
+    """The entries from JSON texts, in one pass. Raises `pydantic.ValidationError` for other texts than `dump`'s."""
     return tuple(_entries.validate_json(f"[{','.join(lines)}]"))

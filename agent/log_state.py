@@ -1,4 +1,4 @@
-"""What a turn's log says of the turn: pure functions that the loop decides by."""
+"""The state of a turn, derived from its log by pure functions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 from agent.decisions.approvals import open_decision
 from agent.decisions.external_tools import pending, results_deadline
-from agent.decisions.questions import asked
+from agent.decisions.questions import parse_question
 from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAnswered, Outcome, Resumed
 from agent.media import Attachment
 from agent.transcript import NEVER_STARTED, Exchange
 
 LOOP_REPEATS = 5
 LOOP_WINDOW = 20
-"""A turn that makes the same call with the same result this often among so many calls goes in circles."""
+"""A turn is in a loop if the same call has the same result `LOOP_REPEATS` times within `LOOP_WINDOW` calls."""
 
 
 def step_of(entries: Sequence[Entry]) -> int:
-    """The step that the turn is at, counted from 1."""
+    """The current step of the turn, counted from 1."""
     last = next((entry for entry in reversed(entries) if isinstance(entry, ModelAnswered)), None)
     return 1 if last is None else last.step + 1
 
@@ -28,14 +28,14 @@ def calls_of(entries: Sequence[Entry]) -> list[Call]:
 
 
 def unresolved(entries: Sequence[Entry]) -> list[tuple[Call, bool]]:
-    """The calls that have no result yet, each with whether it had started."""
+    """The calls without a result, each with whether it has started."""
     started = {entry.call_id for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
     return [(call, call.id in started) for call in calls_of(entries) if call.id not in ended]
 
 
 def endings(entries: Sequence[Entry], outcome: Outcome, text: str) -> tuple[CallEnded, ...]:
-    """A result for each call that has none: `outcome` if it had started, else skipped."""
+    """A result for each call without one: `outcome` if the call has started, else skipped."""
     return tuple(
         CallEnded(call.id, outcome, text) if started else CallEnded(call.id, "skipped", NEVER_STARTED)
         for call, started in unresolved(entries)
@@ -43,20 +43,20 @@ def endings(entries: Sequence[Entry], outcome: Outcome, text: str) -> tuple[Call
 
 
 def waits_for_people(entries: Sequence[Entry]) -> bool:
-    """Whether the turn has asked something that is neither answered nor decided, or waits for results from outside."""
-    asks = any(started and asked(call) for call, started in unresolved(entries))
-    return asks or open_decision(entries) is not None or bool(pending(entries))
+    """Whether the turn waits for an answer, for an approval or for the results of external tools."""
+    has_question = any(started and parse_question(call) for call, started in unresolved(entries))
+    return has_question or open_decision(entries) is not None or bool(pending(entries))
 
 
 def deadline(entries: Sequence[Entry]) -> float | None:
-    """Until when the turn waits, in seconds since 1970; None if that is for as long as it takes."""
+    """When the turn stops waiting, in seconds since 1970; None for no limit."""
     decision = open_decision(entries)
     return results_deadline(entries) if decision is None else decision.expires_at
 
 
 def is_answered(entries: Sequence[Entry]) -> bool:
-    """Whether there is an answer, wanting nothing done, and nothing new was heard since: the model's words, or results
-    of calls that are final."""
+    """Whether the turn has its answer (an answer of the model without calls, or results of calls that are final) and no
+    newer message."""
     final: set[str] = set()
     for entry in reversed(entries):
         match entry:
@@ -72,14 +72,14 @@ def is_answered(entries: Sequence[Entry]) -> bool:
 
 
 def is_finishing_up(entries: Sequence[Entry]) -> bool:
-    """Whether what was heard last asks for the end."""
-    heard = (entry.messages for entry in reversed(entries) if isinstance(entry, MessagesRead) and _is_said(entry))
-    last = next(heard, ())
+    """Whether the last message of a person is a request to finish up."""
+    messages = (entry.messages for entry in reversed(entries) if isinstance(entry, MessagesRead) and _has_person(entry))
+    last = next(messages, ())
     return bool(last) and [message.source for message in last if message.source != "work"][-1] == "wrap"
 
 
 def restarts_in_a_row(entries: Sequence[Entry]) -> int:
-    """Restarts since a call last came to a result of its own."""
+    """Restarts since the last call that ended with a result of its own."""
     count = 0
     for entry in reversed(entries):
         if isinstance(entry, CallEnded) and entry.outcome in ("done", "failed", "cancelled"):
@@ -89,40 +89,40 @@ def restarts_in_a_row(entries: Sequence[Entry]) -> int:
 
 
 def steps_since_message(entries: Sequence[Entry]) -> int:
-    """Model calls since a person said something."""
+    """Model calls since the last message of a person."""
     count = 0
     for entry in reversed(entries):
         if isinstance(entry, ModelAnswered):
             count += not entry.interrupted
-        elif isinstance(entry, MessagesRead) and _is_said(entry):
+        elif isinstance(entry, MessagesRead) and _has_person(entry):
             break
     return count
 
 
-def _is_said(entry: Entry) -> bool:
-    """Whether a person said something: not everything heard is."""
+def _has_person(entry: Entry) -> bool:
+    """Whether the entry has a message of a person: results of background work are messages too."""
     return isinstance(entry, MessagesRead) and any(message.source != "work" for message in entry.messages)
 
 
 def detect_loop(entries: Sequence[Entry]) -> str | None:
-    """The name of the tool that is called again and again with the same arguments and result; None if none is."""
+    """The tool that is called repeatedly with the same arguments and the same result; None if there is none."""
     results: list[CallEnded] = []
     for entry in reversed(entries):
-        if _is_said(entry) or len(results) == LOOP_WINDOW:
+        if _has_person(entry) or len(results) == LOOP_WINDOW:
             break
         if isinstance(entry, CallEnded):
             results.append(entry)
     calls = _calls_ended_by(results, entries) if len(results) >= LOOP_REPEATS else {}
-    alike = Counter(
+    repeats = Counter(
         (call.name, call.arguments, end.outcome, end.text)
         for end in results
         if (call := calls.get(end.call_id)) is not None
     )
-    return next((name for (name, *_), count in alike.items() if count >= LOOP_REPEATS), None)
+    return next((name for (name, *_), count in repeats.items() if count >= LOOP_REPEATS), None)
 
 
 def _calls_ended_by(results: Sequence[CallEnded], entries: Sequence[Entry]) -> dict[str, Call]:
-    """By their ids; looked for from the end, as a log may be long."""
+    """The calls by their ids, searched from the end because a log may be long."""
     ids = {end.call_id for end in results}
     found: dict[str, Call] = {}
     for entry in reversed(entries):
@@ -133,19 +133,19 @@ def _calls_ended_by(results: Sequence[CallEnded], entries: Sequence[Entry]) -> d
     return found
 
 
-def received(conversation: Sequence[Entry | Exchange]) -> list[Attachment]:
-    """What was attached by people, oldest first."""
-    heard = (item for item in conversation if isinstance(item, MessagesRead))
-    return [attachment for item in heard for message in item.messages for attachment in message.attachments]
+def received_files(conversation: Sequence[Entry | Exchange]) -> list[Attachment]:
+    """The attachments that people sent, oldest first."""
+    read = (item for item in conversation if isinstance(item, MessagesRead))
+    return [attachment for item in read for message in item.messages for attachment in message.attachments]
 
 
 def attachments(conversation: Sequence[Entry | Exchange]) -> tuple[Attachment, ...]:
-    """What was attached by people and made by tools, oldest first."""
+    """The attachments that people sent and tools made, oldest first."""
     found: list[Attachment] = []
     for item in conversation:
         match item:
             case MessagesRead():
-                found.extend(received([item]))
+                found.extend(received_files([item]))
             case CallEnded():
                 found.extend(item.attachments)
             case _:

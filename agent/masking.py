@@ -1,4 +1,4 @@
-"""Masking: secrets the gateway knows are taken out of whatever leaves it."""
+"""Masking: removes known secrets from everything that leaves the gateway."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
-SHORTEST = 8
-"""Characters of a secret. Shorter ones are ordinary words too often, and would be masked in the middle of those."""
+MIN_SECRET_LENGTH = 8
+"""Characters. Shorter secrets are often ordinary words, and would be masked within other text."""
 
 MASKED = "[secret]"
 
 
 class Mask:
-    """Replaces each secret in a text by "[secret]", however it is written: as it is, quoted for a URL or in JSON, or in
-    base64, also in the middle of something longer.
+    """Replaces each secret in a text by "[secret]", whether it is plain, quoted for a URL or in JSON, or in base64,
+    even within a longer encoded text.
 
     A text without secrets is returned as the same object. Secrets shorter than 8 characters are ignored.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
-        # The longest first: a secret may begin like another.
+        forms = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in _forms(secret)}
+        # Longest first: one secret may be the start of another.
         self._forms = tuple(sorted(forms, key=len, reverse=True))
         self._pattern = re.compile("|".join(map(re.escape, self._forms)))
 
     def __call__(self, text: str) -> str:
-        # Nearly no text holds a secret, and looking for one form after the other is many times faster than the pattern.
+        # Few texts hold a secret, and searching for each form is many times faster than the pattern.
         if not any(form in text for form in self._forms):
             return text
         return self._pattern.sub(MASKED, text)
@@ -50,7 +50,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _within_base64(data: bytes, before: int) -> str:
-    """The characters that are always the same where the data stands that many bytes into a group of three."""
+    """The base64 characters that depend on the data only, if it starts `before` bytes into a group of three."""
     encoded = base64.b64encode(b"\0" * before + data).decode()
     begin = -(-before * 8 // 6)
     end = (before + len(data)) * 8 // 6

@@ -1,4 +1,4 @@
-"""Attachments: references to stored bytes, the one idea of the agent's that channels share."""
+"""Attachments: references to stored bytes. The only module of the agent that channels import."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Protocol
 class Attachment:
     """A reference to stored bytes. The bytes themselves stay in the media store.
 
-    `hash` is the SHA-256 of the bytes in hex, `media_type` was found from the bytes, `size` is in bytes.
-    `width` and `height` are in pixels, for pictures only.
+    `hash` is the SHA-256 of the bytes in hex, `media_type` was detected from the bytes, `size` is in bytes.
+    `width` and `height` are in pixels, for images only.
     """
 
     hash: str
@@ -30,7 +30,7 @@ PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
 class MediaError(Exception):
-    """The bytes cannot be kept or had; the message says why, in words for a person."""
+    """The bytes cannot be stored or read; the message tells a person why."""
 
 
 class FileTooLarge(MediaError):
@@ -44,10 +44,10 @@ class MediaMissing(MediaError):
 
 
 class MediaStore(Protocol):
-    """Where bytes live, found again by their content hash."""
+    """Stores bytes by their content hash."""
 
     async def put(self, data: bytes, name: str) -> Attachment:
-        """Keeps the bytes (once per content) and finds their type. Raises `FileTooLarge`."""
+        """Stores the bytes (once per content) and detects their type. Raises `FileTooLarge`."""
 
     async def read(self, attachment: Attachment) -> bytes:
-        """The bytes. Raises `MediaMissing`."""
+        """The bytes of the attachment. Raises `MediaMissing`."""

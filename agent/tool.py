@@ -16,28 +16,26 @@ from agent.model import ToolSpec
 from agent.tool_result import ToolResult
 
 Effect = Literal["read", "write", "external"]
-"""`read` changes nothing; `write` changes the workspace; `external` reaches beyond it."""
+"""`read` changes nothing; `write` changes the workspace; `external` can access files and network outside it."""
 
 OnSteer = Literal["cancel", "finish", "background"]
-"""What an interjection does to a running call: it is ended, waited for, or goes on by itself, and its result comes as
-a message of its own."""
+"""What an interjection does to a running call: it is cancelled, completes, or continues in the background, and its
+result arrives as a message."""
 
 Approval = Literal["never", "once", "always"]
-"""Whether people are asked before a call runs: not at all, until one of them allows it for the conversation, or each
-time."""
+"""Whether a call needs approval: never, until a person allows the tool for the conversation, or each time."""
 
 
 class ToolError(Exception):
-    """The call failed in a way the model can act on; the message is its result."""
+    """The call failed in a way that the model can act on; the message is its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a running call may use. `progress` shows a person what it does meanwhile, replacing what it showed before.
+    """The environment of a running call. `progress` shows people a text, which replaces the previous one.
 
-    `attachments` are the conversation's attachments, newest last, for tools that look at them by name. `call_id` is the
-    call's own, the same again when it is repeated after a restart. `background` is what goes on beside turns, where there
-    is such a thing.
+    `attachments` are the conversation's attachments, newest last, for tools that find them by name. `call_id` is the
+    same when the call is repeated after a restart. `background` is the background work, if available.
     """
 
     workspace: Path
@@ -57,14 +55,14 @@ class Tool:
     effect: Effect
     on_steer: OnSteer
     timeout: float
-    """Seconds a call may take."""
+    """Seconds that a call may take."""
     asks: bool = False
-    """Whether a call is a question to people: it is not run, and the turn waits until somebody says something."""
+    """Whether a call is a question to people: it is not run, and the turn waits for the next message."""
     approval: Approval = "never"
     repeatable: bool = False
-    """Whether a call that a restart interrupted may simply be made again."""
+    """Whether a call that a restart interrupted may be repeated."""
     compensation: str = ""
-    """What to tell the model about undoing a call that was ended half way."""
+    """What to tell the model about undoing a call that was stopped halfway."""
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,14 +71,14 @@ class Tool:
         object.__setattr__(self, "spec", ToolSpec(self.name, self.description, schema))
 
     def check(self, arguments: str) -> BaseModel:
-        """The JSON arguments, read. Raises `ToolError` for those that do not fit."""
+        """The parsed JSON arguments. Raises `ToolError` for invalid ones."""
         try:
             return self.arguments.model_validate_json(arguments or "{}")
         except ValidationError as error:
             raise ToolError(_explain(self.name, error)) from error
 
     async def call(self, context: ToolContext, arguments: str) -> ToolResult:
-        """Checks the JSON arguments and runs. Raises `ToolError` for arguments that do not fit."""
+        """Checks the JSON arguments and runs the tool. Raises `ToolError` for invalid arguments."""
         checked = self.check(arguments)
         values = {name: getattr(checked, name) for name in type(checked).model_fields}
         result = await self.run(context, **values)
@@ -95,10 +93,10 @@ def tool(
     repeatable: bool | None = None,
     compensation: str = "",
 ) -> Callable[[Callable[..., Awaitable[ToolResult | str]]], Tool]:
-    """Makes a `Tool` of an async function `(context, typed arguments…)`; its docstring is what the model is told.
+    """Makes a `Tool` from an async function `(context, typed arguments…)`; its docstring is the tool's description.
 
-    Without `on_steer`, an interjection cancels a running call that only reads and lets one with effects finish.
-    Without `repeatable`, a call that only reads may be made again after a restart, and no other.
+    Default of `on_steer`: an interjection cancels a running call that only reads, and lets one with effects finish.
+    Default of `repeatable`: a call that only reads may be repeated after a restart, others not.
     """
 
     def decorate(function: Callable[..., Awaitable[ToolResult | str]]) -> Tool:
@@ -128,7 +126,7 @@ def _arguments_of(function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _explain(name: str, error: ValidationError) -> str:
-    problems = "; ".join(
+    errors = "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}" for problem in error.errors()
     )
-    return f"The arguments of {name} do not fit: {problems}"
+    return f"Invalid arguments for {name}: {errors}"

@@ -1,4 +1,4 @@
-"""What the model is shown: one pure function from turn logs to a complete conversation."""
+"""The transcript that the model is shown: one pure function from turn logs to a complete conversation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from agent.log import (
     Call,
     CallEnded,
     CallStarted,
+    Compacted,
     Ended,
     Entry,
     MessagesRead,
@@ -20,22 +21,21 @@ from agent.log import (
     Outcome,
     Resumed,
     Spent,
-    Compacted,
 )
 from agent.media import Attachment
 
 UNKNOWN = (
-    "unknown: interrupted by a restart. The call may or may not have taken effect, wholly or in part, may even "
-    "still be running, and was not run again. Check before repeating it."
+    "unknown: interrupted by a restart. The call may have taken effect, fully or in part, or may still be running. It "
+    "was not run again. Check before repeating it."
 )
-OUTSIDE = "unknown: it is run outside of here, and its result is still waited for."
-SUMMARY = "What was said and done before, summed up, as the conversation had grown too long to be shown whole:\n"
-NEVER_STARTED = "Skipped: the turn was interrupted before this call started; nothing of it was done."
+RUNS_EXTERNALLY = "unknown: the call runs externally, and its result has not been supplied yet."
+SUMMARY = "Summary of the earlier conversation, which had grown too long to be shown in full:\n"
+NEVER_STARTED = "Skipped: the turn was interrupted before this call started. It was not run."
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The one result of a tool call, as the model sees it. `full` holds all of a text that was too long for it."""
+    """The one result of a tool call, as the model sees it. `full` is the whole text if it was too long."""
 
     call: Call
     outcome: Outcome
@@ -46,16 +46,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A result for each call of the answer before, in the order of the calls."""
+    """A result for each call of the previous answer, in the order of the calls."""
 
     results: tuple[Result, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SystemNote:
-    """Something the gateway tells the model: that a turn was stopped, that the steps are used up.
+    """A note of the gateway to the model, for example that a turn was stopped or that the steps are used up.
 
-    `summary`: it stands in place of what came before it.
+    `summary`: it replaces the earlier part of the conversation.
     """
 
     text: str
@@ -63,29 +63,28 @@ class SystemNote:
 
 
 Exchange = MessagesRead | ModelAnswered | Results | SystemNote
-"""One part of the conversation, in the order in which the model is to read it."""
+"""One part of the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedTurn:
-    """An ended turn as later ones are shown it, or, where turns were summed up, what is shown in their place; `id` is
-    then that of the last of them."""
+    """An ended turn as the model sees it later, or the summary of several turns; `id` is then the last one's."""
 
     id: str
     exchanges: tuple[Exchange, ...]
 
 
 def transcript(entries: Iterable[Entry]) -> list[Exchange]:
-    """One turn's log as the model is to see it: every call has exactly one result, whatever happened.
+    """One turn's log as the model sees it: every call has exactly one result in any case.
 
-    A turn that was summed up shows the summary first, all words of people, and its steps since.
+    A compacted turn shows the summary first, then all messages of people and the later steps.
     """
     entries = tuple(entries)
     started = {entry.call_id: entry for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id: entry for entry in entries if isinstance(entry, CallEnded)}
-    summarised = last_summary(entries)
-    exchanges: list[Exchange] = [] if summarised is None else [_notice(summarised)]
-    first = 0 if summarised is None else summarised.step
+    compacted = last_compaction(entries)
+    exchanges: list[Exchange] = [] if compacted is None else [_summary_note(compacted)]
+    first = 0 if compacted is None else compacted.step
     for entry in entries:
         match entry:
             case MessagesRead():
@@ -117,36 +116,36 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
     return exchanges
 
 
-def last_summary(entries: Sequence[Entry]) -> Compacted | None:
-    """The one that counts: each goes before those it follows."""
+def last_compaction(entries: Sequence[Entry]) -> Compacted | None:
+    """The last compaction in the log, which replaces the earlier ones."""
     return next((entry for entry in reversed(entries) if isinstance(entry, Compacted)), None)
 
 
-def shown(
+def model_view(
     past: Sequence[RenderedTurn], entries: Sequence[Entry]
 ) -> tuple[tuple[RenderedTurn, ...], tuple[Exchange, ...]]:
-    """The turns before this one and the turn itself, as the model is to see them now, each oldest first.
+    """The past turns and the current turn, as the model sees them now, each oldest first.
 
-    A summary in the turn's log takes the place of the past turns that it covers.
+    A summary in the turn's log replaces the past turns that it covers.
     """
     own = tuple(transcript(entries))
-    summarised = last_summary(entries)
-    if summarised is None:
+    compacted = last_compaction(entries)
+    if compacted is None:
         return tuple(past), own
-    covered = next((number for number, turn in enumerate(past, 1) if turn.id == summarised.through), 0)
+    covered = next((number for number, turn in enumerate(past, 1) if turn.id == compacted.through), 0)
     if covered == 0:
         return tuple(past), own
-    return (RenderedTurn(summarised.through, own[:1]), *past[covered:]), own[1:]
+    return (RenderedTurn(compacted.through, own[:1]), *past[covered:]), own[1:]
 
 
 def conversation(past: Sequence[RenderedTurn], entries: Sequence[Entry] = ()) -> list[Exchange]:
-    """All that the model is to see before its next answer, oldest first."""
-    turns, own = shown(past, entries)
+    """The whole input of the model's next answer, oldest first."""
+    turns, own = model_view(past, entries)
     return [*(exchange for turn in turns for exchange in turn.exchanges), *own]
 
 
 class Conversation:
-    """`conversation` for a turn that goes on: asked again with a log that has grown, it renders what is new.
+    """`conversation` for a running turn: called again with a longer log, it renders only the new entries.
 
     `past` is the conversation before the turn.
     """
@@ -157,14 +156,14 @@ class Conversation:
         self._count = 0
 
     def up_to(self, entries: Sequence[Entry]) -> list[Exchange]:
-        """All that the model is to see now; `entries` is the turn's log, never shorter than it was."""
-        later = entries[self._count :]
-        if self._count == 0 or last_summary(later) is not None:
+        """The model's input now; `entries` is the turn's log, never shorter than before."""
+        new = entries[self._count :]
+        if self._count == 0 or last_compaction(new) is not None:
             exchanges = conversation(self.past, entries)
         else:
-            exchanges = [*self._rendered, *transcript(later)]
-        if _all_ended(later):
-            # Nothing that is still to come changes how this reads, except for a summary.
+            exchanges = [*self._rendered, *transcript(new)]
+        if _all_ended(new):
+            # Later entries do not change this rendering, except for a summary.
             self._rendered, self._count = exchanges, len(entries)
         return exchanges
 
@@ -174,8 +173,8 @@ def _all_ended(entries: Sequence[Entry]) -> bool:
     return all(call.id in ended for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls)
 
 
-def _notice(summarised: Compacted) -> SystemNote:
-    return SystemNote(summarised.summary if summarised.left_out else f"{SUMMARY}{summarised.summary}", summary=True)
+def _summary_note(compacted: Compacted) -> SystemNote:
+    return SystemNote(compacted.summary if compacted.left_out else f"{SUMMARY}{compacted.summary}", summary=True)
 
 
 def _result(call: Call, started: dict[str, CallStarted], ended: dict[str, CallEnded]) -> Result:
@@ -183,5 +182,5 @@ def _result(call: Call, started: dict[str, CallStarted], ended: dict[str, CallEn
     if end is not None:
         return Result(call, end.outcome, end.text, end.images, end.full)
     if start is not None:
-        return Result(call, "unknown", UNKNOWN if start.until is None else OUTSIDE)
+        return Result(call, "unknown", UNKNOWN if start.until is None else RUNS_EXTERNALLY)
     return Result(call, "skipped", NEVER_STARTED)

@@ -1,4 +1,4 @@
-"""What is particular to one turn: where it takes place, what people have allowed there, and what goes on beside it."""
+"""The context of one turn: conversation and sender, permissions, budget and background work."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from agent.hook import HookContext
 
 @dataclass(frozen=True, slots=True)
 class TurnContext:
-    """`allowed` are the tools that people have allowed for the whole conversation, `model` the one that they chose for
-    it, by its name in the settings ("": the usual one). With `in_words` the model answers without tools, and this is
-    what it is told about that. `unattended`: nobody is there who could be asked to decide.
+    """`allowed` are the tools that people have allowed for the whole conversation. `model` is the model that they chose
+    for it, by its name in the settings ("": the default). A `text_only_notice` tells the model to answer
+    without tools. `unattended`: nobody can be asked for approval.
     """
 
     hook_context: HookContext = field(default_factory=HookContext)

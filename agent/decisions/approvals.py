@@ -11,16 +11,16 @@ from agent.tool import Effect, Tool
 
 APPROVAL_OPTIONS = ("Allow once", "Allow for this conversation", "Deny")
 EACH_TIME_OPTIONS = ("Allow once", "Deny")
-LIMIT_OPTIONS = ("Go on", "Stop here")
+LIMIT_OPTIONS = ("Continue", "Stop here")
 
 LONGEST_ARGUMENT = 1000
 
-DROPPED = "Skipped: it was waiting for approval when a new message arrived instead; nothing of it was done."
+DROPPED = "Skipped: a new message arrived while this call was waiting for approval. It was not run."
 
 _EFFECTS: dict[Effect, str] = {
-    "read": "It only looks.",
-    "write": "It changes files in the workspace.",
-    "external": "It may reach beyond the workspace.",
+    "read": "Read-only.",
+    "write": "Changes files in the workspace.",
+    "external": "Can access files and network outside the workspace.",
 }
 
 
@@ -31,7 +31,7 @@ def approval(
     available_tools where that will be remembered."""
     lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *_arguments(arguments)]
     if why:
-        lines.append(f"Asked because: {why}")
+        lines.append(f"Reason: {why}")
     options = APPROVAL_OPTIONS if tool.approval == "once" else EACH_TIME_OPTIONS
     return ApprovalRequested(call.id, "call", "\n\n".join(lines), options, expires_at, arguments, response)
 
@@ -43,7 +43,7 @@ def decision_options(asked: ApprovalRequested) -> tuple[ApprovalDecision, ...]:
 
 def limit_question(id: str, limit: str, expires_at: float) -> ApprovalRequested:
     """The question whether the turn may go beyond the limit."""
-    return ApprovalRequested(id, "limit", f"**{limit}** Shall I go on all the same?", LIMIT_OPTIONS, expires_at)
+    return ApprovalRequested(id, "limit", f"**{limit}** Continue anyway?", LIMIT_OPTIONS, expires_at)
 
 
 def open_decision(entries: Iterable[Entry]) -> ApprovalRequested | None:
@@ -79,7 +79,7 @@ def allowed_tools(entries: Sequence[Entry], calls: Iterable[Call]) -> frozenset[
 def limit_extensions(entries: Iterable[Entry]) -> int:
     """How often people have allowed the turn to go beyond its limit."""
     decisions = _decisions(entries)
-    asked = {entry.id for entry in decisions if isinstance(entry, ApprovalRequested) and entry.about == "limit"}
+    asked = {entry.id for entry in decisions if isinstance(entry, ApprovalRequested) and entry.subject == "limit"}
     return sum(isinstance(e, ApprovalDecided) and e.id in asked and e.decision == "allowed" for e in decisions)
 
 
@@ -90,11 +90,11 @@ def refused_limit(entries: Sequence[Entry]) -> str | None:
     if last is None or last.decision not in ("denied", "expired"):
         return None
     asked = next((e for e in reversed(decisions) if isinstance(e, ApprovalRequested) and e.id == last.id), None)
-    if asked is None or asked.about != "limit":
+    if asked is None or asked.subject != "limit":
         return None
     if last.decision == "expired":
-        return "its limit was reached, and nobody decided in time whether it may go on"
-    return f"its limit was reached, and {last.by or 'somebody'} decided to stop here"
+        return "limit reached, and not extended in time"
+    return f"limit reached, and {last.by or 'somebody'} chose to stop"
 
 
 def _decisions(entries: Iterable[Entry]) -> list[ApprovalRequested | ApprovalDecided]:
@@ -109,10 +109,10 @@ def denial(call: Call, decided: ApprovalDecided) -> CallEnded:
         case "denied":
             because = f": {decided.reason}" if decided.reason else "."
             text = (
-                f"Denied by {decided.by or 'the person'}{because} It was not run. Do not try it again in another way."
+                f"Denied by {decided.by or 'the person'}{because} The call was not run. Do not retry it in another way."
             )
         case "expired":
-            text = "Denied: nobody decided in time. It was not run."
+            text = "Denied: no decision in time. The call was not run."
         case "dropped":
             return CallEnded(call.id, "skipped", DROPPED)
         case "allowed" | "allowed_always":

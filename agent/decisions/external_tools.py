@@ -13,10 +13,9 @@ from agent.model import ToolSpec
 from agent.tool import Tool, ToolContext, ToolError
 
 SUPERSEDED = (
-    "Cancelled: a new message arrived before anybody supplied its result. It may have been run all the same, wholly or "
-    "in part."
+    "Cancelled: a new message arrived before a result was supplied. The call may still have been run, fully or in part."
 )
-TIMED_OUT = "Nobody supplied a result in time. It may have been run all the same, wholly or in part."
+TIMED_OUT = "No result was supplied in time. The call may still have been run, fully or in part."
 
 
 class _Anything(BaseModel):
@@ -26,7 +25,7 @@ class _Anything(BaseModel):
 
 
 async def _never_run(context: ToolContext) -> str:
-    raise ToolError("it is run outside")
+    raise ToolError("this tool runs externally")
 
 
 @dataclass(frozen=True, slots=True)

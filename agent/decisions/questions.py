@@ -1,4 +1,4 @@
-"""Questions of the agent to people: the tool, and what a call of it asks."""
+"""Questions of the agent to people: the tool `ask_user` and its calls."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field, ValidationError
 from agent.log import Call
 from agent.tool import Tool, ToolContext, ToolError
 
-ANSWERED = "The person has answered; their words follow."
+ANSWERED = "The person has answered; the answer follows."
 NAME = "ask_user"
 MAX_OPTIONS = 8
 
 
 class Question(BaseModel, extra="forbid"):
-    """What is asked, with the options to choose from, perhaps none."""
+    """The arguments: the question and its options, possibly none."""
 
     question: Annotated[str, Field(min_length=1, max_length=2000, description="One question, in Markdown.")]
     options: Annotated[
@@ -26,14 +26,14 @@ class Question(BaseModel, extra="forbid"):
 
 
 async def _never_run(context: ToolContext, question: str, options: list[str]) -> str:
-    raise ToolError("a question is answered by people")
+    raise ToolError("only people answer a question")
 
 
 ask_user = Tool(
     name=NAME,
     description=(
-        "Asks the person a question and waits for their answer, for hours or days if need be. Use it when you cannot "
-        "go on without a decision of theirs; give the likely answers as options."
+        "Asks the person a question and waits for the answer, for hours or days if necessary. Use it when you cannot "
+        "continue without their decision; give the likely answers as options."
     ),
     arguments=Question,
     run=_never_run,
@@ -45,17 +45,17 @@ ask_user = Tool(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedQuestion:
     question: str
     options: tuple[str, ...]
 
 
-def asked(call: Call) -> Asked | None:
-    """What the call asks people; None if it is no question, or one that cannot be read."""
+def parse_question(call: Call) -> AskedQuestion | None:
+    """The question that the call asks; None if it is no question or has invalid arguments."""
     if call.name != NAME:
         return None
     try:
         question = Question.model_validate_json(call.arguments or "{}")
     except ValidationError:
         return None
-    return Asked(question.question, tuple(question.options))
+    return AskedQuestion(question.question, tuple(question.options))

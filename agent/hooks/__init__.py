@@ -1,1 +1,1 @@
-"""Hook runners: the chain that asks all hooks, and the three ways to write one, each loaded only when it is used."""
+"""Hooks: the chain that calls them, and runners for Python, processes and HTTP, each loaded only when used."""

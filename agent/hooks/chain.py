@@ -1,4 +1,4 @@
-"""The chain of hooks: who is asked in which order, for how long, and what the failure of one means."""
+"""The chain of hooks: their order, their timeouts, and the handling of failures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from agent.hook import Ask, Deny, End, Point, Respond, Ruled, Stop, Subject, HookContext
+from agent.hook import Ask, Deny, End, HookContext, Point, Respond, Ruled, Stop, Subject
 from agent.hooks.observer import Observer
-from agent.hooks.rules import checked, denial
-from agent.hooks.runner import HookError, Runner, shortened
+from agent.hooks.rules import check_answer, denial
+from agent.hooks.runner import HookError, Runner, one_line
 from agent.interrupt import cancel_and_wait
 
 log = logging.getLogger(__name__)
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 S = TypeVar("S", bound=Subject)
 
 OnError = Literal["open", "closed"]
-"""What a hook that fails counts as: one without an opinion, or one that denies."""
+"""A hook that fails open is ignored; one that fails closed denies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One hook: its code and where it stands.
+    """One hook: its code and its points.
 
-    Those with the lowest `priority` are asked first, then by name. `timeout` is in seconds, for each question.
-    `on_error` None: closed at approve_tool, open elsewhere. `trusted`: its answer for a tool needs no approval.
+    Hooks run in the order of `priority`, lowest first, then by name. `timeout` is in seconds per call. `on_error` None:
+    closed at approve_tool, open elsewhere. `trusted`: its response for a tool needs no approval.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Hook:
 
 
 class HookChain:
-    """All hooks of a gateway (`agent.hook.Hooks`), running while entered. Raises `HookError` for two of one name."""
+    """All hooks of a gateway (`agent.hook.Hooks`), running while entered. Raises `HookError` for duplicate names."""
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self._hooks = sorted(hooks, key=lambda hook: (hook.priority, hook.name))
@@ -57,7 +57,7 @@ class HookChain:
                 await opening.enter_async_context(hook.runner)
             if self._observers:
                 serving = [asyncio.create_task(observer.serve()) for observer in self._observers]
-                opening.push_async_callback(_end, self._observers, serving)
+                opening.push_async_callback(_stop_observers, self._observers, serving)
             self._running = opening.pop_all()
         return self
 
@@ -70,13 +70,13 @@ class HookChain:
     async def ask(self, point: Point, context: HookContext, subject: S) -> tuple[S, Ruled | None]:
         asked: Ruled | None = None
         for hook in self._at[point]:
-            said = await _ask(hook, point, context, subject)
-            if isinstance(said, Deny | End | Stop) or (isinstance(said, Respond) and asked is None):
-                return subject, Ruled(said, hook.name, hook.trusted)
-            if isinstance(said, Ask):
-                asked = asked or Ruled(said, hook.name, hook.trusted)
-            elif not isinstance(said, Respond):
-                subject = said
+            answer = await _ask(hook, point, context, subject)
+            if isinstance(answer, Deny | End | Stop) or (isinstance(answer, Respond) and asked is None):
+                return subject, Ruled(answer, hook.name, hook.trusted)
+            if isinstance(answer, Ask):
+                asked = asked or Ruled(answer, hook.name, hook.trusted)
+            elif not isinstance(answer, Respond):
+                subject = answer
         return subject, asked
 
     def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
@@ -85,22 +85,22 @@ class HookChain:
 
 
 async def _ask(hook: Hook, point: Point, context: HookContext, subject: S) -> S | Respond | Ask | Deny | End | Stop:
-    """What the hook says, or what its failure counts as. This is the edge at which whatever a hook raises ends."""
+    """The hook's answer, or the answer that its failure stands for. Catches whatever a hook raises."""
     limit = asyncio.timeout(hook.timeout)
     try:
         async with limit:
-            said = await hook.runner.ask(point, context, subject)
-        return checked(point, subject, said)
+            answer = await hook.runner.ask(point, context, subject)
+        return check_answer(point, subject, answer)
     except HookError as error:
         why = str(error)
     except Exception as error:
         if limit.expired():
-            why = f"it took longer than {hook.timeout:g} s"
+            why = f"it timed out after {hook.timeout:g} s"
         else:
-            why = f"{type(error).__name__}: {shortened(error)}"
+            why = f"{type(error).__name__}: {one_line(error)}"
             log.exception("hook %s raised at %s", hook.name, point)
     closed = point == "approve_tool" if hook.on_error is None else hook.on_error == "closed"
-    log.warning("hook %s failed at %s, which counts as %s: %s", hook.name, point, "no" if closed else "going on", why)
+    log.warning("hook %s failed at %s, treated as %s: %s", hook.name, point, "denied" if closed else "continue", why)
     return denial(point, f"the hook {hook.name!r} failed: {why}") if closed else subject
 
 
@@ -108,10 +108,10 @@ def _check_names(hooks: Sequence[Hook]) -> None:
     names = [hook.name for hook in hooks]
     for name in names:
         if names.count(name) > 1:
-            raise HookError(f"there are two hooks named {name!r}; each needs a name of its own")
+            raise HookError(f"there are two hooks named {name!r}; hook names must be unique")
 
 
-async def _end(observers: Sequence[Observer], serving: Sequence[asyncio.Task[None]]) -> None:
+async def _stop_observers(observers: Sequence[Observer], serving: Sequence[asyncio.Task[None]]) -> None:
     try:
         await asyncio.gather(*(observer.finish() for observer in observers))
     finally:

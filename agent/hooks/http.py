@@ -1,4 +1,4 @@
-"""Hooks as HTTP endpoints: each question a signed POST, its answer the decision."""
+"""Hooks as HTTP endpoints: each call is a signed POST, and the response is the decision."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 
 from agent.agent import unmasked
-from agent.hook import Point, Ruling, Subject, HookContext
-from agent.hooks.runner import HookError, shortened
-from agent.hooks.wire import LONGEST, VERSION, decision, news, question, read, written
+from agent.hook import HookContext, Point, Ruling, Subject
+from agent.hooks.runner import HookError, one_line
+from agent.hooks.wire import MAX_BYTES, VERSION, decode, encode, event_params, parse_decision, question_params
 
-# It logs the url of each request, which may hold a secret.
+# httpx logs the URL of each request, which may contain a secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 TIMESTAMP = "X-Interject-Timestamp"
@@ -24,15 +24,15 @@ SIGNATURE = "X-Interject-Signature"
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """The signature's header, by which the endpoint knows that we ask. `timestamp` is in seconds since 1970."""
+    """The signature header, by which the endpoint authenticates us. `timestamp` is in seconds since 1970."""
     signed = f"v1:{timestamp}:".encode() + body
     return f"v1={hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()}"
 
 
 class HttpHook:
-    """Asks an endpoint. No redirect is followed, and neither the url nor the secret gets into any message.
+    """Calls an endpoint. Redirects are not followed. Neither the URL nor the secret appears in any message.
 
-    `mask` takes known secrets out of what is sent there.
+    `mask` removes known secrets from the requests.
     """
 
     def __init__(self, name: str, url: str, secret: str, mask: Callable[[str], str] = unmasked) -> None:
@@ -40,7 +40,7 @@ class HttpHook:
         self._url = url
         self._secret = secret
         self._mask = mask
-        # The time limit is the caller's.
+        # The caller limits the time.
         self._client = httpx.AsyncClient(
             follow_redirects=False,
             timeout=None,
@@ -55,14 +55,14 @@ class HttpHook:
         await self._client.aclose()
 
     async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
-        answer = await self._post(point, question(context, subject))
-        return decision(point, subject, read(answer)) if answer.strip() else None
+        answer = await self._post(point, question_params(context, subject))
+        return parse_decision(point, subject, decode(answer)) if answer.strip() else None
 
     async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
-        await self._post("on_event", news(context, event))
+        await self._post("on_event", event_params(context, event))
 
     async def _post(self, point: Point, form: Mapping[str, Any]) -> bytes:
-        body = self._mask(written({"protocol": VERSION, "hook": self._name, "point": point, **form}).decode()).encode()
+        body = self._mask(encode({"protocol": VERSION, "hook": self._name, "point": point, **form}).decode()).encode()
         timestamp = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
@@ -73,9 +73,9 @@ class HttpHook:
             async with self._client.stream("POST", self._url, content=body, headers=headers) as response:
                 return await _body(response)
         except httpx.InvalidURL:
-            raise HookError("its url is none") from None
+            raise HookError("its URL is invalid") from None
         except httpx.HTTPError as error:
-            raise HookError(f"it could not be asked: {shortened(error) or type(error).__name__}") from error
+            raise HookError(f"its endpoint is not reachable: {one_line(error) or type(error).__name__}") from error
 
 
 async def _body(response: httpx.Response) -> bytes:
@@ -84,6 +84,6 @@ async def _body(response: httpx.Response) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
-        if len(body) > LONGEST:
-            raise HookError(f"it answered with more than {LONGEST:,} bytes")
+        if len(body) > MAX_BYTES:
+            raise HookError(f"its response exceeds {MAX_BYTES:,} bytes")
     return bytes(body)

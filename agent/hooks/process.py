@@ -1,7 +1,7 @@
-"""Hooks as processes: JSON-RPC 2.0 over stdin and stdout, one object a line, in any language.
+"""Hooks as processes: JSON-RPC 2.0 over stdin and stdout, one object per line, in any language.
 
-The process is started with the chain, asked for a sign of life when it is quiet, and started again with growing
-pauses when it exits, lies or does not answer. It ends with all that it started.
+The process starts with the chain, is pinged when it is idle, and is restarted with growing delays when it exits, breaks
+the protocol or does not answer. It ends together with all its child processes.
 """
 
 from __future__ import annotations
@@ -15,39 +15,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.hook import Point, Ruling, Subject, HookContext
-from agent.hooks.rpc import Peer
-from agent.hooks.runner import HookError, shortened
-from agent.hooks.stderr import show_errors
-from agent.hooks.wire import LONGEST, VERSION, decision, news, question
+from agent.hook import HookContext, Point, Ruling, Subject
+from agent.hooks.rpc import RpcClient
+from agent.hooks.runner import HookError, one_line
+from agent.hooks.stderr import log_stderr
+from agent.hooks.wire import MAX_BYTES, VERSION, event_params, parse_decision, question_params
 from agent.interrupt import cancel_and_wait, shielded
 from agent.tools.process import terminate_group, without_secrets
 
 log = logging.getLogger(__name__)
 
-LAST_WORDS = 2.0
-"""Seconds at most in which what a process said before its end is read."""
+READ_REST_TIMEOUT = 2.0
+"""Seconds to read the remaining output of a process that has exited."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Times in seconds. `start` is how long a process may take to be ready, `quiet` after how long it is asked for a
-    sign of life and `sign` how long that may take; `pause` is the first one before it is started again, doubled until
-    `longest_pause`; `grace` is what it has to end in peace.
-
-    `sign` is not to be shorter than the hook's time limit: one that does one thing at a time answers afterwards.
+class ProcessTimeouts:
+    """Times in seconds. `start`: until the process must be ready. `idle`: until an idle process is pinged. `ping`: for
+    the answer to a ping; not shorter than the hook's timeout, because a process may handle one request at a time.
+    `restart_delay`: before the first restart, doubled each time up to `max_restart_delay`. `grace`: between the request
+    to end and the kill.
     """
 
     start: float = 30.0
-    quiet: float = 30.0
-    sign: float = 10.0
-    pause: float = 1.0
-    longest_pause: float = 60.0
+    idle: float = 30.0
+    ping: float = 10.0
+    restart_delay: float = 1.0
+    max_restart_delay: float = 60.0
     grace: float = 2.0
 
 
 class ProcessHook:
-    """Keeps the process running while entered. While it starts, questions wait; while it is down, they fail at once."""
+    """Keeps the process running while entered. Calls wait while it starts, and fail at once while it is down."""
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ class ProcessHook:
         points: Sequence[Point],
         *,
         directory: Path | None = None,
-        pace: Pace | None = None,
+        timeouts: ProcessTimeouts | None = None,
     ) -> None:
         if not command:
             raise HookError(f"the hook {name!r} needs a command")
@@ -64,101 +63,101 @@ class ProcessHook:
         self._command = tuple(command)
         self._points = tuple(points)
         self._directory = directory
-        self._pace = pace or Pace()
-        self._peer: Peer | None = None
-        self._trouble = "its process is not running"
+        self._timeouts = timeouts or ProcessTimeouts()
+        self._client: RpcClient | None = None
+        self._error = "its process is not running"
         self._settled = asyncio.Event()
-        self._keeping: asyncio.Task[None] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> ProcessHook:
-        self._keeping = asyncio.create_task(self._keep())
+        self._supervisor = asyncio.create_task(self._supervise())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._keeping is not None:
-            await cancel_and_wait(self._keeping)
+        if self._supervisor is not None:
+            await cancel_and_wait(self._supervisor)
 
     async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
-        peer = await self._ready()
-        answer = await peer.request(f"hook/{point}", question(context, subject))
-        return decision(point, subject, answer)
+        client = await self._ready()
+        answer = await client.request(f"hook/{point}", question_params(context, subject))
+        return parse_decision(point, subject, answer)
 
     async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
-        peer = await self._ready()
-        await peer.notify("event", news(context, event))
+        client = await self._ready()
+        await client.notify("event", event_params(context, event))
 
-    async def _ready(self) -> Peer:
+    async def _ready(self) -> RpcClient:
         await self._settled.wait()
-        if self._peer is None:
-            raise HookError(self._trouble)
-        return self._peer
+        if self._client is None:
+            raise HookError(self._error)
+        return self._client
 
-    async def _keep(self) -> None:
-        """Starts it again for ever. This is the edge at which whatever goes wrong with one life of it ends."""
-        pause = self._pace.pause
+    async def _supervise(self) -> None:
+        """Restarts the process forever. Catches whatever goes wrong in one run of it."""
+        delay = self._timeouts.restart_delay
         while True:
             self._settled.clear()
             try:
-                reason, well = await self._live()
+                reason, healthy = await self._run_once()
             except Exception:
-                log.exception("hook %s: its runner broke", self._name)
-                reason, well = "its runner broke", False
-            pause = self._pace.pause if well else pause
-            log.warning("hook %s: %s; it is started again in %g s", self._name, reason, pause)
+                log.exception("hook %s: internal error", self._name)
+                reason, healthy = "internal error", False
+            delay = self._timeouts.restart_delay if healthy else delay
+            log.warning("hook %s: %s; restarting in %g s", self._name, reason, delay)
             self._settled.set()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, self._pace.longest_pause)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, self._timeouts.max_restart_delay)
 
-    async def _live(self) -> tuple[str, bool]:
-        """One life of the process: why it ended, and whether it had been of use."""
+    async def _run_once(self) -> tuple[str, bool]:
+        """One run of the process: why it ended, and whether it had answered calls."""
         try:
             running = await shielded(_start(self._command, self._directory))
         except (OSError, ValueError) as error:
-            self._trouble = f"{self._command[0]!r} cannot be started: {shortened(error)}"
-            return self._trouble, False
-        peer = Peer(running.incoming, running.outgoing)
+            self._error = f"{self._command[0]!r} cannot be started: {one_line(error)}"
+            return self._error, False
+        client = RpcClient(running.incoming, running.outgoing)
         reason = "its process was ended"
-        # No task group: one whose tasks fail just when it is cancelled swallows the cancellation.
-        listening = asyncio.create_task(peer.listen())
-        showing = asyncio.create_task(show_errors(self._name, running.errors))
-        over = asyncio.create_task(_over(running.process, listening, showing))
-        tasks = (listening, over, showing, asyncio.create_task(self._attend(peer)))
+        # Not a task group: if its tasks fail at the moment of its cancellation, it swallows the cancellation.
+        listening = asyncio.create_task(client.listen())
+        logging_stderr = asyncio.create_task(log_stderr(self._name, running.errors))
+        exited = asyncio.create_task(_wait_for_exit(running.process, listening, logging_stderr))
+        tasks = (listening, exited, logging_stderr, asyncio.create_task(self._monitor(client)))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             reason = _failure(tasks)
         finally:
-            self._peer = None
-            self._trouble = f"its process is down: {reason}"
-            peer.fail(reason)
-            await shielded(_tidy(running, tasks, self._pace.grace))
-        return reason, peer.answered
+            self._client = None
+            self._error = f"its process is down: {reason}"
+            client.fail(reason)
+            await shielded(_clean_up(running, tasks, self._timeouts.grace))
+        return reason, client.answered
 
-    async def _attend(self, peer: Peer) -> None:
-        """Greets the process, lets it be asked, and looks after it. Raises `HookError` when it is not well."""
-        greeting = {"protocol": VERSION, "name": self._name, "points": list(self._points)}
+    async def _monitor(self, client: RpcClient) -> None:
+        """Initializes the process, opens it for calls and pings it. Raises `HookError` when it does not answer."""
+        params = {"protocol": VERSION, "name": self._name, "points": list(self._points)}
         try:
-            async with asyncio.timeout(self._pace.start):
-                said = await peer.request("initialize", greeting)
+            async with asyncio.timeout(self._timeouts.start):
+                answer = await client.request("initialize", params)
         except TimeoutError:
-            raise HookError(f"it was not ready within {self._pace.start:g} s") from None
-        match said:
+            raise HookError(f"it was not ready within {self._timeouts.start:g} s") from None
+        match answer:
             case {"protocol": version} if version == VERSION:
                 pass
             case _:
                 raise HookError(f"it must answer initialize with protocol {VERSION}")
-        self._peer = peer
+        self._client = client
         self._settled.set()
         while True:
-            await peer.quiet(self._pace.quiet)
+            await client.wait_for_ping_time(self._timeouts.idle)
             try:
-                async with asyncio.timeout(self._pace.sign):
-                    await peer.ping()
+                async with asyncio.timeout(self._timeouts.ping):
+                    await client.ping()
             except TimeoutError:
                 raise HookError("it does not answer") from None
 
 
 def _failure(tasks: Sequence[asyncio.Task[None]]) -> str:
-    """Why the first of those that failed did. Raises what is no `HookError`."""
+    """The reason of the first failed task. Raises other errors than `HookError`."""
     for task in tasks:
         if task.done():
             try:
@@ -168,19 +167,19 @@ def _failure(tasks: Sequence[asyncio.Task[None]]) -> str:
     return "its process was ended"
 
 
-async def _tidy(running: _Running, tasks: Sequence[asyncio.Task[None]], grace: float) -> None:
+async def _clean_up(running: _Running, tasks: Sequence[asyncio.Task[None]], grace: float) -> None:
     await cancel_and_wait(*tasks)
     await running.end(grace)
 
 
-async def _over(
-    process: asyncio.subprocess.Process, listening: asyncio.Task[None], showing: asyncio.Task[None]
+async def _wait_for_exit(
+    process: asyncio.subprocess.Process, listening: asyncio.Task[None], logging_stderr: asyncio.Task[None]
 ) -> None:
-    """Raises `HookError` when the process has exited or closed its output, and what it said before is read."""
+    """Raises `HookError` when the process has exited or closed its output, after the remaining output is read."""
     exiting = asyncio.ensure_future(process.wait())
     try:
         await asyncio.wait((listening, exiting), return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait((listening, showing, exiting), timeout=LAST_WORDS)
+        await asyncio.wait((listening, logging_stderr, exiting), timeout=READ_REST_TIMEOUT)
     finally:
         await cancel_and_wait(exiting)
     code = process.returncode
@@ -188,11 +187,11 @@ async def _over(
 
 
 class _Outgoing(asyncio.BaseProtocol):
-    """The process's stdin, which may be full."""
+    """The stdin of the process, with flow control."""
 
     def __init__(self) -> None:
-        self._room = asyncio.Event()
-        self._room.set()
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._lost = False
         self._transport: asyncio.WriteTransport | None = None
 
@@ -200,12 +199,12 @@ class _Outgoing(asyncio.BaseProtocol):
         self._transport = transport
 
     async def send(self, line: bytes) -> None:
-        """Waits for room and writes; cancelled, it has written nothing. Raises `HookError`."""
-        while not self._room.is_set():
-            # Of those that wait, only as many may go on as there is room for.
-            await self._room.wait()
+        """Waits until the pipe is writable and writes. Cancelled, it has written nothing. Raises `HookError`."""
+        while not self._writable.is_set():
+            # Another waiter may have filled the pipe again.
+            await self._writable.wait()
         if self._lost or self._transport is None or self._transport.is_closing():
-            raise HookError("its process does not listen any more")
+            raise HookError("its process has closed its input")
         self._transport.write(line)
 
     def close(self) -> None:
@@ -214,14 +213,14 @@ class _Outgoing(asyncio.BaseProtocol):
             self._transport.abort()
 
     def pause_writing(self) -> None:
-        self._room.clear()
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        self._room.set()
+        self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
-        self._room.set()
+        self._writable.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +232,7 @@ class _Running:
     pipes: contextlib.ExitStack
 
     async def end(self, grace: float) -> None:
-        """Ends the process and all that it started: the end of its input and a signal ask for it."""
+        """Ends the process and its children: closes its input, then sends signals."""
         draining = asyncio.create_task(_drain(self.incoming))
         try:
             self.outgoing.close()
@@ -251,21 +250,21 @@ async def _drain(stream: asyncio.StreamReader) -> None:
 
 
 async def _start(command: Sequence[str], directory: Path | None) -> _Running:
-    """Starts it. The pipes are our own: asyncio's would keep an exited process alive for us for as long as some far
-    descendant of it holds their other ends."""
+    """Starts the process. The pipes are our own: with those of asyncio, an exited process counts as running as long
+    as a descendant holds their other ends."""
     loop = asyncio.get_running_loop()
-    outgoing, incoming, errors = _Outgoing(), asyncio.StreamReader(LONGEST), asyncio.StreamReader()
-    with contextlib.ExitStack() as pipes, contextlib.ExitStack() as theirs:
-        their_input, our_output = os.pipe()
-        theirs.callback(os.close, their_input)
+    outgoing, incoming, errors = _Outgoing(), asyncio.StreamReader(MAX_BYTES), asyncio.StreamReader()
+    with contextlib.ExitStack() as pipes, contextlib.ExitStack() as child_ends:
+        child_stdin, our_output = os.pipe()
+        child_ends.callback(os.close, child_stdin)
         transport, _ = await loop.connect_write_pipe(lambda: outgoing, os.fdopen(our_output, "wb", buffering=0))
         outgoing.opened(transport)
         pipes.callback(outgoing.close)
         ends: list[int] = []
         for stream in (incoming, errors):
-            our_input, their_output = os.pipe()
-            theirs.callback(os.close, their_output)
-            ends.append(their_output)
+            our_input, child_output = os.pipe()
+            child_ends.callback(os.close, child_output)
+            ends.append(child_output)
             reading, _ = await loop.connect_read_pipe(
                 lambda stream=stream: asyncio.StreamReaderProtocol(stream),  # type: ignore[misc]
                 os.fdopen(our_input, "rb", buffering=0),
@@ -273,7 +272,7 @@ async def _start(command: Sequence[str], directory: Path | None) -> _Running:
             pipes.callback(reading.close)
         process = await asyncio.create_subprocess_exec(
             *command,
-            stdin=their_input,
+            stdin=child_stdin,
             stdout=ends[0],
             stderr=ends[1],
             cwd=directory,

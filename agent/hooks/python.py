@@ -1,4 +1,4 @@
-"""Hooks as Python classes, in this process: methods named like the points, each taking context and subject."""
+"""Hooks as Python classes in this process: methods named like the points, each with context and subject."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from agent.hook import Point, Ruling, Subject, ToolCall, HookContext
-from agent.hooks.runner import HookError, shortened
+from agent.hook import HookContext, Point, Ruling, Subject, ToolCall
+from agent.hooks.runner import HookError, one_line
 from agent.interrupt import cancel_and_wait
 
 GROUP = "interject.hooks"
-"""The entry points under which packages offer hooks."""
+"""The entry point group in which packages register hooks."""
 
 Method = Callable[[HookContext, Any], Awaitable[Any]]
 
 
 class PythonHook:
-    """Asks an object's methods. One that ignores its cancellation is left behind after a while, as tools are."""
+    """Calls an object's methods. A method that ignores its cancellation is abandoned, as with tools."""
 
     def __init__(self, methods: Mapping[Point, Method]) -> None:
         self._methods = methods
@@ -36,8 +36,8 @@ class PythonHook:
         return None
 
     async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
-        said: Subject | Ruling | None = await self._call(point, context, _own(subject))
-        return said
+        answer: Subject | Ruling | None = await self._call(point, context, _copy(subject))
+        return answer
 
     async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         await self._call("on_event", context, event)
@@ -55,31 +55,31 @@ class PythonHook:
 
 
 def python_hook(path: str, points: Sequence[Point]) -> PythonHook:
-    """Loads "module:Class", "folder/file.py:Class" or the name of an entry point, and makes one object of the class.
+    """Loads "module:Class", "folder/file.py:Class" or the name of an entry point, and creates one object of the class.
 
-    Raises `HookError` for whatever hinders that, and for a point at which it has no async method.
+    Raises `HookError` if that fails, and for a point for which the class has no async method.
     """
-    hook = _made(path, _loaded(path))
+    hook = _create(path, _load(path))
     return PythonHook({point: _method(path, hook, point) for point in points})
 
 
 async def _safely(method: Method, context: HookContext, subject: object) -> Any:
-    """Calls it. What would end the event loop, like an exit, is an error of the hook like any other."""
+    """Calls the method. Exceptions that would end the event loop, such as `SystemExit`, become errors of the hook."""
     try:
         return await method(context, subject)
     except (asyncio.CancelledError, KeyboardInterrupt, Exception):
         raise
     except BaseException as error:
-        raise HookError(f"it raised {type(error).__name__}: {shortened(error)}") from error
+        raise HookError(f"it raised {type(error).__name__}: {one_line(error)}") from error
 
 
-def _own(subject: Subject) -> Subject:
-    """A subject whose insides the hook may spoil."""
+def _copy(subject: Subject) -> Subject:
+    """A copy whose mutable parts the hook may change."""
     return replace(subject, arguments=copy.deepcopy(subject.arguments)) if isinstance(subject, ToolCall) else subject
 
 
-def _loaded(path: str) -> Any:
-    """Whatever the path leads to. This is the edge at which whatever an import raises is explained."""
+def _load(path: str) -> Any:
+    """The object at the path. Catches whatever an import raises."""
     try:
         module, colon, name = path.rpartition(":")
         if not colon:
@@ -88,7 +88,7 @@ def _loaded(path: str) -> Any:
     except HookError:
         raise
     except (Exception, SystemExit) as error:
-        raise HookError(f"{path!r} cannot be loaded: {type(error).__name__}: {shortened(error)}") from error
+        raise HookError(f"{path!r} cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _entry_point(name: str) -> Any:
@@ -96,33 +96,31 @@ def _entry_point(name: str) -> Any:
     if found:
         return found[0].load()
     known = ", ".join(sorted(entry_points(group=GROUP).names)) or "none"
-    raise HookError(
-        f"{name!r} is neither module:Class nor the name of an entry point of {GROUP}; there are these: {known}"
-    )
+    raise HookError(f"{name!r} is neither module:Class nor an entry point of {GROUP}; known entry points: {known}")
 
 
 def _from_file(file: Path) -> Any:
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
-        raise HookError(f"{str(file)!r} is no Python file")
+        raise HookError(f"{str(file)!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def _made(path: str, found: Any) -> object:
+def _create(path: str, found: Any) -> object:
     if not isinstance(found, type):
         raise HookError(f"{path!r} is a {type(found).__name__}, not a class")
     try:
         return found()
     except (Exception, SystemExit) as error:
-        raise HookError(f"{path!r} cannot be made: {type(error).__name__}: {shortened(error)}") from error
+        raise HookError(f"{path!r} cannot be created: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _method(path: str, hook: object, point: Point) -> Method:
     method = getattr(hook, point, None)
     if method is None:
-        raise HookError(f"{path!r} is to stand at {point}, but has no method of that name")
+        raise HookError(f"{path!r} is registered at {point}, but has no method of that name")
     if not inspect.iscoroutinefunction(method):
         raise HookError(f"{point} of {path!r} must be an async method: async def {point}(self, context, subject)")
     found: Method = method

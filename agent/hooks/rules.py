@@ -1,4 +1,4 @@
-"""What a hook may do at each point: the parts of the subject that it may change, and the rulings that it may give."""
+"""The rules of each point: the parts of the subject that a hook may change, and its possible rulings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent.hook import (
     Stop,
     Subject,
 )
-from agent.hooks.runner import HookError, shortened
+from agent.hooks.runner import HookError, one_line
 from agent.model import ModelSettings
 
 S = TypeVar("S", bound=Subject)
@@ -36,7 +36,7 @@ RULINGS: dict[Point, tuple[type[Ruling], ...]] = {
 
 
 class Change(BaseModel):
-    """The parts that may be changed; those that are set are. Types are taken at their word: "1" is no number."""
+    """The parts that may be changed; the fields that are set are the changes. Types are strict: "1" is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, revalidate_instances="always")
 
@@ -83,72 +83,74 @@ CHANGES: dict[Point, type[Change]] = {
 }
 
 
-def checked(point: Point, subject: S, said: object) -> S | Ruling:
-    """What the hook said, if it may say so: the subject as it goes on, or a ruling. Raises `HookError`."""
-    match said:
+def check_answer(point: Point, subject: S, answer: object) -> S | Ruling:
+    """The hook's answer: the unchanged or changed subject, or a ruling. Raises `HookError` for an answer against the
+    rules."""
+    match answer:
         case None:
             return subject
         case Respond() | Ask() | Deny() | End() | Stop():
-            return _checked_ruling(point, said)
-        case _ if type(said) is type(subject):
-            return _checked_change(point, subject, said)
+            return _check_ruling(point, answer)
+        case _ if type(answer) is type(subject):
+            return _check_change(point, subject, answer)
         case _:
-            raise HookError(f"it gave a {type(said).__name__}, which is no answer at {point}")
+            raise HookError(f"{type(answer).__name__} is not a valid answer at {point}")
 
 
-def changed(point: Point, subject: S, change: bytes) -> S:
-    """The subject with the JSON object of changed parts in it. Raises `HookError`."""
+def apply_change(point: Point, subject: S, change: bytes) -> S:
+    """The subject with the changes of a JSON object. Raises `HookError`."""
     try:
         parts = CHANGES[point].model_validate_json(change)
     except ValidationError as error:
-        raise HookError(explained(error)) from error
+        raise HookError(describe(error)) from error
     return replace(subject, **_parts(parts, parts.model_fields_set))
 
 
 def denial(point: Point, reason: str) -> Ruling:
-    """The ruling nearest to a denial that the point knows."""
+    """The denial, or the nearest ruling that the point allows."""
     return Deny(reason) if Deny in RULINGS[point] else End(reason)
 
 
-def explained(error: ValidationError) -> str:
-    return shortened("; ".join(_problem(problem["type"], problem["loc"], problem["msg"]) for problem in error.errors()))
+def describe(error: ValidationError) -> str:
+    """The validation error on one line."""
+    return one_line("; ".join(_problem(problem["type"], problem["loc"], problem["msg"]) for problem in error.errors()))
 
 
-def _problem(kind: str, place: tuple[int | str, ...], message: str) -> str:
-    name = ".".join(map(str, place)) or "the answer"
-    return f"{name} cannot be changed here" if kind == "extra_forbidden" and len(place) == 1 else f"{name}: {message}"
+def _problem(kind: str, path: tuple[int | str, ...], message: str) -> str:
+    name = ".".join(map(str, path)) or "the answer"
+    return f"{name} cannot be changed here" if kind == "extra_forbidden" and len(path) == 1 else f"{name}: {message}"
 
 
-def _checked_ruling(point: Point, ruling: Ruling) -> Ruling:
+def _check_ruling(point: Point, ruling: Ruling) -> Ruling:
     if not isinstance(ruling, RULINGS[point]):
-        raise HookError(f"{type(ruling).__name__.lower()} is no answer at {point}")
-    words = ruling.text if isinstance(ruling, Respond) else ruling.reason
-    if not isinstance(words, str):
-        raise HookError(f"the words of {type(ruling).__name__} are a {type(words).__name__}, not a text")
+        raise HookError(f"{type(ruling).__name__.lower()} is not a valid answer at {point}")
+    text = ruling.text if isinstance(ruling, Respond) else ruling.reason
+    if not isinstance(text, str):
+        raise HookError(f"the text of {type(ruling).__name__} must be a string, not {type(text).__name__}")
     return ruling
 
 
-def _checked_change(point: Point, subject: S, said: S) -> S:
-    may = CHANGES[point].model_fields.keys()
-    must_not = [field.name for field in fields(subject) if field.name not in may]
-    before, after = _parts(subject, must_not), _parts(said, must_not)
-    for name in must_not:
+def _check_change(point: Point, subject: S, changed: S) -> S:
+    mutable = CHANGES[point].model_fields.keys()
+    immutable = [field.name for field in fields(subject) if field.name not in mutable]
+    before, after = _parts(subject, immutable), _parts(changed, immutable)
+    for name in immutable:
         if before[name] != after[name]:
             raise HookError(f"{name} cannot be changed here")
     try:
-        parts = CHANGES[point].model_validate(_parts(said, may))
+        parts = CHANGES[point].model_validate(_parts(changed, mutable))
     except ValidationError as error:
-        raise HookError(explained(error)) from error
-    now = replace(subject, **_parts(parts, may))
+        raise HookError(describe(error)) from error
+    now = replace(subject, **_parts(parts, mutable))
     if isinstance(now, ModelRequest) and isinstance(subject, ModelRequest):
         _check_tools(subject, now)
     return now
 
 
 def _check_tools(before: ModelRequest, now: ModelRequest) -> None:
-    more = [name for name in now.tools if name not in before.tools]
-    if more or len(set(now.tools)) < len(now.tools):
-        raise HookError(f"tools can only be left out, not added: {shortened(', '.join(more or now.tools))}")
+    added = [name for name in now.tools if name not in before.tools]
+    if added or len(set(now.tools)) < len(now.tools):
+        raise HookError(f"tools can only be removed, not added: {one_line(', '.join(added or now.tools))}")
 
 
 def _parts(whole: object, names: Any) -> dict[str, Any]:

@@ -1,36 +1,36 @@
-"""What the chain of hooks knows of a hook: code that is asked and told, wherever it runs."""
+"""The protocol between the chain of hooks and the code of one hook, wherever it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from agent.hook import Point, Ruling, Subject, HookContext
+from agent.hook import HookContext, Point, Ruling, Subject
 
 
 class HookError(Exception):
-    """The hook cannot be used, failed, or does what it may not. The message tells the operator what and why."""
+    """The hook cannot be used, failed, or broke the rules. The message tells the operator what and why."""
 
 
 class Runner(Protocol):
-    """Runs one hook's code, while it is entered. Whoever calls it bounds the time, by cancelling."""
+    """Runs one hook's code while entered. The caller limits the time, by cancelling."""
 
     async def __aenter__(self) -> object: ...
 
     async def __aexit__(self, *exc: object) -> None: ...
 
     async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
-        """What the hook makes of the subject, unchecked: None goes on, a subject of the same type changes it.
+        """The hook's unchecked answer: None to continue, or a changed subject of the same type, or a ruling.
 
         Raises `HookError`, and whatever the hook's own code raises.
         """
 
     async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
-        """Shows it an event. Raises as `ask` does."""
+        """Passes an event to the hook. Raises as `ask` does."""
 
 
-def shortened(words: object, most: int = 300) -> str:
-    """Foreign words on one line without control characters, bounded, for logs and reasons."""
-    text = "".join(character if character.isprintable() else " " for character in str(words)[: 4 * most])
-    text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[:most]}…"
+def one_line(text: object, limit: int = 300) -> str:
+    """Untrusted text on one line of at most `limit` characters, without control characters, for logs and reasons."""
+    line = "".join(character if character.isprintable() else " " for character in str(text)[: 4 * limit])
+    line = " ".join(line.split())
+    return line if len(line) <= limit else f"{line[:limit]}…"

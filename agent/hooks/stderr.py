@@ -1,39 +1,39 @@
-"""What hook processes write to stderr, as lines of our log: bounded, whatever they write."""
+"""The stderr of hook processes, as lines of our log. The amount is limited."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
-from agent.hooks.runner import shortened
+from agent.hooks.runner import one_line
 
 log = logging.getLogger(__name__)
 
-LINE = 500
-"""Characters of a line that are shown."""
+MAX_LINE_LENGTH = 500
+"""Characters of a line that are logged."""
 
-LINES = 20
-"""Lines of one process that are shown in a second."""
+MAX_LINES_PER_SECOND = 20
+"""Lines of one process that are logged per second."""
 
-BYTES = 1_000_000
-"""Bytes of one process that are read in a second; one that writes more has to wait, and costs nobody else anything."""
+MAX_BYTES_PER_SECOND = 1_000_000
+"""Bytes of one process that are read per second; a process that writes more has to wait."""
 
 
-async def show_errors(name: str, stream: asyncio.StreamReader) -> None:
+async def log_stderr(name: str, stream: asyncio.StreamReader) -> None:
     """Logs the lines until the stream ends."""
     lines = _Lines(name)
     clock = asyncio.get_running_loop().time
-    began, amount = clock(), 0
+    started, amount = clock(), 0
     try:
         while data := await stream.read(65_536):
             lines.add(data)
             amount += len(data)
-            left = began + 1.0 - clock()
-            if left > 0 and amount > BYTES:
+            left = started + 1.0 - clock()
+            if left > 0 and amount > MAX_BYTES_PER_SECOND:
                 await asyncio.sleep(left)
-            if left <= 0 or amount > BYTES:
+            if left <= 0 or amount > MAX_BYTES_PER_SECOND:
                 lines.next_second()
-                began, amount = clock(), 0
+                started, amount = clock(), 0
     finally:
         lines.end()
 
@@ -41,31 +41,35 @@ async def show_errors(name: str, stream: asyncio.StreamReader) -> None:
 class _Lines:
     def __init__(self, name: str) -> None:
         self._name = name
-        self._begun = b""
-        self._shown = 0
-        self._left_out = 0
+        self._partial = b""
+        self._logged = 0
+        self._omitted = 0
 
     def add(self, data: bytes) -> None:
         *whole, rest = data.split(b"\n")
         for line in whole:
-            self._show(self._begun + line)
-            self._begun = b""
-        self._begun = (self._begun + rest)[: 4 * LINE]
+            self._log(self._partial + line)
+            self._partial = b""
+        self._partial = (self._partial + rest)[: 4 * MAX_LINE_LENGTH]
 
     def next_second(self) -> None:
-        if self._left_out:
-            log.info("hook %s: (%d lines more)", self._name, self._left_out)
-        self._shown = self._left_out = 0
+        if self._omitted:
+            log.info("hook %s: (%d more lines)", self._name, self._omitted)
+        self._logged = self._omitted = 0
 
     def end(self) -> None:
-        self._show(self._begun)
+        self._log(self._partial)
         self.next_second()
 
-    def _show(self, line: bytes) -> None:
+    def _log(self, line: bytes) -> None:
         if not line.strip():
             return
-        self._shown += 1
-        if self._shown > LINES:
-            self._left_out += 1
+        self._logged += 1
+        if self._logged > MAX_LINES_PER_SECOND:
+            self._omitted += 1
         else:
-            log.info("hook %s: %s", self._name, shortened(line[: 4 * LINE].decode(errors="replace"), LINE))
+            log.info(
+                "hook %s: %s",
+                self._name,
+                one_line(line[: 4 * MAX_LINE_LENGTH].decode(errors="replace"), MAX_LINE_LENGTH),
+            )

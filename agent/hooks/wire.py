@@ -1,4 +1,4 @@
-"""The JSON forms of what hooks are asked and what they answer, the same for processes and endpoints."""
+"""The JSON messages of hooks, the same for processes and endpoints: calls, events and decisions."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from typing import Annotated, Any, Literal, assert_never
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from agent.hook import Ask, Deny, End, Point, Respond, Ruling, Stop, Subject, HookContext
-from agent.hooks.rules import changed, explained
-from agent.hooks.runner import HookError, shortened
+from agent.hook import Ask, Deny, End, HookContext, Point, Respond, Ruling, Stop, Subject
+from agent.hooks.rules import apply_change, describe
+from agent.hooks.runner import HookError, one_line
 
 VERSION = 1
-"""Of the forms and of the protocols that carry them."""
+"""Version of the messages and of the protocols that carry them."""
 
-LONGEST = 1_048_576
-"""Bytes of one question or answer."""
+MAX_BYTES = 1_048_576
+"""Size limit of one message."""
 
 
-class _Form(BaseModel):
+class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _Continue(_Form):
+class _Continue(_Message):
     decision: Literal["continue"]
 
 
-class _Modify(_Form):
+class _Modify(_Message):
     decision: Literal["modify"]
     change: dict[str, JsonValue]
 
 
-class _Respond(_Form):
+class _Respond(_Message):
     decision: Literal["respond"]
     text: str
 
 
-class _Ask(_Form):
+class _Ask(_Message):
     decision: Literal["ask"]
     reason: str = ""
 
 
-class _Deny(_Form):
+class _Deny(_Message):
     decision: Literal["deny"]
     reason: str
 
 
-class _End(_Form):
+class _End(_Message):
     decision: Literal["end"]
     reason: str
 
 
-class _Stop(_Form):
+class _Stop(_Message):
     decision: Literal["stop"]
     reason: str
 
@@ -63,53 +63,53 @@ _Decision = _Continue | _Modify | _Respond | _Ask | _Deny | _End | _Stop
 _decisions: TypeAdapter[_Decision] = TypeAdapter(Annotated[_Decision, Field(discriminator="decision")])
 
 
-def question(context: HookContext, subject: Subject) -> dict[str, Any]:
+def question_params(context: HookContext, subject: Subject) -> dict[str, Any]:
     return {"context": asdict(context), "subject": asdict(subject)}
 
 
-def news(context: HookContext, event: Mapping[str, Any]) -> dict[str, Any]:
+def event_params(context: HookContext, event: Mapping[str, Any]) -> dict[str, Any]:
     return {"context": asdict(context), "event": dict(event)}
 
 
-def written(form: Mapping[str, Any]) -> bytes:
-    """One line of ASCII, in the order of the form's keys. Raises `HookError` for what JSON cannot hold."""
+def encode(message: Mapping[str, Any]) -> bytes:
+    """One line of ASCII JSON, in the order of the keys. Raises `HookError` for values that JSON cannot represent."""
     try:
-        line = json.dumps(form, separators=(",", ":"), allow_nan=False).encode()
+        line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise HookError(f"it cannot be told this in JSON: {shortened(error)}") from error
-    if len(line) > LONGEST:
-        raise HookError(f"it cannot be told this: {len(line):,} bytes are more than {LONGEST:,}")
+        raise HookError(f"the message cannot be encoded as JSON: {one_line(error)}") from error
+    if len(line) > MAX_BYTES:
+        raise HookError(f"the message is too large: {len(line):,} bytes, the limit is {MAX_BYTES:,}")
     return line
 
 
-def read(line: bytes) -> object:
+def decode(line: bytes) -> object:
     """The JSON value. Raises `HookError`."""
     try:
         return from_json(line, allow_inf_nan=False)
     except ValueError:
-        raise HookError(f"it says what is not JSON: {shortened(line[:2000].decode(errors='replace'), 100)}") from None
+        raise HookError(f"its answer is not JSON: {one_line(line[:2000].decode(errors='replace'), 100)}") from None
 
 
-def decision(point: Point, subject: Subject, answer: object) -> Subject | Ruling | None:
-    """What the answer, a JSON object as it was read, makes of the subject. Raises `HookError`."""
+def parse_decision(point: Point, subject: Subject, answer: object) -> Subject | Ruling | None:
+    """The decision in a decoded JSON answer: None to continue, a changed subject or a ruling. Raises `HookError`."""
     try:
-        said = _decisions.validate_python(answer)
+        decision = _decisions.validate_python(answer)
     except ValidationError as error:
-        raise HookError(f"its answer does not fit: {explained(error)}") from error
-    match said:
+        raise HookError(f"its answer is invalid: {describe(error)}") from error
+    match decision:
         case _Continue():
             return None
         case _Modify():
-            return changed(point, subject, to_json(said.change))
+            return apply_change(point, subject, to_json(decision.change))
         case _Respond():
-            return Respond(said.text)
+            return Respond(decision.text)
         case _Ask():
-            return Ask(said.reason)
+            return Ask(decision.reason)
         case _Deny():
-            return Deny(said.reason)
+            return Deny(decision.reason)
         case _End():
-            return End(said.reason)
+            return End(decision.reason)
         case _Stop():
-            return Stop(said.reason)
+            return Stop(decision.reason)
         case _:
-            assert_never(said)
+            assert_never(decision)

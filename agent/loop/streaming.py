@@ -8,7 +8,7 @@ from typing import assert_never
 
 from agent.agent import unmasked
 from agent.events import Charged, Delta, Emit, ReasoningDelta, TextDelta, Waiting, Withdrawn
-from agent.hook import End, Hooks, ReplyPart, Stop, HookContext
+from agent.hook import End, HookContext, Hooks, ReplyPart, Stop
 from agent.log import ModelAnswered, Spent, Text, Usage
 from agent.media import Attachment
 
@@ -151,5 +151,5 @@ async def reviewed_files(
         else:
             kept.append(attachment)
             caption = part.text
-    note = f"[Not shown to the person, since a hook forbids it: {', '.join(withheld)}]" if withheld else ""
+    note = f"[Not shown to the person, denied by a hook: {', '.join(withheld)}]" if withheld else ""
     return tuple(kept), caption, note

@@ -35,11 +35,11 @@ LONGEST_TITLE = 80
 GRACE = 1.0
 """Seconds in which a steered call may still come to its end before it goes on in the background."""
 
-SKIPPED = "Skipped: a new message arrived before this call started; nothing of it was done."
-CANCELLED = "Cancelled: a new message arrived while this call was running, and it was ended early. It has no result."
+SKIPPED = "Skipped: a new message arrived before this call started. It was not run."
+CANCELLED = "Cancelled: a new message arrived while this call was running. It was stopped early and has no result."
 IN_BACKGROUND = (
-    "It goes on in the background as {handle}, since a new message arrived. Its result will come as a message; look at "
-    "it or stop it with the tool background, if you have it."
+    "A new message arrived, so this call continues in the background as {handle}. Its result will come as a message. "
+    "Use the tool background, if you have it, to look at the call or to stop it."
 )
 
 
@@ -171,7 +171,7 @@ class Calls:
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
-            return _failed(call, f"There is no tool named {call.name!r}. The tools are: {known}.")
+            return _failed(call, f"Unknown tool {call.name!r}. Available tools: {known}.")
         return await self._reviewing.judged(call, tool)
 
     async def _run_batch(self, batch: Sequence[Ready]) -> None:
@@ -209,15 +209,15 @@ class Calls:
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-            return _failed(call, f"{tool.name} ended without a result: what it waited for was cancelled.")
+            return _failed(call, f"{tool.name} ended without a result: an operation that it awaited was cancelled.")
         except TimeoutError:
-            late = f"{tool.name} took longer than its {tool.timeout:g} seconds and was ended."
+            late = f"{tool.name} timed out after {tool.timeout:g} seconds and was stopped."
             return _failed(call, _undoing(tool, late))
         except (ToolError, MediaError, BackgroundError) as error:
             return _failed(call, str(error))
         except Exception as error:
             log.exception("tool %s broke", tool.name)
-            return _failed(call, f"{tool.name} broke: {type(error).__name__}: {error}")
+            return _failed(call, f"{tool.name} failed: {type(error).__name__}: {error}")
         return _done(call, result)
 
     async def _race(self, ready: Ready) -> ToolResult:

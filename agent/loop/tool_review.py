@@ -17,8 +17,8 @@ from agent.tool import Tool, ToolError
 from agent.tools.output_limits import truncate_result
 from agent.turn_context import TurnContext
 
-NOBODY_TO_ASK = "Denied: people would have to allow it, and nobody can be asked here."
-WITHHELD = "[Not shown to the person, since a hook forbids it]"
+NOBODY_TO_ASK = "Denied: this call needs approval, and nobody can be asked here."
+WITHHELD = "[Not shown to the person: denied by a hook]"
 
 
 @dataclass(frozen=True, slots=True)

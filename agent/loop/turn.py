@@ -28,8 +28,8 @@ from agent.log import (
     TurnOutcome,
 )
 from agent.log_state import (
-    detect_loop,
     deadline,
+    detect_loop,
     endings,
     is_answered,
     restarts_in_a_row,
@@ -51,8 +51,8 @@ log = logging.getLogger(__name__)
 MAX_RESTARTS = 5
 """A turn that was interrupted by this many restarts, with nothing done between them, is likely their cause."""
 
-INTERNAL_ERROR = "something broke inside the gateway; its log has the details"
-LOOP_DETECTED = "it called `{tool}` again and again in the same way, with the same result each time"
+INTERNAL_ERROR = "internal error in the gateway; details are in its log"
+LOOP_DETECTED = "loop detected: `{tool}` was called repeatedly with the same arguments and the same result"
 CUT_OFF = "_The answer was cut off at the model's length limit._"
 
 _ENDED_WHILE_RUNNING = "Cancelled: the turn ended while this call was running: "
@@ -172,7 +172,7 @@ class Turn:
         if self._stop_reason is not None:
             raise asyncio.CancelledError
         if restarts_in_a_row(self._entries) >= MAX_RESTARTS:
-            await self._end("failed", f"{MAX_RESTARTS} restarts in a row interrupted it, and it was given up")
+            await self._end("failed", f"interrupted by {MAX_RESTARTS} restarts in a row, and not resumed again")
         elif waits_for_people(self._entries):
             await self._await_people()
         else:
@@ -234,7 +234,7 @@ class Turn:
 
     async def _run(self, calls: Sequence[Call]) -> None:
         agent, files = self._agent, self._files
-        files.gather(self._entries)
+        files.update(self._entries)
         await copy_to_workspace(files.workspace_files, agent.workspace, agent.media)
         running = Calls(
             agent,

@@ -1,4 +1,4 @@
-"""The store's tables, written so that SQLite and PostgreSQL can both hold them."""
+"""The tables, in types that both SQLite and PostgreSQL have, and conditions that the partial indexes serve."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from sqlalchemy import (
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0001"
-"""The newest revision in `migrations/versions`, known here so that opening a current database needs no Alembic."""
+REVISION = "0002"
+"""The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
-class Moment(TypeDecorator[datetime]):
-    """An instant, kept as seconds since 1970 in UTC: exact to the microsecond and ordered alike in every engine."""
+class Timestamp(TypeDecorator[datetime]):
+    """A time, stored as seconds since 1970 in UTC: exact to the microsecond, with the same order in every engine."""
 
     impl = Double
     cache_ok = True
@@ -48,8 +48,8 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else datetime.fromtimestamp(value, UTC)
 
 
-class Words(TypeDecorator[str]):
-    """Text from outside. What no database can hold (lone surrogates, NUL) becomes U+FFFD instead of an error."""
+class SafeText(TypeDecorator[str]):
+    """Text from outside. What databases cannot store (lone surrogates, NUL) becomes U+FFFD instead of an error."""
 
     impl = Text
     cache_ok = True
@@ -58,17 +58,17 @@ class Words(TypeDecorator[str]):
         return None if value is None else clean(value)
 
 
-def clean(words: str) -> str:
-    """The text with what no database can hold replaced."""
-    if words.isascii():
-        return words.replace("\0", "�")
-    return words.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "�")
+def clean(text: str) -> str:
+    """The text as `SafeText` stores it."""
+    if text.isascii():
+        return text.replace("\0", "�")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "�")
 
 
 Key = BigInteger().with_variant(Integer, "sqlite")
 
-# Nothing is ever searched for inside these values, so every engine's plain JSON will do; PostgreSQL's JSONB would
-# have to be imported with its dialect, which takes half as long again as all of SQLAlchemy.
+# No query looks inside these values, so the plain JSON type of each engine is enough. PostgreSQL's JSONB would have to
+# be imported with its dialect, which takes half as long as all of SQLAlchemy.
 Json = JSON(none_as_null=True)
 
 metadata = MetaData(
@@ -84,17 +84,17 @@ metadata = MetaData(
 sessions = Table(
     "sessions",
     metadata,
-    Column("key", Words, primary_key=True),
-    Column("channel", Words, nullable=False),
+    Column("key", SafeText, primary_key=True),
+    Column("channel", SafeText, nullable=False),
     Column("address", Json, nullable=False),
     Column("generation", Integer, nullable=False, server_default=text("0")),
     Column("busy", String(10)),
-    Column("parent", Words),
+    Column("parent", SafeText),
     Column("allowed", Json),
-    Column("model", Words),
-    Column("title", Words),
-    Column("created_at", Moment, nullable=False),
-    Column("last_at", Moment, nullable=False),
+    Column("model", SafeText),
+    Column("title", SafeText),
+    Column("created_at", Timestamp, nullable=False),
+    Column("last_at", Timestamp, nullable=False),
     Index("ix_sessions_channel", "channel"),
 )
 
@@ -103,22 +103,22 @@ turns = Table(
     metadata,
     Column("number", Key, Identity(), primary_key=True),
     Column("id", String(32), nullable=False, unique=True),
-    Column("session", Words, ForeignKey("sessions.key"), nullable=False),
+    Column("session", SafeText, ForeignKey("sessions.key"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("kind", String(8), nullable=False),
     Column("worker", String(64), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("address", Json, nullable=False),
     Column("principal", Json, nullable=False),
-    Column("reply_to", Words),
+    Column("reply_to", SafeText),
     Column("state", String(10), nullable=False),
-    Column("reason", Words, nullable=False),
+    Column("reason", SafeText, nullable=False),
     Column("parked", Boolean, nullable=False),
-    Column("stop", Words),
-    Column("deadline", Moment),
+    Column("stop", SafeText),
+    Column("deadline", Timestamp),
     Column("undone", Boolean, nullable=False),
-    Column("started_at", Moment, nullable=False),
-    Column("ended_at", Moment),
+    Column("started_at", Timestamp, nullable=False),
+    Column("ended_at", Timestamp),
     Column("delivered", Boolean, nullable=False),
     CheckConstraint("kind IN ('turn', 'command', 'aside')", name="kind"),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'stopped')", name="state"),
@@ -129,34 +129,34 @@ inbox = Table(
     "inbox",
     metadata,
     Column("id", Key, Identity(), primary_key=True),
-    Column("channel", Words, nullable=False),
-    Column("event_id", Words, nullable=False),
-    Column("session", Words, ForeignKey("sessions.key"), nullable=False),
+    Column("channel", SafeText, nullable=False),
+    Column("event_id", SafeText, nullable=False),
+    Column("session", SafeText, ForeignKey("sessions.key"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("address", Json, nullable=False),
     Column("kind", String(10), nullable=False),
     Column("source", String(8), nullable=False),
     Column("run", String(32), unique=True),
-    Column("message_id", Words),
-    Column("sender_id", Words, nullable=False),
-    Column("sender_name", Words, nullable=False),
-    Column("sender_handle", Words),
-    Column("text", Words, nullable=False),
-    Column("note", Words, nullable=False),
-    Column("command", Words),
+    Column("message_id", SafeText),
+    Column("sender_id", SafeText, nullable=False),
+    Column("sender_name", SafeText, nullable=False),
+    Column("sender_handle", SafeText),
+    Column("text", SafeText, nullable=False),
+    Column("note", SafeText, nullable=False),
+    Column("command", SafeText),
     Column("files", Json, nullable=False),
     Column("attachments", Json, nullable=False),
     Column("tools", Json, nullable=False),
-    Column("album", Words),
-    Column("opening", Words),
+    Column("album", SafeText),
+    Column("opening", SafeText),
     Column("busy", String(10), nullable=False),
     Column("ready", Boolean, nullable=False),
     Column("state", String(10), nullable=False),
     Column("turn", String(32), ForeignKey("turns.id")),
     Column("step", Integer),
-    Column("reason", Words, nullable=False),
-    Column("sent_at", Moment, nullable=False),
-    Column("received_at", Moment, nullable=False),
+    Column("reason", SafeText, nullable=False),
+    Column("sent_at", Timestamp, nullable=False),
+    Column("received_at", Timestamp, nullable=False),
     UniqueConstraint("channel", "event_id"),
     CheckConstraint("kind IN ('new', 'edited', 'withdrawn', 'command')", name="kind"),
     CheckConstraint("source IN ('person', 'wrap', 'work')", name="source"),
@@ -179,11 +179,11 @@ outbox = Table(
     "outbox",
     metadata,
     Column("reply_id", String(64), primary_key=True),
-    Column("key", Words, primary_key=True),
+    Column("key", SafeText, primary_key=True),
     Column("position", Integer, nullable=False),
     Column("state", String(8), nullable=False),
-    Column("ref", Words, nullable=False),
-    Column("digest", Words, nullable=False),
+    Column("ref", SafeText, nullable=False),
+    Column("digest", SafeText, nullable=False),
     CheckConstraint("state IN ('sending', 'shown')", name="state"),
     sqlite_with_rowid=False,
 )
@@ -196,28 +196,28 @@ media = Table(
     Column("size", BigInteger, nullable=False),
     Column("width", Integer),
     Column("height", Integer),
-    Column("created_at", Moment, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
 )
 
 cursors = Table(
     "cursors",
     metadata,
-    Column("channel", Words, primary_key=True),
-    Column("chat", Words, primary_key=True),
-    Column("read", Words, nullable=False),
+    Column("channel", SafeText, primary_key=True),
+    Column("chat", SafeText, primary_key=True),
+    Column("read", SafeText, nullable=False),
     sqlite_with_rowid=False,
 )
 
 pairs = Table(
     "pairs",
     metadata,
-    Column("channel", Words, primary_key=True),
-    Column("sender_id", Words, primary_key=True),
-    Column("sender_name", Words, nullable=False),
+    Column("channel", SafeText, primary_key=True),
+    Column("sender_id", SafeText, primary_key=True),
+    Column("sender_name", SafeText, nullable=False),
     Column("code", String(16), nullable=False, unique=True),
-    Column("expires_at", Moment, nullable=False),
+    Column("expires_at", Timestamp, nullable=False),
     Column("approved", Boolean, nullable=False),
-    Column("session", Words, nullable=False),
+    Column("session", SafeText, nullable=False),
     Column("address", Json, nullable=False),
 )
 
@@ -235,13 +235,13 @@ usage = Table(
     "usage",
     metadata,
     Column("id", Key, Identity(), primary_key=True),
-    Column("session", Words, nullable=False),
+    Column("session", SafeText, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("turn", String(32), nullable=False),
     Column("root", String(32), nullable=False),
-    Column("person", Words, nullable=False),
-    Column("model", Words, nullable=False),
-    Column("purpose", Words, nullable=False),
+    Column("person", SafeText, nullable=False),
+    Column("model", SafeText, nullable=False),
+    Column("purpose", SafeText, nullable=False),
     Column("input", Integer, nullable=False),
     Column("output", Integer, nullable=False),
     Column("cache_read", Integer, nullable=False),
@@ -249,42 +249,42 @@ usage = Table(
     Column("reasoning", Integer, nullable=False),
     Column("cost", Double, nullable=False),
     Column("estimated", Boolean, nullable=False),
-    Column("at", Moment, nullable=False),
+    Column("at", Timestamp, nullable=False),
     Index("ix_usage_root", "root"),
     Index("ix_usage_session", "session", "at"),
     Index("ix_usage_person", "person", "at"),
     Index("ix_usage_at", "at"),
 )
-"""What model calls cost. `session` is the conversation, also of a turn delegated in it, and `root` the turn that
-a person began."""
+"""What model calls cost. `session` is the conversation, also for a turn delegated in it; `root` is the turn that a
+person began."""
 
 work = Table(
     "work",
     metadata,
     Column("id", Key, Identity(), primary_key=True),
     Column("handle", String(16), nullable=False),
-    Column("session", Words, ForeignKey("sessions.key"), nullable=False),
+    Column("session", SafeText, ForeignKey("sessions.key"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("kind", String(8), nullable=False),
-    Column("title", Words, nullable=False),
+    Column("title", SafeText, nullable=False),
     Column("address", Json, nullable=False),
     Column("principal", Json, nullable=False),
     Column("turn", String(32), ForeignKey("turns.id"), nullable=False),
     Column("root", String(32), nullable=False),
-    Column("call_id", Words, unique=True),
-    Column("child", Words, unique=True),
+    Column("call_id", SafeText, unique=True),
+    Column("child", SafeText, unique=True),
     Column("waited", Boolean, nullable=False),
     Column("depth", Integer, nullable=False),
     Column("state", String(8), nullable=False),
-    Column("shown", Words, nullable=False),
-    Column("started_at", Moment, nullable=False),
-    Column("ended_at", Moment),
+    Column("shown", SafeText, nullable=False),
+    Column("started_at", Timestamp, nullable=False),
+    Column("ended_at", Timestamp),
     UniqueConstraint("session", "handle"),
     CheckConstraint("kind IN ('call', 'task')", name="kind"),
     CheckConstraint("state IN ('running', 'done', 'failed', 'stopped', 'lost')", name="state"),
 )
 
-# Partial indexes serve only queries that repeat their condition word for word, so it is never a bound parameter.
+# A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")
 is_refused = inbox.c.state == literal_column("'refused'")
 is_command = inbox.c.kind == literal_column("'command'")
@@ -295,7 +295,7 @@ is_ended = turns.c.state != literal_column("'running'")
 is_turn = turns.c.kind == literal_column("'turn'")
 is_side_question = turns.c.kind == literal_column("'aside'")
 has_deadline = turns.c.deadline.is_not(None)
-is_going_on = work.c.state == literal_column("'running'")
+is_running_work = work.c.state == literal_column("'running'")
 is_undelivered = turns.c.delivered == literal_column("false")
 
 Index("ix_inbox_waiting", inbox.c.session, inbox.c.id, sqlite_where=is_waiting)
@@ -303,7 +303,7 @@ Index("ix_inbox_refused", inbox.c.channel, inbox.c.sender_id, sqlite_where=is_re
 Index("uq_turns_running", turns.c.session, unique=True, sqlite_where=and_(is_running, is_turn))
 Index("ix_turns_aside", turns.c.number, sqlite_where=and_(is_running, is_side_question))
 Index("ix_turns_deadline", turns.c.deadline, sqlite_where=has_deadline)
-Index("ix_work_going_on", work.c.session, sqlite_where=is_going_on)
+Index("ix_work_going_on", work.c.session, sqlite_where=is_running_work)
 Index("ix_turns_undelivered", turns.c.number, sqlite_where=is_undelivered)
 
 alembic_version = Table(
@@ -311,4 +311,4 @@ alembic_version = Table(
     MetaData(),
     Column("version_num", String(32), nullable=False, primary_key=True),
 )
-"""Alembic's own table, for reading and for stamping a database that is made new."""
+"""Alembic's own table, for reading the revision of a database and for marking a new one."""

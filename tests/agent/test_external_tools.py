@@ -12,17 +12,17 @@ import pytest
 
 from agent.agent import Agent
 from agent.decisions.external_tools import (
-    TIMED_OUT,
     SUPERSEDED,
+    TIMED_OUT,
     ExternalResult,
-    check,
     available_tools,
-    pending,
+    check,
     endings_without_result,
+    pending,
     results_deadline,
 )
 from agent.decisions.questions import ask_user
-from agent.hook import Ask, Deny, Hooks, NoHooks, Point, Respond, Ruled, Ruling, ToolCall, HookContext
+from agent.hook import Ask, Deny, HookContext, Hooks, NoHooks, Point, Respond, Ruled, Ruling, ToolCall
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
@@ -287,8 +287,14 @@ def test_a_call_of_our_own_that_runs_is_not_pending() -> None:
 
 
 def test_calls_that_get_no_result_end_in_words() -> None:
-    assert endings_without_result(PENDING) == (CallEnded("a", "cancelled", SUPERSEDED), CallEnded("b", "cancelled", SUPERSEDED))
-    assert endings_without_result(PENDING, overdue=True) == (CallEnded("a", "failed", TIMED_OUT), CallEnded("b", "failed", TIMED_OUT))
+    assert endings_without_result(PENDING) == (
+        CallEnded("a", "cancelled", SUPERSEDED),
+        CallEnded("b", "cancelled", SUPERSEDED),
+    )
+    assert endings_without_result(PENDING, overdue=True) == (
+        CallEnded("a", "failed", TIMED_OUT),
+        CallEnded("b", "failed", TIMED_OUT),
+    )
 
 
 def test_somebody_who_looks_on_is_shown_that_results_are_waited_for() -> None:

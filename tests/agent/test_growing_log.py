@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAnswered, Compacted, UserMessage
+from agent.log import Call, CallEnded, CallStarted, Compacted, Entry, MessagesRead, ModelAnswered, UserMessage
 from agent.loop.attachments import ConversationFiles
 from agent.testing import MemoryMedia
 from agent.tools.received_files import copy_to_workspace, workspace_path
@@ -35,17 +35,17 @@ async def test_files_are_gathered_once_from_the_past_and_from_a_growing_log() ->
     old, sent, made, long = [await media.put(name.encode(), name) for name in ("old.txt", "sent", "made", "long")]
     past = (RenderedTurn("one", tuple(transcript([MessagesRead(1, (UserMessage(1, "Ann", "look", (old,)),))]))),)
     log: list[Entry] = [MessagesRead(1, (UserMessage(2, "Ann", "and at this", (sent,)),))]
-    attached = ConversationFiles(past)
-    attached.gather(log)
-    assert (attached.attachments, attached.workspace_files) == ([old, sent], [old, sent])
+    files = ConversationFiles(past)
+    files.update(log)
+    assert (files.attachments, files.workspace_files) == ([old, sent], [old, sent])
     log += [
         ModelAnswered(1, (Call("c", "draw", "{}"),)),
         CallStarted("c"),
         CallEnded("c", "done", "", (made,), full=long),
     ]
-    attached.gather(log)
-    attached.gather(log)
-    assert (attached.attachments, attached.workspace_files) == ([old, sent, made], [old, sent, long])
+    files.update(log)
+    files.update(log)
+    assert (files.attachments, files.workspace_files) == ([old, sent, made], [old, sent, long])
 
 
 async def test_a_file_whose_name_is_too_long_for_the_disk_keeps_no_other_from_the_workspace(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from agent.hook import Deny, MessageIn, Ruled, ToolCall, HookContext
+from agent.hook import Deny, HookContext, MessageIn, Ruled, ToolCall
 from agent.hooks.chain import Hook, HookChain
 from agent.hooks.http import HttpHook, signature
 from agent.hooks.runner import HookError
@@ -108,10 +108,10 @@ async def test_an_endpoint_without_an_opinion_lets_it_go_on(answer: object) -> N
     [
         (answering(b"", status=500), "it answered 500"),
         (answering(b"", status=401), "it answered 401"),
-        (answering(b"<html>"), "it says what is not JSON: <html>"),
-        (answering({"decision": "perhaps"}), "its answer does not fit"),
+        (answering(b"<html>"), "its answer is not JSON: <html>"),
+        (answering({"decision": "perhaps"}), "its answer is invalid"),
         (answering({"decision": "modify", "change": {"effect": "read"}}), "effect cannot be changed here"),
-        (answering(b"x" * 1_100_000), "it answered with more than 1,048,576 bytes"),
+        (answering(b"x" * 1_100_000), "its response exceeds 1,048,576 bytes"),
     ],
 )
 async def test_whatever_else_it_answers_is_an_error(handler: Handler, why: str) -> None:
@@ -141,7 +141,7 @@ async def test_an_answer_without_end_is_cut_off() -> None:
             await response.write(b" " * 65_536)
 
     async with endpoint(handle) as hook:
-        with pytest.raises(HookError, match="more than"):
+        with pytest.raises(HookError, match="exceeds"):
             await hook.ask("before_tool", HERE, CALL)
 
 
@@ -152,7 +152,7 @@ async def test_an_endpoint_that_never_answers_costs_its_time_limit() -> None:
 
     async with endpoint(handle) as hook, HookChain([Hook("guard", hook, ("approve_tool",), timeout=0.1)]) as chain:
         _, ruled = await chain.ask("approve_tool", HERE, CALL)
-    assert ruled == Ruled(Deny("the hook 'guard' failed: it took longer than 0.1 s"), "guard")
+    assert ruled == Ruled(Deny("the hook 'guard' failed: it timed out after 0.1 s"), "guard")
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
-from agent.hook import Deny, MessageIn, Point, Ruled, ToolCall, HookContext
+from agent.hook import Deny, HookContext, MessageIn, Point, Ruled, ToolCall
 from agent.hooks.chain import Hook, HookChain
-from agent.hooks.process import Pace, ProcessHook
+from agent.hooks.process import ProcessHook, ProcessTimeouts
 from agent.hooks.runner import HookError
 
 HERE = HookContext(session="s", channel="terminal", run_id="r", sender="Ada", sender_id="7")
 CALL = ToolCall("c1", "shell", {"command": "ls"}, "external")
-QUICK = Pace(pause=0.01, longest_pause=0.05, grace=0.5)
+QUICK = ProcessTimeouts(restart_delay=0.01, max_restart_delay=0.05, grace=0.5)
 
 TALK = """
 import json, os, signal, subprocess, sys, threading, time
@@ -60,11 +60,15 @@ class Script:
         self.folder = folder
 
     def hook(
-        self, program: str, *arguments: str, pace: Pace = QUICK, points: tuple[Point, ...] = ("before_tool",)
+        self,
+        program: str,
+        *arguments: str,
+        timeouts: ProcessTimeouts = QUICK,
+        points: tuple[Point, ...] = ("before_tool",),
     ) -> ProcessHook:
         file = self.folder / "hook.py"
         file.write_text(TALK + program)
-        return ProcessHook("guard", [sys.executable, "-I", str(file), *arguments], points, pace=pace)
+        return ProcessHook("guard", [sys.executable, "-I", str(file), *arguments], points, timeouts=timeouts)
 
 
 @pytest.fixture
@@ -117,13 +121,13 @@ question = read()
 deny(question, json.dumps([params, event, question]))
 """
     async with script.hook(program, points=("before_tool", "on_event")) as hook:
-        await hook.observe(HERE, {"kind": "answered", "step": 1})
+        await hook.observe(HERE, {"kind": "model_answered", "step": 1})
         answer = await ask(hook)
     context = '{"session": "s", "channel": "terminal", "run_id": "r", "sender": "Ada", "sender_id": "7"}'
     assert answer.reason == (
         '[{"protocol": 1, "name": "guard", "points": ["before_tool", "on_event"]}, '
         f'{{"jsonrpc": "2.0", "method": "event", "params": {{"context": {context}, '
-        '"event": {"kind": "answered", "step": 1}}}, '
+        '"event": {"kind": "model_answered", "step": 1}}}, '
         f'{{"jsonrpc": "2.0", "id": 2, "method": "hook/before_tool", "params": {{"context": {context}, '
         '"subject": {"call_id": "c1", "tool": "shell", "arguments": {"command": "ls"}, "effect": "external"}}}]'
     )
@@ -142,13 +146,13 @@ read()
 @pytest.mark.parametrize(
     ("result", "why"),
     [
-        ('{"decision": "maybe"}', "its answer does not fit"),
+        ('{"decision": "maybe"}', "its answer is invalid"),
         ('{"decision": "deny"}', "reason: Field required"),
         ('{"decision": "modify", "change": {"tool": "dig"}}', "tool cannot be changed here"),
         ('{"decision": "modify", "change": {"arguments": "ls"}}', "arguments: Input should be"),
         ('{"decision": "modify"}', "change: Field required"),
-        ("[]", "its answer does not fit"),
-        ("null", "its answer does not fit"),
+        ("[]", "its answer is invalid"),
+        ("null", "its answer is invalid"),
     ],
 )
 async def test_a_decision_that_does_not_fit_is_an_error_and_the_process_goes_on(
@@ -200,20 +204,23 @@ async def test_a_process_that_exits_is_started_again(script: Script, caplog: pyt
         second = await ask_until_it_answers(hook, but=first.reason)
     assert is_dead(process_of(first))
     assert is_dead(process_of(second))
-    assert "hook guard: it ended with exit code -9; it is started again in" in caplog.text
+    assert "hook guard: it ended with exit code -9; restarting in" in caplog.text
 
 
 LIES = {
     "exits in the middle of a question": ("sys.exit(3)", "it ended with exit code 3"),
     "exits in the middle of an answer": ("sys.stdout.write('{\"json'); sys.stdout.flush(); sys.exit(4)", "code 4"),
-    "writes what is not JSON": ("say('debug: here'); read()", "it says what is not JSON: debug: here"),
-    "writes an empty line": ("say(''); read()", "it says what is not JSON"),
-    "writes no object": ("say('[1, 2]'); read()", "it wrote what is no answer"),
-    "answers an unknown question": ("answer({'id': 77}, {}); read()", "it answered question 77, which was not asked"),
+    "writes what is not JSON": ("say('debug: here'); read()", "its answer is not JSON: debug: here"),
+    "writes an empty line": ("say(''); read()", "its answer is not JSON"),
+    "writes no object": ("say('[1, 2]'); read()", "it wrote an invalid answer"),
+    "answers an unknown question": ("answer({'id': 77}, {}); read()", "it answered request 77, which is unknown"),
     "answers with another kind of id": ("say(json.dumps({**REPLY, 'id': str(q['id'])})); read()", "id: Input should"),
     "answers with neither result nor error": ("say(json.dumps(REPLY)); read()", "either a result or an error"),
     "answers with both": ("say(json.dumps({**REPLY, 'result': 1, 'error': {'code': 1, 'message': ''}})); read()", "ei"),
-    "asks instead of answering": ("say(json.dumps({**REPLY, 'method': 'tell', 'params': {}})); read()", "no answer"),
+    "asks instead of answering": (
+        "say(json.dumps({**REPLY, 'method': 'tell', 'params': {}})); read()",
+        "invalid answer",
+    ),
     "writes a huge line": ("say('x' * 1_100_000); read()", "it wrote a line of more than 1,048,576 bytes"),
     "writes a huge line without end": (
         "[sys.stdout.write('x' * 65536) for _ in iter(int, 1)]",
@@ -242,7 +249,7 @@ if not lied.exists():
         with pytest.raises(HookError, match=why):
             await ask(hook)
         assert isinstance(await ask_until_it_answers(hook), Deny)
-    assert "it is started again in" in caplog.text
+    assert "restarting in" in caplog.text
 
 
 async def test_a_process_that_answers_twice_is_started_again(
@@ -262,7 +269,7 @@ if not lied.exists():
     async with script.hook(program, str(tmp_path / "lied")) as hook:
         assert await ask(hook) == Deny("once")
         assert process_of(await ask_until_it_answers(hook, but="once"))
-    assert "which was not asked or is answered already" in caplog.text
+    assert "which is unknown or already answered" in caplog.text
 
 
 async def test_a_late_answer_is_no_lie(script: Script, tmp_path: Path) -> None:
@@ -297,15 +304,15 @@ if not deaf.exists():
     while True:
         read()
 {OBEDIENT}"""
-    hook = script.hook(program, str(tmp_path / "deaf"), pace=Pace(sign=0.05, pause=0.01))
+    hook = script.hook(program, str(tmp_path / "deaf"), timeouts=ProcessTimeouts(ping=0.05, restart_delay=0.01))
     async with HookChain([Hook("guard", hook, ("before_tool", "approve_tool"), timeout=0.5)]) as chain:
         async with asyncio.timeout(60):
-            while "hook guard: it does not answer; it is started again in" not in caplog.text:
+            while "hook guard: it does not answer; restarting in" not in caplog.text:
                 _, ruled = await chain.ask("approve_tool", HERE, CALL)
                 assert ruled is not None
                 assert isinstance(ruled.ruling, Deny)
                 await asyncio.sleep(0.01)
-        assert "counts as no: it took longer than 0.5 s" in caplog.text
+        assert "treated as denied: it timed out after 0.5 s" in caplog.text
         await ask_until_it_answers(hook)
 
 
@@ -321,7 +328,9 @@ if not deaf.exists():
     time.sleep(3600)
 {OBEDIENT}"""
     large = ToolCall("c", "write_file", {"content": "x" * 900_000}, "write")
-    hook = script.hook(program, str(tmp_path / "deaf"), pace=Pace(sign=0.05, pause=0.01, grace=0.5))
+    hook = script.hook(
+        program, str(tmp_path / "deaf"), timeouts=ProcessTimeouts(ping=0.05, restart_delay=0.01, grace=0.5)
+    )
     async with HookChain([Hook("guard", hook, ("before_tool",), timeout=0.2)]) as chain:
         async with asyncio.timeout(60):
             while "hook guard: it does not answer" not in caplog.text:
@@ -343,7 +352,7 @@ while True:
     question = read()
     answer(question, {}) if question["method"] == "ping" else deny(question, "after two pings")
 """
-    async with script.hook(program, str(tmp_path / "pinged"), pace=Pace(quiet=0.05)) as hook:
+    async with script.hook(program, str(tmp_path / "pinged"), timeouts=ProcessTimeouts(idle=0.05)) as hook:
         await eventually((tmp_path / "pinged").exists)
         assert await ask(hook) == Deny("after two pings")
 
@@ -351,8 +360,8 @@ while True:
 async def test_a_process_that_is_not_ready_in_time_is_started_again(
     script: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with script.hook("time.sleep(3600)", pace=Pace(start=0.05, pause=0.01)) as hook:
-        await logged(caplog, "hook guard: it was not ready within 0.05 s; it is started again in 0.02 s")
+    async with script.hook("time.sleep(3600)", timeouts=ProcessTimeouts(start=0.05, restart_delay=0.01)) as hook:
+        await logged(caplog, "hook guard: it was not ready within 0.05 s; restarting in 0.02 s")
         with pytest.raises(HookError, match="not ready within"):
             await ask(hook)
 
@@ -364,9 +373,11 @@ async def test_a_process_of_another_protocol_is_not_used(script: Script, caplog:
 
 
 async def test_the_pauses_double_up_to_the_longest(caplog: pytest.LogCaptureFixture) -> None:
-    hook = ProcessHook("guard", ["false"], ["before_tool"], pace=Pace(pause=0.01, longest_pause=0.04))
+    hook = ProcessHook(
+        "guard", ["false"], ["before_tool"], timeouts=ProcessTimeouts(restart_delay=0.01, max_restart_delay=0.04)
+    )
     async with hook:
-        await eventually(lambda: caplog.text.count("started again in 0.04 s") >= 2)
+        await eventually(lambda: caplog.text.count("restarting in 0.04 s") >= 2)
     pauses = [record.getMessage().rpartition(" in ")[2] for record in caplog.records]
     assert pauses[:4] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s"]
 
@@ -374,7 +385,7 @@ async def test_the_pauses_double_up_to_the_longest(caplog: pytest.LogCaptureFixt
 async def test_a_command_that_is_not_there_is_told_in_the_log_and_to_who_asks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with ProcessHook("guard", ["no-such-program"], ["before_tool"], pace=QUICK) as hook:
+    async with ProcessHook("guard", ["no-such-program"], ["before_tool"], timeouts=QUICK) as hook:
         with pytest.raises(HookError, match="'no-such-program' cannot be started: "):
             await ask(hook)
         await logged(caplog, "hook guard: 'no-such-program' cannot be started")
@@ -387,9 +398,9 @@ def test_a_hook_without_a_command_is_refused() -> None:
 
 async def test_what_is_too_long_or_no_json_is_not_asked_and_the_process_goes_on(script: Script) -> None:
     async with script.hook(OBEDIENT) as hook:
-        with pytest.raises(HookError, match="are more than 1,048,576"):
+        with pytest.raises(HookError, match="the limit is 1,048,576"):
             await ask(hook, subject=ToolCall("c", "write_file", {"content": "x" * 1_100_000}, "write"))
-        with pytest.raises(HookError, match="cannot be told this in JSON"):
+        with pytest.raises(HookError, match="the message cannot be encoded as JSON"):
             await ask(hook, subject=ToolCall("c", "write_file", {"content": object()}, "write"))
         assert isinstance(await ask(hook), Deny)
 
@@ -424,9 +435,9 @@ threading.Thread(target=flood, daemon=True).start()
     async with script.hook(program) as hook:
         for _ in range(50):
             assert isinstance(await ask(hook), Deny)
-        await logged(caplog, "lines more)")
+        await logged(caplog, "more lines)")
     lines = sum("water" in record.getMessage() for record in caplog.records)
-    rests = sum("lines more)" in record.getMessage() for record in caplog.records)
+    rests = sum("more lines)" in record.getMessage() for record in caplog.records)
     assert lines <= 20 * (rests + 2)
 
 
@@ -497,7 +508,7 @@ async def test_a_question_open_at_the_end_is_told_so(script: Script) -> None:
 
 async def test_nothing_goes_on_after_the_end_however_the_process_fares_just_then() -> None:
     for turns in range(0, 600, 10):
-        async with ProcessHook("guard", ["echo", "nonsense"], ["before_tool"], pace=QUICK):
+        async with ProcessHook("guard", ["echo", "nonsense"], ["before_tool"], timeouts=QUICK):
             for _ in range(turns):
                 await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.hook import Deny, MessageIn, HookContext
+from agent.hook import Deny, HookContext, MessageIn
 from agent.hooks.python import python_hook
 from agent.hooks.runner import HookError
 
@@ -53,7 +53,7 @@ async def test_a_class_is_found_as_a_packages_entry_point(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     async with python_hook("polite", ["on_message"]) as hook:
         assert await hook.ask("on_message", HERE, MessageIn("go")) == Deny("say please")
-    with pytest.raises(HookError, match=r"'rude' is neither module:Class nor .*; there are these: .*polite"):
+    with pytest.raises(HookError, match=r"'rude' is neither module:Class nor .*; known entry points: .*polite"):
         python_hook("rude", ["on_message"])
 
 
@@ -64,10 +64,10 @@ async def test_a_class_is_found_as_a_packages_entry_point(tmp_path: Path, monkey
         ("nowhere.py:Rules", "cannot be loaded: FileNotFoundError"),
         ("tests.agent.test_hooks_python:Missing", "cannot be loaded: AttributeError.*Missing"),
         ("tests.agent.test_hooks_python:polite", "is a Polite, not a class"),
-        ("tests.agent.test_hooks_python:Broken", "cannot be made: ValueError: no such luck"),
-        ("tests.agent.test_hooks_python:Greedy", "cannot be made: TypeError"),
+        ("tests.agent.test_hooks_python:Broken", "cannot be created: ValueError: no such luck"),
+        ("tests.agent.test_hooks_python:Greedy", "cannot be created: TypeError"),
         (":Polite", "cannot be loaded: ValueError"),
-        ("", "is neither module:Class nor the name of an entry point"),
+        ("", "is neither module:Class nor an entry point"),
     ],
 )
 def test_what_cannot_be_loaded_is_said_to_the_operator(path: str, why: str) -> None:
@@ -83,7 +83,7 @@ def test_a_module_that_exits_does_not_end_the_gateway(tmp_path: Path) -> None:
 
 
 def test_a_hook_needs_a_method_for_each_of_its_points() -> None:
-    with pytest.raises(HookError, match="is to stand at before_tool, but has no method of that name"):
+    with pytest.raises(HookError, match="is registered at before_tool, but has no method of that name"):
         python_hook("tests.agent.test_hooks_python:Polite", ["on_message", "before_tool"])
 
 

@@ -11,17 +11,17 @@ from agent.log import (
     Call,
     CallEnded,
     CallStarted,
+    Compacted,
     Ended,
     Entry,
     MessagesRead,
     ModelAnswered,
     Spent,
-    Compacted,
     Text,
     Usage,
     UserMessage,
 )
-from agent.transcript import Exchange, RenderedTurn, Results, SystemNote, conversation, shown, transcript
+from agent.transcript import Exchange, RenderedTurn, Results, SystemNote, conversation, model_view, transcript
 from tests.agent.logs import assert_complete, logs, pasts
 
 
@@ -85,7 +85,7 @@ def test_what_was_left_out_is_said_as_it_is() -> None:
 def test_a_turn_that_summed_up_is_past_with_its_summary_in_the_place_of_what_it_covers() -> None:
     past = [RenderedTurn(name, (heard(1, name),)) for name in ("one", "two", "three")]
     entries = (heard(1, "now"), Compacted(1, "two", "Two things."), answered(1, "Yes."), Ended("completed"))
-    before, own = shown(past, entries)
+    before, own = model_view(past, entries)
     later = (heard(1, "later"),)
     assert [turn.id for turn in before] == ["two", "three"]
     assert conversation([*before, RenderedTurn("four", own)], later) == [*conversation(past, entries), *later]

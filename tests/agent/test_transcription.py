@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from agent.files.transcription import TranscriptionFailed, OpenAITranscriber, is_sound
+from agent.files.transcription import OpenAITranscriber, TranscriptionFailed, is_sound
 from tests.servers.transcriptions import Drop, Fail, Hang, Raw, TranscriptionServer
 
 NOTE = b"OggS\0\2" + bytes(200)

@@ -297,8 +297,8 @@ async def test_a_model_error_ends_the_turn_in_words() -> None:
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        (call("nothing"), "There is no tool named 'nothing'"),
-        (call("double", "{not json"), "do not fit"),
+        (call("nothing"), "Unknown tool 'nothing'"),
+        (call("double", "{not json"), "Invalid arguments"),
         (call("double", '{"number": "many"}'), "number"),
         (call("double", '{"number": 1, "colour": "red"}'), "colour"),
         (call("burn"), "it is wet"),

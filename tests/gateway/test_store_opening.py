@@ -12,13 +12,53 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store import open_store
+from agent.log import (
+    ApprovalDecided,
+    ApprovalRequested,
+    CallEnded,
+    Compacted,
+    Ended,
+    MessagesRead,
+    ModelAnswered,
+    Notice,
+    Text,
+    Usage,
+    UserMessage,
+)
+from gateway.store import logs, open_store
 from gateway.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreTooNew
 from gateway.store.migrate import newest
 from gateway.store.schema import REVISION
-from tests.gateway.notes import SESSION, begin, first_words, tell, url_of
+from tests.gateway.notes import SESSION, begin, finish, first_words, tell, url_of
 
 NOBODY = 65534
+
+ENTRIES_OF_0001 = {
+    '{"step":1,"messages":[{"id":1,"sender":"Ann","text":"why \\u00e9 \\"told\\"?","attachments":[],"note":"",'
+    '"message_id":"m1","in_group":false,"source":"person","tools":[]}],"kind":"heard"}': MessagesRead(
+        1, (UserMessage(1, "Ann", 'why é "told"?', message_id="m1"),)
+    ),
+    '{"step":1,"parts":[{"text":"Because.","kind":"text"}],"usage":{"input":7,"output":2,"cache_read":0,'
+    '"cache_write":0,"reasoning":0,"cost":1e-7,"estimated":false},"model":"demo","interrupted":false,"cut_off":true,'
+    '"shown":null,"kind":"answered"}': ModelAnswered(
+        1, (Text("Because."),), Usage(7, 2, cost=1e-7), "demo", cut_off=True
+    ),
+    '{"id":"c1","about":"call","question":"May I?","options":["Allow once","Deny"],"expires_at":1700000000.25,'
+    '"arguments":"{}","response":null,"kind":"decision_asked"}': ApprovalRequested(
+        "c1", "call", "May I?", ("Allow once", "Deny"), 1700000000.25, "{}"
+    ),
+    '{"id":"c1","verdict":"allowed_always","by":"Ann","reason":"","kind":"decided"}': ApprovalDecided(
+        "c1", "allowed_always", "Ann"
+    ),
+    '{"call_id":"c1","outcome":"done","text":"heard","attachments":[],"images":[],"caption":"","for_user":"",'
+    '"full":null,"final":false,"silent":false,"kind":"call_ended"}': CallEnded("c1", "done", "heard"),
+    '{"step":2,"through":"","summary":"decided","left_out":true,"kind":"summarised"}': Compacted(
+        2, "", "decided", left_out=True
+    ),
+    '{"text":"Noted.","options":[],"key":"","kind":"told"}': Notice("Noted."),
+    '{"outcome":"stopped","reason":"Ann","kind":"ended"}': Ended("stopped", "Ann"),
+}
+"""Entries of the turn log as revision 0001 stored them, and what they are now."""
 
 
 async def fill(folder: Path) -> Path:
@@ -45,7 +85,7 @@ def query(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Without the rights of root, which no directory can keep out."""
+    """Without the rights of root, who can write anywhere."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(NOBODY)
@@ -61,7 +101,7 @@ async def test_a_new_file_and_its_directories_are_made(tmp_path: Path) -> None:
     assert query(tmp_path / "a" / "b" / "interject.db", "SELECT version_num FROM alembic_version") == [(REVISION,)]
 
 
-async def test_what_was_kept_is_there_after_opening_again(tmp_path: Path) -> None:
+async def test_stored_messages_are_there_after_reopening(tmp_path: Path) -> None:
     async with open_store(url_of(tmp_path)) as store:
         await tell(store, "remember me")
     async with open_store(url_of(tmp_path)) as store:
@@ -81,7 +121,7 @@ def test_the_newest_revision_is_the_one_the_schema_names() -> None:
     assert newest() == REVISION
 
 
-async def test_a_database_made_new_equals_one_that_was_migrated(tmp_path: Path) -> None:
+async def test_a_new_database_equals_a_migrated_one(tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     made = await fill(tmp_path / "made")
     migrated = tmp_path / "interject.db"
@@ -92,6 +132,25 @@ async def test_a_database_made_new_equals_one_that_was_migrated(tmp_path: Path) 
     unlike = schema_of(made) ^ schema_of(migrated)
     assert {name for _, name, _ in unlike} <= {"alembic_version", "sqlite_autoindex_alembic_version_1"}
     assert query(migrated, "SELECT version_num FROM alembic_version") == [(REVISION,)]
+
+
+async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path)) as store:
+        await tell(store)
+        turn = await begin(store)
+        await finish(store, turn)
+    path = tmp_path / "interject.db"
+    [(number,)] = query(path, "SELECT number FROM turns")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM turn_log")
+        rows = [(number, n, entry) for n, entry in enumerate(ENTRIES_OF_0001, 1)]
+        database.executemany("INSERT INTO turn_log (turn, n, entry) VALUES (?, ?, ?)", rows)
+        database.execute("UPDATE alembic_version SET version_num = '0001'")
+        database.commit()
+    async with open_store(url_of(tmp_path)) as store:
+        entries = await store.write(lambda connection: logs.read(connection, number))
+    assert entries == tuple(ENTRIES_OF_0001.values())
+    assert query(path, "SELECT version_num FROM alembic_version") == [(REVISION,)]
 
 
 def test_opening_a_new_and_a_current_database_does_not_load_alembic(tmp_path: Path) -> None:
@@ -108,7 +167,7 @@ def test_opening_a_new_and_a_current_database_does_not_load_alembic(tmp_path: Pa
     assert done.stdout.split() == ["False", "False"]
 
 
-async def test_a_second_gateway_is_refused_and_told_who_has_the_database(tmp_path: Path) -> None:
+async def test_a_second_gateway_is_refused_with_the_process_that_holds_the_database(tmp_path: Path) -> None:
     async with open_store(url_of(tmp_path)) as store:
         with pytest.raises(StoreBusy, match=f"process {os.getpid()}") as refusal:
             async with open_store(url_of(tmp_path)):
@@ -116,11 +175,11 @@ async def test_a_second_gateway_is_refused_and_told_who_has_the_database(tmp_pat
         assert refusal.value.pid == os.getpid()
         await tell(store)
     async with open_store(url_of(tmp_path)) as store:
-        assert await store.what_waits(SESSION)
+        assert await store.waiting_busy(SESSION)
 
 
 @pytest.mark.parametrize("text", [b"hello, I am a text file\n" * 10, b"x", b"\0" * 8192])
-async def test_a_file_that_is_no_database_is_refused_and_not_touched(tmp_path: Path, text: bytes) -> None:
+async def test_a_file_that_is_no_database_is_refused_and_not_changed(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "interject.db"
     path.write_bytes(text)
     with pytest.raises(StoreCorrupt, match=r"interject\.db.*not an SQLite database.*backup"):
@@ -130,7 +189,7 @@ async def test_a_file_that_is_no_database_is_refused_and_not_touched(tmp_path: P
 
 
 @pytest.mark.parametrize(("start", "length"), [(16, 84), (100, 4000), (4096, 8192), (20000, 4096)])
-async def test_a_damaged_database_is_refused_and_not_touched(tmp_path: Path, start: int, length: int) -> None:
+async def test_a_damaged_database_is_refused_and_not_changed(tmp_path: Path, start: int, length: int) -> None:
     path = await fill(tmp_path)
     damaged = bytearray(path.read_bytes())
     damaged[start : start + length] = b"\xa5" * length
@@ -141,7 +200,7 @@ async def test_a_damaged_database_is_refused_and_not_touched(tmp_path: Path, sta
     assert path.read_bytes() == damaged
 
 
-async def test_a_database_cut_short_is_refused(tmp_path: Path) -> None:
+async def test_a_truncated_database_is_refused(tmp_path: Path) -> None:
     path = await fill(tmp_path)
     path.write_bytes(path.read_bytes()[:10_000])
     with pytest.raises(StoreCorrupt):
@@ -149,7 +208,7 @@ async def test_a_database_cut_short_is_refused(tmp_path: Path) -> None:
             pass
 
 
-async def test_the_database_of_another_program_is_refused_and_not_touched(tmp_path: Path) -> None:
+async def test_the_database_of_another_program_is_refused_and_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "interject.db"
     query(path, "CREATE TABLE songs (title)")
     before = path.read_bytes()
@@ -159,7 +218,7 @@ async def test_the_database_of_another_program_is_refused_and_not_touched(tmp_pa
     assert path.read_bytes() == before
 
 
-async def test_a_newer_database_is_refused_and_not_touched(tmp_path: Path) -> None:
+async def test_a_newer_database_is_refused_and_not_changed(tmp_path: Path) -> None:
     path = await fill(tmp_path)
     query(path, "UPDATE alembic_version SET version_num = 'from-the-future'")
     before = path.read_bytes()

@@ -12,6 +12,7 @@ from agent.hook import (
     Ask,
     Deny,
     End,
+    HookContext,
     MessageIn,
     ModelAnswer,
     ModelRequest,
@@ -23,7 +24,6 @@ from agent.hook import (
     Subject,
     ToolCall,
     ToolEnd,
-    HookContext,
 )
 from agent.hooks.chain import Hook
 
