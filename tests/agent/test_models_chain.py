@@ -23,13 +23,13 @@ KEY = "sk-very-secret-4711"
 
 @dataclass(slots=True)
 class Gateway:
-    """Two models of one provider and one of another, the last two standing by, and what was told."""
+    """Two models of one provider and one of another, the last two as fallbacks, and the deltas."""
 
     openai: server_of.ModelServer
     anthropic: server_of.ModelServer
     media: MemoryMedia = field(default_factory=MemoryMedia)
     opened: list[ProviderModel] = field(default_factory=list)
-    told: list[Delta] = field(default_factory=list)
+    deltas: list[Delta] = field(default_factory=list)
 
     def chain(self, names: Sequence[str] = (BIG, OTHER), *, small: str = "", patience: float = 20) -> Model:
         """`patience` is how many seconds the big model is waited for."""
@@ -51,22 +51,22 @@ class Gateway:
         return wrap_provider_model(model, name, Price(1_000_000, 0))
 
     async def ask(self, model: Model, text: str = "Write it", *files: Attachment, choose: str = "") -> Answer:
-        self.told.clear()
+        self.deltas.clear()
         return await model.answer(
-            Request("", (MessagesRead(1, (UserMessage(1, "Ann", text, files),)),), model=choose), self._tell
+            Request("", (MessagesRead(1, (UserMessage(1, "Ann", text, files),)),), model=choose), self._on_delta
         )
 
-    async def _tell(self, delta: Delta) -> None:
-        self.told.append(delta)
+    async def _on_delta(self, delta: Delta) -> None:
+        self.deltas.append(delta)
 
     @property
     def lines(self) -> list[str]:
-        return [delta.reason for delta in self.told if isinstance(delta, Waiting)]
+        return [delta.reason for delta in self.deltas if isinstance(delta, Waiting)]
 
     @property
     def screen(self) -> str:
-        last = max((place for place, delta in enumerate(self.told) if isinstance(delta, Withdrawn)), default=-1)
-        return "".join(delta.text for delta in self.told[last + 1 :] if isinstance(delta, TextDelta))
+        last = max((place for place, delta in enumerate(self.deltas) if isinstance(delta, Withdrawn)), default=-1)
+        return "".join(delta.text for delta in self.deltas[last + 1 :] if isinstance(delta, TextDelta))
 
     @property
     def asked(self) -> list[str]:
@@ -101,14 +101,14 @@ async def test_a_time_out_is_not_tried_again_where_another_stands_by_and_is_char
     gateway.openai.respond(lambda request: server_of.Silence())
     answer = await gateway.ask(gateway.chain(patience=0.2))
     assert answer.model == OTHER
-    assert [(delta.model, delta.purpose) for delta in gateway.told if isinstance(delta, Charged)] == [(BIG, "failed")]
+    assert [(delta.model, delta.purpose) for delta in gateway.deltas if isinstance(delta, Charged)] == [(BIG, "failed")]
 
 
 async def test_a_model_that_stands_alone_is_asked_again_after_a_time_out(gateway: Gateway) -> None:
     gateway.openai.respond(lambda request: server_of.Silence())
     with pytest.raises(ModelError):
         await gateway.ask(gateway.chain((BIG,), patience=0.2))
-    assert len([delta for delta in gateway.told if isinstance(delta, Charged)]) == 2
+    assert len([delta for delta in gateway.deltas if isinstance(delta, Charged)]) == 2
 
 
 async def test_an_answer_cut_off_is_completed_by_another_model_when_the_first_has_an_error(gateway: Gateway) -> None:

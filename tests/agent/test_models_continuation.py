@@ -1,4 +1,4 @@
-"""Answers that the length limit cut off are completed, seamlessly."""
+"""Answers cut off at the length limit are continued seamlessly."""
 
 import asyncio
 
@@ -19,15 +19,15 @@ def cut(text: str, cost: float = 1.0) -> Answer:
 
 
 class Screen:
-    """What a person sees of the answer, and everything that was told."""
+    """What a person sees of the answer, and all deltas."""
 
     def __init__(self) -> None:
-        self.told: list[Delta] = []
+        self.deltas: list[Delta] = []
         self.spoke = asyncio.Condition()
 
-    async def tell(self, delta: Delta) -> None:
+    async def on_delta(self, delta: Delta) -> None:
         async with self.spoke:
-            self.told.append(delta)
+            self.deltas.append(delta)
             self.spoke.notify_all()
 
     async def until(self, text: str) -> None:
@@ -36,12 +36,12 @@ class Screen:
 
     @property
     def text(self) -> str:
-        last = max((place for place, delta in enumerate(self.told) if isinstance(delta, Withdrawn)), default=-1)
-        return "".join(delta.text for delta in self.told[last + 1 :] if isinstance(delta, TextDelta))
+        last = max((place for place, delta in enumerate(self.deltas) if isinstance(delta, Withdrawn)), default=-1)
+        return "".join(delta.text for delta in self.deltas[last + 1 :] if isinstance(delta, TextDelta))
 
     async def ask(self, model: Model, most: int | None = None) -> Answer:
         request = Request("Be kind.", (QUESTION,), settings=ModelSettings(max_tokens=most))
-        return await ContinuingModel(model).answer(request, self.tell)
+        return await ContinuingModel(model).answer(request, self.on_delta)
 
 
 async def test_the_answer_goes_on_where_it_was_cut_off() -> None:
@@ -50,7 +50,7 @@ async def test_the_answer_goes_on_where_it_was_cut_off() -> None:
     assert answer.parts == (Text("One, two, three."),)
     assert (answer.finish, answer.usage) == ("stop", Usage(30, 12, cost=3.0))
     assert screen.text == "One, two, three."
-    assert Withdrawn() not in screen.told
+    assert Withdrawn() not in screen.deltas
     assert list(model.requests[1].transcript) == [QUESTION, ModelAnswered(0, (Text("One, two"),)), CONTINUE]
     assert model.requests[1].instructions == "Be kind."
 
@@ -128,6 +128,6 @@ async def test_an_answer_that_is_stopped_in_its_continuation_has_cost_its_first_
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert [delta for delta in screen.told if isinstance(delta, Charged)] == [
+    assert [delta for delta in screen.deltas if isinstance(delta, Charged)] == [
         Charged(Usage(10, 5, cost=1.0), "m", "cancelled")
     ]

@@ -1,4 +1,4 @@
-"""The demo's first minute, played as a conversation: transcripts in, words and calls out."""
+"""The demo model, played as a conversation: transcripts in, texts and calls out."""
 
 import json
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ class Talk:
         self.transcript: list[Exchange] = []
         self.tools = tools
         self.last = Answer(())
-        self.told: list[str] = []
+        self.deltas: list[str] = []
 
     async def say(self, text: str, *attachments: Attachment) -> str:
         self.transcript.append(MessagesRead(1, (UserMessage(1, "Ann", text, attachments),)))
-        return await self.go_on()
+        return await self.answer()
 
     async def interject(self, text: str, outcomes: Sequence[Outcome]) -> str:
         """The calls end so, and the message comes before the next answer."""
@@ -37,25 +37,25 @@ class Talk:
 
     async def calls_end(self, outcomes: Sequence[Outcome]) -> str:
         self._end(outcomes)
-        return await self.go_on()
+        return await self.answer()
 
     async def stop(self, outcomes: Sequence[Outcome]) -> None:
         """The calls end so, and the turn with them."""
         self._end(outcomes)
         self.transcript.append(SystemNote("The turn ended here: you asked to stop"))
 
-    async def cut_in(self, text: str) -> str:
+    async def interrupt(self, text: str) -> str:
         """The last answer turns out to have been interrupted while it was spoken."""
         answered = self.transcript[-1]
         assert isinstance(answered, ModelAnswered)
         self.transcript[-1] = ModelAnswered(1, answered.parts[:1], interrupted=True)
         return await self.say(text)
 
-    async def go_on(self) -> str:
-        self.told.clear()
-        self.last = await DemoModel(pause=0).answer(Request("", self.transcript, self.tools), self._tell)
+    async def answer(self) -> str:
+        self.deltas.clear()
+        self.last = await DemoModel(pause=0).answer(Request("", self.transcript, self.tools), self._on_delta)
         self.transcript.append(ModelAnswered(1, self.last.parts))
-        assert "".join(self.told) == self._answered.text
+        assert "".join(self.deltas) == self._answered.text
         return self._answered.text
 
     @property
@@ -82,9 +82,9 @@ class Talk:
         pairs = zip(self._answered.calls, outcomes, strict=True)
         self.transcript.append(Results(tuple(Result(call, outcome, f"{outcome}: text") for call, outcome in pairs)))
 
-    async def _tell(self, delta: Delta) -> None:
+    async def _on_delta(self, delta: Delta) -> None:
         assert isinstance(delta, TextDelta)
-        self.told.append(delta.text)
+        self.deltas.append(delta.text)
 
 
 async def test_the_first_answer_says_that_it_is_a_demo_and_how_to_get_a_real_model() -> None:
@@ -253,7 +253,7 @@ async def test_a_task_whose_calls_are_all_refused_does_not_go_round_in_circles()
 async def test_cut_short_in_the_middle_of_a_sentence_it_follows_the_new_wish() -> None:
     talk = Talk()
     await talk.say("hello")
-    said = await talk.cut_in("draw a pie chart")
+    said = await talk.interrupt("draw a pie chart")
     assert "You interrupted my answer" in said
     assert talk.chart["kind"] == "pie"
 

@@ -1,4 +1,4 @@
-"""Asking another model: after which errors, how long one is left alone, and what the person sees."""
+"""Fallback: after which errors, for how long a model is in cool-down, and what the person sees."""
 
 import asyncio
 import itertools
@@ -49,19 +49,19 @@ class Clock:
 class Screen:
     """What the person sees while a model answers."""
 
-    told: list[Delta] = field(default_factory=list)
+    deltas: list[Delta] = field(default_factory=list)
 
-    async def tell(self, delta: Delta) -> None:
-        self.told.append(delta)
+    async def on_delta(self, delta: Delta) -> None:
+        self.deltas.append(delta)
 
     @property
     def text(self) -> str:
-        last = max((index for index, delta in enumerate(self.told) if isinstance(delta, Withdrawn)), default=-1)
-        return "".join(delta.text for delta in self.told[last + 1 :] if isinstance(delta, TextDelta))
+        last = max((index for index, delta in enumerate(self.deltas) if isinstance(delta, Withdrawn)), default=-1)
+        return "".join(delta.text for delta in self.deltas[last + 1 :] if isinstance(delta, TextDelta))
 
     @property
     def lines(self) -> list[str]:
-        return [delta.reason for delta in self.told if isinstance(delta, Waiting)]
+        return [delta.reason for delta in self.deltas if isinstance(delta, Waiting)]
 
 
 class Chain:
@@ -76,8 +76,8 @@ class Chain:
         self.screen = Screen()
 
     async def ask(self) -> Answer:
-        self.screen.told.clear()
-        return await self.model.answer(REQUEST, self.screen.tell)
+        self.screen.deltas.clear()
+        return await self.model.answer(REQUEST, self.screen.on_delta)
 
     @property
     def asked(self) -> dict[str, int]:
@@ -124,7 +124,7 @@ async def test_a_request_that_is_wrong_or_too_long_is_nobody_elses(kind: ModelEr
     chain = Chain(one=(failure(kind), "Fine."), two=())
     with pytest.raises(ModelError, match=kind):
         await chain.ask()
-    assert (chain.asked, chain.screen.told) == ({"one": 1, "two": 0}, [])
+    assert (chain.asked, chain.screen.deltas) == ({"one": 1, "two": 0}, [])
     assert (await chain.ask()).model == "one"
 
 
@@ -151,8 +151,8 @@ def test_a_chain_of_none_is_refused() -> None:
 async def test_partial_text_is_withdrawn_before_the_next_one_speaks() -> None:
     screen = Screen()
     chain = [NamedModel("one", Breaking("network")), NamedModel("two", ScriptedModel("Four."))]
-    await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.tell)
-    assert [type(delta) for delta in screen.told] == [TextDelta, Withdrawn, Waiting, TextDelta]
+    await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.on_delta)
+    assert [type(delta) for delta in screen.deltas] == [TextDelta, Withdrawn, Waiting, TextDelta]
     assert screen.text == "Four."
 
 
@@ -175,15 +175,15 @@ async def test_what_was_withdrawn_within_the_first_model_is_not_withdrawn_again(
         NamedModel("one", RetryingModel(BreakingOnce(), attempts=2, sleep=at_once)),
         NamedModel("two", ScriptedModel("Whole.")),
     ]
-    await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.tell)
-    assert [type(delta) for delta in screen.told] == [TextDelta, Withdrawn, Waiting, Waiting, TextDelta]
+    await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.on_delta)
+    assert [type(delta) for delta in screen.deltas] == [TextDelta, Withdrawn, Waiting, Waiting, TextDelta]
 
 
 async def test_the_text_of_the_last_one_stays_when_it_breaks_off() -> None:
     screen = Screen()
     chain = [NamedModel("one", Breaking("network", "One")), NamedModel("two", Breaking("server", "Two"))]
     with pytest.raises(ModelError):
-        await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.tell)
+        await FallbackModel(chain, CoolDowns()).answer(REQUEST, screen.on_delta)
     assert screen.text == "Two"
 
 
@@ -213,7 +213,7 @@ class Choice(Chain):
         self.model = FallbackModel(named, self.cool_downs, available=self.models)
 
     async def ask_for(self, model: str) -> Answer:
-        return await self.model.answer(replace(REQUEST, model=model), self.screen.tell)
+        return await self.model.answer(replace(REQUEST, model=model), self.screen.on_delta)
 
 
 @pytest.mark.parametrize("name", ["one", "two", "other"])
@@ -330,7 +330,7 @@ async def test_cool_downs_are_shared_by_all_chains_that_have_the_model() -> None
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class Action:
     """What a model does when it is asked: it says something or not, then has an error or not."""
 
     text: str
@@ -338,25 +338,25 @@ class Deed:
     retry_after: float | None
 
 
-class Doing:
+class ActingModel:
     """A model that does what is planned for the current request, and remembers in which order it was asked."""
 
     def __init__(self, name: str, asked: list[str]) -> None:
-        self.deed = Deed("", None, None)
+        self.action = Action("", None, None)
         self._name = name
         self._asked = asked
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         self._asked.append(self._name)
-        if self.deed.text:
-            await on_delta(TextDelta(self.deed.text))
-        if self.deed.kind is not None:
-            raise ModelError(self.deed.kind, self._name, retry_after=self.deed.retry_after)
-        return Answer((Text(self.deed.text),), model="as the provider calls it")
+        if self.action.text:
+            await on_delta(TextDelta(self.action.text))
+        if self.action.kind is not None:
+            raise ModelError(self.action.kind, self._name, retry_after=self.action.retry_after)
+        return Answer((Text(self.action.text),), model="as the provider calls it")
 
 
-deeds = st.builds(
-    Deed,
+actions = st.builds(
+    Action,
     text=st.sampled_from(["", "a", "b"]),
     kind=st.none() | st.sampled_from([*OF_THE_MODEL, *OF_THE_REQUEST]),
     retry_after=st.none() | st.floats(min_value=0, max_value=1e9),
@@ -375,13 +375,13 @@ def test_whatever_happens_one_speaks_each_is_asked_once_and_the_cooling_are_left
     clock = Clock()
     cool_downs = CoolDowns(clock)
     asked: list[str] = []
-    models = {name: Doing(name, asked) for name in names}
+    models = {name: ActingModel(name, asked) for name in names}
     chain = FallbackModel([NamedModel(name, model) for name, model in models.items()], cool_downs)
     for pause in pauses:
         clock.now += pause
-        plan = {name: data.draw(deeds) for name in names}
+        plan = {name: data.draw(actions) for name in names}
         for name, model in models.items():
-            model.deed = plan[name]
+            model.action = plan[name]
         ready = [name for name in names if not cool_downs.is_cooling(name)]
         back_first = min(names, key=cool_downs.end)
         screen = Screen()
@@ -407,7 +407,7 @@ def test_whatever_happens_one_speaks_each_is_asked_once_and_the_cooling_are_left
 async def outcome(model: Model, screen: Screen) -> tuple[str, ModelErrorKind | None]:
     """Who answered, or whose error was raised and which."""
     try:
-        return (await model.answer(REQUEST, screen.tell)).model, None
+        return (await model.answer(REQUEST, screen.on_delta)).model, None
     except ModelError as error:
         return str(error), error.kind
 
@@ -475,7 +475,7 @@ async def test_a_provider_that_fails_is_replaced_by_another_providers_model(
     gateway.openai.respond(lambda request: fail)
     gateway.anthropic.script(server_of.Say("Instead."), server_of.Say("Again."))
     chain = gateway.chain()
-    answer = await chain.answer(REQUEST, gateway.screen.tell)
+    answer = await chain.answer(REQUEST, gateway.screen.on_delta)
     assert (answer.parts, answer.model) == ((Text("Instead."),), SECOND)
     assert gateway.asked == (requests, 1)
 
@@ -483,9 +483,9 @@ async def test_a_provider_that_fails_is_replaced_by_another_providers_model(
 async def test_half_an_answer_disappears_when_the_other_provider_gives_a_whole_one(gateway: Gateway) -> None:
     gateway.openai.respond(lambda request: [server_of.Say("Half of "), server_of.Drop()])
     gateway.anthropic.script(server_of.Say("All of it."))
-    await gateway.chain().answer(REQUEST, gateway.screen.tell)
+    await gateway.chain().answer(REQUEST, gateway.screen.on_delta)
     assert gateway.screen.text == "All of it."
-    kinds = [kind.__name__ for kind, _ in itertools.groupby(map(type, gateway.screen.told))]
+    kinds = [kind.__name__ for kind, _ in itertools.groupby(map(type, gateway.screen.deltas))]
     assert kinds == ["TextDelta", "Withdrawn", "Waiting", "TextDelta", "Withdrawn", "Waiting", "TextDelta"]
 
 
@@ -493,14 +493,14 @@ async def test_half_an_answer_disappears_when_the_other_provider_gives_a_whole_o
 async def test_the_other_provider_is_not_bothered_with_what_is_wrong(gateway: Gateway, fail: server_of.Part) -> None:
     gateway.openai.script(fail)
     with pytest.raises(ModelError):
-        await gateway.chain().answer(REQUEST, gateway.screen.tell)
+        await gateway.chain().answer(REQUEST, gateway.screen.on_delta)
     assert gateway.asked == (1, 0)
 
 
 async def test_a_stop_ends_the_request_at_the_model_that_was_asked_instead(gateway: Gateway) -> None:
     gateway.openai.script(server_of.Fail(401))
     gateway.anthropic.script(server_of.Say(["Once upon ", server_of.Pause(), "a time"]))
-    answering = asyncio.create_task(gateway.chain().answer(REQUEST, gateway.screen.tell))
+    answering = asyncio.create_task(gateway.chain().answer(REQUEST, gateway.screen.on_delta))
     held = await gateway.anthropic.until_held()
     answering.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""No secret of the gateway's reaches a model."""
+"""Secrets of the gateway are masked in requests."""
 
 from agent.events import Delta
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking, UserMessage
@@ -33,9 +33,9 @@ async def test_it_is_masked_wherever_it_stands() -> None:
     )
     request = await sent(Request(f"Be kind. {KEY}", transcript))
     assert request.instructions == "Be kind. [secret]"
-    heard, answered, results, notice = request.transcript
-    assert isinstance(heard, MessagesRead)
-    assert (heard.messages[0].text, heard.messages[0].note) == ("my key is [secret]", "quoting: [secret]")
+    read, answered, results, notice = request.transcript
+    assert isinstance(read, MessagesRead)
+    assert (read.messages[0].text, read.messages[0].note) == ("my key is [secret]", "quoting: [secret]")
     assert isinstance(answered, ModelAnswered)
     assert answered.parts == (
         # What is changed is not what was signed.

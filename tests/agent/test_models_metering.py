@@ -1,4 +1,4 @@
-"""What answers cost, and what is paid for without one."""
+"""The cost of answers, and of attempts without one."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -17,22 +17,22 @@ PRICE = Price(input=10, output=20, cache_read=1, cache_write=12)
 
 
 @dataclass(slots=True)
-class Till:
+class Meter:
     """A metered model and what it charged."""
 
-    told: list[Delta] = field(default_factory=list)
+    deltas: list[Delta] = field(default_factory=list)
     spoke: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def tell(self, delta: Delta) -> None:
-        self.told.append(delta)
+    async def on_delta(self, delta: Delta) -> None:
+        self.deltas.append(delta)
         self.spoke.set()
 
     async def ask(self, *script: Script, price: Price | None = PRICE) -> Answer:
-        return await MeteredModel(ScriptedModel(*script), "openai:x", price).answer(REQUEST, self.tell)
+        return await MeteredModel(ScriptedModel(*script), "openai:x", price).answer(REQUEST, self.on_delta)
 
     @property
     def charged(self) -> list[Charged]:
-        return [delta for delta in self.told if isinstance(delta, Charged)]
+        return [delta for delta in self.deltas if isinstance(delta, Charged)]
 
 
 @dataclass(slots=True)
@@ -49,17 +49,17 @@ class Breaking:
 
 async def test_an_answer_has_its_cost_and_its_models_name() -> None:
     used = Usage(1_000_000, 100_000, cache_read=500_000, cache_write=100_000, reasoning=50_000)
-    answer = await Till().ask(Answer((Text("Four."),), used))
+    answer = await Meter().ask(Answer((Text("Four."),), used))
     assert answer.usage.cost == pytest.approx(0.4 * 10 + 0.5 * 1 + 0.1 * 12 + 0.1 * 20)
     assert (answer.usage.reasoning, answer.usage.estimated, answer.model) == (50_000, False, "openai:x")
 
 
 async def test_without_a_price_it_costs_nothing_and_the_tokens_are_counted() -> None:
-    assert (await Till().ask(Answer((), Usage(7, 8)), price=None)).usage == Usage(7, 8)
+    assert (await Meter().ask(Answer((), Usage(7, 8)), price=None)).usage == Usage(7, 8)
 
 
 async def test_what_a_provider_does_not_count_is_estimated_and_said_to_be() -> None:
-    answer = await Till().ask("x" * 400)
+    answer = await Meter().ask("x" * 400)
     assert answer.usage == Usage(1000, 100, cost=0.012, estimated=True)
 
 
@@ -68,40 +68,40 @@ async def test_what_a_provider_does_not_count_is_estimated_and_said_to_be() -> N
     ["overloaded", "rate_limit", "network", "server", "auth", "billing", "refused", "too_long", "bad_request"],
 )
 async def test_what_was_turned_down_costs_nothing(kind: ModelErrorKind) -> None:
-    till = Till()
+    meter = Meter()
     with pytest.raises(ModelError):
-        await till.ask(ModelError(kind, "no"))
-    assert till.charged == []
+        await meter.ask(ModelError(kind, "no"))
+    assert meter.charged == []
 
 
 async def test_a_time_out_was_perhaps_worked_on_in_full() -> None:
-    till = Till()
+    meter = Meter()
     with pytest.raises(ModelError):
-        await till.ask(ModelError("timeout", "slow"))
-    assert till.charged == [Charged(Usage(1000, 0, cost=0.01, estimated=True), "openai:x", "failed")]
+        await meter.ask(ModelError("timeout", "slow"))
+    assert meter.charged == [Charged(Usage(1000, 0, cost=0.01, estimated=True), "openai:x", "failed")]
 
 
 @pytest.mark.parametrize("delta", [TextDelta("x" * 400), ReasoningDelta("x" * 400)])
 @pytest.mark.parametrize("kind", ["network", "server", "overloaded"])
 async def test_an_answer_that_breaks_off_has_cost_what_came_of_it(delta: Delta, kind: ModelErrorKind) -> None:
-    till = Till()
+    meter = Meter()
     with pytest.raises(ModelError):
-        await MeteredModel(Breaking(delta, kind), "openai:x", PRICE).answer(REQUEST, till.tell)
-    assert till.charged == [Charged(Usage(1000, 100, cost=0.012, estimated=True), "openai:x", "failed")]
+        await MeteredModel(Breaking(delta, kind), "openai:x", PRICE).answer(REQUEST, meter.on_delta)
+    assert meter.charged == [Charged(Usage(1000, 100, cost=0.012, estimated=True), "openai:x", "failed")]
 
 
 @pytest.mark.parametrize(("spoken", "output"), [((), 0), (("x" * 400,), 100)])
 async def test_a_cancelled_attempt_is_charged_with_what_was_told(spoken: tuple[str, ...], output: int) -> None:
-    till, model = Till(), ScriptedModel([*spoken, asyncio.Event()])
+    meter, model = Meter(), ScriptedModel([*spoken, asyncio.Event()])
     async with asyncio.timeout(60):
-        answering = asyncio.create_task(MeteredModel(model, "openai:x", PRICE).answer(REQUEST, till.tell))
+        answering = asyncio.create_task(MeteredModel(model, "openai:x", PRICE).answer(REQUEST, meter.on_delta))
         await model.asked()
         if spoken:
-            await till.spoke.wait()
+            await meter.spoke.wait()
         answering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await answering
-    (charged,) = till.charged
+    (charged,) = meter.charged
     assert (charged.purpose, charged.model) == ("cancelled", "openai:x")
     assert (charged.usage.input, charged.usage.output, charged.usage.estimated) == (1000, output, True)
 

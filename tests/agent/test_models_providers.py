@@ -1,4 +1,4 @@
-"""Providers through their real SDKs over real sockets: what they are sent, what is told, and what goes wrong."""
+"""Providers through their real SDKs over real sockets: what they are sent, what is deltas, and what goes wrong."""
 
 import asyncio
 import hashlib
@@ -51,12 +51,12 @@ class Media:
 
 @dataclass(slots=True)
 class Line:
-    """A model, the server behind it, and everything that was told."""
+    """A model, the server behind it, and all deltas."""
 
     server: server_of.ModelServer
     provider: Provider
     media: Media = field(default_factory=Media)
-    told: list[Delta] = field(default_factory=list)
+    deltas: list[Delta] = field(default_factory=list)
     something_told: asyncio.Event = field(default_factory=asyncio.Event)
     models: list[ProviderModel] = field(default_factory=list)
 
@@ -85,29 +85,29 @@ class Line:
         return model
 
     async def ask(self, *transcript: Exchange, tools: Sequence[ToolSpec] = ()) -> Answer:
-        asked = transcript or (heard("Hello"),)
-        return await self.model().answer(Request("Be kind.", asked, tuple(tools)), self.tell)
+        asked = transcript or (user("Hello"),)
+        return await self.model().answer(Request("Be kind.", asked, tuple(tools)), self.on_delta)
 
     async def fails(self, model: ProviderModel | None = None) -> ModelError:
         with pytest.raises(ModelError) as raised:
-            await (model or self.model()).answer(Request("", (heard("Hello"),)), self.tell)
+            await (model or self.model()).answer(Request("", (user("Hello"),)), self.on_delta)
         return raised.value
 
-    async def tell(self, delta: Delta) -> None:
-        self.told.append(delta)
+    async def on_delta(self, delta: Delta) -> None:
+        self.deltas.append(delta)
         self.something_told.set()
 
-    async def until_told(self) -> None:
+    async def until_output(self) -> None:
         async with asyncio.timeout(60):
             await self.something_told.wait()
 
     @property
     def text(self) -> str:
-        return "".join(delta.text for delta in self.told if isinstance(delta, TextDelta))
+        return "".join(delta.text for delta in self.deltas if isinstance(delta, TextDelta))
 
     @property
     def thoughts(self) -> str:
-        return "".join(delta.text for delta in self.told if isinstance(delta, ReasoningDelta))
+        return "".join(delta.text for delta in self.deltas if isinstance(delta, ReasoningDelta))
 
     @property
     def sent(self) -> Sequence[server_of.Message]:
@@ -125,7 +125,7 @@ async def line(request: pytest.FixtureRequest) -> AsyncIterator[Line]:
         assert server.refusals == []
 
 
-def heard(text: str, *attachments: Attachment, sender: str = "Ann", note: str = "") -> MessagesRead:
+def user(text: str, *attachments: Attachment, sender: str = "Ann", note: str = "") -> MessagesRead:
     return MessagesRead(1, (UserMessage(1, sender, text, attachments, note),))
 
 
@@ -152,9 +152,9 @@ async def test_text_is_told_in_pieces_and_answered_whole(line: Line) -> None:
     line.server.script(
         [server_of.Say(["Two ", "plus two", " is four."]), server_of.Usage(input=21, output=8, cached=5)]
     )
-    answer = await line.ask(heard("2+2?"))
+    answer = await line.ask(user("2+2?"))
     assert answer.parts == (Text("Two plus two is four."),)
-    assert len(line.told) == 3
+    assert len(line.deltas) == 3
     assert line.text == "Two plus two is four."
     assert (answer.finish, answer.model) == ("stop", "test-model")
     assert answer.usage == Usage(input=21, output=8, cache_read=5)
@@ -170,7 +170,7 @@ async def test_input_counts_the_cached_tokens_too_and_output_the_reasoning(line:
 
 async def test_what_a_provider_does_not_count_is_estimated(line: Line) -> None:
     line.server.script([server_of.Say("x" * 400), server_of.Usage(0, 0)])
-    answer = await MeteredModel(line.model(), "it", None).answer(Request("x" * 4000, (heard("Hi"),)), line.tell)
+    answer = await MeteredModel(line.model(), "it", None).answer(Request("x" * 4000, (user("Hi"),)), line.on_delta)
     assert (answer.usage.output, answer.usage.estimated) == (100, True)
     assert 1000 <= answer.usage.input <= 1010
 
@@ -180,7 +180,7 @@ async def test_reasoning_is_told_apart_and_sent_back_before_its_calls(line: Line
         [server_of.Think("Let me look."), server_of.Say("Looking."), server_of.Call("shell", {"command": "ls"})],
         server_of.Say("Done."),
     )
-    asked = heard("What is there?")
+    asked = user("What is there?")
     answer = await line.ask(asked, tools=[SHELL])
     assert line.thoughts == "Let me look."
     thinking, text, call = answer.parts
@@ -193,7 +193,7 @@ async def test_reasoning_is_told_apart_and_sent_back_before_its_calls(line: Line
 
 async def test_reasoning_of_another_provider_is_not_sent(line: Line) -> None:
     foreign = Thinking("Foreign.", "c2lnbmVk", None, "other")
-    await line.ask(heard("Hi"), ModelAnswered(1, (foreign, Text("Hello."))), heard("Bye"))
+    await line.ask(user("Hi"), ModelAnswered(1, (foreign, Text("Hello."))), user("Bye"))
     assert [message.thoughts for message in line.sent] == ["", "", ""]
 
 
@@ -220,7 +220,7 @@ async def test_broken_arguments_arrive_as_they_are_and_can_be_sent_back(line: Li
     call = (await line.ask(tools=[SHELL])).parts[-1]
     assert call == Call("call_a", "shell", '{"command": "ls')
     assert isinstance(call, Call)
-    await line.ask(heard("?"), called(call), Results((Result(call, "failed", "not JSON"),)), tools=[SHELL])
+    await line.ask(user("?"), called(call), Results((Result(call, "failed", "not JSON"),)), tools=[SHELL])
     assert line.server.requests[1].results == {"call_a": "not JSON"}
 
 
@@ -233,7 +233,7 @@ async def test_an_answer_cut_at_its_length_is_completed(line: Line) -> None:
     line.server.script(
         [server_of.Think("Hm."), server_of.Say("One, two"), server_of.End("length")], server_of.Say(", three.")
     )
-    answer = await ContinuingModel(line.model()).answer(Request("", (heard("Count"),)), line.tell)
+    answer = await ContinuingModel(line.model()).answer(Request("", (user("Count"),)), line.on_delta)
     assert "".join(part.text for part in answer.parts if isinstance(part, Text)) == "One, two, three."
     assert (answer.finish, line.text) == ("stop", "One, two, three.")
     assert [message.role for message in line.sent] == ["user", "assistant", "user"]
@@ -248,7 +248,7 @@ async def test_an_empty_answer_is_asked_for_once_more_and_then_is_an_error(line:
 
     model = RetryingModel(line.model(), sleep=at_once)
     with pytest.raises(ModelError, match="empty answer"):
-        await model.answer(Request("", (heard("Hello"),)), line.tell)
+        await model.answer(Request("", (user("Hello"),)), line.on_delta)
     assert len(line.server.requests) == 2
 
 
@@ -267,18 +267,20 @@ async def test_a_search_of_the_providers_own_stays_in_its_place_and_is_sent_back
         server_of.Say("Done."),
     )
     model = line.model(web_search=True)
-    answer = await model.answer(Request("", (heard("Weather?"),), (SHELL,)), line.tell)
+    answer = await model.answer(Request("", (user("Weather?"),), (SHELL,)), line.on_delta)
     first, use, found, second, call = answer.parts
     assert isinstance(use, Native)
     assert isinstance(found, Native)
     assert isinstance(call, Call)
     assert (first, second) == (Text("I look. "), Text("Rain."))
     assert (use.summary, use.provider) == ("Searched the web: weather", "anthropic")
-    assert [delta.reason for delta in line.told if isinstance(delta, Waiting)] == ["The model is searching the web …"]
+    assert [delta.reason for delta in line.deltas if isinstance(delta, Waiting)] == ["The model is searching the web …"]
     assert line.server.requests[0].tools == ("shell", "web_search")
 
     results = Results((Result(call, "done", ""),))
-    await model.answer(Request("", (heard("Weather?"), ModelAnswered(1, answer.parts), results), (SHELL,)), line.tell)
+    await model.answer(
+        Request("", (user("Weather?"), ModelAnswered(1, answer.parts), results), (SHELL,)), line.on_delta
+    )
     blocks = line.server.requests[1].body["messages"][1]["content"]
     assert [block["type"] for block in blocks] == [
         "text",
@@ -295,7 +297,7 @@ async def test_a_search_of_the_providers_own_stays_in_its_place_and_is_sent_back
 async def test_a_search_of_another_provider_or_without_a_result_is_left_out(line: Line) -> None:
     foreign = Native("other", '{"type": "search", "id": "s1"}')
     lonely = Native("anthropic", '{"type": "server_tool_use", "id": "s2", "name": "web_search", "input": {}}')
-    await line.ask(heard("Hi"), ModelAnswered(1, (foreign, Text("Hello."), lonely)), heard("Bye"))
+    await line.ask(user("Hi"), ModelAnswered(1, (foreign, Text("Hello."), lonely)), user("Bye"))
     assert [message.text for message in line.sent] == ["Hi", "Hello.", "Bye"]
 
 
@@ -305,7 +307,7 @@ async def test_a_provider_that_pauses_in_its_own_work_is_asked_on(line: Line) ->
         [server_of.Say("I look. "), server_of.Search("weather", None), server_of.End("pause")], server_of.Say("Rain.")
     )
     model = ContinuingModel(line.model(web_search=True))
-    answer = await model.answer(Request("", (heard("Weather?"),)), line.tell)
+    answer = await model.answer(Request("", (user("Weather?"),)), line.on_delta)
     assert (line.text, answer.finish) == ("I look. Rain.", "stop")
 
 
@@ -313,7 +315,7 @@ async def test_a_provider_that_pauses_in_its_own_work_is_asked_on(line: Line) ->
 
 
 async def test_settings_are_sent_where_they_are_set(line: Line) -> None:
-    await line.model().answer(Request("", (heard("Hi"),), settings=ModelSettings(0.25, 77)), line.tell)
+    await line.model().answer(Request("", (user("Hi"),), settings=ModelSettings(0.25, 77)), line.on_delta)
     await line.ask()
     with_settings, without = (request.body for request in line.server.requests)
     assert (with_settings["temperature"], with_settings["max_tokens"]) == (0.25, 77)
@@ -332,7 +334,7 @@ async def test_settings_are_sent_where_they_are_set(line: Line) -> None:
 def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: chat_completions.MaxTokensField) -> None:
     assert chat_completions.max_tokens_field_for(url) == name
     body = chat_completions.body(
-        Request("", (heard("Hi"),), settings=ModelSettings(None, 77)), {}, max_tokens_field=name
+        Request("", (user("Hi"),), settings=ModelSettings(None, 77)), {}, max_tokens_field=name
     )
     assert body[name] == 77
 
@@ -340,8 +342,8 @@ def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: ch
 @pytest.mark.parametrize("line", ["anthropic"], indirect=True)
 async def test_the_prompt_cache_is_marked_after_tools_instructions_what_is_settled_and_the_end(line: Line) -> None:
     call = Call("c1", "shell", "{}")
-    before = (heard("Hi"), ModelAnswered(1, (Text("Hello."), Thinking("hm", None, None, "anthropic"))))
-    now = (heard("List"), ModelAnswered(1, (call,)), Results((Result(call, "done", "file"),)))
+    before = (user("Hi"), ModelAnswered(1, (Text("Hello."), Thinking("hm", None, None, "anthropic"))))
+    now = (user("List"), ModelAnswered(1, (call,)), Results((Result(call, "done", "file"),)))
     await line.ask(*before, *now, tools=[SHELL, replace(SHELL, name="other")])
     body = line.server.requests[0].body
     assert ["cache_control" in tool for tool in body["tools"]] == [False, True]
@@ -357,7 +359,7 @@ async def test_a_conversation_that_begins_is_marked_at_its_end(line: Line) -> No
 
 async def test_no_secret_is_sent(line: Line) -> None:
     model = MaskingModel(line.model(), Mask(["my-secret-word"]))
-    await model.answer(Request("", (heard("It is my-secret-word."),)), line.tell)
+    await model.answer(Request("", (user("It is my-secret-word."),)), line.on_delta)
     assert line.sent[0].text == "It is [secret]."
 
 
@@ -365,16 +367,16 @@ async def test_a_model_that_cannot_see_is_asked_again_in_words(line: Line) -> No
     cat = await line.media.put(PNG, "cat.png")
     line.server.script(server_of.Fail(400, message="this model does not support image input"), server_of.Say("I see."))
     model = RetryingModel(WithoutVisionModel(line.model(), "it"))
-    assert (await model.answer(Request("", (heard("Look", cat),)), line.tell)).parts == (Text("I see."),)
+    assert (await model.answer(Request("", (user("Look", cat),)), line.on_delta)).parts == (Text("I see."),)
     (message,) = line.sent
     assert message.images == ()
     assert "cat.png" in message.text
-    assert line.told[0] == Waiting("it does not support pictures; it gets a text in place of each.")
+    assert line.deltas[0] == Waiting("it does not support pictures; it gets a text in place of each.")
 
 
 async def test_pictures_are_shown_and_files_are_named(line: Line) -> None:
     cat, notes = await line.media.put(PNG, "cat.png"), await line.media.put(b"text", "notes.txt")
-    await line.ask(heard("Look", cat, notes))
+    await line.ask(user("Look", cat, notes))
     (message,) = line.sent
     assert message.images == (PNG,)
     assert message.text.startswith("Look")
@@ -386,7 +388,7 @@ async def test_pictures_in_tool_results_are_shown_after_all_results(line: Line) 
     cat = await line.media.put(PNG, "cat.png")
     one, two = Call("a", "shell", "{}"), Call("b", "shell", "{}")
     results = Results((Result(one, "done", "a cat", (cat,)), Result(two, "done", "nothing")))
-    await line.ask(heard("?"), called(one, two), results, tools=[SHELL])
+    await line.ask(user("?"), called(one, two), results, tools=[SHELL])
     assert [image for message in line.sent for image in message.images] == [PNG]
     request = line.server.requests[0]
     assert request.results["a"].startswith("a cat")
@@ -394,7 +396,7 @@ async def test_pictures_in_tool_results_are_shown_after_all_results(line: Line) 
 
 
 async def test_a_picture_that_is_gone_becomes_a_sentence(line: Line) -> None:
-    await line.ask(heard("Look", Attachment("0" * 64, "cat.png", "image/png", 12)))
+    await line.ask(user("Look", Attachment("0" * 64, "cat.png", "image/png", 12)))
     (message,) = line.sent
     assert message.images == ()
     assert "cat.png cannot be shown to you" in message.text
@@ -404,13 +406,13 @@ async def test_a_picture_is_read_once_for_many_requests(line: Line) -> None:
     cat = await line.media.put(PNG, "cat.png")
     model = line.model()
     for _ in range(3):
-        await model.answer(Request("", (heard("Look", cat),)), line.tell)
+        await model.answer(Request("", (user("Look", cat),)), line.on_delta)
     assert line.media.reads == 1
 
 
 async def test_only_the_newest_pictures_are_shown(line: Line) -> None:
     pictures = [await line.media.put(PNG + bytes([number]), f"{number}.png") for number in range(25)]
-    await line.ask(heard("Look", *pictures))
+    await line.ask(user("Look", *pictures))
     (message,) = line.sent
     assert message.images == tuple(PNG + bytes([number]) for number in range(5, 25))
     assert "4.png cannot be shown to you: only the newest pictures are shown" in message.text
@@ -429,33 +431,33 @@ async def test_whoever_is_alone_with_the_agent_is_not_named(line: Line) -> None:
 
 
 async def test_the_model_learns_that_it_was_interrupted(line: Line) -> None:
-    await line.ask(heard("OnDelta"), ModelAnswered(1, (Text("Once upon"),), interrupted=True), heard("Shorter"))
+    await line.ask(user("Tell me a story"), ModelAnswered(1, (Text("Once upon"),), interrupted=True), user("Shorter"))
     first, partial, *rest = line.sent
-    assert (first.text, partial.text) == ("OnDelta", "Once upon")
+    assert (first.text, partial.text) == ("Tell me a story", "Once upon")
     assert "interrupted" in rest[0].text
     assert rest[-1].text.endswith("Shorter")
 
 
 async def test_an_answer_interrupted_before_a_word_leaves_a_sound_history(line: Line) -> None:
     thinking = Thinking("Hm", None, None, line.provider)
-    await line.ask(heard("OnDelta"), ModelAnswered(1, (thinking,), interrupted=True), heard("Shorter"))
+    await line.ask(user("Tell me a story"), ModelAnswered(1, (thinking,), interrupted=True), user("Shorter"))
     assert "assistant" not in [message.role for message in line.sent]
 
 
 @pytest.mark.parametrize(
     "transcript",
     [
-        (heard(""),),
-        (heard("  \n "),),
-        (heard("Hi"), ModelAnswered(1, (Text("  "),)), heard("Again")),
-        (heard("Hi"), SystemNote("The turn ended here: stopped"), heard("Again")),
-        (heard("Hi"), ModelAnswered(1, (Text("Partial"),), interrupted=True)),
-        (heard("Hi"), ModelAnswered(1, (Text("Complete."),))),
+        (user(""),),
+        (user("  \n "),),
+        (user("Hi"), ModelAnswered(1, (Text("  "),)), user("Again")),
+        (user("Hi"), SystemNote("The turn ended here: stopped"), user("Again")),
+        (user("Hi"), ModelAnswered(1, (Text("Partial"),), interrupted=True)),
+        (user("Hi"), ModelAnswered(1, (Text("Complete."),))),
         (
-            heard("Hi"),
+            user("Hi"),
             ModelAnswered(1, (Text("I"), Call("functions.shell:0", "shell", "")), interrupted=True),
             Results((Result(Call("functions.shell:0", "shell", ""), "skipped", ""),)),
-            heard("Again"),
+            user("Again"),
         ),
     ],
 )
@@ -471,7 +473,7 @@ async def test_cancelling_in_mid_stream_closes_the_connection_at_once(line: Line
     line.server.script(server_of.Say(["Once upon ", server_of.Pause(), "a time"]))
     answering = asyncio.create_task(line.ask())
     held = await line.server.until_held()
-    await line.until_told()
+    await line.until_output()
     answering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answering
@@ -498,29 +500,29 @@ async def test_what_was_cancelled_or_timed_out_is_charged_and_what_was_refused_i
         [server_of.Silence()],
     )
     answering = asyncio.create_task(
-        MeteredModel(line.model(), "it", None).answer(Request("", (heard("Hi"),)), line.tell)
+        MeteredModel(line.model(), "it", None).answer(Request("", (user("Hi"),)), line.on_delta)
     )
     await line.server.until_held()
-    await line.until_told()
+    await line.until_output()
     answering.cancel()
     await asyncio.wait([answering])
     patient, impatient = line.model(), line.model(patience=0.2)
     nowhere = line.model(url="http://127.0.0.1:1/v1")
     for model in (patient, patient, patient, nowhere, impatient):
         with pytest.raises(ModelError):
-            await MeteredModel(model, "it", None).answer(Request("", (heard("Hi"),)), line.tell)
-    charged = [(delta.purpose, delta.usage.output) for delta in line.told if isinstance(delta, Charged)]
+            await MeteredModel(model, "it", None).answer(Request("", (user("Hi"),)), line.on_delta)
+    charged = [(delta.purpose, delta.usage.output) for delta in line.deltas if isinstance(delta, Charged)]
     assert charged == [("cancelled", 3), ("failed", 1), ("failed", 0)]
 
 
 async def test_a_model_answers_again_after_it_was_cancelled(line: Line) -> None:
     line.server.script([server_of.Say(["Once ", server_of.Pause()])], server_of.Say("Hello again."))
     model = line.model()
-    answering = asyncio.create_task(model.answer(Request("", (heard("OnDelta"),)), line.tell))
+    answering = asyncio.create_task(model.answer(Request("", (user("Tell me a story"),)), line.on_delta))
     await line.server.until_held()
     answering.cancel()
     await asyncio.wait([answering])
-    assert (await model.answer(Request("", (heard("Hi"),)), line.tell)).parts == (Text("Hello again."),)
+    assert (await model.answer(Request("", (user("Hi"),)), line.on_delta)).parts == (Text("Hello again."),)
 
 
 # Trouble
@@ -732,9 +734,9 @@ async def test_retrying_goes_on_until_the_provider_answers(line: Line) -> None:
     async def at_once(seconds: float) -> None:
         await asyncio.sleep(0)
 
-    answer = await RetryingModel(line.model(), sleep=at_once).answer(Request("", (heard("Hi"),)), line.tell)
+    answer = await RetryingModel(line.model(), sleep=at_once).answer(Request("", (user("Hi"),)), line.on_delta)
     assert answer.parts == (Text("Whole."),)
-    kinds = [type(delta).__name__ for delta in line.told]
+    kinds = [type(delta).__name__ for delta in line.deltas]
     assert kinds[0] == "Waiting"
     assert kinds[kinds.index("Withdrawn") + 1] == "Waiting"
 
@@ -744,7 +746,7 @@ async def test_retrying_goes_on_until_the_provider_answers(line: Line) -> None:
 
 @pytest.mark.parametrize("key", [KEY, None])
 async def test_a_key_is_sent_where_there_is_one(line: Line, key: str | None) -> None:
-    await line.model(key=key).answer(Request("", (heard("Hi"),)), line.tell)
+    await line.model(key=key).answer(Request("", (user("Hi"),)), line.on_delta)
     headers = line.server.requests[0].headers
     sent = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key")
     assert (sent == KEY) == (key is not None)
@@ -754,7 +756,7 @@ async def test_requests_side_by_side_share_one_client_and_many_connections(line:
     line.server.script(*([server_of.Pause(), server_of.Say("Hi")] for _ in range(20)))
     model = line.model()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        answers = [tasks.create_task(model.answer(Request("", (heard("Hi"),)), line.tell)) for _ in range(20)]
+        answers = [tasks.create_task(model.answer(Request("", (user("Hi"),)), line.on_delta)) for _ in range(20)]
         await line.server.until(20)
         line.server.release(20)
     assert {answer.result().parts for answer in answers} == {(Text("Hi"),)}

@@ -1,4 +1,4 @@
-"""Trying again: which errors, how long between, and what the person sees."""
+"""Retry: which errors, after which delays, and what the person sees."""
 
 import pytest
 
@@ -12,22 +12,22 @@ REQUEST = Request("", (MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)),))
 
 
 class Attempt:
-    """One answer through a `RetryingModel` over a script, with everything that was told and waited."""
+    """One answer through a `RetryingModel` over a script, with all deltas and delays."""
 
     def __init__(self, *script: Script, attempts: int = 4, random: float = 1.0) -> None:
         self.inner = ScriptedModel(*script)
-        self.told: list[Delta] = []
+        self.deltas: list[Delta] = []
         self.slept: list[float] = []
         self.model = RetryingModel(self.inner, attempts=attempts, sleep=self._sleep, random=lambda: random)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
 
-    async def _tell(self, delta: Delta) -> None:
-        self.told.append(delta)
+    async def _on_delta(self, delta: Delta) -> None:
+        self.deltas.append(delta)
 
     async def answer(self) -> Answer:
-        return await self.model.answer(REQUEST, self._tell)
+        return await self.model.answer(REQUEST, self._on_delta)
 
 
 class Breaking:
@@ -36,12 +36,12 @@ class Breaking:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def answer(self, request: Request, tell) -> Answer:  # type: ignore[no-untyped-def]  # a test's own
+    async def answer(self, request: Request, on_delta) -> Answer:  # type: ignore[no-untyped-def]  # a test's own
         self.asked += 1
         if self.asked == 1:
-            await tell(TextDelta("The answer is"))
+            await on_delta(TextDelta("The answer is"))
             raise ModelError("network", "gone")
-        await tell(TextDelta("Four."))
+        await on_delta(TextDelta("Four."))
         return Answer((Text("Four."),))
 
 
@@ -49,7 +49,7 @@ class Breaking:
 async def test_an_error_that_passes_is_tried_again_with_one_quiet_line(kind: ModelErrorKind) -> None:
     attempt = Attempt(ModelError(kind, "x"), "Fine.")
     assert (await attempt.answer()).parts == (Text("Fine."),)
-    assert [type(delta) for delta in attempt.told] == [Waiting, TextDelta]
+    assert [type(delta) for delta in attempt.deltas] == [Waiting, TextDelta]
     assert len(attempt.slept) == 1
 
 
@@ -58,7 +58,7 @@ async def test_an_error_that_stays_is_raised_at_once(kind: ModelErrorKind) -> No
     attempt = Attempt(ModelError(kind, "words"), "never")
     with pytest.raises(ModelError, match="words"):
         await attempt.answer()
-    assert (len(attempt.inner.requests), attempt.told, attempt.slept) == (1, [], [])
+    assert (len(attempt.inner.requests), attempt.deltas, attempt.slept) == (1, [], [])
 
 
 async def test_pauses_grow_and_the_last_error_is_raised() -> None:
@@ -79,7 +79,7 @@ async def test_the_pause_the_provider_asked_for_is_kept_and_a_little_more(random
     attempt = Attempt(ModelError("rate_limit", "x", retry_after=20), "Fine.", random=random)
     await attempt.answer()
     assert attempt.slept == [seconds]
-    assert attempt.told[0] == Waiting(f"The model's rate limit is reached; trying again in {seconds} s.")
+    assert attempt.deltas[0] == Waiting(f"The model's rate limit is reached; trying again in {seconds} s.")
 
 
 async def test_nobody_waits_for_more_than_a_minute_in_all() -> None:
@@ -118,16 +118,16 @@ async def test_a_time_out_is_not_tried_again_where_another_model_stands_by() -> 
 
 
 async def test_text_that_was_shown_is_withdrawn_before_the_next_attempt() -> None:
-    told: list[Delta] = []
+    deltas: list[Delta] = []
 
-    async def tell(delta: Delta) -> None:
-        told.append(delta)
+    async def on_delta(delta: Delta) -> None:
+        deltas.append(delta)
 
     async def sleep(seconds: float) -> None:
-        assert told[1] == Withdrawn()
+        assert deltas[1] == Withdrawn()
 
-    await RetryingModel(Breaking(), sleep=sleep).answer(REQUEST, tell)
-    assert [type(delta) for delta in told] == [TextDelta, Withdrawn, Waiting, TextDelta]
+    await RetryingModel(Breaking(), sleep=sleep).answer(REQUEST, on_delta)
+    assert [type(delta) for delta in deltas] == [TextDelta, Withdrawn, Waiting, TextDelta]
 
 
 async def test_an_empty_answer_is_asked_for_once_more() -> None:
@@ -139,7 +139,7 @@ async def test_an_empty_answer_is_paid_for() -> None:
     used = Usage(10, 5, cost=0.5)
     attempt = Attempt(Answer((), used, model="openai:x"), "Now.")
     await attempt.answer()
-    assert attempt.told[0] == Charged(used, "openai:x", "failed")
+    assert attempt.deltas[0] == Charged(used, "openai:x", "failed")
 
 
 async def test_two_empty_answers_are_an_error_in_words() -> None:

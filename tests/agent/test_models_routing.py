@@ -19,7 +19,7 @@ async def ignore(delta: Delta) -> None:
     pass
 
 
-def heard(text: str, *files: Attachment, step: int = 1, note: str = "") -> MessagesRead:
+def user(text: str, *files: Attachment, step: int = 1, note: str = "") -> MessagesRead:
     return MessagesRead(step, (UserMessage(1, "Ann", text, files, note),))
 
 
@@ -34,7 +34,7 @@ async def routed(*transcript: Exchange, model: str = "") -> str:
     ["Hello!", "How are you?", "Thanks, that was great :)", "good morning", "Danke dir!", "Who was Einstein?", "ok"],
 )
 async def test_small_talk_goes_to_the_small_model(text: str) -> None:
-    assert await routed(heard(text)) == "openai:small"
+    assert await routed(user(text)) == "openai:small"
 
 
 @pytest.mark.parametrize(
@@ -55,19 +55,19 @@ async def test_small_talk_goes_to_the_small_model(text: str) -> None:
     ],
 )
 async def test_work_goes_to_the_usual_one(text: str) -> None:
-    assert await routed(heard(text)) == ""
+    assert await routed(user(text)) == ""
 
 
 @pytest.mark.parametrize(
     "transcript",
     [
-        (heard("Hi", CAT),),
-        (heard("Hi", note="quoting Bob: the plan"),),
-        (heard("Hi"), *WORK),
-        (heard("Hi"), *WORK, heard("thanks", step=2)),
-        (heard("Do it"), *WORK, ModelAnswered(2, (Text("Done."),)), heard("ok")),
-        (heard("Hi"), ModelAnswered(1, (Text("Hel"),), interrupted=True), heard("no", step=2)),
-        (heard("Hi"), ModelAnswered(1, (Text("Hello."),))),
+        (user("Hi", CAT),),
+        (user("Hi", note="quoting Bob: the plan"),),
+        (user("Hi"), *WORK),
+        (user("Hi"), *WORK, user("thanks", step=2)),
+        (user("Do it"), *WORK, ModelAnswered(2, (Text("Done."),)), user("ok")),
+        (user("Hi"), ModelAnswered(1, (Text("Hel"),), interrupted=True), user("no", step=2)),
+        (user("Hi"), ModelAnswered(1, (Text("Hello."),))),
         (),
     ],
 )
@@ -77,19 +77,19 @@ async def test_what_is_in_the_middle_of_work_goes_to_the_usual_one(transcript: t
 
 
 async def test_notices_of_hooks_do_not_hide_the_words_before_them() -> None:
-    assert await routed(heard("Hi"), SystemNote("It is Monday.")) == "openai:small"
+    assert await routed(user("Hi"), SystemNote("It is Monday.")) == "openai:small"
 
 
 async def test_work_of_long_ago_does_not_count() -> None:
-    talk: list[Exchange] = [heard("Hi"), ModelAnswered(1, (Text("Hello."),))]
-    assert await routed(heard("Do it"), *WORK, *talk * 4, heard("Bye")) == "openai:small"
+    talk: list[Exchange] = [user("Hi"), ModelAnswered(1, (Text("Hello."),))]
+    assert await routed(user("Do it"), *WORK, *talk * 4, user("Bye")) == "openai:small"
 
 
 async def test_a_model_that_was_chosen_stays() -> None:
-    assert await routed(heard("Hi"), model="openai:chosen") == "openai:chosen"
+    assert await routed(user("Hi"), model="openai:chosen") == "openai:chosen"
 
 
 def test_effort_grows_with_length_and_questions() -> None:
-    short, longer, asking = (effort(Request("", (heard(text),))) for text in ("hm", "hm " * 40, "hm???"))
+    short, longer, asking = (effort(Request("", (user(text),))) for text in ("hm", "hm " * 40, "hm???"))
     assert 0 <= short < longer < SMALL_TALK
     assert short < asking < SMALL_TALK

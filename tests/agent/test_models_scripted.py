@@ -32,28 +32,28 @@ async def test_it_gives_its_answers_in_order_and_then_says_what_it_heard() -> No
 
 
 async def test_what_it_tells_adds_up_to_its_text() -> None:
-    told: list[str] = []
+    deltas: list[str] = []
 
-    async def tell(delta: Delta) -> None:
+    async def on_delta(delta: Delta) -> None:
         assert isinstance(delta, TextDelta)
-        told.append(delta.text)
+        deltas.append(delta.text)
 
     text = "  Several words,\n\nwith their spaces. "
-    await ScriptedModel(text).answer(asking("?"), tell)
-    assert len(told) > 3
-    assert "".join(told) == text
+    await ScriptedModel(text).answer(asking("?"), on_delta)
+    assert len(deltas) > 3
+    assert "".join(deltas) == text
 
 
 async def test_what_a_provider_did_by_itself_stays_in_its_place_and_is_not_told() -> None:
-    told: list[Delta] = []
+    deltas: list[Delta] = []
 
-    async def tell(delta: Delta) -> None:
-        told.append(delta)
+    async def on_delta(delta: Delta) -> None:
+        deltas.append(delta)
 
     search = Native("anthropic", "{}", "Searched the web: rain")
-    answer = await ScriptedModel(["I look.", search, "Rain."]).answer(asking("?"), tell)
+    answer = await ScriptedModel(["I look.", search, "Rain."]).answer(asking("?"), on_delta)
     assert answer.parts == (Text("I look."), search, Text("Rain."))
-    assert all(isinstance(delta, TextDelta) for delta in told)
+    assert all(isinstance(delta, TextDelta) for delta in deltas)
 
 
 async def test_an_exception_in_the_script_is_raised_and_a_function_decides_when_asked() -> None:
@@ -66,12 +66,12 @@ async def test_an_exception_in_the_script_is_raised_and_a_function_decides_when_
 async def test_the_stream_is_held_at_an_event_until_it_is_set() -> None:
     gate, first_told = asyncio.Event(), asyncio.Event()
 
-    async def tell(delta: Delta) -> None:
+    async def on_delta(delta: Delta) -> None:
         first_told.set()
 
     model = ScriptedModel(["One, ", gate, "two."])
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        answering = tasks.create_task(model.answer(asking("?"), tell))
+        answering = tasks.create_task(model.answer(asking("?"), on_delta))
         assert (await model.asked(1)).transcript
         await first_told.wait()
         assert not answering.done()

@@ -1,4 +1,4 @@
-"""A quiet line for those who wait for the first word."""
+"""A notice when the first output takes long."""
 
 import asyncio
 
@@ -15,11 +15,11 @@ REQUEST = Request("", (MessagesRead(1, (UserMessage(1, "Ann", "Hello"),)),))
 
 class Screen:
     def __init__(self) -> None:
-        self.told: list[Delta] = []
+        self.deltas: list[Delta] = []
         self.spoke = asyncio.Event()
 
-    async def tell(self, delta: Delta) -> None:
-        self.told.append(delta)
+    async def on_delta(self, delta: Delta) -> None:
+        self.deltas.append(delta)
         self.spoke.set()
 
 
@@ -27,11 +27,11 @@ async def test_a_model_that_is_silent_for_long_is_said_to_be_waited_for_once() -
     screen, gate = Screen(), asyncio.Event()
     model = WaitingNoticeModel(ScriptedModel([gate, "Here."]), seconds=0)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        answering = tasks.create_task(model.answer(REQUEST, screen.tell))
+        answering = tasks.create_task(model.answer(REQUEST, screen.on_delta))
         await screen.spoke.wait()
         gate.set()
     assert answering.result().parts == (Text("Here."),)
-    assert screen.told == [Waiting(STILL_WAITING), TextDelta("Here.")]
+    assert screen.deltas == [Waiting(STILL_WAITING), TextDelta("Here.")]
 
 
 class Prompt:
@@ -46,22 +46,22 @@ class Prompt:
 
 async def test_after_the_first_word_nothing_is_said() -> None:
     screen = Screen()
-    await WaitingNoticeModel(Prompt(), seconds=0).answer(REQUEST, screen.tell)
-    assert screen.told == [TextDelta("Well, ")]
+    await WaitingNoticeModel(Prompt(), seconds=0).answer(REQUEST, screen.on_delta)
+    assert screen.deltas == [TextDelta("Well, ")]
 
 
 async def test_an_error_and_a_stop_pass_through_and_leave_nothing_behind() -> None:
     screen = Screen()
     with pytest.raises(ModelError, match="broke"):
         await WaitingNoticeModel(ScriptedModel(ModelError("server", "broke")), seconds=3600).answer(
-            REQUEST, screen.tell
+            REQUEST, screen.on_delta
         )
     inner = ScriptedModel([asyncio.Event()])
-    answering = asyncio.create_task(WaitingNoticeModel(inner, seconds=3600).answer(REQUEST, screen.tell))
+    answering = asyncio.create_task(WaitingNoticeModel(inner, seconds=3600).answer(REQUEST, screen.on_delta))
     async with asyncio.timeout(60):
         await inner.asked()
     answering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answering
-    assert screen.told == []
+    assert screen.deltas == []
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,4 +1,4 @@
-"""A model that takes words only is told about pictures in words."""
+"""A model without image support gets texts in place of images."""
 
 import pytest
 
@@ -24,30 +24,30 @@ LINE = Waiting("openai:x does not support pictures; it gets a text in place of e
 
 
 class Asked:
-    """A describing model over a script, and what the person was told."""
+    """A `WithoutVisionModel` over a script, and the deltas."""
 
     def __init__(self, *script: Script) -> None:
         self.inner = ScriptedModel(*script)
         self.model = WithoutVisionModel(self.inner, "openai:x")
-        self.told: list[Delta] = []
+        self.deltas: list[Delta] = []
 
     async def ask(self, transcript: tuple[Exchange, ...] = SEEN) -> tuple[object, ...]:
-        self.told.clear()
-        return (await self.model.answer(Request("", transcript), self._tell)).parts
+        self.deltas.clear()
+        return (await self.model.answer(Request("", transcript), self._on_delta)).parts
 
-    async def _tell(self, delta: Delta) -> None:
+    async def _on_delta(self, delta: Delta) -> None:
         if isinstance(delta, Waiting):
-            self.told.append(delta)
+            self.deltas.append(delta)
 
 
 async def test_it_is_asked_again_with_a_sentence_for_each_picture_and_the_person_is_told() -> None:
     asked = Asked(BLIND, "A cat, I am told.")
     assert await asked.ask() == (Text("A cat, I am told."),)
-    assert asked.told == [LINE]
-    heard, answered, results = asked.inner.requests[1].transcript
-    assert isinstance(heard, MessagesRead)
-    assert heard.messages[0].attachments == (NOTES,)
-    assert heard.messages[0].text == (
+    assert asked.deltas == [LINE]
+    read, answered, results = asked.inner.requests[1].transcript
+    assert isinstance(read, MessagesRead)
+    assert read.messages[0].attachments == (NOTES,)
+    assert read.messages[0].text == (
         "Look\n\n[Picture cat.png, in the workspace as received/abcdef01-cat.png cannot be shown to you: "
         "this model does not support pictures]"
     )
@@ -61,7 +61,7 @@ async def test_from_then_on_it_is_not_shown_any_and_nobody_is_told_again() -> No
     asked = Asked(BLIND, "One.", "Two.")
     await asked.ask()
     assert await asked.ask() == (Text("Two."),)
-    assert asked.told == []
+    assert asked.deltas == []
     assert len(asked.inner.requests) == 3
     assert images_in(asked.inner.requests[2].transcript) == []
 
@@ -69,9 +69,9 @@ async def test_from_then_on_it_is_not_shown_any_and_nobody_is_told_again() -> No
 async def test_a_picture_without_words_becomes_words_alone() -> None:
     asked = Asked(BLIND)
     await asked.ask((MessagesRead(1, (UserMessage(1, "Ann", "", (CAT,)),)),))
-    (heard,) = asked.inner.requests[1].transcript
-    assert isinstance(heard, MessagesRead)
-    assert heard.messages[0].text.startswith("[Picture cat.png")
+    (read,) = asked.inner.requests[1].transcript
+    assert isinstance(read, MessagesRead)
+    assert read.messages[0].text.startswith("[Picture cat.png")
 
 
 async def test_a_model_that_sees_is_shown_what_there_is() -> None:
