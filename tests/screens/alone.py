@@ -67,10 +67,10 @@ def go_on(folder: Path) -> None:
 
 
 def asking_first(folder: Path, models: ModelServer) -> Path:
-    """The settings file of a gateway in which commands need a person's leave, and a model that wants to run one."""
+    """The settings file of a gateway in which commands need approval, and a model that wants to run one."""
     models.script(
         [
-            Say("I find **312 files** of last year, 48 MB in all. With your leave I remove them."),
+            Say("I find **312 files** of last year, 48 MB in all. May I remove them?"),
             Call("shell", {"command": "find weighings/2025 -name '*.csv' -delete"}),
         ],
         Say("Done: they are gone."),

@@ -36,7 +36,7 @@ async def shoot_web(camera: Camera, folder: Path, file: Path) -> None:
 
 
 async def shoot_approval(camera: Camera, folder: Path, file: Path) -> None:
-    """A command that waits for a person's leave."""
+    """A command that waits for approval."""
     async with (
         asyncio.timeout(180),
         ModelServer() as models,
