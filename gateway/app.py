@@ -35,7 +35,7 @@ from gateway.store.background import Limits
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.deadlines import keep_deadlines
-from gateway.turns.dispatcher import Dispatcher, marks
+from gateway.turns.dispatcher import Dispatcher, message_statuses
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.runs import RunReports
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 async def no_file_text(attachment: Attachment) -> str:
-    """For a gateway that passes files on unread."""
+    """For a gateway that does not read people's files."""
     return ""
 
 
@@ -128,7 +128,9 @@ class Gateway:
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies)
 
         self.commands = Commands(
-            TaskCommands(store, self.bus, self.dispatcher, histories, self.background, access, self._troubles),
+            TaskCommands(
+                store, self.bus, self.dispatcher, histories, self.background, access, self._trouble_by_channel
+            ),
             ConversationCommands(store, notices, access, options.models, options.default_model),
         )
         self.receiver = Receiver(
@@ -151,7 +153,7 @@ class Gateway:
         """Adds a channel, before `run()`."""
         self.channels[channel.name] = channel
 
-    def _troubles(self) -> dict[str, str]:
+    def _trouble_by_channel(self) -> dict[str, str]:
         """The known problems by channel."""
         own = {channel.name: channel.trouble for channel in self.channels.values() if channel.trouble}
         return own | self._trouble
@@ -207,5 +209,5 @@ class Gateway:
         if is_child(turn.session):
             return
         self.delivery.show(self._replies.of(turn), pieces=pieces)
-        for mark in marks(turn, turn.entries, "read" if turn.parked else "answered"):
-            self.delivery.show_status(mark)
+        for status in message_statuses(turn, turn.entries, "read" if turn.parked else "answered"):
+            self.delivery.show_status(status)

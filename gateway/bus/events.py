@@ -24,7 +24,7 @@ class MessageAccepted:
 @dataclass(frozen=True, slots=True)
 class MessagesChanged:
     """The messages with these inbox ids are now in this state. The end of a turn changes the messages that it read
-    too, and is told as `TurnEnded` only."""
+    too, and is published as `TurnEnded` only."""
 
     session: str
     address: Address

@@ -60,13 +60,13 @@ class BackgroundRecords:
         return await retry_until_stored(lambda: self._store.write(job), "background work cannot be stored")
 
     async def finish(self, job: Callable[[Connection], Finished | None]) -> None:
-        """Stores an end, and tells of it; None: it had ended before."""
+        """Stores an end and notifies the listeners; None: it had ended before."""
         finished = await self.write_until_stored(job)
         if finished is not None:
-            self._tell((finished,))
+            self._notify((finished,))
 
     async def finish_all(self, job: Callable[[Connection], tuple[Finished, ...]]) -> None:
-        self._tell(await self.write_until_stored(job))
+        self._notify(await self.write_until_stored(job))
 
     async def stop(self, row: BackgroundRow, result: BackgroundResult, *, notify: bool) -> bool:
         """Ends it with this result; False if it had ended before. `notify`: the conversation gets a message about it.
@@ -74,7 +74,7 @@ class BackgroundRecords:
         finished = await self._store.write(
             lambda connection: background.stop(connection, row.id, result, notify=notify)
         )
-        self._tell(finished)
+        self._notify(finished)
         return bool(finished)
 
     # Telling
@@ -84,7 +84,7 @@ class BackgroundRecords:
         if arrival is not None and arrival.wakes is not None:
             self._bus.wake(arrival.session, arrival.wakes)
 
-    def _tell(self, finished: Iterable[Finished]) -> None:
+    def _notify(self, finished: Iterable[Finished]) -> None:
         for each in finished:
             for listener in self._listeners:
                 listener(each)

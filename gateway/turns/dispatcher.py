@@ -242,7 +242,7 @@ class Dispatcher:
         return await retry_until_stored(
             lambda: self._store.claim(active.session),
             f"session {active.session} cannot begin a turn",
-            _pause_of(active),
+            _pause_until_unread(active),
         )
 
     async def _run(self, active: ActiveTurn, record: records.Turn) -> None:
@@ -274,7 +274,7 @@ class Dispatcher:
             self._histories.add(record.session, record.id, entries)
         self._bus.publish(TurnEnded(record.session, record.address, record.id, ended.outcome, ended.reason))
         await self._environment.ended(record, entries)
-        self._mark(record, entries, "answered", ended.reason)
+        self._show_statuses(record, entries, "answered", ended.reason)
 
     async def _play(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""
@@ -348,7 +348,7 @@ class Dispatcher:
             if isinstance(entry, MessagesRead):
                 ids = tuple(message.id for message in entry.messages)
                 self._bus.publish(MessagesChanged(record.session, record.address, ids, "read"))
-        self._mark(record, entries, "read")
+        self._show_statuses(record, entries, "read")
 
     async def _fail(
         self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder, reason: str
@@ -364,17 +364,19 @@ class Dispatcher:
         return await retry_until_stored(
             lambda: fail_turn(journal, entries, reason, *unlogged),
             f"the end of turn {record.id} cannot be stored",
-            _pause_of(active),
+            _pause_until_unread(active),
         )
 
-    def _mark(self, record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = "") -> None:
+    def _show_statuses(
+        self, record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = ""
+    ) -> None:
         if is_child(record.session):
             return
-        for mark in marks(record, entries, state, reason):
-            self._delivery.show_status(mark)
+        for status in message_statuses(record, entries, state, reason):
+            self._delivery.show_status(status)
 
 
-def marks(
+def message_statuses(
     record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = ""
 ) -> Iterator[MessageStatus]:
     """The status of each message that these log entries of the turn read."""
@@ -386,7 +388,7 @@ def marks(
                 yield MessageStatus(record.address, message.id, message.message_id, state, entry.step, reason)
 
 
-def _pause_of(active: ActiveTurn) -> Callable[[float], Awaitable[None]]:
+def _pause_until_unread(active: ActiveTurn) -> Callable[[float], Awaitable[None]]:
     """A pause that the next message ends: its storing shows that the store writes again."""
 
     async def pause(seconds: float) -> None:

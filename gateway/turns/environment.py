@@ -44,6 +44,6 @@ class TurnEnvironment:
 
 
 def hook_context(record: records.Turn) -> HookContext:
-    """Where the turn runs and for whom, as hooks are told."""
+    """The turn's place and person, for hooks."""
     principal = record.principal
     return HookContext(record.session, record.address.channel, record.id, principal.name, principal.id)

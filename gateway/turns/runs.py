@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from agent.agent import Agent
-from agent.decisions.external_tools import ExternalResult, check, pending
+from agent.decisions.external_tools import ExternalResult, check_results, pending
 from agent.hook import End, Stop, ToolEnd
 from agent.log import Call, CallEnded, Entry, Outcome
 from agent.loop.streaming import EndTurn
@@ -68,7 +68,7 @@ class RunReports:
             raise WrongResults(NOTHING_PENDING)
         turn = await self._store.turn(run.turn)
         given = [ExternalResult(result.call_id, result.text, result.failed) for result in results]
-        if wrong := check(given, turn.entries):
+        if wrong := check_results(given, turn.entries):
             raise WrongResults(wrong)
         if not given:
             raise WrongResults(NOTHING_PENDING)

@@ -98,6 +98,6 @@ def _is_listed(turn: Turn) -> bool:
 
 
 def _sample(entries: Sequence[Entry]) -> str:
-    said = (message.text for entry in entries if isinstance(entry, MessagesRead) for message in entry.messages)
+    written = (message.text for entry in entries if isinstance(entry, MessagesRead) for message in entry.messages)
     answered = (entry.text for entry in entries if isinstance(entry, ModelAnswered) and entry.text.strip())
-    return f"They: {next(said, '')[:MAX_SAMPLE_LENGTH]}\nYou: {next(answered, '')[:MAX_SAMPLE_LENGTH]}"
+    return f"They: {next(written, '')[:MAX_SAMPLE_LENGTH]}\nYou: {next(answered, '')[:MAX_SAMPLE_LENGTH]}"

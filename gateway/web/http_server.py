@@ -56,12 +56,12 @@ async def serve(make_app: Callable[[], Awaitable[App]], listener: socket.socket)
         raise
 
 
-def mounted(site: App, beside: Mapping[str, App]) -> App:
+def mounted(site: App, others: Mapping[str, App]) -> App:
     """The site, with other applications for paths that begin with these prefixes."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
-        found = next((other for prefix, other in beside.items() if path.startswith(prefix)), site)
+        found = next((other for prefix, other in others.items() if path.startswith(prefix)), site)
         await found(scope, receive, send)
 
     return app
