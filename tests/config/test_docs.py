@@ -80,7 +80,7 @@ def test_every_setting_of_a_channel_is_named_on_its_page(channel: str) -> None:
 
 
 @pytest.mark.parametrize("channel", PAGES)
-def test_the_examples_of_a_page_are_settings_that_hold(operator: Operator, channel: str) -> None:
+def test_the_examples_of_a_page_are_valid_settings(operator: Operator, channel: str) -> None:
     assert examples(page(channel))
     for example in examples(page(channel)):
         operator.settings(example, **TOKENS)
@@ -192,7 +192,7 @@ def test_the_page_of_the_http_api_names_every_state_of_a_run_every_event_and_eve
         assert f'"{field.name}"' in section(text, "Runs") or field.name == "address", field.name
 
 
-def test_the_examples_of_the_readme_are_settings_that_hold_each_alone_and_all_together(operator: Operator) -> None:
+def test_the_examples_of_the_readme_are_valid_settings_each_alone_and_all_together(operator: Operator) -> None:
     written = examples(readme())
     for example in (*written, "\n".join(written)):
         operator.settings(example, **TOKENS)
@@ -225,10 +225,10 @@ def test_the_page_of_discord_names_the_permissions_that_the_invitation_asks_for(
 
 
 class TestTheManifestOfSlack:
-    def test_asks_for_the_scopes_that_are_looked_for(self) -> None:
+    def test_asks_for_the_scopes_that_are_checked(self) -> None:
         assert sorted(text_list(manifest(), "oauth_config", "scopes", "bot")) == sorted(SLACK_SCOPES)
 
-    def test_subscribes_to_what_the_channel_hears(self) -> None:
+    def test_subscribes_to_the_events_that_the_channel_handles(self) -> None:
         assert text_list(manifest(), "settings", "event_subscriptions", "bot_events") == [
             "agent_session_stopped",
             "app_mention",

@@ -12,7 +12,7 @@ from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, page, section
 
 
-def test_its_examples_are_settings_that_hold(operator: Operator) -> None:
+def test_its_examples_are_valid_settings(operator: Operator) -> None:
     first, *others = [operator.settings(example, **TOKENS) for example in examples(page("models"))]
     assert first.agent.fallback
     assert others
@@ -30,7 +30,7 @@ def test_it_names_every_setting_of_a_provider_and_the_agents_with_their_defaults
     assert defaults(providers)["silence_timeout"] == f"`{given.silence_timeout}`"
 
 
-def test_it_says_of_every_error_whether_it_is_tried_again_and_for_how_long_the_model_cools_down() -> None:
+def test_it_says_of_every_error_whether_it_is_retried_and_the_cool_down() -> None:
     rows = re.findall(r"^\| `(\w+)` \| .* \| (\w+) \| (\w+)[^|]*\|$", section(page("models"), "Fallback"), re.MULTILINE)
     assert rows == [
         (

@@ -27,7 +27,7 @@ TABLES: dict[str, list[type[Section]]] = {
 }
 
 
-def test_its_example_is_settings_that_hold(operator: Operator) -> None:
+def test_its_example_is_valid_settings(operator: Operator) -> None:
     (example,) = examples(page("settings"))
     assert operator.settings(example, **TOKENS).hooks
 
@@ -51,7 +51,7 @@ def test_every_setting_is_named_with_its_default(heading: str) -> None:
                 assert shown[name] == template_says[name]
 
 
-def test_every_setting_of_a_hook_is_named_and_whose_it_is() -> None:
+def test_every_setting_of_a_hook_is_named_with_its_type() -> None:
     text = section(page("settings"), "hooks")
     of_all = set(HookSection.model_fields) | {"type"}
     assert set(in_first_column(text)) == {name for model in HOOKS.values() for name in model.model_fields}

@@ -24,7 +24,7 @@ from tests.config.test_docs import TOKENS, examples, in_first_column, page, sect
 
 
 @pytest.mark.parametrize("name", ["steering", "approvals", "cost"])
-def test_their_examples_are_settings_that_hold(operator: Operator, name: str) -> None:
+def test_their_examples_are_valid_settings(operator: Operator, name: str) -> None:
     assert examples(page(name))
     for example in examples(page(name)):
         operator.settings(example, **TOKENS)
@@ -60,7 +60,7 @@ def test_the_page_of_steering_has_the_numbers_of_the_code() -> None:
     assert f"have `shutdown_grace` seconds ({AgentSettings().shutdown_grace};" in delivery
 
 
-def test_the_page_of_approvals_has_every_setting_option_and_verdict() -> None:
+def test_the_page_of_approvals_has_every_setting_option_and_decision() -> None:
     text = page("approvals")
     assert tuple(in_first_column(section(text, "Settings"))) == get_args(Approval)
     assert f"approval_expires = {ToolSettings().approval_expires} " in text

@@ -16,7 +16,7 @@ from tests.config.conftest import Operator
 TELEGRAM = '[channels.telegram]\ntoken = "1:a"\n'
 
 
-def test_nothing_written_gives_the_defaults_in_the_data_directory(operator: Operator) -> None:
+def test_without_settings_everything_is_a_default_in_the_data_directory(operator: Operator) -> None:
     configuration = load(None, {}, operator.home)
 
     settings = configuration.settings
@@ -179,9 +179,7 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
     ("platform", "tokens"),
     [("telegram", 'token = "1:a"'), ("slack", 'bot_token = "b"\napp_token = "a"'), ("discord", 'token = "d"')],
 )
-def test_a_channel_lets_nobody_in_and_steers_until_it_is_told_otherwise(
-    operator: Operator, platform: str, tokens: str
-) -> None:
+def test_by_default_a_channel_has_an_empty_allowlist_and_steers(operator: Operator, platform: str, tokens: str) -> None:
     settings = operator.settings(f'[channels.mine]\ntype = "{platform}"\n{tokens}\n')
 
     channel = settings.channels["mine"]
@@ -192,7 +190,7 @@ def test_a_channel_lets_nobody_in_and_steers_until_it_is_told_otherwise(
     assert (channel.model, channel.instructions) == (None, None)
 
 
-def test_the_environment_goes_before_the_file_and_the_file_before_the_default(operator: Operator) -> None:
+def test_the_environment_overrides_the_file_and_the_file_the_default(operator: Operator) -> None:
     toml = "[agent]\nmax_steps = 7\nmax_running_turns = 8\n"
 
     settings = operator.settings(toml, INTERJECT_AGENT__MAX_STEPS="9", INTERJECT_WEB__ENABLED="no")
@@ -237,7 +235,7 @@ def test_one_platform_can_have_several_accounts(operator: Operator) -> None:
 
 
 class TestHooks:
-    def test_are_of_three_types_and_stand_in_the_order_of_the_file(self, operator: Operator) -> None:
+    def test_are_of_three_types_in_the_order_of_the_file(self, operator: Operator) -> None:
         settings = operator.settings(
             """
             [[hooks]]
@@ -287,7 +285,7 @@ class TestHooks:
         assert (policy.url, policy.secret) == ("https://127.0.0.1/policy", SecretStr("s3cret"))
         assert (policy.points[0], policy.on_error, policy.timeout) == ("on_message", "closed", 30)
 
-    def test_can_stand_in_one_list_and_come_from_the_environment_as_one(self, operator: Operator) -> None:
+    def test_can_be_one_list_in_the_file_or_in_the_environment(self, operator: Operator) -> None:
         toml = 'hooks = [{ name = "a", type = "python", path = "a:A", points = ["on_event"], timeout = "${SECONDS}" }]'
         json = '[{"name": "b", "type": "python", "path": "b:B", "points": ["on_event"]}]'
 
@@ -297,7 +295,7 @@ class TestHooks:
         assert (in_the_file.name, in_the_file.timeout) == ("a", 2.5)
         assert in_the_environment.name == "b"
 
-    def test_variables_for_other_settings_are_heard_beside_them(self, operator: Operator) -> None:
+    def test_variables_for_other_settings_are_read_as_well(self, operator: Operator) -> None:
         toml = '[[hooks]]\nname = "a"\ntype = "python"\npath = "a:A"\npoints = ["on_event"]\n'
 
         settings = operator.settings(
@@ -314,7 +312,7 @@ class TestHooks:
         assert (settings.limits.turn_cost, settings.agent.shutdown_grace) == (0.25, 3)
 
 
-def test_every_secret_is_found_wherever_it_stands(operator: Operator) -> None:
+def test_every_secret_is_found_wherever_it_is(operator: Operator) -> None:
     settings = operator.settings(
         """
         [models.openai]
@@ -346,7 +344,7 @@ def test_every_secret_is_found_wherever_it_stands(operator: Operator) -> None:
 
 
 class TestReferences:
-    def test_a_variable_stands_for_the_whole_text_or_a_part_of_it(self, operator: Operator) -> None:
+    def test_a_variable_replaces_the_whole_text_or_a_part_of_it(self, operator: Operator) -> None:
         settings = operator.settings(
             '[agent]\ninstructions = "I am ${WHO} of ${TEAM}, not $${WHO}."\nmodel = "${MODEL}"\n',
             WHO="Ann",
@@ -357,7 +355,7 @@ class TestReferences:
         assert settings.agent.instructions == "I am Ann of ${WHO}, not ${WHO}."
         assert settings.agent.model == "demo"
 
-    def test_a_variable_can_stand_for_a_number_a_truth_value_and_a_list(self, operator: Operator) -> None:
+    def test_a_variable_can_be_a_number_a_boolean_or_a_list(self, operator: Operator) -> None:
         settings = operator.settings(
             '[web]\nport = "${PORT}"\nenabled = "${ON}"\n[tools]\nenabled = "${TOOLS}"\n',
             PORT="80",
@@ -368,7 +366,7 @@ class TestReferences:
         assert (settings.web.port, settings.web.enabled) == (80, False)
         assert settings.tools.enabled == ["shell", "read_file"]
 
-    def test_the_environment_may_refer_as_well(self, operator: Operator) -> None:
+    def test_a_variable_may_contain_references(self, operator: Operator) -> None:
         settings = operator.settings(TELEGRAM, INTERJECT_CHANNELS__TELEGRAM__TOKEN="${TOKEN}", TOKEN="2:b")
 
         assert settings.channels["telegram"].secrets == (SecretStr("2:b"),)
@@ -387,7 +385,7 @@ class TestReferences:
 
         assert settings.channels["telegram"].secrets == (SecretStr("4:d"),)
 
-    def test_what_a_variable_or_file_holds_is_taken_as_it_is(self, operator: Operator) -> None:
+    def test_references_in_resolved_text_are_not_resolved_again(self, operator: Operator) -> None:
         (operator.file.parent / "text").write_text("${NOT_SET}")
 
         from_file = operator.settings('[agent]\ninstructions = "file:text"\n')
@@ -412,7 +410,7 @@ class TestPaths:
         assert settings.media.path == directory.parent / "m"
         assert settings.store.url == f"sqlite:///{directory}/db/i.db"
 
-    def test_a_hooks_file_is_one_of_them_and_its_module_is_none(self, operator: Operator) -> None:
+    def test_the_file_of_a_hook_is_a_path_and_its_module_is_not(self, operator: Operator) -> None:
         toml = """
             [[hooks]]
             name = "a"
@@ -444,7 +442,7 @@ class TestPaths:
         assert settings.agent.workspace == Path.cwd() / "v"
         assert settings.store.url == f"sqlite:///{Path.cwd()}/i.db"
 
-    def test_absolute_ones_stay(self, operator: Operator) -> None:
+    def test_absolute_ones_are_unchanged(self, operator: Operator) -> None:
         settings = operator.settings('[media]\npath = "/srv/m"\n[store]\nurl = "sqlite:////srv/i.db"\n')
 
         assert settings.media.path == Path("/srv/m")
@@ -460,7 +458,7 @@ class TestPaths:
 
 
 class TestTheFile:
-    def test_here_goes_before_the_one_in_the_data_directory(self, operator: Operator) -> None:
+    def test_the_working_directory_goes_before_the_data_directory(self, operator: Operator) -> None:
         operator.home.mkdir()
         (operator.home / "interject.toml").write_text("[web]\nport = 1\n")
         assert load(None, {}, operator.home).settings.web.port == 1
@@ -469,7 +467,7 @@ class TestTheFile:
         assert load(None, {}, operator.home).settings.web.port == 2
         assert load(None, {}, operator.home).file == Path("interject.toml")
 
-    def test_the_named_one_goes_before_the_variable_and_the_variable_before_the_usual_ones(
+    def test_the_named_one_goes_before_the_variable_and_the_variable_before_the_defaults(
         self, operator: Operator
     ) -> None:
         Path("interject.toml").write_text("[web]\nport = 1\n")
@@ -493,7 +491,7 @@ class TestTheDataDirectory:
     def test_is_absolute_even_where_the_variable_is_not(self, operator: Operator) -> None:
         assert data_directory({"INTERJECT_HOME": "x"}) == Path.cwd() / "x"
 
-    def test_is_the_platforms_usual_place_otherwise(self) -> None:
+    def test_is_the_platforms_default_otherwise(self) -> None:
         usual = data_directory({})
 
         assert usual.is_absolute()
@@ -501,7 +499,7 @@ class TestTheDataDirectory:
 
 
 class TestTheModelsKey:
-    def test_is_found_where_the_provider_usually_keeps_it(self, operator: Operator) -> None:
+    def test_is_found_in_the_providers_standard_variable(self, operator: Operator) -> None:
         settings = operator.settings('[agent]\nmodel = "anthropic:claude"\n', ANTHROPIC_API_KEY="k", OPENAI_API_KEY="o")
 
         assert settings.models["anthropic"].api_key == SecretStr("k")

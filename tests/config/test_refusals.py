@@ -22,7 +22,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[channels.telegram]\ntoken = "1:a"\ntokn = "x"\n',
         'interject.toml:3: channels.telegram.tokn: no such setting. Did you mean "token"?',
     ),
-    "an unknown key with nothing near": (
+    "an unknown key without a similar one": (
         "[media]\nbucket = 1\n",
         "interject.toml:2: media.bucket: no such setting. Known: path.",
     ),
@@ -34,7 +34,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "max_steps = 3\n",
         'interject.toml:1: max_steps: no such setting. Did you mean "agent.max_steps"?',
     ),
-    "a channel outside of channels": (
+    "a channel outside channels": (
         '[telegram]\ntoken = "1:a"\n',
         'interject.toml:1: telegram: no such setting. Did you mean "channels.telegram"?',
     ),
@@ -57,16 +57,16 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:1: channels.work: unknown channel type. Known: telegram, slack, discord. "
         "In a section with another name, set type = …",
     ),
-    "a type that is no text": (
+    "a type that is not text": (
         "[channels.work]\ntype = [1]\n",
         "interject.toml:1: channels.work: unknown channel type. Known: telegram, slack, discord. "
         "In a section with another name, set type = …",
     ),
-    "a channel that is no section": (
+    "a channel that is not a section": (
         "[channels]\ntelegram = true\n",
         "interject.toml:2: channels.telegram: expected a section, not a single value",
     ),
-    "channels that are no section": (
+    "channels that are not a section": (
         "channels = 1\n",
         "interject.toml:1: channels: expected a section, not a single value",
     ),
@@ -90,7 +90,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[agent]\nmax_steps = "5"\n',
         "interject.toml:2: agent.max_steps: expected a whole number",
     ),
-    "a truth value for a number": (
+    "a boolean for a number": (
         "[agent]\nmax_steps = true\n",
         "interject.toml:2: agent.max_steps: expected a whole number",
     ),
@@ -98,7 +98,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "[web]\nport = 80.5\n",
         "interject.toml:2: web.port: expected a whole number",
     ),
-    "a number for a truth value": (
+    "a number for a boolean": (
         "[web]\nenabled = 1\n",
         "interject.toml:2: web.enabled: expected true or false",
     ),
@@ -118,11 +118,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[tools]\nenabled = "shell"\n',
         'interject.toml:2: tools.enabled: expected a list, like ["…"]',
     ),
-    "too little": (
+    "a number that is too small": (
         "[agent]\nmax_steps = 0\n",
         "interject.toml:2: agent.max_steps: expected 1 or more",
     ),
-    "too much": (
+    "a number that is too large": (
         "[web]\nport = 65536\n",
         "interject.toml:2: web.port: expected 65535 or less",
     ),
@@ -130,11 +130,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[tools]\nenabled = [\n  "shell",\n  "read_fil",\n]\n',
         'interject.toml:2: tools.enabled[1]: not one of the choices. Did you mean "read_file"?',
     ),
-    "a tool like no other": (
+    "an unknown tool": (
         '[tools]\nenabled = ["teleport"]\n',
         f"interject.toml:2: tools.enabled[0]: not one of the choices. Known: {ALL_TOOLS}.",
     ),
-    "another choice": (
+    "an unknown choice": (
         '[channels.telegram]\ntoken = "1:a"\ngroups = "some"\n',
         "interject.toml:3: channels.telegram.groups: not one of the choices. Known: mention, all, off.",
     ),
@@ -142,7 +142,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[channels.telegram]\ntoken = "1:a"\nallow = ["*", "ann"]\n',
         'interject.toml:3: channels.telegram.allow[1]: expected a user id, a name that begins with @, or "*"',
     ),
-    "a user that is a truth value": (
+    "a user that is a boolean": (
         '[channels.telegram]\ntoken = "1:a"\nallow = [true]\n',
         "interject.toml:3: channels.telegram.allow[0]: expected text in quotes",
     ),
@@ -179,11 +179,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:1: channels.slack.bot_token: is missing",
         'interject.toml:2: channels.slack.token: no such setting. Did you mean "bot_token"?',
     ),
-    "a gateway that is no socket": (
+    "a gateway without a socket URL": (
         '[channels.discord]\ntoken = "d"\ngateway_url = "https://127.0.0.1"\n',
         "interject.toml:3: channels.discord.gateway_url: expected a URL that begins with ws:// or wss://",
     ),
-    "another way to be busy": (
+    "an unknown busy mode": (
         '[channels.discord]\ntoken = "d"\nbusy = "que"\n',
         'interject.toml:3: channels.discord.busy: not one of the choices. Did you mean "queue"?',
     ),
@@ -199,7 +199,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:6: channels.discord.model: anthropic needs an API key. Set the environment variable "
         "ANTHROPIC_API_KEY, or api_key in [models.anthropic]",
     ),
-    "a channel with the name of one that is always there": (
+    "a channel with the name of a built-in one": (
         '[channels.web]\ntype = "discord"\ntoken = "d"\n',
         "interject.toml:1: channels.web: web is a built-in channel. Choose another name",
     ),
@@ -211,11 +211,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[agent]\nfallback = ["gpt-5"]\n',
         'interject.toml:2: agent.fallback[0]: expected "provider:name", like "openai:gpt-5"',
     ),
-    "a fallback that is no list": (
+    "a fallback that is not a list": (
         '[agent]\nfallback = "openai:gpt-5"\n',
         'interject.toml:2: agent.fallback: expected a list, like ["…"]',
     ),
-    "fallbacks that stand there already": (
+    "fallbacks that are listed twice": (
         '[agent]\nmodel = "openai:a"\nfallback = ["openai:b", "openai:a", "openai:b"]\n'
         '[models.openai]\napi_key = "k"\n',
         "interject.toml:3: agent.fallback[1]: is already listed: each model may appear only once",
@@ -226,15 +226,15 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:3: agent.fallback[1]: anthropic needs an API key. Set the environment variable "
         "ANTHROPIC_API_KEY, or api_key in [models.anthropic]",
     ),
-    "no time for a first word": (
+    "a first-token timeout of zero": (
         "[models.openai]\nfirst_token_timeout = 0\n",
         "interject.toml:2: models.openai.first_token_timeout: expected 1 or more",
     ),
-    "a fraction of a second of silence": (
+    "a silence timeout that is not a whole number": (
         "[models.anthropic]\nsilence_timeout = 0.5\n",
         "interject.toml:2: models.anthropic.silence_timeout: expected a whole number",
     ),
-    "a transcription model of another kind": (
+    "a transcription model of another provider": (
         '[agent]\ntranscription_model = "anthropic:claude"\n',
         'interject.toml:2: agent.transcription_model: expected "openai:name", like "openai:gpt-4o-transcribe"',
     ),
@@ -243,19 +243,19 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:2: agent.transcription_model: openai needs an API key. Set the environment variable "
         "OPENAI_API_KEY, or api_key in [models.openai]",
     ),
-    "telling of none that wait": (
+    "a notification at zero queued messages": (
         "[agent]\ntell_when_waiting = 0\n",
         "interject.toml:2: agent.tell_when_waiting: expected 1 or more",
     ),
-    "an address of another kind": (
+    "a URL with another scheme": (
         '[models.openai]\nbase_url = "localhost:80"\n',
         "interject.toml:2: models.openai.base_url: expected a URL that begins with http:// or https://",
     ),
-    "a store of another kind": (
+    "a database of another kind": (
         '[store]\nurl = "mysql://x"\n',
         "interject.toml:2: store.url: expected a database URL, like sqlite:///interject.db",
     ),
-    "a store that forgets": (
+    "a database in memory": (
         '[store]\nurl = "sqlite:///:memory:"\n',
         "interject.toml:2: store.url: expected a database URL, like sqlite:///interject.db",
     ),
@@ -282,31 +282,31 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:2: agent.small_model: openai needs an API key. Set the environment variable "
         "OPENAI_API_KEY, or api_key in [models.openai]",
     ),
-    "a search that the provider does not do": (
+    "web search at another provider": (
         '[models.openai]\napi_key = "k"\nweb_search = true\n',
         "interject.toml:3: models.openai.web_search: only available in [models.anthropic]",
     ),
-    "routing to nobody": (
+    "routing without a small model": (
         "[agent]\nrouting = true\n",
         "interject.toml:2: agent.routing: needs small_model",
     ),
-    "a window in which nothing fits": (
+    "a context window that is too small": (
         "[agent]\ncontext_window = 3999\n",
         "interject.toml:2: agent.context_window: expected 4000 or more, or 0 for the known window of the model",
     ),
-    "a window of less than nothing": (
+    "a negative context window": (
         "[agent]\ncontext_window = -1\n",
         "interject.toml:2: agent.context_window: expected 4000 or more, or 0 for the known window of the model",
     ),
-    "less than no time to end": (
+    "a negative shutdown grace": (
         "[agent]\nshutdown_grace = -1\n",
         "interject.toml:2: agent.shutdown_grace: expected 0 or more",
     ),
-    "half a price": (
+    "a price without output": (
         '[models.openai]\nprice = { "gpt-5" = { input = 1.25 } }\n',
         "interject.toml:2: models.openai.price.gpt-5.output: is missing",
     ),
-    "prices that are none": (
+    "invalid prices": (
         '[models.openai.price]\n"gpt-4.1" = { input = -1, output = nan, cache_read = "free", cache_write = inf }\n',
         'interject.toml:2: models.openai.price."gpt-4.1".input: expected 0 or more',
         'interject.toml:2: models.openai.price."gpt-4.1".output: expected a number',
@@ -325,7 +325,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "[models.openai.price]\ngpt-5 = 3\n",
         "interject.toml:2: models.openai.price.gpt-5: expected a section, not a single value",
     ),
-    "another way to show tools": (
+    "an unknown activity": (
         '[channels.telegram]\ntoken = "1:a"\nactivity = "loud"\nshow_reasoning = "no"\n',
         "interject.toml:3: channels.telegram.activity: not one of the choices. Known: off, quiet, full.",
         "interject.toml:4: channels.telegram.show_reasoning: expected true or false",
@@ -350,11 +350,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[tools.shell]\naproval = "once"\n',
         'interject.toml:2: tools.shell.aproval: no such setting. Did you mean "approval"?',
     ),
-    "a tool that is no section": (
+    "a tool that is not a section": (
         "[tools]\nshell = true\n",
         "interject.toml:2: tools.shell: expected a section, not a single value",
     ),
-    "rules for a tool that are none": (
+    "invalid rules for a tool": (
         '[tools.shell]\napproval = "sometimes"\non_steer = "stop"\ntimeout = 0\n',
         "interject.toml:2: tools.shell.approval: not one of the choices. Known: never, once, always.",
         "interject.toml:3: tools.shell.on_steer: not one of the choices. Known: cancel, finish, background.",
@@ -367,11 +367,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:3: tools.ask_user.approval: not available for ask_user: a question is not executed, it "
         "waits for an answer",
     ),
-    "no time to approve": (
+    "an approval that expires at once": (
         "[tools]\napproval_expires = 0\n",
         "interject.toml:2: tools.approval_expires: expected 1 or more",
     ),
-    "limits that are none": (
+    "invalid limits": (
         "[limits]\nturn_cost = 0\nperson_daily_cost = -1\ndaily_cost = inf\ndelegate_depth = -1\n"
         "delegate_running = 0\n",
         "interject.toml:2: limits.turn_cost: expected more than 0",
@@ -388,7 +388,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[hooks]\nname = "review"\n',
         "interject.toml:1: hooks: expected a list of sections: [[hooks]] in the file, or JSON in INTERJECT_HOOKS",
     ),
-    "a hook that is no section": (
+    "a hook that is not a section": (
         'hooks = ["review"]\n',
         "interject.toml:1: hooks[0]: expected a section, not a single value",
     ),
@@ -396,11 +396,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         f"{PYTHON}{HOOK.replace('review', 'second')}",
         "interject.toml:6: hooks[1].type: is missing. Known: python, process, http.",
     ),
-    "another type of hook": (
+    "an unknown type of hook": (
         f'{PYTHON}\n{HOOK.replace("review", "second")}type = "proces"\n',
         'interject.toml:10: hooks[1].type: unknown hook type. Did you mean "process"?',
     ),
-    "hooks without what makes them": (
+    "hooks without their required settings": (
         '[[hooks]]\ntype = "python"\n[[hooks]]\ntype = "process"\n[web]\n[[hooks]]\ntype = "http"\n',
         "interject.toml:1: hooks[0].name: is missing",
         "interject.toml:1: hooks[0].points: is missing",
@@ -413,7 +413,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:6: hooks[2].url: is missing",
         "interject.toml:6: hooks[2].secret: is missing",
     ),
-    "what hooks of other types have": (
+    "settings of other types of hooks": (
         f'{PYTHON}command = ["x"]\nurl = "http://127.0.0.1:1"\nsecret = "s"\n{HTTP}path = "a:A"\n',
         "interject.toml:6: hooks[0].command: only available for hooks of type process",
         "interject.toml:7: hooks[0].url: only available for hooks of type http",
@@ -429,7 +429,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:6: hooks[0].headers: no such setting. "
         "Known: name, type, path, points, priority, timeout, on_error, trusted.",
     ),
-    "settings of a hook that do not hold": (
+    "invalid settings of a hook": (
         '[[hooks]]\nname = "re view"\ntype = "python"\npath = "hooks.py:"\npoints = ["before_tools", "on_event", '
         '"on_event"]\npriority = 1.5\ntimeout = 0\non_error = "ajar"\ntrusted = 1\n',
         'interject.toml:2: hooks[0].name: expected a name of letters, digits, "-" and "_"',
@@ -445,22 +445,22 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         PYTHON.replace('["before_tool"]', '["before_tool", "on_event", "before_tool"]'),
         "interject.toml:3: hooks[0].points[2]: is already listed: each point may appear only once",
     ),
-    "a hook that stands nowhere": (
+    "a hook without points": (
         PYTHON.replace('["before_tool"]', "[]"),
         "interject.toml:3: hooks[0].points: is empty",
     ),
-    "a hook that never has to answer": (
+    "an infinite timeout of a hook": (
         f"{PYTHON}timeout = inf\n",
         "interject.toml:6: hooks[0].timeout: expected a number",
     ),
-    "programs that are none": (
+    "invalid commands": (
         f'{HOOK}type = "process"\ncommand = []\n{HOOK}type = "process"\ncommand = ["", "x"]\n'
         f'{HOOK}type = "process"\ncommand = "x"\n',
         "interject.toml:5: hooks[0].command: is empty",
         "interject.toml:10: hooks[1].command[0]: is empty",
         'interject.toml:15: hooks[2].command: expected a list, like ["…"]',
     ),
-    "an empty secret and an address of another kind": (
+    "an empty secret and a URL with another scheme": (
         f'{HOOK}type = "http"\nurl = "127.0.0.1:1"\nsecret = ""\n',
         "interject.toml:5: hooks[0].url: expected a URL that begins with http:// or https://",
         "interject.toml:6: hooks[0].secret: is empty",
@@ -473,7 +473,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         f"{PYTHON}{HTTP.replace('review', 'second').replace(chr(34) + 's' + chr(34), chr(34) + '${HOOK}' + chr(34))}",
         "interject.toml:11: hooks[1].secret: the environment variable HOOK is not set",
     ),
-    "what is wrong after many hooks": (
+    "errors after several hooks": (
         f"{PYTHON}[hooks.x.y]\n[web]\nport = 70000\n",
         "interject.toml:6: hooks[0].x: no such setting. "
         "Known: name, type, path, points, priority, timeout, on_error, trusted.",
@@ -483,7 +483,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[agent]\ninstructions = "x"\ninstructions_file = "y"\n',
         "interject.toml:3: agent.instructions_file: cannot be combined with agent.instructions. Keep one of the two",
     ),
-    "instructions that are not there": (
+    "instructions in a missing file": (
         '[agent]\ninstructions_file = "y"\n',
         "interject.toml:2: agent.instructions_file: no such file",
     ),
@@ -500,7 +500,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         'interject.toml:2: agent.instructions: "${" needs the name of an environment variable and "}". '
         'A literal "${" is written "$${"',
     ),
-    "a secret's file that is not there": (
+    "a secret in a missing file": (
         '[channels.telegram]\ntoken = "file:/nowhere/x"\n',
         "interject.toml:2: channels.telegram.token: file:/nowhere/x cannot be read: No such file or directory",
     ),
@@ -510,9 +510,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize(("toml", "told"), [(toml, told) for toml, *told in IN_THE_FILE.values()], ids=IN_THE_FILE)
-def test_what_is_wrong_in_the_file_is_told_with_line_and_key(operator: Operator, toml: str, told: list[str]) -> None:
-    assert operator.refused(toml) == told
+@pytest.mark.parametrize(
+    ("toml", "reported"), [(toml, reported) for toml, *reported in IN_THE_FILE.values()], ids=IN_THE_FILE
+)
+def test_an_error_in_the_file_is_reported_with_line_and_key(operator: Operator, toml: str, reported: list[str]) -> None:
+    assert operator.refused(toml) == reported
 
 
 IN_THE_ENVIRONMENT = {
@@ -539,25 +541,25 @@ IN_THE_ENVIRONMENT = {
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "told"),
+    ("variable", "text", "reported"),
     [(variable, *case) for variable, case in IN_THE_ENVIRONMENT.items()],
     ids=IN_THE_ENVIRONMENT,
 )
-def test_what_is_wrong_in_the_environment_is_told_with_the_variable(
-    operator: Operator, variable: str, text: str, told: str
+def test_an_error_in_the_environment_is_reported_with_the_variable(
+    operator: Operator, variable: str, text: str, reported: str
 ) -> None:
     assert operator.refused('[agent]\nmodel = "demo"\n', **{variable: text}) == [
-        f"environment variable {variable}: {told}"
+        f"environment variable {variable}: {reported}"
     ]
 
 
-def test_one_wrong_entry_of_a_list_in_the_environment_is_told_with_its_place(operator: Operator) -> None:
+def test_a_wrong_entry_of_a_list_in_the_environment_is_reported_with_its_index(operator: Operator) -> None:
     assert operator.refused(INTERJECT_TOOLS__ENABLED="shell,draw_chat") == [
         'environment variable INTERJECT_TOOLS__ENABLED: [1]: not one of the choices. Did you mean "draw_chart"?'
     ]
 
 
-def test_hooks_in_the_environment_are_told_with_their_places_even_where_the_file_has_others(operator: Operator) -> None:
+def test_errors_of_hooks_in_the_environment_have_their_index_even_if_the_file_has_others(operator: Operator) -> None:
     json = '[{"name": "a", "type": "python", "points": [], "pth": "a:A", "url": "u"}, {"type": "x"}]'
 
     assert operator.refused(PYTHON, INTERJECT_HOOKS=json) == [
@@ -579,19 +581,19 @@ def test_a_variable_cannot_reach_into_the_list_of_hooks(operator: Operator) -> N
     ]
 
 
-def test_what_is_missing_beside_a_variable_is_told_with_its_key(operator: Operator) -> None:
+def test_a_missing_setting_beside_a_variable_is_reported_with_its_key(operator: Operator) -> None:
     assert operator.refused(INTERJECT_CHANNELS__TELEGRAM__ALLOW="*") == [
         "environment variable INTERJECT_CHANNELS__TELEGRAM__ALLOW: channels.telegram.token: is missing"
     ]
 
 
-def test_what_is_missing_in_a_section_of_the_file_is_told_with_its_line(operator: Operator) -> None:
+def test_a_missing_setting_in_a_section_of_the_file_is_reported_with_its_line(operator: Operator) -> None:
     assert operator.refused("[channels.telegram]\n", INTERJECT_CHANNELS__TELEGRAM__ALLOW="*") == [
         "interject.toml:1: channels.telegram.token: is missing"
     ]
 
 
-def test_the_reserved_variables_and_those_of_others_are_left_alone(operator: Operator) -> None:
+def test_reserved_variables_and_those_of_others_are_ignored(operator: Operator) -> None:
     Path("x.toml").write_text("")
 
     load(
@@ -600,8 +602,8 @@ def test_the_reserved_variables_and_those_of_others_are_left_alone(operator: Ope
     )
 
 
-def test_everything_wrong_is_told_at_once_and_in_order(operator: Operator) -> None:
-    told = operator.refused(
+def test_all_errors_are_reported_at_once_and_in_order(operator: Operator) -> None:
+    reported = operator.refused(
         """
 [agent]
 model = "openai:gpt-5"
@@ -621,7 +623,7 @@ allow = ["ann"]
         INTERJECT_MODELS="x",
     )
 
-    assert told == [
+    assert reported == [
         "environment variable INTERJECT_MODELS: expected a section, not a single value",
         "environment variable INTERJECT_WEB__HSOT: no such setting. Did you mean INTERJECT_WEB__HOST?",
         "environment variable INTERJECT_WEB__PROT: no such setting. Did you mean INTERJECT_WEB__PORT?",
@@ -637,21 +639,21 @@ allow = ["ann"]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b'[agent]\ninstructions = "\xff"\n', r"interject\.toml:2: not UTF-8 text$"),
         (b"x = " + b"[" * 100_000, r"interject\.toml: nested too deeply$"),
         (b"x = " + b"1" * 5_000, r"interject\.toml: not TOML: Exceeds the limit"),
     ],
 )
-def test_a_file_that_is_no_text_or_too_much_of_it_is_refused(operator: Operator, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_text_or_too_large_is_refused(operator: Operator, content: bytes, reported: str) -> None:
     operator.file.write_bytes(content)
 
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=reported):
         load(operator.file, {}, operator.home)
 
 
-def test_a_directory_is_no_file(operator: Operator) -> None:
+def test_a_directory_is_refused(operator: Operator) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
         load(operator.file.parent, {}, operator.home)
 
@@ -697,7 +699,7 @@ WITH_A_SECRET = {
 
 
 @pytest.mark.parametrize("toml", WITH_A_SECRET.values(), ids=WITH_A_SECRET)
-def test_a_refusal_never_shows_a_value(operator: Operator, toml: str) -> None:
+def test_an_error_never_shows_a_value(operator: Operator, toml: str) -> None:
     operator.file.write_text(toml)
 
     with pytest.raises(ConfigurationError) as refusal:
@@ -775,7 +777,7 @@ def as_toml(value: object) -> str:
     tree=st.dictionaries(names, values, max_size=4),
     variables=st.dictionaries(st.lists(names, min_size=1, max_size=4).map("__".join), st.just(SECRET), max_size=3),
 )
-def test_whatever_is_written_is_accepted_or_refused_in_words_without_values(
+def test_any_input_is_accepted_or_refused_without_showing_values(
     operator: Operator, tree: dict[str, object], variables: dict[str, str]
 ) -> None:
     toml = "".join(f"{name} = {as_toml(value)}\n" for name, value in tree.items())

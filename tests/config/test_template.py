@@ -33,7 +33,7 @@ TOKENS = {
 
 
 def uncommented(text: str) -> str:
-    """What the operator has after removing the "#" of every setting and section."""
+    """The text after removing the "#" of every setting and section."""
     return re.sub(r"^#(?=[\[a-z])", "", text, flags=re.MULTILINE)
 
 
@@ -58,7 +58,7 @@ def test_answers_are_filled_in(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize("model", ["openai:gpt-5", "anthropic:claude"])
-def test_a_model_alone_is_enough_where_its_key_is_in_the_usual_place(operator: Operator, model: str) -> None:
+def test_a_model_alone_is_enough_if_its_key_is_in_the_standard_variable(operator: Operator, model: str) -> None:
     settings = operator.settings(template(Answers(model=model)), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k")
 
     assert settings.agent.model == model
@@ -95,7 +95,7 @@ def test_every_setting_is_in_it_with_its_description() -> None:
             assert field.description in prose
 
 
-def test_the_time_limits_stand_at_their_defaults_and_a_fallback_as_an_example() -> None:
+def test_timeouts_are_shown_with_their_defaults_and_fallback_with_an_example() -> None:
     written = tomllib.loads(uncommented(template(Answers())))
 
     assert written["agent"]["fallback"] == ["anthropic:claude-sonnet-5"]
@@ -105,7 +105,7 @@ def test_the_time_limits_stand_at_their_defaults_and_a_fallback_as_an_example() 
     ]
 
 
-def test_removing_every_comment_sign_gives_settings_that_hold(operator: Operator) -> None:
+def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) -> None:
     one_of_two = r"^#(instructions_file|signing_secret).*\n"
     text = re.sub(one_of_two, "", template(Answers()), flags=re.MULTILINE)
 
