@@ -26,7 +26,7 @@ from gateway.store.sessions import conversation_of, touch
 from gateway.store.turns import stop_turn
 
 ALBUM = "part of an album"
-NOT_PAIRED = "not let in by an admin yet"
+NOT_PAIRED = "not approved by an admin yet"
 REPLACED = "the next message replaced it"
 DECIDED = "answered the question"
 

@@ -37,7 +37,7 @@ def message(row: BackgroundRow, result: BackgroundResult) -> str:
         case "lost":
             return f"{name} has been lost. {text}"
         case "running":
-            raise ValueError("work that runs has no result")
+            raise ValueError("a running task has no result")
 
 
 def answer_in(entries: Sequence[Entry]) -> str:
