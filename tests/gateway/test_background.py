@@ -1,4 +1,4 @@
-"""Work beside turns on a real store: what is kept and delegated, across steering, stops and restarts."""
+"""Background work on a real store: calls and delegated tasks, across steering, stops and restarts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ TOOLS = (look, *load_tools(["ask_user", "delegate", "background", "write_file"])
 
 
 class Stage:
-    """Works on a real store, with the part of the dispatch played by hand."""
+    """Background work on a real store; the test plays the dispatcher."""
 
     def __init__(self, folder: Path, store: Store, limits: Limits) -> None:
         self.folder = folder
@@ -88,9 +88,9 @@ class Stage:
         return await begin(self.store, session)
 
     async def work(self, turn: Turn, *tools: Tool, **turn_context: Any) -> Background:
-        return (await self.furnished(turn, *tools, **turn_context))[1].background
+        return (await self.prepared(turn, *tools, **turn_context))[1].background
 
-    async def furnished(self, turn: Turn, *tools: Tool, **turn_context: Any) -> tuple[Agent, TurnContext]:
+    async def prepared(self, turn: Turn, *tools: Tool, **turn_context: Any) -> tuple[Agent, TurnContext]:
         agent = Agent(ScriptedModel(), MemoryMedia(), Path(), tools or TOOLS, mask=masked)
         return await self.background.prepare(turn, agent, TurnContext(**turn_context))
 
@@ -171,7 +171,7 @@ async def after(gate: asyncio.Event, result: ToolResult | BaseException = MADE) 
 # Calls in the background
 
 
-async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage: Stage) -> None:
+async def test_the_result_of_a_background_call_comes_as_a_message_with_its_files(stage: Stage) -> None:
     turn = await stage.turn()
     gate = asyncio.Event()
     running = stage.do(after(gate, ToolResult("all good", (PICTURE,))))
@@ -186,7 +186,7 @@ async def test_the_result_of_a_kept_call_comes_as_a_message_with_its_files(stage
     assert said.note == RESULT_NOTE
 
 
-async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(stage: Stage) -> None:
+async def test_the_result_of_a_background_call_keeps_the_running_turn_from_closing(stage: Stage) -> None:
     turn = await stage.turn()
     gate = asyncio.Event()
     await (await stage.work(turn)).adopt("shell", stage.do(after(gate)))
@@ -207,7 +207,7 @@ async def test_the_result_of_a_kept_call_keeps_the_turn_that_runs_from_closing(s
         (KeyError("x"), "has failed: internal error: KeyError"),
     ],
 )
-async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: BaseException, words: str) -> None:
+async def test_a_failed_background_call_says_why(stage: Stage, error: BaseException, words: str) -> None:
     turn = await stage.turn()
     gate = asyncio.Event()
     await (await stage.work(turn)).adopt("shell", stage.do(after(gate, error)))
@@ -218,7 +218,7 @@ async def test_a_kept_call_that_comes_to_nothing_says_why(stage: Stage, error: B
 
 
 @pytest.mark.parametrize("result", [ToolResult("it is hunter2"), ToolError("hunter2 is wrong")])
-async def test_a_secret_is_not_in_what_a_kept_call_brings(stage: Stage, result: Any) -> None:
+async def test_a_secret_is_masked_in_the_result_of_a_background_call(stage: Stage, result: Any) -> None:
     gate = asyncio.Event()
     await (await stage.work(await stage.turn())).adopt("shell: login hunter2", stage.do(after(gate, result)))
     gate.set()
@@ -228,7 +228,7 @@ async def test_a_secret_is_not_in_what_a_kept_call_brings(stage: Stage, result: 
     assert "hunter2" not in text
 
 
-async def test_a_kept_call_that_is_stopped_ends_and_brings_nothing(stage: Stage) -> None:
+async def test_a_stopped_background_call_brings_no_message(stage: Stage) -> None:
     turn = await stage.turn()
     work = await stage.work(turn)
     running = stage.do(after(asyncio.Event()))
@@ -242,7 +242,7 @@ async def test_a_kept_call_that_is_stopped_ends_and_brings_nothing(stage: Stage)
     assert await stage.listed() == {"w1": "stopped"}
 
 
-async def test_what_a_kept_call_shows_is_seen_while_it_runs_and_then_its_result(stage: Stage) -> None:
+async def test_the_progress_of_a_background_call_is_listed_and_then_its_result(stage: Stage) -> None:
     turn = await stage.turn()
     work = await stage.work(turn)
     gate = asyncio.Event()
@@ -267,7 +267,7 @@ async def test_when_too_much_goes_on_a_call_stays_its_caller_s(tmp_path: Path) -
         assert (await three).text == "made"
 
 
-async def test_a_call_that_a_restart_ended_is_told_of_as_lost_once(tmp_path: Path) -> None:
+async def test_a_call_that_a_restart_ended_is_reported_as_lost_once(tmp_path: Path) -> None:
     async with working(tmp_path) as stage:
         turn = await stage.turn()
         running = stage.do(after(asyncio.Event()))
@@ -294,7 +294,7 @@ async def test_a_result_that_comes_after_a_new_beginning_says_that_it_belongs_be
     assert said.note == f"{RESULT_NOTE} {EARLIER_NOTE}"
 
 
-async def test_a_result_that_cannot_be_kept_just_now_comes_when_it_can(
+async def test_a_result_that_cannot_be_stored_at_once_comes_when_it_can(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     turn = await stage.turn()
@@ -334,7 +334,7 @@ async def test_a_very_long_result_comes_without_its_middle(stage: Stage) -> None
     assert "characters left out" in text
 
 
-async def test_all_work_of_a_conversation_is_stopped_at_once_and_that_of_others_is_not(stage: Stage) -> None:
+async def test_all_background_work_of_a_conversation_is_stopped_and_that_of_others_is_not(stage: Stage) -> None:
     turn, other = await stage.turn(), await stage.turn(session="telegram/bot/8")
     work = await stage.work(turn)
     running = stage.do(after(asyncio.Event()))
@@ -353,7 +353,7 @@ async def test_all_work_of_a_conversation_is_stopped_at_once_and_that_of_others_
 # Delegated tasks
 
 
-async def test_a_delegated_task_is_heard_in_a_session_of_its_own_and_its_answer_is_the_calls(stage: Stage) -> None:
+async def test_a_delegated_task_is_read_in_a_session_of_its_own_and_its_answer_is_the_calls(stage: Stage) -> None:
     turn = await stage.turn()
     call = await stage.delegated(turn)
     child = await begin(stage.store, CHILD)
@@ -542,7 +542,7 @@ async def test_a_task_has_no_more_tools_than_it_was_given_and_none_that_asks_peo
     await work.start("call-3", DelegatedTask("think", tools=()))
     found = []
     for number in (1, 2, 3):
-        agent, turn_context = await stage.furnished(await begin(stage.store, f"{SESSION}/w/w{number}"))
+        agent, turn_context = await stage.prepared(await begin(stage.store, f"{SESSION}/w/w{number}"))
         found.append(({tool.name for tool in agent.tools}, turn_context.model))
     assert found == [
         ({"look", "delegate", "background", "write_file"}, "demo:other"),
@@ -566,7 +566,7 @@ async def test_a_task_gets_what_people_have_allowed_for_the_conversation_and_no_
         await (await stage.work(turn, once)).start("call-1", DelegatedTask("count", tools=("look",)))
     work = await stage.work(turn, once, allowed=frozenset({"look", "shell"}))
     await work.start("call-2", DelegatedTask("count", tools=("look",)))
-    agent, turn_context = await stage.furnished(await begin(stage.store, CHILD), once)
+    agent, turn_context = await stage.prepared(await begin(stage.store, CHILD), once)
     assert (agent.tools, turn_context.allowed) == ((once,), frozenset({"look"}))
 
 
@@ -575,13 +575,13 @@ async def test_a_task_has_the_model_that_was_chosen_for_the_conversation(stage: 
     await work.start("call-1", DelegatedTask("count"))
     await work.start("call-2", DelegatedTask("count", model="demo:other"))
     sessions = (CHILD, f"{SESSION}/w/w2")
-    found = [await stage.furnished(await begin(stage.store, session)) for session in sessions]
+    found = [await stage.prepared(await begin(stage.store, session)) for session in sessions]
     assert [turn_context.model for _, turn_context in found] == ["demo:chosen", "demo:other"]
 
 
 async def test_a_tool_that_was_taken_away_since_is_not_offered(stage: Stage) -> None:
     await (await stage.work(await stage.turn())).start("call-1", DelegatedTask("count"))
-    agent, _ = await stage.furnished(await begin(stage.store, CHILD), replace(look, approval="always"))
+    agent, _ = await stage.prepared(await begin(stage.store, CHILD), replace(look, approval="always"))
     assert agent.tools == ()
 
 
@@ -592,7 +592,7 @@ async def test_tasks_delegate_only_so_deep(tmp_path: Path) -> None:
         child = await begin(stage.store, CHILD)
         await (await stage.work(child)).start("call-2", DelegatedTask("two"))
         grandchild = await begin(stage.store, f"{CHILD}/w/w1")
-        agent, turn_context = await stage.furnished(grandchild)
+        agent, turn_context = await stage.prepared(grandchild)
         assert "delegate" not in {tool.name for tool in agent.tools}
         with pytest.raises(BackgroundError, match="nothing may be delegated from here"):
             await turn_context.background.start("call-3", DelegatedTask("three"))
@@ -654,7 +654,7 @@ async def test_words_steer_a_task_that_runs_and_no_other(stage: Stage) -> None:
     assert stage.waiting(CHILD) == []
 
 
-async def test_words_that_come_just_as_the_task_s_turn_ends_are_heard_in_another(stage: Stage) -> None:
+async def test_a_message_at_the_end_of_the_task_s_turn_is_read_in_another(stage: Stage) -> None:
     turn = await stage.turn()
     call = await stage.delegated(turn)
     child = await begin(stage.store, CHILD)
@@ -882,7 +882,7 @@ def shown_results(request: Request) -> list[str]:
 
 
 @pytest.mark.parametrize("written", range(2, 12, 2))
-async def test_wherever_a_crash_comes_the_answer_of_a_task_is_heard_once(tmp_path: Path, written: int) -> None:
+async def test_wherever_a_crash_comes_the_answer_of_a_task_is_read_once(tmp_path: Path, written: int) -> None:
     memory: dict[str, Reply] = {}
     model = ScriptedModel(*[counting] * 20)
     async with playing(tmp_path, model, *TOOLS, channel=MemoryChannel(replies=memory)) as play:
@@ -896,7 +896,7 @@ async def test_wherever_a_crash_comes_the_answer_of_a_task_is_heard_once(tmp_pat
         assert [item.state for item in await play.gateway.background.items("memory/me/chat")] == ["done"]
 
 
-async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: Path) -> None:
+async def test_a_stop_accepted_before_a_crash_stops_the_task_too(tmp_path: Path) -> None:
     model = parted([delegating()], [["Well, ", asyncio.Event()]])
     async with playing(tmp_path, model, *TOOLS) as play:
         await play.say("how many?")
@@ -910,7 +910,7 @@ async def test_a_stop_that_was_said_before_a_crash_stops_the_task_too(tmp_path: 
         assert {state for (state,) in play.sql("SELECT state FROM turns WHERE kind = 'turn'")} == {"stopped"}
 
 
-async def test_a_task_in_the_background_is_told_something_and_then_answers(tmp_path: Path) -> None:
+async def test_a_task_in_the_background_is_steered_and_then_answers(tmp_path: Path) -> None:
     gate = asyncio.Event()
     tell = Call("", "background", json.dumps({"action": "tell", "handle": "w1", "message": "only verbs"}))
     model = parted(

@@ -39,7 +39,7 @@ def writing(gate: asyncio.Event, entered: asyncio.Event) -> Tool:
 # Stopping
 
 
-async def test_what_is_said_after_a_stop_is_answered_though_all_came_at_once(tmp_path: Path) -> None:
+async def test_a_message_after_a_stop_is_answered_though_all_came_at_once(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("before", "/stop", "after")
         await play.reply("You said: after")
@@ -48,7 +48,7 @@ async def test_what_is_said_after_a_stop_is_answered_though_all_came_at_once(tmp
         assert "You said: before" not in play.shown()
 
 
-async def test_what_is_said_after_a_stop_is_answered_though_a_turn_was_running(tmp_path: Path) -> None:
+async def test_a_message_after_a_stop_is_answered_though_a_turn_was_running(tmp_path: Path) -> None:
     model = ScriptedModel(["Well", held()])
     async with playing(tmp_path, model) as play:
         await play.say("first")
@@ -60,7 +60,7 @@ async def test_what_is_said_after_a_stop_is_answered_though_a_turn_was_running(t
         await play.reply("⏹")
 
 
-async def test_what_is_said_after_new_has_no_history_though_all_came_at_once(tmp_path: Path) -> None:
+async def test_a_message_after_new_has_no_history_though_all_came_at_once(tmp_path: Path) -> None:
     model = ScriptedModel("Noted.")
     async with playing(tmp_path, model) as play:
         await play.say("a secret")
@@ -72,7 +72,7 @@ async def test_what_is_said_after_new_has_no_history_though_all_came_at_once(tmp
         assert [message.text for message in heard.messages] == ["hello"]
 
 
-async def test_a_turn_being_stopped_does_not_read_what_is_said_after_the_stop(tmp_path: Path) -> None:
+async def test_a_turn_being_stopped_does_not_read_messages_after_the_stop(tmp_path: Path) -> None:
     gate, entered = asyncio.Event(), asyncio.Event()
     model = ScriptedModel([Call("", "write", "{}"), Call("", "write", "{}")])
     async with playing(tmp_path, model, writing(gate, entered)) as play:
@@ -175,7 +175,7 @@ def _vanish(request: object) -> str:
     raise asyncio.CancelledError
 
 
-async def test_a_mind_that_cannot_be_made_is_told_and_the_next_message_works(tmp_path: Path) -> None:
+async def test_an_agent_that_cannot_be_created_is_reported_and_the_next_message_works(tmp_path: Path) -> None:
     from agent.agent import Agent
     from agent.testing import MemoryMedia
 
@@ -194,7 +194,7 @@ async def test_a_mind_that_cannot_be_made_is_told_and_the_next_message_works(tmp
         await play.until_idle()
 
 
-async def test_a_history_that_cannot_be_read_is_told_and_the_session_goes_on(tmp_path: Path) -> None:
+async def test_a_history_that_cannot_be_read_is_reported_and_the_session_goes_on(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("one")
         await play.reply("You said: one")
@@ -205,7 +205,7 @@ async def test_a_history_that_cannot_be_read_is_told_and_the_session_goes_on(tmp
         await play.until_idle()
 
 
-async def test_a_log_that_cannot_be_written_is_told_once_and_the_next_message_works(tmp_path: Path) -> None:
+async def test_a_log_that_cannot_be_written_is_reported_once_and_the_next_message_works(tmp_path: Path) -> None:
     model = ScriptedModel(["Well", gate := asyncio.Event()])
     async with playing(tmp_path, model) as play:
         await play.say("go")
@@ -282,7 +282,7 @@ async def test_what_waits_is_read_before_a_resumed_turn_asks_the_model(tmp_path:
         assert len(model.requests) == 1
 
 
-async def test_an_answer_that_was_kept_before_a_crash_is_not_given_again(tmp_path: Path) -> None:
+async def test_an_answer_stored_before_a_crash_is_not_given_again(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel("One answer.")) as play:
         await play.say("first")
         await play.until_idle()
@@ -324,7 +324,7 @@ async def test_an_undelivered_reply_that_cannot_be_read_does_not_keep_the_gatewa
         await play.reply("You said: two")
 
 
-# Hearing
+# Reading the inbox
 
 
 class Interposed:
@@ -332,16 +332,16 @@ class Interposed:
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        self.before_hearing: Any = None
-        self.wait_before_hearing = 5
+        self.before_read: Any = None
+        self.wait_before_read = 5
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def read_inbox(self, turn_id: str, epoch: int, step: int) -> MessagesRead | None:
-        if self.before_hearing is not None:
-            self.before_hearing()
-            for _ in range(self.wait_before_hearing):
+        if self.before_read is not None:
+            self.before_read()
+            for _ in range(self.wait_before_read):
                 await asyncio.sleep(0)
         heard: MessagesRead | None = await self._store.read_inbox(turn_id, epoch, step)
         return heard
@@ -361,7 +361,7 @@ async def test_a_message_that_was_read_already_interrupts_nothing(tmp_path: Path
             if not deliveries:
                 deliveries.append(asyncio.ensure_future(play.gateway.bus.deliver(inbound("third"))))
 
-        store.before_hearing = say_more
+        store.before_read = say_more
         await play.say("second")
         await play.reply("Both.")
         await asyncio.gather(*deliveries)
@@ -373,7 +373,7 @@ async def test_a_message_that_was_read_already_interrupts_nothing(tmp_path: Path
         assert len(model.requests) == 3
 
 
-async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp_path: Path) -> None:
+async def test_a_message_stored_right_after_a_read_of_the_inbox_interrupts_too(tmp_path: Path) -> None:
     model = ScriptedModel(["Well", held()], ["Hm", held()], "All three.")
     async with playing(tmp_path, model, store=Interposed) as play:
         store: Any = play.gateway.store
@@ -396,8 +396,8 @@ async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp
             await later.wait()
             await play.gateway.bus.deliver(inbound("third"))
 
-        store.before_hearing = say_more_and_learn_of_both_at_once
-        store.wait_before_hearing = 0
+        store.before_read = say_more_and_learn_of_both_at_once
+        store.wait_before_read = 0
         await play.say("second")
         await play.reply("All three.")
         await asyncio.gather(*deliveries)
@@ -405,7 +405,7 @@ async def test_a_message_kept_right_behind_a_hearing_interrupts_all_the_same(tmp
         assert await play.messages_read() == [["first", "second", "third"]]
 
 
-async def test_what_is_said_while_an_answer_is_being_kept_is_read_by_the_same_turn(tmp_path: Path) -> None:
+async def test_a_message_sent_while_an_answer_is_being_stored_is_read_by_the_same_turn(tmp_path: Path) -> None:
     class Interrupted(Interposed):
         async def close(self, *arguments: Any) -> Any:
             await play.gateway.bus.deliver(inbound("second", event="late"))
@@ -439,7 +439,7 @@ async def test_sessions_take_turns_when_there_are_fewer_slots(tmp_path: Path) ->
         assert order == ["a", "b", "c"]
 
 
-async def test_a_message_withdrawn_while_an_answer_is_being_kept_leaves_one_answer(tmp_path: Path) -> None:
+async def test_a_message_withdrawn_while_an_answer_is_being_stored_leaves_one_answer(tmp_path: Path) -> None:
     class Interrupted(Interposed):
         async def close(self, *arguments: Any) -> Any:
             gateway = play.gateway

@@ -1,5 +1,4 @@
-"""What goes wrong at the seams of the engine: ends, stops and messages that come while a hook, a store or a clock is
-waited for."""
+"""Faults of the turn engine: ends, stops and messages during a wait for a hook, the store or a timeout."""
 
 from __future__ import annotations
 
@@ -256,7 +255,7 @@ async def test_a_call_that_people_allow_runs_also_when_background_work_has_ended
         assert await play.messages_read() == [["go", "It has ended."]]
 
 
-# Hooks that stand before replies
+# Hooks that review replies
 
 
 async def test_words_of_a_tool_for_people_are_looked_at_before_they_are_shown() -> None:
@@ -307,7 +306,7 @@ def _said_in(request: Request) -> list[UserMessage]:
 # Secrets in what was not finished
 
 
-async def test_a_secret_in_an_answer_that_is_stopped_is_not_kept() -> None:
+async def test_a_secret_in_a_stopped_answer_is_not_stored() -> None:
     told: list[Script] = [[f"It-is-{SECRET}.", asyncio.Event()]]
     alone = Alone(ScriptedModel(*told), mask=lambda text: text.replace(SECRET, "[secret]"))
 
@@ -361,7 +360,7 @@ class CountingBudget:
         self.held = 0
 
 
-async def test_what_is_set_aside_is_given_back_when_nobody_waits_for_the_answer_any_more() -> None:
+async def test_a_reservation_is_released_when_its_call_is_cancelled() -> None:
     bills = SlowBills()
     budgets = Budgets(bills, SpendingLimits(person_daily=1.0), lambda request, channel: 0.6)
     record = TurnRecord("t", SESSION, 1, HERE, ANN, None, "turn", (), datetime.now(UTC), root="t")
@@ -373,7 +372,7 @@ async def test_what_is_set_aside_is_given_back_when_nobody_waits_for_the_answer_
     assert await budgets.of(record).reserve(Request("", []), 0) is None
 
 
-async def test_what_is_set_aside_stays_so_until_the_log_says_what_it_cost() -> None:
+async def test_a_reservation_stays_until_the_cost_is_in_the_log() -> None:
     budget, hook = CountingBudget(), Says()
     alone = Alone(ScriptedModel(PRICED), hook.on("after_model"), turn_context=TurnContext(budget=budget))
 

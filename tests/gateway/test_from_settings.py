@@ -1,4 +1,4 @@
-"""The turn engine from a real settings file: what the operator writes is what the gateway does."""
+"""The turn engine built from a real settings file."""
 
 from __future__ import annotations
 

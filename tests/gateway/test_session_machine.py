@@ -1,5 +1,5 @@
-"""Two sessions under every interleaving of messages in all manners, duplicates, edits, withdrawals, files, questions,
-approvals, tasks in the background, stops, wishes for the end, second tries, crashes and restarts."""
+"""Two sessions under every interleaving of messages in all busy modes, duplicates, edits, withdrawals, files,
+questions, approvals, background tasks, stops, `/wrap`, `/retry`, crashes and restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few words on what a conversation is about, and what it costs to find them."""
+"""Titles of conversations, and their cost."""
 
 from __future__ import annotations
 
