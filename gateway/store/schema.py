@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0002"
+REVISION = "0004"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
