@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from agent.events import OnDelta, TextDelta
 from agent.log import Call, MessagesRead, Text
-from agent.loop.tool_calls import GRACE
+from agent.loop.tool_calls import BACKGROUND_GRACE
 from agent.model import Answer, Request
 from agent.tool import Approval, Effect, OnSteer, ToolContext, tool
 from agent.tools.delegate import delegate
@@ -92,8 +92,8 @@ BUSY = (
     Busy("… while a tool reads, which is cancelled", "read"),
     Busy("… while a tool writes, from its end on", "write"),
     Busy("… while an approval is pending", "risky"),
-    Busy("… a tool moves to the background, beyond the second of grace", "background", GRACE),
-    Busy("… a delegated task moves there, beyond that second", "delegate", GRACE),
+    Busy("… a tool moves to the background, beyond the second of grace", "background", BACKGROUND_GRACE),
+    Busy("… a delegated task moves there, beyond that second", "delegate", BACKGROUND_GRACE),
 )
 
 

@@ -1,4 +1,4 @@
-"""Context: keeps a conversation within the model's window, by summing up its oldest part before it hurts."""
+"""Compaction: keeps a conversation within the model's context window by summarizing its oldest part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.context.digest import INSTRUCTIONS, digest
-from agent.context.tokens import CHARACTERS_PER_TOKEN, PICTURE, estimate_tokens, estimate_transcript, tokens_of
+from agent.context.tokens import CHARACTERS_PER_TOKEN, IMAGE_TOKENS, estimate_tokens, estimate_transcript, tokens_of
 from agent.events import Charged, Delta, OnDelta, Waiting
 from agent.log import (
     ApprovalDecided,
@@ -39,37 +39,38 @@ from agent.transcript import (
 
 log = logging.getLogger(__name__)
 
-RESERVE = 16_000
-"""Tokens kept free for the answer; of a small window, a quarter at most."""
+RESERVED_TOKENS = 16_000
+"""Tokens kept free for the answer, but at most a quarter of the window."""
 
-LONGEST = 2_000
+MAX_SUMMARY_TOKENS = 2_000
 """Tokens of a summary."""
 
-SHORTEST = 100
-"""Tokens of the least that a summary can be said in; where there is no more to win, nothing is summed up."""
+MIN_SUMMARY_TOKENS = 100
+"""Tokens of the shortest useful summary; a part with less is not compacted."""
 
-WORTH = 0.05
-"""Part of the window that summing up has to cover. Less is done only when the model has refused the conversation."""
+MIN_GAIN = 0.05
+"""Part of the window that a compaction must cover, unless the model has rejected the conversation."""
 
-LEAST = 0.1
-"""Part of the window that is kept as it is in any case, however much instructions and tools take."""
+MIN_KEEP = 0.1
+"""Part of the window that is never compacted, regardless of the size of instructions and tools."""
 
-PATIENCE = 120.0
-"""Seconds a summary may take; people wait meanwhile."""
+SUMMARY_TIMEOUT = 120.0
+"""Seconds that a summary may take; people wait meanwhile."""
 
-SUMMING_UP = "Summarizing the conversation so far ..."
+SUMMARIZING = "Summarizing the conversation so far ..."
 
 _TODOS = "\n\nThe to-do list as it stands:\n"
 _DECISIONS = "\n\nNot yet decided by people:\n"
+# Summaries that are stored in logs contain these headings: do not change them.
 
 
 class _NoSummary(Exception):
-    """There is none; the message says why."""
+    """No summary is available; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Covering:
-    """What is to be covered: past turns up to `through`, and the turn's own steps before `step`."""
+class _Part:
+    """The part to compact: past turns up to `through`, and the turn's own steps before `step`."""
 
     through: str
     step: int
@@ -78,8 +79,8 @@ class _Covering:
     turns: int
     steps: int
 
-    def words(self) -> str:
-        """How much it is, for people: "3 earlier turns and 12 steps"."""
+    def describe(self) -> str:
+        """Its size, for people: "3 earlier turns and 12 steps of this one"."""
         counts = [f"{self.turns} earlier turn{'' if self.turns == 1 else 's'}"] if self.turns else []
         if self.steps:
             counts.append(f"{self.steps} step{'' if self.steps == 1 else 's'} of this one")
@@ -87,15 +88,15 @@ class _Covering:
 
 
 class Compactor:
-    """Works for any number of turns at once, and remembers none of them.
+    """Compacts conversations. Has no state, so one serves any number of turns.
 
-    `window` is what the model can be shown, in tokens; `reserve` of them stay free for the answer. A conversation that
-    fills more than `full_at` of the rest is summed up by `small`, except for its newest part: `keep` of the window, or
-    half of what instructions and tools leave of that room, where that is less.
+    `window` is the model's context window in tokens; `reserve` of them stay free for the answer. A conversation that
+    fills more than `full_at` of the rest is summarized by the model `small`, except for its newest part: `keep` of the
+    window, or half of the space that instructions and tools leave, if that is less.
     """
 
     def __init__(
-        self, window: int, small: Model, *, reserve: int = RESERVE, full_at: float = 0.8, keep: float = 0.3
+        self, window: int, small: Model, *, reserve: int = RESERVED_TOKENS, full_at: float = 0.8, keep: float = 0.3
     ) -> None:
         self._window = window
         self._small = small
@@ -113,13 +114,12 @@ class Compactor:
         on_delta: OnDelta,
         force: bool = False,
     ) -> tuple[Entry, ...]:
-        """What to log so that the conversation has room again; nothing while it has, or when nothing can be covered.
+        """The entries to log so that the conversation fits again; none if it fits, or if nothing can be compacted.
 
-        `used` is how many tokens the turn's last answer that was not interrupted counted, read and written; 0 if that
-        is not known, or was before a summary. `force`: the model has refused the conversation as too long.
+        `used` is the token count (input and output) of the turn's last answer that was not interrupted; 0 if unknown or
+        older than a compaction. `force`: the model has rejected the conversation as too long.
 
-        Where no summary can be had, the same part is left out without one. It can be cancelled at any time; nothing
-        has happened then.
+        If no summary is available, the same part is removed without one. Can be cancelled at any time, without effect.
         """
         size = used + _since(entries) if used else 0
         if size and size <= self._full and not force:
@@ -129,73 +129,73 @@ class Compactor:
         size = size or estimated
         if size <= self._full and not force:
             return ()
-        # The provider's count says how far our estimates are off for this conversation's language.
+        # The provider's count corrects our estimates for this conversation's language.
         scale = max(1.0, size / max(estimated, 1))
-        # Instructions and tools stay whatever is covered, and what is kept must leave room to grow beside them.
+        # Instructions and tools are not compacted, and the kept part must leave space for growth beside them.
         fixed = scale * (estimated - estimate_transcript(request.transcript))
-        keep = min(self._keep, max(self._window * LEAST, (self._full - fixed) / 2)) / scale
+        keep = min(self._keep, max(self._window * MIN_KEEP, (self._full - fixed) / 2)) / scale
         if force:
             keep = min(keep, estimate_transcript(request.transcript)) / 2
-        covering = _covering(past, entries, int(keep), force=force)
-        least = SHORTEST if force else int(self._window * WORTH / scale)
-        if covering is None or estimate_transcript(covering.exchanges) < least:
+        part = _part_to_compact(past, entries, int(keep), force=force)
+        minimum = MIN_SUMMARY_TOKENS if force else int(self._window * MIN_GAIN / scale)
+        if part is None or estimate_transcript(part.exchanges) < minimum:
             return ()
-        return await self._cover(covering, entries, on_delta)
+        return await self._compact(part, entries, on_delta)
 
-    async def _cover(self, covering: _Covering, entries: Sequence[Entry], on_delta: OnDelta) -> tuple[Entry, ...]:
-        carried = _carried_todos(covering) + _open_decisions(entries)
-        room = estimate_transcript(covering.exchanges) - estimate_transcript([SystemNote(SUMMARY + carried)]) - 1
-        if room < SHORTEST:
+    async def _compact(self, part: _Part, entries: Sequence[Entry], on_delta: OnDelta) -> tuple[Entry, ...]:
+        carried = _carried_todos(part) + _open_decisions(entries)
+        space = estimate_transcript(part.exchanges) - estimate_transcript([SystemNote(SUMMARY + carried)]) - 1
+        if space < MIN_SUMMARY_TOKENS:
             return ()
         step = 1 + sum(isinstance(entry, ModelAnswered) for entry in entries)
-        await on_delta(Waiting(SUMMING_UP))
+        await on_delta(Waiting(SUMMARIZING))
         try:
-            answer = await self._summary(covering.exchanges, on_delta)
+            answer = await self._summary(part.exchanges, on_delta)
         except _NoSummary as error:
-            log.warning("%s left out of a conversation without a summary: %s", covering.words(), error)
-            summary = _cut(_left_out(covering, str(error)), min(room, LONGEST)) + carried
-            return (Compacted(covering.step, covering.through, summary, left_out=True),)
+            log.warning("%s removed from a conversation without a summary: %s", part.describe(), error)
+            summary = _truncate(_removal_note(part, str(error)), min(space, MAX_SUMMARY_TOKENS)) + carried
+            return (Compacted(part.step, part.through, summary, left_out=True),)
         spent = Spent(step, answer.usage, answer.model, "summary")
-        summary = _cut(_words(answer), min(room, LONGEST)) + carried
-        return spent, Compacted(covering.step, covering.through, summary)
+        summary = _truncate(_summary_text(answer), min(space, MAX_SUMMARY_TOKENS)) + carried
+        return spent, Compacted(part.step, part.through, summary)
 
     async def _summary(self, exchanges: Sequence[Exchange], on_delta: OnDelta) -> Answer:
-        """The small model's. Raises `_NoSummary`, also when it takes too long."""
+        """The small model's summary. Raises `_NoSummary`, also on timeout."""
 
-        async def overhear(delta: Delta) -> None:
+        async def pass_charges(delta: Delta) -> None:
             if isinstance(delta, Charged):
                 await on_delta(delta)
 
         try:
-            async with asyncio.timeout(PATIENCE):
-                answer = await self._ask(exchanges, overhear)
+            async with asyncio.timeout(SUMMARY_TIMEOUT):
+                answer = await self._ask(exchanges, pass_charges)
         except TimeoutError as error:
-            raise _NoSummary(f"the summary timed out after {PATIENCE:g} seconds") from error
+            raise _NoSummary(f"the summary timed out after {SUMMARY_TIMEOUT:g} seconds") from error
         except ModelError as error:
             raise _NoSummary(str(error)) from error
-        if not _words(answer):
+        if not _summary_text(answer):
             await on_delta(Charged(answer.usage, answer.model, "summary"))
             raise _NoSummary("the model returned an empty summary")
         return answer
 
     async def _ask(self, exchanges: Sequence[Exchange], on_delta: OnDelta) -> Answer:
-        """Asks again with half of it where the small model's window is smaller than this one. Raises `ModelError`."""
+        """Asks the small model; if its window is too small, again with half of the text. Raises `ModelError`."""
         room = self._full * CHARACTERS_PER_TOKEN
         while True:
             try:
-                return await self._small.answer(_question(digest(exchanges, room)), on_delta)
+                return await self._small.answer(_summary_request(digest(exchanges, room)), on_delta)
             except ModelError as error:
                 room //= 2
-                if error.kind != "too_long" or room < SHORTEST * CHARACTERS_PER_TOKEN:
+                if error.kind != "too_long" or room < MIN_SUMMARY_TOKENS * CHARACTERS_PER_TOKEN:
                     raise
 
 
-def _question(text: str) -> Request:
-    return Request(INSTRUCTIONS.format(words=LONGEST // 2), [MessagesRead(1, (UserMessage(0, "", text),))])
+def _summary_request(text: str) -> Request:
+    return Request(INSTRUCTIONS.format(words=MAX_SUMMARY_TOKENS // 2), [MessagesRead(1, (UserMessage(0, "", text),))])
 
 
 def _since(entries: Sequence[Entry]) -> int:
-    """About how many tokens came after the last answer that was not interrupted."""
+    """Estimated tokens after the last answer that was not interrupted."""
     later: list[Entry] = []
     for entry in reversed(entries):
         if isinstance(entry, ModelAnswered) and not entry.interrupted:
@@ -203,25 +203,25 @@ def _since(entries: Sequence[Entry]) -> int:
         later.append(entry)
     later.reverse()
     ends = [entry for entry in later if isinstance(entry, CallEnded)]
-    results = tokens_of(sum(len(end.text) for end in ends)) + PICTURE * sum(len(end.images) for end in ends)
+    results = tokens_of(sum(len(end.text) for end in ends)) + IMAGE_TOKENS * sum(len(end.images) for end in ends)
     return results + estimate_transcript(transcript(later))
 
 
-def _covering(past: Sequence[RenderedTurn], entries: Sequence[Entry], keep: int, *, force: bool) -> _Covering | None:
-    """The oldest whole turns, so that what stays has no more than `keep` tokens; if that is not enough, the oldest
-    steps of the turn that runs, except for its last. None where nothing but an earlier summary would be covered."""
+def _part_to_compact(past: Sequence[RenderedTurn], entries: Sequence[Entry], keep: int, *, force: bool) -> _Part | None:
+    """The oldest whole turns, so that the rest has at most `keep` tokens; if that is not enough, also the oldest steps
+    of the running turn, except for its last. None if only an earlier summary would be covered."""
     turns, own = model_view(past, entries)
-    words, steps = _parted(own)
+    notes, steps = _split_steps(own)
     room = keep - estimate_transcript(own)
     first = len(turns)
     while first > 0 and (room := room - estimate_transcript(turns[first - 1].exchanges)) >= 0:
         first -= 1
     previous = last_compaction(entries)
     covered = [exchange for turn in turns[:first] for exchange in turn.exchanges]
-    done = _steps_to_cover(steps, keep - estimate_transcript(words), entries) if first == len(turns) else 0
-    if force and len(steps) == 1 and all(map(_is_summary, covered)) and _is_over(steps[0], entries):
+    done = _steps_to_compact(steps, keep - estimate_transcript(notes), entries) if first == len(turns) else 0
+    if force and len(steps) == 1 and all(map(_is_summary, covered)) and _has_ended(steps[0], entries):
         done = 1
-    covered += [word for word in words if _is_summary(word)] if done else []
+    covered += [note for note in notes if _is_summary(note)] if done else []
     covered += [exchange for step in steps[:done] for exchange in step]
     if all(map(_is_summary, covered)):
         return None
@@ -231,12 +231,12 @@ def _covering(past: Sequence[RenderedTurn], entries: Sequence[Entry], keep: int,
     kept = [exchange for turn in turns[first:] for exchange in turn.exchanges]
     kept += [exchange for step_kept in steps[done:] for exchange in step_kept]
     whole_turns = sum(not all(map(_is_summary, turn.exchanges)) for turn in turns[:first])
-    return _Covering(through, step, tuple(covered), tuple(kept), whole_turns, done)
+    return _Part(through, step, tuple(covered), tuple(kept), whole_turns, done)
 
 
-def _parted(own: Sequence[Exchange]) -> tuple[list[Exchange], list[list[Exchange]]]:
-    """The turn's words and notices, and its steps: each answer with its results."""
-    words: list[Exchange] = []
+def _split_steps(own: Sequence[Exchange]) -> tuple[list[Exchange], list[list[Exchange]]]:
+    """The turn's messages and notes, and its steps: each answer with its results."""
+    notes: list[Exchange] = []
     steps: list[list[Exchange]] = []
     for exchange in own:
         match exchange:
@@ -245,21 +245,21 @@ def _parted(own: Sequence[Exchange]) -> tuple[list[Exchange], list[list[Exchange
             case Results():
                 steps[-1].append(exchange)
             case _:
-                words.append(exchange)
-    return words, steps
+                notes.append(exchange)
+    return notes, steps
 
 
-def _steps_to_cover(steps: Sequence[Sequence[Exchange]], room: int, entries: Sequence[Entry]) -> int:
-    """How many of the oldest, so that the others have room; never the last, nor one with calls that are not over."""
+def _steps_to_compact(steps: Sequence[Sequence[Exchange]], room: int, entries: Sequence[Entry]) -> int:
+    """The number of oldest steps to compact, so that the others fit; never the last, nor a step with pending calls."""
     kept = 1
     room -= estimate_transcript(steps[-1]) if steps else 0
     while kept < len(steps) and (room := room - estimate_transcript(steps[-kept - 1])) >= 0:
         kept += 1
     oldest = steps[: max(len(steps) - kept, 0)]
-    return next((number for number, step in enumerate(oldest) if not _is_over(step, entries)), len(oldest))
+    return next((number for number, step in enumerate(oldest) if not _has_ended(step, entries)), len(oldest))
 
 
-def _is_over(step: Sequence[Exchange], entries: Sequence[Entry]) -> bool:
+def _has_ended(step: Sequence[Exchange], entries: Sequence[Entry]) -> bool:
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
     return all(call.id in ended for answered in step if isinstance(answered, ModelAnswered) for call in answered.calls)
 
@@ -268,16 +268,16 @@ def _is_summary(exchange: Exchange) -> bool:
     return isinstance(exchange, SystemNote) and exchange.summary
 
 
-def _carried_todos(covering: _Covering) -> str:
-    """The to-do list, if what is covered has the last one, as the model wrote it."""
-    if _todos(covering.kept) is not None:
+def _carried_todos(part: _Part) -> str:
+    """The to-do list, if its last version is in the compacted part."""
+    if _todos(part.kept) is not None:
         return ""
-    found = _todos(covering.exchanges)
+    found = _todos(part.exchanges)
     return f"{_TODOS}{found}" if found else ""
 
 
 def _todos(exchanges: Sequence[Exchange]) -> str | None:
-    """The last list in these, written out; "" if it was cleared, None if there is none."""
+    """The last to-do list as text; "" if it was cleared, None if there is none."""
     done: set[str] = set()
     for exchange in reversed(exchanges):
         match exchange:
@@ -304,26 +304,24 @@ def _open_decisions(entries: Iterable[Entry]) -> str:
     return _DECISIONS + "\n".join(waiting.values()) if waiting else ""
 
 
-def _left_out(covering: _Covering, reason: str) -> str:
-    """That it is gone, and why, in a paragraph that people are shown; then what is known of the time before."""
-    were = "was" if covering.turns + covering.steps == 1 else "were"
-    what = f"{covering.words()} {were} left out here without a summary, because none could be had: {reason}"
-    earlier = [
-        exchange.text for exchange in covering.exchanges if isinstance(exchange, SystemNote) and exchange.summary
-    ]
-    return "\n\n".join([what, *map(_without_lists, earlier)])
+def _removal_note(part: _Part, reason: str) -> str:
+    """A paragraph for people: the part was removed, and why; then the earlier summaries."""
+    verb = "was" if part.turns + part.steps == 1 else "were"
+    note = f"{part.describe()} {verb} removed here without a summary, because none was available: {reason}"
+    earlier = [exchange.text for exchange in part.exchanges if isinstance(exchange, SystemNote) and exchange.summary]
+    return "\n\n".join([note, *map(_without_lists, earlier)])
 
 
 def _without_lists(text: str) -> str:
     return text.partition(_TODOS)[0].partition(_DECISIONS)[0]
 
 
-def _words(answer: Answer) -> str:
-    """What was said, without headings that are ours."""
+def _summary_text(answer: Answer) -> str:
+    """The text of the answer, without our headings."""
     text = "".join(part.text for part in answer.parts if isinstance(part, Text)).strip()
     return _without_lists(text)
 
 
-def _cut(text: str, tokens: int) -> str:
-    most = tokens * CHARACTERS_PER_TOKEN
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _truncate(text: str, tokens: int) -> str:
+    limit = tokens * CHARACTERS_PER_TOKEN
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

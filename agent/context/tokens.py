@@ -1,4 +1,4 @@
-"""How much a model has to read and was used: estimates where nobody counts, and sums."""
+"""Token counts: estimates for requests without a provider's count, and sums of usage."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from agent.model import Request
 from agent.transcript import Exchange, Results, SystemNote
 
 CHARACTERS_PER_TOKEN = 4
-"""Of English; other languages and code have fewer, so that estimates for them come out low."""
+"""For English. Other languages and code have fewer, so their estimates are too low."""
 
-PICTURE = 1500
-"""Tokens of one picture, whatever its size."""
+IMAGE_TOKENS = 1500
+"""Tokens of one image of any size."""
 
-MOST_PICTURES = 20
-"""How many pictures a model is shown, the newest ones: they come again in every request."""
+MAX_IMAGES = 20
+"""Images in a request, the newest ones: they are sent again with every request."""
 
-_FRAME = 16
-"""Characters that stand around each part of a conversation."""
+_OVERHEAD = 16
+"""Characters that the request format adds to each part of a conversation."""
 
 
 def estimate_tokens(request: Request) -> int:
-    """About how many tokens the whole request has, tools included."""
+    """Estimated tokens of the whole request, with its tools."""
     tools = sum(len(tool.name) + len(tool.description) + len(json.dumps(tool.schema)) for tool in request.tools)
     return tokens_of(len(request.instructions) + tools) + estimate_transcript(request.transcript)
 
 
 def estimate_transcript(transcript: Sequence[Exchange]) -> int:
-    """About how many tokens the conversation has."""
+    """Estimated tokens of the conversation."""
     characters = sum(map(_characters, transcript))
-    pictures = min(sum(map(_pictures, transcript)), MOST_PICTURES)
-    return tokens_of(characters) + pictures * PICTURE
+    images = min(sum(map(_images, transcript)), MAX_IMAGES)
+    return tokens_of(characters) + images * IMAGE_TOKENS
 
 
 def tokens_of(characters: int) -> int:
-    """About how many tokens that many characters are, rounded up."""
+    """Estimated tokens of so many characters, rounded up."""
     return -(-characters // CHARACTERS_PER_TOKEN)
 
 
 def characters_of(parts: Iterable[Part]) -> int:
-    """The characters that a model wrote."""
-    return sum(map(_written, parts))
+    """The number of characters of the parts."""
+    return sum(map(_part_length, parts))
 
 
 def add_up(usages: Iterable[Usage]) -> Usage:
-    """The sum; estimated if any of it is."""
+    """The sum; `estimated` if any of it is."""
     total = Usage()
     for usage in usages:
         total = Usage(
@@ -66,35 +66,38 @@ def _characters(exchange: Exchange) -> int:
     match exchange:
         case MessagesRead():
             return sum(
-                _FRAME + len(said.text) + len(said.note) + sum(_FRAME + len(file.name) for file in said.attachments)
-                for said in exchange.messages
+                _OVERHEAD
+                + len(message.text)
+                + len(message.note)
+                + sum(_OVERHEAD + len(file.name) for file in message.attachments)
+                for message in exchange.messages
             )
         case ModelAnswered():
-            return _FRAME + characters_of(exchange.parts)
+            return _OVERHEAD + characters_of(exchange.parts)
         case Results():
-            return sum(_FRAME + len(result.text) for result in exchange.results)
+            return sum(_OVERHEAD + len(result.text) for result in exchange.results)
         case SystemNote():
-            return _FRAME + len(exchange.text)
+            return _OVERHEAD + len(exchange.text)
         case _:
             assert_never(exchange)
 
 
-def _pictures(exchange: Exchange) -> int:
+def _images(exchange: Exchange) -> int:
     match exchange:
         case MessagesRead():
-            return sum(file.is_picture for said in exchange.messages for file in said.attachments)
+            return sum(file.is_picture for message in exchange.messages for file in message.attachments)
         case Results():
             return sum(len(result.images) for result in exchange.results)
         case _:
             return 0
 
 
-def _written(part: Part) -> int:
+def _part_length(part: Part) -> int:
     match part:
         case Text() | Thinking():
             return len(part.text)
         case Call():
-            return _FRAME + len(part.name) + len(part.arguments)
+            return _OVERHEAD + len(part.name) + len(part.arguments)
         case Native():
             return len(part.data)
         case _:

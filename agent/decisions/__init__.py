@@ -1,1 +1,1 @@
-"""What people decide: questions, approvals, and results of tools that run elsewhere."""
+"""Decisions and input from people: approvals, questions, and results of external tools."""

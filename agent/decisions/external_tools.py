@@ -1,4 +1,4 @@
-"""Tools that are run outside: those who write a message declare them, and give the results of their calls."""
+"""External tools: the sender of a message declares them, runs their calls and supplies the results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SUPERSEDED = (
 TIMED_OUT = "No result was supplied in time. The call may still have been run, fully or in part."
 
 
-class _Anything(BaseModel):
-    """Arguments that only whoever runs the tool can check."""
+class _AnyArguments(BaseModel):
+    """Arguments that only the caller who runs the tool can check."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -30,7 +30,7 @@ async def _never_run(context: ToolContext) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExternalTool(Tool):
-    """A declared tool among the others. `check` only makes sure that the arguments are a JSON object."""
+    """A declared tool. `check` only ensures that the arguments are a JSON object."""
 
     schema: dict[str, Any] = field(kw_only=True)
 
@@ -40,7 +40,7 @@ class ExternalTool(Tool):
 
 @dataclass(frozen=True, slots=True)
 class ExternalResult:
-    """What somebody says is the result of a call."""
+    """The supplied result of a call."""
 
     call_id: str
     text: str
@@ -48,11 +48,11 @@ class ExternalResult:
 
 
 def external_tool(tool: DeclaredTool) -> ExternalTool:
-    """The tool as the loop knows tools."""
+    """The declared tool as a `Tool` for the loop."""
     return ExternalTool(
         name=tool.name,
         description=tool.description,
-        arguments=_Anything,
+        arguments=_AnyArguments,
         run=_never_run,
         effect="external",
         on_steer="finish",
@@ -62,58 +62,57 @@ def external_tool(tool: DeclaredTool) -> ExternalTool:
 
 
 def available_tools(own: Sequence[Tool], entries: Iterable[Entry]) -> tuple[Tool, ...]:
-    """Our own tools, and those that were declared with what the turn has heard: of one name ours, else the newest."""
-    found = {
+    """The agent's tools, and those declared with messages. Of one name, the agent's tool wins, then the newest."""
+    declared = {
         tool.name: tool
         for entry in entries
         if isinstance(entry, MessagesRead)
-        for said in entry.messages
-        for tool in said.tools
+        for message in entry.messages
+        for tool in message.tools
     }
     names = {tool.name for tool in own}
-    return (*own, *(external_tool(tool) for name, tool in found.items() if name not in names))
+    return (*own, *(external_tool(tool) for name, tool in declared.items() if name not in names))
 
 
 def pending(entries: Sequence[Entry]) -> tuple[Call, ...]:
-    """The calls whose results are waited for, in the order in which they were asked for, with the arguments that they
-    are to be run with."""
+    """The calls that wait for their results, in the model's order, with the arguments to run them with."""
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
-    begun = {
+    started = {
         entry.call_id: entry.arguments
         for entry in entries
         if isinstance(entry, CallStarted) and entry.until is not None
     }
     calls = (call for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls)
-    return tuple(Call(call.id, call.name, begun[call.id]) for call in calls if call.id in begun.keys() - ended)
+    return tuple(Call(call.id, call.name, started[call.id]) for call in calls if call.id in started.keys() - ended)
 
 
 def results_deadline(entries: Sequence[Entry]) -> float | None:
-    """Until when the results are waited for, in seconds since 1970; None if none are."""
+    """When the wait for results ends, in seconds since 1970; None if no call waits."""
     waiting = {call.id for call in pending(entries)}
     times = (entry.until for entry in entries if isinstance(entry, CallStarted) and entry.call_id in waiting)
     return min((until for until in times if until is not None), default=None)
 
 
 def endings_without_result(entries: Sequence[Entry], *, overdue: bool = False) -> tuple[CallEnded, ...]:
-    """The end of each call that gets no result: as something was said instead, or as nobody gave it in time."""
+    """The end of each pending call without a result: a message arrived instead, or the time is over (`overdue`)."""
     if overdue:
         return tuple(CallEnded(call.id, "failed", TIMED_OUT) for call in pending(entries))
     return tuple(CallEnded(call.id, "cancelled", SUPERSEDED) for call in pending(entries))
 
 
-def check(results: Sequence[ExternalResult], entries: Sequence[Entry]) -> str:
-    """What is wrong with the results, in words; "" if there is exactly one for each call that waits for one."""
+def check_results(results: Sequence[ExternalResult], entries: Sequence[Entry]) -> str:
+    """The errors of the results, as text; "" if there is exactly one for each pending call."""
     waiting = [call.id for call in pending(entries)]
-    given = [result.call_id for result in results]
-    over = {entry.call_id: entry.outcome for entry in entries if isinstance(entry, CallEnded)}
-    twice = [id for id in dict.fromkeys(given) if given.count(id) > 1]
-    late = [f"{id} ({over[id]})" for id in dict.fromkeys(given) if id in over]
-    foreign = [id for id in dict.fromkeys(given) if id not in over and id not in waiting]
-    missing = [id for id in waiting if id not in given]
-    wrong = {
+    supplied = [result.call_id for result in results]
+    ended = {entry.call_id: entry.outcome for entry in entries if isinstance(entry, CallEnded)}
+    duplicates = [id for id in dict.fromkeys(supplied) if supplied.count(id) > 1]
+    late = [f"{id} ({ended[id]})" for id in dict.fromkeys(supplied) if id in ended]
+    unknown = [id for id in dict.fromkeys(supplied) if id not in ended and id not in waiting]
+    missing = [id for id in waiting if id not in supplied]
+    errors = {
         "no longer pending": late,
-        "not a call of this run that waits for a result": foreign,
-        "given twice": twice,
+        "not a call of this run that waits for a result": unknown,
+        "given twice": duplicates,
         "missing": missing,
     }
-    return "; ".join(f"{what}: {', '.join(ids)}" for what, ids in wrong.items() if ids)
+    return "; ".join(f"{what}: {', '.join(ids)}" for what, ids in errors.items() if ids)

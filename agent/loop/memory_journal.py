@@ -1,4 +1,4 @@
-"""A journal in memory: for using the agent alone, and for trying turns without a store."""
+"""A journal in memory, to use the agent without the gateway and its store."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from agent.log import Ended, Entry, MessagesRead, UserMessage
 
 
 class MemoryJournal:
-    """Implements `agent.journal.Journal`; `say` puts a message into its inbox."""
+    """Implements `agent.journal.Journal`. `say` adds a message to the inbox."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self._waiting: list[UserMessage] = []
+        self._unread: list[UserMessage] = []
         self._ids = count(1)
         self._signal = asyncio.Event()
 
     def say(self, text: str, sender: str = "You") -> None:
-        self._waiting.append(UserMessage(next(self._ids), sender, text))
+        self._unread.append(UserMessage(next(self._ids), sender, text))
         self._signal.set()
 
     @property
@@ -34,24 +34,24 @@ class MemoryJournal:
 
     async def read_inbox(self, step: int) -> MessagesRead | None:
         self._signal.clear()
-        if not self._waiting:
+        if not self._unread:
             return None
-        heard = MessagesRead(step, tuple(self._waiting))
-        self._waiting.clear()
-        self.entries.append(heard)
-        return heard
+        read = MessagesRead(step, tuple(self._unread))
+        self._unread.clear()
+        self.entries.append(read)
+        return read
 
     async def append(self, *entries: Entry) -> None:
         self.entries.extend(entries)
 
     async def park(self, until: float | None) -> bool:
-        if self._waiting:
+        if self._unread:
             self._signal.set()
-        return not self._waiting
+        return not self._unread
 
     async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
         self.entries.extend(entries)
-        if self._waiting and ended.outcome == "completed":
+        if self._unread and ended.outcome == "completed":
             self._signal.set()
             return ()
         self.entries.append(ended)

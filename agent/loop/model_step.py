@@ -1,4 +1,4 @@
-"""One answer of the model: what it is asked, in a conversation that has room for it, and what becomes of its answer."""
+"""One model call of a turn: compaction, hooks, limits, the call itself and its answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from agent.agent import Agent
-from agent.decisions.approvals import limit_extensions, limit_question
+from agent.decisions.approvals import limit_approval, limit_extensions
 from agent.decisions.external_tools import available_tools
 from agent.events import Emit, TextDelta
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
@@ -31,20 +31,20 @@ from agent.transcript import Conversation, SystemNote
 from agent.turn_context import TurnContext
 
 STEPS_USED_UP = (
-    "You have used all the steps allowed for this task, and tools are no longer available. Tell the person, in words, "
-    "what was done, what was not, and how to go on."
+    "You have used all the steps allowed for this task, and tools are no longer available. Tell the person what was "
+    "done, what was not done, and how to continue."
 )
 FINISH_UP = (
-    "The person asks you to come to an end now. Tools are no longer available. Tell them, briefly and in words, what "
-    "was done, what was not, and how to go on."
+    "The person asks you to finish up now. Tools are no longer available. Tell them briefly what was done, what was "
+    "not done, and how to continue."
 )
 
-MOST_SHORTER = 3
-"""How often a conversation that its model says is too long is made shorter for one answer."""
+MAX_COMPACTIONS = 3
+"""How often the conversation is compacted for one answer when the model rejects it as too long."""
 
 
 class ModelStep:
-    """Asks the model once. `speech` is what it has told so far."""
+    """Asks the model once. `stream` is its answer so far."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ModelStep:
         conversation: Conversation,
         entries: Sequence[Entry],
     ) -> None:
-        """`entries` is the turn's log itself, which `append` makes longer."""
+        """`entries` is the turn's log, which `append` extends."""
         self._agent = agent
         self._turn_context = turn_context
         self._append = append
@@ -65,54 +65,54 @@ class ModelStep:
         self._conversation = conversation
         self._entries = entries
         self._step = step_of(entries)
-        self.speech = AnswerStream(agent.hooks, turn_context.hook_context, emit, self._step, agent.mask)
+        self.stream = AnswerStream(agent.hooks, turn_context.hook_context, emit, self._step, agent.mask)
 
     async def answer(self) -> ModelAnswered | ApprovalRequested:
-        """The answer, or the question whether a limit may be passed for it. What is set aside for it is the caller's to
-        release, when the log says what it cost. Raises `ModelError`, `EndTurn` and `JournalError`."""
+        """The answer, or the request to exceed a limit for it. The caller releases the reserved budget when the cost
+        is in the log. Raises `ModelError`, `EndTurn` and `JournalError`."""
         await self._compact()
         request, response = await self._reviewed_request()
         if response is not None:
-            await self.speech.tell(TextDelta(response.text))
-            return await self._answered(Answer((Text(response.text),)), request)
+            await self.stream.receive(TextDelta(response.text))
+            return await self._to_entry(Answer((Text(response.text),)), request)
         limit = await self._turn_context.budget.reserve(request, limit_extensions(self._entries))
         if limit is not None and self._turn_context.unattended:
             raise EndTurn(End(limit))
         if limit is not None:
             expires_at = time.time() + self._agent.approval_timeout
-            return limit_question(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)
+            return limit_approval(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)
         answer, request = await self._ask(request)
-        self.speech.given(answer.usage, answer.model)
-        return await self._answered(answer, request)
+        self.stream.finish(answer.usage, answer.model)
+        return await self._to_entry(answer, request)
 
     async def _compact(self, *, force: bool = False) -> bool:
-        """Whether something was covered by a summary."""
+        """Compacts the conversation if it is too long; whether it did."""
         compactor = self._agent.compactor
         if compactor is None:
             return False
-        made = await compactor.compact(
+        added = await compactor.compact(
             self._conversation.past,
             self._entries,
             instructions=self._agent.instructions,
             tools=self._tools(),
             used=_used(self._entries),
-            on_delta=self.speech.tell,
+            on_delta=self.stream.receive,
             force=force,
         )
-        await self._append(*made)
-        return bool(made)
+        await self._append(*added)
+        return bool(added)
 
     async def _ask(self, request: Request) -> tuple[Answer, Request]:
-        """The answer, and what was asked in the end: a conversation that is too long is made shorter."""
-        for _ in range(MOST_SHORTER):
+        """The answer, and the request as sent in the end: a conversation that is too long is compacted."""
+        for _ in range(MAX_COMPACTIONS):
             try:
-                return await self._agent.model.answer(request, self.speech.tell), request
+                return await self._agent.model.answer(request, self.stream.receive), request
             except ModelError as error:
                 added = request.transcript[len(self._request().transcript) :]
                 if error.kind != "too_long" or not await self._compact(force=True):
                     raise
             request = replace(request, transcript=[*self._request().transcript, *added])
-        return await self._agent.model.answer(request, self.speech.tell), request
+        return await self._agent.model.answer(request, self.stream.receive), request
 
     def _tools(self) -> tuple[ToolSpec, ...]:
         return tuple(tool.spec for tool in available_tools(self._agent.tools, self._entries))
@@ -125,15 +125,15 @@ class ModelStep:
             model=self._turn_context.model,
         )
         if self._turn_context.text_only_notice:
-            return _ending(request, self._turn_context.text_only_notice)
+            return _text_only(request, self._turn_context.text_only_notice)
         if is_finishing_up(self._entries):
-            return _ending(request, FINISH_UP)
+            return _text_only(request, FINISH_UP)
         if steps_since_message(self._entries) >= self._agent.max_steps:
-            return _ending(request, STEPS_USED_UP)
+            return _text_only(request, STEPS_USED_UP)
         return request
 
     async def _reviewed_request(self) -> tuple[Request, Respond | None]:
-        """The request as hooks want it, and the answer that one of them gives in the model's place."""
+        """The request as changed by hooks, and the answer of a hook in place of the model's."""
         request, hooks = self._request(), self._agent.hooks
         if not hooks.active("before_model"):
             return request, None
@@ -147,18 +147,18 @@ class ModelStep:
             request.model,
             request.settings,
         )
-        wanted, ruled = await hooks.ask("before_model", self._turn_context.hook_context, shown)
+        changed, ruled = await hooks.ask("before_model", self._turn_context.hook_context, shown)
         request = replace(
             request,
-            instructions=wanted.instructions,
-            transcript=[*request.transcript, *map(SystemNote, wanted.notices)],
-            tools=tuple(tool for tool in request.tools if tool.name in wanted.tools),
-            model=wanted.model,
-            settings=wanted.settings,
+            instructions=changed.instructions,
+            transcript=[*request.transcript, *map(SystemNote, changed.notices)],
+            tools=tuple(tool for tool in request.tools if tool.name in changed.tools),
+            model=changed.model,
+            settings=changed.settings,
         )
         return request, _response(ruled)
 
-    async def _answered(self, answer: Answer, request: Request) -> ModelAnswered:
+    async def _to_entry(self, answer: Answer, request: Request) -> ModelAnswered:
         parts = tuple(
             replace(part, id=f"{self._id[:12]}_{self._step}_{number}") if isinstance(part, Call) else part
             for number, part in enumerate(answer.parts)
@@ -172,7 +172,7 @@ class ModelStep:
             cut_off=answer.finish == "length",
         )
         answered = await self._reviewed_answer(answered)
-        return replace(answered, shown=await self.speech.shown(answered.text))
+        return replace(answered, shown=await self.stream.shown(answered.text))
 
     async def _reviewed_answer(self, answered: ModelAnswered) -> ModelAnswered:
         hooks = self._agent.hooks
@@ -180,18 +180,18 @@ class ModelStep:
             return answered
         tools = tuple(call.name for call in answered.calls)
         shown = ModelAnswer(answered.step, answered.text, answered.model, tools)
-        wanted, ruled = await hooks.ask("after_model", self._turn_context.hook_context, shown)
+        changed, ruled = await hooks.ask("after_model", self._turn_context.hook_context, shown)
         _response(ruled)
-        return answered if wanted.text == answered.text else _with_text(answered, wanted.text)
+        return answered if changed.text == answered.text else _with_text(answered, changed.text)
 
 
-def _ending(request: Request, notice: str) -> Request:
-    """The same request, to be answered in words."""
+def _text_only(request: Request, notice: str) -> Request:
+    """The request with a notice that it must be answered without tools."""
     return replace(request, transcript=[*request.transcript, SystemNote(notice)], text_only=True)
 
 
 def _used(entries: Sequence[Entry]) -> int:
-    """Tokens of the conversation as the last answer's provider counted them; 0 if nobody has since it was summed up."""
+    """Tokens of the conversation as the provider counted them for the last answer; 0 if unknown since a compaction."""
     for entry in reversed(entries):
         match entry:
             case Compacted():
@@ -204,7 +204,7 @@ def _used(entries: Sequence[Entry]) -> int:
 
 
 def _with_text(answered: ModelAnswered, text: str) -> ModelAnswered:
-    """The answer with this text in place of its own, before the calls that it asks for."""
+    """The answer with its text replaced; the calls stay last."""
     others = tuple(part for part in answered.parts if not isinstance(part, Text))
     before = tuple(part for part in others if not isinstance(part, Call))
     calls = tuple(part for part in others if isinstance(part, Call))
@@ -218,7 +218,7 @@ def _masked(part: Part, mask: Callable[[str], str]) -> Part:
         case Call(arguments=arguments):
             return replace(part, arguments=mask(arguments))
         case Thinking() | Native():
-            # Signed by their provider, which takes them back unchanged only.
+            # Signed by the provider, which accepts them only unchanged.
             return part
         case _:
             assert_never(part)

@@ -1,4 +1,4 @@
-"""What a model tells while it answers, on its way to people: held to whole blocks where hooks look at it first."""
+"""Streaming of a model's answer to people: delta by delta, or in whole blocks if hooks review it first."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
 class EndTurn(Exception):
-    """The turn ends here, in most cases because a hook wants it; the message is the reason in words for a person."""
+    """The turn ends here, usually because of a hook; the message is the reason, for a person."""
 
     def __init__(self, ruling: End | Stop, hook: str = "") -> None:
         super().__init__(f"{ruling.reason} (the hook {hook!r})" if hook else ruling.reason)
         self.stopped = isinstance(ruling, Stop)
 
 
-async def reviewed(hooks: Hooks, context: HookContext, part: ReplyPart) -> ReplyPart | None:
-    """The part as people may see it; None if they may not. Raises `EndTurn`."""
+async def review(hooks: Hooks, context: HookContext, part: ReplyPart) -> ReplyPart | None:
+    """The part as people may see it; None if a hook denies it. Raises `EndTurn`."""
     part, ruled = await hooks.ask("before_reply", context, part)
     if ruled is None:
         return part
@@ -36,9 +36,9 @@ async def reviewed(hooks: Hooks, context: HookContext, part: ReplyPart) -> Reply
 
 
 class AnswerStream:
-    """One answer as it is told. Text goes on as it comes, or, while a hook stands before replies, block by block.
+    """One answer while it streams. Text is emitted as it arrives, or block by block if a hook reviews replies.
 
-    `mask` takes known secrets out of what hooks look at and of what is kept.
+    `mask` removes known secrets from the text that hooks see and that is logged.
     """
 
     def __init__(
@@ -49,28 +49,28 @@ class AnswerStream:
         self._emit = emit
         self._step = step
         self._mask = mask
-        self._told: list[str] = []
+        self._received: list[str] = []
         self._shown: list[str] = []
-        self._held = ""
+        self._pending = ""
         self._charges: list[Spent] = []
         self._usage = Usage()
         self._model = ""
         self._reviews = hooks.active("before_reply")
 
-    async def tell(self, delta: Delta) -> None:
+    async def receive(self, delta: Delta) -> None:
         match delta:
             case TextDelta(text):
-                self._told.append(text)
+                self._received.append(text)
                 if self._reviews:
-                    await self._pass_on(text)
+                    await self._emit_blocks(text)
                     return
             case ReasoningDelta() if self._reviews:
-                # It has not been looked at, and only says that somebody thinks.
+                # Unreviewed text is not shown, only the fact that the model is reasoning.
                 delta = ReasoningDelta("")
             case Withdrawn():
-                self._told.clear()
+                self._received.clear()
                 self._shown.clear()
-                self._held = ""
+                self._pending = ""
             case Charged(usage, model, purpose):
                 self._charges.append(Spent(self._step, usage, model, purpose))
             case ReasoningDelta() | Waiting():
@@ -79,31 +79,31 @@ class AnswerStream:
                 assert_never(delta)
         await self._emit(delta)
 
-    def given(self, usage: Usage, model: str) -> None:
-        """The model's answer is whole, and this is what it cost, whatever becomes of it."""
+    def finish(self, usage: Usage, model: str) -> None:
+        """The answer is complete, with its cost, which counts in any case."""
         self._usage, self._model = usage, model
 
     async def shown(self, text: str) -> str | None:
-        """What people see of the finished answer; None if it is the answer's own text."""
+        """The text of the finished answer that people see; None if it is the answer's own text."""
         if not self._reviews:
             return None
-        if text != self._mask("".join(self._told)):
-            # It was not told piece by piece, or was changed after that.
+        if text != self._mask("".join(self._received)):
+            # The answer was not streamed, or a hook changed it afterwards.
             if self._shown:
                 self._shown.clear()
                 await self._emit(Withdrawn())
-            self._held = text
-        if self._held.strip():
-            await self._show(self._held)
-        self._held = ""
+            self._pending = text
+        if self._pending.strip():
+            await self._show(self._pending)
+        self._pending = ""
         return "".join(self._shown)
 
     def unlogged(self) -> tuple[Spent | ModelAnswered, ...]:
-        """What was told of the answer so far and what it cost, as the log is to have it when it ends here."""
-        told = self._mask("".join(self._told))
-        if not told and self._usage == Usage():
+        """The entries to log if the answer ends here: the text so far and its cost."""
+        text = self._mask("".join(self._received))
+        if not text and self._usage == Usage():
             return tuple(self._charges)
-        parts = (Text(told),) if told else ()
+        parts = (Text(text),) if text else ()
         shown = self._mask("".join(self._shown)) if self._reviews else None
         return (
             *self._charges,
@@ -114,42 +114,42 @@ class AnswerStream:
     def charges(self) -> tuple[Spent, ...]:
         return tuple(self._charges)
 
-    async def _pass_on(self, text: str) -> None:
-        self._held += text
-        edge = _last_edge(self._held)
-        if edge:
-            block, self._held = self._held[:edge], self._held[edge:]
+    async def _emit_blocks(self, text: str) -> None:
+        self._pending += text
+        end = _last_block_end(self._pending)
+        if end:
+            block, self._pending = self._pending[:end], self._pending[end:]
             await self._show(block)
 
     async def _show(self, block: str) -> None:
-        part = await reviewed(self._hooks, self._context, ReplyPart("text", self._mask(block)))
+        part = await review(self._hooks, self._context, ReplyPart("text", self._mask(block)))
         if part is not None and part.text:
             self._shown.append(part.text)
             await self._emit(TextDelta(part.text))
 
 
-def _last_edge(text: str) -> int:
-    """Where the last whole block ends; 0 if there is none. A code block is whole with its closing fence."""
+def _last_block_end(text: str) -> int:
+    """The end of the last complete block; 0 if there is none. A code block is complete with its closing fence."""
     for found in reversed(list(_BLANK_LINE.finditer(text))):
         if text.count("```", 0, found.end()) % 2 == 0:
             return found.end()
     return 0
 
 
-async def reviewed_files(
+async def review_files(
     hooks: Hooks, context: HookContext, attachments: tuple[Attachment, ...], caption: str
 ) -> tuple[tuple[Attachment, ...], str, str]:
-    """The files that people may see, their caption, and a word for the model on those that they may not."""
+    """The files that people may see, their caption, and a note for the model on the withheld ones."""
     if not attachments or not hooks.active("before_reply"):
         return attachments, caption, ""
-    kept: list[Attachment] = []
+    visible: list[Attachment] = []
     withheld: list[str] = []
     for attachment in attachments:
-        part = await reviewed(hooks, context, ReplyPart("file", caption, attachment))
+        part = await review(hooks, context, ReplyPart("file", caption, attachment))
         if part is None:
             withheld.append(attachment.name)
         else:
-            kept.append(attachment)
+            visible.append(attachment)
             caption = part.text
     note = f"[Not shown to the person, denied by a hook: {', '.join(withheld)}]" if withheld else ""
-    return tuple(kept), caption, note
+    return tuple(visible), caption, note

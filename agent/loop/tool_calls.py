@@ -1,4 +1,4 @@
-"""Running the tool calls of one step: reads side by side, effects in order, interrupted as each tool allows."""
+"""Runs the tool calls of one step: reads concurrently, effects in order, interrupted as each tool allows."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
 
-MOST_SIDE_BY_SIDE = 8
+MAX_CONCURRENT_READS = 8
 
-LONGEST_TITLE = 80
-"""Characters by which a call that goes on in the background is named."""
+MAX_TITLE_LENGTH = 80
+"""Characters of the title of a call in the background."""
 
-GRACE = 1.0
-"""Seconds in which a steered call may still come to its end before it goes on in the background."""
+BACKGROUND_GRACE = 1.0
+"""Seconds that a call has to end after an interjection before it moves to the background."""
 
 SKIPPED = "Skipped: a new message arrived before this call started. It was not run."
 CANCELLED = "Cancelled: a new message arrived while this call was running. It was stopped early and has no result."
@@ -44,9 +44,9 @@ IN_BACKGROUND = (
 
 
 class Calls:
-    """Runs calls so that each ends in exactly one logged result, in the order in which they were asked for.
+    """Runs calls so that each ends in exactly one logged result, in the model's order.
 
-    Only what waits for people stays open, and what stands behind it; and calls that are run outside, which come last.
+    Calls that wait for people stay open, with the calls after them, and so do external calls, which come last.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Calls:
         entries: Sequence[Entry],
         attachments: tuple[Attachment, ...],
     ) -> None:
-        """`entries` is the turn's log itself, which `append` makes longer."""
+        """`entries` is the turn's log, which `append` extends."""
         self._agent = agent
         self._tools = {tool.name: tool for tool in available_tools(agent.tools, entries)}
         self._turn_context = turn_context
@@ -69,30 +69,30 @@ class Calls:
         self._emit = emit
         self._entries = entries
         self._attachments = attachments
-        self._reviewing = ToolReview(agent, turn_context, entries)
+        self._review = ToolReview(agent, turn_context, entries)
         self._shown: dict[str, str] = {}
-        self._kept: set[str] = set()
+        self._in_background: set[str] = set()
 
     async def run(self, calls: Sequence[Call]) -> bool:
-        """False when a question to people was reached, or a call that is run outside: nothing goes on until there is an
-        answer. Raises `EndTurn`."""
-        outside = [call for call in calls if self._is_outside(call)]
-        for batch in self._batches([call for call in calls if call not in outside]):
+        """Runs the calls. False when the turn has to wait for an answer, an approval or the result of an external
+        call. Raises `EndTurn`."""
+        external = [call for call in calls if self._is_external(call)]
+        for batch in self._batches([call for call in calls if call not in external]):
             if self._journal.interjected:
                 await self._skip(batch)
-            elif self._asks(batch[0]):
+            elif self._is_question(batch[0]):
                 await self._append(CallStarted(batch[0].id))
                 return False
             elif not await self._run_allowed(batch):
                 return False
-        return not outside or await self._begin_outside(outside)
+        return not external or await self._start_external(external)
 
-    def _is_outside(self, call: Call) -> bool:
+    def _is_external(self, call: Call) -> bool:
         return isinstance(self._tools.get(call.name), ExternalTool)
 
-    async def _begin_outside(self, calls: Sequence[Call]) -> bool:
-        """Begins them together, as soon as each of them may be begun. False when one was, or needs a decision."""
-        ready, question = ([], None) if self._journal.interjected else await self._judge(calls)
+    async def _start_external(self, calls: Sequence[Call]) -> bool:
+        """Starts the external calls together, when all may run. False when one has started or needs approval."""
+        ready, question = ([], None) if self._journal.interjected else await self._review_calls(calls)
         if self._journal.interjected:
             await self._skip(calls)
             return True
@@ -100,15 +100,15 @@ class Calls:
         if question is not None:
             await self._append(question)
             return False
-        outside = [each for each in ready if each.response is None]
+        external = [each for each in ready if each.response is None]
         until = time.time() + self._agent.approval_timeout
         await self._append(
-            *(CallStarted(each.call.id, until, self._agent.mask(each.arguments or "{}")) for each in outside)
+            *(CallStarted(each.call.id, until, self._agent.mask(each.arguments or "{}")) for each in external)
         )
-        return not outside
+        return not external
 
-    def _asks(self, call: Call) -> bool:
-        """Whether the call is a question that can be asked; one that cannot is run, and fails with the reason."""
+    def _is_question(self, call: Call) -> bool:
+        """Whether the call is a valid question. An invalid one is run, and fails with the reason."""
         tool = self._tools.get(call.name)
         if tool is None or not tool.asks:
             return False
@@ -119,7 +119,7 @@ class Calls:
         return True
 
     def _batches(self, calls: Sequence[Call]) -> Iterator[list[Call]]:
-        """Neighbouring calls that only read stand together; a call with effects stands alone."""
+        """Batches of consecutive calls that only read; a call with effects is a batch of its own."""
         batch: list[Call] = []
         for call in calls:
             tool = self._tools.get(call.name)
@@ -130,17 +130,17 @@ class Calls:
                 batch = []
                 continue
             batch.append(call)
-            if len(batch) == MOST_SIDE_BY_SIDE:
+            if len(batch) == MAX_CONCURRENT_READS:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
     async def _run_allowed(self, batch: Sequence[Call]) -> bool:
-        """Runs those that may run. False when one needs a decision: those before it have run by then."""
-        ready, question = await self._judge(batch)
+        """Runs the allowed calls. False when one needs approval; the calls before it have run."""
+        ready, question = await self._review_calls(batch)
         if self._journal.interjected:
-            # Somebody spoke while hooks were asked.
+            # A message arrived while hooks were running.
             await self._skip(batch)
             return True
         await self._run_batch(ready)
@@ -149,15 +149,15 @@ class Calls:
         return question is None
 
     async def _skip(self, calls: Sequence[Call]) -> None:
-        """Those that are not over by now, none of which has started."""
-        over = {entry.call_id for entry in self._entries if isinstance(entry, CallEnded)}
-        await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in calls if call.id not in over))
+        """Ends the calls as skipped that have not ended; none of them has started."""
+        ended = {entry.call_id for entry in self._entries if isinstance(entry, CallEnded)}
+        await self._append(*(CallEnded(call.id, "skipped", SKIPPED) for call in calls if call.id not in ended))
 
-    async def _judge(self, batch: Sequence[Call]) -> tuple[list[Ready], ApprovalRequested | None]:
-        """Those that may run, up to the first that needs a decision; those that may not are ended."""
+    async def _review_calls(self, batch: Sequence[Call]) -> tuple[list[Ready], ApprovalRequested | None]:
+        """The calls that may run, up to the first that needs approval; calls that may not run are ended."""
         ready: list[Ready] = []
         for call in batch:
-            match await self._judged(call):
+            match await self._review_call(call):
                 case Ready() as allowed:
                     ready.append(allowed)
                 case CallEnded() as end:
@@ -166,13 +166,13 @@ class Calls:
                     return ready, question
         return ready, None
 
-    async def _judged(self, call: Call) -> Ready | CallEnded | ApprovalRequested:
+    async def _review_call(self, call: Call) -> Ready | CallEnded | ApprovalRequested:
         """Whether the call may run. Raises `EndTurn`."""
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
             return _failed(call, f"Unknown tool {call.name!r}. Available tools: {known}.")
-        return await self._reviewing.judged(call, tool)
+        return await self._review.review_call(call, tool)
 
     async def _run_batch(self, batch: Sequence[Ready]) -> None:
         if not batch:
@@ -184,8 +184,8 @@ class Calls:
             for ending in running:
                 await self._append(await ending)
                 logged += 1
-                if self._reviewing.over is not None:
-                    raise self._reviewing.over
+                if self._review.end_turn is not None:
+                    raise self._review.end_turn
         except (asyncio.CancelledError, EndTurn):
             await cancel_and_wait(*running)
             await self._append(*_results(running[logged:]))
@@ -194,45 +194,45 @@ class Calls:
             await cancel_and_wait(*running)
 
     async def _run_call(self, ready: Ready) -> CallEnded:
-        """The call's one result, as hooks and the mask leave it."""
-        return await self._reviewing.checked(ready, await self._end_of(ready))
+        """The call's one result, after hooks and masking."""
+        return await self._review.finish_result(ready, await self._end_of(ready))
 
     async def _end_of(self, ready: Ready) -> CallEnded:
-        """This is the edge at which whatever a tool raises becomes a result."""
+        """Runs the call. Whatever the tool raises becomes a result."""
         call, tool = ready.call, ready.tool
         if ready.response is not None:
             return CallEnded(call.id, "done", ready.response)
         try:
             result = await self._race(ready)
         except Interrupted:
-            return CallEnded(call.id, "cancelled", _undoing(tool, CANCELLED))
+            return CallEnded(call.id, "cancelled", _with_compensation(tool, CANCELLED))
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
             return _failed(call, f"{tool.name} ended without a result: an operation that it awaited was cancelled.")
         except TimeoutError:
-            late = f"{tool.name} timed out after {tool.timeout:g} seconds and was stopped."
-            return _failed(call, _undoing(tool, late))
+            text = f"{tool.name} timed out after {tool.timeout:g} seconds and was stopped."
+            return _failed(call, _with_compensation(tool, text))
         except (ToolError, MediaError, BackgroundError) as error:
             return _failed(call, str(error))
         except Exception as error:
-            log.exception("tool %s broke", tool.name)
+            log.exception("tool %s failed", tool.name)
             return _failed(call, f"{tool.name} failed: {type(error).__name__}: {error}")
         return _done(call, result)
 
     async def _race(self, ready: Ready) -> ToolResult:
-        """Runs the tool, letting an interjection do to it what the tool allows."""
+        """Runs the tool; an interjection has the effect that `on_steer` says."""
         match ready.tool.on_steer:
             case "finish":
-                return await race(self._work(ready), _never())
+                return await race(self._run_tool(ready), _never())
             case "cancel":
-                return await race(self._work(ready), self._journal.interjection())
+                return await race(self._run_tool(ready), self._journal.interjection())
             case "background":
                 return await self._until_background(ready)
             case _:
                 assert_never(ready.tool.on_steer)
 
-    async def _work(self, ready: Ready) -> ToolResult:
+    async def _run_tool(self, ready: Ready) -> ToolResult:
         call, agent = ready.call, self._agent
 
         async def progress(text: str) -> None:
@@ -248,34 +248,34 @@ class Calls:
         return replace(result, text=text, caption=caption, for_user=for_user)
 
     async def _until_background(self, ready: Ready) -> ToolResult:
-        """The result, or, soon after an interjection, the word that the call goes on by itself."""
-        working = asyncio.ensure_future(self._work_on(ready))
-        ringing = asyncio.ensure_future(self._journal.interjection())
-        kept = False
+        """The result, or, soon after an interjection, a note that the call continues in the background."""
+        running = asyncio.ensure_future(self._run_tool_reviewed(ready))
+        interjected = asyncio.ensure_future(self._journal.interjection())
+        adopted = False
         try:
-            await asyncio.wait((working, ringing), return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait((working,), timeout=GRACE)
-            if not working.done():
-                self._kept.add(ready.call.id)
+            await asyncio.wait((running, interjected), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((running,), timeout=BACKGROUND_GRACE)
+            if not running.done():
+                self._in_background.add(ready.call.id)
                 try:
-                    title = self._agent.mask(call_title(ready.tool.name, ready.arguments))[:LONGEST_TITLE]
-                    handle = await self._turn_context.background.adopt(title, working, partial(self._last_shown, ready))
+                    title = self._agent.mask(call_title(ready.tool.name, ready.arguments))[:MAX_TITLE_LENGTH]
+                    handle = await self._turn_context.background.adopt(title, running, partial(self._last_shown, ready))
                 except BackgroundError as error:
-                    self._kept.discard(ready.call.id)
-                    log.info("%s goes on where it is: %s", ready.tool.name, error)
+                    self._in_background.discard(ready.call.id)
+                    log.info("%s is not moved to the background: %s", ready.tool.name, error)
                 else:
-                    kept = True
+                    adopted = True
                     return ToolResult(IN_BACKGROUND.format(handle=handle))
-            return await working
+            return await running
         finally:
-            await cancel_and_wait(ringing, *(() if kept else (working,)))
+            await cancel_and_wait(interjected, *(() if adopted else (running,)))
 
-    async def _work_on(self, ready: Ready) -> ToolResult:
-        """The result, which hooks have looked at by then if it is for later."""
-        result = await self._work(ready)
-        if ready.call.id not in self._kept:
+    async def _run_tool_reviewed(self, ready: Ready) -> ToolResult:
+        """The result, reviewed by hooks if the call has moved to the background."""
+        result = await self._run_tool(ready)
+        if ready.call.id not in self._in_background:
             return result
-        end = await self._reviewing.reviewed_end(ready, _done(ready.call, result))
+        end = await self._review.review_result(ready, _done(ready.call, result))
         return replace(result, text=end.text, attachments=end.attachments, for_user=end.for_user)
 
     def _last_shown(self, ready: Ready) -> str:
@@ -286,12 +286,12 @@ async def _never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-def _undoing(tool: Tool, text: str) -> str:
+def _with_compensation(tool: Tool, text: str) -> str:
     return f"{text} {tool.compensation}" if tool.compensation else text
 
 
 def _is_cancelled() -> bool:
-    """Whether the running task was cancelled, rather than something that it awaited."""
+    """Whether the current task was cancelled, rather than an operation that it awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

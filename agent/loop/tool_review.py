@@ -1,4 +1,4 @@
-"""What hooks and people make of a tool call: whether it may run and with what, and what is left of its result."""
+"""Review of tool calls by hooks and people: whether a call may run, its arguments, and its result."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agent.agent import Agent
-from agent.decisions.approvals import allowed_tools, approval, decision_on, denial
+from agent.decisions.approvals import allowed_tools, call_approval, decision_on, denial
 from agent.hook import Ask, Deny, End, ReplyPart, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.log import ApprovalRequested, Call, CallEnded, Entry
 from agent.log_state import calls_of
-from agent.loop.streaming import EndTurn, reviewed, reviewed_files
+from agent.loop.streaming import EndTurn, review, review_files
 from agent.tool import Tool, ToolError
 from agent.tools.output_limits import truncate_result
 from agent.turn_context import TurnContext
@@ -23,7 +23,7 @@ WITHHELD = "[Not shown to the person: denied by a hook]"
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A call that may run, with the arguments that were settled on; `response` is a hook's result in its place."""
+    """A call that may run, with its final arguments; `response` is a hook's result in place of running it."""
 
     call: Call
     tool: Tool
@@ -32,130 +32,132 @@ class Ready:
 
 
 class ToolReview:
-    """Looks at the calls of one step before they run, and at their results before anybody is told of them."""
+    """Reviews the calls of one step before they run, and their results before anybody sees them."""
 
     def __init__(self, agent: Agent, turn_context: TurnContext, entries: Sequence[Entry]) -> None:
-        """`entries` is the turn's log itself, which grows meanwhile."""
+        """`entries` is the turn's log, which grows meanwhile."""
         self._agent = agent
         self._turn_context = turn_context
         self._entries = entries
-        self._over: EndTurn | None = None
+        self._end_turn: EndTurn | None = None
 
     @property
-    def over(self) -> EndTurn | None:
-        """That the turn is to end, as a hook wanted it when it saw a result: what was done is to be recorded first."""
-        return self._over
+    def end_turn(self) -> EndTurn | None:
+        """A hook's decision, on a result, to end the turn: the results are logged first."""
+        return self._end_turn
 
-    async def judged(self, call: Call, tool: Tool) -> Ready | CallEnded | ApprovalRequested:
-        """Whether the call may run, as its tool's settings, the hooks and people have it. Raises `EndTurn`."""
-        settled = decision_on(call.id, self._entries)
-        if settled is not None:
-            asked, decided = settled
+    async def review_call(self, call: Call, tool: Tool) -> Ready | CallEnded | ApprovalRequested:
+        """Whether the call may run, by its decision, arguments, hooks and the tool's settings. Raises `EndTurn`."""
+        decision = decision_on(call.id, self._entries)
+        if decision is not None:
+            request, decided = decision
             if decided.decision in ("allowed", "allowed_always"):
-                return Ready(call, tool, asked.arguments, asked.response)
+                return Ready(call, tool, request.arguments, request.response)
             return denial(call, decided)
         try:
             tool.check(call.arguments)
         except ToolError as error:
             return CallEnded(call.id, "failed", str(error))
-        return await self._judged_by_hooks(Ready(call, tool, call.arguments))
+        return await self._review_by_hooks(Ready(call, tool, call.arguments))
 
-    async def reviewed_end(self, ready: Ready, end: CallEnded) -> CallEnded:
-        """The result as after_tool and before_reply leave it. That the turn is to end is remembered in `over`."""
+    async def review_result(self, ready: Ready, end: CallEnded) -> CallEnded:
+        """The result after the hooks at after_tool and before_reply. `end_turn` then has their decision to end."""
         hooks = self._agent.hooks
         if hooks.active("after_tool"):
-            end = await self._changed_end(ready, end)
+            end = await self._ask_after_tool(ready, end)
         if not hooks.active("before_reply"):
             return end
         try:
-            return await self._end_for_people(end)
-        except EndTurn as over:
-            self._over = over
+            return await self._ask_before_reply(end)
+        except EndTurn as end_turn:
+            self._end_turn = end_turn
             return replace(end, attachments=(), for_user="", final=False)
 
-    async def checked(self, ready: Ready, end: CallEnded) -> CallEnded:
-        """The result as hooks and the mask leave it, no longer than the model's context can bear."""
-        end, mask = await self.reviewed_end(ready, end), self._agent.mask
+    async def finish_result(self, ready: Ready, end: CallEnded) -> CallEnded:
+        """The result after hooks and masking, truncated for the model's context."""
+        end, mask = await self.review_result(ready, end), self._agent.mask
         text, full = await truncate_result(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._agent.media)
         return replace(end, text=text, full=full, caption=mask(end.caption), for_user=mask(end.for_user))
 
-    async def _judged_by_hooks(self, ready: Ready) -> Ready | CallEnded | ApprovalRequested:
-        """What the hooks make of it. Those that approve see the call as those before it have changed it."""
-        asked_for, why = self._needs_leave(ready.tool), ""
-        ready, ruled = await self._changed(ready)
+    async def _review_by_hooks(self, ready: Ready) -> Ready | CallEnded | ApprovalRequested:
+        """The hooks' decision. Hooks at approve_tool see the call as before_tool has changed it."""
+        needs_approval, reason = self._needs_approval(ready.tool), ""
+        ready, ruled = await self._ask_before_tool(ready)
         match _ruling(ruled):
             case Respond(text):
                 ready = replace(ready, response=text)
-                asked_for = asked_for and not (ruled is not None and ruled.trusted)
-            case Ask(reason):
-                asked_for, why = True, reason
-            case Deny(reason):
-                return _denied(ready.call, reason, ruled)
+                needs_approval = needs_approval and not (ruled is not None and ruled.trusted)
+            case Ask(why):
+                needs_approval, reason = True, why
+            case Deny(why):
+                return _denied(ready.call, why, ruled)
             case None:
                 pass
-        ruled = await self._approved(ready)
+        ruled = await self._ask_approve_tool(ready)
         match _ruling(ruled):
-            case Ask(reason):
-                asked_for, why = True, reason
-            case Deny(reason):
-                return _denied(ready.call, reason, ruled)
+            case Ask(why):
+                needs_approval, reason = True, why
+            case Deny(why):
+                return _denied(ready.call, why, ruled)
             case Respond() | None:
                 pass
-        return self._asked(ready, why) if asked_for else ready
+        return self._request_approval(ready, reason) if needs_approval else ready
 
-    def _needs_leave(self, tool: Tool) -> bool:
-        """Whether people have to allow the call, as far as its tool's settings go."""
+    def _needs_approval(self, tool: Tool) -> bool:
+        """Whether the call needs approval by the tool's settings."""
         return tool.approval == "always" or (tool.approval == "once" and not self._is_allowed(tool))
 
     def _is_allowed(self, tool: Tool) -> bool:
-        """For the conversation: before this turn, or in it."""
+        """Whether the tool is allowed for the conversation, before this turn or in it."""
         return tool.name in self._turn_context.allowed or tool.name in allowed_tools(
             self._entries, calls_of(self._entries)
         )
 
-    async def _changed(self, ready: Ready) -> tuple[Ready, Ruled | None]:
-        """The call as before_tool leaves it."""
+    async def _ask_before_tool(self, ready: Ready) -> tuple[Ready, Ruled | None]:
+        """The call after the hooks at before_tool."""
         hooks = self._agent.hooks
         if not hooks.active("before_tool"):
             return ready, None
         subject, ruled = await hooks.ask("before_tool", self._turn_context.hook_context, _subject(ready))
         return replace(ready, arguments=_arguments(subject, ready)), ruled
 
-    async def _approved(self, ready: Ready) -> Ruled | None:
-        """What approve_tool says; it changes nothing."""
+    async def _ask_approve_tool(self, ready: Ready) -> Ruled | None:
+        """The ruling of the hooks at approve_tool, which change nothing."""
         hooks = self._agent.hooks
         if not hooks.active("approve_tool"):
             return None
         _, ruled = await hooks.ask("approve_tool", self._turn_context.hook_context, _subject(ready))
         return ruled
 
-    def _asked(self, ready: Ready, why: str) -> ApprovalRequested | CallEnded:
-        """The question to people, or the denial where there are none."""
+    def _request_approval(self, ready: Ready, reason: str) -> ApprovalRequested | CallEnded:
+        """The approval request, or a denial if nobody can be asked."""
         if self._turn_context.unattended:
             return CallEnded(ready.call.id, "denied", NOBODY_TO_ASK)
         expires_at = time.time() + self._agent.approval_timeout
-        return approval(ready.tool, ready.call, ready.arguments, why, expires_at, ready.response)
+        return call_approval(ready.tool, ready.call, ready.arguments, reason, expires_at, ready.response)
 
-    async def _changed_end(self, ready: Ready, end: CallEnded) -> CallEnded:
-        """The result as after_tool leaves it."""
+    async def _ask_after_tool(self, ready: Ready, end: CallEnded) -> CallEnded:
+        """The result after the hooks at after_tool."""
         shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user)
-        wanted, ruled = await self._agent.hooks.ask("after_tool", self._turn_context.hook_context, shown)
+        changed, ruled = await self._agent.hooks.ask("after_tool", self._turn_context.hook_context, shown)
         if ruled is not None and isinstance(ruled.ruling, End | Stop):
-            self._over = EndTurn(ruled.ruling, ruled.hook)
-        return replace(end, text=wanted.text, for_user=wanted.for_user)
+            self._end_turn = EndTurn(ruled.ruling, ruled.hook)
+        return replace(end, text=changed.text, for_user=changed.for_user)
 
-    async def _end_for_people(self, end: CallEnded) -> CallEnded:
-        """The result with what people may see of it. Raises `EndTurn`."""
+    async def _ask_before_reply(self, end: CallEnded) -> CallEnded:
+        """The result after the hooks at before_reply: the parts that people may see. Raises `EndTurn`."""
         hooks, context = self._agent.hooks, self._turn_context.hook_context
-        kept, caption, note = await reviewed_files(hooks, context, end.attachments, end.caption)
+        visible, caption, note = await review_files(hooks, context, end.attachments, end.caption)
         if end.for_user.strip():
-            part = await reviewed(hooks, context, ReplyPart("text", end.for_user))
+            part = await review(hooks, context, ReplyPart("text", end.for_user))
             end = replace(end, for_user="" if part is None else part.text)
         elif end.final and not end.attachments:
-            part = await reviewed(hooks, context, ReplyPart("text", end.text))
+            part = await review(hooks, context, ReplyPart("text", end.text))
             note = WITHHELD if part is None else ""
             end = replace(end, text=end.text if part is None else part.text, final=part is not None)
-        return replace(end, text=f"{end.text}\n{note}".strip() if note else end.text, attachments=kept, caption=caption)
+        return replace(
+            end, text=f"{end.text}\n{note}".strip() if note else end.text, attachments=visible, caption=caption
+        )
 
 
 def _subject(ready: Ready) -> ToolCall:
@@ -163,13 +165,13 @@ def _subject(ready: Ready) -> ToolCall:
 
 
 def _arguments(subject: ToolCall, ready: Ready) -> str:
-    """The JSON text of what the hooks left, word for word as it was if they changed nothing."""
+    """The arguments after the hooks, as JSON text: the original text if nothing changed."""
     same = subject.arguments == json.loads(ready.arguments or "{}")
     return ready.arguments if same else json.dumps(dict(subject.arguments))
 
 
 def _ruling(ruled: Ruled | None) -> Respond | Ask | Deny | None:
-    """The ruling, if the turn goes on. Raises `EndTurn` if not."""
+    """The ruling, if the turn continues. Raises `EndTurn` otherwise."""
     if ruled is None:
         return None
     match ruled.ruling:

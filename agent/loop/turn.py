@@ -1,4 +1,4 @@
-"""The turn loop: hear, ask the model, run its calls, and again, until nothing is left to do."""
+"""The turn loop: read the inbox, ask the model, run its calls, and repeat until nothing is left to do."""
 
 from __future__ import annotations
 
@@ -49,19 +49,18 @@ from agent.turn_context import TurnContext
 log = logging.getLogger(__name__)
 
 MAX_RESTARTS = 5
-"""A turn that was interrupted by this many restarts, with nothing done between them, is likely their cause."""
+"""A turn that is interrupted by so many restarts without progress is probably their cause."""
 
 INTERNAL_ERROR = "internal error in the gateway; details are in its log"
 LOOP_DETECTED = "loop detected: `{tool}` was called repeatedly with the same arguments and the same result"
 CUT_OFF = "_The answer was cut off at the model's length limit._"
 
-_ENDED_WHILE_RUNNING = "Cancelled: the turn ended while this call was running: "
+_CANCELLED_AT_END = "Cancelled: the turn ended while this call was running: "
 
 
 class Turn:
-    """One run of the agent. `entries` is its log so far: what a new turn has heard, or all that a resumed one has.
-
-    `past` is the conversation before this turn. `run()` may be called once.
+    """One run of the agent. `entries` is its log so far: the messages that a new turn has read, or the whole log of a
+    resumed turn. `past` is the conversation before this turn. `run()` may be called once.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Turn:
         self._files = ConversationFiles(past)
         self._turn_context = turn_context or TurnContext()
         self._entries = list(entries)
-        self._answering: ModelStep | None = None
+        self._model_step: ModelStep | None = None
         self._task: asyncio.Task[object] | None = None
         self._stop_reason: str | None = None
         self._ended: Ended | None = None
@@ -96,7 +95,7 @@ class Turn:
 
     @property
     def step(self) -> int:
-        """The step the turn is at, counted from 1."""
+        """The current step, counted from 1."""
         return step_of(self._entries)
 
     @property
@@ -106,25 +105,25 @@ class Turn:
 
     @property
     def unlogged(self) -> tuple[Spent | ModelAnswered, ...]:
-        """What is not in the log of the answer that is being given: what it cost, and what was told of it."""
-        return () if self._answering is None else self._answering.speech.unlogged()
+        """The current answer, which is not in the log yet: its cost and its text so far."""
+        return () if self._model_step is None else self._model_step.stream.unlogged()
 
     def stop(self, reason: str) -> None:
-        """Cancels what runs; the turn ends as stopped, for `reason`. Later stops change nothing."""
+        """Cancels the running work; the turn ends as stopped, for `reason`. Later calls have no effect."""
         if self._stop_reason is None:
             self._stop_reason = reason
             if self._task is not None:
                 self._task.cancel()
 
     async def run(self) -> Ended | None:
-        """Runs to the end and returns it, as logged; None when it has asked people something, or waits for results
-        from outside, and is parked until somebody says something, decides or supplies. Raises `JournalError`.
+        """Runs the turn and returns its end, as logged. None: the turn is parked until a message, a decision or the
+        results of external tools arrive. Raises `JournalError`.
 
-        Cancelling the task (rather than calling `stop`) abandons the turn as it stands, to be resumed later.
+        Cancelling the task (rather than calling `stop`) leaves the turn unfinished, to be resumed later.
         """
         self._task = asyncio.current_task()
         try:
-            await self._go_on_to_the_end()
+            await self._run_to_the_end()
         finally:
             self._turn_context.budget.release()
             await self._absorb_late_stop()
@@ -132,23 +131,23 @@ class Turn:
         assert self._parked or self._ended is not None
         return self._ended
 
-    async def _go_on_to_the_end(self) -> None:
+    async def _run_to_the_end(self) -> None:
         try:
-            await self._go_on()
+            await self._run_steps()
         except ModelError as error:
             await self._end("failed", str(error))
-        except EndTurn as over:
-            await self._end("stopped" if over.stopped else "failed", str(over))
+        except EndTurn as end:
+            await self._end("stopped" if end.stopped else "failed", str(end))
         except JournalError:
             raise
         except asyncio.CancelledError:
             await self._cancelled()
         except Exception:
-            log.exception("turn %s broke", self._id)
+            log.exception("turn %s failed", self._id)
             await self._end("failed", INTERNAL_ERROR)
 
     async def _cancelled(self) -> None:
-        """Ends the turn if it was stopped, or if what it ran cancelled itself; raises if the task was cancelled."""
+        """Ends the turn if it was stopped or if its work cancelled itself; raises if the task was cancelled."""
         assert self._task is not None
         if self._stop_reason is not None:
             self._task.uncancel()
@@ -157,18 +156,18 @@ class Turn:
         elif self._task.cancelling():
             raise asyncio.CancelledError
         else:
-            log.error("turn %s broke: the model cancelled itself", self._id)
+            log.error("turn %s failed: the model cancelled itself", self._id)
             await self._end("failed", INTERNAL_ERROR)
 
     async def _absorb_late_stop(self) -> None:
-        """A stop that comes when nothing is left to stop must not hit whoever awaits us."""
+        """A stop after the end of the work must not cancel the caller."""
         task = self._task
         if self._stop_reason is not None and task is not None and task.cancelling():
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
             task.uncancel()
 
-    async def _go_on(self) -> None:
+    async def _run_steps(self) -> None:
         if self._stop_reason is not None:
             raise asyncio.CancelledError
         if restarts_in_a_row(self._entries) >= MAX_RESTARTS:
@@ -182,7 +181,7 @@ class Turn:
 
     async def _take_step(self) -> None:
         if (reason := refused_limit(self._entries)) is not None:
-            # What was said since is for the next turn, as this one answers nothing any more.
+            # Unread messages are for the next turn: this one does not answer any more.
             await self._end("stopped", reason)
             return
         await self._read_inbox()
@@ -194,8 +193,8 @@ class Turn:
             await self._answer(await self._ask())
 
     async def _answer(self, answered: ModelAnswered | ApprovalRequested) -> None:
-        """Does what the model asks for, or what has to be asked first."""
-        charges = () if self._answering is None else self._answering.speech.charges
+        """Runs the calls of the answer, ends the turn with it, or waits for an approval."""
+        charges = () if self._model_step is None else self._model_step.stream.charges
         if isinstance(answered, ApprovalRequested):
             await self._append(*charges, answered)
             await self._await_people()
@@ -205,53 +204,53 @@ class Turn:
             await self._append(*charges, answered)
             await self._run(answered.calls)
         else:
-            told = (Notice(CUT_OFF),) if answered.cut_off else ()
-            await self._close(Ended("completed"), *charges, answered, *told)
+            notice = (Notice(CUT_OFF),) if answered.cut_off else ()
+            await self._close(Ended("completed"), *charges, answered, *notice)
 
     async def _read_inbox(self) -> bool:
-        """Whether people have said something, which is then in the log, as are the results of work beside the turn."""
-        heard = await shielded(self._journal.read_inbox(self.step)) if self._journal.has_unread else None
-        if heard is not None:
-            await self._record(heard)
-        return heard is not None and any(said.source != "work" for said in heard.messages)
+        """Logs the unread messages; whether one of them is from a person and not from background work."""
+        read = await shielded(self._journal.read_inbox(self.step)) if self._journal.has_unread else None
+        if read is not None:
+            await self._record(read)
+        return read is not None and any(message.source != "work" for message in read.messages)
 
     async def _ask(self) -> ModelAnswered | ApprovalRequested:
-        """The model's answer, an interrupted one if an interjection came first."""
-        self._answering = answering = ModelStep(
+        """The model's answer, marked as interrupted if an interjection came first."""
+        self._model_step = step = ModelStep(
             self._agent,
             self._turn_context,
             self._append,
-            self._tell,
+            self._emit_event,
             id=self._id,
             conversation=self._conversation,
             entries=self._entries,
         )
         try:
-            return await race(answering.answer(), self._journal.interjection())
+            return await race(step.answer(), self._journal.interjection())
         except Interrupted:
-            *_, last = (ModelAnswered(self.step, (), interrupted=True), *answering.speech.unlogged())
+            *_, last = (ModelAnswered(self.step, (), interrupted=True), *step.stream.unlogged())
             return last if isinstance(last, ModelAnswered) else ModelAnswered(self.step, (), interrupted=True)
 
     async def _run(self, calls: Sequence[Call]) -> None:
         agent, files = self._agent, self._files
         files.update(self._entries)
         await copy_to_workspace(files.workspace_files, agent.workspace, agent.media)
-        running = Calls(
+        runner = Calls(
             agent,
             self._turn_context,
             self._journal,
             self._append,
-            self._tell,
+            self._emit_event,
             entries=self._entries,
             attachments=tuple(files.attachments),
         )
-        if not await running.run(calls):
+        if not await runner.run(calls):
             await self._await_people()
 
     async def _finish_step(self) -> None:
-        """Goes on with the calls that a restart or a wait for people left, unless people have said something since.
+        """Runs the calls that are left after a restart or a wait for people, unless a new message has arrived.
 
-        Behind one whose outcome is unknown nothing is run; one that may be repeated is.
+        If the outcome of a call is unknown, no later call is run, unless the call is repeatable.
         """
         left = unresolved(self._entries)
         repeatable = {tool.name for tool in self._agent.tools if tool.repeatable}
@@ -263,17 +262,17 @@ class Turn:
             await self._run([call for call, _ in left])
 
     async def _await_people(self) -> None:
-        """Parks the turn, unless somebody has said something: whatever it is, it is the answer."""
+        """Parks the turn, unless there is a new message: any message counts as the answer."""
         self._parked = await shielded(self._journal.park(deadline(self._entries)))
         if self._parked:
-            # A stop that came meanwhile arrives here, while the turn can still be ended.
+            # A stop in the meantime arrives here, while the turn can still be ended.
             await asyncio.sleep(0)
         else:
-            await self._append(*_overtaken(self._entries))
+            await self._append(*_resolve_waiting(self._entries))
 
     async def _end(self, outcome: TurnOutcome, reason: str) -> None:
-        """Ends the turn with everything in it accounted for: the partial answer and each call's result."""
-        calls = endings(self._entries, "cancelled", _ENDED_WHILE_RUNNING + reason)
+        """Ends the turn, with its partial answer and a result for each call in the log."""
+        calls = endings(self._entries, "cancelled", _CANCELLED_AT_END + reason)
         await self._close(Ended(outcome, reason), *self.unlogged, *calls)
 
     async def _append(self, *entries: Entry) -> None:
@@ -290,12 +289,12 @@ class Turn:
     async def _record(self, *entries: Entry) -> None:
         self._entries.extend(entries)
         if any(isinstance(entry, ModelAnswered | ApprovalRequested) for entry in entries):
-            self._answering = None
+            self._model_step = None
             self._turn_context.budget.release()
         for entry in entries:
-            await self._tell(Logged(entry))
+            await self._emit_event(Logged(entry))
 
-    async def _tell(self, event: Event) -> None:
+    async def _emit_event(self, event: Event) -> None:
         if self._agent.hooks.active("on_event"):
             self._agent.hooks.observe(
                 self._turn_context.hook_context, json.loads(self._agent.mask(json.dumps(as_json(event))))
@@ -306,19 +305,19 @@ class Turn:
 async def fail_turn(
     journal: Journal, entries: Sequence[Entry], reason: str, *unlogged: Spent | ModelAnswered
 ) -> tuple[Entry, ...]:
-    """Ends a turn that cannot go on as failed; returns its log. Raises `JournalError` while that cannot be written.
+    """Ends a turn as failed that cannot continue; returns its log. Raises `JournalError` if that cannot be written.
 
-    `unlogged` is what is not in the log of the answer that was being given when the turn broke.
+    `unlogged` is the unfinished answer of the turn, which is not in the log yet.
     """
     ended = Ended("failed", reason)
-    rest: tuple[Entry, ...] = (*unlogged, *endings(entries, "cancelled", _ENDED_WHILE_RUNNING + reason))
+    rest: tuple[Entry, ...] = (*unlogged, *endings(entries, "cancelled", _CANCELLED_AT_END + reason))
     return (*entries, *rest, *await shielded(journal.close(ended, *rest)))
 
 
-def _overtaken(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """What becomes of what the turn waits for when something is said: it is the answer, or comes instead of it."""
-    asked, left = open_decision(entries), unresolved(entries)
-    if asked is not None:
-        skipped = (CallEnded(call.id, "skipped", DROPPED if call.id == asked.id else SKIPPED) for call, _ in left)
-        return ApprovalDecided(asked.id, "dropped"), *skipped
+def _resolve_waiting(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The entries that end the turn's wait when a message arrives: it is the answer, or replaces it."""
+    request, left = open_decision(entries), unresolved(entries)
+    if request is not None:
+        skipped = (CallEnded(call.id, "skipped", DROPPED if call.id == request.id else SKIPPED) for call, _ in left)
+        return ApprovalDecided(request.id, "dropped"), *skipped
     return endings_without_result(entries) or endings(entries, "done", ANSWERED)

@@ -6,7 +6,7 @@ import base64
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from agent.context.tokens import MOST_PICTURES
+from agent.context.tokens import MAX_IMAGES
 from agent.media import Attachment, MediaError, MediaStore
 from agent.models.content import LoadedImage, LoadedImages, UnavailableImage, images_in
 from agent.transcript import Exchange
@@ -31,7 +31,7 @@ class ImageCache:
         shown: dict[str, LoadedImage | UnavailableImage] = {}
         for attachment in reversed(images_in(transcript)):
             if attachment.hash not in shown:
-                shown[attachment.hash] = await self._load(attachment) if len(shown) < MOST_PICTURES else _TOO_OLD
+                shown[attachment.hash] = await self._load(attachment) if len(shown) < MAX_IMAGES else _TOO_OLD
         return shown
 
     async def _load(self, attachment: Attachment) -> LoadedImage | UnavailableImage:

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.agent import Agent
-from agent.context.compaction import LONGEST as LONGEST_SUMMARY
-from agent.context.compaction import RESERVE, SUMMING_UP, Compactor
+from agent.context.compaction import MAX_SUMMARY_TOKENS, RESERVED_TOKENS, SUMMARIZING, Compactor
 from agent.context.tokens import estimate_transcript
 from agent.events import Charged, Delta, Event, Waiting
 from agent.log import (
@@ -225,8 +224,8 @@ async def test_without_a_summary_the_same_is_left_out_and_that_is_said(answer: s
     logged = await desk.compact(past, NOW)
     compaction = summarised(logged)
     assert (compaction.through, compaction.left_out) == ("turn 6", True)
-    assert compaction.summary.startswith("6 earlier turns were left out here without a summary")
-    assert "6 earlier turns were left out" in texts(conversation(past, (*NOW, *logged))[:1])
+    assert compaction.summary.startswith("6 earlier turns were removed here without a summary")
+    assert "6 earlier turns were removed" in texts(conversation(past, (*NOW, *logged))[:1])
 
 
 async def test_an_earlier_summary_outlives_one_that_cannot_be_had() -> None:
@@ -475,7 +474,7 @@ def test_a_models_window_goes_by_how_its_name_begins(name: str, window: int) -> 
 
 def test_the_page_on_context_has_the_numbers_of_the_code() -> None:
     page = (Path(__file__).parents[2] / "docs" / "guides" / "context.md").read_text()
-    for number in (DEFAULT, RESERVE, LONGEST_SUMMARY, MAX_RESULT_LENGTH, HEAD_LENGTH, TAIL_LENGTH):
+    for number in (DEFAULT, RESERVED_TOKENS, MAX_SUMMARY_TOKENS, MAX_RESULT_LENGTH, HEAD_LENGTH, TAIL_LENGTH):
         assert f"{number:,} " in page
-    assert SUMMING_UP in page
+    assert SUMMARIZING in page
     assert f"at most {MAX_ITEMS} items of at most {MAX_ITEM_LENGTH} characters" in page

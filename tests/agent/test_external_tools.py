@@ -16,7 +16,7 @@ from agent.decisions.external_tools import (
     TIMED_OUT,
     ExternalResult,
     available_tools,
-    check,
+    check_results,
     endings_without_result,
     pending,
     results_deadline,
@@ -316,9 +316,9 @@ def test_somebody_who_looks_on_is_shown_that_results_are_waited_for() -> None:
     ],
 )
 def test_results_are_checked_against_what_is_pending(given: str, wrong: str) -> None:
-    assert check([ExternalResult(id, "text") for id in given], PENDING) == wrong
+    assert check_results([ExternalResult(id, "text") for id in given], PENDING) == wrong
 
 
 def test_results_that_come_too_late_are_told_so() -> None:
     entries = (*PENDING, *endings_without_result(PENDING))
-    assert check([ExternalResult("a", "snow")], entries) == "no longer pending: a (cancelled)"
+    assert check_results([ExternalResult("a", "snow")], entries) == "no longer pending: a (cancelled)"

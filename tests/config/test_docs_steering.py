@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from agent.context.compaction import SUMMING_UP
+from agent.context.compaction import SUMMARIZING
 from agent.decisions.approvals import APPROVAL_OPTIONS, LIMIT_OPTIONS
 from agent.log import ApprovalDecided, ApprovalDecision, ApprovalRequested, Outcome
 from agent.log_state import LOOP_REPEATS, LOOP_WINDOW
@@ -92,7 +92,7 @@ def test_the_pages_quote_lines_as_they_are_shown() -> None:
     for cost, calls, read, cached, written in bills:
         totals = UsageTotals(cost=cost, calls=calls, input=read, cache_read=cached, output=written)
         assert usage(totals) in page("cost")
-    assert f"`{SUMMING_UP}`" in page("context")
+    assert f"`{SUMMARIZING}`" in page("context")
     assert f"*{STILL_WAITING}*" in page("models")
     for decision in get_args(ApprovalDecision):
         reason = "use the staging database" if decision == "denied" else ""

@@ -23,7 +23,7 @@ from agent.decisions.approvals import (
     allowed_tools,
     decision_on,
     denial,
-    limit_question,
+    limit_approval,
     open_decision,
     refused_limit,
 )
@@ -336,7 +336,7 @@ class Gateway:
             case "summary":
                 self._write(active, Compacted(step, "", "It was said that."))
             case "limit":
-                asked = limit_question(f"l{next(self._numbers)}", "The limit is reached.", _until(choice).timestamp())
+                asked = limit_approval(f"l{next(self._numbers)}", "The limit is reached.", _until(choice).timestamp())
                 self._asked.append(f"{decisions.KEY}{asked.id}")
                 self._write(active, asked)
                 yield from self._park(active)
