@@ -195,7 +195,7 @@ async def test_an_answer_is_paid_once_when_a_person_comes_while_a_hook_looks_at_
 async def test_a_summary_without_words_is_paid_all_the_same() -> None:
     charges: list[Charged] = []
 
-    async def tell(delta: Delta) -> None:
+    async def on_delta(delta: Delta) -> None:
         if isinstance(delta, Charged):
             charges.append(delta)
 
@@ -207,7 +207,7 @@ async def test_a_summary_without_words_is_paid_all_the_same() -> None:
         instructions="",
         tools=(),
         used=0,
-        tell=tell,
+        on_delta=on_delta,
     )
     assert isinstance(summarised, Compacted)
     assert summarised.left_out
@@ -269,7 +269,7 @@ async def test_a_tools_final_answer_that_may_not_be_shown_is_not_the_answer() ->
     entries = await Alone(model, free(rude).on("before_reply")).play()
     (end,) = [entry for entry in entries if isinstance(entry, CallEnded)]
     assert not end.final
-    assert "a hook forbids it" in end.text
+    assert "denied by a hook" in end.text
     assert [entry.text for entry in entries if isinstance(entry, ModelAnswered)] == ["", "Something polite."]
 
 
@@ -295,7 +295,7 @@ async def test_files_of_a_call_that_went_to_the_background_are_looked_at_too(tmp
         await play.until_idle()
         brought = [said for request in model.requests for said in _said_in(request) if said.source == "work"]
         assert "painted" in brought[-1].text
-        assert "a hook forbids it: rude.txt" in brought[-1].text
+        assert "denied by a hook: rude.txt" in brought[-1].text
         assert brought[-1].attachments == ()
 
 

@@ -269,7 +269,7 @@ async def test_a_conversation_stays_within_a_small_window_and_is_not_summed_up_a
     if window > 4000:
         assert len(asked(models, "big")) >= 3 * len(summaries)
     (last,) = asked(models, "big")[-1:]
-    assert "summed up" in last.messages[1].text
+    assert "Summary of the earlier conversation" in last.messages[1].text
     assert last.messages[-1].text.startswith("Count on from 11.")
 
 
