@@ -10,6 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Mount
 
+from agent.tool import Tool
 from channels.runs import RunReport
 from channels.web import http_app
 from channels.web.render import EventName
@@ -203,6 +204,15 @@ def test_the_readme_names_every_tool_and_every_page() -> None:
     named = re.findall(r"`(\w+)`", section(readme(), "Tools"))
     assert set(TOOLS) <= set(named)
     assert set(PAGES_IN_DOCS) <= {path for path, _ in links(readme())}
+
+
+def test_the_tool_of_the_readme_is_one() -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", readme(), re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    word_count = names["word_count"]
+    assert isinstance(word_count, Tool)
+    assert (word_count.name, word_count.effect) == ("word_count", "read")
 
 
 async def test_the_page_of_commands_has_each_with_an_example(operator: Operator) -> None:
