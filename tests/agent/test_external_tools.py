@@ -45,7 +45,7 @@ from agent.model import ToolSpec
 from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, tool
-from agent.transcript import NEVER_STARTED, OUTSIDE, Results, transcript
+from agent.transcript import NEVER_STARTED, RUNS_EXTERNALLY, Results, transcript
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = DeclaredTool("weather", "Looks out of the window.", SCHEMA)
@@ -300,7 +300,7 @@ def test_calls_that_get_no_result_end_in_words() -> None:
 def test_somebody_who_looks_on_is_shown_that_results_are_waited_for() -> None:
     *_, results = transcript(PENDING)
     assert isinstance(results, Results)
-    assert [result.text for result in results.results] == [OUTSIDE, OUTSIDE]
+    assert [result.text for result in results.results] == [RUNS_EXTERNALLY, RUNS_EXTERNALLY]
 
 
 @pytest.mark.parametrize(
