@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from agent.background import BackgroundState, DelegatedTask
 from agent.log import ApprovalDecision, Entry, TurnOutcome
@@ -310,3 +311,64 @@ class Finished:
     result: BackgroundResult
     arrival: Arrival | None = None
     stop_reason: str = ""
+
+
+AuditKind = Literal[
+    "refused", "admitted", "revoked", "approved", "denied", "stopped", "tool_call", "settings", "exported", "deleted"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """Something for the audit log. `actor`: see `gateway.store.schema.audit`; `session` is the conversation, "" for
+    none. `detail` has no content beyond the arguments of calls, which are masked."""
+
+    event: AuditKind
+    actor: str = ""
+    actor_name: str = ""
+    session: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    id: int
+    at: datetime
+    event: str
+    actor: str
+    actor_name: str
+    session: str
+    detail: dict[str, Any]
+
+
+DeletionScope = Literal["conversation", "person", "person_here", "old"]
+"""A conversation; all that a person has written, everywhere or in one conversation; or what is older than the settings
+allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionRequest:
+    """What to delete: the conversation `session`, or data of the `person` ("channel:user id"), up to the inbox row
+    `upto`. `by` is who asked for it, as an actor of the audit log."""
+
+    scope: DeletionScope
+    session: str = ""
+    person: str = ""
+    upto: int | None = None
+    by: str = ""
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionReport:
+    """What was deleted. `conversations` were removed whole. `quoting` answers to other people stay that were written
+    after reading deleted messages."""
+
+    conversations: int = 0
+    messages: int = 0
+    turns: int = 0
+    files: int = 0
+    summaries: int = 0
+    folders: int = 0
+    accesses: int = 0
+    quoting: int = 0

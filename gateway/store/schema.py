@@ -284,6 +284,41 @@ work = Table(
     CheckConstraint("state IN ('running', 'done', 'failed', 'stopped', 'lost')", name="state"),
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Key, Identity(), primary_key=True),
+    Column("at", Timestamp, nullable=False),
+    Column("event", String(20), nullable=False),
+    Column("actor", SafeText, nullable=False),
+    Column("actor_name", SafeText, nullable=False),
+    Column("session", SafeText, nullable=False),
+    Column("detail", Json, nullable=False),
+    Index("ix_audit_at", "at"),
+    Index("ix_audit_session", "session"),
+)
+"""Who did what: `actor` is "channel:user id", "operator" on the command line, or "" for the gateway."""
+
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("id", Key, Identity(), primary_key=True),
+    Column("scope", String(20), nullable=False),
+    Column("session", SafeText, nullable=False),
+    Column("person", SafeText, nullable=False),
+    Column("upto", Key),
+    Column("by", SafeText, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("report", Json),
+    Column("folders", Json, nullable=False),
+    Column("requested_at", Timestamp, nullable=False),
+    Column("done_at", Timestamp),
+    CheckConstraint("scope IN ('conversation', 'person', 'person_here', 'old')", name="scope"),
+    CheckConstraint("state IN ('requested', 'deleted', 'done')", name="state"),
+)
+"""Deletions of data, from the request to their end. `deleted`: the rows are gone; files, `folders` (addresses) and the
+traces in the database file are left to remove. They never hold content."""
+
 # A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")
 is_refused = inbox.c.state == literal_column("'refused'")
@@ -297,6 +332,7 @@ is_side_question = turns.c.kind == literal_column("'aside'")
 has_deadline = turns.c.deadline.is_not(None)
 is_running_work = work.c.state == literal_column("'running'")
 is_undelivered = turns.c.delivered == literal_column("false")
+is_unfinished_deletion = deletions.c.state != literal_column("'done'")
 
 Index("ix_inbox_waiting", inbox.c.session, inbox.c.id, sqlite_where=is_waiting)
 Index("ix_inbox_refused", inbox.c.channel, inbox.c.sender_id, sqlite_where=is_refused)
@@ -305,6 +341,7 @@ Index("ix_turns_aside", turns.c.number, sqlite_where=and_(is_running, is_side_qu
 Index("ix_turns_deadline", turns.c.deadline, sqlite_where=has_deadline)
 Index("ix_work_going_on", work.c.session, sqlite_where=is_running_work)
 Index("ix_turns_undelivered", turns.c.number, sqlite_where=is_undelivered)
+Index("ix_deletions_unfinished", deletions.c.id, sqlite_where=is_unfinished_deletion)
 
 alembic_version = Table(
     "alembic_version",
