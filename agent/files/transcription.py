@@ -1,4 +1,4 @@
-"""Voice notes and other recordings, as words that a model can read: a transcription model listens to them."""
+"""Transcription of voice notes and other recordings, by a transcription model."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
 
-MOST_BYTES = 25 * 1024 * 1024
-"""OpenAI's own bound, https://platform.openai.com/docs/guides/speech-to-text"""
+MAX_BYTES = 25 * 1024 * 1024
+"""OpenAI's limit, https://platform.openai.com/docs/guides/speech-to-text"""
 
-LONGEST_WAIT = 30.0
-"""Seconds that are waited for a second attempt, whatever the service asks for."""
+MAX_RETRY_DELAY = 30.0
+"""Seconds before the second attempt, whatever the service asks for."""
 
-USUAL_WAIT = 0.5
-"""Seconds between the attempts, when the service does not say how many."""
+DEFAULT_RETRY_DELAY = 0.5
+"""Seconds before the second attempt, if the service does not say."""
 
-CONNECT_SECONDS = 15.0
-LONGEST_DETAIL = 300
+CONNECT_TIMEOUT = 15.0
+MAX_DETAIL_LENGTH = 300
 
-LOST = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
-"""The connection was lost or never made; of a service that is merely slow there is no second try."""
+CONNECTION_ERRORS = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+"""The connection was lost or not established. A slow service is not retried."""
 
 _SUFFIXES = {
     "audio/flac": "flac",
@@ -49,17 +49,17 @@ _SUFFIXES = {
     "audio/x-wav": "wav",
     "application/ogg": "ogg",
 }
-"""The ends of names by which the service tells formats apart: it refuses those that it does not know."""
+"""File name extensions by which the service detects formats: it rejects unknown ones."""
 
-_SCORES = frozenset({"audio/midi", "audio/x-midi"})
+_MIDI = frozenset({"audio/midi", "audio/x-midi"})
 
 
 Recording = tuple[str, bytes, str]
-"""Name, bytes and media type, as the client wants a file."""
+"""Name, bytes and media type, as the client expects a file."""
 
 
 class TranscriptionFailed(Exception):
-    """The recording could not be turned into words; the message says why, in words for a person."""
+    """The recording could not be transcribed; the message tells a person why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -68,20 +68,20 @@ class TranscriptionFailed(Exception):
 
 class Transcriber(Protocol):
     async def transcribe(self, data: bytes, name: str, media_type: str) -> str:
-        """What is said in the recording; never empty. Raises `TranscriptionFailed`."""
+        """The transcript, never empty. Raises `TranscriptionFailed`."""
 
 
 def is_sound(media_type: str) -> bool:
-    """Whether it is a recording in which somebody may speak."""
+    """Whether it is a recording that may contain speech."""
     kind = media_type.partition(";")[0].strip().lower()
-    return (kind.startswith("audio/") and kind not in _SCORES) or kind == "application/ogg"
+    return (kind.startswith("audio/") and kind not in _MIDI) or kind == "application/ogg"
 
 
 class OpenAITranscriber:
-    """A `Transcriber` over `POST {base_url}/audio/transcriptions`, which OpenAI and many compatible servers have.
+    """A `Transcriber` over `POST {base_url}/audio/transcriptions` of OpenAI and compatible servers.
 
-    `seconds` bound one attempt; there is a second one after a lost connection, 429 and 5xx. Without an `api_key` none
-    is sent, as local servers want none.
+    `seconds` limits one attempt; there is a second one after a lost connection, 429 and 5xx. Without an `api_key` none
+    is sent, which suits local servers.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class OpenAITranscriber:
         base_url: str | None = None,
         *,
         seconds: float = 120,
-        max_bytes: int = MOST_BYTES,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._model = model
         self._api_key = api_key
@@ -101,45 +101,43 @@ class OpenAITranscriber:
         self._client: httpx.AsyncClient | None = None
 
     async def aclose(self) -> None:
-        """Closes the connections. Asked again, it opens new ones."""
+        """Closes the connections. Later calls open new ones."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
 
     async def transcribe(self, data: bytes, name: str, media_type: str) -> str:
-        """What is said in the recording; never empty. Raises `TranscriptionFailed`."""
+        """The transcript, never empty. Raises `TranscriptionFailed`."""
         if not data:
             raise TranscriptionFailed("it is empty")
         if len(data) > self._max_bytes:
-            raise TranscriptionFailed(
-                f"it has {len(data):,} bytes, more than the {self._max_bytes:,} that can be listened to"
-            )
+            raise TranscriptionFailed(f"it has {len(data):,} bytes, more than the limit of {self._max_bytes:,}")
         kind = media_type.partition(";")[0].strip().lower()
         with _errors():
             response = await self._post_twice((_file_name(name, kind), data, kind))
-        return _words(response, self._api_key)
+        return _transcript(response, self._api_key)
 
     async def _post_twice(self, recording: Recording) -> httpx.Response:
-        """The last answer: the second one, if there is hope for it."""
+        """The last response: the second one, if a retry makes sense."""
         try:
             response = await self._post(recording)
-        except LOST as error:
+        except CONNECTION_ERRORS as error:
             log.warning("the transcription service could not be reached, trying again: %r", error)
-            wait = USUAL_WAIT
+            delay = DEFAULT_RETRY_DELAY
         else:
             if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and not response.is_server_error:
                 return response
-            wait = _retry_after(response)
-            if wait > LONGEST_WAIT:
+            delay = _retry_after(response)
+            if delay > MAX_RETRY_DELAY:
                 return response
             log.warning("the transcription service answered %d, trying again", response.status_code)
-        await asyncio.sleep(wait)
+        await asyncio.sleep(delay)
         return await self._post(recording)
 
     async def _post(self, recording: Recording) -> httpx.Response:
         headers = {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key}"}
         if self._client is None:
-            self._client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=CONNECT_SECONDS))
+            self._client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT))
         async with asyncio.timeout(self._seconds):
             return await self._client.post(
                 self._url, headers=headers, data={"model": self._model}, files={"file": recording}
@@ -147,14 +145,14 @@ class OpenAITranscriber:
 
 
 def _file_name(name: str, kind: str) -> str:
-    """A name of ours: only its end matters, and people's own names travel badly in headers."""
+    """A name of our own: only its extension matters, and people's names may be invalid in headers."""
     given = name.rpartition(".")[2].lower()
     return f"recording.{_SUFFIXES.get(kind) or (given if given.isascii() and given.isalnum() else 'ogg')}"
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Raises whatever the client raises as `TranscriptionFailed`."""
+    """Translates errors of the client to `TranscriptionFailed`."""
     try:
         yield
     except (TimeoutError, httpx.TimeoutException) as error:
@@ -164,7 +162,7 @@ def _errors() -> Iterator[None]:
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds, 0 or more, from either form of the header (RFC 9110, 10.2.3); the usual wait where it has none."""
+    """Seconds, 0 or more, from either form of the header (RFC 9110, 10.2.3); the default without one."""
     header = response.headers.get("retry-after", "")
     try:
         seconds = float(header)
@@ -172,27 +170,27 @@ def _retry_after(response: httpx.Response) -> float:
         try:
             seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
         except (TypeError, ValueError):
-            return USUAL_WAIT
-    return max(0.0, seconds) if math.isfinite(seconds) else USUAL_WAIT
+            return DEFAULT_RETRY_DELAY
+    return max(0.0, seconds) if math.isfinite(seconds) else DEFAULT_RETRY_DELAY
 
 
-def _words(response: httpx.Response, api_key: str | None) -> str:
+def _transcript(response: httpx.Response, api_key: str | None) -> str:
     if not response.is_success:
-        raise TranscriptionFailed(_refusal(response, api_key))
+        raise TranscriptionFailed(_rejection(response, api_key))
     match _body(response):
         case {"text": str(text)}:
             if not text.strip():
-                raise TranscriptionFailed("no words were heard in it")
+                raise TranscriptionFailed("it contains no speech")
             return text.strip()
         case _:
-            raise TranscriptionFailed("the transcription service gave an answer that cannot be understood")
+            raise TranscriptionFailed("the transcription service returned an invalid response")
 
 
-def _refusal(response: httpx.Response, api_key: str | None) -> str:
+def _rejection(response: httpx.Response, api_key: str | None) -> str:
     match response.status_code:
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            # The detail is left out: it quotes the key, whole or in part.
-            return "the transcription service did not accept the API key; whoever runs this gateway has to check it"
+            # The detail is omitted: it may quote the key.
+            return "the transcription service did not accept the API key; the operator of this gateway has to check it"
         case HTTPStatus.NOT_FOUND:
             return "the transcription service does not know the model, or its address is wrong"
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -200,17 +198,17 @@ def _refusal(response: httpx.Response, api_key: str | None) -> str:
         case HTTPStatus.TOO_MANY_REQUESTS:
             return "the transcription service allows no more requests for now"
         case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return f"the transcription service has a fault of its own (it answered {status})"
+            return f"the transcription service has an internal error (status {status})"
         case status:
             detail = _detail(response, api_key)
-            return f"the transcription service refused it ({status}){f': {detail}' if detail else ''}"
+            return f"the transcription service rejected it ({status}){f': {detail}' if detail else ''}"
 
 
 def _detail(response: httpx.Response, api_key: str | None) -> str:
     match _body(response):
         case {"error": {"message": str(message)}} | {"message": str(message)} | {"detail": str(message)}:
             words = " ".join(message.split())
-            return (words.replace(api_key, "…") if api_key else words)[:LONGEST_DETAIL]
+            return (words.replace(api_key, "…") if api_key else words)[:MAX_DETAIL_LENGTH]
         case _:
             return ""
 
