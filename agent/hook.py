@@ -150,6 +150,31 @@ class Ruled:
     trusted: bool = False
 
 
+class Hook:
+    """A base for hooks in Python, with the signature of each point. A hook overrides those at which it is registered;
+    the base is not needed, only the methods are.
+
+    Each returns None to continue, a changed subject, or a ruling that its point allows. What it raises counts as a
+    failure: the hook is ignored, or denies where it fails closed.
+    """
+
+    async def on_message(self, context: HookContext, message: MessageIn) -> MessageIn | Deny | None: ...
+
+    async def before_model(self, context: HookContext, request: ModelRequest) -> ModelRequest | Ruling | None: ...
+
+    async def after_model(self, context: HookContext, answer: ModelAnswer) -> ModelAnswer | Ruling | None: ...
+
+    async def before_tool(self, context: HookContext, call: ToolCall) -> ToolCall | Ruling | None: ...
+
+    async def approve_tool(self, context: HookContext, call: ToolCall) -> Ruling | None: ...
+
+    async def after_tool(self, context: HookContext, end: ToolEnd) -> ToolEnd | Ruling | None: ...
+
+    async def before_reply(self, context: HookContext, part: ReplyPart) -> ReplyPart | Ruling | None: ...
+
+    async def on_event(self, context: HookContext, event: Mapping[str, Any]) -> None: ...
+
+
 class Hooks(Protocol):
     """All hooks of a gateway, called one after another, each with the subject as the previous one changed it.
 

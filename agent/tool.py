@@ -48,6 +48,8 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
+    """A tool that a model may call. `run` is an async function of the context and the arguments; `tool` makes one."""
+
     name: str
     description: str
     arguments: type[BaseModel]

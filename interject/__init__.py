@@ -26,3 +26,7 @@ else:
 
         require_own_packages()
         return getattr(import_module("interject.public"), name)
+
+    def __dir__() -> list[str]:
+        """The public names."""
+        return list(__getattr__("__all__"))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from agent.hook import Ask, Deny, End, HookContext, Point, Respond, Ruled, Stop, Subject
+from agent.hook import Ask, Deny, End, HookContext, Point, Respond, Ruled, Ruling, Stop, Subject
 from agent.hooks.observer import Observer
 from agent.hooks.rules import check_answer, denial
 from agent.hooks.runner import HookError, Runner, one_line
@@ -24,7 +24,7 @@ OnError = Literal["open", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
+class RegisteredHook:
     """One hook: its code and its points.
 
     Hooks run in the order of `priority`, lowest first, then by name. `timeout` is in seconds per call. `on_error` None:
@@ -43,7 +43,7 @@ class Hook:
 class HookChain:
     """All hooks of a gateway (`agent.hook.Hooks`), running while entered. Raises `HookError` for duplicate names."""
 
-    def __init__(self, hooks: Sequence[Hook]) -> None:
+    def __init__(self, hooks: Sequence[RegisteredHook]) -> None:
         self._hooks = sorted(hooks, key=lambda hook: (hook.priority, hook.name))
         _check_names(self._hooks)
         points: tuple[Point, ...] = get_args(Point)
@@ -84,7 +84,7 @@ class HookChain:
             observer.put(context, event)
 
 
-async def _ask(hook: Hook, point: Point, context: HookContext, subject: S) -> S | Respond | Ask | Deny | End | Stop:
+async def _ask(hook: RegisteredHook, point: Point, context: HookContext, subject: S) -> S | Ruling:
     """The hook's answer, or the answer that its failure stands for. Catches whatever a hook raises."""
     limit = asyncio.timeout(hook.timeout)
     try:
@@ -104,7 +104,7 @@ async def _ask(hook: Hook, point: Point, context: HookContext, subject: S) -> S 
     return denial(point, f"the hook {hook.name!r} failed: {why}") if closed else subject
 
 
-def _check_names(hooks: Sequence[Hook]) -> None:
+def _check_names(hooks: Sequence[RegisteredHook]) -> None:
     names = [hook.name for hook in hooks]
     for name in names:
         if names.count(name) > 1:

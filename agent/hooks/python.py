@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from agent.hook import HookContext, Point, Ruling, Subject, ToolCall
+from agent.hook import Hook, HookContext, Point, Ruling, Subject, ToolCall
 from agent.hooks.runner import HookError, one_line
 from agent.interrupt import cancel_and_wait
 
@@ -119,7 +119,7 @@ def _create(path: str, found: Any) -> object:
 
 def _method(path: str, hook: object, point: Point) -> Method:
     method = getattr(hook, point, None)
-    if method is None:
+    if method is None or getattr(method, "__func__", None) is getattr(Hook, point):
         raise HookError(f"{path!r} is registered at {point}, but has no method of that name")
     if not inspect.iscoroutinefunction(method):
         raise HookError(f"{point} of {path!r} must be an async method: async def {point}(self, context, subject)")

@@ -12,13 +12,13 @@ A method gets the context and the subject. It returns None to continue, a change
 import re
 from dataclasses import replace
 
-from interject import Ask, Deny, HookContext, ModelRequest, ReplyPart, ToolCall
+from interject import Ask, Deny, Hook, HookContext, ModelRequest, ReplyPart, ToolCall
 
 DANGEROUS = re.compile(r"\brm\s+-\w*[rf]|\bgit\s+push\b|\bdrop\s+table\b", re.IGNORECASE)
 CARD_NUMBER = re.compile(r"\b(?:\d[ -]?){12,15}\d\b")
 
 
-class TeamRules:
+class TeamRules(Hook):
     async def before_model(self, context: HookContext, request: ModelRequest) -> ModelRequest | None:
         """Adds a notice for the model, once per turn, after the messages."""
         if request.step > 1:

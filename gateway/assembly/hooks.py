@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from agent.hooks.chain import Hook
+from agent.hooks.chain import RegisteredHook
 from agent.hooks.runner import Runner
 from config.hooks import HookSettings, HttpHookSettings, ProcessHookSettings, PythonHookSettings
 from config.load import Configuration
@@ -14,10 +14,10 @@ PING_TIMEOUT = 10.0
 """Seconds within which a hook's process must show that it works."""
 
 
-def configured_hooks(configuration: Configuration, mask: Callable[[str], str]) -> list[Hook]:
+def configured_hooks(configuration: Configuration, mask: Callable[[str], str]) -> list[RegisteredHook]:
     """`mask` removes known secrets from a text. Raises `HookError` for a hook that cannot be loaded."""
     return [
-        Hook(
+        RegisteredHook(
             section.name,
             _runner(configuration, section, mask),
             tuple(section.points),

@@ -27,7 +27,7 @@ from agent.hook import (
     ToolCall,
     ToolEnd,
 )
-from agent.hooks.chain import Hook, HookChain
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.python import PythonHook
 from agent.hooks.runner import HookError
 from agent.media import Attachment
@@ -65,8 +65,8 @@ RULINGS: list[Ruling] = [Respond("x"), Ask("x"), Deny("x"), End("x"), Stop("x")]
 Method = Callable[[HookContext, Any], Awaitable[Any]]
 
 
-def hook(point: Point, method: Method, name: str = "x", **options: Any) -> Hook:
-    return Hook(name, PythonHook({point: method}), (point,), **options)
+def hook(point: Point, method: Method, name: str = "x", **options: Any) -> RegisteredHook:
+    return RegisteredHook(name, PythonHook({point: method}), (point,), **options)
 
 
 def saying(said: Any) -> Method:
@@ -90,7 +90,7 @@ def adding(word: str) -> Method:
     return method
 
 
-async def asked(point: Point, *hooks: Hook, subject: Subject | None = None) -> tuple[Subject, Ruled | None]:
+async def asked(point: Point, *hooks: RegisteredHook, subject: Subject | None = None) -> tuple[Subject, Ruled | None]:
     async with HookChain(hooks) as chain:
         return await chain.ask(point, HERE, subject or SUBJECTS[point])
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agent.hook import Ask, Deny, HookContext, MessageIn, ModelRequest, ReplyPart, Ruled, ToolCall, ToolEnd
-from agent.hooks.chain import Hook, HookChain
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.http import HttpHook
 from agent.hooks.process import ProcessHook
 from agent.hooks.python import python_hook
@@ -25,7 +25,7 @@ def shell(command: str) -> ToolCall:
 async def test_the_team_rules_are_applied() -> None:
     points = ("before_model", "before_tool", "approve_tool", "before_reply")
     rules = python_hook(f"{EXAMPLES / 'team_rules.py'}:TeamRules", points)
-    async with HookChain([Hook("team-rules", rules, points)]) as chain:
+    async with HookChain([RegisteredHook("team-rules", rules, points)]) as chain:
         first, _ = await chain.ask("before_model", HERE, ModelRequest(1, ("hi",), "Be kind.", ()))
         second, _ = await chain.ask("before_model", HERE, ModelRequest(2, ("hi",), "Be kind.", ()))
         assert (first.notices, second.notices) == (("The office is closed on Fridays.",), ())
@@ -43,7 +43,7 @@ async def test_the_team_rules_are_applied() -> None:
 async def test_the_review_process_denies_asks_and_masks() -> None:
     points = ("before_tool", "approve_tool", "after_tool")
     review = ProcessHook("review", [sys.executable, str(EXAMPLES / "review.py")], points)
-    async with HookChain([Hook("review", review, points, timeout=60)]) as chain:
+    async with HookChain([RegisteredHook("review", review, points, timeout=60)]) as chain:
         assert await chain.ask("before_tool", HERE, shell("ls")) == (shell("ls"), None)
         _, ruled = await chain.ask("before_tool", HERE, shell("sudo rm x"))
         assert ruled == Ruled(Deny("commands as root are not allowed"), "review")
@@ -59,7 +59,7 @@ async def test_no_tool_runs_while_frozen_and_every_event_is_logged(tmp_path: Pat
     freeze = ProcessHook(
         "freeze", ["sh", str(EXAMPLES / "freeze.sh"), str(frozen), str(events)], ("before_tool", "on_event")
     )
-    hook = Hook("freeze", freeze, ("before_tool", "on_event"), timeout=60, on_error="closed")
+    hook = RegisteredHook("freeze", freeze, ("before_tool", "on_event"), timeout=60, on_error="closed")
     tricky = shell("""echo '"method":"ping","id":99' \\n \N{SNOWMAN} "$(reboot)" """)
     async with HookChain([hook]) as chain:
         assert await chain.ask("before_tool", HERE, tricky) == (tricky, None)
@@ -93,12 +93,16 @@ async def listening(secret: str) -> AsyncIterator[str]:
 
 async def test_the_endpoint_keeps_addresses_from_the_model_and_accepts_only_signed_requests() -> None:
     async with listening("right") as url:
-        async with HookChain([Hook("addresses", HttpHook("a", url, "right"), ("on_message",), timeout=60)]) as chain:
+        async with HookChain(
+            [RegisteredHook("addresses", HttpHook("a", url, "right"), ("on_message",), timeout=60)]
+        ) as chain:
             message, _ = await chain.ask("on_message", HERE, MessageIn("write to ada@example.com"))
             assert message.text == "write to [an address]"
             _, ruled = await chain.ask("on_message", HERE, MessageIn("-----BEGIN PRIVATE KEY-----"))
             assert ruled == Ruled(Deny("do not send private keys"), "addresses")
-        stranger = Hook("addresses", HttpHook("a", url, "wrong"), ("on_message",), timeout=60, on_error="closed")
+        stranger = RegisteredHook(
+            "addresses", HttpHook("a", url, "wrong"), ("on_message",), timeout=60, on_error="closed"
+        )
         async with HookChain([stranger]) as chain:
             _, ruled = await chain.ask("on_message", HERE, MessageIn("hello"))
             assert ruled == Ruled(Deny("the hook 'addresses' failed: it answered 401"), "addresses")

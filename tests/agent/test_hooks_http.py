@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from agent.hook import Deny, HookContext, MessageIn, Ruled, ToolCall
-from agent.hooks.chain import Hook, HookChain
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.http import HttpHook, signature
 from agent.hooks.runner import HookError
 
@@ -85,7 +85,7 @@ async def test_an_endpoint_is_shown_events() -> None:
         seen.append(await request.json())
         return web.Response(status=204)
 
-    async with endpoint(handle) as hook, HookChain([Hook("guard", hook, ("on_event",), timeout=60)]) as chain:
+    async with endpoint(handle) as hook, HookChain([RegisteredHook("guard", hook, ("on_event",), timeout=60)]) as chain:
         chain.observe(HERE, {"kind": "ended"})
     (event,) = seen
     assert isinstance(event, dict)
@@ -150,7 +150,10 @@ async def test_an_endpoint_that_never_answers_costs_its_time_limit() -> None:
         await asyncio.Event().wait()
         return web.Response()
 
-    async with endpoint(handle) as hook, HookChain([Hook("guard", hook, ("approve_tool",), timeout=0.1)]) as chain:
+    async with (
+        endpoint(handle) as hook,
+        HookChain([RegisteredHook("guard", hook, ("approve_tool",), timeout=0.1)]) as chain,
+    ):
         _, ruled = await chain.ask("approve_tool", HERE, CALL)
     assert ruled == Ruled(Deny("the hook 'guard' failed: it timed out after 0.1 s"), "guard")
 
@@ -162,7 +165,10 @@ async def test_an_endpoint_that_cannot_be_reached_is_an_error_without_its_url(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "httpx")
-    async with HttpHook("guard", url, SECRET) as hook, HookChain([Hook("guard", hook, ("approve_tool",))]) as chain:
+    async with (
+        HttpHook("guard", url, SECRET) as hook,
+        HookChain([RegisteredHook("guard", hook, ("approve_tool",))]) as chain,
+    ):
         _, ruled = await chain.ask("approve_tool", HERE, CALL)
     assert ruled is not None
     assert isinstance(ruled.ruling, Deny)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from agent.hook import Deny, HookContext, MessageIn, Point, Ruled, ToolCall
-from agent.hooks.chain import Hook, HookChain
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.process import ProcessHook, ProcessTimeouts
 from agent.hooks.runner import HookError
 
@@ -305,7 +305,7 @@ if not deaf.exists():
         read()
 {OBEDIENT}"""
     hook = script.hook(program, str(tmp_path / "deaf"), timeouts=ProcessTimeouts(ping=0.05, restart_delay=0.01))
-    async with HookChain([Hook("guard", hook, ("before_tool", "approve_tool"), timeout=0.5)]) as chain:
+    async with HookChain([RegisteredHook("guard", hook, ("before_tool", "approve_tool"), timeout=0.5)]) as chain:
         async with asyncio.timeout(60):
             while "hook guard: it does not answer; restarting in" not in caplog.text:
                 _, ruled = await chain.ask("approve_tool", HERE, CALL)
@@ -331,7 +331,7 @@ if not deaf.exists():
     hook = script.hook(
         program, str(tmp_path / "deaf"), timeouts=ProcessTimeouts(ping=0.05, restart_delay=0.01, grace=0.5)
     )
-    async with HookChain([Hook("guard", hook, ("before_tool",), timeout=0.2)]) as chain:
+    async with HookChain([RegisteredHook("guard", hook, ("before_tool",), timeout=0.2)]) as chain:
         async with asyncio.timeout(60):
             while "hook guard: it does not answer" not in caplog.text:
                 await asyncio.gather(*(chain.ask("before_tool", HERE, large) for _ in range(5)))
@@ -516,5 +516,5 @@ async def test_nothing_goes_on_after_the_end_however_the_process_fares_just_then
 
 async def test_a_process_answers_through_the_chain_for_its_hook(script: Script) -> None:
     hook = script.hook("greet(); deny(read(), 'not today'); read()")
-    async with HookChain([Hook("guard", hook, ("before_tool",))]) as chain:
+    async with HookChain([RegisteredHook("guard", hook, ("before_tool",))]) as chain:
         assert await chain.ask("before_tool", HERE, CALL) == (CALL, Ruled(Deny("not today"), "guard"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.hook import Deny, HookContext, MessageIn
+from agent.hook import Deny, Hook, HookContext, MessageIn
 from agent.hooks.python import python_hook
 from agent.hooks.runner import HookError
 
@@ -17,6 +17,11 @@ class Polite:
 
     def after_model(self, context: HookContext, answer: object) -> None:
         return None
+
+
+class Inheriting(Hook):
+    async def on_message(self, context: HookContext, message: MessageIn) -> Deny:
+        return Deny("closed today")
 
 
 class Broken:
@@ -90,3 +95,13 @@ def test_a_hook_needs_a_method_for_each_of_its_points() -> None:
 def test_a_method_that_is_not_async_is_refused() -> None:
     with pytest.raises(HookError, match=r"must be an async method: async def after_model\(self, context, subject\)"):
         python_hook("tests.agent.test_hooks_python:Polite", ["after_model"])
+
+
+def test_a_point_that_a_hook_only_inherits_counts_as_missing() -> None:
+    with pytest.raises(HookError, match="is registered at before_tool, but has no method of that name"):
+        python_hook("tests.agent.test_hooks_python:Inheriting", ["before_tool"])
+
+
+async def test_a_hook_may_inherit_the_signatures_of_the_points() -> None:
+    async with python_hook("tests.agent.test_hooks_python:Inheriting", ["on_message"]) as hook:
+        assert await hook.ask("on_message", HERE, MessageIn("go")) == Deny("closed today")

@@ -19,7 +19,7 @@ from agent.hook import (
     ToolCall,
     ToolEnd,
 )
-from agent.hooks.chain import Hook, HookChain
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.python import python_hook
 from agent.hooks.wire import question_params
 from tests.config.conftest import Operator
@@ -68,7 +68,7 @@ async def test_its_python_class_loads_and_does_what_it_says(tmp_path: Path) -> N
     points: tuple[Point, ...] = ("before_tool", "before_reply", "on_event")
     here = HookContext(session="s", channel="web", run_id="r", sender="Ada")
 
-    async with HookChain([Hook("rules", python_hook(f"{file}:Rules", points), points)]) as chain:
+    async with HookChain([RegisteredHook("rules", python_hook(f"{file}:Rules", points), points)]) as chain:
         call = ToolCall("c", "shell", {"command": "sudo ls"}, "external")
         assert (await chain.ask("before_tool", here, call))[1] == Ruled(Deny("no commands as root"), "rules")
         part, _ = await chain.ask("before_reply", here, ReplyPart("text", "a colour"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.hook import Ask, Deny, HookContext, Ruled, ToolCall
-from agent.hooks.chain import Hook, HookChain
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.python import python_hook
 from config.hooks import PythonHookSettings
 from gateway.cli.init import Person, ask
@@ -40,7 +40,7 @@ async def test_the_first_hook_loads_where_the_page_puts_it_and_does_what_the_pag
     assert isinstance(settings, PythonHookSettings)
     points = tuple(settings.points)
 
-    async with HookChain([Hook(settings.name, python_hook(settings.path, points), points)]) as chain:
+    async with HookChain([RegisteredHook(settings.name, python_hook(settings.path, points), points)]) as chain:
         rulings = [
             (await chain.ask("approve_tool", HERE, shell(command)))[1] for command in ("ls", "rm -r x", "sudo ls")
         ]

@@ -15,7 +15,7 @@ from agent.agent import Agent
 from agent.context.compaction import Compactor
 from agent.events import Charged, Delta, Event, TextDelta
 from agent.hook import Deny, End, HookContext, ReplyPart, Subject
-from agent.hooks.chain import Hook, HookChain
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
@@ -95,7 +95,7 @@ class Says:
         return self.says(subject)
 
     def on(self, point: Any) -> HookChain:
-        return HookChain([Hook("guard", self, (point,), timeout=60.0)])
+        return HookChain([RegisteredHook("guard", self, (point,), timeout=60.0)])
 
 
 def free(says: Callable[[Any], Any]) -> Says:

@@ -25,7 +25,7 @@ from agent.hook import (
     ToolCall,
     ToolEnd,
 )
-from agent.hooks.chain import Hook
+from agent.hooks.chain import RegisteredHook
 
 
 class NoSuchHook(Exception):
@@ -78,7 +78,7 @@ _DECLARED = re.compile(
 )
 
 
-def declared(line: str) -> Hook:
+def declared(line: str) -> RegisteredHook:
     """`guard before_tool of change denies: not today`. Raises `NoSuchHook`."""
     match = _DECLARED.fullmatch(line)
     if match is None:
@@ -86,7 +86,7 @@ def declared(line: str) -> Hook:
     words = match["words"] or ""
     point: Point = match["point"]  # type: ignore[assignment]  # the chain finds no other among its points
     says = Declared(point, match["tool"] or "", lambda subject: _say(match["verb"], words, subject))
-    return Hook(match["name"], Runner(says), (point,), trusted=match["trusted"] is not None)
+    return RegisteredHook(match["name"], Runner(says), (point,), trusted=match["trusted"] is not None)
 
 
 def _say(verb: str, words: str, subject: Subject) -> Subject | Ruling:

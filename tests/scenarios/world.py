@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from agent.agent import Agent
 from agent.context.compaction import Compactor
 from agent.hook import NoHooks
-from agent.hooks.chain import Hook, HookChain
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.masking import Mask
 from agent.model import Model
 from agent.models.continuation import ContinuingModel
@@ -65,7 +65,7 @@ class Given:
     max_steps: int = 50
     most_running: int = 4
     many: int = 20
-    hooks: list[Hook] = field(default_factory=list)
+    hooks: list[RegisteredHook] = field(default_factory=list)
     secrets: tuple[str, ...] = ()
     approval_timeout: float = 3600.0
     window: int = 0
