@@ -45,7 +45,7 @@ _UNSUPPORTED = {
     "application/epub+zip": "it is an EPUB book; please save it as PDF",
     "application/vnd.oasis.opendocument.text": "it is an OpenDocument text; please save it as DOCX or PDF",
     "application/vnd.oasis.opendocument.spreadsheet": "it is an OpenDocument table; please save it as XLSX or PDF",
-    "application/vnd.oasis.opendocument.presentation": "it is an OpenDocument slide deck; please save as PPTX or PDF",
+    "application/vnd.oasis.opendocument.presentation": "it is an OpenDocument deck; please save it as PPTX or PDF",
 }
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"

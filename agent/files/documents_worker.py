@@ -1,6 +1,6 @@
-"""A worker that takes the text out of PDF and office files: the file on stdin, JSON on stdout; it loads the parsers.
+"""A worker process that extracts the text of PDF and office files: the file on stdin, JSON on stdout.
 
-It is a process of its own because such files can be made to swell in memory or to keep a parser busy for hours.
+It is a separate process because such files can be crafted to exhaust memory or to occupy a parser for hours.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from io import BytesIO
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
-from agent.files.documents import PARSED_CHARACTERS, SECONDS, Unreadable
+from agent.files.documents import MAX_CHARACTERS, PARSE_TIMEOUT, Unreadable
 
-MEMORY = 1024**3
+MAX_MEMORY = 1024**3
 """Bytes of address space."""
 
-UNPACKED = 300_000_000
-"""Bytes that the parts of an office file may have together."""
+MAX_UNPACKED_BYTES = 300_000_000
+"""Total size of the unpacked parts of an office file."""
 
-ENOUGH = SECONDS * 2 / 3
-"""Seconds after which no further page is begun: what was read by then is better than nothing."""
+TIME_BUDGET = PARSE_TIMEOUT * 2 / 3
+"""Seconds after which no further page is started: a partial text is better than none."""
 
-MOST_COLUMNS = 1000
+MAX_COLUMNS = 1000
 
 DAMAGED = "it is damaged or incomplete"
-NO_TEXT = "there is no text in it; it may be made of pictures, such as scanned pages"
+NO_TEXT = "it contains no text; it may consist of images, such as scanned pages"
 PASSWORD = "it is protected by a password"
-UNKNOWN_LOCK = "it is encrypted in a way that cannot be undone here; please send it without protection"
+UNKNOWN_ENCRYPTION = "it is encrypted in an unsupported way; please send it without protection"
 TOO_MUCH_MEMORY = "reading it takes too much memory"
-TOO_MUCH_INSIDE = f"it is packed so tightly that it would swell to more than {UNPACKED // 1_000_000:,} MB"
+TOO_MUCH_INSIDE = f"it would unpack to more than {MAX_UNPACKED_BYTES // 1_000_000:,} MB"
 
 Kind = Literal["word", "slides", "sheets", "binary sheets"]
 
@@ -49,41 +49,41 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A page, a slide, a sheet or a part of a text. Its lines are read when they are asked for."""
+    """A page, a slide, a sheet or a part of a text. Its lines are read lazily."""
 
     heading: str
     lines: Iterable[str]
 
 
-class _Enough(Exception):
-    """No more is taken; the message says why."""
+class _LimitReached(Exception):
+    """The rest is omitted; the message says why."""
 
 
-def read(data: bytes, *, characters: int = PARSED_CHARACTERS, seconds: float = ENOUGH) -> str | None:
-    """The text of a PDF or an office file, None if it is another kind of archive. Raises `Unreadable`."""
-    draft = _Draft(characters, time.monotonic() + seconds)
+def read(data: bytes, *, characters: int = MAX_CHARACTERS, seconds: float = TIME_BUDGET) -> str | None:
+    """The text of a PDF or an office file; None for another kind of archive. Raises `Unreadable`."""
+    builder = _TextBuilder(characters, time.monotonic() + seconds)
     try:
         sections = _sections(data)
         if sections is None:
             return None
         for section in sections:
-            draft.take(section)
-    except _Enough as enough:
-        draft.note(f"The rest is left out: {enough}")
+            builder.add(section)
+    except _LimitReached as limit:
+        builder.note(f"The rest is omitted: {limit}")
     except Unreadable:
         raise
-    except Exception as error:  # The edge: the parsers raise whatever hostile bytes lead them to.
-        reason = TOO_MUCH_MEMORY if _lacks_memory(error) else DAMAGED
-        if not draft.has_words:
+    except Exception as error:  # The edge: parsers raise any error on hostile bytes.
+        reason = TOO_MUCH_MEMORY if _is_out_of_memory(error) else DAMAGED
+        if not builder.has_text:
             raise Unreadable(reason) from error
-        draft.note(f"The rest cannot be read: {reason}")
-    if not draft.has_words:
-        raise Unreadable(DAMAGED if draft.is_damaged else NO_TEXT)
-    return draft.text()
+        builder.note(f"The rest is not readable: {reason}")
+    if not builder.has_text:
+        raise Unreadable(DAMAGED if builder.is_damaged else NO_TEXT)
+    return builder.text()
 
 
-def _lacks_memory(error: Exception) -> bool:
-    """lxml calls it an error of syntax, and only its code tells."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; lxml reports that as a syntax error with a special code."""
     from lxml.etree import ErrorTypes, XMLSyntaxError  # type: ignore[import-untyped]  # the package has no types
 
     return isinstance(error, MemoryError) or (
@@ -91,57 +91,57 @@ def _lacks_memory(error: Exception) -> bool:
     )
 
 
-class _Draft:
-    """The text so far, within its bounds of characters and time."""
+class _TextBuilder:
+    """The text so far, within limits of characters and time."""
 
     def __init__(self, characters: int, deadline: float) -> None:
         self.is_damaged = False
         self._characters = characters
-        self._room = characters - 200
+        self._remaining = characters - 200
         self._deadline = deadline
         self._lines: list[str] = []
-        self._words = 0
+        self._text_lines = 0
 
     @property
-    def has_words(self) -> bool:
-        return self._words > 0
+    def has_text(self) -> bool:
+        return self._text_lines > 0
 
-    def take(self, section: Section) -> None:
+    def add(self, section: Section) -> None:
         if section.heading:
             self._add(f"\n{section.heading}\n")
         broken = False
-        before = self._words
+        before = self._text_lines
         try:
             for line in section.lines:
-                self._take_line(line)
-        except (_Enough, Unreadable, MemoryError):
+                self._add_text(line)
+        except (_LimitReached, Unreadable, MemoryError):
             raise
         except Exception:  # noqa: BLE001 - the edge: one broken page leaves the others readable
             self.is_damaged = broken = True
             self._add("(the rest of this part is damaged)")
-        if section.heading and self._words == before and not broken:
+        if section.heading and self._text_lines == before and not broken:
             self._add("(no text)")
 
-    def note(self, words: str) -> None:
-        self._lines.append(f"\n[{words}]")
+    def note(self, text: str) -> None:
+        self._lines.append(f"\n[{text}]")
 
     def text(self) -> str:
         return re.sub(r"\n{3,}", "\n\n", "\n".join(self._lines)).strip()[: self._characters]
 
-    def _take_line(self, line: str) -> None:
-        if words := _clean(line[: self._room + 1]):
-            self._words += 1
-            self._add(words)
+    def _add_text(self, line: str) -> None:
+        if text := _clean(line[: self._remaining + 1]):
+            self._text_lines += 1
+            self._add(text)
         elif self._lines and self._lines[-1]:
             self._add("")
         if time.monotonic() > self._deadline:
-            raise _Enough("reading it takes too long")
+            raise _LimitReached("the time limit is reached")
 
     def _add(self, line: str) -> None:
-        self._lines.append(line[: self._room])
-        self._room -= len(line) + 1
-        if self._room <= 0:
-            raise _Enough(f"only the first {self._characters:,} characters are read")
+        self._lines.append(line[: self._remaining])
+        self._remaining -= len(line) + 1
+        if self._remaining <= 0:
+            raise _LimitReached(f"the limit is {self._characters:,} characters")
 
 
 def _clean(line: str) -> str:
@@ -178,11 +178,11 @@ _KINDS: dict[bytes, Kind] = {
 
 
 def _office_kind(data: bytes) -> Kind | None:
-    """What the parts are declared to be (ECMA-376 part 2, 10.1.2.2); None for an archive that declares nothing."""
+    """The kind by the declared part types (ECMA-376 part 2, 10.1.2.2); None for an archive without declarations."""
     try:
         with ZipFile(BytesIO(data)) as archive:
             parts = archive.infolist()
-            if sum(part.file_size for part in parts) > UNPACKED:
+            if sum(part.file_size for part in parts) > MAX_UNPACKED_BYTES:
                 raise Unreadable(TOO_MUCH_INSIDE)
             if any(part.flag_bits & 1 for part in parts):
                 raise Unreadable(PASSWORD)
@@ -197,7 +197,7 @@ def _office_kind(data: bytes) -> Kind | None:
 
 
 def _row(cells: Iterable[str]) -> str:
-    """A table's row, as Markdown has it; nothing when all of its cells are empty."""
+    """A table row in Markdown; "" if all cells are empty."""
     words = [" ".join(cell.split()).replace("|", "\\|") for cell in cells]
     while words and not words[-1]:
         words.pop()
@@ -216,31 +216,31 @@ def _pages(data: bytes) -> Iterator[Section]:
         if reader.is_encrypted and not reader.decrypt(""):
             raise Unreadable(PASSWORD)
     except (DependencyError, NotImplementedError) as error:
-        raise Unreadable(UNKNOWN_LOCK) from error
+        raise Unreadable(UNKNOWN_ENCRYPTION) from error
     count = len(reader.pages)
-    for place in range(count):
-        yield Section(f"## Page {place + 1} of {count}", _page(reader, place))
+    for index in range(count):
+        yield Section(f"## Page {index + 1} of {count}", _page(reader, index))
     if fields := reader.get_form_text_fields():
         yield Section("## Form fields", (f"{name}: {value}" for name, value in fields.items() if value))
 
 
-def _page(reader: Any, place: int) -> Iterator[str]:
+def _page(reader: Any, index: int) -> Iterator[str]:
     from pypdf.errors import DependencyError
 
     try:
-        yield reader.pages[place].extract_text()
+        yield reader.pages[index].extract_text()
     except DependencyError as error:
-        raise Unreadable(UNKNOWN_LOCK) from error
+        raise Unreadable(UNKNOWN_ENCRYPTION) from error
 
 
-# Word. Its library finds the parts; their XML is walked here, as the library passes over tracked insertions, content
+# Word. The library finds the parts; we walk their XML, because the library ignores tracked insertions, content
 # controls, text boxes and notes, and takes quadratic time for a table.
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
-_GONE = frozenset({_FALLBACK, *(_W + name for name in ("del", "moveFrom", "pPr", "rPr", "instrText", "delText"))})
+_IGNORED = frozenset({_FALLBACK, *(_W + name for name in ("del", "moveFrom", "pPr", "rPr", "instrText", "delText"))})
 _CHARACTERS = {_W + "tab": "\t", _W + "br": "\n", _W + "cr": "\n", _W + "noBreakHyphen": "-"}
 _MAIN_TYPES = (
     "application/vnd.ms-word.document.macroEnabled.main+xml",
@@ -281,7 +281,7 @@ def _xml(blob: bytes) -> _Element:
 
 @dataclass(frozen=True, slots=True)
 class _WordText:
-    """What there is to read in Word's XML. `styles` are names by id, `addresses` those of links by relation."""
+    """The readable text in Word's XML. `styles` are names by id, `addresses` are link targets by relation."""
 
     styles: dict[str, str]
     addresses: dict[str, str]
@@ -294,11 +294,11 @@ class _WordText:
                 yield ""
                 yield from (_row(self._cells(row)) for row in child.iter(_W + "tr") if _table_of(row) is child)
                 yield ""
-            elif child.tag not in _GONE:
+            elif child.tag not in _IGNORED:
                 yield from self.blocks(child)
 
     def notes(self, root: _Element) -> Iterator[str]:
-        """Foot- and endnotes under their numbers, comments under their authors."""
+        """Footnotes and endnotes with their numbers, comments with their authors."""
         for note in root:
             if note.get(_W + "type") is None:
                 author = note.get(_W + "author")
@@ -341,7 +341,7 @@ class _WordText:
                 yield f"[^{child.get(_W + 'id')}]"
             elif child.tag == _W + "txbxContent":
                 boxes.append(child)
-            elif child.tag not in _GONE:
+            elif child.tag not in _IGNORED:
                 words = "".join(self._inline(child, boxes))
                 address = self.addresses.get(child.get(_RELATION)) if child.tag == _W + "hyperlink" else None
                 yield f"{words} ({address})" if address and address not in words else words
@@ -404,8 +404,8 @@ def _chart(chart: Any) -> Iterator[str]:
         series = list(plot.series)
         yield _row(["", *(one.name for one in series)])
         columns = [list(one.values) for one in series]
-        for place, category in enumerate(plot.categories):
-            yield _row([str(category), *(_value(column[place]) for column in columns if place < len(column))])
+        for index, category in enumerate(plot.categories):
+            yield _row([str(category), *(_value(column[index]) for column in columns if index < len(column))])
 
 
 # Excel
@@ -414,7 +414,7 @@ def _chart(chart: Any) -> Iterator[str]:
 def _sheets(data: bytes) -> Iterator[Section]:
     from openpyxl import load_workbook  # type: ignore[import-untyped]  # the package has no types
 
-    # Programs that write workbooks leave out the formulas' values: there the formulas themselves are shown.
+    # Workbooks written by programs have no values of formulas: then the formulas themselves are shown.
     values = load_workbook(BytesIO(data), read_only=True, data_only=True)
     formulas = load_workbook(BytesIO(data), read_only=True)
     for sheet, source in zip(values.worksheets, formulas.worksheets, strict=True):
@@ -424,11 +424,11 @@ def _sheets(data: bytes) -> Iterator[Section]:
 
 def _rows(sheet: Any, source: Any) -> Iterator[str]:
     for one in (sheet, source):
-        # What a file says of its own size is wrong often enough, and rows would be cut by it.
+        # The declared dimensions are often wrong, and would truncate rows.
         one.reset_dimensions()
     rows = zip(sheet.iter_rows(values_only=True), source.iter_rows(values_only=True), strict=True)
     for values, formulas in rows:
-        yield _cells(values[:MOST_COLUMNS], formulas[:MOST_COLUMNS]) if values else ""
+        yield _cells(values[:MAX_COLUMNS], formulas[:MAX_COLUMNS]) if values else ""
 
 
 def _cells(values: Sequence[object], formulas: Sequence[object]) -> str:
@@ -462,24 +462,24 @@ def _formula(value: object) -> str:
     return str(value.text) if isinstance(value, ArrayFormula) else str(value)
 
 
-# As a process of its own
+# The process
 
 
-def _bound() -> None:
-    """Limits of the system's own, which hold even if nobody is left to end this process."""
+def _set_limits() -> None:
+    """Resource limits of the operating system, which hold even if the parent process is gone."""
     if sys.platform == "win32":
         return
     import resource
 
-    for limit, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CPU, int(2 * SECONDS))):
-        # Some systems know the limit but do not let it be set; the caller's own bound on time holds everywhere.
+    for resource_limit, value in ((resource.RLIMIT_AS, MAX_MEMORY), (resource.RLIMIT_CPU, int(2 * PARSE_TIMEOUT))):
+        # Some systems do not allow this limit to be set; the caller's timeout holds everywhere.
         with suppress(ValueError, OSError):
-            resource.setrlimit(limit, (most, most))
+            resource.setrlimit(resource_limit, (value, value))
 
 
 def main() -> None:
-    _bound()
-    # The parsers may complain about every byte, and there is nobody to read it.
+    _set_limits()
+    # Parsers may log warnings for every byte, and nobody reads them.
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     answer: dict[str, str | None]

@@ -127,7 +127,7 @@ async def test_a_service_that_asks_for_too_long_a_wait_is_given_up(
 async def test_there_is_no_third_attempt(server: TranscriptionServer, ear: OpenAITranscriber) -> None:
     server.faults += [Fail(500, headers=AT_ONCE), Fail(502)]
 
-    assert "fault of its own (it answered 502)" in await refusal(ear)
+    assert "internal error (status 502)" in await refusal(ear)
     assert len(server.recordings) == 2
 
 
@@ -158,13 +158,13 @@ async def test_a_service_that_never_answers_is_not_waited_for(server: Transcript
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Fail(400, "Audio file might be\ncorrupted"), "refused it (400): Audio file might be corrupted"),
+        (Fail(400, "Audio file might be\ncorrupted"), "rejected it (400): Audio file might be corrupted"),
         (Fail(404, "no such model"), "does not know the model"),
         (Fail(413), "too large"),
-        (Raw(b"<html>"), "cannot be understood"),
-        (Raw(b"[]"), "cannot be understood"),
-        (Raw(b"\xff\xfe"), "cannot be understood"),
-        (Raw(b'{"text": " "}'), "no words"),
+        (Raw(b"<html>"), "invalid response"),
+        (Raw(b"[]"), "invalid response"),
+        (Raw(b"\xff\xfe"), "invalid response"),
+        (Raw(b'{"text": " "}'), "no speech"),
     ],
 )
 async def test_a_lasting_fault_is_told_in_words_and_not_tried_again(
