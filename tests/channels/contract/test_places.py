@@ -191,7 +191,7 @@ async def test_the_picture_that_a_thread_begins_with_is_shown_to_the_model(stage
         await thread.until(lambda: shows(thread, "A blue one."))
     [message] = [message for message in stage.models.requests[0].messages if message.role == "user"]
     assert message.images == (png(),)
-    assert 'began with a message of Bob: "look"' in message.text
+    assert 'The first message of this thread, from Bob: "look"' in message.text
 
 
 @over("opening")
@@ -236,7 +236,7 @@ async def test_a_stranger_is_let_in_by_an_admin_with_their_code(stage: Stage) ->
     stage.models.script(Say("Hello Eve."))
     async with stage.conversation(eve) as ann:
         await eve.say("let me in")
-        code = await eve.until(lambda: re.search(r"Your code is (\w+)", whole(eve)))
+        code = await eve.until(lambda: re.search(r"Your pairing code is (\w+)", whole(eve)))
         await ann.say(f"/pair {code[1]}")
         await eve.until(lambda: "Your access was approved." in whole(eve))
         await eve.say("hi")
