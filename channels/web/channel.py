@@ -217,8 +217,8 @@ class WebChannel:
             self._publish(message.address.chat, _as_written(message, post, receipt))
 
     async def _publish_end(self, status: MessageStatus) -> None:
-        """Publishes the end of the message's run, once. The run of a message that another message's turn reads ends when
-        it is read, not again when that turn ends."""
+        """Publishes the end of the message's run, once. The run of a message that another message's turn reads ends
+        when it is read, not again when that turn ends."""
         if status.state == "waiting" or status.address.chat not in self._feeds:
             return
         report = await self._runs.report_for(status.id)

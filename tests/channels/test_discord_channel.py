@@ -143,7 +143,7 @@ def text(markdown: str, *, open: bool = False) -> TextSegment:
     return TextSegment("t1", markdown, open=open)
 
 
-# --- hearing ---------------------------------------------------------------------------------------------------------
+# --- inbound ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_direct_message_is_delivered(discord: Discord, channel: DiscordChannel, inbox: Inbox) -> None:
@@ -179,10 +179,14 @@ async def test_a_thread_is_a_place_of_its_own_with_an_opening(
         await inbox.texts(2)
         message = inbox.messages[1]
         assert (message.address.chat, message.follows, message.thread_root) == (str(thread.id), True, first["id"])
-        opening = await channel.thread_root(message.address, first["id"])
-    assert opening is not None
-    assert (opening.sender, opening.text, [file.name for file in opening.files]) == ("Ann", "the plan", ["plan.txt"])
-    assert await channel.fetch(opening.files[0]) == b"1. go"
+        started = await channel.thread_root(message.address, first["id"])
+    assert started is not None
+    assert (started.sender, started.text, [file.name for file in started.files]) == (
+        "Ann",
+        "the plan",
+        ["plan.txt"],
+    )
+    assert await channel.fetch(started.files[0]) == b"1. go"
 
 
 async def test_a_thread_that_nobody_told_of_is_asked_for(
@@ -641,7 +645,7 @@ async def test_a_file_is_unreachable_while_the_network_is_down(discord: Discord,
         await channel.fetch(FileRef(f"{discord.url}/attachments/1/2/x", "x"))
 
 
-# --- speaking --------------------------------------------------------------------------------------------------------
+# --- outbound --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_reply_grows_in_one_message(discord: Discord, channel: DiscordChannel) -> None:

@@ -78,7 +78,7 @@ def text(markdown: str, *, open: bool = False) -> TextSegment:
     return TextSegment("t1", markdown, open=open)
 
 
-# --- hearing ---------------------------------------------------------------------------------------------------------
+# --- inbound ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_direct_message_is_delivered_and_then_confirmed(
@@ -117,10 +117,10 @@ async def test_what_is_said_in_a_thread_follows_and_names_what_it_began_with(
         await inbox.until(lambda: any(message.text == "is it good?" for message in inbox.messages))
         asked = inbox.messages[-1]
         assert (asked.addressed, asked.follows, asked.thread_root) == (False, True, root["ts"])
-        opening = await channel.thread_root(asked.address, root["ts"])
-        assert opening is not None
-        assert (opening.sender, opening.text) == ("Ann", "our plan")
-        assert await channel.fetch(opening.files[0]) == b"the plan"
+        root_message = await channel.thread_root(asked.address, root["ts"])
+        assert root_message is not None
+        assert (root_message.sender, root_message.text) == ("Ann", "our plan")
+        assert await channel.fetch(root_message.files[0]) == b"the plan"
         assert await channel.thread_root(asked.address, "1.000001") is None
 
 
@@ -428,7 +428,7 @@ async def test_a_file_whose_size_nobody_told_is_not_fetched_beyond_what_is_kept(
         await channel.fetch(replace(inbox.messages[0].files[0], size=None))
 
 
-# --- speaking --------------------------------------------------------------------------------------------------------
+# --- outbound --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_reply_grows_in_one_message(slack: Slack, channel: SlackChannel) -> None:

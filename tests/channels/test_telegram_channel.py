@@ -137,7 +137,7 @@ def text(markdown: str, *, open: bool = False) -> TextSegment:
     return TextSegment("t1", markdown, open=open)
 
 
-# --- hearing ---------------------------------------------------------------------------------------------------------
+# --- inbound ---------------------------------------------------------------------------------------------------------
 
 
 async def test_what_people_say_is_delivered_and_then_confirmed(
@@ -398,7 +398,7 @@ async def test_a_file_is_unreachable_while_the_network_is_down(api: BotApi, chan
         await channel.fetch(FileRef("any", "x"))
 
 
-# --- speaking --------------------------------------------------------------------------------------------------------
+# --- outbound --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_reply_grows_in_one_message(api: BotApi, channel: TelegramChannel) -> None:

@@ -30,7 +30,7 @@ STYLES = {"bold", "italic", "strikethrough", "text_link"}
 BLANK_LETTERS = "\u115f\u1160\u3164\uffa0"
 
 
-# --- what Telegram takes ---------------------------------------------------------------------------------------------
+# --- what Telegram accepts -------------------------------------------------------------------------------------------
 
 
 def taken(content: Text | Media) -> str:
@@ -78,7 +78,7 @@ def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(begin < min(one["offset"] + one["length"], other["offset"] + other["length"]))
 
 
-# --- what was said ---------------------------------------------------------------------------------------------------
+# --- messages --------------------------------------------------------------------------------------------------------
 
 
 def said(segment: Segment) -> str:

@@ -373,9 +373,9 @@ async def test_what_is_pending_survives_a_kill(tmp_path: Path, models: ModelServ
     models.respond(asks(Call("weather", {"city": "Oslo"}), Call("clock", {})))
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "web-token").write_text("a-token-of-the-tests")
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        port = door.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     site = Site(tmp_path, models, port=port)
     async with process(site.settings) as running, _knocking(port) as client:
         caller = Caller(client, "bot")

@@ -193,31 +193,31 @@ def _conversation(chat: str, items: list[Item]) -> Conversation:
 class Served:
     gateway: Gateway
     url: str
-    ear: asyncio.Task[None] | None
+    listening: asyncio.Task[None] | None
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"} | headers, timeout=60)
 
     async def stop_listening(self) -> None:
-        if self.ear:
-            self.ear.cancel()
-            await asyncio.wait([self.ear])
+        if self.listening:
+            self.listening.cancel()
+            await asyncio.wait([self.listening])
 
 
 @asynccontextmanager
 async def served(gateway: Gateway, *, listening: bool = True, port: int = 0, **options: Any) -> AsyncIterator[Served]:
     """The house behind a real server, the channel listening, until left."""
-    with socket.socket() as door:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind(("127.0.0.1", port))
-        door.listen()
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
         config = uvicorn.Config(app(gateway.channel, **options), log_level="warning", ws="none", lifespan="off")
         server = uvicorn.Server(config)
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(sockets=[door]))
-            ear = tasks.create_task(gateway.channel.listen(gateway.deliver, COMMANDS)) if listening else None
+            serving = tasks.create_task(server.serve(sockets=[listener]))
+            listening = tasks.create_task(gateway.channel.listen(gateway.deliver, COMMANDS)) if listening else None
             await asyncio.sleep(0)
-            site = Served(gateway, f"http://127.0.0.1:{door.getsockname()[1]}", ear)
+            site = Served(gateway, f"http://127.0.0.1:{listener.getsockname()[1]}", listening)
             yield site
             await site.stop_listening()
             server.should_exit = True

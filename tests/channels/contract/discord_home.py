@@ -51,7 +51,7 @@ class DiscordPlace(PlainPlace):
     home: DiscordHome
     chat: discord.Place
     addressed: bool = True
-    unheard: dict[str, str] = field(default_factory=dict)
+    unconfirmed: dict[str, str] = field(default_factory=dict)
     """By message, the text that the gateway is to read; an empty one if any will do."""
 
     def __post_init__(self) -> None:
@@ -82,11 +82,11 @@ class DiscordPlace(PlainPlace):
             await self.chat.unfurl(message)
             return
         await self.chat.edit(message, text)
-        self.unheard[message] = text
+        self.unconfirmed[message] = text
 
     async def delete(self, message: str) -> None:
         await self.chat.delete(message)
-        self.unheard.pop(message, None)
+        self.unconfirmed.pop(message, None)
 
     async def again(self, message: str) -> None:
         await self.chat.repeat(message)
@@ -145,7 +145,7 @@ class DiscordPlace(PlainPlace):
 
     def _said(self, message: discord.Json) -> str:
         if self.chat.guild is None or MENTION in message["content"]:
-            self.unheard[message["id"]] = ""
+            self.unconfirmed[message["id"]] = ""
         return str(message["id"])
 
     async def _command(self, text: str, by: Person | None) -> str:
@@ -155,20 +155,20 @@ class DiscordPlace(PlainPlace):
         used = await self.chat.command(name, by=by, stale=True, **options)
         await used.until_answered()
         if name == "new":
-            self.unheard.clear()
+            self.unconfirmed.clear()
         return str(used.id)
 
     async def all_kept(self) -> bool:
-        if self.unheard:
+        if self.unconfirmed:
             kind = "group" if self.chat.guild else "direct"
             place = Address("discord", "4242", str(self.chat.id), None, kind)  # type: ignore[arg-type]
             for row in await self.home.store.rows(session_key(place)):
-                if row.message_id and self.unheard.get(row.message_id) in ("", row.text, None):
-                    self.unheard.pop(row.message_id, None)
+                if row.message_id and self.unconfirmed.get(row.message_id) in ("", row.text, None):
+                    self.unconfirmed.pop(row.message_id, None)
                 elif row.message_id and row.state != "waiting":
                     # Its edit is a message of its own to the turn that works on it.
-                    self.unheard.pop(row.message_id, None)
-        return not self.unheard
+                    self.unconfirmed.pop(row.message_id, None)
+        return not self.unconfirmed
 
     def _stop_button(self, chat: discord.Place) -> tuple[Shown, str] | None:
         carried = [(shown, button.custom_id) for shown in chat.messages for button in shown.buttons]
@@ -180,9 +180,19 @@ class DiscordHome(Plain):
     name = "discord"
     has: frozenset[Feature] = frozenset(
         {
-            *("accounts", "album", "allow list", "bots", "delete", "edit", "faults", "files", "group", "malformed"),
-            *("opening", "options", "outage", "patience", "quote", "reactions", "recall", "redelivery", "rooms"),
-            *("screen", "typing"),
+            *("accounts", "album", "allowlist", "bots", "delete", "edit", "faults", "files", "group", "malformed"),
+            *(
+                "thread root",
+                "options",
+                "outage",
+                "server queue",
+                "quote",
+                "reactions",
+                "recall",
+                "redelivery",
+                "channels",
+            ),
+            *("channels", "screen", "typing"),
         }
     )
     ann = str(ANN.id)
@@ -224,9 +234,9 @@ class DiscordHome(Plain):
         parent = self.server.channel("forum", [ANN, BOB])
         return DiscordPlace(self, parent.open_thread(name, ANN.card, None))
 
-    async def thread(self, opening: str, *files: Upload) -> DiscordPlace:
+    async def thread(self, root: str, *files: Upload) -> DiscordPlace:
         parent = self.server.channel("plans", [ANN, BOB])
-        root = await parent.say(opening, by=BOB, files=[discord.Upload(file.name, file.data) for file in files])
+        root = await parent.say(root, by=BOB, files=[discord.Upload(file.name, file.data) for file in files])
         return DiscordPlace(self, await parent.thread("plans", from_message=root))
 
     def bold(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""What every platform offers its people, as one protocol: the rows of the contract are written in it alone."""
+"""A platform as its users see it, as one protocol. The contract tests use nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 Feature = Literal[
     "accounts",
     "album",
-    "allow list",
+    "allowlist",
     "bots",
     "delete",
     "edit",
@@ -28,24 +28,25 @@ Feature = Literal[
     "group",
     "history",
     "malformed",
-    "opening",
+    "thread root",
     "options",
     "outage",
-    "patience",
+    "server queue",
     "quote",
     "reactions",
     "recall",
     "redelivery",
-    "rooms",
+    "channels",
     "screen",
     "typing",
 ]
-"""What not every platform has.
+"""Features that not every platform has.
 
-"accounts": it wants a token, which may be wrong. "bots": other programs speak there. "faults": its server can be made
-to fail. "history": the gateway itself shows what was said before. "opening": a thread begins with a message. "options":
-the settings have a section for it. "patience": it keeps what people say while the gateway is down. "recall": it tells
-what became of a message whose confirmation was lost. "screen": what was shown stands there when the gateway is gone.
+"accounts": the channel has a token, which may be wrong. "bots": other programs write there. "channels": it has several
+channels or topics. "faults": its server can be made to fail. "history": the gateway itself shows the history.
+"options": it has a section in the settings. "recall": it shows what became of a message whose confirmation was lost.
+"screen": what was shown stays visible while the gateway is stopped. "server queue": it stores people's messages while
+the gateway is stopped. "thread root": a thread starts with a message.
 """
 
 Step = Literal["send", "edit", "upload", "final", "file"]
@@ -194,7 +195,7 @@ class Home(Protocol):
     def room(self, name: str) -> Place:
         """Another place where all is said to the bot: a topic, a thread, another conversation."""
 
-    async def thread(self, opening: str, *files: Upload) -> Place:
+    async def thread(self, root: str, *files: Upload) -> Place:
         """A thread that begins with a message of Bob's, which is not for the bot; in it, all is said to the bot."""
 
     def bold(self, text: str) -> str:
@@ -241,7 +242,7 @@ class Plain:
     def room(self, name: str) -> Place:
         raise NotImplementedError
 
-    async def thread(self, opening: str, *files: Upload) -> Place:
+    async def thread(self, root: str, *files: Upload) -> Place:
         raise NotImplementedError
 
     def fail_next(self, step: Step, status: int, *, retry_after: int | None = None) -> None:

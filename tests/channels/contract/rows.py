@@ -46,13 +46,13 @@ def _over(homes: Iterable[type[Home]], needs: Iterable[Feature]) -> pytest.MarkD
     return pytest.mark.parametrize("stage", able, indirect=True)
 
 
-def heard_by_model(request: Request) -> list[str]:
+def read_by_model(request: Request) -> list[str]:
     return [message.text for message in request.messages if message.role == "user"]
 
 
 def said(request: Request) -> str:
     """All that the model heard, as one text."""
-    return "\n".join(heard_by_model(request))
+    return "\n".join(read_by_model(request))
 
 
 def shows(place: Place, line: str) -> bool:

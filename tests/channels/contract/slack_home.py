@@ -184,8 +184,18 @@ class SlackHome(Plain):
     name = "slack"
     has: frozenset[Feature] = frozenset(
         {
-            *("accounts", "album", "allow list", "bots", "delete", "edit", "faults", "files", "group", "malformed"),
-            *("opening", "options", "outage", "patience", "reactions", "recall", "redelivery", "rooms", "screen"),
+            *("accounts", "album", "allowlist", "bots", "delete", "edit", "faults", "files", "group", "malformed"),
+            *(
+                "thread root",
+                "options",
+                "outage",
+                "server queue",
+                "reactions",
+                "recall",
+                "redelivery",
+                "channels",
+                "screen",
+            ),
         }
     )
     mention = MENTION
@@ -220,10 +230,10 @@ class SlackHome(Plain):
         """A thread of the app's pane; `name` is for other platforms."""
         return SlackPlace(self, self.server.direct("Ann"), pane=True)
 
-    async def thread(self, opening: str, *files: Upload) -> SlackPlace:
+    async def thread(self, root: str, *files: Upload) -> SlackPlace:
         channel = self.server.channel("plans", ["Ann", "Bob"])
         uploads = [slack.Upload(file.name, file.data) for file in files]
-        root = await channel.send_files(uploads, opening, by=self.server.person("Bob"))
+        root = await channel.send_files(uploads, root, by=self.server.person("Bob"))
         return SlackPlace(self, channel, thread=root["ts"], addressed=True)
 
     def bold(self, text: str) -> str:

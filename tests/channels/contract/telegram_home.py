@@ -131,8 +131,8 @@ class TelegramHome(Plain):
     name = "telegram"
     has: frozenset[Feature] = frozenset(
         {
-            *("accounts", "album", "allow list", "bots", "edit", "faults", "files", "group", "malformed", "options"),
-            *("outage", "patience", "quote", "reactions", "redelivery", "rooms", "screen", "typing"),
+            *("accounts", "album", "allowlist", "bots", "edit", "faults", "files", "group", "malformed", "options"),
+            *("outage", "server queue", "quote", "reactions", "redelivery", "channels", "screen", "typing"),
         }
     )
     ann = str(ANN.id)

@@ -34,7 +34,7 @@ class Screen:
     def __init__(self, folder: Path, changed: Callable[[], None]) -> None:
         self.failures = 0
         self.said: asyncio.Queue[TypedMessage] = asyncio.Queue()
-        self.unheard = 0
+        self.unconfirmed = 0
         self.printed: list[tuple[bool, str]] = []
         self._tracker = MessageTracker()
         folders = Folders(folder / "pictures", folder / "files")
@@ -42,7 +42,7 @@ class Screen:
         self._changed = changed
 
     def type(self, typed: TypedMessage) -> None:
-        self.unheard += 1
+        self.unconfirmed += 1
         self._tracker.sent(typed)
         self.said.put_nowait(typed)
 
@@ -77,13 +77,13 @@ class Screen:
     async def accepted(self, typed: TypedMessage, accepted: Receipt | None) -> None:
         assert accepted is not None
         self._tracker.accepted(typed, accepted.id)
-        self.unheard -= 1
+        self.unconfirmed -= 1
         self._changed()
 
     async def failed(self, typed: TypedMessage, why: str) -> None:
         self._tracker.failed(typed)
         self.failures += 1
-        self.unheard -= 1
+        self.unconfirmed -= 1
         await self.print_notice(f"Not sent: {why}")
 
     async def show(self, reply: Reply, files: Files) -> None:
@@ -141,7 +141,7 @@ class TerminalPlace(PlainPlace):
         self._now.type(new_message(number))
 
     async def heard(self) -> None:
-        await self.until(lambda: self._now.unheard == 0)
+        await self.until(lambda: self._now.unconfirmed == 0)
 
     def screen(self) -> Sequence[Seen]:
         printed = [seen for secondary, text in self._now.printed for seen in _seen(text, secondary)]

@@ -11,9 +11,9 @@ from tests.channels.contract.home import (
     whole,
 )
 from tests.channels.contract.rows import (
-    heard_by_model,
     over,
     over_streams,
+    read_by_model,
     shows,
 )
 from tests.servers.models import Call, Pause, Say
@@ -47,7 +47,7 @@ async def test_status_answers_while_a_turn_runs(stage: Stage) -> None:
         await ann.say("/status")
         await ann.until(lambda: "Running task: the model is answering, step 1" in whole(ann))
         stage.models.release()
-    assert whole(ann).count("Running:") == 1
+    assert whole(ann).count("Running task:") == 1
     assert lines(ann)[-1] == "Done."
     assert len(stage.models.requests) == 1
 
@@ -62,7 +62,7 @@ async def test_new_begins_a_conversation_without_a_past(stage: Stage) -> None:
         await ann.until(lambda: "A new conversation starts here." in lines(ann))
         await ann.say("which is my colour?")
     assert lines(ann)[-2:] == ["A new conversation starts here.", "I do not know."]
-    assert heard_by_model(stage.models.requests[1]) == ["which is my colour?"]
+    assert read_by_model(stage.models.requests[1]) == ["which is my colour?"]
 
 
 @over_streams()
@@ -79,7 +79,7 @@ async def test_stop_ends_the_answer_and_keeps_what_was_said(stage: Stage) -> Non
     assert lines(ann)[4:] == ["Yes."]
     first, second = stage.models.requests
     assert first.disconnected
-    assert "/stop" not in "\n".join(heard_by_model(second))
+    assert "/stop" not in "\n".join(read_by_model(second))
 
 
 @over_streams()
@@ -133,7 +133,7 @@ async def test_a_question_is_answered_with_its_button(stage: Stage) -> None:
         "Which colour?",
         "Blue it is.",
     ]
-    assert heard_by_model(stage.models.requests[1]) == ["paint it", "blue"]
+    assert read_by_model(stage.models.requests[1]) == ["paint it", "blue"]
     assert len(stage.models.requests) == 2
 
 
@@ -147,7 +147,7 @@ async def test_a_question_is_answered_with_words(stage: Stage) -> None:
         await ann.until(lambda: shows(ann, "Green it is."))
     assert whole(ann).count("Which colour?") == 1
     assert lines(ann)[-1] == "Green it is."
-    assert heard_by_model(stage.models.requests[1]) == ["paint it", "green"]
+    assert read_by_model(stage.models.requests[1]) == ["paint it", "green"]
 
 
 @over()
@@ -161,7 +161,7 @@ async def test_a_question_from_before_a_restart_is_answered_with_words(stage: St
         await ann.say("green")
         await ann.until(lambda: shows(ann, "Green it is."))
     assert lines(ann)[-1] == "Green it is."
-    assert heard_by_model(stage.models.requests[1]) == ["paint it", "green"]
+    assert read_by_model(stage.models.requests[1]) == ["paint it", "green"]
 
 
 @over("screen")
@@ -176,7 +176,7 @@ async def test_the_buttons_of_a_question_outlive_a_restart(stage: Stage) -> None
         await ann.until(lambda: shows(ann, "Red it is."))
     assert whole(ann).count("Which colour?") == 1
     assert lines(ann)[-1] == "Red it is."
-    assert heard_by_model(stage.models.requests[1]) == ["paint it", "red"]
+    assert read_by_model(stage.models.requests[1]) == ["paint it", "red"]
 
 
 @over("group")
@@ -189,7 +189,7 @@ async def test_a_question_in_a_group_is_asked_there_and_answered_by_anybody(stag
         await group.until(lambda: shows(group, "Blue it is."))
     assert whole(group).count("Which colour?") == 1
     assert lines(stage.home.main) == []
-    assert heard_by_model(stage.models.requests[1]) == ["Ann: paint it", "Ann: blue"]
+    assert read_by_model(stage.models.requests[1]) == ["Ann: paint it", "Ann: blue"]
 
 
 @over()

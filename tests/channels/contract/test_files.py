@@ -10,9 +10,9 @@ from tests.channels.contract.home import (
     lines,
 )
 from tests.channels.contract.rows import (
-    heard_by_model,
     over,
     png,
+    read_by_model,
 )
 from tests.servers.models import Say
 
@@ -33,7 +33,7 @@ async def test_the_text_of_a_document_reaches_the_model(stage: Stage) -> None:
     stage.models.script(Say("I see."))
     async with stage.conversation() as ann:
         await ann.send(Upload("plan.txt", b"First the roof, then the walls."), text="read this")
-    [text] = heard_by_model(stage.models.requests[0])
+    [text] = read_by_model(stage.models.requests[0])
     note, rest = text.split("]\n", 1)
     assert note == "[Text of the file plan.txt:\nFirst the roof, then the walls."
     assert rest.startswith("read this\n\n[Attached file: plan.txt, text/plain, 31 bytes, in the workspace as received/")
@@ -45,7 +45,7 @@ async def test_a_document_that_cannot_be_read_is_an_attached_file_all_the_same(s
     stage.models.script(Say("I see."))
     async with stage.conversation() as ann:
         await ann.send(Upload("plan.pdf", b"%PDF-1.4 nothing"), text="read this")
-    [text] = heard_by_model(stage.models.requests[0])
+    [text] = read_by_model(stage.models.requests[0])
     assert text.startswith("[The file plan.pdf could not be read: it is damaged or incomplete.]\nread this\n\n")
     assert "[Attached file: plan.pdf, application/pdf, 16 bytes, in the workspace as received/" in text
     assert lines(ann) == ["I see."]
@@ -56,7 +56,7 @@ async def test_the_model_is_told_of_a_voice_note_that_nobody_can_listen_to(stage
     stage.models.script(Say("I cannot hear."))
     async with stage.conversation() as ann:
         await ann.send(Upload("voice.ogg", b"OggS" + bytes(60), "voice"))
-    [text] = heard_by_model(stage.models.requests[0])
+    [text] = read_by_model(stage.models.requests[0])
     assert re.fullmatch(
         r"\[The voice note \S+ cannot be transcribed: no transcription model is configured\.\]\n\n"
         r"\[Attached file: \S+, audio/ogg, 64 bytes, in the workspace as received/\S+\]",
@@ -72,7 +72,7 @@ async def test_a_voice_note_is_transcribed(stage: Stage) -> None:
     stage.models.script(Say("In Paris."))
     async with stage.conversation() as ann:
         await ann.send(Upload("voice.ogg", b"OggS" + bytes(60), "voice"))
-    [text] = heard_by_model(stage.models.requests[0])
+    [text] = read_by_model(stage.models.requests[0])
     assert re.match(r"\[Transcript of the voice note \S+: Where is the tower\?\]", text)
     assert stage.models.recordings == [b"OggS" + bytes(60)]
     assert lines(ann) == ["In Paris."]
@@ -83,7 +83,7 @@ async def test_an_empty_file_is_a_file(stage: Stage) -> None:
     stage.models.script(Say("It is empty."))
     async with stage.conversation() as ann:
         await ann.send(Upload("nothing.txt", b""), text="read this")
-    [text] = heard_by_model(stage.models.requests[0])
+    [text] = read_by_model(stage.models.requests[0])
     assert text.startswith("[The file nothing.txt could not be read: it is empty.]\nread this")
     assert "[Attached file: nothing.txt, " in text
     assert "0 bytes" in text
@@ -109,7 +109,7 @@ async def test_several_files_are_one_message(stage: Stage) -> None:
     async with stage.conversation() as ann:
         await ann.send(Upload("a.txt", b"the roof"), Upload("b.txt", b"the walls"), text="compare")
     [request] = stage.models.requests
-    [text] = heard_by_model(request)
+    [text] = read_by_model(request)
     assert text.count("compare") == 1
     assert text.index("Text of the file a.txt:\nthe roof") < text.index("Text of the file b.txt:\nthe walls")
     assert lines(ann) == ["Two plans."]
@@ -133,7 +133,7 @@ async def test_an_unavailable_file_is_named_to_the_model_and_to_the_person(stage
     async with stage.conversation() as ann:
         stage.home.fail_next("file", 404)
         await ann.send(Upload("plan.txt", b"First the roof."), text="read this")
-    [text] = heard_by_model(stage.models.requests[0])
+    [text] = read_by_model(stage.models.requests[0])
     assert "The file plan.txt is not available" in text
     assert text.endswith("read this")
     told, answer = sorted(lines(ann), key=lambda line: "⚠️" not in line)
@@ -147,6 +147,6 @@ async def test_a_temporarily_unavailable_file_is_fetched_again(stage: Stage) -> 
     async with stage.conversation() as ann:
         stage.home.fail_next("file", 500)
         await ann.send(Upload("plan.txt", b"First the roof."), text="read this")
-    [text] = heard_by_model(stage.models.requests[0])
+    [text] = read_by_model(stage.models.requests[0])
     assert text.startswith("[Text of the file plan.txt:\nFirst the roof.]\nread this")
     assert lines(ann) == ["I see."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.channels.contract.home import INTERRUPTED, PICTURE, Stage, Upload, Words, lines, whole
-from tests.channels.contract.rows import heard_by_model, over, png, said, shows
+from tests.channels.contract.rows import over, png, read_by_model, said, shows
 from tests.channels.contract.web_home import WebPlace
 from tests.servers.models import Call, Pause, Say
 
@@ -25,7 +25,7 @@ async def test_in_a_group_a_mention_is_answered_and_other_talk_is_ignored(stage:
     assert isinstance(words, Words)
     assert (words.plain, words.answers) == ("Twelve.", asked)
     assert lines(stage.home.main) == []
-    assert [heard_by_model(request) for request in stage.models.requests] == [["Ann: how many are we?"]]
+    assert [read_by_model(request) for request in stage.models.requests] == [["Ann: how many are we?"]]
 
 
 @over("group")
@@ -79,7 +79,7 @@ async def test_with_groups_off_a_mention_is_none_of_ours(stage: Stage) -> None:
         await ann.say("hi")
         await ann.until(lambda: shows(ann, "Hello Ann."))
     assert lines(group) == []
-    assert [heard_by_model(request) for request in stage.models.requests] == [["hi"]]
+    assert [read_by_model(request) for request in stage.models.requests] == [["hi"]]
 
 
 @over("group", "options", "bots")
@@ -91,7 +91,7 @@ async def test_with_all_of_a_group_read_its_people_need_no_mention_and_other_bot
         await group.bot_says("deployed")
         await group.say("how many are we?")
         await group.until(lambda: shows(group, "Twelve."))
-    assert [heard_by_model(request) for request in stage.models.requests] == [["Ann: how many are we?"]]
+    assert [read_by_model(request) for request in stage.models.requests] == [["Ann: how many are we?"]]
 
 
 @over("bots")
@@ -103,16 +103,16 @@ async def test_other_bots_are_ignored(stage: Stage) -> None:
         await group.say(f"{stage.home.mention} hi")
         await group.until(lambda: shows(group, "Hello Ann."))
     assert lines(group) == ["Hello Ann."]
-    assert [heard_by_model(request) for request in stage.models.requests] == [["Ann: hi"]]
+    assert [read_by_model(request) for request in stage.models.requests] == [["Ann: hi"]]
 
 
 # --- rooms and threads -----------------------------------------------------------------------------------------------
 
 
-@over("rooms")
+@over("channels")
 async def test_a_room_keeps_its_place_and_is_a_conversation_of_its_own(stage: Stage) -> None:
     red, blue = stage.home.room("red"), stage.home.room("blue")
-    stage.models.respond(lambda request: [Say(["Of ", Pause(), heard_by_model(request)[-1].split(": ")[-1]])])
+    stage.models.respond(lambda request: [Say(["Of ", Pause(), read_by_model(request)[-1].split(": ")[-1]])])
     async with stage.conversation(red, blue) as ann:
         await red.say("red things")
         await blue.say("blue things")
@@ -126,12 +126,12 @@ async def test_a_room_keeps_its_place_and_is_a_conversation_of_its_own(stage: St
     assert lines(red) == ["Of red things", "Of more red things"]
     assert lines(blue) == ["Of blue things"]
     assert lines(ann) == ["Of my things"]
-    asked = sorted(heard_by_model(request) for request in stage.models.requests)
+    asked = sorted(read_by_model(request) for request in stage.models.requests)
     reds = [red.read_as("red things"), red.read_as("more red things")]
     assert asked == sorted([[blue.read_as("blue things")], ["my things"], reds[:1], reds])
 
 
-@over("rooms")
+@over("channels")
 async def test_what_waits_for_a_slot_is_read_together_once_there_is_one(stage: Stage) -> None:
     stage.agent = "max_running_turns = 1"
     stage.models.script([Pause(), Say("First.")], Say("Both."))
@@ -145,7 +145,7 @@ async def test_what_waits_for_a_slot_is_read_together_once_there_is_one(stage: S
         stage.models.release()
     assert lines(red) == ["First."]
     assert lines(ann) == ["Both."]
-    assert heard_by_model(stage.models.requests[1]) == ["one thing\n\nanother thing"]
+    assert read_by_model(stage.models.requests[1]) == ["one thing\n\nanother thing"]
 
 
 @over("history")
@@ -165,7 +165,7 @@ async def test_after_a_reload_a_reply_stands_behind_the_messages_that_it_began_w
     assert [item.get("text", "a reply") for item in reloaded] == ["one thing", "another thing", "a reply"]
 
 
-@over("opening")
+@over("thread root")
 async def test_the_message_that_a_thread_begins_with_is_shown_to_the_model_once(stage: Stage) -> None:
     stage.models.script(Say("Paris is."), Say("Of course."))
     async with stage.gateway():
@@ -177,12 +177,12 @@ async def test_the_message_that_a_thread_begins_with_is_shown_to_the_model_once(
         await thread.until(lambda: shows(thread, "Of course."))
     assert lines(thread) == ["Paris is.", "Of course."]
     first, second = stage.models.requests
-    opening = '[The first message of this thread, from Bob: "Which city is it: Paris or Rome?"]'
-    assert heard_by_model(first) == [f"{opening}\nAnn: answer that"]
-    assert heard_by_model(second)[1:] == ["Ann: sure?"]
+    root = '[The first message of this thread, from Bob: "Which city is it: Paris or Rome?"]'
+    assert read_by_model(first) == [f"{root}\nAnn: answer that"]
+    assert read_by_model(second)[1:] == ["Ann: sure?"]
 
 
-@over("opening")
+@over("thread root")
 async def test_the_picture_that_a_thread_begins_with_is_shown_to_the_model(stage: Stage) -> None:
     stage.models.script(Say("A blue one."))
     async with stage.gateway():
@@ -194,7 +194,7 @@ async def test_the_picture_that_a_thread_begins_with_is_shown_to_the_model(stage
     assert 'The first message of this thread, from Bob: "look"' in message.text
 
 
-@over("opening")
+@over("thread root")
 async def test_a_picture_made_in_a_thread_stays_in_it(stage: Stage) -> None:
     stage.workspace.mkdir()
     (stage.workspace / "blue.png").write_bytes(png())
@@ -210,7 +210,7 @@ async def test_a_picture_made_in_a_thread_stays_in_it(stage: Stage) -> None:
 # --- who may speak ---------------------------------------------------------------------------------------------------
 
 
-@over("allow list")
+@over("allowlist")
 async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(stage: Stage) -> None:
     stage.home.allow = [stage.home.ann]
     eve, group = stage.home.stranger(), stage.home.group()
@@ -225,10 +225,10 @@ async def test_whoever_is_not_allowed_is_told_once_and_only_in_private(stage: St
     assert re.fullmatch(r"You are not on the allowlist of this bot\. \(Your user id is \w+\.\)", refusal)
     assert lines(group) == []
     assert lines(ann) == ["Hello Ann."]
-    assert [heard_by_model(request) for request in stage.models.requests] == [["hi"]]
+    assert [read_by_model(request) for request in stage.models.requests] == [["hi"]]
 
 
-@over("allow list", "options")
+@over("allowlist", "options")
 async def test_a_stranger_is_let_in_by_an_admin_with_their_code(stage: Stage) -> None:
     stage.home.allow = [stage.home.ann]
     stage.home.options = f'admins = ["{stage.home.ann}"]\npair = true\n'
@@ -242,4 +242,4 @@ async def test_a_stranger_is_let_in_by_an_admin_with_their_code(stage: Stage) ->
         await eve.say("hi")
         await eve.until(lambda: shows(eve, "Hello Eve."))
     assert lines(ann) == ["Approved: Eve may now write to me."]
-    assert heard_by_model(stage.models.requests[0]) == ["hi"]
+    assert read_by_model(stage.models.requests[0]) == ["hi"]

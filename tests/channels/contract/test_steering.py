@@ -10,9 +10,9 @@ from tests.channels.contract.home import (
 )
 from tests.channels.contract.rows import (
     WAIT_FOR_GO,
-    heard_by_model,
     over,
     over_streams,
+    read_by_model,
     shows,
     worker,
 )
@@ -30,7 +30,7 @@ async def test_a_message_while_the_model_streams_steers_it(stage: Stage) -> None
     first, second = stage.models.requests
     assert first.disconnected
     assert [message.text for message in second.messages if message.role == "assistant"] == ["One two"]
-    assert heard_by_model(second)[-1].endswith("in fives please")
+    assert read_by_model(second)[-1].endswith("in fives please")
 
 
 @over()
@@ -81,7 +81,7 @@ async def test_a_message_lets_a_shell_call_finish_and_skips_the_rest(stage: Stag
     assert first.startswith("all done")
     assert second.startswith("Skipped:")
     assert not (stage.workspace / "more.txt").exists()
-    assert heard_by_model(stage.models.requests[1])[-1] == "no second one"
+    assert read_by_model(stage.models.requests[1])[-1] == "no second one"
 
 
 @over("edit")
@@ -95,7 +95,7 @@ async def test_an_edit_of_a_waiting_message_changes_it(stage: Stage) -> None:
         await ann.heard()
         (stage.workspace / "go").touch()
     assert lines(ann) == ["Tea it is."]
-    assert heard_by_model(stage.models.requests[1]) == ["work", "then make tea"]
+    assert read_by_model(stage.models.requests[1]) == ["work", "then make tea"]
 
 
 @over("edit")
@@ -106,7 +106,7 @@ async def test_an_edit_of_the_message_being_worked_on_steers(stage: Stage) -> No
         await ann.until(lambda: lines(ann) == ["Brewing coffee"])
         await ann.edit(message, "make tea")
     assert lines(ann) == ["Brewing coffee", INTERRUPTED, "Tea it is."]
-    assert heard_by_model(stage.models.requests[1])[-1].endswith(
+    assert read_by_model(stage.models.requests[1])[-1].endswith(
         '[They edited an earlier message. Before: "make coffee"]\nmake tea'
     )
 
@@ -142,7 +142,7 @@ async def test_a_waiting_message_that_is_deleted_is_never_read(stage: Stage) -> 
         await ann.heard()
         (stage.workspace / "go").touch()
     assert lines(ann) == ["Done."]
-    assert heard_by_model(stage.models.requests[1]) == ["work", "hurry"]
+    assert read_by_model(stage.models.requests[1]) == ["work", "hurry"]
 
 
 @over_streams("delete")
@@ -187,8 +187,8 @@ async def test_with_busy_set_to_queue_messages_wait_and_are_answered_one_by_one(
         await ann.heard()
         stage.models.release()
     assert lines(ann) == ["One two three.", "Second.", "Third."]
-    assert heard_by_model(stage.models.requests[1]) == ["count", "next"]
-    assert heard_by_model(stage.models.requests[2]) == ["count", "next", "and next"]
+    assert read_by_model(stage.models.requests[1]) == ["count", "next"]
+    assert read_by_model(stage.models.requests[2]) == ["count", "next", "and next"]
     assert not stage.models.requests[0].disconnected
 
 
@@ -197,14 +197,14 @@ async def test_busy_queue_is_chosen_for_a_conversation(stage: Stage) -> None:
     stage.models.script([Pause(), Say("First.")], Say("Second."))
     async with stage.conversation() as ann:
         await ann.say("/busy queue")
-        await ann.until(lambda: "waits until it is done" in whole(ann))
+        await ann.until(lambda: "waits until that task ends" in whole(ann))
         await ann.say("work")
         await stage.models.until_held()
         await ann.say("more work")
         await ann.heard()
         stage.models.release()
     assert lines(ann)[-2:] == ["First.", "Second."]
-    assert heard_by_model(stage.models.requests[1]) == ["work", "more work"]
+    assert read_by_model(stage.models.requests[1]) == ["work", "more work"]
 
 
 @over()
@@ -217,7 +217,7 @@ async def test_one_message_is_queued_by_a_command_before_it(stage: Stage) -> Non
         await ann.heard()
         stage.models.release()
     assert lines(ann) == ["One two.", "Second."]
-    assert heard_by_model(stage.models.requests[1]) == ["work", "more work"]
+    assert read_by_model(stage.models.requests[1]) == ["work", "more work"]
 
 
 @over("options")

@@ -12,9 +12,9 @@ from tests.channels.contract.home import (
 )
 from tests.channels.contract.rows import (
     WAIT_FOR_GO,
-    heard_by_model,
     over,
     over_streams,
+    read_by_model,
     shows,
 )
 from tests.servers.models import Call, Pause, Say
@@ -26,7 +26,7 @@ async def test_a_direct_message_is_answered_once(stage: Stage) -> None:
     async with stage.conversation() as ann:
         await ann.say("hi")
     assert lines(ann) == ["Good morning."]
-    assert heard_by_model(stage.models.requests[0]) == ["hi"]
+    assert read_by_model(stage.models.requests[0]) == ["hi"]
     assert len(stage.models.requests) == 1
 
 
@@ -37,7 +37,7 @@ async def test_each_question_has_its_answer_in_order(stage: Stage) -> None:
             await ann.say(f"question {number}")
             await ann.until(partial(shows, ann, f"You said: question {number}"))
     assert lines(ann) == [f"You said: question {number}" for number in range(4)]
-    assert heard_by_model(stage.models.requests[-1]) == [f"question {number}" for number in range(4)]
+    assert read_by_model(stage.models.requests[-1]) == [f"question {number}" for number in range(4)]
 
 
 @over()
@@ -46,7 +46,7 @@ async def test_messages_in_a_burst_are_all_read_in_order(stage: Stage) -> None:
     async with stage.conversation() as ann:
         for number in range(12):
             await ann.say(f"message {number:02}.")
-    last = "\n".join(heard_by_model(stage.models.requests[-1]))
+    last = "\n".join(read_by_model(stage.models.requests[-1]))
     assert re.findall(r"message (\d\d)", last) == [f"{number:02}" for number in range(12)]
 
 
@@ -68,7 +68,7 @@ async def test_a_message_of_100_kb_is_read_whole(stage: Stage) -> None:
     async with stage.conversation() as ann:
         await ann.say(text)
     assert len(text) > 100_000
-    assert heard_by_model(stage.models.requests[0]) == [text]
+    assert read_by_model(stage.models.requests[0]) == [text]
     assert lines(ann) == ["That was long."]
 
 
@@ -84,7 +84,7 @@ async def test_a_message_delivered_twice_is_read_and_answered_once(stage: Stage)
         await ann.until(lambda: lines(ann) == ["Once."])
         await ann.again(message)
     assert lines(ann) == ["Once."]
-    assert heard_by_model(stage.models.requests[0]) == ["hi"]
+    assert read_by_model(stage.models.requests[0]) == ["hi"]
     assert len(stage.models.requests) == 1
 
 
@@ -98,7 +98,7 @@ async def test_what_cannot_be_read_between_good_messages_costs_itself_only(stage
         await ann.push_malformed()
         await ann.say("two")
     assert lines(ann) == ["First.", "Second."]
-    assert heard_by_model(stage.models.requests[1]) == ["one", "two"]
+    assert read_by_model(stage.models.requests[1]) == ["one", "two"]
 
 
 @over("quote")
@@ -109,7 +109,7 @@ async def test_a_reply_brings_the_quoted_text_to_the_model(stage: Stage) -> None
         await ann.until(lambda: lines(ann) == ["The tower is 324 m high."])
         await ann.say("where is that", quoting="324 m")
     assert lines(ann) == ["The tower is 324 m high.", "In Paris."]
-    asked = heard_by_model(stage.models.requests[1])[-1]
+    asked = read_by_model(stage.models.requests[1])[-1]
     assert asked == '[In reply to your message: "The tower is 324 m high."]\nwhere is that'
 
 

@@ -17,10 +17,10 @@ from tests.channels.contract.home import (
 )
 from tests.channels.contract.rows import (
     POSSIBLY_A_REPEAT,
-    heard_by_model,
     over,
     over_streams,
     png,
+    read_by_model,
     shows,
     written,
 )
@@ -205,7 +205,7 @@ async def test_after_a_lost_connection_all_is_there_once(stage: Stage) -> None:
     assert lines(ann) == ["One two.", "Five ten."]
 
 
-@over("patience")
+@over("server queue")
 async def test_what_was_said_while_the_gateway_was_down_is_answered_in_order(stage: Stage) -> None:
     stage.models.respond(lambda request: Say("Noted."))
     async with stage.conversation() as ann:
@@ -214,7 +214,7 @@ async def test_what_was_said_while_the_gateway_was_down_is_answered_in_order(sta
         await ann.say(f"message {number}")
     async with stage.conversation():
         pass
-    heard = "\n".join(heard_by_model(stage.models.requests[-1]))
+    heard = "\n".join(read_by_model(stage.models.requests[-1]))
     assert re.findall(r"message (\d)", heard) == ["0", "1", "2", "3", "4"]
     assert set(lines(ann)) == {"Noted."}
 
@@ -233,7 +233,7 @@ async def test_a_reply_goes_on_in_its_message_after_a_restart(stage: Stage) -> N
         stage.models.release(2)
     assert lines(ann) == ["One two three."]
     assert [seen.message for seen in ann.screen()] == [seen.message for seen in before]
-    assert heard_by_model(stage.models.requests[1]) == ["count"]
+    assert read_by_model(stage.models.requests[1]) == ["count"]
 
 
 @over()

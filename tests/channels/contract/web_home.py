@@ -198,7 +198,7 @@ class WebPlace(PlainPlace):
 class WebHome(Plain):
     name = "web"
     has: frozenset[Feature] = frozenset(
-        {"album", "files", "history", "malformed", "outage", "redelivery", "rooms", "screen"}
+        {"album", "files", "history", "malformed", "outage", "redelivery", "channels", "screen"}
     )
 
     def __init__(self) -> None:
