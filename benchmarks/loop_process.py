@@ -31,6 +31,7 @@ from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from agent.transcript import RenderedTurn, transcript
 from gateway.store import open_store
+from gateway.turns.audited_calls import AuditedCalls
 from gateway.turns.journal import InboxSignal, TurnJournal
 from tests.gateway.notes import begin, tell
 
@@ -128,7 +129,7 @@ async def _in_store() -> AsyncIterator[tuple[Journal, Sequence[Entry]]]:
         async with open_store(f"sqlite:///{folder}/interject.db") as store:
             await tell(store, "Look at all of it.")
             turn = await begin(store)
-            yield TurnJournal(store, turn, InboxSignal()), turn.entries
+            yield TurnJournal(store, turn, InboxSignal(), AuditedCalls(turn, ())), turn.entries
 
 
 def _block(times: Sequence[float], first: int) -> float:

@@ -174,10 +174,15 @@ class Calls:
             return _failed(call, f"Unknown tool {call.name!r}. Available tools: {known}.")
         return await self._review.review_call(call, tool)
 
+    def _changed(self, ready: Ready) -> str:
+        """The call's arguments if hooks have changed them, else ""."""
+        arguments = self._agent.mask(ready.arguments)
+        return "" if arguments == self._agent.mask(ready.call.arguments) else arguments
+
     async def _run_batch(self, batch: Sequence[Ready]) -> None:
         if not batch:
             return
-        await self._append(*(CallStarted(ready.call.id) for ready in batch))
+        await self._append(*(CallStarted(ready.call.id, arguments=self._changed(ready)) for ready in batch))
         running = [asyncio.ensure_future(self._run_call(ready)) for ready in batch]
         logged = 0
         try:

@@ -4,11 +4,13 @@ arguments."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from secrets import token_hex
 
 from agent.hook import Hooks
 from agent.hooks.chain import HookChain
@@ -18,11 +20,13 @@ from agent.model import Model
 from agent.models.retry import RetryingModel
 from channels.channel import Channel
 from channels.web.channel import WebChannel
+from config.fingerprint import fingerprint, fingerprints
 from config.load import Configuration
 from config.settings import Settings, every_secret
 from gateway.app import Gateway, GatewayOptions
 from gateway.assembly.agents import agents
 from gateway.assembly.channels import access, platforms, webhooks
+from gateway.assembly.commands import Commands, commands, who_may_run_commands
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.models import cost_of, default_model, open_models, open_reader
 from gateway.assembly.web import link, site, web_token
@@ -33,6 +37,8 @@ from gateway.store import Store, open_store
 from gateway.store.background import Limits
 from gateway.turns.budgets import SpendingLimits
 from gateway.web.http_server import bind, serve
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
     settings.agent.workspace.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))
+        await _audit_settings(settings, store)
         media = DiskMedia(settings.media.path, store)
         gateway = await _gateway(configuration, store, media, stack)
         configured = platforms(settings, media, store)
@@ -79,18 +86,27 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         yield Built(gateway, tuple(services), address)
 
 
+async def _audit_settings(settings: Settings, store: Store) -> None:
+    """Records in the audit log which settings were changed since the last start."""
+    salt = await store.settings_salt() or token_hex(8)
+    hashes = fingerprints(settings, salt)
+    await store.record_settings(salt, hashes, fingerprint(hashes))
+
+
 async def _gateway(configuration: Configuration, store: Store, media: MediaStore, stack: AsyncExitStack) -> Gateway:
     """The gateway without its channels; the stack closes what was opened for it."""
     settings = configuration.settings
     mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
     models = await open_models(settings, media, stack)
+    running = await commands(configuration)
+    _warn_of_commands(settings, running)
     small = models.get(settings.agent.small_model or "")
     return Gateway(
         store,
         media,
         access(settings),
-        agents(settings, models, media, hooks, mask),
+        agents(settings, models, media, hooks, mask, running),
         _options(settings, models, hooks),
         hooks=hooks,
         mask=mask,
@@ -98,6 +114,11 @@ async def _gateway(configuration: Configuration, store: Store, media: MediaStore
         estimate=partial(cost_of, settings),
         read_file=await stack.enter_async_context(open_reader(settings, media)),
     )
+
+
+def _warn_of_commands(settings: Settings, running: Commands) -> None:
+    if not running.policy.sandboxed and "shell" in settings.tools.enabled:
+        log.warning("shell commands: %s", who_may_run_commands(settings, running))
 
 
 def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> GatewayOptions:

@@ -73,6 +73,10 @@ def _command(arguments: argparse.Namespace) -> int:
             return (
                 show_requests(configuration) if arguments.action == "list" else approve(configuration, arguments.code)
             )
+        case "audit":
+            from gateway.cli.audit import show_audit_log
+
+            return show_audit_log(_load(arguments.config), arguments.since, as_json=arguments.json)
         case _:
             sys.stdout.write(f"interject {VERSION}\n")
             return 0
@@ -142,5 +146,14 @@ def _parser() -> argparse.ArgumentParser:
     approve.add_argument("code", metavar="CODE")
     add_config(approve, default)
     add_config(actions.add_parser("list", help="pending and approved users"), default)
+    audit = add(
+        "audit",
+        "print the audit log",
+        "Who was refused or admitted, decided, stopped or deleted what; tool calls with effects; changed settings. "
+        "Works beside a running gateway.",
+    )
+    add_config(audit, default)
+    audit.add_argument("--since", metavar="WHEN", help="only newer entries: an age (7d, 12h) or a date (2026-11-30)")
+    audit.add_argument("--json", action="store_true", help="JSON Lines: one object per line")
     add("version", "print the version", "")
     return parser

@@ -31,7 +31,7 @@ class ConversationStore(UsageStore, Protocol):
     async def set_model(self, session: str, name: str | None) -> None: ...
     async def model_of(self, session: str) -> str | None: ...
     async def newest_turn(self, session: str) -> str | None: ...
-    async def approve_pairing(self, code: str) -> Pairing | None: ...
+    async def approve_pairing(self, code: str, by: str, by_name: str) -> Pairing | None: ...
 
 
 class ConversationCommands:
@@ -101,7 +101,8 @@ class ConversationCommands:
         if not self._access.is_admin(command.address, command.sender):
             return "Only admins may approve pairing codes."
         code = command.arguments.strip().upper()
-        pairing = await self._store.approve_pairing(code) if code else None
+        actor = person_on(command.address, command.sender)
+        pairing = await self._store.approve_pairing(code, actor, command.sender.name) if code else None
         if pairing is None:
             return "Unknown or expired pairing code. Usage: `/pair CODE`."
         await self._notices.send(pairing.session, pairing.address, None, Notice(APPROVED), f"approved:{pairing.code}")

@@ -18,13 +18,14 @@ from gateway.inbound.access import Access, AccessPolicy
 from gateway.inbound.attachments import AttachmentFetcher
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
 from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT
-from gateway.inbound.refusals import NOT_ALLOWED, Refusals
+from gateway.inbound.refusals import Refusals
 from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
 from gateway.outbound.wording import queued_messages
 from gateway.sessions import session_key
 from gateway.store import records
+from gateway.store.arrivals import NOT_ALLOWED
 from gateway.store.errors import StoreError
 from gateway.turns.dispatcher import Dispatcher
 

@@ -12,9 +12,6 @@ from gateway.inbound.access import AccessPolicy
 from gateway.outbound.notices import Notices
 from gateway.store import records
 
-NOT_ALLOWED = "not on the allowlist"
-"""The reason of a refused message."""
-
 REFUSED = "You are not on the allowlist of this bot. (Your user id is `{id}`.)"
 PAIRING_CODE = (
     "You are not on the allowlist of this bot yet. Your pairing code is `{code}`, valid for an hour. Ask an admin to "

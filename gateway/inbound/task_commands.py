@@ -12,8 +12,9 @@ from gateway.bus import Bus
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.reply_builder import STOPPED_BY, STOPPED_BY_USER
 from gateway.outbound.wording import duration, queued_messages, quoted
-from gateway.store.records import Command, Turn, UndoneTurn
+from gateway.store.records import AuditEvent, Command, Turn, UndoneTurn
 from gateway.turns.background import BackgroundWork
+from gateway.turns.budgets import person_on
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 from gateway.turns.history_cache import HistoryCache
 
@@ -39,6 +40,7 @@ class TaskStore(Protocol):
     async def begin_side_question(self, command_id: int) -> Turn: ...
     async def undo(self, session: str) -> UndoneTurn | None: ...
     async def retry(self, command_id: int) -> bool: ...
+    async def record_audit(self, *events: AuditEvent) -> None: ...
 
 
 class TaskCommands:
@@ -177,6 +179,7 @@ class TaskCommands:
         task = _describe(active) if active is not None and active.turn is not None else ""
         # Before any other await: no turn begins with the messages that this withdraws.
         withdrawn = await self._dispatcher.withdraw_waiting(command.address, before=command.id, reason=reason)
+        parked = None if task else await self._store.unfinished(command.session)
         if not task and await self._store.stop_parked(command.session, reason):
             task = "waiting for your answer."
             self._bus.wake(command.session)
@@ -184,6 +187,9 @@ class TaskCommands:
         has_ended = await self._wait_for_end(command.session, active)
         if not task and active is not None and active.is_stopped:
             task = "the task had just begun."
+        if task or withdrawn:
+            stopped = parked or (None if active is None else active.record)
+            await self._store.record_audit(_stop_event(command, stopped, withdrawn))
         if not has_ended:
             task += " It has not ended yet."
         queued = f"{queued_messages(withdrawn)} discarded." if withdrawn else ""
@@ -206,6 +212,14 @@ def _stop_reason(command: Command) -> str:
     """In a group it names the person."""
     name = "" if command.address.kind == "direct" else command.sender.name
     return f"{STOPPED_BY}{name}" if name else STOPPED_BY_USER
+
+
+def _stop_event(command: Command, turn: Turn | None, withdrawn: int) -> AuditEvent:
+    actor = person_on(command.address, command.sender)
+    detail: dict[str, object] = {"command": command.name, "withdrawn": withdrawn}
+    if turn is not None:
+        detail |= {"turn": turn.id, "began_by": person_on(turn.address, turn.principal)}
+    return AuditEvent("stopped", actor, command.sender.name, command.session, detail)
 
 
 def stopped_reply(command: Command) -> str:

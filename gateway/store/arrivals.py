@@ -15,18 +15,19 @@ from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
-from gateway.store import decisions, pairing
+from gateway.store import audit, decisions, pairing
 from gateway.store.edits import accept_edit, accept_withdrawal, answered
 from gateway.store.encoding import address_to_json, attachments_to_json, files_to_json, join_lines, tools_to_json
 from gateway.store.fetching import use_media
 from gateway.store.inbox import busy_unless_blocked, let_steer
-from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, Busy
+from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy
 from gateway.store.schema import AnyRow, clean, inbox, is_message, is_refused, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import conversation_of, touch
 from gateway.store.turns import stop_turn
 
 ALBUM = "part of an album"
 NOT_PAIRED = "not approved by an admin yet"
+NOT_ALLOWED = "not on the allowlist"
 REPLACED = "the next message replaced it"
 DECIDED = "answered the question"
 
@@ -127,6 +128,8 @@ def accept(
         return _duplicate(connection, message.address.channel, message.event_id)
     if refused is not None:
         first = not _was_refused_before(connection, message, own)
+        if first or refused not in (NOT_PAIRED, NOT_ALLOWED):
+            _audit_refusal(connection, message, session, refused)
         return Arrival(own, session, state="refused", reason=refused, first_refusal=first, run=run)
     match message.kind:
         case "new":
@@ -153,6 +156,12 @@ def _is_paired(connection: Connection, message: InboundMessage) -> bool:
 def _was_refused_before(connection: Connection, message: InboundMessage, own: int) -> bool:
     values = {"channel": message.address.channel, "sender_id": message.sender.id, "row": own}
     return connection.execute(_refused_before, values).first() is not None
+
+
+def _audit_refusal(connection: Connection, message: InboundMessage, session: str, reason: str) -> None:
+    sender = message.sender
+    actor = audit.actor_of(message.address.channel, sender)
+    audit.record(connection, AuditEvent("refused", actor, sender.name, session, {"reason": reason}))
 
 
 def _accept_new(

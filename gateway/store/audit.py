@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
@@ -45,8 +47,9 @@ def record(connection: Connection, *events: AuditEvent) -> None:
 
 
 def since(connection: Connection, time: datetime) -> Sequence[AuditRow]:
-    """The events since then, oldest first."""
-    return [_from_row(row) for row in connection.execute(_since, {"since": time})]
+    """The events since then, oldest first, without the hashes of single settings."""
+    rows = (_from_row(row) for row in connection.execute(_since, {"since": time}))
+    return [replace(row, detail=_shown(row.detail)) for row in rows]
 
 
 def newest(connection: Connection, event: str) -> AuditRow | None:
@@ -55,11 +58,36 @@ def newest(connection: Connection, event: str) -> AuditRow | None:
     return None if row is None else _from_row(row)
 
 
+def record_settings(connection: Connection, salt: str, hashes: Mapping[str, str], whole: str) -> tuple[str, ...]:
+    """Records the settings of a start if they differ from those of the last; the keys that were changed.
+
+    `hashes` are salted with `salt`, which must be that of `settings_salt`; `whole` is the hash of all.
+    """
+    last = newest(connection, "settings")
+    before = {} if last is None else last.detail["hashes"]
+    if before == dict(hashes):
+        return ()
+    changed = sorted(key for key in {*before, *hashes} if before.get(key) != hashes.get(key)) if before else []
+    detail = {"hash": whole, "changed": changed, "salt": salt, "hashes": dict(hashes)}
+    record(connection, AuditEvent("settings", detail=detail))
+    return tuple(changed)
+
+
+def settings_salt(connection: Connection) -> str | None:
+    """The salt of the recorded settings; None if there are none."""
+    last = newest(connection, "settings")
+    return None if last is None else str(last.detail["salt"])
+
+
 def delete_before(connection: Connection, time: datetime) -> int:
     """Deletes older events; their number. The newest record of the settings stays: the next start compares with it."""
     kept = newest(connection, "settings")
     older = _delete_before if kept is None else _delete_before.where(audit.c.id != kept.id)
     return connection.execute(older, {"before": time}).rowcount
+
+
+def _shown(detail: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in detail.items() if name not in ("salt", "hashes")}
 
 
 def _from_row(row: AnyRow) -> AuditRow:

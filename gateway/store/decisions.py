@@ -12,10 +12,11 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from agent.decisions.approvals import decision_options, open_decision
 from agent.log import ApprovalDecided, ApprovalRequested, Entry, ModelAnswered
+from channels.address import Sender
 from channels.message import InboundMessage
-from gateway.store import logs
+from gateway.store import audit, logs
 from gateway.store.decision_words import parse_decision
-from gateway.store.records import AcceptOptions, DecisionResult
+from gateway.store.records import AcceptOptions, AuditEvent, DecisionResult
 from gateway.store.schema import (
     AnyRow,
     clean,
@@ -40,7 +41,13 @@ MAX_TURNS_SEARCHED = 5
 """The newest turns of a session, which are searched for a decision that is no longer open."""
 
 _unfinished = select(
-    turns.c.number, turns.c.id, turns.c.session, turns.c.principal, turns.c.parked, turns.c.stop
+    turns.c.number,
+    turns.c.id,
+    turns.c.session,
+    turns.c.address,
+    turns.c.principal,
+    turns.c.parked,
+    turns.c.stop,
 ).where(turns.c.session == bindparam("session"), is_turn, is_running)
 _press = select(inbox.c.session, inbox.c.sender_id, inbox.c.sender_name).where(
     inbox.c.id == bindparam("row"), is_command, is_waiting
@@ -92,7 +99,7 @@ def decide(
     if not found.turn.parked:
         return DecisionResult("too_early", row.session)
     decided = ApprovalDecided(found.asked.id, options[number], row.sender_name or row.sender_id)
-    _write(connection, found, decided)
+    _write(connection, found, decided, Sender(row.sender_id, row.sender_name))
     connection.execute(_answer_press, {"row": command_id})
     return DecisionResult("decided", row.session, decided.by, decided.decision)
 
@@ -113,9 +120,8 @@ def decide_in_words(
         return None
     if asked.subject == "limit" and parsed.decision == "allowed" and not options.may_extend:
         return None
-    _write(
-        connection, found, ApprovalDecided(asked.id, parsed.decision, sender.name or sender.id, clean(parsed.reason))
-    )
+    decided = ApprovalDecided(asked.id, parsed.decision, sender.name or sender.id, clean(parsed.reason))
+    _write(connection, found, decided, sender)
     return turn.id, 1 + sum(isinstance(entry, ModelAnswered) for entry in found.entries)
 
 
@@ -137,13 +143,27 @@ def _open_in(connection: Connection, turn: AnyRow | None) -> _OpenRequest | None
     return None if asked is None else _OpenRequest(turn, entries, asked)
 
 
-def _write(connection: Connection, found: _OpenRequest, decided: ApprovalDecided) -> None:
+def _write(connection: Connection, found: _OpenRequest, decided: ApprovalDecided, by: Sender) -> None:
     logs.write(connection, found.turn.number, len(found.entries) + 1, [decided])
     release(connection, found.turn.number)
-    if decided.decision == "allowed_always":
-        tool = _tool_of(found.asked.id, found.entries)
-        if tool is not None:
-            allow_tool(connection, found.turn.session, tool)
+    tool = _tool_of(found.asked.id, found.entries)
+    if decided.decision == "allowed_always" and tool is not None:
+        allow_tool(connection, found.turn.session, tool)
+    audit.record(connection, _audit_event(found, decided, by, tool))
+
+
+def _audit_event(found: _OpenRequest, decided: ApprovalDecided, by: Sender, tool: str | None) -> AuditEvent:
+    channel = found.turn.address["channel"]
+    subject = {"tool": tool, "arguments": found.asked.arguments} if tool else {"limit": found.asked.id}
+    detail = {
+        **subject,
+        "decision": decided.decision,
+        "turn": found.turn.id,
+        "began_by": f"{channel}:{found.turn.principal['id']}",
+    }
+    is_allowed = decided.decision in ("allowed", "allowed_always")
+    actor = audit.actor_of(channel, by)
+    return AuditEvent("approved" if is_allowed else "denied", actor, by.name, found.turn.session, detail)
 
 
 def _tool_of(call_id: str, entries: Sequence[Entry]) -> str | None:

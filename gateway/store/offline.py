@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from gateway.store import pairing
+from gateway.store import audit, pairing
 from gateway.store.errors import StoreFailed
-from gateway.store.records import Pairing
+from gateway.store.records import AuditRow, Pairing
 from gateway.store.sqlite_file import database_path, explain, prepare_writing
 
 T = TypeVar("T")
@@ -19,12 +20,17 @@ T = TypeVar("T")
 
 def approve(url: str, code: str) -> Pairing | None:
     """Approves the sender who was given the code; None if nobody was, or it has expired. Raises `StoreError`."""
-    return _in(url, lambda connection: pairing.approve(connection, code))
+    return _in(url, lambda connection: pairing.approve(connection, code, audit.OPERATOR))
 
 
 def all_pairings(url: str) -> tuple[Pairing, ...]:
     """All pairings, approved or not. Raises `StoreError`."""
     return _in(url, pairing.every)
+
+
+def audit_since(url: str, time: datetime) -> Sequence[AuditRow]:
+    """The audit log since then, oldest first. Raises `StoreError`."""
+    return _in(url, lambda connection: audit.since(connection, time))
 
 
 def _in(url: str, work: Callable[[Connection], T]) -> T:

@@ -9,8 +9,9 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from channels.address import Address, Sender
+from gateway.store import audit
 from gateway.store.encoding import address_from_json, address_to_json
-from gateway.store.records import Pairing
+from gateway.store.records import AuditEvent, Pairing
 from gateway.store.schema import AnyRow, pairs
 
 CODE_LIFETIME = timedelta(hours=1)
@@ -69,12 +70,15 @@ def request(connection: Connection, channel: str, sender: Sender, session: str, 
     return Pairing(channel, sender, code, now + CODE_LIFETIME, False, session, address)
 
 
-def approve(connection: Connection, code: str) -> Pairing | None:
-    """Approves the sender who was given the code; None if nobody was, or the code has expired."""
+def approve(connection: Connection, code: str, by: str = "", by_name: str = "") -> Pairing | None:
+    """Approves the sender who was given the code; None if nobody was, or the code has expired. `by`: the actor."""
     row = connection.execute(_by_code, {"the_code": code}).first()
     if row is None or (not row.approved and row.expires_at <= datetime.now(UTC)):
         return None
     connection.execute(_approve, {"the_code": code})
+    if not row.approved:
+        person = {"person": f"{row.channel}:{row.sender_id}", "name": row.sender_name}
+        audit.record(connection, AuditEvent("admitted", by, by_name, detail=person))
     return _pairing_from(row)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from gateway.store import (
     arrivals,
+    audit,
     command_turns,
     costs,
     cursors,
@@ -187,6 +188,11 @@ class Store:
     approve_pairing = writes(pairing.approve)
     keep_cursors = writes(cursors.save)
     cursors = writes(cursors.load)
+
+    # Audit log
+    record_audit = writes(audit.record)
+    settings_salt = writes(audit.settings_salt)
+    record_settings = writes(audit.record_settings)
 
     # Media
     record_media = writes(media_cleanup.record)

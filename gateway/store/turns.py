@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 from agent.journal import TurnLost
 from agent.log import Ended, Entry, MessagesRead, ModelAnswered, Resumed
 from channels.address import Sender
-from gateway.store import logs
+from gateway.store import audit, logs
 from gateway.store.decisions import RELEASED
 from gateway.store.encoding import address_from_json
 from gateway.store.inbox import (
@@ -26,7 +26,7 @@ from gateway.store.inbox import (
     take_answer,
     waiting_busy,
 )
-from gateway.store.records import Turn
+from gateway.store.records import AuditEvent, Turn
 from gateway.store.schema import AnyRow, is_ended, is_running, is_turn, turn_log, turns
 from gateway.store.sessions import current_generation
 from gateway.store.turn_rows import insert_running, new_turn, turn_from, with_settings
@@ -156,10 +156,13 @@ def read_inbox(connection: Connection, turn_id: str, epoch: int, step: int) -> M
     return read
 
 
-def append(connection: Connection, turn_id: str, epoch: int, entries: Sequence[Entry]) -> None:
-    """Adds to the turn's log. Raises `TurnLost`."""
+def append(
+    connection: Connection, turn_id: str, epoch: int, entries: Sequence[Entry], events: Sequence[AuditEvent] = ()
+) -> None:
+    """Adds to the turn's log, and the events to the audit log. Raises `TurnLost`."""
     turn = _hold(connection, turn_id, epoch)
     logs.write(connection, turn.number, turn.last + 1, entries)
+    audit.record(connection, *events)
 
 
 def park(connection: Connection, turn_id: str, epoch: int, until: datetime | None = None) -> bool:

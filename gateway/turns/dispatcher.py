@@ -30,6 +30,7 @@ from gateway.sessions import is_child, session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy
+from gateway.turns.audited_calls import AuditedCalls
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.journal import InboxSignal, TurnJournal, TurnStore
 
@@ -290,7 +291,7 @@ class Dispatcher:
         async def emit(event: Event) -> None:
             self._watch(record, reply, event)
 
-        journal = TurnJournal(self._store, record, active.signal)
+        journal = TurnJournal(self._store, record, active.signal, AuditedCalls(record, agent.tools))
         turn = active.turn = Turn(
             agent,
             journal,
@@ -360,7 +361,7 @@ class Dispatcher:
             for entry in shown:
                 reply.apply(Logged(entry))
             self._show(record, reply)
-        journal = TurnJournal(self._store, record, active.signal)
+        journal = TurnJournal(self._store, record, active.signal, AuditedCalls(record, ()))
         return await retry_until_stored(
             lambda: fail_turn(journal, entries, reason, *unlogged),
             f"the end of turn {record.id} cannot be stored",

@@ -9,14 +9,17 @@ from typing import Protocol, assert_never
 from agent.journal import JournalError
 from agent.log import Ended, Entry, MessagesRead
 from gateway.store.errors import StoreError
-from gateway.store.records import Busy, Turn
+from gateway.store.records import AuditEvent, Busy, Turn
+from gateway.turns.audited_calls import AuditedCalls
 
 
 class TurnStore(Protocol):
     """Raises `TurnLost` when the turn has a newer epoch, `StoreError` when it cannot write."""
 
     async def read_inbox(self, turn_id: str, epoch: int, step: int) -> MessagesRead | None: ...
-    async def append(self, turn_id: str, epoch: int, entries: tuple[Entry, ...]) -> None: ...
+    async def append(
+        self, turn_id: str, epoch: int, entries: tuple[Entry, ...], events: tuple[AuditEvent, ...]
+    ) -> None: ...
     async def park(self, turn_id: str, epoch: int, until: datetime | None) -> bool: ...
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> tuple[Entry, ...]: ...
 
@@ -54,10 +57,11 @@ class InboxSignal:
 class TurnJournal:
     """Implements `agent.journal.Journal`."""
 
-    def __init__(self, store: TurnStore, turn: Turn, signal: InboxSignal) -> None:
+    def __init__(self, store: TurnStore, turn: Turn, signal: InboxSignal, audited: AuditedCalls) -> None:
         self._store = store
         self._turn = turn
         self._signal = signal
+        self._audited = audited
 
     @property
     def has_unread(self) -> bool:
@@ -82,7 +86,7 @@ class TurnJournal:
 
     async def append(self, *entries: Entry) -> None:
         try:
-            await self._store.append(self._turn.id, self._turn.epoch, entries)
+            await self._store.append(self._turn.id, self._turn.epoch, entries, self._audited.events(entries))
         except StoreError as error:
             raise JournalError(str(error)) from error
 

@@ -60,6 +60,8 @@ ENTRIES_OF_0001 = {
 }
 """Entries of the turn log as revision 0001 stored them, and what they are now."""
 
+TABLES_SINCE_0001 = ("audit", "deletions")
+
 
 async def fill(folder: Path) -> Path:
     async with open_store(url_of(folder)) as store:
@@ -145,6 +147,8 @@ async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_p
         database.execute("DELETE FROM turn_log")
         rows = [(number, n, entry) for n, entry in enumerate(ENTRIES_OF_0001, 1)]
         database.executemany("INSERT INTO turn_log (turn, n, entry) VALUES (?, ?, ?)", rows)
+        for table in TABLES_SINCE_0001:
+            database.execute(f"DROP TABLE {table}")
         database.execute("UPDATE alembic_version SET version_num = '0001'")
         database.commit()
     async with open_store(url_of(tmp_path)) as store:
