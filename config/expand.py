@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import get_origin
 
@@ -49,6 +49,23 @@ def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fa
         return _converted(resolved, kind) if resolved != text or key in written.variables else text
 
     return {name: value_at((name,), value) for name, value in written.tree.items()}, faults
+
+
+def variables_read(written: Written) -> frozenset[str]:
+    """The names of the environment variables that references in the settings read."""
+
+    def names(value: object) -> Iterator[str]:
+        match value:
+            case dict():
+                for inner in value.values():
+                    yield from names(inner)
+            case list():
+                for inner in value:
+                    yield from names(inner)
+            case str():
+                yield from (found["name"] for found in _REFERENCE.finditer(value) if found["name"])
+
+    return frozenset(names(written.tree))
 
 
 def anchored(path: Path, base: Path) -> Path:

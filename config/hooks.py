@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator
 from pydantic.fields import FieldInfo
 
 from config.errors import did_you_mean
-from config.section import Positive, Secret, Section, WebAddress, refuse_entries, wrong
+from config.section import Positive, Secret, Section, VariableName, WebAddress, refuse_entries, wrong
 
 Point = Literal[
     "on_message",
@@ -112,6 +112,12 @@ class ProcessHookSettings(HookSection):
         min_length=1,
         description="The program and its arguments.",
         examples=[["python3", "hooks/review.py"]],
+    )
+    environment: list[VariableName] = Field(
+        default_factory=list,
+        description="Environment variables that it is given beside PATH, HOME, LANG, LC_*, TZ, TMPDIR and TERM. Never "
+        "one that holds a secret of the settings.",
+        examples=[["REVIEW_LEVEL"]],
     )
 
     @field_validator("command")

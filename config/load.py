@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from config.errors import ConfigurationError, Fault, Key, Unknown
-from config.expand import anchored, expand
-from config.hooks import HookSettings, PythonHookSettings
+from config.expand import anchored, expand, variables_read
+from config.hooks import HookSettings, ProcessHookSettings, PythonHookSettings
 from config.models import KEY_VARIABLES
+from config.places import misplaced
 from config.refusal import explained, located
 from config.schema import Table
 from config.section import Section
@@ -46,7 +47,7 @@ def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None
     except ValidationError as error:
         faults += explained(error, tree, besides=unresolved)
     else:
-        faults += _missing_files(settings)
+        faults += [*_missing_files(settings), *_secret_variables(settings, written), *misplaced(settings, home, file)]
     if faults or written.problems:
         # Without a cause: pydantic's error contains the given values.
         raise ConfigurationError([*written.problems, *located(faults, tree, written)]) from None
@@ -125,6 +126,19 @@ def _with_absolute_file(hook: HookSettings, base: Path) -> HookSettings:
         return hook
     file, _, name = hook.path.rpartition(":")
     return hook.model_copy(update={"path": f"{anchored(Path(file), base)}:{name}"}) if file.endswith(".py") else hook
+
+
+def _secret_variables(settings: Settings, written: Written) -> Iterator[Fault]:
+    """A fault for each variable that other programs are to be given though the settings read it."""
+    secret = variables_read(written) | set(KEY_VARIABLES.values())
+    given: dict[Key, list[str]] = {("tools", "shell", "environment"): settings.tools.shell.environment}
+    for index, hook in enumerate(settings.hooks):
+        if isinstance(hook, ProcessHookSettings):
+            given[("hooks", index, "environment")] = hook.environment
+    for key, names in given.items():
+        for index, name in enumerate(names):
+            if name in secret or name.startswith("INTERJECT_"):
+                yield Fault((*key, index), f"{name} holds a setting of the gateway, which other programs never get")
 
 
 def _missing_files(settings: Settings) -> list[Fault]:

@@ -14,7 +14,7 @@ from config.hooks import HOOKS, HookSection
 from config.models import PROVIDERS, ModelSettings
 from config.section import Section
 from config.settings import Settings
-from config.tools import TOOLS, ToolRules, ToolSettings
+from config.tools import TOOLS, ShellSettings, ToolRules, ToolSettings
 
 Table = dict[str, object]
 
@@ -47,7 +47,7 @@ def known_sections() -> Iterator[KnownSection]:
         elif _is_section(field.annotation):
             yield KnownSection((name,), field.annotation)
         if name == "tools":
-            yield from (KnownSection((name, tool), ToolRules) for tool in TOOLS)
+            yield from (KnownSection((name, tool), _tool(tool)) for tool in TOOLS)
 
 
 def known_settings() -> list[tuple[str, ...]]:
@@ -99,11 +99,15 @@ def _kind_within(kind: object, name: str | int) -> object:
     if _is_section(kind):
         field = kind.model_fields.get(str(name))
         if kind is ToolSettings and name in TOOLS:
-            return ToolRules
+            return _tool(str(name))
         return field and _plain(field.annotation)
     if get_origin(kind) in (dict, list):
         return _plain(get_args(kind)[-1])
     return None
+
+
+def _tool(name: str) -> type[ToolRules]:
+    return ShellSettings if name == "shell" else ToolRules
 
 
 def _channel(name: str | int, table: object) -> object:

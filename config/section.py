@@ -56,8 +56,15 @@ def _socket_address(text: str) -> str:
     return text
 
 
+def _variable_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise wrong("expected the name of an environment variable")
+    return text
+
+
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 SocketAddress = Annotated[str, AfterValidator(_socket_address)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 PathText = Annotated[Path, Field(strict=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -58,8 +58,8 @@ def template(answers: Answers) -> str:
 
 
 def _shown_sections() -> Iterator[KnownSection]:
-    """All sections, but only one of the tools' sections: they are alike."""
-    others = [section.key for section in known_sections() if section.model is ToolRules][1:]
+    """All sections, but of the tools' sections only the shell's: it has all of their settings."""
+    others = [section.key for section in known_sections() if section.model is ToolRules]
     return (section for section in known_sections() if section.key not in others)
 
 

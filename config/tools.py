@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from config.errors import Fault
-from config.section import Section, refuse
+from config.section import Section, VariableName, refuse
 
 ToolName = Literal[
     "shell",
@@ -32,10 +33,12 @@ TOOLS: tuple[ToolName, ...] = get_args(ToolName)
 class ToolRules(Section):
     """Rules for one tool. Every tool may have such a section."""
 
-    approval: Literal["never", "once", "always"] = Field(
-        default="never",
+    approval: Literal["never", "once", "always"] | None = Field(
+        default=None,
         description='Whether people must approve a call: not at all ("never"), until one of them allows the tool '
-        'for the conversation ("once"), or each call ("always").',
+        'for the conversation ("once"), or each call ("always"). Default: "never"; of the shell outside the sandbox '
+        '"once".',
+        examples=["always"],
     )
     on_steer: Literal["cancel", "finish", "background"] | None = Field(
         default=None,
@@ -51,12 +54,52 @@ class ToolRules(Section):
     )
 
 
+class ShellSettings(ToolRules):
+    """The shell: where its commands run, and what they may use."""
+
+    sandbox: Literal["auto", "none"] = Field(
+        default="auto",
+        description="Where commands run: in a sandbox (bubblewrap) that shows them nothing but the system's programs "
+        'and the workspace ("auto"), or as the gateway\'s user, with everything that this user may read ("none"). '
+        'Where "auto" finds no working bubblewrap, the shell is not offered on chat platforms.',
+    )
+    network: Literal["none", "all"] = Field(
+        default="none",
+        description='The network of the sandbox: "none", or "all", which includes this machine\'s own services and '
+        "private networks.",
+    )
+    environment: list[VariableName] = Field(
+        default_factory=list,
+        description="Environment variables that commands are given beside PATH, HOME, LANG, LC_*, TZ, TMPDIR and TERM. "
+        "Never one that holds a secret of the settings.",
+        examples=[["HTTPS_PROXY"]],
+    )
+    memory: int = Field(default=4096, ge=16, description="Memory that each process of a command may use, in MiB.")
+    processes: int = Field(
+        default=512,
+        ge=8,
+        description="Maximum number of processes and threads of a command. Only in the sandbox, and not if the gateway "
+        "runs as root.",
+    )
+    file_size: int = Field(default=2048, ge=1, description="Maximum size of a file that a command writes, in MiB.")
+    cpu_seconds: int = Field(default=3600, ge=1, description="Maximum CPU time of each process, in seconds.")
+    output: int = Field(
+        default=32000,
+        ge=1000,
+        le=200_000,
+        description="Bytes of a command's output that the model reads: half of them from its beginning, half from its "
+        "end.",
+    )
+
+
 class ToolSettings(Section):
     """The agent's tools."""
 
     model_config = ConfigDict(extra="allow")
     # Every other key is the name of a tool. Pydantic takes the type of extra keys from here.
     __pydantic_extra__: dict[ToolName, ToolRules] = Field(init=False)  # type: ignore[assignment]
+
+    shell: ShellSettings = Field(default_factory=ShellSettings)
 
     enabled: list[ToolName] = Field(
         default_factory=lambda: list(TOOLS),
@@ -67,6 +110,11 @@ class ToolSettings(Section):
         ge=1,
         description="Seconds until a pending approval expires. An expired approval counts as denied.",
     )
+
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """Without the shell, which is a section of its own."""
+        return {name: field for name, field in cls.model_fields.items() if name != "shell"}
 
     def rules(self, tool: str) -> ToolRules:
         """The rules for a tool; the defaults if it has no section."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from agent.hooks.runner import HookError, one_line
 from agent.hooks.stderr import log_stderr
 from agent.hooks.wire import MAX_BYTES, VERSION, event_params, parse_decision, question_params
 from agent.interrupt import cancel_and_wait, shielded
-from agent.tools.process import terminate_group, without_secrets
+from agent.tools.process import COMMAND_VARIABLES, passed_on, terminate_group
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +56,16 @@ class ProcessHook:
         *,
         directory: Path | None = None,
         timeouts: ProcessTimeouts | None = None,
+        variables: Set[str] = frozenset(),
     ) -> None:
+        """`variables` are the names of further environment variables that the process is given."""
         if not command:
             raise HookError(f"the hook {name!r} needs a command")
         self._name = name
         self._command = tuple(command)
         self._points = tuple(points)
         self._directory = directory
+        self._variables = COMMAND_VARIABLES | variables
         self._timeouts = timeouts or ProcessTimeouts()
         self._client: RpcClient | None = None
         self._error = "its process is not running"
@@ -111,7 +114,7 @@ class ProcessHook:
     async def _run_once(self) -> tuple[str, bool]:
         """One run of the process: why it ended, and whether it had answered calls."""
         try:
-            running = await shielded(_start(self._command, self._directory))
+            running = await shielded(_start(self._command, self._directory, self._variables))
         except (OSError, ValueError) as error:
             self._error = f"{self._command[0]!r} cannot be started: {one_line(error)}"
             return self._error, False
@@ -249,7 +252,7 @@ async def _drain(stream: asyncio.StreamReader) -> None:
         pass
 
 
-async def _start(command: Sequence[str], directory: Path | None) -> _Running:
+async def _start(command: Sequence[str], directory: Path | None, variables: Set[str]) -> _Running:
     """Starts the process. The pipes are our own: with those of asyncio, an exited process counts as running as long
     as a descendant holds their other ends."""
     loop = asyncio.get_running_loop()
@@ -276,7 +279,7 @@ async def _start(command: Sequence[str], directory: Path | None) -> _Running:
             stdout=ends[0],
             stderr=ends[1],
             cwd=directory,
-            env=without_secrets(os.environ),
+            env=passed_on(os.environ, variables),
             start_new_session=True,
         )
         return _Running(process, outgoing, incoming, errors, pipes.pop_all())

@@ -7,23 +7,20 @@ import codecs
 import contextlib
 import os
 import re
-import shutil
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from agent.tool import ToolContext, ToolError, tool
-from agent.tools.process import signal_group, terminate_group, without_secrets
+from agent.tool import Tool, ToolContext, ToolError, tool
+from agent.tools.process import end_command, kill_command
+from agent.tools.sandbox import CommandPolicy, SandboxUnavailable
 
 MAX_TIMEOUT = 3600
 """Seconds."""
-
-MAX_OUTPUT = 16_000
-"""Bytes of output kept from the beginning, and as many from the end."""
 
 PROGRESS_PAUSE = 0.2
 PROGRESS_LINES = 5
@@ -32,12 +29,44 @@ GRACE_AT_TIMEOUT = 2.0
 GRACE_AT_CANCEL = 0.3
 GRACE_AT_END = 0.3
 
+SIGNALS = 64
+"""The highest number of a signal."""
+
 _CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_QUIET = {"TERM": "dumb", "NO_COLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
+_POLICY = CommandPolicy()
+
+SANDBOXED = """
+
+It runs in a sandbox: only the workspace can be written, and what is written elsewhere, such as in /tmp, is gone with
+the command. """
+
+NO_NETWORK = "There is no network."
+
+NETWORK = "The network can be used."
+
+
+async def run_command(
+    policy: CommandPolicy,
+    context: ToolContext,
+    command: Annotated[str, Field(description="A bash command line, run in the workspace.")],
+    timeout_seconds: Annotated[int, Field(ge=1, le=MAX_TIMEOUT)] = 120,
+) -> str:
+    """Runs the command as the policy says. Raises `ToolError`."""
+    if "\0" in command:
+        raise ToolError("The command could not be started: it contains a null character")
+    output = Output(policy.limits.output // 2)
+    try:
+        ending = await _run(policy, command, context.workspace, output, context.progress, timeout_seconds)
+    except (OSError, SandboxUnavailable) as error:
+        raise ToolError(f"The command could not be started: {error}") from error
+    text = f"{output.text()}\n[{ending.description()}]".lstrip("\n")
+    if ending.code is None:
+        raise ToolError(text)
+    return text
 
 
 # An interjection moves a command to the background: half a migration or half a push is worse than a late answer,
-# and /stop ends the whole process group at once.
+# and /stop ends all of its processes at once.
 @tool(
     effect="external",
     on_steer="background",
@@ -51,20 +80,21 @@ async def shell(
 ) -> str:
     """Runs a shell command in the workspace and returns its output and exit code.
 
-    There is no stdin and no terminal. Processes left in the background are ended with the command; to keep one running,
-    start it with `setsid program >log 2>&1 &`. Long output is cut in the middle: redirect it to a file and read that.
+    There is no stdin and no terminal. Nothing stays running: all processes that the command has started are ended with
+    it. Long output is cut in the middle: redirect it to a file and read that.
     """
-    if "\0" in command:
-        raise ToolError("The command could not be started: it contains a null character")
-    output = Output()
-    try:
-        ending = await _run(command, context.workspace, output, context.progress, timeout_seconds)
-    except OSError as error:
-        raise ToolError(f"The command could not be started: {error}") from error
-    text = f"{output.text()}\n[{ending.description()}]".lstrip("\n")
-    if ending.code is None:
-        raise ToolError(text)
-    return text
+    return await run_command(_POLICY, context, command, timeout_seconds)
+
+
+def shell_with(policy: CommandPolicy) -> Tool:
+    """The shell tool that runs its commands by this policy. Outside the sandbox it needs approval once."""
+    where = f"{SANDBOXED}{NETWORK if policy.network else NO_NETWORK}" if policy.sandboxed else ""
+    return replace(
+        shell,
+        description=shell.description + where,
+        run=partial(run_command, policy),
+        approval="never" if policy.sandboxed else "once",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +115,19 @@ class Ending:
 class Output:
     """The output of a command: the beginning, the end, and how many bytes were dropped between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
+        """`room` is the number of bytes kept from the beginning, and as many from the end."""
+        self._room = room
         self.changed = asyncio.Event()
         self._head = bytearray()
         self._tail = bytearray()
         self._dropped = 0
 
     def add(self, data: bytes) -> None:
-        room = MAX_OUTPUT - len(self._head)
+        room = self._room - len(self._head)
         self._head += data[:room]
         self._tail += data[room:]
-        if (excess := len(self._tail) - MAX_OUTPUT) > 0:
+        if (excess := len(self._tail) - self._room) > 0:
             del self._tail[:excess]
             self._dropped += excess
         self.changed.set()
@@ -134,35 +166,49 @@ def _plain_text(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started command: its shell, and the output of it and all its descendants."""
+    """A started command: the process that ends with all of its processes, their output, and its status.
+
+    `status` ends when the command's shell has ended and everything that it has left was ended too.
+    """
 
     process: asyncio.subprocess.Process
-    stream: asyncio.StreamReader
-    pipe: asyncio.ReadTransport
+    output: asyncio.StreamReader
+    status: asyncio.StreamReader
+    pipes: contextlib.ExitStack
 
 
 async def _run(
-    command: str, workspace: Path, output: Output, progress: Callable[[str], Awaitable[None]], seconds: float
+    policy: CommandPolicy,
+    command: str,
+    workspace: Path,
+    output: Output,
+    progress: Callable[[str], Awaitable[None]],
+    seconds: float,
 ) -> Ending:
     """Runs the command until it ends or times out. None of its processes is left afterwards."""
-    async with _running(command, workspace) as running, asyncio.TaskGroup() as tasks:
-        reading = tasks.create_task(_collect(running.stream, output))
+    async with _running(policy, command, workspace) as running, asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(_collect(running.output, output))
         showing = tasks.create_task(_show(output, progress))
         grace = GRACE_AT_CANCEL
         try:
             code = await _wait(running.process, seconds)
             grace = GRACE_AT_TIMEOUT if code is None else GRACE_AT_END
-            if code is not None:
-                # The tee of `… > >(tee log)` outlives its shell by a moment.
-                await asyncio.wait({reading}, timeout=GRACE_AT_END)
         finally:
             showing.cancel()
-            leftovers = await terminate_group(running.process.pid, reading, grace=grace)
-            await running.process.wait()
-            # A process that left the group and still holds the pipe must not delay the call.
-            await asyncio.wait({reading}, timeout=GRACE_AT_END)
+            await end_command(running.process, reading, grace=grace)
             reading.cancel()
-    return Ending(code, seconds, leftovers)
+    if code is None:
+        return Ending(None, seconds, leftovers=True)
+    return _ending(code, await running.status.read(100), seconds)
+
+
+def _ending(code: int, status: bytes, seconds: float) -> Ending:
+    """From the exit code and the status of the process that watched over the command; it has none if it was killed."""
+    reported, _, left = status.decode("ascii", "replace").strip().partition(" ")
+    if reported.lstrip("-").isdecimal():
+        code = int(reported)
+    # Shells report a signal so.
+    return Ending(128 - code if 128 < code <= 128 + SIGNALS else code, seconds, left == "1")
 
 
 async def _wait(process: asyncio.subprocess.Process, seconds: float) -> int | None:
@@ -174,9 +220,9 @@ async def _wait(process: asyncio.subprocess.Process, seconds: float) -> int | No
 
 
 @contextlib.asynccontextmanager
-async def _running(command: str, workspace: Path) -> AsyncIterator[Running]:
+async def _running(policy: CommandPolicy, command: str, workspace: Path) -> AsyncIterator[Running]:
     """The command while it runs. The start is never cancelled half-way: we would lose track of its processes."""
-    starting = asyncio.create_task(_start(command, workspace))
+    starting = asyncio.create_task(_start(policy, command, workspace))
     try:
         await asyncio.wait({starting})
         yield starting.result()
@@ -187,37 +233,38 @@ async def _running(command: str, workspace: Path) -> AsyncIterator[Running]:
 
 def _clean_up(started: asyncio.Task[Running]) -> None:
     if not started.cancelled() and started.exception() is None:
-        signal_group(started.result().process.pid, signal.SIGKILL)
-        started.result().pipe.close()
+        running = started.result()
+        if running.process.returncode is None:
+            kill_command(running.process.pid)
+        running.pipes.close()
 
 
-async def _start(command: str, workspace: Path) -> Running:
-    # The pipe is our own: asyncio's would stay open as long as any descendant holds its other end.
-    reading, writing = os.pipe()
-    stream = asyncio.StreamReader()
-    try:
-        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", buffering=0)
+async def _start(policy: CommandPolicy, command: str, workspace: Path) -> Running:
+    # The pipes are our own: asyncio's would stay open as long as any descendant holds their other ends.
+    loop = asyncio.get_running_loop()
+    output, status = asyncio.StreamReader(), asyncio.StreamReader()
+    with contextlib.ExitStack() as pipes, contextlib.ExitStack() as child_ends:
+        ends: list[int] = []
+        for stream in (output, status):
+            reading, writing = os.pipe()
+            child_ends.callback(os.close, writing)
+            ends.append(writing)
+            transport, _ = await loop.connect_read_pipe(
+                lambda stream=stream: asyncio.StreamReaderProtocol(stream),  # type: ignore[misc]
+                os.fdopen(reading, "rb", buffering=0),
+            )
+            pipes.callback(transport.close)
+        process = await asyncio.create_subprocess_exec(
+            *policy.arguments(command, workspace, ends[1]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=ends[0],
+            stderr=ends[0],
+            cwd=workspace,
+            env=policy.environment(),
+            pass_fds=(ends[1],),
+            start_new_session=True,
         )
-        try:
-            return Running(await _spawn(command, workspace, writing), stream, pipe)
-        except BaseException:
-            pipe.close()
-            raise
-    finally:
-        os.close(writing)
-
-
-async def _spawn(command: str, workspace: Path, output: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(shutil.which("bash") or "/bin/sh", "-c", command),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        cwd=workspace,
-        env=without_secrets(os.environ) | _QUIET,
-        start_new_session=True,
-    )
+        return Running(process, output, status, pipes.pop_all())
 
 
 async def _collect(stream: asyncio.StreamReader, output: Output) -> None:

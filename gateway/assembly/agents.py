@@ -19,6 +19,7 @@ from agent.tool import Tool
 from agent.tools import load_tools
 from channels.address import Address
 from config.settings import AgentSettings, Settings
+from gateway.assembly.commands import Commands
 from gateway.assembly.models import default_model
 
 INSTRUCTIONS = """\
@@ -30,14 +31,20 @@ or paths."""
 
 
 def agents(
-    settings: Settings, models: Mapping[str, Model], media: MediaStore, hooks: Hooks, mask: Mask
+    settings: Settings,
+    models: Mapping[str, Model],
+    media: MediaStore,
+    hooks: Hooks,
+    mask: Mask,
+    commands: Commands,
 ) -> Callable[[Address], Agent]:
     """The agent of each address, by its channel; each is created on first use."""
     given, cool_downs = settings.agent, CoolDowns()
 
     @cache
-    def tools() -> tuple[Tool, ...]:
-        return tuple(_tool(settings, tool) for tool in load_tools(settings.tools.enabled))
+    def tools(with_shell: bool) -> tuple[Tool, ...]:
+        enabled = [name for name in settings.tools.enabled if with_shell or name != "shell"]
+        return tuple(_tool(settings, tool, commands) for tool in load_tools(enabled))
 
     @cache
     def agent(channel: str) -> Agent:
@@ -50,7 +57,7 @@ def agents(
             model_chain(names, models, cool_downs, mask=mask, small=small),
             media,
             given.workspace,
-            tools(),
+            tools(commands.offered(channel)),
             (own and own.instructions) or _instructions(given),
             given.max_steps,
             hooks=hooks,
@@ -68,12 +75,17 @@ def agents(
     return lambda address: agent(address.channel)
 
 
-def _tool(settings: Settings, tool: Tool) -> Tool:
+def _tool(settings: Settings, tool: Tool, commands: Commands) -> Tool:
     """The tool with the operator's settings."""
     rules = settings.tools.rules(tool.name)
+    if tool.name == "shell":
+        # Imported where it is used: tools that are not enabled are not loaded.
+        from agent.tools.shell import shell_with
+
+        tool = shell_with(commands.policy)
     return replace(
         tool,
-        approval=rules.approval,
+        approval=rules.approval or tool.approval,
         on_steer=rules.on_steer or tool.on_steer,
         timeout=rules.timeout or tool.timeout,
     )

@@ -41,7 +41,14 @@ def _runner(configuration: Configuration, section: HookSettings, mask: Callable[
 
             directory = configuration.file.absolute().parent if configuration.file else None
             timeouts = ProcessTimeouts(ping=max(PING_TIMEOUT, section.timeout))
-            return ProcessHook(section.name, section.command, section.points, directory=directory, timeouts=timeouts)
+            return ProcessHook(
+                section.name,
+                section.command,
+                section.points,
+                directory=directory,
+                timeouts=timeouts,
+                variables=frozenset(section.environment),
+            )
         case HttpHookSettings():
             from agent.hooks.http import HttpHook
 

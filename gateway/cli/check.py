@@ -11,6 +11,7 @@ import httpx
 from config.hooks import PythonHookSettings
 from config.load import Configuration
 from config.settings import Settings
+from gateway.assembly.commands import Commands, commands, who_may_run_commands
 from gateway.cli.banner import allowed_users
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.hooks import check_hook
@@ -20,7 +21,8 @@ from gateway.cli.checks.result import TIMEOUT, CheckResult
 
 def check(configuration: Configuration, *, online: bool) -> int:
     """Prints a summary and the results. Returns the exit code: 1 when a check failed."""
-    sys.stdout.write(f"{_summary(configuration)}\n")
+    running = asyncio.run(commands(configuration))
+    sys.stdout.write(f"{_summary(configuration, running)}\n")
     settings = configuration.settings
     results = [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
     if online:
@@ -29,7 +31,7 @@ def check(configuration: Configuration, *, online: bool) -> int:
     return 0 if all(result.ok for result in results) else 1
 
 
-def _summary(configuration: Configuration) -> str:
+def _summary(configuration: Configuration, running: Commands) -> str:
     settings = configuration.settings
     web = f"http://{settings.web.host}:{settings.web.port}" if settings.web.enabled else "off"
     lines = [
@@ -39,6 +41,7 @@ def _summary(configuration: Configuration) -> str:
         f"  web chat: {web}",
         *(f"  {name}: allowed users: {allowed_users(name, channel)}" for name, channel in settings.channels.items()),
         f"  tools: {', '.join(settings.tools.enabled) or 'none'}",
+        f"  shell commands: {who_may_run_commands(settings, running)}",
         *(f"  hook {hook.name}: {hook.type}, at {', '.join(hook.points)}" for hook in settings.hooks),
         f"  state: {configuration.home}",
     ]

@@ -65,10 +65,13 @@ class Script:
         *arguments: str,
         timeouts: ProcessTimeouts = QUICK,
         points: tuple[Point, ...] = ("before_tool",),
+        variables: frozenset[str] = frozenset(),
     ) -> ProcessHook:
         file = self.folder / "hook.py"
         file.write_text(TALK + program)
-        return ProcessHook("guard", [sys.executable, "-I", str(file), *arguments], points, timeouts=timeouts)
+        return ProcessHook(
+            "guard", [sys.executable, "-I", str(file), *arguments], points, timeouts=timeouts, variables=variables
+        )
 
 
 @pytest.fixture
@@ -441,18 +444,22 @@ threading.Thread(target=flood, daemon=True).start()
     assert lines <= 20 * (rests + 2)
 
 
-async def test_the_process_knows_none_of_our_secrets(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_process_is_given_no_variables_but_the_usual_and_those_that_are_named(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("INTERJECT_CONFIG", "private")
     monkeypatch.setenv("COLOUR", "blue")
+    monkeypatch.setenv("DSN", "password")
     program = """
 greet()
 deny(read(), " ".join(f"{name}={value}" for name, value in os.environ.items()))
 read()
 """
-    async with script.hook(program) as hook:
+    async with script.hook(program, variables=frozenset({"COLOUR"})) as hook:
         answer = await ask(hook)
     assert "COLOUR=blue" in answer.reason
+    assert "password" not in answer.reason
     assert "sk-secret" not in answer.reason
     assert "private" not in answer.reason
 

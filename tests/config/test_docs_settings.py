@@ -10,7 +10,7 @@ from config.models import ModelSettings, PriceSettings
 from config.section import Section
 from config.settings import AgentSettings, LimitSettings, MediaSettings, Settings, StoreSettings
 from config.template import Answers, template
-from config.tools import ToolRules, ToolSettings
+from config.tools import ShellSettings, ToolSettings
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
 
@@ -22,7 +22,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "models": [ModelSettings, PriceSettings],
     "store": [StoreSettings],
     "media": [MediaSettings],
-    "tools": [ToolSettings, ToolRules],
+    "tools": [ToolSettings, ShellSettings],
     "limits": [LimitSettings],
 }
 
@@ -40,11 +40,11 @@ def test_every_section_has_its_heading_there_or_a_page_of_its_own() -> None:
 @pytest.mark.parametrize("heading", TABLES)
 def test_every_setting_is_named_with_its_default(heading: str) -> None:
     text = section(page("settings"), heading)
-    assert in_first_column(text) == [name for model in TABLES[heading] for name in model.model_fields]
+    assert in_first_column(text) == [name for model in TABLES[heading] for name in model.fields()]
     shown = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", text, re.MULTILINE))
     template_says = dict(re.findall(r"^#(\w+) = (.*)$", template(Answers()), re.MULTILINE))
     for model in TABLES[heading]:
-        for name, field in model.model_fields.items():
+        for name, field in model.fields().items():
             default = None if field.is_required() else field.get_default(call_default_factory=True)
             assert (name in shown) == (default is not None and name != "enabled"), name
             if isinstance(default, int | float):
@@ -56,6 +56,6 @@ def test_every_setting_of_a_hook_is_named_with_its_type() -> None:
     of_all = set(HookSection.model_fields) | {"type"}
     assert set(in_first_column(text)) == {name for model in HOOKS.values() for name in model.model_fields}
     for kind, model in HOOKS.items():
-        own = re.findall(rf"^\| `(\w+)` \| required \| type {kind} only:", text, re.MULTILINE)
+        own = re.findall(rf"^\| `(\w+)` \| (?:required|`\[\]`) \| type {kind} only:", text, re.MULTILINE)
         assert set(own) == set(model.model_fields) - of_all
     assert re.findall(r"`(\w+)`", text.partition("| `points` |")[2].partition("\n")[0]) == list(get_args(Point))

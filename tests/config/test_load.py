@@ -10,7 +10,7 @@ from config.hooks import HttpHookSettings, ProcessHookSettings, PythonHookSettin
 from config.load import data_directory, load
 from config.models import PriceSettings
 from config.settings import every_secret
-from config.tools import TOOLS, ToolRules
+from config.tools import TOOLS, ShellSettings, ToolRules
 from tests.config.conftest import Operator
 
 TELEGRAM = '[channels.telegram]\ntoken = "1:a"\n'
@@ -35,7 +35,18 @@ def test_without_settings_everything_is_a_default_in_the_data_directory(operator
     assert settings.web.show_reasoning is False
     assert settings.tools.enabled == list(TOOLS)
     assert settings.tools.approval_expires == 24 * 3600
-    assert settings.tools.rules("shell") == ToolRules(approval="never", on_steer=None, timeout=None)
+    assert settings.tools.rules("shell") == ShellSettings()
+    assert settings.tools.shell.model_dump() == {
+        **{
+            "approval": None,
+            "on_steer": None,
+            "timeout": None,
+            "sandbox": "auto",
+            "network": "none",
+            "environment": [],
+        },
+        **{"memory": 4096, "processes": 512, "file_size": 2048, "cpu_seconds": 3600, "output": 32000},
+    }
     assert (settings.models, settings.channels, settings.hooks) == ({}, {}, [])
     limits = settings.limits
     assert (limits.turn_cost, limits.person_daily_cost, limits.daily_cost) == (None, None, None)
@@ -151,7 +162,7 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
     assert (settings.web.port, settings.web.show_reasoning) == (0, True)
     assert settings.tools.enabled[-3:] == ["todos", "delegate", "background"]
     assert settings.tools.approval_expires == 3600
-    assert settings.tools.rules("shell") == ToolRules(approval="once", on_steer="finish", timeout=900)
+    assert settings.tools.rules("shell") == ShellSettings(approval="once", on_steer="finish", timeout=900)
     assert settings.tools.rules("fetch_url") == ToolRules(approval="always")
     assert settings.tools.rules("read_file") == ToolRules()
     limits = settings.limits

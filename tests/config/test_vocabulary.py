@@ -19,5 +19,5 @@ def test_the_points_of_hooks_are_those_of_the_agent() -> None:
 
 def test_the_rules_for_tools_are_those_of_the_agent() -> None:
     approval, on_steer = (ToolRules.model_fields[name].annotation for name in ("approval", "on_steer"))
-    assert approval == agent.tool.Approval
+    assert approval == agent.tool.Approval | None
     assert on_steer == agent.tool.OnSteer | None

@@ -1,0 +1,222 @@
+"""The sandbox of shell commands: bubblewrap with a read-only system, one writable workspace and namespaces of its own.
+
+bubblewrap is Debian's package `bubblewrap`; its manual page is https://manpages.debian.org/bwrap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.tools.process import COMMAND_VARIABLES, QUIET, passed_on
+
+PROBE_SECONDS = 10.0
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+"""Programs and libraries, all of them readable."""
+
+SETTINGS = (
+    "/etc/alternatives",
+    "/etc/bash.bashrc",
+    "/etc/ca-certificates",
+    "/etc/fonts",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/magic",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/perl",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/pki/tls/certs",
+    "/etc/protocols",
+    "/etc/python3",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/timezone",
+)
+"""What programs need of /etc, and nothing that could hold a secret."""
+
+RESOLVER = "/etc/resolv.conf"
+"""Only where there is a network."""
+
+MIB = 1024 * 1024
+SHARED_MEMORY = 64 * MIB
+"""Bytes of /dev/shm."""
+
+
+class SandboxUnavailable(Exception):
+    """The message says for a person why commands cannot be run in a sandbox here."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLimits:
+    """What each process of a command may use, in bytes, processes and seconds of CPU time.
+
+    `temporary` is the size of /tmp. `processes` and `temporary` hold in the sandbox only. `output` is the number of
+    bytes that the model reads.
+    """
+
+    memory: int = 4096 * MIB
+    file_size: int = 2048 * MIB
+    processes: int = 512
+    cpu_seconds: int = 3600
+    output: int = 32_000
+    temporary: int = 512 * MIB
+
+    def script(self, *, sandboxed: bool) -> str:
+        """A bash script that sets the limits; hard ones, so that a command cannot raise them."""
+        # RLIMIT_DATA counts memory that can be written; programs reserve far more addresses than they use.
+        limits = [
+            f"-d {self.memory // 1024}",
+            f"-v {4 * self.memory // 1024}",
+            f"-f {self.file_size // 1024}",
+            f"-t {self.cpu_seconds}",
+            "-c 0",
+        ]
+        if sandboxed:
+            # Outside, the kernel counts all processes of the user, not those of the command.
+            limits.append(f"-u {self.processes}")
+        # One by one: bash stops at the first that cannot be set, such as one that is lower already.
+        return "; ".join(f"ulimit {limit} 2>/dev/null" for limit in limits)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandPolicy:
+    """How commands are run. `variables` are the names of further environment variables that they are given.
+
+    `hidden` are files and folders that commands never see, even where they are part of the system.
+    """
+
+    sandboxed: bool = True
+    network: bool = False
+    limits: CommandLimits = field(default_factory=CommandLimits)
+    variables: frozenset[str] = frozenset()
+    hidden: tuple[Path, ...] = ()
+
+    def environment(self) -> dict[str, str]:
+        given = passed_on(os.environ, COMMAND_VARIABLES | self.variables) | QUIET
+        # The gateway's own home and temporary folder do not exist in the sandbox.
+        return given | {"HOME": "/tmp", "TMPDIR": "/tmp"} if self.sandboxed else given
+
+    def arguments(self, command: str, workspace: Path, status: int) -> list[str]:
+        """The program to start for a bash command line, with its arguments.
+
+        It ends when the command has ended, with all of the command's processes; a command ends when its shell does. It
+        writes the exit code to the file descriptor `status`, and whether other processes had to be ended.
+        """
+        shell = shutil.which("bash") or "/bin/sh"
+        if self.sandboxed:
+            return [*self._sandbox(shell, workspace.resolve()), shell, "-c", self._script(status), shell, command]
+        limited = f'{_EXPENDABLE}; {self.limits.script(sandboxed=False)}; exec "$0" -c "$1"'
+        supervisor = str(Path(__file__).with_name("command_supervisor.py"))
+        return [sys.executable, "-I", "-S", supervisor, str(status), shell, "-c", limited, shell, command]
+
+    def _script(self, status: int) -> str:
+        """Runs the command and ends what it leaves. `kill -1` means every process of the sandbox but this one."""
+        return (
+            f"{self.limits.script(sandboxed=True)}; trap : TERM; exec {{errors}}>&2 2>/dev/null; "
+            f'"$0" -c "$1" 2>&$errors {{errors}}>&- {status}>&-; code=$?; left=0; '
+            "gone() { for _ in 1 2 3 4 5 6; do kill -0 -- -1 || return 0; sleep 0.05; done; return 1; }; "
+            "gone || { left=1; kill -TERM -- -1; gone; }; "
+            f'echo "$code $left" >&{status}; exit $code'
+        )
+
+    def _sandbox(self, shell: str, workspace: Path) -> Iterator[str]:
+        # The first process is the kernel's first choice when memory runs out, and so are all that it starts.
+        yield from (shell, "-c", f'{_EXPENDABLE}; exec "$0" "$@"', _program())
+        yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session")
+        yield from ("--share-net",) if self.network else ()
+        yield from ("--cap-drop", "ALL", "--hostname", "sandbox")
+        for path in (*SYSTEM, *_optional_programs()):
+            # A link on systems whose programs are all in /usr.
+            yield from ("--symlink", os.readlink(path), path) if os.path.islink(path) else ("--ro-bind-try", path, path)
+        for path in (*SETTINGS, *((RESOLVER,) if self.network else ())):
+            yield from ("--ro-bind-try", path, path)
+        for hidden in self.hidden:
+            yield from _covered(hidden.resolve())
+        # Read-only: root without capabilities may still write to files of root, such as kernel settings.
+        yield from ("--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev")
+        yield from ("--size", str(SHARED_MEMORY), "--perms", "1777", "--tmpfs", "/dev/shm")
+        yield from ("--size", str(self.limits.temporary), "--perms", "1777", "--tmpfs", "/tmp")
+        yield from ("--bind", str(workspace), str(workspace), "--remount-ro", "/", "--chdir", str(workspace), "--")
+
+
+_EXPENDABLE = "echo 1000 2>/dev/null >/proc/self/oom_score_adj"
+
+
+def _optional_programs() -> list[str]:
+    """Folders of /opt that hold programs of the search path, such as /opt/conda."""
+    parts = [Path(entry).parts for entry in os.environ.get("PATH", "").split(os.pathsep)]
+    return list(dict.fromkeys(f"/opt/{part[2]}" for part in parts if part[:2] == ("/", "opt") and len(part) > 2))
+
+
+def _covered(path: Path) -> Iterator[str]:
+    """Options that put nothing in the place of a file or folder, if it is in a visible folder."""
+    if not any(path.is_relative_to(os.path.realpath(folder)) for folder in (*SYSTEM, *_optional_programs())):
+        return
+    if path.is_dir():
+        yield from ("--tmpfs", str(path))
+    elif path.exists():
+        yield from ("--ro-bind", "/dev/null", str(path))
+
+
+def _program() -> str:
+    found = shutil.which("bwrap")
+    if found is None:
+        raise SandboxUnavailable("the program bwrap is not installed (Debian and Ubuntu: apt install bubblewrap)")
+    return found
+
+
+async def probe_sandbox() -> None:
+    """Runs a command in a sandbox. Raises `SandboxUnavailable` with what is in the way."""
+    if shutil.which("bash") is None:
+        raise SandboxUnavailable("the program bash is not installed")
+    policy = CommandPolicy()
+    with contextlib.ExitStack() as pipe:
+        reading, writing = os.pipe()
+        pipe.callback(os.close, reading)
+        pipe.callback(os.close, writing)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *policy.arguments("true", Path("/usr"), writing),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=policy.environment(),
+                pass_fds=(writing,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SandboxUnavailable(f"bwrap cannot be started: {error}") from error
+        errors = await _end_of_probe(process)
+    if process.returncode:
+        text = errors.strip() or f"it ended with code {process.returncode}"
+        raise SandboxUnavailable(f"bwrap cannot make one on this system: {text}")
+
+
+async def _end_of_probe(process: asyncio.subprocess.Process) -> str:
+    """What it wrote to stderr."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, errors = await process.communicate()
+            return errors.decode(errors="replace")
+    except TimeoutError:
+        raise SandboxUnavailable(f"bwrap did not start a command within {PROBE_SECONDS:g} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,52 @@
+"""Where the agent's files may be: apart from the gateway's own, which the agent must not read or change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from config.errors import Fault, Key
+from config.hooks import ProcessHookSettings, PythonHookSettings
+from config.settings import Settings
+
+
+def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fault]:
+    """A fault for a workspace or media folder that contains the gateway's own files, or lies within a folder of them.
+
+    Paths are absolute. The folders may lie in the data directory, where the defaults put them.
+    """
+    workspace, media = settings.agent.workspace.resolve(), settings.media.path.resolve()
+    own = [(path.resolve(), what) for path, what in _own_files(settings, home, file)]
+    folders: dict[Key, Path] = {("agent", "workspace"): workspace, ("media", "path"): media}
+    for key, folder in folders.items():
+        for path, what in own:
+            if path.is_relative_to(folder):
+                yield Fault(key, f"{folder} contains {what} ({path}). Choose a folder of its own")
+                break
+    if workspace.is_relative_to(media) or media.is_relative_to(workspace):
+        yield Fault(("agent", "workspace"), f"{workspace} and the media folder {media} contain one another")
+    for name in ("hooks", "backups"):
+        for key, folder in folders.items():
+            if folder.is_relative_to(home.resolve() / name):
+                yield Fault(key, f"{folder} lies within {home / name}, a folder of the gateway's own")
+
+
+def _own_files(settings: Settings, home: Path, file: Path | None) -> Iterator[tuple[Path, str]]:
+    yield home, "the data directory"
+    yield Path(settings.store.url.removeprefix("sqlite:///")), "the database"
+    if file is not None:
+        yield file.absolute(), "the settings file"
+    if settings.agent.instructions_file is not None:
+        yield settings.agent.instructions_file, "the instructions"
+    for hook in settings.hooks:
+        what = f"the hook {hook.name}"
+        match hook:
+            case PythonHookSettings():
+                module = hook.path.rpartition(":")[0]
+                if module.endswith(".py"):
+                    yield Path(module), what
+            case ProcessHookSettings():
+                base = file.absolute().parent if file is not None else Path.cwd()
+                yield from ((base / part, what) for part in hook.command if (base / part).is_file())
+            case _:
+                pass

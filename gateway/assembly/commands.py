@@ -1,0 +1,80 @@
+"""How the shell runs commands, from settings and from what this system offers."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavailable, probe_sandbox
+from config.channels import BUILT_IN_CHANNELS
+from config.load import SQLITE, Configuration
+from config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """`policy` is how the shell runs commands. `unavailable` says why there is no sandbox although the settings want
+    one."""
+
+    policy: CommandPolicy
+    unavailable: str = ""
+
+    def offered(self, channel: str) -> bool:
+        """Whether the shell is offered there. Web and terminal are the operator's own."""
+        return not self.unavailable or channel in BUILT_IN_CHANNELS
+
+
+async def commands(configuration: Configuration) -> Commands:
+    """Tries the sandbox, if the settings want it and the shell is enabled."""
+    shell = configuration.settings.tools.shell
+    policy = CommandPolicy(
+        sandboxed=shell.sandbox == "auto",
+        network=shell.network == "all",
+        limits=CommandLimits(
+            memory=shell.memory * MIB,
+            file_size=shell.file_size * MIB,
+            processes=shell.processes,
+            cpu_seconds=shell.cpu_seconds,
+            output=shell.output,
+        ),
+        variables=frozenset(shell.environment),
+        hidden=tuple(_private(configuration)),
+    )
+    if not policy.sandboxed or "shell" not in configuration.settings.tools.enabled:
+        return Commands(policy)
+    try:
+        await probe_sandbox()
+    except SandboxUnavailable as error:
+        return Commands(CommandPolicy(False, policy.network, policy.limits, policy.variables), str(error))
+    return Commands(policy)
+
+
+def _private(configuration: Configuration) -> Iterator[Path]:
+    """The gateway's own files, wherever they are."""
+    settings = configuration.settings
+    database = settings.store.url.removeprefix(SQLITE)
+    yield from (configuration.home, settings.media.path, settings.agent.workspace)
+    yield from (Path(database + suffix) for suffix in ("", "-wal", "-shm", ".lock"))
+    if configuration.file is not None:
+        yield configuration.file.absolute()
+
+
+def who_may_run_commands(settings: Settings, commands: Commands) -> str:
+    """One line for the operator: where commands run, and who can have them run."""
+    if "shell" not in settings.tools.enabled:
+        return "off"
+    channels = ", ".join(settings.channels)
+    if commands.policy.sandboxed:
+        network = "with" if commands.policy.network else "without"
+        return f"in a sandbox, {network} network"
+    user = getpass.getuser()
+    if commands.unavailable:
+        where = f", and not offered on {channels}" if channels else ""
+        return f"no sandbox{where}: {commands.unavailable}. In web and terminal commands run as the user {user}"
+    everybody = f"all allowed users of {channels}" if channels else "whoever has the web chat's link"
+    return f'not in a sandbox (sandbox = "none"): {everybody} can run commands on this host as the user {user}'
