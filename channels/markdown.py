@@ -1,4 +1,4 @@
-"""Markdown, read once into a small tree of blocks and cut into messages, for every platform's renderer."""
+"""Parses Markdown into a small tree of blocks and splits it into messages. Used by all renderers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from markdown_it.token import Token
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of text in one style. Line breaks are in `text`; a span of `code` has no other style."""
+    """Text in one style. Line breaks are in `text`; a span of `code` has no other style."""
 
     text: str
     bold: bool = False
@@ -90,11 +90,11 @@ Measure = Callable[[Block], int]
 """The size of a block alone in a message, in the platform's units. No character measures less than 1."""
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- parsing ---------------------------------------------------------------------------------------------------------
 
 
 class _Parser(MarkdownIt):
-    """CommonMark with tables and strikethrough in which no word disappears and addresses stay as written."""
+    """CommonMark with tables and strikethrough, in which no text disappears and URLs stay as written."""
 
     def __init__(self) -> None:
         super().__init__("commonmark", {"html": False, "maxNesting": 24})
@@ -116,22 +116,22 @@ _PIPE = re.compile(r"(?<!\\)\|")
 
 
 def parse(markdown: str) -> tuple[Block, ...]:
-    """Never raises, whatever the text; half-written markdown is read as far as it goes."""
+    """Never raises, whatever the text; incomplete markdown is parsed as far as possible."""
     source = sendable(markdown)
     tokens = _parser.parse(source)
-    # In blocks nested to its limit the parser drops text: such a text is shown as it is.
+    # The parser drops text in blocks at its nesting limit: such a text is shown as it is.
     if any(token.level >= _parser.options.maxNesting - 1 for token in tokens):
         return (Paragraph((Span(source),)),)
     return tuple(_blocks(iter(tokens), source.splitlines()))
 
 
 def sendable(text: str) -> str:
-    """The text without halves of surrogate pairs, which a model's JSON may hold and UTF-8 cannot."""
+    """The text without lone surrogates, which a model's JSON may contain and UTF-8 cannot encode."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _blocks(tokens: Iterator[Token], lines: Sequence[str]) -> Iterator[Block]:
-    """The blocks up to the end of the container that `tokens` stands in."""
+    """The blocks up to the end of the current container."""
     for token in tokens:
         match token.type:
             case "paragraph_open":
@@ -153,7 +153,7 @@ def _blocks(tokens: Iterator[Token], lines: Sequence[str]) -> Iterator[Block]:
 
 
 def _inline(tokens: Iterator[Token]) -> tuple[Span, ...]:
-    """The spans of the inline token that comes next, and its container's end."""
+    """The spans of the next inline token; also consumes the end of its container."""
     spans = _spans(next(tokens).children or [])
     next(tokens)
     return spans
@@ -220,7 +220,7 @@ def _items(tokens: Iterator[Token], lines: Sequence[str]) -> Iterator[Item]:
         if token.nesting < 0:
             return
         if token.info:
-            # Numbers rise at least by one, and otherwise stay as they were written.
+            # Numbers increase by at least one, and otherwise stay as written.
             number = max(int(token.info), number + 1)
             yield Item(f"{number}.", tuple(_blocks(tokens, lines)))
         else:
@@ -236,7 +236,7 @@ def _table(opening: Token, tokens: Iterator[Token], lines: Sequence[str]) -> Tab
             break
     head, *body = rows
     source = lines[slice(*(opening.map or (0, 0)))]
-    # Cells beyond the last column would vanish: such a table is shown as it was written.
+    # Cells beyond the last column would disappear: such a table is shown as written.
     if any(len(_PIPE.findall(line.strip().strip("|"))) >= len(head) for line in source):
         return Code("\n".join(source))
     return Table(head, tuple(row + ((),) * (len(head) - len(row)) for row in body))
@@ -254,14 +254,14 @@ def _cells(tokens: Iterator[Token]) -> Iterator[Cell]:
 
 
 def plain(spans: Iterable[Span]) -> str:
-    """The spans' text; addresses that the text does not show stand in parentheses."""
+    """The spans' text, followed by URLs that the text does not show, in parentheses."""
     return "".join(f"{span.text} ({span.url})" if span.url and span.url != span.text else span.text for span in spans)
 
 
 def aligned(table: Table) -> str:
     """A table in columns of equal width, for a fixed-width font."""
     rows = [[plain(cell).replace("\n", " ") for cell in row] for row in (table.head, *table.rows)]
-    # One very long cell must not push all the others off the screen.
+    # A very long cell must not push the others off the screen.
     widths = [min(max(map(columns, column)), 40) for column in zip(*rows, strict=True)]
     ruled = [rows[0], ["─" * width for width in widths], *rows[1:]]
     return "\n".join(" │ ".join(map(_padded, row, widths)).rstrip() for row in ruled)
@@ -278,25 +278,25 @@ def _padded(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
-# --- cutting ---------------------------------------------------------------------------------------------------------
+# --- splitting -------------------------------------------------------------------------------------------------------
 
 _GAP = 2
-"""The largest size of what a platform puts between two blocks."""
+"""The maximum size of the separator between two blocks."""
 
 
 def split(blocks: Iterable[Block], limit: int, measure: Measure) -> list[tuple[Block, ...]]:
     """The blocks in as many messages as it takes, none larger than `limit`.
 
     Messages end between blocks. A block that is itself too large is cut: lists between items, tables between rows
-    (under the head again), code between lines (in a fence of its own again), text between words. What stands in the
-    messages before the last one stays the same while a text grows at its end, but for a block that outgrows the
-    space left and moves to the next message as a whole.
+    (under the head again), code between lines (in a fence of its own again), text between words. While a text
+    grows at its end, the messages before the last one stay the same, except that a block that outgrows the remaining
+    space moves to the next message as a whole.
     """
     fitting = [part for block in blocks for part in _cut(block, limit, measure)]
     messages: list[tuple[Block, ...]] = []
     for message in _packed(fitting, limit, measure):
         if messages and len(messages[-1]) > 1 and isinstance(heading := messages[-1][-1], Heading):
-            # A heading belongs to what follows, where there is room for it.
+            # A heading moves to the next message with its text, if there is room.
             carried = (heading, *message)
             if sum(measure(block) + _GAP for block in carried) <= limit:
                 messages[-1] = messages[-1][:-1]
@@ -385,7 +385,7 @@ def _cut_code(block: Code, limit: int, measure: Measure) -> Iterator[Block]:
 
 
 def _end(text: str, limit: int, fits: Callable[[int], bool], breaks: Callable[[str], bool]) -> int:
-    """Where to end the part of a text that fits: at the last break in its second half, else between two letters."""
+    """The end of the part that fits: at the last break in its second half, else between two characters."""
     low, high = 1, min(len(text), max(limit, 1))
     while low < high:
         middle = (low + high + 1) // 2
@@ -397,7 +397,7 @@ def _end(text: str, limit: int, fits: Callable[[int], bool], breaks: Callable[[s
 
 
 def _joined(text: str, at: int) -> bool:
-    """Whether the characters around `at` are drawn as one: combining marks, emoji joined or coloured."""
+    """Whether the characters around `at` form one glyph: combining marks, joined or coloured emoji."""
     if at >= len(text):
         return False
     after = text[at]
@@ -430,7 +430,7 @@ def _cut_table(table: Table, limit: int, measure: Measure) -> list[Block]:
     parts.append(Table(table.head, tuple(rows)))
     if all(measure(part) <= limit for part in parts):
         return parts
-    # A single row is too large for a table: its cells become text.
+    # A single row is too large: the cells become text.
     lines = [Paragraph(tuple(_between(row))) for row in (table.head, *table.rows)]
     return [part for line in lines for part in _cut(line, limit, measure)]
 

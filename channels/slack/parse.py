@@ -83,7 +83,7 @@ def people_in(message: Json) -> frozenset[str]:
 
 
 def chat_of(body: Json) -> str:
-    """The channel in which something happened; "" where none is told."""
+    """The channel of the event; "" if it has none."""
     event, container, named = _dict(body.get("event")), _dict(body.get("container")), _dict(body.get("channel"))
     for chat in (event.get("channel"), container.get("channel_id"), named.get("id"), body.get("channel_id")):
         if isinstance(chat, str):

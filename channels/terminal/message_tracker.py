@@ -113,9 +113,9 @@ class MessageTracker:
         self._open_question = key
 
     def _update_answer(self) -> None:
-        """TextPart on their way answer the question that is open, which may be shown as open for a while yet.
+        """A text that was sent answers the open question, which may be displayed as open for a while.
 
-        Not so those that a reply began with, whose acceptance may be told after all that came of them.
+        Not so the message that a reply began with: its acceptance may be reported after its reply.
         """
         began = {reply.reply_to for reply in self._open_replies.values()}
         for id, message in self._messages.items():

@@ -33,7 +33,7 @@ from tests.servers.slack import Slack
 
 PNG = Attachment("a" * 64, "chart.png", "image/png", 5000, 640, 480)
 STATUS_LINE = "running shell <!here> @everyone"
-WIDE, BARE = terminal.Look(width=40, color=True), terminal.Look()
+WIDE, BARE = terminal.Style(width=40, color=True), terminal.Style()
 
 CALLS_FOR_PEOPLE = re.compile(r"@(?:everyone|here)|<@[!&]?\d+>|<#\d+>|</[\w ]+:\d+>|<id:\w+>")
 """Of Discord: https://discord.com/developers/docs/reference#message-formatting"""
@@ -234,16 +234,16 @@ def shown_by_the_terminal(reply: Reply) -> str:
     return "\n".join(shown_with(reply, look) for look in (WIDE, BARE))
 
 
-def shown_with(reply: Reply, look: terminal.Look) -> str:
-    _, parts = terminal.advance(terminal.Shown(), reply, look)
+def shown_with(reply: Reply, style: terminal.Style) -> str:
+    _, parts = terminal.advance(terminal.PrintState(), reply, style)
     shown: list[str] = []
     for part in parts:
         match part:
-            case terminal.Words(text):
+            case terminal.TextPart(text):
                 plain = STYLE.sub("", text) if look.color else text
                 assert STEERS.search(plain) is None
                 shown.append(plain)
-            case terminal.Given(_, caption):
+            case terminal.FilePart(_, caption):
                 shown.append(caption)
             case _:
                 assert_never(part)
