@@ -231,7 +231,7 @@ STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def shown_by_the_terminal(reply: Reply) -> str:
     """Besides the styles of ours nothing may steer the terminal: ECMA-48, control characters and sequences."""
-    return "\n".join(shown_with(reply, look) for look in (WIDE, BARE))
+    return "\n".join(shown_with(reply, style) for style in (WIDE, BARE))
 
 
 def shown_with(reply: Reply, style: terminal.Style) -> str:
@@ -240,7 +240,7 @@ def shown_with(reply: Reply, style: terminal.Style) -> str:
     for part in parts:
         match part:
             case terminal.TextPart(text):
-                plain = STYLE.sub("", text) if look.color else text
+                plain = STYLE.sub("", text) if style.color else text
                 assert STEERS.search(plain) is None
                 shown.append(plain)
             case terminal.FilePart(_, caption):
