@@ -148,10 +148,15 @@ class Stage:
         return builder_of(entries, self.activity, show_reasoning=self.show_reasoning)
 
     def settled(self, reply: Reply) -> Reply:
-        """Without what is told of the answer that is being given."""
+        """Without what only events tell: the answer being streamed, and the progress of running calls."""
         step = 1 + sum(isinstance(entry, ModelAnswered) for entry in self.log)
         told = (f"r{step}", f"t{step}")
-        return replace(reply, segments=tuple(each for each in reply.segments if each.key not in told), status="")
+        segments = (
+            replace(each, detail="") if isinstance(each, CallSegment) and each.state == "running" else each
+            for each in reply.segments
+            if each.key not in told
+        )
+        return replace(reply, segments=tuple(segments), status="")
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         told, called, end = self.script.pop(0) if self.script else ([], [], "answer")
