@@ -42,7 +42,7 @@ from agent.loop.model_step import ModelStep
 from agent.loop.streaming import EndTurn
 from agent.loop.tool_calls import CANCELLED, SKIPPED, Calls
 from agent.model import ModelError
-from agent.tools.received_files import copy_to_workspace
+from agent.tools.received_files import copy_to_workspace, open_workspace
 from agent.transcript import UNKNOWN, Conversation, RenderedTurn
 from agent.turn_context import TurnContext
 
@@ -234,6 +234,7 @@ class Turn:
     async def _run(self, calls: Sequence[Call]) -> None:
         agent, files = self._agent, self._files
         files.update(self._entries)
+        await open_workspace(agent.workspace)
         await copy_to_workspace(files.workspace_files, agent.workspace, agent.media)
         runner = Calls(
             agent,

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from secrets import token_hex
 from typing import Annotated
 
 import filetype  # type: ignore[import-untyped]  # the package has no types
 from pydantic import Field
 
 from agent.tool import ToolContext, ToolError, tool
-from agent.tools.workspace import existing_file, file_errors, inside
+from agent.tools.workspace import existing_file, file_errors, inside, opened_folder, read_bytes, replace_file
 
 MAX_BYTES = 10_000_000
 """Of a file that is read or edited as text."""
@@ -78,7 +77,7 @@ async def list_files(
 
 
 def _read_lines(workspace: Path, path: str, offset: int, limit: int, start: int) -> str:
-    data = _text_bytes(existing_file(workspace, path), path)
+    data = _text_bytes(workspace, existing_file(workspace, path), path)
     if not data:
         return f"[{path} is empty]"
     lines = data.decode(errors="replace").replace("\r\n", "\n").split("\n")
@@ -110,14 +109,11 @@ def _fitting(lines: Sequence[str]) -> Sequence[str]:
     return lines
 
 
-def _text_bytes(file: Path, path: str) -> bytes:
+def _text_bytes(workspace: Path, file: Path, path: str) -> bytes:
     with file_errors(path):
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise ToolError(
-                f"{path} has {size:,} bytes, more than the limit of {MAX_BYTES:,}; read parts of it with shell"
-            )
-        data = file.read_bytes()
+        data = read_bytes(workspace, file, MAX_BYTES)
+    if isinstance(data, int):
+        raise ToolError(f"{path} has {data:,} bytes, more than the limit of {MAX_BYTES:,}; read parts of it with shell")
     if _is_binary(data):
         kind = filetype.guess_mime(data[:8192]) or "unknown type"
         raise ToolError(f"{path} is not text but binary ({kind}, {len(data):,} bytes)")
@@ -144,15 +140,14 @@ def _write(workspace: Path, path: str, content: str) -> str:
         existed = file.exists()
         if existed and not file.is_file():
             raise ToolError(f"{path} is not a regular file")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _replace(file, data)
+        replace_file(workspace, file, data)
     return f"{'Replaced' if existed else 'Created'} {path} ({len(data):,} bytes)"
 
 
 def _edit(workspace: Path, path: str, old: str, new: str, everywhere: bool) -> str:
     file = existing_file(workspace, path)
     try:
-        text = _text_bytes(file, path).decode()
+        text = _text_bytes(workspace, file, path).decode()
     except UnicodeDecodeError as error:
         raise ToolError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start:,}") from error
     if "\r\n" in text and old not in text:
@@ -170,7 +165,7 @@ def _edit(workspace: Path, path: str, old: str, new: str, everywhere: bool) -> s
             "you mean, or set all=true"
         )
     with file_errors(path):
-        _replace(file, _encoded(text.replace(old, new)))
+        replace_file(workspace, file, _encoded(text.replace(old, new)))
     return f"Edited {path} ({count:,} {'place' if count == 1 else 'places'})"
 
 
@@ -200,19 +195,6 @@ def _encoded(text: str) -> bytes:
         raise ToolError(f"The text cannot be written as UTF-8: {error.reason} at character {error.start:,}") from error
 
 
-def _replace(file: Path, data: bytes) -> None:
-    """Replaces the file atomically, keeping its permissions."""
-    temporary = file.with_name(f".{token_hex(8)}.tmp")
-    try:
-        temporary.write_bytes(data)
-        if file.exists():
-            temporary.chmod(file.stat().st_mode & 0o7777)
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def _list(workspace: Path, path: str, pattern: str) -> str:
     folder = inside(workspace, path)
     with file_errors(path):
@@ -221,7 +203,7 @@ def _list(workspace: Path, path: str, pattern: str) -> str:
     wanted = PurePosixPath(pattern).parts
     if not wanted or ".." in wanted or PurePosixPath(pattern).is_absolute():
         raise ToolError(f"{pattern!r} is not a pattern below a folder; name the folder in path")
-    scanned = list(islice(_walk(folder), MAX_SCANNED + 1))
+    scanned = list(islice(_walk(workspace, folder), MAX_SCANNED + 1))
     found = sorted(entry for entry in scanned[:MAX_SCANNED] if _matches(PurePosixPath(entry[0]).parts, wanted))
     lines = [name if size is None else f"{name}  {size:,}" for name, size in found[:MAX_ENTRIES]]
     if len(found) > MAX_ENTRIES:
@@ -231,24 +213,35 @@ def _list(workspace: Path, path: str, pattern: str) -> str:
     return "\n".join(lines) or f"[nothing in {path} matches {pattern}]"
 
 
-def _walk(root: Path) -> Iterator[tuple[str, int | None]]:
+def _walk(workspace: Path, root: Path) -> Iterator[tuple[str, int | None]]:
     """Names relative to `root`, breadth first; folders with a / and no size. Links are listed, not followed."""
     folders = deque([root])
     while folders:
+        folder = folders.popleft()
         try:
-            entries = sorted(os.scandir(folders.popleft()), key=lambda entry: entry.name)
+            entries = _entries(workspace, folder)
         except OSError:
             continue  # A folder that cannot be read, or was deleted meanwhile.
-        for entry in entries:
-            path = Path(entry.path)
+        for entry, size in entries:
+            path = folder / entry
             name = os.fsencode(path.relative_to(root).as_posix()).decode(errors="replace")
-            if entry.is_dir(follow_symlinks=False):
+            if size is None:
                 yield f"{name}/", None
-                if entry.name not in SKIPPED_FOLDERS:
+                if entry not in SKIPPED_FOLDERS:
                     folders.append(path)
             else:
-                with contextlib.suppress(FileNotFoundError):
-                    yield name, entry.stat(follow_symlinks=False).st_size
+                yield name, size
+
+
+def _entries(workspace: Path, folder: Path) -> list[tuple[str, int | None]]:
+    """The names in a folder, sorted, with the size of each that is not a folder."""
+    found: list[tuple[str, int | None]] = []
+    with opened_folder(workspace, folder) as descriptor, os.scandir(descriptor) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                found.append((entry.name, None if is_folder else entry.stat(follow_symlinks=False).st_size))
+    return sorted(found, key=lambda entry: entry[0])
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

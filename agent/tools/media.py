@@ -10,7 +10,7 @@ from pydantic import Field
 from agent.media import Attachment, MediaError
 from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
-from agent.tools.workspace import existing_file, file_errors, inside
+from agent.tools.workspace import existing_file, file_errors, inside, read_bytes
 
 MAX_BYTES = 200_000_000
 """Of a file that is read; the media store has a limit of its own."""
@@ -70,10 +70,10 @@ def _is_in_workspace(context: ToolContext, path: str) -> bool:
 def _read(context: ToolContext, path: str) -> tuple[bytes, str]:
     file = existing_file(context.workspace, path)
     with file_errors(path):
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise ToolError(f"{path} has {size:,} bytes, more than the limit of {MAX_BYTES:,}")
-        return file.read_bytes(), file.name
+        data = read_bytes(context.workspace, file, MAX_BYTES)
+    if isinstance(data, int):
+        raise ToolError(f"{path} has {data:,} bytes, more than the limit of {MAX_BYTES:,}")
+    return data, file.name
 
 
 async def _store(context: ToolContext, data: bytes, name: str) -> Attachment:

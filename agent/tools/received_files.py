@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from agent.media import Attachment, MediaError, MediaStore
+from agent.tools.workspace import make_workspace, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,14 @@ def workspace_path(attachment: Attachment) -> str:
     return f"{FOLDER}/{attachment.hash[:8]}-{name}"
 
 
+async def open_workspace(workspace: Path) -> None:
+    """Creates the workspace on its first use. A failure is only logged: the tools that need it report it."""
+    try:
+        await asyncio.to_thread(make_workspace, workspace)
+    except OSError as error:
+        log.warning("the workspace %s cannot be created: %s", workspace, error)
+
+
 async def copy_to_workspace(attachments: Iterable[Attachment], workspace: Path, media: MediaStore) -> None:
     """Writes the files that are not there yet. A failure is only logged: the tool that reads the file reports it."""
     paths = {workspace / workspace_path(attachment): attachment for attachment in attachments}
@@ -29,8 +38,8 @@ async def copy_to_workspace(attachments: Iterable[Attachment], workspace: Path, 
         return
     for path in await asyncio.to_thread(_missing, list(paths)):
         try:
-            await asyncio.to_thread(_write, path, await media.read(paths[path]))
-        except (MediaError, OSError) as error:
+            await asyncio.to_thread(_write, workspace, path, await media.read(paths[path]))
+        except (MediaError, OSError, ValueError) as error:
             log.warning("%s cannot be copied to the workspace: %s", paths[path].name, error)
 
 
@@ -39,8 +48,6 @@ def _missing(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if not os.path.exists(path)]
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(data)
-    temporary.rename(path)
+def _write(workspace: Path, path: Path, data: bytes) -> None:
+    root = workspace.resolve()
+    replace_file(root, root / path.relative_to(workspace), data)

@@ -1,12 +1,27 @@
-"""Paths of the workspace: resolves the paths that a model gives and refuses those outside."""
+"""Files of the workspace: paths that a model gives are resolved, and those outside are refused.
+
+A command that runs meanwhile can put a symbolic link where a folder was a moment ago. So files are opened folder by
+folder from the workspace on, and links on that way are not followed.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from agent.tool import ToolError
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def make_workspace(workspace: Path) -> None:
+    """Creates the folder if it is missing, for the gateway's user only. Raises `OSError`."""
+    if not workspace.is_dir():
+        workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def inside(workspace: Path, path: str) -> Path:
@@ -31,6 +46,70 @@ def existing_file(workspace: Path, path: str) -> Path:
         if real.is_dir():
             raise ToolError(f"{path} is a folder, not a file")
         raise ToolError(f"{path} is not a regular file" if real.exists() else f"There is no file {path}")
+
+
+def read_bytes(workspace: Path, real: Path, max_bytes: int) -> bytes | int:
+    """The bytes of a file that `existing_file` has found; its size if it has more than `max_bytes`.
+
+    Raises `OSError`.
+    """
+    with opened_folder(workspace, real.parent) as folder:
+        # Non-blocking: it may have become a pipe.
+        file = os.open(real.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        with os.fdopen(file, "rb") as stream:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError("not a regular file")
+            return status.st_size if status.st_size > max_bytes else stream.read(max_bytes)
+
+
+def replace_file(workspace: Path, real: Path, data: bytes) -> None:
+    """Writes the file atomically, keeping the permissions of an existing one; missing folders are created.
+
+    Raises `OSError`.
+    """
+    with opened_folder(workspace, real.parent, create=True) as folder:
+        temporary = f".{token_hex(8)}.tmp"
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            with os.fdopen(file, "wb") as stream:
+                stream.write(data)
+                os.fchmod(file, _mode(folder, real.name))
+            os.rename(temporary, real.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(temporary, dir_fd=folder)
+            raise
+
+
+def _mode(folder: int, name: str) -> int:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode & 0o777
+    except FileNotFoundError:
+        return 0o644
+
+
+@contextmanager
+def opened_folder(workspace: Path, real: Path, *, create: bool = False) -> Iterator[int]:
+    """A file descriptor of a folder in the workspace, by its absolute path without links. Raises `OSError`."""
+    root = workspace.resolve()
+    folder = os.open(root, FOLDER_FLAGS)
+    try:
+        for name in real.relative_to(root).parts:
+            if create:
+                _make_folder(name, folder)
+            inner = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _make_folder(name: str, parent: int) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        return
 
 
 @contextmanager

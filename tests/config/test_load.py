@@ -37,15 +37,17 @@ def test_without_settings_everything_is_a_default_in_the_data_directory(operator
     assert settings.tools.approval_expires == 24 * 3600
     assert settings.tools.rules("shell") == ShellSettings()
     assert settings.tools.shell.model_dump() == {
-        **{
-            "approval": None,
-            "on_steer": None,
-            "timeout": None,
-            "sandbox": "auto",
-            "network": "none",
-            "environment": [],
-        },
-        **{"memory": 4096, "processes": 512, "file_size": 2048, "cpu_seconds": 3600, "output": 32000},
+        "approval": None,
+        "on_steer": None,
+        "timeout": None,
+        "sandbox": "auto",
+        "network": "none",
+        "environment": [],
+        "memory": 4096,
+        "processes": 512,
+        "file_size": 2048,
+        "cpu_seconds": 3600,
+        "output": 32000,
     }
     assert (settings.models, settings.channels, settings.hooks) == ({}, {}, [])
     limits = settings.limits
