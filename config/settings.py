@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
@@ -33,6 +33,12 @@ def _sqlite_file(text: str) -> str:
     if not re.fullmatch(r"sqlite:///[^?]+", text) or text.endswith(":memory:"):
         raise wrong("expected a database URL, like sqlite:///interject.db")
     return text
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+/?", text):
+        raise wrong("expected an address without a path, like https://chat.example.com")
+    return text.rstrip("/").lower()
 
 
 def _known_or_large_enough(tokens: int) -> int:
@@ -99,7 +105,13 @@ class AgentSettings(Section):
     )
     workspace: PathText = Field(
         default=Path("workspace"),
-        description="Directory in which the file and shell tools work.",
+        description="Directory in which the file and shell tools work; see `workspaces`. It must not contain the "
+        "gateway's own files.",
+    )
+    workspaces: Literal["conversation", "person", "agent", "shared"] = Field(
+        default="conversation",
+        description='Who shares files: each conversation has a folder of its own in the workspace ("conversation"), '
+        'each person ("person"), each channel ("agent"), or all work in the workspace itself ("shared").',
     )
     max_steps: int = Field(
         default=50,
@@ -181,6 +193,11 @@ class WebSettings(Section):
         description="Network interface to listen on. The default is reachable from this machine only.",
     )
     port: int = Field(default=8321, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    url: Annotated[str, AfterValidator(_origin)] | None = Field(
+        default=None,
+        description="Public address of the web chat behind a reverse proxy with HTTPS. Default: it has none.",
+        examples=["https://chat.example.com"],
+    )
     show_reasoning: bool = Field(default=False, description="Whether the model's reasoning is shown in the web chat.")
 
 

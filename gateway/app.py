@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,10 +18,13 @@ from channels.address import Address
 from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
+from gateway.inbound.access_commands import AccessCommands
 from gateway.inbound.attachments import AttachmentFetcher, ReadFile
 from gateway.inbound.command_handler import CommandHandler
 from gateway.inbound.commands import Commands
 from gateway.inbound.conversation_commands import ConversationCommands
+from gateway.inbound.data_commands import DataCommands
+from gateway.inbound.identities import Identities
 from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
 from gateway.inbound.task_commands import TaskCommands
@@ -35,12 +38,15 @@ from gateway.store.background import Limits
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.deadlines import keep_deadlines
+from gateway.turns.deletion import DataDeletion, keep_files, keep_folder
 from gateway.turns.dispatcher import Dispatcher, message_statuses
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.runs import RunReports
+from gateway.turns.stop_requests import obey_stop_requests
 from gateway.turns.titles import Titles
 from gateway.turns.typing import show_typing
+from gateway.turns.workspaces import Workspaces
 from gateway.web.conversation_view import ConversationView
 
 log = logging.getLogger(__name__)
@@ -96,10 +102,13 @@ class Gateway:
         estimate: Callable[[Request, str], float] = no_price,
         mask: Callable[[str], str] = unmasked,
         read_file: ReadFile = no_file_text,
+        workspaces: Workspaces | None = None,
+        remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
     ) -> None:
         """`agent_for` gives the agent of an address. `small` is the model that names conversations, `estimate` gives
         what a request may cost on a channel, in dollars, `read_file` the text of people's files; `mask` removes known
-        secrets from a text."""
+        secrets from a text. Without `workspaces` every turn works in its agent's own.
+        `remove_files` deletes stored files that nothing uses any more."""
         options = options or GatewayOptions()
         self.store = store
         self.bus = bus or LocalBus()
@@ -120,23 +129,43 @@ class Gateway:
             self.delivery,
             histories,
             self._replies,
-            TurnEnvironment(agent_for, budgets, self.background, self._titles),
+            TurnEnvironment(agent_for, workspaces, budgets, self.background, self._titles),
             max_running=options.max_running_turns,
             grace=options.shutdown_grace,
+        )
+        self.deletion = DataDeletion(
+            store,
+            self.bus,
+            self.dispatcher,
+            self.background,
+            histories,
+            remove_files,
+            keep_folder if workspaces is None else workspaces.remove,
         )
         self.runs = RunReports(store, self.bus, agent_for)
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies)
 
         self.commands = Commands(
             TaskCommands(
-                store, self.bus, self.dispatcher, histories, self.background, access, self._trouble_by_channel
+                store,
+                self.bus,
+                self.dispatcher,
+                histories,
+                self.background,
+                access,
+                self._trouble_by_channel,
+                workspaces,
             ),
-            ConversationCommands(store, notices, access, options.models, options.default_model),
+            ConversationCommands(store, access, options.models, options.default_model),
+            AccessCommands(store, self.bus, notices, access, self.delivery),
+            DataCommands(store, media, notices, access, self.deletion.delete),
         )
+        self._identities = Identities(store, access)
         self.receiver = Receiver(
             store,
             self.bus,
             access,
+            self._identities,
             hooks or NoHooks(),
             self.dispatcher,
             CommandHandler(store, self.bus, access, self.dispatcher, self.commands, self.delivery, notices),
@@ -170,12 +199,16 @@ class Gateway:
 
     async def run(self, *services: Service) -> None:
         """Resumes what an earlier process left and listens on every channel, until cancelled."""
+        await self._identities.load()
         await self._resume(await self.store.pending())
         async with asyncio.TaskGroup() as group:
             for channel in self.channels.values():
                 group.create_task(listen(channel, self.bus.deliver, self.commands.list(), self._trouble))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
+            group.create_task(supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher)))
+            group.create_task(supervised(partial(self._identities.look_up, self.channels.values())))
+            group.create_task(supervised(self.deletion.watch))
             for service in services:
                 group.create_task(supervised(service))
 

@@ -15,7 +15,6 @@ from secrets import token_hex
 from agent.hook import Hooks
 from agent.hooks.chain import HookChain
 from agent.masking import Mask
-from agent.media import MediaStore
 from agent.model import Model
 from agent.models.retry import RetryingModel
 from channels.channel import Channel
@@ -29,14 +28,18 @@ from gateway.assembly.channels import access, platforms, webhooks
 from gateway.assembly.commands import Commands, commands, who_may_run_commands
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.models import cost_of, default_model, open_models, open_reader
-from gateway.assembly.web import link, site, web_token
+from gateway.assembly.web import exposure, link, site
 from gateway.lifecycle.supervision import Service
 from gateway.media import DiskMedia
 from gateway.outbound.channel_replies import ReplyOptions
+from gateway.private_files import private_folder
 from gateway.store import Store, open_store
 from gateway.store.background import Limits
 from gateway.turns.budgets import SpendingLimits
+from gateway.turns.workspaces import Workspaces
+from gateway.web.connections import default_limits
 from gateway.web.http_server import bind, serve
+from gateway.web.token import WebToken
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +61,13 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
     """
     settings = configuration.settings
     # Conversations are private to the operator's account.
-    configuration.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings.agent.workspace.mkdir(parents=True, exist_ok=True)
+    private_folder(configuration.home)
+    private_folder(settings.media.path)
+    if settings.agent.workspaces == "shared":
+        # It may be a folder of the operator's, with permissions of its own.
+        settings.agent.workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+    else:
+        private_folder(settings.agent.workspace)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))
         await _audit_settings(settings, store)
@@ -73,14 +81,17 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         if settings.web.enabled:
             listener = bind(settings.web.host, settings.web.port)
             stack.callback(listener.close)
-            token = web_token(configuration.home)
-            address = link(listener, token)
+            token = WebToken(configuration.home)
+            address = link(listener, token())
+            if warning := exposure(settings.web):
+                log.warning("%s", warning)
             web = WebChannel(
                 name="web", conversations=gateway.conversation_view, runs=gateway.runs, media=media, token=token
             )
             gateway.add(web)
+            limits = default_limits(behind_proxy=settings.web.url is not None)
             services.append(
-                partial(serve, partial(site, web, settings.web.host, webhooks(settings, configured)), listener)
+                partial(serve, partial(site, web, settings.web, webhooks(settings, configured)), listener, limits)
             )
         await stack.enter_async_context(gateway)
         yield Built(gateway, tuple(services), address)
@@ -93,7 +104,7 @@ async def _audit_settings(settings: Settings, store: Store) -> None:
     await store.record_settings(salt, hashes, fingerprint(hashes))
 
 
-async def _gateway(configuration: Configuration, store: Store, media: MediaStore, stack: AsyncExitStack) -> Gateway:
+async def _gateway(configuration: Configuration, store: Store, media: DiskMedia, stack: AsyncExitStack) -> Gateway:
     """The gateway without its channels; the stack closes what was opened for it."""
     settings = configuration.settings
     mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
@@ -112,7 +123,9 @@ async def _gateway(configuration: Configuration, store: Store, media: MediaStore
         mask=mask,
         small=None if small is None else RetryingModel(small),
         estimate=partial(cost_of, settings),
+        workspaces=Workspaces(settings.agent.workspace, settings.agent.workspaces),
         read_file=await stack.enter_async_context(open_reader(settings, media)),
+        remove_files=media.remove,
     )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from channels.channel import CommandHelp
+from gateway.inbound.access_commands import AccessCommands
 from gateway.inbound.conversation_commands import BUSY_MODES, ConversationCommands
-from gateway.inbound.task_commands import ALL, TaskCommands
+from gateway.inbound.data_commands import EVERYWHERE, DataCommands
+from gateway.inbound.task_commands import ALL, CLEAN, TaskCommands
 from gateway.store.records import Busy, Command
 
 ANSWER = "answer"
@@ -37,21 +39,26 @@ class Commands:
     What must take effect at once (a stop) does so before the first await.
     """
 
-    def __init__(self, tasks: TaskCommands, conversation: ConversationCommands) -> None:
+    def __init__(
+        self, tasks: TaskCommands, conversation: ConversationCommands, access: AccessCommands, data: DataCommands
+    ) -> None:
         self._table = {
             "stop": _Entry("stop the running task; with `all`, background tasks too", tasks.stop, ALL),
             "wrap": _Entry("let the running task finish up and summarize", tasks.wrap, "message"),
             "btw": _Entry("ask a side question without affecting the running task", tasks.ask_aside, "question"),
             "undo": _Entry("remove the last task from the context", tasks.undo),
             "retry": _Entry("remove the last task from the context and run it again", tasks.retry),
-            "new": _Entry("start a new conversation", tasks.new),
+            "new": _Entry("start a new conversation; with `clean`, its files are deleted", tasks.new, CLEAN),
             "status": _Entry("show the running task, queued messages and background tasks", tasks.status),
             "steer": _Entry("the running task reads this message at once", self._for_one_message, "message"),
             "queue": _Entry("this message waits until the running task ends", self._for_one_message, "message"),
             "busy": _Entry("choose what messages do while a task runs", conversation.busy, " | ".join(BUSY_MODES)),
             "model": _Entry("show or choose the model of this conversation", conversation.model, "name"),
             "usage": _Entry("show token usage and cost", conversation.usage),
-            PAIR: _Entry("approve a pairing code (admins)", conversation.pair, "code"),
+            PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
+            "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),
+            "forget": _Entry("delete your messages and files here", data.forget, EVERYWHERE),
+            "export": _Entry("get your data of this conversation as a file", data.export, EVERYWHERE),
             "help": _Entry("show these commands", self._help),
         }
 

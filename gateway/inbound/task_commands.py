@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -11,15 +12,21 @@ from typing import Protocol
 from gateway.bus import Bus
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.reply_builder import STOPPED_BY, STOPPED_BY_USER
-from gateway.outbound.wording import duration, queued_messages, quoted
+from gateway.outbound.wording import duration, escaped, queued_messages, quoted
 from gateway.store.records import AuditEvent, Command, Turn, UndoneTurn
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import person_on
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 from gateway.turns.history_cache import HistoryCache
+from gateway.turns.workspaces import Workspaces
+
+log = logging.getLogger(__name__)
 
 ALL = "all"
 """The argument of `/stop` that stops background tasks too."""
+
+CLEAN = "clean"
+"""The argument of `/new` that deletes the files of the workspace."""
 
 STOP_TIMEOUT = 5.0
 """Seconds that a stop waits for the turn's end to be stored before it answers without."""
@@ -55,6 +62,7 @@ class TaskCommands:
         background: BackgroundWork,
         access: AccessPolicy,
         trouble: Callable[[], Mapping[str, str]],
+        workspaces: Workspaces | None = None,
     ) -> None:
         """`trouble` gives the current problems of the gateway's parts, by part."""
         self._store = store
@@ -64,6 +72,7 @@ class TaskCommands:
         self._background = background
         self._access = access
         self._trouble = trouble
+        self._workspaces = workspaces
 
     async def stop(self, command: Command) -> str:
         reply_id = stopped_reply(command)
@@ -93,7 +102,23 @@ class TaskCommands:
         stopped = await self._stop_all(command, "a new conversation was started")
         await self._store.reset_session(command.session)
         self._histories.forget(command.session)
-        return f"{stopped}\n\nA new conversation starts here.".strip()
+        files = await self._renew_workspace(command, clean=command.arguments.strip().lower() == CLEAN)
+        return f"{stopped}\n\nA new conversation starts here.{files}".strip()
+
+    async def _renew_workspace(self, command: Command, *, clean: bool) -> str:
+        """Deletes the conversation's files, or keeps them; what is to be said about that."""
+        if self._workspaces is None or not self._workspaces.exists(command.session):
+            return ""
+        if not clean:
+            return f" The files of the workspace are kept; `/new {CLEAN}` deletes them."
+        # What still runs there would write to the new workspace.
+        await self._background.stop_all(command.session)
+        try:
+            kept = await self._workspaces.clear(command.session)
+        except OSError as error:
+            log.warning("session %s: its workspace cannot be deleted: %s", command.session, error)
+            return " The files of the workspace could not be deleted; the gateway's log has the reason."
+        return f" The files are kept: {kept}." if kept else " The files of the workspace were deleted."
 
     async def wrap(self, command: Command) -> str | None:
         if refusal := await self._refusal(command):
@@ -157,7 +182,8 @@ class TaskCommands:
         turn = await self._unfinished(command.session)
         if turn is None or turn.principal.id == command.sender.id:
             return ""
-        return f"Only {turn.principal.name or 'the person who started it'} and admins may stop this."
+        name = escaped(turn.principal.name) or "the person who started it"
+        return f"Only {name} and admins may stop this."
 
     async def _history_refusal(self, command: Command) -> str:
         """Why the last task cannot be removed, "" if it can."""

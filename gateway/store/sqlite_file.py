@@ -15,6 +15,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from gateway.private_files import private_file
 from gateway.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreTooNew
 from gateway.store.schema import REVISION, alembic_version, metadata
 
@@ -23,7 +24,7 @@ HEADER = b"SQLite format 3\0"
 MAX_CHECKED_SIZE = 32 * 1024 * 1024
 """Bytes; files up to this size are checked page by page when they are opened, which takes 50 ms at most."""
 
-WRITING = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
+WRITING = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "secure_delete=ON")
 READING = ("query_only=ON", "busy_timeout=5000")
 
 
@@ -44,6 +45,10 @@ def locked(path: Path) -> Iterator[None]:
     lock = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Here, before anything is written: SQLite gives its other files the mode of the database.
+        for part in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+            if part == path or part.exists():
+                private_file(part)
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StoreFailed(f"{path} cannot be opened for writing: {error.strerror}. Check [store] url") from error
@@ -164,6 +169,19 @@ def _on_connect(engine: Engine, pragmas: tuple[str, ...]) -> None:
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+
+def compact(connection: Connection) -> bool:
+    """Rewrites the file without its free space and empties the journal, so that no deleted byte is left in either.
+    Outside a transaction. False: a reader holds a part of the journal."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    try:
+        driver.execute("VACUUM")
+        is_busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        raise StoreFailed(f"the database could not be compacted: {error}") from error
+    return not is_busy
 
 
 def explain(path: Path, error: DBAPIError) -> StoreFailed:

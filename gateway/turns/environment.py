@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.agent import Agent
 from agent.hook import HookContext
@@ -14,15 +15,23 @@ from gateway.store import records
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets
 from gateway.turns.titles import Titles
+from gateway.turns.workspaces import Workspaces
 
 
 class TurnEnvironment:
     """Implements `gateway.turns.dispatcher.Environment`."""
 
     def __init__(
-        self, agent_for: Callable[[Address], Agent], budgets: Budgets, background: BackgroundWork, titles: Titles
+        self,
+        agent_for: Callable[[Address], Agent],
+        workspaces: Workspaces | None,
+        budgets: Budgets,
+        background: BackgroundWork,
+        titles: Titles,
     ) -> None:
+        """Without `workspaces` every turn works in the agent's own."""
         self._agent_for = agent_for
+        self._workspaces = workspaces
         self._budgets = budgets
         self._background = background
         self._titles = titles
@@ -36,7 +45,10 @@ class TurnEnvironment:
             unattended=record.kind == "aside" or is_child(record.session),
             budget=self._budgets.of(record),
         )
-        return await self._background.prepare(record, self._agent_for(record.address), context)
+        agent = self._agent_for(record.address)
+        if self._workspaces is not None:
+            agent = replace(agent, workspace=self._workspaces.of(record))
+        return await self._background.prepare(record, agent, context)
 
     async def ended(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
         self._titles.ended(record, entries)

@@ -26,6 +26,7 @@ SETTINGS = """\
 [agent]
 model = "openai:test"
 workspace = "{folder}/workspace"
+workspaces = "shared"
 [models.openai]
 api_key = "test-key"
 base_url = "{models}"

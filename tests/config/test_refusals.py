@@ -630,7 +630,7 @@ allow = ["ann"]
         "interject.toml:4: agent.max_steps: the environment variable STEPS is not set",
         "interject.toml:5: agent.colour: no such setting. Known: model, fallback, small_model, routing, "
         "context_window, context_reserve, context_full_at, context_keep, instructions, instructions_file, workspace, "
-        "max_steps, max_running_turns, tell_when_waiting, "
+        "workspaces, max_steps, max_running_turns, tell_when_waiting, "
         "transcription_model, shutdown_grace.",
         "interject.toml:11: web.port: expected 65535 or less",
         "interject.toml:12: channels.telegram.token: is missing",

@@ -15,6 +15,7 @@ from tests.servers.telegram import BotApi
 SETTINGS = """\
 [agent]
 model = "{model}"
+workspaces = "shared"
 [models.openai]
 api_key = "test-key"
 base_url = "{models}"

@@ -24,7 +24,7 @@ from tests.servers.telegram import BotApi
 KEY = "sk-a-key-that-nobody-may-see"
 CHAT = "/api/conversations/me"
 
-AGENT = 'model = "openai:big"\nsmall_model = "openai:small"\n'
+AGENT = 'model = "openai:big"\nsmall_model = "openai:small"\nworkspaces = "shared"\n'
 PRICES = "{ big = { input = 10, output = 10 }, small = { input = 10, output = 10 } }"
 """Dollars per million tokens."""
 

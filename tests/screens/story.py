@@ -51,6 +51,7 @@ SETTINGS = """\
 [agent]
 model = "openai:test"
 workspace = "workspace"
+workspaces = "shared"
 [models.openai]
 api_key = "test-key"
 base_url = "{models}"

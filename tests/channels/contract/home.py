@@ -330,6 +330,7 @@ _SETTINGS = """\
 [agent]
 model = "openai:test"
 workspace = "workspace"
+workspaces = "shared"
 {agent}
 [models.openai]
 api_key = "test-key"

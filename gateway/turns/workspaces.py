@@ -1,0 +1,93 @@
+"""Workspaces: the folders in which the agent works, one for each conversation, person or agent, or one for all."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, assert_never
+from urllib.parse import unquote
+
+from channels.address import Address, Sender
+from gateway.sessions import parent_key, session_key
+from gateway.store import records
+
+Sharing = Literal["conversation", "person", "agent", "shared"]
+
+KEPT: dict[Sharing, str] = {
+    "conversation": "",
+    "person": "the files of this workspace belong to all of your conversations here",
+    "agent": "the files of this workspace belong to all conversations of this channel",
+    "shared": "the files of this workspace belong to all conversations",
+}
+"""Why a conversation cannot start with an empty workspace."""
+
+
+class Workspaces:
+    """Folders are created on their first use, by the turn that uses them."""
+
+    def __init__(self, root: Path, sharing: Sharing) -> None:
+        self.sharing = sharing
+        self._root = root
+
+    def of(self, record: records.Turn) -> Path:
+        """The folder of a turn; delegated and background work has that of its conversation."""
+        return self.folder(record.session, record.principal)
+
+    def folder(self, session: str, person: Sender | None = None) -> Path:
+        """The folder of a conversation, or of one of its delegated tasks, on behalf of a person."""
+        session = conversation_of(session)
+        channel, _, chat, *thread = (unquote(part) for part in session.split("/"))
+        match self.sharing:
+            case "conversation":
+                return self._root / folder_name(channel, "-".join((chat, *thread)), session)
+            case "person":
+                who = "" if person is None else person.id
+                return self._root / folder_name(channel, who, f"{channel}/person/{who}")
+            case "agent":
+                return self._root / folder_name(channel, "agent", f"{channel}/agent")
+            case "shared":
+                return self._root
+            case _:
+                assert_never(self.sharing)
+
+    def exists(self, session: str) -> bool:
+        """Whether the conversation has files of its own, or a part in those of others."""
+        return self.sharing != "person" and self.folder(session).is_dir()
+
+    async def remove(self, address: Address) -> bool:
+        """Deletes the folder of the conversation there, if it has one of its own; whether it had. Raises `OSError`."""
+        folder = self.folder(session_key(address))
+        if self.sharing != "conversation" or not folder.exists():
+            return False
+        await asyncio.to_thread(_delete, folder)
+        return True
+
+    async def clear(self, session: str) -> str:
+        """Deletes the conversation's folder; why not, if it is not the conversation's own. Raises `OSError`."""
+        if not KEPT[self.sharing]:
+            await asyncio.to_thread(_delete, self.folder(session))
+        return KEPT[self.sharing]
+
+
+def conversation_of(session: str) -> str:
+    """The session with people in it that a delegated task belongs to; any other session is its own."""
+    while (parent := parent_key(session)) is not None:
+        session = parent
+    return session
+
+
+def folder_name(channel: str, name: str, key: str) -> str:
+    """Readable for an operator, safe as a file name, and different for every key."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{channel}-{name}")[:60].strip("-.")
+    return f"{readable}-{sha256(key.encode()).hexdigest()[:10]}"
+
+
+def _delete(folder: Path) -> None:
+    """Links in the folder are deleted, not followed."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
