@@ -240,7 +240,7 @@ class Compacted:
 class Notice:
     """A message of the gateway to the person: a command's answer, an error. The model is not shown it.
 
-    With `options` it is a question of the gateway, whose answer names its `key`.
+    With `options` it is a question of the gateway, whose answer names its `key`. `attachments` are sent with it.
     """
 
     text: str
@@ -248,6 +248,7 @@ class Notice:
     key: str = ""
     kind: Literal["notice"] = "notice"
 
+    attachments: tuple[Attachment, ...] = ()
 
 @dataclass(frozen=True, slots=True)
 class Resumed:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -56,6 +56,7 @@ class MediaTable(Protocol):
 
     async def record_media(self, attachment: Attachment) -> None: ...
     async def forget_unused_media(self, before: datetime) -> frozenset[str]: ...
+    async def forget_media(self, hashes: Collection[str]) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,14 @@ class DiskMedia:
             async with self._lock:
                 used = await self._table.forget_unused_media(before)
                 return await asyncio.to_thread(_delete_old, self._path, before.timestamp(), used)
+
+    async def remove(self, hashes: Collection[str]) -> int:
+        """Deletes those of the files that no message and no turn uses; returns how many. Raises `MediaError`."""
+        with _errors("the media directory"):
+            async with self._lock:
+                unused = await self._table.forget_media(hashes)
+                await asyncio.to_thread(_delete, [self._file(hash) for hash in unused])
+        return len(unused)
 
     def _file(self, hash: str) -> Path:
         return self._path / hash[:2] / hash[2:]
@@ -198,6 +207,11 @@ def _move(temporary: Path, path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _delete(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _delete_old(directory: Path, before: float, used: frozenset[str]) -> int:

@@ -213,7 +213,7 @@ class ReplyBuilder:
                 self._decide_approval(entry)
             case Notice(text, options, key) if options:
                 self._put(QuestionSegment(key, text, options))
-            case Notice(text):
+            case Notice(text, attachments=attachments):
                 self._put_note(text)
             case Ended():
                 self._end(entry)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.store.records import UsageTotals
+import re
+import unicodedata
+
+from channels.address import Sender
+from gateway.store.records import DeletionReport, UsageTotals
 
 MAX_QUOTE_LENGTH = 80
 
@@ -32,3 +36,28 @@ def quoted(text: str) -> str:
     """On one line, in quotation marks, shortened to `MAX_QUOTE_LENGTH`."""
     short = " ".join(text.split())
     return f"“{short if len(short) <= MAX_QUOTE_LENGTH else short[: MAX_QUOTE_LENGTH - 1] + '…'}”"
+def report_text(report: DeletionReport) -> str:
+    """What is or was deleted."""
+    counts = {
+        "conversation": report.conversations,
+        "message": report.messages,
+        "turn": report.turns,
+        "file": report.files,
+        "summar": report.summaries,
+        "workspace": report.folders,
+        "access by pairing": report.accesses,
+    }
+    parts = [_counted(what, number) for what, number in counts.items() if number]
+    return ", ".join(parts) or "nothing"
+
+
+def _counted(what: str, number: int) -> str:
+    match what:
+        case "summar":
+            return "1 summary" if number == 1 else f"{number:,} summaries"
+        case "access by pairing":
+            return what
+        case _:
+            return f"1 {what}" if number == 1 else f"{number:,} {what}s"
+
+

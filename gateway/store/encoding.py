@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agent.log import CallEnded, DeclaredTool, Entry
+from agent.log import CallEnded, DeclaredTool, Entry, Notice
 from agent.media import Attachment
 from channels import message
 from channels.address import Address, Sender
@@ -20,6 +20,8 @@ def attachments_of(entry: Entry) -> tuple[Attachment, ...]:
     match entry:
         case CallEnded(attachments=attachments, images=images, full=full):
             return attachments + images + (() if full is None else (full,))
+        case Notice(attachments=attachments):
+            return attachments
         case _:
             return ()
 

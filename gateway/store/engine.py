@@ -27,3 +27,8 @@ class Engine(Protocol):
     async def read(self, query: Job[T]) -> T:
         """The query's result. It runs concurrently with writes and sees what was committed before."""
         ...
+
+    async def compact(self) -> bool:
+        """Rewrites the database without what was deleted, after the writes queued before. Other writes wait meanwhile.
+        False: a reader holds the old content; try again later."""
+        ...

@@ -132,14 +132,14 @@ def pending(connection: Connection) -> Pending:
 
 def turn(connection: Connection, turn_id: str) -> Turn:
     """Any turn, whatever its state. Raises `LookupError`."""
-    for found in _turns_from(connection.execute(_one_turn, {"turn_id": turn_id})):
+    for found in turns_from(connection.execute(_one_turn, {"turn_id": turn_id})):
         return found
     raise LookupError(f"there is no turn {turn_id}")
 
 
 def turns_of(connection: Connection, session: str) -> tuple[Turn, ...]:
     """All turns since the last `/new`, running ones and answered commands included, oldest first."""
-    return tuple(_turns_from(connection.execute(_turns_of, {"session": session})))
+    return tuple(turns_from(connection.execute(_turns_of, {"session": session})))
 
 
 def history(connection: Connection, session: str) -> list[EncodedTurn]:
@@ -187,7 +187,7 @@ def _number(row: AnyRow) -> int:
     return int(row.number)
 
 
-def _turns_from(found: Iterable[AnyRow]) -> Iterable[Turn]:
+def turns_from(found: Iterable[AnyRow]) -> Iterable[Turn]:
     for _, lines in groupby(found, key=_number):
         same = list(lines)
         yield turn_from(same[0], load(row.entry for row in same))

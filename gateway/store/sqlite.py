@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from gateway.store.engine import Job
-from gateway.store.sqlite_file import database_path, explain, locked, open_current, prepare_reading
+from gateway.store.sqlite_file import compact, database_path, explain, locked, open_current, prepare_reading
 from gateway.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ class SqliteEngine:
                 return await connection.run_sync(query)
         except DBAPIError as error:
             raise explain(self._path, error) from error
+
+    async def compact(self) -> bool:
+        return await self._writer.run(compact, alone=True)
 
     async def stop_reading(self) -> None:
         if self._readers is not None:

@@ -19,6 +19,8 @@ from gateway.store import (
     cursors,
     deadlines,
     decisions,
+    deletion,
+    export,
     external_results,
     fetching,
     finish_up,
@@ -197,3 +199,26 @@ class Store:
     # Media
     record_media = writes(media_cleanup.record)
     forget_unused_media = writes(media_cleanup.forget_unused)
+    # Deletion and export
+    exported = reads(export.conversation)
+    request_deletion = writes(deletion.request)
+    unfinished_deletions = writes(deletion.unfinished)
+    carry_out_deletion = writes(deletion.carry_out)
+    deletion_result = writes(deletion.result)
+    deletions_done = writes(deletion.done)
+    folders_removed = writes(deletion.folders_removed)
+    delete_older = writes(deletion.delete_older)
+    count_deleted = reads(deletion.count)
+    sessions_of = reads(deletion.sessions_of)
+    people_named = reads(deletion.people_named)
+    rows_of = reads(deletion.rows_of)
+    is_deleted_whole = reads(deletion.is_deleted_whole)
+    expire_media = writes(deletion.expire_media)
+    forget_media = writes(deletion.forget_media)
+    forget_costs = writes(deletion.forget_costs)
+    delete_audit_before = writes(audit.delete_before)
+
+    async def compact(self) -> bool:
+        """See `Engine.compact`."""
+        return await self._engine.compact()
+

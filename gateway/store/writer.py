@@ -29,8 +29,11 @@ MAX_BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class _Write:
+    """`alone`: outside a transaction, with no other write beside it."""
+
     job: Job[Any]
     future: asyncio.Future[Any]
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._thread = Thread(target=self._serve, name="store-writer", daemon=True)
         self._closed = False
+        self._next: _Write | None = None
 
     async def __aenter__(self) -> Writer:
         self._thread.start()
@@ -64,36 +68,50 @@ class Writer:
         self._queue.put(None)
         await asyncio.shield(asyncio.to_thread(self._thread.join))
 
-    async def run(self, job: Job[T]) -> T:
+    async def run(self, job: Job[T], *, alone: bool = False) -> T:
         """The job's result, once it is committed. Raises what the job raised, or `StoreFailed`; nothing is stored then.
 
         The job is queued before the first suspension unless the queue is full. From then on it runs even when
-        the caller is cancelled. It may run twice, the first time rolled back: it may use its connection only.
+        the caller is cancelled. It may run twice, the first time rolled back: it may use its connection only. `alone`:
+        it runs outside a transaction, while no other write does.
         """
         await self._places.acquire()
         if self._closed:
             self._places.release()
             raise StoreFailed("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Write(job, future))
+        self._queue.put(_Write(job, future, alone))
         return await future
 
     def _serve(self) -> None:
         while batch := self._next_batch():
-            outcomes = self._execute([write.job for write in batch])
+            jobs = [write.job for write in batch]
+            outcomes = [self._execute_alone(jobs[0])] if batch[0].alone else self._execute(jobs)
             self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
 
     def _next_batch(self) -> list[_Write]:
         """The queued writes, at least one; none when the store closes."""
         batch: list[_Write] = []
         while not batch or (len(batch) < MAX_BATCH and not self._queue.empty()):
-            write = self._queue.get()
+            write = self._next or self._queue.get()
+            self._next = None
             if write is None:
                 if batch:
                     self._queue.put(None)
                 return batch
+            if write.alone and batch:
+                self._next = write
+                return batch
             batch.append(write)
+            if write.alone:
+                return batch
         return batch
+
+    def _execute_alone(self, job: Job[Any]) -> _Outcome:
+        try:
+            return _Outcome(job(self._connection))
+        except Exception as error:  # noqa: BLE001  # whatever a job raises goes to its caller, and must not end the writer
+            return _Outcome(error=self._translate(error))
 
     def _execute(self, jobs: list[Job[Any]]) -> list[_Outcome]:
         try:

@@ -20,6 +20,7 @@ from gateway.store.background import DEFAULT_LIMITS, Limits
 from gateway.store.records import BackgroundResult, BackgroundRow
 from gateway.turns.background_calls import BackgroundCalls
 from gateway.turns.background_records import BackgroundRecords, BackgroundStore
+from gateway.turns.budgets import person_on
 from gateway.turns.delegation import DelegatedTasks
 
 DELEGATE = "delegate"
@@ -86,9 +87,11 @@ class BackgroundWork:
         row = await self._stored.by_handle(session, handle)
         return row is not None and await self._stored.stop(row, STOPPED, notify=False)
 
-    async def stop_all(self, session: str) -> tuple[BackgroundItem, ...]:
-        """Stops all background work of the conversation; what that was."""
+    async def stop_all(self, session: str, person: str | None = None) -> tuple[BackgroundItem, ...]:
+        """Stops all background work of the conversation, or only a person's ("channel:id"); what that was."""
         running = [row for row in await self._stored.listed(session) if row.state == "running"]
+        if person is not None:
+            running = [row for row in running if person_on(row.address, row.principal) == person]
         stopped = [row for row in running if await self._stored.stop(row, STOPPED, notify=False)]
         return tuple(BackgroundItem(row.handle, row.title, "stopped") for row in stopped)
 

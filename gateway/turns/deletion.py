@@ -1,0 +1,217 @@
+"""Deletion in a running gateway: running turns are stopped, then the rows, files, folders and traces are removed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from agent.log import MessagesRead
+from agent.media import MediaError
+from channels.address import Address
+from gateway.bus import Bus
+from gateway.store import records
+from gateway.store.deletion import Deleted
+from gateway.store.inbox import MAX_ROW_ID
+from gateway.store.records import DeletionReport, DeletionRequest
+from gateway.turns.background import BackgroundWork
+from gateway.turns.budgets import midnight, person_on
+from gateway.turns.dispatcher import ActiveTurn, Dispatcher
+from gateway.turns.history_cache import HistoryCache
+
+log = logging.getLogger(__name__)
+
+STOPPED = "its data is being deleted"
+
+STOP_TIMEOUT = 5.0
+"""Seconds to wait for a stopped turn. One that has not ended by then cannot write any more."""
+
+COMPACT_PAUSE = 600.0
+"""Seconds between two compactions of the database, which make all writes wait. Deleted rows are overwritten at once."""
+
+CHECK_PAUSE = 1.0
+"""Seconds between two looks for requests of the command line."""
+
+
+class DeletionStore(Protocol):
+    async def request_deletion(self, wanted: DeletionRequest) -> int: ...
+    async def unfinished_deletions(self) -> tuple[tuple[DeletionRequest, bool, tuple[Address, ...]], ...]: ...
+    async def carry_out_deletion(self, request_id: int, today: datetime) -> Deleted: ...
+    async def deletion_result(self, request_id: int) -> tuple[str, DeletionReport | None]: ...
+    async def deletions_done(self, request_ids: Collection[int]) -> None: ...
+    async def folders_removed(self, request_id: int, folders: int) -> None: ...
+    async def delete_older(self, channel: str | None, before: datetime, today: datetime) -> Deleted | None: ...
+    async def sessions_of(self, person: str) -> tuple[str, ...]: ...
+    async def is_deleted_whole(self, session: str, wanted: DeletionRequest) -> bool: ...
+    async def rows_of(self, session: str, person: str) -> frozenset[int]: ...
+    async def unfinished(self, session: str) -> records.Turn | None: ...
+    async def stop_parked(self, session: str, reason: str) -> bool: ...
+    async def withdraw_waiting(self, session: str, upto: int, reason: str) -> tuple[records.MessageChange, ...]: ...
+    async def forget_costs(self, today: datetime) -> None: ...
+    async def expire_media(self, before: datetime) -> frozenset[str]: ...
+    async def delete_audit_before(self, time: datetime) -> int: ...
+    async def compact(self) -> bool: ...
+
+
+async def keep_files(hashes: Collection[str]) -> int:
+    """For a gateway whose files are not on disk."""
+    return 0
+
+
+async def keep_folder(address: Address) -> bool:
+    """For a gateway without folders of conversations."""
+    return False
+
+
+class DataDeletion:
+    def __init__(
+        self,
+        store: DeletionStore,
+        bus: Bus,
+        dispatcher: Dispatcher,
+        background: BackgroundWork,
+        histories: HistoryCache,
+        remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
+        remove_folder: Callable[[Address], Awaitable[bool]] = keep_folder,
+    ) -> None:
+        """`remove_files` deletes stored files that nothing uses any more; `remove_folder` deletes a conversation's
+        workspace, and says whether there was one."""
+        self._store = store
+        self._bus = bus
+        self._dispatcher = dispatcher
+        self._background = background
+        self._histories = histories
+        self._remove_files = remove_files
+        self._remove_folder = remove_folder
+        self._lock = asyncio.Lock()
+        self._compacted_at = -COMPACT_PAUSE
+
+    async def delete(self, wanted: DeletionRequest) -> DeletionReport:
+        """Deletes and returns what was deleted. A crash on the way delays the deletion until the next start. Raises
+        `StoreError`."""
+        request_id = await self._store.request_deletion(wanted)
+        async with self._lock:
+            state, _ = await self._store.deletion_result(request_id)
+            if state == "requested":
+                await self._delete(replace(wanted, id=request_id))
+        _, report = await self._store.deletion_result(request_id)
+        return report or DeletionReport()
+
+    async def delete_older(self, channel: str | None, age: timedelta) -> None:
+        """Deletes what is older in the conversations of the channel (None: of all)."""
+        async with self._lock:
+            deleted = await self._store.delete_older(channel, datetime.now(UTC) - age, midnight())
+            if deleted is not None:
+                await self._clean_up(deleted)
+
+    async def expire_media(self, age: timedelta) -> None:
+        """Deletes files stored longer ago, also those that messages refer to."""
+        async with self._lock:
+            await self._remove(await self._store.expire_media(datetime.now(UTC) - age))
+
+    async def expire_audit_log(self, age: timedelta) -> None:
+        await self._store.delete_audit_before(datetime.now(UTC) - age)
+
+    async def watch(self) -> None:
+        """Carries out requests of the command line, and what an earlier process left; never returns."""
+        while True:
+            await self.catch_up()
+            await asyncio.sleep(CHECK_PAUSE)
+
+    async def catch_up(self) -> None:
+        """Carries out what was requested and is not done. A failure is tried again the next time."""
+        if not await self._store.unfinished_deletions():
+            return
+        async with self._lock:
+            for wanted, is_deleted, folders in await self._store.unfinished_deletions():
+                if is_deleted:
+                    await self._finish(wanted.id, folders)
+                else:
+                    await self._delete(wanted)
+            await self._compact()
+
+    # One deletion
+
+    async def _delete(self, wanted: DeletionRequest) -> None:
+        sessions = (wanted.session,) if wanted.session else await self._store.sessions_of(wanted.person)
+        await asyncio.gather(*(self._stop(session, wanted) for session in sessions))
+        deleted = await self._store.carry_out_deletion(wanted.id, midnight())
+        log.info("deleted (%s, asked for by %s): %s", wanted.scope, wanted.by or "the settings", deleted.report)
+        await self._clean_up(deleted)
+
+    async def _stop(self, session: str, wanted: DeletionRequest) -> None:
+        """Stops what runs in the session, as far as it is deleted, and waits for its end."""
+        whole = await self._store.is_deleted_whole(session, wanted)
+        theirs: frozenset[int] = frozenset() if whole else await self._store.rows_of(session, wanted.person)
+        upto = MAX_ROW_ID if wanted.upto is None else wanted.upto
+        active = self._dispatcher.active(session)
+        if active is not None and (whole or _is_theirs(active, wanted.person, theirs)):
+            self._dispatcher.stop(session, before=upto, reason=STOPPED)
+        else:
+            active = None
+        if whole:
+            await self._store.withdraw_waiting(session, upto, STOPPED)
+        await self._background.stop_all(session, None if whole else wanted.person)
+        parked = await self._store.unfinished(session)
+        if parked is not None and parked.parked:
+            began = person_on(parked.address, parked.principal) == wanted.person
+            if (whole or began) and await self._store.stop_parked(session, STOPPED):
+                self._bus.wake(session, "interrupt")
+                active = self._dispatcher.active(session)
+        if active is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await active.ended.wait()
+
+    async def _clean_up(self, deleted: Deleted) -> None:
+        for session in deleted.sessions:
+            self._histories.forget(session)
+        await self._remove(deleted.hashes)
+        await self._finish(deleted.request, deleted.folders)
+        await self._compact()
+
+    async def _remove(self, hashes: Collection[str]) -> None:
+        """Files that cannot be removed now are removed by the daily cleanup."""
+        try:
+            await self._remove_files(hashes)
+        except MediaError as error:
+            log.warning("files of a deleted conversation are removed later: %s", error)
+
+    async def _finish(self, request_id: int, folders: Sequence[Address]) -> None:
+        """Folders that cannot be removed now are tried again."""
+        try:
+            await self._remove_folders(request_id, folders)
+        except OSError as error:
+            log.warning("the workspace of a deleted conversation cannot be removed yet: %s", error)
+
+    async def _remove_folders(self, request_id: int, folders: Sequence[Address]) -> None:
+        """Raises `OSError`: the request stays undone, and is tried again."""
+        removed = [await self._remove_folder(address) for address in folders]
+        if folders:
+            await self._store.folders_removed(request_id, sum(removed))
+
+    async def _compact(self) -> None:
+        """Removes the last traces from the database file; the requests are done then."""
+        unfinished = await self._store.unfinished_deletions()
+        finished = [wanted.id for wanted, is_deleted, folders in unfinished if is_deleted and not folders]
+        if not finished or time.monotonic() - self._compacted_at < COMPACT_PAUSE:
+            return
+        if await self._store.compact():
+            self._compacted_at = time.monotonic()
+            await self._store.forget_costs(midnight())
+            await self._store.deletions_done(finished)
+
+
+def _is_theirs(active: ActiveTurn, person: str, rows: frozenset[int]) -> bool:
+    """Whether the person began the turn, or it has read a message of theirs."""
+    record, turn = active.record, active.turn
+    if record is None:
+        return True
+    entries = record.entries if turn is None else turn.entries
+    read = (message.id for entry in entries if isinstance(entry, MessagesRead) for message in entry.messages)
+    return person_on(record.address, record.principal) == person or not rows.isdisjoint(read)

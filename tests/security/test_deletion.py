@@ -1,0 +1,133 @@
+"""Deleted data is gone: from the database file and its journal, the files, the folder, and the agent's memory."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+
+from agent.decisions.questions import ask_user
+from agent.log import Call, MessagesRead, Usage
+from agent.models.scripted import ScriptedModel
+from channels.address import Sender
+from gateway.inbound.access import ChannelAccess
+from tests.gateway.play import PLACE, Play, inbound, playing, until
+
+BOB = Sender("8", "Bob")
+GROUP = replace(PLACE, chat="team", kind="group")
+POLICIES = {"memory": ChannelAccess(frozenset({"7", "8"}), groups="all", admins=frozenset({"8"}))}
+SECRET = "the combination is 4711-swordfish"
+
+
+def traces(play: Play, words: str) -> list[str]:
+    """The database files that hold the words."""
+    files = play.database.parent.glob(play.database.name + "*")
+    return [file.name for file in files if words.encode() in file.read_bytes()]
+
+
+def playing_with(folder: Path, *answers: object, **more: object) -> AbstractAsyncContextManager[Play]:
+    return playing(folder, ScriptedModel(*answers), policies=POLICIES, **more)  # type: ignore[arg-type]
+
+
+async def test_forget_leaves_no_byte_of_the_conversation(tmp_path: Path) -> None:
+    model = ScriptedModel("I will keep 4711-swordfish.", "What combination?")
+    async with playing(tmp_path, model, policies=POLICIES) as play:
+        await play.say(SECRET)
+        await play.reply("I will keep")
+        await play.until_idle()
+        assert traces(play, "swordfish")
+        await play.say("/forget")
+        await play.reply("Confirm with `/forget yes`")
+        assert traces(play, "swordfish")
+        await play.say("/forget yes")
+        await play.reply("Deleted: 1 conversation")
+        await play.until_idle()
+        assert traces(play, "swordfish") == []
+        await play.say("what was it?")
+        await play.reply("What combination?")
+        heard = [each for each in model.requests[-1].transcript if isinstance(each, MessagesRead)]
+        assert [message.text for read in heard for message in read.messages] == ["what was it?"]
+
+
+async def test_forget_in_a_group_removes_one_persons_words_and_says_what_stays(tmp_path: Path) -> None:
+    async with playing_with(tmp_path, "Noted, Ann.", "Noted, Bob.", "Ann said something.") as play:
+        await play.deliver(inbound(SECRET, address=GROUP))
+        await play.reply("Noted, Ann.")
+        await play.until_idle()
+        await play.deliver(inbound("lunch is at noon", address=GROUP, by=BOB))
+        await play.reply("Noted, Bob.")
+        await play.until_idle()
+        await play.deliver(inbound("/forget yes", address=GROUP))
+        answer = await play.reply("Deleted:")
+        await play.until_idle()
+        assert traces(play, "swordfish") == []
+        assert traces(play, "Noted, Ann.") == []
+        assert traces(play, "lunch is at noon")
+        assert traces(play, "Noted, Bob.")
+        assert answer
+
+
+async def test_a_running_turn_is_stopped_first(tmp_path: Path) -> None:
+    asks = [Call("", "ask_user", json.dumps({"question": f"About {SECRET}?", "options": []}))]
+    async with playing(tmp_path, ScriptedModel(asks, "Never."), ask_user, policies=POLICIES) as play:
+        await play.say(SECRET)
+        await play.asked(f"About {SECRET}?")
+        await play.say("/forget yes")
+        await play.reply("Deleted:")
+        await play.until_idle()
+        assert traces(play, "swordfish") == []
+        assert play.sql("SELECT count(*) FROM turns WHERE state = 'running'") == [(0,)]
+        assert not any("Never." in text for text in play.shown())
+
+
+async def test_an_admin_deletes_a_person_everywhere_and_others_cannot(tmp_path: Path) -> None:
+    async with playing_with(tmp_path, "One.", "Two.") as play:
+        await play.say(SECRET)
+        await play.reply("One.")
+        await play.deliver(inbound(f"{SECRET} again", address=GROUP))
+        await play.reply("Two.")
+        await play.until_idle()
+        await play.say("/forget 8 yes")
+        await play.reply("Only admins may delete")
+        admin = replace(PLACE, chat="admins")
+        await play.deliver(inbound("/forget 7 yes", address=admin, by=BOB))
+        await play.reply("Deleted: 1 conversation")
+        await play.until_idle()
+        assert traces(play, "swordfish") == []
+        assert play.sql("SELECT count(*) FROM inbox WHERE sender_id = '7'") == [(0,)]
+        [(actor, detail)] = play.sql("SELECT actor, detail FROM audit WHERE event = 'deleted'")
+        assert (actor, json.loads(detail)["person"]) == ("memory:8", "memory:7")
+
+
+async def test_an_interrupted_deletion_is_finished_by_the_next_start(tmp_path: Path) -> None:
+    async with playing_with(tmp_path, "One.") as play:
+        await play.say(SECRET)
+        await play.reply("One.")
+        await play.until_idle()
+        play.sql(
+            'INSERT INTO deletions (scope, session, person, "by", state, folders, requested_at) '
+            "SELECT 'conversation', key, '', 'operator', 'requested', '[]', 0 FROM sessions"
+        )
+        await until(lambda: play.sql("SELECT state FROM deletions") == [("done",)])
+        assert traces(play, "swordfish") == []
+        assert play.sql("SELECT count(*) FROM sessions") == [(0,)]
+
+
+async def test_the_costs_of_a_deleted_conversation_still_count_for_today(tmp_path: Path) -> None:
+    async with playing_with(tmp_path, "One.") as play:
+        await play.say("hi")
+        await play.reply("One.")
+        await play.until_idle()
+        [(turn,)] = play.sql("SELECT id FROM turns WHERE kind = 'turn'")
+        await play.store.add_spent(turn, Usage(7, 2, cost=0.1), "model", "title")
+        before = await play.store.spent(person="memory:7")
+        await play.say("/forget yes")
+        await play.reply("Deleted:")
+        assert await play.store.spent(person="memory:7") == before
+        assert before.calls == 1
+        play.sql("UPDATE usage SET at = at - 2 * 86400")
+        await play.say("/forget yes")
+        await until(lambda: sum("Deleted:" in text for text in play.shown()) == 2)
+        assert (await play.store.spent(person="memory:7")).calls == 0
+        assert (await play.store.spent()).calls == 1
