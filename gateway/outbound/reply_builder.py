@@ -216,6 +216,8 @@ class ReplyBuilder:
             case Notice(text, attachments=attachments):
                 self._put_note(text)
             case Ended():
+                for number, attachment in enumerate(attachments):
+                    self._put(MediaSegment(f"m:n{self._notices}:{number}", attachment, step=self._step))
                 self._end(entry)
             case MessagesRead():
                 self._read_messages(entry)
