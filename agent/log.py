@@ -246,9 +246,9 @@ class Notice:
     text: str
     options: tuple[str, ...] = ()
     key: str = ""
+    attachments: tuple[Attachment, ...] = ()
     kind: Literal["notice"] = "notice"
 
-    attachments: tuple[Attachment, ...] = ()
 
 @dataclass(frozen=True, slots=True)
 class Resumed:

@@ -196,9 +196,6 @@ class Store:
     settings_salt = writes(audit.settings_salt)
     record_settings = writes(audit.record_settings)
 
-    # Media
-    record_media = writes(media_cleanup.record)
-    forget_unused_media = writes(media_cleanup.forget_unused)
     # Deletion and export
     exported = reads(export.conversation)
     request_deletion = writes(deletion.request)
@@ -222,3 +219,6 @@ class Store:
         """See `Engine.compact`."""
         return await self._engine.compact()
 
+    # Media
+    record_media = writes(media_cleanup.record)
+    forget_unused_media = writes(media_cleanup.forget_unused)
