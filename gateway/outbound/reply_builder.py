@@ -215,9 +215,9 @@ class ReplyBuilder:
                 self._put(QuestionSegment(key, text, options))
             case Notice(text, attachments=attachments):
                 self._put_note(text)
-            case Ended():
                 for number, attachment in enumerate(attachments):
                     self._put(MediaSegment(f"m:n{self._notices}:{number}", attachment, step=self._step))
+            case Ended():
                 self._end(entry)
             case MessagesRead():
                 self._read_messages(entry)

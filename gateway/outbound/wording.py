@@ -32,10 +32,6 @@ def queued_messages(count: int) -> str:
     return "1 queued message" if count == 1 else f"{count} queued messages"
 
 
-def quoted(text: str) -> str:
-    """On one line, in quotation marks, shortened to `MAX_QUOTE_LENGTH`."""
-    short = " ".join(text.split())
-    return f"“{short if len(short) <= MAX_QUOTE_LENGTH else short[: MAX_QUOTE_LENGTH - 1] + '…'}”"
 def report_text(report: DeletionReport) -> str:
     """What is or was deleted."""
     counts = {
@@ -61,3 +57,40 @@ def _counted(what: str, number: int) -> str:
             return f"1 {what}" if number == 1 else f"{number:,} {what}s"
 
 
+def quoted(text: str) -> str:
+    """On one line, in quotation marks, shortened to `MAX_QUOTE_LENGTH`."""
+    short = " ".join(text.split())
+    return f"“{short if len(short) <= MAX_QUOTE_LENGTH else short[: MAX_QUOTE_LENGTH - 1] + '…'}”"
+
+
+def plain(name: str) -> str:
+    """A name from outside for a terminal or a log: one short line, with whatever could change the display (control
+    and direction characters, invisible ones) as a visible escape."""
+    line = " ".join(name.split())
+    short = line if len(line) <= MAX_NAME_LENGTH else f"{line[: MAX_NAME_LENGTH - 1]}…"
+    return "".join(map(_visible, short))
+
+
+def escaped(name: str) -> str:
+    """A name from outside for a message of the gateway, which is Markdown: as `plain`, and without any markup. Not for
+    the beginning of a line, where more characters have a meaning."""
+    return _MARKUP.sub(r"\\\1", plain(name))
+
+
+def person(sender: Sender) -> str:
+    """Name and id for a message of the gateway. Only the id says who it is."""
+    id = f"`{plain(sender.id).replace('`', '')}`"
+    return f"{escaped(sender.name)} ({id})" if sender.name else id
+
+
+def plain_person(sender: Sender) -> str:
+    """Name and id for a terminal."""
+    return f"{plain(sender.name)} ({plain(sender.id)})" if sender.name else plain(sender.id)
+
+
+def _visible(character: str) -> str:
+    """Categories Cc, Cf, Cs, Co, Zl and Zp: control and format characters, and those without a shape."""
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"):
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
