@@ -21,14 +21,29 @@ class Address:
     kind: Literal["direct", "group"] = "direct"
 
 
+AccountKind = Literal["person", "bot", "webhook", "system"]
+"""What kind of account wrote: a person's, another program's, a webhook (whoever has its address), or the platform itself
+or a chat instead of one of its members (`system`)."""
+
+Membership = Literal["member", "guest", "outsider"]
+"""Whether the account belongs to the workspace or server: as a member, as a guest with fewer rights, or not at all. On
+platforms without workspaces everybody is a member."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """The author of a message. `id` and `handle` (without @) are the platform's, `name` is for display.
 
-    `bot`: the author is another program.
+    Only `id` and what the platform says of the account (`kind`, `membership`) identify the author: a handle can be
+    changed, and a name can be anything.
     """
 
     id: str
     name: str
     handle: str | None = None
-    bot: bool = False
+    kind: AccountKind = "person"
+    membership: Membership = "member"
+
+    @property
+    def is_person(self) -> bool:
+        return self.kind == "person"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.message import Deliver, FileRef, MessageStatus, ThreadRoot
 from channels.reply import Reply
 
@@ -159,3 +159,16 @@ class WebhookChannel(Protocol):
 
     def asgi(self) -> Callable[[Any, Any, Any], Awaitable[None]]:
         """The ASGI application that receives the posts. It authenticates them itself."""
+
+
+@runtime_checkable
+class PeopleDirectory(Protocol):
+    """A channel whose platform can be asked who has a name."""
+
+    name: str
+
+    async def find_people(self, names: Collection[str]) -> dict[str, Sender]:
+        """The people of the workspace with these @names (in lower case), by name, without programs and outsiders.
+
+        Returns when the platform has answered: it is asked again until then.
+        """

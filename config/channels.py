@@ -46,8 +46,8 @@ class ChannelSection(Section):
 
     allow: list[User] = Field(
         default_factory=list,
-        description='Allowlist: user ids, @names, or "*" for everybody. Empty: only admins. "*" does not include '
-        "other bots: list each by its id or @name.",
+        description='Allowlist: user ids, @names, or "*" for every member. Empty: only admins. An @name is resolved to '
+        "a user id once; from then on only the id counts. Bots and webhooks are allowed by id only.",
         examples=[["*"]],
     )
     admins: list[User] = Field(
@@ -55,6 +55,11 @@ class ChannelSection(Section):
         description="People who may also stop other people's tasks in groups and approve pairing codes: user ids "
         "and @names.",
         examples=[["@your_name"]],
+    )
+    outsiders: Literal["deny", "allow"] = Field(
+        default="deny",
+        description='Whether "*" and pairing include guests and people of other workspaces: no ("deny") or yes '
+        '("allow"). A user id in `allow` admits its user in any case.',
     )
     pair: bool = Field(
         default=False,

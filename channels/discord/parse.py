@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from channels.address import Address, Sender
+from channels.address import AccountKind, Address, Sender
 from channels.discord.directory import Directory
 from channels.message import FileRef, InboundMessage, MessageKind
 
@@ -31,6 +31,12 @@ PING, COMMAND, BUTTON = 1, 2, 3
 
 _AUTHORED = frozenset({0, 19, 20, 23})
 """Types of messages by people and bots: ordinary ones, replies, answers to commands. The others are Discord's own."""
+
+_PRIVATE_CHANNEL = 2
+"""The context of an interaction in a private chat of others."""
+
+_GUILD_INSTALL = "0"
+"""In an interaction's owners: the server has installed the app."""
 
 _FORWARD = 1
 _COMMAND = re.compile(r"/([A-Za-z0-9_-]{1,32})(?:\s+(.*))?", re.DOTALL)
@@ -85,9 +91,23 @@ def chat_of(event: str, data: Json) -> str:
 
 def author(message: Json) -> Sender:
     """The author, with the nickname in the guild."""
-    user = message["author"]
-    is_bot = bool(user.get("bot") or message.get("webhook_id"))
-    return Sender(str(user["id"]), _name(user, message.get("member")), user.get("username"), is_bot)
+    user, webhook = message["author"], message.get("webhook_id")
+    # An app may answer through a webhook of its own; the author is then the app's bot.
+    kind: AccountKind = "webhook" if webhook and str(webhook) == str(user["id"]) else _kind(user)
+    if webhook and kind == "person":
+        kind = "bot"
+    return Sender(str(user["id"]), _name(user, message.get("member")), _handle(user), kind)
+
+
+def _kind(user: Json) -> AccountKind:
+    """https://discord.com/developers/docs/resources/user#user-object"""
+    return "system" if user.get("system") else "bot" if user.get("bot") else "person"
+
+
+def _handle(user: Json) -> str | None:
+    """The username, if it is unique: those with a discriminator are not."""
+    username: str | None = user.get("username")
+    return username if str(user.get("discriminator") or "0") in ("0", "0000") else None
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -159,9 +179,11 @@ def _withdrawn(data: Json, bot: Bot, authors: Mapping[str, Sender], now: datetim
 
 
 def _interaction(data: Json, bot: Bot, now: datetime) -> InboundMessage | None:
+    if _is_elsewhere(data):
+        return None
     member = data.get("member") or {}
     user = member.get("user") or data["user"]
-    sender = Sender(str(user["id"]), _name(user, member), user.get("username"), bool(user.get("bot")))
+    sender = Sender(str(user["id"]), _name(user, member), _handle(user), _kind(user))
     action = (
         _pressed(data) if data["type"] == BUTTON else _application_command(data) if data["type"] == COMMAND else None
     )
@@ -178,6 +200,17 @@ def _interaction(data: Json, bot: Bot, now: datetime) -> InboundMessage | None:
         command=command,
         text=text,
     )
+
+
+def _is_elsewhere(data: Json) -> bool:
+    """Whether it comes from a place without the bot: people may install an app for themselves, and use its commands in
+    their private chats with others and in servers that do not have the bot.
+
+    https://discord.com/developers/docs/interactions/receiving-and-responding#interaction-object-interaction-context-types
+    """
+    owners = data.get("authorizing_integration_owners")
+    is_bots_guild = not data.get("guild_id") or owners is None or _GUILD_INSTALL in owners
+    return data.get("context") == _PRIVATE_CHANNEL or not is_bots_guild
 
 
 def _pressed(data: Json) -> tuple[str, str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,7 +41,19 @@ from channels.slack.api import (
 )
 from channels.slack.inbound import Inbound
 from channels.slack.outbound import ChatTarget, Streams
-from channels.slack.parse import Bot, author, files_of, is_authored, people_in, readable, written
+from channels.slack.parse import (
+    MALFORMED,
+    SLACKBOT,
+    Bot,
+    Json,
+    author,
+    files_of,
+    is_authored,
+    people_in,
+    readable,
+    user_sender,
+    written,
+)
 from channels.slack.render import render
 from channels.slack.socket_mode import FIRST_PAUSE, AppTokenRejected, SocketMode
 from channels.slack.user_names import UserNames
@@ -67,6 +79,9 @@ BODY_LIMIT = 1_000_000
 
 DOWNLOAD_LIMIT = 50 * 1024 * 1024
 """Bytes of a person's file; Slack allows up to 1 GB."""
+
+USERS_PAGE = 200
+"""Users in an answer; Slack advises no more: https://docs.slack.dev/reference/methods/users.list"""
 
 MAX_REMEMBERED = 2000
 """Messages whose author and reaction are remembered."""
@@ -108,6 +123,7 @@ class SlackChannel:
         self._sessions = AgentSessions(self._api)
         self._streams = Streams()
         self._bot: Bot | None = None
+        self._identified = asyncio.Event()
         self._inbound = Inbound(self._api, self._names, signing_secret, self._delivered, self._set_trouble)
         self._askers: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._reactions_shown: OrderedDict[tuple[str, str], str | None] = OrderedDict()
@@ -118,6 +134,7 @@ class SlackChannel:
         return self._inbound.skipped
 
     async def aclose(self) -> None:
+        await self._names.aclose()
         await self._api.aclose()
 
     def _set_trouble(self, trouble: str) -> None:
@@ -197,9 +214,50 @@ class SlackChannel:
                 log.warning("%s: Slack is not reachable, trying again: %r", self.name, error)
             else:
                 self.trouble = ""
-                self._names.add(Sender(self._bot.account, self._bot.name, self._bot.name, bot=True))
+                self._names.identify(
+                    self._bot.team, Sender(self._bot.account, self._bot.name, self._bot.name, kind="bot")
+                )
+                self._identified.set()
                 log.info("%s: this is @%s", self.name, self._bot.name)
                 return self._bot
+            await backoff.pause()
+
+    async def find_people(self, names: Collection[str]) -> dict[str, Sender]:
+        await self._identified.wait()
+        found: dict[str, Sender] = {}
+        cursor: str | None = None
+        while cursor != "" and len(found) < len(names):
+            page = await self._page_of_users(cursor)
+            for user in page.get("members") or ():
+                sender = self._member(user)
+                if sender is not None and (name := f"@{(sender.handle or '').lower()}") in names:
+                    found[name] = sender
+            cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
+        return found
+
+    def _member(self, user: Json) -> Sender | None:
+        """Somebody who can be named in the settings."""
+        try:
+            sender = user_sender(user, self._bot.team if self._bot else "")
+        except MALFORMED:
+            return None
+        is_named = sender.is_person and sender.membership != "outsider" and not user.get("deleted")
+        return sender if is_named and sender.id != SLACKBOT else None
+
+    async def _page_of_users(self, cursor: str | None) -> Json:
+        """Retries until Slack answers; an empty page if it refuses."""
+        backoff = Backoff(FIRST_PAUSE)
+        while True:
+            try:
+                return await self._api.call("users.list", limit=USERS_PAGE, cursor=cursor)
+            except SlackApiError as error:
+                if is_refusal(error) or error_code(error) in TOKEN_ERRORS:
+                    log.warning("%s: Slack does not list the people of the workspace: %s", self.name, error_code(error))
+                    return {}
+                if is_rate_limit(error):
+                    await asyncio.sleep(retry_seconds(error))
+            except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                log.info("%s: the people of the workspace are not available: %r", self.name, error)
             await backoff.pause()
 
     def _delivered(self, message: InboundMessage) -> None:

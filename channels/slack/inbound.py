@@ -13,7 +13,7 @@ from slack_bolt.response import BoltResponse
 from channels.message import Deliver, InboundMessage
 from channels.slack.api import Api
 from channels.slack.event_order import EventOrder
-from channels.slack.parse import MALFORMED, Bot, Json, chat_of, parse, people, time_of
+from channels.slack.parse import MALFORMED, Bot, Json, author_id, chat_of, parse, people, time_of
 from channels.slack.user_names import UserNames
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Inbound:
         self._deliver = None
 
     async def _middleware(self, body: Json, next: Callable[[], Awaitable[object]]) -> object:
-        """If it raises, Slack gets no acknowledgement."""
+        """If it raises, Slack gets no acknowledgement, and sends the event again."""
         if body.get("type") == "url_verification":
             return await next()
         await self._receive(body)
@@ -82,6 +82,8 @@ class Inbound:
             # Most events are not for the bot, and need no names.
             if parse(body, bot, {}, now) is None:
                 return None
+            if (author := author_id(body)) is not None:
+                await self._names.author(author)
             return parse(body, bot, await self._names.get(people(body)), now)
         except MALFORMED:
             self.skipped += 1

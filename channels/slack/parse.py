@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from channels.address import Address, Sender
+from channels.address import AccountKind, Address, Membership, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError
 _AUTHORED = (None, "bot_message", "file_share", "me_message", "thread_broadcast")
 """Subtypes of messages by people and bots. The others are Slack's own: https://docs.slack.dev/reference/events/message"""
 
-_SLACKBOT = "USLACKBOT"
+SLACKBOT = "USLACKBOT"
 _COMMAND = re.compile(r"!([A-Za-z][A-Za-z0-9_-]{0,31})(?:\s+(.*))?", re.DOTALL)
 _TOKEN = re.compile(r"<([^<>]+)>")
 _NAMED = re.compile(r"<@([UW][A-Z0-9]+)|<#([CGD][A-Z0-9]+)(?:\|)?>")
@@ -70,6 +70,16 @@ def people(body: Json) -> frozenset[str]:
     # For buttons and slash commands, Slack sends the handle only.
     found |= {user for user in (body.get("user_id"), _dict(body.get("user")).get("id")) if isinstance(user, str)}
     return frozenset(found)
+
+
+def author_id(body: Json) -> str | None:
+    """The user who wrote, pressed or changed it; None for other events."""
+    event = _dict(body.get("event"))
+    changed = _dict(event.get("message")) or _dict(event.get("previous_message"))
+    for user in (changed.get("user"), event.get("user"), body.get("user_id"), _dict(body.get("user")).get("id")):
+        if isinstance(user, str):
+            return user
+    return None
 
 
 def people_in(message: Json) -> frozenset[str]:
@@ -234,7 +244,7 @@ def _stopped(event: Json, event_id: str, bot: Bot, names: Mapping[str, Sender], 
     return InboundMessage(
         f"{bot.team}:{chat.id}:stopped:{event_id}",
         Address(bot.channel, bot.account, chat.id, event.get("thread_ts"), "direct" if chat.direct else "group"),
-        names.get(user) or Sender(user, user),
+        names.get(user) or unknown(user),
         now,
         kind="command",
         command="stop",
@@ -251,11 +261,10 @@ def _button(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) ->
     chat, ts = chat_of(body), container.get("message_ts") or message["ts"]
     thread = message.get("thread_ts") or container.get("thread_ts")
     press = body.get("trigger_id") or f"{user['id']}:{action['action_ts']}"
-    handle = user.get("username")
     return InboundMessage(
         f"{bot.team}:{chat}:{ts}:pressed:{press}",
         Address(bot.channel, bot.account, chat, thread, "direct" if _is_direct(chat) else "group"),
-        names.get(user["id"]) or Sender(user["id"], _clean(user.get("name") or handle or user["id"]), handle),
+        names.get(user["id"]) or unknown(user["id"]),
         now,
         kind="command",
         message_id=ts,
@@ -280,7 +289,7 @@ def _slash(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
     return InboundMessage(
         f"{bot.team}:{chat}:command:{body['trigger_id']}",
         Address(bot.channel, bot.account, chat, None, "direct" if is_direct else "group"),
-        names.get(user) or Sender(user, _clean(body.get("user_name") or user), body.get("user_name")),
+        names.get(user) or unknown(user),
         now,
         kind="command",
         command=command.lstrip("/!").lower() or "help",
@@ -312,9 +321,11 @@ def _sender(message: Json, names: Mapping[str, Sender]) -> Sender:
     user, bot_id = message.get("user"), message.get("bot_id")
     if not user:
         profile, id = _dict(message.get("bot_profile")), message["bot_id"]
-        return Sender(id, _clean(message.get("username") or profile.get("name") or id), bot=True)
-    known = names.get(user) or Sender(user, user)
-    return Sender(known.id, known.name, known.handle, known.bot or bool(bot_id) or user == _SLACKBOT)
+        return Sender(id, _clean(message.get("username") or profile.get("name") or id), kind="bot")
+    known = names.get(user) or unknown(user)
+    if user == SLACKBOT:
+        return replace(known, kind="system")
+    return replace(known, kind="bot") if bot_id else known
 
 
 def author(message: Json, names: Mapping[str, Sender]) -> str:
@@ -322,12 +333,26 @@ def author(message: Json, names: Mapping[str, Sender]) -> str:
     return _sender(message, names).name if message.get("user") or message.get("bot_id") else "somebody"
 
 
-def user_sender(user: Json) -> Sender:
-    """https://docs.slack.dev/reference/objects/user-object"""
+def unknown(user: str) -> Sender:
+    """Somebody of whom Slack does not tell the app anything: nobody of this workspace."""
+    return Sender(user, user, membership="outsider")
+
+
+def user_sender(user: Json, team: str) -> Sender:
+    """`team` is the app's workspace. https://docs.slack.dev/reference/objects/user-object"""
     profile = _dict(user.get("profile"))
     names = (profile.get("display_name"), profile.get("real_name"), user.get("real_name"), user.get("name"))
     name = next(filter(None, names), user["id"])
-    return Sender(user["id"], _clean(name), user.get("name"), user.get("is_bot") is True)
+    kind: AccountKind = "bot" if user.get("is_bot") is True else "person"
+    return Sender(user["id"], _clean(name), user.get("name"), kind, _membership(user, team))
+
+
+def _membership(user: Json, team: str) -> Membership:
+    """Of an organisation with several workspaces, Slack lists those that the user is in."""
+    teams = {user.get("team_id"), *(_dict(user.get("enterprise_user")).get("teams") or ())}
+    if user.get("is_stranger") or (team and team not in teams):
+        return "outsider"
+    return "guest" if user.get("is_restricted") or user.get("is_ultra_restricted") else "member"
 
 
 def _date(ts: str) -> datetime:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from channels.address import Address, Sender
+from channels.address import AccountKind, Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
 
 Json = dict[str, Any]
@@ -21,6 +21,9 @@ ANSWER = "answer:"
 
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
 """Errors that `parse` raises for a malformed update."""
+
+_SERVICE = "777000"
+"""Telegram's own account, in whose name posts of a linked channel come."""
 
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,32})(?:@(\w+))?(?:\s+(.*))?", re.DOTALL)
 _MAX_QUOTE = 1000
@@ -143,13 +146,15 @@ def _address(message: Json, bot: Bot) -> Address:
 
 def _sender(message: Json) -> Sender:
     if chat := message.get("sender_chat"):
-        # An anonymous administrator or a channel; `from` is then a placeholder.
-        return Sender(str(chat["id"]), _clean(_title(chat)), chat.get("username"))
+        # An anonymous administrator or a channel, in whose name several people may write; `from` is then a placeholder.
+        return Sender(str(chat["id"]), _clean(_title(chat)), chat.get("username"), "system")
     return _user(message["from"])
 
 
 def _user(user: Json) -> Sender:
-    return Sender(str(user["id"]), _clean(_title(user)), user.get("username"), bot=user.get("is_bot") is True)
+    id = str(user["id"])
+    kind: AccountKind = "bot" if user.get("is_bot") is True else "system" if id == _SERVICE else "person"
+    return Sender(id, _clean(_title(user)), user.get("username"), kind)
 
 
 def _title(someone: Json) -> str:

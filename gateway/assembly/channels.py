@@ -92,4 +92,5 @@ def _policy(channel: ChannelSection) -> ChannelAccess:
         frozenset(map(str.lower, channel.admins)),
         channel.pair,
         channel.busy,
+        channel.outsiders == "allow",
     )

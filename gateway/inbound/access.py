@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -23,7 +23,7 @@ MAX_TRACKED_SESSIONS = 1000
 class Access(Enum):
     ADMITTED = "admitted"
     REFUSED = "refused"
-    """Stored, never read, and answered once in a direct chat."""
+    """Never read; counted, and answered once a day in a direct chat."""
     IGNORED = "ignored"
     """Not stored: a group message that is not meant for the bot."""
 
@@ -32,9 +32,10 @@ class Access(Enum):
 class ChannelAccess:
     """A channel's access settings.
 
-    `allow` (the allowlist) and `admins` hold user ids and @names; "*" in `allow` is everybody, empty is nobody. Admins
-    are always allowed. `pair`: others may request pairing, which an admin approves. `busy` is what messages do while a
-    turn runs, where the conversation has no setting of its own.
+    `allow` (the allowlist) and `admins` hold user ids and @names in lower case; "*" in `allow` is every member, empty
+    is nobody. Admins are always allowed. `pair`: others may request pairing, which an admin approves. `outsiders`: "*"
+    and pairing include guests and people of other workspaces. `busy` is what messages do while a turn runs, where the
+    conversation has no setting of its own.
     """
 
     allow: frozenset[str]
@@ -42,54 +43,93 @@ class ChannelAccess:
     admins: frozenset[str] = frozenset()
     pair: bool = False
     busy: Busy = "steer"
+    outsiders: bool = False
 
-    def allows(self, sender: Sender) -> bool:
-        # "*" means people: a bot must be allowed by its id or name.
-        everybody = set() if sender.bot else {"*"}
-        return not (_names(sender) | everybody).isdisjoint(self.allow | self.admins)
+    @property
+    def names(self) -> frozenset[str]:
+        """The @names, which mean nobody until they are resolved to an id."""
+        return frozenset(user for user in self.allow | self.admins if user.startswith("@"))
 
-    def is_admin(self, sender: Sender) -> bool:
-        return not _names(sender).isdisjoint(self.admins)
+    def admits_unnamed(self, sender: Sender) -> bool:
+        """Whether "*" and pairing include the sender: they mean people, and members unless the settings say more."""
+        return sender.is_person and (self.outsiders or sender.membership == "member")
 
 
 UNRESTRICTED = ChannelAccess(frozenset({"*"}), "all")
 """For a channel without access settings (web, terminal): its only user is the owner."""
 
 
-def _names(sender: Sender) -> set[str]:
-    names = {sender.id.lower()}
-    if sender.handle:
-        names.add("@" + sender.handle.lower())
-    return names
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The result of a check without the store, and what the store checks before it accepts an admitted message: see
+    `Admission` and `AcceptOptions`."""
+
+    access: Access
+    admission: Admission = "open"
+    names: tuple[str, ...] = ()
+    only_by_name: bool = False
 
 
 class AccessPolicy:
-    """The access settings of all channels."""
+    """The access settings of all channels. Only ids count: an @name counts as the id that it was resolved to."""
 
     def __init__(self, channels: Mapping[str, ChannelAccess]) -> None:
         self._channels = channels
+        self._ids: dict[tuple[str, str], str] = {}
         self._bot_messages: OrderedDict[str, int] = OrderedDict()
 
-    def check(self, message: InboundMessage) -> tuple[Access, Admission]:
-        """The result so far, and what the store checks before it accepts an admitted message."""
-        settings = self._settings(message.address.channel)
+    def check(self, message: InboundMessage) -> Checked:
+        channel, sender = message.address.channel, message.sender
+        settings = self._settings(channel)
         if message.kind == "withdrawn":
             # Not every platform says who deleted a message; a deletion affects admitted messages only.
-            return Access.ADMITTED, "open" if message.address.kind == "direct" else "known"
-        if message.sender.bot and not self._may_bot_write(message, settings):
-            return Access.IGNORED, "open"
+            return Checked(Access.ADMITTED, "open" if message.address.kind == "direct" else "known")
+        if not sender.is_person and not self._may_bot_write(message):
+            return Checked(Access.IGNORED)
         admission = _admission(message, settings)
         if admission is None:
-            return Access.IGNORED, "open"
-        if settings.allows(message.sender):
+            return Checked(Access.IGNORED)
+        names = self._possible_names(channel, sender)
+        if self._allows(channel, sender):
             self._count_bot_messages(message)
-            return Access.ADMITTED, admission
-        if settings.pair and not message.sender.bot:
-            return Access.ADMITTED, "paired" if admission == "open" else "known and paired"
-        return (Access.IGNORED if message.kind == "edited" else Access.REFUSED), admission
+            return Checked(Access.ADMITTED, admission, names)
+        if settings.pair and settings.admits_unnamed(sender):
+            paired: Admission = "paired" if admission == "open" else "known and paired"
+            return Checked(Access.ADMITTED, paired, names, only_by_name=bool(names))
+        if names:
+            return Checked(Access.ADMITTED, admission, names, only_by_name=True)
+        return Checked(Access.IGNORED if message.kind == "edited" else Access.REFUSED, admission)
+
+    # Names
+
+    def names(self) -> dict[str, frozenset[str]]:
+        """The @names in the settings, by channel."""
+        return {channel: settings.names for channel, settings in self._channels.items()}
+
+    def unresolved(self, channel: str) -> frozenset[str]:
+        return frozenset(name for name in self._settings(channel).names if (channel, name) not in self._ids)
+
+    def resolved(self, channel: str, name: str, user_id: str) -> None:
+        """From now on the @name means this user, whatever anybody is called."""
+        self._ids[channel, name] = user_id.lower()
+
+    def _possible_names(self, channel: str, sender: Sender) -> tuple[str, ...]:
+        """The unresolved @names that mean the sender. Names mean people of this workspace, never programs."""
+        if not sender.is_person or sender.membership == "outsider" or not sender.handle:
+            return ()
+        name = f"@{sender.handle.lower()}"
+        return (name,) if name in self.unresolved(channel) else ()
+
+    # Rights
+
+    def _allows(self, channel: str, sender: Sender) -> bool:
+        settings = self._settings(channel)
+        if "*" in settings.allow and settings.admits_unnamed(sender):
+            return True
+        return sender.id.lower() in self._ids_of(channel, settings.allow | settings.admins)
 
     def is_admin(self, address: Address, sender: Sender) -> bool:
-        return address.channel not in self._channels or self._settings(address.channel).is_admin(sender)
+        return not self.has_settings(address.channel) or sender.id.lower() in self.admins(address.channel)
 
     def may_stop_any(self, address: Address, sender: Sender) -> bool:
         """Whether they may stop and decide for everybody's turns: in groups admins only, in direct chats all."""
@@ -97,11 +137,19 @@ class AccessPolicy:
 
     def may_extend(self, address: Address, sender: Sender) -> bool:
         """Whether they may let a turn go beyond a limit: admins only, where there are any."""
-        return not self.admins(address.channel) or self.is_admin(address, sender)
+        return not self._settings(address.channel).admins or self.is_admin(address, sender)
 
     def admins(self, channel: str) -> frozenset[str]:
-        """User ids and @names in lower case."""
-        return self._settings(channel).admins
+        """User ids in lower case."""
+        return self._ids_of(channel, self._settings(channel).admins)
+
+    def has_settings(self, channel: str) -> bool:
+        """Whether the channel is for others than the owner."""
+        return channel in self._channels
+
+    def _ids_of(self, channel: str, users: Collection[str]) -> frozenset[str]:
+        ids = (self._ids.get((channel, user)) if user.startswith("@") else user for user in users)
+        return frozenset(id for id in ids if id)
 
     def busy(self, channel: str) -> Busy:
         return self._settings(channel).busy
@@ -112,15 +160,15 @@ class AccessPolicy:
     def _settings(self, channel: str) -> ChannelAccess:
         return self._channels.get(channel, UNRESTRICTED)
 
-    def _may_bot_write(self, message: InboundMessage, settings: ChannelAccess) -> bool:
+    def _may_bot_write(self, message: InboundMessage) -> bool:
         count = self._bot_messages.get(session_key(message.address), 0)
-        return settings.allows(message.sender) and count < MAX_BOT_MESSAGES
+        return self._allows(message.address.channel, message.sender) and count < MAX_BOT_MESSAGES
 
     def _count_bot_messages(self, message: InboundMessage) -> None:
         """Consecutive ones; a person's message resets the count."""
         session = session_key(message.address)
         count = self._bot_messages.pop(session, 0)
-        if message.sender.bot:
+        if not message.sender.is_person:
             self._bot_messages[session] = count + 1
             if len(self._bot_messages) > MAX_TRACKED_SESSIONS:
                 self._bot_messages.popitem(last=False)

@@ -19,6 +19,7 @@ from gateway.inbound.task_commands import stopped_reply
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
+from gateway.outbound.wording import escaped
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.turns.dispatcher import Dispatcher
@@ -147,7 +148,7 @@ def _pressed_option(command: records.Command) -> tuple[str, int]:
 
 
 def _earlier_decision(result: records.DecisionResult) -> str:
-    by = result.by or "Somebody"
+    by = escaped(result.by) if result.by else "Somebody"
     match result.decision:
         case "allowed" | "allowed_always":
             return f"{by} has allowed it already."

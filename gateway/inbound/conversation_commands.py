@@ -1,4 +1,4 @@
-"""Commands about a conversation's settings, usage and pairing: `/busy`, `/model`, `/usage`, `/pair`."""
+"""Commands about a conversation's settings and usage: `/busy`, `/model`, `/usage`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from agent.log import Notice
 from gateway.inbound.access import AccessPolicy
-from gateway.outbound.notices import Notices
 from gateway.outbound.wording import usage
-from gateway.store.records import Busy, Command, Pairing
+from gateway.store.records import Busy, Command
 from gateway.turns.budgets import UsageStore, midnight, person_on
 
 BUSY_MODES: Mapping[Busy, str] = {
@@ -23,15 +21,12 @@ BUSY_MODES: Mapping[Busy, str] = {
 DEFAULT_MODEL = "default"
 """The argument of `/model` that undoes a choice."""
 
-APPROVED = "Your access was approved. What can I do for you?"
-
 
 class ConversationStore(UsageStore, Protocol):
     async def set_busy(self, session: str, busy: Busy) -> None: ...
     async def set_model(self, session: str, name: str | None) -> None: ...
     async def model_of(self, session: str) -> str | None: ...
     async def newest_turn(self, session: str) -> str | None: ...
-    async def approve_pairing(self, code: str, by: str, by_name: str) -> Pairing | None: ...
 
 
 class ConversationCommands:
@@ -40,7 +35,6 @@ class ConversationCommands:
     def __init__(
         self,
         store: ConversationStore,
-        notices: Notices,
         access: AccessPolicy,
         models: Sequence[str],
         default_model: Callable[[str], str],
@@ -48,7 +42,6 @@ class ConversationCommands:
         """`models` are the names that a conversation may choose from, `default_model` gives the name of a
         channel's default, "" if it has none."""
         self._store = store
-        self._notices = notices
         self._access = access
         self._models = models
         self._default_model = default_model
@@ -96,14 +89,3 @@ class ConversationCommands:
         if conversation.unpriced or own.unpriced:
             lines.append("_Models without a known price are counted as free._")
         return "\n\n".join(lines)
-
-    async def pair(self, command: Command) -> str:
-        if not self._access.is_admin(command.address, command.sender):
-            return "Only admins may approve pairing codes."
-        code = command.arguments.strip().upper()
-        actor = person_on(command.address, command.sender)
-        pairing = await self._store.approve_pairing(code, actor, command.sender.name) if code else None
-        if pairing is None:
-            return "Unknown or expired pairing code. Usage: `/pair CODE`."
-        await self._notices.send(pairing.session, pairing.address, None, Notice(APPROVED), f"approved:{pairing.code}")
-        return f"Approved: {pairing.sender.name or pairing.sender.id} may now write to me."

@@ -14,10 +14,11 @@ from agent.log import Notice
 from channels.channel import NotStored
 from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
 from gateway.bus import Bus, MessageAccepted, MessagesChanged
-from gateway.inbound.access import Access, AccessPolicy
+from gateway.inbound.access import Access, AccessPolicy, Checked
 from gateway.inbound.attachments import AttachmentFetcher
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
 from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT
+from gateway.inbound.identities import Identities
 from gateway.inbound.refusals import Refusals
 from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.outbound.delivery import Delivery
@@ -48,6 +49,7 @@ class Receiver:
         store: ReceiverStore,
         bus: Bus,
         access: AccessPolicy,
+        identities: Identities,
         hooks: Hooks,
         dispatcher: Dispatcher,
         commands: CommandHandler,
@@ -62,6 +64,7 @@ class Receiver:
         self._store = store
         self._bus = bus
         self._access = access
+        self._identities = identities
         self._hooks = hooks
         self._dispatcher = dispatcher
         self._commands = commands
@@ -89,11 +92,12 @@ class Receiver:
 
     async def deliver(self, message: InboundMessage) -> Receipt | None:
         """Stores the message; see `channels.message.Deliver`. Raises `NotStored`."""
-        access, admission = self._access.check(message)
+        checked = self._access.check(message)
+        access = checked.access
         if access is Access.IGNORED or self._is_for_another_bot(message):
             return None
         message, busy = _for_one_message(message)
-        options = self._options(message, admission, busy)
+        options = self._options(message, checked, busy)
         if access is Access.ADMITTED and _is_for_the_agent(message) and self._hooks.active("on_message"):
             arrival = await self._review_and_accept(message, options)
         else:
@@ -105,16 +109,16 @@ class Receiver:
         reason = arrival.reason if arrival.state == "refused" else None
         return Receipt(arrival.id, arrival.duplicate, reason, None if busy is None else message.text, arrival.run)
 
-    def _options(
-        self, message: InboundMessage, admission: records.Admission, busy: records.Busy | None
-    ) -> records.AcceptOptions:
+    def _options(self, message: InboundMessage, checked: Checked, busy: records.Busy | None) -> records.AcceptOptions:
         address, sender = message.address, message.sender
         return records.AcceptOptions(
-            admission,
+            checked.admission,
             busy,
             self._access.busy(address.channel),
             own_turn_only=not self._access.may_stop_any(address, sender),
             may_extend=self._access.may_extend(address, sender),
+            names=checked.names,
+            only_by_name=checked.only_by_name,
         )
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
@@ -139,7 +143,7 @@ class Receiver:
                 return await shielded(self._accept(message, None, options))
             reason = ruled.ruling.reason
             arrival = await shielded(self._accept(message, reason, options, is_denied=True))
-        if arrival is not None and not arrival.duplicate:
+        if arrival is not None and arrival.is_stored and not arrival.duplicate:
             notice, key = Notice(DENIED.format(reason=reason)), f"denied:{arrival.id}"
             self._tasks.start(partial(self._notices.send, session, message.address, message.message_id, notice, key))
         return arrival
@@ -152,7 +156,9 @@ class Receiver:
             arrival = await self._store.accept(message, session_key(message.address), refused, options)
         except StoreError as error:
             raise NotStored(f"The gateway cannot store messages at the moment: {error}") from error
-        if arrival is not None and not arrival.duplicate:
+        if arrival is not None and arrival.named:
+            self._identities.learn(message.address.channel, arrival.named, message.sender)
+        if arrival is not None and arrival.is_stored and not arrival.duplicate:
             is_refused = arrival.state == "refused"
             self._bus.publish(MessageAccepted(arrival.session, message.address, arrival.id, is_refused))
             if not is_denied:

@@ -9,6 +9,7 @@ from typing import assert_never
 from agent.log import ApprovalDecided, ApprovalRequested, Call, Native
 from agent.tools.titles import call_title
 from channels.reply import ApprovalDecision, CallSegment, CallState
+from gateway.outbound.wording import plain
 
 TITLE_LENGTH = 80
 NOTE_LENGTH = 160
@@ -54,7 +55,7 @@ def call_line(call: CallSegment) -> str:
 
 def describe_decision(request: ApprovalRequested, decided: ApprovalDecided) -> tuple[str, ApprovalDecision]:
     """The decision in words, and as a value."""
-    by, limit = f" by {decided.by}" if decided.by else "", request.subject == "limit"
+    by, limit = f" by {plain(decided.by)}" if decided.by else "", request.subject == "limit"
     reason = f": {decided.reason}" if decided.reason else ""
     match decided.decision:
         case "allowed":

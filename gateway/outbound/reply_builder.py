@@ -51,6 +51,7 @@ from gateway.outbound.call_lines import (
     quote_reasoning,
     short_title,
 )
+from gateway.outbound.wording import escaped
 
 DETAIL_LENGTH = 2000
 
@@ -406,7 +407,9 @@ def _stop_text(reason: str) -> str:
     """Why the turn stopped, as a sentence without its full stop."""
     if reason == STOPPED_BY_USER:
         return "Stopped"
-    return f"S{reason[1:]}" if reason.startswith(STOPPED_BY) else f"Stopped: {reason}"
+    if reason.startswith(STOPPED_BY):
+        return f"Stopped by {escaped(reason.removeprefix(STOPPED_BY))}"
+    return f"Stopped: {reason}"
 
 
 def _is_running(segment: Segment) -> bool:

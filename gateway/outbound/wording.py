@@ -1,4 +1,4 @@
-"""Counts, durations, costs and quotations in words for people."""
+"""Counts, durations, costs, quotations and people's names in words for people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from channels.address import Sender
 from gateway.store.records import DeletionReport, UsageTotals
 
 MAX_QUOTE_LENGTH = 80
+MAX_NAME_LENGTH = 64
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#!|~:&@$])")
+"""Characters that may have a meaning in Markdown or for a platform."""
 
 
 def usage(totals: UsageTotals) -> str:

@@ -15,13 +15,13 @@ from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
-from gateway.store import audit, decisions, pairing
+from gateway.store import audit, decisions, identities, pairing, strangers
 from gateway.store.edits import accept_edit, accept_withdrawal, answered
 from gateway.store.encoding import address_to_json, attachments_to_json, files_to_json, join_lines, tools_to_json
 from gateway.store.fetching import use_media
 from gateway.store.inbox import busy_unless_blocked, let_steer
 from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy
-from gateway.store.schema import AnyRow, clean, inbox, is_message, is_refused, is_running, is_turn, is_waiting, turns
+from gateway.store.schema import AnyRow, clean, inbox, is_message, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import conversation_of, touch
 from gateway.store.turns import stop_turn
 
@@ -42,17 +42,6 @@ _insert = (
 
 _same_event = select(inbox.c.id, inbox.c.session, inbox.c.state, inbox.c.reason, inbox.c.run).where(
     inbox.c.channel == bindparam("channel"), inbox.c.event_id == bindparam("event_id")
-)
-
-_refused_before = (
-    select(inbox.c.id)
-    .where(
-        inbox.c.channel == bindparam("channel"),
-        inbox.c.sender_id == bindparam("sender_id"),
-        is_refused,
-        inbox.c.id < bindparam("row"),
-    )
-    .limit(1)
 )
 
 _known = (
@@ -109,15 +98,56 @@ def accept(
 ) -> Arrival | None:
     """Stores what a person did, once per (channel, event id): a second delivery of the same event changes nothing.
 
-    `refused` is the reason why no turn may read it. None: nothing was stored, because the sender is not admitted and
-    need not be notified.
+    `refused` is the reason why no turn may read it. Of people who are not allowed, only messages that are answered are
+    stored; the others are counted. None: nothing was stored, because the sender is not admitted and need not be
+    notified.
     """
     if options.admission in ("known", "known and paired") and not is_known(connection, session):
         return None
-    if options.admission in ("paired", "known and paired") and not _is_paired(connection, message):
+    channel = message.address.channel
+    named = identities.resolve(connection, channel, options.names, message.sender) if options.names else ()
+    refused = refused or _refusal(connection, message, options, named)
+    if refused in (NOT_PAIRED, NOT_ALLOWED):
         if message.kind == "edited":
             return None
-        refused = refused or NOT_PAIRED
+        return _refuse_stranger(connection, message, session, refused, options)
+    arrival = _store(connection, message, session, refused, options)
+    return replace(arrival, named=named) if named else arrival
+
+
+def _refusal(
+    connection: Connection, message: InboundMessage, options: AcceptOptions, named: tuple[str, ...]
+) -> str | None:
+    """Why the sender is not admitted by what the store knows."""
+    if options.only_by_name and named:
+        return None
+    if options.admission in ("paired", "known and paired"):
+        return None if pairing.is_approved(connection, message.address.channel, message.sender.id) else NOT_PAIRED
+    return NOT_ALLOWED if options.only_by_name else None
+
+
+def _refuse_stranger(
+    connection: Connection, message: InboundMessage, session: str, reason: str, options: AcceptOptions
+) -> Arrival:
+    """Counts the message; stores it if the sender is to be told."""
+    channel, sender = message.address.channel, message.sender
+    stored = connection.execute(_same_event, {"channel": channel, "event_id": message.event_id}).first()
+    if stored is not None:
+        return _duplicate(connection, channel, message.event_id)
+    counted = strangers.count(connection, channel, sender)
+    if counted.first:
+        _audit_refusal(connection, message, session, reason)
+    has_code = reason == NOT_PAIRED and not pairing.may_request(connection, channel, sender.id)
+    is_told = has_code or (reason == NOT_ALLOWED and counted.told)
+    if message.address.kind != "direct" or is_told:
+        return Arrival(0, session, state="refused", reason=reason, is_stored=False)
+    strangers.tell(connection, channel, sender)
+    return _store(connection, message, session, reason, options)
+
+
+def _store(
+    connection: Connection, message: InboundMessage, session: str, refused: str | None, options: AcceptOptions
+) -> Arrival:
     if message.thread_root is not None and is_known(connection, session):
         message = replace(message, thread_root=None)
     generation, session_busy = touch(connection, session, message.address)
@@ -127,10 +157,9 @@ def accept(
     if own is None:
         return _duplicate(connection, message.address.channel, message.event_id)
     if refused is not None:
-        first = not _was_refused_before(connection, message, own)
-        if first or refused not in (NOT_PAIRED, NOT_ALLOWED):
+        if refused not in (NOT_PAIRED, NOT_ALLOWED):
             _audit_refusal(connection, message, session, refused)
-        return Arrival(own, session, state="refused", reason=refused, first_refusal=first, run=run)
+        return Arrival(own, session, state="refused", reason=refused, run=run)
     match message.kind:
         case "new":
             return replace(_accept_new(connection, message, session, own, busy, options), run=run)
@@ -147,15 +176,6 @@ def accept(
 def is_known(connection: Connection, session: str) -> bool:
     """Whether people who may write to the bot have written to it in this session."""
     return connection.execute(_known, {"session": session}).first() is not None
-
-
-def _is_paired(connection: Connection, message: InboundMessage) -> bool:
-    return pairing.is_approved(connection, message.address.channel, message.sender.id)
-
-
-def _was_refused_before(connection: Connection, message: InboundMessage, own: int) -> bool:
-    values = {"channel": message.address.channel, "sender_id": message.sender.id, "row": own}
-    return connection.execute(_refused_before, values).first() is not None
 
 
 def _audit_refusal(connection: Connection, message: InboundMessage, session: str, reason: str) -> None:

@@ -10,9 +10,9 @@ from typing import TypeVar
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from gateway.store import audit, pairing
+from gateway.store import audit, identities, pairing, strangers
 from gateway.store.errors import StoreFailed
-from gateway.store.records import AuditRow, Pairing
+from gateway.store.records import AuditRow, Identity, Pairing, Revoked, Stranger
 from gateway.store.sqlite_file import database_path, explain, prepare_writing
 
 T = TypeVar("T")
@@ -26,6 +26,21 @@ def approve(url: str, code: str) -> Pairing | None:
 def all_pairings(url: str) -> tuple[Pairing, ...]:
     """All pairings, approved or not. Raises `StoreError`."""
     return _in(url, pairing.every)
+
+
+def revoke(url: str, channel: str, sender: str) -> Revoked | None:
+    """Takes back what pairing gave; None if the sender was not paired there. Raises `StoreError`."""
+    return _in(url, lambda connection: pairing.revoke(connection, channel, sender, audit.OPERATOR))
+
+
+def all_strangers(url: str) -> tuple[Stranger, ...]:
+    """Those who were refused last. Raises `StoreError`."""
+    return _in(url, strangers.newest)
+
+
+def all_identities(url: str) -> tuple[Identity, ...]:
+    """Whom the @names of the settings mean. Raises `StoreError`."""
+    return _in(url, identities.all_identities)
 
 
 def audit_since(url: str, time: datetime) -> Sequence[AuditRow]:

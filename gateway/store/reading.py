@@ -161,11 +161,10 @@ def rows(connection: Connection, session: str) -> tuple[InboxRow, ...]:
 
 
 def direct_chats(connection: Connection, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]:
-    """The sessions and addresses of direct chats in which these people (ids and @names, in lower case) have written."""
+    """The sessions and addresses of direct chats in which these people (ids in lower case) have written."""
     chats: dict[str, Address] = {}
     for row in connection.execute(_senders, {"channel": channel}):
-        names = {row.sender_id.lower(), f"@{(row.sender_handle or '').lower()}"}
-        if row.address["kind"] == "direct" and not names.isdisjoint(people):
+        if row.address["kind"] == "direct" and row.sender_id.lower() in people:
             chats[row.session] = address_from_json(row.address)
     return tuple(chats.items())
 

@@ -33,7 +33,8 @@ class AcceptOptions:
 
     `busy` is what the message asks to do to a running turn; without it the session's setting applies, then the
     channel's `default_busy`. `own_turn_only`: it may not stop another person's turn, nor decide there. `may_extend`:
-    its sender may let a turn go beyond a limit.
+    its sender may let a turn go beyond a limit. `names` are @names in the settings that may mean its sender;
+    `only_by_name`: the sender is admitted only if one of them does, or by pairing where `admission` says so.
     """
 
     admission: Admission = "open"
@@ -41,6 +42,8 @@ class AcceptOptions:
     default_busy: Busy = "steer"
     own_turn_only: bool = False
     may_extend: bool = True
+    names: tuple[str, ...] = ()
+    only_by_name: bool = False
 
 
 DEFAULT_OPTIONS = AcceptOptions()
@@ -66,7 +69,8 @@ class Arrival:
     `wakes`: a message can be read, and does this to a running turn. `to_fetch`: the row whose files are still to be
     fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this one edited or
     withdrew. `stop_reason`: why the unfinished turn has to stop, "" if it has not. `run`: its `Run`, if it expects an
-    answer of its own. `decided`: it decided the request of the parked turn, which can be claimed.
+    answer of its own. `decided`: it decided the request of the parked turn, which can be claimed. `named`: the @names
+    of the settings that mean its sender. `is_stored`: false for a refused message that was only counted.
     """
 
     id: int
@@ -77,11 +81,12 @@ class Arrival:
     wakes: Busy | None = None
     to_fetch: int | None = None
     command: bool = False
-    first_refusal: bool = False
     changed: MessageChange | None = None
     stop_reason: str = ""
     run: str | None = None
     decided: bool = False
+    named: tuple[str, ...] = ()
+    is_stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,63 @@ class Pairing:
     approved: bool
     session: str
     address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class PairingRequest:
+    """A new pairing request. `pending` is the number of valid ones in its channel, with this one."""
+
+    pairing: Pairing
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom an @name of the settings means. `user_name` is the display name at that time."""
+
+    channel: str
+    name: str
+    user_id: str
+    user_name: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """Somebody who is not allowed, and how many messages were refused."""
+
+    channel: str
+    sender: Sender
+    messages: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """The session's running turn, which has read messages with ids below `before`, has to stop."""
+
+    session: str
+    before: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedMessage:
+    """A queued message that will not be read."""
+
+    address: Address
+    id: int
+    message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Access that was taken back from `sender`, with the running turns that have to stop and the queued messages that
+    are refused."""
+
+    sender: Sender
+    stops: tuple[StopRequest, ...]
+    refused: tuple[RefusedMessage, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,32 @@ pairs = Table(
     Column("address", Json, nullable=False),
 )
 
+identities = Table(
+    "identities",
+    metadata,
+    Column("channel", SafeText, primary_key=True),
+    Column("name", SafeText, primary_key=True),
+    Column("user_id", SafeText, nullable=False),
+    Column("user_name", SafeText, nullable=False),
+    Column("at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The user id that an @name of the settings means, with the display name that the user had then."""
+
+strangers = Table(
+    "strangers",
+    metadata,
+    Column("channel", SafeText, primary_key=True),
+    Column("sender_id", SafeText, primary_key=True),
+    Column("sender_name", SafeText, nullable=False),
+    Column("messages", Integer, nullable=False),
+    Column("first_at", Timestamp, nullable=False),
+    Column("last_at", Timestamp, nullable=False),
+    Column("told_at", Timestamp),
+    sqlite_with_rowid=False,
+)
+"""How many messages of people who are not allowed were refused, and when each was told so."""
+
 media_uses = Table(
     "media_uses",
     metadata,

@@ -24,6 +24,7 @@ from gateway.store import (
     external_results,
     fetching,
     finish_up,
+    identities,
     inbox,
     media_cleanup,
     outbox,
@@ -32,6 +33,7 @@ from gateway.store import (
     reading,
     runs,
     sessions,
+    strangers,
     turns,
     undo,
 )
@@ -188,6 +190,13 @@ class Store:
     # Channels
     request_pairing = writes(pairing.request)
     approve_pairing = writes(pairing.approve)
+    revoke_pairing = writes(pairing.revoke)
+    pairings = writes(pairing.every)
+    requested_stops = writes(pairing.requested_stops)
+    resolve_names = writes(identities.resolve)
+    keep_identities = writes(identities.keep_only)
+    identities = writes(identities.all_identities)
+    strangers = writes(strangers.newest)
     keep_cursors = writes(cursors.save)
     cursors = writes(cursors.load)
 

@@ -17,12 +17,13 @@ from channels.reply import QuestionSegment
 from gateway.cli.main import main
 from gateway.inbound.access import MAX_BOT_MESSAGES, ChannelAccess
 from gateway.store import open_store
+from gateway.store.pairing import MAX_PENDING
 from tests.gateway.play import ANN, PLACE, Play, inbound, playing
 
 GROUP = replace(PLACE, chat="team", kind="group")
 THREAD = replace(GROUP, thread="1")
 EVE = Sender("66", "Eve", "eve")
-ROBOT = Sender("99", "Robot", "robot", bot=True)
+ROBOT = Sender("99", "Robot", "robot", kind="bot")
 
 
 def only(*allow: str, **more: object) -> dict[str, ChannelAccess]:
@@ -90,10 +91,10 @@ async def test_the_first_message_of_a_thread_is_fetched_only_once(tmp_path: Path
         assert "build.log" not in rows[2][1]
 
 
-async def test_a_bot_must_be_on_the_allowlist_by_name(tmp_path: Path) -> None:
+async def test_a_bot_must_be_on_the_allowlist_by_id(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*")) as play:
         assert await play.say("beep", by=ROBOT) == [None]
-    async with playing(tmp_path, ScriptedModel(), policies=only("*", "@robot")) as play:
+    async with playing(tmp_path, ScriptedModel(), policies=only("*", "99")) as play:
         await play.say("beep", by=ROBOT)
         await play.reply("You said: beep")
 
@@ -124,7 +125,7 @@ async def test_an_admin_approves_a_pairing_request(tmp_path: Path) -> None:
         reply = await play.reply("You are not on the allowlist of this bot yet")
         code = plain_text(reply).split("/pair ")[1].split("`")[0]
         await play.say(f"/pair {code.lower()}", by=ANN)
-        await play.reply("Approved: Eve may now write to me.")
+        await play.reply("Approved: Eve (`66`) may now write to me.")
         told = await play.reply("Your access was approved.")
         assert told.address == here
         await play.say("hi", address=here, by=EVE)
@@ -140,7 +141,7 @@ async def test_an_admin_approves_a_pairing_request_with_a_button(tmp_path: Path)
         await play.say("hi", by=ANN)
         await play.reply("Hello admin.")
         await play.say("hello?", address=here, by=EVE)
-        asked = await play.reply("**Eve (66)** requests access")
+        asked = await play.reply("Access request from Eve (`66`)")
         assert asked.address == PLACE
         [question] = asked.segments
         assert isinstance(question, QuestionSegment)
@@ -149,7 +150,7 @@ async def test_an_admin_approves_a_pairing_request_with_a_button(tmp_path: Path)
         await play.until_idle()
         assert await play.messages_read() == [["hi"]]
         await play.deliver(inbound(f"/answer {question.key} 0", by=ANN))
-        await play.reply("Approved: Eve may now write to me.")
+        await play.reply("Approved: Eve (`66`) may now write to me.")
         await play.say("hi", address=here, by=EVE)
         await play.reply("You said: hi")
 
@@ -201,7 +202,7 @@ async def test_an_approved_user_may_write_in_groups_too(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         code = await code_for(play, EVE)
         await play.say(f"/pair {code}", by=ANN)
-        await play.reply("Approved: Eve may now write to me.")
+        await play.reply("Approved: Eve (`66`) may now write to me.")
         await play.say("bot, hello", address=GROUP, by=EVE)
         await play.reply("You said: bot, hello")
         follows = inbound("go on", address=replace(GROUP, thread="1"), addressed=False, follows=True, by=EVE)
@@ -215,11 +216,17 @@ async def test_no_pairing_codes_are_sent_in_groups(tmp_path: Path) -> None:
         assert play.shown() == []
 
 
-async def test_pairing_codes_are_limited_in_number(tmp_path: Path) -> None:
+async def test_beyond_a_thousand_pairing_codes_the_oldest_becomes_invalid(tmp_path: Path) -> None:
     async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
-        people = [Sender(str(number), "Somebody") for number in range(60)]
-        codes = [await store.request_pairing("memory", sender, "session", PLACE) for sender in people]
-    assert sum(code is not None for code in codes) == 50
+        people = [Sender(str(number), "Somebody") for number in range(MAX_PENDING + 1)]
+        requests = [await store.request_pairing("memory", sender, "session", PLACE) for sender in people]
+        first, last = requests[0], requests[-1]
+        assert first is not None
+        assert last is not None
+        assert last.pending == MAX_PENDING
+        assert await store.approve_pairing(first.pairing.code) is None
+        assert await store.approve_pairing(last.pairing.code) is not None
+        assert await store.request_pairing("memory", people[0], "session", PLACE) is not None
 
 
 @pytest.mark.parametrize("kind", ["edited", "withdrawn"])

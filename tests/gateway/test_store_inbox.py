@@ -10,6 +10,7 @@ from agent.log import MessagesRead
 from channels.address import Address, Sender
 from channels.message import FileRef
 from gateway.store import Store, open_store
+from gateway.store.arrivals import NOT_ALLOWED
 from tests.gateway.notes import (
     HERE,
     PHOTO,
@@ -69,9 +70,11 @@ async def test_a_refused_message_ends_at_once_with_its_reason(store: Store) -> N
     assert await store.claim(SESSION) is None
 
 
-async def test_only_the_first_refusal_of_a_sender_is_the_first(store: Store) -> None:
-    refusals = [await store.accept(message(sender=sender), SESSION, "no") for sender in (BOB, BOB, Sender("3", "Cy"))]
-    assert [arrival.first_refusal for arrival in refusals] == [True, False, True]
+async def test_only_the_first_message_of_a_stranger_is_stored_and_the_others_are_counted(store: Store) -> None:
+    people = (BOB, BOB, Sender("3", "Cy"), BOB)
+    refusals = [await store.accept(message(sender=sender), SESSION, NOT_ALLOWED) for sender in people]
+    assert [arrival.is_stored for arrival in refusals] == [True, False, True, False]
+    assert sorted((each.sender.name, each.messages) for each in await store.strangers()) == [("Bob", 3), ("Cy", 1)]
 
 
 async def test_a_message_with_files_waits_for_them(store: Store) -> None:

@@ -60,7 +60,7 @@ ENTRIES_OF_0001 = {
 }
 """Entries of the turn log as revision 0001 stored them, and what they are now."""
 
-TABLES_SINCE_0001 = ("audit", "deletions")
+TABLES_SINCE_0001 = ("identities", "strangers", "audit", "deletions")
 
 
 async def fill(folder: Path) -> Path:

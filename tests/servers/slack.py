@@ -157,14 +157,19 @@ class Session:
     history: list[str] = field(default_factory=list)
 
 
+TEAM = "T0TEST"
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody in the workspace."""
+    """Somebody in the workspace, or in a channel that is shared with theirs."""
 
     id: str
     name: str  # as shown; people write it after an @
     handle: str
     is_bot: bool = False
+    team: str = TEAM
+    guest: bool = False
 
     @property
     def mention(self) -> str:
@@ -875,7 +880,6 @@ class _Files:
         ]
 
 
-TEAM = "T0TEST"
 APP = "A0TEST"
 
 
@@ -1914,6 +1918,7 @@ _TIER_OF = {
     "chat.appendStream": 4,
     "chat.postEphemeral": 4,
     "users.info": 4,
+    "users.list": 2,
     "files.getUploadURLExternal": 4,
     "files.completeUploadExternal": 4,
     "files.info": 4,
@@ -1985,9 +1990,22 @@ class _Methods:
         person = self.server.people.get(params.text("user"))
         if person is None:
             raise Refused("user_not_found")
-        profile = {"real_name": person.name, "display_name": person.name, "team": TEAM}
-        card = {"id": person.id, "team_id": TEAM, "name": person.handle, "real_name": person.name, "deleted": False}
-        return {"user": card | {"is_bot": person.is_bot, "profile": profile, "tz": "Etc/UTC", "tz_offset": 0}}
+        return {"user": self._user_card(person)}
+
+    def list_users(self, params: Params) -> Json:
+        """https://docs.slack.dev/reference/methods/users.list: the people of the workspace, in pages."""
+        people = [person for person in self.server.people.values() if person.team == TEAM]
+        start, size = int(params.text("cursor") or 0), int(params.text("limit") or 0) or len(people)
+        following = str(start + size) if start + size < len(people) else ""
+        cards = [self._user_card(person) for person in people[start : start + size]]
+        return {"members": cards, "response_metadata": {"next_cursor": following}}
+
+    def _user_card(self, person: Person) -> Json:
+        profile = {"real_name": person.name, "display_name": person.name, "team": person.team}
+        card = {"id": person.id, "team_id": person.team, "name": person.handle, "real_name": person.name}
+        card |= {"deleted": False, "is_restricted": person.guest, "is_ultra_restricted": False}
+        card |= {"is_stranger": True} if person.team != TEAM else {}
+        return card | {"is_bot": person.is_bot, "profile": profile, "tz": "Etc/UTC", "tz_offset": 0}
 
     def conversation_info(self, params: Params) -> Json:
         place = self.server.places.get(params.text("channel"))
@@ -2420,6 +2438,7 @@ _METHODS: dict[str, Callable[[_Methods, Params], Json]] = {
     "apps.connections.open": _Methods.open_connection,
     "bots.info": _Methods.bot_info,
     "users.info": _Methods.user_info,
+    "users.list": _Methods.list_users,
     "conversations.info": _Methods.conversation_info,
     "conversations.list": _Methods.list_conversations,
     "conversations.members": _Methods.conversation_members,
@@ -2566,9 +2585,20 @@ class Slack:
             if known.name == name and known.is_bot is is_bot:
                 return known
         handle = re.sub(r"[^a-z0-9]+", ".", name.lower()).strip(".") or "x"
-        member = Person(f"U{len(self.people):03d}{re.sub(r'[^A-Z0-9]', '', name.upper())[:6]}", name, handle, is_bot)
-        self.people[member.id] = member
-        return member
+        number = f"{len(self.people):03d}"
+        return self._add(Person(f"U{number}{re.sub(r'[^A-Z0-9]', '', name.upper())[:6]}", name, handle, is_bot))
+
+    def outsider(self, name: str, handle: str) -> Person:
+        """Somebody of another workspace, in a channel shared with it. Handles are unique in a workspace only."""
+        return self._add(Person(f"U0OUT{len(self.people)}", name, handle, team="T0OTHER"))
+
+    def guest(self, name: str) -> Person:
+        """A guest of this workspace."""
+        return self._add(Person(f"U0GUEST{len(self.people)}", name, name.lower(), guest=True))
+
+    def _add(self, person: Person) -> Person:
+        self.people[person.id] = person
+        return person
 
     def direct(self, person: "Person | str" = "Ann") -> Place:
         """The app's direct conversation with somebody, the same one each time."""

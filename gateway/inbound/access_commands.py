@@ -1,0 +1,137 @@
+"""Commands about who may write to the bot: `/pair`, `/access`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Protocol
+
+from agent.log import Notice
+from channels.message import MessageStatus
+from gateway.bus import Bus, MessagesChanged
+from gateway.inbound.access import AccessPolicy
+from gateway.outbound.delivery import Delivery
+from gateway.outbound.notices import Notices
+from gateway.outbound.wording import escaped, person
+from gateway.sessions import session_key
+from gateway.store.pairing import REVOKED
+from gateway.store.records import Command, Identity, Pairing, Revoked, Stranger
+from gateway.turns.budgets import person_on
+
+APPROVED = "Your access was approved. What can I do for you?"
+ADMINS_ONLY = "Only admins may do that."
+REVOKE = "revoke"
+
+
+class AccessStore(Protocol):
+    async def approve_pairing(self, code: str, by: str, by_name: str, channel: str | None) -> Pairing | None: ...
+    async def revoke_pairing(self, channel: str, sender: str, by: str, by_name: str) -> Revoked | None: ...
+    async def pairings(self) -> tuple[Pairing, ...]: ...
+    async def identities(self) -> tuple[Identity, ...]: ...
+    async def strangers(self, channel: str | None) -> tuple[Stranger, ...]: ...
+
+
+class AccessCommands:
+    """Each method runs one command and returns the answer to the person."""
+
+    def __init__(
+        self, store: AccessStore, bus: Bus, notices: Notices, access: AccessPolicy, delivery: Delivery
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._notices = notices
+        self._access = access
+        self._delivery = delivery
+
+    async def pair(self, command: Command) -> str:
+        if not self._access.is_admin(command.address, command.sender):
+            return "Only admins may approve pairing codes."
+        code = command.arguments.strip().upper()
+        actor = person_on(command.address, command.sender)
+        channel = self._channel_of(command)
+        pairing = await self._store.approve_pairing(code, actor, command.sender.name, channel) if code else None
+        if pairing is None:
+            return "Unknown or expired pairing code. Usage: `/pair CODE`."
+        await self._notices.send(pairing.session, pairing.address, None, Notice(APPROVED), f"approved:{pairing.code}")
+        return f"Approved: {person(pairing.sender)} may now write to me."
+
+    async def access(self, command: Command) -> str:
+        """Lists access, or takes back what pairing gave."""
+        if not self._access.is_admin(command.address, command.sender):
+            return ADMINS_ONLY
+        action, _, user = command.arguments.strip().partition(" ")
+        if action.lower() == REVOKE and user.strip():
+            return await self._revoke(command, user.strip())
+        return await self._list(self._channel_of(command))
+
+    async def _revoke(self, command: Command, user: str) -> str:
+        """Takes effect at once: for queued messages and running tasks too."""
+        own = self._channel_of(command)
+        paired = [each for each in await self._store.pairings() if _is_of(each.channel, own)]
+        found = next((each for each in paired if each.sender.id.lower() == user.strip("`").lower()), None)
+        if found is None:
+            return f"Nobody with the user id {escaped(user)} has access by pairing. `/access` lists who has."
+        actor = person_on(command.address, command.sender)
+        revoked = await self._store.revoke_pairing(found.channel, found.sender.id, actor, command.sender.name)
+        if revoked is not None:
+            self._apply(revoked)
+        return f"Revoked: {person(found.sender)} may no longer write to me. (Users in the settings are not affected.)"
+
+    def _apply(self, revoked: Revoked) -> None:
+        for stop in revoked.stops:
+            self._bus.stop(stop.session, before=stop.before, reason=stop.reason)
+            # A parked turn is resumed to be ended.
+            self._bus.wake(stop.session, "interrupt")
+        for message in revoked.refused:
+            session = session_key(message.address)
+            self._delivery.show_status(
+                MessageStatus(message.address, message.id, message.message_id, "refused", None, REVOKED)
+            )
+            self._bus.publish(MessagesChanged(session, message.address, (message.id,), "refused", REVOKED))
+            # Messages after it may be readable now.
+            self._bus.wake(session)
+
+    async def _list(self, channel: str | None) -> str:
+        now = datetime.now(UTC)
+        pairings = [each for each in await self._store.pairings() if _is_of(each.channel, channel)]
+        identities = [each for each in await self._store.identities() if _is_of(each.channel, channel)]
+        paired = [person(each.sender) for each in pairings if each.approved]
+        pending = [
+            f"{person(each.sender)}: `/pair {each.code}`"
+            for each in pairings
+            if not each.approved and each.expires_at > now
+        ]
+        refused = [
+            f"{person(each.sender)}: {_messages(each.messages)}" for each in await self._store.strangers(channel)
+        ]
+        named = [f"{escaped(each.name)} is `{each.user_id}`, {escaped(each.user_name)}" for each in identities]
+        lists = (
+            ("Names in the settings", named),
+            ("Access by pairing (`/access revoke ID` takes it back)", paired),
+            ("Requests", pending),
+            ("Refused lately", refused),
+        )
+        return "\n\n".join(_listed(title, lines) for title, lines in lists if lines) or "Nobody has access by pairing."
+
+    def _channel_of(self, command: Command) -> str | None:
+        """An admin's rights end with the channel; the owner (web, terminal) has them in all."""
+        channel = command.address.channel
+        return channel if self._access.has_settings(channel) else None
+
+
+def _is_of(channel: str, wanted: str | None) -> bool:
+    return wanted is None or channel == wanted
+
+
+def _listed(title: str, lines: list[str]) -> str:
+    return "\n".join(_lines(title, lines))
+
+
+def _lines(title: str, lines: list[str]) -> Iterator[str]:
+    yield f"{title}:\n"
+    for line in lines:
+        yield f"- {line}"
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count:,} messages"
