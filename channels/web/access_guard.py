@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -31,41 +33,56 @@ _SIGN_IN_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Interject: sign-in link required</title><link rel="stylesheet" href="/page/style.css">
 <main class="sign-in"><h1>Sign-in link required</h1>
-<p>Open the link that Interject printed when it started. It ends in <code>?token=…</code> and signs this browser in.</p>
+<p>Open the link that Interject printed when it started, or that <code>interject web-token show</code> prints.
+It ends in <code>?token=…</code> and signs this browser in.</p>
 <p><a href="/">Try again</a></p></main></html>
 """
 
 
+class _TokenReplaced(Exception):
+    """The token with which the request came is not valid any more."""
+
+
 class AccessGuard:
-    """ASGI middleware around the whole app. `host` is the host that the server binds.
+    """ASGI middleware around the whole app. `host` is the host that the server binds, `url` its public address behind
+    a proxy, whose host and origin are known as well.
 
     A foreign page can neither post here (its origin differs) nor read by pointing its own host name at this machine
     (DNS rebinding: that host is unknown).
     """
 
-    def __init__(self, app: ASGIApp, token: str, host: str) -> None:
+    def __init__(self, app: ASGIApp, token: Callable[[], str], host: str, url: str = "") -> None:
         self._app = app
         self._token = token
         self._host = host.lower()
+        self._url = url.lower()
+        self._public_host = _host_name(urlsplit(self._url).netloc)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        app = self._answer(HTTPConnection(scope)) or self._app
-        await app(scope, receive, _with_headers(send))
+        request = HTTPConnection(scope)
+        answer = self._answer(request)
+        if answer is not None or _is_public(request):
+            await (answer or self._app)(scope, receive, _with_headers(send))
+            return
+        with suppress(_TokenReplaced):
+            await self._app(scope, receive, _with_headers(self._while_valid(send)))
 
     def _answer(self, request: HTTPConnection) -> Response | None:
         """The answer to requests without access, and to the sign-in link; None for all others."""
         if not self._knows_host(request):
             return _refuse(403, "Unknown host. Open the page with the sign-in link that Interject printed.")
-        if not _own_origin(request):
+        if not self._knows_origin(request):
             return _refuse(403, "Requests from other sites are not allowed.")
         if _is_public(request):
             return None
         if request.url.path == "/" and self._is_token(request.query_params.get("token")):
             return self._sign_in(request)
-        if self._is_token(_bearer(request)) or self._is_token(request.cookies.get(_cookie_name(request))):
+        if request.url.path == "/sign-out" and request.scope["method"] == "POST":
+            return self._sign_out(request)
+        if self._is_token(_bearer(request)) or self._is_token(request.cookies.get(self._cookie_name(request))):
             return None
         if request.url.path == "/":
             return HTMLResponse(_SIGN_IN_PAGE, 401)
@@ -76,30 +93,62 @@ class AccessGuard:
     def _sign_in(self, request: HTTPConnection) -> Response:
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
-            _cookie_name(request),
-            self._token,
+            self._cookie_name(request),
+            self._token(),
             max_age=_COOKIE_AGE,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            secure=self._is_secure(request),
         )
         return answer
+
+    def _sign_out(self, request: HTTPConnection) -> Response:
+        answer = JSONResponse({})
+        answer.delete_cookie(
+            self._cookie_name(request), httponly=True, samesite="strict", secure=self._is_secure(request)
+        )
+        return answer
+
+    def _is_secure(self, request: HTTPConnection) -> bool:
+        return "https" in (request.url.scheme, urlsplit(self._url).scheme)
+
+    def _cookie_name(self, request: HTTPConnection) -> str:
+        """With the port: browsers share cookies between the ports of a host, and another gateway may use another port.
+
+        `__Host-` keeps other hosts of the same domain from setting it.
+        """
+        return f"{'__Host-' if self._is_secure(request) else ''}interject-{request.url.port or 80}"
+
+    def _while_valid(self, send: Send) -> Send:
+        """Ends an event stream when the token is replaced."""
+        token = self._token()
+        is_stream = False
+
+        async def send_while_valid(message: Message) -> None:
+            nonlocal is_stream
+            if message["type"] == "http.response.start":
+                is_stream = "content-length" not in MutableHeaders(scope=message)
+            elif is_stream and self._token() != token:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                raise _TokenReplaced
+            await send(message)
+
+        return send_while_valid
 
     def _knows_host(self, request: HTTPConnection) -> bool:
         host = _host_name(request.headers.get("host", ""))
         if self._host in _ANY_HOST and _is_ip(host):
             return True
-        return host in LOOPBACK or (host != "" and host == self._host)
+        return host in LOOPBACK or (host != "" and host in (self._host, self._public_host))
+
+    def _knows_origin(self, request: HTTPConnection) -> bool:
+        origin = request.headers.get("origin")
+        if origin is None or (self._url and origin.lower() == self._url):
+            return True
+        return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
 
     def _is_token(self, given: str | None) -> bool:
-        return given is not None and hmac.compare_digest(given.encode(), self._token.encode())
-
-
-def _own_origin(request: HTTPConnection) -> bool:
-    origin = request.headers.get("origin")
-    if origin is None:
-        return True
-    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+        return given is not None and hmac.compare_digest(given.encode(), self._token().encode())
 
 
 def _is_public(request: HTTPConnection) -> bool:
@@ -110,11 +159,6 @@ def _is_public(request: HTTPConnection) -> bool:
 def _bearer(request: HTTPConnection) -> str | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
-
-
-def _cookie_name(request: HTTPConnection) -> str:
-    """With the port: browsers share cookies between the ports of a host, and another gateway may use another port."""
-    return f"interject-{request.url.port or 80}"
 
 
 def _host_name(host: str) -> str:

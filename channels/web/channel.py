@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -53,10 +53,12 @@ class _Listener:
 
 
 class WebChannel:
-    """The channel behind `channels.web.http_app`. Everybody with the token is the same person, the owner."""
+    """The channel behind `channels.web.http_app`. Everybody with the current token is the same person, the owner."""
 
-    def __init__(self, name: str, conversations: Conversations, runs: Runs, media: MediaStore, token: str) -> None:
-        if not token:
+    def __init__(
+        self, name: str, conversations: Conversations, runs: Runs, media: MediaStore, token: Callable[[], str]
+    ) -> None:
+        if not token():
             raise ValueError(
                 "the web channel needs a token: without one, all users of this machine could use the agent"
             )

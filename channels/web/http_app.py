@@ -22,6 +22,7 @@ from channels.channel import CommandHelp, NotStored
 from channels.message import DeclaredTool
 from channels.runs import CallResult, UnknownRun, WrongResults
 from channels.web.access_guard import AccessGuard
+from channels.web.body_limit import BodyLimit
 from channels.web.channel import NotListening, PostResult, WebChannel
 from channels.web.parse import BadPost, Post, clean_name, clean_text
 from channels.web.render import Event, Wire
@@ -32,6 +33,9 @@ _MAX_TEXT_LENGTH = 2_000_000
 _UPLOAD_LIMIT = 100_000_000
 _MAX_WAIT_SECONDS = 60.0
 _MAX_PROBLEMS = 5
+_UNBUFFERED = {"X-Accel-Buffering": "no"}
+"""Tells nginx to pass on each event at once."""
+
 _CACHE_FOREVER = "private, max-age=31536000, immutable"
 
 
@@ -72,17 +76,19 @@ class _AnswerPost(BaseModel, extra="forbid"):
 _TOOLS = TypeAdapter(list[_Tool])
 
 
-def app(channel: WebChannel, *, host: str = "127.0.0.1", upload_limit: int = _UPLOAD_LIMIT) -> FastAPI:
-    """The app. `host` is what the server binds, `upload_limit` in bytes is for one message with all its files.
+def app(channel: WebChannel, *, host: str = "127.0.0.1", url: str = "", upload_limit: int = _UPLOAD_LIMIT) -> FastAPI:
+    """The app. `host` is what the server binds, `url` its public address, `upload_limit` in bytes is for one message
+    with all its files.
 
     Errors are JSON `{"error": "message for a person"}` with the matching status.
     """
     api = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
-    api.add_middleware(AccessGuard, token=channel.token, host=host)
+    api.add_middleware(BodyLimit, limit=upload_limit)
+    api.add_middleware(AccessGuard, token=channel.token, host=host, url=url)
     _answer_errors(api)
     _serve_page(api)
     _serve_conversations(api, channel, upload_limit)
-    _serve_runs(api, channel, upload_limit)
+    _serve_runs(api, channel)
     _serve_media(api, channel)
     return api
 
@@ -114,7 +120,6 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
 
     @api.post("/api/conversations/{chat}/messages")
     async def post(chat: str, request: Request) -> Wire:
-        await _check_size(request, upload_limit)
         return _render_result(await channel.post(chat, await _read_post(request, channel)))
 
     @api.post("/api/conversations/{chat}/stop")
@@ -128,14 +133,13 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
         )
 
 
-def _serve_runs(api: FastAPI, channel: WebChannel, upload_limit: int) -> None:
+def _serve_runs(api: FastAPI, channel: WebChannel) -> None:
     @api.get("/api/runs/{run}")
     async def run(run: str, wait: Annotated[float, Query(ge=0, le=_MAX_WAIT_SECONDS)] = 0.0) -> Wire:
         return await channel.run(run, wait)
 
     @api.post("/api/runs/{run}/results")
     async def results(run: str, request: Request) -> Wire:
-        await _check_size(request, upload_limit)
         post = _ResultsPost.model_validate_json(await request.body())
         await channel.submit_results(run, [CallResult(each.call_id, each.text, each.failed) for each in post.results])
         return await channel.run(run, 0.0)
@@ -160,17 +164,6 @@ def _file_response(attachment: Attachment, data: bytes) -> Response:
         "Cache-Control": _CACHE_FOREVER,
     }
     return Response(data, media_type=attachment.media_type, headers=headers)
-
-
-async def _check_size(request: Request, limit: int) -> None:
-    """Reads an oversized body to its end and drops it: a client that is still sending would not get the answer."""
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal():
-        raise HTTPException(411, "The Content-Length header is required.")
-    if int(length) > limit:
-        async for _ in request.stream():
-            pass
-        raise HTTPException(413, f"The request has {int(length):,} bytes; the limit is {limit:,}.")
 
 
 async def _read_post(request: Request, channel: WebChannel) -> Post:
@@ -220,7 +213,7 @@ class _EventStream(StreamingResponse):
 
     def __init__(self, events: AsyncGenerator[Event]) -> None:
         self._events = events
-        super().__init__(_encode(events), media_type="text/event-stream")
+        super().__init__(_encode(events), media_type="text/event-stream", headers=_UNBUFFERED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):

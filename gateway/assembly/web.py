@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
-import secrets
+import ipaddress
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 
 from channels.channel import WebhookChannel
 from channels.web.channel import WebChannel
-from gateway.web.http_server import App, mounted
-
-
-def web_token(home: Path) -> str:
-    """The web chat's token: created once, in the data directory, readable by its owner only."""
-    file = home / "web-token"
-    if not file.exists():
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(24))
-    return file.read_text().strip()
+from config.settings import WebSettings
+from gateway.web.connections import App
+from gateway.web.http_server import mounted
 
 
 def link(listener: socket.socket, token: str) -> str:
@@ -31,7 +21,23 @@ def link(listener: socket.socket, token: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}"
 
 
-async def site(web: WebChannel, host: str, webhooks: Mapping[str, WebhookChannel]) -> App:
+def exposure(settings: WebSettings) -> str:
+    """Who can reach the web server from elsewhere, in a line for the operator; "" if only this machine can."""
+    try:
+        is_local = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        is_local = False
+    if not settings.enabled or is_local:
+        return ""
+    return (
+        f'[web] host = "{settings.host}" accepts connections from other machines, without HTTPS: the token and all '
+        'messages can be read on the way. Use a reverse proxy with HTTPS on this machine, host = "127.0.0.1", and '
+        "url = the public address"
+    )
+
+
+async def site(web: WebChannel, settings: WebSettings, webhooks: Mapping[str, WebhookChannel]) -> App:
     """The web chat and the platforms' webhooks. Loaded on the first connection."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
-    return mounted(page.app(web, host=host), {path: channel.asgi() for path, channel in webhooks.items()})
+    api = page.app(web, host=settings.host, url=settings.url or "")
+    return mounted(api, {path: channel.asgi() for path, channel in webhooks.items()})

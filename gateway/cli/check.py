@@ -12,11 +12,13 @@ from config.hooks import PythonHookSettings
 from config.load import Configuration
 from config.settings import Settings
 from gateway.assembly.commands import Commands, commands, who_may_run_commands
+from gateway.assembly.web import exposure
 from gateway.cli.banner import allowed_users
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.hooks import check_hook
 from gateway.cli.checks.models import check_model, check_transcription
 from gateway.cli.checks.result import TIMEOUT, CheckResult
+from gateway.cli.checks.secrets import readable_secrets
 
 
 def check(configuration: Configuration, *, online: bool) -> int:
@@ -34,11 +36,13 @@ def check(configuration: Configuration, *, online: bool) -> int:
 def _summary(configuration: Configuration, running: Commands) -> str:
     settings = configuration.settings
     web = f"http://{settings.web.host}:{settings.web.port}" if settings.web.enabled else "off"
+    warnings = [warning for warning in (exposure(settings.web), readable_secrets(configuration)) if warning]
     lines = [
         f"The configuration is valid ({configuration.file or 'no file, defaults only'}).",
         f"  model: {settings.agent.model}",
         *([f"  small model: {settings.agent.small_model}"] if settings.agent.small_model is not None else ()),
-        f"  web chat: {web}",
+        f"  web chat: {web}{f', publicly {settings.web.url}' if settings.web.url else ''}",
+        *(f"  warning: {warning}" for warning in warnings),
         *(f"  {name}: allowed users: {allowed_users(name, channel)}" for name, channel in settings.channels.items()),
         f"  tools: {', '.join(settings.tools.enabled) or 'none'}",
         f"  shell commands: {who_may_run_commands(settings, running)}",

@@ -32,6 +32,13 @@ def published_link(home: Path) -> str | None:
     return link if isinstance(link, str) else None
 
 
+def replace_link(home: Path, link: str) -> None:
+    """Changes the link of the running gateway's file."""
+    content = _read(home / _FILE)
+    if content:
+        _write(home / _FILE, content | {"link": link})
+
+
 def _write(file: Path, content: dict[str, object]) -> None:
     """Replaces the file atomically, so that no reader sees half of it."""
     temporary = file.with_suffix(f".{os.getpid()}")

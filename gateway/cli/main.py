@@ -73,6 +73,11 @@ def _command(arguments: argparse.Namespace) -> int:
             return (
                 show_requests(configuration) if arguments.action == "list" else approve(configuration, arguments.code)
             )
+        case "web-token":
+            from gateway.cli.web_token import rotate, show
+
+            configuration = _load(arguments.config)
+            return show(configuration) if arguments.action == "show" else rotate(configuration)
         case "audit":
             from gateway.cli.audit import show_audit_log
 
@@ -146,6 +151,10 @@ def _parser() -> argparse.ArgumentParser:
     approve.add_argument("code", metavar="CODE")
     add_config(approve, default)
     add_config(actions.add_parser("list", help="pending and approved users"), default)
+    web_token = add("web-token", "print the web chat's sign-in link, or replace its token", "")
+    actions = web_token.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add_config(actions.add_parser("show", help="print the sign-in link, in a terminal"), default)
+    add_config(actions.add_parser("rotate", help="replace the token: everybody is signed out"), default)
     audit = add(
         "audit",
         "print the audit log",

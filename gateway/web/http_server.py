@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-App = Callable[[Any, Any, Any], Awaitable[None]]
-"""An ASGI application."""
+from gateway.web.connections import App, ConnectionLimits, Connections
+
+BACKLOG = 64
+"""Connections that the kernel accepts for us; the event loop may take so many at once, each with a file."""
 
 
 class PortTaken(Exception):
@@ -29,15 +31,19 @@ def bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port} ({error.strerror}). Another gateway may be running; "
             "set [web] port to another number, or to 0 for a free one"
         ) from error
-    listener.listen(128)
+    listener.listen(BACKLOG)
     return listener
 
 
-async def serve(make_app: Callable[[], Awaitable[App]], listener: socket.socket) -> None:
+async def serve(
+    make_app: Callable[[], Awaitable[App]], listener: socket.socket, limits: ConnectionLimits | None = None
+) -> None:
     """Serves the app on the socket until cancelled. Its libraries are loaded on the first connection."""
     await _first_connection(listener)
-    app = await make_app()
+    connections = Connections(limits or ConnectionLimits())
+    app = connections.limited(await make_app())
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -45,7 +51,30 @@ async def serve(make_app: Callable[[], Awaitable[App]], listener: socket.socket)
             """The gateway handles signals."""
             yield
 
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+            super().connection_made(transport)
+            if self.client is not None:
+                connections.opened(self.client, transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.client is not None:
+                connections.closed(self.client)
+            super().connection_lost(exc)
+
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        backlog=BACKLOG,
+        # The guard of the app has its own rules for what a proxy says.
+        proxy_headers=False,
+        server_header=False,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
     server = Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:

@@ -99,7 +99,7 @@ class Gateway:
     _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
-        self.channel = WebChannel("web", self, NoRuns(), self.media, TOKEN)
+        self.channel = WebChannel("web", self, NoRuns(), self.media, lambda: TOKEN)
 
     async def deliver(self, message: InboundMessage) -> Receipt | None:
         if self.full:

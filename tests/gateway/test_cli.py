@@ -97,7 +97,7 @@ class Desk:
                     lines.append(line)
                     if len(lines) == 1:
                         await process.stdout.readline()
-            yield Gateway(process, "\n".join(lines))
+            yield Gateway(process, "\n".join(lines), self.home)
         finally:
             await _gone(process)
 
@@ -106,10 +106,13 @@ class Desk:
 class Gateway:
     process: Process
     banner: str
+    home: Path
 
     @property
     def link(self) -> str:
-        return next(word for word in self.banner.split() if word.startswith("http://127.0.0.1:"))
+        """The sign-in link: its address as printed, its token from the file."""
+        address = next(word for word in self.banner.split() if word.startswith("http://127.0.0.1:"))
+        return f"{address}/?token={(self.home / 'web-token').read_text()}"
 
     async def end(self, number: signal.Signals) -> Ended:
         self.process.send_signal(number)

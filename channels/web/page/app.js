@@ -470,6 +470,10 @@ function wirePage() {
     if (option) choose(option);
   });
   at("new-conversation").addEventListener("click", () => (location.hash = newId()));
+  at("sign-out").addEventListener("click", async () => {
+    await fetch("/sign-out", { method: "POST" });
+    location.assign("/");
+  });
   at("open-sidebar").addEventListener("click", () => showSidebar(true));
   for (const id of ["close-sidebar", "veil"]) at(id).addEventListener("click", () => showSidebar(false));
   at("conversations").addEventListener("click", () => showSidebar(false));

@@ -1,0 +1,60 @@
+"""`interject web-token`: prints the web chat's sign-in link, or replaces its token; works beside a running gateway."""
+
+from __future__ import annotations
+
+import sys
+from urllib.parse import urlsplit
+
+from config.load import Configuration
+from gateway.cli.home import describe_error, make_home
+from gateway.cli.instance_file import published_link, replace_link
+from gateway.web.token import WebToken
+
+
+def show(configuration: Configuration) -> int:
+    """Prints the sign-in link, to a terminal only: other outputs are often kept in logs. Returns the exit code."""
+    token = WebToken(configuration.home)
+    if not sys.stdout.isatty():
+        sys.stderr.write(
+            f"interject: the sign-in link is printed to a terminal only. Its token is in the file {token.file}\n"
+        )
+        return 1
+    sys.stdout.write(f"{_address(configuration)}/?token={token()}\n")
+    return 0
+
+
+def rotate(configuration: Configuration) -> int:
+    """Replaces the token and signs everybody out. Returns the exit code."""
+    try:
+        make_home(configuration.home)
+        token = WebToken(configuration.home)
+        token.rotate()
+        link = published_link(configuration.home)
+        if link is not None:
+            replace_link(configuration.home, f"{_origin(link)}/?token={token()}")
+    except OSError as error:
+        sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")
+        return 1
+    sys.stdout.write("The web chat has a new token: everybody is signed out, and old sign-in links are void.\n")
+    return show(configuration) if sys.stdout.isatty() else 0
+
+
+def sign_in_link(configuration: Configuration, link: str | None) -> str | None:
+    """The link as `interject run` prints it: with the public address, and with the token only in a terminal."""
+    if link is None:
+        return None
+    origin = configuration.settings.web.url or _origin(link)
+    if not sys.stdout.isatty():
+        return f'{origin} ("interject web-token show", in a terminal, prints the sign-in link)'
+    return f"{origin}/?{urlsplit(link).query}"
+
+
+def _address(configuration: Configuration) -> str:
+    web = configuration.settings.web
+    link = published_link(configuration.home)
+    return web.url or (_origin(link) if link else f"http://{web.host}:{web.port}")
+
+
+def _origin(link: str) -> str:
+    parts = urlsplit(link)
+    return f"{parts.scheme}://{parts.netloc}"
