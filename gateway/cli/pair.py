@@ -6,9 +6,10 @@ import sys
 from datetime import UTC, datetime
 
 from config.load import Configuration
+from gateway.cli.access import pairing_line
+from gateway.outbound.wording import plain_person
 from gateway.store import offline
 from gateway.store.errors import StoreError
-from gateway.store.records import Pairing
 
 
 def approve(configuration: Configuration, code: str) -> int:
@@ -21,7 +22,7 @@ def approve(configuration: Configuration, code: str) -> int:
     if pairing is None:
         sys.stderr.write("interject: unknown or expired pairing code; `interject pair list` shows the valid ones\n")
         return 1
-    sys.stdout.write(f"Approved: {_name(pairing)} may now write to {pairing.channel}.\n")
+    sys.stdout.write(f"Approved: {plain_person(pairing.sender)} may now write to {pairing.channel}.\n")
     return 0
 
 
@@ -32,15 +33,6 @@ def show_requests(configuration: Configuration) -> int:
         sys.stderr.write(f"interject: {error}\n")
         return 1
     now = datetime.now(UTC)
-    lines = [_line(pairing) for pairing in pairings if pairing.approved or pairing.expires_at > now]
+    lines = [f"{pairing_line(pairing)}\n" for pairing in pairings if pairing.approved or pairing.expires_at > now]
     sys.stdout.write("".join(lines) or "No pairing requests.\n")
     return 0
-
-
-def _line(pairing: Pairing) -> str:
-    state = "approved" if pairing.approved else f"pending, code {pairing.code}"
-    return f"{pairing.channel}: {_name(pairing)}, {state}\n"
-
-
-def _name(pairing: Pairing) -> str:
-    return f"{pairing.sender.name} ({pairing.sender.id})" if pairing.sender.name else pairing.sender.id

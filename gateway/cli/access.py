@@ -1,0 +1,66 @@
+"""`interject access`: shows who has access by name or pairing, and revokes it; works beside a running gateway."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from config.load import Configuration
+from gateway.outbound.wording import plain, plain_person
+from gateway.store import offline
+from gateway.store.errors import StoreError
+from gateway.store.records import Pairing
+
+
+def show_access(configuration: Configuration) -> int:
+    """Returns the exit code."""
+    url = configuration.settings.store.url
+    try:
+        lines = [*_names(url), *_pairings(url), *_strangers(url)]
+    except StoreError as error:
+        sys.stderr.write(f"interject: {error}\n")
+        return 1
+    sys.stdout.write("".join(f"{line}\n" for line in lines) or "Nobody but the users in the settings.\n")
+    return 0
+
+
+def revoke(configuration: Configuration, channel: str, user: str) -> int:
+    """Returns the exit code: 1 when nothing was revoked. A running gateway stops the user's tasks within seconds."""
+    try:
+        revoked = offline.revoke(configuration.settings.store.url, channel, user)
+    except StoreError as error:
+        sys.stderr.write(f"interject: {error}\n")
+        return 1
+    if revoked is None:
+        sys.stderr.write(
+            f"interject: nobody with the user id {plain(user)} has access to {plain(channel)} by pairing; "
+            "`interject access list` shows who has\n"
+        )
+        return 1
+    counts = f"{len(revoked.stops)} running tasks are stopped, {len(revoked.refused)} queued messages are refused"
+    sys.stdout.write(f"Revoked: {plain_person(revoked.sender)} may no longer write to {channel}; {counts}.\n")
+    return 0
+
+
+def _names(url: str) -> Iterator[str]:
+    for each in offline.all_identities(url):
+        yield f"{each.channel}: {each.name} is {plain(each.user_id)} ({plain(each.user_name)}), since {each.at.date()}"
+
+
+def _pairings(url: str) -> Iterator[str]:
+    now = datetime.now(UTC)
+    for pairing in offline.all_pairings(url):
+        if pairing.approved or pairing.expires_at > now:
+            yield pairing_line(pairing)
+
+
+def pairing_line(pairing: Pairing) -> str:
+    state = "approved" if pairing.approved else f"pending, code {pairing.code}"
+    return f"{pairing.channel}: {plain_person(pairing.sender)}, {state}"
+
+
+def _strangers(url: str) -> Iterator[str]:
+    for each in offline.all_strangers(url):
+        count = "1 message" if each.messages == 1 else f"{each.messages:,} messages"
+        yield f"{each.channel}: {plain_person(each.sender)}, refused, {count}, last on {each.last_at.date()}"
