@@ -22,8 +22,8 @@ class Address:
 
 
 AccountKind = Literal["person", "bot", "webhook", "system"]
-"""What kind of account wrote: a person's, another program's, a webhook (whoever has its address), or the platform itself
-or a chat instead of one of its members (`system`)."""
+"""What kind of account wrote: a person's, another program's, a webhook's, or (`system`) the platform's own or a chat's
+instead of one of its members."""
 
 Membership = Literal["member", "guest", "outsider"]
 """Whether the account belongs to the workspace or server: as a member, as a guest with fewer rights, or not at all. On

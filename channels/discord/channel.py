@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import discord
 from discord.http import Route
 
 from agent.media import MediaStore
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.backoff import Backoff
 from channels.channel import (
     ChannelRejected,
@@ -30,7 +31,7 @@ from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory
 from channels.discord.inbound import Inbound
 from channels.discord.interactions import Interactions
-from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, quotable
+from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, member, quotable
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import sync_pieces
@@ -48,6 +49,9 @@ _POSSIBLE_BEFORE: dict[MessageState, tuple[MessageState, ...]] = {
     "withdrawn": ("waiting", "read"),
 }
 """Reactions that an earlier process may have added, where the state before is not known."""
+
+MAX_FOUND = 100
+"""Members in the result of a search, which also matches the beginnings of nicknames."""
 
 _MAX_ATTEMPTS = 4
 _MAX_WAIT = 1.0
@@ -181,6 +185,29 @@ class DiscordChannel:
             else:
                 self._set_trouble("rest", "")
                 return answer
+
+    async def find_people(self, names: Collection[str]) -> dict[str, Sender]:
+        """In the bot's servers. Others are known when they write: usernames are unique."""
+        found: dict[str, Sender] = {}
+        try:
+            for guild in await self._call_until_answered(Route("GET", "/users/@me/guilds")):
+                if len(found) == len(names):
+                    break
+                await self._find_in_guild(str(guild["id"]), [name for name in names if name not in found], found)
+        except Undeliverable as error:
+            log.warning("%s: Discord does not list the bot's servers: %s", self.name, error)
+        except MALFORMED:
+            log.exception("%s: the bot's servers cannot be read", self.name)
+        return found
+
+    async def _find_in_guild(self, guild: str, names: Collection[str], found: dict[str, Sender]) -> None:
+        route = Route("GET", "/guilds/{guild_id}/members/search", guild_id=guild)
+        for name in names:
+            query = {"query": name.removeprefix("@"), "limit": str(MAX_FOUND)}
+            for data in await self._call_until_answered(route, params=query):
+                sender = member(data)
+                if sender.is_person and f"@{(sender.handle or '').lower()}" == name:
+                    found[name] = sender
 
     async def fetch(self, file: FileRef) -> bytes:
         """Discord's links need no token, and expire."""

@@ -99,6 +99,12 @@ def author(message: Json) -> Sender:
     return Sender(str(user["id"]), _name(user, message.get("member")), _handle(user), kind)
 
 
+def member(data: Json) -> Sender:
+    """From a member object: https://discord.com/developers/docs/resources/guild#guild-member-object"""
+    user = data["user"]
+    return Sender(str(user["id"]), _name(user, data), _handle(user), _kind(user))
+
+
 def _kind(user: Json) -> AccountKind:
     """https://discord.com/developers/docs/resources/user#user-object"""
     return "system" if user.get("system") else "bot" if user.get("bot") else "person"

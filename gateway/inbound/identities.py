@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from channels.address import Sender
-from channels.channel import Channel, PeopleDirectory
+from channels.channel import Channel, ChannelError, PeopleDirectory
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import plain
 from gateway.store.records import Identity
@@ -55,7 +55,13 @@ class Identities:
                     group.create_task(self._look_up(channel.name, channel))
 
     async def _look_up(self, name: str, directory: PeopleDirectory) -> None:
-        for handle, sender in (await directory.find_people(self._access.unresolved(name))).items():
+        """A failure here affects only this channel: its names are resolved when their people write."""
+        try:
+            found = await directory.find_people(self._access.unresolved(name))
+        except ChannelError as error:
+            log.warning("%s: names cannot be looked up: %s", name, error)
+            return
+        for handle, sender in found.items():
             resolved = await self._store.resolve_names(name, (handle,), sender)
             self.learn(name, resolved, sender)
         if missing := self._access.unresolved(name):

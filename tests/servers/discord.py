@@ -1714,6 +1714,13 @@ class _Rest:
     def get_guild_roles(self, _: Call, guild: str) -> list[Json]:
         return list(self._guild(guild).card()["roles"])
 
+    def search_members(self, call: Call, guild: str) -> list[Json]:
+        """Members whose username or nickname begins so; needs no privileged intent."""
+        wanted = call.query.get("query", "").lower()
+        names = [(m, (m["user"]["username"], m.get("nick") or "")) for m in self._guild(guild).members()]
+        found = [m for m, both in names if any(name.lower().startswith(wanted) for name in both)]
+        return found[: int(call.query.get("limit", "1"))]
+
     def get_members(self, _: Call, guild: str) -> list[Json]:
         return self._guild(guild).members()
 
@@ -2160,6 +2167,7 @@ _ROUTES: tuple[tuple[str, _Method], ...] = (
     ("GET /guilds/*/channels", _Rest.get_guild_channels),
     ("GET /guilds/*/roles", _Rest.get_guild_roles),
     ("GET /guilds/*/members", _Rest.get_members),
+    ("GET /guilds/*/members/search", _Rest.search_members),
     ("GET /guilds/*/members/*", _Rest.get_member),
     ("GET /guilds/*/threads/active", _Rest.get_active_threads),
     ("GET /channels/*", _Rest.get_channel),
