@@ -38,7 +38,8 @@ class UserMessage:
 
     `id` is its row in the inbox, `message_id` the platform's id. `note` is context that the channel adds in plain
     words: a quote, that the message is an edit, that a file is not available. `in_group`: the conversation has several
-    people, so the model is told the sender. `tools` may be called by the turn that reads the message.
+    people, so the model is told the sender. `tools` may be called by the turn that reads the message. `sender_id` is
+    the platform's id; "" in logs of earlier versions.
     """
 
     id: int
@@ -50,6 +51,7 @@ class UserMessage:
     in_group: bool = False
     source: Source = "person"
     tools: tuple[DeclaredTool, ...] = ()
+    sender_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from agent.models.content import (
     ContentPart,
     LoadedImages,
     image_content,
+    instructions_of,
     joined_text,
     message_content,
     notice_text,
@@ -48,8 +49,8 @@ Block = dict[str, Any]
 def body(request: Request, images: LoadedImages, *, web_search: bool = False) -> dict[str, Any]:
     """The part of the body that comes from the request. With `web_search` the provider may search the web."""
     fields: dict[str, Any] = {"messages": _messages(request, images)}
-    if request.instructions:
-        fields["system"] = [{**_block(request.instructions), **CACHE_BREAKPOINT}]
+    if instructions := instructions_of(request):
+        fields["system"] = [{**_block(instructions), **CACHE_BREAKPOINT}]
     if tools := [*map(_tool, request.tools), *([WEB_SEARCH] if web_search else [])]:
         fields["tools"] = [*tools[:-1], {**tools[-1], **CACHE_BREAKPOINT}]
         if request.text_only:

@@ -16,6 +16,7 @@ from agent.models.content import (
     ContentPart,
     LoadedImages,
     image_content,
+    instructions_of,
     joined_text,
     message_content,
     notice_text,
@@ -48,8 +49,8 @@ def body(
 ) -> dict[str, Any]:
     """The part of the body that comes from the request."""
     messages: list[Message] = []
-    if request.instructions:
-        messages.append({"role": "system", "content": request.instructions})
+    if instructions := instructions_of(request):
+        messages.append({"role": "system", "content": instructions})
     for exchange in with_notices(request.transcript):
         messages += _messages(exchange, images)
     fields: dict[str, Any] = {"messages": messages}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.frames import RULES, file_name, has_frame, message_text
 from agent.log import MessagesRead, ModelAnswered, UserMessage
 from agent.media import Attachment
+from agent.model import Request
 from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results, SystemNote
 
@@ -52,6 +54,17 @@ def with_notices(transcript: Sequence[Exchange]) -> Iterator[Exchange]:
         yield CONTINUE
 
 
+def instructions_of(request: Request) -> str:
+    """The instructions, with the rules of frames if the conversation has any."""
+    if not any(map(_has_frames, request.transcript)):
+        return request.instructions
+    return f"{request.instructions}\n\n{RULES}" if request.instructions else RULES
+
+
+def _has_frames(exchange: Exchange) -> bool:
+    return isinstance(exchange, MessagesRead) and any(map(has_frame, exchange.messages))
+
+
 def images_in(transcript: Iterable[Exchange]) -> list[Attachment]:
     """The images for the model, oldest first."""
     found: list[Attachment] = []
@@ -66,13 +79,13 @@ def images_in(transcript: Iterable[Exchange]) -> list[Attachment]:
 
 
 def message_content(read: MessagesRead, images: LoadedImages) -> list[ContentPart]:
-    """The messages and their attachments, in order; in groups with the sender's name first. Never empty."""
+    """The messages and their attachments, in order; in groups each in a frame with its sender. Never empty."""
     if len(read.messages) == 1 and _is_plain(read.messages[0]):
         # Nearly all of a long history is this, and it is rendered anew for every request.
         return [read.messages[0].text]
     parts: list[ContentPart] = []
     for message in read.messages:
-        parts.append(_message_text(message))
+        parts.append(message_text(message, message.text if message.text.strip() else ""))
         for attachment in message.attachments:
             where = f", in the workspace as {workspace_path(attachment)}"
             parts += _attachment_content(attachment, images, where=where)
@@ -92,7 +105,7 @@ def notice_text(notice: SystemNote) -> str:
 
 
 def unavailable_text(attachment: Attachment, unavailable: UnavailableImage, *, where: str = "") -> str:
-    return f"[Picture {attachment.name}{where} cannot be shown to you: {unavailable.reason}]"
+    return f"[Picture {file_name(attachment.name)}{where} cannot be shown to you: {unavailable.reason}]"
 
 
 def joined_text(parts: Iterable[ContentPart]) -> str | None:
@@ -106,21 +119,15 @@ def joined_text(parts: Iterable[ContentPart]) -> str | None:
 
 
 def _is_plain(message: UserMessage) -> bool:
-    more = message.attachments or message.note or message.in_group
+    more = message.attachments or has_frame(message)
     return not more and bool(message.text) and not message.text.isspace()
 
 
-def _message_text(message: UserMessage) -> str:
-    text = message.text if message.text.strip() else ""
-    if message.in_group and message.sender and message.source != "work":
-        text = f"{message.sender}: {text}"
-    return f"[{message.note}]\n{text}".rstrip() if message.note else text
-
-
 def _attachment_content(attachment: Attachment, images: LoadedImages, *, where: str = "") -> list[ContentPart]:
+    name, where = file_name(attachment.name), file_name(where)
     if not attachment.is_picture:
-        return [f"[Attached file: {attachment.name}, {attachment.media_type}, {attachment.size:,} bytes{where}]"]
+        return [f"[Attached file: {name}, {file_name(attachment.media_type)}, {attachment.size:,} bytes{where}]"]
     image = images.get(attachment.hash, UnavailableImage("it is not available"))
     if isinstance(image, UnavailableImage):
         return [unavailable_text(attachment, image, where=where)]
-    return [f"[Picture: {attachment.name}{where}]", image]
+    return [f"[Picture: {name}{where}]", image]

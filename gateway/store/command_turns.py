@@ -68,7 +68,9 @@ def begin_side_question(connection: Connection, worker: str, command_id: int) ->
     turn = _turn_for(row, "aside")
     number, generation = insert_running(connection, turn, worker)
     is_group = turn.address.kind == "group"
-    message = UserMessage(row.id, row.sender_name, row.text, (), row.note, row.message_id, is_group)
+    message = UserMessage(
+        row.id, row.sender_name, row.text, (), row.note, row.message_id, is_group, sender_id=row.sender_id
+    )
     read = MessagesRead(1, (message,))
     logs.write(connection, number, 1, [read])
     connection.execute(_answer_command, {"row": command_id, "by": turn.id})

@@ -220,6 +220,7 @@ def _user_message_from(row: AnyRow) -> UserMessage:
         row.address["kind"] == "group",
         row.source,
         tools_from_json(row.tools),
+        row.sender_id,
     )
 
 

@@ -419,10 +419,14 @@ async def test_only_the_newest_pictures_are_shown(line: Line) -> None:
 
 
 async def test_in_a_group_senders_are_named(line: Line) -> None:
-    first = MessagesRead(1, (UserMessage(1, "Ann", "Hi", in_group=True),))
-    second = MessagesRead(2, (UserMessage(2, "Bob", "Me too", note="quoting Ann: Hi", in_group=True),))
+    first = MessagesRead(1, (UserMessage(1, "Ann", "Hi", in_group=True, sender_id="7"),))
+    second = MessagesRead(2, (UserMessage(2, "Bob", "Me too", note="quoting Ann: Hi", in_group=True, sender_id="8"),))
     await line.ask(first, ModelAnswered(1, (Text("Hello."),)), second)
-    assert [message.text for message in line.sent] == ["Ann: Hi", "Hello.", "[quoting Ann: Hi]\nBob: Me too"]
+    assert [message.text for message in line.sent] == [
+        '<message from="Ann" id="7">\nHi\n</message>',
+        "Hello.",
+        '<message from="Bob" id="8">\n<note>quoting Ann: Hi</note>\nMe too\n</message>',
+    ]
 
 
 async def test_whoever_is_alone_with_the_agent_is_not_named(line: Line) -> None:
