@@ -11,21 +11,19 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import Annotated
 
 import httpx
 from pydantic import Field
 
 from agent.tool import ToolContext, ToolError, tool
+from agent.tools.addresses import Address, is_public
 from agent.tools.process import WorkerFailed, run_worker
-
-Address = IPv4Address | IPv6Address
 
 MAX_CHARACTERS = 50_000
 """Of one `fetch_url` result."""
 
-_NAT64 = IPv6Network("64:ff9b::/96")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w-]{1,40})""", re.IGNORECASE)
 
 
@@ -57,24 +55,6 @@ def _excerpt(page: Page, offset: int) -> str:
     more = f"\n[{len(page.text) - end:,} characters more; read on with offset={end}]" if end < len(page.text) else ""
     note = f"\n[{page.note}]" if page.note else ""
     return f"{page.url}\n\n{page.text[offset:end]}{more}{note}"
-
-
-def is_public(address: Address) -> bool:
-    """Whether the address belongs to the public internet, also if it is an IPv4 address embedded in an IPv6 one."""
-    if isinstance(address, IPv6Address):
-        if (embedded := _embedded_ipv4(address)) is not None:
-            return is_public(embedded)
-        if address.is_site_local:
-            return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
-
-
-def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
-    if address.teredo is not None:
-        return address.teredo[1]
-    return address.ipv4_mapped or address.sixtofour
 
 
 class AddressRefused(Exception):

@@ -19,6 +19,7 @@ from agent.model import Model
 from agent.models.retry import RetryingModel
 from channels.channel import Channel
 from channels.web.channel import WebChannel
+from config.age import parse_age
 from config.fingerprint import fingerprint, fingerprints
 from config.load import Configuration
 from config.settings import Settings, every_secret
@@ -29,10 +30,11 @@ from gateway.assembly.commands import Commands, commands, who_may_run_commands
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.models import cost_of, default_model, open_models, open_reader
 from gateway.assembly.web import exposure, link, site
+from gateway.lifecycle.retention import Retention, keep_retention
 from gateway.lifecycle.supervision import Service
 from gateway.media import DiskMedia
 from gateway.outbound.channel_replies import ReplyOptions
-from gateway.private_files import private_folder
+from gateway.private_files import private_file, private_folder
 from gateway.store import Store, open_store
 from gateway.store.background import Limits
 from gateway.turns.budgets import SpendingLimits
@@ -62,6 +64,9 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
     settings = configuration.settings
     # Conversations are private to the operator's account.
     private_folder(configuration.home)
+    for file in configuration.home.iterdir():
+        if file.is_file() and not file.is_symlink():
+            private_file(file)
     private_folder(settings.media.path)
     if settings.agent.workspaces == "shared":
         # It may be a folder of the operator's, with permissions of its own.
@@ -76,7 +81,10 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         configured = platforms(settings, media, store)
         for channel in (*configured.values(), *extra):
             gateway.add(channel)
-        services: list[Service] = [partial(_sweep, media)]
+        services: list[Service] = [
+            partial(_sweep, media),
+            partial(keep_retention, gateway.deletion, _retention(settings)),
+        ]
         address = None
         if settings.web.enabled:
             listener = bind(settings.web.host, settings.web.port)
@@ -107,7 +115,8 @@ async def _audit_settings(settings: Settings, store: Store) -> None:
 async def _gateway(configuration: Configuration, store: Store, media: DiskMedia, stack: AsyncExitStack) -> Gateway:
     """The gateway without its channels; the stack closes what was opened for it."""
     settings = configuration.settings
-    mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
+    token = [WebToken(configuration.home)()] if settings.web.enabled else []
+    mask = Mask([*(secret.get_secret_value() for secret in every_secret(settings)), *token])
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
     models = await open_models(settings, media, stack)
     running = await commands(configuration)
@@ -152,6 +161,17 @@ def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> G
         spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost, limits.delegate_tokens),
         models=tuple(models),
         default_model=partial(default_model, settings),
+    )
+
+
+def _retention(settings: Settings) -> Retention:
+    given = settings.retention
+    channels = {name: parse_age(channel.retention) for name, channel in settings.channels.items() if channel.retention}
+    return Retention(
+        parse_age(given.conversations or ""),
+        parse_age(given.media or ""),
+        parse_age(given.logs),
+        {name: age for name, age in channels.items() if age is not None},
     )
 
 

@@ -10,6 +10,7 @@ from channels.terminal.screen import Screen
 from config.load import Configuration
 from gateway.assembly.build import Built, build
 from gateway.cli.instance_file import published
+from gateway.cli.memory import hide_memory
 from gateway.media import DiskMedia
 from gateway.store.errors import StoreError
 from gateway.web.http_server import PortTaken
@@ -17,6 +18,7 @@ from gateway.web.http_server import PortTaken
 
 async def run_with_terminal(configuration: Configuration, screen: Screen) -> None:
     """Runs the configured gateway with a terminal as one more channel. Raises `ChannelRejected` or `OSError`."""
+    hide_memory()
     async with AsyncExitStack() as stack:
         try:
             built = await _build(configuration, stack)

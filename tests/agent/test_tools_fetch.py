@@ -13,7 +13,8 @@ import pytest
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
 from agent.tools import load_tools
-from agent.tools.fetch import Address, Fetcher, Page, is_public
+from agent.tools.addresses import Address, is_public
+from agent.tools.fetch import Fetcher, Page
 
 
 @dataclass
@@ -82,6 +83,12 @@ HERE = Fetcher(allow=only_this)
         *("::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12:3456::1", "ff02::1", "2001:db8::1", "fec0::1"),
         *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::", "2002:a00:1::"),
         "2001:0:4136:e378:8000:63bf:80ff:fffe",
+        # Metadata services of cloud providers, and their hosts.
+        *("192.0.0.192", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "::ffff:169.254.169.254"),
+        *("64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::", "2606:4700::5efe:a9fe:a9fe"),
+        # Special by the registries, but not by every version of Python.
+        *("192.0.0.1", "192.0.0.9", "192.88.99.1", "64:ff9b:1::1", "100::1", "2001:2::1", "2001:10::1", "2001:20::1"),
+        *("3fff::1", "5f00::1", "::7f00:1", "::ffff:0:7f00:1", "4000::1", "2620:4f:8000::1"),
     ],
 )
 def test_an_address_that_is_not_public_is_not_allowed(address: str) -> None:
