@@ -1,0 +1,327 @@
+"""Discord's events, read: who did what where, and what is none of ours."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from channels.address import Address, Sender
+from channels.discord.directory import Directory, GuildChannel
+from channels.discord.parse import MALFORMED, Bot, chat_of, parse, quotable, split
+from channels.message import FileRef, InboundMessage
+
+Json = dict[str, Any]
+
+BOT = Bot("discord", "999")
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+SAID_AT = datetime(2026, 11, 20, 12, 0, 0, 250_000, tzinfo=UTC)
+ANN: Json = {"id": "7", "username": "annlee", "global_name": "Ann Lee", "discriminator": "0", "avatar": None}
+BOB: Json = {"id": "8", "username": "bob", "global_name": None}
+ME: Json = {"id": "999", "username": "helper", "global_name": None, "bot": True}
+ROOMS = Directory(
+    "999",
+    {
+        "300": GuildChannel("300", "general", "1"),
+        "500": GuildChannel("500", "plans", "1", thread=True, parent="300"),
+    },
+    {"60": "admins", "61": "Helper"},
+    {"61"},
+)
+
+
+def message(**fields: Any) -> Json:
+    return {
+        "id": "500123",
+        "type": 0,
+        "channel_id": "200",
+        "author": ANN,
+        "content": "",
+        "timestamp": "2026-11-20T12:00:00.250000+00:00",
+        "edited_timestamp": None,
+        "attachments": [],
+        "embeds": [],
+        "mentions": [],
+    } | fields
+
+
+def read(data: Json, event: str = "MESSAGE_CREATE", authors: dict[str, Sender] | None = None) -> InboundMessage | None:
+    return parse(event, data, BOT, ROOMS, authors or {}, NOW)
+
+
+def heard(data: Json, event: str = "MESSAGE_CREATE") -> InboundMessage:
+    found = read(data, event)
+    assert found is not None
+    return found
+
+
+def group(content: str, **fields: Any) -> InboundMessage:
+    return heard(message(content=content, guild_id="1", channel_id="300", **fields))
+
+
+def test_a_direct_message() -> None:
+    assert heard(message(content="hi")) == InboundMessage(
+        "500123",
+        Address("discord", "999", "200"),
+        Sender("7", "Ann Lee", "annlee"),
+        SAID_AT,
+        message_id="500123",
+        text="hi",
+    )
+
+
+def test_in_a_guild_people_have_the_names_they_have_there() -> None:
+    found = group("hi", member={"nick": "Annie", "roles": []})
+    assert (found.sender.name, found.address) == ("Annie", Address("discord", "999", "300", None, "group"))
+    assert group("hi", author=BOB).sender.name == "bob"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("<@999> look", "look"),
+        ("<@!999>, look", "look"),
+        ("ask <@999> now", "ask now"),
+        ("<@&61> look", "look"),
+        ("<@999>", "@helper"),
+        ("<@999> what says <@8> in <#300>, <@&60>?", "what says @bob in #general, @admins?"),
+    ],
+)
+def test_a_mention_of_the_bot_is_addressed_and_removed(content: str, text: str) -> None:
+    found = group(content, mentions=[ME, BOB])
+    assert (found.addressed, found.text) == (True, text)
+
+
+@pytest.mark.parametrize("content", ["talk", "<@8> talk", "<@&60> talk", "@everyone talk", "@helper talk"])
+def test_other_talk_in_a_guild_is_not_addressed(content: str) -> None:
+    assert not group(content, mentions=[BOB]).addressed
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("<:party:123> <a:dance:456>", ":party: :dance:"),
+        ("<t:1618953630:R>", "2021-04-20 21:20 UTC"),
+        ("use </stop:123>", "use /stop"),
+        ("<@55> <#56> <@&57>", "@somebody #a channel @a role"),
+        ("a < b <3 <x>", "a < b <3 <x>"),
+    ],
+)
+def test_what_discord_writes_in_ids_is_readable(content: str, text: str) -> None:
+    assert heard(message(content=content)).text == text
+
+
+def test_a_thread_follows_and_has_an_opening() -> None:
+    found = group("hi")
+    assert (found.follows, found.thread_root) == (False, None)
+    found = heard(message(content="hi", guild_id="1", channel_id="500"))
+    assert (found.follows, found.thread_root, found.address.chat, found.addressed) == (True, "500", "500", False)
+    assert heard(message(id="500", content="hi", guild_id="1", channel_id="500")).thread_root is None
+
+
+def test_a_reply_carries_what_it_quotes() -> None:
+    def replied(original: Json | None) -> InboundMessage:
+        return group("yes", type=19, message_reference={"message_id": "1"}, referenced_message=original)
+
+    assert replied(message(author=BOB, content="tea?")).note == 'In reply to bob: "tea?"'
+    assert replied(message(author=BOB, attachments=[attachment()])).note == 'In reply to bob: "[file notes.txt]"'
+    assert replied(None).note == "In reply to a deleted message"
+    long = replied(message(author=ME, content="x" * 2000))
+    assert (long.note, long.addressed) == (f'In reply to your message: "{"x" * 1000}…"', True)
+    assert not replied(message(author=BOB, content="tea?")).addressed
+    both = replied(message(author=BOB, content="look", attachments=[attachment()]))
+    assert (both.text, both.note) == ("yes", 'In reply to bob: "look [file notes.txt]"')
+    assert both.files == (FileRef("https://cdn/notes.txt?ex=1", "notes.txt", "text/plain", 10),)
+    assert replied(message(author=ME, attachments=[attachment()])).files == ()
+
+
+def test_a_forward_says_so_and_brings_its_text_and_files() -> None:
+    snapshot = {"message": {"content": "look <#300>", "attachments": [attachment()], "embeds": []}}
+    reference = {"type": 1, "message_id": "1", "channel_id": "300"}
+    found = heard(message(message_reference=reference, message_snapshots=[snapshot]))
+    assert (found.note, found.text) == ("Forwarded from #general", "look #general")
+    assert [file.name for file in found.files] == ["notes.txt"]
+    elsewhere = message(message_reference=reference | {"channel_id": "9"}, message_snapshots=[snapshot])
+    assert heard(elsewhere).note == "Forwarded from another channel"
+
+
+def attachment(**fields: Any) -> Json:
+    card = {"id": "1", "filename": "notes.txt", "size": 10, "url": "https://cdn/notes.txt?ex=1"}
+    return card | {"content_type": "text/plain; charset=utf-8"} | fields
+
+
+def test_files_come_with_the_message() -> None:
+    found = heard(message(content="read", attachments=[attachment(), attachment(content_type=None, filename="x")]))
+    assert found.files == (
+        FileRef("https://cdn/notes.txt?ex=1", "notes.txt", "text/plain", 10),
+        FileRef("https://cdn/notes.txt?ex=1", "x", "application/octet-stream", 10),
+    )
+
+
+def test_a_mention_with_a_file_has_no_text() -> None:
+    assert group("<@999>", attachments=[attachment()], mentions=[ME]).text == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"sticker_items": [{"id": "1", "name": "wave"}]}, "[sticker: wave]"),
+        (
+            {"poll": {"question": {"text": "Tea?"}, "answers": [{"poll_media": {"text": t}} for t in ("yes", "no")]}},
+            "[poll: Tea? yes / no]",
+        ),
+        (
+            {"embeds": [{"title": "Build", "description": "it broke", "fields": [{"name": "by", "value": "me"}]}]},
+            "Build\nit broke\nby: me",
+        ),
+    ],
+)
+def test_what_is_neither_text_nor_file_is_told_in_words(fields: Json, text: str) -> None:
+    assert heard(message(**fields)).text == text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        message(),
+        message(content="pinned", type=6),
+        message(content="joined", type=7),
+        message(type=21),
+        message(content="mine", author=ME),
+    ],
+)
+def test_what_nobody_said_to_us_is_nothing(data: Json) -> None:
+    assert read(data) is None
+    assert read(data | {"edited_timestamp": "2026-11-20T13:00:00+00:00"}, "MESSAGE_UPDATE") is None
+
+
+def test_other_programs_are_marked() -> None:
+    assert group("beep", author=BOB | {"bot": True}).sender.kind == "bot"
+    assert group("beep", webhook_id="55").sender.kind == "bot"
+    assert group("hi").sender.kind == "person"
+
+
+def test_an_edit_is_told_once_for_each_edit() -> None:
+    edited = message(content="new", edited_timestamp="2026-11-20T13:00:00+00:00")
+    found = heard(edited, "MESSAGE_UPDATE")
+    assert (found.kind, found.message_id, found.text) == ("edited", "500123", "new")
+    assert found.event_id == "500123:edited:2026-11-20T13:00:00+00:00"
+    assert found.sent_at == datetime(2026, 11, 20, 13, tzinfo=UTC)
+    assert read(message(content="new"), "MESSAGE_UPDATE") is None
+    assert read({"id": "1", "channel_id": "2", "edited_timestamp": "x"}, "MESSAGE_UPDATE") is None
+
+
+def test_a_deletion_is_by_whom_the_message_was() -> None:
+    deleted = {"id": "5", "channel_id": "300", "guild_id": "1"}
+    ann = Sender("7", "Ann")
+    found = read(deleted, "MESSAGE_DELETE", {"5": ann})
+    assert found is not None
+    assert (found.kind, found.event_id, found.sender, found.sent_at) == ("withdrawn", "5:deleted", ann, NOW)
+    unknown = read(deleted, "MESSAGE_DELETE")
+    assert unknown is not None
+    assert unknown.sender == Sender("", "")
+    assert read(deleted, "MESSAGE_DELETE", {"5": Sender("999", "helper")}) is None
+
+
+def test_many_deletions_are_told_singly() -> None:
+    many = {"ids": ["5", "6"], "channel_id": "300", "guild_id": "1"}
+    told = list(split("MESSAGE_DELETE_BULK", many))
+    assert [(event, data["id"], data["channel_id"]) for event, data in told] == [
+        ("MESSAGE_DELETE", "5", "300"),
+        ("MESSAGE_DELETE", "6", "300"),
+    ]
+    assert list(split("MESSAGE_CREATE", many)) == [("MESSAGE_CREATE", many)]
+
+
+def interaction(kind: int, data: Json, **fields: Any) -> Json:
+    return {"id": "77", "type": kind, "application_id": "999", "token": "t", "channel_id": "200", "data": data} | fields
+
+
+def test_a_pressed_button_is_a_command() -> None:
+    def pressed(carried: str) -> InboundMessage | None:
+        card = interaction(3, {"custom_id": carried}, message={"id": "42"}, user=ANN)
+        return read(card, "INTERACTION_CREATE")
+
+    stop, answer = pressed("stop:run-1"), pressed("answer:q:4f0c_3_0:2")
+    assert stop is not None
+    assert answer is not None
+    assert (stop.event_id, stop.command, stop.text, stop.message_id) == ("77", "stop", "run-1", "42")
+    assert (answer.command, answer.text) == ("answer", "q:4f0c_3_0 2")
+    assert pressed("something else") is None
+
+
+def test_an_application_command_in_a_guild() -> None:
+    data = {"name": "busy", "options": [{"name": "arguments", "type": 3, "value": " queue "}]}
+    card = interaction(2, data, guild_id="1", member={"nick": "Annie", "user": ANN})
+    found = read(card, "INTERACTION_CREATE")
+    assert found is not None
+    assert (found.kind, found.command, found.text, found.message_id) == ("command", "busy", "queue", "77")
+    assert (found.sender, found.address.kind) == (Sender("7", "Annie", "annlee"), "group")
+    assert read(interaction(1, {}, user=ANN), "INTERACTION_CREATE") is None
+
+
+def test_a_command_may_be_written_as_text_to_the_bot() -> None:
+    found = group("<@999> /Busy queue", mentions=[ME])
+    assert (found.kind, found.command, found.text) == ("command", "busy", "queue")
+    assert heard(message(content="/stop")).command == "stop"
+    assert group("/stop").command is None
+    edited = message(content="/stop", edited_timestamp="2026-11-20T13:00:00+00:00")
+    assert read(edited, "MESSAGE_UPDATE") is None
+
+
+def test_half_of_a_surrogate_pair_is_no_harm() -> None:
+    found = heard(message(content="a\ud83db", author=ANN | {"global_name": "x\udc00"}))
+    assert (found.text, found.sender.name) == ("a?b", "x?")
+
+
+def test_an_opening_is_told_by_whom_it_was() -> None:
+    card = message(content="see <@8>", mentions=[BOB], attachments=[attachment()])
+    sender, text, files = quotable(card, ROOMS)
+    assert (sender, text, [file.name for file in files]) == ("Ann Lee", "see @bob", ["notes.txt"])
+
+
+def test_rooms_are_learnt_and_forgotten() -> None:
+    rooms = Directory("999")
+    roles = [{"id": "60", "name": "admins"}, {"id": "61", "name": "Helper", "tags": {"bot_id": "999"}}]
+    channels = [{"id": "300", "type": 0, "name": "general"}, {"id": "301", "type": 15, "name": "ideas"}]
+    thread = {"id": "500", "type": 11, "name": "plans", "parent_id": "300", "last_message_id": "501"}
+    told = rooms.learn("GUILD_CREATE", {"id": "1", "roles": roles, "channels": channels, "threads": [thread]})
+    assert [(room.name, room.thread, room.has_messages) for room in told] == [
+        ("general", False, True),
+        ("ideas", False, False),
+        ("plans", True, True),
+    ]
+    assert (rooms.own_roles, rooms.roles["60"], told[2].last) == ({"61"}, "admins", "501")
+    archived = thread | {"guild_id": "1", "thread_metadata": {"archived": True}}
+    assert rooms.learn("THREAD_UPDATE", archived) == ()
+    assert "500" not in rooms.channels
+    rooms.learn("THREAD_LIST_SYNC", {"guild_id": "1", "threads": [thread]})
+    assert "500" in rooms.channels
+    rooms.learn("CHANNEL_UPDATE", channels[0] | {"guild_id": "1", "name": "lobby"})
+    assert rooms.channels["300"].name == "lobby"
+    rooms.learn("GUILD_ROLE_UPDATE", {"guild_id": "1", "role": {"id": "60", "name": "bosses"}})
+    assert rooms.roles["60"] == "bosses"
+    rooms.learn("CHANNEL_DELETE", {"id": "300"})
+    rooms.learn("GUILD_DELETE", {"id": "1", "unavailable": True})
+    assert set(rooms.channels) == {"301", "500"}
+    rooms.learn("GUILD_DELETE", {"id": "1"})
+    assert rooms.channels == {}
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(message())), inner, max_size=4),
+    max_leaves=8,
+)
+EVENTS = ["MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "INTERACTION_CREATE"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(EVENTS), st.dictionaries(st.sampled_from([*message(), "guild_id", "type"]), ANYTHING))
+def test_an_event_of_any_shape_is_read_or_malformed(event: str, broken: Json) -> None:
+    try:
+        chat_of(event, message(**broken))
+        read(message(content="hi", **{k: v for k, v in broken.items() if k != "content"}), event)
+    except MALFORMED:
+        pass
