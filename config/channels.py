@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from config.age import Age
 from config.errors import did_you_mean
 from config.models import ModelName
 from config.section import Secret, Section, SocketAddress, WebAddress, refuse_entries, wrong
@@ -96,6 +97,13 @@ class ChannelSection(Section):
         default=None,
         description="System prompt for this channel, instead of the one in [agent].",
         examples=["You help the people of this team. Answer briefly."],
+    )
+
+    retention: Age | None = Field(
+        default=None,
+        description="Age at which this channel's messages and answers are deleted, instead of [retention] "
+        "conversations.",
+        examples=["30d"],
     )
 
     @classmethod

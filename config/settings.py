@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
+from config.age import Age
 from config.channels import BUILT_IN_CHANNELS, ChannelSettings, SlackSettings, channel_by_type
 from config.errors import Fault, Key
 from config.hooks import HookSettings, hook_by_type
@@ -240,6 +241,24 @@ class LimitSettings(Section):
     )
 
 
+class RetentionSettings(Section):
+    """How long data is kept: ages like 12h, 30d, 8w or 1y."""
+
+    conversations: Age | None = Field(
+        default=None,
+        description="Age at which messages, answers and their files are deleted; a conversation without newer ones is "
+        "deleted with its workspace. A channel's `retention` comes first. Default: never.",
+        examples=["90d"],
+    )
+    media: Age | None = Field(
+        default=None,
+        description="Age at which pictures and files are deleted, also those of newer conversations. Default: with "
+        "their conversation.",
+        examples=["30d"],
+    )
+    logs: Age = Field(default="1y", description="Age at which entries of the audit log are deleted.")
+
+
 class Settings(Section):
     """All settings. A section's description is the docstring of its class."""
 
@@ -252,6 +271,7 @@ class Settings(Section):
     hooks: list[Annotated[HookSettings, BeforeValidator(hook_by_type)]] = Field(default_factory=list)
     tools: ToolSettings = Field(default_factory=ToolSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
 
     @field_validator("models")
     @classmethod

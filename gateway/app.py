@@ -38,7 +38,7 @@ from gateway.store.background import Limits
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.deadlines import keep_deadlines
-from gateway.turns.deletion import DataDeletion, keep_files, keep_folder
+from gateway.turns.deletion import AffectedTurns, DataDeletion, keep_files, keep_folder
 from gateway.turns.dispatcher import Dispatcher, message_statuses
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
@@ -133,14 +133,13 @@ class Gateway:
             max_running=options.max_running_turns,
             grace=options.shutdown_grace,
         )
+        affected = AffectedTurns(store, self.bus, self.dispatcher, self.background)
         self.deletion = DataDeletion(
             store,
-            self.bus,
-            self.dispatcher,
-            self.background,
-            histories,
             remove_files,
             keep_folder if workspaces is None else workspaces.remove,
+            stop=affected.stop,
+            forget=histories.forget,
         )
         self.runs = RunReports(store, self.bus, agent_for)
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies)

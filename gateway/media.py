@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -75,6 +75,7 @@ class DiskMedia:
         self._path = path
         self._table = table
         self._max_bytes = max_bytes
+        self._read = reader(path)
         self._lock = asyncio.Lock()
 
     async def put(self, data: bytes, name: str) -> Attachment:
@@ -92,13 +93,7 @@ class DiskMedia:
 
     async def read(self, attachment: Attachment) -> bytes:
         """The bytes. Raises `MediaMissing`, or `MediaError` when they cannot be read."""
-        if not HASH.fullmatch(attachment.hash):
-            raise MediaMissing(attachment)
-        with _errors(attachment.name):
-            try:
-                return await asyncio.to_thread(self._file(attachment.hash).read_bytes)
-            except FileNotFoundError as error:
-                raise MediaMissing(attachment) from error
+        return await self._read(attachment)
 
     async def sweep(self, older_than: timedelta) -> int:
         """Deletes files that are older and that no message and no turn uses; returns how many.
@@ -121,6 +116,21 @@ class DiskMedia:
 
     def _file(self, hash: str) -> Path:
         return self._path / hash[:2] / hash[2:]
+
+
+def reader(path: Path) -> Callable[[Attachment], Awaitable[bytes]]:
+    """Reads files of the store in this directory. Its result raises as `DiskMedia.read` does."""
+
+    async def read(attachment: Attachment) -> bytes:
+        if not HASH.fullmatch(attachment.hash):
+            raise MediaMissing(attachment)
+        with _errors(attachment.name):
+            try:
+                return await asyncio.to_thread((path / attachment.hash[:2] / attachment.hash[2:]).read_bytes)
+            except FileNotFoundError as error:
+                raise MediaMissing(attachment) from error
+
+    return read
 
 
 def examine(data: bytes, name: str) -> Attachment:

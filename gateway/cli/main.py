@@ -73,11 +73,28 @@ def _command(arguments: argparse.Namespace) -> int:
             return (
                 show_requests(configuration) if arguments.action == "list" else approve(configuration, arguments.code)
             )
+        case "access":
+            from gateway.cli.access import revoke, show_access
+
+            configuration = _load(arguments.config)
+            if arguments.action == "list":
+                return show_access(configuration)
+            return revoke(configuration, arguments.channel, arguments.user)
         case "web-token":
             from gateway.cli.web_token import rotate, show
 
             configuration = _load(arguments.config)
             return show(configuration) if arguments.action == "show" else rotate(configuration)
+        case "data":
+            return _data(arguments)
+        case "backup":
+            from gateway.cli.backup import back_up
+
+            return back_up(_load(arguments.config), arguments.file, overwrite=arguments.force)
+        case "restore":
+            from gateway.cli.backup import restore
+
+            return restore(_load(arguments.config), arguments.file, overwrite=arguments.force)
         case "audit":
             from gateway.cli.audit import show_audit_log
 
@@ -85,6 +102,18 @@ def _command(arguments: argparse.Namespace) -> int:
         case _:
             sys.stdout.write(f"interject {VERSION}\n")
             return 0
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from gateway.cli.data import Selection, delete, export, show_conversations
+
+    configuration = _load(arguments.config)
+    if arguments.action == "list":
+        return show_conversations(configuration, as_json=arguments.json)
+    selection = Selection(arguments.conversation, arguments.person)
+    if arguments.action == "export":
+        return export(configuration, arguments.file, selection, overwrite=arguments.force)
+    return delete(configuration, selection, confirmed=arguments.yes)
 
 
 def _load(file: Path | None) -> Configuration:
@@ -151,10 +180,46 @@ def _parser() -> argparse.ArgumentParser:
     approve.add_argument("code", metavar="CODE")
     add_config(approve, default)
     add_config(actions.add_parser("list", help="pending and approved users"), default)
+    access = add("access", "show and revoke access", "By @name and by pairing; works beside a running gateway.")
+    actions = access.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add_config(actions.add_parser("list", help="resolved @names, pairings, and who was refused"), default)
+    revoked = actions.add_parser("revoke", help="take back what pairing gave; running tasks are stopped")
+    revoked.add_argument("channel", metavar="CHANNEL")
+    revoked.add_argument("user", metavar="ID")
+    add_config(revoked, default)
     web_token = add("web-token", "print the web chat's sign-in link, or replace its token", "")
     actions = web_token.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_config(actions.add_parser("show", help="print the sign-in link, in a terminal"), default)
     add_config(actions.add_parser("rotate", help="replace the token: everybody is signed out"), default)
+    data = add(
+        "data",
+        "list, export and delete what is stored",
+        "Conversations with their files, or all of one person. Works beside a running gateway.",
+    )
+    data_actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = data_actions.add_parser("list", help="all conversations, with their keys and people")
+    listing.add_argument("--json", action="store_true", help="JSON Lines: one object per line")
+    exporting = data_actions.add_parser("export", help="write a zip file with JSON Lines, Markdown and files")
+    exporting.add_argument("file", type=Path, metavar="FILE")
+    exporting.add_argument("--force", action="store_true", help="overwrite an existing file")
+    deleting = data_actions.add_parser("delete", help="delete for good")
+    deleting.add_argument("--yes", action="store_true", help="do not ask")
+    for action in (listing, exporting, deleting):
+        add_config(action, default)
+    for action in (exporting, deleting):
+        which = action.add_mutually_exclusive_group(required=True)
+        which.add_argument("--conversation", metavar="KEY", help="one conversation, by its key in the list")
+        which.add_argument("--person", metavar="CHANNEL:ID", help="one person, in all conversations of a channel")
+    backup = add(
+        "backup", "back up the database and the files", "Works beside a running gateway. Workspaces are not included."
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="the zip file to write")
+    backup.add_argument("--force", action="store_true", help="overwrite an existing file")
+    restore = add("restore", "restore a backup", "Only while no gateway runs.")
+    restore.add_argument("file", type=Path, metavar="FILE", help="a file that `interject backup` wrote")
+    restore.add_argument("--force", action="store_true", help="replace the data that is there")
+    for command in (backup, restore):
+        add_config(command, default)
     audit = add(
         "audit",
         "print the audit log",

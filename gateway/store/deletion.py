@@ -20,7 +20,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -228,6 +227,8 @@ def is_deleted_whole(connection: Connection, session: str, wanted: DeletionReque
 def count(connection: Connection, wanted: DeletionRequest) -> DeletionReport:
     """What the request would delete, in conversations and messages."""
     keys = (wanted.session,) if wanted.session else sessions_of(connection, wanted.person)
+    known = select(sessions.c.key).where(sessions.c.key.in_(keys))
+    keys = tuple(connection.execute(known).scalars())
     whole = [key for key in keys if is_deleted_whole(connection, key, wanted)]
     messages = select(func.count()).where(inbox.c.source == "person", inbox.c.id < _upto(wanted))
     number = 0
@@ -260,14 +261,29 @@ def carry_out(connection: Connection, request_id: int, today: datetime) -> Delet
     return _conclude(connection, wanted, deleted)
 
 
-def delete_older(connection: Connection, channel: str | None, before: datetime, today: datetime) -> Deleted | None:
-    """Deletes what is older in the conversations of the channel (None: of all): ended turns with their messages, and
-    conversations without anything newer. None: there was nothing."""
+def old_sessions(
+    connection: Connection, before: datetime, channel: str | None, besides: Collection[str]
+) -> tuple[str, ...]:
+    """The conversations of the channel (None: of all besides some) that hold something older."""
+    theirs = sessions.c.channel.not_in(besides) if channel is None else sessions.c.channel == channel
+    old_turn = exists(select(turns.c.id).where(turns.c.session == sessions.c.key, is_ended, turns.c.ended_at < before))
+    old_row = exists(
+        select(inbox.c.id).where(inbox.c.session == sessions.c.key, ~is_waiting, inbox.c.received_at < before)
+    )
+    found = select(sessions.c.key).where(
+        theirs,
+        sessions.c.parent.is_(None),
+        sessions.c.created_at < before,
+        or_(sessions.c.last_at < before, old_turn, old_row),
+    )
+    return tuple(connection.execute(found).scalars())
+
+
+def delete_older(connection: Connection, keys: Collection[str], before: datetime, today: datetime) -> Deleted | None:
+    """Deletes what is older in these conversations: ended turns with their messages, and conversations without
+    anything newer. None: there was nothing."""
     deleted = _Deleted()
-    of_channel = literal(True) if channel is None else sessions.c.channel == channel
-    for key in (
-        connection.execute(select(sessions.c.key).where(of_channel, sessions.c.parent.is_(None))).scalars().all()
-    ):
+    for key in keys:
         _delete_older_in(connection, deleted, key, before, today)
     if not deleted.sessions:
         return None

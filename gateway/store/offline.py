@@ -10,9 +10,10 @@ from typing import TypeVar
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from gateway.store import audit, identities, pairing, strangers
+from gateway.store import audit, deletion, export, identities, pairing, strangers
 from gateway.store.errors import StoreFailed
-from gateway.store.records import AuditRow, Identity, Pairing, Revoked, Stranger
+from gateway.store.export import ExportedConversation, ListedConversation
+from gateway.store.records import AuditRow, DeletionReport, DeletionRequest, Identity, Pairing, Revoked, Stranger
 from gateway.store.sqlite_file import database_path, explain, prepare_writing
 
 T = TypeVar("T")
@@ -46,6 +47,37 @@ def all_identities(url: str) -> tuple[Identity, ...]:
 def audit_since(url: str, time: datetime) -> Sequence[AuditRow]:
     """The audit log since then, oldest first. Raises `StoreError`."""
     return _in(url, lambda connection: audit.since(connection, time))
+
+
+def conversations(url: str) -> tuple[ListedConversation, ...]:
+    """All conversations, the most recent first. Raises `StoreError`."""
+    return _in(url, export.listing)
+
+
+def exported(url: str, session: str | None, person: str | None) -> tuple[ExportedConversation, ...]:
+    """The conversation, or all of the person's. Raises `StoreError`."""
+
+    def read(connection: Connection) -> tuple[ExportedConversation, ...]:
+        sessions = deletion.sessions_of(connection, person or "") if session is None else (session,)
+        found = (export.conversation(connection, each, person) for each in sessions)
+        return tuple(each for each in found if each is not None)
+
+    return _in(url, read)
+
+
+def count_deleted(url: str, wanted: DeletionRequest) -> DeletionReport:
+    """What the request would delete. Raises `StoreError`."""
+    return _in(url, lambda connection: deletion.count(connection, wanted))
+
+
+def request_deletion(url: str, wanted: DeletionRequest) -> int:
+    """Stores the request; its id. Raises `StoreError`."""
+    return _in(url, lambda connection: deletion.request(connection, wanted))
+
+
+def deletion_result(url: str, request_id: int) -> tuple[str, DeletionReport | None]:
+    """The request's state, and what was deleted. Raises `StoreError`."""
+    return _in(url, lambda connection: deletion.result(connection, request_id))
 
 
 def _in(url: str, work: Callable[[Connection], T]) -> T:

@@ -213,6 +213,7 @@ class Store:
     deletion_result = writes(deletion.result)
     deletions_done = writes(deletion.done)
     folders_removed = writes(deletion.folders_removed)
+    old_sessions = reads(deletion.old_sessions)
     delete_older = writes(deletion.delete_older)
     count_deleted = reads(deletion.count)
     sessions_of = reads(deletion.sessions_of)

@@ -1,9 +1,10 @@
-"""Deletion in a running gateway: running turns are stopped, then the rows, files, folders and traces are removed."""
+"""Deletion of data: what runs is stopped, then the rows, files, folders and traces are removed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
@@ -22,7 +23,6 @@ from gateway.store.records import DeletionReport, DeletionRequest
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import midnight, person_on
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
-from gateway.turns.history_cache import HistoryCache
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ STOP_TIMEOUT = 5.0
 
 COMPACT_PAUSE = 600.0
 """Seconds between two compactions of the database, which make all writes wait. Deleted rows are overwritten at once."""
+
+BATCH = 20
+"""Conversations whose old parts are deleted in one transaction, while other writes wait."""
 
 CHECK_PAUSE = 1.0
 """Seconds between two looks for requests of the command line."""
@@ -45,17 +48,23 @@ class DeletionStore(Protocol):
     async def deletion_result(self, request_id: int) -> tuple[str, DeletionReport | None]: ...
     async def deletions_done(self, request_ids: Collection[int]) -> None: ...
     async def folders_removed(self, request_id: int, folders: int) -> None: ...
-    async def delete_older(self, channel: str | None, before: datetime, today: datetime) -> Deleted | None: ...
+    async def old_sessions(
+        self, before: datetime, channel: str | None, besides: Collection[str]
+    ) -> tuple[str, ...]: ...
+    async def delete_older(self, keys: Sequence[str], before: datetime, today: datetime) -> Deleted | None: ...
     async def sessions_of(self, person: str) -> tuple[str, ...]: ...
+    async def forget_costs(self, today: datetime) -> None: ...
+    async def expire_media(self, before: datetime) -> frozenset[str]: ...
+    async def delete_audit_before(self, time: datetime) -> int: ...
+    async def compact(self) -> bool: ...
+
+
+class AffectedStore(Protocol):
     async def is_deleted_whole(self, session: str, wanted: DeletionRequest) -> bool: ...
     async def rows_of(self, session: str, person: str) -> frozenset[int]: ...
     async def unfinished(self, session: str) -> records.Turn | None: ...
     async def stop_parked(self, session: str, reason: str) -> bool: ...
     async def withdraw_waiting(self, session: str, upto: int, reason: str) -> tuple[records.MessageChange, ...]: ...
-    async def forget_costs(self, today: datetime) -> None: ...
-    async def expire_media(self, before: datetime) -> frozenset[str]: ...
-    async def delete_audit_before(self, time: datetime) -> int: ...
-    async def compact(self) -> bool: ...
 
 
 async def keep_files(hashes: Collection[str]) -> int:
@@ -68,28 +77,34 @@ async def keep_folder(address: Address) -> bool:
     return False
 
 
+async def stop_nothing(session: str, wanted: DeletionRequest) -> None:
+    """For a process without turns."""
+
+
+def forget_nothing(session: str) -> None:
+    """For a process without turns."""
+
+
 class DataDeletion:
     def __init__(
         self,
         store: DeletionStore,
-        bus: Bus,
-        dispatcher: Dispatcher,
-        background: BackgroundWork,
-        histories: HistoryCache,
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
         remove_folder: Callable[[Address], Awaitable[bool]] = keep_folder,
+        *,
+        stop: Callable[[str, DeletionRequest], Awaitable[None]] = stop_nothing,
+        forget: Callable[[str], None] = forget_nothing,
     ) -> None:
         """`remove_files` deletes stored files that nothing uses any more; `remove_folder` deletes a conversation's
-        workspace, and says whether there was one."""
+        workspace, and says whether there was one. `stop` stops what a deletion affects in a session, `forget` drops
+        the session's history from memory."""
         self._store = store
-        self._bus = bus
-        self._dispatcher = dispatcher
-        self._background = background
-        self._histories = histories
         self._remove_files = remove_files
         self._remove_folder = remove_folder
+        self._stop = stop
+        self._forget = forget
         self._lock = asyncio.Lock()
-        self._compacted_at = -COMPACT_PAUSE
+        self._compacted_at = -math.inf
 
     async def delete(self, wanted: DeletionRequest) -> DeletionReport:
         """Deletes and returns what was deleted. A crash on the way delays the deletion until the next start. Raises
@@ -102,12 +117,15 @@ class DataDeletion:
         _, report = await self._store.deletion_result(request_id)
         return report or DeletionReport()
 
-    async def delete_older(self, channel: str | None, age: timedelta) -> None:
-        """Deletes what is older in the conversations of the channel (None: of all)."""
-        async with self._lock:
-            deleted = await self._store.delete_older(channel, datetime.now(UTC) - age, midnight())
-            if deleted is not None:
-                await self._clean_up(deleted)
+    async def delete_older(self, age: timedelta, channel: str | None, *, besides: frozenset[str] = frozenset()) -> None:
+        """Deletes what is older in the conversations of the channel; None: of all channels besides some."""
+        before = datetime.now(UTC) - age
+        keys = await self._store.old_sessions(before, channel, besides)
+        for first in range(0, len(keys), BATCH):
+            async with self._lock:
+                deleted = await self._store.delete_older(keys[first : first + BATCH], before, midnight())
+                if deleted is not None:
+                    await self._clean_up(deleted)
 
     async def expire_media(self, age: timedelta) -> None:
         """Deletes files stored longer ago, also those that messages refer to."""
@@ -144,33 +162,9 @@ class DataDeletion:
         log.info("deleted (%s, asked for by %s): %s", wanted.scope, wanted.by or "the settings", deleted.report)
         await self._clean_up(deleted)
 
-    async def _stop(self, session: str, wanted: DeletionRequest) -> None:
-        """Stops what runs in the session, as far as it is deleted, and waits for its end."""
-        whole = await self._store.is_deleted_whole(session, wanted)
-        theirs: frozenset[int] = frozenset() if whole else await self._store.rows_of(session, wanted.person)
-        upto = MAX_ROW_ID if wanted.upto is None else wanted.upto
-        active = self._dispatcher.active(session)
-        if active is not None and (whole or _is_theirs(active, wanted.person, theirs)):
-            self._dispatcher.stop(session, before=upto, reason=STOPPED)
-        else:
-            active = None
-        if whole:
-            await self._store.withdraw_waiting(session, upto, STOPPED)
-        await self._background.stop_all(session, None if whole else wanted.person)
-        parked = await self._store.unfinished(session)
-        if parked is not None and parked.parked:
-            began = person_on(parked.address, parked.principal) == wanted.person
-            if (whole or began) and await self._store.stop_parked(session, STOPPED):
-                self._bus.wake(session, "interrupt")
-                active = self._dispatcher.active(session)
-        if active is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_TIMEOUT):
-                    await active.ended.wait()
-
     async def _clean_up(self, deleted: Deleted) -> None:
         for session in deleted.sessions:
-            self._histories.forget(session)
+            self._forget(session)
         await self._remove(deleted.hashes)
         await self._finish(deleted.request, deleted.folders)
         await self._compact()
@@ -205,6 +199,40 @@ class DataDeletion:
             self._compacted_at = time.monotonic()
             await self._store.forget_costs(midnight())
             await self._store.deletions_done(finished)
+
+
+class AffectedTurns:
+    """The running and parked turns, and the background work, that a deletion affects."""
+
+    def __init__(self, store: AffectedStore, bus: Bus, dispatcher: Dispatcher, background: BackgroundWork) -> None:
+        self._store = store
+        self._bus = bus
+        self._dispatcher = dispatcher
+        self._background = background
+
+    async def stop(self, session: str, wanted: DeletionRequest) -> None:
+        """Stops what runs in the session, as far as it is deleted, and waits for its end."""
+        whole = await self._store.is_deleted_whole(session, wanted)
+        theirs: frozenset[int] = frozenset() if whole else await self._store.rows_of(session, wanted.person)
+        upto = MAX_ROW_ID if wanted.upto is None else wanted.upto
+        active = self._dispatcher.active(session)
+        if active is not None and (whole or _is_theirs(active, wanted.person, theirs)):
+            self._dispatcher.stop(session, before=upto, reason=STOPPED)
+        else:
+            active = None
+        if whole:
+            await self._store.withdraw_waiting(session, upto, STOPPED)
+        await self._background.stop_all(session, None if whole else wanted.person)
+        parked = await self._store.unfinished(session)
+        if parked is not None and parked.parked:
+            began = person_on(parked.address, parked.principal) == wanted.person
+            if (whole or began) and await self._store.stop_parked(session, STOPPED):
+                self._bus.wake(session, "interrupt")
+                active = self._dispatcher.active(session)
+        if active is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await active.ended.wait()
 
 
 def _is_theirs(active: ActiveTurn, person: str, rows: frozenset[int]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.agent import Agent
 from agent.log import MessagesRead
+from agent.media import MediaStore
 from agent.model import Model
 from agent.testing import MemoryMedia
 from agent.tool import Tool
@@ -24,6 +25,7 @@ from channels.message import FileRef, InboundMessage, MessageKind, Receipt
 from channels.reply import QuestionSegment, Reply
 from gateway.app import Gateway, GatewayOptions
 from gateway.inbound.access import AccessPolicy, ChannelAccess
+from gateway.media import DiskMedia
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 
@@ -156,15 +158,20 @@ async def playing(
     bound: float = 60.0,
     policies: Mapping[str, ChannelAccess] | None = None,
     media: MemoryMedia | None = None,
+    on_disk: bool = False,
     options: GatewayOptions = GatewayOptions(),  # noqa: B008  # it is frozen
     **parts: Any,
 ) -> AsyncIterator[Play]:
-    """A gateway that runs until left. Leaving is a crash; the folder can be used again."""
-    used_media = MemoryMedia() if media is None else media
-    made = Agent(model, used_media, folder, tools)
+    """A gateway that runs until left. Leaving is a crash; the folder can be used again. `on_disk`: files are stored in
+    the folder `media`."""
     memory = MemoryChannel() if channel is None else channel
     database = folder / "test.db"
     async with asyncio.timeout(bound), open_store(f"sqlite:///{database}") as opened:
+        used_media: MediaStore = MemoryMedia() if media is None else media
+        if on_disk:
+            used_media = disk = DiskMedia(folder / "media", opened)
+            parts = {"remove_files": disk.remove, **parts}
+        made = Agent(model, used_media, folder, tools)
         access = AccessPolicy(policies or {})
         options = replace(options, max_running_turns=max_running_turns)
         gateway = Gateway(store(opened), used_media, access, agent or (lambda _: made), options, **parts)

@@ -1,0 +1,47 @@
+"""`interject backup` and `interject restore`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from config.load import Configuration
+from gateway.cli.home import describe_error
+from gateway.store import backup
+from gateway.store.errors import StoreBusy, StoreError
+
+
+def back_up(configuration: Configuration, target: Path, *, overwrite: bool) -> int:
+    """Returns the exit code: 1 when no backup was made."""
+    settings = configuration.settings
+    try:
+        made = backup.back_up(settings.store.url, settings.media.path, target, overwrite=overwrite)
+    except (StoreError, OSError) as error:
+        return _failed(error, configuration)
+    sys.stdout.write(f"Backed up to {target}: {_contents(made)}. It holds conversations: keep it safe.\n")
+    return 0
+
+
+def restore(configuration: Configuration, source: Path, *, overwrite: bool) -> int:
+    """Returns the exit code: 1 when nothing was restored."""
+    settings = configuration.settings
+    try:
+        found = backup.restore(settings.store.url, settings.media.path, source, overwrite=overwrite)
+    except StoreBusy as error:
+        holder = f"process {error.pid}" if error.pid is not None else "another process"
+        sys.stderr.write(f"interject: a gateway is running ({holder}): stop it, then restore\n")
+        return 1
+    except (StoreError, OSError) as error:
+        return _failed(error, configuration)
+    sys.stdout.write(f"Restored the backup of {found.made_at}: {_contents(found)}.\n")
+    return 0
+
+
+def _contents(summary: backup.BackupSummary) -> str:
+    missing = f", {summary.missing} files were no longer stored" if summary.missing else ""
+    return f"{summary.conversations} conversations, {summary.messages} messages, {summary.files} files{missing}"
+
+
+def _failed(error: Exception, configuration: Configuration) -> int:
+    sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")
+    return 1

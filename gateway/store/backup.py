@@ -1,0 +1,199 @@
+"""Backups: a consistent copy of the database with the media that it names, in one zip file, and its way back."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+from gateway.store.errors import StoreError, StoreFailed
+from gateway.store.sqlite_file import database_path, locked
+
+DATABASE = "interject.db"
+MANIFEST = "backup.json"
+MEDIA = "media/"
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSummary:
+    """What a backup holds. `missing` files were named by the database but not stored."""
+
+    made_at: str
+    schema: str
+    conversations: int
+    messages: int
+    files: int
+    missing: int
+
+
+def back_up(url: str, media: Path, target: Path, *, overwrite: bool = False) -> BackupSummary:
+    """Writes a backup, also beside a running gateway, without making it wait. Raises `StoreError` and `OSError`."""
+    path = database_path(url)
+    if not path.exists():
+        raise StoreFailed(f"{path} does not exist yet: there is nothing to back up")
+    if target.exists() and not overwrite:
+        raise StoreFailed(f"{target} exists already. Choose another name, or overwrite it with --force")
+    with TemporaryDirectory(dir=target.absolute().parent, prefix=".backup-") as folder:
+        copy, archive = Path(folder) / DATABASE, Path(folder) / "backup.zip"
+        _copy_database(path, copy)
+        summary = _write_archive(copy, media, archive)
+        archive.replace(target)
+    return summary
+
+
+def restore(url: str, media: Path, source: Path, *, overwrite: bool = False) -> BackupSummary:
+    """Puts the backup in the place of the database and adds its media, after checking all of it.
+
+    Raises `StoreBusy` while a gateway runs, `StoreError` for existing data without `overwrite` and for a damaged
+    backup, and `OSError`. Nothing is changed then.
+    """
+    path = database_path(url)
+    with locked(path), _opened(source) as archive:
+        if _has_data(path) and not overwrite:
+            raise StoreFailed(f"{path} holds data already, which a restore would replace. To do that, add --force")
+        summary = _summary(archive, source)
+        with TemporaryDirectory(dir=path.parent, prefix=".restore-") as folder:
+            database = Path(folder) / DATABASE
+            _extract(archive, DATABASE, database)
+            _check_database(database, source)
+            media.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with TemporaryDirectory(dir=media, prefix=".restore-") as files:
+                _extract_media(archive, Path(files), source)
+                _move_media(Path(files), media)
+            # A journal of the old database would be applied to the new one.
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            database.replace(path)
+    return summary
+
+
+# Writing
+
+
+def _copy_database(path: Path, copy: Path) -> None:
+    """A copy of what is committed at this moment."""
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.DatabaseError as error:
+        raise StoreFailed(f"{path} cannot be copied: {error}") from error
+
+
+def _write_archive(copy: Path, media: Path, archive: Path) -> BackupSummary:
+    with closing(sqlite3.connect(copy)) as database:
+        hashes = [hash for (hash,) in database.execute("SELECT hash FROM media ORDER BY hash")]
+        count = {
+            table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("sessions", "inbox")
+        }
+        (schema,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    descriptor = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream, ZipFile(stream, "w", ZIP_DEFLATED) as zipped:
+        zipped.write(copy, DATABASE)
+        stored = sum(_add_file(zipped, media, hash) for hash in hashes)
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        summary = BackupSummary(
+            made_at, schema, count["sessions"], count["inbox"], stored, missing=len(hashes) - stored
+        )
+        zipped.writestr(MANIFEST, json.dumps(asdict(summary), indent=2))
+    return summary
+
+
+def _add_file(zipped: ZipFile, media: Path, hash: str) -> bool:
+    """False: it was deleted meanwhile."""
+    with suppress(FileNotFoundError):
+        with (media / hash[:2] / hash[2:]).open("rb") as file:
+            entry = ZipInfo(f"{MEDIA}{hash}")
+            # Most of them are compressed already.
+            entry.compress_type = ZIP_STORED
+            with zipped.open(entry, "w", force_zip64=True) as target:
+                copyfileobj(file, target, _CHUNK)
+        return True
+    return False
+
+
+# Restoring
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[ZipFile]:
+    try:
+        with ZipFile(source) as archive:
+            yield archive
+    except BadZipFile as error:
+        raise _damaged(source, str(error)) from error
+
+
+def _damaged(source: Path, why: str) -> StoreError:
+    return StoreFailed(f"{source} cannot be restored: it is no complete backup ({why}). Nothing was changed")
+
+
+def _has_data(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _summary(archive: ZipFile, source: Path) -> BackupSummary:
+    try:
+        return BackupSummary(**json.loads(archive.read(MANIFEST)))
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(source, f"{MANIFEST} is missing or not readable") from error
+
+
+def _extract(archive: ZipFile, name: str, target: Path) -> str:
+    """The hash of what was written. Reading to the end checks the sum that the archive has."""
+    hashed = sha256()
+    with archive.open(name) as stream, os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        while chunk := stream.read(_CHUNK):
+            hashed.update(chunk)
+            file.write(chunk)
+        os.fsync(file.fileno())
+    return hashed.hexdigest()
+
+
+def _check_database(database: Path, source: Path) -> None:
+    from gateway.store.migrate import has_revision
+
+    try:
+        with closing(sqlite3.connect(database)) as opened:
+            (finding,) = opened.execute("PRAGMA integrity_check(1)").fetchone()
+            (revision,) = opened.execute("SELECT version_num FROM alembic_version").fetchone()
+    except (sqlite3.DatabaseError, TypeError) as error:
+        raise _damaged(source, str(error)) from error
+    if finding != "ok":
+        raise _damaged(source, finding)
+    if not has_revision(revision):
+        raise StoreFailed(f"{source} was made by a newer version of interject. Install that version to restore it")
+
+
+def _extract_media(archive: ZipFile, files: Path, source: Path) -> None:
+    """Names in the archive are not trusted: a file is stored under the hash of its bytes."""
+    for name in archive.namelist():
+        if name.startswith(MEDIA):
+            temporary = files / "file"
+            hash = _extract(archive, name, temporary)
+            if f"{MEDIA}{hash}" != name:
+                raise _damaged(source, f"{name} was changed")
+            temporary.rename(files / hash)
+
+
+def _move_media(files: Path, media: Path) -> None:
+    for file in files.iterdir():
+        target = media / file.name[:2] / file.name[2:]
+        target.parent.mkdir(exist_ok=True, mode=0o700)
+        file.replace(target)
