@@ -1,1 +1,5 @@
-"""A mind without a mouth: conversation, turn loop, tools and models, usable alone as a library."""
+"""The agent without a chat platform: turn loop, tools, hooks and models, usable as a library.
+
+From the top: `loop/` and `hooks/`, `agent.py`, `models/`, `context/` and `files/`, `tools/`, `decisions/`, and below them the types that
+all share.
+"""
