@@ -195,7 +195,8 @@ class ApprovalRequested:
     """A person has to decide before the turn continues. `id` is the call's id, or the limit's; `question` is Markdown;
     `expires_at` is in seconds since 1970: after that, the request counts as denied.
 
-    Approval covers the call with these `arguments`. If a hook gave a `response`, that is the call's result.
+    Approval covers the call with these `arguments`. If a hook gave a `response`, that is the call's result. `full` is a
+    text file with all of the arguments, if the question shows only their beginning.
     """
 
     id: str
@@ -205,6 +206,7 @@ class ApprovalRequested:
     expires_at: float
     arguments: str = ""
     response: str | None = None
+    full: Attachment | None = None
     kind: Literal["approval_requested"] = "approval_requested"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
@@ -10,10 +11,15 @@ from agent.log import ApprovalDecided, ApprovalDecision, ApprovalRequested, Call
 from agent.tool import Effect, Tool
 
 APPROVAL_OPTIONS = ("Allow once", "Allow for this conversation", "Deny")
+GROUP_APPROVAL_OPTIONS = ("Allow once", "Allow for everyone here", "Deny")
+"""In a group the conversation is everybody's, and so is what is allowed for it."""
+
 EACH_TIME_OPTIONS = ("Allow once", "Deny")
 LIMIT_OPTIONS = ("Continue", "Stop here")
 
 MAX_ARGUMENT_LENGTH = 1000
+
+ALL_BELOW = "… ({count:,} characters in total; the file {name} has all of them)"
 
 DROPPED = "Skipped: a new message arrived while this call was waiting for approval. It was not run."
 
@@ -25,20 +31,31 @@ _EFFECTS: dict[Effect, str] = {
 
 
 def call_approval(
-    tool: Tool, call: Call, arguments: str, reason: str, expires_at: float, response: str | None = None
+    tool: Tool,
+    call: Call,
+    arguments: str,
+    reason: str,
+    expires_at: float,
+    response: str | None = None,
+    *,
+    in_group: bool = False,
 ) -> ApprovalRequested:
     """The request to approve the call with these arguments (JSON text). Only tools that need approval once
     offer to allow it for the conversation."""
-    lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *_arguments(arguments)]
+    shown = [f"{name}:\n{_fenced(value, tool)}" if name else _fenced(value, tool) for name, value in _values(arguments)]
+    lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *shown]
     if reason:
         lines.append(f"Reason: {reason}")
-    options = APPROVAL_OPTIONS if tool.approval == "once" else EACH_TIME_OPTIONS
+    options: tuple[str, ...] = EACH_TIME_OPTIONS
+    if tool.approval == "once":
+        options = GROUP_APPROVAL_OPTIONS if in_group else APPROVAL_OPTIONS
     return ApprovalRequested(call.id, "call", "\n\n".join(lines), options, expires_at, arguments, response)
 
 
 def decision_options(request: ApprovalRequested) -> tuple[ApprovalDecision, ...]:
     """The decisions that the options of the request stand for, in their order."""
-    return ("allowed", "allowed_always", "denied") if request.options == APPROVAL_OPTIONS else ("allowed", "denied")
+    has_always = request.options in (APPROVAL_OPTIONS, GROUP_APPROVAL_OPTIONS)
+    return ("allowed", "allowed_always", "denied") if has_always else ("allowed", "denied")
 
 
 def limit_approval(id: str, limit: str, expires_at: float) -> ApprovalRequested:
@@ -122,26 +139,54 @@ def denial(call: Call, decided: ApprovalDecided) -> CallEnded:
     return CallEnded(call.id, "denied", text)
 
 
-def _arguments(arguments: str) -> list[str]:
-    """Each argument in a code block, so that its content is not interpreted as formatting."""
+def full_arguments(arguments: str) -> str | None:
+    """All of the arguments as people read them; None if the request shows them all."""
+    values = _values(arguments)
+    if all(len(value) <= MAX_ARGUMENT_LENGTH for _, value in values):
+        return None
+    return "\n\n".join(f"{name}:\n{value}" if name else value for name, value in values)
+
+
+def arguments_file(tool: Tool) -> str:
+    """The name of the file with all of the arguments."""
+    return f"{tool.name}-call.txt"
+
+
+def _values(arguments: str) -> list[tuple[str, str]]:
+    """Each argument with its name, "" if it has none, as people read it."""
     try:
         values = json.loads(arguments or "{}")
     except ValueError:
-        return [_fenced(arguments)]
+        return [("", visible(arguments))]
     if not isinstance(values, dict):
-        return [_fenced(arguments)]
+        return [("", visible(arguments))]
     return [
-        f"{name}:\n{_fenced(value if isinstance(value, str) else json.dumps(value))}" for name, value in values.items()
+        (visible(name), visible(value if isinstance(value, str) else json.dumps(value)))
+        for name, value in values.items()
     ]
 
 
-def _fenced(text: str) -> str:
-    short = (
-        text
-        if len(text) <= MAX_ARGUMENT_LENGTH
-        else f"{text[:MAX_ARGUMENT_LENGTH]}… ({len(text):,} characters in total)"
-    )
+def visible(text: str) -> str:
+    """The text with escapes for characters that hide it, change its direction, or move the cursor."""
+    return "".join(each if each in "\n\t" or _is_plain(each) else _escape(each) for each in text)
+
+
+def _is_plain(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x1_0000 else f"\\U{number:08x}"
+
+
+def _fenced(text: str, tool: Tool) -> str:
+    """In a code block, so that its content is not interpreted as formatting."""
+    if len(text) > MAX_ARGUMENT_LENGTH:
+        text = text[:MAX_ARGUMENT_LENGTH] + ALL_BELOW.format(count=len(text), name=arguments_file(tool))
     fence = "```"
-    while fence in short:
+    while fence in text:
         fence += "`"
-    return f"{fence}\n{short}\n{fence}"
+    return f"{fence}\n{text}\n{fence}"

@@ -8,11 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agent.agent import Agent
-from agent.decisions.approvals import allowed_tools, call_approval, decision_on, denial
+from agent.decisions.approvals import (
+    allowed_tools,
+    arguments_file,
+    call_approval,
+    decision_on,
+    denial,
+    full_arguments,
+)
 from agent.hook import Ask, Deny, End, ReplyPart, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.log import ApprovalRequested, Call, CallEnded, Entry
 from agent.log_state import calls_of
 from agent.loop.streaming import EndTurn, review, review_files
+from agent.media import MediaError
 from agent.tool import Tool, ToolError
 from agent.tools.output_limits import truncate_result
 from agent.turn_context import TurnContext
@@ -101,7 +109,7 @@ class ToolReview:
                 return _denied(ready.call, why, ruled)
             case Respond() | None:
                 pass
-        return self._request_approval(ready, reason) if needs_approval else ready
+        return await self._request_approval(ready, reason) if needs_approval else ready
 
     def _needs_approval(self, tool: Tool) -> bool:
         """Whether the call needs approval by the tool's settings."""
@@ -129,12 +137,27 @@ class ToolReview:
         _, ruled = await hooks.ask("approve_tool", self._turn_context.hook_context, _subject(ready))
         return ruled
 
-    def _request_approval(self, ready: Ready, reason: str) -> ApprovalRequested | CallEnded:
+    async def _request_approval(self, ready: Ready, reason: str) -> ApprovalRequested | CallEnded:
         """The approval request, or a denial if nobody can be asked."""
         if self._turn_context.unattended:
             return CallEnded(ready.call.id, "denied", NOBODY_TO_ASK)
         expires_at = time.time() + self._agent.approval_timeout
-        return call_approval(ready.tool, ready.call, ready.arguments, reason, expires_at, ready.response)
+        in_group = self._turn_context.in_group
+        request = call_approval(
+            ready.tool, ready.call, ready.arguments, reason, expires_at, ready.response, in_group=in_group
+        )
+        return await self._with_all_arguments(request, ready)
+
+    async def _with_all_arguments(self, request: ApprovalRequested, ready: Ready) -> ApprovalRequested | CallEnded:
+        """The request with a file, if the question cannot show all that people are to approve."""
+        text = full_arguments(ready.arguments)
+        if text is None:
+            return request
+        data = self._agent.mask(text).encode(errors="backslashreplace")
+        try:
+            return replace(request, full=await self._agent.media.put(data, arguments_file(ready.tool)))
+        except MediaError as error:
+            return CallEnded(ready.call.id, "denied", f"Denied: people cannot be shown all of this call: {error}")
 
     async def _ask_after_tool(self, ready: Ready, end: CallEnded) -> CallEnded:
         """The result after the hooks at after_tool."""

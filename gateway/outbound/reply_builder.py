@@ -349,6 +349,8 @@ class ReplyBuilder:
     def _request_approval(self, request: ApprovalRequested) -> None:
         self._approvals[request.id] = request
         self._change_call(request.id, state="waiting")
+        if request.full is not None:
+            self._put(MediaSegment(f"m:d:{request.id}", request.full, step=self._step))
         self._put_question(f"d:{request.id}", request.question, request.options)
 
     def _decide_approval(self, decided: ApprovalDecided) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agent.log import CallEnded, DeclaredTool, Entry, Notice
+from agent.log import ApprovalRequested, CallEnded, DeclaredTool, Entry, Notice
 from agent.media import Attachment
 from channels import message
 from channels.address import Address, Sender
@@ -22,6 +22,8 @@ def attachments_of(entry: Entry) -> tuple[Attachment, ...]:
             return attachments + images + (() if full is None else (full,))
         case Notice(attachments=attachments):
             return attachments
+        case ApprovalRequested(full=full) if full is not None:
+            return (full,)
         case _:
             return ()
 
