@@ -53,3 +53,7 @@ class Conversations(Protocol):
 
     async def history(self, address: Address) -> tuple[Item, ...]:
         """All messages and replies since the last `/new`, oldest first; running replies in their current state."""
+
+    async def delete(self, address: Address, by: str) -> None:
+        """Deletes the conversation with all that belongs to it, for the user `by`. Raises
+        `channels.channel.NotStored`."""

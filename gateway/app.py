@@ -142,7 +142,7 @@ class Gateway:
             forget=histories.forget,
         )
         self.runs = RunReports(store, self.bus, agent_for)
-        self.conversation_view = ConversationView(store, self.dispatcher, self._replies)
+        self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete)
 
         self.commands = Commands(
             TaskCommands(

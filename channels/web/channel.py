@@ -131,6 +131,15 @@ class WebChannel:
         address = parse_address(self.name, chat)
         return [render_item(item) for item in await self._conversations.history(address)]
 
+    async def delete(self, chat: str) -> None:
+        """Deletes a conversation for good; open pages show an empty one. Raises `BadPost`, `NotListening` or
+        `channels.channel.NotStored`."""
+        address = parse_address(self.name, chat)
+        if self._listener is None:
+            raise NotListening
+        await self._conversations.delete(address, OWNER.id)
+        self._reload(chat)
+
     async def store_file(self, data: bytes, name: str | None) -> Attachment:
         """Stores an uploaded file. Raises `agent.media.MediaError`."""
         return await self.media.put(data, clean_name(name))

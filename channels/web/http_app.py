@@ -114,6 +114,11 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
     async def history(chat: str) -> Wire:
         return {"chat": chat, "items": await channel.history(chat)}
 
+    @api.delete("/api/conversations/{chat}")
+    async def delete(chat: str) -> Wire:
+        await channel.delete(chat)
+        return {"chat": chat, "deleted": True}
+
     @api.get("/api/conversations/{chat}/events")
     async def events(chat: str) -> Response:
         return _EventStream(channel.watch(chat))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agent.log import Ended
 from channels.address import Address
+from channels.channel import NotStored
 from channels.history import Conversation, Item, PersonMessage, ShownReply
 from channels.message import MessageState
 from channels.reply import Reply
@@ -15,6 +16,7 @@ from gateway.outbound.channel_replies import ChannelReplies
 from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.sessions import session_key
 from gateway.store import records
+from gateway.store.errors import StoreError
 from gateway.turns.dispatcher import Dispatcher
 
 
@@ -27,10 +29,17 @@ class ConversationStore(Protocol):
 class ConversationView:
     """Implements `channels.history.Conversations`."""
 
-    def __init__(self, store: ConversationStore, dispatcher: Dispatcher, replies: ChannelReplies) -> None:
+    def __init__(
+        self,
+        store: ConversationStore,
+        dispatcher: Dispatcher,
+        replies: ChannelReplies,
+        delete: Callable[[records.DeletionRequest], Awaitable[records.DeletionReport]],
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._replies = replies
+        self._delete = delete
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         stored = await self._store.conversations(channel)
@@ -42,6 +51,13 @@ class ConversationView:
         rows = await self._store.rows(session)
         replies = {turn.id: self._reply(turn).reply() for turn in turns}
         return tuple(_in_order(rows, turns, replies))
+
+    async def delete(self, address: Address, by: str) -> None:
+        wanted = records.DeletionRequest("conversation", session_key(address), by=f"{address.channel}:{by}")
+        try:
+            await self._delete(wanted)
+        except StoreError as error:
+            raise NotStored(f"The conversation cannot be deleted at the moment: {error}") from error
 
     def _reply(self, turn: records.Turn) -> ReplyBuilder:
         """The reply so far: a running turn's own, which has what is not in the log yet."""

@@ -182,6 +182,9 @@ class Gateway:
     async def history(self, address: Address) -> tuple[Item, ...]:
         return tuple(self._items.get(address.chat, ()))
 
+    async def delete(self, address: Address, by: str) -> None:
+        self._items.pop(address.chat, None)
+
 
 def _conversation(chat: str, items: list[Item]) -> Conversation:
     title = next((item.text[:60] for item in items if isinstance(item, PersonMessage)), "")

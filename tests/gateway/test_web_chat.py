@@ -96,3 +96,20 @@ async def test_reloading_in_mid_turn_loses_and_doubles_nothing(ann: Person) -> N
     await ann.sees_all_answered(2)
     assert await ann.conversation() == before
     assert len(before) == len(set(before))
+
+
+async def test_a_conversation_is_deleted_from_the_page_while_a_task_runs(ann: Person, tmp_path: Path) -> None:
+    await ann.say("draw a bar chart of 3, 5, 8")
+    await ann.sees_all_answered(1)
+    await ann.say("research something slow, about swordfish")
+    await expect(ann.find("call", state="running")).to_have_count(1, timeout=SLOWLY)
+    before = ann.page.url
+    ann.page.once("dialog", lambda dialog: dialog.accept())
+    await ann.find("delete-conversation").click()
+    await expect(ann.page).not_to_have_url(before)
+    await expect(ann.find("message")).to_have_count(0)
+    await expect(ann.find("conversation")).to_have_count(1)
+    home = tmp_path / "home"
+    assert not [file.name for file in home.glob("interject.db*") if b"swordfish" in file.read_bytes()]
+    assert not [file for file in (home / "media").rglob("*") if file.is_file()]
+    assert not [file for file in (home / "workspace").rglob("*") if file.is_file()]

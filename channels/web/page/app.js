@@ -273,6 +273,23 @@ function goToHash() {
   if (location.hash.slice(1) !== state.chat) history.replaceState(null, "", `#${state.chat}`);
 }
 
+/** The gateway stops what runs in it and deletes messages, files and workspace. */
+async function deleteConversation() {
+  const chat = state.chat;
+  if (!confirm("Delete this conversation for good, with all its messages and files?")) return;
+  at("delete-conversation").disabled = true;
+  showProblem("");
+  try {
+    await ask(`/api/conversations/${chat}`, { method: "DELETE" });
+    sessionStorage.removeItem(`draft ${chat}`);
+    await refreshList();
+    if (state.chat === chat) location.hash = `#${newId()}`;
+  } catch (error) {
+    showProblem(`Not deleted: ${error.message}`);
+  }
+  at("delete-conversation").disabled = false;
+}
+
 let asking = false;
 let askAgain = false;
 
@@ -470,6 +487,7 @@ function wirePage() {
     if (option) choose(option);
   });
   at("new-conversation").addEventListener("click", () => (location.hash = newId()));
+  at("delete-conversation").addEventListener("click", deleteConversation);
   at("sign-out").addEventListener("click", async () => {
     await fetch("/sign-out", { method: "POST" });
     location.assign("/");
@@ -504,6 +522,7 @@ function setUp() {
   const icons = { "open-sidebar": "menu", "close-sidebar": "close", attach: "clip", send: "send" };
   for (const [id, name] of Object.entries(icons)) at(id).append(icon(name));
   at("new-conversation").prepend(icon("plus"));
+  at("delete-conversation").append(icon("trash"));
   at("to-end").prepend(icon("down"));
   at("suggestions").append(...SUGGESTIONS.map((suggestion) => {
     const button = document.createElement("button");
