@@ -13,7 +13,7 @@ from agent.hook import HookContext
 class TurnContext:
     """`allowed` are the tools that people have allowed for the whole conversation. `model` is the model that they chose
     for it, by its name in the settings ("": the default). A `text_only_notice` tells the model to answer
-    without tools. `unattended`: nobody can be asked for approval.
+    without tools. `unattended`: nobody can be asked for approval. `in_group`: several people take part.
     """
 
     hook_context: HookContext = field(default_factory=HookContext)
@@ -21,5 +21,6 @@ class TurnContext:
     model: str = ""
     text_only_notice: str = ""
     unattended: bool = False
+    in_group: bool = False
     budget: Budget = field(default_factory=NoBudget)
     background: Background = field(default_factory=NoBackground)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from channels.address import Sender
 from gateway.bus import Bus
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.reply_builder import STOPPED_BY, STOPPED_BY_USER
@@ -45,8 +46,10 @@ class TaskStore(Protocol):
     async def open_question(self, session: str) -> str | None: ...
     async def wrap(self, command_id: int) -> bool: ...
     async def begin_side_question(self, command_id: int) -> Turn: ...
-    async def undo(self, session: str) -> UndoneTurn | None: ...
-    async def retry(self, command_id: int) -> bool: ...
+    async def undo(self, session: str, by: str | None = None) -> UndoneTurn | None: ...
+    async def retry(self, command_id: int, by: str | None = None) -> bool: ...
+    async def who_began(self, session: str) -> Sender | None: ...
+    async def who_began_last_task(self, session: str) -> Sender | None: ...
     async def record_audit(self, *events: AuditEvent) -> None: ...
 
 
@@ -81,7 +84,8 @@ class TaskCommands:
             if turn is None or turn.id != reply_id:
                 return "That task has already ended."
         if refusal := await self._refusal(command):
-            return refusal
+            withdrawn = await self._withdraw(command, _stop_reason(command))
+            return f"{refusal} {_discarded(withdrawn)}".strip()
         stopped = await self._stop_all(command, _stop_reason(command))
         if command.arguments.strip().lower() != ALL:
             return stopped or "No task is running."
@@ -97,7 +101,7 @@ class TaskCommands:
         )
 
     async def new(self, command: Command) -> str:
-        if refusal := await self._refusal(command):
+        if refusal := await self._reset_refusal(command):
             return refusal
         stopped = await self._stop_all(command, "a new conversation was started")
         await self._store.reset_session(command.session)
@@ -134,20 +138,16 @@ class TaskCommands:
         return None
 
     async def undo(self, command: Command) -> str:
-        if not self._may_stop_any(command):
-            return await self._history_refusal(command)
         # Before any other await: of several such commands, each finds what the last has left.
-        undone = await self._store.undo(command.session)
+        undone = await self._store.undo(command.session, self._only_of(command))
         if undone is None:
             return await self._history_refusal(command) or "There is no task to remove."
         self._histories.forget(command.session)
         return f"Removed from context: {quoted(' '.join(undone.texts))}. Side effects are not undone."
 
     async def retry(self, command: Command) -> str | None:
-        if not self._may_stop_any(command):
-            return await self._history_refusal(command)
         # Before any other await: a stop that comes next covers the task that is run again.
-        if not await self._store.retry(command.id):
+        if not await self._store.retry(command.id, self._only_of(command)):
             return await self._history_refusal(command) or "There is no task to run again."
         self._histories.forget(command.session)
         return None
@@ -185,13 +185,32 @@ class TaskCommands:
         name = escaped(turn.principal.name) or "the person who started it"
         return f"Only {name} and admins may stop this."
 
+    async def _reset_refusal(self, command: Command) -> str:
+        """Why they may not start a new conversation, "" if they may."""
+        if refusal := await self._refusal(command):
+            return refusal
+        if self._may_stop_any(command):
+            return ""
+        beginner = await self._store.who_began(command.session)
+        return _only(beginner, command, "it changes the context for everybody")
+
     async def _history_refusal(self, command: Command) -> str:
         """Why the last task cannot be removed, "" if it can."""
-        if not self._may_stop_any(command):
-            return f"Only admins may use `/{command.name}` here: it changes the context for everybody."
         if await self._unfinished(command.session) is not None:
-            return f"A task is running. `/stop` it first, then `/{command.name}`."
-        return ""
+            return await self._refusal(command) or f"A task is running. `/stop` it first, then `/{command.name}`."
+        if self._may_stop_any(command):
+            return ""
+        beginner = await self._store.who_began_last_task(command.session)
+        return _only(beginner, command, "it changes the context for everybody")
+
+    def _only_of(self, command: Command) -> str | None:
+        """Whose tasks they may stop and remove: everybody's (None), or their own."""
+        return None if self._may_stop_any(command) else command.sender.id
+
+    async def _withdraw(self, command: Command, reason: str) -> int:
+        """Withdraws queued messages, in a group only the person's own; their number."""
+        sender = None if command.address.kind == "direct" else command.sender.id
+        return await self._dispatcher.withdraw_waiting(command.address, before=command.id, reason=reason, sender=sender)
 
     async def _unfinished(self, session: str) -> Turn | None:
         """The running or parked turn."""
@@ -201,10 +220,10 @@ class TaskCommands:
 
     async def _stop_all(self, command: Command, reason: str) -> str:
         """Stops the running or parked turn and withdraws queued messages; says what that was, "" if nothing."""
-        active = self._dispatcher.stop(command.session, before=command.id, reason=reason)
+        active = self._dispatcher.stop(command.session, before=command.id, reason=reason, of=self._only_of(command))
         task = _describe(active) if active is not None and active.turn is not None else ""
         # Before any other await: no turn begins with the messages that this withdraws.
-        withdrawn = await self._dispatcher.withdraw_waiting(command.address, before=command.id, reason=reason)
+        withdrawn = await self._withdraw(command, reason)
         parked = None if task else await self._store.unfinished(command.session)
         if not task and await self._store.stop_parked(command.session, reason):
             task = "waiting for your answer."
@@ -218,8 +237,7 @@ class TaskCommands:
             await self._store.record_audit(_stop_event(command, stopped, withdrawn))
         if not has_ended:
             task += " It has not ended yet."
-        queued = f"{queued_messages(withdrawn)} discarded." if withdrawn else ""
-        return " ".join(part for part in (task and f"Stopped: {task}", queued) if part)
+        return " ".join(part for part in (task and f"Stopped: {task}", _discarded(withdrawn)) if part)
 
     async def _wait_for_end(self, session: str, active: ActiveTurn | None) -> bool:
         """Whether the stopped turn has ended, within `STOP_TIMEOUT`."""
@@ -238,6 +256,18 @@ def _stop_reason(command: Command) -> str:
     """In a group it names the person."""
     name = "" if command.address.kind == "direct" else command.sender.name
     return f"{STOPPED_BY}{name}" if name else STOPPED_BY_USER
+
+
+def _discarded(count: int) -> str:
+    return f"{queued_messages(count)} discarded." if count else ""
+
+
+def _only(beginner: Sender | None, command: Command, why: str) -> str:
+    """The refusal of a command that only whoever began it and admins may use; "" if this is their own, or nobody's."""
+    if beginner is None or beginner.id == command.sender.id:
+        return ""
+    name = escaped(beginner.name) or "the person who started it"
+    return f"Only {name} and admins may use `/{command.name}` here: {why}."
 
 
 def _stop_event(command: Command, turn: Turn | None, withdrawn: int) -> AuditEvent:

@@ -17,6 +17,7 @@ _ALLOW = (
 )
 _ALWAYS = (
     *("always", "allow always", "always allow", "yes always", "allow for this conversation"),
+    *("allow for everyone here",),
     *("immer", "immer erlauben", "ja immer", "für diese unterhaltung erlauben", "für dieses gespräch erlauben"),
     *("toujours", "toujours autoriser", "oui toujours", "autoriser pour cette conversation"),
     *("siempre", "permitir siempre", "sí siempre", "permitir en esta conversación", "permitir para esta conversación"),

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 from agent.log import UserMessage
 from gateway.store.encoding import attachments_from_json, tools_from_json
 from gateway.store.records import Busy, MessageChange
-from gateway.store.schema import AnyRow, inbox, is_command, is_message, is_waiting, is_wrap
+from gateway.store.schema import AnyRow, clean, inbox, is_command, is_message, is_waiting, is_wrap
 
 TOO_LATE_TO_WITHDRAW = "the message was withdrawn after it had been answered"
 TOO_LATE_TO_WRAP = "the task had ended already"
@@ -103,6 +103,7 @@ _withdraw_waiting = (
     .values(state="withdrawn", reason=bindparam("why"))
     .returning(inbox.c.id, inbox.c.message_id)
 )
+_withdraw_own = _withdraw_waiting.where(inbox.c.sender_id == bindparam("sender"))
 
 
 # Waiting messages
@@ -126,9 +127,15 @@ def count_waiting(connection: Connection, session: str) -> int:
     return int(connection.execute(_count_waiting, {"session": session}).scalar_one())
 
 
-def withdraw_waiting(connection: Connection, session: str, upto: int, reason: str) -> tuple[MessageChange, ...]:
-    """Withdraws the waiting messages that arrived before row `upto`."""
-    rows = connection.execute(_withdraw_waiting, {"of_session": session, "upto": upto, "why": reason})
+def withdraw_waiting(
+    connection: Connection, session: str, upto: int, reason: str, sender: str | None = None
+) -> tuple[MessageChange, ...]:
+    """Withdraws the waiting messages that arrived before row `upto`: of everybody, or of the sender with this id."""
+    values = {"of_session": session, "upto": upto, "why": reason}
+    if sender is None:
+        rows = connection.execute(_withdraw_waiting, values)
+    else:
+        rows = connection.execute(_withdraw_own, values | {"sender": clean(sender)})
     return tuple(MessageChange(row.id, row.message_id, "withdrawn", reason) for row in rows)
 
 

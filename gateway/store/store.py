@@ -149,6 +149,8 @@ class Store:
     unfinished = writes(turns.unfinished)
     newest_turn = writes(turns.newest)
     retry = writes(undo.retry)
+    who_began = writes(undo.who_began)
+    who_began_last_task = writes(undo.who_began_last_task)
     undo = writes(undo.undo)
     answer = writes_as_worker(command_turns.answer)
     say = writes_as_worker(command_turns.say)

@@ -10,14 +10,21 @@ from sqlalchemy import Connection, bindparam, exists, select, update
 
 from agent.log import DeclaredTool
 from agent.media import Attachment
-from gateway.store.encoding import attachments_from_json, attachments_to_json, tools_from_json, tools_to_json
+from channels.address import Sender
+from gateway.store.encoding import (
+    attachments_from_json,
+    attachments_to_json,
+    sender_from_json,
+    tools_from_json,
+    tools_to_json,
+)
 from gateway.store.fetching import use_media
 from gateway.store.records import UndoneTurn
-from gateway.store.schema import AnyRow, inbox, is_command, is_ended, is_running, is_turn, is_waiting, turns
+from gateway.store.schema import AnyRow, clean, inbox, is_command, is_ended, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import current_generation
 
 _last = (
-    select(turns.c.number, turns.c.id)
+    select(turns.c.number, turns.c.id, turns.c.principal)
     .where(
         turns.c.session == bindparam("session"),
         turns.c.generation == current_generation,
@@ -26,6 +33,12 @@ _last = (
         ~turns.c.undone,
     )
     .order_by(turns.c.number.desc())
+    .limit(1)
+)
+_first = (
+    select(turns.c.principal)
+    .where(turns.c.session == bindparam("session"), turns.c.generation == current_generation, is_turn, ~turns.c.undone)
+    .order_by(turns.c.number)
     .limit(1)
 )
 _running = select(turns.c.number).where(turns.c.session == bindparam("session"), is_turn, is_running)
@@ -74,20 +87,21 @@ class _Message:
     tools: tuple[DeclaredTool, ...]
 
 
-def undo(connection: Connection, session: str) -> UndoneTurn | None:
-    """Removes the newest ended turn since the last `/new` from the history; None if there is none, or a turn runs."""
-    turn = connection.execute(_last, {"session": session}).first()
+def undo(connection: Connection, session: str, by: str | None = None) -> UndoneTurn | None:
+    """Removes the newest ended turn since the last `/new` from the history; None if there is none, or a turn runs, or
+    somebody else began it than `by`, the id of a sender (None: no matter who began it)."""
+    turn = _last_turn(connection, session, by)
     if turn is None or connection.execute(_running, {"session": session}).first() is not None:
         return None
     connection.execute(_undo, {"turn": turn.number})
     return UndoneTurn(turn.id, tuple(message.text for message in _messages_of(connection, turn.id)))
 
 
-def retry(connection: Connection, command_id: int) -> bool:
+def retry(connection: Connection, command_id: int, by: str | None = None) -> bool:
     """Undoes the last turn; the command becomes a message with all that people had written in it. False if there is no
-    such turn, people had written nothing in it, or a turn runs."""
+    such turn, people had written nothing in it, or a turn runs. `by`: see `undo`."""
     row = connection.execute(_command, {"row": command_id}).first()
-    turn = None if row is None else connection.execute(_last, {"session": row.session}).first()
+    turn = None if row is None else _last_turn(connection, row.session, by)
     messages = [] if turn is None else _messages_of(connection, turn.id)
     if turn is None or not messages:
         return False
@@ -103,6 +117,23 @@ def retry(connection: Connection, command_id: int) -> bool:
     connection.execute(_become_message, values)
     use_media(connection, command_id, attachments)
     return True
+
+
+def who_began_last_task(connection: Connection, session: str) -> Sender | None:
+    """Who began the turn that `undo` would remove."""
+    turn = connection.execute(_last, {"session": session}).first()
+    return None if turn is None else sender_from_json(turn.principal)
+
+
+def who_began(connection: Connection, session: str) -> Sender | None:
+    """Who began the conversation since the last `/new`."""
+    turn = connection.execute(_first, {"session": session}).first()
+    return None if turn is None else sender_from_json(turn.principal)
+
+
+def _last_turn(connection: Connection, session: str, by: str | None) -> AnyRow | None:
+    turn = connection.execute(_last, {"session": session}).first()
+    return turn if turn is None or by is None or turn.principal["id"] == clean(by) else None
 
 
 def _messages_of(connection: Connection, turn_id: str) -> list[_Message]:

@@ -54,7 +54,9 @@ class DispatcherStore(TurnStore, Protocol):
     async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def unfinished(self, session: str) -> records.Turn | None: ...
-    async def withdraw_waiting(self, session: str, upto: int, reason: str) -> tuple[records.MessageChange, ...]: ...
+    async def withdraw_waiting(
+        self, session: str, upto: int, reason: str, sender: str | None = None
+    ) -> tuple[records.MessageChange, ...]: ...
 
 
 class Environment(Protocol):
@@ -84,13 +86,16 @@ class ActiveTurn:
     since: float = field(default_factory=time.monotonic)
     stop_before: int = 0
     stop_reason: str = ""
+    stop_of: str | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_extra: bool = False
 
     @property
     def is_stopped(self) -> bool:
         """Whether a stop covers this turn."""
-        return self.record is not None and _first_read(self.record.entries) < self.stop_before
+        if self.record is None or _first_read(self.record.entries) >= self.stop_before:
+            return False
+        return self.stop_of is None or self.record.principal.id == self.stop_of
 
 
 class Dispatcher:
@@ -176,21 +181,23 @@ class Dispatcher:
         """The session's turn that runs or waits for a slot."""
         return self._active.get(session) or self._ready.get(session)
 
-    def stop(self, session: str, *, before: int, reason: str) -> ActiveTurn | None:
+    def stop(self, session: str, *, before: int, reason: str, of: str | None = None) -> ActiveTurn | None:
         """Stops the session's turn if it has read messages with an inbox id below `before`; the turn, if there is one.
+        `of`: only if the sender with this id began it.
 
         Takes effect before this returns, or, for a turn that has not started yet, at its start. `ended` is set when
         the turn's end is stored.
         """
         active = self.active(session)
         if active is not None:
-            active.stop_before, active.stop_reason = before, reason
+            active.stop_before, active.stop_reason, active.stop_of = before, reason, of
             self._stop_if_covered(active)
         return active
 
-    async def withdraw_waiting(self, address: Address, *, before: int, reason: str) -> int:
-        """Withdraws the queued messages there with an inbox id below `before`; their number."""
-        withdrawn = await self._store.withdraw_waiting(session_key(address), before, reason)
+    async def withdraw_waiting(self, address: Address, *, before: int, reason: str, sender: str | None = None) -> int:
+        """Withdraws the queued messages there with an inbox id below `before`, of everybody or of one sender; their
+        number."""
+        withdrawn = await self._store.withdraw_waiting(session_key(address), before, reason, sender)
         for changed in withdrawn:
             self._delivery.show_status(
                 MessageStatus(address, changed.id, changed.message_id, changed.state, None, changed.reason)
@@ -282,7 +289,7 @@ class Dispatcher:
         if len(record.entries) > 1:
             await self._resume(active, record, reply)
         if record.stop is not None:
-            active.stop_before, active.stop_reason = sys.maxsize, record.stop
+            active.stop_before, active.stop_reason, active.stop_of = sys.maxsize, record.stop, None
         past = await self._past(record)
         agent, turn_context = await self._environment.prepare(record)
         if record.kind == "aside":

@@ -43,6 +43,7 @@ class TurnEnvironment:
             record.allowed,
             record.model,
             unattended=record.kind == "aside" or is_child(record.session),
+            in_group=record.address.kind == "group",
             budget=self._budgets.of(record),
         )
         agent = self._agent_for(record.address)
