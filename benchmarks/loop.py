@@ -16,6 +16,7 @@ from agent.loop.tool_calls import BACKGROUND_GRACE
 from agent.model import Answer, Request
 from agent.tool import Approval, Effect, OnSteer, ToolContext, tool
 from agent.tools.delegate import delegate
+from benchmarks.commands import commands
 from benchmarks.contenders import ROOT, TIMEOUT, Failed
 from benchmarks.loop_process import CONCURRENT_TURNS, LONG_TURNS, STEPS
 from benchmarks.meter import percentile
@@ -201,4 +202,9 @@ _POLICIES: tuple[tuple[str, Effect, OnSteer, Approval], ...] = (
     ("risky", "external", "finish", "always"),
 )
 
-LOOP: Mapping[str, Scenario] = {"steps": steps, "turns": turns, "interjections": interjections}
+LOOP: Mapping[str, Scenario] = {
+    "steps": steps,
+    "turns": turns,
+    "interjections": interjections,
+    "commands": commands,
+}
