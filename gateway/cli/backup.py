@@ -18,7 +18,7 @@ def back_up(configuration: Configuration, target: Path, *, overwrite: bool) -> i
         made = backup.back_up(settings.store.url, settings.media.path, target, overwrite=overwrite)
     except (StoreError, OSError) as error:
         return _failed(error, configuration)
-    sys.stdout.write(f"Backed up to {target}: {_contents(made)}. It holds conversations: keep it safe.\n")
+    sys.stdout.write(f"Backed up to {target}: {_contents(made)}. Store it safely: conversations are in it.\n")
     return 0
 
 

@@ -117,7 +117,7 @@ class DataCommands:
         notice = Notice(text, attachments=(file,))
         await self._store.record_audit(AuditEvent("exported", own, command.sender.name, command.session))
         await self._notices.send(command.session, command.address, command.message_id, notice, f"export:{command.id}")
-        return "The file contains personal data: keep it safe. `/forget` deletes it here too."
+        return "The file contains personal data: store it safely. `/forget` deletes it here too."
 
 
 def _plain_id(text: str) -> str:
