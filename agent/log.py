@@ -6,13 +6,18 @@ entries.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from agent.gate import JsonText, rebuilt_by_kind, storable
 from agent.media import Attachment
+
+log = logging.getLogger(__name__)
 
 Outcome = Literal["done", "failed", "skipped", "cancelled", "denied", "unknown"]
 """How a tool call ended. Every call ends in exactly one."""
@@ -33,13 +38,23 @@ class DeclaredTool:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignText:
+    """Text that none of the people who may write here has written, and its source: a web page, a message of somebody
+    else. Without `text` it is part of the content that it marks."""
+
+    source: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UserMessage:
     """One message of a person, as a turn reads it.
 
     `id` is its row in the inbox, `message_id` the platform's id. `note` is context that the channel adds in plain
     words: a quote, that the message is an edit, that a file is not available. `in_group`: the conversation has several
     people, so the model is told the sender. `tools` may be called by the turn that reads the message. `sender_id` is
-    the platform's id; "" in logs of earlier versions.
+    the platform's id; "" in logs of earlier versions. `foreign` is foreign text that it quotes, and marks a result of
+    background work that contains such text.
     """
 
     id: int
@@ -52,6 +67,7 @@ class UserMessage:
     source: Source = "person"
     tools: tuple[DeclaredTool, ...] = ()
     sender_id: str = ""
+    foreign: tuple[ForeignText, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +93,7 @@ class Call:
 
     id: str
     name: str
-    arguments: str
+    arguments: JsonText
     kind: Literal["call"] = "call"
 
 
@@ -87,7 +103,7 @@ class Native:
     provider needs it in the next request; `summary` is one short line for people."""
 
     provider: str
-    data: str
+    data: JsonText
     summary: str = ""
     kind: Literal["native"] = "native"
 
@@ -163,7 +179,7 @@ class CallStarted:
 
     call_id: str
     until: float | None = None
-    arguments: str = ""
+    arguments: JsonText = ""
     kind: Literal["call_started"] = "call_started"
 
 
@@ -171,7 +187,7 @@ class CallStarted:
 class CallEnded:
     """The one result of a call: `text` and `images` for the model, `attachments` and `for_user` (Markdown) for the
     person. `full` is the whole text if it was too long for the model. `final`: the result is the turn's answer.
-    `silent`: people are not shown the call."""
+    `silent`: people are not shown the call. `foreign`: the sources of foreign text in the result."""
 
     call_id: str
     outcome: Outcome
@@ -183,6 +199,7 @@ class CallEnded:
     full: Attachment | None = None
     final: bool = False
     silent: bool = False
+    foreign: tuple[str, ...] = ()
     kind: Literal["call_ended"] = "call_ended"
 
 
@@ -204,7 +221,7 @@ class ApprovalRequested:
     question: str
     options: tuple[str, ...]
     expires_at: float
-    arguments: str = ""
+    arguments: JsonText = ""
     response: str | None = None
     full: Attachment | None = None
     kind: Literal["approval_requested"] = "approval_requested"
@@ -290,11 +307,41 @@ _entry: TypeAdapter[Entry] = TypeAdapter(_ByKind, config=_LATER)
 _entries: TypeAdapter[list[Entry]] = TypeAdapter(list[_ByKind], config=_LATER)
 
 
+UNREADABLE = "_A part of this conversation cannot be read any more and is left out._"
+
+
 def dump(entry: Entry) -> str:
-    """The entry as JSON text, for storage."""
-    return _entry.dump_json(entry).decode()
+    """The entry as JSON text, for storage: it passes the gate if it could not be read again as it is."""
+    try:
+        return _dump_checked(entry)
+    except ValueError:
+        return _dump_checked(storable(entry))
 
 
 def load(lines: Iterable[str]) -> tuple[Entry, ...]:
-    """The entries from JSON texts, in one pass. Raises `pydantic.ValidationError` for other texts than `dump`'s."""
-    return tuple(_entries.validate_json(f"[{','.join(lines)}]"))
+    """The entries from JSON texts, in one pass. What an earlier version wrote badly is replaced."""
+    lines = tuple(lines)
+    try:
+        return tuple(_entries.validate_json(f"[{','.join(lines)}]"))
+    except ValidationError:
+        return tuple(map(_load_repaired, lines))
+
+
+def _dump_checked(entry: Entry) -> str:
+    """Raises `ValueError` if the text could not be read again."""
+    line = _entry.dump_json(entry, warnings="none")
+    _entry.validate_json(line)
+    return line.decode()
+
+
+def _load_repaired(line: str) -> Entry:
+    try:
+        return _entry.validate_json(line)
+    except ValidationError as error:
+        log.warning("an entry of a turn's log is broken; the broken part is replaced: %s", error.errors()[0]["msg"])
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return Notice(UNREADABLE)
+    found: Entry | None = rebuilt_by_kind(get_args(Entry), data)
+    return found or Notice(UNREADABLE)
