@@ -203,8 +203,14 @@ class WebSettings(Section):
 
 
 class LimitSettings(Section):
-    """Limits on cost, as far as prices are known, and on delegated tasks (subagents)."""
+    """Limits on messages, on cost, as far as prices are known, and on delegated tasks (subagents)."""
 
+    messages_per_minute: int = Field(
+        default=30,
+        ge=1,
+        description="Maximum number of messages that one person may send per minute. Further ones are refused, and the "
+        "person is told; commands like /stop always work.",
+    )
     turn_cost: Positive | None = Field(
         default=None,
         description="Maximum cost of one turn in dollars, delegated tasks included. At the limit, people are "
@@ -241,6 +247,18 @@ class LimitSettings(Section):
     )
 
 
+class SafetySettings(Section):
+    """Protection against text from outside that asks the agent to do something."""
+
+    foreign_text: Literal["ask", "allow", "deny"] = Field(
+        default="ask",
+        description="What happens to calls that can have effects outside the workspace, such as shell commands outside "
+        "the sandbox, after the agent has read text from outside (a web page, a message of somebody who may not write "
+        'here), until a person writes again: each needs approval ("ask"), they are made ("allow"), or they are denied '
+        '("deny"). Where nobody can be asked, as in delegated tasks, "ask" denies them.',
+    )
+
+
 class RetentionSettings(Section):
     """How long data is kept: ages like 12h, 30d, 8w or 1y."""
 
@@ -271,6 +289,7 @@ class Settings(Section):
     hooks: list[Annotated[HookSettings, BeforeValidator(hook_by_type)]] = Field(default_factory=list)
     tools: ToolSettings = Field(default_factory=ToolSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    safety: SafetySettings = Field(default_factory=SafetySettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
 
     @field_validator("models")

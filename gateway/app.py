@@ -70,13 +70,15 @@ def no_name(channel: str) -> str:
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
     """`max_running_turns` run at once, and have `shutdown_grace` seconds to end when the gateway stops. People are told
-    when `waiting_notice_at` messages are queued. Replies do not stream on the channels `unstreamed`; `reply_options`
-    are by channel. A conversation may choose one of `models`; `default_model` names a channel's default.
+    when `waiting_notice_at` messages are queued; one person's messages beyond `messages_per_minute` are refused.
+    Replies do not stream on the channels `unstreamed`; `reply_options` are by channel. A conversation may choose one
+    of `models`; `default_model` names a channel's default.
     """
 
     max_running_turns: int = 500
     shutdown_grace: float = 0.0
     waiting_notice_at: int = 20
+    messages_per_minute: int | None = None
     unstreamed: Container[str] = ()
     reply_options: Mapping[str, ReplyOptions] = field(default_factory=dict)
     background: Limits = field(default_factory=Limits)
@@ -173,6 +175,7 @@ class Gateway:
             self.delivery,
             notices,
             waiting_notice_at=options.waiting_notice_at,
+            messages_per_minute=options.messages_per_minute,
         )
         self.bus.attach(self.receiver, self.dispatcher)
         self._stack = AsyncExitStack()

@@ -19,6 +19,7 @@ from gateway.inbound.attachments import AttachmentFetcher
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
 from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT
 from gateway.inbound.identities import Identities
+from gateway.inbound.message_rate import MessageRate
 from gateway.inbound.refusals import Refusals
 from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.outbound.delivery import Delivery
@@ -31,6 +32,11 @@ from gateway.store.errors import StoreError
 from gateway.turns.dispatcher import Dispatcher
 
 DENIED = "⚠️ This message was rejected: {reason}"
+OVER_LIMIT = "more than {limit} messages a minute"
+NOT_TAKEN = (
+    "⚠️ Not taken: this message, and any that follow too soon. I take {limit} messages a minute from each person; "
+    "please send it again in a minute."
+)
 MANY_QUEUED = "{queued}. None is lost: I read them as soon as I can. `/stop` ends the running task."
 
 
@@ -59,8 +65,10 @@ class Receiver:
         notices: Notices,
         *,
         waiting_notice_at: int,
+        messages_per_minute: int | None = None,
     ) -> None:
-        """People are told when `waiting_notice_at` messages are queued."""
+        """People are told when `waiting_notice_at` messages are queued, and when they send more than
+        `messages_per_minute`, which are refused."""
         self._store = store
         self._bus = bus
         self._access = access
@@ -73,6 +81,7 @@ class Receiver:
         self._delivery = delivery
         self._notices = notices
         self._waiting_notice_at = waiting_notice_at
+        self._rate = MessageRate(messages_per_minute)
         self._hook_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks = BackgroundTasks("receiver: handling a message failed; it is resumed at the next start")
 
@@ -98,16 +107,37 @@ class Receiver:
             return None
         message, busy = _for_one_message(message)
         options = self._options(message, checked, busy)
-        if access is Access.ADMITTED and _is_for_the_agent(message) and self._hooks.active("on_message"):
-            arrival = await self._review_and_accept(message, options)
-        else:
-            # If the caller is cancelled, the message is stored anyway; its next delivery is a duplicate.
-            refused = NOT_ALLOWED if access is Access.REFUSED else None
-            arrival = await shielded(self._accept(message, refused, options))
+        arrival = await self._take(message, access, options)
         if arrival is None:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
         return Receipt(arrival.id, arrival.duplicate, reason, None if busy is None else message.text, arrival.run)
+
+    async def _take(
+        self, message: InboundMessage, access: Access, options: records.AcceptOptions
+    ) -> records.Arrival | None:
+        """Stores the message, as refused if its sender has sent too many."""
+        is_counted = access is Access.ADMITTED and _is_for_the_agent(message) and message.kind != "withdrawn"
+        if is_counted and not self._rate.take(message):
+            return await self._refuse_over_limit(message, options)
+        is_new = False
+        try:
+            arrival = await self._review(message, access, options)
+            is_new = arrival is not None and arrival.is_stored and not arrival.duplicate
+            return arrival
+        finally:
+            if is_counted and not is_new:
+                self._rate.give_back(message)
+
+    async def _review(
+        self, message: InboundMessage, access: Access, options: records.AcceptOptions
+    ) -> records.Arrival | None:
+        """Stores the message, reviewed by hooks if the agent is to read it."""
+        if access is Access.ADMITTED and _is_for_the_agent(message) and self._hooks.active("on_message"):
+            return await self._review_and_accept(message, options)
+        # If the caller is cancelled, the message is stored anyway; its next delivery is a duplicate.
+        refused = NOT_ALLOWED if access is Access.REFUSED else None
+        return await shielded(self._accept(message, refused, options))
 
     def _options(self, message: InboundMessage, checked: Checked, busy: records.Busy | None) -> records.AcceptOptions:
         address, sender = message.address, message.sender
@@ -148,6 +178,21 @@ class Receiver:
             self._tasks.start(partial(self._notices.send, session, message.address, message.message_id, notice, key))
         return arrival
 
+    async def _refuse_over_limit(
+        self, message: InboundMessage, options: records.AcceptOptions
+    ) -> records.Arrival | None:
+        """Stores the message as refused. The person is told once a minute."""
+        limit = self._rate.per_minute
+        options = replace(options, over_limit=OVER_LIMIT.format(limit=limit))
+        arrival = await shielded(self._accept(message, None, options))
+        if arrival is None or arrival.duplicate or arrival.reason != options.over_limit or not self._rate.tell(message):
+            return arrival
+        self._show_status(message, arrival.id, "refused", arrival.reason)
+        notice, key = Notice(NOT_TAKEN.format(limit=limit)), f"rate:{arrival.id}"
+        session = arrival.session
+        self._tasks.start(partial(self._notices.send, session, message.address, message.message_id, notice, key))
+        return arrival
+
     async def _accept(
         self, message: InboundMessage, refused: str | None, options: records.AcceptOptions, *, is_denied: bool = False
     ) -> records.Arrival | None:
@@ -161,7 +206,7 @@ class Receiver:
         if arrival is not None and arrival.is_stored and not arrival.duplicate:
             is_refused = arrival.state == "refused"
             self._bus.publish(MessageAccepted(arrival.session, message.address, arrival.id, is_refused))
-            if not is_denied:
+            if not is_denied and not (is_refused and options.over_limit):
                 self._pass_on(message, arrival)
         return arrival
 

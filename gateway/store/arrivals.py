@@ -111,7 +111,7 @@ def accept(
         if message.kind == "edited":
             return None
         return _refuse_stranger(connection, message, session, refused, options)
-    arrival = _store(connection, message, session, refused, options)
+    arrival = _store(connection, message, session, refused or options.over_limit or None, options)
     return replace(arrival, named=named) if named else arrival
 
 
@@ -157,7 +157,7 @@ def _store(
     if own is None:
         return _duplicate(connection, message.address.channel, message.event_id)
     if refused is not None:
-        if refused not in (NOT_PAIRED, NOT_ALLOWED):
+        if refused not in (NOT_PAIRED, NOT_ALLOWED, options.over_limit):
             _audit_refusal(connection, message, session, refused)
         return Arrival(own, session, state="refused", reason=refused, run=run)
     match message.kind:

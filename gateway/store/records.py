@@ -35,6 +35,7 @@ class AcceptOptions:
     channel's `default_busy`. `own_turn_only`: it may not stop another person's turn, nor decide there. `may_extend`:
     its sender may let a turn go beyond a limit. `names` are @names in the settings that may mean its sender;
     `only_by_name`: the sender is admitted only if one of them does, or by pairing where `admission` says so.
+    `over_limit` is why a message of somebody who is admitted is refused, "" if it is not.
     """
 
     admission: Admission = "open"
@@ -44,6 +45,7 @@ class AcceptOptions:
     may_extend: bool = True
     names: tuple[str, ...] = ()
     only_by_name: bool = False
+    over_limit: str = ""
 
 
 DEFAULT_OPTIONS = AcceptOptions()
