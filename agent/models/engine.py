@@ -33,8 +33,10 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.native_tools import WebSearchTool
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import RequestUsage
 
 from agent.events import Delta, OnDelta, ReasoningDelta, TextDelta, Waiting
+from agent.gate import json_text, json_value, text, tokens
 from agent.log import Call, Native, Part, Text, Thinking, Usage
 from agent.model import Answer, Finish, ModelError
 from agent.models import anthropic_messages, chat_completions
@@ -114,20 +116,22 @@ class Engine:
         await self._close()
 
     async def answer(self, body: dict[str, Any], on_delta: OnDelta, *, web_search: bool = False) -> Answer:
-        """Sends the request and passes on the deltas of the answer as they arrive. Raises `ModelError`.
+        """Sends the request and passes on the deltas of the answer as they arrive. Raises `ModelError`, whatever the
+        answer makes the library raise, and what `on_delta` raises.
 
         `web_search`: the body allows the provider to search the web.
         """
         parameters = WITH_WEB_SEARCH if web_search else None
-        with model_errors(self._provider, self._model.model_name, self._api_key):
+        receiver = _Receiver(on_delta)
+        with model_errors(self._provider, self._model.model_name, self._api_key, receiver.raised):
             async with asyncio.timeout(self._timeouts.first_token) as deadline:
                 settings = ModelSettings(extra_body=body)
                 async with model_request_stream(
                     self._model, PLACEHOLDER, model_settings=settings, model_request_parameters=parameters
                 ) as stream:
-                    await self._stream_deltas(stream, deadline, on_delta)
+                    await self._stream_deltas(stream, deadline, receiver.on_delta)
                     response = stream.get()
-        return _answer(response, self._provider)
+            return _answer(response, self._provider)
 
     async def _stream_deltas(self, stream: StreamedResponse, deadline: asyncio.Timeout, on_delta: OnDelta) -> None:
         now = asyncio.get_running_loop().time
@@ -144,11 +148,26 @@ class Engine:
             raise
 
 
+class _Receiver:
+    """Passes deltas on, and keeps what the receiver raised apart from what the answer made the library raise."""
+
+    def __init__(self, on_delta: OnDelta) -> None:
+        self._on_delta = on_delta
+        self.raised: list[Exception] = []
+
+    async def on_delta(self, delta: Delta) -> None:
+        try:
+            await self._on_delta(delta)
+        except Exception as error:
+            self.raised.append(error)
+            raise
+
+
 def _delta(event: ModelResponseStreamEvent) -> Delta | None:
     """The event as a delta, if it is one. Unknown kinds are ignored: the library adds some in minor releases."""
     match event:
-        case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
-            return TextDelta(text) if text else None
+        case PartStartEvent(part=TextPart(content=words)) | PartDeltaEvent(delta=TextPartDelta(content_delta=words)):
+            return TextDelta(words) if words else None
         case (
             PartStartEvent(part=ThinkingPart(content=thought))
             | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=thought))
@@ -166,29 +185,34 @@ def _answer(response: ModelResponse, provider: str) -> Answer:
     finish = "length" if response.state == "suspended" else _finish(response.finish_reason, parts)
     if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
         raise ModelError("refused", MESSAGES["refused"])
-    reported = response.usage
-    usage = Usage(
-        input=reported.input_tokens,
-        output=reported.output_tokens,
-        cache_read=reported.cache_read_tokens,
-        cache_write=reported.cache_write_tokens,
-        reasoning=reported.output_reasoning_tokens,
+    return Answer(parts, _usage(response.usage), finish, text(response.model_name))
+
+
+def _usage(reported: RequestUsage) -> Usage:
+    return Usage(
+        input=tokens(reported.input_tokens),
+        output=tokens(reported.output_tokens),
+        cache_read=tokens(reported.cache_read_tokens),
+        cache_write=tokens(reported.cache_write_tokens),
+        reasoning=tokens(reported.output_reasoning_tokens),
     )
-    return Answer(parts, usage, finish, response.model_name or "")
 
 
 def _part(part: ModelResponsePart, provider: str) -> Part | None:
+    """The part as it passes the gate: whatever the provider sent, texts are texts."""
     match part:
         case TextPart():
-            return Text(part.content) if part.content else None
+            return Text(text(part.content)) if part.content else None
         case ThinkingPart():
-            return Thinking(part.content, part.signature, part.id, provider)
+            signature = None if part.signature is None else text(part.signature)
+            return Thinking(text(part.content), signature, None if part.id is None else text(part.id), provider)
         case ToolCallPart():
-            return Call(part.tool_call_id, part.tool_name, _arguments(part))
+            return Call(text(part.tool_call_id), text(part.tool_name), _arguments(part))
         case NativeToolCallPart(tool_name=WebSearchTool.kind) if provider == anthropic_messages.PROVIDER:
             return _search(part)
         case NativeToolReturnPart(tool_name=WebSearchTool.kind) if provider == anthropic_messages.PROVIDER:
-            result = {"type": "web_search_tool_result", "tool_use_id": part.tool_call_id, "content": part.content}
+            use_id, content = text(part.tool_call_id), json_value(part.content)
+            result = {"type": "web_search_tool_result", "tool_use_id": use_id, "content": content}
             return Native(provider, json.dumps(result))
         case _:
             return None
@@ -196,16 +220,16 @@ def _part(part: ModelResponsePart, provider: str) -> Part | None:
 
 def _search(part: NativeToolCallPart) -> Native:
     """A web search call, in the form in which the provider requires it in later requests."""
-    query = part.args_as_dict()
-    use = {"type": "server_tool_use", "id": part.tool_call_id, "name": "web_search", "input": query}
-    return Native(anthropic_messages.PROVIDER, json.dumps(use), f"Searched the web: {query.get('query', '')}")
+    query = json_value(part.args_as_dict())
+    use = {"type": "server_tool_use", "id": text(part.tool_call_id), "name": "web_search", "input": query}
+    return Native(anthropic_messages.PROVIDER, json.dumps(use), f"Searched the web: {text(query.get('query'))}")
 
 
 def _arguments(part: ToolCallPart) -> str:
     """The arguments as the model wrote them: the library's own accessor wraps what is not valid JSON."""
     if isinstance(part.args, str):
-        return part.args or "{}"
-    return json.dumps(part.args or {})
+        return json_text(part.args) or "{}"
+    return json.dumps(json_value(part.args or {}))
 
 
 def _finish(reason: FinishReason | None, parts: tuple[Part, ...]) -> Finish:

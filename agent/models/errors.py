@@ -20,12 +20,11 @@ real servers send; a test has them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx2
 from pydantic_ai.exceptions import (
-    AgentRunError,
     ModelAPIError,
     ModelAuthenticationError,
     ModelConnectionError,
@@ -79,10 +78,17 @@ MESSAGES: dict[ModelErrorKind, str] = {
 
 
 @contextmanager
-def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None]:
-    """Translates the exceptions of a provider's library into `ModelError`. The key appears in none of them."""
+def model_errors(
+    provider: str, name: str, api_key: str | None, not_translated: Sequence[Exception] = ()
+) -> Iterator[None]:
+    """Translates the exceptions of a provider's library into `ModelError`. The key appears in none of them.
+
+    `not_translated`: exceptions that have another cause than the provider.
+    """
     try:
         yield
+    except ModelError:
+        raise
     except ModelAPIError as error:
         # Providers quote the key that they reject, whole or in part: such a cause is left out of every traceback.
         quotes_key = isinstance(error, ModelAuthenticationError) or (api_key is not None and api_key in str(error))
@@ -91,7 +97,10 @@ def model_errors(provider: str, name: str, api_key: str | None) -> Iterator[None
         raise ModelError("timeout", MESSAGES["timeout"]) from error
     except (httpx2.TransportError, httpx2.StreamError, OSError) as error:
         raise ModelError("network", MESSAGES["network"]) from error
-    except (AgentRunError, ValueError) as error:
+    except Exception as error:
+        # An answer of an odd form can make the library raise anything.
+        if any(error is other for other in not_translated):
+            raise
         raise ModelError("server", "The model's answer could not be read. Please try again.") from error
 
 
