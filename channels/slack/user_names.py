@@ -87,7 +87,9 @@ class UserNames:
 
     async def _look_up(self, id: str) -> None:
         """Gives up after `MAX_ATTEMPTS`; the next event begins again."""
+        wait = 0.0
         for attempt in range(MAX_ATTEMPTS):
+            await asyncio.sleep(wait)
             wait = min(MAX_WAIT, 0.25 * 2**attempt)
             try:
                 self._store(id, await self._request(id), time.monotonic() + CACHE_SECONDS)
@@ -101,7 +103,6 @@ class UserNames:
                     wait = min(MAX_WAIT, retry_seconds(error))
             except (SlackClientError, aiohttp.ClientError, OSError, LookupError, TypeError) as error:
                 log.info("the name of %s is not available: %r", id, error)
-            await asyncio.sleep(wait)
 
     def _refused(self, id: str, error: SlackApiError) -> None:
         seconds = CACHE_SECONDS

@@ -542,6 +542,7 @@ class Place:
         self.reacted: list[Reaction] = []  # what the bot did, in order
         self.refusal: Refused | None = None  # what the bot gets for everything it writes here
         self.hidden = False  # the bot may not even look: 50001
+        self.without_bot = False  # a private chat or guild of others, where a person uses an app of their own
         self.bell = _Bell()
         self._server = server
         self._screen: dict[int, Shown] = {}
@@ -942,6 +943,9 @@ class Place:
             "authorizing_integration_owners": {"0": str(self.guild.id) if self.guild else "0"},
             "context": 0 if self.guild else 1,
         }
+        if self.without_bot:
+            payload |= {"authorizing_integration_owners": {"1": str(person.id)}}
+            payload |= {} if self.guild else {"context": 2}
         if self.guild:
             member = self.guild.member(person.id) | {"user": person.card, "permissions": _EVERYTHING}
             payload |= {"guild_id": str(self.guild.id), "member": member, "guild_locale": "en-US"}
