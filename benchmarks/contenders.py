@@ -182,6 +182,8 @@ base_url = "{setup.model_url}"
 [web]
 enabled = {str(setup.web).lower()}
 port = 0
+[limits]
+messages_per_minute = 1000000
 [channels.telegram]
 token = "{api.token}"
 api_url = "{api.url}"

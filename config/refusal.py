@@ -109,8 +109,8 @@ def _unknown(key: Key, tree: Table, written: Written, lines: Mapping[Key, int]) 
     if key in lines or not variables:
         yield _problem(key, f"no such setting. {_nearest_setting(key, tree)}", written, lines)
     for variable in variables:
-        near = nearest(variable, [PREFIX + "__".join(known).upper() for known in known_settings()])
-        hint = f" Did you mean {near}?" if near else ""
+        near = nearest(variable.removeprefix(PREFIX), ["__".join(known).upper() for known in known_settings()])
+        hint = f" Did you mean {PREFIX}{near}?" if near else ""
         yield Problem(f"no such setting.{hint}", place=f"environment variable {variable}")
 
 
