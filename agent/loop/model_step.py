@@ -11,6 +11,7 @@ from agent.agent import Agent
 from agent.decisions.approvals import limit_approval, limit_extensions
 from agent.decisions.external_tools import available_tools
 from agent.events import Emit, TextDelta
+from agent.gate import storable
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
 from agent.log import (
     ApprovalRequested,
@@ -172,7 +173,8 @@ class ModelStep:
             cut_off=answer.finish == "length",
         )
         answered = await self._reviewed_answer(answered)
-        return replace(answered, shown=await self.stream.shown(answered.text))
+        answered = storable(answered)
+        return storable(replace(answered, shown=await self.stream.shown(answered.text)))
 
     async def _reviewed_answer(self, answered: ModelAnswered) -> ModelAnswered:
         hooks = self._agent.hooks

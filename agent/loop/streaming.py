@@ -8,6 +8,7 @@ from typing import assert_never
 
 from agent.agent import unmasked
 from agent.events import Charged, Delta, Emit, ReasoningDelta, TextDelta, Waiting, Withdrawn
+from agent.gate import TextJoiner
 from agent.hook import End, HookContext, Hooks, ReplyPart, Stop
 from agent.log import ModelAnswered, Spent, Text, Usage
 from agent.media import Attachment
@@ -49,6 +50,8 @@ class AnswerStream:
         self._emit = emit
         self._step = step
         self._mask = mask
+        self._text = TextJoiner()
+        self._reasoning = TextJoiner()
         self._received: list[str] = []
         self._shown: list[str] = []
         self._pending = ""
@@ -59,7 +62,9 @@ class AnswerStream:
 
     async def receive(self, delta: Delta) -> None:
         match delta:
-            case TextDelta(text):
+            case TextDelta(piece):
+                text = self._text.add(piece)
+                delta = TextDelta(text)
                 self._received.append(text)
                 if self._reviews:
                     await self._emit_blocks(text)
@@ -67,13 +72,17 @@ class AnswerStream:
             case ReasoningDelta() if self._reviews:
                 # Unreviewed text is not shown, only the fact that the model is reasoning.
                 delta = ReasoningDelta("")
+            case ReasoningDelta(piece):
+                delta = ReasoningDelta(self._reasoning.add(piece))
             case Withdrawn():
+                self._text.clear()
+                self._reasoning.clear()
                 self._received.clear()
                 self._shown.clear()
                 self._pending = ""
             case Charged(usage, model, purpose):
                 self._charges.append(Spent(self._step, usage, model, purpose))
-            case ReasoningDelta() | Waiting():
+            case Waiting():
                 pass
             case _:
                 assert_never(delta)

@@ -13,6 +13,7 @@ from agent.decisions.approvals import DROPPED, open_decision, refused_limit
 from agent.decisions.external_tools import endings_without_result
 from agent.decisions.questions import ANSWERED
 from agent.events import Emit, Event, Logged, as_json
+from agent.gate import storable
 from agent.interrupt import Interrupted, race, shielded
 from agent.journal import Journal, JournalError
 from agent.log import (
@@ -277,15 +278,18 @@ class Turn:
         await self._close(Ended(outcome, reason), *self.unlogged, *calls)
 
     async def _append(self, *entries: Entry) -> None:
+        """Every entry of the turn passes the gate here, or in `_close`: the log in memory is the stored one."""
         if entries:
-            await shielded(self._journal.append(*entries))
-            await self._record(*entries)
+            passed = tuple(map(storable, entries))
+            await shielded(self._journal.append(*passed))
+            await self._record(*passed)
 
     async def _close(self, ended: Ended, *entries: Entry) -> None:
-        last = await shielded(self._journal.close(ended, *entries))
+        ended, passed = storable(ended), tuple(map(storable, entries))
+        last = await shielded(self._journal.close(ended, *passed))
         if last:
             self._ended = ended
-        await self._record(*entries, *last)
+        await self._record(*passed, *last)
 
     async def _record(self, *entries: Entry) -> None:
         self._entries.extend(entries)
@@ -296,6 +300,7 @@ class Turn:
             await self._emit_event(Logged(entry))
 
     async def _emit_event(self, event: Event) -> None:
+        event = storable(event)
         if self._agent.hooks.active("on_event"):
             self._agent.hooks.observe(
                 self._turn_context.hook_context, json.loads(self._agent.mask(json.dumps(as_json(event))))
@@ -310,8 +315,9 @@ async def fail_turn(
 
     `unlogged` is the unfinished answer of the turn, which is not in the log yet.
     """
-    ended = Ended("failed", reason)
+    ended = storable(Ended("failed", reason))
     rest: tuple[Entry, ...] = (*unlogged, *endings(entries, "cancelled", _CANCELLED_AT_END + reason))
+    rest = tuple(map(storable, rest))
     return (*entries, *rest, *await shielded(journal.close(ended, *rest)))
 
 

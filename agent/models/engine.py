@@ -167,16 +167,21 @@ def _delta(event: ModelResponseStreamEvent) -> Delta | None:
     """The event as a delta, if it is one. Unknown kinds are ignored: the library adds some in minor releases."""
     match event:
         case PartStartEvent(part=TextPart(content=words)) | PartDeltaEvent(delta=TextPartDelta(content_delta=words)):
-            return TextDelta(words) if words else None
+            return TextDelta(_piece(words)) if words else None
         case (
             PartStartEvent(part=ThinkingPart(content=thought))
             | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=thought))
         ):
-            return ReasoningDelta(thought) if thought else None
+            return ReasoningDelta(_piece(thought)) if thought else None
         case PartStartEvent(part=NativeToolCallPart(tool_name=WebSearchTool.kind)):
             return Waiting(SEARCHING)
         case _:
             return None
+
+
+def _piece(value: object) -> str:
+    """A piece of text as it was sent: half of a surrogate pair may be completed by the next piece."""
+    return value if isinstance(value, str) else text(value)
 
 
 def _answer(response: ModelResponse, provider: str) -> Answer:
