@@ -158,7 +158,7 @@ class Gateway:
                 workspaces,
             ),
             ConversationCommands(store, access, options.models, options.default_model),
-            AccessCommands(store, self.bus, notices, access, self.delivery),
+            AccessCommands(store, self.bus, notices, access, self.delivery, self.background),
             DataCommands(store, media, notices, access, self.deletion.delete),
         )
         self._identities = Identities(store, access)

@@ -16,6 +16,7 @@ from gateway.outbound.wording import escaped, person
 from gateway.sessions import session_key
 from gateway.store.pairing import REVOKED
 from gateway.store.records import Command, Identity, Pairing, Revoked, Stranger
+from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import person_on
 
 APPROVED = "Your access was approved. What can I do for you?"
@@ -35,13 +36,20 @@ class AccessCommands:
     """Each method runs one command and returns the answer to the person."""
 
     def __init__(
-        self, store: AccessStore, bus: Bus, notices: Notices, access: AccessPolicy, delivery: Delivery
+        self,
+        store: AccessStore,
+        bus: Bus,
+        notices: Notices,
+        access: AccessPolicy,
+        delivery: Delivery,
+        background: BackgroundWork,
     ) -> None:
         self._store = store
         self._bus = bus
         self._notices = notices
         self._access = access
         self._delivery = delivery
+        self._background = background
 
     async def pair(self, command: Command) -> str:
         if not self._access.is_admin(command.address, command.sender):
@@ -74,10 +82,10 @@ class AccessCommands:
         actor = person_on(command.address, command.sender)
         revoked = await self._store.revoke_pairing(found.channel, found.sender.id, actor, command.sender.name)
         if revoked is not None:
-            self._apply(revoked)
+            await self._apply(revoked, f"{found.channel}:{found.sender.id}")
         return f"Revoked: {person(found.sender)} may no longer write to me. (Users in the settings are not affected.)"
 
-    def _apply(self, revoked: Revoked) -> None:
+    async def _apply(self, revoked: Revoked, user: str) -> None:
         for stop in revoked.stops:
             self._bus.stop(stop.session, before=stop.before, reason=stop.reason)
             # A parked turn is resumed to be ended.
@@ -90,6 +98,8 @@ class AccessCommands:
             self._bus.publish(MessagesChanged(session, message.address, (message.id,), "refused", REVOKED))
             # Messages after it may be readable now.
             self._bus.wake(session)
+        for session in revoked.background:
+            await self._background.stop_all(session, user)
 
     async def _list(self, channel: str | None) -> str:
         now = datetime.now(UTC)

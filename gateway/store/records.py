@@ -176,11 +176,13 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Unfetched:
-    """A message whose files are not fetched yet. Until they are, turns read neither it nor any later message."""
+    """A message whose files are not fetched yet. Until they are, turns read neither it nor any later message. `sender`
+    is the user id."""
 
     id: int
     session: str
     address: Address
+    sender: str
     files: tuple[FileRef, ...]
     album: str | None
     thread_root: str | None = None
@@ -193,6 +195,8 @@ class Pending:
     commands: tuple[Command, ...]
     sessions: tuple[str, ...]
     """Sessions with an unfinished turn or with unread messages, longest waiting first."""
+    people: Mapping[str, str]
+    """By session, the person (`gateway.sessions.person_key`) whose message is the first unread one."""
     unfetched: tuple[Unfetched, ...]
     undelivered: tuple[str, ...]
     """Ended and parked turns whose reply has not been confirmed by the platform, oldest first."""
@@ -263,12 +267,13 @@ class RefusedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Access that was taken back from `sender`, with the running turns that have to stop and the queued messages that
-    are refused."""
+    """Access that was taken back from `sender`, with the running turns that have to stop, the queued messages that are
+    refused, and the sessions with background work of that person."""
 
     sender: Sender
     stops: tuple[StopRequest, ...]
     refused: tuple[RefusedMessage, ...]
+    background: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
