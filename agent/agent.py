@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.context.compaction import Compactor
+from agent.foreign import ForeignRule
 from agent.hook import Hooks, NoHooks
 from agent.media import MediaStore
 from agent.model import Model
@@ -24,7 +25,8 @@ def unmasked(text: str) -> str:
 class Agent:
     """`max_steps` limits model calls since the last message of a person. `compactor` keeps the conversation within the
     model's context window; without it, that is left to the provider. `mask` removes known secrets from a text.
-    `approval_timeout` is in seconds: after that, an approval request counts as denied.
+    `approval_timeout` is in seconds: after that, an approval request counts as denied. `foreign_text` is what happens
+    to calls with effects outside the workspace after text from outside was read.
     """
 
     model: Model
@@ -37,3 +39,4 @@ class Agent:
     compactor: Compactor | None = None
     mask: Callable[[str], str] = unmasked
     approval_timeout: float = DEFAULT_APPROVAL_TIMEOUT
+    foreign_text: ForeignRule = "ask"

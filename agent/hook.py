@@ -69,23 +69,27 @@ class ModelAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """before_tool and approve_tool. In before_tool `arguments` may be changed."""
+    """before_tool and approve_tool. In before_tool `arguments` may be changed. `foreign` are the sources of the text
+    from outside that the task has read."""
 
     call_id: str
     tool: str
     arguments: Mapping[str, Any]
     effect: str
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ToolEnd:
-    """after_tool. `text` (for the model) and `for_user` may be changed."""
+    """after_tool. `text` (for the model) and `for_user` may be changed. `foreign` are the sources of text from outside
+    in the result."""
 
     call_id: str
     tool: str
     outcome: str
     text: str
     for_user: str = ""
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

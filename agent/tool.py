@@ -65,6 +65,8 @@ class Tool:
     """Whether a call that a restart interrupted may be repeated."""
     compensation: str = ""
     """What to tell the model about undoing a call that was stopped halfway."""
+    foreign: bool = False
+    """Whether results contain text that none of the people in the conversation has written, such as a web page."""
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,11 +96,13 @@ def tool(
     timeout: float = 60.0,
     repeatable: bool | None = None,
     compensation: str = "",
+    foreign: bool = False,
 ) -> Callable[[Callable[..., Awaitable[ToolResult | str]]], Tool]:
     """Makes a `Tool` from an async function `(context, typed arguments…)`; its docstring is the tool's description.
 
     Default of `on_steer`: an interjection cancels a running call that only reads, and lets one with effects finish.
     Default of `repeatable`: a call that only reads may be repeated after a restart, others not.
+    `foreign`: results are text from outside; its source is what `ToolResult.foreign` names, else the tool.
     """
 
     def decorate(function: Callable[..., Awaitable[ToolResult | str]]) -> Tool:
@@ -112,6 +116,7 @@ def tool(
             timeout=timeout,
             repeatable=effect == "read" if repeatable is None else repeatable,
             compensation=compensation,
+            foreign=foreign,
         )
 
     return decorate

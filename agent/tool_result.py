@@ -12,6 +12,7 @@ class ToolResult:
     """`text` for the model, `attachments` and `for_user` (Markdown) for the person, `images` shown to the model.
 
     `final`: this is the turn's answer, and the model is not called again. `silent`: people are not shown the call.
+    `foreign` are the sources of foreign text in the result, such as the address of a page.
     """
 
     text: str
@@ -21,3 +22,4 @@ class ToolResult:
     for_user: str = ""
     final: bool = False
     silent: bool = False
+    foreign: tuple[str, ...] = ()

@@ -35,13 +35,15 @@ NEVER_STARTED = "Skipped: the turn was interrupted before this call started. It 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The one result of a tool call, as the model sees it. `full` is the whole text if it was too long."""
+    """The one result of a tool call, as the model sees it. `full` is the whole text if it was too long; `foreign` are
+    the sources of foreign text in it."""
 
     call: Call
     outcome: Outcome
     text: str
     images: tuple[Attachment, ...] = ()
     full: Attachment | None = None
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def _summary_note(compacted: Compacted) -> SystemNote:
 def _result(call: Call, started: dict[str, CallStarted], ended: dict[str, CallEnded]) -> Result:
     end, start = ended.get(call.id), started.get(call.id)
     if end is not None:
-        return Result(call, end.outcome, end.text, end.images, end.full)
+        return Result(call, end.outcome, end.text, end.images, end.full, end.foreign)
     if start is not None:
         return Result(call, "unknown", UNKNOWN if start.until is None else RUNS_EXTERNALLY)
     return Result(call, "skipped", NEVER_STARTED)

@@ -23,6 +23,7 @@ from agent.media import Attachment, MediaError
 from agent.tool import Tool, ToolContext, ToolError
 from agent.tool_result import ToolResult
 from agent.tools.titles import call_title
+from agent.transcript import RenderedTurn
 from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,9 @@ class Calls:
         *,
         entries: Sequence[Entry],
         attachments: tuple[Attachment, ...],
+        past: Sequence[RenderedTurn] = (),
     ) -> None:
-        """`entries` is the turn's log, which `append` extends."""
+        """`entries` is the turn's log, which `append` extends; `past` is the conversation before the turn."""
         self._agent = agent
         self._tools = {tool.name: tool for tool in available_tools(agent.tools, entries)}
         self._turn_context = turn_context
@@ -69,7 +71,7 @@ class Calls:
         self._emit = emit
         self._entries = entries
         self._attachments = attachments
-        self._review = ToolReview(agent, turn_context, entries)
+        self._review = ToolReview(agent, turn_context, entries, past)
         self._shown: dict[str, str] = {}
         self._in_background: set[str] = set()
 
@@ -219,11 +221,11 @@ class Calls:
             text = f"{tool.name} timed out after {tool.timeout:g} seconds and was stopped."
             return _failed(call, _with_compensation(tool, text))
         except (ToolError, MediaError, BackgroundError) as error:
-            return _failed(call, str(error))
+            return replace(_failed(call, str(error)), foreign=_sources(tool))
         except Exception as error:
             log.exception("tool %s failed", tool.name)
             return _failed(call, f"{tool.name} failed: {type(error).__name__}: {error}")
-        return _done(call, result)
+        return _done(call, result, tool)
 
     async def _race(self, ready: Ready) -> ToolResult:
         """Runs the tool; an interjection has the effect that `on_steer` says."""
@@ -280,8 +282,8 @@ class Calls:
         result = await self._run_tool(ready)
         if ready.call.id not in self._in_background:
             return result
-        end = await self._review.review_result(ready, _done(ready.call, result))
-        return replace(result, text=end.text, attachments=end.attachments, for_user=end.for_user)
+        end = await self._review.review_result(ready, _done(ready.call, result, ready.tool))
+        return replace(result, text=end.text, attachments=end.attachments, for_user=end.for_user, foreign=end.foreign)
 
     def _last_shown(self, ready: Ready) -> str:
         return self._shown.get(ready.call.id, "")
@@ -301,7 +303,12 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _done(call: Call, result: ToolResult) -> CallEnded:
+def _sources(tool: Tool, found: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The sources of foreign text in a result, as far as the tool names them."""
+    return found or ((f"the tool {tool.name}",) if tool.foreign else ())
+
+
+def _done(call: Call, result: ToolResult, tool: Tool) -> CallEnded:
     return CallEnded(
         call.id,
         "done",
@@ -312,6 +319,7 @@ def _done(call: Call, result: ToolResult) -> CallEnded:
         result.for_user,
         final=result.final,
         silent=result.silent,
+        foreign=_sources(tool, result.foreign),
     )
 
 

@@ -16,6 +16,7 @@ from agent.decisions.approvals import (
     denial,
     full_arguments,
 )
+from agent.foreign import foreign_sources, name_sources
 from agent.hook import Ask, Deny, End, ReplyPart, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.log import ApprovalRequested, Call, CallEnded, Entry
 from agent.log_state import calls_of
@@ -23,9 +24,15 @@ from agent.loop.streaming import EndTurn, review, review_files
 from agent.media import MediaError
 from agent.tool import Tool, ToolError
 from agent.tools.output_limits import truncate_result
+from agent.transcript import RenderedTurn
 from agent.turn_context import TurnContext
 
 NOBODY_TO_ASK = "Denied: this call needs approval, and nobody can be asked here."
+HAS_READ = "this task has read text from outside the conversation: {sources}"
+DENIED_AFTER_FOREIGN = (
+    "Denied, because {has_read}. After that, no call may have effects outside the workspace until a person writes again. Tell "
+    "the person what you would have done."
+)
 WITHHELD = "[Not shown to the person: denied by a hook]"
 
 
@@ -42,11 +49,14 @@ class Ready:
 class ToolReview:
     """Reviews the calls of one step before they run, and their results before anybody sees them."""
 
-    def __init__(self, agent: Agent, turn_context: TurnContext, entries: Sequence[Entry]) -> None:
-        """`entries` is the turn's log, which grows meanwhile."""
+    def __init__(
+        self, agent: Agent, turn_context: TurnContext, entries: Sequence[Entry], past: Sequence[RenderedTurn] = ()
+    ) -> None:
+        """`entries` is the turn's log, which grows meanwhile; `past` is the conversation before the turn."""
         self._agent = agent
         self._turn_context = turn_context
         self._entries = entries
+        self._past = past
         self._end_turn: EndTurn | None = None
 
     @property
@@ -109,7 +119,23 @@ class ToolReview:
                 return _denied(ready.call, why, ruled)
             case Respond() | None:
                 pass
-        return await self._request_approval(ready, reason) if needs_approval else ready
+        sources = self._restricting_sources(ready)
+        if not sources:
+            return await self._request_approval(ready, reason) if needs_approval else ready
+        has_read = HAS_READ.format(sources=name_sources(sources))
+        if self._agent.foreign_text == "deny":
+            return CallEnded(ready.call.id, "denied", DENIED_AFTER_FOREIGN.format(has_read=has_read))
+        reason = f"{reason}; {has_read}" if reason else has_read
+        return await self._request_approval(ready, reason, each_time=True)
+
+    def _restricting_sources(self, ready: Ready) -> tuple[str, ...]:
+        """The sources of foreign text because of which the call needs approval: it may do what that text asks for."""
+        if self._agent.foreign_text == "allow" or ready.tool.effect != "external" or ready.response is not None:
+            return ()
+        return self._foreign_sources()
+
+    def _foreign_sources(self) -> tuple[str, ...]:
+        return foreign_sources(self._past, self._entries)
 
     def _needs_approval(self, tool: Tool) -> bool:
         """Whether the call needs approval by the tool's settings."""
@@ -126,7 +152,9 @@ class ToolReview:
         hooks = self._agent.hooks
         if not hooks.active("before_tool"):
             return ready, None
-        subject, ruled = await hooks.ask("before_tool", self._turn_context.hook_context, _subject(ready))
+        subject, ruled = await hooks.ask(
+            "before_tool", self._turn_context.hook_context, _subject(ready, self._foreign_sources())
+        )
         return replace(ready, arguments=_arguments(subject, ready)), ruled
 
     async def _ask_approve_tool(self, ready: Ready) -> Ruled | None:
@@ -134,17 +162,23 @@ class ToolReview:
         hooks = self._agent.hooks
         if not hooks.active("approve_tool"):
             return None
-        _, ruled = await hooks.ask("approve_tool", self._turn_context.hook_context, _subject(ready))
+        _, ruled = await hooks.ask(
+            "approve_tool", self._turn_context.hook_context, _subject(ready, self._foreign_sources())
+        )
         return ruled
 
-    async def _request_approval(self, ready: Ready, reason: str) -> ApprovalRequested | CallEnded:
-        """The approval request, or a denial if nobody can be asked."""
+    async def _request_approval(
+        self, ready: Ready, reason: str, *, each_time: bool = False
+    ) -> ApprovalRequested | CallEnded:
+        """The approval request, or a denial if nobody can be asked. `each_time`: it covers this call only."""
         if self._turn_context.unattended:
-            return CallEnded(ready.call.id, "denied", NOBODY_TO_ASK)
+            text = f"{NOBODY_TO_ASK} Reason: {reason}" if reason else NOBODY_TO_ASK
+            return CallEnded(ready.call.id, "denied", text)
         expires_at = time.time() + self._agent.approval_timeout
         in_group = self._turn_context.in_group
+        tool = replace(ready.tool, approval="always") if each_time else ready.tool
         request = call_approval(
-            ready.tool, ready.call, ready.arguments, reason, expires_at, ready.response, in_group=in_group
+            tool, ready.call, ready.arguments, reason, expires_at, ready.response, in_group=in_group
         )
         return await self._with_all_arguments(request, ready)
 
@@ -161,7 +195,7 @@ class ToolReview:
 
     async def _ask_after_tool(self, ready: Ready, end: CallEnded) -> CallEnded:
         """The result after the hooks at after_tool."""
-        shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user)
+        shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user, end.foreign)
         changed, ruled = await self._agent.hooks.ask("after_tool", self._turn_context.hook_context, shown)
         if ruled is not None and isinstance(ruled.ruling, End | Stop):
             self._end_turn = EndTurn(ruled.ruling, ruled.hook)
@@ -183,8 +217,8 @@ class ToolReview:
         )
 
 
-def _subject(ready: Ready) -> ToolCall:
-    return ToolCall(ready.call.id, ready.tool.name, json.loads(ready.arguments or "{}"), ready.tool.effect)
+def _subject(ready: Ready, foreign: tuple[str, ...]) -> ToolCall:
+    return ToolCall(ready.call.id, ready.tool.name, json.loads(ready.arguments or "{}"), ready.tool.effect, foreign)
 
 
 def _arguments(subject: ToolCall, ready: Ready) -> str:

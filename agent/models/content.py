@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.frames import RULES, file_name, has_frame, message_text
+from agent.frames import RULES, file_name, foreign_frame, has_frame, message_text
 from agent.log import MessagesRead, ModelAnswered, UserMessage
 from agent.media import Attachment
 from agent.model import Request
@@ -62,7 +62,13 @@ def instructions_of(request: Request) -> str:
 
 
 def _has_frames(exchange: Exchange) -> bool:
-    return isinstance(exchange, MessagesRead) and any(map(has_frame, exchange.messages))
+    match exchange:
+        case MessagesRead():
+            return any(map(has_frame, exchange.messages))
+        case Results():
+            return any(result.foreign for result in exchange.results)
+        case _:
+            return False
 
 
 def images_in(transcript: Iterable[Exchange]) -> list[Attachment]:
@@ -93,7 +99,9 @@ def message_content(read: MessagesRead, images: LoadedImages) -> list[ContentPar
 
 
 def result_text(result: Result) -> str:
-    return result.text if result.text.strip() else "(no output)"
+    """The result; foreign text is in a frame with its sources."""
+    text = result.text if result.text.strip() else "(no output)"
+    return foreign_frame(text, *result.foreign) if result.foreign else text
 
 
 def image_content(attachments: Iterable[Attachment], images: LoadedImages) -> list[ContentPart]:

@@ -18,24 +18,26 @@ import httpx
 from pydantic import Field
 
 from agent.tool import ToolContext, ToolError, tool
+from agent.tool_result import ToolResult
 from agent.tools.addresses import Address, is_public
+from agent.tools.encodings import decode
 from agent.tools.process import WorkerFailed, run_worker
 
 MAX_CHARACTERS = 50_000
 """Of one `fetch_url` result."""
 
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w-]{1,40})""", re.IGNORECASE)
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 
 
-@tool(effect="read", timeout=60)
+@tool(effect="read", timeout=60, foreign=True)
 async def fetch_url(
     context: ToolContext,
     url: Annotated[str, Field(description="An http or https address on the public internet.")],
     offset: Annotated[int, Field(ge=0, description="The character of the text to start from.")] = 0,
-) -> str:
+) -> ToolResult:
     """Fetches a web page as readable text, with its links. For a long page the result says how to read on."""
     page = await Fetcher().fetch(url)
-    return _excerpt(page, offset)
+    return ToolResult(_excerpt(page, offset), foreign=(page.url,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +152,9 @@ def _is_text(media_type: str, body: bytes) -> bool:
 
 def _decoded(body: bytes, named: str | None) -> str:
     declared = _CHARSET.search(body[:4096])
-    for encoding in (named, declared and declared[1].decode("ascii", "replace"), "utf-8-sig"):
-        if encoding:
-            try:
-                return body.decode(encoding)
-            except (LookupError, UnicodeDecodeError):
-                continue
-    return body.decode(errors="replace")
+    in_page = "" if declared is None else declared[1].decode("ascii", "replace").lower()
+    # A declaration that could be read as ASCII is not in UTF-16 (HTML's standard, "prescan a byte stream").
+    return decode(body, (named or "", "utf-8" if in_page.startswith("utf-16") else in_page))
 
 
 def _hint(body: bytes) -> str:

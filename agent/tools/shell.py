@@ -94,6 +94,8 @@ def shell_with(policy: CommandPolicy) -> Tool:
         description=shell.description + where,
         run=partial(run_command, policy),
         approval="never" if policy.sandboxed else "once",
+        # In the sandbox without network, a command changes nothing but the workspace.
+        effect="write" if policy.sandboxed and not policy.network else "external",
     )
 
 

@@ -70,6 +70,7 @@ def agents(
             ),
             mask=mask,
             approval_timeout=settings.tools.approval_expires,
+            foreign_text=settings.safety.foreign_text,
         )
 
     return lambda address: agent(address.channel)

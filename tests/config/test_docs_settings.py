@@ -8,7 +8,15 @@ import pytest
 from config.hooks import HOOKS, HookSection, Point
 from config.models import ModelSettings, PriceSettings
 from config.section import Section
-from config.settings import AgentSettings, LimitSettings, MediaSettings, RetentionSettings, Settings, StoreSettings
+from config.settings import (
+    AgentSettings,
+    LimitSettings,
+    MediaSettings,
+    RetentionSettings,
+    SafetySettings,
+    Settings,
+    StoreSettings,
+)
 from config.template import Answers, template
 from config.tools import ShellSettings, ToolSettings
 from tests.config.conftest import Operator
@@ -24,6 +32,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "media": [MediaSettings],
     "tools": [ToolSettings, ShellSettings],
     "limits": [LimitSettings],
+    "safety": [SafetySettings],
     "retention": [RetentionSettings],
 }
 
