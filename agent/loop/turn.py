@@ -245,6 +245,7 @@ class Turn:
             self._emit_event,
             entries=self._entries,
             attachments=tuple(files.attachments),
+            past=self._conversation.past,
         )
         if not await runner.run(calls):
             await self._await_people()
