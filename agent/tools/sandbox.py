@@ -140,18 +140,22 @@ class CommandPolicy:
         yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session")
         yield from ("--share-net",) if self.network else ()
         yield from ("--cap-drop", "ALL", "--hostname", "sandbox")
-        for path in (*SYSTEM, *_optional_programs()):
+        for name in (*SYSTEM, *_optional_programs()):
             # A link on systems whose programs are all in /usr.
-            yield from ("--symlink", os.readlink(path), path) if os.path.islink(path) else ("--ro-bind-try", path, path)
-        for path in (*SETTINGS, *((RESOLVER,) if self.network else ())):
-            yield from ("--ro-bind-try", path, path)
-        for hidden in self.hidden:
-            yield from _covered(hidden.resolve())
+            yield from ("--symlink", os.readlink(name), name) if os.path.islink(name) else ("--ro-bind-try", name, name)
+        for name in (*SETTINGS, *((RESOLVER,) if self.network else ())):
+            yield from ("--ro-bind-try", name, name)
+        covered = [path for path in map(Path.resolve, self.hidden) if _is_visible(path)]
+        for path in covered:
+            yield from ("--tmpfs", str(path)) if path.is_dir() else ("--ro-bind", "/dev/null", str(path))
         # Read-only: root without capabilities may still write to files of root, such as kernel settings.
         yield from ("--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev")
         yield from ("--size", str(SHARED_MEMORY), "--perms", "1777", "--tmpfs", "/dev/shm")
         yield from ("--size", str(self.limits.temporary), "--perms", "1777", "--tmpfs", "/tmp")
-        yield from ("--bind", str(workspace), str(workspace), "--remount-ro", "/", "--chdir", str(workspace), "--")
+        yield from ("--bind", str(workspace), str(workspace))
+        for folder in ("/", *(str(path) for path in covered if path.is_dir())):
+            yield from ("--remount-ro", folder)
+        yield from ("--chdir", str(workspace), "--")
 
 
 _EXPENDABLE = "echo 1000 2>/dev/null >/proc/self/oom_score_adj"
@@ -163,14 +167,10 @@ def _optional_programs() -> list[str]:
     return list(dict.fromkeys(f"/opt/{part[2]}" for part in parts if part[:2] == ("/", "opt") and len(part) > 2))
 
 
-def _covered(path: Path) -> Iterator[str]:
-    """Options that put nothing in the place of a file or folder, if it is in a visible folder."""
-    if not any(path.is_relative_to(os.path.realpath(folder)) for folder in (*SYSTEM, *_optional_programs())):
-        return
-    if path.is_dir():
-        yield from ("--tmpfs", str(path))
-    elif path.exists():
-        yield from ("--ro-bind", "/dev/null", str(path))
+def _is_visible(path: Path) -> bool:
+    """Whether a file or folder is part of what the sandbox shows of the system."""
+    shown = (*SYSTEM, *_optional_programs())
+    return path.exists() and any(path.is_relative_to(os.path.realpath(folder)) for folder in shown)
 
 
 def _program() -> str:
