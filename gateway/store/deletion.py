@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from agent.log import ApprovalDecided, Compacted, Ended, Entry, MessagesRead, ModelAnswered, UserMessage, dump
+from agent.log import ApprovalDecided, Compacted, Ended, Entry, MessagesRead, ModelAnswered, Notice, UserMessage, dump
 from channels.address import Address
 from gateway.store import audit as audit_log
 from gateway.store import logs
@@ -54,6 +54,7 @@ from gateway.store.schema import (
 )
 
 DELETED_TEXT = "(This message was deleted by its author.)"
+DELETED_NOTICE = "(This message was deleted together with one that it quoted.)"
 DELETED_SUMMARY = "An earlier summary of this conversation was deleted together with messages that it covered."
 WITHDRAWN = "deleted"
 
@@ -162,6 +163,8 @@ def result(connection: Connection, request_id: int) -> tuple[str, DeletionReport
 
 def done(connection: Connection, request_ids: Collection[int]) -> None:
     """Nothing is left to remove for these requests."""
+    # Deliveries that were in progress have recorded what they sent since.
+    connection.execute(delete(outbox).where(outbox.c.reply_id.not_in(select(turns.c.id))))
     values: dict[str, Any] = {"requests": list(request_ids), "no_folders": [], "now": datetime.now(UTC)}
     connection.execute(_set_done, values)
 
@@ -586,6 +589,8 @@ def _without(entry: Entry, forgotten: _Forgotten) -> Entry:
     match entry:
         case MessagesRead(messages=messages):
             return replace(entry, messages=tuple(_emptied(message, forgotten) for message in messages))
+        case Notice(text=text) if forgotten.is_quoted_in(text):
+            return replace(entry, text=DELETED_NOTICE)
         case ApprovalDecided(by=by) if by in forgotten.names:
             return replace(entry, by="", reason="")
         case _:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from agent.decisions.questions import ask_user
 from agent.log import Call, MessagesRead, Usage
-from agent.models.scripted import ScriptedModel
-from channels.address import Sender
+from agent.model import Request
+from agent.models.scripted import Script, ScriptedModel
+from agent.tools import load_tools
+from agent.transcript import Results
+from channels.address import Address, Sender
+from channels.memory import plain_text
 from gateway.inbound.access import ChannelAccess
 from tests.gateway.play import PLACE, Play, inbound, playing, until
 
@@ -58,14 +65,19 @@ async def test_forget_in_a_group_removes_one_persons_words_and_says_what_stays(t
         await play.deliver(inbound("lunch is at noon", address=GROUP, by=BOB))
         await play.reply("Noted, Bob.")
         await play.until_idle()
+        await play.deliver(inbound("/undo", address=GROUP, by=BOB))
+        await play.reply("Removed from context: “lunch")
+        await play.deliver(inbound("/undo", address=GROUP, by=BOB))
+        await play.reply("Removed from context: “the combination is 4711")
         await play.deliver(inbound("/forget yes", address=GROUP))
         answer = await play.reply("Deleted:")
         await play.until_idle()
         assert traces(play, "swordfish") == []
+        assert traces(play, "combination") == []
         assert traces(play, "Noted, Ann.") == []
         assert traces(play, "lunch is at noon")
         assert traces(play, "Noted, Bob.")
-        assert answer
+        assert "stay there: delete them in the app" in plain_text(answer)
 
 
 async def test_a_running_turn_is_stopped_first(tmp_path: Path) -> None:
@@ -131,3 +143,31 @@ async def test_the_costs_of_a_deleted_conversation_still_count_for_today(tmp_pat
         await until(lambda: sum("Deleted:" in text for text in play.shown()) == 2)
         assert (await play.store.spent(person="memory:7")).calls == 0
         assert (await play.store.spent()).calls == 1
+
+
+@pytest.mark.parametrize("place", [PLACE, GROUP])
+async def test_delegated_tasks_that_run_are_stopped_and_deleted_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: Address
+) -> None:
+    gate = asyncio.Event()
+    task = Call("", "delegate", json.dumps({"task": "guess the swordfish", "background": True}))
+
+    def script(request: Request) -> Script:
+        messages = [each for each in request.transcript if isinstance(each, MessagesRead)]
+        if any("guess" in message.text for read in messages for message in read.messages):
+            return ["The swordfish is ", gate, "guessed."]
+        return [task] if not any(isinstance(each, Results) for each in request.transcript) else "It runs."
+
+    model = ScriptedModel(*[script] * 4)
+    async with playing(tmp_path, model, *load_tools(["delegate"]), policies=POLICIES) as play:
+        await play.deliver(inbound("go", address=place))
+        await play.reply("It runs.")
+        await until(lambda: len(model.requests) == 3)
+        assert traces(play, "swordfish")
+        await play.deliver(inbound("/forget yes", address=place))
+        await play.reply("Deleted:")
+        await play.until_idle()
+        assert traces(play, "swordfish") == []
+        assert play.sql("SELECT count(*) FROM work") == [(0,)]
+        assert play.sql("SELECT count(*) FROM sessions WHERE parent IS NOT NULL") == [(0,)]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
