@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator
@@ -157,10 +158,17 @@ async def test_an_outsider_is_allowed_by_id(tmp_path: Path, models: ModelServer,
 
 
 async def test_a_name_is_resolved_at_the_start_and_a_rename_neither_grants_nor_takes(
-    tmp_path: Path, models: ModelServer, discord: Discord, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    models: ModelServer,
+    discord: Discord,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     discord.channel("team", [ANN, MALLORY])
+    monkeypatch.setenv("INTERJECT_HOME", str(tmp_path / "home"))
     home = on_discord(tmp_path, models, discord, 'allow = ["@ann"]')
+    await asyncio.to_thread(main, ["check", "--config", str(home.file)])
+    assert "discord: @ann is not resolved to a user id yet" in capsys.readouterr().out
     async with home.running():
         await discord.connected()
         await discord.until(lambda server: server.called("GET /guilds/*/members/search"))
@@ -171,6 +179,8 @@ async def test_a_name_is_resolved_at_the_start_and_a_rename_neither_grants_nor_t
         await discord.direct(renamed).hear("At your service.")
     assert home.sql("SELECT channel, name, user_id FROM identities") == [("discord", "@ann", str(ANN.id))]
     assert "let me in" not in read_by_the_model(models)
+    await asyncio.to_thread(main, ["check", "--config", str(home.file)])
+    assert f"discord: @ann is {ANN.id} (Ann), since " in capsys.readouterr().out
 
 
 async def test_a_name_is_resolved_when_its_owner_first_writes(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
