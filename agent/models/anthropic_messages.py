@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, assert_never
 
+from agent.gate import json_value
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking
 from agent.model import Request, ToolSpec
 from agent.models.content import (
@@ -144,7 +145,7 @@ def _native_blocks(answered: ModelAnswered) -> dict[int, Block]:
     """Calls and results of the provider's own tools, by their index in the answer. A call without a result, which an
     answer that was cut off may have, would be rejected and is left out."""
     blocks: dict[int, Block] = {
-        index: json.loads(part.data)
+        index: json_value(json.loads(part.data))
         for index, part in enumerate(answered.parts)
         if isinstance(part, Native) and part.provider == PROVIDER
     }
@@ -171,8 +172,8 @@ def _id(call: Call) -> str:
 
 def _input(arguments: str) -> dict[str, Any]:
     try:
-        value = json.loads(arguments or "{}")
-    except ValueError:
+        value = json_value(json.loads(arguments or "{}"))
+    except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"not_valid_json": arguments}
 

@@ -118,7 +118,7 @@ def _valid(arguments: str) -> str:
     """The arguments as valid JSON: servers parse those in the history and reject the whole request if they cannot."""
     try:
         is_object = isinstance(json.loads(arguments), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_object = False
     return arguments if is_object else json.dumps({"not_valid_json": arguments} if arguments else {})
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agent.log import ApprovalRequested, CallEnded, DeclaredTool, Entry, Notice
+from agent.gate import json_value
+from agent.log import ApprovalRequested, CallEnded, DeclaredTool, Entry, ForeignText, Notice
 from agent.media import Attachment
 from channels import message
 from channels.address import Address, Sender
@@ -84,11 +85,22 @@ def attachments_from_json(data: list[Json]) -> tuple[Attachment, ...]:
 
 
 def tools_to_json(tools: Sequence[message.DeclaredTool | DeclaredTool]) -> list[Json]:
-    return [{"name": clean(tool.name), "description": clean(tool.description), "schema": tool.schema} for tool in tools]
+    return [
+        {"name": clean(tool.name), "description": clean(tool.description), "schema": json_value(tool.schema)}
+        for tool in tools
+    ]
 
 
 def tools_from_json(data: list[Json]) -> tuple[DeclaredTool, ...]:
     return tuple(DeclaredTool(**item) for item in data)
+
+
+def foreign_to_json(foreign: Sequence[ForeignText]) -> list[Json] | None:
+    return [{"source": clean(each.source), "text": clean(each.text)} for each in foreign] or None
+
+
+def foreign_from_json(data: list[Json] | None) -> tuple[ForeignText, ...]:
+    return tuple(ForeignText(**item) for item in data or ())
 
 
 def join_lines(*texts: str) -> str:

@@ -29,9 +29,11 @@ from sqlalchemy import (
     text,
 )
 
+from agent import gate
+
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -58,12 +60,8 @@ class SafeText(TypeDecorator[str]):
         return None if value is None else clean(value)
 
 
-def clean(text: str) -> str:
-    """The text as `SafeText` stores it."""
-    if text.isascii():
-        return text.replace("\0", "�")
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "�")
-
+clean = gate.text
+"""The text as `SafeText` stores it."""
 
 Key = BigInteger().with_variant(Integer, "sqlite")
 
@@ -157,6 +155,7 @@ inbox = Table(
     Column("reason", SafeText, nullable=False),
     Column("sent_at", Timestamp, nullable=False),
     Column("received_at", Timestamp, nullable=False),
+    Column("foreign", Json),
     UniqueConstraint("channel", "event_id"),
     CheckConstraint("kind IN ('new', 'edited', 'withdrawn', 'command')", name="kind"),
     CheckConstraint("source IN ('person', 'wrap', 'work')", name="source"),

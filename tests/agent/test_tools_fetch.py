@@ -223,10 +223,43 @@ async def test_a_hostile_page_costs_at_most_its_time(site: Site, piece: bytes) -
         ("<meta charset='iso-8859-2'>zażółć".encode("iso-8859-2"), "text/html"),
         ("zażółć".encode(), "text/plain; charset=nonsense"),
         ("\ufeffzażółć".encode(), "text/plain"),
+        ("zażółć".encode("utf-16"), "text/plain; charset=iso-8859-2"),
+        ("<meta charset='utf-16'>zażółć".encode(), "text/html"),
     ],
 )
 async def test_the_encoding_is_found(site: Site, body: bytes, content_type: str) -> None:
     assert (await HERE.fetch(site.says("/", body, content_type))).text == "zażółć"
+
+
+@pytest.mark.parametrize(
+    "charset",
+    [
+        "unicode_escape",
+        "raw_unicode_escape",
+        "utf-7",
+        "idna",
+        "punycode",
+        "rot13",
+        "hex",
+        "utf_8_sig",
+        "charmap",
+        "mbcs",
+    ],
+)
+@pytest.mark.parametrize("declare", ["header", "page"])
+async def test_names_that_only_python_knows_are_no_encodings(site: Site, charset: str, declare: str) -> None:
+    body = rf"about \ud82d this, +2D3eAA-, xn--mnchen-3ya<meta charset={charset}>"
+    content_type = f"text/plain; charset={charset}" if declare == "header" else "text/plain"
+    assert (await HERE.fetch(site.says("/", body.encode(), content_type))).text == body
+
+
+@pytest.mark.parametrize(
+    ("text", "codec", "label"),
+    [("简体中文", "gbk", "gb2312"), ("привет", "cp1251", "Windows-1251"), ("“ok”", "cp1252", "iso-8859-1")],
+)
+async def test_names_mean_what_they_mean_to_browsers(site: Site, text: str, codec: str, label: str) -> None:
+    page = await HERE.fetch(site.says("/", text.encode(codec), f"text/plain; charset={label}"))
+    assert page.text == text
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/ld+json", "text/csv", "", "application/xml"])
