@@ -88,7 +88,14 @@ class TooLong:
     limit: int = 200_000
 
 
-Control: TypeAlias = Pause | Gate | Wait | Silence | Drop | Malformed | Fail | TooLong
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Sends these bytes as they are in place of the rest of the answer, to be what no real provider would send."""
+
+    data: bytes
+
+
+Control: TypeAlias = Pause | Gate | Wait | Silence | Drop | Malformed | Fail | TooLong | Raw
 Content: TypeAlias = str | Sequence[str | Control]
 
 
@@ -442,6 +449,9 @@ class ModelServer:
                 case TooLong():
                     await wire.fail(wire.dialect.too_long(step))
                     return
+                case Raw(data):
+                    await wire.send_raw(data)
+                    return
                 case _:
                     assert_never(step)
         await wire.finish()
@@ -594,6 +604,11 @@ class _Wire:
             self.request.status = 200
             await self.response.prepare(self.http)
         await self.response.write(content)
+
+    async def send_raw(self, data: bytes) -> None:
+        self._frames.append(data)
+        await self.flush()
+        await self.response.write_eof()
 
     async def finish(self) -> None:
         if self.request.stream:
