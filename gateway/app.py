@@ -224,7 +224,7 @@ class Gateway:
         for turn_id in pending.side_questions:
             await self._answer_again(turn_id)
         for session in pending.sessions:
-            self.bus.wake(session)
+            self.bus.wake(session, by=pending.people.get(session, ""))
 
     async def _answer_again(self, turn_id: str) -> None:
         """A failure here affects only this side question."""

@@ -1,4 +1,4 @@
-"""Session keys: of the conversation at an address, and of the tasks delegated in it."""
+"""Keys: of the conversation at an address, of the tasks delegated in it, and of people."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def session_key(address: Address) -> str:
     """One key per direct chat, group chat, thread or topic. Two addresses never share one."""
     parts = (address.channel, address.account, address.chat, *(() if address.thread is None else (address.thread,)))
     return "/".join(quote(part, safe="") for part in parts)
+
+
+def person_key(channel: str, sender_id: str) -> str:
+    """One key per person of a channel."""
+    return f"{quote(channel, safe='')}/{quote(sender_id, safe='')}"
 
 
 def child_key(session: str, handle: str) -> str:

@@ -21,7 +21,7 @@ class MessageReceiver(Protocol):
 class TurnDispatcher(Protocol):
     """Its methods act before they return."""
 
-    def wake(self, session: str, busy: Busy) -> None: ...
+    def wake(self, session: str, busy: Busy, *, by: str = "") -> None: ...
     def stop(self, session: str, *, before: int, reason: str) -> object: ...
 
 
@@ -53,9 +53,9 @@ class Bus(Protocol):
         """Hands the message to this process's receiver; see `channels.message.Deliver`. Raises `NotStored`, also while
         no receiver is attached."""
 
-    def wake(self, session: str, busy: Busy = "steer") -> None:
+    def wake(self, session: str, busy: Busy = "steer", *, by: str = "") -> None:
         """Says that something was committed that a turn of the session may read; call it after the commit. `busy` is
-        what it does to a running turn.
+        what it does to a running turn, `by` the person (`gateway.sessions.person_key`) whose message it is, if known.
 
         Never waits, never raises. Arrives at least once; several may become one, with the strongest `busy`.
         """

@@ -48,8 +48,8 @@ class LocalBus:
             raise NotStored("The gateway does not receive messages now.")
         return await self._receiver.deliver(message)
 
-    def wake(self, session: str, busy: Busy = "steer") -> None:
-        self._dispatch(session, lambda dispatcher: dispatcher.wake(session, busy))
+    def wake(self, session: str, busy: Busy = "steer", *, by: str = "") -> None:
+        self._dispatch(session, lambda dispatcher: dispatcher.wake(session, busy, by=by))
 
     def stop(self, session: str, *, before: int, reason: str) -> None:
         self._dispatch(session, lambda dispatcher: dispatcher.stop(session, before=before, reason=reason))

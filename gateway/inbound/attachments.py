@@ -13,7 +13,9 @@ from agent.media import Attachment, MediaError, MediaStore
 from channels.address import Address
 from channels.channel import Channel, FileUnavailable, RetryLater, Unreachable
 from channels.message import FileRef
+from gateway.lifecycle.fair_slots import FairSlots
 from gateway.lifecycle.retry import retry_until_stored
+from gateway.sessions import person_key
 from gateway.store import records
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,12 @@ TIMEOUT = 120.0
 
 MAX_PAUSE = 60.0
 CONCURRENCY = 8
+PERSON_CONCURRENCY = 6
+"""Files that are fetched at the same time, and how many of them may be one person's."""
+
+READ_CONCURRENCY = 8
+PERSON_READ_CONCURRENCY = 1
+"""Files whose text is read at the same time, and how many of them may be one person's."""
 
 THREAD_ROOT_LENGTH = 4000
 """Characters of a thread's first message that the model is shown."""
@@ -72,7 +80,8 @@ class AttachmentFetcher:
         self._channels = channels
         self._media = media
         self._read_file = read_file
-        self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._slots = FairSlots(CONCURRENCY, PERSON_CONCURRENCY)
+        self._reading = FairSlots(READ_CONCURRENCY, PERSON_READ_CONCURRENCY)
 
     async def fetch(self, row_id: int) -> FetchedMessage | None:
         """Fetches the message's files and lets turns read it; a note in it names those that are not available.
@@ -87,7 +96,7 @@ class AttachmentFetcher:
         while (row := await self._unfetched(row_id)) is not None:
             for file in row.files:
                 if file not in fetched:
-                    fetched[file] = await self._file(row.address, file)
+                    fetched[file] = await self._file(row, file)
             own = [fetched[file] for file in row.files]
             # False: an album got another file meanwhile.
             if await retry_until_stored(
@@ -115,20 +124,22 @@ class AttachmentFetcher:
             return ()
         text = root.text if len(root.text) <= THREAD_ROOT_LENGTH else f"{root.text[:THREAD_ROOT_LENGTH]}…"
         note = f'The first message of this thread, from {root.sender}: "{text}"'
-        return (_Fetched(None, note), *[await self._file(address, file) for file in root.files])
+        return (_Fetched(None, note), *[await self._file(row, file) for file in root.files])
 
-    async def _file(self, address: Address, file: FileRef) -> _Fetched:
+    async def _file(self, row: records.Unfetched, file: FileRef) -> _Fetched:
         """Never raises: a failure here affects only this file."""
+        person = person_key(row.address.channel, row.sender)
         try:
-            async with self._slots:
-                data = await self._retry(address, lambda channel: channel.fetch(file))
+            async with self._slots.hold(person):
+                data = await self._retry(row.address, lambda channel: channel.fetch(file))
                 attachment = await self._media.put(data, file.name)
         except (_NotAvailable, MediaError) as error:
             return _Fetched(None, f"The file {file.name} is not available: {error}.")
         except Exception as error:
             log.exception("a file could not be stored")
             return _Fetched(None, f"The file {file.name} is not available: {type(error).__name__}.")
-        return _Fetched(attachment, await self._read_file(attachment))
+        async with self._reading.hold(person):
+            return _Fetched(attachment, await self._read_file(attachment))
 
     async def _retry(self, address: Address, get: Callable[[Channel], Awaitable[T]]) -> T:
         """Raises `_NotAvailable`, after some minutes at most: the conversation waits for it."""

@@ -134,11 +134,11 @@ class CommandHandler:
                 await (asyncio.Event() if active is None else active.ended).wait()
 
 
-async def wake_waiting(store: WaitingStore, bus: Bus, session: str) -> None:
+async def wake_waiting(store: WaitingStore, bus: Bus, session: str, *, by: str = "") -> None:
     """Wakes the session if messages can be read now that waited for a command or for files."""
     busy = await retry_until_stored(lambda: store.waiting_busy(session), "the inbox cannot be read")
     if busy is not None:
-        bus.wake(session, busy)
+        bus.wake(session, busy, by=by)
 
 
 def _pressed_option(command: records.Command) -> tuple[str, int]:

@@ -25,7 +25,7 @@ from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
 from gateway.outbound.wording import queued_messages
-from gateway.sessions import session_key
+from gateway.sessions import person_key, session_key
 from gateway.store import records
 from gateway.store.arrivals import NOT_ALLOWED
 from gateway.store.errors import StoreError
@@ -224,7 +224,8 @@ class Receiver:
         elif arrival.to_fetch is not None:
             self._tasks.start(partial(self._fetch, arrival.to_fetch))
         elif arrival.wakes is not None:
-            self._bus.wake(arrival.session, arrival.wakes)
+            by = person_key(message.address.channel, message.sender.id)
+            self._bus.wake(arrival.session, arrival.wakes, by=by)
         elif arrival.decided:
             self._bus.wake(arrival.session, "queue")
             self._show_status(message, arrival.id, "answered")
@@ -259,7 +260,8 @@ class Receiver:
         if fetched is None:
             return
         row = fetched.row
-        await wake_waiting(self._store, self._bus, row.session)
+        by = person_key(row.address.channel, row.sender)
+        await wake_waiting(self._store, self._bus, row.session, by=by)
         if fetched.missing:
             # The model is told too, but might not pass it on.
             notice = Notice("\n\n".join(f"⚠️ {missing}" for missing in fetched.missing))

@@ -17,6 +17,7 @@ _to_fetch = select(
     inbox.c.id,
     inbox.c.session,
     inbox.c.address,
+    inbox.c.sender_id,
     inbox.c.files,
     inbox.c.album,
     inbox.c.opening,
@@ -40,7 +41,8 @@ def unfetched(connection: Connection, row_id: int) -> Unfetched | None:
 
 def unfetched_from(row: AnyRow) -> Unfetched:
     files = files_from_json(row.files)
-    return Unfetched(row.id, row.session, address_from_json(row.address), files, row.album, row.opening)
+    address = address_from_json(row.address)
+    return Unfetched(row.id, row.session, address, row.sender_id, files, row.album, row.opening)
 
 
 def mark_ready(

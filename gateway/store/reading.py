@@ -9,7 +9,8 @@ from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, se
 
 from agent.log import TurnOutcome, load
 from channels.address import Address, Sender
-from gateway.store.encoding import address_from_json, attachments_from_json
+from gateway.sessions import person_key
+from gateway.store.encoding import address_from_json, attachments_from_json, sender_from_json
 from gateway.store.fetching import unfetched_from
 from gateway.store.records import Command, InboxRow, PastTurn, Pending, StoredConversation, Turn
 from gateway.store.schema import (
@@ -78,6 +79,15 @@ _senders = (
     .group_by(inbox.c.session, inbox.c.sender_id)
 )
 
+_people_of_turns = select(turns.c.session, turns.c.address, turns.c.principal).where(is_turn, is_running)
+
+# Newest first: in a mapping, the oldest one remains.
+_waiting_people = (
+    select(inbox.c.session, inbox.c.channel, inbox.c.sender_id)
+    .where(is_waiting, is_message)
+    .order_by(inbox.c.id.desc())
+)
+
 # Few rows of many: SQLite would walk the whole table to find these in order, so they are sorted here instead.
 _commands = select(inbox).where(is_waiting, is_command)
 _unfetched = select(inbox).where(is_waiting, is_message, inbox.c.ready.is_(False))
@@ -124,10 +134,20 @@ def pending(connection: Connection) -> Pending:
     return Pending(
         commands=tuple(map(_command_from, sorted(connection.execute(_commands), key=_id))),
         sessions=tuple(connection.execute(_unfinished).scalars()),
+        people=_people(connection),
         unfetched=tuple(map(unfetched_from, sorted(connection.execute(_unfetched), key=_id))),
         undelivered=tuple(connection.execute(_undelivered).scalars()),
         side_questions=tuple(connection.execute(_side_questions).scalars()),
     )
+
+
+def _people(connection: Connection) -> dict[str, str]:
+    """By session, whose turn is unfinished, else whose message is the first unread one."""
+    waiting = {row.session: person_key(row.channel, row.sender_id) for row in connection.execute(_waiting_people)}
+    return waiting | {
+        row.session: person_key(address_from_json(row.address).channel, sender_from_json(row.principal).id)
+        for row in connection.execute(_people_of_turns)
+    }
 
 
 def turn(connection: Connection, turn_id: str) -> Turn:

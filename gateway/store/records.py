@@ -196,7 +196,8 @@ class Pending:
     sessions: tuple[str, ...]
     """Sessions with an unfinished turn or with unread messages, longest waiting first."""
     people: Mapping[str, str]
-    """By session, the person (`gateway.sessions.person_key`) whose message is the first unread one."""
+    """By session, the person (`gateway.sessions.person_key`) whose turn is unfinished, or whose message is the first
+    unread one."""
     unfetched: tuple[Unfetched, ...]
     undelivered: tuple[str, ...]
     """Ended and parked turns whose reply has not been confirmed by the platform, oldest first."""
@@ -364,11 +365,13 @@ class BackgroundRow:
 
 @dataclass(frozen=True, slots=True)
 class BackgroundResult:
-    """How background work ended: `text` is its result, or the reason."""
+    """How background work ended: `text` is its result, or the reason; `foreign` are the sources of text from outside
+    that it has read."""
 
     state: BackgroundState
     text: str
     attachments: tuple[Attachment, ...] = ()
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,11 +23,12 @@ from channels.address import Address
 from channels.channel import Sent
 from channels.message import MessageState, MessageStatus
 from gateway.bus import Bus, MessagesChanged, TurnEnded, TurnParked, TurnProgress, TurnStarted
+from gateway.lifecycle.fair_slots import fairest
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.outbound.channel_replies import ChannelReplies
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.reply_builder import ReplyBuilder
-from gateway.sessions import is_child, session_key
+from gateway.sessions import is_child, person_key, session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy
@@ -45,6 +47,9 @@ SHUTTING_DOWN = "the gateway is shutting down; unfinished work resumes at its ne
 
 FINAL_DELIVERY_TIMEOUT = 1.0
 """Seconds for delivering the last answers at shutdown; the rest are delivered after the next start."""
+
+RESERVED = 4
+"""One in so many slots is kept for others: one person's turns cannot take all."""
 
 NOT_STORED = "my work cannot be stored at the moment; the gateway's log has the reason (is the disk full?)"
 
@@ -72,11 +77,13 @@ class Environment(Protocol):
 class ActiveTurn:
     """A session that has a slot, or waits for one, to claim and run one turn.
 
-    `task` is None while it waits. `again`: the inbox is to be checked after this turn. `since` is in monotonic seconds.
+    `person` is whose turn it is (`gateway.sessions.person_key`); the session's key while that is not known. `task` is
+    None while it waits. `again`: the inbox is to be checked after this turn. `since` is in monotonic seconds.
     `is_extra`: it needs no slot.
     """
 
     session: str
+    person: str
     signal: InboxSignal = field(default_factory=InboxSignal)
     again: bool = False
     task: asyncio.Task[None] | None = None
@@ -121,6 +128,7 @@ class Dispatcher:
         self._replies = replies
         self._environment = environment
         self._max_running = max_running
+        self._share = max_running - max_running // RESERVED
         self._grace = grace
         self._active: dict[str, ActiveTurn] = {}
         self._ready: dict[str, ActiveTurn] = {}
@@ -153,12 +161,12 @@ class Dispatcher:
                 active.reply.announce(SHUTTING_DOWN)
                 self._show(active.record, active.reply)
 
-    def wake(self, session: str, busy: Busy = "steer") -> None:
+    def wake(self, session: str, busy: Busy = "steer", *, by: str = "") -> None:
         """Something is unread: queues the session for a slot, or signals the running turn and checks the inbox after
         it. Decided without awaiting."""
         active = self._active.get(session)
         if active is None:
-            self._queue(session)
+            self._queue(session, by or session)
             self._start_ready()
             return
         active.again = True
@@ -166,7 +174,7 @@ class Dispatcher:
 
     def begin_side_question(self, record: records.Turn) -> None:
         """Answers a side question, beside the running turn of its session. It needs no slot."""
-        active = self._active[record.id] = ActiveTurn(record.id, is_extra=True, record=record)
+        active = self._active[record.id] = ActiveTurn(record.id, record.id, is_extra=True, record=record)
         active.task = self._tasks.create_task(self._serve(active, record))
 
     def running(self) -> tuple[ActiveTurn, ...]:
@@ -211,8 +219,8 @@ class Dispatcher:
         if active.turn is not None and active.is_stopped:
             active.turn.stop(active.stop_reason)
 
-    def _queue(self, session: str) -> None:
-        self._ready.setdefault(session, ActiveTurn(session, is_extra=is_child(session)))
+    def _queue(self, session: str, person: str) -> None:
+        self._ready.setdefault(session, ActiveTurn(session, person, is_extra=is_child(session)))
 
     def _start_ready(self) -> None:
         """Delegated tasks and side questions need no slot: the holder of a slot may be waiting for them."""
@@ -222,11 +230,17 @@ class Dispatcher:
             active.task = self._tasks.create_task(self._serve(active))
 
     def _next(self) -> str | None:
-        if self._max_running == 0:
+        """The session to serve next: of the person with the fewest running turns, and there the one that waits
+        longest."""
+        if self._max_running == 0 or not self._ready:
             return None
-        if sum(not active.is_extra for active in self._active.values()) < self._max_running:
-            return next(iter(self._ready), None)
-        return next((session for session, active in self._ready.items() if active.is_extra), None)
+        extra = next((session for session, ready in self._ready.items() if ready.is_extra), None)
+        if extra is not None:
+            return extra
+        held = Counter(active.person for active in self._active.values() if not active.is_extra)
+        if held.total() >= self._max_running:
+            return None
+        return fairest(((session, ready.person) for session, ready in self._ready.items()), held, self._share)
 
     async def _serve(self, active: ActiveTurn, record: records.Turn | None = None) -> None:
         """Claims a turn, if there is no record yet, and runs it. A failure here affects only this turn."""
@@ -243,7 +257,7 @@ class Dispatcher:
             del self._active[active.session]
             active.ended.set()
             if active.again:
-                self._queue(active.session)
+                self._queue(active.session, active.person)
             self._start_ready()
 
     async def _claim(self, active: ActiveTurn) -> records.Turn | None:
@@ -257,6 +271,7 @@ class Dispatcher:
         """Runs one turn to its stored end, whatever fails on the way."""
         # A parked turn is claimed only when it can go on.
         record = active.record = replace(record, parked=False)
+        active.person = person_key(record.address.channel, record.principal.id)
         if record.unread is not None:
             self.wake(active.session, record.unread)
         reply = active.reply = self._replies.of(record)

@@ -56,7 +56,7 @@ class Gateway:
         self.received.append(message.text)
         return Receipt(len(self.received))
 
-    def wake(self, session: str, busy: Busy) -> None:
+    def wake(self, session: str, busy: Busy, *, by: str = "") -> None:
         self._record(session, busy)
 
     def stop(self, session: str, *, before: int, reason: str) -> None:

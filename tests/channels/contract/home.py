@@ -340,7 +340,7 @@ base_url = "{models}"
 
 async def _finished(built: Built) -> None:
     """Every message has come to its one end, and every reply is confirmed (the third law)."""
-    nothing = Pending((), (), (), ())
+    nothing = Pending((), (), {}, (), ())
     while True:
         if not built.gateway.dispatcher.running() and await built.gateway.store.pending() == nothing:
             return
