@@ -1025,7 +1025,7 @@ _STOP_REASONS: dict[Reason, str] = {
     "tool_calls": "tool_use",
     "pause": "pause_turn",
 }
-_SIGNATURE = base64.b64encode(b"signed by the model server of the tests").decode()
+SIGNATURE = base64.b64encode(b"signed by the model server of the tests").decode()
 
 
 class Anthropic:
@@ -1104,7 +1104,7 @@ class Anthropic:
             case "assistant", "thinking" if "cache_control" in block:
                 raise _refuse(f"{where}.thinking.cache_control: Extra inputs are not permitted")
             case "assistant", "thinking":
-                if block.get("signature") != _SIGNATURE:
+                if block.get("signature") != SIGNATURE:
                     raise _refuse(f"{where}: Invalid `signature` in `thinking` block")
             case _, kind:
                 raise _refuse(f"{where}: `{kind}` blocks are not permitted in a message with role `{role}`")
@@ -1200,7 +1200,7 @@ class Anthropic:
         end = _end(deltas)
         content: list[dict[str, Any]] = []
         if thoughts:
-            content.append({"type": "thinking", "thinking": thoughts, "signature": _SIGNATURE})
+            content.append({"type": "thinking", "thinking": thoughts, "signature": SIGNATURE})
         if text:
             content.append({"type": "text", "text": text})
         content += [{"type": "tool_use", "id": c.id, "name": c.name, "input": _parsed(c.arguments)} for c in calls]
@@ -1264,7 +1264,7 @@ class _AnthropicEncoder:
                         "type": "web_search_result",
                         "url": address,
                         "title": f"About {address}",
-                        "encrypted_content": _SIGNATURE,
+                        "encrypted_content": SIGNATURE,
                         "page_age": None,
                     }
                     for address in delta.addresses
@@ -1297,7 +1297,7 @@ class _AnthropicEncoder:
     def _stop(self) -> bytes:
         if self._open is None:
             return b""
-        signed = self._delta({"type": "signature_delta", "signature": _SIGNATURE}) if self._open == "thinking" else b""
+        signed = self._delta({"type": "signature_delta", "signature": SIGNATURE}) if self._open == "thinking" else b""
         self._open = None
         return signed + _typed({"type": "content_block_stop", "index": self._index})
 
