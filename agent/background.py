@@ -13,7 +13,12 @@ BackgroundState = Literal["running", "done", "failed", "stopped", "lost"]
 
 
 class BackgroundError(Exception):
-    """The operation is not possible; the message tells the model why."""
+    """The operation is not possible; the message tells the model why. `foreign` are the sources of text from outside
+    in it."""
+
+    def __init__(self, message: str, *, foreign: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.foreign = foreign
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,8 @@ class Calls:
             text = f"{tool.name} timed out after {tool.timeout:g} seconds and was stopped."
             return _failed(call, _with_compensation(tool, text))
         except (ToolError, MediaError, BackgroundError) as error:
-            return replace(_failed(call, str(error)), foreign=_sources(tool))
+            found = error.foreign if isinstance(error, BackgroundError) else ()
+            return replace(_failed(call, str(error)), foreign=_sources(tool, found))
         except Exception as error:
             log.exception("tool %s failed", tool.name)
             return _failed(call, f"{tool.name} failed: {type(error).__name__}: {error}")

@@ -11,13 +11,21 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from agent.log import ForeignText
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
 from gateway.store import audit, decisions, identities, pairing, strangers
 from gateway.store.edits import accept_edit, accept_withdrawal, answered
-from gateway.store.encoding import address_to_json, attachments_to_json, files_to_json, join_lines, tools_to_json
+from gateway.store.encoding import (
+    address_to_json,
+    attachments_to_json,
+    files_to_json,
+    foreign_to_json,
+    join_lines,
+    tools_to_json,
+)
 from gateway.store.fetching import use_media
 from gateway.store.inbox import busy_unless_blocked, let_steer
 from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy
@@ -246,9 +254,11 @@ def accept_background_message(
     event_id: str,
     note: str,
     busy: Busy = "work",
+    sources: Sequence[str] = (),
 ) -> Arrival:
     """Stores a message of background work, once per event id: a result for the session in which the work was begun, or
-    the task for a delegated session, whose key is made from that of the delegating session."""
+    the task for a delegated session, whose key is made from that of the delegating session. `sources`: those of the
+    text from outside that it may repeat."""
     outer = parent_key(session)
     parent = None if outer is None else conversation_of(connection, outer)
     generation, _ = touch(connection, session, address, parent)
@@ -271,6 +281,7 @@ def accept_background_message(
         "files": [],
         "attachments": attachments_to_json(attachments),
         "tools": [],
+        "foreign": foreign_to_json([ForeignText(source) for source in sources]),
         "album": None,
         "opening": None,
         "busy": busy,
@@ -320,6 +331,7 @@ def _insert_message(
         "files": files_to_json(files),
         "attachments": [],
         "tools": tools_to_json(message.tools if is_new else ()),
+        "foreign": foreign_to_json([ForeignText(each.source, each.text) for each in message.foreign]),
         "album": message.album if is_new else None,
         "opening": thread_root,
         # An edit or a deletion is for the turn that has read the message.

@@ -15,13 +15,24 @@ from agent.log import CallEnded, Ended, Entry
 from gateway.sessions import child_key
 from gateway.store import reading
 from gateway.store.arrivals import accept_background_message
-from gateway.store.background_rows import by_id, logs_of, outcome, result_of, row_from, running_of, task_json, task_of
+from gateway.store.background_rows import (
+    by_id,
+    logs_of,
+    outcome,
+    result_of,
+    row_from,
+    running_of,
+    sources_in,
+    task_json,
+    task_of,
+)
 from gateway.store.background_text import cut, message, with_answers
 from gateway.store.encoding import address_to_json, sender_to_json
 from gateway.store.inbox import MAX_ROW_ID, count_waiting, withdraw_waiting
 from gateway.store.records import Arrival, BackgroundResult, BackgroundRow, Finished, Turn
 from gateway.store.schema import is_running, turns, work
 from gateway.store.sessions import generation_of
+from gateway.store.turns import unfinished
 
 MAX_SHOWN_LENGTH = 500
 """Characters of a result that are listed with the work itself."""
@@ -110,8 +121,9 @@ def begin_task(
     row = _begin(connection, turn, "task", task_json.dump_json(delegated).decode(), parent, call_id, waited)
     assert row.child is not None
     event_id = f"delegate:{call_id}"
+    sources = sources_in([reading.turn(connection, turn.id).entries])
     arrival = accept_background_message(
-        connection, row.child, turn.address, turn.principal, delegated.task, (), event_id, TASK_NOTE
+        connection, row.child, turn.address, turn.principal, delegated.task, (), event_id, TASK_NOTE, sources=sources
     )
     return row, arrival
 
@@ -170,8 +182,10 @@ def send_to_task(connection: Connection, row: BackgroundRow, text: str) -> Arriv
     if row.child is None or now.state != "running":
         return None
     event_id = f"tell:{uuid4().hex}"
+    running = unfinished(connection, row.session)
+    sources = () if running is None else sources_in([reading.turn(connection, running.id).entries])
     return accept_background_message(
-        connection, row.child, row.address, row.principal, text, (), event_id, MESSAGE_NOTE, "steer"
+        connection, row.child, row.address, row.principal, text, (), event_id, MESSAGE_NOTE, "steer", sources
     )
 
 
@@ -224,7 +238,8 @@ def _stop(
 ) -> tuple[Finished, ...]:
     reason = result.text
     if row.child is not None:
-        result = replace(result, text=with_answers(reason, logs_of(connection, row.child)))
+        logs = logs_of(connection, row.child)
+        result = replace(result, text=with_answers(reason, logs), foreign=sources_in(logs))
     ended = _end_row(connection, row, result, notify=notify)
     if ended is None:
         return ()
@@ -272,6 +287,7 @@ def _bring(connection: Connection, row: BackgroundRow, result: BackgroundResult)
         result.attachments,
         f"work:{row.id}",
         f"{RESULT_NOTE} {EARLIER_NOTE}" if is_earlier else RESULT_NOTE,
+        sources=result.foreign,
     )
 
 

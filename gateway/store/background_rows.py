@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, bindparam, func, select
 
 from agent.background import BackgroundState, DelegatedTask
+from agent.foreign import foreign_sources
 from agent.log import Ended, Entry
 from gateway.store import reading
 from gateway.store.background_text import NO_ANSWER, answer_in, files_in, status_in, title_of, with_answers
@@ -110,9 +113,15 @@ def result_of(connection: Connection, child: str) -> BackgroundResult | None:
         return None
     files = tuple(dict.fromkeys(file for log in logs for file in files_in(log)))
     if last.outcome == "completed":
-        return BackgroundResult("done", "\n\n".join(filter(None, map(answer_in, logs))) or NO_ANSWER, files)
+        text = "\n\n".join(filter(None, map(answer_in, logs))) or NO_ANSWER
+        return BackgroundResult("done", text, files, sources_in(logs))
     state: BackgroundState = "stopped" if last.outcome == "stopped" else "failed"
-    return BackgroundResult(state, with_answers(last.reason, logs), files)
+    return BackgroundResult(state, with_answers(last.reason, logs), files, sources_in(logs))
+
+
+def sources_in(logs: Sequence[Sequence[Entry]]) -> tuple[str, ...]:
+    """The sources of text from outside that these turns have read."""
+    return tuple(dict.fromkeys(source for log in logs for source in foreign_sources((), log)))
 
 
 def row_from(row: AnyRow) -> BackgroundRow:

@@ -94,6 +94,7 @@ _no_content: dict[str, Any] = {
     "files": [],
     "attachments": [],
     "tools": [],
+    "foreign": None,
     "sender_id": "",
     "sender_name": "",
     "sender_handle": None,

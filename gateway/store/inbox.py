@@ -8,7 +8,7 @@ from itertools import takewhile
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from agent.log import UserMessage
-from gateway.store.encoding import attachments_from_json, tools_from_json
+from gateway.store.encoding import attachments_from_json, foreign_from_json, tools_from_json
 from gateway.store.records import Busy, MessageChange
 from gateway.store.schema import AnyRow, clean, inbox, is_command, is_message, is_waiting, is_wrap
 
@@ -61,6 +61,7 @@ _waiting = (
         inbox.c.attachments,
         inbox.c.tools,
         inbox.c.note,
+        inbox.c.foreign,
         inbox.c.busy,
         inbox.c.source,
         inbox.c.run,
@@ -228,6 +229,7 @@ def _user_message_from(row: AnyRow) -> UserMessage:
         row.source,
         tools_from_json(row.tools),
         row.sender_id,
+        foreign_from_json(row.foreign),
     )
 
 

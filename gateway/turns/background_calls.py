@@ -95,7 +95,7 @@ def _result_of(running: asyncio.Task[ToolResult]) -> BackgroundResult:
     error = running.exception()
     if error is None:
         result = running.result()
-        return BackgroundResult("done", result.text, result.attachments)
+        return BackgroundResult("done", result.text, result.attachments, result.foreign)
     if isinstance(error, ToolError | MediaError | BackgroundError):
         return BackgroundResult("failed", str(error))
     if isinstance(error, TimeoutError):

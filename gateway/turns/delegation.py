@@ -208,7 +208,8 @@ class DelegatedTasks:
 def _tool_result(result: BackgroundResult) -> ToolResult:
     """A task's answer as the result of its call. Raises `BackgroundError` if the task failed or was stopped."""
     if result.state == "done":
-        return ToolResult(result.text, result.attachments)
+        return ToolResult(result.text, result.attachments, foreign=result.foreign)
     made = ", ".join(file.name for file in result.attachments)
     how = "was stopped" if result.state == "stopped" else "failed"
-    raise BackgroundError(f"The delegated task {how}: {result.text}" + (f"\n\nIt had made: {made}" if made else ""))
+    text = f"The delegated task {how}: {result.text}" + (f"\n\nIt had made: {made}" if made else "")
+    raise BackgroundError(text, foreign=result.foreign)
