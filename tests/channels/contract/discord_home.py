@@ -168,7 +168,17 @@ class DiscordPlace(PlainPlace):
                 elif row.message_id and row.state != "waiting":
                     # Its edit is a message of its own to the turn that works on it.
                     self.unconfirmed.pop(row.message_id, None)
+            await self._confirm_counted()
         return not self.unconfirmed
+
+    async def _confirm_counted(self) -> None:
+        """Messages of people who are not allowed are counted, and only those that are answered are stored."""
+        said = [message for place in self.home.places for message in place.chat.log.values()]
+        for stranger in await self.home.store.strangers("discord"):
+            theirs = [str(message["id"]) for message in said if str(message["author"]["id"]) == stranger.sender.id]
+            if stranger.messages >= len(theirs):
+                for message in theirs:
+                    self.unconfirmed.pop(message, None)
 
     def _stop_button(self, chat: discord.Place) -> tuple[Shown, str] | None:
         carried = [(shown, button.custom_id) for shown in chat.messages for button in shown.buttons]

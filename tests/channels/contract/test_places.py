@@ -241,5 +241,6 @@ async def test_a_stranger_is_let_in_by_an_admin_with_their_code(stage: Stage) ->
         await eve.until(lambda: "Your access was approved." in whole(eve))
         await eve.say("hi")
         await eve.until(lambda: shows(eve, "Hello Eve."))
-    assert lines(ann) == ["Approved: Eve may now write to me."]
+    [approved] = lines(ann)
+    assert re.fullmatch(r"Approved: Eve \(\w+\) may now write to me\.", approved)
     assert read_by_model(stage.models.requests[0]) == ["hi"]
