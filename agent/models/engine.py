@@ -209,8 +209,7 @@ def _part(part: ModelResponsePart, provider: str) -> Part | None:
         case TextPart():
             return Text(text(part.content)) if part.content else None
         case ThinkingPart():
-            signature = None if part.signature is None else text(part.signature)
-            return Thinking(text(part.content), signature, None if part.id is None else text(part.id), provider)
+            return Thinking(text(part.content), _as_sent(part.signature), _as_sent(part.id), provider)
         case ToolCallPart():
             return Call(text(part.tool_call_id), text(part.tool_name), _arguments(part))
         case NativeToolCallPart(tool_name=WebSearchTool.kind) if provider == anthropic_messages.PROVIDER:
@@ -221,6 +220,11 @@ def _part(part: ModelResponsePart, provider: str) -> Part | None:
             return Native(provider, json.dumps(result))
         case _:
             return None
+
+
+def _as_sent(value: object) -> str | None:
+    """A signature or a name that counts only unchanged; None if it is no text, or one that cannot be stored."""
+    return value if isinstance(value, str) and text(value) == value else None
 
 
 def _search(part: NativeToolCallPart) -> Native:

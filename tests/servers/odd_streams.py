@@ -49,7 +49,7 @@ def encoded(protocol: Provider, events: list[Event]) -> Raw:
     for event in events:
         name = f"event: {event.get('type', '')}\n" if protocol == "anthropic" else ""
         frames.append(f"{name}data: {json.dumps(event)}\n\n")
-    return Raw("".join([*frames, "data: [DONE]\n\n" if protocol == "openai" else ""]).encode())
+    return Raw("".join([*frames, "data: [DONE]\n\n" if protocol == "openai" else ""]).encode(errors="replace"))
 
 
 def odd_answers(protocol: Provider, seed: int, count: int) -> Iterator[tuple[str, Raw]]:
@@ -57,7 +57,10 @@ def odd_answers(protocol: Provider, seed: int, count: int) -> Iterator[tuple[str
     chance = random.Random(f"{protocol} {seed}")
     for _ in range(count):
         events = answer(protocol, call=chance.random() < 0.5)
-        path, value = chance.choice(list(_paths(events))), chance.choice(ODD_VALUES)
+        path = chance.choice(list(_paths(events)))
+        # A false signature is a text like any other, until the provider that gave it checks it.
+        odd = [value for value in ODD_VALUES if path[-1] != "signature" or not isinstance(value, str)]
+        value = chance.choice(odd)
         yield f"{path} = {ascii(value)[:60]}", encoded(protocol, _with(events, path, value))
 
 
