@@ -44,6 +44,11 @@ class Sender:
     kind: AccountKind = "person"
     membership: Membership = "member"
 
+    @classmethod
+    def unknown(cls, name: str = "somebody") -> Sender:
+        """The author of a quoted message, where the platform does not say who that is."""
+        return cls("", name, kind="system")
+
     @property
     def is_person(self) -> bool:
         return self.kind == "person"

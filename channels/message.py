@@ -32,6 +32,14 @@ class DeclaredTool:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignText:
+    """Text of somebody who may not write to the bot, and its source in plain words ("in reply to Eve")."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class InboundMessage:
     """One thing a person did: a message, an edit, a deletion, a pressed button, a command.
 
@@ -45,6 +53,8 @@ class InboundMessage:
     `thread_root` is the id of the message that started this thread. In a conversation that is new to the bot, it is
     fetched (`Channel.thread_root`) and shown to the model.
     `tools` may be called by the turn that reads the message; their calls are run outside (`channels.runs`).
+    `quoted` are the authors of messages that `note` quotes; `forwarded`: the text is theirs as well. `foreign` is text
+    of people who may not write to the bot: the receiver makes it of these.
     """
 
     event_id: str
@@ -62,15 +72,20 @@ class InboundMessage:
     follows: bool = False
     thread_root: str | None = None
     tools: tuple[DeclaredTool, ...] = ()
+    quoted: tuple[Sender, ...] = ()
+    forwarded: bool = False
+    foreign: tuple[ForeignText, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadRoot:
-    """The message that started a thread. Messages in the thread may refer to its text and files."""
+    """The message that started a thread. Messages in the thread may refer to its text and files. `author` is None if
+    the platform does not say who wrote it."""
 
     sender: str
     text: str
     files: tuple[FileRef, ...] = ()
+    author: Sender | None = None
 
 
 @dataclass(frozen=True, slots=True)

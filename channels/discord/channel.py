@@ -31,7 +31,7 @@ from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory
 from channels.discord.inbound import Inbound
 from channels.discord.interactions import Interactions
-from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, member, quotable
+from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, author, member, quotable
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import sync_pieces
@@ -232,7 +232,7 @@ class DiscordChannel:
             for chat in await self._root_channels(address.chat):
                 if (found := await self._message(chat, message_id)) is not None:
                     sender, text, files = quotable(found, self._directory)
-                    return ThreadRoot(sender, text, files)
+                    return ThreadRoot(sender, text, files, author(found))
         except Undeliverable as error:
             raise FileUnavailable(f"the first message of the thread is not available: {error}") from error
         return None

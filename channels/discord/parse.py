@@ -167,6 +167,8 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind) -
         text=text or ("" if files else _readable(written, message, directory)),
         files=(*files, *_quoted_files(message, bot)),
         note=_note(message, bot, directory),
+        quoted=tuple(_quoted_authors(message, bot)),
+        forwarded=_is_forward(message),
         addressed=addressed,
         follows=in_thread,
         # A thread has the id of the message that started it.
@@ -368,6 +370,15 @@ def _reply_note(message: Json, bot: Bot, directory: Directory) -> str:
     quoted = " ".join(filter(None, (text, *(f"[file {file.name}]" for file in _files(source)))))
     whom = "your message" if _is_bot(replied, bot) else author(replied).name
     return f'In reply to {whom}: "{quoted}"' if quoted else f"In reply to {whom}"
+
+
+def _quoted_authors(message: Json, bot: Bot) -> Iterator[Sender]:
+    """Who wrote what the note quotes; not the bot itself. Discord does not say who wrote a forwarded message."""
+    replied = message.get("referenced_message") if message.get("type", 0) == 19 else None
+    if _is_forward(message) or (replied and _is_forward(replied)):
+        yield Sender.unknown()
+    elif replied and not _is_bot(replied, bot):
+        yield author(replied)
 
 
 def _quoted_files(message: Json, bot: Bot) -> tuple[FileRef, ...]:

@@ -326,7 +326,8 @@ class SlackChannel:
         if root is None or not is_authored(root):
             return None
         names = await self._names.get(people_in(root))
-        return ThreadRoot(author(root, names), readable(written(root), names), tuple(files_of(root)))
+        wrote = names.get(root.get("user", "")) or Sender.unknown(author(root, names))
+        return ThreadRoot(author(root, names), readable(written(root), names), tuple(files_of(root)), wrote)
 
     # --- outbound ---
 

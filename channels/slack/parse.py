@@ -231,6 +231,10 @@ def _message(
         text=readable_text if text else "\n\n".join(readable(written(part), names) for part in shared),
         files=files,
         note="\n".join(_forwarded(part, names, quoting=bool(text)) for part in shared),
+        quoted=tuple(
+            names.get(part.get("author_id", "")) or Sender.unknown(_author_name(part, names)) for part in shared
+        ),
+        forwarded=bool(shared) and not text,
         addressed=addressed,
         follows=follows,
         thread_root=message["thread_ts"] if in_thread and kind == "new" else None,
@@ -443,9 +447,18 @@ def _is_shared(attachment: Json) -> bool:
 
 
 def _forwarded(attachment: Json, names: Mapping[str, Sender], *, quoting: bool) -> str:
-    known = names.get(attachment.get("author_id", ""))
-    whom = attachment.get("author_name") or attachment.get("author_subname") or (known.name if known else "somebody")
+    whom = _author_name(attachment, names)
     quoted = readable(written(attachment), names)
     if len(quoted) > _MAX_QUOTE:
         quoted = f"{quoted[:_MAX_QUOTE]}…"
-    return f'Forwarded from {_clean(whom)}: "{quoted}"' if quoting and quoted else f"Forwarded from {_clean(whom)}"
+    return f'Forwarded from {whom}: "{quoted}"' if quoting and quoted else f"Forwarded from {whom}"
+
+
+def _author(attachment: Json, names: Mapping[str, Sender]) -> Sender:
+    return names.get(attachment.get("author_id", "")) or Sender.unknown(_author_name(attachment, names))
+
+
+def _author_name(attachment: Json, names: Mapping[str, Sender]) -> str:
+    known = names.get(attachment.get("author_id", ""))
+    name = attachment.get("author_name") or attachment.get("author_subname") or (known.name if known else "somebody")
+    return _clean(name)

@@ -124,6 +124,8 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundM
         text=_expanded(message, text, mentions) or ("" if files else text),
         files=(*files, *_quoted_files(message, bot)),
         note=_note(message, bot),
+        quoted=tuple(_quoted_authors(message, bot)),
+        forwarded=bool(message.get("forward_origin")),
         album=message.get("media_group_id"),
         addressed=address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot),
     )
@@ -305,6 +307,21 @@ def _reply_note(message: Json, bot: Bot) -> str:
         quoted = f"{quoted[:_MAX_QUOTE]}…"
     whom = "your message" if _is_bot(replied.get("from"), bot) else _author(replied)
     return f'In reply to {whom}: "{quoted}"' if quoted else f"In reply to {whom}"
+
+
+def _quoted_authors(message: Json, bot: Bot) -> Iterator[Sender]:
+    """Who wrote what the note quotes; not the bot itself."""
+    replied = message.get("reply_to_message") or message.get("external_reply")
+    if replied and "forum_topic_created" not in replied and not _is_bot(replied.get("from"), bot):
+        origin = replied.get("forward_origin") or replied.get("origin")
+        has_author = replied.get("from") or replied.get("sender_chat")
+        yield _sender(replied) if has_author and not origin else _origin_author(origin or {})
+    if origin := message.get("forward_origin"):
+        yield _origin_author(origin)
+
+
+def _origin_author(origin: Json) -> Sender:
+    return _user(origin["sender_user"]) if origin.get("sender_user") else Sender.unknown(_origin(origin))
 
 
 def _quoted_files(message: Json, bot: Bot) -> Iterator[FileRef]:

@@ -122,6 +122,10 @@ class AccessPolicy:
 
     # Rights
 
+    def is_foreign(self, channel: str, author: Sender) -> bool:
+        """Whether a text of this author is text from outside: the settings do not allow them to write to the bot."""
+        return self.has_settings(channel) and not self._allows(channel, author)
+
     def _allows(self, channel: str, sender: Sender) -> bool:
         settings = self._settings(channel)
         if "*" in settings.allow and settings.admits_unnamed(sender):

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from agent.media import Attachment, MediaError, MediaStore
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.channel import Channel, FileUnavailable, RetryLater, Unreachable
-from channels.message import FileRef
+from channels.message import FileRef, ForeignText
 from gateway.lifecycle.fair_slots import FairSlots
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.sessions import person_key
@@ -48,7 +48,12 @@ ReadFile = Callable[[Attachment], Awaitable[str]]
 class FetchStore(Protocol):
     async def unfetched(self, row_id: int) -> records.Unfetched | None: ...
     async def mark_ready(
-        self, row_id: int, fetched: Sequence[FileRef], attachments: Sequence[Attachment], note: str
+        self,
+        row_id: int,
+        fetched: Sequence[FileRef],
+        attachments: Sequence[Attachment],
+        note: str,
+        foreign: Sequence[ForeignText],
     ) -> bool: ...
 
 
@@ -66,6 +71,7 @@ class _Fetched:
 
     attachment: Attachment | None
     note: str
+    foreign: ForeignText | None = None
 
 
 class _NotAvailable(Exception):
@@ -74,9 +80,16 @@ class _NotAvailable(Exception):
 
 class AttachmentFetcher:
     def __init__(
-        self, store: FetchStore, channels: Mapping[str, Channel], media: MediaStore, read_file: ReadFile
+        self,
+        store: FetchStore,
+        channels: Mapping[str, Channel],
+        media: MediaStore,
+        read_file: ReadFile,
+        is_foreign: Callable[[str, Sender], bool],
     ) -> None:
+        """`is_foreign`: whether a text of this author, on this channel, is text from outside."""
         self._store = store
+        self._is_foreign = is_foreign
         self._channels = channels
         self._media = media
         self._read_file = read_file
@@ -111,7 +124,8 @@ class AttachmentFetcher:
     async def _mark_ready(self, row: records.Unfetched, fetched: Sequence[_Fetched]) -> bool:
         attachments = tuple(each.attachment for each in fetched if each.attachment is not None)
         note = "\n".join(each.note for each in fetched if each.note)
-        return await self._store.mark_ready(row.id, row.files, attachments, note)
+        foreign = [each.foreign for each in fetched if each.foreign is not None]
+        return await self._store.mark_ready(row.id, row.files, attachments, note, foreign)
 
     async def _thread_root(self, row: records.Unfetched, message_id: str) -> tuple[_Fetched, ...]:
         """The first message of the thread: its text, then its files."""
@@ -124,7 +138,11 @@ class AttachmentFetcher:
             return ()
         text = root.text if len(root.text) <= THREAD_ROOT_LENGTH else f"{root.text[:THREAD_ROOT_LENGTH]}…"
         note = f'The first message of this thread, from {root.sender}: "{text}"'
-        return (_Fetched(None, note), *[await self._file(row, file) for file in root.files])
+        fetched = (_Fetched(None, note), *[await self._file(row, file) for file in root.files])
+        if root.author is not None and not self._is_foreign(address.channel, root.author):
+            return fetched
+        source = f"a message of {root.sender}"
+        return tuple(_Fetched(each.attachment, "", ForeignText(source, each.note)) for each in fetched)
 
     async def _file(self, row: records.Unfetched, file: FileRef) -> _Fetched:
         """Never raises: a failure here affects only this file."""

@@ -12,7 +12,7 @@ from agent.hook import Deny, HookContext, Hooks, MessageIn
 from agent.interrupt import shielded
 from agent.log import Notice
 from channels.channel import NotStored
-from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
+from channels.message import ForeignText, InboundMessage, MessageState, MessageStatus, Receipt
 from gateway.bus import Bus, MessageAccepted, MessagesChanged
 from gateway.inbound.access import Access, AccessPolicy, Checked
 from gateway.inbound.attachments import AttachmentFetcher
@@ -197,6 +197,7 @@ class Receiver:
         self, message: InboundMessage, refused: str | None, options: records.AcceptOptions, *, is_denied: bool = False
     ) -> records.Arrival | None:
         """Stores and passes on the message; one that a hook has denied (`is_denied`) is only stored."""
+        message = self._with_foreign_text(message)
         try:
             arrival = await self._store.accept(message, session_key(message.address), refused, options)
         except StoreError as error:
@@ -209,6 +210,17 @@ class Receiver:
             if not is_denied and not (is_refused and options.over_limit):
                 self._pass_on(message, arrival)
         return arrival
+
+    def _with_foreign_text(self, message: InboundMessage) -> InboundMessage:
+        """The message with what it quotes and forwards of others, who may not write here, apart from its own text."""
+        channel, sender = message.address.channel, message.sender
+        others = [author for author in message.quoted if author.id not in (sender.id, message.address.account)]
+        strangers = [author.name for author in others if self._access.is_foreign(channel, author)]
+        if not strangers:
+            return message
+        text = "\n".join(filter(None, (message.note, message.text if message.forwarded else "")))
+        foreign = ForeignText(f"a message of {', '.join(dict.fromkeys(strangers))}", text)
+        return replace(message, note="", text="" if message.forwarded else message.text, foreign=(foreign,))
 
     def _pass_on(self, message: InboundMessage, arrival: records.Arrival) -> None:
         if arrival.stop_reason:

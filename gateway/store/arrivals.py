@@ -331,7 +331,7 @@ def _insert_message(
         "files": files_to_json(files),
         "attachments": [],
         "tools": tools_to_json(message.tools if is_new else ()),
-        "foreign": foreign_to_json([ForeignText(each.source, each.text) for each in message.foreign]),
+        "foreign": foreign_to_json(message.foreign),
         "album": message.album if is_new else None,
         "opening": thread_root,
         # An edit or a deletion is for the turn that has read the message.

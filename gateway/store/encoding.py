@@ -95,7 +95,7 @@ def tools_from_json(data: list[Json]) -> tuple[DeclaredTool, ...]:
     return tuple(DeclaredTool(**item) for item in data)
 
 
-def foreign_to_json(foreign: Sequence[ForeignText]) -> list[Json] | None:
+def foreign_to_json(foreign: Sequence[ForeignText | message.ForeignText]) -> list[Json] | None:
     return [{"source": clean(each.source), "text": clean(each.text)} for each in foreign] or None
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.media import Attachment
-from channels.message import FileRef
-from gateway.store.encoding import address_from_json, attachments_to_json, files_from_json, join_lines
+from channels.message import FileRef, ForeignText
+from gateway.store.encoding import address_from_json, attachments_to_json, files_from_json, foreign_to_json, join_lines
 from gateway.store.records import Unfetched
 from gateway.store.schema import AnyRow, inbox, is_message, is_waiting, media_uses
 
@@ -22,12 +22,13 @@ _to_fetch = select(
     inbox.c.album,
     inbox.c.opening,
     inbox.c.note,
+    inbox.c.foreign,
 ).where(inbox.c.id == bindparam("row"), is_waiting, is_message, inbox.c.ready.is_(False))
 
 _make_ready = (
     update(inbox)
     .where(inbox.c.id == bindparam("row"))
-    .values(ready=True, attachments=bindparam("fetched"), note=bindparam("new_note"))
+    .values(ready=True, attachments=bindparam("fetched"), note=bindparam("new_note"), foreign=bindparam("new_foreign"))
 )
 
 _use_media = insert(media_uses).values(hash=bindparam("hash"), inbox=bindparam("row"))
@@ -46,10 +47,15 @@ def unfetched_from(row: AnyRow) -> Unfetched:
 
 
 def mark_ready(
-    connection: Connection, row_id: int, fetched: Sequence[FileRef], attachments: Sequence[Attachment], note: str = ""
+    connection: Connection,
+    row_id: int,
+    fetched: Sequence[FileRef],
+    attachments: Sequence[Attachment],
+    note: str = "",
+    foreign: Sequence[ForeignText] = (),
 ) -> bool:
     """The files are fetched and turns may read the message. `attachments` are those that were available; `note` is
-    added to the message's own.
+    added to the message's own, and so is `foreign`.
 
     False when the message has more files than `fetched` by now: nothing is changed, fetch those of `unfetched`.
     """
@@ -59,6 +65,7 @@ def mark_ready(
     if len(row.files) > len(fetched):
         return False
     values = {"row": row_id, "fetched": attachments_to_json(attachments), "new_note": join_lines(row.note, note)}
+    values["new_foreign"] = [*(row.foreign or ()), *(foreign_to_json(foreign) or ())] or None
     connection.execute(_make_ready, values)
     use_media(connection, row_id, attachments)
     return True
