@@ -74,13 +74,17 @@ class Answer:
 class ModelError(Exception):
     """The model could not answer. The message tells a person what happened and what to do.
 
-    `kind` is the kind of error; `retry_after` is in seconds, if the provider gave it.
+    `kind` is the kind of error; `retry_after` is in seconds, if the provider gave it. `was_answer`: the model did
+    answer, and what it sent is of no use.
     """
 
-    def __init__(self, kind: ModelErrorKind, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, kind: ModelErrorKind, message: str, *, retry_after: float | None = None, was_answer: bool = False
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
+        self.was_answer = was_answer
 
 
 class Model(Protocol):

@@ -62,6 +62,12 @@ class AgentSettings(Section):
         "limit, timeout.",
         examples=[["anthropic:claude-sonnet-5"]],
     )
+    outage_patience: int = Field(
+        default=600,
+        ge=0,
+        description="Seconds for which a task waits, and asks again, while no model answers. 0: it fails after a few "
+        "retries.",
+    )
     small_model: ModelName | None = Field(
         default=None,
         description="Model for titles, summaries and, with `routing`, small talk. Without it the main model "

@@ -9,6 +9,7 @@ from agent.models.continuation import ContinuingModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
+from agent.models.outage import OutageModel
 from agent.models.prices import Price
 from agent.models.retry import RetryingModel
 from agent.models.waiting_notice import WaitingNoticeModel
@@ -30,10 +31,12 @@ def model_chain(
     *,
     mask: Callable[[str], str],
     small: str = "",
+    outage_patience: float = 0.0,
 ) -> Model:
     """The model of a conversation: asks the named models in this order, and any of `models` that a request names.
 
-    `small` answers small talk; "" leaves that to the first model. Only the last model, which has no fallback, is
+    `small` answers small talk; "" leaves that to the first model. If none answers, all are asked again for up to
+    `outage_patience` seconds. Only the last model, which has no fallback, is
     retried after a timeout. Masking is inside of continuation, which sends requests of its own, so that every request
     is masked.
     """
@@ -43,7 +46,10 @@ def model_chain(
         *(NamedModel(name, single_timeout[name]) for name in before),
         NamedModel(last, RetryingModel(models[last])),
     ]
-    model = ContinuingModel(MaskingModel(FallbackModel(named, cool_downs, available=single_timeout), mask))
+    chain: Model = FallbackModel(named, cool_downs, available=single_timeout)
+    if outage_patience:
+        chain = OutageModel(chain, outage_patience)
+    model = ContinuingModel(MaskingModel(chain, mask))
     if not small:
         return model
     # Compiling its patterns takes longer than loading the rest of the chain.

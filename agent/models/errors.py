@@ -101,7 +101,9 @@ def model_errors(
         # An answer of an odd form can make the library raise anything.
         if any(error is other for other in not_translated):
             raise
-        raise ModelError("server", "The model's answer could not be read. Please try again.") from error
+        raise ModelError(
+            "server", "The model's answer could not be read. Please try again.", was_answer=True
+        ) from error
 
 
 def _model_error(error: ModelAPIError, provider: str, name: str, api_key: str | None) -> ModelError:

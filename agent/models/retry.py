@@ -82,7 +82,9 @@ class RetryingModel:
             if was_empty:
                 break
             was_empty = True
-        raise ModelError("server", "The model gave an empty answer. Please try again, or rephrase your message.")
+        raise ModelError(
+            "server", "The model gave an empty answer. Please try again, or rephrase your message.", was_answer=True
+        )
 
     def _max_attempts(self, error: ModelError) -> int:
         if error.kind not in RETRYABLE:

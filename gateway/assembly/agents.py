@@ -54,7 +54,7 @@ def agents(
         small = (given.small_model or "") if given.routing else ""
         summariser = model_chain([given.small_model or default], models, cool_downs, mask=mask)
         return Agent(
-            model_chain(names, models, cool_downs, mask=mask, small=small),
+            model_chain(names, models, cool_downs, mask=mask, small=small, outage_patience=given.outage_patience),
             media,
             given.workspace,
             tools(commands.offered(channel)),

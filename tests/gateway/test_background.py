@@ -72,7 +72,7 @@ class Stage:
     async def deliver(self, message: InboundMessage) -> None:
         raise AssertionError("nobody writes to this gateway")
 
-    def wake(self, session: str, busy: Busy) -> None:
+    def wake(self, session: str, busy: Busy, *, by: str = "") -> None:
         self.woken.put_nowait(session)
 
     def stop(self, session: str, *, before: int, reason: str) -> None:

@@ -367,3 +367,27 @@ async def test_telegram_shows_of_the_work_what_the_settings_say(tmp_path: Path, 
             ann = api.private(user_id=7, name="Ann")
             await ann.say("what does it say?")
             await ann.until(lambda ann: ann.texts == [text])
+
+
+# A model that is down
+
+
+async def test_while_a_model_is_down_a_task_waits_and_a_message_or_a_stop_reaches_it(
+    tmp_path: Path, models: ModelServer
+) -> None:
+    def is_waiting(replies: list[dict[str, Any]]) -> bool:
+        return bool(replies) and "trying again for up to 10 min." in replies[-1]["status"]
+
+    down = Fail(503, retry_after=120)
+    models.respond(answering(down, Say("Both."), down))
+    async with person(tmp_path, models) as ann:
+        await ann.say("one")
+        assert "~ The model is overloaded" in await ann.sees(is_waiting)
+        await ann.say("two")
+        assert await ann.sees(lambda replies: replies[-1]["done"]) == "Both."
+        assert "two" in str(asked(models, "big")[-1].body)
+        await ann.say("three")
+        await ann.sees(is_waiting)
+        await ann.say("/stop")
+        assert "Stopped" in await ann.sees(lambda replies: all(reply["done"] for reply in replies))
+        assert len(asked(models, "big")) == 3
