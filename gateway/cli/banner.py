@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from config.channels import CHANNELS, ChannelSettings
+from config.channels import CHANNELS, ChannelSettings, SlackSettings
 from config.load import FILE, Configuration
 from config.models import KEY_VARIABLES
 from gateway.cli import VERSION
@@ -57,12 +57,16 @@ _TOKENS = {"telegram": "token", "slack": "bot_token, app_token", "discord": "tok
 def allowed_users(name: str, channel: ChannelSettings) -> str:
     """The channel's allowlist and, where pairing is on, who approves others."""
     if "*" in channel.allow:
-        return "everybody"
+        return "all members of the workspace" if _is_members_only(channel) else "everybody"
     users = list(dict.fromkeys((*channel.allow, *channel.admins)))
     if not users and not channel.pair:
         return f'nobody yet; add allow = ["@your_name"] to [channels.{name}]'
     allowed = ", ".join(users) or "nobody yet"
     return f"{allowed}; others get a pairing code, approved by {_approvers(channel)}" if channel.pair else allowed
+
+
+def _is_members_only(channel: ChannelSettings) -> bool:
+    return isinstance(channel, SlackSettings) and channel.outsiders == "deny"
 
 
 def _approvers(channel: ChannelSettings) -> str:

@@ -743,7 +743,8 @@ async def test_check_online_checks_the_models_of_channels_and_of_voice_notes(des
     ("access", "users"),
     [
         ("", 'nobody yet; add allow = ["@your_name"] to [channels.work]'),
-        ('allow = ["*"]\npair = true', "everybody"),
+        ('allow = ["*"]\npair = true', "all members of the workspace"),
+        ('allow = ["*"]\noutsiders = "allow"', "everybody"),
         ('allow = ["U1"]\nadmins = ["@ann"]', "U1, @ann"),
         ("pair = true", 'nobody yet; others get a pairing code, approved by "interject pair approve CODE"'),
         (
