@@ -11,7 +11,7 @@ from agent.agent import Agent
 from agent.decisions.approvals import limit_approval, limit_extensions
 from agent.decisions.external_tools import available_tools
 from agent.events import Emit, TextDelta
-from agent.gate import storable
+from agent.gate import storable, text
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
 from agent.log import (
     ApprovalRequested,
@@ -120,7 +120,7 @@ class ModelStep:
 
     def _request(self) -> Request:
         request = Request(
-            self._agent.instructions,
+            text(self._agent.instructions),
             self._conversation.up_to(self._entries),
             self._tools(),
             model=self._turn_context.model,
@@ -151,8 +151,8 @@ class ModelStep:
         changed, ruled = await hooks.ask("before_model", self._turn_context.hook_context, shown)
         request = replace(
             request,
-            instructions=changed.instructions,
-            transcript=[*request.transcript, *map(SystemNote, changed.notices)],
+            instructions=text(changed.instructions),
+            transcript=[*request.transcript, *(SystemNote(text(notice)) for notice in changed.notices)],
             tools=tuple(tool for tool in request.tools if tool.name in changed.tools),
             model=changed.model,
             settings=changed.settings,

@@ -14,6 +14,7 @@ from agent.agent import Agent
 from agent.background import BackgroundError
 from agent.decisions.external_tools import ExternalTool, available_tools
 from agent.events import Emit, Progress
+from agent.gate import storable
 from agent.interrupt import Interrupted, cancel_and_wait, race
 from agent.journal import Journal
 from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry
@@ -251,7 +252,7 @@ class Calls:
             agent.workspace, agent.media, progress, self._attachments, call.id, self._turn_context.background
         )
         async with asyncio.timeout(ready.tool.timeout):
-            result = await ready.tool.call(context, ready.arguments)
+            result = storable(await ready.tool.call(context, ready.arguments))
         text, caption, for_user = map(agent.mask, (result.text, result.caption, result.for_user))
         return replace(result, text=text, caption=caption, for_user=for_user)
 
