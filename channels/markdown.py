@@ -110,6 +110,8 @@ class _Parser(MarkdownIt):
 
 
 _parser = _Parser()
+# It prepares its rules at the first text, which two threads must not do at once.
+_parser.parse("")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LANGUAGE = re.compile(r"[\w+#.-]{1,32}")
 _PIPE = re.compile(r"(?<!\\)\|")
@@ -342,8 +344,11 @@ def _cut(block: Block, limit: int, measure: Measure) -> list[Block]:
 
 def _cut_spans(block: Paragraph | Heading, limit: int, measure: Measure) -> Iterator[Block]:
     spans = block.spans
-    while spans and measure(replace(block, spans=spans)) > limit:
+    while spans:
         text = "".join(span.text for span in spans)
+        # A text that is longer than the limit need not be measured.
+        if len(text) <= limit and measure(replace(block, spans=spans)) <= limit:
+            break
         end = _end(text, limit, lambda n: measure(replace(block, spans=_head(spans, n))) <= limit, str.isspace)  # noqa: B023 called at once
         yield replace(block, spans=_head(spans, end))
         spans = _tail(spans, end + _spaces(text[end:]))
@@ -376,7 +381,7 @@ def _spaces(text: str) -> int:
 
 def _cut_code(block: Code, limit: int, measure: Measure) -> Iterator[Block]:
     text = block.text
-    while measure(replace(block, text=text)) > limit and len(text) > 1:
+    while len(text) > max(limit, 1) or (len(text) > 1 and measure(replace(block, text=text)) > limit):
         end = _end(text, limit, lambda n: measure(replace(block, text=text[:n])) <= limit, "\n".__eq__)  # noqa: B023 called at once
         yield replace(block, text=text[:end])
         text = text[end:].removeprefix("\n")
@@ -421,18 +426,34 @@ def _cut_listing(block: Listing, limit: int, measure: Measure) -> list[Block]:
 
 def _cut_table(table: Table, limit: int, measure: Measure) -> list[Block]:
     parts: list[Block] = []
-    rows: list[Row] = []
-    for row in table.rows:
-        if rows and measure(Table(table.head, (*rows, row))) > limit:
-            parts.append(Table(table.head, tuple(rows)))
-            rows = []
-        rows.append(row)
-    parts.append(Table(table.head, tuple(rows)))
+    rows = table.rows
+    while rows:
+        count = _fitting_rows(table.head, rows, limit, measure)
+        parts.append(Table(table.head, rows[:count]))
+        rows = rows[count:]
+    if not parts:
+        parts.append(table)
     if all(measure(part) <= limit for part in parts):
         return parts
     # A single row is too large: the cells become text.
     lines = [Paragraph(tuple(_between(row))) for row in (table.head, *table.rows)]
     return [part for line in lines for part in _cut(line, limit, measure)]
+
+
+def _fitting_rows(head: Row, rows: tuple[Row, ...], limit: int, measure: Measure) -> int:
+    """How many of the first rows fit into one message, at least 1. Measures few tables, none much larger than that."""
+
+    def fits(count: int) -> bool:
+        return measure(Table(head, rows[:count])) <= limit
+
+    low = 1
+    while low * 2 <= len(rows) and fits(low * 2):
+        low *= 2
+    high = min(low * 2 - 1, len(rows)) if low * 2 <= len(rows) else len(rows)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
 
 
 def _between(row: Row) -> Iterator[Span]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Generic, Protocol, TypeVar
 
 from channels.channel import Ledger, RetryLater, Sent, Undeliverable, Unreachable
+from channels.reply import Reply, TextSegment
 
 STATUS = "status"
 """The key of the one temporary piece: what is running now."""
@@ -16,6 +20,10 @@ REPEAT_NOTE = "(possibly a repeat: the connection broke while this was being sen
 _REPEATED = "repeated:"
 """Prefix of the digest of a piece that was sent a second time, so that its note stays when it is edited."""
 
+_SHORT = 1000
+"""Characters of Markdown that are rendered within some milliseconds."""
+
+T = TypeVar("T")
 Content = TypeVar("Content")
 Content_contra = TypeVar("Content_contra", contravariant=True)
 
@@ -48,6 +56,18 @@ class Target(Protocol[Content_contra]):
 
     async def delete(self, ref: str) -> None:
         """A message that is already deleted, or can no longer be deleted, is no error."""
+
+
+async def rendered(render: Callable[[Reply], T], reply: Reply) -> T:
+    """What `render` makes of the reply; in a thread where that may take long, so that everything else goes on."""
+    if sum(len(segment.markdown) for segment in reply.segments if isinstance(segment, TextSegment)) <= _SHORT:
+        return render(reply)
+    return await asyncio.get_running_loop().run_in_executor(_renderers(), render, reply)
+
+
+@cache
+def _renderers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=2, thread_name_prefix="render")
 
 
 async def sync_pieces(pieces: Sequence[Piece[Content]], ledger: Ledger, target: Target[Content]) -> None:

@@ -34,7 +34,7 @@ from channels.discord.interactions import Interactions
 from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, author, member, quotable
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
-from channels.sync import sync_pieces
+from channels.sync import rendered, sync_pieces
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +268,7 @@ class DiscordChannel:
         from channels.discord.render import render
 
         target = ChatTarget(self._rest, self._media, self._interactions, reply.address, reply.reply_to)
-        await sync_pieces(render(reply), ledger, target)
+        await sync_pieces(await rendered(render, reply), ledger, target)
 
     async def typing(self, address: Address) -> None:
         with only_logged("typing"):

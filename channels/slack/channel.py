@@ -57,7 +57,7 @@ from channels.slack.parse import (
 from channels.slack.render import render
 from channels.slack.socket_mode import FIRST_PAUSE, AppTokenRejected, SocketMode
 from channels.slack.user_names import UserNames
-from channels.sync import sync_pieces
+from channels.sync import rendered, sync_pieces
 
 log = logging.getLogger(__name__)
 
@@ -333,7 +333,7 @@ class SlackChannel:
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         asker = self._askers.get((reply.address.chat, reply.reply_to or ""))
-        pieces = render(reply)
+        pieces = await rendered(render, reply)
         if not reply.done:
             await self._sessions.continued(reply, asker)
         was_begun = bool(ledger.pieces())

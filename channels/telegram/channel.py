@@ -19,7 +19,7 @@ from channels.backoff import Backoff
 from channels.channel import ChannelRejected, CommandHelp, FileUnavailable, Ledger, RetryLater, Undeliverable
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
-from channels.sync import sync_pieces
+from channels.sync import rendered, sync_pieces
 from channels.telegram.api import (
     LimitedRequest,
     call,
@@ -156,7 +156,8 @@ class TelegramChannel:
         from channels.telegram.outbound import ChatTarget
         from channels.telegram.render import render
 
-        await sync_pieces(render(reply), ledger, ChatTarget(self._api, self._media, reply.address, reply.reply_to))
+        target = ChatTarget(self._api, self._media, reply.address, reply.reply_to)
+        await sync_pieces(await rendered(render, reply), ledger, target)
 
     async def typing(self, address: Address) -> None:
         with only_logged("typing"):
