@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, exists, select, update
 
-from agent.log import DeclaredTool
+from agent.frames import inline
+from agent.log import DeclaredTool, ForeignText
 from agent.media import Attachment
 from channels.address import Sender
 from gateway.store.encoding import (
     attachments_from_json,
     attachments_to_json,
+    foreign_from_json,
+    foreign_to_json,
     sender_from_json,
     tools_from_json,
     tools_to_json,
@@ -53,6 +57,7 @@ _read_messages = (
         inbox.c.text,
         inbox.c.attachments,
         inbox.c.tools,
+        inbox.c.foreign,
     )
     .where(inbox.c.turn == bindparam("turn_id"), inbox.c.state == "consumed", inbox.c.source == "person")
     .order_by(inbox.c.id)
@@ -70,6 +75,7 @@ _become_message = (
         note="",
         attachments=bindparam("new_attachments"),
         tools=bindparam("new_tools"),
+        foreign=bindparam("new_foreign"),
         busy="steer",
         ready=True,
     )
@@ -85,6 +91,7 @@ class _Message:
     text: str
     attachments: tuple[Attachment, ...]
     tools: tuple[DeclaredTool, ...]
+    foreign: tuple[ForeignText, ...]
 
 
 def undo(connection: Connection, session: str, by: str | None = None) -> UndoneTurn | None:
@@ -113,6 +120,7 @@ def retry(connection: Connection, command_id: int, by: str | None = None) -> boo
         "new_text": _joined(messages),
         "new_attachments": attachments_to_json(attachments),
         "new_tools": tools_to_json([tool for message in messages for tool in message.tools]),
+        "new_foreign": foreign_to_json([text for message in messages for text in message.foreign]),
     }
     connection.execute(_become_message, values)
     use_media(connection, command_id, attachments)
@@ -152,11 +160,20 @@ def _message_from(row: AnyRow, before: _Message | None) -> _Message:
     if before is not None:
         return replace(before, sender_id=row.sender_id, sender=row.sender_name, text=row.text)
     attachments, tools = attachments_from_json(row.attachments), tools_from_json(row.tools)
-    return _Message(row.sender_id, row.sender_name, row.text, attachments, tools)
+    return _Message(row.sender_id, row.sender_name, row.text, attachments, tools, foreign_from_json(row.foreign))
 
 
 def _joined(messages: Sequence[_Message]) -> str:
-    """One text; with names if the messages are of several people."""
+    """One text. Messages of several people are a line each, with the sender and a quoted text, so that no text can look
+    like a line of somebody else."""
     several = len({message.sender_id for message in messages}) > 1
-    texts = (f"{message.sender}: {message.text}" if several else message.text for message in messages)
-    return "\n".join(text for text in texts if text)
+    if not several:
+        return "\n".join(message.text for message in messages if message.text)
+    lines = (
+        f"{inline(each.sender)} ({inline(each.sender_id)}): {_quoted(each.text)}" for each in messages if each.text
+    )
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

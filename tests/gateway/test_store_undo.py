@@ -111,7 +111,7 @@ async def test_a_retry_of_messages_of_several_people_names_them(store: Store) ->
     await store.accept(message("coffee", sender=BOB), SESSION)
     await finish(store, await begin(store))
     assert await store.retry(await command(store, "retry"))
-    assert first_words(await begin(store)) == ["Ann: tea\nBob: coffee"]
+    assert first_words(await begin(store)) == ['Ann (1): "tea"\nBob (2): "coffee"']
 
 
 async def test_there_is_nothing_to_retry_without_an_ended_turn_or_while_a_turn_runs(store: Store) -> None:

@@ -7,6 +7,7 @@ needs; a home that has not got it says so (`Home.has`) and is left out.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
@@ -47,7 +48,16 @@ def _over(homes: Iterable[type[Home]], needs: Iterable[Feature]) -> pytest.MarkD
 
 
 def read_by_model(request: Request) -> list[str]:
-    return [message.text for message in request.messages if message.role == "user"]
+    """People's messages, with frames in a short form: "[note]" and "Ann: text"."""
+    return [without_frames(message.text) for message in request.messages if message.role == "user"]
+
+
+def without_frames(text: str) -> str:
+    return _MESSAGE.sub(lambda found: f"{found[2] or ''}{found[1]}: {found[3]}", _NOTE.sub(r"[\1]", text))
+
+
+_NOTE = re.compile(r"<note>\n?(.*?)\n?</note>", re.DOTALL)
+_MESSAGE = re.compile(r'<message from="([^"]*)" id="[^"]*">\n(\[[^\]]*\]\n)?(.*?)\n</message>', re.DOTALL)
 
 
 def said(request: Request) -> str:

@@ -13,6 +13,7 @@ from tests.channels.contract.rows import (
     over,
     png,
     read_by_model,
+    without_frames,
 )
 from tests.servers.models import Say
 
@@ -124,7 +125,7 @@ async def test_a_photo_in_a_group_has_its_senders_name(stage: Stage) -> None:
         await group.until(lambda: lines(group) == ["A blue one."])
     [message] = [message for message in stage.models.requests[0].messages if message.role == "user"]
     assert message.images == (png(),)
-    assert message.text.startswith("Ann: what is this?")
+    assert without_frames(message.text).startswith("Ann: what is this?")
 
 
 @over("faults", "files")
