@@ -20,6 +20,7 @@ from benchmarks.commands import commands
 from benchmarks.contenders import ROOT, TIMEOUT, Failed
 from benchmarks.loop_process import CONCURRENT_TURNS, LONG_TURNS, STEPS
 from benchmarks.meter import percentile
+from benchmarks.rendering import rendering
 from benchmarks.scenarios import Bench, Scenario
 from benchmarks.table import Row, Target, Unit
 from channels.memory import MemoryChannel
@@ -207,4 +208,5 @@ LOOP: Mapping[str, Scenario] = {
     "turns": turns,
     "interjections": interjections,
     "commands": commands,
+    "rendering": rendering,
 }
