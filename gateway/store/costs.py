@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, insert, select
 
+from agent.gate import storable
 from agent.log import Entry, ModelAnswered, Spent, Usage
 from gateway.store.records import UsageTotals
 from gateway.store.schema import AnyRow, sessions, turns, usage, work
@@ -58,7 +59,7 @@ def add_spent(connection: Connection, turn: str, usage: Usage, model: str, purpo
     row = connection.execute(_by_id, {"turn": turn}).first()
     if row is None:
         raise LookupError(f"there is no turn {turn}")
-    connection.execute(_insert, _columns_of(row) | _values(usage, model, purpose))
+    connection.execute(_insert, _columns_of(row) | _values(storable(usage), model, purpose))
 
 
 def _columns_of(turn: AnyRow) -> dict[str, Any]:

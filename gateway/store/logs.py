@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, bindparam, insert, select
 
+from agent.gate import storable
 from agent.log import Entry, dump, load
 from gateway.store import costs
 from gateway.store.encoding import attachments_of
@@ -17,9 +18,10 @@ _use_media = insert(media_uses).values(hash=bindparam("hash"), turn=bindparam("t
 
 
 def write(connection: Connection, number: int, first: int, entries: Sequence[Entry]) -> None:
-    """Adds the entries to the log of turn `number`, from place `first` on."""
+    """Adds the entries to the log of turn `number`, from place `first` on, as they pass the gate."""
     if not entries:
         return
+    entries = tuple(map(storable, entries))
     lines = [{"turn": number, "n": n, "entry": dump(entry)} for n, entry in enumerate(entries, first)]
     connection.execute(_insert, lines)
     uses = [{"hash": used.hash, "turn": number} for entry in entries for used in attachments_of(entry)]
