@@ -30,8 +30,8 @@ from agent.turn_context import TurnContext
 NOBODY_TO_ASK = "Denied: this call needs approval, and nobody can be asked here."
 HAS_READ = "this task has read text from outside the conversation: {sources}"
 DENIED_AFTER_FOREIGN = (
-    "Denied, because {has_read}. After that, no call may have effects outside the workspace until a person writes again. Tell "
-    "the person what you would have done."
+    "Denied, because {has_read}. After that, no call may have effects outside the workspace until a person writes "
+    "again. Tell the person what you would have done."
 )
 WITHHELD = "[Not shown to the person: denied by a hook]"
 

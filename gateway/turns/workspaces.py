@@ -53,9 +53,10 @@ class Workspaces:
             case _:
                 assert_never(self.sharing)
 
-    def exists(self, session: str) -> bool:
+    def has_files(self, session: str) -> bool:
         """Whether the conversation has files of its own, or a part in those of others."""
-        return self.sharing != "person" and self.folder(session).is_dir()
+        folder = self.folder(session)
+        return self.sharing != "person" and folder.is_dir() and any(folder.iterdir())
 
     async def remove(self, address: Address) -> bool:
         """Deletes the folder of the conversation there, if it has one of its own; whether it had. Raises `OSError`."""

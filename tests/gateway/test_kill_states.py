@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from agent.log import ApprovalDecided, CallEnded, Ended, Entry, MessagesRead, ModelAnswered, Summarised, load
+from agent.log import ApprovalDecided, CallEnded, Compacted, Ended, Entry, MessagesRead, ModelAnswered, load
 from agent.log_state import unresolved
 from channels.address import Address, Sender
 from gateway.sessions import session_key
@@ -277,7 +277,7 @@ async def test_killed_while_it_sums_up_what_came_before_it_sums_up_again_and_ans
             play.models.release(8)
             await play.shows(f"Noted s{said}.")
             await play.comes_to_its_end()
-        assert sum(isinstance(entry, Summarised) for log in play.logs() for entry in log) == 1
+        assert sum(isinstance(entry, Compacted) for log in play.logs() for entry in log) == 1
         assert [text for text in play.chat.texts if "Noted" in text] == [f"Noted s{n}." for n in range(1, said + 1)]
 
 
