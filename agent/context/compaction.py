@@ -144,7 +144,8 @@ class Compactor:
 
     async def _compact(self, part: _Part, entries: Sequence[Entry], on_delta: OnDelta) -> tuple[Entry, ...]:
         carried = _carried_todos(part) + _open_decisions(entries)
-        space = estimate_transcript(part.exchanges) - estimate_transcript([SystemNote(SUMMARY + carried)]) - 1
+        # Two more than both estimates are rounded up by.
+        space = estimate_transcript(part.exchanges) - estimate_transcript([SystemNote(SUMMARY + carried)]) - 2
         if space < MIN_SUMMARY_TOKENS:
             return ()
         step = 1 + sum(isinstance(entry, ModelAnswered) for entry in entries)

@@ -68,7 +68,13 @@ async def test_an_endpoint_is_asked_with_a_signed_body() -> None:
         "hook": "guard",
         "point": "before_tool",
         "context": {"session": "s", "channel": "web", "run_id": "", "sender": "Ada", "sender_id": ""},
-        "subject": {"call_id": "c1", "tool": "shell", "arguments": {"command": "ls"}, "effect": "external"},
+        "subject": {
+            "call_id": "c1",
+            "tool": "shell",
+            "arguments": {"command": "ls"},
+            "effect": "external",
+            "foreign": [],
+        },
     }
 
 

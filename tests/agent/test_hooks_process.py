@@ -132,7 +132,8 @@ deny(question, json.dumps([params, event, question]))
         f'{{"jsonrpc": "2.0", "method": "event", "params": {{"context": {context}, '
         '"event": {"kind": "model_answered", "step": 1}}}, '
         f'{{"jsonrpc": "2.0", "id": 2, "method": "hook/before_tool", "params": {{"context": {context}, '
-        '"subject": {"call_id": "c1", "tool": "shell", "arguments": {"command": "ls"}, "effect": "external"}}}]'
+        '"subject": {"call_id": "c1", "tool": "shell", "arguments": {"command": "ls"}, "effect": "external", '
+        '"foreign": []}}}]'
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.channel import (
     ChannelRejected,
     CommandHelp,
@@ -211,7 +211,8 @@ async def test_an_opening_that_does_not_stand_above_the_thread_is_looked_for_in_
     first = await room.say("begin")
     thread = await room.thread("t", from_message=first)
     own = await thread.say("hi")
-    assert await channel.thread_root(address(thread), own["id"]) == ThreadRoot("Ann", "hi")
+    ann = Sender("7", "Ann", "ann")
+    assert await channel.thread_root(address(thread), own["id"]) == ThreadRoot("Ann", "hi", author=ann)
 
 
 async def test_a_reply_carries_what_it_quotes(discord: Discord, channel: DiscordChannel, inbox: Inbox) -> None:
