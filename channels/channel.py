@@ -110,11 +110,11 @@ class CommandHelp:
 class Channel(Protocol):
     """A platform account. `name` is the `channel` of its addresses.
 
-    `trouble` is the current problem in words for a person; empty while everything works.
+    `problem` is the current problem in words for a person; empty while everything works.
     """
 
     name: str
-    trouble: str
+    problem: str
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         """Receives messages until cancelled. Raises `ChannelRejected`, or any other error, when it cannot go on.

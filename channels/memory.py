@@ -22,7 +22,7 @@ class MemoryChannel:
 
     def __init__(self, name: str = "memory", replies: dict[str, Reply] | None = None) -> None:
         self.name = name
-        self.trouble = ""
+        self.problem = ""
         self.replies = {} if replies is None else replies
         self.statuses: list[MessageStatus] = []
         self.files: dict[str, bytes] = {}

@@ -42,8 +42,8 @@ from gateway.turns.deletion import AffectedTurns, DataDeletion, keep_files, keep
 from gateway.turns.dispatcher import Dispatcher, message_statuses
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
+from gateway.turns.revocation_stops import obey_stop_requests
 from gateway.turns.runs import RunReports
-from gateway.turns.stop_requests import obey_stop_requests
 from gateway.turns.titles import Titles
 from gateway.turns.typing import show_typing
 from gateway.turns.workspaces import Workspaces
@@ -115,7 +115,7 @@ class Gateway:
         self.store = store
         self.bus = bus or LocalBus()
         self.channels: dict[str, Channel] = {}
-        self._trouble: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
 
         self._replies = ChannelReplies(options.reply_options, mask)
         self.delivery = Delivery(self.channels, store, whole=options.unstreamed)
@@ -154,7 +154,7 @@ class Gateway:
                 histories,
                 self.background,
                 access,
-                self._trouble_by_channel,
+                self._problems_by_channel,
                 workspaces,
             ),
             ConversationCommands(store, access, options.models, options.default_model),
@@ -184,10 +184,10 @@ class Gateway:
         """Adds a channel, before `run()`."""
         self.channels[channel.name] = channel
 
-    def _trouble_by_channel(self) -> dict[str, str]:
+    def _problems_by_channel(self) -> dict[str, str]:
         """The known problems by channel."""
-        own = {channel.name: channel.trouble for channel in self.channels.values() if channel.trouble}
-        return own | self._trouble
+        own = {channel.name: channel.problem for channel in self.channels.values() if channel.problem}
+        return own | self._problems
 
     async def __aenter__(self) -> Gateway:
         for channel in self.channels.values():
@@ -205,7 +205,7 @@ class Gateway:
         await self._resume(await self.store.pending())
         async with asyncio.TaskGroup() as group:
             for channel in self.channels.values():
-                group.create_task(listen(channel, self.bus.deliver, self.commands.list(), self._trouble))
+                group.create_task(listen(channel, self.bus.deliver, self.commands.list(), self._problems))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher)))

@@ -31,7 +31,7 @@ class _Reply(BaseModel):
     error: _Error | None = None
 
 
-class Sender(Protocol):
+class PipeWriter(Protocol):
     def send(self, line: bytes) -> Awaitable[None]:
         """Waits until the pipe is writable and writes. Cancelled, it has written nothing. Raises `HookError`."""
 
@@ -39,7 +39,7 @@ class Sender(Protocol):
 class RpcClient:
     """The connection to one run of the process."""
 
-    def __init__(self, incoming: asyncio.StreamReader, outgoing: Sender) -> None:
+    def __init__(self, incoming: asyncio.StreamReader, outgoing: PipeWriter) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
         self._ids = count(1)

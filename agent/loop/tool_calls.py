@@ -45,7 +45,7 @@ IN_BACKGROUND = (
 )
 
 
-class Calls:
+class ToolCallRunner:
     """Runs calls so that each ends in exactly one logged result, in the model's order.
 
     Calls that wait for people stay open, with the calls after them, and so do external calls, which come last.

@@ -41,7 +41,7 @@ from agent.log_state import (
 from agent.loop.attachments import ConversationFiles
 from agent.loop.model_step import ModelStep
 from agent.loop.streaming import EndTurn
-from agent.loop.tool_calls import CANCELLED, SKIPPED, Calls
+from agent.loop.tool_calls import CANCELLED, SKIPPED, ToolCallRunner
 from agent.model import ModelError
 from agent.tools.received_files import copy_to_workspace, open_workspace
 from agent.transcript import UNKNOWN, Conversation, RenderedTurn
@@ -237,7 +237,7 @@ class Turn:
         files.update(self._entries)
         await open_workspace(agent.workspace)
         await copy_to_workspace(files.workspace_files, agent.workspace, agent.media)
-        runner = Calls(
+        runner = ToolCallRunner(
             agent,
             self._turn_context,
             self._journal,

@@ -15,7 +15,7 @@ from agent.tools.command_supervisor import descendants
 COMMAND_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"})
 """Environment variables that child processes are given, beside LC_* and those that the operator names."""
 
-QUIET = {"TERM": "dumb", "NO_COLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
+NON_INTERACTIVE = {"TERM": "dumb", "NO_COLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 
 _ROOT = Path(__file__).resolve().parents[2]
 

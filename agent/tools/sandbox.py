@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.tools.process import COMMAND_VARIABLES, QUIET, passed_on
+from agent.tools.process import COMMAND_VARIABLES, NON_INTERACTIVE, passed_on
 
 PROBE_SECONDS = 10.0
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+READ_ONLY_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 """Programs and libraries, all of them readable."""
 
-SETTINGS = (
+READ_ONLY_ETC = (
     "/etc/alternatives",
     "/etc/bash.bashrc",
     "/etc/ca-certificates",
@@ -107,7 +107,7 @@ class CommandPolicy:
     hidden: tuple[Path, ...] = ()
 
     def environment(self) -> dict[str, str]:
-        given = passed_on(os.environ, COMMAND_VARIABLES | self.variables) | QUIET
+        given = passed_on(os.environ, COMMAND_VARIABLES | self.variables) | NON_INTERACTIVE
         # The gateway's own home and temporary folder do not exist in the sandbox.
         return given | {"HOME": "/tmp", "TMPDIR": "/tmp"} if self.sandboxed else given
 
@@ -120,7 +120,7 @@ class CommandPolicy:
         shell = shutil.which("bash") or "/bin/sh"
         if self.sandboxed:
             return [*self._sandbox(shell, workspace.resolve()), shell, "-c", self._script(status), shell, command]
-        limited = f'{_EXPENDABLE}; {self.limits.script(sandboxed=False)}; exec "$0" -c "$1"'
+        limited = f'{_OOM_FIRST}; {self.limits.script(sandboxed=False)}; exec "$0" -c "$1"'
         supervisor = str(Path(__file__).with_name("command_supervisor.py"))
         return [sys.executable, "-I", "-S", supervisor, str(status), shell, "-c", limited, shell, command]
 
@@ -136,14 +136,14 @@ class CommandPolicy:
 
     def _sandbox(self, shell: str, workspace: Path) -> Iterator[str]:
         # The first process is the kernel's first choice when memory runs out, and so are all that it starts.
-        yield from (shell, "-c", f'{_EXPENDABLE}; exec "$0" "$@"', _program())
+        yield from (shell, "-c", f'{_OOM_FIRST}; exec "$0" "$@"', _program())
         yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session")
         yield from ("--share-net",) if self.network else ()
         yield from ("--cap-drop", "ALL", "--hostname", "sandbox")
-        for name in (*SYSTEM, *_optional_programs()):
+        for name in (*READ_ONLY_SYSTEM, *_optional_programs()):
             # A link on systems whose programs are all in /usr.
             yield from ("--symlink", os.readlink(name), name) if os.path.islink(name) else ("--ro-bind-try", name, name)
-        for name in (*SETTINGS, *((RESOLVER,) if self.network else ())):
+        for name in (*READ_ONLY_ETC, *((RESOLVER,) if self.network else ())):
             yield from ("--ro-bind-try", name, name)
         covered = [path for path in map(Path.resolve, self.hidden) if _is_visible(path)]
         for path in covered:
@@ -158,7 +158,7 @@ class CommandPolicy:
         yield from ("--chdir", str(workspace), "--")
 
 
-_EXPENDABLE = "echo 1000 2>/dev/null >/proc/self/oom_score_adj"
+_OOM_FIRST = "echo 1000 2>/dev/null >/proc/self/oom_score_adj"
 
 
 def _optional_programs() -> list[str]:
@@ -169,7 +169,7 @@ def _optional_programs() -> list[str]:
 
 def _is_visible(path: Path) -> bool:
     """Whether a file or folder is part of what the sandbox shows of the system."""
-    shown = (*SYSTEM, *_optional_programs())
+    shown = (*READ_ONLY_SYSTEM, *_optional_programs())
     return path.exists() and any(path.is_relative_to(os.path.realpath(folder)) for folder in shown)
 
 

@@ -84,7 +84,7 @@ class DiscordChannel:
                 f"channel {name!r} has no token: get one from the Discord Developer Portal (your application, Bot)"
             )
         self.name = name
-        self.trouble = ""
+        self.problem = ""
         self._media = media
         self._cursors = cursors
         self._gateway_url = gateway_url
@@ -147,10 +147,10 @@ class DiscordChannel:
         async with connection:
             await connection.listen()
 
-    def _set_trouble(self, part: str, trouble: str) -> None:
+    def _set_trouble(self, part: str, problem: str) -> None:
         """The current problem of one part, "" for none."""
-        self._troubles[part] = trouble
-        self.trouble = next(filter(None, self._troubles.values()), "")
+        self._troubles[part] = problem
+        self.problem = next(filter(None, self._troubles.values()), "")
 
     async def _register(self, commands: tuple[CommandHelp, ...]) -> None:
         """Only if they changed: Discord accepts 200 new commands a day."""

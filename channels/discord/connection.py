@@ -61,7 +61,7 @@ class _Session:
 
 
 class Connection(discord.Client):
-    """Use as `async with`. `trouble` is called with the current problem, "" for none.
+    """Use as `async with`. `problem` is called with the current problem, "" for none.
 
     Of the library's client only the connection is used: events go to `receive` instead of its own cache.
     """
@@ -73,7 +73,7 @@ class Connection(discord.Client):
         url: str,
         receive: Receive,
         drained: Callable[[], Awaitable[None]],
-        trouble: Callable[[str], None],
+        problem: Callable[[str], None],
         identify_interval: float,
     ) -> None:
         """`drained` returns when `receive` would not raise `Behind`; `identify_interval` is in seconds."""
@@ -85,7 +85,7 @@ class Connection(discord.Client):
         self._name = name
         self._receive = receive
         self._drained = drained
-        self._trouble = trouble
+        self._problems = problem
         self._url = yarl.URL(url)
         self._socket_class = _socket_class(self._url, self._opened)
         self._socket: DiscordWebSocket | None = None
@@ -115,7 +115,7 @@ class Connection(discord.Client):
                 self._session, empty, failures = None, 0, 0
             short = short + 1 if time.monotonic() - began < _SHORT_LIFE else 0
             if not self._established:
-                self._trouble("Discord is not reachable")
+                self._problems("Discord is not reachable")
                 await backoff.pause()
             elif short > _MAX_SHORT:
                 await backoff.pause()
@@ -177,7 +177,7 @@ class Connection(discord.Client):
     def _received(self, event: str, data: Any) -> None:
         if event in ("READY", "RESUMED"):
             self._established = True
-            self._trouble("")
+            self._problems("")
         self._receive(event, data)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:

@@ -49,7 +49,7 @@ _EPHEMERAL = 1 << 6
 
 
 class Inbound:
-    """`receive` is called with each event; it starts its work in `tasks`. `trouble` is called with the current problem,
+    """`receive` is called with each event; it starts its work in `tasks`. `problem` is called with the current problem,
     "" for none.
 
     `skipped` counts events that could not be read.
@@ -63,7 +63,7 @@ class Inbound:
         interactions: Interactions,
         cursors: MessageCursors,
         deliver: Deliver,
-        trouble: Callable[[str], None],
+        problem: Callable[[str], None],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self.skipped = 0
@@ -73,7 +73,7 @@ class Inbound:
         self._interactions = interactions
         self._cursors = cursors
         self._deliver = deliver
-        self._trouble = trouble
+        self._problems = problem
         self._tasks = tasks
         self._authors: OrderedDict[str, Sender] = OrderedDict()
         self._queued: dict[str, list[tuple[str, Json]]] = {}
@@ -317,10 +317,10 @@ class Inbound:
                 receipt = await self._deliver(message)
             except Exception:
                 log.exception("%s: a message still cannot be stored", self._bot.channel)
-                self._trouble("messages cannot be stored; they are queued")
+                self._problems("messages cannot be stored; they are queued")
                 await backoff.pause()
             else:
-                self._trouble("")
+                self._problems("")
                 return receipt
 
     async def _answer(self, message: InboundMessage, id: str, token: str, *, is_command: bool) -> None:

@@ -113,7 +113,7 @@ class SlackChannel:
     ) -> None:
         _check_tokens(name, bot_token, app_token, signing_secret)
         self.name = name
-        self.trouble = ""
+        self.problem = ""
         self._media = media
         self._reactions = reactions
         self._app_token = app_token
@@ -137,8 +137,8 @@ class SlackChannel:
         await self._names.aclose()
         await self._api.aclose()
 
-    def _set_trouble(self, trouble: str) -> None:
-        self.trouble = trouble
+    def _set_trouble(self, problem: str) -> None:
+        self.problem = problem
 
     # --- inbound ---
 
@@ -205,15 +205,15 @@ class SlackChannel:
                         f"Slack rejects the bot token of channel {self.name!r} ({error_code(error)}). Install the "
                         f"app in the workspace and set channels.{self.name}.bot_token"
                     ) from error
-                self.trouble = f"Slack does not identify the app: {error_code(error) or 'no answer'}"
-                log.warning("%s: %s", self.name, self.trouble)
+                self.problem = f"Slack does not identify the app: {error_code(error) or 'no answer'}"
+                log.warning("%s: %s", self.name, self.problem)
                 if is_rate_limit(error):
                     await asyncio.sleep(retry_seconds(error))
             except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                self.trouble = "Slack is not reachable"
+                self.problem = "Slack is not reachable"
                 log.warning("%s: Slack is not reachable, trying again: %r", self.name, error)
             else:
-                self.trouble = ""
+                self.problem = ""
                 self._names.identify(
                     self._bot.team, Sender(self._bot.account, self._bot.name, self._bot.name, kind="bot")
                 )

@@ -31,11 +31,11 @@ class NotListening(Exception):
 class Inbound:
     """Bolt verifies signatures and speaks Slack's protocols; each request comes here before Bolt answers it.
 
-    `skipped` counts events that could not be read. `trouble` is called with the current problem, "" for none.
+    `skipped` counts events that could not be read. `problem` is called with the current problem, "" for none.
     """
 
     def __init__(
-        self, api: Api, names: UserNames, signing_secret: str, delivered: Delivered, trouble: Callable[[str], None]
+        self, api: Api, names: UserNames, signing_secret: str, delivered: Delivered, problem: Callable[[str], None]
     ) -> None:
         self.skipped = 0
         self.order = EventOrder()
@@ -49,7 +49,7 @@ class Inbound:
         )
         self._names = names
         self._delivered = delivered
-        self._trouble = trouble
+        self._problems = problem
         self._bot: Bot | None = None
         self._deliver: Deliver | None = None
 
@@ -94,8 +94,8 @@ class Inbound:
         try:
             await deliver(message)
         except Exception as error:
-            self._trouble(NOT_STORED)
+            self._problems(NOT_STORED)
             log.error("a message could not be stored and is not acknowledged to Slack: %r", error)
             raise
-        self._trouble("")
+        self._problems("")
         self._delivered(message)

@@ -40,16 +40,16 @@ class AppTokenRejected(Exception):
 
 
 class SocketMode:
-    """`connecting` is called before each connection, `trouble` with the current problem, "" for none."""
+    """`connecting` is called before each connection, `problem` with the current problem, "" for none."""
 
     def __init__(
-        self, api: Api, app_token: str, bolt: AsyncApp, connecting: Connecting, trouble: Callable[[str], None]
+        self, api: Api, app_token: str, bolt: AsyncApp, connecting: Connecting, problem: Callable[[str], None]
     ):
         self._api = api
         self._app_token = app_token
         self._bolt = bolt
         self._connecting = connecting
-        self._trouble = trouble
+        self._problems = problem
 
     async def listen(self) -> None:
         """Until cancelled. Raises `AppTokenRejected`."""
@@ -57,7 +57,7 @@ class SocketMode:
         try:
             while True:
                 fresh = await self._open(backoff)
-                self._trouble("")
+                self._problems("")
                 if current is not None:
                     await current.retire()
                 current = fresh
@@ -83,13 +83,13 @@ class SocketMode:
                 await socket.close()
                 if error_code(error) in TOKEN_ERRORS:
                     raise AppTokenRejected(error_code(error)) from error
-                self._trouble(f"Slack opens no socket: {error_code(error) or 'no answer'}")
+                self._problems(f"Slack opens no socket: {error_code(error) or 'no answer'}")
                 log.warning("Slack opens no socket, trying again: %s", error)
                 if is_rate_limit(error):
                     await asyncio.sleep(retry_seconds(error))
             except (aiohttp.ClientError, SlackClientError, TimeoutError, OSError) as error:
                 await socket.close()
-                self._trouble("Slack is not reachable")
+                self._problems("Slack is not reachable")
                 log.warning("Slack is not reachable, trying again: %r", error)
             except BaseException:
                 await socket.close()

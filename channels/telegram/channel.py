@@ -60,7 +60,7 @@ class TelegramChannel:
                 f"channels.{name}.token is malformed: tokens of @BotFather look like 123456:ABC-def_1"
             )
         self.name = name
-        self.trouble = ""
+        self.problem = ""
         self._media = media
         self._reactions = reactions
         # Building the TLS context is the most expensive part of a client, so both share one.
@@ -90,8 +90,8 @@ class TelegramChannel:
         await self._polls.shutdown()
         await self._calls.shutdown()
 
-    def _set_trouble(self, trouble: str) -> None:
-        self.trouble = trouble
+    def _set_trouble(self, problem: str) -> None:
+        self.problem = problem
 
     # --- inbound ---
 

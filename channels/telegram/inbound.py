@@ -27,18 +27,18 @@ ANSWER_LIMIT = 200
 
 
 class Inbound:
-    """`poller` makes the long polls, `api` all other calls. `trouble` is called with the current problem, "" for none.
+    """`poller` makes the long polls, `api` all other calls. `problem` is called with the current problem, "" for none.
 
     `skipped` counts updates that could not be read.
     """
 
-    def __init__(self, poller: Api, api: Api, bot: Bot, trouble: Callable[[str], None]) -> None:
+    def __init__(self, poller: Api, api: Api, bot: Bot, problem: Callable[[str], None]) -> None:
         self.skipped = 0
         self._poller = poller
         self._api = api
         self._bot = bot
         self._name = bot.channel
-        self._trouble = trouble
+        self._problems = problem
         self._identified = asyncio.Event()
         self._offset: int | None = None
 
@@ -61,15 +61,15 @@ class Inbound:
             except RetryAfter as error:
                 await asyncio.sleep(retry_seconds(error))
             except TelegramError as error:
-                self._trouble("Telegram is not reachable")
+                self._problems("Telegram is not reachable")
                 log.warning("%s: Telegram is not reachable, trying again: %s", self._name, error)
                 await backoff.pause()
             except _NotCommitted as error:
-                self._trouble("messages cannot be stored; Telegram keeps them queued")
+                self._problems("messages cannot be stored; Telegram keeps them queued")
                 log.error("%s: messages could not be stored and are not confirmed to Telegram: %s", self._name, error)
                 await backoff.pause()
             else:
-                self._trouble("")
+                self._problems("")
                 backoff = Backoff()
 
     async def _poll(self, deliver: Deliver) -> None:
@@ -116,9 +116,9 @@ class Inbound:
 
     async def _resolve_conflict(self, error: Conflict) -> None:
         if "webhook" not in error.message.lower():
-            trouble = "another program polls with the same token; stop it"
-            self._trouble(trouble)
-            log.error("%s: %s: %s", self._name, trouble, error)
+            problem = "another program polls with the same token; stop it"
+            self._problems(problem)
+            log.error("%s: %s: %s", self._name, problem, error)
             return
         log.warning("%s: a webhook is set for this bot; it is deleted: %s", self._name, error)
         with only_logged("deleting the webhook"):

@@ -20,7 +20,7 @@ class TerminalChannel:
 
     def __init__(self, screen: Screen, files: Files, *, name: str = "terminal", chat: str = "main") -> None:
         self.name = name
-        self.trouble = ""
+        self.problem = ""
         self.address = Address(name, "local", chat)
         self._screen = screen
         self._files = files

@@ -42,7 +42,7 @@ class PromptScreen:
         self._printer = Printer(self._print, self._style, folders, pictures=pictures)
         self._tracker = MessageTracker()
         self._outgoing: asyncio.Queue[TypedMessage] = asyncio.Queue()
-        self._trouble = ""
+        self._problems = ""
         self._hint = ""
         self._input = Buffer(
             multiline=True,
@@ -127,7 +127,7 @@ class PromptScreen:
         self._app.invalidate()
 
     def show_trouble(self, text: str) -> None:
-        self._trouble = text
+        self._problems = text
         self._app.invalidate()
 
     # Display
@@ -181,8 +181,8 @@ class PromptScreen:
     def _status(self) -> str:
         if self._hint:
             return self._hint
-        if self._trouble:
-            return self._trouble
+        if self._problems:
+            return self._problems
         if not self._tracker.running:
             return "Enter: send · Alt-Enter: new line · /help · Ctrl-D: quit"
         if self._tracker.parked:

@@ -63,7 +63,7 @@ class WebChannel:
                 "the web channel needs a token: without one, all users of this machine could use the agent"
             )
         self.name = name
-        self.trouble = ""
+        self.problem = ""
         self.media = media
         self.token = token
         self._conversations = conversations

@@ -19,8 +19,8 @@ from agent.tool import Tool
 from agent.tools import load_tools
 from channels.address import Address
 from config.settings import AgentSettings, Settings
-from gateway.assembly.commands import Commands
 from gateway.assembly.models import default_model
+from gateway.assembly.shell_policy import ShellPolicy
 
 INSTRUCTIONS = """\
 You are Interject, an assistant that people talk to in a chat. Answer in their language, plainly and briefly, in
@@ -36,7 +36,7 @@ def agents(
     media: MediaStore,
     hooks: Hooks,
     mask: Mask,
-    commands: Commands,
+    shell_policy: ShellPolicy,
 ) -> Callable[[Address], Agent]:
     """The agent of each address, by its channel; each is created on first use."""
     given, cool_downs = settings.agent, CoolDowns()
@@ -44,7 +44,7 @@ def agents(
     @cache
     def tools(with_shell: bool) -> tuple[Tool, ...]:
         enabled = [name for name in settings.tools.enabled if with_shell or name != "shell"]
-        return tuple(_tool(settings, tool, commands) for tool in load_tools(enabled))
+        return tuple(_tool(settings, tool, shell_policy) for tool in load_tools(enabled))
 
     @cache
     def agent(channel: str) -> Agent:
@@ -57,7 +57,7 @@ def agents(
             model_chain(names, models, cool_downs, mask=mask, small=small, outage_patience=given.outage_patience),
             media,
             given.workspace,
-            tools(commands.offered(channel)),
+            tools(shell_policy.offered(channel)),
             (own and own.instructions) or _instructions(given),
             given.max_steps,
             hooks=hooks,
@@ -76,14 +76,14 @@ def agents(
     return lambda address: agent(address.channel)
 
 
-def _tool(settings: Settings, tool: Tool, commands: Commands) -> Tool:
+def _tool(settings: Settings, tool: Tool, shell_policy: ShellPolicy) -> Tool:
     """The tool with the operator's settings."""
     rules = settings.tools.rules(tool.name)
     if tool.name == "shell":
         # Imported where it is used: tools that are not enabled are not loaded.
         from agent.tools.shell import shell_with
 
-        tool = shell_with(commands.policy)
+        tool = shell_with(shell_policy.policy)
     return replace(
         tool,
         approval=rules.approval or tool.approval,

@@ -26,9 +26,9 @@ from config.settings import Settings, every_secret
 from gateway.app import Gateway, GatewayOptions
 from gateway.assembly.agents import agents
 from gateway.assembly.channels import access, platforms, webhooks
-from gateway.assembly.commands import Commands, commands, who_may_run_commands
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.models import cost_of, default_model, open_models, open_reader
+from gateway.assembly.shell_policy import ShellPolicy, shell_policy, who_may_run_commands
 from gateway.assembly.web import exposure, link, site
 from gateway.lifecycle.retention import Retention, keep_retention
 from gateway.lifecycle.supervision import Service
@@ -119,7 +119,7 @@ async def _gateway(configuration: Configuration, store: Store, media: DiskMedia,
     mask = Mask([*(secret.get_secret_value() for secret in every_secret(settings)), *token])
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
     models = await open_models(settings, media, stack)
-    running = await commands(configuration)
+    running = await shell_policy(configuration)
     _warn_of_commands(settings, running)
     small = models.get(settings.agent.small_model or "")
     return Gateway(
@@ -138,7 +138,7 @@ async def _gateway(configuration: Configuration, store: Store, media: DiskMedia,
     )
 
 
-def _warn_of_commands(settings: Settings, running: Commands) -> None:
+def _warn_of_commands(settings: Settings, running: ShellPolicy) -> None:
     if not running.policy.sandboxed and "shell" in settings.tools.enabled:
         log.warning("shell commands: %s", who_may_run_commands(settings, running))
 

@@ -11,7 +11,7 @@ import httpx
 from config.hooks import PythonHookSettings
 from config.load import Configuration
 from config.settings import Settings
-from gateway.assembly.commands import Commands, commands, who_may_run_commands
+from gateway.assembly.shell_policy import ShellPolicy, shell_policy, who_may_run_commands
 from gateway.assembly.web import exposure
 from gateway.cli.banner import allowed_users
 from gateway.cli.checks.channels import check_channel
@@ -24,7 +24,7 @@ from gateway.cli.checks.secrets import readable_secrets
 
 def check(configuration: Configuration, *, online: bool) -> int:
     """Prints a summary and the results. Returns the exit code: 1 when a check failed."""
-    running = asyncio.run(commands(configuration))
+    running = asyncio.run(shell_policy(configuration))
     sys.stdout.write(f"{_summary(configuration, running)}\n")
     settings = configuration.settings
     results = [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
@@ -34,7 +34,7 @@ def check(configuration: Configuration, *, online: bool) -> int:
     return 0 if all(result.ok for result in results) else 1
 
 
-def _summary(configuration: Configuration, running: Commands) -> str:
+def _summary(configuration: Configuration, running: ShellPolicy) -> str:
     settings = configuration.settings
     web = f"http://{settings.web.host}:{settings.web.port}" if settings.web.enabled else "off"
     warnings = [warning for warning in (exposure(settings.web), readable_secrets(configuration)) if warning]

@@ -50,7 +50,7 @@ class ChannelAccess:
         """The @names, which mean nobody until they are resolved to an id."""
         return frozenset(user for user in self.allow | self.admins if user.startswith("@"))
 
-    def admits_unnamed(self, sender: Sender) -> bool:
+    def wildcard_includes(self, sender: Sender) -> bool:
         """Whether "*" and pairing include the sender: they mean people, and members unless the settings say more."""
         return sender.is_person and (self.outsiders or sender.membership == "member")
 
@@ -60,7 +60,7 @@ UNRESTRICTED = ChannelAccess(frozenset({"*"}), "all")
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class AccessCheck:
     """The result of a check without the store, and what the store checks before it accepts an admitted message: see
     `Admission` and `AcceptOptions`."""
 
@@ -78,27 +78,27 @@ class AccessPolicy:
         self._ids: dict[tuple[str, str], str] = {}
         self._bot_messages: OrderedDict[str, int] = OrderedDict()
 
-    def check(self, message: InboundMessage) -> Checked:
+    def check(self, message: InboundMessage) -> AccessCheck:
         channel, sender = message.address.channel, message.sender
         settings = self._settings(channel)
         if message.kind == "withdrawn":
             # Not every platform says who deleted a message; a deletion affects admitted messages only.
-            return Checked(Access.ADMITTED, "open" if message.address.kind == "direct" else "known")
+            return AccessCheck(Access.ADMITTED, "open" if message.address.kind == "direct" else "known")
         if not sender.is_person and not self._may_bot_write(message):
-            return Checked(Access.IGNORED)
+            return AccessCheck(Access.IGNORED)
         admission = _admission(message, settings)
         if admission is None:
-            return Checked(Access.IGNORED)
+            return AccessCheck(Access.IGNORED)
         names = self._possible_names(channel, sender)
         if self._allows(channel, sender):
             self._count_bot_messages(message)
-            return Checked(Access.ADMITTED, admission, names)
-        if settings.pair and settings.admits_unnamed(sender):
+            return AccessCheck(Access.ADMITTED, admission, names)
+        if settings.pair and settings.wildcard_includes(sender):
             paired: Admission = "paired" if admission == "open" else "known and paired"
-            return Checked(Access.ADMITTED, paired, names, only_by_name=bool(names))
+            return AccessCheck(Access.ADMITTED, paired, names, only_by_name=bool(names))
         if names:
-            return Checked(Access.ADMITTED, admission, names, only_by_name=True)
-        return Checked(Access.IGNORED if message.kind == "edited" else Access.REFUSED, admission)
+            return AccessCheck(Access.ADMITTED, admission, names, only_by_name=True)
+        return AccessCheck(Access.IGNORED if message.kind == "edited" else Access.REFUSED, admission)
 
     # Names
 
@@ -128,7 +128,7 @@ class AccessPolicy:
 
     def _allows(self, channel: str, sender: Sender) -> bool:
         settings = self._settings(channel)
-        if "*" in settings.allow and settings.admits_unnamed(sender):
+        if "*" in settings.allow and settings.wildcard_includes(sender):
             return True
         return sender.id.lower() in self._ids_of(channel, settings.allow | settings.admins)
 

@@ -14,7 +14,7 @@ from agent.log import Notice
 from channels.channel import NotStored
 from channels.message import ForeignText, InboundMessage, MessageState, MessageStatus, Receipt
 from gateway.bus import Bus, MessageAccepted, MessagesChanged
-from gateway.inbound.access import Access, AccessPolicy, Checked
+from gateway.inbound.access import Access, AccessCheck, AccessPolicy
 from gateway.inbound.attachments import AttachmentFetcher
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
 from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT
@@ -139,7 +139,9 @@ class Receiver:
         refused = NOT_ALLOWED if access is Access.REFUSED else None
         return await shielded(self._accept(message, refused, options))
 
-    def _options(self, message: InboundMessage, checked: Checked, busy: records.Busy | None) -> records.AcceptOptions:
+    def _options(
+        self, message: InboundMessage, checked: AccessCheck, busy: records.Busy | None
+    ) -> records.AcceptOptions:
         address, sender = message.address, message.sender
         return records.AcceptOptions(
             checked.admission,

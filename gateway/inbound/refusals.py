@@ -1,4 +1,7 @@
-"""Answers to people who are not on the allowlist: a refusal, or a pairing code that an admin approves."""
+"""Answers to people who are not on the allowlist: a refusal, or a pairing code that an admin approves.
+
+Who is refused is decided by `access.py` and, for pairing and @names, by `store/arrivals.py`.
+"""
 
 from __future__ import annotations
 

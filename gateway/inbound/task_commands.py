@@ -64,17 +64,17 @@ class TaskCommands:
         histories: HistoryCache,
         background: BackgroundWork,
         access: AccessPolicy,
-        trouble: Callable[[], Mapping[str, str]],
+        problem: Callable[[], Mapping[str, str]],
         workspaces: Workspaces | None = None,
     ) -> None:
-        """`trouble` gives the current problems of the gateway's parts, by part."""
+        """`problem` gives the current problems of the gateway's parts, by part."""
         self._store = store
         self._bus = bus
         self._dispatcher = dispatcher
         self._histories = histories
         self._background = background
         self._access = access
-        self._trouble = trouble
+        self._problems = problem
         self._workspaces = workspaces
 
     async def stop(self, command: Command) -> str:
@@ -165,10 +165,10 @@ class TaskCommands:
             lines.append(f"Queued messages: {queued}.")
         items = [item for item in await self._background.items(command.session) if item.state == "running"]
         lines.extend(f"Background task {item.handle}: {item.title}" for item in items)
-        others = sum(other is not active and not other.is_extra for other in self._dispatcher.running())
+        others = sum(other is not active and not other.needs_no_slot for other in self._dispatcher.running())
         if others:
             lines.append(f"Running tasks in other conversations: {others}.")
-        lines.extend(f"{part}: {problem}" for part, problem in self._trouble().items())
+        lines.extend(f"{part}: {problem}" for part, problem in self._problems().items())
         return "\n\n".join(lines)
 
     def _may_stop_any(self, command: Command) -> bool:

@@ -13,19 +13,19 @@ class BrokenChannel:
 
     def __init__(self, name: str, reason: ChannelRejected) -> None:
         self.name = name
-        self.trouble = str(reason)
+        self.problem = str(reason)
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        raise ChannelRejected(self.trouble)
+        raise ChannelRejected(self.problem)
 
     async def fetch(self, file: FileRef) -> bytes:
-        raise Unreachable(self.trouble)
+        raise Unreachable(self.problem)
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
-        raise Unreachable(self.trouble)
+        raise Unreachable(self.problem)
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
-        raise Unreachable(self.trouble)
+        raise Unreachable(self.problem)
 
     async def typing(self, address: Address) -> None:
         pass

@@ -23,9 +23,9 @@ Service = Callable[[], Awaitable[None]]
 
 
 async def listen(
-    channel: Channel, deliver: Deliver, commands: tuple[CommandHelp, ...], trouble: dict[str, str]
+    channel: Channel, deliver: Deliver, commands: tuple[CommandHelp, ...], problem: dict[str, str]
 ) -> None:
-    """Listens on one channel and restarts it when it fails, until cancelled or done. `trouble` has, by channel, why it
+    """Listens on one channel and restarts it when it fails, until cancelled or done. `problem` has, by channel, why it
     does not work at the moment, for people."""
     pause = FIRST_PAUSE
     while True:
@@ -34,16 +34,16 @@ async def listen(
             await channel.listen(deliver, commands)
             return
         except ChannelRejected as error:
-            trouble[channel.name] = str(error)
+            problem[channel.name] = str(error)
             log.error("%s: %s", channel.name, error)
             pause = MAX_PAUSE
         except Exception:
-            trouble[channel.name] = "failed and restarts; the log has the details"
+            problem[channel.name] = "failed and restarts; the log has the details"
             log.exception("%s: the channel failed and restarts", channel.name)
         if time.monotonic() - since > RESET_AFTER:
             pause = FIRST_PAUSE
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-        trouble.pop(channel.name, None)
+        problem.pop(channel.name, None)
         pause = min(MAX_PAUSE, 2 * pause)
 
 

@@ -1,4 +1,5 @@
-"""Arriving messages: stored once per event, with all that they do to earlier messages and to the running turn."""
+"""Arriving messages: stored once per event, in one transaction with all that they do to earlier messages and to the
+running turn."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ MAX_SHOWN_LENGTH = 500
 """Characters of a result that are listed with the work itself."""
 
 TASK_NOTE = (
-    "This task was given to you by yourself, out of a conversation that is not shown to you. Nobody reads along, and "
-    "nobody can be asked. Your last answer is the result: put into it all that is needed there."
+    "You delegated this task from another conversation, which you cannot see. No person reads this session or can be "
+    "asked. Your last answer is the result: include everything that is needed there."
 )
-MESSAGE_NOTE = "Said by whoever gave you the task."
+MESSAGE_NOTE = "From the conversation that delegated this task."
 RESULT_NOTE = "No person wrote this: it comes from work in the background."
 EARLIER_NOTE = "It belongs to the conversation before the last /new, which is not shown to you."
 LOST = (

@@ -28,7 +28,7 @@ class Engine(Protocol):
         """The query's result. It runs concurrently with writes and sees what was committed before."""
         ...
 
-    async def compact(self) -> bool:
+    async def vacuum(self) -> bool:
         """Rewrites the database without what was deleted, after the writes queued before. Other writes wait meanwhile.
         False: a reader holds the old content; try again later."""
         ...

@@ -51,7 +51,7 @@ class AcceptOptions:
 DEFAULT_OPTIONS = AcceptOptions()
 
 RowState = Literal["waiting", "consumed", "answered", "withdrawn", "refused"]
-"""An inbox row's state; all but `waiting` are terminal (law 3)."""
+"""An inbox row's state; all but `waiting` are terminal (a row ends in exactly one of them)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from gateway.store.engine import Job
-from gateway.store.sqlite_file import compact, database_path, explain, locked, open_current, prepare_reading
+from gateway.store.sqlite_file import database_path, explain, locked, open_current, prepare_reading, vacuum
 from gateway.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class SqliteEngine:
         except DBAPIError as error:
             raise explain(self._path, error) from error
 
-    async def compact(self) -> bool:
-        return await self._writer.run(compact, alone=True)
+    async def vacuum(self) -> bool:
+        return await self._writer.run(vacuum, alone=True)
 
     async def stop_reading(self) -> None:
         if self._readers is not None:

@@ -171,7 +171,7 @@ def _on_connect(engine: Engine, pragmas: tuple[str, ...]) -> None:
         cursor.close()
 
 
-def compact(connection: Connection) -> bool:
+def vacuum(connection: Connection) -> bool:
     """Rewrites the file without its free space and empties the journal, so that no deleted byte is left in either.
     Outside a transaction. False: a reader holds a part of the journal."""
     driver = connection.connection.driver_connection

@@ -227,9 +227,9 @@ class Store:
     forget_costs = writes(deletion.forget_costs)
     delete_audit_before = writes(audit.delete_before)
 
-    async def compact(self) -> bool:
-        """See `Engine.compact`."""
-        return await self._engine.compact()
+    async def vacuum(self) -> bool:
+        """See `Engine.vacuum`."""
+        return await self._engine.vacuum()
 
     # Media
     record_media = writes(media_cleanup.record)

@@ -56,7 +56,7 @@ class DeletionStore(Protocol):
     async def forget_costs(self, today: datetime) -> None: ...
     async def expire_media(self, before: datetime) -> frozenset[str]: ...
     async def delete_audit_before(self, time: datetime) -> int: ...
-    async def compact(self) -> bool: ...
+    async def vacuum(self) -> bool: ...
 
 
 class AffectedStore(Protocol):
@@ -195,7 +195,7 @@ class DataDeletion:
         finished = [wanted.id for wanted, is_deleted, folders in unfinished if is_deleted and not folders]
         if not finished or time.monotonic() - self._compacted_at < COMPACT_PAUSE:
             return
-        if await self._store.compact():
+        if await self._store.vacuum():
             self._compacted_at = time.monotonic()
             await self._store.forget_costs(midnight())
             await self._store.deletions_done(finished)

@@ -78,14 +78,14 @@ class ActiveTurn:
     """A session that has a slot, or waits for one, to claim and run one turn.
 
     `person` is whose turn it is (`gateway.sessions.person_key`); the session's key while that is not known. `task` is
-    None while it waits. `again`: the inbox is to be checked after this turn. `since` is in monotonic seconds.
-    `is_extra`: it needs no slot.
+    None while it waits. `recheck_inbox`: the inbox is to be checked after this turn. `since` is in monotonic seconds.
+    `needs_no_slot`: it needs no slot.
     """
 
     session: str
     person: str
     signal: InboxSignal = field(default_factory=InboxSignal)
-    again: bool = False
+    recheck_inbox: bool = False
     task: asyncio.Task[None] | None = None
     record: records.Turn | None = None
     turn: Turn | None = None
@@ -95,7 +95,7 @@ class ActiveTurn:
     stop_reason: str = ""
     stop_of: str | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    is_extra: bool = False
+    needs_no_slot: bool = False
 
     @property
     def is_stopped(self) -> bool:
@@ -169,12 +169,12 @@ class Dispatcher:
             self._queue(session, by or session)
             self._start_ready()
             return
-        active.again = True
+        active.recheck_inbox = True
         active.signal.notify(busy)
 
     def begin_side_question(self, record: records.Turn) -> None:
         """Answers a side question, beside the running turn of its session. It needs no slot."""
-        active = self._active[record.id] = ActiveTurn(record.id, record.id, is_extra=True, record=record)
+        active = self._active[record.id] = ActiveTurn(record.id, record.id, needs_no_slot=True, record=record)
         active.task = self._tasks.create_task(self._serve(active, record))
 
     def running(self) -> tuple[ActiveTurn, ...]:
@@ -182,7 +182,7 @@ class Dispatcher:
 
     def side_questions(self, session: str) -> int:
         """The number of side questions being answered there."""
-        records = [active.record for active in self._active.values() if active.is_extra]
+        records = [active.record for active in self._active.values() if active.needs_no_slot]
         return sum(each is not None and each.kind == "aside" and each.session == session for each in records)
 
     def active(self, session: str) -> ActiveTurn | None:
@@ -220,7 +220,7 @@ class Dispatcher:
             active.turn.stop(active.stop_reason)
 
     def _queue(self, session: str, person: str) -> None:
-        self._ready.setdefault(session, ActiveTurn(session, person, is_extra=is_child(session)))
+        self._ready.setdefault(session, ActiveTurn(session, person, needs_no_slot=is_child(session)))
 
     def _start_ready(self) -> None:
         """Delegated tasks and side questions need no slot: the holder of a slot may be waiting for them."""
@@ -234,10 +234,10 @@ class Dispatcher:
         longest."""
         if self._max_running == 0 or not self._ready:
             return None
-        extra = next((session for session, ready in self._ready.items() if ready.is_extra), None)
+        extra = next((session for session, ready in self._ready.items() if ready.needs_no_slot), None)
         if extra is not None:
             return extra
-        held = Counter(active.person for active in self._active.values() if not active.is_extra)
+        held = Counter(active.person for active in self._active.values() if not active.needs_no_slot)
         if held.total() >= self._max_running:
             return None
         return fairest(((session, ready.person) for session, ready in self._ready.items()), held, self._share)
@@ -256,7 +256,7 @@ class Dispatcher:
         finally:
             del self._active[active.session]
             active.ended.set()
-            if active.again:
+            if active.recheck_inbox:
                 self._queue(active.session, active.person)
             self._start_ready()
 
@@ -348,7 +348,7 @@ class Dispatcher:
         else:
             self._delivery.show(reply, pieces=await self._store.pieces(record.id))
         active.signal.notify()
-        active.again = True
+        active.recheck_inbox = True
 
     def _show(self, record: records.Turn, reply: ReplyBuilder) -> None:
         """Replies of delegated tasks are shown to nobody: their text is the result of a call."""

@@ -367,7 +367,7 @@ async def test_a_message_that_could_not_be_kept_is_tried_again(
     async with listening(discord, channel, inbox):
         await ann.say("one")
         assert await inbox.texts(1) == ["one"]
-    assert channel.trouble == ""
+    assert channel.problem == ""
 
 
 async def test_much_at_once_is_delivered_in_order(discord: Discord, channel: DiscordChannel, inbox: Inbox) -> None:
@@ -386,7 +386,7 @@ async def test_what_cannot_be_kept_for_now_is_kept_in_order(
     async with listening(discord, channel, inbox):
         for number in range(10):
             await ann.say(str(number))
-        await inbox.until(lambda: inbox.failures > 1 and channel.trouble != "")
+        await inbox.until(lambda: inbox.failures > 1 and channel.problem != "")
         inbox.broken = 0
         assert await inbox.texts(10) == [str(number) for number in range(10)]
 
@@ -561,12 +561,12 @@ async def test_a_discord_that_is_down_at_first_is_waited_for(
         async with asyncio.TaskGroup() as tasks:
             listener = tasks.create_task(channel.listen(inbox.deliver, COMMANDS))
             await discord.until(lambda discord: len(discord.called("GET /users/@me")) == 3)
-            assert channel.trouble
+            assert channel.problem
             listener.cancel()
     async with listening(discord, channel, inbox):
         await discord.direct().say("hi")
         await inbox.texts(1)
-        assert channel.trouble == ""
+        assert channel.problem == ""
 
 
 async def test_a_gateway_that_is_down_at_first_is_waited_for(

@@ -312,7 +312,7 @@ async def test_a_broken_connection_and_a_server_that_is_away_are_survived(
             await ann.say("two")
         assert await inbox.texts(2) == ["one", "two"]
         await slack.settle()
-    assert channel.trouble == ""
+    assert channel.problem == ""
 
 
 async def test_wrong_tokens_are_rejected_with_words(slack: Slack, inbox: Inbox, shelf: Shelf) -> None:

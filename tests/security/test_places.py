@@ -10,7 +10,7 @@ import pytest
 
 from config.errors import ConfigurationError
 from config.load import load
-from gateway.assembly.commands import commands, who_may_run_commands
+from gateway.assembly.shell_policy import shell_policy, who_may_run_commands
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import ModelServer, Say
 from tests.servers.telegram import BotApi
@@ -86,7 +86,7 @@ async def test_without_bubblewrap_the_shell_is_not_offered_in_chats(
         models.script(Say("Hello."))
         file = write_settings(tmp_path, api, models, more=more)
         configuration = load(file, {}, tmp_path / "home")
-        assert told in who_may_run_commands(configuration.settings, await commands(configuration))
+        assert told in who_may_run_commands(configuration.settings, await shell_policy(configuration))
         async with gateway(file):
             ann = api.private(user_id=7, name="Ann")
             await ann.say("hi")

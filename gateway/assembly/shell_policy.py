@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Commands:
+class ShellPolicy:
     """`policy` is how the shell runs commands. `unavailable` says why there is no sandbox although the settings want
     one."""
 
@@ -29,7 +29,7 @@ class Commands:
         return not self.unavailable or channel in BUILT_IN_CHANNELS
 
 
-async def commands(configuration: Configuration) -> Commands:
+async def shell_policy(configuration: Configuration) -> ShellPolicy:
     """Tries the sandbox, if the settings want it and the shell is enabled."""
     shell = configuration.settings.tools.shell
     policy = CommandPolicy(
@@ -46,12 +46,12 @@ async def commands(configuration: Configuration) -> Commands:
         hidden=tuple(_private(configuration)),
     )
     if not policy.sandboxed or "shell" not in configuration.settings.tools.enabled:
-        return Commands(policy)
+        return ShellPolicy(policy)
     try:
         await probe_sandbox()
     except SandboxUnavailable as error:
-        return Commands(CommandPolicy(False, policy.network, policy.limits, policy.variables), str(error))
-    return Commands(policy)
+        return ShellPolicy(CommandPolicy(False, policy.network, policy.limits, policy.variables), str(error))
+    return ShellPolicy(policy)
 
 
 def _private(configuration: Configuration) -> Iterator[Path]:
@@ -64,17 +64,17 @@ def _private(configuration: Configuration) -> Iterator[Path]:
         yield configuration.file.absolute()
 
 
-def who_may_run_commands(settings: Settings, commands: Commands) -> str:
+def who_may_run_commands(settings: Settings, shell_policy: ShellPolicy) -> str:
     """One line for the operator: where commands run, and who can have them run."""
     if "shell" not in settings.tools.enabled:
         return "off"
     channels = ", ".join(settings.channels)
-    if commands.policy.sandboxed:
-        network = "with" if commands.policy.network else "without"
+    if shell_policy.policy.sandboxed:
+        network = "with" if shell_policy.policy.network else "without"
         return f"in a sandbox, {network} network"
     user = getpass.getuser()
-    if commands.unavailable:
+    if shell_policy.unavailable:
         where = f", and not offered on {channels}" if channels else ""
-        return f"no sandbox{where}: {commands.unavailable}. In web and terminal commands run as the user {user}"
+        return f"no sandbox{where}: {shell_policy.unavailable}. In web and terminal commands run as the user {user}"
     everybody = f"all allowed users of {channels}" if channels else "whoever has the web chat's link"
     return f'not in a sandbox (sandbox = "none"): {everybody} can run commands on this host as the user {user}'
