@@ -174,7 +174,7 @@ class ModelStep:
         )
         answered = await self._reviewed_answer(answered)
         answered = storable(answered)
-        return storable(replace(answered, shown=await self.stream.shown(answered.text)))
+        return replace(answered, shown=await self.stream.shown(answered.text))
 
     async def _reviewed_answer(self, answered: ModelAnswered) -> ModelAnswered:
         hooks = self._agent.hooks

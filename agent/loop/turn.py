@@ -301,7 +301,9 @@ class Turn:
             await self._emit_event(Logged(entry))
 
     async def _emit_event(self, event: Event) -> None:
-        event = storable(event)
+        if not isinstance(event, Logged):
+            # The entry of a logged event has passed the gate.
+            event = storable(event)
         if self._agent.hooks.active("on_event"):
             self._agent.hooks.observe(
                 self._turn_context.hook_context, json.loads(self._agent.mask(json.dumps(as_json(event))))

@@ -25,6 +25,9 @@ def workspace_path(attachment: Attachment) -> str:
 
 async def open_workspace(workspace: Path) -> None:
     """Creates the workspace on its first use. A failure is only logged: the tools that need it report it."""
+    if os.path.isdir(workspace):
+        # A look costs microseconds, a thread a hundred times that.
+        return
     try:
         await asyncio.to_thread(make_workspace, workspace)
     except OSError as error:
