@@ -215,7 +215,7 @@ class LimitSettings(Section):
         default=30,
         ge=1,
         description="Maximum number of messages that one person may send per minute. Further ones are refused, and the "
-        "person is told; commands like /stop always work.",
+        "person is told. Commands count too, except /stop, /status, /help and buttons, which always work.",
     )
     turn_cost: Positive | None = Field(
         default=None,

@@ -25,6 +25,13 @@ FOR_THE_AGENT = ("wrap", "btw")
 
 _ALIASES = {"start": "help", "cancel": "stop", "reset": "new"}
 
+_UNLIMITED = frozenset({"stop", "status", "help", ANSWER})
+"""Commands that always work; all others count as messages of their sender (see `MessageRate`)."""
+
+
+def is_unlimited(name: str) -> bool:
+    return _ALIASES.get(name, name) in _UNLIMITED
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:

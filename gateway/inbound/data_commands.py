@@ -48,6 +48,7 @@ class DataCommands:
         self._notices = notices
         self._access = access
         self._delete = delete
+        self._exporting: set[str] = set()
 
     async def forget(self, command: Command) -> str:
         """Deletes after a confirmation: one tap on a command in a menu must not delete anything."""
@@ -94,7 +95,17 @@ class DataCommands:
                 )
 
     async def export(self, command: Command) -> str:
+        """One at a time for each person: an export holds all of its files in memory."""
         own = person_on(command.address, command.sender)
+        if own in self._exporting:
+            return "I am making an export for you already. Please wait until it is there."
+        self._exporting.add(own)
+        try:
+            return await self._export(command, own)
+        finally:
+            self._exporting.discard(own)
+
+    async def _export(self, command: Command, own: str) -> str:
         sessions: tuple[str, ...]
         match command.arguments.strip().lower():
             case "":

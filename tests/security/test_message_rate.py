@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from agent.media import Attachment
 from agent.models.scripted import ScriptedModel
+from agent.testing import MemoryMedia
 from channels.address import Sender
 from gateway.app import GatewayOptions
 from tests.gateway.play import ANN, ELSEWHERE, inbound, playing
@@ -60,6 +65,47 @@ async def test_commands_and_deletions_always_work(tmp_path: Path) -> None:
         queued = await play.gateway.bus.deliver(inbound("/queue and this"))
         assert queued is not None
         assert queued.refused == REASON
+
+
+@pytest.mark.parametrize("command", ["/export", "/retry", "/forget", "/nonsense"])
+async def test_commands_that_make_work_are_limited_too(tmp_path: Path, command: str) -> None:
+    async with playing(tmp_path, ScriptedModel(), options=LIMIT) as play:
+        receipts = [await play.gateway.bus.deliver(inbound(command)) for _ in range(50)]
+        assert [receipt.refused for receipt in receipts if receipt is not None] == [None] * 3 + [REASON] * 47
+        for always in ("/stop", "/cancel", "/stop all", "/status", "/help", "/answer none 1"):
+            receipt = await play.gateway.bus.deliver(inbound(always))
+            assert receipt is not None
+            assert receipt.refused is None
+        await play.reply(TOLD)
+        await play.until_idle()
+        assert sum(TOLD in text for text in play.shown()) == 1
+
+
+class SlowMedia(MemoryMedia):
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.go_on = asyncio.Event()
+
+    async def put(self, data: bytes, name: str) -> Attachment:
+        self.begun += 1
+        await self.go_on.wait()
+        return await super().put(data, name)
+
+
+async def test_a_person_has_one_export_at_a_time(tmp_path: Path) -> None:
+    media = SlowMedia()
+    async with playing(tmp_path, ScriptedModel(), media=media) as play:
+        await play.say("/export", "/export", "/export")
+        await play.reply("making an export for you already")
+        assert media.begun <= 1
+        media.go_on.set()
+        await play.reply("contains personal data")
+        await play.until_idle()
+        assert media.begun == 1
+        await play.say("/export")
+        await play.until_idle()
+        assert media.begun == 2
 
 
 async def test_messages_delivered_again_and_those_of_hours_ago_are_not_counted_as_now(tmp_path: Path) -> None:
