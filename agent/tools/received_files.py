@@ -25,8 +25,8 @@ def workspace_path(attachment: Attachment) -> str:
 
 async def open_workspace(workspace: Path) -> None:
     """Creates the workspace on its first use. A failure is only logged: the tools that need it report it."""
-    if os.path.isdir(workspace):
-        # A look costs microseconds, a thread a hundred times that.
+    # A look costs microseconds, a thread a hundred times that.
+    if os.path.isdir(workspace):  # noqa: ASYNC240
         return
     try:
         await asyncio.to_thread(make_workspace, workspace)
