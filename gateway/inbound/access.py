@@ -83,7 +83,7 @@ class AccessPolicy:
         settings = self._settings(channel)
         if message.kind == "withdrawn":
             # Not every platform says who deleted a message; a deletion affects admitted messages only.
-            return AccessCheck(Access.ADMITTED, "open" if message.address.kind == "direct" else "known")
+            return AccessCheck(Access.ADMITTED, "known")
         if not sender.is_person and not self._may_bot_write(message):
             return AccessCheck(Access.IGNORED)
         admission = _admission(message, settings)

@@ -17,7 +17,7 @@ from gateway.bus import Bus, MessageAccepted, MessagesChanged
 from gateway.inbound.access import Access, AccessCheck, AccessPolicy
 from gateway.inbound.attachments import AttachmentFetcher
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
-from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT
+from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT, is_unlimited
 from gateway.inbound.identities import Identities
 from gateway.inbound.message_rate import MessageRate
 from gateway.inbound.refusals import Refusals
@@ -117,7 +117,7 @@ class Receiver:
         self, message: InboundMessage, access: Access, options: records.AcceptOptions
     ) -> records.Arrival | None:
         """Stores the message, as refused if its sender has sent too many."""
-        is_counted = access is Access.ADMITTED and _is_for_the_agent(message) and message.kind != "withdrawn"
+        is_counted = access is Access.ADMITTED and not _is_unlimited(message)
         if is_counted and not self._rate.take(message):
             return await self._refuse_over_limit(message, options)
         is_new = False
@@ -151,6 +151,7 @@ class Receiver:
             may_extend=self._access.may_extend(address, sender),
             names=checked.names,
             only_by_name=checked.only_by_name,
+            only_known_target=message.kind == "withdrawn" and self._access.is_foreign(address.channel, sender),
         )
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
@@ -175,7 +176,7 @@ class Receiver:
                 return await shielded(self._accept(message, None, options))
             reason = ruled.ruling.reason
             arrival = await shielded(self._accept(message, reason, options, is_denied=True))
-        if arrival is not None and arrival.is_stored and not arrival.duplicate:
+        if arrival is not None and arrival.is_stored and not arrival.duplicate and arrival.reason == reason:
             notice, key = Notice(DENIED.format(reason=reason)), f"denied:{arrival.id}"
             self._tasks.start(partial(self._notices.send, session, message.address, message.message_id, notice, key))
         return arrival
@@ -209,6 +210,7 @@ class Receiver:
         if arrival is not None and arrival.is_stored and not arrival.duplicate:
             is_refused = arrival.state == "refused"
             self._bus.publish(MessageAccepted(arrival.session, message.address, arrival.id, is_refused))
+            is_denied = is_denied and arrival.reason == refused
             if not is_denied and not (is_refused and options.over_limit):
                 self._pass_on(message, arrival)
         return arrival
@@ -293,6 +295,11 @@ def _for_one_message(message: InboundMessage) -> tuple[InboundMessage, records.B
 def _is_for_the_agent(message: InboundMessage) -> bool:
     """Whether the agent reads it, as it does the arguments of some commands; hooks review such messages."""
     return message.kind != "command" or (message.command in FOR_THE_AGENT and bool(message.text.strip()))
+
+
+def _is_unlimited(message: InboundMessage) -> bool:
+    """Whether it is taken however many messages its sender has sent."""
+    return message.kind == "withdrawn" or (message.kind == "command" and is_unlimited(message.command or ""))
 
 
 def _command(message: InboundMessage, arrival: records.Arrival) -> records.Command:

@@ -18,7 +18,7 @@ from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
 from gateway.store import audit, decisions, identities, pairing, strangers
-from gateway.store.edits import accept_edit, accept_withdrawal, answered
+from gateway.store.edits import accept_edit, accept_withdrawal, answered, is_known_target
 from gateway.store.encoding import (
     address_to_json,
     attachments_to_json,
@@ -113,9 +113,11 @@ def accept(
     """
     if options.admission in ("known", "known and paired") and not is_known(connection, session):
         return None
+    if options.only_known_target and not is_known_target(connection, session, message.message_id):
+        return None
     channel = message.address.channel
     named = identities.resolve(connection, channel, options.names, message.sender) if options.names else ()
-    refused = refused or _refusal(connection, message, options, named)
+    refused = _refusal(connection, message, options, named) or refused
     if refused in (NOT_PAIRED, NOT_ALLOWED):
         if message.kind == "edited":
             return None

@@ -23,6 +23,9 @@ STOPPED = "stopped the turn that worked on it"
 DELETED = "its message was deleted"
 UNKNOWN_WITHDRAWN = "the withdrawn message is not known here"
 
+MAX_ID = 2**63 - 1
+"""Beyond the ids of all rows."""
+
 _target = (
     select(
         inbox.c.id,
@@ -129,6 +132,12 @@ def _withdraw_read(connection: Connection, message: InboundMessage, session: str
     note = f'They deleted an earlier message; do nothing about it any more. It was: "{target.text}"'
     connection.execute(_set_note, {"row": own, "new_note": note})
     return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "steer"))
+
+
+def is_known_target(connection: Connection, session: str, message_id: str | None) -> bool:
+    """Whether the message waits or a turn has read it."""
+    values = {"session": session, "message_id": message_id, "own": MAX_ID}
+    return message_id is not None and connection.execute(_target, values).first() is not None
 
 
 def _find_target(connection: Connection, message: InboundMessage, session: str, own: int) -> AnyRow | None:

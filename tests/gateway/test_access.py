@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.hook import Deny, HookContext, Subject
+from agent.hooks.chain import HookChain, RegisteredHook
 from agent.models.scripted import ScriptedModel
-from channels.address import Sender
+from channels.address import Address, Sender
 from channels.memory import MemoryChannel, plain_text
 from channels.message import FileRef, ThreadRoot
 from channels.reply import QuestionSegment
@@ -271,3 +273,55 @@ async def test_a_refused_message_does_not_open_a_thread_for_others(tmp_path: Pat
         await play.deliver(inbound("bot, come in", address=THREAD, by=EVE))
         talk = inbound("what do you think, Bob?", address=THREAD, addressed=False, follows=True)
         assert await play.deliver(talk) == [None]
+
+
+# What strangers cannot have stored
+
+
+@pytest.mark.parametrize("address", [PLACE, GROUP])
+async def test_deletions_by_strangers_store_nothing(tmp_path: Path, address: Address) -> None:
+    """Neither in a chat of their own nor in a group that the bot works in."""
+    async with playing(tmp_path, ScriptedModel(), policies=only("7")) as play:
+        if address is GROUP:
+            await play.say("hi", address=GROUP)
+            await play.reply("You said: hi")
+        before = play.sql("SELECT count(*) FROM inbox")
+        for _ in range(20):
+            assert await play.deliver(inbound(kind="withdrawn", address=address, by=EVE)) == [None]
+        assert play.sql("SELECT count(*) FROM inbox") == before
+
+
+async def test_a_deletion_whose_author_the_platform_does_not_name_withdraws_the_message(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel([gate, "Done."]), policies=only("7", busy="queue")) as play:
+        await play.deliver(inbound("go", address=GROUP))
+        await play.deliver(inbound("oops", address=GROUP, id="oops"))
+        await play.deliver(inbound(kind="withdrawn", address=GROUP, id="oops", by=Sender("", "")))
+        assert play.states()["withdrawn"] == 1
+        gate.set()
+        await play.reply("Done.")
+
+
+class Strict:
+    """A hook that denies every message."""
+
+    async def __aenter__(self) -> Strict:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def ask(self, point: str, context: HookContext, subject: Subject) -> object:
+        return Deny("no")
+
+
+async def test_an_unpaired_stranger_whom_a_hook_denies_is_counted_and_told_once(tmp_path: Path) -> None:
+    hooks = HookChain([RegisteredHook("strict", Strict(), ("on_message",), timeout=60.0)])
+    policies = only(admins=frozenset({"7"}), pair=True)
+    async with playing(tmp_path, ScriptedModel(), policies=policies, hooks=hooks) as play:
+        for _ in range(20):
+            await play.deliver(inbound("let me in", by=EVE))
+        await play.reply("Your pairing code is")
+        assert play.sql("SELECT count(*) FROM inbox WHERE sender_id = '66'") == [(1,)]
+        assert play.sql("SELECT messages FROM strangers WHERE sender_id = '66'") == [(20,)]
+        assert not [text for text in play.shown() if "rejected" in text]
