@@ -77,11 +77,13 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         store = await stack.enter_async_context(open_store(settings.store.url))
         await _audit_settings(settings, store)
         media = DiskMedia(settings.media.path, store)
-        gateway = await _gateway(configuration, store, media, stack)
+        workspaces = Workspaces(settings.agent.workspace, settings.agent.workspaces)
+        gateway = await _gateway(configuration, store, media, workspaces, stack)
         configured = platforms(settings, media, store)
         for channel in (*configured.values(), *extra):
             gateway.add(channel)
         services: list[Service] = [
+            workspaces.remove_leftovers,
             partial(_sweep, media),
             partial(keep_retention, gateway.deletion, _retention(settings)),
         ]
@@ -112,7 +114,9 @@ async def _audit_settings(settings: Settings, store: Store) -> None:
     await store.record_settings(salt, hashes, fingerprint(hashes))
 
 
-async def _gateway(configuration: Configuration, store: Store, media: DiskMedia, stack: AsyncExitStack) -> Gateway:
+async def _gateway(
+    configuration: Configuration, store: Store, media: DiskMedia, workspaces: Workspaces, stack: AsyncExitStack
+) -> Gateway:
     """The gateway without its channels; the stack closes what was opened for it."""
     settings = configuration.settings
     token = [WebToken(configuration.home)()] if settings.web.enabled else []
@@ -132,7 +136,7 @@ async def _gateway(configuration: Configuration, store: Store, media: DiskMedia,
         mask=mask,
         small=None if small is None else RetryingModel(small),
         estimate=partial(cost_of, settings),
-        workspaces=Workspaces(settings.agent.workspace, settings.agent.workspaces),
+        workspaces=workspaces,
         read_file=await stack.enter_async_context(open_reader(settings, media)),
         remove_files=media.remove,
     )

@@ -40,6 +40,10 @@ BATCH = 20
 CHECK_PAUSE = 1.0
 """Seconds between two looks for requests of the command line."""
 
+FIRST_PAUSE = 5.0
+MAX_PAUSE = 600.0
+"""Seconds until a deletion that failed is tried again: twice as long after each failure."""
+
 
 class DeletionStore(Protocol):
     async def request_deletion(self, wanted: DeletionRequest) -> int: ...
@@ -105,6 +109,9 @@ class DataDeletion:
         self._forget = forget
         self._lock = asyncio.Lock()
         self._compacted_at = -math.inf
+        self._pauses: dict[int, float] = {}
+        """The pause after the last failure, by request."""
+        self._not_before: dict[int, float] = {}
 
     async def delete(self, wanted: DeletionRequest) -> DeletionReport:
         """Deletes and returns what was deleted. A crash on the way delays the deletion until the next start. Raises
@@ -142,15 +149,18 @@ class DataDeletion:
             await asyncio.sleep(CHECK_PAUSE)
 
     async def catch_up(self) -> None:
-        """Carries out what was requested and is not done. A failure is tried again the next time."""
+        """Carries out what was requested and is not done. A failure affects one request, which is tried again later."""
         if not await self._store.unfinished_deletions():
             return
         async with self._lock:
             for wanted, is_deleted, folders in await self._store.unfinished_deletions():
-                if is_deleted:
-                    await self._finish(wanted.id, folders)
-                else:
-                    await self._delete(wanted)
+                if time.monotonic() < self._not_before.get(wanted.id, -math.inf):
+                    continue
+                try:
+                    await (self._finish(wanted.id, folders) if is_deleted else self._delete(wanted))
+                except Exception:
+                    log.exception("a deletion (%s) failed and is tried again", wanted.scope)
+                    self._postpone(wanted.id)
             await self._compact()
 
     # One deletion
@@ -182,12 +192,24 @@ class DataDeletion:
             await self._remove_folders(request_id, folders)
         except OSError as error:
             log.warning("the workspace of a deleted conversation cannot be removed yet: %s", error)
+            self._postpone(request_id)
+
+    def _postpone(self, request_id: int) -> None:
+        pause = self._pauses[request_id] = min(MAX_PAUSE, 2 * self._pauses.get(request_id, FIRST_PAUSE / 2))
+        self._not_before[request_id] = time.monotonic() + pause
 
     async def _remove_folders(self, request_id: int, folders: Sequence[Address]) -> None:
         """Raises `OSError`: the request stays undone, and is tried again."""
-        removed = [await self._remove_folder(address) for address in folders]
+        removed, errors = 0, []
+        for address in folders:
+            try:
+                removed += await self._remove_folder(address)
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         if folders:
-            await self._store.folders_removed(request_id, sum(removed))
+            await self._store.folders_removed(request_id, removed)
 
     async def _compact(self) -> None:
         """Removes the last traces from the database file; the requests are done then."""

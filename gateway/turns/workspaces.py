@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
-import shutil
+import subprocess
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Literal, assert_never
 from urllib.parse import unquote
 
 from channels.address import Address, Sender
 from gateway.sessions import parent_key, session_key
 from gateway.store import records
+
+log = logging.getLogger(__name__)
 
 Sharing = Literal["conversation", "person", "agent", "shared"]
 
@@ -23,6 +28,9 @@ KEPT: dict[Sharing, str] = {
     "shared": "the files of this workspace belong to all conversations",
 }
 """Why a conversation cannot start with an empty workspace."""
+
+DELETED = ".deleted-"
+"""How the names of folders begin that are being deleted."""
 
 
 class Workspaces:
@@ -60,17 +68,25 @@ class Workspaces:
 
     async def remove(self, address: Address) -> bool:
         """Deletes the folder of the conversation there, if it has one of its own; whether it had. Raises `OSError`."""
-        folder = self.folder(session_key(address))
-        if self.sharing != "conversation" or not folder.exists():
+        if self.sharing != "conversation":
             return False
-        await asyncio.to_thread(_delete, folder)
-        return True
+        return await asyncio.to_thread(_delete, self.folder(session_key(address)))
 
     async def clear(self, session: str) -> str:
         """Deletes the conversation's folder; why not, if it is not the conversation's own. Raises `OSError`."""
         if not KEPT[self.sharing]:
             await asyncio.to_thread(_delete, self.folder(session))
         return KEPT[self.sharing]
+
+    async def remove_leftovers(self) -> None:
+        """Deletes what an earlier process was deleting. A folder of the operator's is left alone."""
+        if self.sharing == "shared" or not self._root.is_dir():
+            return
+        for folder in self._root.glob(f"{DELETED}*"):
+            try:
+                await asyncio.to_thread(_remove, folder)
+            except OSError as error:
+                log.warning("a deleted workspace cannot be removed yet: %s", error)
 
 
 def conversation_of(session: str) -> str:
@@ -86,9 +102,28 @@ def folder_name(channel: str, name: str, key: str) -> str:
     return f"{readable}-{sha256(key.encode()).hexdigest()[:10]}"
 
 
-def _delete(folder: Path) -> None:
-    """Links in the folder are deleted, not followed."""
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
+def _delete(folder: Path) -> bool:
+    """Deletes the folder, and what an earlier attempt left of it; whether there was anything. Raises `OSError`."""
+    moving = f"{DELETED}{folder.name}-"
+    if os.path.lexists(folder):
+        folder.rename(folder.with_name(f"{moving}{token_hex(4)}"))
+    found = [each for each in folder.parent.glob(f"{DELETED}*") if each.name.startswith(moving)]
+    for each in found:
+        _remove(each)
+    return bool(found)
+
+
+def _remove(folder: Path) -> None:
+    """Links are deleted, not followed. The system's programs delete any depth of folders, and go on after an error.
+    Raises `OSError`."""
+    if not folder.is_symlink():
+        _run("chmod", "-R", "u+rwX", "--", str(folder))
+    _run("rm", "-rf", "--", str(folder))
+    if os.path.lexists(folder):
+        raise OSError(f"{folder} cannot be deleted completely: delete it by hand")
+
+
+def _run(*command: str) -> None:
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}
+    quiet = subprocess.DEVNULL
+    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, check=False)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AbstractAsyncContextManager
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from agent.transcript import Results
 from channels.address import Address, Sender
 from channels.memory import plain_text
 from gateway.inbound.access import ChannelAccess
+from gateway.turns.workspaces import Workspaces
 from tests.gateway.play import PLACE, Play, inbound, playing, until
 
 BOB = Sender("8", "Bob")
@@ -171,3 +175,108 @@ async def test_delegated_tasks_that_run_are_stopped_and_deleted_too(
         assert play.sql("SELECT count(*) FROM work") == [(0,)]
         assert play.sql("SELECT count(*) FROM sessions WHERE parent IS NOT NULL") == [(0,)]
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+# Folders and failures that block others
+
+
+def nest(folder: Path, depth: int) -> None:
+    """Makes so many folders in one another; their path is longer than the system allows."""
+    folder.mkdir(parents=True)
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=at)
+        inner = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+@contextmanager
+def without_root() -> Iterator[None]:
+    """Root may delete in folders without permissions: another user may not."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+async def test_deeply_nested_folders_are_deleted(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path / "workspace", "conversation")
+    async with playing_with(tmp_path, "One.", workspaces=workspaces) as play:
+        await play.say(SECRET)
+        await play.reply("One.")
+        await play.until_idle()
+        nest(workspaces.folder("memory/me/chat"), 3000)
+        await play.say("/forget yes")
+        await play.reply("Deleted: 1 conversation")
+        await until(lambda: play.sql("SELECT state FROM deletions") == [("done",)])
+    assert left_in(tmp_path / "workspace") == []
+
+
+async def test_folders_without_permissions_and_leftovers_of_a_crash_are_deleted() -> None:
+    with without_root(), tempfile.TemporaryDirectory() as place:
+        workspaces = Workspaces(Path(place), "conversation")
+        folder = workspaces.folder("memory/me/chat")
+        for mode in (0o000, 0o500):
+            inner = folder / f"{mode}" / "b"
+            inner.mkdir(parents=True)
+            (inner / "x").touch()
+            inner.chmod(mode)
+            inner.parent.chmod(mode)
+        folder.chmod(0o500)
+        assert await workspaces.remove(PLACE)
+        assert not await workspaces.remove(PLACE)
+        (Path(place) / ".deleted-x" / "a").mkdir(parents=True)
+        await workspaces.remove_leftovers()
+        assert left_in(Path(place)) == []
+
+
+async def test_what_an_earlier_attempt_left_is_deleted_with_the_folder(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path, "conversation")
+    folder = workspaces.folder("memory/me/chat")
+    folder.with_name(f".deleted-{folder.name}-1").mkdir()
+    assert await workspaces.remove(PLACE)
+    assert left_in(tmp_path) == []
+
+
+async def test_links_are_deleted_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir(mode=0o500)
+    workspaces = Workspaces(tmp_path / "workspace", "conversation")
+    folder = workspaces.folder("memory/me/chat")
+    folder.mkdir(parents=True)
+    (folder / "link").symlink_to(tmp_path / "other")
+    assert await workspaces.remove(PLACE)
+    folder.symlink_to(tmp_path / "other")
+    assert await workspaces.remove(PLACE)
+    assert left_in(tmp_path / "workspace") == []
+    assert (tmp_path / "other").stat().st_mode & 0o777 == 0o500
+
+
+async def test_a_deletion_that_fails_delays_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with playing_with(tmp_path, "One.", "Two.") as play:
+        await play.say(SECRET)
+        await play.reply("One.")
+        await play.deliver(inbound("hello", address=GROUP))
+        await play.reply("Two.")
+        await play.until_idle()
+        play.sql(
+            "CREATE TRIGGER refused BEFORE DELETE ON sessions WHEN OLD.key = 'memory/me/chat' "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+        play.sql(
+            'INSERT INTO deletions (scope, session, person, "by", state, folders, requested_at) '
+            "SELECT 'conversation', key, '', 'operator', 'requested', '[]', 0 FROM sessions "
+            "ORDER BY key != 'memory/me/chat'"
+        )
+        await until(lambda: play.sql("SELECT state FROM deletions ORDER BY id") == [("requested",), ("done",)])
+        for _ in range(20):
+            await play.gateway.deletion.catch_up()
+    assert len([record for record in caplog.records if "tried again" in record.message]) == 1
