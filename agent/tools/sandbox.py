@@ -161,10 +161,31 @@ class CommandPolicy:
 _OOM_FIRST = "echo 1000 2>/dev/null >/proc/self/oom_score_adj"
 
 
+OPTIONAL_FOLDERS = ("bin", "lib", "lib64", "share")
+"""What is shown of a folder like /opt/conda itself: settings and data of services are beside them."""
+
+
 def _optional_programs() -> list[str]:
-    """Folders of /opt that hold programs of the search path, such as /opt/conda."""
-    parts = [Path(entry).parts for entry in os.environ.get("PATH", "").split(os.pathsep)]
-    return list(dict.fromkeys(f"/opt/{part[2]}" for part in parts if part[:2] == ("/", "opt") and len(part) > 2))
+    """Folders of /opt that hold programs of the search path, such as /opt/app/venv, and links that lead to them."""
+    entries = [entry for entry in os.environ.get("PATH", "").split(os.pathsep) if os.path.isabs(entry)]
+    paths = [Path(path) for entry in entries for path in (os.path.normpath(entry), os.path.realpath(entry))]
+    shown = list(dict.fromkeys(folder for path in paths for folder in _folders_of(path)))
+    return [
+        str(folder) for folder in shown if not any(folder != each and folder.is_relative_to(each) for each in shown)
+    ]
+
+
+def _folders_of(entry: Path) -> list[Path]:
+    """The folders that programs of this entry of the search path need, or the link on the way to it."""
+    if entry.parts[:2] != ("/", "opt") or len(entry.parts) < 3:
+        return []
+    prefix = entry.parent if entry.name in ("bin", "sbin") and len(entry.parts) > 3 else entry
+    links = [folder for folder in (*reversed(prefix.parents), prefix) if len(folder.parts) > 2 and folder.is_symlink()]
+    if links:
+        return links[:1]
+    if len(prefix.parts) > 3 or prefix.name == "bin":
+        return [prefix]
+    return [prefix / name for name in dict.fromkeys((*OPTIONAL_FOLDERS, entry.name)) if (prefix / name).exists()]
 
 
 def _is_visible(path: Path) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavailable, probe_sandbox
 from config.channels import BUILT_IN_CHANNELS
+from config.hooks import ProcessHookSettings, PythonHookSettings
 from config.load import SQLITE, Configuration
 from config.settings import Settings
 
@@ -55,13 +57,33 @@ async def shell_policy(configuration: Configuration) -> ShellPolicy:
 
 
 def _private(configuration: Configuration) -> Iterator[Path]:
-    """The gateway's own files, wherever they are."""
+    """The gateway's own files and those that the settings name, wherever they are."""
     settings = configuration.settings
     database = settings.store.url.removeprefix(SQLITE)
     yield from (configuration.home, settings.media.path, settings.agent.workspace)
     yield from (Path(database + suffix) for suffix in ("", "-wal", "-shm", ".lock"))
     if configuration.file is not None:
-        yield configuration.file.absolute()
+        file = configuration.file.absolute()
+        yield from (file, file.with_name(".env"))
+    if settings.agent.instructions_file is not None:
+        yield settings.agent.instructions_file
+    yield from _hook_files(configuration)
+
+
+def _hook_files(configuration: Configuration) -> Iterator[Path]:
+    """Not the system's programs that run them, which commands need too."""
+    base = Path.cwd() if configuration.file is None else configuration.file.absolute().parent
+    for hook in configuration.settings.hooks:
+        match hook:
+            case PythonHookSettings():
+                module = hook.path.rpartition(":")[0]
+                if module.endswith(".py"):
+                    yield Path(module)
+            case ProcessHookSettings():
+                files = [path for path in (base / part for part in hook.command) if path.is_file()]
+                yield from (path for path in files if path.is_relative_to(base) or not os.access(path, os.X_OK))
+            case _:
+                pass
 
 
 def who_may_run_commands(settings: Settings, shell_policy: ShellPolicy) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,8 @@ import psutil
 import pytest
 
 from agent.tools.sandbox import SandboxUnavailable, probe_sandbox
+from config.load import load
+from gateway.assembly.shell_policy import shell_policy
 from tests.gateway.test_kill import process
 from tests.servers.models import Call, ModelServer, Request, Say
 from tests.servers.telegram import BotApi
@@ -235,3 +239,67 @@ async def test_new_keeps_the_files_and_says_so_and_new_clean_deletes_them(tmp_pa
         await ann.until(lambda chat: "The files of the workspace were deleted" in chat.texts[-1] or None)
         assert await here.run("ls") == "[exit code 0]"
         assert await here.run("ls", user=8) == "diary.txt\n[exit code 0]"
+
+
+@pytest.fixture
+def optional_folder() -> Iterator[Path]:
+    """A folder of /opt for this test."""
+    folder = Path("/opt") / f"interject-{token_hex(4)}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"/opt is not writable: {error}")
+    yield folder
+    shutil.rmtree(folder)
+
+
+async def test_of_opt_only_programs_of_the_search_path_are_shown(
+    optional_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway itself is installed there, with its settings and a secret beside its programs."""
+    app = optional_folder / "app"
+    (optional_folder / "tools-2").mkdir()
+    (optional_folder / "tools").symlink_to("tools-2")
+    programs = [optional_folder / "bin" / "one", app / "bin" / "two", optional_folder / "tools" / "bin" / "three"]
+
+    def prepare() -> None:
+        for program in programs:
+            program.parent.mkdir(parents=True)
+            program.write_text(f"#!/bin/sh\necho {program.name} works\n")
+            program.chmod(0o755)
+        (optional_folder / "secrets.txt").write_text("the secret of opt")
+        (optional_folder / "etc").mkdir()
+        (optional_folder / "etc" / "secrets.txt").write_text("the secret of opt")
+        (app / ".env").write_text("KEY=the secret of env")
+        (app / "hook.py").write_text("# the secret of the hook\nclass Watch:\n    async def on_event(self, *_): ...\n")
+
+    hook = '[[hooks]]\nname = "watch"\ntype = "python"\npath = "hook.py:Watch"\npoints = ["on_event"]\n'
+    monkeypatch.setenv("PATH", os.pathsep.join([*(str(each.parent) for each in programs), os.environ["PATH"]]))
+    async with desk(app, hook, prepare) as here:
+        assert (await here.run("one; two; three")).startswith("one works\ntwo works\nthree works\n[exit code 0]")
+        told = await here.run(f"grep -r 'secret of' {optional_folder}; ls -A {optional_folder}")
+        assert "the secret" not in told
+        assert set(told.split()) & {"bin", "app", "etc", "secrets.txt"} == {"bin", "app"}
+
+
+async def test_files_that_the_settings_name_are_hidden_but_not_the_programs_that_run_them(tmp_path: Path) -> None:
+    for name in ("instructions.md", "hook.py", "review.py", "run-review"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "run-review").chmod(0o755)
+    hooks = "".join(
+        f'[[hooks]]\nname = "h{number}"\npoints = ["on_event"]\n{lines}\n'
+        for number, lines in enumerate(
+            (
+                'type = "python"\npath = "hook.py:Watch"',
+                f'type = "process"\ncommand = ["{sys.executable}", "review.py"]',
+                'type = "process"\ncommand = ["./run-review"]',
+            )
+        )
+    )
+    settings = tmp_path / "interject.toml"
+    settings.write_text(f'[agent]\nmodel = "demo"\ninstructions_file = "instructions.md"\n{hooks}')
+    policy = (await shell_policy(load(settings, {}, tmp_path / "home"))).policy
+    hidden = {path.resolve() for path in policy.hidden}
+    names = ("interject.toml", ".env", "instructions.md", "hook.py", "review.py", "run-review")
+    assert {tmp_path / name for name in names} <= hidden
+    assert sys.executable not in map(str, policy.hidden)
