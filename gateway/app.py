@@ -208,7 +208,9 @@ class Gateway:
                 group.create_task(listen(channel, self.bus.deliver, self.commands.list(), self._problems))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
-            group.create_task(supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher)))
+            group.create_task(
+                supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher, self.background))
+            )
             group.create_task(supervised(partial(self._identities.look_up, self.channels.values())))
             group.create_task(supervised(self.deletion.watch))
             for service in services:

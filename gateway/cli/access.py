@@ -38,7 +38,10 @@ def revoke(configuration: Configuration, channel: str, user: str) -> int:
             "`interject access list` shows who has\n"
         )
         return 1
-    counts = f"{len(revoked.stops)} running tasks are stopped, {len(revoked.refused)} queued messages are refused"
+    counts = (
+        f"{len(revoked.stops)} running and {revoked.background} background tasks are stopped, "
+        f"{len(revoked.refused)} queued messages are refused"
+    )
     sys.stdout.write(f"Revoked: {plain_person(revoked.sender)} may no longer write to {channel}; {counts}.\n")
     return 0
 

@@ -82,10 +82,10 @@ class AccessCommands:
         actor = person_on(command.address, command.sender)
         revoked = await self._store.revoke_pairing(found.channel, found.sender.id, actor, command.sender.name)
         if revoked is not None:
-            await self._apply(revoked, f"{found.channel}:{found.sender.id}")
+            await self._apply(revoked)
         return f"Revoked: {person(found.sender)} may no longer write to me. (Users in the settings are not affected.)"
 
-    async def _apply(self, revoked: Revoked, user: str) -> None:
+    async def _apply(self, revoked: Revoked) -> None:
         for stop in revoked.stops:
             self._bus.stop(stop.session, before=stop.before, reason=stop.reason)
             # A parked turn is resumed to be ended.
@@ -98,8 +98,7 @@ class AccessCommands:
             self._bus.publish(MessagesChanged(session, message.address, (message.id,), "refused", REVOKED))
             # Messages after it may be readable now.
             self._bus.wake(session)
-        for session in revoked.background:
-            await self._background.stop_all(session, user)
+        await self._background.follow_stops()
 
     async def _list(self, channel: str | None) -> str:
         now = datetime.now(UTC)

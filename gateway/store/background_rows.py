@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, bindparam, func, select
@@ -35,6 +35,7 @@ _ended = (
     .order_by(work.c.id.desc())
     .limit(MAX_ENDED_LISTED)
 )
+_stopped = _in_order.where(work.c.id.in_(bindparam("ids", expanding=True)), work.c.state == "stopped")
 _all_running = _in_order.where(_running)
 _awaiting_turns = (
     select(work.c.turn, func.coalesce(is_running, False).label("running"))
@@ -68,6 +69,15 @@ def running_of(connection: Connection, session: str) -> list[BackgroundRow]:
 def running(connection: Connection) -> tuple[BackgroundRow, ...]:
     """What runs for any session, oldest first; after a start: what an earlier process left."""
     return tuple(map(row_from, connection.execute(_all_running).all()))
+
+
+def stopped(connection: Connection, ids: Collection[int]) -> tuple[tuple[BackgroundRow, BackgroundResult], ...]:
+    """Those that were stopped, with their results."""
+    found: list[tuple[BackgroundRow, BackgroundResult]] = []
+    for row in map(row_from, connection.execute(_stopped, {"ids": list(ids)}).all()):
+        foreign = () if row.child is None else sources_in(logs_of(connection, row.child))
+        found.append((row, BackgroundResult("stopped", row.shown, foreign=foreign)))
+    return tuple(found)
 
 
 def awaiting(connection: Connection) -> tuple[tuple[str, bool], ...]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from gateway.store import audit, deletion, export, identities, pairing, strangers
+from gateway.store import audit, deletion, export, identities, pairing, revocation, strangers
 from gateway.store.errors import StoreFailed
 from gateway.store.export import ExportedConversation, ListedConversation
 from gateway.store.records import AuditRow, DeletionReport, DeletionRequest, Identity, Pairing, Revoked, Stranger
@@ -31,7 +31,7 @@ def all_pairings(url: str) -> tuple[Pairing, ...]:
 
 def revoke(url: str, channel: str, sender: str) -> Revoked | None:
     """Takes back what pairing gave; None if the sender was not paired there. Raises `StoreError`."""
-    return _in(url, lambda connection: pairing.revoke(connection, channel, sender, audit.OPERATOR))
+    return _in(url, lambda connection: revocation.revoke(connection, channel, sender, audit.OPERATOR))
 
 
 def all_strangers(url: str) -> tuple[Stranger, ...]:

@@ -13,7 +13,7 @@ from channels.address import Address, Sender
 from gateway.store import audit
 from gateway.store.encoding import address_from_json, address_to_json
 from gateway.store.records import AuditEvent, Pairing, PairingRequest, RefusedMessage, Revoked, StopRequest
-from gateway.store.schema import AnyRow, clean, inbox, is_running, is_running_work, is_waiting, pairs, turns, work
+from gateway.store.schema import AnyRow, clean, inbox, is_running, is_turn, is_waiting, pairs, turns
 
 CODE_LIFETIME = timedelta(hours=1)
 MAX_PENDING = 1000
@@ -54,9 +54,10 @@ _last_read = select(func.max(inbox.c.id)).where(inbox.c.turn == turns.c.id).scal
 _running = select(turns.c.number, turns.c.session, turns.c.address, turns.c.principal, _last_read.label("last")).where(
     is_running
 )
-_background = select(work.c.session, work.c.address, work.c.principal).where(is_running_work)
 _stop = update(turns).where(turns.c.number == bindparam("turn")).values(stop=REVOKED, deadline=None)
-_stops = select(turns.c.session, turns.c.stop, _last_read.label("last")).where(is_running, turns.c.stop.is_not(None))
+_stops = select(turns.c.session, turns.c.stop, _last_read.label("last")).where(
+    is_running, is_turn, turns.c.stop.is_not(None)
+)
 
 
 def is_approved(connection: Connection, channel: str, sender: str) -> bool:
@@ -137,14 +138,7 @@ def revoke(connection: Connection, channel: str, sender: str, by: str = "", by_n
     stops = tuple(_stop_turns(connection, channel, sender))
     person = {"person": f"{channel}:{sender}", "name": row.sender_name}
     audit.record(connection, AuditEvent("revoked", by, by_name, detail=person))
-    background = tuple(dict.fromkeys(_with_background(connection, channel, sender)))
-    return Revoked(Sender(sender, row.sender_name), stops, refused, background)
-
-
-def _with_background(connection: Connection, channel: str, sender: str) -> Iterator[str]:
-    for row in connection.execute(_background):
-        if row.address["channel"] == channel and row.principal["id"] == clean(sender):
-            yield row.session
+    return Revoked(Sender(sender, row.sender_name), stops, refused)
 
 
 def _stop_turns(connection: Connection, channel: str, sender: str) -> Iterator[StopRequest]:

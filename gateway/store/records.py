@@ -271,12 +271,12 @@ class RefusedMessage:
 @dataclass(frozen=True, slots=True)
 class Revoked:
     """Access that was taken back from `sender`, with the running turns that have to stop, the queued messages that are
-    refused, and the sessions with background work of that person."""
+    refused, and the number of background tasks that were stopped."""
 
     sender: Sender
     stops: tuple[StopRequest, ...]
     refused: tuple[RefusedMessage, ...]
-    background: tuple[str, ...] = ()
+    background: int = 0
 
 
 @dataclass(frozen=True, slots=True)

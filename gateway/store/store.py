@@ -31,6 +31,7 @@ from gateway.store import (
     pairing,
     questions,
     reading,
+    revocation,
     runs,
     sessions,
     strangers,
@@ -192,7 +193,7 @@ class Store:
     # Channels
     request_pairing = writes(pairing.request)
     approve_pairing = writes(pairing.approve)
-    revoke_pairing = writes(pairing.revoke)
+    revoke_pairing = writes(revocation.revoke)
     pairings = writes(pairing.every)
     requested_stops = writes(pairing.requested_stops)
     resolve_names = writes(identities.resolve)

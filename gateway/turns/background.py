@@ -95,6 +95,12 @@ class BackgroundWork:
         stopped = [row for row in running if await self._stored.stop(row, STOPPED, notify=False)]
         return tuple(BackgroundItem(row.handle, row.title, "stopped") for row in stopped)
 
+    async def follow_stops(self) -> None:
+        """Ends here what was stopped in the database only: `interject access revoke` does that."""
+        running = self._calls.running() | self._delegated.running()
+        if running:
+            await self._stored.follow_stops(running)
+
     async def steer(self, session: str, handle: str, text: str) -> bool:
         row = await self._stored.by_handle(session, handle)
         return row is not None and await self._delegated.steer(row, text)

@@ -62,6 +62,10 @@ class BackgroundCalls:
         call = self._running.get(row.id)
         return "" if call is None else call.shown()
 
+    def running(self) -> frozenset[int]:
+        """The rows of the calls that this process runs."""
+        return frozenset(self._running)
+
     async def lost(self, row: BackgroundRow) -> None:
         """The call ended with the earlier process that ran it."""
         await self._end(row, BackgroundResult("lost", background.LOST))

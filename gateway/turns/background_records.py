@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -13,6 +13,7 @@ from gateway.bus import Bus
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.store import background, background_rows
 from gateway.store.errors import StoreError
+from gateway.store.pairing import REVOKED
 from gateway.store.records import Arrival, BackgroundResult, BackgroundRow, Finished
 
 T = TypeVar("T")
@@ -76,6 +77,11 @@ class BackgroundRecords:
         )
         self._notify(finished)
         return bool(finished)
+
+    async def follow_stops(self, ids: Collection[int]) -> None:
+        """Notifies the listeners of work that was stopped in the database only. Raises `StoreError`."""
+        stopped = await self.write(lambda connection: background_rows.stopped(connection, ids))
+        self._notify(Finished(row, result, stop_reason=REVOKED) for row, result in stopped)
 
     # Telling
 

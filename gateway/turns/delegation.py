@@ -102,6 +102,10 @@ class DelegatedTasks:
         self._stored.arrived(arrival)
         return arrival is not None
 
+    def running(self) -> frozenset[int]:
+        """The rows of the tasks that this process runs."""
+        return frozenset(self._timers)
+
     async def status(self, row: BackgroundRow) -> str:
         """One line, "" if it cannot be read."""
         try:

@@ -1,4 +1,4 @@
-"""Stops turns that the store says have to stop: the command line revokes access beside a running gateway."""
+"""Stops what the store says has to stop: the command line revokes access beside a running gateway."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from typing import Protocol
 
 from gateway.bus import Bus
 from gateway.store.records import StopRequest
+from gateway.turns.background import BackgroundWork
 from gateway.turns.dispatcher import Dispatcher
 
 INTERVAL = 1.0
-"""Seconds between two looks. An idle gateway does not look."""
+"""Seconds between two looks."""
 
 
 class StopRequestStore(Protocol):
     async def requested_stops(self) -> tuple[StopRequest, ...]: ...
 
 
-async def obey_stop_requests(store: StopRequestStore, bus: Bus, dispatcher: Dispatcher) -> None:
+async def obey_stop_requests(
+    store: StopRequestStore, bus: Bus, dispatcher: Dispatcher, background: BackgroundWork
+) -> None:
     """Until cancelled."""
     while True:
         await asyncio.sleep(INTERVAL)
-        if dispatcher.running():
-            for stop in await store.requested_stops():
-                bus.stop(stop.session, before=stop.before, reason=stop.reason)
+        for stop in await store.requested_stops():
+            bus.stop(stop.session, before=stop.before, reason=stop.reason)
+            if dispatcher.active(stop.session) is None:
+                # A parked turn is resumed to be ended.
+                bus.wake(stop.session, "interrupt")
+        await background.follow_stops()

@@ -215,10 +215,14 @@ async def test_deeply_nested_folders_are_deleted(tmp_path: Path) -> None:
         await play.reply("One.")
         await play.until_idle()
         nest(workspaces.folder("memory/me/chat"), 3000)
-        await play.say("/forget yes")
-        await play.reply("Deleted: 1 conversation")
-        await until(lambda: play.sql("SELECT state FROM deletions") == [("done",)])
-    assert left_in(tmp_path / "workspace") == []
+        try:
+            await play.say("/forget yes")
+            await play.reply("Deleted: 1 conversation")
+            await until(lambda: play.sql("SELECT state FROM deletions") == [("done",)])
+            assert left_in(tmp_path / "workspace") == []
+        finally:
+            # pytest cannot delete it.
+            await (await asyncio.create_subprocess_exec("rm", "-rf", str(tmp_path / "workspace"))).wait()
 
 
 async def test_folders_without_permissions_and_leftovers_of_a_crash_are_deleted() -> None:
