@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
@@ -76,6 +77,9 @@ PACE = 1.0
 
 BODY_LIMIT = 1_000_000
 """Bytes of a request; Slack's are far smaller, and the signature can only be checked once all of it is read."""
+
+SIGNATURE_SECONDS = 300
+"""How old a request may be: https://docs.slack.dev/authentication/verifying-requests-from-slack"""
 
 DOWNLOAD_LIMIT = 50 * 1024 * 1024
 """Bytes of a person's file; Slack allows up to 1 GB."""
@@ -180,6 +184,8 @@ class SlackChannel:
     async def _answer(self, request: Request) -> Response:
         if request.method != "POST":
             return PlainTextResponse("Slack's request URL: POST only", 405)
+        if not _may_be_signed(request):
+            return PlainTextResponse("not signed by Slack", 401)
         body = bytearray()
         try:
             async for chunk in request.stream():
@@ -407,6 +413,15 @@ class SlackChannel:
 
     def pace(self, address: Address) -> float:
         return STREAM_PACE if address.thread is not None and self._sessions.usable else PACE
+
+
+def _may_be_signed(request: Request) -> bool:
+    """Whether it has a signature of now; the signature itself can be checked only once all of the body is read."""
+    try:
+        sent_at = int(request.headers.get("X-Slack-Request-Timestamp", ""))
+    except ValueError:
+        return False
+    return bool(request.headers.get("X-Slack-Signature")) and abs(time.time() - sent_at) <= SIGNATURE_SECONDS
 
 
 def _too_large(file: FileRef) -> FileUnavailable:

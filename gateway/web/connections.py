@@ -57,26 +57,28 @@ class _Connection:
 
 class Connections:
     """The open connections of a server. Where there are too many, the one that has waited longest for a request is
-    closed, so a flood of connections that send nothing does not lock others out; a new one is refused only if all
-    others are answering requests."""
+    closed, or else the one that has waited longest for a body, so a flood of connections that send nothing does not
+    lock others out; a new one is refused only if all others are answering requests."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
         self._open: dict[Client, _Connection] = {}
         self._waiting: dict[Client, _Connection] = {}
+        self._receiving: dict[Client, _Connection] = {}
 
     def opened(self, client: Client, transport: asyncio.Transport) -> None:
         connection = _Connection(transport, client[0])
         self._open[client] = connection
         self._wait(client, connection)
         if self._is_over_share(connection.address):
-            self._close_oldest(connection.address)
+            self._close_oldest(client, connection.address)
         elif len(self._open) > self._limits.total:
-            self._close_oldest(None)
+            self._close_oldest(client, None)
 
     def closed(self, client: Client) -> None:
         connection = self._open.pop(client, None)
         self._waiting.pop(client, None)
+        self._receiving.pop(client, None)
         if connection is not None and connection.deadline is not None:
             connection.deadline.cancel()
 
@@ -91,8 +93,9 @@ class Connections:
                 return
             self._begin(client, connection)
             try:
-                await app(scope, self._timed_receive(connection, receive), self._timed_send(connection, send))
+                await app(scope, self._timed_receive(client, connection, receive), self._timed_send(connection, send))
             finally:
+                self._receiving.pop(client, None)
                 if client in self._open:
                     self._wait(client, connection)
 
@@ -104,8 +107,9 @@ class Connections:
             return False
         return sum(each.address == address for each in self._open.values()) > limit
 
-    def _close_oldest(self, address: str | None) -> None:
-        client = next(client for client, each in self._waiting.items() if address in (None, each.address))
+    def _close_oldest(self, new: Client, address: str | None) -> None:
+        others = (client for client in (*self._waiting, *self._receiving) if client != new)
+        client = next((client for client in others if address in (None, self._open[client].address)), new)
         connection = self._open[client]
         self.closed(client)
         connection.transport.abort()
@@ -123,7 +127,7 @@ class Connections:
             connection.deadline.cancel()
             connection.deadline = None
 
-    def _timed_receive(self, connection: _Connection, receive: Any) -> Any:
+    def _timed_receive(self, client: Client, connection: _Connection, receive: Any) -> Any:
         loop = asyncio.get_running_loop()
         started: float | None = None
         received = 0
@@ -133,7 +137,10 @@ class Connections:
             nonlocal started, received, is_complete
             if is_complete:
                 return await receive()
-            started = loop.time() if started is None else started
+            if started is None:
+                started = loop.time()
+                if client in self._open:
+                    self._receiving[client] = connection
             try:
                 async with asyncio.timeout_at(started + self._limits.body_seconds + received / self._limits.body_rate):
                     message = await receive()
@@ -142,6 +149,8 @@ class Connections:
                 return {"type": "http.disconnect"}
             received += len(message.get("body", b""))
             is_complete = not message.get("more_body", False)
+            if is_complete:
+                self._receiving.pop(client, None)
             return message
 
         return timed_receive

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
@@ -376,6 +377,20 @@ async def test_over_http_what_is_signed_is_heard_and_what_is_not_is_refused(
         # It may be refused before it was sent to its end.
         assert (await endpoint.post_signed("x" * 1_040_000))[0] in (413, 0)
     assert [message.command for message in inbox.messages] == [None, "status", "stop"]
+
+
+@pytest.mark.parametrize("headers", ["", "X-Slack-Signature: v0=0\r\nX-Slack-Request-Timestamp: 1000\r\n"])
+async def test_over_http_a_body_is_not_waited_for_without_a_recent_signature(
+    slack: Slack, shelf: Shelf, inbox: Inbox, headers: str
+) -> None:
+    async with served(slack, shelf, inbox), asyncio.timeout(10):
+        endpoint = slack.feed.endpoint
+        assert endpoint is not None
+        url = urlsplit(endpoint.url)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(f"POST {url.path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n{headers}\r\n".encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        writer.close()
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

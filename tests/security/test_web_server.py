@@ -232,6 +232,24 @@ async def test_at_the_limit_the_connection_that_waits_longest_makes_room() -> No
             writer.close()
 
 
+async def test_at_the_limit_connections_whose_body_does_not_come_make_room() -> None:
+    """After those that wait for a request."""
+    async with served(ConnectionLimits(total=3)) as port, AsyncExitStack() as stack:
+        readers = []
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            writer.write(
+                b"POST /api/conversations/a/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\nExpect: 100-continue\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n\r\n"
+            )
+            assert b"100 Continue" in await reader.readuntil(b"\r\n\r\n")
+            readers.append(reader)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/page/style.css")).status_code == 200
+        assert await _is_disconnected(readers[0])
+
+
 # --- what the output gives away ---
 
 
