@@ -7,7 +7,7 @@ from typing import Literal
 
 from agent.frames import inline
 from agent.log import CallEnded, Entry, MessagesRead, ModelAnswered, Native
-from agent.transcript import Exchange, RenderedTurn, Results
+from agent.transcript import Exchange, RenderedTurn, Results, SystemNote
 
 ForeignRule = Literal["ask", "allow", "deny"]
 """What happens to a call with effects outside the workspace, in a turn that has read foreign text."""
@@ -20,15 +20,24 @@ SEARCH = "web search"
 
 def foreign_sources(past: Sequence[RenderedTurn], entries: Sequence[Entry]) -> tuple[str, ...]:
     """The sources of the foreign text that the turn has read. If no person began the turn (it reads the result of
-    background work), also those of the turns before it, back to the last one that a person began."""
-    turns: list[Iterable[Entry | Exchange]] = [entries]
+    background work), also those of the turns before it, back to the last one that a person began, and of the summary
+    of that turn's first steps."""
+    turns: list[Sequence[Entry | Exchange]] = [entries]
     if not _is_begun_by_person(entries):
+        found = False
         for turn in reversed(past):
-            turns.append(turn.exchanges)
-            if _is_begun_by_person(turn.exchanges):
+            if found and any(isinstance(item, MessagesRead) for item in turn.exchanges):
                 break
-    found = (source for turn in turns for item in turn for source in _sources_in(item))
-    return tuple(dict.fromkeys(found))
+            turns.append(turn.exchanges)
+            if found:
+                break
+            found = _is_begun_by_person(turn.exchanges)
+    return sources_in(item for turn in turns for item in turn)
+
+
+def sources_in(items: Iterable[Entry | Exchange]) -> tuple[str, ...]:
+    """The sources of the foreign text in these parts of a conversation, each once."""
+    return tuple(dict.fromkeys(source for item in items for source in _sources_in(item)))
 
 
 def name_sources(sources: Sequence[str]) -> str:
@@ -39,7 +48,7 @@ def name_sources(sources: Sequence[str]) -> str:
 
 def _is_begun_by_person(turn: Sequence[Entry | Exchange]) -> bool:
     first = next((item for item in turn if isinstance(item, MessagesRead)), None)
-    return first is None or any(message.source != "work" for message in first.messages)
+    return first is not None and any(message.source != "work" for message in first.messages)
 
 
 def _sources_in(item: Entry | Exchange) -> Iterable[str]:
@@ -52,5 +61,7 @@ def _sources_in(item: Entry | Exchange) -> Iterable[str]:
             return item.foreign
         case Results():
             return (source for result in item.results for source in result.foreign)
+        case SystemNote():
+            return item.foreign
         case _:
             return ()

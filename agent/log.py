@@ -247,13 +247,15 @@ class Compacted:
     """From here on the model is shown `summary` in place of the past turns up to and including `through` ("": none) and
     this turn's steps before `step`. This turn's messages of people are always shown.
 
-    `left_out`: no summary was available, and the covered part was removed without one.
+    `left_out`: no summary was available, and the covered part was removed without one. `foreign`: the sources of
+    foreign text in the covered part.
     """
 
     step: int
     through: str
     summary: str
     left_out: bool = False
+    foreign: tuple[str, ...] = ()
     kind: Literal["compacted"] = "compacted"
 
 

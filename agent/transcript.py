@@ -57,11 +57,12 @@ class Results:
 class SystemNote:
     """A note of the gateway to the model, for example that a turn was stopped or that the steps are used up.
 
-    `summary`: it replaces the earlier part of the conversation.
+    `summary`: it replaces the earlier part of the conversation, in which there was foreign text of these sources.
     """
 
     text: str
     summary: bool = False
+    foreign: tuple[str, ...] = ()
 
 
 Exchange = MessagesRead | ModelAnswered | Results | SystemNote
@@ -176,7 +177,8 @@ def _all_ended(entries: Sequence[Entry]) -> bool:
 
 
 def _summary_note(compacted: Compacted) -> SystemNote:
-    return SystemNote(compacted.summary if compacted.left_out else f"{SUMMARY}{compacted.summary}", summary=True)
+    text = compacted.summary if compacted.left_out else f"{SUMMARY}{compacted.summary}"
+    return SystemNote(text, summary=True, foreign=compacted.foreign)
 
 
 def _result(call: Call, started: dict[str, CallStarted], ended: dict[str, CallEnded]) -> Result:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from agent.context.digest import INSTRUCTIONS, digest
 from agent.context.tokens import CHARACTERS_PER_TOKEN, IMAGE_TOKENS, estimate_tokens, estimate_transcript, tokens_of
 from agent.events import Charged, Delta, OnDelta, Waiting
+from agent.foreign import sources_in
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
@@ -47,6 +48,9 @@ MAX_SUMMARY_TOKENS = 2_000
 
 MIN_SUMMARY_TOKENS = 100
 """Tokens of the shortest useful summary; a part with less is not compacted."""
+
+MAX_SOURCES = 50
+"""Sources of foreign text that a summary names, the latest."""
 
 MIN_GAIN = 0.05
 """Part of the window that a compaction must cover, unless the model has rejected the conversation."""
@@ -149,16 +153,17 @@ class Compactor:
         if space < MIN_SUMMARY_TOKENS:
             return ()
         step = 1 + sum(isinstance(entry, ModelAnswered) for entry in entries)
+        foreign = sources_in(part.exchanges)[-MAX_SOURCES:]
         await on_delta(Waiting(SUMMARIZING))
         try:
             answer = await self._summary(part.exchanges, on_delta)
         except _NoSummary as error:
             log.warning("%s removed from a conversation without a summary: %s", part.describe(), error)
             summary = _truncate(_removal_note(part, str(error)), min(space, MAX_SUMMARY_TOKENS)) + carried
-            return (Compacted(part.step, part.through, summary, left_out=True),)
+            return (Compacted(part.step, part.through, summary, left_out=True, foreign=foreign),)
         spent = Spent(step, answer.usage, answer.model, "summary")
         summary = _truncate(_summary_text(answer), min(space, MAX_SUMMARY_TOKENS)) + carried
-        return spent, Compacted(part.step, part.through, summary)
+        return spent, Compacted(part.step, part.through, summary, foreign=foreign)
 
     async def _summary(self, exchanges: Sequence[Exchange], on_delta: OnDelta) -> Answer:
         """The small model's summary. Raises `_NoSummary`, also on timeout."""

@@ -51,7 +51,7 @@ def _texts(exchange: Exchange) -> Iterator[str]:
         case Results():
             yield from map(_result, exchange.results)
         case SystemNote():
-            yield f"[{exchange.text}]"
+            yield f"[{escape(exchange.text)}]"
         case _:
             assert_never(exchange)
 

@@ -37,6 +37,9 @@ MAX_TITLE_LENGTH = 80
 BACKGROUND_GRACE = 1.0
 """Seconds that a call has to end after an interjection before it moves to the background."""
 
+REPORTED = (ToolError, MediaError, BackgroundError)
+"""What tools raise to tell the model why they failed; anything else is a fault, and logged."""
+
 SKIPPED = "Skipped: a new message arrived before this call started. It was not run."
 CANCELLED = "Cancelled: a new message arrived while this call was running. It was stopped early and has no result."
 IN_BACKGROUND = (
@@ -221,12 +224,11 @@ class ToolCallRunner:
         except TimeoutError:
             text = f"{tool.name} timed out after {tool.timeout:g} seconds and was stopped."
             return _failed(call, _with_compensation(tool, text))
-        except (ToolError, MediaError, BackgroundError) as error:
-            found = error.foreign if isinstance(error, BackgroundError) else ()
-            return replace(_failed(call, str(error)), foreign=_sources(tool, found))
         except Exception as error:
-            log.exception("tool %s failed", tool.name)
-            return _failed(call, f"{tool.name} failed: {type(error).__name__}: {error}")
+            if not isinstance(error, REPORTED):
+                log.exception("tool %s failed", tool.name)
+            text, found = _failure(tool, error)
+            return replace(_failed(call, text), foreign=found)
         return _done(call, result, tool)
 
     async def _race(self, ready: Ready) -> ToolResult:
@@ -281,7 +283,17 @@ class ToolCallRunner:
 
     async def _run_tool_reviewed(self, ready: Ready) -> ToolResult:
         """The result, reviewed by hooks if the call has moved to the background."""
-        result = await self._run_tool(ready)
+        try:
+            result = await self._run_tool(ready)
+        except TimeoutError:
+            raise
+        except Exception as error:
+            if ready.call.id not in self._in_background or not ready.tool.foreign:
+                raise
+            if not isinstance(error, REPORTED):
+                log.exception("tool %s failed", ready.tool.name)
+            text, found = _failure(ready.tool, error)
+            raise BackgroundError(text, foreign=found) from error
         if ready.call.id not in self._in_background:
             return result
         end = await self._review.review_result(ready, _done(ready.call, result, ready.tool))
@@ -308,6 +320,13 @@ def _is_cancelled() -> bool:
 def _sources(tool: Tool, found: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The sources of foreign text in a result, as far as the tool names them."""
     return found or ((f"the tool {tool.name}",) if tool.foreign else ())
+
+
+def _failure(tool: Tool, error: Exception) -> tuple[str, tuple[str, ...]]:
+    """The text of what a tool raised, and the sources of foreign text in it."""
+    found = error.foreign if isinstance(error, BackgroundError) else ()
+    text = str(error) if isinstance(error, REPORTED) else f"{tool.name} failed: {type(error).__name__}: {error}"
+    return text, _sources(tool, found)
 
 
 def _done(call: Call, result: ToolResult, tool: Tool) -> CallEnded:

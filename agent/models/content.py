@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.frames import RULES, file_name, foreign_frame, has_frame, message_text
+from agent.frames import RULES, escape, file_name, foreign_frame, has_frame, message_text
 from agent.log import MessagesRead, ModelAnswered, UserMessage
 from agent.media import Attachment
 from agent.model import Request
@@ -66,7 +66,7 @@ def _has_frames(exchange: Exchange) -> bool:
         case MessagesRead():
             return any(map(has_frame, exchange.messages))
         case Results():
-            return any(result.foreign for result in exchange.results)
+            return any(result.foreign or escape(result.text) != result.text for result in exchange.results)
         case _:
             return False
 
@@ -99,9 +99,9 @@ def message_content(read: MessagesRead, images: LoadedImages) -> list[ContentPar
 
 
 def result_text(result: Result) -> str:
-    """The result; foreign text is in a frame with its sources."""
+    """The result, which cannot imitate a frame; foreign text is in one with its sources."""
     text = result.text if result.text.strip() else "(no output)"
-    return foreign_frame(text, *result.foreign) if result.foreign else text
+    return foreign_frame(text, *result.foreign) if result.foreign else escape(text)
 
 
 def image_content(attachments: Iterable[Attachment], images: LoadedImages) -> list[ContentPart]:
@@ -109,7 +109,7 @@ def image_content(attachments: Iterable[Attachment], images: LoadedImages) -> li
 
 
 def notice_text(notice: SystemNote) -> str:
-    return f"[{notice.text}]"
+    return f"[{escape(notice.text)}]"
 
 
 def unavailable_text(attachment: Attachment, unavailable: UnavailableImage, *, where: str = "") -> str:

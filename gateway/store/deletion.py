@@ -611,7 +611,8 @@ def _forget_summaries(connection: Connection, deleted: _Deleted, session: str, f
         entries = logs.read(connection, number)
         for n, entry in enumerate(entries, 1):
             if isinstance(entry, Compacted) and not entry.left_out:
-                emptied = replace(entry, summary=DELETED_SUMMARY, left_out=True)
+                marks = (DELETED_TEXT,) if entry.foreign else ()
+                emptied = replace(entry, summary=DELETED_SUMMARY, left_out=True, foreign=marks)
                 connection.execute(
                     update(turn_log).where(turn_log.c.turn == number, turn_log.c.n == n).values(entry=dump(emptied))
                 )

@@ -101,7 +101,8 @@ def _result_of(running: asyncio.Task[ToolResult]) -> BackgroundResult:
         result = running.result()
         return BackgroundResult("done", result.text, result.attachments, result.foreign)
     if isinstance(error, ToolError | MediaError | BackgroundError):
-        return BackgroundResult("failed", str(error))
+        foreign = error.foreign if isinstance(error, BackgroundError) else ()
+        return BackgroundResult("failed", str(error), foreign=foreign)
     if isinstance(error, TimeoutError):
         return BackgroundResult("failed", "it timed out")
     log.error("a background call failed", exc_info=error)
