@@ -284,7 +284,7 @@ async def test_killed_while_it_sums_up_what_came_before_it_sums_up_again_and_ans
 async def test_killed_while_a_task_that_it_waits_for_is_in_a_tool_the_task_goes_on(tmp_path: Path) -> None:
     def answer(request: Request) -> object:
         results = list(request.results.values())
-        if "This task was given to you" in request.messages[1].text:
+        if "You delegated this task" in request.messages[1].text:
             return Say(f"The shell says {results[0].split(':')[0]}.") if results else shell()
         return Say(f"I am told: {results[0]}") if results else Call("delegate", {"task": "Write it down."})
 
