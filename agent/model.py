@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 from agent.events import OnDelta
@@ -36,12 +36,30 @@ class ToolSpec:
     schema: dict[str, Any]
 
 
+Effort = Literal["off", "minimal", "low", "medium", "high", "max"]
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Settings of one request; None leaves a value to the provider. `max_tokens` limits the answer."""
+    """Settings of one request; None leaves a value to the provider. `max_tokens` limits the answer.
+
+    `reasoning` is the effort, or a budget of tokens; each provider is sent the one of the two that it takes.
+    """
 
     temperature: float | None = None
     max_tokens: int | None = None
+    reasoning: Effort | int | None = None
+    top_p: float | None = None
+    parallel_tool_calls: bool | None = None
+
+    def over(self, defaults: ModelSettings) -> ModelSettings:
+        """These settings, with those of `defaults` where they leave a value open."""
+        return ModelSettings(
+            *(
+                getattr(defaults if getattr(self, field.name) is None else self, field.name)
+                for field in fields(ModelSettings)
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +93,26 @@ class ModelError(Exception):
     """The model could not answer. The message tells a person what happened and what to do.
 
     `kind` is the kind of error; `retry_after` is in seconds, if the provider gave it. `was_answer`: the model did
-    answer, and what it sent is of no use.
+    answer, and what it sent is of no use. `detail` is what the provider says itself, without secrets, "" if nothing;
+    `status` is the HTTP status, 0 if there is none.
     """
 
     def __init__(
-        self, kind: ModelErrorKind, message: str, *, retry_after: float | None = None, was_answer: bool = False
+        self,
+        kind: ModelErrorKind,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        was_answer: bool = False,
+        detail: str = "",
+        status: int = 0,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
         self.was_answer = was_answer
+        self.detail = detail
+        self.status = status
 
 
 class Model(Protocol):

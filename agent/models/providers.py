@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never
 from agent.events import OnDelta
 from agent.media import MediaStore
 from agent.model import Answer, Request
-from agent.models import anthropic_messages, chat_completions
 from agent.models.content import LoadedImages
 from agent.models.images import ImageCache
+from agent.models.protocols import anthropic_messages, chat_completions
 
 if TYPE_CHECKING:
     from agent.models.engine import Engine

@@ -15,10 +15,10 @@ from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking,
 from agent.masking import Mask
 from agent.media import Attachment, MediaMissing
 from agent.model import Answer, ModelError, ModelErrorKind, ModelSettings, Request, ToolSpec
-from agent.models import chat_completions
 from agent.models.continuation import ContinuingModel
 from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
+from agent.models.protocols import chat_completions
 from agent.models.providers import Provider, ProviderModel, provider_model
 from agent.models.retry import RetryingModel
 from agent.models.without_vision import WithoutVisionModel

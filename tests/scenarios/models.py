@@ -15,8 +15,8 @@ from agent import log
 from agent.events import OnDelta, ReasoningDelta, TextDelta
 from agent.media import MediaStore
 from agent.model import Answer, Finish, Model, ModelError, ModelErrorKind, Request
-from agent.models import anthropic_messages, chat_completions
 from agent.models.images import ImageCache
+from agent.models.protocols import anthropic_messages, chat_completions
 from agent.models.providers import Provider, ProviderModel, provider_model
 from tests.servers import models as server
 

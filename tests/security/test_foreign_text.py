@@ -15,7 +15,7 @@ from agent.foreign import ForeignRule
 from agent.frames import escape
 from agent.hook import HookContext, Point, Ruled, S, ToolCall, ToolEnd
 from agent.log import Call, Compacted
-from agent.models import anthropic_messages, chat_completions
+from agent.models.protocols import anthropic_messages, chat_completions
 from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, tool

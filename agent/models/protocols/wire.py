@@ -1,0 +1,101 @@
+"""What the protocols of model servers have in common: a body and a decoder, both without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from agent.events import Delta
+from agent.model import Answer, Request
+from agent.models.content import LoadedImages
+
+ProtocolName = Literal["openai", "openai-responses", "anthropic"]
+
+JsonObject = dict[str, Any]
+
+Feature = Literal[
+    "stream_options",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "system_role",
+    "consecutive_roles",
+    "long_call_ids",
+    "max_completion_tokens",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "reasoning",
+    "images",
+    "cache_control",
+    "web_search",
+    "previous_response_id",
+]
+"""A part of a protocol that some servers refuse: a field of that name, or
+
+- `system_role`: a message with the role "system"; without it the instructions are in the first message of the user
+- `consecutive_roles`: two messages of the same role in a row, which the templates of some models refuse
+- `long_call_ids`: ids of calls that are not nine letters or digits, as Mistral requires
+- `max_completion_tokens`: the length limit under this name; without it, it is named `max_tokens`
+- `reasoning`: the effort or the budget of reasoning
+- `previous_response_id`: that the server has the earlier conversation, and is sent only what came after it
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a request is for: what its body depends on besides the conversation.
+
+    `provider` is the name in the settings; what a provider wants to see again (reasoning, signatures) is sent to the
+    provider of that name only. `without` are the features that it refuses.
+    """
+
+    provider: str
+    model: str
+    without: frozenset[Feature] = frozenset()
+    web_search: bool = False
+
+    def takes(self, feature: Feature) -> bool:
+        return feature not in self.without
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One event of a stream: its data, and the name in its `event:` line; "" if it has none."""
+
+    data: str
+    name: str = ""
+
+
+class Decoder(Protocol):
+    """Reads one answer. Whatever the server sends, its methods return or raise `ModelError`, nothing else."""
+
+    @property
+    def is_whole(self) -> bool:
+        """The protocol's own reason for the end has arrived: the answer is whole, only counts of tokens may follow."""
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing more follows."""
+
+    def feed(self, event: ServerEvent) -> Sequence[Delta]:
+        """Reads an event and returns what people may be shown of it. Raises `ModelError` for an error in the stream."""
+
+    def feed_body(self, body: str) -> Sequence[Delta]:
+        """Reads an answer that came in one piece, as JSON, in place of a stream."""
+
+    def answer(self) -> Answer:
+        """The answer, when nothing more follows. Raises `ModelError` if it is not whole, or refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireProtocol:
+    """A protocol. `path` is below the provider's base URL; `key_header` builds the header with the API key."""
+
+    name: ProtocolName
+    path: str
+    body: Callable[[Request, LoadedImages, Target], JsonObject]
+    decoder: Callable[[Target], Decoder]
+    key_header: Callable[[str], Mapping[str, str]]
+    headers: Mapping[str, str] = field(default_factory=dict)
