@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic_ai.direct import model_request_stream
@@ -41,6 +40,7 @@ from agent.log import Call, Native, Part, Text, Thinking, Usage
 from agent.model import Answer, Finish, ModelError
 from agent.models.errors import MESSAGES, model_errors
 from agent.models.protocols import anthropic_messages, chat_completions
+from agent.models.provider import Timeouts
 
 NO_KEY = "no-key"
 """The SDKs require a key, even for local servers that need none."""
@@ -52,15 +52,6 @@ WITH_WEB_SEARCH = ModelRequestParameters(native_tools=[WebSearchTool()])
 """Without it the library drops a search from the answer. On the wire `extra_body` replaces it."""
 
 SEARCHING = "The model is searching the web …"
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The time limits of one attempt, in seconds: to the first piece of the answer, between pieces, and in total."""
-
-    first_token: float
-    silence: float
-    total: float
 
 
 def openai_engine(name: str, api_key: str | None, base_url: str | None, timeouts: Timeouts) -> Engine:

@@ -1,71 +1,33 @@
-"""Models of providers: OpenAI and compatible servers, and Anthropic. Cheap to import: `engine` loads the libraries."""
+"""Models of providers. Cheap to import: `engine` loads the libraries."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, assert_never
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from agent.events import OnDelta
 from agent.media import MediaStore
 from agent.model import Answer, Request
-from agent.models.content import LoadedImages
 from agent.models.images import ImageCache
 from agent.models.protocols import anthropic_messages, chat_completions
+from agent.models.protocols.wire import Target
+from agent.models.provider import ModelOptions, Provider
 
 if TYPE_CHECKING:
     from agent.models.engine import Engine
 
-Provider = Literal["openai", "anthropic"]
-
-
-def provider_model(
-    provider: Provider,
-    name: str,
-    *,
-    api_key: str | None,
-    base_url: str | None,
-    media: MediaStore,
-    first_token_timeout: float = 60,
-    silence_timeout: float = 60,
-    total_timeout: float = 30 * 60,
-    web_search: bool = False,
-) -> ProviderModel:
-    """A provider's model. `openai` always uses Chat Completions: most compatible servers have nothing else.
-
-    The timeouts are in seconds: until the first piece of an answer, between pieces, and for the whole answer. The
-    default `base_url` is the provider's own. Without an `api_key` a placeholder is sent, as local servers need none.
-    With `web_search` the provider may search the web, and the results stay in the conversation; for `anthropic` only,
-    ignored otherwise.
-    """
-    search = web_search and provider == "anthropic"
-
-    def connect() -> Engine:
-        # Loading a provider's library takes half a second and 40 MB, so it is not done before it is needed.
-        from agent.models.engine import Timeouts, anthropic_engine, openai_engine
-
-        engine = openai_engine if provider == "openai" else anthropic_engine
-        return engine(name, api_key, base_url, Timeouts(first_token_timeout, silence_timeout, total_timeout))
-
-    return ProviderModel(connect, _body_renderer(provider, base_url, search), ImageCache(media), web_search=search)
-
 
 class ProviderModel:
-    """An `agent.model.Model`. The first request loads the provider's library."""
+    """One model of a provider, an `agent.model.Model`. The first request connects.
 
-    def __init__(
-        self,
-        connect: Callable[[], Engine],
-        body: Callable[[Request, LoadedImages], dict[str, Any]],
-        images: ImageCache,
-        *,
-        web_search: bool = False,
-    ) -> None:
-        self._connect = connect
-        self._body = body
-        self._images = images
-        self._web_search = web_search
+    The settings of `options` hold where a request leaves a value open.
+    """
+
+    def __init__(self, provider: Provider, options: ModelOptions, media: MediaStore) -> None:
+        self._provider = provider
+        self._options = options
+        self._images = ImageCache(media)
         self._engine: Engine | None = None
         self._connecting = asyncio.Lock()
 
@@ -77,8 +39,13 @@ class ProviderModel:
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         engine = await self._ready()
-        body = self._body(request, await self._images.load(request.transcript))
-        return await engine.answer(body, on_delta, web_search=self._web_search)
+        request = replace(request, settings=request.settings.over(self._options.settings))
+        images = await self._images.load(request.transcript)
+        search = self._provider.web_search and self._provider.protocol == "anthropic"
+        target = Target(self._provider.name, self._options.name, self._provider.without, search)
+        render = anthropic_messages.body if self._provider.protocol == "anthropic" else chat_completions.body
+        body = {**render(request, images, target), **self._provider.extra_body}
+        return await engine.answer(body, on_delta, web_search=search)
 
     async def _ready(self) -> Engine:
         if self._engine is None:
@@ -87,14 +54,12 @@ class ProviderModel:
                     self._engine = await asyncio.to_thread(self._connect)
         return self._engine
 
+    def _connect(self) -> Engine:
+        # Loading a provider's library takes half a second and 40 MB, so it is not done before it is needed.
+        from agent.models.engine import anthropic_engine, openai_engine
 
-def _body_renderer(
-    provider: Provider, base_url: str | None, web_search: bool
-) -> Callable[[Request, LoadedImages], dict[str, Any]]:
-    match provider:
-        case "openai":
-            return partial(chat_completions.body, max_tokens_field=chat_completions.max_tokens_field_for(base_url))
-        case "anthropic":
-            return partial(anthropic_messages.body, web_search=web_search)
-        case _:
-            assert_never(provider)
+        provider = self._provider
+        engine = anthropic_engine if provider.protocol == "anthropic" else openai_engine
+        return engine(
+            self._options.name, provider.keys[0] if provider.keys else None, provider.base_url, provider.timeouts
+        )

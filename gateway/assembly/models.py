@@ -10,7 +10,9 @@ from agent.media import MediaStore
 from agent.model import Model, Request
 from agent.models.chain import wrap_provider_model
 from agent.models.prices import Price, price_of
-from config.models import ModelSettings, Provider
+from agent.models.protocols import chat_completions
+from agent.models.provider import ModelOptions, Provider, Timeouts
+from config.models import ModelSettings
 from config.settings import Settings
 from gateway.inbound.attachments import ReadFile
 from gateway.inbound.file_text import FileReader
@@ -39,24 +41,28 @@ async def _open_model(settings: Settings, model: str, media: MediaStore) -> Asyn
 
         yield DemoModel()
         return
-    from agent.models.providers import provider_model
+    from agent.models.providers import ProviderModel
 
-    known: Provider = "anthropic" if provider == "anthropic" else "openai"
     given = _given(settings, provider)
-    opened = provider_model(
-        known,
-        name,
-        api_key=_key(given),
-        base_url=given.base_url,
-        media=media,
-        first_token_timeout=given.first_token_timeout,
-        silence_timeout=given.silence_timeout,
-        web_search=given.web_search,
-    )
+    opened = ProviderModel(_provider(provider, given), ModelOptions(name), media)
     try:
         yield wrap_provider_model(opened, model, _price(settings, model))
     finally:
         await opened.aclose()
+
+
+def _provider(name: str, given: ModelSettings) -> Provider:
+    key = _key(given)
+    url = given.base_url or ("https://api.anthropic.com" if name == "anthropic" else "https://api.openai.com/v1")
+    return Provider(
+        name,
+        "anthropic" if name == "anthropic" else "openai",
+        url,
+        keys=(key,) if key else (),
+        timeouts=Timeouts(given.first_token_timeout, given.silence_timeout),
+        without=chat_completions.refused_at(url),
+        web_search=given.web_search,
+    )
 
 
 def _given(settings: Settings, provider: str) -> ModelSettings:

@@ -13,7 +13,9 @@ from agent.model import Answer, Model, ModelError, Request
 from agent.models.chain import model_chain, wrap_provider_model
 from agent.models.fallback import CoolDowns
 from agent.models.prices import Price
-from agent.models.providers import ProviderModel, provider_model
+from agent.models.protocols.wire import ProtocolName
+from agent.models.provider import ModelOptions, Provider, Timeouts
+from agent.models.providers import ProviderModel
 from agent.testing import MemoryMedia
 from tests.servers import models as server_of
 
@@ -39,14 +41,9 @@ class Gateway:
     def _model(self, name: str, patience: float) -> Model:
         provider, _, bare = name.partition(":")
         url = self.openai.openai_url if provider == "openai" else self.anthropic.anthropic_url
-        model = provider_model(
-            "openai" if provider == "openai" else "anthropic",
-            bare,
-            api_key="k",
-            base_url=url,
-            media=self.media,
-            first_token_timeout=patience,
-        )
+        protocol: ProtocolName = "openai" if provider == "openai" else "anthropic"
+        at = Provider(provider, protocol, url, keys=("k",), timeouts=Timeouts(patience))
+        model = ProviderModel(at, ModelOptions(bare), self.media)
         self.opened.append(model)
         return wrap_provider_model(model, name, Price(1_000_000, 0))
 

@@ -13,7 +13,9 @@ from agent.events import Delta, OnDelta, TextDelta, Waiting, Withdrawn
 from agent.log import MessagesRead, Text, UserMessage
 from agent.model import Answer, Model, ModelError, ModelErrorKind, Request
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
-from agent.models.providers import Provider, ProviderModel, provider_model
+from agent.models.protocols.wire import ProtocolName
+from agent.models.provider import ModelOptions, Provider
+from agent.models.providers import ProviderModel
 from agent.models.retry import RetryingModel
 from agent.models.scripted import Script, ScriptedModel
 from agent.testing import MemoryMedia
@@ -433,8 +435,8 @@ class Gateway:
             CoolDowns(),
         )
 
-    def _retrying(self, provider: Provider, name: str, url: str) -> RetryingModel:
-        model = provider_model(provider, name, api_key="k", base_url=url, media=MemoryMedia())
+    def _retrying(self, protocol: ProtocolName, name: str, url: str) -> RetryingModel:
+        model = ProviderModel(Provider(protocol, protocol, url, keys=("k",)), ModelOptions(name), MemoryMedia())
         self.opened.append(model)
 
         async def at_once(seconds: float) -> None:

@@ -19,7 +19,9 @@ from agent.models.continuation import ContinuingModel
 from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
 from agent.models.protocols import chat_completions
-from agent.models.providers import Provider, ProviderModel, provider_model
+from agent.models.protocols.wire import ProtocolName, Target
+from agent.models.provider import ModelOptions, Provider, Timeouts
+from agent.models.providers import ProviderModel
 from agent.models.retry import RetryingModel
 from agent.models.without_vision import WithoutVisionModel
 from agent.transcript import Exchange, Result, Results, SystemNote
@@ -54,7 +56,7 @@ class Line:
     """A model, the server behind it, and all deltas."""
 
     server: server_of.ModelServer
-    provider: Provider
+    provider: ProtocolName
     media: Media = field(default_factory=Media)
     deltas: list[Delta] = field(default_factory=list)
     something_told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,17 +72,16 @@ class Line:
         web_search: bool = False,
     ) -> ProviderModel:
         own = self.server.openai_url if self.provider == "openai" else self.server.anthropic_url
-        model = provider_model(
+        provider = Provider(
             self.provider,
-            "test-model",
-            api_key=key,
-            base_url=url or own,
-            media=self.media,
-            first_token_timeout=patience,
-            silence_timeout=silence,
-            total_timeout=total,
+            self.provider,
+            url or own,
+            keys=(key,) if key else (),
+            timeouts=Timeouts(patience, silence, total),
+            without=chat_completions.refused_at(own),
             web_search=web_search,
         )
+        model = ProviderModel(provider, ModelOptions("test-model"), self.media)
         self.models.append(model)
         return model
 
@@ -326,16 +327,14 @@ async def test_settings_are_sent_where_they_are_set(line: Line) -> None:
 @pytest.mark.parametrize(
     ("url", "name"),
     [
-        (None, "max_completion_tokens"),
+        ("https://api.openai.com/v1", "max_completion_tokens"),
         ("https://my.openai.azure.com/openai/v1", "max_completion_tokens"),
         ("http://127.0.0.1:11434/v1", "max_tokens"),
     ],
 )
-def test_the_length_has_the_name_that_the_server_knows(url: str | None, name: chat_completions.MaxTokensField) -> None:
-    assert chat_completions.max_tokens_field_for(url) == name
-    body = chat_completions.body(
-        Request("", (user("Hi"),), settings=ModelSettings(None, 77)), {}, max_tokens_field=name
-    )
+def test_the_length_has_the_name_that_the_server_knows(url: str, name: str) -> None:
+    target = Target("it", "test", chat_completions.refused_at(url))
+    body = chat_completions.body(Request("", (user("Hi"),), settings=ModelSettings(None, 77)), {}, target)
     assert body[name] == 77
 
 

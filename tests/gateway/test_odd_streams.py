@@ -13,14 +13,16 @@ import pytest
 from agent.loop.turn import INTERNAL_ERROR
 from agent.models.metering import MeteredModel
 from agent.models.prices import Price
-from agent.models.providers import provider_model
+from agent.models.protocols.wire import ProtocolName
+from agent.models.provider import ModelOptions, Provider
+from agent.models.providers import ProviderModel
 from agent.models.retry import RetryingModel
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from channels.memory import MemoryChannel, plain_text
 from channels.reply import Reply
 from tests.gateway.play import PLACE, Play, playing
-from tests.servers.models import ModelServer, Provider, Request, Say, Turn
+from tests.servers.models import ModelServer, Request, Say, Turn
 from tests.servers.odd_streams import odd_answers
 
 STREAMS = 300
@@ -37,7 +39,7 @@ async def look(context: ToolContext, at: Annotated[str, "What to look at."]) -> 
 class Server:
     """Answers "odd N" with the odd stream N: each time if N is even, else once and then with a whole answer."""
 
-    def __init__(self, protocol: Provider, seed: int) -> None:
+    def __init__(self, protocol: ProtocolName, seed: int) -> None:
         self.streams = list(odd_answers(protocol, seed, STREAMS))
         self._asked: set[int] = set()
 
@@ -59,14 +61,15 @@ async def at_once(seconds: float) -> None:
 @pytest.mark.parametrize("seed", [20261130])
 @pytest.mark.parametrize("protocol", ["openai", "anthropic"])
 async def test_every_odd_stream_ends_and_the_conversation_goes_on(
-    tmp_path: Path, protocol: Provider, seed: int
+    tmp_path: Path, protocol: ProtocolName, seed: int
 ) -> None:
     server, replies = Server(protocol, seed), dict[str, Reply]()
     async with ModelServer() as models:
         models.respond(server.answer)
         url = models.openai_url if protocol == "openai" else models.anthropic_url
-        provider = provider_model(protocol, "test", api_key="key", base_url=url, media=MemoryMedia())
-        model = RetryingModel(MeteredModel(provider, "test", PRICE), sleep=at_once)
+        at = Provider(protocol, protocol, url, keys=("key",))
+        opened = ProviderModel(at, ModelOptions("test"), MemoryMedia())
+        model = RetryingModel(MeteredModel(opened, "test", PRICE), sleep=at_once)
         async with playing(tmp_path, model, look, channel=MemoryChannel(replies=replies), bound=120) as play:
             await say(play, "odd {number}")
             await say(play, "next")
@@ -76,7 +79,7 @@ async def test_every_odd_stream_ends_and_the_conversation_goes_on(
             usage = await play.store.spent()
             assert 0 < usage.input < 10**12
         assert_answered(replies, server, 3)
-        await provider.aclose()
+        await opened.aclose()
         assert models.refusals == []
 
 

@@ -17,7 +17,9 @@ from agent.media import MediaStore
 from agent.model import Answer, Finish, Model, ModelError, ModelErrorKind, Request
 from agent.models.images import ImageCache
 from agent.models.protocols import anthropic_messages, chat_completions
-from agent.models.providers import Provider, ProviderModel, provider_model
+from agent.models.protocols.wire import ProtocolName, Target
+from agent.models.provider import ModelOptions, Provider
+from agent.models.providers import ProviderModel
 from tests.servers import models as server
 
 # What a scenario lets a model do
@@ -135,8 +137,8 @@ class _Scripted:
     async def _read(self, request: Request) -> tuple[server.Message, ...]:
         """The request as it would be on the wire, and as strictly read as the providers do, both of them."""
         images = await self._images.load(request.transcript)
-        server.Anthropic().read(anthropic_messages.body(request, images))
-        return server.OpenAI().read(chat_completions.body(request, images))
+        server.Anthropic().read(anthropic_messages.body(request, images, Target("anthropic", self._name)))
+        return server.OpenAI().read(chat_completions.body(request, images, Target("openai", self._name)))
 
 
 class _ScriptedAsked:
@@ -216,7 +218,7 @@ class HttpStage:
 
     real = True
 
-    def __init__(self, notify: Ring, provider: Provider) -> None:
+    def __init__(self, notify: Ring, provider: ProtocolName) -> None:
         self._ring = notify
         self._provider = provider
         self._server = server.ModelServer()
@@ -236,7 +238,8 @@ class HttpStage:
 
     def model(self, name: str, media: MediaStore, cost: float) -> Model:
         url = self._server.openai_url if self._provider == "openai" else self._server.anthropic_url
-        model = provider_model(self._provider, name, api_key="test-key", base_url=url, media=media)
+        provider = Provider(self._provider, self._provider, url, keys=("test-key",))
+        model = ProviderModel(provider, ModelOptions(name), media)
         self._models.append(model)
         return model
 

@@ -25,7 +25,8 @@ from agent.hooks.chain import HookChain, RegisteredHook
 from agent.log import Call, ModelAnswered, Text, Thinking, Usage
 from agent.media import Attachment
 from agent.model import Answer, ModelError, Request
-from agent.models.providers import provider_model
+from agent.models.provider import ModelOptions, Provider
+from agent.models.providers import ProviderModel
 from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError, tool
@@ -154,7 +155,9 @@ async def test_messages_and_the_tools_that_they_declare(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {ODD: {"description": ODD, "maximum": float("inf"), "x": 10**400}}}
     async with ModelServer() as models:
         models.script(Say("Heard."), Say("You said: and now?"))
-        model = provider_model("openai", "test", api_key="k", base_url=models.openai_url, media=MemoryMedia())
+        model = ProviderModel(
+            Provider("openai", "openai", models.openai_url, keys=("k",)), ModelOptions("test"), MemoryMedia()
+        )
         async with playing(tmp_path, model) as play:
             declared = (DeclaredTool("pick", ODD, schema),)
             await play.deliver(

@@ -24,6 +24,7 @@ from agent.models.content import (
     result_text,
     with_notices,
 )
+from agent.models.protocols.wire import JsonObject, Target
 from agent.transcript import Exchange, Result, Results, SystemNote
 
 PROVIDER = "anthropic"
@@ -47,12 +48,12 @@ Message = dict[str, Any]
 Block = dict[str, Any]
 
 
-def body(request: Request, images: LoadedImages, *, web_search: bool = False) -> dict[str, Any]:
-    """The part of the body that comes from the request. With `web_search` the provider may search the web."""
+def body(request: Request, images: LoadedImages, target: Target) -> JsonObject:
+    """The part of the body that comes from the request."""
     fields: dict[str, Any] = {"messages": _messages(request, images)}
     if instructions := instructions_of(request):
         fields["system"] = [{**_block(instructions), **CACHE_BREAKPOINT}]
-    if tools := [*map(_tool, request.tools), *([WEB_SEARCH] if web_search else [])]:
+    if tools := [*map(_tool, request.tools), *([WEB_SEARCH] if target.web_search else [])]:
         fields["tools"] = [*tools[:-1], {**tools[-1], **CACHE_BREAKPOINT}]
         if request.text_only:
             fields["tool_choice"] = {"type": "none"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 from urllib.parse import urlsplit
 
 from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking
@@ -23,6 +23,7 @@ from agent.models.content import (
     result_text,
     with_notices,
 )
+from agent.models.protocols.wire import Feature, JsonObject, Target
 from agent.transcript import Exchange, Results, SystemNote
 
 PROVIDER = "openai"
@@ -33,20 +34,14 @@ REASONING_FIELDS = frozenset({"reasoning", "reasoning_content"})
 Message = dict[str, Any]
 
 
-MaxTokensField = Literal["max_completion_tokens", "max_tokens"]
-"""The field that limits an answer's length: OpenAI's newer models (at Azure too) reject the second name, and servers
-that are only compatible may not know the first."""
+def refused_at(base_url: str) -> frozenset[Feature]:
+    """What is known of the server at an address: OpenAI's newer models (at Azure too) reject `max_tokens`, and servers
+    that are only compatible may not know the newer name."""
+    is_openai = "openai" in (urlsplit(base_url).hostname or "")
+    return frozenset() if is_openai else frozenset({"max_completion_tokens"})
 
 
-def max_tokens_field_for(base_url: str | None) -> MaxTokensField:
-    """The name that the server at `base_url` knows; None is OpenAI's own server."""
-    newer = base_url is None or "openai" in (urlsplit(base_url).hostname or "")
-    return "max_completion_tokens" if newer else "max_tokens"
-
-
-def body(
-    request: Request, images: LoadedImages, *, max_tokens_field: MaxTokensField = "max_completion_tokens"
-) -> dict[str, Any]:
+def body(request: Request, images: LoadedImages, target: Target) -> JsonObject:
     """The part of the body that comes from the request."""
     messages: list[Message] = []
     if instructions := instructions_of(request):
@@ -61,7 +56,8 @@ def body(
     if request.settings.temperature is not None:
         fields["temperature"] = request.settings.temperature
     if request.settings.max_tokens is not None:
-        fields[max_tokens_field] = request.settings.max_tokens
+        name = "max_completion_tokens" if target.takes("max_completion_tokens") else "max_tokens"
+        fields[name] = request.settings.max_tokens
     return fields
 
 
