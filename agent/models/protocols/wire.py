@@ -27,6 +27,8 @@ Feature = Literal[
     "temperature",
     "top_p",
     "reasoning",
+    "reasoning_summary",
+    "encrypted_reasoning",
     "images",
     "cache_control",
     "web_search",
@@ -39,6 +41,8 @@ Feature = Literal[
 - `long_call_ids`: ids of calls that are not nine letters or digits, as Mistral requires
 - `max_completion_tokens`: the length limit under this name; without it, it is named `max_tokens`
 - `reasoning`: the effort or the budget of reasoning
+- `reasoning_summary`: a summary of the reasoning, which OpenAI gives to verified organizations only
+- `encrypted_reasoning`: the reasoning as the server wants to see it again; without it none is sent back
 - `previous_response_id`: that the server has the earlier conversation, and is sent only what came after it
 """
 
@@ -91,11 +95,12 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WireProtocol:
-    """A protocol. `path` is below the provider's base URL; `key_header` builds the header with the API key."""
+    """A protocol. `path` is below the provider's base URL; `key_header` builds the header with the API key; `decoder`
+    reads the answer to a body."""
 
     name: ProtocolName
     path: str
     body: Callable[[Request, LoadedImages, Target], JsonObject]
-    decoder: Callable[[Target], Decoder]
+    decoder: Callable[[Target, JsonObject], Decoder]
     key_header: Callable[[str], Mapping[str, str]]
     headers: Mapping[str, str] = field(default_factory=dict)
