@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import filetype  # type: ignore[import-untyped]  # the package has no types
 
-from agent.tools.process import WorkerFailed, run_worker
+from agent.worker_process import WorkerFailed, run_worker
 
 PARSE_TIMEOUT = 30.0
 """Seconds to parse a PDF or an office file."""

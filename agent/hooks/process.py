@@ -21,7 +21,8 @@ from agent.hooks.runner import HookError, one_line
 from agent.hooks.stderr import log_stderr
 from agent.hooks.wire import MAX_BYTES, VERSION, event_params, parse_decision, question_params
 from agent.interrupt import cancel_and_wait, shielded
-from agent.tools.process import COMMAND_VARIABLES, passed_on, terminate_group
+from agent.tools.process import terminate_group
+from agent.worker_process import COMMAND_VARIABLES, passed_on
 
 log = logging.getLogger(__name__)
 

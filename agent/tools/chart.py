@@ -14,7 +14,7 @@ from agent.media import MediaError
 from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
 from agent.tools.chart_spec import Chart, ChartKind, InvalidChart, Series, validated
-from agent.tools.process import WorkerFailed, run_worker
+from agent.worker_process import WorkerFailed, run_worker
 
 RENDER_TIMEOUT = 45.0
 

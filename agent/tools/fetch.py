@@ -17,11 +17,11 @@ from typing import Annotated
 import httpx
 from pydantic import Field
 
+from agent.files.encodings import decode
 from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
 from agent.tools.addresses import Address, is_public
-from agent.tools.encodings import decode
-from agent.tools.process import WorkerFailed, run_worker
+from agent.worker_process import WorkerFailed, run_worker
 
 MAX_CHARACTERS = 50_000
 """Of one `fetch_url` result."""
@@ -124,7 +124,7 @@ class Fetcher:
         if media_type not in ("text/html", "application/xhtml+xml"):
             return text
         request = json.dumps({"html": text, "base": str(response.url)}).encode()
-        return (await run_worker("agent.tools.html_text", request, seconds=self.timeout)).decode()
+        return (await run_worker("agent.files.html_text", request, seconds=self.timeout)).decode()
 
 
 class _Decompressor:

@@ -37,7 +37,7 @@ async def view_image(
     path: Annotated[str, Field(description="A picture in the workspace, or the name of one sent in the conversation.")],
 ) -> ToolResult:
     """Shows a picture to you, not to the person."""
-    from agent.tools.vision import IMAGE_ERRORS, scaled_for_model
+    from agent.files.pictures import IMAGE_ERRORS, scaled_for_model
 
     data, name, origin = await _find_image(context, path)
     try:

@@ -1,4 +1,4 @@
-"""Child processes of the tools: their environment, how they are ended, and worker processes."""
+"""Child processes of the tools: their environment, and how they are ended."""
 
 from __future__ import annotations
 
@@ -6,27 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
-from collections.abc import Iterable, Mapping, Set
-from pathlib import Path
+from collections.abc import Iterable
 
 from agent.tools.command_supervisor import descendants
 
-COMMAND_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"})
-"""Environment variables that child processes are given, beside LC_* and those that the operator names."""
-
 NON_INTERACTIVE = {"TERM": "dumb", "NO_COLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
-
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-class WorkerFailed(Exception):
-    """The worker gave no result; the message is the last line of its stderr."""
-
-
-def passed_on(variables: Mapping[str, str], names: Set[str] = COMMAND_VARIABLES) -> dict[str, str]:
-    """The environment variables that a child process is given: an allowlist, as secrets may have any name."""
-    return {name: value for name, value in variables.items() if name in names or name.startswith("LC_")}
 
 
 def signal_group(leader: int, number: signal.Signals) -> bool:
@@ -82,33 +66,3 @@ def _signal_all(processes: Iterable[int], number: signal.Signals) -> None:
     for process in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process, number)
-
-
-async def run_worker(module: str, data: bytes, *, seconds: float) -> bytes:
-    """Runs one of our worker modules with `data` on stdin and returns its stdout. Cancelling kills it.
-
-    A separate process keeps heavy libraries out of our memory, and malicious input from blocking the event loop.
-    Raises `WorkerFailed` and `TimeoutError`.
-    """
-    libraries = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    environment = passed_on(os.environ) | {"PYTHONPATH": libraries}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", module),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            output, errors = await process.communicate(data)
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines()
-        raise WorkerFailed(lines[-1] if lines else f"it ended with code {process.returncode}")
-    return output

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.tools.process import COMMAND_VARIABLES, NON_INTERACTIVE, passed_on
+from agent.tools.process import NON_INTERACTIVE
+from agent.worker_process import COMMAND_VARIABLES, passed_on
 
 PROBE_SECONDS = 10.0
 
