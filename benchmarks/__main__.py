@@ -1,4 +1,4 @@
-"""Measures the gateway against the baseline, and the turn loop by itself.
+"""Measures the gateway against two floors, and the turn loop by itself.
 
 `python -m benchmarks [gateway|loop] [--quick] [--only NAME] [--json FILE]`
 """
@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contenders import GATEWAY, Failed, Kind
+from benchmarks.contenders import FLOORS, GATEWAY, KINDS, Failed, Kind
+from benchmarks.install import install
 from benchmarks.loop import LOOP
 from benchmarks.scenarios import NOT_QUICK, QUICK, SCENARIOS, Bench, Scenario, Sizes
-from benchmarks.table import Comparison, Row, as_json, as_markdown
+from benchmarks.table import FLOOR, Row, as_json, as_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +31,22 @@ class Group:
 
     scenarios: Mapping[str, Scenario]
     measured: str
-    baseline: str
-    comparison: Comparison
+    floors: Sequence[str]
 
     def table(self, rows: Sequence[Row]) -> str:
-        return as_markdown(rows, self.measured, self.baseline, self.comparison)
+        return as_markdown(rows, self.measured, self.floors)
 
 
 GROUPS: Mapping[str, Group] = {
-    "gateway": Group(SCENARIOS, "gateway", "baseline", "ratio"),
-    "loop": Group(LOOP, "loop", "bare model call", "difference"),
+    "gateway": Group({**SCENARIOS, "install": install}, "gateway", FLOORS),
+    "loop": Group(LOOP, "loop", (FLOOR,)),
 }
 
 
 def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="interject-benchmark-") as home:
-        kinds: Sequence[Kind] = ("gateway", "baseline") if options.contender == "both" else (options.contender,)
+        kinds: Sequence[Kind] = options.contender or KINDS
         sizes = QUICK if options.quick else Sizes()
         bench = Bench(Path(home), _log, sizes, kinds, shlex.split(options.gateway) if options.gateway else GATEWAY)
         before, begun = os.getloadavg()[0], time.monotonic()
@@ -100,8 +100,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("group", nargs="?", choices=list(GROUPS), help="only this group")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, about a minute")
-    parser.add_argument("--only", action="append", choices=[*SCENARIOS, *LOOP], help="only this scenario; repeatable")
-    parser.add_argument("--contender", choices=("both", "gateway", "baseline"), default="both")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[name for group in GROUPS.values() for name in group.scenarios],
+        help="only this scenario; repeatable",
+    )
+    parser.add_argument("--contender", action="append", choices=KINDS, help="only this one; repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all measurements to this file")
     parser.add_argument(
         "--gateway", metavar="COMMAND", help='the gateway to start instead of this tree, e.g. "interject"'

@@ -1,4 +1,4 @@
-"""The two contenders, gateway and baseline: each a process of its own with a Bot API server of its own."""
+"""The contenders, the gateway and two floors: each a process of its own with a Bot API server of its own."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal, assert_never, get_args
 
 from benchmarks.meter import Meter
 from tests.servers.telegram import BotApi, Chat
 
-Kind = Literal["gateway", "baseline"]
+Kind = Literal["gateway", "SDK floor", "bare floor"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FLOORS: tuple[Kind, ...] = ("SDK floor", "bare floor")
 
 ROOT = Path(__file__).resolve().parents[1]
 GATEWAY = (sys.executable, "-m", "interject")
-BASELINE = (sys.executable, "-m", "benchmarks.baseline")
 TIMEOUT = 60.0
 """Seconds after which an answer counts as lost."""
 
@@ -30,11 +31,11 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a contender is started. `gateway` is the command before "run"."""
+    """How a contender is started. `gateway` is the command before "run", `floor` that before the module's name."""
 
     model_url: str
     gateway: Sequence[str] = GATEWAY
-    baseline: Sequence[str] = BASELINE
+    floor: Sequence[str] = (sys.executable, "-m")
     web: bool = True
 
 
@@ -166,8 +167,10 @@ def _command(kind: Kind, setup: Setup, api: BotApi, home: Path) -> Sequence[str]
             file = home / "interject.toml"
             file.write_text(_settings(setup, api), encoding="utf-8")
             return (*setup.gateway, "run", "--config", str(file))
-        case "baseline":
-            return (*setup.baseline, api.url, api.token, setup.model_url)
+        case "SDK floor":
+            return (*setup.floor, "benchmarks.sdk_floor", api.url, api.token, setup.model_url)
+        case "bare floor":
+            return (*setup.floor, "benchmarks.bare_floor", api.url, api.token, setup.model_url)
         case _:
             assert_never(kind)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contenders import ROOT, Contender, Failed, Setup, model_server, start
+from benchmarks.contenders import KINDS, ROOT, Contender, Failed, Setup, model_server, start
 
 MESSAGES_PER_CHAT = 5
 
@@ -93,7 +93,7 @@ def main() -> None:
 async def _record(options: argparse.Namespace, home: Path, file: Path) -> Cost:
     wrapper = (sys.executable, "-m", "benchmarks.profiled_process", str(file))
     async with model_server(options.model_seconds) as model_url:
-        setup = Setup(model_url, gateway=(*wrapper, "interject"), baseline=(*wrapper, "benchmarks.baseline"))
+        setup = Setup(model_url, gateway=(*wrapper, "interject"), floor=wrapper)
         async with start(options.contender, setup, home) as contender:
             await contender.first_poll()
             await _talk(contender, 100, options.chats)
@@ -185,7 +185,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--chats", type=int, default=1, help="number of concurrent chats (1)")
     parser.add_argument("--model-seconds", type=float, default=0, help="response time of the model (0)")
     parser.add_argument("--top", type=int, default=30, help="rows of each table (30)")
-    parser.add_argument("--contender", choices=("gateway", "baseline"), default="gateway")
+    parser.add_argument("--contender", choices=KINDS, default="gateway")
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep the profile, for pstats or snakeviz")
     return parser.parse_args()
 

@@ -36,7 +36,7 @@ async def rendering(bench: Bench) -> list[Row]:
     for platform, render in RENDERERS.items():
         pauses = [await _longest_pause(render, number) for number in range(bench.sizes.loop_rounds)]
         name = f"Longest pause of the event loop while a table of 85 kB is rendered, {platform}"
-        rows.append(Row(name, "ms", statistics.median(pauses), target=Target(MAX_PAUSE_MS), details={"": pauses}))
+        rows.append(Row(name, "ms", statistics.median(pauses), targets=(Target(MAX_PAUSE_MS),), details={"": pauses}))
     gc.unfreeze()
     return rows
 
