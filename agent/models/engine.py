@@ -38,7 +38,8 @@ from agent.events import Delta, OnDelta, ReasoningDelta, TextDelta, Waiting
 from agent.gate import json_text, json_value, text, tokens
 from agent.log import Call, Native, Part, Text, Thinking, Usage
 from agent.model import Answer, Finish, ModelError
-from agent.models.errors import MESSAGES, model_errors
+from agent.models.engine_errors import model_errors
+from agent.models.errors import MESSAGES
 from agent.models.protocols import anthropic_messages, chat_completions
 from agent.models.provider import Timeouts
 

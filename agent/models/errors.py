@@ -1,63 +1,41 @@
-"""Errors of providers, translated once: into a class for the code to act on and a message for the person.
+"""Errors of model servers, translated once: into a class for the code to act on and a message for the person.
 
-Library error                                   class
-ModelContextWindowExceededError, 413, text      too_long
-ModelAuthenticationError, ModelNotFoundError    auth
-ModelQuotaExceededError                         billing
-ModelRateLimitError                             rate_limit
-ModelUnavailableError: 503, 529                 overloaded
-TimeoutError (ours), 408, 504, 524              timeout
-ModelConnectionError, httpx2                    network
-ModelServerError, unreadable answers            server
-content filters, by code or text                refused
-images not supported, by text                   no_vision
-all other rejections                            bad_request
+What decides, in this order: the server's codes, its words where they are clear, the HTTP status.
 
-The text of an error is matched only where providers have no error code for it. Each pattern is made from messages that
-real servers send; a test has them.
+status                            class
+413, 429 "request too large"      too_long
+401, 403, 404, 405                auth
+402                               billing
+429                               rate_limit
+498, 503, 529                     overloaded
+408, 504, 524                     timeout
+other 5xx, unknown                server
+other 4xx                         bad_request
+
+Only words tell `refused` and `no_vision` at most servers, and `too_long` and `billing` at many. Each pattern is made from
+messages that real servers send; a test has them.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
-import httpx2
-from pydantic_ai.exceptions import (
-    ModelAPIError,
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelContextWindowExceededError,
-    ModelHTTPError,
-    ModelNotFoundError,
-    ModelQuotaExceededError,
-    ModelRateLimitError,
-    ModelRequestRejectedError,
-    ModelUnavailableError,
-)
+import httpx
 
+from agent.gate import text as storable_text
 from agent.model import ModelError, ModelErrorKind
 
 MAX_DETAIL_LENGTH = 300
-
-_REFUSED_CODES = frozenset({"content_filter", "content_policy_violation"})
-_REFUSED = re.compile(r"content filter|content management policy|content policy|usage polic|\bflagged\b", re.IGNORECASE)
-_TOO_LONG = re.compile(
-    r"exceeds? (?:the )?(?:available )?context|maximum context length|(?:prompt|input) is too long|input token count",
-    re.IGNORECASE,
-)
-_NO_VISION = re.compile(
-    r"""
-    not \ (?:a \ )? multi-?modal
-    | not \ support \ (?: vision | images? (?: \ input | \ content | \W*$ | \. ) )
-    | that \ support \ image \ input
-    | image \ (?: input | url )s? \ (?: is | are ) \ not \ supported
-    | image_url .{0,20} \ only \ supported
-    | (?: unsupported | unknown ) \b .{0,80} \b image_url
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
+MAX_WORDS = 20_000
+"""Characters of a server's words that are searched."""
 
 MESSAGES: dict[ModelErrorKind, str] = {
     "overloaded": "The model is overloaded. Please try again in a moment.",
@@ -77,91 +55,583 @@ MESSAGES: dict[ModelErrorKind, str] = {
 """The message that people read for each class of error."""
 
 
-@contextmanager
-def model_errors(
-    provider: str, name: str, api_key: str | None, not_translated: Sequence[Exception] = ()
-) -> Iterator[None]:
-    """Translates the exceptions of a provider's library into `ModelError`. The key appears in none of them.
+def error_of_response(
+    status: int, headers: Mapping[str, str], body: str, *, provider: str, model: str, keys: Sequence[str] = ()
+) -> ModelError:
+    """The error of a response that is not an answer. `keys` appear in none of its texts.
 
-    `not_translated`: exceptions that have another cause than the provider.
+    `body` may be JSON of any shape, the page of a proxy, or nothing; the names in `headers` are in lower case, or the
+    mapping ignores case.
     """
+    return _error(_report(body), status, headers, provider=provider, model=model, keys=keys)
+
+
+def error_in_stream(error: object, *, provider: str, model: str, keys: Sequence[str] = ()) -> ModelError:
+    """The error that a server sends inside of a stream that began as an answer: the event's JSON value, or its text."""
+    report = _report(error)
+    return _error(report, _status_of(report), {}, provider=provider, model=model, keys=keys)
+
+
+@contextmanager
+def transport_errors() -> Iterator[None]:
+    """Translates what goes wrong on the way to a server and back into `ModelError`."""
     try:
         yield
-    except ModelError:
-        raise
-    except ModelAPIError as error:
-        # Providers quote the key that they reject, whole or in part: such a cause is left out of every traceback.
-        quotes_key = isinstance(error, ModelAuthenticationError) or (api_key is not None and api_key in str(error))
-        raise _model_error(error, provider, name, api_key) from (None if quotes_key else error)
-    except TimeoutError as error:
-        raise ModelError("timeout", MESSAGES["timeout"]) from error
-    except (httpx2.TransportError, httpx2.StreamError, OSError) as error:
-        raise ModelError("network", MESSAGES["network"]) from error
-    except Exception as error:
-        # An answer of an odd form can make the library raise anything.
-        if any(error is other for other in not_translated):
-            raise
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects):
+        # An address may contain a key, so it is left out of the traceback.
         raise ModelError(
-            "server", "The model's answer could not be read. Please try again.", was_answer=True
-        ) from error
+            "auth", "The base_url of the model's provider is not usable. The operator of this gateway has to check it."
+        ) from None
+    except httpx.DecodingError as error:
+        raise ModelError("server", UNREADABLE, was_answer=True) from error
+    except (TimeoutError, httpx.ReadTimeout) as error:
+        raise ModelError("timeout", MESSAGES["timeout"]) from error
+    except (httpx.TransportError, httpx.StreamError, OSError) as error:
+        raise ModelError("network", MESSAGES["network"]) from error
 
 
-def _model_error(error: ModelAPIError, provider: str, name: str, api_key: str | None) -> ModelError:
-    kind = _kind(error)
-    if kind in ("bad_request", "auth", "server") and _NO_VISION.search(_provider_message(error.body)):
-        return ModelError("no_vision", MESSAGES["no_vision"])
-    return ModelError(kind, _message(kind, error, provider, name, api_key), retry_after=error.retry_after)
+UNREADABLE = "The model's answer could not be read. Please try again."
 
 
-def _kind(error: ModelAPIError) -> ModelErrorKind:
-    match error:
-        case ModelContextWindowExceededError() | ModelHTTPError(status_code=413):
-            return "too_long"
-        case ModelAuthenticationError() | ModelNotFoundError():
-            # OpenAI's message for the latter: "does not exist or you do not have access to it".
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What a server says of an error: its own words, the parameter that it names, and its codes, in lower case.
+
+    `wait` is the wait that it asks for in its body, in seconds; `status` the HTTP status in it.
+    """
+
+    words: str = ""
+    codes: frozenset[str] = frozenset()
+    wait: float | None = None
+    status: int = 0
+
+
+def _error(
+    report: _Report, status: int, headers: Mapping[str, str], *, provider: str, model: str, keys: Sequence[str]
+) -> ModelError:
+    retry_after = _first(_retry_after(headers), report.wait, _wait_in_words(report.words))
+    kind = _kind(report, status, has_wait=retry_after is not None)
+    # Providers quote the key that they reject, whole or in part.
+    detail = "" if kind == "auth" and status != 404 else _without_keys(report.words, keys)[:MAX_DETAIL_LENGTH]
+    message = _message(kind, report, status, detail, provider=provider, model=model)
+    return ModelError(kind, message, retry_after=retry_after, detail=detail, status=status)
+
+
+def _message(kind: ModelErrorKind, report: _Report, status: int, detail: str, *, provider: str, model: str) -> str:
+    if kind == "auth" and (status == 404 or _is_unknown_model(report)):
+        return (
+            f"{provider} has no model {model!r}, or the base_url is wrong. The operator of this gateway has to check."
+        )
+    if kind == "auth" and (status < 400 or status == 405):
+        return f"{provider} does not answer at its base_url. The operator of this gateway has to check it."
+    return f"{MESSAGES[kind]} It says: {detail}" if kind == "bad_request" and detail else MESSAGES[kind]
+
+
+# Classes
+
+_CODES: dict[ModelErrorKind, frozenset[str]] = {
+    "too_long": frozenset(
+        {
+            "context_length_exceeded",
+            "context_window_exceeded",
+            "contextwindowexceedederror",
+            "exceed_context_size_error",
+            "model_context_window_exceeded",
+            "request_too_large",
+            "tokens_limit_reached",
+            "1261",
+        }
+    ),
+    "billing": frozenset(
+        {
+            "insufficient_quota",
+            "insufficient_balance",
+            "insufficient_funds",
+            "billing_error",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "exceeded_current_quota_error",
+            "personal-team-blocked:spending-limit",
+            "arrearage",
+            "accountoverdueerror",
+            "1113",
+        }
+    ),
+    "refused": frozenset(
+        {
+            "content_filter",
+            "content_policy_violation",
+            "responsibleaipolicyviolation",
+            "invalid_prompt",
+            "moderation_blocked",
+            "datainspectionfailed",
+            "data_inspection_failed",
+            "new_sensitive",
+            "1301",
+        }
+    ),
+    "overloaded": frozenset(
+        {
+            "overloaded_error",
+            "overloaded",
+            "server_is_overloaded",
+            "engine_overloaded_error",
+            "service_tier_capacity_exceeded",
+            "unavailable",
+            "1305",
+        }
+    ),
+    "rate_limit": frozenset(
+        {
+            "rate_limit_exceeded",
+            "rate_limit_error",
+            "rate_limit_reached_error",
+            "rate_limited",
+            "too_many_requests",
+            "throttlingexception",
+            "resource_exhausted",
+            "1302",
+            "1303",
+        }
+    ),
+    "auth": frozenset(
+        {
+            "invalid_api_key",
+            "api_key_invalid",
+            "invalid_authentication_error",
+            "authentication_error",
+            "permission_error",
+            "permission_denied",
+            "unauthenticated",
+        }
+    ),
+    # The model called a tool in a form that the server cannot read: another attempt usually goes well.
+    "server": frozenset({"tool_use_failed", "server_error", "internal_server_error", "api_error"}),
+}
+"""The codes by which servers name a class; of several, the first class counts. Numbers are those of Z.ai."""
+
+_MODEL_CODES = frozenset({"model_not_found", "model_not_found_error", "modelnotfound", "model_not_exist"})
+
+_STATUS_OF_CODE: dict[str, int] = {
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "invalid_argument": 400,
+    "validation": 422,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "permission_denied": 403,
+    "not_found_error": 404,
+    "not_found": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "resource_exhausted": 429,
+    "api_error": 500,
+    "internal": 500,
+    "server_error": 500,
+    "unavailable": 503,
+    "deadline_exceeded": 504,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The HTTP status that belongs to an error's type, for errors inside of a stream."""
+
+
+def _words(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+_TOO_LONG = _words(
+    r"exceed(?:s|ed|ing)?(?: the)?(?: model'?s)?(?: available| maximum| max)? context",
+    r"context (?:window|length|size|limit)(?: has been| is)? exceed",
+    r"(?:maximum|max|model'?s) context (?:length|window|size) (?:is|of|\()",
+    r"(?:longer|larger|greater) than the (?:model'?s )?(?:maximum )?(?:context|model) length",
+    r"with (?:a )?maximum context length|model maximum context length",
+    r"too large for model with",
+    r"(?:prompt|input|conversation|message history) (?:is )?too long",
+    r"too long to fit",
+    r"input (?:token count|tokens?|length)\b[^.]{0,60}\bexceed",
+    r"prompt token count[^.]{0,40} exceeds",
+    r"exceeds? (?:the )?(?:configured )?(?:max(?:imum)?(?: allowed)? )?(?:input|prompt) (?:token|length)",
+    r"maximum (?:prompt|input|allowed input) length",
+    r"max(?:imum)? (?:number of )?input tokens?\b",
+    r"exceeded model token limit|prompt exceeds max length|context window exceeds limit",
+    r"tokens in request more than max tokens",
+    r"range of input length should be|input length too long|input token length too long",
+    r"reduce the length of the (?:messages|input|prompt)|decrease (?:the )?input length",
+    r"`?inputs`? (?:tokens \+|must have less than \d+ tokens)",
+    r"keep the first \d+ tokens when context|tokens to keep from the initial prompt is greater",
+    r"mid-generation context overflow|context shift is disabled",
+    r"request (?:body )?too large for",
+    r"total (?:number of )?tokens[^.]{0,40} (?:exceeds?|cannot exceed)",
+    r"too many (?:input )?tokens: total",
+    r"long context (?:requests|beta)",
+)
+
+_BILLING = _words(
+    r"insufficient (?:account )?(?:balance|credits?|funds|quota)",
+    r"credit balance is too low|(?:out of|no) credits|used all (?:of )?(?:your |its )?(?:available )?credits",
+    r"not enough credits|requires more credits|credits? (?:have|has) (?:been )?(?:run out|exhausted|used up)",
+    r"exceeded your current quota|quota (?:has been |is )?(?:used up|exhausted|insufficient)|free quota",
+    r"spend(?:ing)? limit|billing (?:hard )?limit|usage limits?\b[^.]{0,40}\bregain|specified api usage limits",
+    r"payment required|account[^.]{0,60}(?:suspended|overdue|in arrears|not active|in good standing)",
+    r"limit: 0\b",
+    "余额不足|欠费",
+)
+_REFUSED = _words(
+    r"content filter|content management policy|content policy|content moderation|usage polic|\bflagged\b",
+    r"inappropriate content|sensitive (?:content|words?)|prohibited content|considered high risk|safety system",
+    "不安全或敏感",
+)
+_NO_VISION = _words(
+    r"not (?:a )?multi-?modal",
+    r"not support (?:vision|images?(?: input| content|\W*$|\.))",
+    r"that support image input",
+    r"image (?:input|url)s? (?:is|are) not (?:supported|enabled)",
+    r"image_url.{0,20} only supported",
+    r"(?:unsupported|unknown|invalid)\b.{0,80}\bimage_url",
+    r"at most 0 images?|vision is not (?:supported|enabled)",
+)
+_BAD_KEY = _words(
+    r"api key not valid|(?:incorrect|invalid|expired|missing) api[ _-]?key|api key (?:is )?(?:expired|invalid)",
+    r"location is not supported",
+)
+_UNKNOWN_MODEL = _words(
+    r"\bmodels?\b[^.]{0,120}\b(?:not (?:found|exist)|does not exist|not a valid model|is not available)",
+    r"(?:unknown|invalid|no such|not a valid) model\b",
+    r"unable to access model",
+)
+_OVERLOADED = _words(
+    r"overloaded|high demand|(?:at|over|no) capacity|capacity exceeded|server (?:is )?busy|loading model",
+    r"model is (?:currently )?loading",
+)
+_RATE_LIMIT = _words(r"rate.?limit|too many requests|throttl|(?:requests|tokens) per (?:minute|day|second)")
+_REQUEST_TOO_LARGE = _words(r"request too large|long context (?:requests|beta)")
+_ABOUT_THE_REQUEST = _words(
+    r"no endpoints found that|does(?: not|n'?t) support|not supported|previous.?response|item with id"
+)
+"""Words of a 404 that is not about the model or the address, but about what is in the request."""
+
+
+def _kind(report: _Report, status: int, *, has_wait: bool) -> ModelErrorKind:
+    by_code = next((kind for kind, codes in _CODES.items() if codes & report.codes), None)
+    if by_code in ("too_long", "billing", "refused"):
+        return by_code
+    words = report.words
+    match status:
+        case 401:
             return "auth"
-        case ModelQuotaExceededError():
+        case 402:
             return "billing"
-        case ModelRateLimitError():
-            return "rate_limit"
-        case ModelUnavailableError():
-            return "overloaded"
-        case ModelConnectionError():
-            # Also ModelTimeoutError: the SDKs' timeouts are off, and one transport reports a refused connection as it.
-            return "network"
-        case ModelHTTPError(status_code=408 | 504 | 524):
+        case 408 | 504 | 524:
             return "timeout"
-        case ModelRequestRejectedError():
-            return _rejection(error)
-        case ModelHTTPError(status_code=status) if status < 500:
-            return _rejection(error)
-        case _:
-            return "server"
+        case 429:
+            return _too_many(report, has_wait=has_wait)
+        case 498 | 503 | 529:
+            return "overloaded"
+        case 403 if _BILLING.search(words):
+            return "billing"
+        case 403 if _REFUSED.search(words):
+            return "refused"
+        case 403 | 405:
+            return "auth"
+        case 404 if not _ABOUT_THE_REQUEST.search(words):
+            return "auth"
+    if _TOO_LONG.search(words):
+        return "too_long"
+    if _NO_VISION.search(words):
+        return "no_vision"
+    if status >= 500:
+        return "overloaded" if by_code == "overloaded" or _OVERLOADED.search(words) else "server"
+    return _rejection(report, status, by_code, has_wait=has_wait)
 
 
-def _rejection(error: ModelAPIError) -> ModelErrorKind:
-    message = _provider_message(error.body)
-    if error.provider_error_code in _REFUSED_CODES or _REFUSED.search(message):
+def _too_many(report: _Report, *, has_wait: bool) -> ModelErrorKind:
+    """A 429: waiting does not help against a request that is larger than the limit, nor against an empty account."""
+    if _REQUEST_TOO_LARGE.search(report.words):
+        return "too_long"
+    if report.codes & _CODES["overloaded"] or _OVERLOADED.search(report.words):
+        return "overloaded"
+    used_up = _BILLING.search(report.words)
+    # Gemini calls every limit a quota, also one that is free again in seconds.
+    return "billing" if used_up and not (has_wait and "current quota" in used_up[0].lower()) else "rate_limit"
+
+
+def _rejection(report: _Report, status: int, by_code: ModelErrorKind | None, *, has_wait: bool) -> ModelErrorKind:
+    words = report.words
+    if status == 413:
+        return "too_long"
+    if _REFUSED.search(words):
         return "refused"
-    return "too_long" if _TOO_LONG.search(message) else "bad_request"
+    if _BILLING.search(words):
+        return "rate_limit" if has_wait else "billing"
+    if by_code is not None:
+        return by_code
+    if _BAD_KEY.search(words) or _is_unknown_model(report):
+        return "auth"
+    if status in (0, 400) and _RATE_LIMIT.search(words):
+        return "rate_limit"
+    if status == 0:
+        return "overloaded" if _OVERLOADED.search(words) else "server"
+    return "bad_request" if status >= 400 else "auth"
 
 
-def _message(kind: ModelErrorKind, error: ModelAPIError, provider: str, name: str, api_key: str | None) -> str:
-    if isinstance(error, ModelNotFoundError):
-        return f"{provider} has no model {name!r}, or the base_url is wrong. The operator of this gateway has to check."
-    detail = _detail(error, api_key) if kind == "bad_request" else ""
-    return f"{MESSAGES[kind]} It says: {detail}" if detail else MESSAGES[kind]
+def _is_unknown_model(report: _Report) -> bool:
+    return bool(report.codes & _MODEL_CODES) or (
+        _UNKNOWN_MODEL.search(report.words) is not None and not _ABOUT_THE_REQUEST.search(report.words)
+    )
 
 
-def _detail(error: ModelAPIError, api_key: str | None) -> str:
-    message = _provider_message(error.body)
-    return (message.replace(api_key, "…") if api_key else message)[:MAX_DETAIL_LENGTH]
+def _status_of(report: _Report) -> int:
+    return report.status or next((_STATUS_OF_CODE[code] for code in sorted(report.codes) if code in _STATUS_OF_CODE), 0)
 
 
-def _provider_message(body: object) -> str:
-    """The provider's own message: OpenAI's SDK passes the error object, Anthropic's the body around it."""
-    match body:
-        case {"error": {"message": str(message)}} | {"message": str(message)}:
-            return message
-        case _:
-            return ""
+# What servers say
+
+_WORD_KEYS = ("message", "msg", "error_msg", "error_message", "status_msg", "detail", "error", "error_description")
+_NESTED_KEYS = (
+    "error",
+    "errors",
+    "response",
+    "detail",
+    "details",
+    "message",
+    "metadata",
+    "base_resp",
+    "headers",
+    "raw",
+)
+_CODE_KEYS = ("code", "type", "status", "error_type", "error_code", "reason")
+_MAX_NESTING = 6
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Collects what an error of any shape says."""
+
+    words: list[str] = field(default_factory=list)
+    codes: set[str] = field(default_factory=set)
+    wait: float | None = None
+    status: int = 0
+
+    def read(self, value: object, depth: int = 0) -> None:
+        if depth > _MAX_NESTING:
+            return
+        match value:
+            case str():
+                self._read_text(value, depth)
+            case dict():
+                self._read_object(value, depth)
+            case list():
+                for item in value[:10]:
+                    self.read(item, depth + 1)
+
+    def _read_text(self, value: str, depth: int) -> None:
+        parsed = _parsed(value)
+        if isinstance(parsed, dict | list):
+            self.read(parsed, depth + 1)
+        elif (words := _plain(value)) and words not in self.words:
+            self.words.append(words)
+
+    def _read_object(self, value: dict[object, object], depth: int) -> None:
+        self._read_codes(value)
+        self._read_wait(value)
+        before = len(self.words)
+        for key in _WORD_KEYS:
+            if isinstance(words := value.get(key), str):
+                self._read_text(_with_place(words, value), depth)
+        for key in _NESTED_KEYS:
+            if isinstance(value.get(key), dict | list) or key == "raw":
+                self.read(value.get(key), depth + 1)
+        param = value.get("param")
+        if isinstance(param, str) and param and not any(param in words for words in self.words[before:]):
+            self.words.append(f"({param})")
+
+    def _read_codes(self, value: dict[object, object]) -> None:
+        for key in _CODE_KEYS:
+            code = value.get(key)
+            if isinstance(code, int) and not isinstance(code, bool):
+                code = str(code)
+            if not isinstance(code, str):
+                continue
+            self.codes.add(code.lower())
+            if not self.status and code.isdecimal() and 400 <= int(code[:4]) < 600:
+                self.status = int(code)
+        # MiniMax's numbers: https://platform.minimax.io/docs/api-reference/errorcode
+        match value.get("status_code"):
+            case 1002 | 1039:
+                self.codes.add("rate_limit_exceeded")
+            case 1004 | 2049:
+                self.codes.add("authentication_error")
+            case 1008:
+                self.codes.add("insufficient_balance")
+            case 1026 | 1027:
+                self.codes.add("new_sensitive")
+
+    def _read_wait(self, value: dict[object, object]) -> None:
+        headers = {str(key).lower(): item for key, item in value.items() if isinstance(item, str)}
+        given = _first(
+            _seconds_of(value.get("retry_after")),
+            _seconds_of(value.get("retry_after_seconds")),
+            _duration(value.get("retryDelay")),
+            _retry_after(headers) if "x-ratelimit-reset" in headers else None,
+        )
+        self.wait = _first(self.wait, given)
+
+
+def _report(value: object) -> _Report:
+    reader = _Reader()
+    reader.read(value)
+    words = "; ".join(reader.words)[:MAX_WORDS]
+    return _Report(storable_text(words), frozenset(reader.codes), reader.wait, reader.status)
+
+
+def _parsed(value: str) -> object:
+    """The JSON in a text: all of it, or the first event of a stream; None if there is none."""
+    value = value.strip()
+    if value.startswith(("data:", "event:")):
+        value = next((line[5:] for line in value.splitlines() if line.startswith("data:")), "").strip()
+    if not value.startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain(value: str) -> str:
+    """A text in one line; of a page its title."""
+    value = value[:MAX_WORDS]
+    if re.match(r"\s*<(?:!doctype|html|head|\?xml)", value, re.IGNORECASE):
+        title = re.search(r"<title[^>]*>([^<]*)", value, re.IGNORECASE)
+        value = title[1] if title else ""
+    return " ".join(value.split())
+
+
+def _with_place(words: str, value: dict[object, object]) -> str:
+    """The words with the place in the request that they are about: FastAPI's and pydantic's servers tell it apart."""
+    place = value.get("loc")
+    return f"{'.'.join(map(str, place[:10]))}: {words}" if isinstance(place, list) and place else words
+
+
+# Waits
+
+_UNITS = {"ms": 0.001, "s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+_DURATION = re.compile(
+    r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|milliseconds?|hours?|h|minutes?|min|m|seconds?|secs?|s)(?![a-z])", re.IGNORECASE
+)
+_WAIT_IN_WORDS = re.compile(
+    r"(?:try again|retry|wait|available|reset)[^.\d]{0,40}?"
+    r"((?:\d[\d.]*\s*(?:ms|h|hours?|m|min|minutes?|s|secs?|seconds?)(?![a-z])\s*)+)",
+    re.IGNORECASE,
+)
+_RESET = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:reset-?(?P<after>[a-z-]*)|(?P<before>[a-z-]+)-reset)")
+MAX_WAIT = 7 * 24 * 60 * 60.0
+
+
+def _first(*waits: float | None) -> float | None:
+    return next((wait for wait in waits if wait is not None), None)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The wait that the headers ask for, in seconds."""
+    milliseconds = _seconds_of(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    return _first(_moment(headers.get("retry-after")), _reset(headers))
+
+
+def _reset(headers: Mapping[str, str]) -> float | None:
+    """When the limit that is used up is free again; the longest wait if several are, None if none is said to be."""
+    waits: list[float] = []
+    for name, value in headers.items():
+        found = _RESET.fullmatch(name.lower())
+        if found is None:
+            continue
+        what = found["after"] or found["before"] or ""
+        remaining = next((left for key, left in headers.items() if key.lower() == _remaining(name.lower())), None)
+        wait = _moment(value)
+        if wait is not None and (remaining == "0" or (remaining is None and not what)):
+            waits.append(wait)
+    return max(waits, default=None)
+
+
+def _remaining(name: str) -> str:
+    """The name of the header that says what remains of the limit whose reset has this name."""
+    return name.replace("reset", "remaining")
+
+
+def _moment(value: object) -> float | None:
+    """Seconds until a moment: in seconds, as a duration ("1m30s"), since 1970 in seconds or milliseconds, or a date."""
+    if not isinstance(value, str):
+        return None
+    number = _seconds_of(value)
+    if number is not None:
+        now = time.time()
+        if number > now / 2:
+            return _bounded((number / 1000 if number > now * 100 else number) - now)
+        return number
+    duration = _duration(value)
+    return duration if duration is not None else _date(value)
+
+
+def _date(value: str) -> float | None:
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            return _bounded(parse(value).timestamp() - time.time())
+        except (ValueError, OverflowError, OSError):
+            continue
+    return None
+
+
+def _seconds_of(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _duration(value: object) -> float | None:
+    """A duration like "1m30.5s" or "20 seconds"."""
+    if not isinstance(value, str):
+        return None
+    rest = _DURATION.sub("", value[:100]).strip()
+    return None if rest else _total(value[:100])
+
+
+def _total(value: str) -> float | None:
+    found = _DURATION.findall(value)
+    if not found:
+        return None
+    return _bounded(sum(float(number) * _unit(unit.lower()) for number, unit in found))
+
+
+def _unit(unit: str) -> float:
+    return 0.001 if unit.startswith("milli") else _UNITS[unit if unit in _UNITS else unit.removesuffix("s")]
+
+
+def _wait_in_words(words: str) -> float | None:
+    found = _WAIT_IN_WORDS.search(words)
+    return None if found is None else _total(found[1])
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, 0.0), MAX_WAIT)
+
+
+# Secrets
+
+_MIN_PART = 6
+"""Characters of a part of a key that is worth hiding."""
+
+
+def _without_keys(words: str, keys: Sequence[str]) -> str:
+    """The beginning of the words, without keys, their parts, and what a server has made partly unreadable."""
+    words = words[: 2 * MAX_DETAIL_LENGTH]
+    for key in sorted(filter(None, keys), key=len, reverse=True):
+        words = words.replace(key, "…")
+        words = re.sub(rf"[\w-]{{{_MIN_PART},}}", lambda found, key=key: "…" if found[0] in key else found[0], words)
+    return re.sub(r"\S*\*{3,}\S*", "…", words)
