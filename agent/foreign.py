@@ -56,7 +56,7 @@ def _sources_in(item: Entry | Exchange) -> Iterable[str]:
         case MessagesRead():
             return (foreign.source for message in item.messages for foreign in message.foreign)
         case ModelAnswered():
-            return (part.summary or SEARCH for part in item.parts if isinstance(part, Native))
+            return (part.summary or SEARCH for part in item.parts if isinstance(part, Native) and part.foreign)
         case CallEnded():
             return item.foreign
         case Results():

@@ -89,22 +89,27 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call the model asked for. `arguments` is the JSON text as the model wrote it, valid or not."""
+    """A tool call the model asked for. `arguments` is the JSON text as the model wrote it, valid or not. `signature` is
+    what `provider` needs with the call in the next request, if anything."""
 
     id: str
     name: str
     arguments: JsonText
+    signature: str | None = None
+    provider: str | None = None
     kind: Literal["call"] = "call"
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
     """A step that the provider ran itself within an answer, such as a web search. `data` is its JSON text, as the
-    provider needs it in the next request; `summary` is one short line for people."""
+    provider needs it in the next request; `summary` is one short line for people. Without `foreign` it brought no text
+    from outside: the ids that the provider gave to the answer's parts."""
 
     provider: str
     data: JsonText
     summary: str = ""
+    foreign: bool = True
     kind: Literal["native"] = "native"
 
 

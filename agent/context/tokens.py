@@ -99,6 +99,6 @@ def _part_length(part: Part) -> int:
         case Call():
             return _OVERHEAD + len(part.name) + len(part.arguments)
         case Native():
-            return len(part.data)
+            return len(part.data) if part.foreign else 0
         case _:
             assert_never(part)
