@@ -12,8 +12,8 @@ status                            class
 other 5xx, unknown                server
 other 4xx                         bad_request
 
-Only words tell `refused` and `no_vision` at most servers, and `too_long` and `billing` at many. Each pattern is made from
-messages that real servers send; a test has them.
+Only words tell `refused` and `no_vision` at most servers, and `too_long` and `billing` at many. Each pattern is made
+from messages that real servers send; a test has them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ import httpx
 from agent.gate import text as storable_text
 from agent.model import ModelError, ModelErrorKind
 
-MAX_DETAIL_LENGTH = 300
+MAX_DETAIL_LENGTH = 2_000
+MAX_SHOWN_DETAIL = 300
 MAX_WORDS = 20_000
 """Characters of a server's words that are searched."""
 
@@ -112,7 +113,7 @@ def _error(
     retry_after = _first(_retry_after(headers), report.wait, _wait_in_words(report.words))
     kind = _kind(report, status, has_wait=retry_after is not None)
     # Providers quote the key that they reject, whole or in part.
-    detail = "" if kind == "auth" and status != 404 else _without_keys(report.words, keys)[:MAX_DETAIL_LENGTH]
+    detail = "" if kind == "auth" and status != 404 else _without_keys(report.words, keys)
     message = _message(kind, report, status, detail, provider=provider, model=model)
     return ModelError(kind, message, retry_after=retry_after, detail=detail, status=status)
 
@@ -124,7 +125,9 @@ def _message(kind: ModelErrorKind, report: _Report, status: int, detail: str, *,
         )
     if kind == "auth" and (status < 400 or status == 405):
         return f"{provider} does not answer at its base_url. The operator of this gateway has to check it."
-    return f"{MESSAGES[kind]} It says: {detail}" if kind == "bad_request" and detail else MESSAGES[kind]
+    return (
+        f"{MESSAGES[kind]} It says: {detail[:MAX_SHOWN_DETAIL]}" if kind == "bad_request" and detail else MESSAGES[kind]
+    )
 
 
 # Classes
@@ -630,8 +633,9 @@ _MIN_PART = 6
 
 def _without_keys(words: str, keys: Sequence[str]) -> str:
     """The beginning of the words, without keys, their parts, and what a server has made partly unreadable."""
-    words = words[: 2 * MAX_DETAIL_LENGTH]
+    words = words[:MAX_DETAIL_LENGTH]
     for key in sorted(filter(None, keys), key=len, reverse=True):
         words = words.replace(key, "…")
-        words = re.sub(rf"[\w-]{{{_MIN_PART},}}", lambda found, key=key: "…" if found[0] in key else found[0], words)
-    return re.sub(r"\S*\*{3,}\S*", "…", words)
+        for part in set(re.findall(rf"[\w-]{{{_MIN_PART},}}", words)):
+            words = words.replace(part, "…") if part in key else words
+    return re.sub(r"\S{0,200}\*{3,}\S{0,200}", "…", words)
