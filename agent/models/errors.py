@@ -18,25 +18,18 @@ from messages that real servers send; a test has them.
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 
-from agent.gate import text as storable_text
 from agent.model import ModelError, ModelErrorKind
+from agent.models.error_report import ErrorReport, report_of
+from agent.models.waits import first, wait_in_headers, wait_in_words
 
 MAX_DETAIL_LENGTH = 2_000
 MAX_SHOWN_DETAIL = 300
-MAX_WORDS = 20_000
-"""Characters of a server's words that are searched."""
 
 MESSAGES: dict[ModelErrorKind, str] = {
     "overloaded": "The model is overloaded. Please try again in a moment.",
@@ -55,6 +48,8 @@ MESSAGES: dict[ModelErrorKind, str] = {
 }
 """The message that people read for each class of error."""
 
+UNREADABLE = "The model's answer could not be read. Please try again."
+
 
 def error_of_response(
     status: int, headers: Mapping[str, str], body: str, *, provider: str, model: str, keys: Sequence[str] = ()
@@ -64,12 +59,12 @@ def error_of_response(
     `body` may be JSON of any shape, the page of a proxy, or nothing; the names in `headers` are in lower case, or the
     mapping ignores case.
     """
-    return _error(_report(body), status, headers, provider=provider, model=model, keys=keys)
+    return _error(report_of(body), status, headers, provider=provider, model=model, keys=keys)
 
 
 def error_in_stream(error: object, *, provider: str, model: str, keys: Sequence[str] = ()) -> ModelError:
     """The error that a server sends inside of a stream that began as an answer: the event's JSON value, or its text."""
-    report = _report(error)
+    report = report_of(error)
     return _error(report, _status_of(report), {}, provider=provider, model=model, keys=keys)
 
 
@@ -91,26 +86,10 @@ def transport_errors() -> Iterator[None]:
         raise ModelError("network", MESSAGES["network"]) from error
 
 
-UNREADABLE = "The model's answer could not be read. Please try again."
-
-
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """What a server says of an error: its own words, the parameter that it names, and its codes, in lower case.
-
-    `wait` is the wait that it asks for in its body, in seconds; `status` the HTTP status in it.
-    """
-
-    words: str = ""
-    codes: frozenset[str] = frozenset()
-    wait: float | None = None
-    status: int = 0
-
-
 def _error(
-    report: _Report, status: int, headers: Mapping[str, str], *, provider: str, model: str, keys: Sequence[str]
+    report: ErrorReport, status: int, headers: Mapping[str, str], *, provider: str, model: str, keys: Sequence[str]
 ) -> ModelError:
-    retry_after = _first(_retry_after(headers), report.wait, _wait_in_words(report.words))
+    retry_after = first(wait_in_headers(headers), report.wait, wait_in_words(report.words))
     kind = _kind(report, status, has_wait=retry_after is not None)
     # Providers quote the key that they reject, whole or in part.
     detail = "" if kind == "auth" and status != 404 else _without_keys(report.words, keys)
@@ -118,16 +97,15 @@ def _error(
     return ModelError(kind, message, retry_after=retry_after, detail=detail, status=status)
 
 
-def _message(kind: ModelErrorKind, report: _Report, status: int, detail: str, *, provider: str, model: str) -> str:
+def _message(kind: ModelErrorKind, report: ErrorReport, status: int, detail: str, *, provider: str, model: str) -> str:
     if kind == "auth" and (status == 404 or _is_unknown_model(report)):
         return (
             f"{provider} has no model {model!r}, or the base_url is wrong. The operator of this gateway has to check."
         )
     if kind == "auth" and (status < 400 or status == 405):
         return f"{provider} does not answer at its base_url. The operator of this gateway has to check it."
-    return (
-        f"{MESSAGES[kind]} It says: {detail[:MAX_SHOWN_DETAIL]}" if kind == "bad_request" and detail else MESSAGES[kind]
-    )
+    shown = f" It says: {detail[:MAX_SHOWN_DETAIL]}" if kind == "bad_request" and detail else ""
+    return f"{MESSAGES[kind]}{shown}"
 
 
 # Classes
@@ -253,7 +231,7 @@ _TOO_LONG = _words(
     r"too large for model with",
     r"(?:prompt|input|conversation|message history) (?:is )?too long",
     r"too long to fit",
-    r"input (?:token count|tokens?|length)\b[^.]{0,60}\bexceed",
+    r"input token count|input (?:tokens?|length)\b[^.]{0,60}\bexceed",
     r"prompt token count[^.]{0,40} exceeds",
     r"exceeds? (?:the )?(?:configured )?(?:max(?:imum)?(?: allowed)? )?(?:input|prompt) (?:token|length)",
     r"maximum (?:prompt|input|allowed input) length",
@@ -269,6 +247,9 @@ _TOO_LONG = _words(
     r"total (?:number of )?tokens[^.]{0,40} (?:exceeds?|cannot exceed)",
     r"too many (?:input )?tokens: total",
     r"long context (?:requests|beta)",
+    r"max_(?:completion_)?tokens must be at least 1, got -",
+    r"context length exceeded|context size has been exceeded",
+    r"tokens? .{0,40}exceed.{0,40}context window",
 )
 
 _BILLING = _words(
@@ -316,7 +297,7 @@ _ABOUT_THE_REQUEST = _words(
 """Words of a 404 that is not about the model or the address, but about what is in the request."""
 
 
-def _kind(report: _Report, status: int, *, has_wait: bool) -> ModelErrorKind:
+def _kind(report: ErrorReport, status: int, *, has_wait: bool) -> ModelErrorKind:
     by_code = next((kind for kind, codes in _CODES.items() if codes & report.codes), None)
     if by_code in ("too_long", "billing", "refused"):
         return by_code
@@ -349,18 +330,20 @@ def _kind(report: _Report, status: int, *, has_wait: bool) -> ModelErrorKind:
     return _rejection(report, status, by_code, has_wait=has_wait)
 
 
-def _too_many(report: _Report, *, has_wait: bool) -> ModelErrorKind:
+def _too_many(report: ErrorReport, *, has_wait: bool) -> ModelErrorKind:
     """A 429: waiting does not help against a request that is larger than the limit, nor against an empty account."""
     if _REQUEST_TOO_LARGE.search(report.words):
         return "too_long"
     if report.codes & _CODES["overloaded"] or _OVERLOADED.search(report.words):
         return "overloaded"
-    used_up = _BILLING.search(report.words)
-    # Gemini calls every limit a quota, also one that is free again in seconds.
-    return "billing" if used_up and not (has_wait and "current quota" in used_up[0].lower()) else "rate_limit"
+    used_up = {found[0].lower() for found in _BILLING.finditer(report.words)}
+    if has_wait:
+        # Gemini calls every limit a quota, also one that is free again in seconds.
+        used_up.discard("exceeded your current quota")
+    return "billing" if used_up else "rate_limit"
 
 
-def _rejection(report: _Report, status: int, by_code: ModelErrorKind | None, *, has_wait: bool) -> ModelErrorKind:
+def _rejection(report: ErrorReport, status: int, by_code: ModelErrorKind | None, *, has_wait: bool) -> ModelErrorKind:
     words = report.words
     if status == 413:
         return "too_long"
@@ -379,253 +362,15 @@ def _rejection(report: _Report, status: int, by_code: ModelErrorKind | None, *, 
     return "bad_request" if status >= 400 else "auth"
 
 
-def _is_unknown_model(report: _Report) -> bool:
+def _is_unknown_model(report: ErrorReport) -> bool:
     return bool(report.codes & _MODEL_CODES) or (
         _UNKNOWN_MODEL.search(report.words) is not None and not _ABOUT_THE_REQUEST.search(report.words)
     )
 
 
-def _status_of(report: _Report) -> int:
+def _status_of(report: ErrorReport) -> int:
     return report.status or next((_STATUS_OF_CODE[code] for code in sorted(report.codes) if code in _STATUS_OF_CODE), 0)
 
-
-# What servers say
-
-_WORD_KEYS = ("message", "msg", "error_msg", "error_message", "status_msg", "detail", "error", "error_description")
-_NESTED_KEYS = (
-    "error",
-    "errors",
-    "response",
-    "detail",
-    "details",
-    "message",
-    "metadata",
-    "base_resp",
-    "headers",
-    "raw",
-)
-_CODE_KEYS = ("code", "type", "status", "error_type", "error_code", "reason")
-_MAX_NESTING = 6
-
-
-@dataclass(slots=True)
-class _Reader:
-    """Collects what an error of any shape says."""
-
-    words: list[str] = field(default_factory=list)
-    codes: set[str] = field(default_factory=set)
-    wait: float | None = None
-    status: int = 0
-
-    def read(self, value: object, depth: int = 0) -> None:
-        if depth > _MAX_NESTING:
-            return
-        match value:
-            case str():
-                self._read_text(value, depth)
-            case dict():
-                self._read_object(value, depth)
-            case list():
-                for item in value[:10]:
-                    self.read(item, depth + 1)
-
-    def _read_text(self, value: str, depth: int) -> None:
-        parsed = _parsed(value)
-        if isinstance(parsed, dict | list):
-            self.read(parsed, depth + 1)
-        elif (words := _plain(value)) and words not in self.words:
-            self.words.append(words)
-
-    def _read_object(self, value: dict[object, object], depth: int) -> None:
-        self._read_codes(value)
-        self._read_wait(value)
-        before = len(self.words)
-        for key in _WORD_KEYS:
-            if isinstance(words := value.get(key), str):
-                self._read_text(_with_place(words, value), depth)
-        for key in _NESTED_KEYS:
-            if isinstance(value.get(key), dict | list) or key == "raw":
-                self.read(value.get(key), depth + 1)
-        param = value.get("param")
-        if isinstance(param, str) and param and not any(param in words for words in self.words[before:]):
-            self.words.append(f"({param})")
-
-    def _read_codes(self, value: dict[object, object]) -> None:
-        for key in _CODE_KEYS:
-            code = value.get(key)
-            if isinstance(code, int) and not isinstance(code, bool):
-                code = str(code)
-            if not isinstance(code, str):
-                continue
-            self.codes.add(code.lower())
-            if not self.status and code.isdecimal() and 400 <= int(code[:4]) < 600:
-                self.status = int(code)
-        # MiniMax's numbers: https://platform.minimax.io/docs/api-reference/errorcode
-        match value.get("status_code"):
-            case 1002 | 1039:
-                self.codes.add("rate_limit_exceeded")
-            case 1004 | 2049:
-                self.codes.add("authentication_error")
-            case 1008:
-                self.codes.add("insufficient_balance")
-            case 1026 | 1027:
-                self.codes.add("new_sensitive")
-
-    def _read_wait(self, value: dict[object, object]) -> None:
-        headers = {str(key).lower(): item for key, item in value.items() if isinstance(item, str)}
-        given = _first(
-            _seconds_of(value.get("retry_after")),
-            _seconds_of(value.get("retry_after_seconds")),
-            _duration(value.get("retryDelay")),
-            _retry_after(headers) if "x-ratelimit-reset" in headers else None,
-        )
-        self.wait = _first(self.wait, given)
-
-
-def _report(value: object) -> _Report:
-    reader = _Reader()
-    reader.read(value)
-    words = "; ".join(reader.words)[:MAX_WORDS]
-    return _Report(storable_text(words), frozenset(reader.codes), reader.wait, reader.status)
-
-
-def _parsed(value: str) -> object:
-    """The JSON in a text: all of it, or the first event of a stream; None if there is none."""
-    value = value.strip()
-    if value.startswith(("data:", "event:")):
-        value = next((line[5:] for line in value.splitlines() if line.startswith("data:")), "").strip()
-    if not value.startswith(("{", "[")):
-        return None
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _plain(value: str) -> str:
-    """A text in one line; of a page its title."""
-    value = value[:MAX_WORDS]
-    if re.match(r"\s*<(?:!doctype|html|head|\?xml)", value, re.IGNORECASE):
-        title = re.search(r"<title[^>]*>([^<]*)", value, re.IGNORECASE)
-        value = title[1] if title else ""
-    return " ".join(value.split())
-
-
-def _with_place(words: str, value: dict[object, object]) -> str:
-    """The words with the place in the request that they are about: FastAPI's and pydantic's servers tell it apart."""
-    place = value.get("loc")
-    return f"{'.'.join(map(str, place[:10]))}: {words}" if isinstance(place, list) and place else words
-
-
-# Waits
-
-_UNITS = {"ms": 0.001, "s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
-_DURATION = re.compile(
-    r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|milliseconds?|hours?|h|minutes?|min|m|seconds?|secs?|s)(?![a-z])", re.IGNORECASE
-)
-_WAIT_IN_WORDS = re.compile(
-    r"(?:try again|retry|wait|available|reset)[^.\d]{0,40}?"
-    r"((?:\d[\d.]*\s*(?:ms|h|hours?|m|min|minutes?|s|secs?|seconds?)(?![a-z])\s*)+)",
-    re.IGNORECASE,
-)
-_RESET = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:reset-?(?P<after>[a-z-]*)|(?P<before>[a-z-]+)-reset)")
-MAX_WAIT = 7 * 24 * 60 * 60.0
-
-
-def _first(*waits: float | None) -> float | None:
-    return next((wait for wait in waits if wait is not None), None)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The wait that the headers ask for, in seconds."""
-    milliseconds = _seconds_of(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    return _first(_moment(headers.get("retry-after")), _reset(headers))
-
-
-def _reset(headers: Mapping[str, str]) -> float | None:
-    """When the limit that is used up is free again; the longest wait if several are, None if none is said to be."""
-    waits: list[float] = []
-    for name, value in headers.items():
-        found = _RESET.fullmatch(name.lower())
-        if found is None:
-            continue
-        what = found["after"] or found["before"] or ""
-        remaining = next((left for key, left in headers.items() if key.lower() == _remaining(name.lower())), None)
-        wait = _moment(value)
-        if wait is not None and (remaining == "0" or (remaining is None and not what)):
-            waits.append(wait)
-    return max(waits, default=None)
-
-
-def _remaining(name: str) -> str:
-    """The name of the header that says what remains of the limit whose reset has this name."""
-    return name.replace("reset", "remaining")
-
-
-def _moment(value: object) -> float | None:
-    """Seconds until a moment: in seconds, as a duration ("1m30s"), since 1970 in seconds or milliseconds, or a date."""
-    if not isinstance(value, str):
-        return None
-    number = _seconds_of(value)
-    if number is not None:
-        now = time.time()
-        if number > now / 2:
-            return _bounded((number / 1000 if number > now * 100 else number) - now)
-        return number
-    duration = _duration(value)
-    return duration if duration is not None else _date(value)
-
-
-def _date(value: str) -> float | None:
-    for parse in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            return _bounded(parse(value).timestamp() - time.time())
-        except (ValueError, OverflowError, OSError):
-            continue
-    return None
-
-
-def _seconds_of(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _duration(value: object) -> float | None:
-    """A duration like "1m30.5s" or "20 seconds"."""
-    if not isinstance(value, str):
-        return None
-    rest = _DURATION.sub("", value[:100]).strip()
-    return None if rest else _total(value[:100])
-
-
-def _total(value: str) -> float | None:
-    found = _DURATION.findall(value)
-    if not found:
-        return None
-    return _bounded(sum(float(number) * _unit(unit.lower()) for number, unit in found))
-
-
-def _unit(unit: str) -> float:
-    return 0.001 if unit.startswith("milli") else _UNITS[unit if unit in _UNITS else unit.removesuffix("s")]
-
-
-def _wait_in_words(words: str) -> float | None:
-    found = _WAIT_IN_WORDS.search(words)
-    return None if found is None else _total(found[1])
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), MAX_WAIT)
-
-
-# Secrets
 
 _MIN_PART = 6
 """Characters of a part of a key that is worth hiding."""
