@@ -30,12 +30,18 @@ Membership = Literal["member", "guest", "outsider"]
 platforms without workspaces everybody is a member."""
 
 
+FULL = 2
+"""The level of people who may have the agent do everything that the settings allow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """The author of a message. `id` and `handle` (without @) are the platform's, `name` is for display.
 
-    Only `id` and what the platform says of the account (`kind`, `membership`) identify the author: a handle can be
-    changed, and a name can be anything.
+    Only `id` and what the platform says of the account (`kind`, `membership`, `groups`) identify the author: a handle
+    can be changed, and a name can be anything. `groups` are those of the groups in the settings that the author is in
+    (see `channels.channel.GroupDirectory`).
+    `level` is how much the author may have the agent do, from 0 to `FULL`. The gateway sets it; channels do not.
     """
 
     id: str
@@ -43,6 +49,8 @@ class Sender:
     handle: str | None = None
     kind: AccountKind = "person"
     membership: Membership = "member"
+    groups: frozenset[str] = frozenset()
+    level: int = FULL
 
     @classmethod
     def unknown(cls, name: str = "somebody") -> Sender:

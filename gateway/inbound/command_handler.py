@@ -27,6 +27,7 @@ from gateway.turns.dispatcher import Dispatcher
 log = logging.getLogger(__name__)
 
 ALREADY_ANSWERED = "That question has been answered already."
+MAY_NOT_ANSWER = "Only people with the rights of the person who started the task may answer this."
 MAY_NOT_DECIDE = "Only admins and the person who started the task may decide this."
 
 PARK_TIMEOUT = 0.05
@@ -41,7 +42,7 @@ class WaitingStore(Protocol):
 
 class CommandStore(WaitingStore, Protocol):
     async def answer(self, command_id: int, text: str) -> str: ...
-    async def choose(self, command_id: int, question: str, option: int) -> bool: ...
+    async def choose(self, command_id: int, question: str, option: int) -> records.ChoiceOutcome: ...
     async def decide(
         self, command_id: int, key: str, number: int, may_decide: bool, may_extend: bool
     ) -> records.DecisionResult: ...
@@ -100,11 +101,18 @@ class CommandHandler:
     async def _press(self, command: records.Command) -> str | None:
         """A pressed option. None if it has answered its question or decided an approval."""
         question, number = _pressed_option(command)
-        if await retry_until_stored(
+        outcome = await retry_until_stored(
             lambda: self._store.choose(command.id, question, number), "a chosen answer cannot be stored"
-        ):
-            return None
-        return await self._decide(command, question, number)
+        )
+        match outcome:
+            case "chosen":
+                return None
+            case "not_allowed":
+                return MAY_NOT_ANSWER
+            case "not_open":
+                return await self._decide(command, question, number)
+            case _:
+                assert_never(outcome)
 
     async def _decide(self, command: records.Command, question: str, number: int) -> str | None:
         may_decide = self._access.may_stop_any(command.address, command.sender)

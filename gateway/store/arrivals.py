@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from agent.log import ForeignText
 from agent.media import Attachment
-from channels.address import Address, Sender
+from channels.address import FULL, Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
 from gateway.store import audit, decisions, identities, pairing, strangers
@@ -28,10 +28,11 @@ from gateway.store.encoding import (
     tools_to_json,
 )
 from gateway.store.fetching import use_media
-from gateway.store.inbox import busy_unless_blocked, let_steer
+from gateway.store.inbox import busy_unless_blocked, let_steer, queue_lower
 from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy
 from gateway.store.schema import AnyRow, clean, inbox, is_message, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import conversation_of, touch
+from gateway.store.turn_rows import level_of
 from gateway.store.turns import stop_turn
 
 ALBUM = "part of an album"
@@ -81,6 +82,8 @@ _album_carrier = (
 _working_turn = select(turns.c.id, turns.c.principal).where(
     turns.c.session == bindparam("session"), is_turn, is_running, ~turns.c.parked
 )
+
+_unfinished_turn = select(turns.c.principal).where(turns.c.session == bindparam("session"), is_turn, is_running)
 
 _answer_decision = (
     update(inbox)
@@ -210,11 +213,24 @@ def _accept_new(
             connection.execute(_answer_decision, {"row": own, "of_turn": turn_id, "at_step": step})
             return Arrival(own, session, state="answered", reason=DECIDED, decided=True)
     stop_reason = ""
+    if _may_not_steer(connection, message.sender, session):
+        busy = "queue"
     if busy == "interrupt":
         busy, stop_reason = _interrupt(connection, message, session, own, options)
     if message.files or message.thread_root is not None:
         return Arrival(own, session, to_fetch=own, stop_reason=stop_reason)
     return Arrival(own, session, wakes=busy_unless_blocked(connection, session, busy), stop_reason=stop_reason)
+
+
+def _may_not_steer(connection: Connection, sender: Sender, session: str) -> bool:
+    """Whether somebody of a higher level began the running or parked turn; the message waits until that ends."""
+    if sender.level == FULL:
+        return False
+    turn = connection.execute(_unfinished_turn, {"session": session}).first()
+    if turn is None or sender.level >= level_of(turn):
+        return False
+    queue_lower(connection, session, level_of(turn))
+    return True
 
 
 def _join_album(connection: Connection, carrier: AnyRow, message: InboundMessage, session: str, own: int) -> Arrival:
@@ -349,7 +365,12 @@ def _insert_message(
 
 
 def _sender_values(sender: Sender) -> dict[str, Any]:
-    return {"sender_id": sender.id, "sender_name": sender.name, "sender_handle": sender.handle}
+    return {
+        "sender_id": sender.id,
+        "sender_name": sender.name,
+        "sender_handle": sender.handle,
+        "level": sender.level,
+    }
 
 
 def _duplicate(connection: Connection, channel: str, event_id: str) -> Arrival:

@@ -86,7 +86,7 @@ def resume_side_question(connection: Connection, worker: str, turn_id: str) -> T
 
 
 def _turn_for(command: AnyRow, kind: TurnKind) -> Turn:
-    principal = Sender(command.sender_id, command.sender_name, command.sender_handle)
+    principal = Sender(command.sender_id, command.sender_name, command.sender_handle, level=command.level)
     address = address_from_json(command.address)
     return new_turn(uuid4().hex, command.session, address, principal, command.message_id, kind)
 

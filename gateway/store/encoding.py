@@ -48,6 +48,7 @@ def sender_to_json(sender: Sender) -> Json:
         "id": clean(sender.id),
         "name": clean(sender.name),
         "handle": None if sender.handle is None else clean(sender.handle),
+        "level": sender.level,
     }
 
 

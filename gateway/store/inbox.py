@@ -65,6 +65,7 @@ _waiting = (
         inbox.c.busy,
         inbox.c.source,
         inbox.c.run,
+        inbox.c.level,
     )
     .where(inbox.c.session == bindparam("session"), is_waiting)
     .order_by(inbox.c.id)
@@ -81,6 +82,18 @@ _consume = (
     )
 )
 _set_steering = update(inbox).where(inbox.c.id.in_(bindparam("rows", expanding=True))).values(busy="steer")
+
+_queue_lower = (
+    update(inbox)
+    .where(
+        inbox.c.session == bindparam("of_session"),
+        is_waiting,
+        is_message,
+        inbox.c.busy.in_(["steer", "interrupt", "collect"]),
+        inbox.c.level < bindparam("turn_level"),
+    )
+    .values(busy="queue")
+)
 
 _finish_requests = (
     select(inbox).where(inbox.c.session == bindparam("session"), is_waiting, is_wrap).order_by(inbox.c.id)
@@ -148,24 +161,26 @@ def rows_for_new_turn(connection: Connection, session: str) -> list[AnyRow]:
     return _read_together([row for row in _readable_rows(connection, session) if row.busy != "wrap"])
 
 
-def rows_for_running_turn(connection: Connection, session: str) -> list[AnyRow]:
-    """The messages that a running turn reads."""
-    return [row for row in _readable_rows(connection, session) if row.busy in ("steer", "wrap", "work")]
+def rows_for_running_turn(connection: Connection, session: str, level: int) -> list[AnyRow]:
+    """The messages that a running turn of this level reads."""
+    rows = _readable_rows(connection, session)
+    return [row for row in rows if row.busy in ("steer", "wrap", "work") and row.level >= level]
 
 
-def has_answer(connection: Connection, session: str, *, awaits_decision: bool) -> bool:
-    """Whether people have sent a message that a parked turn resumes for; results of background work do not count.
+def has_answer(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> bool:
+    """Whether people have sent a message that a parked turn of this level resumes for; results of background work do
+    not count.
 
     `awaits_decision`: the turn waits for a decision or for external results instead of an answer to a question, and
     messages that wait for the end of the turn go on waiting.
     """
-    return bool(_answers(connection, session, awaits_decision=awaits_decision))
+    return bool(_answers(connection, session, level, awaits_decision=awaits_decision))
 
 
-def take_answer(connection: Connection, session: str, *, awaits_decision: bool) -> bool:
+def take_answer(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> bool:
     """Whether there is an answer (see `has_answer`). If so, the messages that a new turn would read first, up to a
     request to finish up, become steering, whatever their busy mode."""
-    answers = _answers(connection, session, awaits_decision=awaits_decision)
+    answers = _answers(connection, session, level, awaits_decision=awaits_decision)
     rows = _read_together(list(takewhile(lambda row: row.busy != "wrap", answers)))
     if rows:
         let_steer(connection, [row.id for row in rows])
@@ -177,14 +192,22 @@ def let_steer(connection: Connection, row_ids: Sequence[int]) -> None:
     connection.execute(_set_steering, {"rows": row_ids})
 
 
-def _answers(connection: Connection, session: str, *, awaits_decision: bool) -> list[AnyRow]:
+def queue_lower(connection: Connection, session: str, level: int) -> None:
+    """Messages of a lower level than the running turn's do not steer it: each waits to be read alone."""
+    connection.execute(_queue_lower, {"of_session": session, "turn_level": level})
+
+
+def _answers(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> list[AnyRow]:
     left_waiting = ("queue", "collect") if awaits_decision else ()
     rows = _readable_rows(connection, session)
-    return [row for row in rows if row.source != "work" and row.busy not in left_waiting]
+    return [row for row in rows if row.source != "work" and row.busy not in left_waiting and row.level >= level]
 
 
 def _read_together(rows: list[AnyRow]) -> list[AnyRow]:
-    return rows[:1] if rows and rows[0].busy == "queue" else list(takewhile(lambda row: row.busy != "queue", rows))
+    """A turn reads nothing of a lower level than that of the message which begins it."""
+    if not rows or rows[0].busy == "queue":
+        return rows[:1]
+    return list(takewhile(lambda row: row.busy != "queue" and row.level >= rows[0].level, rows))
 
 
 def _readable_rows(connection: Connection, session: str) -> list[AnyRow]:

@@ -12,7 +12,9 @@ _of_reply = outbox.c.reply_id == bindparam("of_reply")
 _piece = _of_reply & (outbox.c.key == bindparam("of_key"))
 
 _pieces = (
-    select(outbox.c.key, outbox.c.state, outbox.c.ref, outbox.c.digest).where(_of_reply).order_by(outbox.c.position)
+    select(outbox.c.key, outbox.c.state, outbox.c.ref, outbox.c.digest, outbox.c.reason)
+    .where(_of_reply)
+    .order_by(outbox.c.position)
 )
 
 _next_position = select(func.coalesce(func.max(outbox.c.position), 0) + 1).where(_of_reply).scalar_subquery()
@@ -24,10 +26,11 @@ _upsert = insert(outbox).values(
     state=bindparam("now"),
     ref=bindparam("ref"),
     digest=bindparam("digest"),
+    reason=bindparam("why"),
 )
 _upsert = _upsert.on_conflict_do_update(
     index_elements=["reply_id", "key"],
-    set_={"state": _upsert.excluded.state, "ref": _upsert.excluded.ref, "digest": _upsert.excluded.digest},
+    set_={name: _upsert.excluded[name] for name in ("state", "ref", "digest", "reason")},
 )
 
 _rename = update(outbox).where(_piece).values(key=bindparam("new_key"), digest="")
@@ -35,20 +38,44 @@ _remove = delete(outbox).where(_piece)
 
 
 def pieces(connection: Connection, reply_id: str) -> tuple[Sent, ...]:
-    """The pieces of the reply that were sent and not removed, in the order of their sending."""
+    """The pieces of the reply that were sent or refused and not removed, in the order of their sending."""
     rows = connection.execute(_pieces, {"of_reply": reply_id})
-    return tuple(Sent(key, "shown" if state == "shown" else "unknown", ref, digest) for key, state, ref, digest in rows)
+    return tuple(
+        Sent(key, "unknown" if state == "sending" else state, ref, digest, reason or "")
+        for key, state, ref, digest, reason in rows
+    )
 
 
 def sending(connection: Connection, reply_id: str, key: str) -> None:
     """The piece is about to be sent: whether it is shown is not known until `sent`."""
-    values = {"of_reply": reply_id, "of_key": key, "now": "sending", "ref": "", "digest": ""}
-    connection.execute(_upsert, values)
+    _put(connection, reply_id, key, "sending")
 
 
 def sent(connection: Connection, reply_id: str, key: str, ref: str, digest: str) -> None:
     """The platform shows the piece as its message `ref`, with content of this digest."""
-    values = {"of_reply": reply_id, "of_key": key, "now": "shown", "ref": ref, "digest": digest}
+    _put(connection, reply_id, key, "shown", ref, digest)
+
+
+def simplified(connection: Connection, reply_id: str, key: str) -> None:
+    """The platform refused the piece: others show it in a simpler form."""
+    _put(connection, reply_id, key, "simplified")
+
+
+def undeliverable(connection: Connection, reply_id: str, key: str, reason: str) -> None:
+    """The piece cannot be shown in any form."""
+    _put(connection, reply_id, key, "undeliverable", reason=reason)
+
+
+def _put(
+    connection: Connection,
+    reply_id: str,
+    key: str,
+    state: str,
+    ref: str = "",
+    digest: str = "",
+    reason: str | None = None,
+) -> None:
+    values = {"of_reply": reply_id, "of_key": key, "now": state, "ref": ref, "digest": digest, "why": reason}
     connection.execute(_upsert, values)
 
 

@@ -7,7 +7,9 @@ from sqlalchemy import Connection, bindparam, select, update
 from agent.decisions.approvals import open_decision
 from agent.decisions.questions import AskedQuestion, parse_question
 from agent.log import CallEnded, CallStarted, Entry, ModelAnswered, load
+from gateway.store.records import ChoiceOutcome
 from gateway.store.schema import inbox, is_command, is_message, is_running, is_waiting, turn_log, turns
+from gateway.store.turn_rows import level_of
 
 KEY = "q:"
 """Prefix of the asking call's id in the key of a question."""
@@ -18,12 +20,13 @@ _log_of_running = (
     .where(turns.c.session == bindparam("session"), turns.c.kind == "turn", is_running)
     .order_by(turn_log.c.n)
 )
-_row = select(inbox.c.session).where(inbox.c.id == bindparam("row"), is_command, is_waiting)
+_row = select(inbox.c.session, inbox.c.level).where(inbox.c.id == bindparam("row"), is_command, is_waiting)
 _earlier = (
     select(inbox.c.id)
     .where(inbox.c.session == bindparam("session"), is_waiting, is_message, inbox.c.id < bindparam("row"))
     .limit(1)
 )
+_turn = select(turns.c.principal).where(turns.c.session == bindparam("session"), turns.c.kind == "turn", is_running)
 _become_message = (
     update(inbox)
     .where(inbox.c.id == bindparam("of_row"))
@@ -40,17 +43,20 @@ def open_question(connection: Connection, session: str) -> str | None:
     return None if decision is None else decision.question.partition("\n")[0]
 
 
-def choose(connection: Connection, command_id: int, question: str, option: int) -> bool:
-    """A pressed button becomes a message with the option's text. False if the question with this key is not open (any
-    more), or an earlier message is its answer."""
+def choose(connection: Connection, command_id: int, question: str, option: int) -> ChoiceOutcome:
+    """A pressed button becomes a message with the option's text (`chosen`). `not_open`: the question with this key is
+    not open (any more), or an earlier message is its answer. `not_allowed`: somebody of a higher level began the turn
+    that asks."""
     row = connection.execute(_row, {"row": command_id}).first()
     if row is None or connection.execute(_earlier, {"session": row.session, "row": command_id}).first():
-        return False
+        return "not_open"
     found = _open(_running_log(connection, row.session))
     if found is None or found[0] != question or not 0 <= option < len(found[1].options):
-        return False
+        return "not_open"
+    if row.level < level_of(connection.execute(_turn, {"session": row.session}).one()):
+        return "not_allowed"
     connection.execute(_become_message, {"of_row": command_id, "new_text": found[1].options[option]})
-    return True
+    return "chosen"
 
 
 def _running_log(connection: Connection, session: str) -> tuple[Entry, ...]:

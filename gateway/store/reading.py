@@ -213,7 +213,7 @@ def turns_from(found: Iterable[AnyRow]) -> Iterable[Turn]:
 
 
 def _sender_from(row: AnyRow) -> Sender:
-    return Sender(row.sender_id, row.sender_name, row.sender_handle)
+    return Sender(row.sender_id, row.sender_name, row.sender_handle, level=row.level)
 
 
 def _command_from(row: AnyRow) -> Command:

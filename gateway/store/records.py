@@ -110,6 +110,9 @@ class Run:
         return self.state not in ("waiting", "running", "parked")
 
 
+ChoiceOutcome = Literal["chosen", "not_open", "not_allowed"]
+"""What became of a pressed option of a question."""
+
 DecisionOutcome = Literal["decided", "not_open", "not_allowed", "too_early"]
 
 

@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0005"
+REVISION = "0007"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -118,6 +118,7 @@ turns = Table(
     Column("started_at", Timestamp, nullable=False),
     Column("ended_at", Timestamp),
     Column("delivered", Boolean, nullable=False),
+    Column("undeliverable", SafeText),
     CheckConstraint("kind IN ('turn', 'command', 'aside')", name="kind"),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'stopped')", name="state"),
     Index("ix_turns_session", "session", "generation", "number"),
@@ -156,6 +157,7 @@ inbox = Table(
     Column("sent_at", Timestamp, nullable=False),
     Column("received_at", Timestamp, nullable=False),
     Column("foreign", Json),
+    Column("level", Integer, nullable=False, server_default=text("2")),
     UniqueConstraint("channel", "event_id"),
     CheckConstraint("kind IN ('new', 'edited', 'withdrawn', 'command')", name="kind"),
     CheckConstraint("source IN ('person', 'wrap', 'work')", name="source"),
@@ -180,12 +182,25 @@ outbox = Table(
     Column("reply_id", String(64), primary_key=True),
     Column("key", SafeText, primary_key=True),
     Column("position", Integer, nullable=False),
-    Column("state", String(8), nullable=False),
+    Column("state", String(16), nullable=False),
     Column("ref", SafeText, nullable=False),
     Column("digest", SafeText, nullable=False),
-    CheckConstraint("state IN ('sending', 'shown')", name="state"),
+    Column("reason", SafeText),
+    CheckConstraint("state IN ('sending', 'shown', 'simplified', 'undeliverable')", name="state"),
     sqlite_with_rowid=False,
 )
+
+moves = Table(
+    "moves",
+    metadata,
+    Column("channel", SafeText, primary_key=True),
+    Column("account", SafeText, primary_key=True),
+    Column("chat", SafeText, primary_key=True),
+    Column("new_chat", SafeText, nullable=False),
+    Column("at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Chats whose id their platform has exchanged for another."""
 
 media = Table(
     "media",
@@ -357,6 +372,7 @@ is_side_question = turns.c.kind == literal_column("'aside'")
 has_deadline = turns.c.deadline.is_not(None)
 is_running_work = work.c.state == literal_column("'running'")
 is_undelivered = turns.c.delivered == literal_column("false")
+is_undeliverable = turns.c.undeliverable.is_not(None)
 is_unfinished_deletion = deletions.c.state != literal_column("'done'")
 
 Index("ix_inbox_waiting", inbox.c.session, inbox.c.id, sqlite_where=is_waiting)
@@ -366,6 +382,7 @@ Index("ix_turns_aside", turns.c.number, sqlite_where=and_(is_running, is_side_qu
 Index("ix_turns_deadline", turns.c.deadline, sqlite_where=has_deadline)
 Index("ix_work_going_on", work.c.session, sqlite_where=is_running_work)
 Index("ix_turns_undelivered", turns.c.number, sqlite_where=is_undelivered)
+Index("ix_turns_undeliverable", turns.c.session, sqlite_where=is_undeliverable)
 Index("ix_deletions_unfinished", deletions.c.id, sqlite_where=is_unfinished_deletion)
 
 alembic_version = Table(

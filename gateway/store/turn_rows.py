@@ -53,6 +53,11 @@ def with_settings(connection: Connection, turn: Turn) -> Turn:
     return replace(turn, allowed=frozenset(found.allowed or ()), model=found.model or "", root=found.root or turn.id)
 
 
+def level_of(row: AnyRow) -> int:
+    """The level of the turn in the row: that of the person who began it."""
+    return sender_from_json(row.principal).level
+
+
 def turn_from(row: AnyRow, entries: tuple[Entry, ...], epoch: int | None = None) -> Turn:
     return Turn(
         id=row.id,
@@ -90,4 +95,5 @@ def _values_of(turn: Turn, worker: str, state: str) -> dict[str, Any]:
         "started_at": turn.started_at,
         "ended_at": None if state == "running" else turn.started_at,
         "delivered": False,
+        "undeliverable": None,
     }

@@ -21,6 +21,7 @@ from gateway.store.inbox import (
     drop_finish_requests,
     finish_requests,
     has_answer,
+    queue_lower,
     rows_for_new_turn,
     rows_for_running_turn,
     take_answer,
@@ -29,7 +30,7 @@ from gateway.store.inbox import (
 from gateway.store.records import AuditEvent, Turn
 from gateway.store.schema import AnyRow, is_ended, is_running, is_turn, turn_log, turns
 from gateway.store.sessions import current_generation
-from gateway.store.turn_rows import insert_running, new_turn, turn_from, with_settings
+from gateway.store.turn_rows import insert_running, level_of, new_turn, turn_from, with_settings
 
 _running_turn = select(turns).where(turns.c.session == bindparam("session"), is_turn, is_running)
 _newest = (
@@ -70,9 +71,9 @@ _stop_parked = (
 )
 
 _last = select(func.max(turn_log.c.n)).where(turn_log.c.turn == turns.c.number).scalar_subquery()
-_held_turn = select(turns.c.number, turns.c.session, turns.c.generation, turns.c.kind, _last.label("last")).where(
-    turns.c.id == bindparam("turn_id"), turns.c.epoch == bindparam("held_epoch"), is_running
-)
+_held_turn = select(
+    turns.c.number, turns.c.session, turns.c.generation, turns.c.kind, turns.c.principal, _last.label("last")
+).where(turns.c.id == bindparam("turn_id"), turns.c.epoch == bindparam("held_epoch"), is_running)
 
 _end_turn = (
     update(turns)
@@ -115,12 +116,13 @@ def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
     if not rows:
         return None
     first = rows[0]
-    principal = Sender(first.sender_id, first.sender_name, first.sender_handle)
+    principal = Sender(first.sender_id, first.sender_name, first.sender_handle, level=first.level)
     address = address_from_json(first.address)
     turn = new_turn(first.run or uuid4().hex, session, address, principal, first.message_id, "turn")
     number, generation = insert_running(connection, turn, worker)
     read = MessagesRead(1, consume(connection, rows, turn.id, 1, generation))
     logs.write(connection, number, 1, [read])
+    queue_lower(connection, session, principal.level)
     earlier = connection.execute(_earlier, {"session": session, "of_generation": generation, "own": number}).first()
     turn = with_settings(connection, replace(turn, entries=(read,), generation=generation))
     return replace(turn, first=earlier is None, unread=waiting_busy(connection, session))
@@ -128,7 +130,7 @@ def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
 
 def _resume_parked(connection: Connection, left: AnyRow, worker: str) -> Turn | None:
     awaits_decision = left.deadline is not None
-    if left.stop is None and not has_answer(connection, left.session, awaits_decision=awaits_decision):
+    if left.stop is None and not has_answer(connection, left.session, level_of(left), awaits_decision=awaits_decision):
         return None
     return _take_over_from(connection, left, worker)
 
@@ -148,7 +150,7 @@ def read_inbox(connection: Connection, turn_id: str, epoch: int, step: int) -> M
     Raises `TurnLost`.
     """
     turn = _hold(connection, turn_id, epoch)
-    rows = rows_for_running_turn(connection, turn.session) if turn.kind == "turn" else []
+    rows = rows_for_running_turn(connection, turn.session, level_of(turn)) if turn.kind == "turn" else []
     if not rows:
         return None
     read = MessagesRead(step, consume(connection, rows, turn_id, step, turn.generation))
@@ -171,7 +173,7 @@ def park(connection: Connection, turn_id: str, epoch: int, until: datetime | Non
     turn = _hold(connection, turn_id, epoch)
     if turn.kind != "turn":
         raise ValueError(f"turn {turn_id} is an {turn.kind} and cannot wait for people")
-    if take_answer(connection, turn.session, awaits_decision=until is not None):
+    if take_answer(connection, turn.session, level_of(turn), awaits_decision=until is not None):
         return False
     connection.execute(_park, {"turn": turn.number, "until": until})
     return True
@@ -187,7 +189,7 @@ def close(
     """
     turn = _hold(connection, turn_id, epoch)
     is_of_conversation = turn.kind == "turn"
-    if is_of_conversation and ended.outcome == "completed" and _is_steered(connection, turn.session):
+    if is_of_conversation and ended.outcome == "completed" and _is_steered(connection, turn):
         logs.write(connection, turn.number, turn.last + 1, entries)
         return ()
     read = _close_inbox(connection, turn, turn_id, ended, entries) if is_of_conversation else ()
@@ -197,8 +199,8 @@ def close(
     return (*read, ended)
 
 
-def _is_steered(connection: Connection, session: str) -> bool:
-    return any(row.busy != "wrap" for row in rows_for_running_turn(connection, session))
+def _is_steered(connection: Connection, turn: AnyRow) -> bool:
+    return any(row.busy != "wrap" for row in rows_for_running_turn(connection, turn.session, level_of(turn)))
 
 
 def _close_inbox(

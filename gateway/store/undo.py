@@ -26,6 +26,7 @@ from gateway.store.fetching import use_media
 from gateway.store.records import UndoneTurn
 from gateway.store.schema import AnyRow, clean, inbox, is_command, is_ended, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import current_generation
+from gateway.store.turn_rows import level_of
 
 _last = (
     select(turns.c.number, turns.c.id, turns.c.principal)
@@ -63,7 +64,9 @@ _read_messages = (
     .order_by(inbox.c.id)
 )
 _unfinished = exists(select(turns.c.number).where(turns.c.session == inbox.c.session, is_turn, is_running))
-_command = select(inbox.c.session).where(inbox.c.id == bindparam("row"), is_command, is_waiting, ~_unfinished)
+_command = select(inbox.c.session, inbox.c.level).where(
+    inbox.c.id == bindparam("row"), is_command, is_waiting, ~_unfinished
+)
 _become_message = (
     update(inbox)
     .where(inbox.c.id == bindparam("of_row"))
@@ -76,6 +79,7 @@ _become_message = (
         attachments=bindparam("new_attachments"),
         tools=bindparam("new_tools"),
         foreign=bindparam("new_foreign"),
+        level=bindparam("new_level"),
         busy="steer",
         ready=True,
     )
@@ -110,7 +114,7 @@ def retry(connection: Connection, command_id: int, by: str | None = None) -> boo
     row = connection.execute(_command, {"row": command_id}).first()
     turn = None if row is None else _last_turn(connection, row.session, by)
     messages = [] if turn is None else _messages_of(connection, turn.id)
-    if turn is None or not messages:
+    if row is None or turn is None or not messages:
         return False
     connection.execute(_undo, {"turn": turn.number})
     attachments = tuple(dict.fromkeys(each for message in messages for each in message.attachments))
@@ -121,6 +125,7 @@ def retry(connection: Connection, command_id: int, by: str | None = None) -> boo
         "new_attachments": attachments_to_json(attachments),
         "new_tools": tools_to_json([tool for message in messages for tool in message.tools]),
         "new_foreign": foreign_to_json([text for message in messages for text in message.foreign]),
+        "new_level": min(row.level, level_of(turn)),
     }
     connection.execute(_become_message, values)
     use_media(connection, command_id, attachments)

@@ -619,7 +619,7 @@ class Gateway:
         return what or ("messages" if withdrawn else "Nothing is running.")
 
     def _press(self, row_id: int, session: str, key: str, number: str) -> Steps[str | None]:
-        if self.do(questions.choose, row_id, key, int(number)):
+        if self.do(questions.choose, row_id, key, int(number)) == "chosen":
             return None
         while True:
             yield

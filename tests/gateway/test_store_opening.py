@@ -149,7 +149,8 @@ async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_p
         database.executemany("INSERT INTO turn_log (turn, n, entry) VALUES (?, ?, ?)", rows)
         for table in TABLES_SINCE_0001:
             database.execute(f"DROP TABLE {table}")
-        database.execute('ALTER TABLE inbox DROP COLUMN "foreign"')
+        for column in ("foreign", "level"):
+            database.execute(f'ALTER TABLE inbox DROP COLUMN "{column}"')
         database.execute("UPDATE alembic_version SET version_num = '0001'")
         database.commit()
     async with open_store(url_of(tmp_path)) as store:
