@@ -330,9 +330,9 @@ class AnswerText:
             shown = self._blanks + shown
             blank = len(shown) - len(shown.lstrip())
             if blank == len(shown):
-                self._blanks = shown[shown.rfind("\n") + 1 :][:MAX_BLANKS]
+                self._blanks = shown[shown.rfind("\n") + 1 :][-MAX_BLANKS:]
                 return
-            shown, self._blanks = shown[shown.rfind("\n", 0, blank) + 1 :], ""
+            shown, self._blanks = shown[max(shown.rfind("\n", 0, blank) + 1, blank - MAX_BLANKS) :], ""
             self._has_text = True
         last = self._parts[-1] if self._parts else None
         if isinstance(last, _Grown) and last.kind == "text":

@@ -1,0 +1,71 @@
+"""Names of tools as models write them: which declared tool is meant, and what a provider accepts as a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from agent.log import Call
+from agent.model import Answer, ToolSpec
+
+MAX_LENGTH = 64
+
+NAMELESS = "unknown_tool"
+UNKNOWN = "_unknown"
+"""The end of a name that would otherwise be that of a tool which was not meant."""
+
+_GRAMMAR = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_LENGTH}}}")
+"""What all providers accept: https://platform.openai.com/docs/api-reference/chat/create (tools, function, name)."""
+
+_OUTSIDE_GRAMMAR = re.compile(r"[^a-zA-Z0-9_-]+")
+_SPECIAL_TOKEN = re.compile("<[|\N{FULLWIDTH VERTICAL LINE}].*", re.DOTALL)
+_COUNTER = re.compile(r":\d+\Z")
+_NAMESPACE = re.compile(r"(?:functions?|tools?|default_api|api|assistant|mcp)(?:[./:]|__)", re.IGNORECASE)
+_AROUND = " \t\r\n\"'`()[]{}<>.,:;"
+_BETWEEN_WORDS = re.compile(r"[\s_-]+")
+
+
+def with_known_names(answer: Answer, tools: Sequence[ToolSpec]) -> Answer:
+    """The answer with each called name as the declared tool's that is meant beyond doubt, else as a name that every
+    provider accepts and no tool has."""
+    if not any(isinstance(part, Call) for part in answer.parts):
+        return answer
+    declared = {tool.name for tool in tools}
+    parts = tuple(
+        replace(part, name=known_name(part.name, declared)) if isinstance(part, Call) else part for part in answer.parts
+    )
+    return answer if parts == answer.parts else replace(answer, parts=parts)
+
+
+def known_name(name: str, declared: Collection[str]) -> str:
+    """The declared name that is meant by `name`, else `name` within the grammar."""
+    if name in declared:
+        return name
+    for candidate in _candidates(name):
+        meant = {each for each in declared if _letters(each) == candidate}
+        if len(meant) == 1:
+            return meant.pop()
+        if meant:
+            break
+    sent = grammatical_name(name)
+    return f"{sent[: MAX_LENGTH - len(UNKNOWN)]}{UNKNOWN}" if sent in declared else sent
+
+
+def grammatical_name(name: str) -> str:
+    """The name as every provider accepts it: ASCII letters, digits, `_` and `-`, and at most 64 of them."""
+    if _GRAMMAR.fullmatch(name):
+        return name
+    return _OUTSIDE_GRAMMAR.sub("_", name).strip("_")[:MAX_LENGTH] or NAMELESS
+
+
+def _candidates(name: str) -> tuple[str, ...]:
+    """What of the name may be the tool's: without what models put around it, with and without a namespace."""
+    bare = _COUNTER.sub("", _SPECIAL_TOKEN.sub("", name).strip(_AROUND))
+    without_namespace = _NAMESPACE.sub("", bare, count=1) if _NAMESPACE.match(bare) else bare
+    return tuple(dict.fromkeys(letters for each in (bare, without_namespace) if (letters := _letters(each))))
+
+
+def _letters(name: str) -> str:
+    """The name without what models confuse: capitals, blanks, `-` and `_`."""
+    return _BETWEEN_WORDS.sub("", name).casefold()
