@@ -13,9 +13,12 @@ from channels.reply import Reply
 # ChannelError
 # ├── ChannelRejected   wrong token, no permission: a retry does not help until a person changes something
 # ├── RetryLater        rate limit: the platform says how long to wait
-# ├── Unreachable       the platform did not get the request; a retry is safe
-# ├── OutcomeUnknown    the platform may or may not have got the request
+# ├── Unreachable       the platform did not get the request, or rejects the token; a retry is safe
+# │   └── ServerFailed  the platform failed at the request; a retry is safe
+# ├── OutcomeUnknown    the platform may or may not have carried out the request
 # ├── Undeliverable     the chat cannot receive it (blocked, deleted); a retry does not help
+# │   └── Refused       the platform does not accept this content; another form of it may pass
+# ├── ChatMoved         the platform has given the chat another id
 # ├── NotStored         the gateway could not store a person's message (raised by `Deliver`)
 # └── FileUnavailable   a person's file cannot be downloaded
 
@@ -40,12 +43,28 @@ class Unreachable(ChannelError):
     pass
 
 
+class ServerFailed(Unreachable):
+    pass
+
+
 class OutcomeUnknown(ChannelError):
     pass
 
 
 class Undeliverable(ChannelError):
     pass
+
+
+class Refused(Undeliverable):
+    pass
+
+
+class ChatMoved(ChannelError):
+    """`chat` is the new id."""
+
+    def __init__(self, chat: str) -> None:
+        super().__init__(f"the chat has the id {chat} now")
+        self.chat = chat
 
 
 class NotStored(ChannelError):
@@ -56,24 +75,29 @@ class FileUnavailable(ChannelError):
     pass
 
 
+SentState = Literal["unknown", "shown", "simplified", "undeliverable"]
+"""What became of a piece. `unknown`: sending began and its outcome is not known. `simplified`: the platform refused it,
+and other pieces show it in a simpler form. `undeliverable`: it cannot be shown in any form."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A piece of a reply on the platform. `ref` is its message id there, `digest` identifies its current content.
-
-    `state` "unknown": sending began and its outcome is not known (`ref` is empty then).
+    """A piece of a reply on the platform. `ref` is its message id there, `digest` identifies its current content; both
+    are empty unless it is shown. `reason` is why it is undeliverable.
     """
 
     key: str
-    state: Literal["unknown", "shown"]
+    state: SentState
     ref: str = ""
     digest: str = ""
+    reason: str = ""
 
 
 class Ledger(Protocol):
     """The record of what the platform confirmed of one reply. It survives restarts; pieces are in sending order."""
 
     def pieces(self) -> tuple[Sent, ...]:
-        """All pieces that were sent and not removed, oldest first."""
+        """All pieces that were sent, or refused, and not removed, oldest first."""
 
     async def sending(self, key: str) -> None:
         """Committed before a piece is first sent, so that a crash leaves a trace."""
@@ -86,6 +110,15 @@ class Ledger(Protocol):
 
     async def removed(self, key: str) -> None:
         """The piece is no longer on the platform, or was certainly never sent."""
+
+    async def simplified(self, key: str) -> None:
+        """The platform refused the piece: it is shown as other pieces in a simpler form from now on."""
+
+    async def undeliverable(self, key: str, reason: str) -> None:
+        """The piece cannot be shown in any form."""
+
+    def failed(self, key: str) -> bool:
+        """The platform failed at the piece. Whether that has happened so often that it counts as refused."""
 
 
 class Cursors(Protocol):
@@ -134,8 +167,16 @@ class Channel(Protocol):
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         """Brings the platform up to date with the reply. One call at a time per address, with ever newer states.
 
-        Must be repeatable: pieces that the ledger says are shown are not sent again. Raises `RetryLater`,
-        `Unreachable` or `OutcomeUnknown` (called again later with the newest state) or `Undeliverable` (permanent).
+        Must be repeatable: pieces that the ledger says are shown are not sent again. Content that the platform refuses
+        is shown in a simpler form, or recorded as undeliverable in the ledger. Raises `RetryLater`, `Unreachable`,
+        `ServerFailed` or `OutcomeUnknown` (called again later with the newest state), `ChatMoved` (called again with
+        the new address) or `Undeliverable` (permanent).
+        """
+
+    async def direct_chat(self, person: str) -> str | None:
+        """The id of the direct chat with the person of this id, opened if necessary; None where there are none.
+
+        Raises as `show` does.
         """
 
     async def typing(self, address: Address) -> None:

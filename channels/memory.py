@@ -56,6 +56,9 @@ class MemoryChannel:
         self.statuses.append(status)
         await self._notify()
 
+    async def direct_chat(self, person: str) -> str | None:
+        return None
+
     def pace(self, address: Address) -> float:
         return 0.0
 

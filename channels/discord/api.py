@@ -15,7 +15,15 @@ from discord.gateway import DiscordClientWebSocketResponse
 from discord.http import HTTPClient, Route, json_or_text
 from discord.utils import MISSING
 
-from channels.channel import ChannelRejected, OutcomeUnknown, RetryLater, Undeliverable, Unreachable
+from channels.channel import (
+    ChannelRejected,
+    OutcomeUnknown,
+    Refused,
+    RetryLater,
+    ServerFailed,
+    Undeliverable,
+    Unreachable,
+)
 from channels.discord.parse import Json
 
 log = logging.getLogger(__name__)
@@ -155,18 +163,25 @@ def discord_errors(*, sending: bool = False) -> Iterator[None]:
     except discord.DiscordServerError as error:
         if sending:
             raise OutcomeUnknown(f"Discord did not confirm the message: {error}") from error
-        raise Unreachable(f"Discord failed: {error}") from error
+        raise ServerFailed(f"Discord failed: {error}") from error
     except discord.HTTPException as error:
         if error.status == 401:
             # Replies stay queued until a person corrects the token; `listen` reports it.
             raise Unreachable("Discord rejects the token") from error
-        raise Undeliverable(f"Discord rejects it: {error.text or error}") from error
+        if error.code in _CHAT_ERRORS:
+            raise Undeliverable(f"Discord rejects it: {error.text or error}") from error
+        raise Refused(f"Discord rejects it: {error.text or error}") from error
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         raise Unreachable(f"Discord is not reachable: {error}") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         if sending:
             raise OutcomeUnknown(f"Discord did not confirm the message: {error!r}") from error
-        raise Unreachable(f"Discord is not reachable: {error!r}") from error
+        raise ServerFailed(f"Discord did not answer: {error!r}") from error
+
+
+_CHAT_ERRORS = frozenset({10003, 40004, 40060, 50001, 50007, 50008, 50013, 50083, 160005})
+"""The channel is unknown, deleted, archived or locked, or takes no messages of the bot:
+https://discord.com/developers/docs/topics/opcodes-and-status-codes#json"""
 
 
 @contextmanager

@@ -309,6 +309,12 @@ class DiscordChannel:
                     return
             raise RetryLater(_MAX_WAIT)
 
+    async def direct_chat(self, person: str) -> str | None:
+        """https://discord.com/developers/docs/resources/user#create-dm"""
+        with discord_errors():
+            channel = await self._rest.request(Route("POST", "/users/@me/channels"), json={"recipient_id": person})
+        return str(channel["id"])
+
     def pace(self, address: Address) -> float:
         """Rate limit in the headers: five messages or edits in five seconds, per channel."""
         return 1.2

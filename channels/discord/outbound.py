@@ -13,6 +13,7 @@ from discord.http import Route
 
 from agent.media import MediaMissing, MediaStore
 from channels.address import Address
+from channels.channel import Refused
 from channels.discord.api import Rest, discord_errors
 from channels.discord.interactions import Interactions
 from channels.discord.parse import Json
@@ -26,8 +27,9 @@ from channels.discord.render import (
     Media,
     Text,
     components,
-    escaped,
+    notice,
     utf16,
+    without_formatting,
 )
 
 log = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ class ChatTarget:
         with discord_errors(sending=True):
             album = [content for content in contents if isinstance(content, Media)]
             if len(album) > 1:
-                if (ref := await self._send_files(album, first, repeat)) is not None:
+                if (ref := await self._send_album(album, first)) is not None:
                     return [ref] * len(album)
                 log.info("pictures are sent separately")
                 self._albums = False
@@ -112,6 +114,12 @@ class ChatTarget:
             except (discord.NotFound, discord.Forbidden) as error:
                 log.info("a message is not deleted: %s", error)
 
+    def simpler(self, content: Content) -> Sequence[Content]:
+        return without_formatting(content) if isinstance(content, Text) else ()
+
+    def notice(self, content: Content, reason: str) -> Content:
+        return notice(content, reason)
+
     def _message(self, method: str, ref: str) -> Route:
         path = "/channels/{channel_id}/messages/{message_id}"
         return Route(method, path, channel_id=self._address.chat, message_id=ref)
@@ -124,35 +132,17 @@ class ChatTarget:
         return ref
 
     async def _send_media(self, media: Media, first: bool, repeat: bool) -> str:
-        """As a file, else a line that says why it is not available."""
-        attachment = media.attachment
-        if attachment.size > UPLOAD_LIMIT:
-            return await self._send_failure_note(
-                media, "it is larger than the 10 MB that Discord accepts", first, repeat
-            )
+        if media.attachment.size > UPLOAD_LIMIT:
+            raise Refused("it is larger than the 10 MB that Discord accepts")
         try:
-            await self._media.read(attachment)
+            return await self._upload([media], first)
         except MediaMissing as error:
-            return await self._send_failure_note(media, str(error), first, repeat)
-        ref = await self._send_files([media], first, repeat)
-        return ref or await self._send_failure_note(media, "Discord rejects it", first, repeat)
+            raise Refused(str(error)) from error
 
-    async def _send_failure_note(self, media: Media, reason: str, first: bool, repeat: bool) -> str:
-        line = f"📎 {escaped(f'{media.attachment.name} could not be sent: {reason}')}"
-        text = Text("\n\n".join(filter(None, (media.caption, line))), nonce=media.nonce)
-        return await self._write(text, first, repeat)
-
-    async def _send_files(self, files: Sequence[Media], first: bool, repeat: bool) -> str | None:
+    async def _send_album(self, files: Sequence[Media], first: bool) -> str | None:
         """None when a file is not available or Discord rejects them; then nothing was sent."""
         try:
-            data = [await self._media.read(media.attachment) for media in files]
-            body = _body(Text(_captions(files))) | {
-                "attachments": [
-                    {"id": number, "filename": media.attachment.name, "description": media.alt[:ALT_LIMIT]}
-                    for number, media in enumerate(files)
-                ]
-            }
-            return await self._create(body, files[0].nonce, first, list(zip(files, data, strict=True)))
+            return await self._upload(files, first)
         except MediaMissing as error:
             log.info("a file is not available: %s", error)
         except discord.HTTPException as error:
@@ -160,6 +150,16 @@ class ChatTarget:
                 raise
             log.info("files are rejected: %s", error)
         return None
+
+    async def _upload(self, files: Sequence[Media], first: bool) -> str:
+        data = [await self._media.read(media.attachment) for media in files]
+        body = _body(Text(_captions(files))) | {
+            "attachments": [
+                {"id": number, "filename": media.attachment.name, "description": media.alt[:ALT_LIMIT]}
+                for number, media in enumerate(files)
+            ]
+        }
+        return await self._create(body, files[0].nonce, first, list(zip(files, data, strict=True)))
 
     async def _create(self, body: Json, nonce: str, first: bool, files: Sequence[tuple[Media, bytes]] = ()) -> str:
         """The id of the new message, or of an existing one with the same nonce."""

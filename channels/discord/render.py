@@ -49,6 +49,8 @@ REQUEST_LIMIT = 24 * 1024 * 1024
 _LABEL_LIMIT = 80
 _DATA_LIMIT = 100
 """Characters of a button's data."""
+SIMPLE_LIMIT = 1000
+"""UTF-16 units of a message that is sent again in a simpler form."""
 _ROW, _MAX_BUTTONS = 5, 25
 
 Style = Literal[1, 2, 3, 4]
@@ -189,6 +191,27 @@ def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
 def _text(key: str, markdown: str, buttons: tuple[Button, ...] = ()) -> Piece[Content]:
     parts = [part for button in buttons for part in (button.data, button.label)]
     return Piece(key, _digest(markdown, *parts), Text(markdown, buttons))
+
+
+def without_formatting(text: Text) -> tuple[Text, ...]:
+    """The text in smaller messages without formatting, with links as plain addresses."""
+    plain_text = "\n\n".join(_plain(parse(text.markdown)))
+    chunks = list(_chunks([Paragraph((Span(plain_text),))], SIMPLE_LIMIT))
+    texts = [Text(markdown, nonce=_digest(text.nonce, str(number))) for number, markdown in enumerate(chunks)]
+    return (*texts[:-1], replace(texts[-1], buttons=text.buttons)) if texts else ()
+
+
+def notice(content: Content, reason: str) -> Text:
+    """What is shown in place of content that Discord refuses."""
+    match content:
+        case Media(attachment, caption):
+            line = escaped(_cut(f"📎 {attachment.name} could not be sent: {reason}", SIMPLE_LIMIT))
+            shown = "\n\n".join(filter(None, (caption, line)))
+        case Text():
+            shown = escaped(_cut(f"⚠️ A part of this answer could not be shown here: {reason}", SIMPLE_LIMIT))
+        case _:
+            assert_never(content)
+    return Text(shown, nonce=_digest(content.nonce, "notice"))
 
 
 def _digest(*parts: str) -> str:

@@ -14,7 +14,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from channels.channel import OutcomeUnknown, RetryLater, Undeliverable, Unreachable
+from channels.channel import OutcomeUnknown, Refused, RetryLater, ServerFailed, Undeliverable, Unreachable
 from channels.slack.parse import Json
 
 log = logging.getLogger(__name__)
@@ -26,10 +26,22 @@ logging.getLogger("slack_bolt").setLevel(logging.INFO)
 TOKEN_ERRORS = frozenset(
     {
         *("invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"),
-        *("not_allowed_token_type", "no_permission", "org_login_required", "team_access_not_granted"),
+        *("not_allowed_token_type", "org_login_required", "team_access_not_granted"),
     }
 )
 """Errors of the token itself: nothing works until a person changes something."""
+
+_CHAT_ERRORS = frozenset(
+    {
+        *("channel_not_found", "not_in_channel", "is_archived", "is_inactive", "no_permission", "access_denied"),
+        *("restricted_action", "restricted_action_read_only_channel", "restricted_action_thread_only_channel"),
+        *("restricted_action_thread_locked", "restricted_action_non_threadable_channel", "user_is_restricted"),
+        *("user_disabled", "user_not_found", "messages_tab_disabled", "cannot_dm_bot", "ekm_access_denied"),
+        *("thread_not_found", "cannot_reply_to_message", "message_limit_exceeded"),
+    }
+)
+"""The conversation or thread takes no messages of the app:
+https://docs.slack.dev/reference/methods/chat.postMessage#errors"""
 
 _SERVER_ERRORS = frozenset(
     {"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
@@ -113,7 +125,7 @@ def slack_errors(*, sending: bool = False) -> Iterator[None]:
     except (aiohttp.ClientError, SlackClientError, TimeoutError, OSError) as error:
         if sending:
             raise OutcomeUnknown(f"Slack did not confirm the message: {error!r}") from error
-        raise Unreachable(f"Slack is not reachable: {error!r}") from error
+        raise ServerFailed(f"Slack did not answer: {error!r}") from error
 
 
 def _translated(error: SlackApiError, sending: bool) -> Exception:
@@ -123,11 +135,12 @@ def _translated(error: SlackApiError, sending: bool) -> Exception:
     if code in TOKEN_ERRORS:
         # Replies stay queued until a person corrects the token; `listen` reports it.
         return Unreachable(f"Slack rejects the token: {code}")
-    if not code or status >= 500 or code in _SERVER_ERRORS:
+    if status >= 500 or code in _SERVER_ERRORS or (not code and status < 400):
         if sending:
             return OutcomeUnknown(f"Slack failed and did not confirm the message ({code or status})")
-        return Unreachable(f"Slack failed ({code or status})")
-    return Undeliverable(f"Slack rejects it: {explanation(error)}")
+        return ServerFailed(f"Slack failed ({code or status})")
+    reason = f"Slack rejects it: {explanation(error)}"
+    return Undeliverable(reason) if code in _CHAT_ERRORS else Refused(reason)
 
 
 def explanation(error: SlackApiError) -> str:
@@ -138,7 +151,7 @@ def explanation(error: SlackApiError) -> str:
         case "missing_scope":
             return f"the app lacks the scope {_answer(error).get('needed', '')}"
         case code:
-            return code
+            return code or str(_status(error))
 
 
 def error_code(error: SlackApiError) -> str:
@@ -174,9 +187,8 @@ def is_refusal(error: SlackApiError, *codes: str) -> bool:
     code = error_code(error)
     if codes:
         return code in codes
-    return (
-        bool(code) and _status(error) < 500 and code not in _SERVER_ERRORS | TOKEN_ERRORS and not is_rate_limit(error)
-    )
+    is_answer = bool(code) or 400 <= _status(error) < 500
+    return is_answer and _status(error) < 500 and code not in _SERVER_ERRORS | TOKEN_ERRORS and not is_rate_limit(error)
 
 
 @contextmanager

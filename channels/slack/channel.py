@@ -411,6 +411,12 @@ class SlackChannel:
                     raise RetryLater(retry_seconds(error)) from error
                 raise
 
+    async def direct_chat(self, person: str) -> str | None:
+        """https://docs.slack.dev/reference/methods/conversations.open"""
+        with slack_errors():
+            opened = await self._api.call("conversations.open", users=person)
+        return str(opened["channel"]["id"])
+
     def pace(self, address: Address) -> float:
         return STREAM_PACE if address.thread is not None and self._sessions.usable else PACE
 

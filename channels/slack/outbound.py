@@ -12,9 +12,9 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 
 from agent.media import MediaMissing, MediaStore
 from channels.address import Address
-from channels.channel import Ledger, Undeliverable
+from channels.channel import Ledger, Refused, RetryLater, ServerFailed, Undeliverable
 from channels.reply import Reply
-from channels.slack.api import Api, error_code, explanation, is_rate_limit, is_refusal, slack_errors
+from channels.slack.api import Api, error_code, is_rate_limit, is_refusal, slack_errors
 from channels.slack.parse import Bot, Json, is_own
 from channels.slack.render import (
     NOTICE,
@@ -26,10 +26,11 @@ from channels.slack.render import (
     alt_of,
     blocks_of,
     comment_of,
-    failure_note_of,
     fallback_of,
     key_of,
+    notice_of,
     plain_blocks_of,
+    without_formatting,
 )
 from channels.sync import Piece
 
@@ -123,6 +124,12 @@ class ChatTarget:
                 if not is_refusal(error, *_NOT_DELETABLE):
                     raise
                 log.info("a message is not deleted: %s", error_code(error))
+
+    def simpler(self, content: Content) -> Sequence[Content]:
+        return without_formatting(content) if isinstance(content, Text) else ()
+
+    def notice(self, content: Content, reason: str) -> Content:
+        return notice_of(content, reason)
 
     async def _delete_message(self, ref: str) -> None:
         if (self._address.chat, ref) in self._streams.open:
@@ -243,62 +250,49 @@ class ChatTarget:
     # --- files ---
 
     async def _send_media(self, media: Media, repeat: bool) -> str:
-        """As a file in the conversation, else a line that says why it is not available."""
-        attachment = media.attachment
-        if attachment.size > UPLOAD_LIMIT:
-            return await self._send_failure_note(media, "it is larger than the 1 GB that Slack accepts", repeat)
+        """As a file in the conversation."""
+        if media.attachment.size > UPLOAD_LIMIT:
+            raise Refused("it is larger than the 1 GB that Slack accepts")
         try:
-            data = await self._media.read(attachment)
+            data = await self._media.read(media.attachment)
         except MediaMissing as error:
-            return await self._send_failure_note(media, str(error), repeat)
-        try:
-            with slack_errors():
-                file = await self._upload(media, data)
-        except _Rejected as error:
-            return await self._send_failure_note(media, str(error), repeat)
-        refusal = await self._share(media, file, repeat)
-        return await self._send_failure_note(media, refusal, repeat) if refusal else f"{FILE}{file}"
-
-    async def _share(self, media: Media, file: str, repeat: bool) -> str:
-        """Why Slack does not show it; empty on success."""
+            raise Refused(str(error)) from error
+        with slack_errors():
+            file = await self._upload(media, data)
         with slack_errors(sending=True):
-            try:
-                await self._api.call(
-                    "files.completeUploadExternal",
-                    files=[{"id": file, "title": media.attachment.name}],
-                    channel_id=self._address.chat,
-                    thread_ts=self._address.thread,
-                    initial_comment=comment_of(media, repeat=repeat) or None,
-                )
-            except SlackApiError as error:
-                if not is_refusal(error):
-                    raise
-                return f"Slack rejects it: {explanation(error)}"
-        return ""
+            await self._share(media, file, repeat)
+        return f"{FILE}{file}"
+
+    async def _share(self, media: Media, file: str, repeat: bool) -> None:
+        await self._api.call(
+            "files.completeUploadExternal",
+            files=[{"id": file, "title": media.attachment.name}],
+            channel_id=self._address.chat,
+            thread_ts=self._address.thread,
+            initial_comment=comment_of(media, repeat=repeat) or None,
+        )
 
     async def _upload(self, media: Media, data: bytes) -> str:
-        """The file's id. It is invisible until it is shared. Raises `_Rejected`."""
+        """The file's id. It is invisible until it is shared."""
         attachment = media.attachment
+        ticket = await self._api.call(
+            "files.getUploadURLExternal",
+            filename=attachment.name,
+            length=len(data),
+            alt_txt=alt_of(media) if attachment.is_picture else None,
+        )
         try:
-            ticket = await self._api.call(
-                "files.getUploadURLExternal",
-                filename=attachment.name,
-                length=len(data),
-                alt_txt=alt_of(media) if attachment.is_picture else None,
-            )
             await self._api.upload(ticket["upload_url"], data)
-        except SlackApiError as error:
-            if not is_refusal(error):
-                raise
-            raise _Rejected(f"Slack rejects it: {explanation(error)}") from error
         except aiohttp.ClientResponseError as error:
-            if error.status >= 500 or error.status == 429:
+            if error.status == 429:
+                raise RetryLater(float(error.headers["Retry-After"] if error.headers else 1)) from error
+            if error.status >= 500:
                 raise
-            raise _Rejected(f"Slack rejects the upload ({error.status})") from error
+            raise Refused(f"Slack rejects the upload ({error.status})") from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            # Slack itself has just answered: only its server for uploads cannot be reached.
+            raise ServerFailed(f"Slack's server for uploads is not reachable: {error}") from error
         return str(ticket["file_id"])
-
-    async def _send_failure_note(self, media: Media, reason: str, repeat: bool) -> str:
-        return await self._send_text(failure_note_of(media, reason), repeat)
 
     # --- recovery ---
 
@@ -369,10 +363,6 @@ def _found(key: str, content: Content | None, shown: Iterable[Json], taken: Cont
         elif not files:
             return str(message["ts"])
     return None
-
-
-class _Rejected(Exception):
-    """Slack does not accept the file; the message says why."""
 
 
 def _metadata(key: str) -> Json:

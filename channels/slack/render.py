@@ -318,11 +318,24 @@ def alt_of(media: Media) -> str:
     return _short(media.caption, ALT_LIMIT) or media.attachment.name
 
 
-def failure_note_of(media: Media, reason: str) -> Text:
-    """A line instead of a file that is not available."""
-    note = f"📎 {media.attachment.name} could not be sent: {reason}"
-    blocks = [Paragraph((Span(line),)) for line in (media.caption, note) if line]
-    return Text(media.key, write(blocks), read(blocks))
+def without_formatting(text: Text) -> tuple[Text, ...]:
+    """The text in smaller messages without formatting, with links as plain addresses."""
+    parts = split([Paragraph((Span(text.plain or text.status),))], _SECTION_LIMIT, _size)
+    texts = [Text(f"{text.key}~{number}", write(part), read(part)) for number, part in enumerate(parts)]
+    return (*texts[:-1], replace(texts[-1], buttons=text.buttons)) if texts else ()
+
+
+def notice_of(content: Content, reason: str) -> Text:
+    """What is shown in place of content that Slack refuses."""
+    match content:
+        case Media(attachment=attachment, caption=caption):
+            lines = (caption, f"📎 {attachment.name} could not be sent: {reason}")
+        case Text():
+            lines = ("", f"⚠️ A part of this answer could not be shown here: {reason}")
+        case _:
+            assert_never(content)
+    blocks = [Paragraph((Span(line),)) for line in lines if line]
+    return Text(f"{content.key}~!", write(blocks), read(blocks))
 
 
 # --- markdown --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -16,7 +17,16 @@ from telegram.error import BadRequest, ChatMigrated, Forbidden, InvalidToken, Re
 from telegram.request import HTTPXRequest
 
 from channels.address import Address
-from channels.channel import ChannelRejected, OutcomeUnknown, RetryLater, Undeliverable, Unreachable
+from channels.channel import (
+    ChannelRejected,
+    ChatMoved,
+    OutcomeUnknown,
+    Refused,
+    RetryLater,
+    ServerFailed,
+    Undeliverable,
+    Unreachable,
+)
 from channels.telegram.parse import Json
 
 log = logging.getLogger(__name__)
@@ -30,6 +40,10 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 GENERAL_TOPIC = "1"
 
 
+_KNOWN_STATUSES = (400, 401, 403, 404, 409, 429)
+"""Refusals that the library has errors for."""
+
+
 class LimitedRequest(HTTPXRequest):
     """Runs at most as many calls at once as there are connections. Beyond that, the HTTP library's cost per call grows
     with the number of waiting calls (measured with 300: twice the CPU)."""
@@ -39,8 +53,13 @@ class LimitedRequest(HTTPXRequest):
         self._slots = asyncio.Semaphore(connection_pool_size)
 
     async def do_request(self, *args: Any, **options: Any) -> tuple[int, bytes]:
+        """Raises `BadRequest` for each status that refuses the request: the library treats those that it does not know
+        (413 of a server before the Bot API) like a lost connection."""
         async with self._slots:
-            return await super().do_request(*args, **options)
+            status, payload = await super().do_request(*args, **options)
+        if 400 <= status < 500 and status not in _KNOWN_STATUSES:
+            raise BadRequest(f"{_description(payload)} ({status})")
+        return status, payload
 
 
 async def call(api: Bot, method: str, **parameters: object) -> Any:
@@ -71,20 +90,41 @@ def telegram_errors(*, sending: bool = False) -> Iterator[None]:
     except Forbidden as error:
         raise Undeliverable(f"the bot may not write to this chat: {error.message}") from error
     except ChatMigrated as error:
-        raise Undeliverable(f"the group became a supergroup with the id {error.new_chat_id}") from error
+        raise ChatMoved(str(error.new_chat_id)) from error
     except InvalidToken as error:
         # Replies stay queued until a person corrects the token; `listen` reports it.
         raise Unreachable(f"Telegram rejects the token: {error.message}") from error
     except BadRequest as error:
-        what = "the topic is deleted" if error_contains(error, "message thread not found") else "Telegram rejects it"
-        raise Undeliverable(f"{what}: {error.message}") from error
+        if error_contains(error, "message thread not found", "TOPIC_DELETED"):
+            raise Undeliverable(f"the topic is deleted: {error.message}") from error
+        if error_contains(error, *_CHAT_ERRORS):
+            raise Undeliverable(f"the bot may not write to this chat: {error.message}") from error
+        raise Refused(f"Telegram rejects it: {error.message}") from error
     except TelegramError as error:
-        if sending and not isinstance(error.__cause__, _NOT_SENT):
+        if isinstance(error.__cause__, _NOT_SENT):
+            raise Unreachable(f"Telegram is not reachable: {error.message}") from error
+        if sending:
             raise OutcomeUnknown(f"Telegram did not confirm the message: {error.message}") from error
-        raise Unreachable(f"Telegram is not reachable: {error.message}") from error
+        raise ServerFailed(f"Telegram failed: {error.message}") from error
 
+
+_CHAT_ERRORS = (
+    *("chat not found", "PEER_ID_INVALID", "CHAT_WRITE_FORBIDDEN", "CHAT_RESTRICTED", "CHANNEL_PRIVATE"),
+    *("TOPIC_CLOSED", "have no rights to send a message", "not enough rights to send text messages to the chat"),
+    *("CHAT_SEND_PLAIN_FORBIDDEN", "need administrator rights in the channel chat", "user not found"),
+)
+"""Errors that say that the chat takes no text at all, as the Bot API's server words them."""
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+def _description(payload: bytes) -> str:
+    """What the Bot API says; a server before it answers with a page of its own."""
+    try:
+        answer = json.loads(payload)
+    except ValueError:
+        return "refused"
+    return str(answer.get("description") or "refused") if isinstance(answer, dict) else "refused"
 
 
 @contextmanager

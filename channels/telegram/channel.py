@@ -179,6 +179,10 @@ class TelegramChannel:
         except TelegramError as error:
             log.debug("%s: the reaction on message %s failed: %s", self.name, status.message_id, error)
 
+    async def direct_chat(self, person: str) -> str | None:
+        """A private chat has the id of its person: https://core.telegram.org/bots/api#chat"""
+        return person
+
     def pace(self, address: Address) -> float:
         """https://core.telegram.org/bots/faq: about one message a second in a chat, twenty a minute in a group."""
         return 1.0 if address.kind == "direct" else 3.0

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from html import escape
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from telegram import Bot, InputFile, InputMediaPhoto
 from telegram.error import BadRequest
 
 from agent.media import MediaMissing, MediaStore
 from channels.address import Address
+from channels.channel import Refused
 from channels.telegram.api import call, chat_parameters, error_contains, telegram_errors
 from channels.telegram.parse import Json
-from channels.telegram.render import ALBUM_LIMIT, UPLOAD_LIMIT, Content, Media, Text, repeated, unformatted
+from channels.telegram.render import (
+    ALBUM_LIMIT,
+    UPLOAD_LIMIT,
+    Content,
+    Media,
+    Text,
+    notice,
+    repeated,
+    unformatted,
+    without_formatting,
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +78,12 @@ class ChatTarget:
             except BadRequest as error:
                 log.info("a message is not deleted: %s", error)
 
+    def simpler(self, content: Content) -> Sequence[Content]:
+        return without_formatting(content) if isinstance(content, Text) else ()
+
+    def notice(self, content: Content, reason: str) -> Content:
+        return notice(content, reason)
+
     def _message(self, ref: str) -> Json:
         return {"chat_id": self._address.chat, "message_id": ref}
 
@@ -95,31 +111,27 @@ class ChatTarget:
             return await call(self._api, method, text=unformatted(html), **parameters)
 
     async def _send_media(self, media: Media, chat: Json, repeat: bool) -> str:
-        """As a photo, else as a file, else a line that says why it is not available."""
+        """As a photo, else as a file."""
         attachment = media.attachment
         if attachment.size > UPLOAD_LIMIT:
-            return await self._send_failure_note(
-                media, "it is larger than the 50 MB that Telegram accepts", chat, repeat
-            )
+            raise Refused("it is larger than the 50 MB that Telegram accepts")
         try:
             data = await self._media.read(attachment)
         except MediaMissing as error:
-            return await self._send_failure_note(media, str(error), chat, repeat)
-        reason = ""
-        for kind in ("photo", "document") if media.is_photo else ("document",):
-            file = InputFile(data, filename=attachment.name)
-            caption = {"caption": _caption(media, repeat), "parse_mode": "HTML"}
+            raise Refused(str(error)) from error
+        if media.is_photo:
             try:
-                return _ref(await call(self._api, f"send{kind.title()}", **{kind: file}, **caption, **chat))
+                return await self._upload("photo", media, data, chat, repeat)
             except BadRequest as error:
-                log.info("%s is rejected as a %s: %s", attachment.name, kind, error)
-                reason = error.message
-        return await self._send_failure_note(media, f"Telegram rejects it: {reason}", chat, repeat)
+                log.info("%s is rejected as a photo: %s", attachment.name, error)
+        return await self._upload("document", media, data, chat, repeat)
 
-    async def _send_failure_note(self, media: Media, reason: str, chat: Json, repeat: bool) -> str:
-        html = f"📎 {escape(f'{media.attachment.name} could not be sent: {reason}', quote=False)}"
-        text = Text(f"{media.caption}\n\n{html}" if media.caption else html)
-        return _ref(await self._write("sendMessage", text, chat, repeat))
+    async def _upload(
+        self, kind: Literal["photo", "document"], media: Media, data: bytes, chat: Json, repeat: bool
+    ) -> str:
+        file = InputFile(data, filename=media.attachment.name)
+        caption = {"caption": _caption(media, repeat), "parse_mode": "HTML"}
+        return _ref(await call(self._api, f"send{kind.title()}", **{kind: file}, **caption, **chat))
 
     async def _send_album(self, album: Sequence[Media], chat: Json, repeat: bool) -> Sequence[str]:
         """Empty when a picture is not available or Telegram rejects the album; then nothing was sent."""

@@ -221,6 +221,37 @@ def repeated(html: str) -> str:
     return _lines(html, _small(REPEAT_NOTE))
 
 
+def without_formatting(text: Text) -> tuple[Text, ...]:
+    """The text in messages without formatting, with links as plain addresses."""
+    plain_text = unformatted(_LINK.sub(_with_address, text.html))
+    texts = [Text(html) for html in _chunks([Paragraph((Span(plain_text),))])]
+    return (*texts[:-1], Text(texts[-1].html, text.buttons)) if texts else ()
+
+
+def notice(content: Content, reason: str) -> Text:
+    """What is shown in place of content that Telegram refuses."""
+    match content:
+        case Media(attachment, caption):
+            line = _missing(f"📎 {attachment.name} could not be sent: {reason}")
+            return Text(_lines(caption, line))
+        case Text():
+            return Text(_missing(f"⚠️ A part of this answer could not be shown here: {reason}"))
+        case _:
+            assert_never(content)
+
+
+def _missing(line: str) -> str:
+    return escape(_short(line, ANSWER_LIMIT), quote=False)
+
+
+_LINK = re.compile(r'<a href="([^"]*)">(.*?)</a>', re.DOTALL)
+
+
+def _with_address(link: re.Match[str]) -> str:
+    url, text = link.groups()
+    return url if unescape(text) == unescape(url) else f"{text} ({url})"
+
+
 def unformatted(html: str) -> str:
     """Our HTML as the plain text that is displayed."""
     return unescape(_TAG.sub("", html))

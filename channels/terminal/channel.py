@@ -61,6 +61,9 @@ class TerminalChannel:
     async def show_status(self, status: MessageStatus) -> None:
         await self._screen.show_status(status)
 
+    async def direct_chat(self, person: str) -> str | None:
+        return None
+
     def pace(self, address: Address) -> float:
         return _PACE
 

@@ -111,6 +111,9 @@ class WebChannel:
             self._new_commands.discard(status.id)
             self._reload(status.address.chat)
 
+    async def direct_chat(self, person: str) -> str | None:
+        return None
+
     def pace(self, address: Address) -> float:
         return _PACE
 

@@ -30,6 +30,9 @@ class BrokenChannel:
     async def typing(self, address: Address) -> None:
         pass
 
+    async def direct_chat(self, person: str) -> str | None:
+        return None
+
     async def show_status(self, status: MessageStatus) -> None:
         pass
 

@@ -49,6 +49,8 @@ class Outbox(Protocol):
     async def sent(self, reply_id: str, key: str, ref: str, digest: str) -> None: ...
     async def rename(self, reply_id: str, old: str, new: str) -> None: ...
     async def removed(self, reply_id: str, key: str) -> None: ...
+    async def simplified(self, reply_id: str, key: str) -> None: ...
+    async def undeliverable(self, reply_id: str, key: str, reason: str) -> None: ...
     async def delivered(self, turn_id: str) -> None: ...
 
 
@@ -59,6 +61,7 @@ class ReplyLedger:
         self._outbox = outbox
         self._id = reply_id
         self._pieces = {piece.key: piece for piece in pieces}
+        self._failures: Counter[str] = Counter()
 
     def pieces(self) -> tuple[Sent, ...]:
         return tuple(self._pieces.values())
@@ -81,6 +84,18 @@ class ReplyLedger:
     async def removed(self, key: str) -> None:
         self._pieces.pop(key, None)
         await _try_to_store(self._outbox.removed(self._id, key))
+
+    async def simplified(self, key: str) -> None:
+        self._pieces[key] = Sent(key, "simplified")
+        await _try_to_store(self._outbox.simplified(self._id, key))
+
+    async def undeliverable(self, key: str, reason: str) -> None:
+        self._pieces[key] = Sent(key, "undeliverable", reason=reason)
+        await _try_to_store(self._outbox.undeliverable(self._id, key, reason))
+
+    def failed(self, key: str) -> bool:
+        self._failures[key] += 1
+        return self._failures[key] >= MAX_FAILURES
 
 
 async def _try_to_store(write: Awaitable[None]) -> None:

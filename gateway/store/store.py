@@ -188,6 +188,8 @@ class Store:
     sent = writes(outbox.sent)
     rename = writes(outbox.rename)
     removed = writes(outbox.removed)
+    simplified = writes(outbox.simplified)
+    undeliverable = writes(outbox.undeliverable)
     delivered = writes(turns.delivered)
 
     # Channels

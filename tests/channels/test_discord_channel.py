@@ -742,7 +742,7 @@ async def test_a_file_that_discord_does_not_take_is_explained(
     segments = (MediaSegment("m1", small, "my notes"), MediaSegment("m2", large))
     await channel.show(reply_in(ann, *segments), MemoryLedger())
     assert ann.texts == [
-        "my notes\n\n📎 notes.txt could not be sent: Discord rejects it",
+        "my notes\n\n📎 notes.txt could not be sent: Discord rejects it: Request entity too large",
         "📎 film.mp4 could not be sent: it is larger than the 10 MB that Discord accepts",
     ]
 

@@ -13,6 +13,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.kept: dict[str, Sent] = {}
+        self.failures = 0
 
     def pieces(self) -> tuple[Sent, ...]:
         return tuple(self.kept.values())
@@ -30,6 +31,16 @@ class MemoryLedger:
 
     async def removed(self, key: str) -> None:
         self.kept.pop(key, None)
+
+    async def simplified(self, key: str) -> None:
+        self.kept[key] = Sent(key, "simplified")
+
+    async def undeliverable(self, key: str, reason: str) -> None:
+        self.kept[key] = Sent(key, "undeliverable", reason=reason)
+
+    def failed(self, key: str) -> bool:
+        self.failures += 1
+        return self.failures >= 3
 
 
 class Board:
@@ -77,6 +88,13 @@ class Board:
     async def delete(self, ref: str) -> None:
         self.calls.append("delete")
         self.messages.pop(ref, None)
+
+    def simpler(self, content: str) -> Sequence[str]:
+        """What is refused contains a "!"; a picture has no simpler form."""
+        return () if content.startswith("picture") else content.replace("!", "").split("/")
+
+    def notice(self, content: str, reason: str) -> str:
+        return f"not shown: {reason}"
 
 
 def pieces(*contents: str) -> tuple[Piece[str], ...]:

@@ -15,6 +15,7 @@ from agent.media import Attachment, MediaMissing
 from channels.address import Address
 from channels.channel import (
     ChannelRejected,
+    ChatMoved,
     CommandHelp,
     FileUnavailable,
     OutcomeUnknown,
@@ -704,7 +705,7 @@ async def test_where_the_bot_may_not_write_nothing_can_be_delivered(api: BotApi,
     with pytest.raises(Undeliverable, match="blocked"):
         await channel.show(reply_in(ann, text("hello")), MemoryLedger())
     new = await group.migrate()
-    with pytest.raises(Undeliverable, match=str(new.id)):
+    with pytest.raises(ChatMoved, match=str(new.id)):
         await channel.show(reply_in(group, text("hello")), MemoryLedger())
 
 

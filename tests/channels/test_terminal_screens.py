@@ -52,6 +52,15 @@ class NoLedger:
     async def removed(self, key: str) -> None:
         raise AssertionError
 
+    async def simplified(self, key: str) -> None:
+        raise AssertionError
+
+    async def undeliverable(self, key: str, reason: str) -> None:
+        raise AssertionError
+
+    def failed(self, key: str) -> bool:
+        raise AssertionError
+
 
 class Shelf:
     """Files in memory."""

@@ -67,6 +67,15 @@ class NoLedger:
     async def removed(self, key: str) -> None:
         self.pieces()
 
+    async def simplified(self, key: str) -> None:
+        self.pieces()
+
+    async def undeliverable(self, key: str, reason: str) -> None:
+        self.pieces()
+
+    def failed(self, key: str) -> bool:
+        raise AssertionError
+
 
 class NoRuns:
     """Nothing that is said here begins anything."""

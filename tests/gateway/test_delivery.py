@@ -68,6 +68,12 @@ class MessageList(MemoryChannel):
     async def delete(self, ref: str) -> None:
         self.messages[int(ref)] = ""
 
+    def simpler(self, content: str) -> Sequence[str]:
+        return [content]
+
+    def notice(self, content: str, reason: str) -> str:
+        return f"not shown: {reason}"
+
 
 async def test_a_resumed_reply_continues_in_the_same_message(tmp_path: Path) -> None:
     wall: list[str] = []

@@ -43,8 +43,9 @@ def downgrade() -> None:
 
 def _renew_outbox(check: str, length: int, *more: sa.Column[str]) -> None:
     """SQLite cannot change a constraint of a table."""
+    op.rename_table("outbox", "outbox_old")
     op.create_table(
-        "outbox_new",
+        "outbox",
         sa.Column("reply_id", sa.String(length=64), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
@@ -57,6 +58,5 @@ def _renew_outbox(check: str, length: int, *more: sa.Column[str]) -> None:
         sqlite_with_rowid=False,
     )
     columns = "reply_id, key, position, state, ref, digest"
-    op.execute(sa.text(f"INSERT INTO outbox_new ({columns}) SELECT {columns} FROM outbox"))
-    op.drop_table("outbox")
-    op.rename_table("outbox_new", "outbox")
+    op.execute(sa.text(f"INSERT INTO outbox ({columns}) SELECT {columns} FROM outbox_old"))
+    op.drop_table("outbox_old")
