@@ -6,10 +6,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from typing import Literal, assert_never
 
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from channels.markdown_dialect import ModelMarkdown, with_outer_fences
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,33 +95,18 @@ Measure = Callable[[Block], int]
 # --- parsing ---------------------------------------------------------------------------------------------------------
 
 
-class _Parser(MarkdownIt):
-    """CommonMark with tables and strikethrough, in which no text disappears and URLs stay as written."""
-
-    def __init__(self) -> None:
-        super().__init__("commonmark", {"html": False, "maxNesting": 24})
-        self.enable(["table", "strikethrough"])
-        # A link definition would vanish from the text.
-        self.disable("reference")
-
-    def normalizeLink(self, url: str) -> str:
-        return url
-
-    def normalizeLinkText(self, link: str) -> str:
-        return link
-
-
-_parser = _Parser()
+_parser = ModelMarkdown()
 # It prepares its rules at the first text, which two threads must not do at once.
 _parser.parse("")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LANGUAGE = re.compile(r"[\w+#.-]{1,32}")
+_LINE_BREAK = re.compile(r" *<br */?> *", re.IGNORECASE)
 _PIPE = re.compile(r"(?<!\\)\|")
 
 
 def parse(markdown: str) -> tuple[Block, ...]:
     """Never raises, whatever the text; incomplete markdown is parsed as far as possible."""
-    source = sendable(markdown)
+    source = with_outer_fences(sendable(markdown))
     tokens = _parser.parse(source)
     # The parser drops text in blocks at its nesting limit: such a text is shown as it is.
     if any(token.level >= _parser.options.maxNesting - 1 for token in tokens):
@@ -142,6 +129,8 @@ def _blocks(tokens: Iterator[Token], lines: Sequence[str]) -> Iterator[Block]:
                 yield Heading(_inline(tokens), int(token.tag[1:]))
             case "fence" | "code_block":
                 yield _code(token)
+            case "math_block":
+                yield Code(token.content, "latex")
             case "blockquote_open":
                 yield Quote(tuple(_blocks(tokens, lines)))
             case "bullet_list_open" | "ordered_list_open":
@@ -185,7 +174,7 @@ def _spans(tokens: Iterable[Token]) -> tuple[Span, ...]:
                 spans.append(replace(style, text=_title(token)))
             case "softbreak" | "hardbreak":
                 spans.append(replace(style, text="\n"))
-            case "code_inline":
+            case "code_inline" | "math_inline":
                 spans.append(Span(token.content, code=True, url=style.url))
             case _:
                 spans.append(replace(style, text=token.content))
@@ -247,9 +236,15 @@ def _table(opening: Token, tokens: Iterator[Token], lines: Sequence[str]) -> Tab
 def _cells(tokens: Iterator[Token]) -> Iterator[Cell]:
     for token in tokens:
         if token.type in ("th_open", "td_open"):
-            yield _inline(tokens)
+            yield tuple(_with_breaks(_inline(tokens)))
         elif token.type == "tr_close":
             return
+
+
+def _with_breaks(cell: Cell) -> Iterator[Span]:
+    """A cell cannot have lines of its own in Markdown, so that they are written as HTML."""
+    for span in cell:
+        yield span if span.code else replace(span, text=_LINE_BREAK.sub("\n", span.text))
 
 
 # --- plain text ------------------------------------------------------------------------------------------------------
@@ -262,11 +257,16 @@ def plain(spans: Iterable[Span]) -> str:
 
 def aligned(table: Table) -> str:
     """A table in columns of equal width, for a fixed-width font."""
-    rows = [[plain(cell).replace("\n", " ") for cell in row] for row in (table.head, *table.rows)]
+    rows = [list(_lines_of(row)) for row in (table.head, *table.rows)]
     # A very long cell must not push the others off the screen.
-    widths = [min(max(map(columns, column)), 40) for column in zip(*rows, strict=True)]
-    ruled = [rows[0], ["─" * width for width in widths], *rows[1:]]
-    return "\n".join(" │ ".join(map(_padded, row, widths)).rstrip() for row in ruled)
+    widths = [min(max(map(columns, column)), 40) for column in zip(*chain(*rows), strict=True)]
+    ruled = [*rows[0], ["─" * width for width in widths], *chain(*rows[1:])]
+    return "\n".join(" │ ".join(map(_padded, line, widths)).rstrip() for line in ruled)
+
+
+def _lines_of(row: Row) -> Iterator[Sequence[str]]:
+    """The lines of the row, each with a part of every cell."""
+    yield from zip_longest(*(plain(cell).split("\n") for cell in row), fillvalue="")
 
 
 def columns(text: str) -> int:

@@ -36,6 +36,8 @@ _TOKEN = re.compile(r"<(?=[@#!])")
 _MENTION = re.compile(r"<(?=@[UW][A-Z0-9]|#[CGD][A-Z0-9]|!(?:here|channel|everyone|group|subteam|date)\b)")
 _BROADCAST = re.compile(r"@(?=(?:here|channel|everyone|group)\b)", re.IGNORECASE)
 _ESCAPED = re.compile(r"[\\`*_\[\]<>#+|~&=!-]|(?<=\d)[.)]")
+_WIDE_MARKS = r"\s“”‘’—…、。〈-】〔-〟！-／：-＠［-｀｛-･"  # noqa: RUF001  # punctuation of Chinese, Japanese and Korean
+_STYLEABLE = re.compile(rf"[^{_WIDE_MARKS}](?s:.*[^{_WIDE_MARKS}])?")
 _RUN = re.compile("`+")
 _UNSAFE_IN_URL = re.compile(r"[()<>|\\`*@\[\]]")
 _SPACES = re.compile(r"\s+")
@@ -189,8 +191,8 @@ def _styled(span: Span, care: int) -> str:
         text = _ESCAPED.sub(r"\\\g<0>", text)
     if care == _UNSTYLED or not text.strip():
         return text
-    # Style marks next to a space inside are not recognised.
-    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    # Style marks next to a space inside are not recognised, nor those between wide punctuation and a letter.
+    start, end = (found.start(), found.end()) if (found := _STYLEABLE.search(text)) else (0, len(text))
     inner = text[start:end]
     for mark, is_styled in (("~~", span.strike), ("*", span.italic), ("**", span.bold)):
         if is_styled:

@@ -225,3 +225,75 @@ def test_no_message_of_any_text_is_too_long_and_nothing_is_cut_away(markdown: st
     whole, cut = letters(texts_of(blocks)), letters("".join(map(texts_of, messages)))
     # Tables repeat their heads and code its language.
     assert cut == whole or re.search(r"\||`{3}", markdown)
+
+
+def spans(markdown: str) -> tuple[Span, ...]:
+    [paragraph] = parse(markdown)
+    assert isinstance(paragraph, Paragraph)
+    return paragraph.spans
+
+
+@pytest.mark.parametrize(
+    ("bold", "after"),
+    [
+        ("标题：", "正文"),  # noqa: RUF001
+        ("「重要」", "です"),
+        ("“引用”", "后"),
+        ('"标题"', "正文"),
+        ("강조(예)", "는"),
+        ("结束。", "then"),
+    ],
+)
+def test_bold_text_ends_beside_text_without_spaces(bold: str, after: str) -> None:
+    assert spans(f"前**{bold}**{after}") == (Span("前"), Span(bold, bold=True), Span(after))
+
+
+@pytest.mark.parametrize("text", ["2 ** 3 ** 4", "a_b_c", "**not closed", "x ** y。"])
+def test_what_is_no_emphasis_stays_as_it_is(text: str) -> None:
+    assert spans(text) == (Span(text),)
+
+
+@pytest.mark.parametrize(
+    "formula", [r"\(a^2 * b^2 * c\)", r"\[x_1 * y_2 * z\]", "$$a_1*b*c_1$$", r"$a\,b_1$", r"\(\frac{1}{2}\)"]
+)
+def test_formulas_are_code_as_written(formula: str) -> None:
+    assert spans(f"So {formula}, then.") == (Span("So "), Span(formula, code=True), Span(", then."))
+
+
+@pytest.mark.parametrize("formula", ["$$\na_1 * b\n= c\n$$", "\\[\n\\sum_{i=1}^n i\n\\]", "$$x*y*z$$"])
+def test_a_formula_with_lines_of_its_own_is_a_block(formula: str) -> None:
+    assert parse(f"So\n{formula}\nthen.") == (
+        Paragraph((Span("So"),)),
+        Code(formula, "latex"),
+        Paragraph((Span("then."),)),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["from $5 to $10", "$ 5 and $ 6", "US$5,000 or 5$", "$$", r"\( not closed", "$5 = 5$5"]
+)
+def test_prices_are_no_formulas(text: str) -> None:
+    assert all(not span.code for span in spans(text))
+
+
+def test_spaces_of_latex_keep_their_backslashes() -> None:
+    assert spans(r"5\,km, \*not italic\*") == (Span(r"5\,km, *not italic*"),)
+
+
+def test_entities_are_decoded_once() -> None:
+    assert spans("a &amp; b &amp;lt; `&amp;`") == (Span("a & b &lt; "), Span("&amp;", code=True))
+
+
+def test_a_fence_inside_a_fence_of_markdown_stays_inside() -> None:
+    inner = f"# Title\n\n{FENCE}python\nx = 1\n{FENCE}\n\nmore"
+    assert parse(f"{FENCE}markdown\n{inner}\n{FENCE}\nafter") == (Code(inner, "markdown"), Paragraph((Span("after"),)))
+
+
+def test_a_fence_of_markdown_ends_at_the_first_fence_where_the_fences_are_not_even() -> None:
+    assert parse(f"{FENCE}md\ntext\n{FENCE}\nafter") == (Code("text", "md"), Paragraph((Span("after"),)))
+
+
+def test_a_cell_has_the_lines_that_are_written_as_html() -> None:
+    [table] = parse("| a | b |\n|---|---|\n| x<br>y | `<br>` |\n| z<br/>w | 2 |")
+    assert isinstance(table, Table)
+    assert aligned(table).splitlines() == ["a │ b", "─ │ ────", "x │ <br>", "y │", "z │ 2", "w │"]
