@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.frames import RULES, escape, file_name, foreign_frame, has_frame, message_text
-from agent.log import MessagesRead, ModelAnswered, UserMessage
+from agent.log import Call, MessagesRead, ModelAnswered, UserMessage
 from agent.media import Attachment
 from agent.model import Request
 from agent.tools.received_files import workspace_path
@@ -102,6 +102,16 @@ def result_text(result: Result) -> str:
     """The result, which cannot imitate a frame; foreign text is in one with its sources."""
     text = result.text if result.text.strip() else "(no output)"
     return foreign_frame(text, *result.foreign) if result.foreign else escape(text)
+
+
+def call_as_text(call: Call) -> str:
+    """The call in words, for a model that takes no tools."""
+    return f"[The tool {call.name} was called with {call.arguments or '{}'}]"
+
+
+def result_as_text(result: Result) -> str:
+    """The result with the name of its tool, for a model that takes no tools."""
+    return f"[Result of the tool {result.call.name}]\n{result_text(result)}"
 
 
 def image_content(attachments: Iterable[Attachment], images: LoadedImages) -> list[ContentPart]:

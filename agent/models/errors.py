@@ -351,7 +351,8 @@ def _rejection(report: ErrorReport, status: int, by_code: ModelErrorKind | None,
         return "refused"
     if _BILLING.search(words):
         return "rate_limit" if has_wait else "billing"
-    if by_code is not None:
+    # The status of a rejection says more than that something failed; a call that the server cannot read is none.
+    if by_code is not None and (by_code != "server" or status == 0 or "tool_use_failed" in report.codes):
         return by_code
     if _BAD_KEY.search(words) or _is_unknown_model(report):
         return "auth"
@@ -373,13 +374,16 @@ def _status_of(report: ErrorReport) -> int:
 
 
 _MIN_PART = 6
-"""Characters of a part of a key that is worth hiding."""
+"""Characters of a part of a key that is worth hiding. A shorter key, as local servers have, is hidden as a word only."""
 
 
 def _without_keys(words: str, keys: Sequence[str]) -> str:
     """The beginning of the words, without keys, their parts, and what a server has made partly unreadable."""
     words = words[:MAX_DETAIL_LENGTH]
     for key in sorted(filter(None, keys), key=len, reverse=True):
+        if len(key) < _MIN_PART:
+            words = re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "…", words)
+            continue
         words = words.replace(key, "…")
         for part in set(re.findall(rf"[\w-]{{{_MIN_PART},}}", words)):
             words = words.replace(part, "…") if part in key else words

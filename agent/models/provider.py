@@ -55,3 +55,13 @@ class ModelOptions:
     settings: ModelSettings = field(default_factory=ModelSettings)
     vision: bool | None = None
     tools: bool | None = None
+
+    @property
+    def without(self) -> frozenset[Feature]:
+        """The features that it is said not to have."""
+        refused: set[Feature] = set()
+        if self.vision is False:
+            refused.add("images")
+        if self.tools is False:
+            refused.add("tools")
+        return frozenset(refused)

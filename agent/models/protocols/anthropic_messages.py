@@ -1,4 +1,4 @@
-"""Renders a conversation as the body of an Anthropic Messages request.
+"""Anthropic's Messages: the body of a request, and the decoder of its answer.
 
 Source: https://docs.anthropic.com/en/api/messages
 """
@@ -7,29 +7,51 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, assert_never
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn, assert_never
 
-from agent.gate import json_value
-from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking
-from agent.model import Request, ToolSpec
+from agent.events import Delta, ReasoningDelta, Waiting
+from agent.gate import json_value, text, tokens
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, Usage
+from agent.model import Answer, Finish, ModelError, Request, ToolSpec
 from agent.models.content import (
     ContentPart,
     LoadedImages,
+    call_as_text,
     image_content,
     instructions_of,
     joined_text,
     message_content,
     notice_text,
+    result_as_text,
     result_text,
     with_notices,
 )
-from agent.models.protocols.wire import JsonObject, Target
+from agent.models.errors import MESSAGES, error_in_stream
+from agent.models.protocols.call_forms import plain_id, plain_name, short_id
+from agent.models.protocols.plain_text import AnswerText
+from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, stored, unreadable
+from agent.models.protocols.reasoning import budget_of, effort_of
+from agent.models.protocols.tool_calls import CallAssembler
+from agent.models.protocols.wire import JsonObject, ServerEvent, Target, WireProtocol
 from agent.transcript import Exchange, Result, Results, SystemNote
 
-PROVIDER = "anthropic"
-
 REDACTED = "redacted_thinking"
+UNSIGNED = "unsigned_thinking"
+"""The ids of thinking that the provider hid, and of thinking of a compatible server that signs none."""
+
+SEARCHING = "The model is searching the web …"
+
+DEFAULT_MAX_TOKENS = 16_384
+"""The protocol requires a limit; every current model takes this one."""
+
+MIN_BUDGET = 1024
+MIN_TOP_P_OF_THINKING = 0.95
+
+_TAKES_BUDGET = re.compile(
+    r"claude-(?:[23]|instant|(?:opus|sonnet|haiku)-4(?:-[015])?(?:$|[-@:]\d{8}|[-@:]v\d|-latest))"
+)
+"""Models of Anthropic's that take a budget of thinking; the later ones take an effort."""
 
 WEB_SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
 """The provider's web search: https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
@@ -48,56 +70,118 @@ Message = dict[str, Any]
 Block = dict[str, Any]
 
 
+# The body
+
+
 def body(request: Request, images: LoadedImages, target: Target) -> JsonObject:
-    """The part of the body that comes from the request."""
-    fields: dict[str, Any] = {"messages": _messages(request, images)}
+    """The body of a request whose answer is streamed."""
+    messages = _messages(request, images, target)
+    fields: JsonObject = {"model": target.model, "messages": messages, "stream": True}
     if instructions := instructions_of(request):
-        fields["system"] = [{**_block(instructions), **CACHE_BREAKPOINT}]
-    if tools := [*map(_tool, request.tools), *([WEB_SEARCH] if target.web_search else [])]:
-        fields["tools"] = [*tools[:-1], {**tools[-1], **CACHE_BREAKPOINT}]
-        if request.text_only:
-            fields["tool_choice"] = {"type": "none"}
-    if request.settings.temperature is not None:
-        fields["temperature"] = request.settings.temperature
-    if request.settings.max_tokens is not None:
-        fields["max_tokens"] = request.settings.max_tokens
+        if target.takes("system_role"):
+            fields["system"] = [_marked(_block(instructions), target)]
+        elif messages and messages[0]["role"] == "user":
+            messages[0] = {"role": "user", "content": [_block(instructions), *_blocks(messages[0]["content"])]}
+        else:
+            messages.insert(0, {"role": "user", "content": instructions})
+    fields.update(_tools(request, target))
+    fields.update(_settings(request, target))
     return fields
 
 
-def _messages(request: Request, images: LoadedImages) -> list[Message]:
+def _tools(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
+    searches = target.web_search and target.takes("web_search")
+    declared = [_tool(tool) for tool in request.tools] if target.takes("tools") else []
+    if not (tools := [*declared, *([WEB_SEARCH] if searches else [])]):
+        return
+    yield "tools", [*tools[:-1], _marked(tools[-1], target)]
+    if not target.takes("tool_choice"):
+        return
+    if request.text_only:
+        yield "tool_choice", {"type": "none"}
+    elif request.settings.parallel_tool_calls is not None and target.takes("parallel_tool_calls"):
+        disabled = not request.settings.parallel_tool_calls
+        yield "tool_choice", {"type": "auto", "disable_parallel_tool_use": disabled}
+
+
+def _settings(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
+    """The settings; thinking excludes a temperature, and its budget is a part of `max_tokens`.
+
+    Source: https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
+    """
+    settings = request.settings
+    thinks, budget = False, 0
+    if settings.reasoning is not None and target.takes("reasoning"):
+        effort = effort_of(settings.reasoning)
+        if effort == "off":
+            yield "thinking", {"type": "disabled"}
+        elif "claude" in target.model and not _TAKES_BUDGET.search(target.model):
+            thinks, budget = True, budget_of(effort)
+            yield "thinking", {"type": "adaptive", "display": "summarized"}
+            yield "output_config", {"effort": "low" if effort == "minimal" else effort}
+        else:
+            thinks, budget = True, max(MIN_BUDGET, budget_of(settings.reasoning))
+            yield "thinking", {"type": "enabled", "budget_tokens": budget}
+    if settings.temperature is not None and target.takes("temperature") and not thinks:
+        yield "temperature", settings.temperature
+    if settings.top_p is not None and target.takes("top_p") and not (thinks and settings.top_p < MIN_TOP_P_OF_THINKING):
+        yield "top_p", settings.top_p
+    if settings.max_tokens is None:
+        yield "max_tokens", DEFAULT_MAX_TOKENS + budget
+    else:
+        yield "max_tokens", settings.max_tokens + budget
+
+
+def _messages(request: Request, images: LoadedImages, target: Target) -> list[Message]:
     """The conversation, with cache breakpoints at its end and before people's newest messages: what comes before those
     is the same in later requests, what comes after them may change."""
     messages: list[Message] = []
     last_stable = -1
     for exchange in with_notices(request.transcript):
-        message = _message(exchange, images)
-        if message["content"]:
-            if isinstance(exchange, MessagesRead):
-                last_stable = len(messages) - 1
-            messages.append(message)
-    for index in {last_stable, len(messages) - 1} - {-1}:
-        messages[index] = _with_breakpoint(messages[index])
+        message = _message(exchange, images, target)
+        if not message["content"]:
+            continue
+        if messages and messages[-1]["role"] == message["role"] and not target.takes("consecutive_roles"):
+            messages[-1] = _merged(messages[-1], message)
+            continue
+        if isinstance(exchange, MessagesRead):
+            last_stable = len(messages) - 1
+        messages.append(message)
+    if target.takes("cache_control"):
+        for index in {last_stable, len(messages) - 1} - {-1}:
+            messages[index] = _with_breakpoint(messages[index])
     return messages
 
 
-def _message(exchange: Exchange, images: LoadedImages) -> Message:
+def _message(exchange: Exchange, images: LoadedImages, target: Target) -> Message:
     match exchange:
         case MessagesRead():
             return {"role": "user", "content": _content(message_content(exchange, images))}
         case ModelAnswered():
-            return {"role": "assistant", "content": _answer(exchange)}
+            return {"role": "assistant", "content": _answer(exchange, target)}
         case Results():
-            return {"role": "user", "content": [_result(result, images) for result in exchange.results]}
+            return {"role": "user", "content": _results(exchange, images, target)}
         case SystemNote():
             return {"role": "user", "content": notice_text(exchange)}
         case _:
             assert_never(exchange)
 
 
+def _merged(first: Message, second: Message) -> Message:
+    return {**first, "content": [*_blocks(first["content"]), *_blocks(second["content"])]}
+
+
+def _blocks(content: str | list[Block]) -> list[Block]:
+    return [_block(content)] if isinstance(content, str) else content
+
+
+def _marked(block: Block, target: Target) -> Block:
+    return {**block, **CACHE_BREAKPOINT} if target.takes("cache_control") else block
+
+
 def _with_breakpoint(message: Message) -> Message:
     """The message with a breakpoint at its last block that can carry one, if any."""
-    content = message["content"]
-    blocks = [_block(content)] if isinstance(content, str) else content
+    blocks = _blocks(message["content"])
     last = next((index for index in reversed(range(len(blocks))) if blocks[index]["type"] in CACHEABLE), None)
     if last is None:
         return message
@@ -115,26 +199,29 @@ def _block(part: ContentPart) -> Block:
     return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": part.data}}
 
 
-def _answer(answered: ModelAnswered) -> str | list[Block]:
+def _answer(answered: ModelAnswered, target: Target) -> str | list[Block]:
     parts = answered.parts
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text if parts[0].text.strip() else ""
-    blocks = list(_answer_blocks(answered))
+    blocks = list(_answer_blocks(answered, target))
     # A message of thinking alone is rejected, and carries no information.
     return blocks if any(block["type"] in ("text", "tool_use") for block in blocks) else ""
 
 
-def _answer_blocks(answered: ModelAnswered) -> Iterator[Block]:
-    native = _native_blocks(answered)
+def _answer_blocks(answered: ModelAnswered, target: Target) -> Iterator[Block]:
+    native = _native_blocks(answered, target)
     for index, part in enumerate(answered.parts):
         match part:
             case Text():
                 if part.text.strip():
                     yield _block(part.text)
             case Thinking():
-                yield from _thinking(part)
+                yield from _thinking(part, target)
+            case Call() if not target.takes("tools"):
+                yield _block(call_as_text(part))
             case Call():
-                yield {"type": "tool_use", "id": _id(part), "name": part.name, "input": _input(part.arguments)}
+                name = plain_name(part.name)
+                yield {"type": "tool_use", "id": _id(part, target), "name": name, "input": _input(part.arguments)}
             case Native():
                 if index in native:
                     yield native[index]
@@ -142,48 +229,310 @@ def _answer_blocks(answered: ModelAnswered) -> Iterator[Block]:
                 assert_never(part)
 
 
-def _native_blocks(answered: ModelAnswered) -> dict[int, Block]:
+def _native_blocks(answered: ModelAnswered, target: Target) -> dict[int, Block]:
     """Calls and results of the provider's own tools, by their index in the answer. A call without a result, which an
     answer that was cut off may have, would be rejected and is left out."""
     blocks: dict[int, Block] = {
-        index: json_value(json.loads(part.data))
+        index: mapping(stored(part.data))
         for index, part in enumerate(answered.parts)
-        if isinstance(part, Native) and part.provider == PROVIDER
+        if isinstance(part, Native) and part.provider == target.provider and target.takes("web_search")
     }
-    called = {block["id"] for block in blocks.values() if "id" in block}
-    ended = {block["tool_use_id"] for block in blocks.values() if "tool_use_id" in block}
+    called = {block["id"] for block in blocks.values() if isinstance(block.get("id"), str)}
+    ended = {block["tool_use_id"] for block in blocks.values() if isinstance(block.get("tool_use_id"), str)}
     complete = called & ended
-    return {index: block for index, block in blocks.items() if block.get("id", block.get("tool_use_id")) in complete}
+    return {index: block for index, block in blocks.items() if {block.get("id"), block.get("tool_use_id")} & complete}
 
 
-def _thinking(part: Thinking) -> Iterator[Block]:
-    """Thinking is accepted only with its signature, which an interrupted block does not have."""
-    if part.provider != PROVIDER or not part.signature:
+def _thinking(part: Thinking, target: Target) -> Iterator[Block]:
+    """Thinking is accepted only with its signature, which an interrupted block does not have; a server that signs none
+    takes it without."""
+    if part.provider != target.provider:
         return
-    if part.id == REDACTED:
+    if part.id == UNSIGNED:
+        yield {"type": "thinking", "thinking": part.text}
+    elif part.signature and part.id == REDACTED:
         yield {"type": REDACTED, "data": part.signature}
-    else:
+    elif part.signature:
         yield {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
-def _id(call: Call) -> str:
-    """The call's id; ids from other providers may contain characters that this one rejects."""
-    return re.sub(r"[^a-zA-Z0-9_-]", "_", call.id)
+def _id(call: Call, target: Target) -> str:
+    return plain_id(call.id) if target.takes("long_call_ids") else short_id(call.id)
 
 
-def _input(arguments: str) -> dict[str, Any]:
-    try:
-        value = json_value(json.loads(arguments or "{}"))
-    except (ValueError, RecursionError):
-        value = None
+def _input(arguments: str) -> JsonObject:
+    value = json_value(stored(arguments or "{}"))
     return value if isinstance(value, dict) else {"not_valid_json": arguments}
 
 
-def _result(result: Result, images: LoadedImages) -> Block:
+def _results(results: Results, images: LoadedImages, target: Target) -> str | list[Block]:
+    if not target.takes("tools"):
+        pictures = image_content((image for result in results.results for image in result.images), images)
+        return _content([*map(result_as_text, results.results), *pictures])
+    return [_result(result, images, target) for result in results.results]
+
+
+def _result(result: Result, images: LoadedImages, target: Target) -> Block:
     parts: list[ContentPart] = [result_text(result), *image_content(result.images, images)]
     failed = {"is_error": True} if result.outcome == "failed" else {}
-    return {"type": "tool_result", "tool_use_id": _id(result.call), "content": _content(parts), **failed}
+    return {"type": "tool_result", "tool_use_id": _id(result.call, target), "content": _content(parts), **failed}
 
 
-def _tool(tool: ToolSpec) -> dict[str, Any]:
+def _tool(tool: ToolSpec) -> JsonObject:
     return {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
+
+
+# The answer
+
+FINISHES: Mapping[str, Finish] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    # A provider whose own tools take long pauses the answer and has to be asked to continue.
+    "pause_turn": "length",
+    "refusal": "refused",
+    "content_filter": "refused",
+}
+"""What the reasons for an answer's end mean, where they are not that it is whole."""
+
+FAILURES = frozenset({"error", "network_error"})
+"""Reasons of compatible servers that make it worth asking again."""
+
+
+class AnthropicMessagesDecoder:
+    """A `Decoder` of Anthropic's messages."""
+
+    def __init__(self, target: Target, body: JsonObject) -> None:
+        self._target = target
+        self._blocks: list[_OpenBlock] = []
+        self._by_index: dict[int, _OpenBlock] = {}
+        self._reported: JsonObject = {}
+        self._model = ""
+        self._reason = ""
+        self._done = False
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._blocks)
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._reason) or self._done
+
+    @property
+    def is_done(self) -> bool:
+        return self._done
+
+    def feed(self, event: ServerEvent) -> Sequence[Delta]:
+        data = event.data.strip()
+        if data == "[DONE]":
+            self._done = True
+            return ()
+        if not data:
+            return ()
+        value = parsed(data)
+        kind = value.get("type")
+        return self._read(kind if isinstance(kind, str) else event.name, value)
+
+    def feed_body(self, body: str) -> Sequence[Delta]:
+        message = parsed(body)
+        if message.get("type") == "error" or message.get("error"):
+            self._fail(message)
+        if not isinstance(message.get("content"), list):
+            raise unreadable()
+        self._read_message(message)
+        deltas: list[Delta] = []
+        for index, block in enumerate(mappings(message["content"])):
+            deltas += self._start(index, block)
+            deltas += self._stop(self._by_index[index])
+        self._set_reason(message.get("stop_reason"))
+        self._done = True
+        return deltas
+
+    def answer(self) -> Answer:
+        if not self.is_whole:
+            raise cut_off()
+        if self._reason in FAILURES:
+            raise ModelError("server", MESSAGES["server"], was_answer=True)
+        parts = self._parts()
+        finish = FINISHES.get(self._reason, "stop")
+        if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
+            raise ModelError("refused", MESSAGES["refused"])
+        if finish == "stop" and any(isinstance(part, Call) for part in parts):
+            finish = "calls"
+        return Answer(parts, _usage(self._reported), finish, text(self._model))
+
+    def _read(self, kind: str, event: JsonObject) -> Sequence[Delta]:
+        match kind:
+            case "message_start":
+                self._read_message(mapping(event.get("message")))
+            case "content_block_start":
+                return self._start(event.get("index"), mapping(event.get("content_block")))
+            case "content_block_delta":
+                return self._read_delta(event.get("index"), mapping(event.get("delta")))
+            case "content_block_stop":
+                block = self._block_at(event.get("index"))
+                return () if block is None else self._stop(block)
+            case "message_delta":
+                self._read_usage(event.get("usage"))
+                self._set_reason(mapping(event.get("delta")).get("stop_reason"))
+            case "message_stop":
+                self._done = True
+            case "error":
+                self._fail(event)
+        return ()
+
+    def _fail(self, event: JsonObject) -> NoReturn:
+        raise error_in_stream(event, provider=self._target.provider, model=self._target.model)
+
+    def _read_message(self, message: JsonObject) -> None:
+        self._model = as_sent(message.get("model")) or self._model
+        self._read_usage(message.get("usage"))
+
+    def _read_usage(self, usage: object) -> None:
+        """Later counts include earlier ones, and leave out what has not changed."""
+        self._reported |= {name: value for name, value in mapping(usage).items() if value is not None}
+
+    def _set_reason(self, reason: object) -> None:
+        if isinstance(reason, str) and reason:
+            self._reason = reason
+
+    def _block_at(self, index: object) -> _OpenBlock | None:
+        """The block with the index; the last one where a server does not number them."""
+        if isinstance(index, int) and not isinstance(index, bool):
+            return self._by_index.get(index)
+        return self._blocks[-1] if self._blocks else None
+
+    def _start(self, index: object, started: JsonObject) -> list[Delta]:
+        block = _OpenBlock(started)
+        self._blocks.append(block)
+        if isinstance(index, int) and not isinstance(index, bool):
+            self._by_index[index] = block
+        match block.kind:
+            case "text":
+                return self._add_text(block, started.get("text"))
+            case "thinking":
+                block.signature = as_sent(started.get("signature"))
+                return self._add_thought(block, started.get("thinking"))
+            case "server_tool_use":
+                return [Waiting(SEARCHING)]
+        return []
+
+    def _read_delta(self, index: object, delta: JsonObject) -> Sequence[Delta]:
+        kind = delta.get("type")
+        block = self._block_at(index)
+        match kind:
+            case "text_delta":
+                return self._add_text(block or self._opened(index, "text"), delta.get("text"))
+            case "thinking_delta":
+                return self._add_thought(block or self._opened(index, "thinking"), delta.get("thinking"))
+            case "signature_delta" if block is not None:
+                block.signature = as_sent(delta.get("signature")) or block.signature
+            case "input_json_delta" if block is not None:
+                block.pieces.append(piece(delta.get("partial_json")))
+        return ()
+
+    def _opened(self, index: object, kind: str) -> _OpenBlock:
+        """A block that the server has not begun."""
+        self._start(index, {"type": kind})
+        return self._blocks[-1]
+
+    def _add_text(self, block: _OpenBlock, words: object) -> list[Delta]:
+        added = piece(words)
+        return list(block.text.add(added)) if added else []
+
+    def _add_thought(self, block: _OpenBlock, words: object) -> list[Delta]:
+        thought = piece(words)
+        block.pieces.append(thought)
+        return [ReasoningDelta(thought)] if thought else []
+
+    def _stop(self, block: _OpenBlock) -> Sequence[Delta]:
+        block.is_closed = True
+        return block.text.end() if block.kind == "text" else ()
+
+    def _parts(self) -> tuple[Part, ...]:
+        parts = [part for block in self._blocks for part in self._parts_of(block)]
+        if self._reason not in FINISHES and not any(isinstance(part, Text | Call) for part in parts):
+            # Some servers send the whole answer as reasoning.
+            words = "".join(part.text for part in parts if isinstance(part, Thinking))
+            if words.strip() and not any(isinstance(part, Thinking) and part.signature for part in parts):
+                return (Text(words),)
+        return tuple(parts)
+
+    def _parts_of(self, block: _OpenBlock) -> Sequence[Part]:
+        provider = self._target.provider
+        match block.kind:
+            case "text":
+                return block.text.parts()
+            case "thinking":
+                return self._thinking(block)
+            case "redacted_thinking":
+                data = as_sent(block.started.get("data"))
+                return (Thinking("", data, REDACTED, provider),) if data else ()
+            case "tool_use":
+                return self._call(block)
+            case "server_tool_use":
+                return (self._use(block),)
+            case _ if block.kind.endswith("_tool_result"):
+                result = {name: block.started.get(name) for name in ("type", "tool_use_id", "content")}
+                return (Native(provider, json.dumps(json_value(result))),)
+            case _:
+                return ()
+
+    def _thinking(self, block: _OpenBlock) -> Sequence[Part]:
+        words = text("".join(block.pieces))
+        if not words and not block.signature:
+            return ()
+        is_unsigned = not block.signature and block.is_closed and FINISHES.get(self._reason) is None
+        return (Thinking(words, block.signature, UNSIGNED if is_unsigned else None, self._target.provider),)
+
+    def _call(self, block: _OpenBlock) -> Sequence[Part]:
+        calls = CallAssembler()
+        started = block.started
+        arguments = "".join(block.pieces) or started.get("input")
+        calls.add(id=started.get("id"), name=started.get("name"), arguments=arguments)
+        return calls.calls()
+
+    def _use(self, block: _OpenBlock) -> Native:
+        """A call of the provider's own tool, in the form in which it wants to see it again."""
+        name = text(block.started.get("name"))
+        given = stored("".join(block.pieces)) or block.started.get("input")
+        arguments = mapping(json_value(given))
+        use = {"type": "server_tool_use", "id": text(block.started.get("id")), "name": name, "input": arguments}
+        query = text(arguments.get("query"))
+        summary = f"Searched the web: {query}" if name == "web_search" else f"Used {name}"
+        return Native(self._target.provider, json.dumps(use), summary)
+
+
+class _OpenBlock:
+    """A block as it arrives."""
+
+    def __init__(self, started: JsonObject) -> None:
+        kind = started.get("type")
+        self.kind = kind if isinstance(kind, str) else ""
+        self.started = started
+        self.text = AnswerText()
+        self.pieces: list[str] = []
+        self.signature: str | None = None
+        self.is_closed = False
+
+
+def _usage(reported: JsonObject) -> Usage:
+    read, written = tokens(reported.get("cache_read_input_tokens")), tokens(reported.get("cache_creation_input_tokens"))
+    return Usage(
+        input=tokens(reported.get("input_tokens")) + read + written,
+        output=tokens(reported.get("output_tokens")),
+        cache_read=read,
+        cache_write=written,
+        reasoning=tokens(mapping(reported.get("output_tokens_details")).get("thinking_tokens")),
+        cost=cost(reported.get("cost")),
+    )
+
+
+PROTOCOL = WireProtocol(
+    name="anthropic",
+    path="/v1/messages",
+    body=body,
+    decoder=AnthropicMessagesDecoder,
+    key_header=lambda key: {"x-api-key": key},
+    headers={"anthropic-version": "2023-06-01"},
+)

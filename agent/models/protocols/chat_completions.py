@@ -1,4 +1,4 @@
-"""Renders a conversation as the body of an OpenAI Chat Completions request.
+"""OpenAI's Chat Completions, which most model servers speak: the body of a request, and the decoder of its answer.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -6,30 +6,57 @@ Source: https://platform.openai.com/docs/api-reference/chat/create
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
-from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking
-from agent.model import Request, ToolSpec
+from agent.events import Delta, ReasoningDelta
+from agent.gate import json_value, text, tokens
+from agent.log import Call, MessagesRead, ModelAnswered, Part, Text, Thinking, Usage
+from agent.model import Answer, Effort, Finish, ModelError, Request, ToolSpec
 from agent.models.content import (
     ContentPart,
     LoadedImages,
+    call_as_text,
     image_content,
     instructions_of,
     joined_text,
     message_content,
     notice_text,
+    result_as_text,
     result_text,
     with_notices,
 )
-from agent.models.protocols.wire import Feature, JsonObject, Target
+from agent.models.errors import MESSAGES, error_in_stream
+from agent.models.protocols.call_forms import plain_name, short_id
+from agent.models.protocols.plain_text import AnswerText
+from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, stored, unreadable
+from agent.models.protocols.reasoning import effort_of
+from agent.models.protocols.tool_calls import CallAssembler
+from agent.models.protocols.wire import Feature, JsonObject, ServerEvent, Target, WireProtocol
 from agent.transcript import Exchange, Results, SystemNote
 
-PROVIDER = "openai"
+REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""The fields in which servers send reasoning (OpenAI itself sends none), and expect it in the history."""
 
-REASONING_FIELDS = frozenset({"reasoning", "reasoning_content"})
-"""The fields in which compatible servers send reasoning (OpenAI itself sends none), and expect it in the history."""
+DETAILS = "reasoning_details"
+"""OpenRouter's reasoning with the signatures of the model's maker, sent back as it came:
+https://openrouter.ai/docs/use-cases/reasoning-tokens"""
+
+THOUGHT_SIGNATURE = "thought_signature"
+"""Gemini's, of a text or of a call: https://ai.google.dev/gemini-api/docs/thought-signatures"""
+
+GO_ON = "I have read the results."
+"""An answer between the results of tools and a message, for models whose templates do not take one after the other."""
+
+EFFORTS: dict[Effort, str] = {
+    "off": "none",
+    "minimal": "minimal",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "max": "xhigh",
+}
 
 Message = dict[str, Any]
 
@@ -41,34 +68,68 @@ def refused_at(base_url: str) -> frozenset[Feature]:
     return frozenset() if is_openai else frozenset({"max_completion_tokens"})
 
 
+# The body
+
+
 def body(request: Request, images: LoadedImages, target: Target) -> JsonObject:
-    """The part of the body that comes from the request."""
-    messages: list[Message] = []
-    if instructions := instructions_of(request):
-        messages.append({"role": "system", "content": instructions})
-    for exchange in with_notices(request.transcript):
-        messages += _messages(exchange, images)
-    fields: dict[str, Any] = {"messages": messages}
-    if request.tools:
-        fields["tools"] = [_tool(tool) for tool in request.tools]
-        if request.text_only:
-            fields["tool_choice"] = "none"
-    if request.settings.temperature is not None:
-        fields["temperature"] = request.settings.temperature
-    if request.settings.max_tokens is not None:
-        name = "max_completion_tokens" if target.takes("max_completion_tokens") else "max_tokens"
-        fields[name] = request.settings.max_tokens
+    """The body of a request whose answer is streamed."""
+    fields: JsonObject = {"model": target.model, "messages": _conversation(request, images, target), "stream": True}
+    if target.takes("stream_options"):
+        fields["stream_options"] = {"include_usage": True}
+    fields.update(_tools(request, target))
+    fields.update(_settings(request, target))
     return fields
 
 
-def _messages(exchange: Exchange, images: LoadedImages) -> Iterable[Message]:
+def _tools(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
+    if not request.tools or not target.takes("tools"):
+        return
+    yield "tools", [_tool(tool) for tool in request.tools]
+    if request.text_only:
+        if target.takes("tool_choice"):
+            yield "tool_choice", "none"
+    elif request.settings.parallel_tool_calls is not None and target.takes("parallel_tool_calls"):
+        yield "parallel_tool_calls", request.settings.parallel_tool_calls
+
+
+def _settings(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
+    settings = request.settings
+    if settings.temperature is not None and target.takes("temperature"):
+        yield "temperature", settings.temperature
+    if settings.top_p is not None and target.takes("top_p"):
+        yield "top_p", settings.top_p
+    if settings.reasoning is not None and target.takes("reasoning"):
+        yield "reasoning_effort", EFFORTS[effort_of(settings.reasoning)]
+    if settings.max_tokens is not None and target.takes("max_completion_tokens"):
+        yield "max_completion_tokens", settings.max_tokens
+    elif settings.max_tokens is not None and target.takes("max_tokens"):
+        yield "max_tokens", settings.max_tokens
+
+
+def _conversation(request: Request, images: LoadedImages, target: Target) -> list[Message]:
+    messages: list[Message] = []
+    for exchange in with_notices(request.transcript):
+        messages += _messages(exchange, images, target)
+    if not target.takes("consecutive_roles"):
+        messages = _alternating(messages)
+    if instructions := instructions_of(request):
+        if target.takes("system_role"):
+            messages.insert(0, {"role": "system", "content": instructions})
+        elif messages and messages[0]["role"] == "user":
+            messages[0] = _merged({"role": "user", "content": instructions}, messages[0])
+        else:
+            messages.insert(0, {"role": "user", "content": instructions})
+    return messages
+
+
+def _messages(exchange: Exchange, images: LoadedImages, target: Target) -> Iterable[Message]:
     match exchange:
         case MessagesRead():
             return (_user(message_content(exchange, images)),)
         case ModelAnswered():
-            return _assistant(exchange)
+            return _assistant(exchange, target)
         case Results():
-            return _results(exchange, images)
+            return _results(exchange, images, target)
         case SystemNote():
             return ({"role": "user", "content": notice_text(exchange)},)
         case _:
@@ -76,8 +137,8 @@ def _messages(exchange: Exchange, images: LoadedImages) -> Iterable[Message]:
 
 
 def _user(parts: list[ContentPart]) -> Message:
-    text = joined_text(parts)
-    return {"role": "user", "content": [_part(part) for part in parts] if text is None else text}
+    words = joined_text(parts)
+    return {"role": "user", "content": [_part(part) for part in parts] if words is None else words}
 
 
 def _part(part: ContentPart) -> dict[str, Any]:
@@ -86,28 +147,54 @@ def _part(part: ContentPart) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{part.data}"}}
 
 
-def _assistant(answered: ModelAnswered) -> tuple[Message, ...]:
+def _assistant(answered: ModelAnswered, target: Target) -> tuple[Message, ...]:
     parts = answered.parts
     if len(parts) == 1 and isinstance(parts[0], Text):
-        return ({"role": "assistant", "content": parts[0].text},)
-    text = answered.text
-    if calls := answered.calls:
-        tool_calls = [_call(call) for call in calls]
-        return ({"role": "assistant", "content": text or None, **_reasoning(answered), "tool_calls": tool_calls},)
-    return ({"role": "assistant", "content": text},) if text else ()
+        return ({"role": "assistant", "content": parts[0].text},) if parts[0].text.strip() else ()
+    words, calls = answered.text, answered.calls
+    if calls and not target.takes("tools"):
+        words, calls = "\n\n".join(filter(None, [words, *map(call_as_text, calls)])), ()
+    if calls:
+        tool_calls = [_call(call, target) for call in calls]
+        return (
+            {"role": "assistant", "content": words or None, **_reasoning(answered, target), "tool_calls": tool_calls},
+        )
+    if not words.strip():
+        return ()
+    return ({"role": "assistant", "content": words, **_signed(answered, target)},)
 
 
-def _reasoning(answered: ModelAnswered) -> dict[str, str]:
-    """The reasoning that led to the calls: servers that send it require it with them. Without calls it is dropped."""
-    fields: dict[str, str] = {}
+def _reasoning(answered: ModelAnswered, target: Target) -> JsonObject:
+    """The reasoning that led to the calls: servers that send it require it with them. Without calls only what is signed
+    is sent."""
+    fields = _signed(answered, target)
     for part in answered.parts:
-        if isinstance(part, Thinking) and part.provider == PROVIDER and part.id in REASONING_FIELDS:
+        if isinstance(part, Thinking) and part.provider == target.provider and part.id in REASONING_FIELDS:
             fields[part.id] = fields.get(part.id, "") + part.text
     return fields
 
 
-def _call(call: Call) -> dict[str, Any]:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _valid(call.arguments)}}
+def _signed(answered: ModelAnswered, target: Target) -> JsonObject:
+    fields: JsonObject = {}
+    for part in answered.parts:
+        if isinstance(part, Thinking) and part.provider == target.provider and part.signature:
+            if part.id == DETAILS:
+                fields[DETAILS] = mappings(stored(part.signature))
+            elif part.id == THOUGHT_SIGNATURE:
+                fields["extra_content"] = {"google": {THOUGHT_SIGNATURE: part.signature}}
+    return fields
+
+
+def _call(call: Call, target: Target) -> dict[str, Any]:
+    function = {"name": plain_name(call.name), "arguments": _valid(call.arguments)}
+    sent: dict[str, Any] = {"id": _id(call, target), "type": "function", "function": function}
+    if call.signature and call.provider == target.provider:
+        sent["extra_content"] = {"google": {THOUGHT_SIGNATURE: call.signature}}
+    return sent
+
+
+def _id(call: Call, target: Target) -> str:
+    return call.id if target.takes("long_call_ids") else short_id(call.id)
 
 
 def _valid(arguments: str) -> str:
@@ -119,9 +206,13 @@ def _valid(arguments: str) -> str:
     return arguments if is_object else json.dumps({"not_valid_json": arguments} if arguments else {})
 
 
-def _results(results: Results, images: LoadedImages) -> Iterator[Message]:
+def _results(results: Results, images: LoadedImages, target: Target) -> Iterator[Message]:
+    if not target.takes("tools"):
+        pictures = image_content((image for result in results.results for image in result.images), images)
+        yield _user([*map(result_as_text, results.results), *pictures])
+        return
     for result in results.results:
-        yield {"role": "tool", "tool_call_id": result.call.id, "content": result_text(result)}
+        yield {"role": "tool", "tool_call_id": _id(result.call, target), "content": result_text(result)}
     # Images are only allowed in a user's message, which may not come between the results.
     content = image_content((image for result in results.results for image in result.images), images)
     if content:
@@ -131,3 +222,271 @@ def _results(results: Results, images: LoadedImages) -> Iterator[Message]:
 def _tool(tool: ToolSpec) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
     return {"type": "function", "function": function}
+
+
+def _alternating(messages: list[Message]) -> list[Message]:
+    """The messages, with those of one role in a row as one, beginning with the user's."""
+    alternating: list[Message] = []
+    for message in messages:
+        before = alternating[-1] if alternating else None
+        if before is None and message["role"] != "user":
+            alternating.append({"role": "user", "content": "[The beginning of the conversation is left out]"})
+        if before is not None and before["role"] == message["role"] != "tool" and "tool_calls" not in before:
+            alternating[-1] = _merged(before, message)
+            continue
+        if before is not None and before["role"] == "tool" and message["role"] == "user":
+            alternating.append({"role": "assistant", "content": GO_ON})
+        alternating.append(message)
+    return alternating
+
+
+def _merged(first: Message, second: Message) -> Message:
+    return {**first, **second, "content": _merged_content(first["content"], second["content"])}
+
+
+def _merged_content(first: Any, second: Any) -> Any:
+    if isinstance(first, list) or isinstance(second, list):
+        return [*_parts(first), *_parts(second)]
+    return "\n\n".join(filter(None, (first, second))) or None
+
+
+def _parts(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [_part(content)] if content else []
+
+
+# The answer
+
+FINISHES: Mapping[str, Finish] = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "refused",
+    "refusal": "refused",
+    "safety": "refused",
+    "recitation": "refused",
+    "sensitive": "refused",
+    "prohibited_content": "refused",
+}
+"""What the reasons for an answer's end mean, where they are not that it is whole; some are those of single servers."""
+
+FAILURES = frozenset({"error", "network_error", "insufficient_system_resource", "abort", "malformed_function_call"})
+"""Reasons for an answer's end that make it worth asking again."""
+
+
+class ChatCompletionsDecoder:
+    """A `Decoder` of Chat Completions."""
+
+    def __init__(self, target: Target, body: JsonObject) -> None:
+        self._target = target
+        self._text = AnswerText()
+        self._calls = CallAssembler()
+        self._signatures: dict[int, str] = {}
+        self._reasoning = _Reasoning()
+        self._reported: JsonObject = {}
+        self._model = ""
+        self._reason = ""
+        self._refusal = False
+        self._has_begun = False
+        self._done = False
+
+    @property
+    def has_begun(self) -> bool:
+        return self._has_begun
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._reason) or self._done
+
+    @property
+    def is_done(self) -> bool:
+        return self._done
+
+    def feed(self, event: ServerEvent) -> Sequence[Delta]:
+        data = event.data.strip()
+        if data == "[DONE]":
+            self._done = True
+            return ()
+        return self._read(parsed(data), event.name) if data else ()
+
+    def feed_body(self, body: str) -> Sequence[Delta]:
+        whole = parsed(body)
+        deltas = self._read(whole)
+        if not mappings(whole.get("choices")):
+            raise unreadable()
+        self._done = True
+        return deltas
+
+    def answer(self) -> Answer:
+        if not self.is_whole:
+            raise cut_off()
+        if self._reason in FAILURES:
+            raise ModelError("server", MESSAGES["server"], was_answer=True)
+        parts = self._answer_parts()
+        finish = FINISHES.get(self._reason, "stop")
+        if self._refusal:
+            finish = "refused"
+        if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
+            raise ModelError("refused", MESSAGES["refused"])
+        if finish == "stop" and any(isinstance(part, Call) for part in parts):
+            finish = "calls"
+        return Answer(parts, _usage(self._reported), finish, text(self._model))
+
+    def _read(self, chunk: JsonObject, name: str = "") -> list[Delta]:
+        if error := _error(chunk, name):
+            raise error_in_stream(error, provider=self._target.provider, model=self._target.model)
+        self._model = as_sent(chunk.get("model")) or self._model
+        choice = next((each for each in mappings(chunk.get("choices")) if not each.get("index")), {})
+        for holder in (chunk, choice, mapping(chunk.get("x_groq"))):
+            self._reported = mapping(holder.get("usage")) or self._reported
+        deltas = self._read_delta(mapping(choice.get("delta")) or mapping(choice.get("message")))
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason not in ("", "null"):
+            self._reason = reason.lower()
+            deltas += self._text.end()
+        return deltas
+
+    def _read_delta(self, delta: JsonObject) -> list[Delta]:
+        if not delta:
+            return []
+        deltas = self._reasoning.read(delta)
+        deltas += self._read_content(delta.get("content"))
+        if refusal := piece(delta.get("refusal")):
+            self._refusal = True
+            deltas += self._text.add(refusal)
+        for call in mappings(delta.get("tool_calls")):
+            self._read_call(call, mapping(call.get("function")))
+        if function := mapping(delta.get("function_call")):
+            self._read_call({}, function)
+        self._has_begun = self._has_begun or bool(deltas)
+        return deltas
+
+    def _read_content(self, content: object) -> list[Delta]:
+        """Text, or Mistral's list of parts: https://docs.mistral.ai/capabilities/reasoning"""
+        if not isinstance(content, list):
+            words = piece(content)
+            return list(self._text.add(words)) if words else []
+        deltas: list[Delta] = []
+        for part in content:
+            if isinstance(part, dict) and part.get("type") == "thinking":
+                for thought in mappings(part.get("thinking")):
+                    deltas += self._reasoning.add(piece(thought.get("text")))
+            else:
+                deltas += self._text.add(piece(part.get("text") if isinstance(part, dict) else part))
+        return deltas
+
+    def _read_call(self, call: JsonObject, function: JsonObject) -> None:
+        number = self._calls.add(
+            index=call.get("index"),
+            id=call.get("id"),
+            name=function.get("name"),
+            arguments=function.get("arguments"),
+        )
+        signature = _thought_signature(call)
+        self._has_begun = self._has_begun or number is not None
+        if number is not None and signature is not None:
+            self._signatures[number] = signature
+
+    def _answer_parts(self) -> tuple[Part, ...]:
+        provider = self._target.provider
+        said = self._text.parts()
+        calls = tuple(
+            Call(call.id, call.name, call.arguments, self._signatures[number], provider)
+            if number in self._signatures
+            else call
+            for number, call in enumerate(self._calls.calls())
+        )
+        thoughts = self._reasoning.parts(provider)
+        if not said and not calls and self._reason not in FINISHES:
+            # Some servers send the whole answer as reasoning.
+            words = "".join(part.text for part in thoughts)
+            return (Text(words),) if words.strip() else thoughts
+        return (*thoughts, *said, *calls)
+
+
+class _Reasoning:
+    """The reasoning of an answer, in the field of the server's own."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._field: str | None = None
+        self._details: list[JsonObject] = []
+        self._signature: str | None = None
+
+    def read(self, delta: JsonObject) -> list[Delta]:
+        self._signature = _thought_signature(delta) or self._signature
+        new = mappings(delta.get(DETAILS))
+        for detail in new:
+            self._add_detail(detail)
+        for field in REASONING_FIELDS:
+            if words := piece(delta.get(field)):
+                self._field = field
+                return self.add(words)
+        return self.add("".join(piece(detail.get("text")) or piece(detail.get("summary")) for detail in new))
+
+    def add(self, words: str) -> list[Delta]:
+        if not words:
+            return []
+        self._pieces.append(words)
+        return [ReasoningDelta(words)]
+
+    def parts(self, provider: str) -> tuple[Thinking, ...]:
+        words = text("".join(self._pieces))
+        parts: list[Thinking] = []
+        if self._details:
+            parts.append(Thinking(words, json.dumps(json_value(self._details)), DETAILS, provider))
+        elif words:
+            parts.append(Thinking(words, None, self._field, provider))
+        if self._signature:
+            parts.append(Thinking("", self._signature, THOUGHT_SIGNATURE, provider))
+        return tuple(parts)
+
+    def _add_detail(self, detail: JsonObject) -> None:
+        """A detail, or the next piece of the last one."""
+        last = self._details[-1] if self._details else {}
+        is_next = (detail.get("type"), detail.get("index")) == (last.get("type"), last.get("index"))
+        for field in ("text", "summary"):
+            before, more = last.get(field), detail.get(field)
+            if is_next and isinstance(before, str) and isinstance(more, str):
+                known = {name: value for name, value in detail.items() if value is not None}
+                self._details[-1] = {**last, **known, field: before + more}
+                return
+        self._details.append(detail)
+
+
+def _error(chunk: JsonObject, name: str) -> object:
+    """The error that the chunk is, in the forms that servers have; None if it is none."""
+    error = chunk.get("error")
+    if error and isinstance(error, dict | str | list):
+        return chunk
+    is_error = name == "error" or "error" in (chunk.get("object"), chunk.get("type"))
+    return chunk if is_error and "choices" not in chunk else None
+
+
+def _thought_signature(holder: JsonObject) -> str | None:
+    return as_sent(mapping(mapping(holder.get("extra_content")).get("google")).get(THOUGHT_SIGNATURE))
+
+
+def _usage(reported: JsonObject) -> Usage:
+    read, written = mapping(reported.get("prompt_tokens_details")), mapping(reported.get("completion_tokens_details"))
+    output, reasoning = tokens(reported.get("completion_tokens")), tokens(written.get("reasoning_tokens"))
+    prompt = tokens(reported.get("prompt_tokens"))
+    if reasoning and tokens(reported.get("total_tokens")) == prompt + output + reasoning:
+        # Most servers count reasoning in the completion; xAI does not.
+        output += reasoning
+    return Usage(
+        input=prompt,
+        output=output,
+        cache_read=tokens(read.get("cached_tokens")) or tokens(reported.get("prompt_cache_hit_tokens")),
+        cache_write=tokens(read.get("cache_write_tokens")),
+        reasoning=reasoning,
+        cost=cost(reported.get("cost")),
+    )
+
+
+PROTOCOL = WireProtocol(
+    name="openai",
+    path="/chat/completions",
+    body=body,
+    decoder=ChatCompletionsDecoder,
+    key_header=lambda key: {"Authorization": f"Bearer {key}"},
+)

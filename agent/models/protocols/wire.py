@@ -76,6 +76,10 @@ class Decoder(Protocol):
     """Reads one answer. Whatever the server sends, its methods return or raise `ModelError`, nothing else."""
 
     @property
+    def has_begun(self) -> bool:
+        """A piece of the answer itself has arrived, be it text, reasoning or a call."""
+
+    @property
     def is_whole(self) -> bool:
         """The protocol's own reason for the end has arrived: the answer is whole, only counts of tokens may follow."""
 

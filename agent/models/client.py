@@ -1,0 +1,233 @@
+"""The HTTP client of a provider: sends a request and reads the answer as it is streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import httpx
+from httpx_aiohttp import HttpxAiohttpClient
+
+from agent.events import Delta, OnDelta, TextDelta
+from agent.log import Text
+from agent.model import Answer, ModelError
+from agent.models.errors import MESSAGES, error_of_response, transport_errors
+from agent.models.protocols.reading import unreadable
+from agent.models.protocols.wire import Decoder, JsonObject, WireProtocol
+from agent.models.provider import Provider
+from agent.models.sse import EventSplitter, EventTooLong
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AFTER_THE_END = 1.0
+"""Seconds for the counts of tokens, once an answer is whole."""
+
+UNTIL_CLOSED = 0.02
+"""Seconds for the response's end, once nothing more follows: a connection that is read to its end is used again."""
+
+MAX_ANSWER_BYTES = 128 * 1024 * 1024
+MAX_ERROR_BYTES = 256 * 1024
+
+NOT_A_MODEL = (
+    "The server at the base_url of the model's provider did not answer like a model. The operator of this gateway has "
+    "to check the base_url."
+)
+
+
+class Client:
+    """Connections to one provider. Its timeouts are the only ones."""
+
+    def __init__(self, provider: Provider, protocol: WireProtocol) -> None:
+        self._provider = provider
+        self._protocol = protocol
+        self._url = _url(provider, protocol)
+        # Redirects are not followed: the key would be sent to another server.
+        self._http = HttpxAiohttpClient(
+            timeout=None,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30),
+            headers={**protocol.headers, **provider.headers, "Content-Type": "application/json"},
+        )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def answer(self, body: JsonObject, decoder: Decoder, on_delta: OnDelta, *, model: str, key: str) -> Answer:
+        """Sends the request and passes on the deltas of the answer as they arrive. Raises `ModelError`, and what
+        `on_delta` raises. Cancelling closes the connection.
+
+        `key` "": none is sent.
+        """
+        reading = _Reading(decoder, on_delta)
+        timeouts = self._provider.timeouts
+        try:
+            async with asyncio.timeout(timeouts.first_token) as deadline:
+                await self._stream(body, reading, deadline, model=model, key=key)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            if not decoder.is_whole:
+                raise ModelError("timeout", MESSAGES["timeout"]) from error
+        except ModelError as error:
+            if not decoder.is_whole or error.kind != "network":
+                raise _without(error, key) from error.__cause__
+        return await reading.finish()
+
+    async def _stream(
+        self, body: JsonObject, reading: _Reading, deadline: asyncio.Timeout, *, model: str, key: str
+    ) -> None:
+        now, timeouts = asyncio.get_running_loop().time, self._provider.timeouts
+        end = now() + timeouts.total
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        request = self._http.build_request("POST", self._url, content=content, headers=self._key_header(key))
+        with transport_errors():
+            response = await self._http.send(request, stream=True)
+        try:
+            if not response.is_success:
+                raise await self._refusal(response, model, key)
+            async for piece in _pieces(response):
+                if not await reading.feed(piece) or not reading.has_begun:
+                    continue
+                limit = UNTIL_CLOSED if reading.is_done else AFTER_THE_END if reading.is_whole else timeouts.silence
+                deadline.reschedule(min(now() + limit, end))
+        finally:
+            await response.aclose()
+
+    async def _refusal(self, response: httpx.Response, model: str, key: str) -> ModelError:
+        body = b""
+        async for piece in _pieces(response):
+            body += piece
+            if len(body) > MAX_ERROR_BYTES:
+                break
+        return error_of_response(
+            response.status_code,
+            response.headers,
+            body.decode(errors="replace"),
+            provider=self._provider.name,
+            model=model,
+            keys=(key,) if key else (),
+        )
+
+    def _key_header(self, key: str) -> Mapping[str, str]:
+        if not key:
+            return {}
+        return {self._provider.key_header: key} if self._provider.key_header else self._protocol.key_header(key)
+
+
+class _Reading:
+    """One answer while it arrives: a stream of events, or one JSON object in place of it."""
+
+    def __init__(self, decoder: Decoder, on_delta: OnDelta) -> None:
+        self._decoder = decoder
+        self._on_delta = on_delta
+        self._splitter = EventSplitter()
+        self._size = 0
+        self._whole: bytearray | None = None
+        self._is_known = False
+        self._has_text = False
+
+    @property
+    def has_begun(self) -> bool:
+        return self._whole is not None or self._decoder.has_begun or self.is_whole
+
+    @property
+    def is_whole(self) -> bool:
+        return self._decoder.is_whole
+
+    @property
+    def is_done(self) -> bool:
+        return self._decoder.is_done
+
+    async def feed(self, piece: bytes) -> bool:
+        """Whether the piece completes an event, or is a part of an answer in one piece."""
+        self._size += len(piece)
+        if self._size > MAX_ANSWER_BYTES:
+            raise unreadable()
+        if not self._is_known:
+            self._begin(piece)
+        if self._whole is not None:
+            self._whole += piece
+            return True
+        try:
+            events = self._splitter.feed(piece)
+        except EventTooLong as error:
+            raise unreadable() from error
+        for event in events:
+            if self.is_done:
+                break
+            await self._tell(_decoded(self._decoder.feed, event))
+        return bool(events)
+
+    async def finish(self) -> Answer:
+        if self._whole is not None:
+            await self._tell(_decoded(self._decoder.feed_body, self._whole.decode(errors="replace")))
+        elif not self.is_whole:
+            for event in self._splitter.end():
+                await self._tell(_decoded(self._decoder.feed, event))
+        answer = _decoded(lambda _: self._decoder.answer(), None)
+        if not self._has_text and (words := "".join(part.text for part in answer.parts if isinstance(part, Text))):
+            await self._on_delta(TextDelta(words))
+        return answer
+
+    def _begin(self, piece: bytes) -> None:
+        start = piece.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        if not start:
+            return
+        self._is_known = True
+        if start == b"{":
+            self._whole = bytearray()
+        elif start == b"<":
+            raise ModelError("auth", NOT_A_MODEL)
+
+    async def _tell(self, deltas: Sequence[Delta]) -> None:
+        for delta in deltas:
+            self._has_text = self._has_text or isinstance(delta, TextDelta)
+            await self._on_delta(delta)
+
+
+async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body of the response as it arrives, with the errors of the connection translated."""
+    pieces = response.aiter_bytes()
+    while True:
+        with transport_errors():
+            piece = await anext(pieces, None)
+        if piece is None:
+            return
+        yield piece
+
+
+def _decoded(read: Callable[[T], R], given: T) -> R:
+    """What the decoder makes of it: whatever it raises, the answer is of no use."""
+    try:
+        return read(given)
+    except ModelError:
+        raise
+    except Exception as error:
+        log.warning("the answer of a model cannot be decoded", exc_info=error)
+        raise unreadable() from error
+
+
+def _without(error: ModelError, key: str) -> ModelError:
+    """The error without the key, which servers quote."""
+    if not key or (key not in str(error) and key not in error.detail):
+        return error
+    return ModelError(
+        error.kind,
+        str(error).replace(key, "…"),
+        retry_after=error.retry_after,
+        was_answer=error.was_answer,
+        detail=error.detail.replace(key, "…"),
+        status=error.status,
+    )
+
+
+def _url(provider: Provider, protocol: WireProtocol) -> httpx.URL:
+    """The protocol's path below the base URL, whose query stays."""
+    base = httpx.URL(provider.base_url)
+    url = base.copy_with(path=base.path.rstrip("/") + protocol.path)
+    return url.copy_merge_params(dict(provider.query)) if provider.query else url

@@ -1,0 +1,72 @@
+"""Reads JSON that a server sends, in which anything may have any type."""
+
+from __future__ import annotations
+
+import json
+
+from agent.gate import text
+from agent.model import ModelError
+from agent.models.errors import UNREADABLE
+from agent.models.protocols.wire import JsonObject
+
+MAX_COST = 1000.0
+"""Dollars; a model call that is said to have cost more is one of which nothing was said."""
+
+
+def parsed(data: str) -> JsonObject:
+    """The JSON object. Raises `ModelError` for anything else."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise unreadable() from error
+    if not isinstance(value, dict):
+        raise unreadable()
+    return value
+
+
+def unreadable() -> ModelError:
+    return ModelError("server", UNREADABLE, was_answer=True)
+
+
+def cut_off() -> ModelError:
+    """The stream ended, and the protocol did not say that the answer does."""
+    return ModelError(
+        "network", "The connection to the model ended in the middle of its answer. Please try again.", was_answer=True
+    )
+
+
+def mapping(value: object) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: object) -> list[JsonObject]:
+    """The objects in a list; the object itself where a server sends one in place of a list."""
+    if isinstance(value, dict):
+        return [value]
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def piece(value: object) -> str:
+    """A piece of text as it was sent: half of a surrogate pair may be completed by the next piece."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None or isinstance(value, bool) else text(value)
+
+
+def as_sent(value: object) -> str | None:
+    """A signature or a name that counts only unchanged; None if it is no text, or one that cannot be stored."""
+    return value if isinstance(value, str) and value and text(value) == value else None
+
+
+def stored(written: str) -> object:
+    """The value of JSON text in the log; None if it is broken."""
+    try:
+        return json.loads(written)
+    except (ValueError, RecursionError):
+        return None
+
+
+def cost(value: object) -> float:
+    """Dollars; 0 if it is no credible amount."""
+    is_amount = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_COST
+    return float(value) if is_amount else 0.0  # type: ignore[arg-type]
