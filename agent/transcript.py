@@ -30,6 +30,7 @@ UNKNOWN = (
 )
 RUNS_EXTERNALLY = "unknown: the call runs externally, and its result has not been supplied yet."
 SUMMARY = "Summary of the earlier conversation, which had grown too long to be shown in full:\n"
+TURN_ENDED = "The turn ended here: "
 NEVER_STARTED = "Skipped: the turn was interrupted before this call started. It was not run."
 
 
@@ -101,7 +102,7 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
                 if calls := entry.calls:
                     exchanges.append(Results(tuple(_result(call, started, ended) for call in calls)))
             case Ended(outcome="stopped" | "failed", reason=reason):
-                exchanges.append(SystemNote(f"The turn ended here: {reason}"))
+                exchanges.append(SystemNote(f"{TURN_ENDED}{reason}"))
             case (
                 CallStarted()
                 | CallEnded()

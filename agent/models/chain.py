@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from agent.model import Model
 from agent.models.continuation import ContinuingModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
+from agent.models.leaving_out import LeavingOutModel
 from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
 from agent.models.outage import OutageModel
@@ -17,11 +18,11 @@ from agent.models.without_vision import WithoutVisionModel
 
 
 def wrap_provider_model(model: Model, name: str, price: Price | None) -> Model:
-    """A provider's model with the wrappers that act on each single attempt: metering, images, the waiting notice.
+    """A provider's model with the wrappers that act on each single attempt: metering, leaving out, the waiting notice.
 
-    Create one per model: it remembers whether the model accepts images.
+    Create one per model: it remembers what the model does not accept.
     """
-    return WaitingNoticeModel(WithoutVisionModel(MeteredModel(model, name, price), name))
+    return WaitingNoticeModel(WithoutVisionModel(LeavingOutModel(MeteredModel(model, name, price), name), name))
 
 
 def model_chain(

@@ -92,7 +92,7 @@ def _error(
     retry_after = first(wait_in_headers(headers), report.wait, wait_in_words(report.words))
     kind = _kind(report, status, has_wait=retry_after is not None)
     # Providers quote the key that they reject, whole or in part.
-    detail = "" if kind == "auth" and status != 404 else _without_keys(report.words, keys)
+    detail = "" if kind == "auth" and status != 404 else without_keys(report.words, keys)
     message = _message(kind, report, status, detail, provider=provider, model=model)
     return ModelError(kind, message, retry_after=retry_after, detail=detail, status=status)
 
@@ -374,10 +374,10 @@ def _status_of(report: ErrorReport) -> int:
 
 
 _MIN_PART = 6
-"""Characters of a part of a key that is worth hiding. A shorter key, as local servers have, is hidden as a word only."""
+"""Characters of a part of a key that is worth hiding. A shorter key, as of local servers, is hidden as a word only."""
 
 
-def _without_keys(words: str, keys: Sequence[str]) -> str:
+def without_keys(words: str, keys: Sequence[str]) -> str:
     """The beginning of the words, without keys, their parts, and what a server has made partly unreadable."""
     words = words[:MAX_DETAIL_LENGTH]
     for key in sorted(filter(None, keys), key=len, reverse=True):
