@@ -90,7 +90,8 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Think:
-    """Reasoning: `reasoning_content` for OpenAI (as compatible servers have it), a signed block for Anthropic."""
+    """Reasoning: `reasoning_content` in Chat Completions (as compatible servers have it), an item with a summary in
+    Responses, a signed block for Anthropic."""
 
     text: Content
     pieces: int = 3
@@ -110,7 +111,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search of the web by the provider itself (Anthropic only). `found` None: it ends without a result."""
+    """A search of the web by the provider itself; not over Chat Completions. `found` None: it has no result."""
 
     query: str
     found: Sequence[str] | None = ("https://example.org",)
@@ -129,7 +130,8 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of this answer. `input` includes those read from and written to the cache (the latter Anthropic's only),
+    """Tokens of this answer. `input` includes those read from and written to the cache (the latter not over Chat
+    Completions),
     `output` the reasoning. OpenAI's compatible servers often tell none: `Usage(0, 0)`."""
 
     input: int = 10
@@ -167,7 +169,7 @@ class Message:
     failed: bool = False
 
 
-Provider: TypeAlias = Literal["openai", "anthropic"]
+Provider: TypeAlias = Literal["openai", "openai-responses", "anthropic"]
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Model providers on loopback: OpenAI's and Anthropic's protocols played from one script, strict like the real ones.
+"""Model providers on loopback: the protocols of OpenAI and Anthropic played from one script, strict like the real ones.
 
     async with ModelServer() as server:
         server.script([Say("Looking."), Call("shell", {"command": "ls"})], Say(["Two ", Pause(), "files."]))
@@ -59,6 +59,7 @@ from tests.servers.model_script import (
     Wait,
     steps,
 )
+from tests.servers.responses import Responses, Stored
 
 __all__ = [
     "SIGNATURE",
@@ -80,10 +81,12 @@ __all__ = [
     "Raw",
     "Refused",
     "Request",
+    "Responses",
     "Say",
     "ScriptNotPlayed",
     "Search",
     "Silence",
+    "Stored",
     "Think",
     "TooLong",
     "ToolCall",
@@ -108,6 +111,7 @@ class ModelServer:
         self.requests: list[Request] = []
         self.spoken = "Good morning."  # what is said in every recording
         self.recordings: list[bytes] = []
+        self.stored = Stored()  # what a server of Responses keeps
         self._latency = latency
         self._api_key = api_key
         self._remember = remember
@@ -125,6 +129,7 @@ class ModelServer:
         app = web.Application(client_max_size=256 * 1024 * 1024)
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_post("/v1/chat/completions", self._chat_completions)
+        app.router.add_post("/v1/responses", self._responses)
         app.router.add_post("/v1/messages", self._anthropic_messages)
         app.router.add_post("/v1/audio/transcriptions", self._transcribe)
         # Cancelling the handler is how a client's departure is noticed while nothing is being written.
@@ -157,6 +162,10 @@ class ModelServer:
     @property
     def anthropic_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def url(self, provider: Provider) -> str:
+        """The base URL for clients of this protocol."""
+        return self.anthropic_url if provider == "anthropic" else self.openai_url
 
     @property
     def refusals(self) -> list[str]:
@@ -214,6 +223,9 @@ class ModelServer:
 
     async def _chat_completions(self, http: web.Request) -> web.StreamResponse:
         return await self._answer(http, OpenAI())
+
+    async def _responses(self, http: web.Request) -> web.StreamResponse:
+        return await self._answer(http, Responses(self.stored))
 
     async def _anthropic_messages(self, http: web.Request) -> web.StreamResponse:
         return await self._answer(http, Anthropic())
@@ -436,7 +448,7 @@ async def _serve_until_stopped(port: int, latency: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Echoes through both protocols; prints its port first.")
+    parser = argparse.ArgumentParser(description="Echoes through all protocols; prints its port first.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0, help="seconds before the first byte of each answer")
     options = parser.parse_args()
