@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -24,6 +25,7 @@ from channels.runs import CallResult, UnknownRun, WrongResults
 from channels.web.access_guard import AccessGuard
 from channels.web.body_limit import BodyLimit
 from channels.web.channel import NotListening, PostResult, WebChannel
+from channels.web.formulas import MAX_FORMULA, mathml
 from channels.web.parse import BadPost, Post, clean_name, clean_text
 from channels.web.render import Event, Wire
 
@@ -65,6 +67,15 @@ class _StopPost(BaseModel, extra="forbid"):
     client_id: str
 
 
+class _Formula(BaseModel, extra="forbid"):
+    tex: str = Field(max_length=MAX_FORMULA)
+    display: bool = False
+
+
+class _Formulas(BaseModel, extra="forbid"):
+    formulas: list[_Formula] = Field(max_length=100)
+
+
 class _AnswerPost(BaseModel, extra="forbid"):
     """`option` counts from 0."""
 
@@ -88,6 +99,7 @@ def app(channel: WebChannel, *, host: str = "127.0.0.1", url: str = "", upload_l
     _answer_errors(api)
     _serve_page(api)
     _serve_conversations(api, channel, upload_limit)
+    _serve_formulas(api)
     _serve_runs(api, channel)
     _serve_media(api, channel)
     return api
@@ -136,6 +148,15 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
         return _render_result(
             await channel.post(chat, Post(answer.client_id, f"/answer {answer.question} {answer.option}"))
         )
+
+
+def _serve_formulas(api: FastAPI) -> None:
+    @api.post("/api/formulas")
+    async def formulas(wanted: _Formulas) -> Wire:
+        """The MathML of each; null where it stays as it is written."""
+        return {
+            "mathml": await asyncio.to_thread(lambda: [mathml(one.tex, display=one.display) for one in wanted.formulas])
+        }
 
 
 def _serve_runs(api: FastAPI, channel: WebChannel) -> None:

@@ -372,6 +372,10 @@ async def test_what_the_model_writes_never_becomes_code(me: Visit):
     ]
 
 
+TABLE = (
+    '<div class="table" tabindex="0"><table><thead><tr><th>a</th></tr></thead>'
+    "<tbody><tr><td>x<br>{}</td></tr></tbody></table></div>"
+)
 MEANT = [
     ("# One\n## Two", "<h1>One</h1><h2>Two</h2>"),
     (
@@ -388,7 +392,10 @@ MEANT = [
     ("a  \nb\nc", "<p>a<br>b\nc</p>"),
     ("---", "<hr>"),
     ("$5 | $6", "<p>$5 | $6</p>"),
-    ("<b> &amp; x < y", "<p>&lt;b&gt; &amp;amp; x &lt; y</p>"),
+    ("<b> &amp; x < y &amp;lt; &#233;", "<p>&lt;b&gt; &amp; x &lt; y &amp;lt; é</p>"),
+    ("**标题**：正文 **强调。**后", "<p><strong>标题</strong>：正文 <strong>强调。</strong>后</p>"),  # noqa: RUF001
+    ("5\\,km", "<p>5\\,km</p>"),
+    ("| a |\n|---|\n| x<br>`<br>` |", TABLE.format("<code>&lt;br&gt;</code>")),
 ]
 
 
@@ -401,8 +408,47 @@ RENDER = """async (markdown) => {
   const box = document.createElement("div");
   for (let end = 1; end < markdown.length; end += 1) renderMarkdown(box, markdown.slice(0, end)); // as it streams
   renderMarkdown(box, markdown);
-  return box.innerHTML;
+  return box.innerHTML.replaceAll(' dir="auto"', "");
 }"""
+
+
+async def test_formulas_are_typeset_and_unknown_ones_stay_as_written(me: Visit):
+    text = (
+        "So \\(a_1^2 * b^2\\) and $\\sqrt{x}$, from $5 to $10:\n\n$$\n\\frac{1}{2} * x * y\n$$\n\n\\[a^b^c\\]\n\n"
+        "\\(\\href{javascript:alert(1)}{x}\\)"
+    )
+    await me.gateway.say("c1", "r1", TextSegment("1.0", text), done=True)
+    shown = me.find("text-segment")
+    await expect(shown.locator("math")).to_have_count(4)
+    assert await shown.locator("math").evaluate_all(
+        "all => all.map(one => one.title || one.getAttribute('title'))"
+    ) == [
+        "\\(a_1^2 * b^2\\)",
+        "$\\sqrt{x}$",
+        "$$\n\\frac{1}{2} * x * y\n$$",
+        "\\(\\href{javascript:alert(1)}{x}\\)",
+    ]
+    assert await shown.locator("math[display=block] mfrac").count() == 1
+    assert await shown.locator("math [href], em").count() == 0
+    assert await shown.locator("code.tex").all_text_contents() == ["\\[a^b^c\\]"]
+    await expect(shown).to_contain_text("from $5 to $10:")
+
+
+async def test_text_has_the_direction_of_its_language(me: Visit):
+    text = "שלום עולם\n\nHello\n\n- مرحبا\n\n| العربية |\n|---|\n| نص |"
+    await me.gateway.say("c1", "r1", TextSegment("1.0", text), done=True)
+    shown = me.find("text-segment")
+    await expect(shown.locator("td")).to_have_text("نص")
+    directions = "all => all.map(one => getComputedStyle(one).direction)"
+    assert await shown.locator("p, li, td").evaluate_all(directions) == ["rtl", "ltr", "rtl", "rtl"]
+
+
+async def test_a_fence_inside_a_fence_of_markdown_stays_inside(me: Visit):
+    inner = "# Title\n\n```python\nx = 1\n```\n\nmore"
+    await me.gateway.say("c1", "r1", TextSegment("1.0", f"```markdown\n{inner}\n```\nafter"), done=True)
+    shown = me.find("text-segment")
+    await expect(shown).to_contain_text("after")
+    assert await shown.locator("pre").all_text_contents() == [inner]
 
 
 async def test_links_tables_and_code_are_built(me: Visit):
@@ -426,7 +472,27 @@ async def test_links_tables_and_code_are_built(me: Visit):
     assert await me.page.evaluate("navigator.clipboard.readText()") == "print('*x*')\n\n# y"
 
 
-BROKEN = ["[", "*", "`", "_a ", "**a ", "[a](", "> ", "- ", "| ", "a`", "![", "<http://", "\\", "(\n", "a\n- b\n  "]
+BROKEN = [
+    "[",
+    "*",
+    "`",
+    "_a ",
+    "**a ",
+    "[a](",
+    "> ",
+    "- ",
+    "| ",
+    "a`",
+    "![",
+    "<http://",
+    "\\",
+    "(\n",
+    "a\n- b\n  ",
+    "$a",
+    "\\(",
+    "&a",
+    "```md\n",
+]
 
 
 async def test_100_kb_of_broken_markdown_do_not_hold_the_page_up(me: Visit):

@@ -1,12 +1,14 @@
 // Markdown to DOM nodes. Text from the model never becomes HTML: nodes are created one by one, and unknown syntax is
 // shown as written.
 
+import { typeset } from "./formulas.js";
+
 const DEEPEST = 8;
 const MAX_LABEL_LENGTH = 1000;
 
 /** Makes `container` show `markdown`. Blocks that have not changed keep their nodes, so a growing text is cheap. */
 export function renderMarkdown(container, markdown) {
-  const blocks = parseBlocks(markdown.replace(/\r\n?/g, "\n").split("\n"), 0);
+  const blocks = parseBlocks(withOuterFences(markdown.replace(/\r\n?/g, "\n").split("\n")), 0);
   const shown = container.renderedBlocks ?? [];
   let same = 0;
   while (same < shown.length && same < blocks.length && shown[same].source === blocks[same].source) same += 1;
@@ -23,6 +25,8 @@ const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const QUOTE = /^ {0,3}>\s?(.*)$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(\s+|$)(.*)$/;
+const DISPLAY = { "$$": "$$", "\\[": "\\]" };
+const MAX_FORMULA = 4000;
 const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 
 function parseBlocks(lines, depth) {
@@ -40,8 +44,47 @@ function parseBlocks(lines, depth) {
   return blocks;
 }
 
+/** A fence of Markdown is made longer than the fences inside it, where that makes all of them even. */
+function withOuterFences(lines) {
+  const fences = lines.flatMap((line, at) => {
+    const found = line.match(/^\s*(`{3,})\s*([^`]*)$/);
+    return found ? [{ at, marks: found[1].length, info: found[2].trim() }] : [];
+  });
+  let next = 0;
+  while (next < fences.length) {
+    const isMarkdown = /^(markdown|md)$/i.test(fences[next].info);
+    next = (isMarkdown && lengthen(lines, fences, next)) || afterFence(fences, next);
+  }
+  return lines;
+}
+
+/** Lengthens the fence with this number, if it has others inside; the number of the fence to go on with, or 0. */
+function lengthen(lines, fences, first) {
+  let longest = 0;
+  let inside = false;
+  for (let here = first + 1; here < fences.length; here += 1) {
+    const fence = fences[here];
+    if (fence.info && inside) return 0;
+    if (!fence.info && !inside) {
+      if (longest === 0) return here + 1;
+      for (const { at } of [fences[first], fence]) lines[at] = lines[at].replace(/`{3,}/, "`".repeat(longest + 1));
+      return here + 1;
+    }
+    if (fence.info) longest = Math.max(longest, fence.marks);
+    inside = !inside;
+  }
+  return 0;
+}
+
+function afterFence(fences, first) {
+  const end = fences.findIndex((fence, number) => number > first && !fence.info && fence.marks >= fences[first].marks);
+  return end < 0 ? fences.length : end + 1;
+}
+
 function takeBlock(lines, at, depth) {
   const line = lines[at];
+  const formula = takeFormula(lines, at);
+  if (formula) return formula;
   if (FENCE.test(line)) return takeFence(lines, at);
   if (HEADING.test(line)) return takeHeading(lines, at);
   if (RULE.test(line)) return [at + 1, () => element("hr")];
@@ -58,6 +101,22 @@ function takeFence(lines, at) {
   while (end < lines.length && !closing.test(lines[end])) end += 1;
   const code = lines.slice(at + 1, end).join("\n");
   return [Math.min(end + 1, lines.length), () => codeBlock(code, info.trim().split(/\s/)[0])];
+}
+
+/** A formula with lines of its own. */
+function takeFormula(lines, at) {
+  const first = lines[at].trim();
+  const closing = DISPLAY[first.slice(0, 2)];
+  if (!closing) return null;
+  for (let last = at; last < lines.length && lines[last].trim() !== ""; last += 1) {
+    const line = lines[last].trim();
+    const found = line.indexOf(closing, last === at ? 2 : 0);
+    if (found < 0) continue;
+    if (found + 2 !== line.length) return null;
+    const source = lines.slice(at, last + 1).map((each) => each.trim()).join("\n");
+    return [last + 1, () => element("p", "formula", [typeset(source, source.slice(2, -2), true)])];
+  }
+  return null;
 }
 
 function takeHeading(lines, at) {
@@ -155,7 +214,7 @@ function table([head, rule, ...rows]) {
   const row = (line, tag) => {
     const made = element("tr");
     cells(line).slice(0, aligns.length).forEach((cell, column) => {
-      const box = inline(element(tag), cell);
+      const box = cellContent(element(tag), cell);
       if (aligns[column]) box.className = aligns[column];
       made.append(box);
     });
@@ -170,6 +229,17 @@ function table([head, rule, ...rows]) {
   frame.tabIndex = 0;
   frame.append(whole);
   return frame;
+}
+
+/** A cell cannot have lines of its own in Markdown, so that they are written as HTML. */
+function cellContent(box, text) {
+  const code = /(`+[^`]*`+)/;
+  const lines = text.split(code).map((part) => (code.test(part) ? part : part.replace(/ *<br *\/?> */gi, "\n")));
+  lines.join("").split("\n").forEach((line, number) => {
+    if (number) box.append(element("br"));
+    inline(box, line);
+  });
+  return box;
 }
 
 function cells(line) {
@@ -270,7 +340,11 @@ class Inline {
   special(at) {
     switch (this.text[at]) {
       case "\\":
-        return this.escape(at);
+        return this.formula(at) || this.escape(at);
+      case "$":
+        return this.formula(at);
+      case "&":
+        return this.entity(at);
       case "`":
         return this.code(at);
       case "*":
@@ -293,8 +367,36 @@ class Inline {
     }
   }
 
+  formula(at) {
+    const opening = this.text.slice(at, at + 2);
+    const closing = DISPLAY[opening] ?? (opening === "\\(" ? "\\)" : "");
+    if (closing) return this.addFormula(at, this.find(closing, at + 2, () => true), 2);
+    if (this.text[at] !== "$" || /\s|^$/.test(this.text[at + 1] ?? "")) return 0;
+    const close = this.find("$", at + 1, () => true);
+    const tex = this.text.slice(at + 1, close);
+    if (close < 0 || /\s$|\n/.test(tex) || !/[\\^_={}]/.test(tex) || /\d/.test(this.text[close + 1] ?? "")) return 0;
+    return this.addFormula(at, close, 1);
+  }
+
+  addFormula(at, close, marks) {
+    if (close < 0 || close - at > MAX_FORMULA || !this.text.slice(at + marks, close).trim()) return 0;
+    const source = this.text.slice(at, close + marks);
+    this.add(typeset(source, source.slice(marks, -marks), false));
+    return close + marks;
+  }
+
+  entity(at) {
+    const found = this.text.slice(at, at + 40).match(/^&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});/i);
+    if (!found) return 0;
+    const decoder = document.createElement("textarea"); // its content is text, whatever is in it
+    decoder.innerHTML = found[0];
+    this.plain += decoder.value;
+    return at + found[0].length;
+  }
+
   escape(at) {
     const next = this.text[at + 1];
+    if (/[,;:]/.test(next ?? "")) return 0; // spaces of LaTeX
     if (next === "\n") {
       this.add(element("br"));
       return at + 2;
@@ -434,8 +536,13 @@ function isWord(character) {
   return character !== undefined && /[\p{L}\p{N}_]/u.test(character);
 }
 
-function element(tag, className = "") {
+const WITH_DIRECTION = new Set(["p", "li", "blockquote", "td", "th", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol"]);
+
+/** Elements of text take their direction from its first letter, so that Arabic and Hebrew read from right to left. */
+function element(tag, className = "", children = []) {
   const node = document.createElement(tag);
   if (className) node.className = className;
+  if (WITH_DIRECTION.has(tag)) node.dir = "auto";
+  node.append(...children);
   return node;
 }
