@@ -14,7 +14,7 @@ from httpx_aiohttp import HttpxAiohttpClient
 from agent.events import Delta, OnDelta, TextDelta
 from agent.log import Text
 from agent.model import Answer, ModelError
-from agent.models.errors import MESSAGES, error_of_response, transport_errors
+from agent.models.errors import MESSAGES, error_of_response, transport_errors, without_keys
 from agent.models.protocols.reading import unreadable
 from agent.models.protocols.wire import Decoder, JsonObject, WireProtocol
 from agent.models.provider import Provider
@@ -218,10 +218,10 @@ def _without(error: ModelError, key: str) -> ModelError:
         return error
     return ModelError(
         error.kind,
-        str(error).replace(key, "…"),
+        without_keys(str(error), (key,)),
         retry_after=error.retry_after,
         was_answer=error.was_answer,
-        detail=error.detail.replace(key, "…"),
+        detail=without_keys(error.detail, (key,)),
         status=error.status,
     )
 

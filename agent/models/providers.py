@@ -9,26 +9,25 @@ from typing import TYPE_CHECKING
 from agent.events import OnDelta
 from agent.media import MediaStore
 from agent.model import Answer, Request
-from agent.models.content import LoadedImages, UnavailableImage, images_in
+from agent.models.abilities import LearnedAbilities, ask_within
 from agent.models.images import ImageCache
-from agent.models.protocols import anthropic_messages, chat_completions
-from agent.models.protocols.wire import ProtocolName, Target, WireProtocol
+from agent.models.protocols import anthropic_messages, chat_completions, responses
+from agent.models.protocols.wire import Feature, ProtocolName, Target, WireProtocol
 from agent.models.provider import ModelOptions, Provider
 
 if TYPE_CHECKING:
     from agent.models.client import Client
 
 PROTOCOLS: dict[ProtocolName, WireProtocol] = {
-    protocol.name: protocol for protocol in (chat_completions.PROTOCOL, anthropic_messages.PROTOCOL)
+    protocol.name: protocol for protocol in (chat_completions.PROTOCOL, responses.PROTOCOL, anthropic_messages.PROTOCOL)
 }
-
-NO_PICTURES = UnavailableImage("this model does not support pictures")
 
 
 class ProviderModel:
     """One model of a provider, an `agent.model.Model`. The first request connects.
 
-    The settings of `options` hold where a request leaves a value open.
+    The settings of `options` hold where a request leaves a value open. What the server refuses is left out from then
+    on.
     """
 
     def __init__(self, provider: Provider, options: ModelOptions, media: MediaStore) -> None:
@@ -36,6 +35,7 @@ class ProviderModel:
         self._options = options
         self._protocol = PROTOCOLS[provider.protocol]
         self._images = ImageCache(media)
+        self._abilities = LearnedAbilities(f"{provider.name}:{options.name}", _known_refusals(provider, options))
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
 
@@ -46,24 +46,17 @@ class ProviderModel:
             await client.aclose()
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
-        client = await self._ready()
-        target = Target(
-            self._provider.name,
-            self._options.name,
-            self._provider.without | self._options.without,
-            self._provider.web_search,
-        )
         request = replace(request, settings=request.settings.over(self._options.settings))
-        body = self._protocol.body(request, await self._load_images(request, target), target)
-        body = {**body, **self._provider.extra_body}
+        return await ask_within(self._abilities, request, self._ask, on_delta)
+
+    async def _ask(self, request: Request, without: frozenset[Feature], on_delta: OnDelta) -> Answer:
+        client = await self._ready()
+        target = Target(self._provider.name, self._options.name, without, self._provider.web_search)
+        images = await self._images.load(request.transcript)
+        body = {**self._protocol.body(request, images, target), **self._provider.extra_body}
         decoder = self._protocol.decoder(target, body)
         key = self._provider.keys[0] if self._provider.keys else ""
         return await client.answer(body, decoder, on_delta, model=self._options.name, key=key)
-
-    async def _load_images(self, request: Request, target: Target) -> LoadedImages:
-        if target.takes("images"):
-            return await self._images.load(request.transcript)
-        return {attachment.hash: NO_PICTURES for attachment in images_in(request.transcript)}
 
     async def _ready(self) -> Client:
         if self._client is None:
@@ -76,3 +69,8 @@ class ProviderModel:
         from agent.models.client import Client
 
         return Client(self._provider, self._protocol)
+
+
+def _known_refusals(provider: Provider, options: ModelOptions) -> frozenset[Feature]:
+    without = provider.without | options.without
+    return without if provider.keeps_state else without | {"previous_response_id"}

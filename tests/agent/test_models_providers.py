@@ -23,7 +23,6 @@ from agent.models.protocols.wire import ProtocolName, Target
 from agent.models.provider import ModelOptions, Provider, Timeouts
 from agent.models.providers import ProviderModel
 from agent.models.retry import RetryingModel
-from agent.models.without_vision import WithoutVisionModel
 from agent.transcript import Exchange, Result, Results, SystemNote
 from tests.servers import models as server_of
 
@@ -365,12 +364,14 @@ async def test_no_secret_is_sent(line: Line) -> None:
 async def test_a_model_that_cannot_see_is_asked_again_in_words(line: Line) -> None:
     cat = await line.media.put(PNG, "cat.png")
     line.server.script(server_of.Fail(400, message="this model does not support image input"), server_of.Say("I see."))
-    model = RetryingModel(WithoutVisionModel(line.model(), "it"))
+    model = line.model()
     assert (await model.answer(Request("", (user("Look", cat),)), line.on_delta)).parts == (Text("I see."),)
     (message,) = line.sent
     assert message.images == ()
     assert "cat.png" in message.text
-    assert line.deltas[0] == Waiting("it does not support pictures; it gets a text in place of each.")
+    assert line.deltas[0] == Waiting(
+        f"{line.provider}:test-model does not support pictures; it gets a text in place of each."
+    )
 
 
 async def test_pictures_are_shown_and_files_are_named(line: Line) -> None:
@@ -673,9 +674,9 @@ async def test_the_providers_wish_to_wait_is_passed_on(line: Line) -> None:
 
 
 async def test_a_providers_own_words_help_with_a_bad_request_but_never_show_the_key(line: Line) -> None:
-    line.server.script(server_of.Fail(400, message=f"no temperature for {KEY}"))
+    line.server.script(server_of.Fail(400, message=f"no seed for {KEY}"))
     error = await line.fails()
-    assert "no temperature for …" in str(error)
+    assert "no seed for …" in str(error)
     assert error.__cause__ is None
 
 

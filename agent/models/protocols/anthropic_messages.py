@@ -28,8 +28,8 @@ from agent.models.content import (
     with_notices,
 )
 from agent.models.errors import MESSAGES, error_in_stream
+from agent.models.protocols.answer_text import AnswerText
 from agent.models.protocols.call_forms import plain_id, plain_name, short_id
-from agent.models.protocols.plain_text import AnswerText
 from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, stored, unreadable
 from agent.models.protocols.reasoning import budget_of, effort_of
 from agent.models.protocols.tool_calls import CallAssembler
@@ -326,7 +326,7 @@ class AnthropicMessagesDecoder:
         data = event.data.strip()
         if data == "[DONE]":
             self._done = True
-            return ()
+            return self._end_text()
         if not data:
             return ()
         value = parsed(data)
@@ -343,10 +343,9 @@ class AnthropicMessagesDecoder:
         deltas: list[Delta] = []
         for index, block in enumerate(mappings(message["content"])):
             deltas += self._start(index, block)
-            deltas += self._stop(self._by_index[index])
         self._set_reason(message.get("stop_reason"))
         self._done = True
-        return deltas
+        return [*deltas, *self._end_text()]
 
     def answer(self) -> Answer:
         if not self.is_whole:
@@ -369,14 +368,13 @@ class AnthropicMessagesDecoder:
                 return self._start(event.get("index"), mapping(event.get("content_block")))
             case "content_block_delta":
                 return self._read_delta(event.get("index"), mapping(event.get("delta")))
-            case "content_block_stop":
-                block = self._block_at(event.get("index"))
-                return () if block is None else self._stop(block)
             case "message_delta":
                 self._read_usage(event.get("usage"))
                 self._set_reason(mapping(event.get("delta")).get("stop_reason"))
+                return self._end_text() if self._reason else ()
             case "message_stop":
                 self._done = True
+                return self._end_text()
             case "error":
                 self._fail(event)
         return ()
@@ -404,37 +402,37 @@ class AnthropicMessagesDecoder:
 
     def _start(self, index: object, started: JsonObject) -> list[Delta]:
         block = _OpenBlock(started)
+        deltas = list(self._end_text(with_calls=block.kind == "tool_use"))
         self._blocks.append(block)
         if isinstance(index, int) and not isinstance(index, bool):
             self._by_index[index] = block
         match block.kind:
             case "text":
-                return self._add_text(block, started.get("text"))
+                deltas += self._add_text(block, started.get("text"))
             case "thinking":
                 block.signature = as_sent(started.get("signature"))
-                return self._add_thought(block, started.get("thinking"))
+                deltas += self._add_thought(block, started.get("thinking"))
             case "server_tool_use":
-                return [Waiting(SEARCHING)]
-        return []
+                deltas.append(Waiting(SEARCHING))
+        return deltas
 
     def _read_delta(self, index: object, delta: JsonObject) -> Sequence[Delta]:
         kind = delta.get("type")
         block = self._block_at(index)
         match kind:
-            case "text_delta":
-                return self._add_text(block or self._opened(index, "text"), delta.get("text"))
-            case "thinking_delta":
-                return self._add_thought(block or self._opened(index, "thinking"), delta.get("thinking"))
+            case "text_delta" | "thinking_delta" if block is None:
+                # A block that the server has not begun.
+                of_kind = "text" if kind == "text_delta" else "thinking"
+                return self._start(index, {"type": of_kind, of_kind: delta.get(of_kind)})
+            case "text_delta" if block is not None:
+                return self._add_text(block, delta.get("text"))
+            case "thinking_delta" if block is not None:
+                return self._add_thought(block, delta.get("thinking"))
             case "signature_delta" if block is not None:
                 block.signature = as_sent(delta.get("signature")) or block.signature
             case "input_json_delta" if block is not None:
                 block.pieces.append(piece(delta.get("partial_json")))
         return ()
-
-    def _opened(self, index: object, kind: str) -> _OpenBlock:
-        """A block that the server has not begun."""
-        self._start(index, {"type": kind})
-        return self._blocks[-1]
 
     def _add_text(self, block: _OpenBlock, words: object) -> list[Delta]:
         added = piece(words)
@@ -445,9 +443,13 @@ class AnthropicMessagesDecoder:
         block.pieces.append(thought)
         return [ReasoningDelta(thought)] if thought else []
 
-    def _stop(self, block: _OpenBlock) -> Sequence[Delta]:
-        block.is_closed = True
-        return block.text.end() if block.kind == "text" else ()
+    def _end_text(self, *, with_calls: bool = False) -> Sequence[Delta]:
+        """The last block is whole, and calls may follow it."""
+        last = self._blocks[-1] if self._blocks else None
+        if last is None or last.kind != "text" or last.has_ended:
+            return ()
+        last.has_ended = True
+        return last.text.end(with_calls=with_calls)
 
     def _parts(self) -> tuple[Part, ...]:
         parts = [part for block in self._blocks for part in self._parts_of(block)]
@@ -482,7 +484,7 @@ class AnthropicMessagesDecoder:
         words = text("".join(block.pieces))
         if not words and not block.signature:
             return ()
-        is_unsigned = not block.signature and block.is_closed and FINISHES.get(self._reason) is None
+        is_unsigned = not block.signature and "signature" not in block.started and self._reason not in FINISHES
         return (Thinking(words, block.signature, UNSIGNED if is_unsigned else None, self._target.provider),)
 
     def _call(self, block: _OpenBlock) -> Sequence[Part]:
@@ -513,7 +515,7 @@ class _OpenBlock:
         self.text = AnswerText()
         self.pieces: list[str] = []
         self.signature: str | None = None
-        self.is_closed = False
+        self.has_ended = False
 
 
 def _usage(reported: JsonObject) -> Usage:

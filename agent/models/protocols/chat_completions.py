@@ -28,8 +28,8 @@ from agent.models.content import (
     with_notices,
 )
 from agent.models.errors import MESSAGES, error_in_stream
+from agent.models.protocols.answer_text import AnswerText
 from agent.models.protocols.call_forms import plain_name, short_id
-from agent.models.protocols.plain_text import AnswerText
 from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, stored, unreadable
 from agent.models.protocols.reasoning import effort_of
 from agent.models.protocols.tool_calls import CallAssembler
@@ -279,6 +279,7 @@ class ChatCompletionsDecoder:
     def __init__(self, target: Target, body: JsonObject) -> None:
         self._target = target
         self._text = AnswerText()
+        self._text_has_ended = False
         self._calls = CallAssembler()
         self._signatures: dict[int, str] = {}
         self._reasoning = _Reasoning()
@@ -305,7 +306,7 @@ class ChatCompletionsDecoder:
         data = event.data.strip()
         if data == "[DONE]":
             self._done = True
-            return ()
+            return self._end_text()
         return self._read(parsed(data), event.name) if data else ()
 
     def feed_body(self, body: str) -> Sequence[Delta]:
@@ -314,7 +315,7 @@ class ChatCompletionsDecoder:
         if not mappings(whole.get("choices")):
             raise unreadable()
         self._done = True
-        return deltas
+        return [*deltas, *self._end_text()]
 
     def answer(self) -> Answer:
         if not self.is_whole:
@@ -342,8 +343,14 @@ class ChatCompletionsDecoder:
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason not in ("", "null"):
             self._reason = reason.lower()
-            deltas += self._text.end()
+            deltas += self._end_text()
         return deltas
+
+    def _end_text(self) -> Sequence[Delta]:
+        if self._text_has_ended:
+            return ()
+        self._text_has_ended = True
+        return self._text.end(with_calls=bool(self._calls.calls()))
 
     def _read_delta(self, delta: JsonObject) -> list[Delta]:
         if not delta:
