@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +12,8 @@ class Attachment:
     """A reference to stored bytes. The bytes themselves stay in the media store.
 
     `hash` is the SHA-256 of the bytes in hex, `media_type` was detected from the bytes, `size` is in bytes.
-    `width` and `height` are in pixels, for images only.
+    `width` and `height` are in pixels, for images only. `taken_from` is the hash of the person's file out of which the
+    gateway took this one: the text of a document, the smaller form of a picture that models accept.
     """
 
     hash: str
@@ -20,6 +22,7 @@ class Attachment:
     size: int
     width: int | None = None
     height: int | None = None
+    taken_from: str | None = None
 
     @property
     def is_picture(self) -> bool:
@@ -27,6 +30,14 @@ class Attachment:
 
 
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+
+def for_model(attachments: Sequence[Attachment]) -> Sequence[Attachment]:
+    """The attachments that a model is shown: the smaller form of a picture stands for the picture."""
+    replaced = {attachment.taken_from for attachment in attachments if attachment.is_picture and attachment.taken_from}
+    if not replaced:
+        return attachments
+    return [each for each in attachments if not (each.is_picture and each.hash in replaced)]
 
 
 class MediaError(Exception):

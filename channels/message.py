@@ -14,12 +14,18 @@ MessageKind = Literal["new", "edited", "withdrawn", "command"]
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """A file on the platform, not downloaded yet. `ref` is what the channel needs to fetch it; `size` is in bytes."""
+    """A file on the platform, not downloaded yet. `ref` is what the channel needs to fetch it; `size` is in bytes.
+
+    `is_quoted`: it belongs to a message that this one quotes. `foreign` is the source of a file of somebody who may not
+    write to the bot; the receiver sets it.
+    """
 
     ref: str
     name: str
     media_type: str = "application/octet-stream"
     size: int | None = None
+    is_quoted: bool = False
+    foreign: str = ""
 
 
 @dataclass(frozen=True, slots=True)

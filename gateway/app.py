@@ -19,7 +19,7 @@ from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.access_commands import AccessCommands
-from gateway.inbound.attachments import AttachmentFetcher, ReadFile
+from gateway.inbound.attachments import AttachmentFetcher, FileText, ReadFile
 from gateway.inbound.command_handler import CommandHandler
 from gateway.inbound.commands import Commands
 from gateway.inbound.conversation_commands import ConversationCommands
@@ -52,9 +52,9 @@ from gateway.web.conversation_view import ConversationView
 log = logging.getLogger(__name__)
 
 
-async def no_file_text(attachment: Attachment) -> str:
+async def no_file_text(attachment: Attachment) -> FileText:
     """For a gateway that does not read people's files."""
-    return ""
+    return FileText()
 
 
 def no_price(request: Request, channel: str) -> float:

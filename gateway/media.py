@@ -26,7 +26,7 @@ MAX_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 80_000_000
 """Larger pictures are refused: decoded, they would take 320 MB of memory."""
 
-MAX_NAME_LENGTH = 120
+MAX_NAME_BYTES = 200
 BINARY = "application/octet-stream"
 TEMPORARY_PREFIX = ".unfinished-"
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -147,12 +147,13 @@ def clean_name(name: str) -> str:
 
 
 def _shorten(name: str) -> str:
-    if len(name) <= MAX_NAME_LENGTH:
+    """At most `MAX_NAME_BYTES`: file systems count bytes, of which an emoji has four."""
+    if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     stem, dot, suffix = name.rpartition(".")
-    if not dot or len(suffix) > 10:
-        return name[:MAX_NAME_LENGTH]
-    return f"{stem[: MAX_NAME_LENGTH - len(suffix) - 1]}.{suffix}"
+    end = f".{suffix}".encode() if dot and len(suffix) <= 10 else b""
+    start = (stem if end else name).encode()[: MAX_NAME_BYTES - len(end)]
+    return start.decode(errors="ignore") + end.decode()
 
 
 def _kind(data: bytes, name: str) -> _Kind:

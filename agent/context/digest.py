@@ -7,6 +7,7 @@ from typing import assert_never
 
 from agent.frames import escape, file_name, foreign_frame, message_frame, message_text
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, UserMessage
+from agent.media import for_model
 from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results, SystemNote
 
@@ -59,7 +60,8 @@ def _texts(exchange: Exchange) -> Iterator[str]:
 def _message(message: UserMessage) -> str:
     text = _truncate(message.text, MAX_MESSAGE_LENGTH)
     shown = message_text(message, text) if message.source == "work" else message_frame(message, text)
-    return "\n".join([shown, *(f"[file: {file_name(workspace_path(file))}]" for file in message.attachments)])
+    paths = [file_name(workspace_path(file)) for file in for_model(message.attachments)]
+    return "\n".join([shown, *(f"[file: {path}]" for path in paths)])
 
 
 def _part(part: Part) -> str:

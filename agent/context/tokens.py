@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, Usage
+from agent.media import for_model
 from agent.model import Request
 from agent.transcript import Exchange, Results, SystemNote
 
@@ -85,7 +86,7 @@ def _characters(exchange: Exchange) -> int:
 def _images(exchange: Exchange) -> int:
     match exchange:
         case MessagesRead():
-            return sum(file.is_picture for message in exchange.messages for file in message.attachments)
+            return sum(file.is_picture for message in exchange.messages for file in for_model(message.attachments))
         case Results():
             return sum(len(result.images) for result in exchange.results)
         case _:

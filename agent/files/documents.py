@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import filetype  # type: ignore[import-untyped]  # the package has no types
 
+from agent.files.sections import PASSWORD, TakenPicture
+from agent.files.text_detection import detect
 from agent.worker_process import WorkerFailed, run_worker
 
 PARSE_TIMEOUT = 30.0
-"""Seconds to parse a PDF or an office file."""
+"""Seconds to parse a document."""
 
-MAX_CHARACTERS = 200_000
-"""Characters of the text of a PDF or an office file. Plain text is not limited: it does not expand."""
+MAX_CHARACTERS = 2_000_000
+"""Characters of the text of a document. Plain text is not limited: it does not expand."""
 
 CONCURRENCY = 2
 """Concurrent parsers: each may take a gigabyte and a processor."""
 
 _PDF = "a PDF"
 _WORD, _SLIDES, _SHEETS = "a Word document", "a PowerPoint presentation", "an Excel workbook"
+_EMAIL, _NOTEBOOK = "an e-mail message", "a Jupyter notebook"
 _TEXT = "text"
 _CLAIMED_KINDS = {
     "application/pdf": _PDF,
@@ -32,7 +37,10 @@ _CLAIMED_KINDS = {
     **dict.fromkeys(("docx", "docm", "dotx", "dotm", "doc"), _WORD),
     **dict.fromkeys(("pptx", "pptm", "potx", "ppsx", "ppsm", "ppt"), _SLIDES),
     **dict.fromkeys(("xlsx", "xlsm", "xltx", "xltm", "xls"), _SHEETS),
+    **dict.fromkeys(("message/rfc822", "eml", "mht", "mhtml"), _EMAIL),
+    **dict.fromkeys(("application/x-ipynb+json", "ipynb"), _NOTEBOOK),
     **dict.fromkeys(("txt", "md", "csv", "tsv", "json", "xml", "html", "htm", "yaml", "yml", "toml", "log"), _TEXT),
+    **dict.fromkeys(("ini", "cfg", "conf", "sql", "srt", "vtt", "ics", "vcf"), _TEXT),
 }
 """The claimed kind of a file, by media type or file name extension."""
 
@@ -48,11 +56,13 @@ _UNSUPPORTED = {
     "application/vnd.oasis.opendocument.presentation": "it is an OpenDocument deck; please save it as PPTX or PDF",
 }
 
+_APPLE = "it is in a format of Apple's programs; please export it as DOCX, XLSX, PPTX or PDF"
+_OUTLOOK = "it is a message in Outlook's own format; please save it as EML or PDF"
+
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 """The stream that contains a password-protected Office document (MS-OFFCRYPTO, 1.3.3)."""
 
-_CONTROL_BYTES = bytes(sorted({*range(32), 127} - set(b"\t\n\r\f\x1b")))
 _ANSI_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 _semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
@@ -66,8 +76,17 @@ class Unreadable(Exception):
         self.reason = reason
 
 
-async def text_of(data: bytes, media_type: str, name: str, *, seconds: float = PARSE_TIMEOUT) -> str | None:
-    """The text of a document; None for other files: images, audio, archives, unknown bytes.
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is in a document. `is_extracted`: the file itself is not text; `pictures` are those in a notebook."""
+
+    text: str
+    is_extracted: bool = False
+    pictures: tuple[TakenPicture, ...] = ()
+
+
+async def read_document(data: bytes, media_type: str, name: str, *, seconds: float = PARSE_TIMEOUT) -> Document | None:
+    """What is in a document; None for other files: images, audio, archives, unknown bytes.
 
     The kind is detected from the bytes; media type and name are only claims. Pages, slides and sheets have headings,
     tables are rows of `| a | b |`. `seconds` limits the parsing. Raises `Unreadable`.
@@ -75,30 +94,42 @@ async def text_of(data: bytes, media_type: str, name: str, *, seconds: float = P
     if not data:
         raise Unreadable("it is empty")
     guess = filetype.guess_mime(data) or ""
-    claim = _CLAIMED_KINDS.get(media_type) or _CLAIMED_KINDS.get(name.rpartition(".")[2].lower())
-    if (reason := _unsupported(data, guess, claim)) is not None:
+    suffix = name.rpartition(".")[2].lower()
+    claim = _CLAIMED_KINDS.get(media_type) or _CLAIMED_KINDS.get(suffix)
+    if (reason := _unsupported(data, guess, claim, suffix)) is not None:
         raise Unreadable(reason)
-    if _is_pdf(data, claim) or _is_office(data, claim):
-        text = await _parsed(data, seconds)
-    else:
-        text = await asyncio.to_thread(_plain, data, guess)
+    if is_document(data, claim) and (found := await _parsed(data, seconds)) is not None:
+        return found
+    text = None if is_document(data, None) else await asyncio.to_thread(_plain, data, claim == _TEXT)
     if text is None and claim is not None and not guess.startswith(("image/", "audio/", "video/")):
         raise Unreadable(_mismatch(claim))
-    return text
+    return None if text is None else Document(text)
 
 
-def excerpt(text: str, limit: int = 20_000) -> str:
-    """The text in at most `limit` (100 or more) characters: its start, how much is omitted, and its end."""
+def is_document(data: bytes, claim: str | None = None) -> bool:
+    """Whether it is read by a parser."""
+    return claim in (_EMAIL, _NOTEBOOK) or _is_pdf(data, claim) or _is_office(data, claim)
+
+
+def excerpt(text: str, limit: int = 20_000, *, where: str = "") -> str:
+    """The text in at most `limit` characters, far more than `where`: its start, how much is omitted, and its end.
+
+    `where` is the file that has all of it.
+    """
     if len(text) <= limit:
         return text
-    space = limit - len(_omission(len(text)))
+    space = limit - len(_omission(text, len(text), len(text), where))
     head = _cut(text[: space * 2 // 3])
     tail = _cut(text[len(text) - space // 3 :][::-1])[::-1]
-    return f"{head}{_omission(len(text) - len(head) - len(tail))}{tail}"
+    return f"{head}{_omission(text, len(head), len(tail), where)}{tail}"
 
 
-def _omission(count: int) -> str:
-    return f"\n\n[… {count:,} characters omitted …]\n\n"
+def _omission(text: str, head: int, tail: int, where: str) -> str:
+    """What is said between the head and the tail, of so many characters."""
+    count = max(len(text) - head - tail, 0) or len(text)
+    line = text.count("\n", 0, head) + 1
+    rest = f"; all of it is in {where}, read on with read_file from offset={line}" if where else ""
+    return f"\n\n[… {count:,} characters omitted{rest} …]\n\n"
 
 
 def _cut(piece: str) -> str:
@@ -110,10 +141,14 @@ def _cut(piece: str) -> str:
     return piece
 
 
-def _unsupported(data: bytes, guess: str, claim: str | None) -> str | None:
+def _unsupported(data: bytes, guess: str, claim: str | None, suffix: str) -> str | None:
+    if data.startswith(b"PK") and suffix in ("pages", "numbers", "key"):
+        return _APPLE
     if data.startswith(_OLE):
         if _ENCRYPTED in data:
-            return "it is protected by a password"
+            return PASSWORD
+        if suffix == "msg":
+            return _OUTLOOK
         if claim is not None:
             return _OLD_OFFICE
     return _UNSUPPORTED.get(guess)
@@ -136,7 +171,7 @@ def _mismatch(claim: str) -> str:
     return f"it is not {claim}, although its name or type says so; it is another kind of file, or damaged"
 
 
-async def _parsed(data: bytes, seconds: float) -> str | None:
+async def _parsed(data: bytes, seconds: float) -> Document | None:
     try:
         async with _semaphore():
             answer = json.loads(await run_worker("agent.files.documents_worker", data, seconds=seconds))
@@ -146,8 +181,9 @@ async def _parsed(data: bytes, seconds: float) -> str | None:
         # The error text is a library's or the system's: useful in the traceback, not to a person.
         raise Unreadable("it is too large or too damaged to be read") from error
     match answer:
-        case {"text": str(text)}:
-            return text
+        case {"text": str(text), "pictures": list(pictures)}:
+            taken = (TakenPicture(each["name"], base64.b64decode(each["data"])) for each in pictures)
+            return Document(text, is_extracted=True, pictures=tuple(taken))
         case {"unreadable": str(reason)}:
             raise Unreadable(reason)
         case _:
@@ -159,50 +195,9 @@ def _semaphore() -> asyncio.Semaphore:
     return _semaphores.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CONCURRENCY))
 
 
-def _plain(data: bytes, guess: str) -> str | None:
-    text = _decoded(data, guess)
-    if text is None:
+def _plain(data: bytes, is_named_text: bool) -> str | None:
+    found = detect(data, is_named_text=is_named_text)
+    if found is None:
         return None
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = found.text.replace("\r\n", "\n").replace("\r", "\n")
     return _ANSI_CODES.sub("", lines) if "\x1b" in lines else lines
-
-
-def _decoded(data: bytes, guess: str) -> str | None:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return _utf16(data)
-    if len(data.translate(None, _CONTROL_BYTES)) != len(data):
-        return None
-    try:
-        # Text may start like a binary file ("BMW", "MZ"), but binary files are practically never valid UTF-8.
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None if guess else _mostly_utf8(data) or _latin1(data)
-
-
-def _utf16(data: bytes) -> str | None:
-    try:
-        text = data.decode("utf-16")
-    except UnicodeDecodeError:
-        return None
-    return None if "\0" in text else text
-
-
-def _mostly_utf8(data: bytes) -> str | None:
-    """UTF-8 with some invalid bytes, as in logs: most of the non-ASCII characters must be valid."""
-    text = data.decode("utf-8-sig", errors="replace")
-    invalid = text.count("\N{REPLACEMENT CHARACTER}")
-    valid = len(text) - invalid - len(text.encode("ascii", errors="ignore"))
-    return text if valid > 4 * invalid else None
-
-
-def _latin1(data: bytes) -> str | None:
-    """Latin-1, if most of it is ASCII: text in other scripts would decode to nonsense.
-
-    Decoded as Windows-1252, which adds characters for bytes that are undefined in Latin-1.
-    """
-    if len(data.decode("ascii", errors="ignore")) < 0.7 * len(data):
-        return None
-    try:
-        return data.decode("cp1252")
-    except UnicodeDecodeError:
-        return None

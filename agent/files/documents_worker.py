@@ -1,10 +1,11 @@
-"""A worker process that extracts the text of PDF and office files: the file on stdin, JSON on stdout.
+"""A worker process that extracts the text of documents: the file on stdin, JSON on stdout.
 
 It is a separate process because such files can be crafted to exhaust memory or to occupy a parser for hours.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import re
@@ -17,10 +18,15 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from datetime import time as time_of_day
 from io import BytesIO
+from posixpath import normpath
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 from agent.files.documents import MAX_CHARACTERS, PARSE_TIMEOUT, Unreadable
+from agent.files.email_text import email_sections, is_email
+from agent.files.notebook_text import notebook_of, notebook_sections
+from agent.files.sections import DAMAGED, PASSWORD, Element, Section, TakenPicture, table_row, xml
+from agent.files.strict_office import transitional
 
 MAX_MEMORY = 1024**3
 """Bytes of address space."""
@@ -33,37 +39,32 @@ TIME_BUDGET = PARSE_TIMEOUT * 2 / 3
 
 MAX_COLUMNS = 1000
 
-DAMAGED = "it is damaged or incomplete"
 NO_TEXT = "it contains no text; it may consist of images, such as scanned pages"
-PASSWORD = "it is protected by a password"
 UNKNOWN_ENCRYPTION = "it is encrypted in an unsupported way; please send it without protection"
 TOO_MUCH_MEMORY = "reading it takes too much memory"
 TOO_MUCH_INSIDE = f"it would unpack to more than {MAX_UNPACKED_BYTES // 1_000_000:,} MB"
 
 Kind = Literal["word", "slides", "sheets", "binary sheets"]
 
-_Element = Any  # lxml has no types.
-
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """A page, a slide, a sheet or a part of a text. Its lines are read lazily."""
-
-    heading: str
-    lines: Iterable[str]
+class Contents:
+    text: str
+    pictures: tuple[TakenPicture, ...] = ()
 
 
 class _LimitReached(Exception):
     """The rest is omitted; the message says why."""
 
 
-def read(data: bytes, *, characters: int = MAX_CHARACTERS, seconds: float = TIME_BUDGET) -> str | None:
-    """The text of a PDF or an office file; None for another kind of archive. Raises `Unreadable`."""
+def read(data: bytes, *, characters: int = MAX_CHARACTERS, seconds: float = TIME_BUDGET) -> Contents | None:
+    """What is in a PDF, an office file, a message or a notebook; None for anything else. Raises `Unreadable`."""
     builder = _TextBuilder(characters, time.monotonic() + seconds)
+    pictures: list[TakenPicture] = []
     try:
-        sections = _sections(data)
+        sections = _sections(data, pictures)
         if sections is None:
             return None
         for section in sections:
@@ -79,7 +80,7 @@ def read(data: bytes, *, characters: int = MAX_CHARACTERS, seconds: float = TIME
         builder.note(f"The rest is not readable: {reason}")
     if not builder.has_text:
         raise Unreadable(DAMAGED if builder.is_damaged else NO_TEXT)
-    return builder.text()
+    return Contents(builder.text(), tuple(pictures))
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -148,16 +149,28 @@ def _clean(line: str) -> str:
     return _UNSAFE.sub(lambda found: "\n" if found[0] in "\r\v\f" else "", line).rstrip() if line else ""
 
 
-def _sections(data: bytes) -> Iterator[Section] | None:
-    if not data.startswith(b"PK"):
+def _sections(data: bytes, pictures: list[TakenPicture]) -> Iterator[Section] | None:
+    if (sections := _document(data)) is not None or data.startswith(b"PK"):
+        return sections
+    if is_email(data):
+        return email_sections(data, _document)
+    notebook = notebook_of(data)
+    return None if notebook is None else notebook_sections(notebook, pictures)
+
+
+def _document(data: bytes) -> Iterator[Section] | None:
+    """The sections of a PDF or an office file."""
+    if b"%PDF-" in data[:1024]:
         return _pages(data)
+    if not data.startswith(b"PK"):
+        return None
     match _office_kind(data):
         case "word":
-            return _word(data)
+            return _word(transitional(data))
         case "slides":
-            return _slides(data)
+            return _slides(transitional(data))
         case "sheets":
-            return _sheets(data)
+            return _sheets(transitional(data))
         case "binary sheets":
             raise Unreadable("it is a binary Excel workbook; please save it as XLSX")
         case None:
@@ -196,14 +209,6 @@ def _office_kind(data: bytes) -> Kind | None:
     return "binary sheets" if b".binary." in declared[0] else _KINDS[declared[1]]
 
 
-def _row(cells: Iterable[str]) -> str:
-    """A table row in Markdown; "" if all cells are empty."""
-    words = [" ".join(cell.split()).replace("|", "\\|") for cell in cells]
-    while words and not words[-1]:
-        words.pop()
-    return f"| {' | '.join(words)} |" if words else ""
-
-
 # PDF
 
 
@@ -240,6 +245,10 @@ _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+_DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+_DIAGRAM = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}"
+_DIAGRAM_RELATIONS = _DIAGRAM + "relIds"
+_DIAGRAM_DATA = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}dm"
 _IGNORED = frozenset({_FALLBACK, *(_W + name for name in ("del", "moveFrom", "pPr", "rPr", "instrText", "delText"))})
 _CHARACTERS = {_W + "tab": "\t", _W + "br": "\n", _W + "cr": "\n", _W + "noBreakHyphen": "-"}
 _MAIN_TYPES = (
@@ -261,43 +270,39 @@ def _word(data: bytes) -> Iterator[Section]:
         raise Unreadable(DAMAGED)
     styles = {style.style_id: (style.name or "").lower() for style in part.document.styles}
     addresses = {key: relation.target_ref for key, relation in part.rels.items() if relation.is_external}
-    text = _WordText(styles, addresses)
+    text = _WordText(styles, addresses, _diagrams(part.rels.items()))
     yield Section("", text.blocks(part.element.body))
     others = [(relation.reltype.rpartition("/")[2], relation) for relation in part.rels.values()]
     for kind, heading in (("footnotes", "Footnotes"), ("endnotes", "Endnotes"), ("comments", "Comments")):
         for found, relation in others:
-            if found == kind and (notes := list(text.notes(_xml(relation.target_part.blob)))):
+            if found == kind and (notes := list(text.notes(xml(relation.target_part.blob)))):
                 yield Section(f"## {heading}", notes)
-    around = [text.blocks(_xml(relation.target_part.blob)) for kind, relation in others if kind in ("header", "footer")]
+    around = [text.blocks(xml(relation.target_part.blob)) for kind, relation in others if kind in ("header", "footer")]
     if lines := dict.fromkeys(line for blocks in around for line in blocks if line.strip()):
         yield Section("## Headers and footers", lines)
 
 
-def _xml(blob: bytes) -> _Element:
-    from lxml import etree  # type: ignore[import-untyped]  # the package has no types
-
-    return etree.fromstring(blob, etree.XMLParser(resolve_entities=False, no_network=True))
-
-
 @dataclass(frozen=True, slots=True)
 class _WordText:
-    """The readable text in Word's XML. `styles` are names by id, `addresses` are link targets by relation."""
+    """The readable text in Word's XML. `styles` are names by id, `addresses` are link targets by relation, and so are
+    `diagrams`, the lines of SmartArt."""
 
     styles: dict[str, str]
     addresses: dict[str, str]
+    diagrams: dict[str, list[str]]
 
-    def blocks(self, element: _Element) -> Iterator[str]:
+    def blocks(self, element: Element) -> Iterator[str]:
         for child in element:
             if child.tag == _W + "p":
                 yield from self._paragraph(child)
             elif child.tag == _W + "tbl":
                 yield ""
-                yield from (_row(self._cells(row)) for row in child.iter(_W + "tr") if _table_of(row) is child)
+                yield from (table_row(self._cells(row)) for row in child.iter(_W + "tr") if _table_of(row) is child)
                 yield ""
             elif child.tag not in _IGNORED:
                 yield from self.blocks(child)
 
-    def notes(self, root: _Element) -> Iterator[str]:
+    def notes(self, root: Element) -> Iterator[str]:
         """Footnotes and endnotes with their numbers, comments with their authors."""
         for note in root:
             if note.get(_W + "type") is None:
@@ -305,21 +310,21 @@ class _WordText:
                 words = " ".join(line for line in self.blocks(note) if line)
                 yield f"{author}: {words}" if author else f"[^{note.get(_W + 'id')}]: {words}"
 
-    def _cells(self, row: _Element) -> Iterator[str]:
+    def _cells(self, row: Element) -> Iterator[str]:
         for cell in row.iter(_W + "tc"):
             if _table_of(cell) is _table_of(row):
                 yield " ".join(self.blocks(cell))
 
-    def _paragraph(self, paragraph: _Element) -> Iterator[str]:
-        boxes: list[_Element] = []
+    def _paragraph(self, paragraph: Element) -> Iterator[str]:
+        boxes: list[Element | list[str]] = []
         words = "".join(self._inline(paragraph, boxes)).strip()
         prefix = self._prefix(paragraph)
         around = [] if prefix.endswith("- ") else [""]
         yield from [*around, f"{prefix}{words}" if words else "", *around]
         for box in boxes:
-            yield from self.blocks(box)
+            yield from box if isinstance(box, list) else self.blocks(box)
 
-    def _prefix(self, paragraph: _Element) -> str:
+    def _prefix(self, paragraph: Element) -> str:
         named = paragraph.find(f"{_W}pPr/{_W}pStyle")
         style = self.styles.get(named.get(_W + "val"), "") if named is not None else ""
         if style == "title":
@@ -331,7 +336,7 @@ class _WordText:
             return "  " * min(_number(depth.get(_W + "val")) if depth is not None else 0, 8) + "- "
         return ""
 
-    def _inline(self, element: _Element, boxes: list[_Element]) -> Iterator[str]:
+    def _inline(self, element: Element, boxes: list[Element | list[str]]) -> Iterator[str]:
         for child in element:
             if child.tag in (_W + "t", _MATH_TEXT):
                 yield child.text or ""
@@ -341,13 +346,28 @@ class _WordText:
                 yield f"[^{child.get(_W + 'id')}]"
             elif child.tag == _W + "txbxContent":
                 boxes.append(child)
+            elif child.tag == _DIAGRAM_RELATIONS:
+                boxes.append(self.diagrams.get(child.get(_DIAGRAM_DATA), []))
             elif child.tag not in _IGNORED:
                 words = "".join(self._inline(child, boxes))
                 address = self.addresses.get(child.get(_RELATION)) if child.tag == _W + "hyperlink" else None
                 yield f"{words} ({address})" if address and address not in words else words
 
 
-def _table_of(element: _Element) -> _Element:
+def _diagrams(relations: Iterable[tuple[str, Any]]) -> dict[str, list[str]]:
+    kinds = ((key, each) for key, each in relations if each.reltype.endswith("/diagramData") and not each.is_external)
+    return {key: list(_diagram_lines(each.target_part.blob)) for key, each in kinds}
+
+
+def _diagram_lines(blob: bytes) -> Iterator[str]:
+    """The texts of a SmartArt diagram (its data part: ECMA-376 part 1, 21.4.2)."""
+    for point in xml(blob).iter(_DIAGRAM + "pt"):
+        for paragraph in point.iter(_DRAWING + "p"):
+            if words := "".join(text.text or "" for text in paragraph.iter(_DRAWING + "t")).strip():
+                yield f"- {words}"
+
+
+def _table_of(element: Element) -> Element:
     return next(element.iterancestors(_W + "tbl"))
 
 
@@ -392,9 +412,12 @@ def _shape(shape: Any) -> Iterator[str]:
             yield f"{bullet}{paragraph.text}" if paragraph.text.strip() else ""
     elif shape.has_table:
         for row in shape.table.rows:
-            yield _row(cell.text for cell in row.cells)
+            yield table_row(cell.text for cell in row.cells)
     elif shape.has_chart:
         yield from _chart(shape.chart)
+    else:
+        for diagram in shape.element.iter(_DIAGRAM_RELATIONS):
+            yield from _diagram_lines(shape.part.related_part(diagram.get(_DIAGRAM_DATA)).blob)
 
 
 def _chart(chart: Any) -> Iterator[str]:
@@ -402,10 +425,10 @@ def _chart(chart: Any) -> Iterator[str]:
         yield f"Chart: {chart.chart_title.text_frame.text}"
     for plot in chart.plots:
         series = list(plot.series)
-        yield _row(["", *(one.name for one in series)])
+        yield table_row(["", *(one.name for one in series)])
         columns = [list(one.values) for one in series]
         for index, category in enumerate(plot.categories):
-            yield _row([str(category), *(_value(column[index]) for column in columns if index < len(column))])
+            yield table_row([str(category), *(_value(column[index]) for column in columns if index < len(column))])
 
 
 # Excel
@@ -417,9 +440,62 @@ def _sheets(data: bytes) -> Iterator[Section]:
     # Workbooks written by programs have no values of formulas: then the formulas themselves are shown.
     values = load_workbook(BytesIO(data), read_only=True, data_only=True)
     formulas = load_workbook(BytesIO(data), read_only=True)
+    notes = _notes(data)
     for sheet, source in zip(values.worksheets, formulas.worksheets, strict=True):
         hidden = "" if sheet.sheet_state == "visible" else " (hidden)"
         yield Section(f"## Sheet: {sheet.title}{hidden}", _rows(sheet, source))
+        if found := notes.get(sheet.title):
+            yield Section(f"### Notes of {sheet.title}", found)
+
+
+_S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+_RELATIONSHIP = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
+
+
+def _notes(data: bytes) -> dict[str, list[str]]:
+    """The notes of cells by sheet. The library does not read them in the mode that reads large workbooks."""
+    with ZipFile(BytesIO(data)) as archive:
+        names = frozenset(archive.namelist())
+        if not any("comments" in name for name in names):
+            return {}
+        relations = dict(_relations(archive, names, "xl/workbook.xml"))
+        sheets = xml(archive.read("xl/workbook.xml")).iter(_S + "sheet")
+        paths = {sheet.get("name"): relations.get(sheet.get(_RELATION), ("", ""))[1] for sheet in sheets}
+        return {
+            title: [
+                line
+                for kind, target in dict(_relations(archive, names, path)).values()
+                if kind == "comments"
+                for line in _sheet_notes(xml(archive.read(target)))
+            ]
+            for title, path in paths.items()
+        }
+
+
+def _relations(archive: ZipFile, names: frozenset[str], part: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The id, kind and target of the part's relations to other parts of the file."""
+    folder, _, name = part.rpartition("/")
+    path = f"{folder}/_rels/{name}.rels"
+    if path not in names:
+        return
+    for relation in xml(archive.read(path)).iter(_RELATIONSHIP):
+        target = relation.get("Target", "")
+        real = target[1:] if target.startswith("/") else normpath(f"{folder}/{target}")
+        if real in names:
+            yield relation.get("Id"), (relation.get("Type", "").rpartition("/")[2], real)
+
+
+def _sheet_notes(root: Element) -> Iterator[str]:
+    authors = [author.text or "" for author in root.iter(_S + "author")]
+    for note in root.iter(_S + "comment"):
+        number = _number(note.get("authorId"))
+        author = authors[number] if number < len(authors) else ""
+        words = " ".join("".join(text.text or "" for text in note.iter(_S + "t")).split())
+        yield (
+            f"{note.get('ref')}: {words}"
+            if not author or words.startswith(author)
+            else (f"{note.get('ref')}: {author}: {words}")
+        )
 
 
 def _rows(sheet: Any, source: Any) -> Iterator[str]:
@@ -433,7 +509,7 @@ def _rows(sheet: Any, source: Any) -> Iterator[str]:
 
 def _cells(values: Sequence[object], formulas: Sequence[object]) -> str:
     pairs = zip(values, formulas, strict=True)
-    return _row(_value(formula if value is None else value) for value, formula in pairs)
+    return table_row(_value(formula if value is None else value) for value, formula in pairs)
 
 
 def _value(value: object) -> str:
@@ -477,14 +553,19 @@ def _set_limits() -> None:
             resource.setrlimit(resource_limit, (value, value))
 
 
+def _sent(picture: TakenPicture) -> dict[str, str]:
+    return {"name": picture.name, "data": base64.b64encode(picture.data).decode()}
+
+
 def main() -> None:
     _set_limits()
     # Parsers may log warnings for every byte, and nobody reads them.
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    answer: dict[str, str | None]
+    answer: dict[str, object]
     try:
-        answer = {"text": read(sys.stdin.buffer.read())}
+        contents = read(sys.stdin.buffer.read())
+        answer = {} if contents is None else {"text": contents.text, "pictures": list(map(_sent, contents.pictures))}
     except Unreadable as error:
         answer = {"unreadable": error.reason}
     except MemoryError:

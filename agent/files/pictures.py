@@ -1,60 +1,74 @@
-"""Scales images for models. Apart from the tools, so that the image library is loaded with the first image."""
+"""Pictures as models accept them: scaled, upright, in a common format. They are decoded in a worker process."""
 
 from __future__ import annotations
 
-import io
+import asyncio
+import json
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
-from PIL import Image, ImageOps
+import filetype  # type: ignore[import-untyped]  # the package has no types
 
-from agent.media import PICTURES
+from agent.worker_process import WorkerFailed, run_worker
 
-MAX_SIDE = 1568
-"""Pixels: model providers scale larger images down anyway."""
+TIMEOUT = 30.0
+"""Seconds to decode and scale a picture."""
 
-MAX_BYTES = 3_500_000
-"""Of an image for a model; the strictest provider takes 5 MB in base64."""
+CONCURRENCY = 2
+"""Pictures that are decoded at the same time: each may take half a gigabyte and a processor."""
 
-MAX_PIXELS = 80_000_000
+_UNSUPPORTED = {
+    "image/heic": "HEIC",
+    "image/heif": "HEIF",
+    "image/jxl": "JPEG XL",
+    "image/jxr": "JPEG XR",
+    "image/vnd.ms-photo": "JPEG XR",
+    "image/vnd.adobe.photoshop": "Photoshop's format",
+    "image/x-canon-cr2": "a camera's raw format",
+    "image/x-canon-cr3": "a camera's raw format",
+    "image/vnd.dwg": "a drawing format (DWG)",
+    "image/x-xcf": "GIMP's format",
+}
 
-# Not all formats of Pillow: opening some of the others starts programs.
-_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "PPM", "AVIF", "JPEG2000")
-
-# The warning is raised only where warnings are errors; elsewhere MAX_PIXELS refuses the image.
-IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
-"""Raised by `scaled_for_model` for an invalid, incomplete or too large image."""
-
-
-def scaled_for_model(data: bytes) -> tuple[bytes, str]:
-    """The image as a model accepts it, and a description. Raises one of `IMAGE_ERRORS`."""
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels are too many")
-        media_type = picture.get_format_mimetype() or "unknown type"
-        if media_type == "image/mpo":
-            media_type = "image/jpeg"  # The format of some cameras: a JPEG followed by more images.
-        picture.load()  # The provider would reject a truncated image, now and in every later step.
-        small = max(width, height) <= MAX_SIDE
-        if small and len(data) <= MAX_BYTES and media_type in PICTURES:
-            return data, f"{media_type}, {width} x {height} pixels"
-        upright = ImageOps.exif_transpose(picture)
-        upright.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-        how = f", shown at {upright.width} x {upright.height}" if not small else ""
-        return _encoded(upright, media_type), f"{media_type}, {width} x {height} pixels{how}"
+_semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
-def _encoded(picture: Image.Image, media_type: str) -> bytes:
-    clear = picture.has_transparency_data
-    data = io.BytesIO()
-    if media_type != "image/jpeg":
-        picture.convert("RGBA" if clear else "RGB").save(data, "PNG")
-    if not 0 < data.tell() <= MAX_BYTES:
-        data = io.BytesIO()
-        (_on_white(picture) if clear else picture.convert("RGB")).save(data, "JPEG", quality=85)
-    return data.getvalue()
+class UnreadablePicture(Exception):
+    """The picture cannot be shown to a model; the message tells a person why."""
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    ground = Image.new("RGBA", picture.size, "white")
-    ground.alpha_composite(picture.convert("RGBA"))
-    return ground.convert("RGB")
+@dataclass(frozen=True, slots=True)
+class ScaledPicture:
+    """`data` is None if the picture is accepted as it is. `description` is its format and size, and what is done."""
+
+    data: bytes | None
+    description: str
+
+
+async def scale_for_model(data: bytes) -> ScaledPicture:
+    """The picture as models accept it. Raises `UnreadablePicture`."""
+    if not data:
+        raise UnreadablePicture("it is empty")
+    if (kind := _UNSUPPORTED.get(filetype.guess_mime(data[:8192]) or "")) is not None:
+        raise UnreadablePicture(f"it is in {kind}, which is not supported; please send it as JPEG or PNG")
+    try:
+        async with _semaphore():
+            answer = await run_worker("agent.files.pictures_worker", data, seconds=TIMEOUT)
+    except TimeoutError:
+        raise UnreadablePicture(f"decoding it timed out after {TIMEOUT:g} s") from None
+    except (WorkerFailed, OSError) as error:
+        # The error text is a library's or the system's: useful in the traceback, not to a person.
+        raise UnreadablePicture("it is too large or too damaged to be decoded") from error
+    head, _, scaled = answer.partition(b"\n")
+    match json.loads(head):
+        case {"description": str(description)}:
+            return ScaledPicture(scaled or None, description)
+        case {"unreadable": str(reason)}:
+            raise UnreadablePicture(reason)
+        case _:
+            raise UnreadablePicture("it is too damaged to be decoded")
+
+
+def _semaphore() -> asyncio.Semaphore:
+    """One per event loop, because a semaphore cannot be shared between loops."""
+    return _semaphores.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CONCURRENCY))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.frames import RULES, escape, file_name, foreign_frame, has_frame, message_text
 from agent.log import Call, MessagesRead, ModelAnswered, UserMessage
-from agent.media import Attachment
+from agent.media import Attachment, for_model
 from agent.model import Request
 from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results, SystemNote
@@ -77,7 +77,7 @@ def images_in(transcript: Iterable[Exchange]) -> list[Attachment]:
     for exchange in transcript:
         if isinstance(exchange, MessagesRead):
             for message in exchange.messages:
-                found += [attachment for attachment in message.attachments if attachment.is_picture]
+                found += [attachment for attachment in for_model(message.attachments) if attachment.is_picture]
         elif isinstance(exchange, Results):
             for result in exchange.results:
                 found += result.images
@@ -92,7 +92,7 @@ def message_content(read: MessagesRead, images: LoadedImages) -> list[ContentPar
     parts: list[ContentPart] = []
     for message in read.messages:
         parts.append(message_text(message, message.text if message.text.strip() else ""))
-        for attachment in message.attachments:
+        for attachment in for_model(message.attachments):
             where = f", in the workspace as {workspace_path(attachment)}"
             parts += _attachment_content(attachment, images, where=where)
     return [part for part in parts if part] or ["[an empty message]"]
@@ -144,7 +144,8 @@ def _is_plain(message: UserMessage) -> bool:
 def _attachment_content(attachment: Attachment, images: LoadedImages, *, where: str = "") -> list[ContentPart]:
     name, where = file_name(attachment.name), file_name(where)
     if not attachment.is_picture:
-        return [f"[Attached file: {name}, {file_name(attachment.media_type)}, {attachment.size:,} bytes{where}]"]
+        kind = "Attached file" if attachment.taken_from is None else "Text of the file, as a file"
+        return [f"[{kind}: {name}, {file_name(attachment.media_type)}, {attachment.size:,} bytes{where}]"]
     image = images.get(attachment.hash, UnavailableImage("it is not available"))
     if isinstance(image, UnavailableImage):
         return [unavailable_text(attachment, image, where=where)]

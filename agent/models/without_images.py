@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agent.log import MessagesRead, UserMessage
-from agent.media import Attachment
+from agent.media import Attachment, for_model
 from agent.model import Request
 from agent.models.content import UnavailableImage, images_in, unavailable_text
 from agent.tools.received_files import workspace_path
@@ -45,8 +45,9 @@ class _Replaced:
                 return exchange
 
     def _message(self, message: UserMessage) -> UserMessage:
-        images = [file for file in message.attachments if file.is_picture and self._is_meant(file)]
-        others = tuple(file for file in message.attachments if file not in images)
+        files = for_model(message.attachments)
+        images = [file for file in files if file.is_picture and self._is_meant(file)]
+        others = tuple(file for file in files if file not in images)
         texts = [
             unavailable_text(file, self._reason, where=f", in the workspace as {workspace_path(file)}")
             for file in images

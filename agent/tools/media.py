@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from agent.files.pictures import UnreadablePicture, scale_for_model
 from agent.media import Attachment, MediaError
 from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
@@ -37,15 +38,13 @@ async def view_image(
     path: Annotated[str, Field(description="A picture in the workspace, or the name of one sent in the conversation.")],
 ) -> ToolResult:
     """Shows a picture to you, not to the person."""
-    from agent.files.pictures import IMAGE_ERRORS, scaled_for_model
-
     data, name, origin = await _find_image(context, path)
     try:
-        scaled, description = await asyncio.to_thread(scaled_for_model, data)
-    except IMAGE_ERRORS as error:
+        picture = await scale_for_model(data)
+    except UnreadablePicture as error:
         raise ToolError(f"{name} cannot be shown as a picture: {error}") from error
-    attachment = await _store(context, scaled, name)
-    return ToolResult(f"{name} from {origin}: {description}.", images=(attachment,))
+    attachment = await _store(context, picture.data or data, name)
+    return ToolResult(f"{name} from {origin}: {picture.description}.", images=(attachment,))
 
 
 async def _find_image(context: ToolContext, path: str) -> tuple[bytes, str, str]:

@@ -14,13 +14,22 @@ from agent.tools.workspace import make_workspace, replace_file
 log = logging.getLogger(__name__)
 
 FOLDER = "received"
-MAX_NAME_LENGTH = 100
+MAX_NAME_BYTES = 200
+"""Of a name; file systems allow 255 bytes."""
 
 
 def workspace_path(attachment: Attachment) -> str:
-    """The path of its copy: a function of the attachment alone, so that it is the same after a restart."""
-    name = Path(attachment.name.replace("\\", "/")).name[-MAX_NAME_LENGTH:] or "file"
-    return f"{FOLDER}/{attachment.hash[:8]}-{name}"
+    """The path of its copy: a function of the attachment alone, so that it is the same after a restart. The text of a
+    document is beside the document."""
+    name = Path(attachment.name.replace("\\", "/")).name
+    # The end of it: the suffix tells programs what it is.
+    end = name.encode(errors="replace")[-MAX_NAME_BYTES:].decode(errors="ignore") or "file"
+    return f"{FOLDER}/{(attachment.taken_from or attachment.hash)[:8]}-{end}"
+
+
+def has_copy(attachment: Attachment) -> bool:
+    """Whether it is copied. A picture taken from a file is for the model only."""
+    return attachment.taken_from is None or not attachment.is_picture
 
 
 async def open_workspace(workspace: Path) -> None:
@@ -36,7 +45,7 @@ async def open_workspace(workspace: Path) -> None:
 
 async def copy_to_workspace(attachments: Iterable[Attachment], workspace: Path, media: MediaStore) -> None:
     """Writes the files that are not there yet. A failure is only logged: the tool that reads the file reports it."""
-    paths = {workspace / workspace_path(attachment): attachment for attachment in attachments}
+    paths = {workspace / workspace_path(attachment): attachment for attachment in attachments if has_copy(attachment)}
     if not paths:
         return
     for path in await asyncio.to_thread(_missing, list(paths)):

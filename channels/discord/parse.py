@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -384,7 +384,9 @@ def _quoted_authors(message: Json, bot: Bot) -> Iterator[Sender]:
 def _quoted_files(message: Json, bot: Bot) -> tuple[FileRef, ...]:
     """Files of the message replied to; the bot's own are already in the conversation."""
     replied = message.get("referenced_message") if message.get("type", 0) == 19 else None
-    return () if replied is None or _is_bot(replied, bot) else tuple(_files(_forwarded(replied) or replied))
+    if replied is None or _is_bot(replied, bot):
+        return ()
+    return tuple(replace(file, is_quoted=True) for file in _files(_forwarded(replied) or replied))
 
 
 def quotable(message: Json, directory: Directory) -> tuple[str, str, tuple[FileRef, ...]]:

@@ -193,7 +193,7 @@ def _message(
 ) -> InboundMessage | None:
     """`at` is when it was written or edited, `suffix` distinguishes the edits of one message."""
     text, shared = written(message), tuple(_shared(message))
-    files = tuple(files_of(message, *shared))
+    files = (*files_of(message), *(replace(file, is_quoted=True) for file in files_of(*shared)))
     if is_own(message, bot) or not (text or files or shared):
         return None
     event, ts = f"{bot.team}:{chat.id}:{message['ts']}{suffix}", message["ts"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -327,7 +327,9 @@ def _origin_author(origin: Json) -> Sender:
 def _quoted_files(message: Json, bot: Bot) -> Iterator[FileRef]:
     """Files of the message replied to; the bot's own are already in the conversation."""
     replied = message.get("reply_to_message")
-    return iter(()) if replied is None or _is_bot(replied.get("from"), bot) else _files(replied)
+    if replied is None or _is_bot(replied.get("from"), bot):
+        return iter(())
+    return (replace(file, is_quoted=True) for file in _files(replied))
 
 
 def _author(replied: Json) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -41,8 +41,19 @@ PERSON_READ_CONCURRENCY = 1
 THREAD_ROOT_LENGTH = 4000
 """Characters of a thread's first message that the model is shown."""
 
-ReadFile = Callable[[Attachment], Awaitable[str]]
-"""The text of a file, for the model; "" if it has none. Never raises."""
+
+@dataclass(frozen=True, slots=True)
+class FileText:
+    """What the model is told of a file. `taken` are files made of it for the model: its text, smaller pictures.
+    `is_unreadable`: the person is told so too."""
+
+    note: str = ""
+    taken: tuple[Attachment, ...] = ()
+    is_unreadable: bool = False
+
+
+ReadFile = Callable[[Attachment], Awaitable[FileText]]
+"""What is in a file; no note if there is nothing to say. Never raises."""
 
 
 class FetchStore(Protocol):
@@ -59,7 +70,8 @@ class FetchStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FetchedMessage:
-    """A message that turns may read now. `missing` says of each of its files that is not available why."""
+    """A message that turns may read now. `missing` says of each file that is not available, or that no model can be
+    shown, why."""
 
     row: records.Unfetched
     missing: tuple[str, ...]
@@ -67,11 +79,25 @@ class FetchedMessage:
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """A stored file with its text in `note`; or no file, and the reason, or only text, in `note`."""
+    """A stored file and what is in it; or no file, and the reason, or only text, in `note`."""
 
     attachment: Attachment | None
     note: str
     foreign: ForeignText | None = None
+    taken: tuple[Attachment, ...] = ()
+    is_unreadable: bool = False
+
+    @property
+    def text(self) -> str:
+        return self.note if self.foreign is None else self.foreign.text
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        return () if self.attachment is None else (self.attachment, *self.taken)
+
+    def from_outside(self, source: str) -> _Fetched:
+        """The same, with its note as foreign text."""
+        return replace(self, note="", foreign=ForeignText(source, self.note) if self.note else None)
 
 
 class _NotAvailable(Exception):
@@ -115,14 +141,15 @@ class AttachmentFetcher:
             if await retry_until_stored(
                 partial(self._mark_ready, row, [*thread_root, *own]), "fetched files cannot be stored"
             ):
-                return FetchedMessage(row, tuple(each.note for each in own if each.attachment is None))
+                missing = (each for each in own if each.attachment is None or each.is_unreadable)
+                return FetchedMessage(row, tuple(each.text for each in missing))
         return None
 
     async def _unfetched(self, row_id: int) -> records.Unfetched | None:
         return await retry_until_stored(lambda: self._store.unfetched(row_id), "the inbox cannot be read")
 
     async def _mark_ready(self, row: records.Unfetched, fetched: Sequence[_Fetched]) -> bool:
-        attachments = tuple(each.attachment for each in fetched if each.attachment is not None)
+        attachments = tuple(file for each in fetched for file in each.attachments)
         note = "\n".join(each.note for each in fetched if each.note)
         foreign = [each.foreign for each in fetched if each.foreign is not None]
         return await self._store.mark_ready(row.id, row.files, attachments, note, foreign)
@@ -141,8 +168,7 @@ class AttachmentFetcher:
         fetched = (_Fetched(None, note), *[await self._file(row, file) for file in root.files])
         if root.author is not None and not self._is_foreign(address.channel, root.author):
             return fetched
-        source = f"a message of {root.sender}"
-        return tuple(_Fetched(each.attachment, "", ForeignText(source, each.note)) for each in fetched)
+        return tuple(each.from_outside(f"a message of {root.sender}") for each in fetched)
 
     async def _file(self, row: records.Unfetched, file: FileRef) -> _Fetched:
         """Never raises: a failure here affects only this file."""
@@ -157,7 +183,9 @@ class AttachmentFetcher:
             log.exception("a file could not be stored")
             return _Fetched(None, f"The file {file.name} is not available: {type(error).__name__}.")
         async with self._reading.hold(person):
-            return _Fetched(attachment, await self._read_file(attachment))
+            read = await self._read_file(attachment)
+        found = _Fetched(attachment, read.note, taken=read.taken, is_unreadable=read.is_unreadable)
+        return found.from_outside(file.foreign) if file.foreign else found
 
     async def _retry(self, address: Address, get: Callable[[Channel], Awaitable[T]]) -> T:
         """Raises `_NotAvailable`, after some minutes at most: the conversation waits for it."""

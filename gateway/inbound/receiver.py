@@ -223,8 +223,12 @@ class Receiver:
         if not strangers:
             return message
         text = "\n".join(filter(None, (message.note, message.text if message.forwarded else "")))
-        foreign = ForeignText(f"a message of {', '.join(dict.fromkeys(strangers))}", text)
-        return replace(message, note="", text="" if message.forwarded else message.text, foreign=(foreign,))
+        source = f"a message of {', '.join(dict.fromkeys(strangers))}"
+        files = tuple(
+            replace(file, foreign=source) if message.forwarded or file.is_quoted else file for file in message.files
+        )
+        own = "" if message.forwarded else message.text
+        return replace(message, note="", text=own, files=files, foreign=(ForeignText(source, text),))
 
     def _pass_on(self, message: InboundMessage, arrival: records.Arrival) -> None:
         if arrival.stop_reason:

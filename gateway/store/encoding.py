@@ -58,7 +58,13 @@ def sender_from_json(data: Json) -> Sender:
 
 def files_to_json(files: Sequence[FileRef]) -> list[Json]:
     return [
-        {"ref": clean(file.ref), "name": clean(file.name), "media_type": clean(file.media_type), "size": file.size}
+        {
+            "ref": clean(file.ref),
+            "name": clean(file.name),
+            "media_type": clean(file.media_type),
+            "size": file.size,
+            "foreign": clean(file.foreign),
+        }
         for file in files
     ]
 
@@ -76,6 +82,7 @@ def attachments_to_json(attachments: Sequence[Attachment]) -> list[Json]:
             "size": attachment.size,
             "width": attachment.width,
             "height": attachment.height,
+            "taken_from": attachment.taken_from,
         }
         for attachment in attachments
     ]

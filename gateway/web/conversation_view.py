@@ -75,7 +75,7 @@ def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:
         message_id=row.message_id,
         sender=row.sender.name,
         text=row.text,
-        attachments=row.attachments,
+        attachments=tuple(file for file in row.attachments if file.taken_from is None),
         state=state,
         step=row.step,
         reason=row.reason if end is None else end.reason,

@@ -30,7 +30,7 @@ from pptx.util import Inches
 from pypdf import PdfReader, PdfWriter
 
 from agent.files import documents_worker
-from agent.files.documents import Unreadable, excerpt, text_of
+from agent.files.documents import Unreadable, excerpt, read_document
 
 PATIENCE = 60
 PDF = "application/pdf"
@@ -40,7 +40,8 @@ WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
 async def read(data: bytes, name: str = "file", media_type: str = BINARY) -> str | None:
     async with asyncio.timeout(PATIENCE):
-        return await text_of(data, media_type, name, seconds=PATIENCE - 5)
+        found = await read_document(data, media_type, name, seconds=PATIENCE - 5)
+        return None if found is None else found.text
 
 
 async def refusal(data: bytes, name: str = "file", media_type: str = BINARY) -> str:
@@ -182,8 +183,8 @@ async def test_long_text_is_given_whole() -> None:
         (archive(a__txt="text"), "things.zip"),
         (b"\x7fELF\2\1\1" + bytes(100), "program"),
         (bytes(range(256)), "unknown.bin"),
-        ("Привет, как дела?".encode("cp1251"), "unknown"),
-        (b"\xff\xfe\0\0a\0\0\0", "utf-32"),
+        ("Καλημέρα, τι κάνεις;".encode("cp1253"), "unknown"),
+        (b"abc\0def", "unknown"),
         (b"\xff\xfea", "half a character"),
     ],
 )
@@ -408,7 +409,7 @@ async def test_a_workbook_with_the_name_of_a_document_is_read_all_the_same() -> 
 async def test_bytes_that_are_not_what_name_or_type_say_are_refused() -> None:
     assert "not a PDF" in await refusal(bytes(range(256)), "a.pdf")
     assert "not a PDF" in await refusal(bytes(range(256)), "a", PDF)
-    assert "UTF-8" in await refusal("Привет".encode("cp1251"), "letter.txt")
+    assert "UTF-8" in await refusal("Καλημέρα, τι κάνεις;".encode("cp1253"), "letter.txt")
 
 
 async def test_a_pdf_locked_in_a_way_we_cannot_undo_is_not_called_damaged() -> None:
@@ -479,16 +480,17 @@ async def test_a_thousand_pages_are_read() -> None:
 
 
 async def test_long_documents_are_cut_and_say_so() -> None:
-    text = await read(word(*("A line of forty characters, more or less" for _ in range(8000)))) or ""
+    text = await read(word(*("A line of forty characters, more or less" * 20 for _ in range(4000)))) or ""
 
-    assert len(text) <= 200_000
-    assert text.endswith("[The rest is omitted: the limit is 200,000 characters]")
+    assert len(text) <= 2_000_000
+    assert text.endswith("[The rest is omitted: the limit is 2,000,000 characters]")
 
 
 def test_a_slow_document_is_read_as_far_as_its_time_goes() -> None:
-    text = documents_worker.read(pdf("First words", "Last words"), seconds=0)
+    contents = documents_worker.read(pdf("First words", "Last words"), seconds=0)
 
-    assert text == "## Page 1 of 2\n\nFirst words\n\n[The rest is omitted: the time limit is reached]"
+    assert contents is not None
+    assert contents.text == "## Page 1 of 2\n\nFirst words\n\n[The rest is omitted: the time limit is reached]"
 
 
 @pytest.mark.parametrize("depth", [50, 100_000])
@@ -532,7 +534,7 @@ async def test_entities_are_not_unfolded() -> None:
 
 async def test_reading_ends_when_its_time_is_over() -> None:
     with pytest.raises(Unreadable, match=r"timed out after 0\.01 s"):
-        await text_of(endless_pdf(), PDF, "a.pdf", seconds=0.01)
+        await read_document(endless_pdf(), PDF, "a.pdf", seconds=0.01)
 
     assert workers() == []
 

@@ -245,8 +245,6 @@ async def test_a_picture_no_longer_kept_is_told(studio: Studio) -> None:
         b"",
         b"not a picture",
         b"\x89PNG\r\n\x1a\n",
-        encoded(300, 300, "JPEG")[:700],
-        encoded(300, 300, "PNG")[:200],
         b"<svg/>",
     ],
 )

@@ -132,7 +132,7 @@ def test_a_reply_carries_what_it_quotes() -> None:
     assert not replied(message(author=BOB, content="tea?")).addressed
     both = replied(message(author=BOB, content="look", attachments=[attachment()]))
     assert (both.text, both.note) == ("yes", 'In reply to bob: "look [file notes.txt]"')
-    assert both.files == (FileRef("https://cdn/notes.txt?ex=1", "notes.txt", "text/plain", 10),)
+    assert both.files == (FileRef("https://cdn/notes.txt?ex=1", "notes.txt", "text/plain", 10, is_quoted=True),)
     assert replied(message(author=ME, attachments=[attachment()])).files == ()
 
 

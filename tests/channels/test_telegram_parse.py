@@ -191,7 +191,7 @@ def test_other_things_come_in_words(fields: Json, text: str) -> None:
 def test_what_is_said_in_reply_to_somebodys_picture_brings_it_along() -> None:
     photo = [{"file_id": "f", "file_unique_id": "u"}]
     asked = heard(message(text="what is it?", reply_to_message=message(photo=photo)))
-    assert (asked.text, asked.files) == ("what is it?", (FileRef("f", "photo-u.jpg", "image/jpeg"),))
+    assert (asked.text, asked.files) == ("what is it?", (FileRef("f", "photo-u.jpg", "image/jpeg", is_quoted=True),))
     assert heard(message(text="/stop", reply_to_message=message(photo=photo))).command == "stop"
     assert heard(message(text="nice", reply_to_message=message(photo=photo, **{"from": ME}))).files == ()
 
