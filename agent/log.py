@@ -294,6 +294,32 @@ class Ended:
     kind: Literal["ended"] = "ended"
 
 
+@dataclass(frozen=True, slots=True)
+class UndeliveredPart:
+    """Something that people were not shown, and why: the attachments of the call `call_id`, or else a text; `whole`:
+    all of the reply that was not shown before."""
+
+    reason: str
+    call_id: str = ""
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """What of the ended turn's reply people were not shown. The last such entry holds; without parts, all is shown."""
+
+    parts: tuple[UndeliveredPart, ...]
+    kind: Literal["undelivered"] = "undelivered"
+
+    @property
+    def reason(self) -> str:
+        return self.parts[0].reason if self.parts else ""
+
+    @property
+    def is_whole(self) -> bool:
+        return any(part.whole for part in self.parts)
+
+
 Entry = (
     MessagesRead
     | ModelAnswered
@@ -306,6 +332,7 @@ Entry = (
     | Notice
     | Resumed
     | Ended
+    | Undelivered
 )
 
 _ByKind = Annotated[Entry, Field(discriminator="kind")]

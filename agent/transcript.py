@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from agent.log import (
@@ -21,6 +21,8 @@ from agent.log import (
     Outcome,
     Resumed,
     Spent,
+    Undelivered,
+    UndeliveredPart,
 )
 from agent.media import Attachment
 
@@ -86,6 +88,7 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
     entries = tuple(entries)
     started = {entry.call_id: entry for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id: entry for entry in entries if isinstance(entry, CallEnded)}
+    undelivered = next((entry.parts for entry in reversed(entries) if isinstance(entry, Undelivered)), ())
     compacted = last_compaction(entries)
     exchanges: list[Exchange] = [] if compacted is None else [_summary_note(compacted)]
     first = 0 if compacted is None else compacted.step
@@ -100,7 +103,8 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
             case ModelAnswered():
                 exchanges.append(entry)
                 if calls := entry.calls:
-                    exchanges.append(Results(tuple(_result(call, started, ended) for call in calls)))
+                    results = [_result(call, started, ended) for call in calls]
+                    exchanges.append(Results(tuple(_as_delivered(result, undelivered) for result in results)))
             case Ended(outcome="stopped" | "failed", reason=reason):
                 exchanges.append(SystemNote(f"{TURN_ENDED}{reason}"))
             case (
@@ -113,11 +117,13 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
                 | Notice()
                 | Resumed()
                 | Ended()
+                | Undelivered()
             ):
                 pass
             case _:
                 assert_never(entry)
-    return exchanges
+    called = {call.id for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls}
+    return [*exchanges, *(_undelivered_note(part) for part in undelivered if part.call_id not in called)]
 
 
 def last_compaction(entries: Sequence[Entry]) -> Compacted | None:
@@ -180,6 +186,20 @@ def _all_ended(entries: Sequence[Entry]) -> bool:
 def _summary_note(compacted: Compacted) -> SystemNote:
     text = compacted.summary if compacted.left_out else f"{SUMMARY}{compacted.summary}"
     return SystemNote(text, summary=True, foreign=compacted.foreign)
+
+
+def _as_delivered(result: Result, undelivered: Sequence[UndeliveredPart]) -> Result:
+    """The result with why its attachments were not shown, if they were not."""
+    for part in undelivered:
+        if part.call_id == result.call.id:
+            note = f"not delivered: {part.reason}. The person has not been shown it."
+            return replace(result, text="\n\n".join(filter(None, (result.text, note))))
+    return result
+
+
+def _undelivered_note(part: UndeliveredPart) -> SystemNote:
+    what = "The reply above could not be shown" if part.whole else "A part of the reply above could not be shown"
+    return SystemNote(f"{what} to the person: {part.reason}")
 
 
 def _result(call: Call, started: dict[str, CallStarted], ended: dict[str, CallEnded]) -> Result:

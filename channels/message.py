@@ -117,7 +117,8 @@ None: the message is not for the bot (group messages that do not address it) and
 another without awaiting in between keep their order.
 """
 
-MessageState = Literal["waiting", "read", "answered", "withdrawn", "refused"]
+MessageState = Literal["waiting", "read", "answered", "withdrawn", "refused", "undelivered"]
+"""`undelivered`: it was answered, but the platform did not take the answer, or not all of it."""
 
 
 @dataclass(frozen=True, slots=True)

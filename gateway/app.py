@@ -11,6 +11,7 @@ from functools import partial
 
 from agent.agent import Agent, unmasked
 from agent.hook import Hooks, NoHooks
+from agent.log import Undelivered
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
@@ -24,28 +25,30 @@ from gateway.inbound.command_handler import CommandHandler
 from gateway.inbound.commands import Commands
 from gateway.inbound.conversation_commands import ConversationCommands
 from gateway.inbound.data_commands import DataCommands
+from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.identities import Identities
 from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
 from gateway.inbound.task_commands import TaskCommands
 from gateway.lifecycle.supervision import Service, listen, supervised
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
-from gateway.outbound.delivery import Delivery
+from gateway.outbound.delivery import DEFAULT_LIMITS, Delivery, RetryLimits
 from gateway.outbound.notices import Notices
-from gateway.sessions import is_child
+from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import Store, records
 from gateway.store.background import Limits
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.deadlines import keep_deadlines
 from gateway.turns.deletion import AffectedTurns, DataDeletion, keep_files, keep_folder
-from gateway.turns.dispatcher import Dispatcher, message_statuses
+from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.revocation_stops import obey_stop_requests
 from gateway.turns.runs import RunReports
 from gateway.turns.titles import Titles
 from gateway.turns.typing import show_typing
+from gateway.turns.undelivered import StoredReplies
 from gateway.turns.workspaces import Workspaces
 from gateway.web.conversation_view import ConversationView
 
@@ -71,7 +74,8 @@ def no_name(channel: str) -> str:
 class GatewayOptions:
     """`max_running_turns` run at once, and have `shutdown_grace` seconds to end when the gateway stops. People are told
     when `waiting_notice_at` messages are queued; one person's messages beyond `messages_per_minute` are refused.
-    Replies do not stream on the channels `unstreamed`; `reply_options` are by channel. A conversation may choose one
+    Replies do not stream on the channels `unstreamed`; `reply_options` are by channel, `delivery` says how long it is
+    tried to show them. A conversation may choose one
     of `models`; `default_model` names a channel's default.
     """
 
@@ -83,6 +87,7 @@ class GatewayOptions:
     reply_options: Mapping[str, ReplyOptions] = field(default_factory=dict)
     background: Limits = field(default_factory=Limits)
     spending: SpendingLimits = field(default_factory=SpendingLimits)
+    delivery: RetryLimits = DEFAULT_LIMITS
     models: Sequence[str] = ()
     default_model: Callable[[str], str] = no_name
 
@@ -118,10 +123,18 @@ class Gateway:
         self._problems: dict[str, str] = {}
 
         self._replies = ChannelReplies(options.reply_options, mask)
-        self.delivery = Delivery(self.channels, store, whole=options.unstreamed)
+        self.delivery = Delivery(
+            self.channels,
+            store,
+            undelivered=self._not_delivered,
+            moved=self._moved,
+            whole=options.unstreamed,
+            limits=options.delivery,
+        )
         notices = Notices(store, self.delivery)
 
         histories = HistoryCache(store)
+        self._stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
         self.background = BackgroundWork(store, self.bus, options.background)
         self._titles = Titles(store, small and MaskingModel(small, mask))
         budgets = Budgets(store, options.spending, estimate)
@@ -168,6 +181,7 @@ class Gateway:
             access,
             self._identities,
             hooks or NoHooks(),
+            DeliveryCommands(access, self._stored_replies),
             self.dispatcher,
             CommandHandler(store, self.bus, access, self.dispatcher, self.commands, self.delivery, notices),
             AttachmentFetcher(store, self.channels, media, read_file, access.is_foreign),
@@ -219,8 +233,7 @@ class Gateway:
     async def _resume(self, pending: records.Pending) -> None:
         """Replies first, so that they come before new ones; then commands, so that a stop takes effect before the turn
         that it stops."""
-        for turn_id in pending.undelivered:
-            await self._show_again(turn_id)
+        await self._stored_replies.show(pending.undelivered)
         await self.background.resume()
         self.receiver.resume(pending)
         for turn_id in pending.side_questions:
@@ -235,16 +248,8 @@ class Gateway:
         except Exception:
             log.exception("side question %s cannot be read and stays unanswered", turn_id)
 
-    async def _show_again(self, turn_id: str) -> None:
-        """A failure here affects only this reply."""
-        try:
-            turn = await self.store.turn(turn_id)
-            pieces = await self.store.pieces(turn_id)
-        except Exception:
-            log.exception("reply %s cannot be read and stays undelivered", turn_id)
-            return
-        if is_child(turn.session):
-            return
-        self.delivery.show(self._replies.of(turn), pieces=pieces)
-        for status in message_statuses(turn, turn.entries, "read" if turn.parked else "answered"):
-            self.delivery.show_status(status)
+    async def _not_delivered(self, reply: ReplyBuilder, undelivered: Undelivered) -> None:
+        await self._stored_replies.not_delivered(reply, undelivered)
+
+    async def _moved(self, address: Address, chat: str) -> None:
+        raise NotImplementedError

@@ -40,7 +40,13 @@ log = logging.getLogger(__name__)
 
 DOWNLOAD_LIMIT = 50 * 1024 * 1024
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=10, sock_read=30)
-REACTIONS: dict[MessageState, str] = {"waiting": "⏳", "read": "👀", "answered": "✅", "refused": "🚫"}
+REACTIONS: dict[MessageState, str] = {
+    "waiting": "⏳",
+    "read": "👀",
+    "answered": "✅",
+    "refused": "🚫",
+    "undelivered": "⚠️",
+}
 _POSSIBLE_BEFORE: dict[MessageState, tuple[MessageState, ...]] = {
     "waiting": (),
     "read": (),
@@ -49,6 +55,7 @@ _POSSIBLE_BEFORE: dict[MessageState, tuple[MessageState, ...]] = {
     "withdrawn": ("waiting", "read"),
 }
 """Reactions that an earlier process may have added, where the state before is not known."""
+    "undelivered": ("waiting", "read"),
 
 MAX_FOUND = 100
 """Members in the result of a search, which also matches the beginnings of nicknames."""

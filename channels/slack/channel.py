@@ -70,6 +70,7 @@ REACTIONS: dict[MessageState, str] = {
 }
 
 STREAM_PACE = 0.7
+    "undelivered": "warning",
 """Seconds between two additions to a stream: chat.appendStream allows at least a hundred a minute."""
 
 PACE = 1.0
@@ -128,7 +129,9 @@ class SlackChannel:
         self._streams = Streams()
         self._bot: Bot | None = None
         self._identified = asyncio.Event()
-        self._inbound = Inbound(self._api, self._names, signing_secret, self._delivered, self._set_trouble)
+        self._inbound = Inbound(
+            self._api, self._names, self._groups, signing_secret, self._delivered, self._set_trouble
+        )
         self._askers: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._reactions_shown: OrderedDict[tuple[str, str], str | None] = OrderedDict()
 

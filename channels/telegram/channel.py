@@ -37,7 +37,13 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 8
 """Calls under way at once, enough for the 30 messages a second that Telegram allows a bot."""
 
-REACTIONS: dict[MessageState, str] = {"waiting": "🫡", "read": "👀", "answered": "👌", "refused": "🙊"}
+REACTIONS: dict[MessageState, str] = {
+    "waiting": "🫡",
+    "read": "👀",
+    "answered": "👌",
+    "refused": "🙊",
+    "undelivered": "😢",
+}
 """Bots may choose from these: https://core.telegram.org/bots/api#reactiontypeemoji. An hourglass is not among them."""
 
 _TOKEN = re.compile(r"\d+:[\w-]+", re.ASCII)

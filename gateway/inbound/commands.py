@@ -9,6 +9,7 @@ from channels.channel import CommandHelp
 from gateway.inbound.access_commands import AccessCommands
 from gateway.inbound.conversation_commands import BUSY_MODES, ConversationCommands
 from gateway.inbound.data_commands import EVERYWHERE, DataCommands
+from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.task_commands import ALL, CLEAN, TaskCommands
 from gateway.store.records import Busy, Command
 
@@ -47,7 +48,12 @@ class Commands:
     """
 
     def __init__(
-        self, tasks: TaskCommands, conversation: ConversationCommands, access: AccessCommands, data: DataCommands
+        self,
+        tasks: TaskCommands,
+        conversation: ConversationCommands,
+        access: AccessCommands,
+        data: DataCommands,
+        delivery: DeliveryCommands,
     ) -> None:
         self._table = {
             "stop": _Entry("stop the running task; with `all`, background tasks too", tasks.stop, ALL),
@@ -62,6 +68,7 @@ class Commands:
             "busy": _Entry("choose what messages do while a task runs", conversation.busy, " | ".join(BUSY_MODES)),
             "model": _Entry("show or choose the model of this conversation", conversation.model, "name"),
             "usage": _Entry("show token usage and cost", conversation.usage),
+            "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),
             "forget": _Entry("delete your messages and files here", data.forget, EVERYWHERE),

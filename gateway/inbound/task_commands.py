@@ -14,7 +14,7 @@ from gateway.bus import Bus
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.reply_builder import STOPPED_BY, STOPPED_BY_USER
 from gateway.outbound.wording import duration, escaped, queued_messages, quoted
-from gateway.store.records import AuditEvent, Command, Turn, UndoneTurn
+from gateway.store.records import AuditEvent, Command, Turn, UndeliveredReply, UndoneTurn
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import person_on
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
@@ -50,6 +50,7 @@ class TaskStore(Protocol):
     async def retry(self, command_id: int, by: str | None = None) -> bool: ...
     async def who_began(self, session: str) -> Sender | None: ...
     async def who_began_last_task(self, session: str) -> Sender | None: ...
+    async def undelivered(self, session: str | None) -> tuple[UndeliveredReply, ...]: ...
     async def record_audit(self, *events: AuditEvent) -> None: ...
 
 
@@ -165,6 +166,9 @@ class TaskCommands:
             lines.append(f"Queued messages: {queued}.")
         items = [item for item in await self._background.items(command.session) if item.state == "running"]
         lines.extend(f"Background task {item.handle}: {item.title}" for item in items)
+        if undelivered := await self._store.undelivered(command.session):
+            count = "1 reply" if len(undelivered) == 1 else f"{len(undelivered)} replies"
+            lines.append(f"Not delivered: {count} ({escaped(undelivered[-1].reason)}). `/redeliver` tries again.")
         others = sum(other is not active and not other.needs_no_slot for other in self._dispatcher.running())
         if others:
             lines.append(f"Running tasks in other conversations: {others}.")

@@ -1,5 +1,9 @@
-"""Delivery: brings each platform up to date with replies and message states. One sender per chat; finished replies go
-first, then previews, then states."""
+"""Delivery: brings each platform up to date with replies and message states, until each reply is shown or known to be
+undeliverable.
+
+One sender per conversation: finished replies go first, then previews, then states. Nothing that fails in one
+conversation holds up another.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,29 @@ import math
 import random
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Container, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TypeVar
 
+from agent.log import Undelivered, UndeliveredPart
 from channels.address import Address
-from channels.channel import Channel, OutcomeUnknown, RetryLater, Sent, Undeliverable, Unreachable
+from channels.channel import (
+    Channel,
+    ChatMoved,
+    OutcomeUnknown,
+    RetryLater,
+    Sent,
+    ServerFailed,
+    Undeliverable,
+    Unreachable,
+)
 from channels.message import MessageState, MessageStatus
-from gateway.outbound.reply_builder import ReplyBuilder
-from gateway.store.errors import StoreError
+from channels.reply import Reply
+from gateway.outbound.ledger import Outbox, ReplyLedger, try_to_store
+from gateway.outbound.reply_builder import ReplyBuilder, call_of
 
 log = logging.getLogger(__name__)
-
-MAX_BACKOFF = 30.0
-"""Seconds between two attempts to show a reply, at most."""
 
 PREVIEW_CONCURRENCY = 6
 """Replies that may be shown on a channel at once before previews wait, so that finished replies need not."""
@@ -35,87 +47,56 @@ to the platform, not three."""
 REMOTE_PACE = 0.5
 """A channel with at least this pace (seconds) is remote: it calls a platform. The others are screens of our own."""
 
-MAX_REMEMBERED_STATES = 2000
-"""Messages whose displayed state is remembered."""
+MAX_REMEMBERED = 2000
+"""Messages whose displayed state is remembered, and replies of which it is remembered that they were not delivered."""
 
-MAX_FAILURES = 5
+MAX_ERRORS = 5
 """Delivery of a reply is given up after so many unexpected errors in a row."""
 
-
-class Outbox(Protocol):
-    """The record of what was sent; survives restarts (the store)."""
-
-    async def sending(self, reply_id: str, key: str) -> None: ...
-    async def sent(self, reply_id: str, key: str, ref: str, digest: str) -> None: ...
-    async def rename(self, reply_id: str, old: str, new: str) -> None: ...
-    async def removed(self, reply_id: str, key: str) -> None: ...
-    async def simplified(self, reply_id: str, key: str) -> None: ...
-    async def undeliverable(self, reply_id: str, key: str, reason: str) -> None: ...
-    async def delivered(self, turn_id: str) -> None: ...
+INTERNAL_ERROR = "internal error in the gateway; details are in its log"
 
 
-class ReplyLedger:
-    """Implements `channels.channel.Ledger` for one reply: a copy in memory in front of the outbox."""
+@dataclass(frozen=True, slots=True)
+class RetryLimits:
+    """How long delivery tries while a platform answers, but with errors.
 
-    def __init__(self, outbox: Outbox, reply_id: str, pieces: tuple[Sent, ...] = ()) -> None:
-        self._outbox = outbox
-        self._id = reply_id
-        self._pieces = {piece.key: piece for piece in pieces}
-        self._failures: Counter[str] = Counter()
+    A file is replaced by a notice after `attempts`; a reply lets those behind it go first after so many. It is given up
+    when nothing of it could be shown for `seconds`. While a platform cannot be reached at all, replies wait.
+    """
 
-    def pieces(self) -> tuple[Sent, ...]:
-        return tuple(self._pieces.values())
-
-    async def sending(self, key: str) -> None:
-        await _try_to_store(self._outbox.sending(self._id, key))
-        self._pieces[key] = Sent(key, "unknown")
-
-    async def sent(self, key: str, ref: str, digest: str) -> None:
-        self._pieces[key] = Sent(key, "shown", ref, digest)
-        await _try_to_store(self._outbox.sent(self._id, key, ref, digest))
-
-    async def rename(self, old: str, new: str) -> None:
-        await _try_to_store(self._outbox.rename(self._id, old, new))
-        self._pieces = {
-            (new if key == old else key): Sent(new, piece.state, piece.ref) if key == old else piece
-            for key, piece in self._pieces.items()
-        }
-
-    async def removed(self, key: str) -> None:
-        self._pieces.pop(key, None)
-        await _try_to_store(self._outbox.removed(self._id, key))
-
-    async def simplified(self, key: str) -> None:
-        self._pieces[key] = Sent(key, "simplified")
-        await _try_to_store(self._outbox.simplified(self._id, key))
-
-    async def undeliverable(self, key: str, reason: str) -> None:
-        self._pieces[key] = Sent(key, "undeliverable", reason=reason)
-        await _try_to_store(self._outbox.undeliverable(self._id, key, reason))
-
-    def failed(self, key: str) -> bool:
-        self._failures[key] += 1
-        return self._failures[key] >= MAX_FAILURES
+    attempts: int = 4
+    seconds: float = 3600.0
+    max_backoff: float = 30.0
 
 
-async def _try_to_store(write: Awaitable[None]) -> None:
-    """Goes on when the store cannot write: the reply is shown anyway, at the risk of a repeat after a restart."""
-    try:
-        await write
-    except StoreError as error:
-        log.error("cannot write the outbox: %s", error)
+DEFAULT_LIMITS = RetryLimits()
+
+OnUndelivered = Callable[[ReplyBuilder, Undelivered], Awaitable[None]]
+"""The reply was not delivered, or not all of it; the store knows it."""
+
+OnMoved = Callable[[Address, str], Awaitable[None]]
+"""The chat at the address has a new id. Calls `Delivery.move` before it returns."""
 
 
 @dataclass(slots=True)
 class _Reply:
-    """A reply that is being delivered. `since` is when it was last shown, or when it arrived (monotonic seconds)."""
+    """A reply that is being delivered. `since` is when it was last shown, or when it arrived, `due` when it may be
+    tried again (monotonic seconds).
+
+    `attempts` have failed in a row, the first at `failing_since`; `progress` is the ledger's at that time. `errors` in
+    a row were unexpected. `given_up`: it is shown again only when it is settled.
+    """
 
     builder: ReplyBuilder
     ledger: ReplyLedger
     since: float
     streams: bool
     shown_version: int = -1
-    failures: int = 0
+    due: float = 0.0
+    attempts: int = 0
+    failing_since: float | None = None
+    progress: int = 0
+    errors: int = 0
     given_up: bool = False
 
     @property
@@ -129,43 +110,84 @@ class _Reply:
         changed = self.builder.version > self.shown_version
         return self.builder.done or (changed and (self.builder.parked or (self.streams and not self.given_up)))
 
+    def succeeded(self) -> None:
+        self.attempts = self.errors = 0
+        self.failing_since = None
+
+    def failed_since(self, now: float) -> float:
+        """When the failures began: with this one, if something of it was shown since the last."""
+        if self.failing_since is None or self.ledger.progress != self.progress:
+            self.failing_since, self.progress = now, self.ledger.progress
+        return self.failing_since
+
 
 @dataclass(slots=True)
 class _State:
-    """The newest state of a message, to be shown from `due` on (monotonic seconds); `urgent`: before replies."""
+    """The newest state of a message, to be shown from `due` on (monotonic seconds); `urgent`: before replies.
+
+    `reply` is the id of the reply that must be delivered first, "" for none.
+    """
 
     status: MessageStatus
     due: float
     urgent: bool
+    reply: str
 
 
 @dataclass(slots=True)
-class _Chat:
-    """One chat's replies in the order in which they began, and the task that sends while there is something to send.
-
-    `last_preview` is when a growing reply was last shown in the chat (monotonic seconds): the pace is per chat.
-    """
+class _Conversation:
+    """One conversation's replies in the order in which they began, and the task that sends while there is something to
+    send."""
 
     replies: dict[str, _Reply] = field(default_factory=dict)
     states: dict[int, _State] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-    backoff: float = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.states) or any(reply.is_behind for reply in self.replies.values())
+
+
+@dataclass(slots=True)
+class _Chat:
+    """The conversations of one chat: one, or its threads.
+
+    `last_preview` is when a growing reply was last shown in the chat (monotonic seconds): the pace is per chat.
+    """
+
+    conversations: dict[str | None, _Conversation] = field(default_factory=dict)
     last_preview: float = -math.inf
 
 
 ChatKey = tuple[str, str, str]
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 
 class Delivery:
     """Use as `async with`; leaving it cancels the senders, and what was not confirmed stays in the outbox."""
 
-    def __init__(self, channels: Mapping[str, Channel], outbox: Outbox, *, whole: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        channels: Mapping[str, Channel],
+        outbox: Outbox,
+        *,
+        undelivered: OnUndelivered,
+        moved: OnMoved,
+        whole: Container[str] = (),
+        limits: RetryLimits = DEFAULT_LIMITS,
+    ) -> None:
         """On the channels named in `whole`, replies are shown only when they are complete."""
         self._channels = channels
-        self._whole = whole
-        self._states: OrderedDict[tuple[str, str, str], MessageState] = OrderedDict()
         self._outbox = outbox
+        self._on_undelivered = undelivered
+        self._on_moved = moved
+        self._whole = whole
+        self._limits = limits
+        self._states: OrderedDict[tuple[str, str, str], MessageState] = OrderedDict()
+        self._not_delivered: OrderedDict[str, str] = OrderedDict()
         self._chats: dict[ChatKey, _Chat] = {}
         self._missing: set[str] = set()
         self._in_progress: Counter[str] = Counter()
@@ -176,10 +198,11 @@ class Delivery:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for chat in self._chats.values():
-            if chat.task is not None:
-                chat.task.cancel()
+        for task in self._senders():
+            task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+    # --- what is to be shown ---
 
     def show(self, builder: ReplyBuilder, *, pieces: tuple[Sent, ...] = ()) -> None:
         """The reply has changed. Never waits. `pieces` is what an earlier process has sent of it.
@@ -188,32 +211,58 @@ class Delivery:
         """
         if self._is_missing(builder.address.channel):
             return
-        chat = self._chat(builder.address)
-        reply = chat.replies.get(builder.id)
+        conversation = self._conversation(builder.address)
+        reply = conversation.replies.get(builder.id)
         if reply is None:
-            ledger = ReplyLedger(self._outbox, builder.id, pieces)
+            ledger = ReplyLedger(self._outbox, builder.id, pieces, attempts=self._limits.attempts)
             # A reply that an earlier process has shown is shown again only when it changes.
             shown_version = builder.version if pieces and not builder.parked else -1
             streams = builder.address.channel not in self._whole
-            chat.replies[builder.id] = _Reply(builder, ledger, time.monotonic(), streams, shown_version)
+            conversation.replies[builder.id] = _Reply(builder, ledger, time.monotonic(), streams, shown_version)
+            self._not_delivered.pop(builder.id, None)
         elif reply.builder is not builder:
             reply.builder, reply.shown_version = builder, -1
-        self._wake_sender(builder.address, chat)
+        self._wake_sender(builder.address, conversation)
 
     def is_showing(self, builder: ReplyBuilder) -> bool:
         """Whether this reply is being delivered, so that its ledger is in memory."""
         chat = self._chats.get(_chat_key(builder.address))
-        return chat is not None and builder.id in chat.replies
+        conversation = None if chat is None else chat.conversations.get(builder.address.thread)
+        return conversation is not None and builder.id in conversation.replies
 
-    def show_status(self, status: MessageStatus) -> None:
-        """A person's message has changed its state. Never waits."""
+    def show_status(self, status: MessageStatus, *, reply: str = "") -> None:
+        """A person's message has changed its state. Never waits.
+
+        With the id of a `reply`, the state is shown once that is delivered; if it cannot be, "undelivered" is shown.
+        """
         if self._is_missing(status.address.channel):
             return
-        chat = self._chat(status.address)
         is_remote = self._channels[status.address.channel].pace(status.address) >= REMOTE_PACE
+        if reply in self._not_delivered:
+            status = replace(status, state="undelivered", reason=self._not_delivered[reply])
         delay = STATE_DELAY if is_remote and status.state in ("waiting", "read") else 0.0
-        chat.states[status.id] = _State(status, time.monotonic() + delay, urgent=not is_remote)
-        self._wake_sender(status.address, chat)
+        conversation = self._conversation(status.address)
+        conversation.states[status.id] = _State(
+            status, time.monotonic() + delay, urgent=not is_remote, reply=reply if is_remote else ""
+        )
+        self._wake_sender(status.address, conversation)
+
+    def move(self, old: Address, new: Address) -> None:
+        """What is to be shown in the chat of the old address is shown in that of the new one."""
+        chat = self._chats.pop(_chat_key(old), None)
+        if chat is None:
+            return
+        for thread, conversation in chat.conversations.items():
+            moved = self._conversation(replace(new, thread=thread))
+            for reply in conversation.replies.values():
+                reply.builder.address = replace(reply.builder.address, chat=new.chat)
+                moved.replies[reply.builder.id] = reply
+            for id, state in conversation.states.items():
+                address = replace(state.status.address, chat=new.chat)
+                moved.states[id] = replace(state, status=replace(state.status, address=address))
+            conversation.replies.clear()
+            conversation.states.clear()
+            self._wake_sender(replace(new, thread=thread), moved)
 
     def _is_missing(self, channel: str) -> bool:
         if channel in self._channels:
@@ -223,113 +272,154 @@ class Delivery:
             log.warning("replies for channel %s stay in the outbox: the channel is not configured", channel)
         return True
 
-    def _chat(self, address: Address) -> _Chat:
-        key = _chat_key(address)
-        chat = self._chats.get(key)
-        if chat is None:
-            chat = self._chats[key] = _Chat()
-        return chat
+    def _conversation(self, address: Address) -> _Conversation:
+        chat = self._chats.setdefault(_chat_key(address), _Chat())
+        return chat.conversations.setdefault(address.thread, _Conversation())
 
-    def _wake_sender(self, address: Address, chat: _Chat) -> None:
-        chat.changed.set()
-        if chat.task is None:
-            chat.task = self._tasks.create_task(self._send(_chat_key(address), chat))
+    def _wake_sender(self, address: Address, conversation: _Conversation) -> None:
+        conversation.changed.set()
+        if conversation.task is None:
+            conversation.task = self._tasks.create_task(self._send(address, conversation))
 
     async def settle(self, seconds: float) -> None:
         """Waits until everything is shown, for so many seconds at most."""
-        sending = [chat.task for chat in self._chats.values() if chat.task is not None]
-        if sending:
+        if sending := self._senders():
             await asyncio.wait(sending, timeout=seconds)
 
     def waiting(self) -> int:
         """The number of replies that are not confirmed yet."""
-        return sum(len(chat.replies) for chat in self._chats.values())
+        return sum(len(conversation.replies) for conversation in self._conversations())
 
-    async def _send(self, key: ChatKey, chat: _Chat) -> None:
-        """Sends until the platform is up to date with the chat's replies and states."""
-        channel = self._channels[key[0]]
-        while chat.states or _next_reply(chat):
-            reply, state = _next_reply(chat), _due_state(chat)
-            if reply is not None and reply.is_settled and not (state and state.urgent):
-                await self._show(chat, channel, reply)
+    def _conversations(self) -> list[_Conversation]:
+        return [conversation for chat in self._chats.values() for conversation in chat.conversations.values()]
+
+    def _senders(self) -> list[asyncio.Task[None]]:
+        return [conversation.task for conversation in self._conversations() if conversation.task is not None]
+
+    # --- sending ---
+
+    async def _send(self, address: Address, conversation: _Conversation) -> None:
+        """Sends until the platform is up to date with the conversation's replies and states."""
+        channel = self._channels[address.channel]
+        while conversation.is_busy:
+            reply, state = self._next_settled(conversation), _due_state(conversation)
+            if reply is not None and not (state and state.urgent):
+                await self._show(conversation, channel, reply)
             elif state is not None:
-                await self._show_status(chat, channel, state.status)
-            elif reply is None:
-                await _wait_for_change(chat, _next_due(chat) - time.monotonic())
-            elif await self._wait_until_due(chat, channel, reply):
-                await self._show(chat, channel, _next_reply(chat) or reply)
-        chat.task = None
-        if not chat.replies:
-            del self._chats[key]
+                await self._show_status(conversation, channel, state)
+            elif (preview := self._next_preview(address, conversation)) is not None:
+                self._chats[_chat_key(address)].last_preview = time.monotonic()
+                await self._show(conversation, channel, preview)
+            else:
+                await _wait_for_change(conversation, self._next_due(address, conversation) - time.monotonic())
+        conversation.task = None
+        chat = self._chats.get(_chat_key(address))
+        if not conversation.replies and chat and chat.conversations.get(address.thread) is conversation:
+            del chat.conversations[address.thread]
+            if not chat.conversations:
+                del self._chats[_chat_key(address)]
 
-    async def _show_status(self, chat: _Chat, channel: Channel, status: MessageStatus) -> None:
+    def _next_settled(self, conversation: _Conversation) -> _Reply | None:
+        """The first settled reply, if it may be tried now. One that has failed often lets the next go first."""
+        now = time.monotonic()
+        for reply in conversation.replies.values():
+            if reply.is_settled and reply.is_behind:
+                if reply.due <= now:
+                    return reply
+                if self._goes_first(reply):
+                    return None
+        return None
+
+    def _goes_first(self, reply: _Reply) -> bool:
+        """Whether all behind it wait for it."""
+        return reply.is_settled and reply.is_behind and reply.attempts < self._limits.attempts
+
+    def _next_preview(self, address: Address, conversation: _Conversation) -> _Reply | None:
+        """The growing reply that has waited longest, if it is due and none in another thread of the chat has waited
+        longer."""
+        now, chat = time.monotonic(), self._chats[_chat_key(address)]
+        if any(map(self._goes_first, conversation.replies.values())):
+            return None
+        if self._in_progress[address.channel] >= PREVIEW_CONCURRENCY:
+            return None
+        due = [
+            reply
+            for each in chat.conversations.values()
+            for reply in _previews(each)
+            if self._preview_due(chat, reply) <= now
+        ]
+        longest = min(due, key=lambda reply: reply.since, default=None)
+        return longest if longest is not None and longest.builder.id in conversation.replies else None
+
+    def _preview_due(self, chat: _Chat, reply: _Reply) -> float:
+        """When a preview may be shown, as the pace requires."""
+        pace = self._channels[reply.builder.address.channel].pace(reply.builder.address)
+        return max(reply.since + pace / 4, chat.last_preview + pace, reply.due)
+
+    def _next_due(self, address: Address, conversation: _Conversation) -> float:
+        """When something in the conversation may be due (monotonic seconds)."""
+        chat = self._chats[_chat_key(address)]
+        # A preview that is due already waits for others: they are looked at again soon.
+        soon = time.monotonic() + self._channels[address.channel].pace(address) / 4
+        states = [state.due for state in conversation.states.values() if state.reply not in conversation.replies]
+        settled = [reply.due for reply in conversation.replies.values() if reply.is_settled and reply.is_behind]
+        previews = [max(soon, self._preview_due(chat, reply)) for reply in _previews(conversation)]
+        return min([*states, *settled, *previews], default=math.inf)
+
+    async def _show_status(self, conversation: _Conversation, channel: Channel, state: _State) -> None:
         """Shows a message's state once. A failure affects only this state."""
-        del chat.states[status.id]
+        status = state.status
+        del conversation.states[status.id]
         # An edit is a row of its own in the inbox, and the same message on the platform.
         message = (channel.name, status.address.chat, status.message_id or str(status.id))
         try:
             await channel.show_status(replace(status, before=self._states.get(message)))
         except RetryLater as error:
-            chat.states.setdefault(status.id, _State(status, time.monotonic() + error.after, urgent=False))
+            again = replace(state, due=time.monotonic() + error.after, urgent=False)
+            conversation.states.setdefault(status.id, again)
         except Exception:
             log.exception("%s: showing a message's state failed", channel.name)
         else:
-            self._states[message] = status.state
-            if len(self._states) > MAX_REMEMBERED_STATES:
-                self._states.popitem(last=False)
+            _remember(self._states, message, status.state)
 
-    async def _wait_until_due(self, chat: _Chat, channel: Channel, reply: _Reply) -> bool:
-        """Waits as a preview's pace requires; a settled reply is due at once. False: a state is due first."""
-        pace = channel.pace(reply.builder.address)
-        due = max(reply.since + pace / 4, chat.last_preview + pace)
-        while not any(other.is_settled for other in chat.replies.values()):
-            left = due - time.monotonic()
-            if left <= 0:
-                if self._in_progress[channel.name] < PREVIEW_CONCURRENCY:
-                    break
-                left = pace / 4
-            if _due_state(chat) is not None:
-                return False
-            await _wait_for_change(chat, min(left, _next_due(chat) - time.monotonic()))
-        return True
-
-    async def _show(self, chat: _Chat, channel: Channel, reply: _Reply) -> None:
+    async def _show(self, conversation: _Conversation, channel: Channel, reply: _Reply) -> None:
         """Shows the newest version once. A failure affects only this reply."""
         try:
             with self._counting(channel):
-                await self._show_newest(chat, channel, reply)
+                await self._show_newest(conversation, channel, reply)
+        except ChatMoved as error:
+            await self._follow(conversation, channel, reply, error.chat)
         except RetryLater as error:
-            await asyncio.sleep(error.after)
-        except (Unreachable, OutcomeUnknown) as error:
+            await self._try_later(conversation, channel, reply, str(error), error.after)
+        except (ServerFailed, OutcomeUnknown) as error:
+            reply.attempts += 1
+            await self._try_later(conversation, channel, reply, str(error), self._backoff(reply.attempts))
+        except Unreachable as error:
             log.warning("%s: a reply could not be shown yet: %s", channel.name, error)
-            await self._back_off(chat)
+            reply.failing_since, reply.errors = None, reply.errors + 1
+            reply.due = time.monotonic() + self._backoff(reply.errors)
         except Undeliverable as error:
-            log.warning("%s: reply %s cannot be delivered: %s", channel.name, reply.builder.id, error)
-            reply.given_up = True
+            await self._give_up(conversation, channel, reply, str(error))
         except Exception:
             log.exception("%s: showing reply %s failed", channel.name, reply.builder.id)
-            reply.failures += 1
-            reply.given_up = reply.failures >= MAX_FAILURES
-            await self._back_off(chat)
+            reply.errors += 1
+            reply.due = time.monotonic() + self._backoff(reply.errors)
+            if reply.errors >= MAX_ERRORS:
+                await self._give_up(conversation, channel, reply, INTERNAL_ERROR)
 
-    async def _show_newest(self, chat: _Chat, channel: Channel, reply: _Reply) -> None:
+    async def _show_newest(self, conversation: _Conversation, channel: Channel, reply: _Reply) -> None:
         builder = reply.builder
         document, version = builder.reply(), builder.version
-        if not reply.given_up:
-            await channel.show(document, reply.ledger)
-            chat.backoff, reply.failures = 0.0, 0
+        await channel.show(document, reply.ledger)
+        reply.succeeded()
         if reply.builder is not builder:
             return
         reply.shown_version, reply.since = version, time.monotonic()
-        if document.done:
-            await _try_to_store(self._outbox.delivered(document.id))
-            chat.replies.pop(document.id, None)
-        elif document.parked:
-            # Removed before the next await: a turn that is resumed reads from the store what was sent.
-            chat.replies.pop(document.id, None)
-            await _try_to_store(self._outbox.delivered(document.id))
-        else:
-            chat.last_preview = reply.since
+        if document.done or document.parked:
+            await self._end(conversation, reply, document, _refused_parts(reply.ledger.pieces()))
+
+    def _backoff(self, attempts: int) -> float:
+        return min(self._limits.max_backoff, 0.5 * 2.0 ** (min(attempts, 30) - 1)) * random.uniform(0.7, 1.3)
 
     @contextmanager
     def _counting(self, channel: Channel) -> Iterator[None]:
@@ -339,34 +429,96 @@ class Delivery:
         finally:
             self._in_progress[channel.name] -= 1
 
-    async def _back_off(self, chat: _Chat) -> None:
-        chat.backoff = min(MAX_BACKOFF, max(0.5, 2 * chat.backoff))
-        await asyncio.sleep(chat.backoff * random.uniform(0.7, 1.3))
+    # --- failures ---
+
+    async def _try_later(
+        self, conversation: _Conversation, channel: Channel, reply: _Reply, reason: str, seconds: float
+    ) -> None:
+        log.warning("%s: a reply could not be shown yet: %s", channel.name, reason)
+        now = time.monotonic()
+        if now - reply.failed_since(now) >= self._limits.seconds:
+            await self._give_up(conversation, channel, reply, reason)
+        else:
+            reply.due = now + seconds
+
+    async def _follow(self, conversation: _Conversation, channel: Channel, reply: _Reply, chat: str) -> None:
+        """The chat has another id: the reply goes on there."""
+        try:
+            await self._on_moved(reply.builder.address, chat)
+        except Exception:
+            log.exception("%s: a chat has the id %s now, which cannot be recorded yet", channel.name, chat)
+            reply.attempts += 1
+            await self._try_later(conversation, channel, reply, "the chat has moved", self._backoff(reply.attempts))
+
+    async def _give_up(self, conversation: _Conversation, channel: Channel, reply: _Reply, reason: str) -> None:
+        """A reply that still grows gets one more chance when it is settled."""
+        log.warning("%s: reply %s cannot be delivered: %s", channel.name, reply.builder.id, reason)
+        reply.succeeded()
+        document = reply.builder.reply()
+        if not (document.done or document.parked):
+            reply.given_up = True
+            return
+        reply.shown_version = reply.builder.version
+        parts = (UndeliveredPart(reason, whole=True), *_refused_parts(reply.ledger.pieces()))
+        await self._end(conversation, reply, document, parts)
+
+    async def _end(
+        self, conversation: _Conversation, reply: _Reply, document: Reply, parts: tuple[UndeliveredPart, ...]
+    ) -> None:
+        """The reply is shown, or known to be undeliverable. Recorded, and told."""
+        undelivered = Undelivered(parts) if parts else None
+        if undelivered is not None:
+            _remember(self._not_delivered, document.id, undelivered.reason)
+            for state in conversation.states.values():
+                if state.reply == document.id:
+                    state.status = replace(state.status, state="undelivered", reason=undelivered.reason)
+        if document.parked:
+            # Removed before the next await: a turn that is resumed reads from the store what was sent.
+            conversation.replies.pop(document.id, None)
+        await try_to_store(self._outbox.delivered(document.id, undelivered))
+        if document.done:
+            conversation.replies.pop(document.id, None)
+        if undelivered is not None:
+            await self._tell(reply.builder, undelivered)
+
+    async def _tell(self, builder: ReplyBuilder, undelivered: Undelivered) -> None:
+        """A failure here affects only this."""
+        try:
+            await self._on_undelivered(builder, undelivered)
+        except Exception:
+            log.exception("reply %s was not delivered, and this could not be told", builder.id)
+
+
+def _refused_parts(pieces: tuple[Sent, ...]) -> tuple[UndeliveredPart, ...]:
+    return tuple(
+        UndeliveredPart(piece.reason, call_of(piece.key)) for piece in pieces if piece.state == "undeliverable"
+    )
 
 
 def _chat_key(address: Address) -> ChatKey:
     return (address.channel, address.account, address.chat)
 
 
-def _next_due(chat: _Chat) -> float:
-    """When the next state is due (monotonic seconds)."""
-    return min((state.due for state in chat.states.values()), default=math.inf)
+def _due_state(conversation: _Conversation) -> _State | None:
+    now = time.monotonic()
+    due = (state for state in conversation.states.values() if state.due <= now)
+    return next((state for state in due if state.reply not in conversation.replies), None)
 
 
-def _due_state(chat: _Chat) -> _State | None:
-    return next((state for state in chat.states.values() if state.due <= time.monotonic()), None)
-
-
-async def _wait_for_change(chat: _Chat, seconds: float) -> None:
-    """Returns when something in the chat changes, after so many seconds at the latest."""
-    chat.changed.clear()
+async def _wait_for_change(conversation: _Conversation, seconds: float) -> None:
+    """Returns when something in the conversation changes, after so many seconds at the latest."""
+    conversation.changed.clear()
     with suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, seconds)):
-            await chat.changed.wait()
+        async with asyncio.timeout(max(0.0, seconds) if seconds < math.inf else None):
+            await conversation.changed.wait()
 
 
-def _next_reply(chat: _Chat) -> _Reply | None:
-    """Settled replies first, in their order; then the preview that has waited longest."""
-    behind = [reply for reply in chat.replies.values() if reply.is_behind]
-    settled = (reply for reply in behind if reply.is_settled)
-    return next(settled, None) or min(behind, key=lambda reply: reply.since, default=None)
+def _previews(conversation: _Conversation) -> Iterator[_Reply]:
+    return (reply for reply in conversation.replies.values() if reply.is_behind and not reply.is_settled)
+
+
+def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    while len(known) > MAX_REMEMBERED:
+        known.popitem(last=False)

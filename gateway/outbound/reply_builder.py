@@ -25,6 +25,7 @@ from agent.log import (
     Resumed,
     Spent,
     Thinking,
+    Undelivered,
     UserMessage,
 )
 from agent.tools.todos import NAME as TODOS
@@ -204,8 +205,8 @@ class ReplyBuilder:
         match entry:
             case ModelAnswered():
                 self._answer(entry)
-            case CallStarted(call_id):
-                self._start_call(call_id)
+            case CallStarted(call_id, arguments=arguments):
+                self._start_call(call_id, arguments)
             case CallEnded():
                 self._end_call(entry)
             case ApprovalRequested():
@@ -224,7 +225,7 @@ class ReplyBuilder:
                 self._read_messages(entry)
             case Compacted(left_out=True, summary=summary):
                 self._put_note(note(summary), secondary=True)
-            case Compacted() | Spent() | Resumed():
+            case Compacted() | Spent() | Resumed() | Undelivered():
                 pass
             case _:
                 assert_never(entry)
@@ -265,7 +266,11 @@ class ReplyBuilder:
 
     # --- tool calls ---
 
-    def _start_call(self, call_id: str) -> None:
+    def _start_call(self, call_id: str, arguments: str) -> None:
+        """`arguments` are those that the call runs with, if hooks or people have changed them."""
+        if arguments and call_id in self._calls:
+            self._calls[call_id] = replace(self._calls[call_id], arguments=arguments)
+            self._change_call(call_id, title=short_title(self._calls[call_id]))
         self._change_call(call_id, state="running")
         question = parse_question(self._calls[call_id]) if call_id in self._calls else None
         if question is not None:
@@ -403,6 +408,11 @@ class ReplyBuilder:
 
     def _put(self, segment: Segment) -> None:
         self._segments[segment.key] = segment
+
+
+def call_of(piece: str) -> str:
+    """The id of the call whose attachment a channel shows as the piece with this key; "" for other pieces."""
+    return piece.removeprefix("m:").rpartition(":")[0] if piece.startswith("m:") else ""
 
 
 def _stop_text(reason: str) -> str:

@@ -292,8 +292,7 @@ def _bring(connection: Connection, row: BackgroundRow, result: BackgroundResult)
 
 
 def _is_stopped(entries: Sequence[Entry]) -> bool:
-    last = entries[-1]
-    return isinstance(last, Ended) and last.outcome == "stopped"
+    return any(isinstance(entry, Ended) and entry.outcome == "stopped" for entry in entries)
 
 
 def _seen_in(entries: Sequence[Entry]) -> set[str]:

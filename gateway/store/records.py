@@ -284,6 +284,16 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
+@dataclass(frozen=True, slots=True)
+class UndeliveredReply:
+    """The reply of a turn that the platform did not take, or not all of it."""
+
+    turn: str
+    session: str
+    reason: str
+    at: datetime
+
+
     id: str
     outcome: TurnOutcome
     entries: tuple[Entry, ...]
@@ -391,7 +401,19 @@ class Finished:
 
 
 AuditKind = Literal[
-    "refused", "admitted", "revoked", "approved", "denied", "stopped", "tool_call", "settings", "exported", "deleted"
+    "refused",
+    "admitted",
+    "revoked",
+    "approved",
+    "denied",
+    "stopped",
+    "tool_call",
+    "settings",
+    "exported",
+    "deleted",
+    "undelivered",
+    "redelivered",
+    "moved",
 ]
 
 

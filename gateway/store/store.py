@@ -20,6 +20,7 @@ from gateway.store import (
     deadlines,
     decisions,
     deletion,
+    delivery,
     export,
     external_results,
     fetching,
@@ -190,7 +191,9 @@ class Store:
     removed = writes(outbox.removed)
     simplified = writes(outbox.simplified)
     undeliverable = writes(outbox.undeliverable)
-    delivered = writes(turns.delivered)
+    delivered = writes(delivery.delivered)
+    undelivered = writes(delivery.undelivered)
+    redeliver = writes(delivery.redeliver)
 
     # Channels
     request_pairing = writes(pairing.request)

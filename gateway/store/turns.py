@@ -28,7 +28,7 @@ from gateway.store.inbox import (
     waiting_busy,
 )
 from gateway.store.records import AuditEvent, Turn
-from gateway.store.schema import AnyRow, is_ended, is_running, is_turn, turn_log, turns
+from gateway.store.schema import AnyRow, is_running, is_turn, turn_log, turns
 from gateway.store.sessions import current_generation
 from gateway.store.turn_rows import insert_running, level_of, new_turn, turn_from, with_settings
 
@@ -80,9 +80,6 @@ _end_turn = (
     .where(turns.c.number == bindparam("turn"))
     .values(state=bindparam("outcome"), reason=bindparam("why"), ended_at=bindparam("now"))
 )
-
-# A turn that was parked when its reply was shown may have been resumed since, and then has more to show.
-_deliver = update(turns).where(turns.c.id == bindparam("turn_id"), or_(is_ended, turns.c.parked)).values(delivered=True)
 
 
 # Claiming
@@ -255,8 +252,3 @@ def stop_turn(connection: Connection, turn_id: str, reason: str) -> None:
 def stop_parked(connection: Connection, session: str, reason: str) -> bool:
     """Whether the session has a parked turn: it ends when it is claimed next."""
     return connection.execute(_stop_parked, {"of_session": session, "why": reason}).rowcount > 0
-
-
-def delivered(connection: Connection, turn_id: str) -> None:
-    """The platform shows the whole reply, or never will: it is no longer pending."""
-    connection.execute(_deliver, {"turn_id": turn_id})

@@ -396,7 +396,7 @@ class Dispatcher:
         if is_child(record.session):
             return
         for status in message_statuses(record, entries, state, reason):
-            self._delivery.show_status(status)
+            self._delivery.show_status(status, reply=record.id if state == "answered" else "")
 
 
 def message_statuses(

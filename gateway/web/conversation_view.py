@@ -84,8 +84,7 @@ def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:
 
 
 def _end_of(turn: records.Turn) -> Ended | None:
-    last = turn.entries[-1] if turn.entries else None
-    return last if isinstance(last, Ended) else None
+    return next((entry for entry in reversed(turn.entries) if isinstance(entry, Ended)), None)
 
 
 def _begins(row: records.InboxRow) -> bool:

@@ -115,16 +115,57 @@ async def test_a_reply_that_could_not_be_shown_is_shown_later_and_once(tmp_path:
         assert channel.finals == {"You said: hi": 1}
 
 
+class PickyChannel(MemoryChannel):
+    """Refuses every reply that contains one of these words."""
+
+    def __init__(self, *refused: str) -> None:
+        super().__init__()
+        self.refused = set(refused)
+
+    async def show(self, reply: Reply, ledger: Ledger) -> None:
+        if any(word in plain_text(reply) for word in self.refused):
+            raise Undeliverable("blocked")
+        await super().show(reply, ledger)
+
+
 async def test_an_undeliverable_reply_is_given_up_and_the_next_is_shown(tmp_path: Path) -> None:
-    channel = FailingChannel(Undeliverable("blocked"))
-    async with playing(tmp_path, ScriptedModel("One.", "Two."), channel=channel) as play:
+    async with playing(tmp_path, ScriptedModel("One.", "Two."), channel=PickyChannel("One.")) as play:
         await play.say("hi")
         await play.until_idle()
         await play.say("again")
         await play.reply("Two.")
         await play.until_idle()
         assert play.shown() == ["Two."]
-        assert play.sql("SELECT count(*) FROM turns WHERE NOT delivered") == [(0,)]
+        assert play.sql("SELECT delivered, undeliverable FROM turns ORDER BY number") == [(1, "blocked"), (1, None)]
+
+
+async def test_what_was_not_delivered_is_in_status_and_audit_and_known_to_the_model(tmp_path: Path) -> None:
+    model = ScriptedModel("One.", "Two.")
+    async with playing(tmp_path, model, channel=PickyChannel("One.")) as play:
+        await play.say("hi")
+        await play.until_idle()
+        await play.say("/status")
+        await play.reply("Not delivered: 1 reply (blocked). `/redeliver` tries again.")
+        await play.say("again")
+        await play.reply("Two.")
+        assert "could not be shown to the person: blocked" in str(model.requests[1].transcript)
+        assert play.sql("SELECT event FROM audit") == [("undelivered",)]
+
+
+async def test_redeliver_shows_what_was_refused_and_the_model_learns_that(tmp_path: Path) -> None:
+    channel, model = PickyChannel("One."), ScriptedModel("One.", "Two.")
+    async with playing(tmp_path, model, channel=channel) as play:
+        await play.say("hi")
+        await play.until_idle()
+        channel.refused.clear()
+        await play.say("/redeliver")
+        await play.reply("One.")
+        await play.say("/redeliver")
+        await play.reply("Every reply of this conversation was delivered.")
+        await play.say("again")
+        await play.reply("Two.")
+        assert "could not be shown" not in str(model.requests[1].transcript)
+        assert play.sql("SELECT count(*) FROM turns WHERE undeliverable IS NOT NULL") == [(0,)]
 
 
 async def test_errors_that_are_not_consecutive_do_not_give_up_a_reply(tmp_path: Path) -> None:

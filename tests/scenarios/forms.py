@@ -25,6 +25,7 @@ from agent.log import (
     Spent,
     Text,
     Thinking,
+    Undelivered,
     UserMessage,
 )
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
@@ -105,6 +106,8 @@ def _entry(entry: Entry, calls: dict[str, Call]) -> Iterator[str]:
             yield f"told: {entry.text}" + (f" [{', '.join(entry.options)}]" if entry.options else "")
         case Resumed():
             yield "resumed"
+        case Undelivered(parts):
+            yield from (f"not delivered: {part.reason}" for part in parts)
         case Ended():
             yield f"{entry.outcome}: {entry.reason}" if entry.reason else entry.outcome
         case _:

@@ -1,0 +1,91 @@
+"""The ledger of a reply: what the platform confirmed of it, in memory and in the outbox."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable
+from typing import Protocol
+
+from agent.log import Undelivered
+from channels.channel import Sent
+from gateway.store.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+
+class Outbox(Protocol):
+    """The record of what was sent; survives restarts (the store)."""
+
+    async def sending(self, reply_id: str, key: str) -> None: ...
+    async def sent(self, reply_id: str, key: str, ref: str, digest: str) -> None: ...
+    async def rename(self, reply_id: str, old: str, new: str) -> None: ...
+    async def removed(self, reply_id: str, key: str) -> None: ...
+    async def simplified(self, reply_id: str, key: str) -> None: ...
+    async def undeliverable(self, reply_id: str, key: str, reason: str) -> None: ...
+    async def delivered(self, turn_id: str, undelivered: Undelivered | None) -> None: ...
+
+
+class ReplyLedger:
+    """Implements `channels.channel.Ledger` for one reply: a copy in memory in front of the outbox.
+
+    A file counts as refused after `attempts` failures of the platform.
+    """
+
+    def __init__(self, outbox: Outbox, reply_id: str, pieces: tuple[Sent, ...] = (), *, attempts: int) -> None:
+        self._outbox = outbox
+        self._id = reply_id
+        self._pieces = {piece.key: piece for piece in pieces}
+        self._attempts = attempts
+        self._failures: Counter[str] = Counter()
+        self._shown: set[str] = set()
+
+    @property
+    def progress(self) -> int:
+        """How many different pieces were shown or given up in this process."""
+        return len(self._shown)
+
+    def pieces(self) -> tuple[Sent, ...]:
+        return tuple(self._pieces.values())
+
+    async def sending(self, key: str) -> None:
+        await try_to_store(self._outbox.sending(self._id, key))
+        self._pieces[key] = Sent(key, "unknown")
+
+    async def sent(self, key: str, ref: str, digest: str) -> None:
+        self._pieces[key] = Sent(key, "shown", ref, digest)
+        self._shown.add(key)
+        await try_to_store(self._outbox.sent(self._id, key, ref, digest))
+
+    async def rename(self, old: str, new: str) -> None:
+        await try_to_store(self._outbox.rename(self._id, old, new))
+        self._pieces = {
+            (new if key == old else key): Sent(new, piece.state, piece.ref) if key == old else piece
+            for key, piece in self._pieces.items()
+        }
+
+    async def removed(self, key: str) -> None:
+        self._pieces.pop(key, None)
+        await try_to_store(self._outbox.removed(self._id, key))
+
+    async def simplified(self, key: str) -> None:
+        self._pieces[key] = Sent(key, "simplified")
+        self._shown.add(key)
+        await try_to_store(self._outbox.simplified(self._id, key))
+
+    async def undeliverable(self, key: str, reason: str) -> None:
+        self._pieces[key] = Sent(key, "undeliverable", reason=reason)
+        self._shown.add(key)
+        await try_to_store(self._outbox.undeliverable(self._id, key, reason))
+
+    def failed(self, key: str) -> bool:
+        self._failures[key] += 1
+        return self._failures[key] >= self._attempts
+
+
+async def try_to_store(write: Awaitable[None]) -> None:
+    """Goes on when the store cannot write: the reply is shown anyway, at the risk of a repeat after a restart."""
+    try:
+        await write
+    except StoreError as error:
+        log.error("cannot write the outbox: %s", error)
