@@ -341,9 +341,8 @@ class ResponsesDecoder:
             # Some servers send the whole answer as reasoning.
             words = BETWEEN.join(part.text for part in parts if isinstance(part, Thinking) and part.text)
             return (Text(words),) if words.strip() else tuple(parts)
-        is_whole = self._finish == "stop"
-        kept = Kept(tuple(given), text(self._response.get("id")) if is_whole else "")
-        return with_kept(parts, kept, self._body, self._target)
+        response_id = text(self._response.get("id")) if self._finish == "stop" else ""
+        return with_kept(parts, Kept(tuple(given), response_id), self._body, self._target)
 
     def _parts_of(self, item: _Item, number: int) -> tuple[Part, ...]:
         match item.kind:

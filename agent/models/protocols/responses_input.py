@@ -34,6 +34,9 @@ PICTURES = "[Pictures from the tool results above]"
 
 KEPT = "response"
 
+_PLAIN = ("message", "function_call")
+"""Items that can be sent back without what the server gave to them."""
+
 Item = JsonObject
 
 
@@ -58,14 +61,17 @@ class Kept:
 
 
 def with_kept(parts: Sequence[Part], kept: Kept, body: JsonObject, target: Target) -> tuple[Part, ...]:
-    """The parts of the answer to `body`, and after them what is kept with them."""
+    """The parts of the answer to `body`, and after them what is kept with them, if it is needed."""
+    if not parts:
+        return ()
     if target.takes("previous_response_id") and kept.id:
         answer = Conversation(target, {})
         answer.add(ModelAnswered(0, (*parts, kept.native(target.provider))))
         previous = body.get("previous_response_id") or ""
         fingerprint = _fingerprint([*mappings(body.get("input")), *answer.items])
         kept = Kept(kept.items, kept.id, previous, fingerprint)
-    return (*parts, kept.native(target.provider))
+    is_needed = kept.fingerprint or any(item.get("type") not in _PLAIN or "phase" in item for item in kept.items)
+    return (*parts, kept.native(target.provider)) if is_needed else tuple(parts)
 
 
 class Conversation:
@@ -193,7 +199,7 @@ class Conversation:
 
     def _reasoning(self, part: Thinking, given: JsonObject) -> Item | None:
         """Reasoning that the server can read; it has none of it stored."""
-        if part.provider != self._target.provider or not self._target.takes("encrypted_reasoning"):
+        if not self._target.takes("encrypted_reasoning"):
             return None
         item = {"type": "reasoning", **_only(given, "id"), "summary": []}
         if part.signature:
