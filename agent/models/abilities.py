@@ -58,6 +58,9 @@ class LearnedAbilities:
         `sent_without` are the features that the request did without; by default those known now.
         """
         feature = refused_feature(error)
+        if feature == "max_tokens" and "max_completion_tokens" in self._known and "max_completion" in error.detail:
+            # The settings know the server as an older one than it is for this model.
+            self._known -= {"max_completion_tokens"}
         if feature is None or feature in (self.without if sent_without is None else sent_without):
             return False
         if feature not in self.without:
@@ -97,6 +100,8 @@ async def ask_within(abilities: LearnedAbilities, request: Request, ask: Ask, on
         try:
             return await ask(adapted, without, tracker.on_delta)
         except ModelError as error:
+            if error.kind == "no_vision" and not images_in(request.transcript):
+                raise
             if not abilities.learn(error, without):
                 raise
         await tracker.withdraw()

@@ -14,7 +14,6 @@ from agent.models.outage import OutageModel
 from agent.models.prices import Price
 from agent.models.retry import RetryingModel
 from agent.models.waiting_notice import WaitingNoticeModel
-from agent.models.without_vision import WithoutVisionModel
 
 
 def wrap_provider_model(model: Model, name: str, price: Price | None) -> Model:
@@ -22,7 +21,7 @@ def wrap_provider_model(model: Model, name: str, price: Price | None) -> Model:
 
     Create one per model: it remembers what the model does not accept.
     """
-    return WaitingNoticeModel(WithoutVisionModel(LeavingOutModel(MeteredModel(model, name, price), name), name))
+    return WaitingNoticeModel(LeavingOutModel(MeteredModel(model, name, price), name))
 
 
 def model_chain(

@@ -10,6 +10,7 @@ from agent.events import OnDelta
 from agent.media import MediaStore
 from agent.model import Answer, Request
 from agent.models.abilities import LearnedAbilities, ask_within
+from agent.models.called_names import with_known_names
 from agent.models.images import ImageCache
 from agent.models.protocols import anthropic_messages, chat_completions, responses
 from agent.models.protocols.wire import Feature, ProtocolName, Target, WireProtocol
@@ -56,7 +57,8 @@ class ProviderModel:
         body = {**self._protocol.body(request, images, target), **self._provider.extra_body}
         decoder = self._protocol.decoder(target, body)
         key = self._provider.keys[0] if self._provider.keys else ""
-        return await client.answer(body, decoder, on_delta, model=self._options.name, key=key)
+        answer = await client.answer(body, decoder, on_delta, model=self._options.name, key=key)
+        return with_known_names(answer, request.tools)
 
     async def _ready(self) -> Client:
         if self._client is None:

@@ -15,9 +15,10 @@ from agent import log
 from agent.events import OnDelta, ReasoningDelta, TextDelta
 from agent.media import MediaStore
 from agent.model import Answer, Finish, Model, ModelError, ModelErrorKind, Request
+from agent.models.abilities import LearnedAbilities, ask_within
 from agent.models.images import ImageCache
 from agent.models.protocols import anthropic_messages, chat_completions
-from agent.models.protocols.wire import ProtocolName, Target
+from agent.models.protocols.wire import Feature, ProtocolName, Target
 from agent.models.provider import ModelOptions, Provider
 from agent.models.providers import ProviderModel
 from tests.servers import models as server
@@ -123,9 +124,13 @@ class _Scripted:
         # Tokens are told by nobody, so that the gateway estimates them.
         self._usage = log.Usage(cost=cost)
         self._images = ImageCache(media)
+        self._abilities = LearnedAbilities(name)
         self._ring = notify
 
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
+        return await ask_within(self._abilities, request, self._ask, on_delta)
+
+    async def _ask(self, request: Request, without: frozenset[Feature], on_delta: OnDelta) -> Answer:
         asked = _ScriptedAsked(self._name, request, await self._read(request))
         self._ring(asked)
         try:

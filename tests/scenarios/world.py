@@ -19,7 +19,6 @@ from agent.models.continuation import ContinuingModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.masking import MaskingModel
 from agent.models.retry import RetryingModel
-from agent.models.without_vision import WithoutVisionModel
 from agent.testing import MemoryMedia
 from agent.tool import Tool
 from channels.address import Address, Sender
@@ -229,7 +228,7 @@ class World:
         return ContinuingModel(MaskingModel(FallbackModel(named, CoolDowns(), available=available), mask))
 
     def _made(self, name: str) -> Model:
-        model = WithoutVisionModel(self._stage.model(name, self.media, self.given.call_cost), name)
+        model = self._stage.model(name, self.media, self.given.call_cost)
         return RetryingModel(model, sleep=_at_once, random=lambda: 1.0) if self.given.retries else model
 
     # People
