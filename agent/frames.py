@@ -32,6 +32,7 @@ _BRACKETS = "<\N{FULLWIDTH LESS-THAN SIGN}\N{SMALL LESS-THAN SIGN}"
 _GAP = rf"[^\w{_BRACKETS}]*+"
 _NAMES = "|".join(_GAP.join(tag) for tag in TAGS)
 _IMITATION = re.compile(rf"[{_BRACKETS}](?={_GAP}(?:{_NAMES})(?!\w))", re.IGNORECASE)
+_ESCAPED = re.compile(rf"&lt;(?={_GAP}(?:{_NAMES})(?!\w))", re.IGNORECASE)
 _INVISIBLE_LETTERS = str.maketrans(dict.fromkeys("\u115f\u1160\u3164\uffa0", "\u200b"))
 _LINE_BREAKS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 _IN_ATTRIBUTES = str.maketrans({'"': "'", "<": "(", ">": ")", "[": "(", "]": ")"})
@@ -44,6 +45,17 @@ def escape(text: str) -> str:
     pieces, end = [], 0
     for found in _IMITATION.finditer(text.translate(_INVISIBLE_LETTERS)):
         pieces += [text[end : found.start()], "&lt;"]
+        end = found.end()
+    return "".join([*pieces, text[end:]])
+
+
+def unescape(text: str) -> str:
+    """The text without what `escape` has done to it."""
+    if "&lt;" not in text:
+        return text
+    pieces, end = [], 0
+    for found in _ESCAPED.finditer(text.translate(_INVISIBLE_LETTERS)):
+        pieces += [text[end : found.start()], "<"]
         end = found.end()
     return "".join([*pieces, text[end:]])
 

@@ -15,8 +15,18 @@ from typing import Annotated
 import filetype  # type: ignore[import-untyped]  # the package has no types
 from pydantic import Field
 
+from agent.files.text_detection import Decoded, detect
 from agent.tool import ToolContext, ToolError, tool
-from agent.tools.workspace import existing_file, file_errors, inside, opened_folder, read_bytes, replace_file
+from agent.tools.text_edit import edit
+from agent.tools.workspace import (
+    existing_file,
+    file_errors,
+    inside,
+    make_workspace,
+    opened_folder,
+    read_bytes,
+    replace_file,
+)
 
 MAX_BYTES = 10_000_000
 """Of a file that is read or edited as text."""
@@ -29,6 +39,9 @@ MAX_SCANNED = 100_000
 """Entries that `list_files` shows, and that it scans."""
 
 SKIPPED_FOLDERS = frozenset({".git", ".venv", "__pycache__", "node_modules"})
+
+UTF_8 = Decoded("", "utf-8")
+"""The encoding of new files."""
 
 WorkspacePath = Annotated[str, Field(description="A path relative to the workspace.")]
 
@@ -55,7 +68,7 @@ async def write_file(context: ToolContext, path: WorkspacePath, content: str) ->
 async def edit_file(
     context: ToolContext,
     path: WorkspacePath,
-    old: Annotated[str, Field(min_length=1, description="The exact text to replace, with its spaces and line ends.")],
+    old: Annotated[str, Field(min_length=1, description="The exact text to replace, with its spaces.")],
     new: str,
     all: Annotated[bool, Field(description="Replace every occurrence.")] = False,
 ) -> str:
@@ -77,10 +90,10 @@ async def list_files(
 
 
 def _read_lines(workspace: Path, path: str, offset: int, limit: int, start: int) -> str:
-    data = _text_bytes(workspace, existing_file(workspace, path), path)
-    if not data:
+    text = _text(workspace, path).text
+    if not text:
         return f"[{path} is empty]"
-    lines = data.decode(errors="replace").replace("\r\n", "\n").split("\n")
+    lines = text.replace("\r\n", "\n").split("\n")
     if not lines[-1]:
         lines.pop()
     if offset > len(lines):
@@ -109,31 +122,26 @@ def _fitting(lines: Sequence[str]) -> Sequence[str]:
     return lines
 
 
-def _text_bytes(workspace: Path, file: Path, path: str) -> bytes:
+def _text(workspace: Path, path: str) -> Decoded:
+    """The text of a file with its encoding. Raises `ToolError`."""
+    file = existing_file(workspace, path)
     with file_errors(path):
         data = read_bytes(workspace, file, MAX_BYTES)
     if isinstance(data, int):
         raise ToolError(f"{path} has {data:,} bytes, more than the limit of {MAX_BYTES:,}; read parts of it with shell")
-    if _is_binary(data):
-        kind = filetype.guess_mime(data[:8192]) or "unknown type"
-        raise ToolError(f"{path} is not text but binary ({kind}, {len(data):,} bytes)")
-    return data
-
-
-def _is_binary(data: bytes) -> bool:
-    if b"\0" in data[:8192]:
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        # Text in an older encoding is still useful; only a known binary format is refused.
-        return filetype.guess(data[:8192]) is not None
-    return False
+    found = detect(data, is_named_text=file.suffix.lower() in (".log", ".txt", ".csv", ".tsv"))
+    if found is not None:
+        return found
+    kind = filetype.guess_mime(data[:8192])
+    if kind is not None or b"\0" in data:
+        raise ToolError(f"{path} is not text but binary ({kind or 'unknown type'}, {len(data):,} bytes)")
+    # Text in an unknown encoding is still useful.
+    return Decoded(data.decode(errors="replace"), "utf-8")
 
 
 def _write(workspace: Path, path: str, content: str) -> str:
     file = inside(workspace, path)
-    data = _encoded(content)
+    data = _encoded(UTF_8, content)
     with file_errors(path):
         if file.is_dir():
             raise ToolError(f"{path} is a folder")
@@ -145,28 +153,27 @@ def _write(workspace: Path, path: str, content: str) -> str:
 
 
 def _edit(workspace: Path, path: str, old: str, new: str, everywhere: bool) -> str:
-    file = existing_file(workspace, path)
-    try:
-        text = _text_bytes(workspace, file, path).decode()
-    except UnicodeDecodeError as error:
-        raise ToolError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start:,}") from error
-    if "\r\n" in text and old not in text:
-        # `read_file` shows \n line ends; the file keeps its own.
-        old, new = (part.replace("\r\n", "\n").replace("\n", "\r\n") for part in (old, new))
+    file, found = existing_file(workspace, path), _text(workspace, path)
+    with file_errors(path):
+        if _encoded(found, found.text) != read_bytes(workspace, file, MAX_BYTES):
+            raise ToolError(f"{path} is not in an encoding in which it can be edited; write_file can replace it")
     if old == new:
         raise ToolError("The old and the new text are the same; nothing was changed")
-    count = text.count(old)
-    if count == 0:
-        raise ToolError(f"The old text does not occur in {path}. {_hint(text, old)}")
+    edited = edit(found.text, old, new)
+    if edited is None:
+        raise ToolError(f"The old text does not occur in {path}. {_hint(found.text, old)}")
+    count = len(edited.lines)
     if count > 1 and not everywhere:
-        lines = ", ".join(f"{line:,}" for line in islice(_lines_of(text, old), 10))
+        lines = ", ".join(f"{line:,}" for line in edited.lines[:10])
         raise ToolError(
             f"The old text occurs {count:,} times in {path} (lines {lines}); include more of the text around the one "
             "you mean, or set all=true"
         )
     with file_errors(path):
-        replace_file(workspace, file, _encoded(text.replace(old, new)))
-    return f"Edited {path} ({count:,} {'place' if count == 1 else 'places'})"
+        replace_file(workspace, file, _encoded(found, edited.text))
+    notes = [edited.note, "" if found.codec == "utf-8" else f"its encoding is {found.codec}, as before"]
+    more = "".join(f"; {note}" for note in notes if note)
+    return f"Edited {path} ({count:,} {'place' if count == 1 else 'places'}{more})"
 
 
 def _hint(text: str, old: str) -> str:
@@ -188,16 +195,19 @@ def _lines_of(text: str, part: str) -> Iterator[int]:
         index = text.find(part, index + len(part))
 
 
-def _encoded(text: str) -> bytes:
+def _encoded(found: Decoded, text: str) -> bytes:
     try:
-        return text.encode()
+        return found.encode(text)
     except UnicodeEncodeError as error:
-        raise ToolError(f"The text cannot be written as UTF-8: {error.reason} at character {error.start:,}") from error
+        raise ToolError(
+            f"The text cannot be written in {found.codec}: {error.reason} at character {error.start:,}"
+        ) from error
 
 
 def _list(workspace: Path, path: str, pattern: str) -> str:
     folder = inside(workspace, path)
     with file_errors(path):
+        make_workspace(workspace)
         if not folder.is_dir():
             raise ToolError(f"{path} is a file, not a folder" if folder.exists() else f"There is no folder {path}")
     wanted = PurePosixPath(pattern).parts

@@ -92,6 +92,8 @@ def _mode(folder: int, name: str) -> int:
 def opened_folder(workspace: Path, real: Path, *, create: bool = False) -> Iterator[int]:
     """A file descriptor of a folder in the workspace, by its absolute path without links. Raises `OSError`."""
     root = workspace.resolve()
+    if create:
+        make_workspace(root)
     folder = os.open(root, FOLDER_FLAGS)
     try:
         for name in real.relative_to(root).parts:

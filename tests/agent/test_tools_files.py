@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from agent.frames import escape
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
 from agent.tools import TOOL_NAMES, UnknownTool, load_tools
@@ -121,11 +123,42 @@ async def test_text_that_only_begins_like_a_picture_is_text(desk: Desk) -> None:
     assert await desk.use("read_file", path="cars.csv") == "BMW,3\nVW,4"
 
 
-async def test_text_in_an_older_encoding_is_read_but_not_edited(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("für Zoë", "latin-1"),
+        ("Привет, Анна!\nДоговор готов, пожалуйста, проверьте его завтра.\n", "cp1251"),
+        ("会議は東京で行います。よろしくお願いします。\n", "shift-jis"),
+        ("我们在北京开会\n请大家准时参加\n", "gb18030"),
+        ("Grüße\nund mehr\n", "utf-16-le"),
+        ("Grüße\n", "utf-16"),
+        ("Grüße\n", "utf-8-sig"),
+    ],
+)
+async def test_text_in_another_encoding_is_read_and_keeps_it(desk: Desk, text: str, encoding: str) -> None:
+    (desk.workspace / "old.txt").write_bytes(text.encode(encoding))
+    assert await desk.use("read_file", path="old.txt") == text.removesuffix("\n")
+    await desk.use("edit_file", path="old.txt", old=text[:3], new="1")
+    assert (desk.workspace / "old.txt").read_bytes() == ("1" + text[3:]).encode(encoding)
+
+
+async def test_text_in_an_unknown_encoding_is_read_but_not_edited(desk: Desk) -> None:
+    (desk.workspace / "old.txt").write_bytes("Καλημέρα κόσμε".encode("cp1253"))
+    assert "\ufffd" in await desk.use("read_file", path="old.txt")
+    with pytest.raises(ToolError, match="not in an encoding"):
+        await desk.use("edit_file", path="old.txt", old=" ", new="g")
+
+
+async def test_what_an_encoding_does_not_have_is_not_written(desk: Desk) -> None:
     (desk.workspace / "old.txt").write_bytes("für".encode("latin-1"))
-    assert await desk.use("read_file", path="old.txt") == "f\ufffdr"
-    with pytest.raises(ToolError, match="not UTF-8"):
-        await desk.use("edit_file", path="old.txt", old="f", new="g")
+    with pytest.raises(ToolError, match="cannot be written in cp1252"):
+        await desk.use("edit_file", path="old.txt", old="für", new="日")
+    assert (desk.workspace / "old.txt").read_bytes() == "für".encode("latin-1")
+
+
+async def test_a_log_with_nuls_is_read(desk: Desk) -> None:
+    (desk.workspace / "a.log").write_bytes(bytes(500) + b"one\ntwo\n")
+    assert await desk.use("read_file", path="a.log") == "one\ntwo"
 
 
 async def test_a_file_too_large_is_refused(desk: Desk) -> None:
@@ -210,10 +243,84 @@ async def test_an_edit_that_does_not_fit_says_what_is_different(desk: Desk, old:
         await desk.use("edit_file", path="a.py", old=old, new="x")
 
 
-async def test_an_edit_keeps_the_line_ends_of_the_file(desk: Desk) -> None:
-    (desk.workspace / "dos.txt").write_bytes(b"one\r\ntwo\r\nthree\r\n")
-    await desk.use("edit_file", path="dos.txt", old="one\ntwo", new="1\n2")
-    assert (desk.workspace / "dos.txt").read_bytes() == b"1\r\n2\r\nthree\r\n"
+@pytest.mark.parametrize(
+    ("before", "old", "new", "after"),
+    [
+        (b"one\r\ntwo\r\nthree\r\n", "one\ntwo", "1\n2", b"1\r\n2\r\nthree\r\n"),
+        (b"one\r\ntwo\r\n", "two", "2\n3", b"one\r\n2\r\n3\r\n"),
+        (b"one\r\ntwo", "two", "2\n3", b"one\r\n2\r\n3"),
+        (b"one\r\ntwo\r\n", "one\r\ntwo", "1\r\n2\r\n3", b"1\r\n2\r\n3\r\n"),
+        (b"one\r\ntwo\nthree\r\n", "one\ntwo\nthree", "1\ntwo\n3", b"1\r\ntwo\n3\r\n"),
+        (b"one\ntwo\r\nthree\n", "one\ntwo", "1\n2", b"1\n2\r\nthree\n"),
+        (b"one\r\ntwo\nthree\n", "three", "3\n4", b"one\r\ntwo\n3\n4\n"),
+        (b"one\rtwo\r", "one\ntwo", "1\n2", b"1\r2\r"),
+        (b"one\r\ntwo\r\n", "one\n", "", b"two\r\n"),
+        (b"one\ntwo\n", "two", "2\r\n3", b"one\n2\r\n3\n"),
+    ],
+)
+async def test_an_edit_keeps_the_line_ends_of_the_file(
+    desk: Desk, before: bytes, old: str, new: str, after: bytes
+) -> None:
+    (desk.workspace / "dos.txt").write_bytes(before)
+    assert await desk.use("edit_file", path="dos.txt", old=old, new=new) == "Edited dos.txt (1 place)"
+    assert (desk.workspace / "dos.txt").read_bytes() == after
+
+
+@pytest.mark.parametrize(
+    ("before", "old", "new", "after"),
+    [
+        ("10\u00a0km away\n", "10 km away", "20 km away", "20\u00a0km away\n"),
+        (
+            "say \u201chello\u201d, it\u2019s me\n",
+            'say "hello", it\'s me',
+            'say "hello", it\'s you',
+            "say \u201chello\u201d, it\u2019s you\n",
+        ),
+        ("pages 1\u20132\n", "pages 1-2", "pages 1-3", "pages 1\u20133\n"),
+        ("cafe\u0301 noir\n", "café noir", "café crème", "cafe\u0301 crème\n"),
+        ("café noir\n", "cafe\u0301 noir", "tea", "tea\n"),
+        ("\u1112\u1161\u11ab글\n", "한글", "말", "말\n"),
+        ("one  \ntwo\t\nthree\n", "one\ntwo\nthree", "one\n2\nthree", "one  \n2\t\nthree\n"),
+        ("zero\u200bwidth\n", "zerowidth", "none", "none\n"),
+        ("a\u00a0b  \r\nc\r\n", "a b\nc", "a b\nd\ne", "a\u00a0b  \r\nd\r\ne\r\n"),
+    ],
+)
+async def test_an_edit_finds_what_is_written_a_little_differently(
+    desk: Desk, before: str, old: str, new: str, after: str
+) -> None:
+    (desk.workspace / "a.txt").write_bytes(before.encode())
+    assert "written differently" in await desk.use("edit_file", path="a.txt", old=old, new=new)
+    assert (desk.workspace / "a.txt").read_bytes().decode() == after
+
+
+async def test_what_is_written_differently_in_two_places_is_not_guessed(desk: Desk) -> None:
+    (desk.workspace / "a.txt").write_text("a\u00a0b\na\u2009b\n")
+    with pytest.raises(ToolError, match=r"occurs 2 times in a.txt \(lines 1, 2\)"):
+        await desk.use("edit_file", path="a.txt", old="a b", new="c")
+    (desk.workspace / "a.txt").write_text("a\u00a0b\na b\n")
+    await desk.use("edit_file", path="a.txt", old="a b", new="c")
+    assert (desk.workspace / "a.txt").read_text() == "a\u00a0b\nc\n"
+
+
+async def test_an_edit_takes_brackets_as_they_were_shown(desk: Desk) -> None:
+    (desk.workspace / "a.tsx").write_text("return <Message id={1}>hi</Message>;\n")
+    shown = escape("return <Message id={1}>hi</Message>;")
+    assert shown.startswith("return &lt;Message")
+    told = await desk.use("edit_file", path="a.tsx", old=shown, new=shown.replace("hi", "bye"))
+    assert "escaped" in told
+    assert (desk.workspace / "a.tsx").read_text() == "return <Message id={1}>bye</Message>;\n"
+    (desk.workspace / "a.tsx").write_text("&lt;Message> <Message>\n")
+    await desk.use("edit_file", path="a.tsx", old="&lt;Message>", new="x")
+    assert (desk.workspace / "a.tsx").read_text() == "x <Message>\n"
+
+
+async def test_a_workspace_that_was_deleted_is_made_again(desk: Desk) -> None:
+    shutil.rmtree(desk.workspace)
+    assert await desk.use("list_files") == "[nothing in . matches **/*]"
+    shutil.rmtree(desk.workspace)
+    await desk.use("write_file", path="notes/a.txt", content="x")
+    assert (desk.workspace / "notes/a.txt").read_text() == "x"
+    assert desk.workspace.stat().st_mode & 0o777 == 0o700
 
 
 async def test_an_edit_that_changes_nothing_is_refused(desk: Desk) -> None:
