@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 
 from config.age import Age
 from config.errors import did_you_mean
-from config.models import ModelName
-from config.section import Secret, Section, SocketAddress, WebAddress, refuse_entries, wrong
+from config.models import ModelName, ModelParameters
+from config.section import Secret, SocketAddress, WebAddress, refuse_entries, wrong
 
 _TYPE = "The platform. Required if the section has another name."
 
@@ -40,7 +40,7 @@ class People:
         return re.fullmatch(self.id, text) is not None
 
 
-class ChannelSection(Section):
+class ChannelSection(ModelParameters):
     """Settings that every platform's bot has."""
 
     people: ClassVar[People]
@@ -108,9 +108,9 @@ class ChannelSection(Section):
 
     @classmethod
     def fields(cls) -> dict[str, FieldInfo]:
-        """The platform's own settings first: they include the required ones."""
-        shared = ChannelSection.model_fields
-        return dict(sorted(cls.model_fields.items(), key=lambda field: field[0] in shared))
+        """The platform's own settings first: they include the required ones. The parameters of its model last."""
+        shared, parameters = ChannelSection.model_fields, ModelParameters.model_fields
+        return dict(sorted(cls.model_fields.items(), key=lambda field: (field[0] in shared) + (field[0] in parameters)))
 
     @property
     def secrets(self) -> tuple[SecretStr, ...]:

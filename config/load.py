@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from config.errors import ConfigurationError, Fault, Key, Unknown
 from config.expand import anchored, expand, variables_read
 from config.hooks import HookSettings, ProcessHookSettings, PythonHookSettings
-from config.models import KEY_VARIABLES
+from config.models import provider_and_name
 from config.places import misplaced
+from config.presets import PRESETS, key_variables
 from config.refusal import explained, located
 from config.schema import Table
 from config.section import Section
@@ -72,32 +73,36 @@ def _file(path: Path | None, environ: Mapping[str, str], home: Path) -> Path | N
 
 
 def _with_default_keys(tree: Table, environ: Mapping[str, str]) -> Table:
-    """The tree, with the API key of each provider in use taken from that provider's standard variable.
+    """The tree, with the API key of each known provider in use taken from that provider's standard variable.
 
-    Not if a base_url is set: the key would be sent to a server that it was not issued for.
+    Not if a base_url is set in place of the provider's own: the key would be sent to a server that it was not issued
+    for.
     """
     models = tree.get("models", {})
     if not isinstance(models, dict):
         return tree
     found = {}
-    for provider in _providers(tree):
-        key, known = environ.get(KEY_VARIABLES.get(provider, "")), models.get(provider, {})
-        if key and isinstance(known, dict) and "api_key" not in known and "base_url" not in known:
+    for provider in _providers(tree) & set(PRESETS):
+        preset, known = PRESETS[provider], models.get(provider, {})
+        if not isinstance(known, dict) or "api_key" in known or (preset.base_url and "base_url" in known):
+            continue
+        if key := environ.get(preset.key_variable):
             found[provider] = {**known, "api_key": key}
     return {**tree, "models": {**models, **found}} if found else tree
 
 
 def _providers(tree: Table) -> set[str]:
-    """The providers of all models that the agent and the channels use."""
-    channels = tree.get("channels", {})
+    """The providers that have a section, or a model that the agent or a channel uses."""
+    channels, providers = tree.get("channels", {}), tree.get("models")
     sections = [tree.get("agent"), *(channels.values() if isinstance(channels, dict) else ())]
     models: list[object] = []
     for section in sections:
         if isinstance(section, dict):
             fallback = section.get("fallback")
-            models += [section.get("model"), section.get("small_model"), section.get("transcription_model")]
+            models += [section.get(name) for name in ("model", "small_model", "vision_model", "transcription_model")]
             models += fallback if isinstance(fallback, list) else []
-    return {model.partition(":")[0] for model in models if isinstance(model, str)}
+    used = {provider_and_name(model)[0] for model in models if isinstance(model, str)}
+    return used | set(providers if isinstance(providers, dict) else ())
 
 
 def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Settings:
@@ -130,7 +135,7 @@ def _with_absolute_file(hook: HookSettings, base: Path) -> HookSettings:
 
 def _secret_variables(settings: Settings, written: Written) -> Iterator[Fault]:
     """A fault for each variable that other programs are to be given though the settings read it."""
-    secret = variables_read(written) | set(KEY_VARIABLES.values())
+    secret = variables_read(written) | set(key_variables().values())
     given: dict[Key, list[str]] = {("tools", "shell", "environment"): settings.tools.shell.environment}
     for index, hook in enumerate(settings.hooks):
         if isinstance(hook, ProcessHookSettings):

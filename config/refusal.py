@@ -63,6 +63,8 @@ def _explained(details: ErrorDetails, tree: Table) -> Fault | Unknown:
             return Fault(key, f"only available for hooks of type {' and '.join(types)}")
         case "extra_forbidden":
             return Unknown(key)
+        case "model_type" if key[0] == "models" and kind_at(key, tree) is None:
+            return Unknown(key)
         case "literal_error" if key[-1] == "[key]":
             return Unknown(key[:-1])
         case "literal_error" if kind_at(key, tree) is None:
@@ -77,7 +79,7 @@ def _explained(details: ErrorDetails, tree: Table) -> Fault | Unknown:
         case "greater_than":
             return Fault(key, f"expected more than {context['gt']:g}")
         case "less_than_equal":
-            return Fault(key, f"expected {context['le']} or less")
+            return Fault(key, f"expected {context['le']:g} or less")
         case "list_type" if key == ("hooks",):
             return Fault(key, "expected a list of sections: [[hooks]] in the file, or JSON in INTERJECT_HOOKS")
         case "wrong":

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypeGuard, get_args, get_origin
 
+from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 from config.channels import CHANNELS
 from config.errors import Key
 from config.hooks import HOOKS, HookSection
-from config.models import PROVIDERS, ModelSettings
+from config.models import ModelSettings, ProviderSettings
+from config.presets import PRESETS
 from config.section import Section
 from config.settings import Settings
 from config.tools import TOOLS, ShellSettings, ToolRules, ToolSettings
@@ -36,10 +38,12 @@ class KnownSection:
 
 
 def known_sections() -> Iterator[KnownSection]:
-    """Every table, in the order of the models; each channel under the name of its type, a hook once for each type."""
+    """Every table, in the order of the models; each channel under the name of its type, a hook once for each type, and
+    one of all models of providers."""
     for name, field in Settings.model_fields.items():
         if name == "models":
-            yield from (KnownSection((name, provider), ModelSettings) for provider in PROVIDERS)
+            yield from (KnownSection((name, provider), ProviderSettings) for provider in PRESETS)
+            yield KnownSection((name, "openai", "gpt-5"), ModelSettings)
         elif name == "channels":
             yield from (KnownSection((name, kind), model) for kind, model in CHANNELS.items())
         elif name == "hooks":
@@ -58,7 +62,7 @@ def known_settings() -> list[tuple[str, ...]]:
 def names_within(key: Key, tree: Table) -> list[str]:
     """The names known in the table at `key`."""
     if key == ("models",):
-        return list(PROVIDERS)
+        return list(PRESETS)
     kind = kind_at(key, tree)
     if kind is ToolSettings:
         return [*ToolSettings.fields(), *TOOLS]
@@ -80,6 +84,8 @@ def kind_at(key: Key, tree: Table) -> object:
             kind = _channel(name, value)
         elif depth == 1 and key[0] == "hooks":
             kind = _hook(value)
+        elif kind is ProviderSettings and name not in ProviderSettings.model_fields:
+            kind = ModelSettings if isinstance(value, dict) else None
         else:
             kind = _kind_within(kind, name)
     return kind
@@ -101,6 +107,8 @@ def _kind_within(kind: object, name: str | int) -> object:
         if kind is ToolSettings and name in TOOLS:
             return _tool(str(name))
         return field and _plain(field.annotation)
+    if kind is JsonValue:
+        return kind
     if get_origin(kind) in (dict, list):
         return _plain(get_args(kind)[-1])
     return None

@@ -6,28 +6,31 @@ The sections for models, channels, hooks and tools are in modules of those names
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 from config.age import Age
 from config.channels import BUILT_IN_CHANNELS, ChannelSettings, SlackSettings, channel_by_type
 from config.errors import Fault, Key
 from config.hooks import HookSettings, hook_by_type
-from config.models import KEY_VARIABLES, PROVIDERS, ModelName, ModelSettings, Provider, RealModelName
+from config.models import (
+    MIN_CONTEXT_WINDOW,
+    ModelName,
+    ModelParameters,
+    ProviderSettings,
+    RealModelName,
+    fault_of_model,
+    faults_of,
+    provider_and_name,
+    type_of,
+)
+from config.presets import PRESETS
 from config.section import PathText, Positive, Section, refuse, refuse_entries, wrong
 from config.tools import ToolSettings
-
-MIN_CONTEXT_WINDOW = 4000
-"""Tokens. A smaller window has no room for instructions, tools and an answer."""
-
-
-def _openai_and_name(text: str) -> str:
-    if not re.fullmatch(r"openai:.+", text):
-        raise wrong('expected "openai:name", like "openai:gpt-4o-transcribe"')
-    return text
 
 
 def _sqlite_file(text: str) -> str:
@@ -48,12 +51,13 @@ def _known_or_large_enough(tokens: int) -> int:
     return tokens
 
 
-class AgentSettings(Section):
+class AgentSettings(ModelParameters):
     """The agent: its model, its system prompt and its limits."""
 
     model: ModelName = Field(
         default="demo",
-        description='The model: "provider:name" (providers: openai, anthropic), or "demo", the built-in offline demo.',
+        description='The model: "provider:name", or "demo", the built-in offline demo. Known providers: '
+        f"{', '.join(PRESETS)}; others have a section in [models].",
         examples=["openai:gpt-5"],
     )
     fallback: list[RealModelName] = Field(
@@ -78,10 +82,17 @@ class AgentSettings(Section):
         default=False,
         description="Whether the small model answers small talk. Needs `small_model`.",
     )
+    vision_model: RealModelName | None = Field(
+        default=None,
+        description="Model that answers in place of the conversation's while its task has pictures, unless that model "
+        "has `vision = true`. Default: none.",
+        examples=["openai:gpt-5-mini"],
+    )
     context_window: Annotated[int, AfterValidator(_known_or_large_enough)] = Field(
         default=0,
-        description="The model's context window in tokens. Before a conversation outgrows it, its older part is "
-        "summarized (compaction). 0: the known context window of the model.",
+        description="Context window, in tokens, of the models that have none of their own in [models]. Before a "
+        "conversation outgrows it, its older part is summarized (compaction). 0: the known context window of the "
+        "model.",
     )
     context_reserve: int = Field(
         default=16000,
@@ -136,10 +147,10 @@ class AgentSettings(Section):
         description="Number of queued messages in one conversation at which the person is notified. No message is "
         "ever dropped.",
     )
-    transcription_model: Annotated[str, AfterValidator(_openai_and_name)] | None = Field(
+    transcription_model: RealModelName | None = Field(
         default=None,
-        description='Speech-to-text model for voice notes: "openai:name". Without it the agent is only told that '
-        "there is a voice note.",
+        description="Speech-to-text model for voice notes, of a provider of the type openai. Without it the agent is "
+        "only told that there is a voice note.",
         examples=["openai:gpt-4o-transcribe"],
     )
     shutdown_grace: int = Field(
@@ -148,6 +159,11 @@ class AgentSettings(Section):
         description="Seconds that running turns have to finish when the gateway is stopped. Unfinished turns "
         "resume at the next start.",
     )
+
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """The parameters of its models last."""
+        return dict(sorted(cls.model_fields.items(), key=lambda field: field[0] in ModelParameters.model_fields))
 
     @field_validator("routing")
     @classmethod
@@ -287,7 +303,7 @@ class Settings(Section):
     """All settings. A section's description is the docstring of its class."""
 
     agent: AgentSettings = Field(default_factory=AgentSettings)
-    models: dict[Provider, ModelSettings] = Field(default_factory=dict, validate_default=True)
+    models: dict[str, ProviderSettings] = Field(default_factory=dict, validate_default=True)
     store: StoreSettings = Field(default_factory=StoreSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
     web: WebSettings = Field(default_factory=WebSettings)
@@ -300,22 +316,16 @@ class Settings(Section):
 
     @field_validator("models")
     @classmethod
-    def _models_of_the_agent_have_keys(
-        cls, models: dict[Provider, ModelSettings], info: ValidationInfo
-    ) -> dict[Provider, ModelSettings]:
+    def _providers_are_complete(
+        cls, models: dict[str, ProviderSettings], info: ValidationInfo
+    ) -> dict[str, ProviderSettings]:
+        """And so are the agent's models."""
+        faults = [fault for name, given in models.items() for fault in faults_of(name, given)]
+        refused = {fault.key[1] for fault in faults}
         agent = info.data.get("agent")
         if isinstance(agent, AgentSettings):
-            refuse(_models_without_key(agent, ("agent",), models))
-        return models
-
-    @field_validator("models")
-    @classmethod
-    def _web_search_is_anthropics(cls, models: dict[Provider, ModelSettings]) -> dict[Provider, ModelSettings]:
-        refuse(
-            Fault(("models", name, "web_search"), "only available in [models.anthropic]")
-            for name, given in models.items()
-            if given.web_search and name != "anthropic"
-        )
+            faults += _unreachable_models(agent, ("agent",), models, besides=refused)
+        refuse(faults)
         return models
 
     @field_validator("hooks")
@@ -341,7 +351,7 @@ class Settings(Section):
             if name in BUILT_IN_CHANNELS:
                 faults.append(Fault(key, f"{name} is a built-in channel. Choose another name"))
             if isinstance(models, dict):
-                faults += _models_without_key(channel, key, models)
+                faults += _unreachable_models(channel, key, models)
             if isinstance(web, WebSettings) and isinstance(channel, SlackSettings):
                 faults += _http_without_web_server(channel, key, web)
         refuse(faults)
@@ -358,24 +368,32 @@ class Settings(Section):
         }
 
 
-def _models_without_key(
-    section: AgentSettings | ChannelSettings, at: Key, models: Mapping[Provider, ModelSettings]
+_UNSET = ProviderSettings()
+
+
+def _unreachable_models(
+    section: AgentSettings | ChannelSettings,
+    at: Key,
+    models: Mapping[str, ProviderSettings],
+    *,
+    besides: Container[str | int] = (),
 ) -> Iterator[Fault]:
-    """A fault for each model in a section whose provider has neither an API key nor a base_url."""
+    """A fault for each model in a section whose provider is unknown or lacks something, without providers whose faults
+    are reported `besides`."""
     named: dict[Key, str | None] = {("model",): section.model}
     if isinstance(section, AgentSettings):
         named[("small_model",)] = section.small_model
+        named[("vision_model",)] = section.vision_model
         named[("transcription_model",)] = section.transcription_model
         named |= {("fallback", index): model for index, model in enumerate(section.fallback)}
-    reachable = {name for name, known in models.items() if known.api_key or known.base_url}
     for setting, model in named.items():
-        provider = (model or "demo").partition(":")[0]
-        if provider in PROVIDERS and provider not in reachable:
-            yield Fault(
-                (*at, *setting),
-                f"{provider} needs an API key. Set the environment variable {KEY_VARIABLES[provider]}, or api_key in "
-                f"[models.{provider}]",
-            )
+        provider, _ = provider_and_name(model or "demo")
+        if model is None or provider in besides:
+            continue
+        if wrong := fault_of_model(model, models):
+            yield Fault((*at, *setting), wrong)
+        elif setting == ("transcription_model",) and type_of(provider, models.get(provider, _UNSET)) == "anthropic":
+            yield Fault((*at, *setting), "needs a provider of the type openai")
 
 
 def _http_without_web_server(channel: SlackSettings, at: Key, web: WebSettings) -> Iterator[Fault]:
@@ -396,6 +414,8 @@ def _secrets_in(value: object) -> Iterator[SecretStr]:
         case SecretStr():
             yield value
         case Section():
+            if isinstance(value, ProviderSettings):
+                yield from value.credentials
             for _, inner in value:
                 yield from _secrets_in(inner)
         case dict():

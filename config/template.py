@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from config.errors import Key, dotted
-from config.models import KEY_VARIABLES
+from config.models import ProviderSettings, provider_and_name
+from config.presets import key_variables
 from config.schema import KnownSection, known_sections
 from config.tools import ToolRules
 
@@ -25,7 +26,7 @@ _HEAD = """\
 """
 
 _DEFAULT_REFERENCE: Mapping[Key, str] = {
-    ("models", provider, "api_key"): f"${{{variable}}}" for provider, variable in KEY_VARIABLES.items()
+    ("models", provider, "api_key"): f"${{{variable}}}" for provider, variable in key_variables().items()
 }
 
 
@@ -54,17 +55,20 @@ class Answers:
 def template(answers: Answers) -> str:
     """The text of a file that `load` accepts: answers are set, everything else is commented out."""
     given = _given(answers)
-    return "\n".join([_HEAD, *("\n".join(_section(section, given)) for section in _shown_sections())])
+    return "\n".join([_HEAD, *("\n".join(_section(section, given)) for section in _shown_sections(given))])
 
 
-def _shown_sections() -> Iterator[KnownSection]:
-    """All sections, but of the tools' sections only the shell's: it has all of their settings."""
-    others = [section.key for section in known_sections() if section.model is ToolRules]
-    return (section for section in known_sections() if section.key not in others)
+def _shown_sections(given: Mapping[Key, object]) -> Iterator[KnownSection]:
+    """All sections, but one only of those that have the same settings: the shell's of the tools', and of the providers'
+    the one that is given, else the first."""
+    tools = [section.key for section in known_sections() if section.model is ToolRules]
+    providers = [section.key for section in known_sections() if section.model is ProviderSettings]
+    shown = next((key for key in providers if any(name[:2] == key for name in given)), providers[0])
+    return (section for section in known_sections() if section.key not in tools + providers or section.key == shown)
 
 
 def _given(answers: Answers) -> dict[Key, object]:
-    provider = (answers.model or "").partition(":")[0]
+    provider, _ = provider_and_name(answers.model or "")
     given: dict[Key, object] = {
         ("agent", "model"): answers.model,
         ("models", provider, "api_key"): answers.api_key,
@@ -82,7 +86,7 @@ def _section(section: KnownSection, given: dict[Key, object]) -> Iterator[str]:
     optional = len(section.key) > 1 or section.repeated
     used = not optional or any(key[: len(section.key)] == section.key for key in given)
     yield from _comment(section.model.__doc__ or "")
-    header = f"[[{section.key[0]}]]" if section.repeated else f"[{'.'.join(section.key)}]"
+    header = f"[[{section.key[0]}]]" if section.repeated else f"[{dotted(section.key)}]"
     yield header if used else f"#{header}"
     for name, field in section.settings.items():
         yield from _comment(field.description or "")
@@ -95,7 +99,7 @@ def _section(section: KnownSection, given: dict[Key, object]) -> Iterator[str]:
 
 
 def _comment(text: str) -> list[str]:
-    return textwrap.wrap(text, width=110, initial_indent="# ", subsequent_indent="# ")
+    return textwrap.wrap(text, width=110, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
 def _shown(field: FieldInfo) -> object:

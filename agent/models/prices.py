@@ -100,16 +100,17 @@ PRICES: dict[str, Price] = {
 _VERSION_SUFFIX = re.compile(r"-(?:latest|\d{8}|\d{4}-\d{2}-\d{2})$")
 
 
-def price_of(model: str, own: Mapping[str, Price] | None = None) -> Price | None:
+def price_of(model: str, own: Mapping[str, Price] | None = None, *, is_listed: bool = True) -> Price | None:
     """The price of a model by its name in the settings, like "openai:gpt-5"; None if it is not known.
 
     `own` are the operator's prices for that provider, by the bare name ("gpt-5"); they take precedence. A dated version
-    has the price of its model, unless it has its own.
+    has the price of its model, unless it has its own. Not `is_listed`: another server under that provider's name, whose
+    prices are its own.
     """
     provider, _, name = model.partition(":")
     for candidate in (name, _VERSION_SUFFIX.sub("", name)):
         if own and candidate in own:
             return own[candidate]
-        if (price := PRICES.get(f"{provider}:{candidate}")) is not None:
+        if is_listed and (price := PRICES.get(f"{provider}:{candidate}")) is not None:
             return price
     return None

@@ -7,71 +7,108 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from agent.context.tokens import estimate_tokens
 from agent.media import MediaStore
-from agent.model import Model, Request
+from agent.model import Model, ModelSettings, Request
 from agent.models.chain import wrap_provider_model
+from agent.models.context_windows import context_window_of
 from agent.models.prices import Price, price_of
 from agent.models.protocols import chat_completions
+from agent.models.protocols.wire import Feature
 from agent.models.provider import ModelOptions, Provider, Timeouts
-from config.models import ModelSettings
+from config import models as config
+from config.models import ModelParameters, PriceSettings, ProviderSettings, provider_and_name
+from config.presets import CLOUD_FIRST_TOKEN, LOCAL_FIRST_TOKEN, PRESETS, preset_of
 from config.settings import Settings
 from gateway.inbound.attachments import ReadFile
 from gateway.inbound.file_text import FileReader
 
 TYPICAL_ANSWER_TOKENS = 1000
 
+FREE = Price(0, 0)
+
 
 async def open_models(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> dict[str, Model]:
     """Every model named in the settings, by name; each connects on first use."""
+    return {name: await stack.enter_async_context(_open_model(settings, name, media)) for name in model_names(settings)}
+
+
+def model_names(settings: Settings) -> list[str]:
+    """Every model named in the settings, once: those in use, then those that have a section."""
     agent = settings.agent
     named = [
         agent.model,
         *agent.fallback,
         agent.small_model,
+        agent.vision_model,
         *(channel.model for channel in settings.channels.values()),
+        *(f"{provider}:{name}" for provider, given in settings.models.items() for name in given.models),
     ]
-    names = dict.fromkeys(name for name in named if name)
-    return {name: await stack.enter_async_context(_open_model(settings, name, media)) for name in names}
+    return list(dict.fromkeys(name for name in named if name))
 
 
 @asynccontextmanager
 async def _open_model(settings: Settings, model: str, media: MediaStore) -> AsyncIterator[Model]:
-    provider, _, name = model.partition(":")
-    if provider == "demo":
+    if model == "demo":
         from agent.models.demo import DemoModel
 
         yield DemoModel()
         return
     from agent.models.providers import ProviderModel
 
-    given = _given(settings, provider)
-    opened = ProviderModel(_provider(provider, given), ModelOptions(name), media)
+    provider, _ = provider_and_name(model)
+    opened = ProviderModel(provider_of(settings, provider), options_of(settings, model), media)
     try:
-        yield wrap_provider_model(opened, model, _price(settings, model))
+        yield wrap_provider_model(opened, model, price_in(settings, model))
     finally:
         await opened.aclose()
 
 
-def _provider(name: str, given: ModelSettings) -> Provider:
-    key = _key(given)
-    url = given.base_url or ("https://api.anthropic.com" if name == "anthropic" else "https://api.openai.com/v1")
+def provider_of(settings: Settings, name: str) -> Provider:
+    """The provider of that name, by its section and by what is known of it."""
+    given, preset = section_of(settings, name), preset_of(name)
+    url = config.url_of(name, given)
+    default_wait = LOCAL_FIRST_TOKEN if preset.is_local else CLOUD_FIRST_TOKEN
     return Provider(
         name,
-        "anthropic" if name == "anthropic" else "openai",
+        config.type_of(name, given),
         url,
-        keys=(key,) if key else (),
-        timeouts=Timeouts(given.first_token_timeout, given.silence_timeout),
-        without=chat_completions.refused_at(url),
+        keys=tuple(key.get_secret_value() for key in given.api_key or ()),
+        key_header=preset.key_header,
+        headers=config.revealed(given.headers),
+        query=config.revealed(given.query),
+        extra_body=given.extra_body,
+        timeouts=Timeouts(given.first_token_timeout or default_wait, given.silence_timeout),
+        without=_refused(name, given, url),
         web_search=given.web_search,
+        keeps_state=given.keeps_state,
+        requests_per_minute=given.requests_per_minute or 0,
     )
 
 
-def _given(settings: Settings, provider: str) -> ModelSettings:
+def _refused(name: str, given: ProviderSettings, url: str) -> frozenset[Feature]:
+    # With a base_url of its own, "openai" is only the name of the protocol.
+    is_known = config.is_at_home(name, given) if name == "openai" else name in PRESETS
+    return preset_of(name).without if is_known else chat_completions.refused_at(url)
+
+
+def options_of(settings: Settings, model: str) -> ModelOptions:
+    """The model's name at its provider, and its own settings."""
+    provider, name = provider_and_name(model)
+    given = _model_section(settings, provider, name)
+    own = parameters_of(given).over(ModelSettings(parallel_tool_calls=given.parallel_tool_calls))
+    return ModelOptions(name, own, vision=given.vision, tools=given.tools)
+
+
+def parameters_of(section: ModelParameters) -> ModelSettings:
+    return ModelSettings(section.temperature, section.max_tokens, section.reasoning, section.top_p)
+
+
+def section_of(settings: Settings, provider: str) -> ProviderSettings:
     """The provider's settings, or the defaults."""
-    return next((given for name, given in settings.models.items() if name == provider), ModelSettings())
+    return settings.models.get(provider) or ProviderSettings()
 
 
-def _key(given: ModelSettings) -> str | None:
-    return None if given.api_key is None else given.api_key.get_secret_value()
+def _model_section(settings: Settings, provider: str, name: str) -> config.ModelSettings:
+    return section_of(settings, provider).models.get(name) or config.ModelSettings()
 
 
 def default_model(settings: Settings, channel: str) -> str:
@@ -80,15 +117,46 @@ def default_model(settings: Settings, channel: str) -> str:
     return (own and own.model) or settings.agent.model
 
 
-def _price(settings: Settings, model: str) -> Price | None:
-    given = _given(settings, model.partition(":")[0])
-    own = {name: Price(p.input, p.output, p.cache_read, p.cache_write) for name, p in given.price.items()}
-    return price_of(model, own)
+def default_parameters(settings: Settings, channel: str) -> ModelSettings:
+    """The parameters of a channel's requests: its own, else the agent's."""
+    agents, own = parameters_of(settings.agent), settings.channels.get(channel)
+    return agents if own is None else parameters_of(own).over(agents)
+
+
+def context_window(settings: Settings, model: str) -> int:
+    """The model's context window in tokens: its own setting, else the agent's, else the known one."""
+    own = _model_section(settings, *provider_and_name(model)).context_window
+    return own or settings.agent.context_window or context_window_of(model)
+
+
+def price_in(settings: Settings, model: str) -> Price | None:
+    """The price of the model: that of the settings, else the provider's list price, else None."""
+    provider, _ = provider_and_name(model)
+    given = section_of(settings, provider)
+    own = {name: _price(model.price) for name, model in given.models.items() if model.price is not None}
+    if preset_of(provider).is_local:
+        return price_of(model, own) or FREE
+    return price_of(model, own, is_listed=config.is_at_home(provider, given))
+
+
+def _price(given: PriceSettings) -> Price:
+    return Price(given.input, given.output, given.cache_read, given.cache_write)
+
+
+def unpriced(settings: Settings) -> list[str]:
+    """The models whose cost is not known, neither by a price nor from their provider."""
+    return [
+        model
+        for model in model_names(settings)
+        if model != "demo"
+        and price_in(settings, model) is None
+        and not preset_of(provider_and_name(model)[0]).tells_cost
+    ]
 
 
 def cost_of(settings: Settings, request: Request, channel: str) -> float:
     """The approximate cost of the request there, in dollars, with an answer of typical length."""
-    price = _price(settings, request.model or default_model(settings, channel))
+    price = price_in(settings, request.model or default_model(settings, channel))
     if price is None:
         return 0.0
     written = request.settings.max_tokens or TYPICAL_ANSWER_TOKENS
@@ -103,9 +171,11 @@ async def open_reader(settings: Settings, media: MediaStore) -> AsyncIterator[Re
         return
     from agent.files.transcription import OpenAITranscriber
 
-    _, _, name = settings.agent.transcription_model.partition(":")
-    given = _given(settings, "openai")
-    transcriber = OpenAITranscriber(name, api_key=_key(given), base_url=given.base_url)
+    name, model = provider_and_name(settings.agent.transcription_model)
+    provider = provider_of(settings, name)
+    transcriber = OpenAITranscriber(
+        model, api_key=provider.keys[0] if provider.keys else None, base_url=provider.base_url
+    )
     try:
         yield FileReader(media, transcriber).read
     finally:

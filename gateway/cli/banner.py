@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from config.channels import CHANNELS, ChannelSettings, SlackSettings
 from config.load import FILE, Configuration
-from config.models import KEY_VARIABLES
 from gateway.cli import VERSION
 
 _MARGIN = 12
@@ -35,8 +34,7 @@ def _model(configuration: Configuration) -> Iterator[Row]:
     if model != "demo":
         yield "model", model
         return
-    keys = " or ".join(KEY_VARIABLES.values())
-    yield "model", f"the built-in demo, which works offline. For a real model set {keys} and add:"
+    yield "model", "the built-in demo, which works offline. For a real model set OPENAI_API_KEY and add:"
     yield "", '\n    [agent]\n    model = "openai:gpt-5"'
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from pathlib import Path
 
 from config.channels import CHANNELS
 from config.load import FILE, data_directory
-from config.models import KEY_VARIABLES, PROVIDERS
+from config.models import provider_and_name
+from config.presets import PRESETS, Preset
 from config.template import Answers, ChannelAnswers, template
 from gateway.cli.home import make_home
 
@@ -72,16 +72,21 @@ class Person:
 def ask(person: Person, secrets: Path) -> Answers:
     """The person's answers. Each key that is typed is stored in a file in `secrets`, in the data directory."""
     model = _ask_model(person)
-    provider = model.partition(":")[0]
     if model == "demo":
         base_url = key = None
     else:
-        base_url = (
-            person.ask("Base URL, if it is another server than the provider's own (Enter: none): ").strip() or None
-        )
-        key = _ask_secret(person, f"{provider} API key", KEY_VARIABLES[provider], secrets / f"{provider}-api-key")
+        provider, _ = provider_and_name(model)
+        base_url = _ask_base_url(person, PRESETS[provider])
+        variable = PRESETS[provider].key_variable
+        file = secrets / f"{provider}-api-key"
+        key = _ask_secret(person, f"{provider} API key", variable, file) if variable else None
     channels = [channel for platform in _PLATFORMS if (channel := _ask_channel(person, platform, secrets)) is not None]
     return Answers(model, key, base_url, tuple(channels))
+
+
+def _ask_base_url(person: Person, preset: Preset) -> str | None:
+    prompt = f"Base URL, if not {preset.base_url} (Enter: none): " if preset.base_url else "Base URL of your resource: "
+    return person.ask(prompt).strip() or None
 
 
 def _ask_channel(person: Person, platform: _Platform, secrets: Path) -> ChannelAnswers | None:
@@ -102,12 +107,12 @@ def _secret_places(platform: _Platform, setting: str, secrets: Path) -> tuple[st
 
 
 def _ask_model(person: Person) -> str:
-    providers = "|".join(PROVIDERS)
     while True:
         model = person.ask("Model, like openai:gpt-5 (Enter: demo, which works offline): ").strip() or "demo"
-        if model == "demo" or re.fullmatch(rf"({providers}):\S+", model):
+        provider, name = provider_and_name(model)
+        if model == "demo" or (provider in PRESETS and name):
             return model
-        person.ask(f'Not a model: enter "demo" or provider:name; providers are {", ".join(PROVIDERS)}. (Enter) ')
+        person.ask(f'Not a model: enter "demo" or provider:name; providers are {", ".join(PRESETS)}. (Enter) ')
 
 
 def _ask_secret(person: Person, prompt: str, variable: str, file: Path) -> str:

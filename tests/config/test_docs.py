@@ -15,7 +15,7 @@ from channels.runs import RunReport
 from channels.web import http_app
 from channels.web.render import EventName
 from config.channels import CHANNELS
-from config.models import KEY_VARIABLES, PROVIDERS
+from config.presets import key_variables
 from config.settings import WebSettings
 from config.tools import TOOLS
 from gateway.assembly.build import build
@@ -33,7 +33,9 @@ TOKENS = {
     "SLACK_BOT_TOKEN": "xoxb",
     "SLACK_APP_TOKEN": "xapp",
     "DISCORD_BOT_TOKEN": "d",
-    **{KEY_VARIABLES[provider]: "sk" for provider in PROVIDERS},
+    "PROXY_KEY_1": "sk-1",
+    "PROXY_KEY_2": "sk-2",
+    **dict.fromkeys(key_variables().values(), "sk"),
 }
 NOT_FILES = {"agent.media", "site/"}
 MAX_README_LINES = 150

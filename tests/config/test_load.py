@@ -8,7 +8,7 @@ from config.channels import CHANNELS, DiscordSettings, SlackSettings, TelegramSe
 from config.errors import ConfigurationError
 from config.hooks import HttpHookSettings, ProcessHookSettings, PythonHookSettings
 from config.load import data_directory, load
-from config.models import PriceSettings
+from config.models import ModelSettings, PriceSettings
 from config.settings import every_secret
 from config.tools import TOOLS, ShellSettings, ToolRules
 from tests.config.conftest import Operator
@@ -76,14 +76,16 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
         base_url = "http://127.0.0.1:9999/v1"
         first_token_timeout = 120
         silence_timeout = 30
-        price = { "gpt-5" = { input = 1.25, output = 10.0, cache_read = 0.125 }, "ft:me" = { input = 0, output = 2 } }
+        [models.openai."gpt-5"]
+        price = { input = 1.25, output = 10.0, cache_read = 0.125 }
+        [models.openai."ft:me".price]
+        input = 0
+        output = 2
         [models.anthropic]
         api_key = "${ANTHROPIC_API_KEY}"
         base_url = "https://127.0.0.1"
-        [models.anthropic.price.claude-sonnet-5]
-        input = 3
-        output = 15
-        cache_write = 3.75
+        [models.anthropic.claude-sonnet-5]
+        price = { input = 3, output = 15, cache_write = 3.75 }
         [store]
         url = "sqlite:///interject.db"
         [media]
@@ -146,20 +148,23 @@ def test_the_names_of_the_contract_are_accepted(operator: Operator) -> None:
     )
 
     assert settings.agent.instructions == "Be brief."
-    assert settings.models["openai"].api_key == SecretStr("o")
+    assert settings.models["openai"].api_key == [SecretStr("o")]
     assert settings.models["openai"].base_url == "http://127.0.0.1:9999/v1"
     assert (settings.models["openai"].first_token_timeout, settings.models["openai"].silence_timeout) == (120, 30)
-    assert settings.models["anthropic"].api_key == SecretStr("a")
-    assert (settings.models["anthropic"].first_token_timeout, settings.models["anthropic"].silence_timeout) == (60, 60)
+    assert settings.models["anthropic"].api_key == [SecretStr("a")]
+    assert (settings.models["anthropic"].first_token_timeout, settings.models["anthropic"].silence_timeout) == (
+        None,
+        60,
+    )
     assert settings.agent.fallback == ["anthropic:claude-sonnet-5", "openai:gpt-5-mini"]
     assert (settings.agent.small_model, settings.agent.routing) == ("openai:gpt-5-mini", True)
     assert (settings.agent.context_window, settings.agent.shutdown_grace) == (4000, 0)
-    assert settings.models["openai"].price == {
-        "gpt-5": PriceSettings(input=1.25, output=10, cache_read=0.125),
-        "ft:me": PriceSettings(input=0, output=2),
+    assert settings.models["openai"].models == {
+        "gpt-5": ModelSettings(price=PriceSettings(input=1.25, output=10, cache_read=0.125)),
+        "ft:me": ModelSettings(price=PriceSettings(input=0, output=2)),
     }
-    assert settings.models["anthropic"].price == {
-        "claude-sonnet-5": PriceSettings(input=3, output=15, cache_write=3.75)
+    assert settings.models["anthropic"].models == {
+        "claude-sonnet-5": ModelSettings(price=PriceSettings(input=3, output=15, cache_write=3.75))
     }
     assert (settings.web.port, settings.web.show_reasoning) == (0, True)
     assert settings.tools.enabled[-3:] == ["todos", "delegate", "background"]
@@ -515,7 +520,7 @@ class TestTheModelsKey:
     def test_is_found_in_the_providers_standard_variable(self, operator: Operator) -> None:
         settings = operator.settings('[agent]\nmodel = "anthropic:claude"\n', ANTHROPIC_API_KEY="k", OPENAI_API_KEY="o")
 
-        assert settings.models["anthropic"].api_key == SecretStr("k")
+        assert settings.models["anthropic"].api_key == [SecretStr("k")]
         assert "openai" not in settings.models
 
     def test_is_found_for_a_channels_model_and_for_voice_notes_as_well(self, operator: Operator) -> None:
@@ -525,8 +530,8 @@ class TestTheModelsKey:
         settings = operator.settings(toml + voice, ANTHROPIC_API_KEY="a", OPENAI_API_KEY="o")
 
         assert settings.agent.model == "demo"
-        assert settings.models["anthropic"].api_key == SecretStr("a")
-        assert settings.models["openai"].api_key == SecretStr("o")
+        assert settings.models["anthropic"].api_key == [SecretStr("a")]
+        assert settings.models["openai"].api_key == [SecretStr("o")]
 
     def test_is_found_for_the_models_to_fall_back_on(self, operator: Operator) -> None:
         in_the_file = operator.settings('[agent]\nfallback = ["anthropic:claude"]\n', ANTHROPIC_API_KEY="a")
@@ -534,19 +539,19 @@ class TestTheModelsKey:
             INTERJECT_AGENT__FALLBACK="anthropic:claude, openai:gpt-5", ANTHROPIC_API_KEY="a", OPENAI_API_KEY="o"
         )
 
-        assert in_the_file.models["anthropic"].api_key == SecretStr("a")
+        assert in_the_file.models["anthropic"].api_key == [SecretStr("a")]
         assert in_the_environment.agent.fallback == ["anthropic:claude", "openai:gpt-5"]
         assert set(in_the_environment.models) == {"anthropic", "openai"}
 
     def test_is_found_for_the_small_model(self, operator: Operator) -> None:
         settings = operator.settings('[agent]\nsmall_model = "openai:gpt-5-mini"\n', OPENAI_API_KEY="o")
 
-        assert settings.models["openai"].api_key == SecretStr("o")
+        assert settings.models["openai"].api_key == [SecretStr("o")]
 
     def test_in_the_settings_goes_first(self, operator: Operator) -> None:
         toml = '[agent]\nmodel = "openai:gpt-5"\n[models.openai]\napi_key = "mine"\n'
 
-        assert operator.settings(toml, OPENAI_API_KEY="usual").models["openai"].api_key == SecretStr("mine")
+        assert operator.settings(toml, OPENAI_API_KEY="usual").models["openai"].api_key == [SecretStr("mine")]
 
     def test_is_not_needed_and_not_sent_to_a_server_of_ones_own(self, operator: Operator) -> None:
         toml = '[agent]\nmodel = "openai:llama"\n[models.openai]\nbase_url = "http://127.0.0.1:1/v1"\n'

@@ -45,7 +45,8 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "an unknown provider's section": (
         '[models.opnai]\napi_key = "x"\n',
-        'interject.toml:1: models.opnai: no such setting. Did you mean "openai"?',
+        'interject.toml:1: models.opnai: unknown provider. Did you mean "openai"? Another server needs type = "openai" '
+        "and base_url",
     ),
     "an unknown type of channel": (
         "[channels.telegrm]\n",
@@ -236,7 +237,12 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a transcription model of another provider": (
         '[agent]\ntranscription_model = "anthropic:claude"\n',
-        'interject.toml:2: agent.transcription_model: expected "openai:name", like "openai:gpt-4o-transcribe"',
+        "interject.toml:2: agent.transcription_model: anthropic needs an API key. Set the environment variable "
+        "ANTHROPIC_API_KEY, or api_key in [models.anthropic]",
+    ),
+    "a transcription model of a provider that cannot have one": (
+        '[agent]\ntranscription_model = "anthropic:claude"\n[models.anthropic]\napi_key = "k"\n',
+        "interject.toml:2: agent.transcription_model: needs a provider of the type openai",
     ),
     "a transcription model without key": (
         '[agent]\ntranscription_model = "openai:whisper-1"\n',
@@ -264,9 +270,66 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         'interject.toml:2: agent.model: expected "demo" or "provider:name", like "openai:gpt-5"',
     ),
     "an unknown provider": (
-        '[agent]\nmodel = "groq:llama"\n',
-        "interject.toml:2: agent.model: unknown provider. Known: openai, anthropic. For an OpenAI-compatible server "
-        'use "openai:name" and set base_url in [models.openai]',
+        '[agent]\nmodel = "zork:llama"\n',
+        "interject.toml:2: agent.model: unknown provider. Known: openai, anthropic, google, openrouter, groq, "
+        "deepseek, mistral, xai, together, fireworks, azure, ollama, lmstudio, vllm, llamacpp. Another server needs a "
+        "section [models.<name>] with type and base_url",
+    ),
+    "mistyped providers": (
+        '[agent]\nmodel = "openruoter:anthropic/claude"\nfallback = ["wrok:llama"]\n'
+        '[models.work]\ntype = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n',
+        'interject.toml:2: agent.model: unknown provider. Did you mean "openrouter"? Another server needs a section '
+        "[models.<name>] with type and base_url",
+        'interject.toml:3: agent.fallback[0]: unknown provider. Did you mean "work"? Another server needs a section '
+        "[models.<name>] with type and base_url",
+    ),
+    "a provider without a server": (
+        '[models.work]\ntype = "openai"\n[models.azure]\n[models.groq]\ntype = "anthropic"\n[models.demo]\n',
+        "interject.toml:1: models.work.base_url: is missing",
+        "interject.toml:3: models.azure.base_url: is missing",
+        "interject.toml:4: models.groq.base_url: is missing",
+        'interject.toml:6: models.demo: expected another name: a provider\'s name has no colon, and is not "demo"',
+    ),
+    "a model at a provider without a server": (
+        '[agent]\nmodel = "azure:gpt-5"\n',
+        "interject.toml:2: agent.model: azure needs base_url in [models.azure]",
+    ),
+    "a deployment without a version": (
+        '[models.azure]\nbase_url = "https://a.openai.azure.com/openai/deployments/b"\n',
+        'interject.toml:1: models.azure.query: needs { api-version = "…" } with a base_url of a deployment',
+    ),
+    "an unknown protocol": (
+        '[models.work]\ntype = "grpc"\nbase_url = "http://127.0.0.1:1"\n',
+        "interject.toml:2: models.work.type: not one of the choices. Known: openai, openai-responses, anthropic.",
+    ),
+    "keys that are none": (
+        '[models.openai]\napi_key = ""\n[models.groq]\napi_key = []\n[models.xai]\napi_key = 5\n'
+        '[models.mistral]\napi_key = ["k", ""]\n',
+        "interject.toml:2: models.openai.api_key: is empty",
+        "interject.toml:4: models.groq.api_key: is empty",
+        'interject.toml:6: models.xai.api_key: expected text in quotes, or a list, like ["…", "…"]',
+        "interject.toml:8: models.mistral.api_key[1]: is empty",
+    ),
+    "a mistyped setting of a provider": (
+        '[models.openai]\napi_kye = "k"\n',
+        'interject.toml:2: models.openai.api_kye: no such setting. Did you mean "api_key"?',
+    ),
+    "a mistyped setting of a model": (
+        '[models.ollama."qwen3:8b"]\ntemprature = 1\n',
+        'interject.toml:2: models.ollama."qwen3:8b".temprature: no such setting. Did you mean "temperature"?',
+    ),
+    "invalid parameters": (
+        "[agent]\ntemperature = 3\nmax_tokens = 0\nreasoning = 'much'\ntop_p = 0\n"
+        "[models.openai.a]\nreasoning = -1\ncontext_window = 100\nvision = 'yes'\n",
+        "interject.toml:2: agent.temperature: expected 2 or less",
+        "interject.toml:3: agent.max_tokens: expected 1 or more",
+        'interject.toml:4: agent.reasoning: expected one of "off", "minimal", "low", "medium", "high", "max", or a '
+        "number of tokens",
+        "interject.toml:5: agent.top_p: expected more than 0",
+        'interject.toml:7: models.openai.a.reasoning: expected one of "off", "minimal", "low", "medium", "high", '
+        '"max", or a number of tokens',
+        "interject.toml:8: models.openai.a.context_window: expected 4000 or more",
+        "interject.toml:9: models.openai.a.vision: expected true or false",
     ),
     "a model without key": (
         '[agent]\nmodel = "anthropic:claude"\n[models.anthropic]\n',
@@ -284,7 +347,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "web search at another provider": (
         '[models.openai]\napi_key = "k"\nweb_search = true\n',
-        "interject.toml:3: models.openai.web_search: only available in [models.anthropic]",
+        "interject.toml:3: models.openai.web_search: only available with type anthropic or openai-responses",
+    ),
+    "state at a server that keeps none": (
+        '[models.openai]\napi_key = "k"\nkeeps_state = true\n',
+        "interject.toml:3: models.openai.keeps_state: only available with type openai-responses",
     ),
     "routing without a small model": (
         "[agent]\nrouting = true\n",
@@ -303,27 +370,23 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:2: agent.shutdown_grace: expected 0 or more",
     ),
     "a price without output": (
-        '[models.openai]\nprice = { "gpt-5" = { input = 1.25 } }\n',
-        "interject.toml:2: models.openai.price.gpt-5.output: is missing",
+        "[models.openai.gpt-5]\nprice = { input = 1.25 }\n",
+        "interject.toml:2: models.openai.gpt-5.price.output: is missing",
     ),
     "invalid prices": (
-        '[models.openai.price]\n"gpt-4.1" = { input = -1, output = nan, cache_read = "free", cache_write = inf }\n',
-        'interject.toml:2: models.openai.price."gpt-4.1".input: expected 0 or more',
-        'interject.toml:2: models.openai.price."gpt-4.1".output: expected a number',
-        'interject.toml:2: models.openai.price."gpt-4.1".cache_read: expected a number',
-        'interject.toml:2: models.openai.price."gpt-4.1".cache_write: expected a number',
+        '[models.openai."gpt-4.1".price]\ninput = -1\noutput = nan\ncache_read = "free"\ncache_write = inf\n',
+        'interject.toml:2: models.openai."gpt-4.1".price.input: expected 0 or more',
+        'interject.toml:3: models.openai."gpt-4.1".price.output: expected a number',
+        'interject.toml:4: models.openai."gpt-4.1".price.cache_read: expected a number',
+        'interject.toml:5: models.openai."gpt-4.1".price.cache_write: expected a number',
     ),
     "a mistyped price": (
-        "[models.openai.price.gpt-5]\ninput = 1\noutput = 2\ncached = 3\n",
-        'interject.toml:4: models.openai.price.gpt-5.cached: no such setting. Did you mean "cache_read"?',
-    ),
-    "a price of a model with its provider": (
-        '[models.openai]\nprice = { "openai:gpt-5" = { input = 1, output = 2 } }\n',
-        'interject.toml:2: models.openai.price."openai:gpt-5": expected the model\'s name without its provider',
+        "[models.openai.gpt-5.price]\ninput = 1\noutput = 2\ncached = 3\n",
+        'interject.toml:4: models.openai.gpt-5.price.cached: no such setting. Did you mean "cache_read"?',
     ),
     "a price that is one number": (
-        "[models.openai.price]\ngpt-5 = 3\n",
-        "interject.toml:2: models.openai.price.gpt-5: expected a section, not a single value",
+        "[models.openai.gpt-5]\nprice = 3\n",
+        "interject.toml:2: models.openai.gpt-5.price: expected a section, not a single value",
     ),
     "an unknown activity": (
         '[channels.telegram]\ntoken = "1:a"\nactivity = "loud"\nshow_reasoning = "no"\n',
@@ -425,8 +488,8 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         'interject.toml:12: hooks[1].timout: no such setting. Did you mean "timeout"?',
     ),
     "a table within a hook": (
-        f'{PYTHON}[hooks.headers]\nx = "1"\n',
-        "interject.toml:6: hooks[0].headers: no such setting. "
+        f'{PYTHON}[hooks.extras]\nx = "1"\n',
+        "interject.toml:6: hooks[0].extras: no such setting. "
         "Known: name, type, path, points, priority, timeout, on_error, trusted.",
     ),
     "invalid settings of a hook": (
@@ -629,9 +692,9 @@ allow = ["ann"]
         "environment variable INTERJECT_WEB__PROT: no such setting. Did you mean INTERJECT_WEB__PORT?",
         "interject.toml:4: agent.max_steps: the environment variable STEPS is not set",
         "interject.toml:5: agent.colour: no such setting. Known: model, fallback, outage_patience, small_model, "
-        "routing, context_window, context_reserve, context_full_at, context_keep, instructions, instructions_file, "
-        "workspace, workspaces, max_steps, max_running_turns, tell_when_waiting, "
-        "transcription_model, shutdown_grace.",
+        "routing, vision_model, context_window, context_reserve, context_full_at, context_keep, instructions, "
+        "instructions_file, workspace, workspaces, max_steps, max_running_turns, tell_when_waiting, "
+        "transcription_model, shutdown_grace, temperature, max_tokens, reasoning, top_p.",
         "interject.toml:11: web.port: expected 65535 or less",
         "interject.toml:12: channels.telegram.token: is missing",
         'interject.toml:13: channels.telegram.allow[0]: expected a user id, a name that begins with @, or "*"',
@@ -669,7 +732,12 @@ WITH_A_SECRET = {
     "in a hook that is no section": f'hooks = ["{SECRET}"]\n',
     "in a tool's section": f'[tools.shell]\napproval = "{SECRET}"\n',
     "as a tool": f'[tools]\nshell = "{SECRET}"\n',
-    "as a price": f'[models.openai]\nprice = {{ a = {{ input = "{SECRET}" }} }}\n',
+    "as a price": f'[models.openai.a]\nprice = {{ input = "{SECRET}" }}\n',
+    "as a header": f'[models.openai]\nheaders = {{ Authorization = ["{SECRET}"] }}\n',
+    "as one of two keys": f'[models.openai]\napi_key = ["{SECRET}", 5]\n',
+    "as a reasoning": f'[agent]\nreasoning = "{SECRET}"\n',
+    "as a provider": f'[agent]\nmodel = "{SECRET}:x"\n',
+    "in a mistyped setting of a provider": f'[models.openai]\napi_kye = "{SECRET}"\n',
     "in a key of the wrong place": f'token = "{SECRET}"\n',
     "in a mistyped provider": f'[models.opnai]\napi_key = "{SECRET}"\n',
     "in a list": f'[channels.telegram]\ntoken = ["{SECRET}"]\n',
@@ -724,7 +792,9 @@ def test_settings_never_show_a_secret(operator: Operator) -> None:
         [channels.discord]
         token = "{SECRET}"
         [models.openai]
-        api_key = "{SECRET}"
+        api_key = ["{SECRET}", "{SECRET}"]
+        headers = {{ Authorization = "{SECRET}" }}
+        query = {{ api_key = "{SECRET}" }}
         [[hooks]]
         name = "a"
         type = "http"

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from config.channels import CHANNELS, DiscordSettings, SlackSettings, TelegramSettings
 from config.hooks import HOOKS
-from config.models import ModelSettings, PriceSettings
+from config.models import ModelSettings, PriceSettings, ProviderSettings
 from config.settings import LimitSettings, Settings
 from config.template import Answers, ChannelAnswers, template
 from config.tools import TOOLS, ShellSettings
@@ -45,7 +45,7 @@ def test_answers_are_filled_in(operator: Operator) -> None:
     settings = operator.settings(template(EVERYTHING), OPENAI_API_KEY="k", **TOKENS)
 
     assert settings.agent.model == "openai:gpt-5"
-    assert settings.models["openai"].api_key == SecretStr("k")
+    assert settings.models["openai"].api_key == [SecretStr("k")]
     assert settings.models["openai"].base_url == "http://127.0.0.1:9/v1"
     telegram, slack, discord = settings.channels.values()
     assert isinstance(telegram, TelegramSettings)
@@ -57,11 +57,19 @@ def test_answers_are_filled_in(operator: Operator) -> None:
     assert (discord.token, discord.allow) == (SecretStr("d"), [])
 
 
-@pytest.mark.parametrize("model", ["openai:gpt-5", "anthropic:claude"])
+@pytest.mark.parametrize("model", ["openai:gpt-5", "anthropic:claude", "openrouter:anthropic/claude"])
 def test_a_model_alone_is_enough_if_its_key_is_in_the_standard_variable(operator: Operator, model: str) -> None:
-    settings = operator.settings(template(Answers(model=model)), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k")
+    keys = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "OPENROUTER_API_KEY": "k"}
+    settings = operator.settings(template(Answers(model=model)), **keys)
 
     assert settings.agent.model == model
+
+
+def test_the_provider_of_the_answer_has_its_section(operator: Operator) -> None:
+    text = template(Answers(model="groq:llama", api_key="${GROQ_API_KEY}"))
+
+    assert operator.settings(text, GROQ_API_KEY="k").models["groq"].api_key == [SecretStr("k")]
+    assert "[models.openai]" not in text
 
 
 @pytest.mark.parametrize("text", ['a"b\\c', "tab\tand\nline", "\x00\x1f\x7f", "żółw 🐢", "'''", "# no"])
@@ -78,7 +86,8 @@ def test_every_setting_is_in_it_with_its_description() -> None:
 
     sections = {
         **{name: (written[name], field.annotation) for name, field in Settings.model_fields.items() if name in written},
-        **{f"models.{name}": (written["models"][name], ModelSettings) for name in ("openai", "anthropic")},
+        "models.openai.gpt-5": (written["models"]["openai"].pop("gpt-5"), ModelSettings),
+        "models.openai": (written["models"]["openai"], ProviderSettings),
         **{f"channels.{name}": (written["channels"][name], model) for name, model in CHANNELS.items()},
         **{f"hooks.{hook['type']}": (hook, HOOKS[hook["type"]]) for hook in written["hooks"]},
         "tools.shell": (written["tools"].pop("shell"), ShellSettings),
@@ -94,14 +103,11 @@ def test_every_setting_is_in_it_with_its_description() -> None:
             assert field.description in prose
 
 
-def test_timeouts_are_shown_with_their_defaults_and_fallback_with_an_example() -> None:
+def test_a_timeout_is_shown_with_its_default_and_fallback_with_an_example() -> None:
     written = tomllib.loads(uncommented(template(Answers())))
 
     assert written["agent"]["fallback"] == ["anthropic:claude-sonnet-5"]
-    assert [(models["first_token_timeout"], models["silence_timeout"]) for models in written["models"].values()] == [
-        (60, 60),
-        (60, 60),
-    ]
+    assert written["models"]["openai"]["silence_timeout"] == 60
 
 
 def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) -> None:
@@ -113,6 +119,5 @@ def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) ->
     assert settings.tools.enabled == list(TOOLS)
     assert settings.agent.max_steps == 50
     assert [hook.type for hook in settings.hooks] == list(HOOKS)
-    assert settings.models["openai"].price["gpt-5"] == PriceSettings(input=1.25, output=10, cache_read=0.125)
+    assert settings.models["openai"].models["gpt-5"].price == PriceSettings(input=1.25, output=10, cache_read=0.125)
     assert settings.limits == LimitSettings(turn_cost=1, person_daily_cost=5, daily_cost=50, delegate_tokens=500_000)
-    assert settings.models["anthropic"].api_key == SecretStr("k")

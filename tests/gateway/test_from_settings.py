@@ -25,7 +25,7 @@ KEY = "sk-a-key-that-nobody-may-see"
 CHAT = "/api/conversations/me"
 
 AGENT = 'model = "openai:big"\nsmall_model = "openai:small"\nworkspaces = "shared"\n'
-PRICES = "{ big = { input = 10, output = 10 }, small = { input = 10, output = 10 } }"
+PRICES = "".join(f"[models.openai.{name}]\nprice = {{ input = 10, output = 10 }}\n" for name in ("big", "small"))
 """Dollars per million tokens."""
 
 
@@ -90,7 +90,7 @@ async def person(
     """A gateway of which more is set, and somebody who talks to it."""
     (folder / "interject.toml").write_text(
         f"[agent]\n{AGENT}{agent}\n[web]\nport = 0\n{web}\n"
-        f'[models.openai]\napi_key = "{KEY}"\nbase_url = "{models.openai_url}"\nprice = {PRICES}\n{more}'
+        f'[models.openai]\napi_key = "{KEY}"\nbase_url = "{models.openai_url}"\n{PRICES}{more}'
     )
     async with gateway(folder / "interject.toml") as built:
         assert built.link is not None

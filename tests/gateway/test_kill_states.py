@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
 ASK_FIRST = '[tools.shell]\napproval = "once"\n'
 WRITE = "echo begun >> effects.txt"
 WRITE_SLOWLY = f"{WRITE}; sleep 4"
-PRICE = "[models.openai.price]\ntest = { input = 10.0, output = 10.0 }\n[limits]\nturn_cost = 1.0\n"
+PRICE = "[models.openai.test]\nprice = { input = 10.0, output = 10.0 }\n[limits]\nturn_cost = 1.0\n"
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,55 @@
-"""Checks of models: whether their server accepts the key and has the model."""
+"""Checks of models: whether their server accepts the keys and has the model."""
 
 from __future__ import annotations
 
 import httpx
 
-from config.models import ModelSettings, Provider
+from agent.models.provider import Provider
+from config.models import provider_and_name
+from config.presets import preset_of
 from config.settings import Settings
+from gateway.assembly.models import provider_of
 from gateway.cli.checks.result import CheckResult, unexpected_status, unreachable
-
-_DEFAULT_URL: dict[Provider, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+from gateway.cli.model_lists import address_of, first_key, headers_of, list_models, offered, url_at
 
 
 async def check_model(client: httpx.AsyncClient, settings: Settings, model: str) -> CheckResult:
     part = "model"
-    provider_name, _, name = model.partition(":")
-    if provider_name == "demo":
+    if model == "demo":
         return CheckResult(part, True, "the demo needs no key")
-    provider: Provider = "anthropic" if provider_name == "anthropic" else "openai"
-    server = settings.models.get(provider, ModelSettings())
-    url = _base_url(provider, server)
+    provider_name, name = provider_and_name(model)
+    provider = provider_of(settings, provider_name)
+    url = address_of(provider)
     try:
-        response = await _list_models(client, provider, server)
-        if response.status_code == 404:
-            response = await _generate(client, provider, server, name)
+        response = await list_models(client, provider, first_key(provider))
+        listed = {offer.name for offer in offered(response)}
+        if response.status_code == 404 or (listed and name not in listed and not preset_of(provider_name).lists_all):
+            response = await _generate(client, provider, name)
+            listed = set()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return unreachable(part, url, error)
-    return _interpret(part, response, provider, name, url)
+    return _interpret(part, response, listed, provider_name, name, url)
 
 
 async def check_transcription(client: httpx.AsyncClient, settings: Settings, model: str) -> CheckResult:
-    part, name = "voice notes", model.partition(":")[2]
-    server = settings.models.get("openai", ModelSettings())
-    url = _base_url("openai", server)
+    part = "voice notes"
+    provider_name, name = provider_and_name(model)
+    provider = provider_of(settings, provider_name)
+    url = address_of(provider)
     try:
-        response = await _list_models(client, "openai", server)
+        response = await list_models(client, provider, first_key(provider))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return unreachable(part, url, error)
     if response.status_code == 404:
         return CheckResult(part, True, f"{url} does not list its models, so {name} could not be checked")
-    return _interpret(part, response, "openai", name, url)
+    return _interpret(part, response, {offer.name for offer in offered(response)}, provider_name, name, url)
 
 
-def _interpret(part: str, response: httpx.Response, provider: str, name: str, url: str) -> CheckResult:
+def _interpret(
+    part: str, response: httpx.Response, listed: set[str], provider: str, name: str, url: str
+) -> CheckResult:
     match response.status_code:
         case 200:
-            listed = _listed(response)
             if listed and name not in listed:
                 return CheckResult(part, False, f"key accepted, but {url} does not list the model {name}")
             return CheckResult(part, True, f"key accepted, {url} has the model {name}")
@@ -58,33 +63,8 @@ def _interpret(part: str, response: httpx.Response, provider: str, name: str, ur
             return CheckResult(part, False, unexpected_status(url, status))
 
 
-def _listed(response: httpx.Response) -> set[str]:
-    """The ids in a list of models; empty for any other response."""
-    try:
-        return {str(model["id"]) for model in response.json()["data"]}
-    except (ValueError, KeyError, TypeError):
-        return set()
-
-
-async def _list_models(client: httpx.AsyncClient, provider: Provider, server: ModelSettings) -> httpx.Response:
-    # Anthropic's list is paged, the newest models first.
-    path = "/models" if provider == "openai" else "/v1/models?limit=1000"
-    return await client.get(f"{_base_url(provider, server)}{path}", headers=_headers(provider, server))
-
-
-async def _generate(client: httpx.AsyncClient, provider: Provider, server: ModelSettings, name: str) -> httpx.Response:
-    """The smallest model call, for servers that do not list their models."""
-    path = "/chat/completions" if provider == "openai" else "/v1/messages"
+async def _generate(client: httpx.AsyncClient, provider: Provider, name: str) -> httpx.Response:
+    """The smallest model call, for servers that do not list all of their models."""
+    path = "/v1/messages" if provider.protocol == "anthropic" else "/chat/completions"
     body = {"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
-    return await client.post(f"{_base_url(provider, server)}{path}", headers=_headers(provider, server), json=body)
-
-
-def _base_url(provider: Provider, server: ModelSettings) -> str:
-    return (server.base_url or _DEFAULT_URL[provider]).rstrip("/")
-
-
-def _headers(provider: Provider, server: ModelSettings) -> dict[str, str]:
-    key = server.api_key.get_secret_value() if server.api_key is not None else "none"
-    if provider == "openai":
-        return {"Authorization": f"Bearer {key}"}
-    return {"x-api-key": key, "anthropic-version": "2023-06-01"}
+    return await client.post(url_at(provider, path), headers=headers_of(provider, first_key(provider)), json=body)

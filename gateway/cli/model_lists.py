@@ -1,0 +1,100 @@
+"""Asks a provider's server which models it has, and reads what the list says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import httpx
+
+from agent.models.prices import MILLION, Price
+from agent.models.provider import Provider
+
+_WINDOW_FIELDS = ("context_length", "context_window", "max_context_length", "max_model_len", "max_input_tokens")
+"""The names that servers have for the context window, in tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model that a server lists, with its context window and price where the list has them."""
+
+    name: str
+    context_window: int | None = None
+    price: Price | None = None
+
+
+def address_of(provider: Provider) -> str:
+    """The server's URL for people: without a query or a password, which may be secret."""
+    url = httpx.URL(provider.base_url)
+    return str(url.copy_with(query=None, username=None, password=None)).rstrip("/")
+
+
+def first_key(provider: Provider) -> str:
+    """Servers that need no key accept any."""
+    return provider.keys[0] if provider.keys else "none"
+
+
+async def list_models(client: httpx.AsyncClient, provider: Provider, key: str) -> httpx.Response:
+    """The server's list of models, as it answers. Raises `httpx.HTTPError` and `httpx.InvalidURL`."""
+    # Anthropic's list is paged, the newest models first.
+    path, more = ("/v1/models", {"limit": "1000"}) if provider.protocol == "anthropic" else ("/models", {})
+    return await client.get(url_at(provider, path, more), headers=headers_of(provider, key))
+
+
+def url_at(provider: Provider, path: str, more: Mapping[str, str] | None = None) -> httpx.URL:
+    """The URL of a path below the server's, with its query."""
+    base = httpx.URL(provider.base_url)
+    query = base.params.merge(dict(provider.query)).merge(dict(more or {}))
+    return base.copy_with(path=base.path.rstrip("/") + path, params=query)
+
+
+def headers_of(provider: Provider, key: str) -> dict[str, str]:
+    match provider.protocol:
+        case "anthropic":
+            own = {provider.key_header or "x-api-key": key, "anthropic-version": "2023-06-01"}
+        case "openai" | "openai-responses":
+            own = {provider.key_header: key} if provider.key_header else {"Authorization": f"Bearer {key}"}
+        case _:
+            assert_never(provider.protocol)
+    return own | dict(provider.headers)
+
+
+def offered(response: httpx.Response) -> list[OfferedModel]:
+    """The models of a list, by name; none for any other response."""
+    try:
+        body = response.json()
+    except ValueError:
+        return []
+    # Together sends the list alone.
+    listed = body.get("data") if isinstance(body, dict) else body
+    models = [_model(given) for given in listed if isinstance(given, dict)] if isinstance(listed, list) else []
+    return sorted((model for model in models if model.name), key=lambda model: model.name)
+
+
+def _model(given: Mapping[str, Any]) -> OfferedModel:
+    name = given.get("id")
+    # Google's names have a prefix that its requests do not need.
+    bare = name.removeprefix("models/") if isinstance(name, str) else ""
+    return OfferedModel(bare, _window([given, given.get("meta")]), _price(given.get("pricing")))
+
+
+def _window(tables: Sequence[object]) -> int | None:
+    for table in tables:
+        if isinstance(table, dict):
+            for name in (*_WINDOW_FIELDS, "n_ctx_train"):
+                if isinstance(tokens := table.get(name), int) and tokens > 0:
+                    return tokens
+    return None
+
+
+def _price(given: object) -> Price | None:
+    """OpenRouter's prices are in dollars per token, as text."""
+    match given:
+        case {"prompt": str(prompt), "completion": str(completion)}:
+            try:
+                return Price(float(prompt) * MILLION, float(completion) * MILLION)
+            except ValueError:
+                return None
+        case _:
+            return None
