@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from agent.decisions.approvals import open_decision
@@ -12,9 +11,11 @@ from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAn
 from agent.media import Attachment
 from agent.transcript import NEVER_STARTED, Exchange
 
-LOOP_REPEATS = 5
-LOOP_WINDOW = 20
-"""A turn is in a loop if the same call has the same result `LOOP_REPEATS` times within `LOOP_WINDOW` calls."""
+LOOP_REPEATS = {1: 5, 2: 3, 3: 3, 4: 3, 5: 3, 6: 3}
+"""A turn is in a loop if its last calls are one pattern over and over, each with the same result: how often, by the
+length of the pattern."""
+
+LOOP_WINDOW = max(length * repeats for length, repeats in LOOP_REPEATS.items())
 
 
 def step_of(entries: Sequence[Entry]) -> int:
@@ -104,21 +105,28 @@ def _has_person(entry: Entry) -> bool:
     return isinstance(entry, MessagesRead) and any(message.source != "work" for message in entry.messages)
 
 
-def detect_loop(entries: Sequence[Entry]) -> str | None:
-    """The tool that is called repeatedly with the same arguments and the same result; None if there is none."""
+def detect_loop(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The tools that are called over and over with the same arguments and the same results; () if there are none. The
+    same call between other ones is no loop: a test may fail the same way after each of several changes."""
     results: list[CallEnded] = []
     for entry in reversed(entries):
         if _has_person(entry) or len(results) == LOOP_WINDOW:
             break
         if isinstance(entry, CallEnded):
             results.append(entry)
-    calls = _calls_ended_by(results, entries) if len(results) >= LOOP_REPEATS else {}
-    repeats = Counter(
+    if len(results) < min(length * repeats for length, repeats in LOOP_REPEATS.items()):
+        return ()
+    calls = _calls_ended_by(results, entries)
+    made = [
         (call.name, call.arguments, end.outcome, end.text)
         for end in results
         if (call := calls.get(end.call_id)) is not None
-    )
-    return next((name for (name, *_), count in repeats.items() if count >= LOOP_REPEATS), None)
+    ]
+    for length, repeats in LOOP_REPEATS.items():
+        last = made[: length * repeats]
+        if len(last) == length * repeats and all(call == last[n % length] for n, call in enumerate(last)):
+            return tuple(dict.fromkeys(name for name, *_ in last))
+    return ()
 
 
 def _calls_ended_by(results: Sequence[CallEnded], entries: Sequence[Entry]) -> dict[str, Call]:

@@ -16,6 +16,7 @@ from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled
 from agent.log import (
     ApprovalRequested,
     Call,
+    CallEnded,
     Compacted,
     Entry,
     MessagesRead,
@@ -25,9 +26,10 @@ from agent.log import (
     Text,
     Thinking,
 )
-from agent.log_state import is_finishing_up, step_of, steps_since_message
+from agent.log_state import detect_loop, is_finishing_up, step_of, steps_since_message
 from agent.loop.streaming import AnswerStream, EndTurn
 from agent.model import Answer, ModelError, Request, ToolSpec
+from agent.models.called_names import with_known_names
 from agent.transcript import Conversation, SystemNote
 from agent.turn_context import TurnContext
 
@@ -35,17 +37,37 @@ STEPS_USED_UP = (
     "You have used all the steps allowed for this task, and tools are no longer available. Tell the person what was "
     "done, what was not done, and how to continue."
 )
+GOING_IN_CIRCLES = (
+    "You have called {tools} again and again with the same arguments and the same result. Tools are no longer "
+    "available. Tell the person what was done, what was not done, and what stands in the way."
+)
 FINISH_UP = (
     "The person asks you to finish up now. Tools are no longer available. Tell them briefly what was done, what was "
     "not done, and how to continue."
 )
+
+NO_SUMMARY = {
+    STEPS_USED_UP: (
+        "_All steps for this task are used up, and the model did not say how far it came. Write to let it go on._"
+    ),
+    FINISH_UP: "_The task ended here, as you asked. The model did not say how far it came._",
+}
+"""What people are told if the model calls a tool in place of the answer in words that it was asked for."""
+
+NO_ANSWER = "_The model did not answer: it called a tool, and may not do that here._"
+
+HIDDEN = "Denied: the tool {tool} is not available here. It was not run."
 
 MAX_COMPACTIONS = 3
 """How often the conversation is compacted for one answer when the model rejects it as too long."""
 
 
 class ModelStep:
-    """Asks the model once. `stream` is its answer so far."""
+    """Asks the model once. `stream` is its answer so far.
+
+    With the answer belong `denials`, the results of calls that the model was not offered, and `notice`, what people are
+    told if there is no answer in words where there should be one.
+    """
 
     def __init__(
         self,
@@ -66,6 +88,8 @@ class ModelStep:
         self._conversation = conversation
         self._entries = entries
         self._step = step_of(entries)
+        self.denials: tuple[CallEnded, ...] = ()
+        self.notice = ""
         self.stream = AnswerStream(agent.hooks, turn_context.hook_context, emit, self._step, agent.mask)
 
     async def answer(self) -> ModelAnswered | ApprovalRequested:
@@ -125,13 +149,20 @@ class ModelStep:
             self._tools(),
             model=self._turn_context.model,
         )
+        notice = self._text_only_notice()
+        return _text_only(request, notice) if notice else request
+
+    def _text_only_notice(self) -> str:
+        """Why the model may not call tools; "" if it may."""
         if self._turn_context.text_only_notice:
-            return _text_only(request, self._turn_context.text_only_notice)
+            return self._turn_context.text_only_notice
         if is_finishing_up(self._entries):
-            return _text_only(request, FINISH_UP)
+            return FINISH_UP
         if steps_since_message(self._entries) >= self._agent.max_steps:
-            return _text_only(request, STEPS_USED_UP)
-        return request
+            return STEPS_USED_UP
+        if tools := detect_loop(self._entries):
+            return GOING_IN_CIRCLES.format(tools=" and ".join(tools))
+        return ""
 
     async def _reviewed_request(self) -> tuple[Request, Respond | None]:
         """The request as changed by hooks, and the answer of a hook in place of the model's."""
@@ -160,6 +191,7 @@ class ModelStep:
         return request, _response(ruled)
 
     async def _to_entry(self, answer: Answer, request: Request) -> ModelAnswered:
+        answer = with_known_names(answer, request.tools)
         parts = tuple(
             replace(part, id=f"{self._id[:12]}_{self._step}_{number}") if isinstance(part, Call) else part
             for number, part in enumerate(answer.parts)
@@ -174,7 +206,20 @@ class ModelStep:
         )
         answered = await self._reviewed_answer(answered)
         answered = storable(answered)
-        return replace(answered, shown=await self.stream.shown(answered.text))
+        answered = replace(answered, shown=await self.stream.shown(answered.text))
+        self.denials = self._denials(answered, request)
+        if len(answer.parts) > len(parts) and not answered.text.strip():
+            self.notice = NO_SUMMARY.get(self._text_only_notice(), NO_ANSWER)
+        return answered
+
+    def _denials(self, answered: ModelAnswered, request: Request) -> tuple[CallEnded, ...]:
+        """The results of calls of tools that hooks have taken out of the request."""
+        hidden = {tool.name for tool in self._tools()} - {tool.name for tool in request.tools}
+        return tuple(
+            CallEnded(call.id, "denied", HIDDEN.format(tool=call.name))
+            for call in answered.calls
+            if call.name in hidden
+        )
 
     async def _reviewed_answer(self, answered: ModelAnswered) -> ModelAnswered:
         hooks = self._agent.hooks

@@ -53,7 +53,8 @@ MAX_RESTARTS = 5
 """A turn that is interrupted by so many restarts without progress is probably their cause."""
 
 INTERNAL_ERROR = "internal error in the gateway; details are in its log"
-LOOP_DETECTED = "loop detected: `{tool}` was called repeatedly with the same arguments and the same result"
+LOOP_DETECTED = "loop detected: {tools} was called repeatedly with the same arguments and the same result"
+COMPLETED = Ended("completed")
 CUT_OFF = "_The answer was cut off at the model's length limit._"
 
 _CANCELLED_AT_END = "Cancelled: the turn ended while this call was running: "
@@ -187,26 +188,38 @@ class Turn:
             return
         await self._read_inbox()
         if is_answered(self._entries):
-            await self._close(Ended("completed"))
-        elif (tool := detect_loop(self._entries)) is not None:
-            await self._end("failed", LOOP_DETECTED.format(tool=tool))
+            await self._close(COMPLETED)
+        elif tools := detect_loop(self._entries):
+            await self._end_loop(LOOP_DETECTED.format(tools=" and ".join(f"`{tool}`" for tool in tools)))
         else:
             await self._answer(await self._ask())
 
-    async def _answer(self, answered: ModelAnswered | ApprovalRequested) -> None:
+    async def _end_loop(self, reason: str) -> None:
+        """Ends the turn as failed with the model's word on how far it came, if it has one."""
+        try:
+            answered = await self._ask()
+        except ModelError as error:
+            log.info("turn %s: the model does not say how far it came: %s", self._id, error)
+            await self._end("failed", reason)
+        else:
+            await self._answer(answered, Ended("failed", reason))
+
+    async def _answer(self, answered: ModelAnswered | ApprovalRequested, ended: Ended = COMPLETED) -> None:
         """Runs the calls of the answer, ends the turn with it, or waits for an approval."""
-        charges = () if self._model_step is None else self._model_step.stream.charges
+        step = self._model_step
+        charges, denials, notice = ((), (), "") if step is None else (step.stream.charges, step.denials, step.notice)
         if isinstance(answered, ApprovalRequested):
             await self._append(*charges, answered)
             await self._await_people()
         elif answered.interrupted:
             await self._append(*charges, answered)
         elif answered.calls:
-            await self._append(*charges, answered)
-            await self._run(answered.calls)
+            await self._append(*charges, answered, *denials)
+            await self._run([call for call, _ in unresolved(self._entries)])
         else:
-            notice = (Notice(CUT_OFF),) if answered.cut_off else ()
-            await self._close(Ended("completed"), *charges, answered, *notice)
+            notice = notice if ended is COMPLETED else ""
+            notices = (Notice(text) for text in (CUT_OFF if answered.cut_off else "", notice) if text)
+            await self._close(ended, *charges, answered, *notices)
 
     async def _read_inbox(self) -> bool:
         """Logs the unread messages; whether one of them is from a person and not from background work."""

@@ -8,17 +8,11 @@ from dataclasses import replace
 
 from agent.log import Call
 from agent.model import Answer, ToolSpec
+from agent.models.protocols.call_forms import MAX_NAME_LENGTH, plain_name
 
-MAX_LENGTH = 64
-
-NAMELESS = "unknown_tool"
 UNKNOWN = "_unknown"
 """The end of a name that would otherwise be that of a tool which was not meant."""
 
-_GRAMMAR = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_LENGTH}}}")
-"""What all providers accept: https://platform.openai.com/docs/api-reference/chat/create (tools, function, name)."""
-
-_OUTSIDE_GRAMMAR = re.compile(r"[^a-zA-Z0-9_-]+")
 _SPECIAL_TOKEN = re.compile("<[|\N{FULLWIDTH VERTICAL LINE}].*", re.DOTALL)
 _COUNTER = re.compile(r":\d+\Z")
 _NAMESPACE = re.compile(r"(?:functions?|tools?|default_api|api|assistant|mcp)(?:[./:]|__)", re.IGNORECASE)
@@ -39,7 +33,7 @@ def with_known_names(answer: Answer, tools: Sequence[ToolSpec]) -> Answer:
 
 
 def known_name(name: str, declared: Collection[str]) -> str:
-    """The declared name that is meant by `name`, else `name` within the grammar."""
+    """The declared name that is meant by `name`, else `name` as every provider accepts it."""
     if name in declared:
         return name
     for candidate in _candidates(name):
@@ -48,15 +42,8 @@ def known_name(name: str, declared: Collection[str]) -> str:
             return meant.pop()
         if meant:
             break
-    sent = grammatical_name(name)
-    return f"{sent[: MAX_LENGTH - len(UNKNOWN)]}{UNKNOWN}" if sent in declared else sent
-
-
-def grammatical_name(name: str) -> str:
-    """The name as every provider accepts it: ASCII letters, digits, `_` and `-`, and at most 64 of them."""
-    if _GRAMMAR.fullmatch(name):
-        return name
-    return _OUTSIDE_GRAMMAR.sub("_", name).strip("_")[:MAX_LENGTH] or NAMELESS
+    accepted = plain_name(name)
+    return f"{accepted[: MAX_NAME_LENGTH - len(UNKNOWN)]}{UNKNOWN}" if accepted in declared else accepted
 
 
 def _candidates(name: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from agent.transcript import Exchange, Result, Results, SystemNote
 
 INTERRUPTED = SystemNote("Your answer was interrupted here, by a new message or a stop; it was shown up to this point.")
 CONTINUE = SystemNote("Continue.")
+FINISH_UP = "(finish up)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def message_content(read: MessagesRead, images: LoadedImages) -> list[ContentPar
         return [read.messages[0].text]
     parts: list[ContentPart] = []
     for message in read.messages:
-        parts.append(message_text(message, message.text if message.text.strip() else ""))
+        parts.append(message_text(message, message.text if message.text.strip() else _without_words(message)))
         for attachment in for_model(message.attachments):
             where = f", in the workspace as {workspace_path(attachment)}"
             parts += _attachment_content(attachment, images, where=where)
@@ -134,6 +135,11 @@ def joined_text(parts: Iterable[ContentPart]) -> str | None:
             return None
         texts.append(part)
     return "\n\n".join(texts)
+
+
+def _without_words(message: UserMessage) -> str:
+    """What a message says that has no words."""
+    return FINISH_UP if message.source == "wrap" else ""
 
 
 def _is_plain(message: UserMessage) -> bool:
