@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from agent.events import OnDelta, Waiting
 from agent.model import Answer, Model, ModelError, ModelErrorKind, Request
+from agent.models.refused_features import refused_feature
 from agent.models.retry import RETRYABLE, DeltaTracker
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,11 @@ FALLBACK_REASONS: dict[ModelErrorKind, str] = RETRYABLE | {
     "auth": "The model is not available at the moment",
     "billing": "The model is not available at the moment",
     "refused": "The model's provider refused to answer",
+    "no_vision": "The model does not support pictures",
 }
 """The errors that another model may not have, each as the person reads it in a notice."""
+
+LACKS_A_FEATURE = "The model lacks what this request needs"
 
 COOL_DOWN_SECONDS: dict[ModelErrorKind, float] = {
     "overloaded": 30,
@@ -30,7 +34,8 @@ COOL_DOWN_SECONDS: dict[ModelErrorKind, float] = {
     "auth": 15 * 60,
     "billing": 30 * 60,
 }
-"""Seconds for which a model is not asked after an error. A refusal concerns one request only: no cool-down."""
+"""Seconds for which a model is not asked after an error. A refusal, or a missing ability, concerns one request only: no
+cool-down."""
 
 MAX_COOL_DOWN = 60 * 60
 """Seconds, however long the provider asks for, so that a recovered model is noticed."""
@@ -75,7 +80,8 @@ class FallbackModel:
     """Asks the first model that is not in cool-down, and when it fails the next such one; each at most once.
 
     When all are in cool-down, only the one whose cool-down ends first is asked. The error of an invalid or too long
-    request is raised at once. Otherwise the last error is raised.
+    request is raised at once, unless it is about a feature that another model may have. Otherwise the last error is
+    raised.
 
     A request that names a model goes to that model first, then to the chain. The name is looked up in the chain and in
     `available`; if it is in neither, the person is told and the chain is asked.
@@ -106,7 +112,7 @@ class FallbackModel:
                 if fallback is None:
                     raise
                 await tracker.withdraw()
-                await on_delta(Waiting(f"{FALLBACK_REASONS[error.kind]}; using {fallback.name} instead."))
+                await on_delta(Waiting(f"{_reason(error)}; using {fallback.name} instead."))
                 current = fallback
             else:
                 return replace(answer, model=current.name)
@@ -126,7 +132,7 @@ class FallbackModel:
 
     def _fallback(self, error: ModelError, current: NamedModel, untried: Sequence[NamedModel]) -> NamedModel | None:
         """Starts the cool-down of the current model after its error and returns the model to ask next, if any."""
-        if error.kind not in FALLBACK_REASONS:
+        if _reason(error) is None:
             return None
         seconds = self._cool_downs.begin(current.name, error)
         fallback = self._next(untried)
@@ -136,3 +142,10 @@ class FallbackModel:
 
     def _next(self, untried: Sequence[NamedModel]) -> NamedModel | None:
         return next((named for named in untried if not self._cool_downs.is_cooling(named.name)), None)
+
+
+def _reason(error: ModelError) -> str | None:
+    """Why another model is asked after this error, for the person; None if the error concerns every model."""
+    if error.kind == "bad_request" and refused_feature(error) is not None:
+        return LACKS_A_FEATURE
+    return FALLBACK_REASONS.get(error.kind)

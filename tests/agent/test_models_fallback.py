@@ -33,8 +33,9 @@ OF_THE_MODEL: tuple[ModelErrorKind, ...] = (
     "auth",
     "billing",
     "refused",
+    "no_vision",
 )
-OF_THE_REQUEST: tuple[ModelErrorKind, ...] = ("bad_request", "too_long", "no_vision")
+OF_THE_REQUEST: tuple[ModelErrorKind, ...] = ("bad_request", "too_long")
 
 
 class Clock:
@@ -127,6 +128,14 @@ async def test_a_request_that_is_wrong_or_too_long_is_nobody_elses(kind: ModelEr
     with pytest.raises(ModelError, match=kind):
         await chain.ask()
     assert (chain.asked, chain.screen.deltas) == ({"one": 1, "two": 0}, [])
+    assert (await chain.ask()).model == "one"
+
+
+async def test_a_feature_that_the_model_lacks_is_asked_of_another_without_a_cool_down() -> None:
+    lacks = ModelError("bad_request", "No.", detail="one does not support tools", status=400)
+    chain = Chain(one=(lacks, "Fine."), two=("Hello.",))
+    assert (await chain.ask()).model == "two"
+    assert chain.screen.lines == ["The model lacks what this request needs; using two instead."]
     assert (await chain.ask()).model == "one"
 
 
@@ -400,7 +409,7 @@ def test_whatever_happens_one_speaks_each_is_asked_once_and_the_cooling_are_left
         assert len(screen.lines) == len(failed)
         for name in asked:
             long = plan[name].kind in ("auth", "billing")
-            if plan[name].kind in OF_THE_MODEL and plan[name].kind != "refused":
+            if plan[name].kind in OF_THE_MODEL and plan[name].kind not in ("refused", "no_vision"):
                 assert clock.now + (900 if long else 30) <= cool_downs.end(name) <= clock.now + 3600
         for name in set(ready) - {name for name in asked if plan[name].kind in OF_THE_MODEL}:
             assert not cool_downs.is_cooling(name)
