@@ -95,19 +95,27 @@ async def read_document(data: bytes, media_type: str, name: str, *, seconds: flo
         raise Unreadable("it is empty")
     guess = filetype.guess_mime(data) or ""
     suffix = name.rpartition(".")[2].lower()
-    claim = _CLAIMED_KINDS.get(media_type) or _CLAIMED_KINDS.get(suffix)
+    claim = _claim(media_type, name)
     if (reason := _unsupported(data, guess, claim, suffix)) is not None:
         raise Unreadable(reason)
-    if is_document(data, claim) and (found := await _parsed(data, seconds)) is not None:
+    if _has_parser(data, claim) and (found := await _parsed(data, seconds)) is not None:
         return found
-    text = None if is_document(data, None) else await asyncio.to_thread(_plain, data, claim == _TEXT)
+    text = None if _has_parser(data, None) else await asyncio.to_thread(_plain, data, claim == _TEXT)
     if text is None and claim is not None and not guess.startswith(("image/", "audio/", "video/")):
         raise Unreadable(_mismatch(claim))
     return None if text is None else Document(text)
 
 
-def is_document(data: bytes, claim: str | None = None) -> bool:
-    """Whether it is read by a parser."""
+def is_document(data: bytes, media_type: str, name: str) -> bool:
+    """Whether it is a PDF, an office file, a message or a notebook. The beginning of the data may be enough to know."""
+    return _has_parser(data, _claim(media_type, name))
+
+
+def _claim(media_type: str, name: str) -> str | None:
+    return _CLAIMED_KINDS.get(media_type) or _CLAIMED_KINDS.get(name.rpartition(".")[2].lower())
+
+
+def _has_parser(data: bytes, claim: str | None) -> bool:
     return claim in (_EMAIL, _NOTEBOOK) or _is_pdf(data, claim) or _is_office(data, claim)
 
 

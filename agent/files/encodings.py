@@ -1,4 +1,4 @@
-"""Text encodings of web pages: the names that browsers know (https://encoding.spec.whatwg.org/#names-and-labels).
+"""Text encodings of web pages and messages: the names that browsers know (https://encoding.spec.whatwg.org/#names-and-labels).
 
 Python knows more by name, some of which are no text encodings (`unicode_escape`, `idna`) or hide characters (`utf-7`).
 """
@@ -61,6 +61,11 @@ _LABELS = {
 """Python's codec for each encoding, with its labels. Those that browsers decode as one replacement are left out."""
 
 _CODECS = {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
+
+
+def is_label(name: str) -> bool:
+    """Whether browsers know the name."""
+    return name.strip().lower() in _CODECS
 
 
 def decode(data: bytes, labels: Iterable[str]) -> str:

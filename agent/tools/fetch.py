@@ -17,7 +17,9 @@ from typing import Annotated
 import httpx
 from pydantic import Field
 
-from agent.files.encodings import decode
+from agent.files.documents import Unreadable, is_document, read_document
+from agent.files.encodings import decode, is_label
+from agent.files.text_detection import detect
 from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
 from agent.tools.addresses import Address, is_public
@@ -28,6 +30,9 @@ MAX_CHARACTERS = 50_000
 
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 
+_XML_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]{1,100}encoding\s*=\s*["']([\w.:-]{1,40})""")
+_UNKNOWN = ("", "application/octet-stream", "binary/octet-stream", "application/unknown")
+
 
 @tool(effect="read", timeout=60, foreign=True)
 async def fetch_url(
@@ -35,7 +40,7 @@ async def fetch_url(
     url: Annotated[str, Field(description="An http or https address on the public internet.")],
     offset: Annotated[int, Field(ge=0, description="The character of the text to start from.")] = 0,
 ) -> ToolResult:
-    """Fetches a web page as readable text, with its links. For a long page the result says how to read on."""
+    """Fetches a web page, a PDF or an office file as readable text. For a long one the result says how to read on."""
     page = await Fetcher().fetch(url)
     return ToolResult(_excerpt(page, offset), foreign=(page.url,))
 
@@ -69,6 +74,8 @@ class Fetcher:
 
     allow: Callable[[Address], bool] = is_public
     max_bytes: int = 2_000_000
+    max_document_bytes: int = 20_000_000
+    """Of a PDF or an office file, which cannot be read in part."""
     timeout: float = 30.0
     max_redirects: int = 5
 
@@ -98,33 +105,49 @@ class Fetcher:
         )
         async with client, client.stream("GET", url) as response:
             body, cut = await self._read(response)
-        note = f"only the first {self.max_bytes:,} bytes were read" if cut else ""
+        note = f"only the first {len(body):,} bytes were read" if cut else ""
         if response.is_error:
             raise ToolError(f"{response.url} answered {response.status_code} {response.reason_phrase}{_hint(body)}")
-        return Page(str(response.url), await self._text(response, body), note)
+        return Page(str(response.url), await self._text(response, body, cut), note)
 
     async def _read(self, response: httpx.Response) -> tuple[bytes, bool]:
-        """The decompressed body, and whether it was longer than `max_bytes`."""
+        """The decompressed body, and whether it was longer than allowed."""
         decompress = _Decompressor(response.headers.get("content-encoding", "identity"))
         body = bytearray()
         async for chunk in response.aiter_raw():
-            body += decompress(chunk, self.max_bytes + 1 - len(body))
-            if len(body) > self.max_bytes:
-                return bytes(body[: self.max_bytes]), True
+            body += decompress(chunk, self.max_document_bytes + 1 - len(body))
+            limit = self.max_document_bytes if _may_be_document(bytes(body[:1024])) else self.max_bytes
+            if len(body) > limit:
+                return bytes(body[:limit]), True
         return bytes(body), False
 
-    async def _text(self, response: httpx.Response, body: bytes) -> str:
+    async def _text(self, response: httpx.Response, body: bytes, cut: bool) -> str:
         media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        name = response.url.path.rpartition("/")[2]
+        if is_document(body, media_type, name):
+            if cut:
+                raise ToolError(f"{response.url} has more than {len(body):,} bytes; it can be downloaded with shell")
+            return await _document(response, body, media_type, name)
         if not _is_text(media_type, body):
             raise ToolError(
                 f"{response.url} is not text but {media_type or 'of unknown type'} ({len(body):,} bytes were read); "
                 "it can be downloaded with shell"
             )
         text = _decoded(body, response.charset_encoding)
-        if media_type not in ("text/html", "application/xhtml+xml"):
+        if not _is_html(media_type, text):
             return text
         request = json.dumps({"html": text, "base": str(response.url)}).encode()
         return (await run_worker("agent.files.html_text", request, seconds=self.timeout)).decode()
+
+
+async def _document(response: httpx.Response, body: bytes, media_type: str, name: str) -> str:
+    try:
+        document = await read_document(body, media_type, name)
+    except Unreadable as error:
+        raise ToolError(f"{response.url} cannot be read: {error.reason}") from error
+    if document is None:
+        raise ToolError(f"{response.url} is an archive or another kind of file; it can be downloaded with shell")
+    return document.text
 
 
 class _Decompressor:
@@ -144,17 +167,32 @@ class _Decompressor:
         return data[:max_bytes] if self._zip is None else self._zip.decompress(data, max_bytes)
 
 
+def _may_be_document(start: bytes) -> bool:
+    return b"%PDF-" in start or start.startswith(b"PK\x03\x04")
+
+
 def _is_text(media_type: str, body: bytes) -> bool:
-    if media_type.startswith("text/") or media_type.endswith(("+json", "+xml", "json", "/xml", "javascript", "/yaml")):
+    """Whether the type says so; types that say nothing are decided by the bytes."""
+    if media_type.startswith("text/") or media_type.endswith(("+json", "+xml", "json", "/xml", "script", "yaml")):
         return True
-    return not media_type and b"\0" not in body
+    return not media_type.startswith(("image/", "audio/", "video/", "font/")) and detect(body) is not None
+
+
+def _is_html(media_type: str, text: str) -> bool:
+    if media_type in ("text/html", "application/xhtml+xml"):
+        return True
+    return media_type in _UNKNOWN and text[:1024].lstrip().lower().startswith(("<!doctype html", "<html"))
 
 
 def _decoded(body: bytes, named: str | None) -> str:
-    declared = _CHARSET.search(body[:4096])
+    start = body[:4096]
+    declared = _XML_ENCODING.match(start) or _CHARSET.search(start)
     in_page = "" if declared is None else declared[1].decode("ascii", "replace").lower()
     # A declaration that could be read as ASCII is not in UTF-16 (HTML's standard, "prescan a byte stream").
-    return decode(body, (named or "", "utf-8" if in_page.startswith("utf-16") else in_page))
+    labels = (named or "", "utf-8" if in_page.startswith("utf-16") else in_page)
+    if not any(map(is_label, labels)) and (found := detect(body, is_named_text=True)) is not None:
+        return found.text
+    return decode(body, labels)
 
 
 def _hint(body: bytes) -> str:

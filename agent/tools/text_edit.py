@@ -13,6 +13,9 @@ from agent.frames import unescape
 _LINE_ENDS = re.compile(r"\r\n?")
 _LINE_END = re.compile(r"\r\n?|\n")
 
+MAX_LOOSE = 2_000_000
+"""Characters of a file in which text that is written differently is looked for: it takes a second for a million."""
+
 _SPACES = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 _SINGLE_QUOTES = "\u2018\u2019\u201a\u201b\u2032"
 _DOUBLE_QUOTES = "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb"
@@ -50,16 +53,14 @@ def edit(text: str, old: str, new: str) -> Edit | None:
     """
     escaped = "its brackets were escaped as &lt; in what you read"
     loose = "its spaces, quotes, dashes or accents are written differently there"
-    ways = (
-        (_LINE_ENDS, old, new, ""),
-        (_LINE_ENDS, unescape(old), unescape(new), escaped),
-        (_LOOSE, old, new, loose),
-        (_LOOSE, unescape(old), unescape(new), loose),
-    )
-    for pattern, wanted, replacement, note in ways:
-        simple, found = _Simple(text, pattern), _Simple(wanted, pattern)
-        if found.text and found.text in simple.text:
-            return _replaced(simple, found, _Simple(replacement, pattern), note)
+    given, shown = (old, new), (unescape(old), unescape(new))
+    for pattern in (_LINE_ENDS, _LOOSE) if len(text) <= MAX_LOOSE else (_LINE_ENDS,):
+        simple = _Simple(text, pattern)
+        for wanted, replacement in dict.fromkeys((given, shown)):
+            found = _Simple(wanted, pattern)
+            if found.text and found.text in simple.text:
+                note = loose if pattern is _LOOSE else escaped if (wanted, replacement) != given else ""
+                return _replaced(simple, found, _Simple(replacement, pattern), note)
     return None
 
 

@@ -15,6 +15,7 @@ from agent.tool import ToolContext, ToolError
 from agent.tools import load_tools
 from agent.tools.addresses import Address, is_public
 from agent.tools.fetch import Fetcher, Page
+from tests.agent.test_documents import archive, pdf, word
 
 
 @dataclass
@@ -225,10 +226,13 @@ async def test_a_hostile_page_costs_at_most_its_time(site: Site, piece: bytes) -
         ("\ufeffzażółć".encode(), "text/plain"),
         ("zażółć".encode("utf-16"), "text/plain; charset=iso-8859-2"),
         ("<meta charset='utf-16'>zażółć".encode(), "text/html"),
+        ("<?xml version='1.0' encoding='iso-8859-2'?><p>zażółć</p>".encode("iso-8859-2"), "application/xhtml+xml"),
+        ("zażółć\n".encode("utf-16-le"), "text/plain"),
+        ("zażółć".encode("utf-32"), "text/plain"),
     ],
 )
 async def test_the_encoding_is_found(site: Site, body: bytes, content_type: str) -> None:
-    assert (await HERE.fetch(site.says("/", body, content_type))).text == "zażółć"
+    assert (await HERE.fetch(site.says("/", body, content_type))).text.strip() == "zażółć"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +266,24 @@ async def test_names_mean_what_they_mean_to_browsers(site: Site, text: str, code
     assert page.text == text
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/ld+json", "text/csv", "", "application/xml"])
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [("Привет! Договор готов.", "cp1251"), ("会議は東京で行います", "shift-jis"), ("我们在北京开会", "gbk")],
+)
+async def test_an_encoding_that_nobody_declares_is_recognised(site: Site, text: str, codec: str) -> None:
+    assert (await HERE.fetch(site.says("/", text.encode(codec), "text/plain"))).text == text
+    page = await HERE.fetch(site.says("/", f"<p>{text}</p>".encode(codec), "text/html"))
+    assert page.text == text
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("application/json", "application/ld+json", "text/csv", "", "application/xml", "application/octet-stream"),
+        *("application/toml", "application/x-sh", "application/sql", "application/javascript", "text/x-python"),
+        *("application/x-ndjson", "message/http", "application/graphql-response+json"),
+    ],
+)
 async def test_plain_text_is_given_as_it_is(site: Site, content_type: str) -> None:
     assert (await HERE.fetch(site.says("/", b'{"a":  1}', content_type))).text == '{"a":  1}'
 
@@ -271,6 +292,39 @@ async def test_plain_text_is_given_as_it_is(site: Site, content_type: str) -> No
 async def test_what_is_not_text_is_refused_with_type_and_size(site: Site, content_type: str) -> None:
     with pytest.raises(ToolError, match=f"not text but {content_type or 'of unknown type'} .4 bytes"):
         await HERE.fetch(site.says("/", b"\x89\0\0\0", content_type))
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "binary/octet-stream", ""])
+async def test_a_page_of_unknown_type_is_still_a_page(site: Site, content_type: str) -> None:
+    page = await HERE.fetch(site.says("/", b"<!DOCTYPE html><p>Hello <b>you</b></p>", content_type))
+    assert page.text == "Hello you"
+
+
+@pytest.mark.parametrize("content_type", ["application/pdf", "application/octet-stream", "text/plain"])
+async def test_a_pdf_is_read(site: Site, content_type: str) -> None:
+    page = await HERE.fetch(site.says("/report", pdf("First", "Second"), content_type))
+    assert page.text == "## Page 1 of 2\n\nFirst\n\n## Page 2 of 2\n\nSecond"
+
+
+async def test_an_office_file_and_a_notebook_are_read(site: Site) -> None:
+    assert (await HERE.fetch(site.says("/a", word("Hello"), "application/octet-stream"))).text == "Hello"
+    notebook = {"nbformat": 4, "cells": [{"cell_type": "markdown", "source": ["# Title"]}]}
+    url = site.says("/a/b.ipynb?raw=1", json.dumps(notebook).encode(), "text/plain")
+    assert (await HERE.fetch(url)).text == "## Cell 1\n\n# Title"
+
+
+async def test_a_document_may_be_larger_than_a_page_but_not_without_limit(site: Site) -> None:
+    large = pdf("Hello") + b"%" + b"x" * 3_000_000
+    assert "Hello" in (await HERE.fetch(site.says("/", large, "application/pdf"))).text
+    with pytest.raises(ToolError, match="more than 4,000 bytes"):
+        await Fetcher(allow=only_this, max_document_bytes=4000).fetch(site.url("/"))
+
+
+async def test_a_document_that_cannot_be_read_is_told(site: Site) -> None:
+    with pytest.raises(ToolError, match="cannot be read: it is damaged or incomplete"):
+        await HERE.fetch(site.says("/", b"%PDF-1.4\nbroken", "application/pdf"))
+    with pytest.raises(ToolError, match="not a Word document"):
+        await HERE.fetch(site.says("/a.docx", archive(a__txt="x"), "application/zip"))
 
 
 async def test_a_large_answer_is_cut_and_says_so(site: Site) -> None:

@@ -127,7 +127,7 @@ async def test_text_that_only_begins_like_a_picture_is_text(desk: Desk) -> None:
     ("text", "encoding"),
     [
         ("für Zoë", "latin-1"),
-        ("Привет, Анна!\nДоговор готов, пожалуйста, проверьте его завтра.\n", "cp1251"),
+        ("Привет, Анна!\nДоговор готов, пожалуйста, проверьте его завтра.\n", "cp1251"),  # noqa: RUF001 - Cyrillic
         ("会議は東京で行います。よろしくお願いします。\n", "shift-jis"),
         ("我们在北京开会\n请大家准时参加\n", "gb18030"),
         ("Grüße\nund mehr\n", "utf-16-le"),
