@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from channels.address import Address, Sender
 
-MessageKind = Literal["new", "edited", "withdrawn", "command"]
+MessageKind = Literal["new", "edited", "withdrawn", "command", "moved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class InboundMessage:
     the message concerned: the new one, the edited one, the withdrawn one, or the one whose button was pressed.
     `command` (without its slash) is set for kind "command" only; `text` then holds its arguments.
     A pressed option of a question is the command "answer" with the question's key and the option's number (from 0).
+    Of kind "moved" is the platform's own message that the chat has another id now, which is the `text`.
     `note` is context for the model in plain words (a quoted message, a forward). Messages with the same `album`
     belong together. `addressed` is false for group messages that do not address the bot; `follows`: such a message
     is read anyway if the bot was addressed earlier in the conversation (a thread).

@@ -33,6 +33,7 @@ from gateway.inbound.task_commands import TaskCommands
 from gateway.lifecycle.supervision import Service, listen, supervised
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
 from gateway.outbound.delivery import DEFAULT_LIMITS, Delivery, RetryLimits
+from gateway.outbound.moved_chats import MovedChats
 from gateway.outbound.notices import Notices
 from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import Store, records
@@ -123,11 +124,12 @@ class Gateway:
         self._problems: dict[str, str] = {}
 
         self._replies = ChannelReplies(options.reply_options, mask)
+        self._moved_chats = MovedChats(store)
         self.delivery = Delivery(
             self.channels,
             store,
+            chats=self._moved_chats,
             undelivered=self._not_delivered,
-            moved=self._moved,
             whole=options.unstreamed,
             limits=options.delivery,
         )
@@ -219,13 +221,15 @@ class Gateway:
         await self._resume(await self.store.pending())
         async with asyncio.TaskGroup() as group:
             for channel in self.channels.values():
-                group.create_task(listen(channel, self.bus.deliver, self.commands.list(), self._problems))
-            group.create_task(show_typing(self.bus, self.dispatcher, self.channels))
+                group.create_task(listen(channel, deliver, self.commands.list(), self._problems))
+            group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(
                 supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher, self.background))
+        await self._moved_chats.load()
             )
             group.create_task(supervised(partial(self._identities.look_up, self.channels.values())))
+            deliver = self._moved_chats.receiving(self.bus.deliver)
             group.create_task(supervised(self.deletion.watch))
             for service in services:
                 group.create_task(supervised(service))
@@ -250,6 +254,3 @@ class Gateway:
 
     async def _not_delivered(self, reply: ReplyBuilder, undelivered: Undelivered) -> None:
         await self._stored_replies.not_delivered(reply, undelivered)
-
-    async def _moved(self, address: Address, chat: str) -> None:
-        raise NotImplementedError

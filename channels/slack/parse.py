@@ -132,6 +132,8 @@ def _event(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
     event = body["event"]
     if event["type"] == "agent_session_stopped":
         return _stopped(event, body["event_id"], bot, names, now)
+    if event["type"] == "channel_id_changed":
+        return _moved(event, body["event_id"], bot)
     if event["type"] not in ("message", "app_mention"):
         return None
     chat = _Chat(event["channel"], _is_direct(event["channel"], event.get("channel_type")))
@@ -146,6 +148,13 @@ def _event(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
         case subtype if subtype in _AUTHORED:
             return _message(event, chat, bot, names, "new", event["ts"], "")
     return None
+
+
+def _moved(event: Json, event_id: str, bot: Bot) -> InboundMessage:
+    """https://docs.slack.dev/reference/events/channel_id_changed"""
+    address = Address(bot.channel, bot.account, event["old_channel_id"], None, "group")
+    sent_at = _date(event["event_ts"])
+    return InboundMessage(event_id, address, Sender.unknown(), sent_at, kind="moved", text=event["new_channel_id"])
 
 
 @dataclass(frozen=True, slots=True)

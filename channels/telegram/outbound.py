@@ -60,6 +60,8 @@ class ChatTarget:
     async def edit(self, ref: str, content: Content, *, repeat: bool) -> bool:
         if not isinstance(content, Text):
             return True
+        if self._is_elsewhere(ref):
+            return False
         with telegram_errors():
             try:
                 await self._write("editMessageText", content, self._message(ref), repeat)
@@ -72,6 +74,8 @@ class ChatTarget:
         return True
 
     async def delete(self, ref: str) -> None:
+        if self._is_elsewhere(ref):
+            return
         with telegram_errors():
             try:
                 await call(self._api, "deleteMessage", **self._message(ref))
@@ -84,8 +88,13 @@ class ChatTarget:
     def notice(self, content: Content, reason: str) -> Content:
         return notice(content, reason)
 
+    def _is_elsewhere(self, ref: str) -> bool:
+        """Whether the message is in the group that this supergroup was before: it cannot be reached there any more."""
+        chat, _, _ = ref.rpartition("/")
+        return chat not in ("", self._address.chat)
+
     def _message(self, ref: str) -> Json:
-        return {"chat_id": self._address.chat, "message_id": ref}
+        return {"chat_id": self._address.chat, "message_id": ref.rpartition("/")[2]}
 
     async def _send_one(self, content: Content, chat: Json, repeat: bool) -> str:
         match content:
@@ -152,7 +161,8 @@ class ChatTarget:
 
 
 def _ref(message: Json) -> str:
-    return str(message["message_id"])
+    """With the chat: the messages of a group are not those of the supergroup that it may become."""
+    return f"{message['chat']['id']}/{message['message_id']}"
 
 
 def _caption(media: Media, repeat: bool) -> str:

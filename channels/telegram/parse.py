@@ -90,6 +90,12 @@ def _pressed(data: str) -> tuple[str, str] | None:
 def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundMessage | None:
     if message["chat"]["type"] not in ("private", "group", "supergroup"):
         return None
+    if new_chat := message.get("migrate_to_chat_id"):
+        # https://core.telegram.org/bots/api#message: the group was made a supergroup.
+        sent_at = datetime.fromtimestamp(message["date"], UTC)
+        return InboundMessage(
+            event, _address(message, bot), _sender(message), sent_at, kind="moved", text=str(new_chat)
+        )
     sender = _sender(message)
     text, files = _text(message), tuple(_files(message))
     if sender.id == bot.account or not (text or files):

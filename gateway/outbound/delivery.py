@@ -33,6 +33,7 @@ from channels.channel import (
 from channels.message import MessageState, MessageStatus
 from channels.reply import Reply
 from gateway.outbound.ledger import Outbox, ReplyLedger, try_to_store
+from gateway.outbound.moved_chats import MovedChats
 from gateway.outbound.reply_builder import ReplyBuilder, call_of
 
 log = logging.getLogger(__name__)
@@ -73,9 +74,6 @@ DEFAULT_LIMITS = RetryLimits()
 
 OnUndelivered = Callable[[ReplyBuilder, Undelivered], Awaitable[None]]
 """The reply was not delivered, or not all of it; the store knows it."""
-
-OnMoved = Callable[[Address, str], Awaitable[None]]
-"""The chat at the address has a new id. Calls `Delivery.move` before it returns."""
 
 
 @dataclass(slots=True)
@@ -174,8 +172,8 @@ class Delivery:
         channels: Mapping[str, Channel],
         outbox: Outbox,
         *,
+        chats: MovedChats,
         undelivered: OnUndelivered,
-        moved: OnMoved,
         whole: Container[str] = (),
         limits: RetryLimits = DEFAULT_LIMITS,
     ) -> None:
@@ -183,7 +181,7 @@ class Delivery:
         self._channels = channels
         self._outbox = outbox
         self._on_undelivered = undelivered
-        self._on_moved = moved
+        self._moved_chats = chats
         self._whole = whole
         self._limits = limits
         self._states: OrderedDict[tuple[str, str, str], MessageState] = OrderedDict()
@@ -246,23 +244,6 @@ class Delivery:
             status, time.monotonic() + delay, urgent=not is_remote, reply=reply if is_remote else ""
         )
         self._wake_sender(status.address, conversation)
-
-    def move(self, old: Address, new: Address) -> None:
-        """What is to be shown in the chat of the old address is shown in that of the new one."""
-        chat = self._chats.pop(_chat_key(old), None)
-        if chat is None:
-            return
-        for thread, conversation in chat.conversations.items():
-            moved = self._conversation(replace(new, thread=thread))
-            for reply in conversation.replies.values():
-                reply.builder.address = replace(reply.builder.address, chat=new.chat)
-                moved.replies[reply.builder.id] = reply
-            for id, state in conversation.states.items():
-                address = replace(state.status.address, chat=new.chat)
-                moved.states[id] = replace(state, status=replace(state.status, address=address))
-            conversation.replies.clear()
-            conversation.states.clear()
-            self._wake_sender(replace(new, thread=thread), moved)
 
     def _is_missing(self, channel: str) -> bool:
         if channel in self._channels:
@@ -368,7 +349,7 @@ class Delivery:
 
     async def _show_status(self, conversation: _Conversation, channel: Channel, state: _State) -> None:
         """Shows a message's state once. A failure affects only this state."""
-        status = state.status
+        status = replace(state.status, address=self._moved_chats.current(state.status.address))
         del conversation.states[status.id]
         # An edit is a row of its own in the inbox, and the same message on the platform.
         message = (channel.name, status.address.chat, status.message_id or str(status.id))
@@ -410,7 +391,8 @@ class Delivery:
     async def _show_newest(self, conversation: _Conversation, channel: Channel, reply: _Reply) -> None:
         builder = reply.builder
         document, version = builder.reply(), builder.version
-        await channel.show(document, reply.ledger)
+        address = self._moved_chats.current(document.address)
+        await channel.show(replace(document, address=address), reply.ledger)
         reply.succeeded()
         if reply.builder is not builder:
             return
@@ -444,7 +426,7 @@ class Delivery:
     async def _follow(self, conversation: _Conversation, channel: Channel, reply: _Reply, chat: str) -> None:
         """The chat has another id: the reply goes on there."""
         try:
-            await self._on_moved(reply.builder.address, chat)
+            await self._moved_chats.move(reply.builder.address, chat)
         except Exception:
             log.exception("%s: a chat has the id %s now, which cannot be recorded yet", channel.name, chat)
             reply.attempts += 1

@@ -185,6 +185,8 @@ def _store(
             return accept_withdrawal(connection, message, session, own)
         case _:
             assert_never(message.kind)
+        case "moved":
+            raise ValueError("a chat that moves is no message")
 
 
 def is_known(connection: Connection, session: str) -> bool:

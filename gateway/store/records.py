@@ -294,6 +294,18 @@ class UndeliveredReply:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ChatMove:
+    """The platform has given the chat another id."""
+
+    channel: str
+    account: str
+    chat: str
+    new_chat: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
     id: str
     outcome: TurnOutcome
     entries: tuple[Entry, ...]

@@ -28,6 +28,7 @@ from gateway.store import (
     identities,
     inbox,
     media_cleanup,
+    moves,
     outbox,
     pairing,
     questions,
@@ -207,6 +208,9 @@ class Store:
     strangers = writes(strangers.newest)
     keep_cursors = writes(cursors.save)
     cursors = writes(cursors.load)
+
+    chat_moves = writes(moves.every)
+    move_address = writes(moves.move_address)
 
     # Audit log
     record_audit = writes(audit.record)

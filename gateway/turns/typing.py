@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from channels.address import Address
 from channels.channel import Channel
 from gateway.bus import Bus, TurnStarted
+from gateway.outbound.moved_chats import MovedChats
 from gateway.sessions import is_child
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 
@@ -25,7 +26,7 @@ MAX_PER_TICK = 8
 """Typing counts against a platform's limits (Telegram's are 30 a second for a bot), and answers go first."""
 
 
-async def show_typing(bus: Bus, dispatcher: Dispatcher, channels: Mapping[str, Channel]) -> None:
+async def show_typing(bus: Bus, dispatcher: Dispatcher, channels: Mapping[str, Channel], chats: MovedChats) -> None:
     """Runs until cancelled; idle while no turn runs."""
     shown: dict[str, float] = {}
     async with bus.subscribe(None, TurnStarted) as started:
@@ -37,14 +38,14 @@ async def show_typing(bus: Bus, dispatcher: Dispatcher, channels: Mapping[str, C
             due = [active for active in dispatcher.running() if _is_due(active, shown, now)][:MAX_PER_TICK]
             shown = {each.session: shown[each.session] for each in dispatcher.running() if each.session in shown}
             shown.update({active.session: now for active in due})
-            await _type_in(due, channels)
+            await _type_in(due, channels, chats)
 
 
-async def _type_in(turns: list[ActiveTurn], channels: Mapping[str, Channel]) -> None:
+async def _type_in(turns: list[ActiveTurn], channels: Mapping[str, Channel], chats: MovedChats) -> None:
     async with asyncio.TaskGroup() as group:
         for active in turns:
             if active.record is not None and active.record.address.channel in channels:
-                address = active.record.address
+                address = chats.current(active.record.address)
                 group.create_task(_type(channels[address.channel], address))
 
 

@@ -1,0 +1,78 @@
+"""Chats whose id the platform has exchanged: people and replies find the conversation under either id."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Protocol
+
+from agent.interrupt import shielded
+from channels.address import Address
+from channels.channel import NotStored
+from channels.message import Deliver, InboundMessage, Receipt
+from gateway.store.errors import StoreError
+from gateway.store.records import ChatMove
+
+log = logging.getLogger(__name__)
+
+
+class MoveStore(Protocol):
+    async def chat_moves(self) -> tuple[ChatMove, ...]: ...
+    async def move_address(self, old: Address, new: Address) -> None: ...
+
+
+ChatKey = tuple[str, str, str]
+
+
+class MovedChats:
+    """A conversation keeps the address at which it began; `current` is where its chat is now."""
+
+    def __init__(self, store: MoveStore) -> None:
+        self._store = store
+        self._current: dict[ChatKey, str] = {}
+        self._original: dict[ChatKey, str] = {}
+
+    async def load(self) -> None:
+        """Before anything is received or shown."""
+        moves = await self._store.chat_moves()
+        first: dict[ChatKey, str] = {}
+        for move in moves:
+            original = first.setdefault((move.channel, move.account, move.new_chat), move.chat)
+            for chat in (move.chat, move.new_chat):
+                self._original[move.channel, move.account, chat] = original
+            self._current[move.channel, move.account, move.chat] = move.new_chat
+
+    def current(self, address: Address) -> Address:
+        """Where to send what is for this address."""
+        return replace(address, chat=self._current.get(_key(address), address.chat)) if self._current else address
+
+    def original(self, address: Address) -> Address:
+        """The address of the conversation with whoever writes at this one."""
+        return replace(address, chat=self._original.get(_key(address), address.chat)) if self._original else address
+
+    async def move(self, address: Address, chat: str) -> None:
+        """The chat at the address has this id now. Raises `StoreError`."""
+        old = replace(self.current(self.original(address)), thread=None)
+        if chat in (old.chat, self.original(address).chat):
+            return
+        await shielded(self._store.move_address(old, replace(old, chat=chat)))
+        log.info("%s: the chat %s has the id %s now", address.channel, old.chat, chat)
+        await self.load()
+
+    def receiving(self, deliver: Deliver) -> Deliver:
+        """`deliver` for channels: messages arrive at the address of their conversation."""
+
+        async def receive(message: InboundMessage) -> Receipt | None:
+            if message.kind != "moved":
+                return await deliver(replace(message, address=self.original(message.address)))
+            try:
+                await self.move(message.address, message.text)
+            except StoreError as error:
+                raise NotStored(f"The gateway cannot store the new id of a chat at the moment: {error}") from error
+            return None
+
+        return receive
+
+
+def _key(address: Address) -> ChatKey:
+    return (address.channel, address.account, address.chat)
