@@ -213,3 +213,30 @@ class PeopleDirectory(Protocol):
 
         Returns when the platform has answered: it is asked again until then.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of people on the platform. `name` is for display."""
+
+    id: str
+    name: str
+
+
+@runtime_checkable
+class GroupDirectory(Protocol):
+    """A channel whose platform has groups of people, such as Slack's user groups and Discord's roles."""
+
+    name: str
+
+    async def find_groups(self, names: Collection[str]) -> dict[str, Group]:
+        """The groups that these names of the settings (in lower case) mean, by name; a name that means several means
+        none. Returns when the platform has answered: it is asked again until then."""
+
+    def watch_groups(self, ids: Collection[str]) -> None:
+        """From now on the authors of messages have those of these groups (ids in lower case) that they are in, as
+        `Sender.groups`. Ids of people are ignored."""
+
+    async def find_person(self, id: str) -> Sender | None:
+        """The person with the groups that they are in now; None if the platform does not know them. Raises
+        `Unreachable` if the platform does not say."""

@@ -27,14 +27,17 @@ User = Annotated[str, BeforeValidator(_user)]
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """How a platform names a person: the `id` and the `name` (with @) as regular expressions, `shape` in words."""
+    """How a platform names a person: the `id` and the `name` (with @) as regular expressions, `shape` in words.
+    `group` is how it names a group of people, "" if it has none.
+    """
 
     id: str
     name: str
     shape: str
+    group: str = ""
 
     def names(self, text: str) -> bool:
-        return re.fullmatch(f"{self.id}|{self.name}", text) is not None
+        return re.fullmatch("|".join(filter(None, (self.id, self.name, self.group))), text) is not None
 
     def is_id(self, text: str) -> bool:
         return re.fullmatch(self.id, text) is not None
@@ -47,15 +50,29 @@ class ChannelSection(ModelParameters):
 
     allow: list[User] = Field(
         default_factory=list,
-        description='Allowlist: user ids, @names, or "*" for every member. Empty: only admins. An @name is resolved to '
-        "a user id once; from then on only the id counts. Bots and webhooks are allowed by id only.",
+        description='Allowlist: user ids, @names, or "*" for every member; on Slack also user groups (S012AB3CD, '
+        "@handle), on Discord roles (role:NAME or role:ID). Empty: only those in the lists below. A name is resolved "
+        "to an id once; from then on only the id counts. Bots and webhooks are allowed by id only.",
         examples=[["*"]],
     )
     admins: list[User] = Field(
         default_factory=list,
-        description="People who may also stop other people's tasks in groups and approve pairing codes: user ids "
-        "and @names.",
+        description="People who may also stop other people's tasks in groups and approve pairing codes, in the form of "
+        '`allow`, without "*".',
         examples=[["@your_name"]],
+    )
+    members: list[User] = Field(
+        default_factory=list,
+        description="People with the rights of [roles.member], in the form of `allow`. If it is set, everybody else "
+        "who is admitted is a guest. Default: everybody on the allowlist, except guests of the workspace and people of "
+        "other workspaces.",
+        examples=[["@engineering"]],
+    )
+    guests: list[User] = Field(
+        default_factory=list,
+        description="People who are admitted with the rights of [roles.guest], in the form of `allow`, unless they are "
+        "among `members` or `admins`.",
+        examples=[["@contractor"]],
     )
     outsiders: Literal["deny", "allow"] = Field(
         default="deny",
@@ -117,7 +134,7 @@ class ChannelSection(ModelParameters):
         """Every secret in the section; none of them may be shown."""
         return tuple(value for _, value in self if isinstance(value, SecretStr))
 
-    @field_validator("allow")
+    @field_validator("allow", "members", "guests")
     @classmethod
     def _allowlist_entries(cls, users: list[str]) -> list[str]:
         explanation = f'expected {cls.people.shape}, a name that begins with @, or "*"'
@@ -152,7 +169,9 @@ class TelegramSettings(ChannelSection):
 class SlackSettings(ChannelSection):
     """A Slack app. Set app_token (Socket Mode: no public address needed) or signing_secret (HTTP)."""
 
-    people = People(r"[UWB][A-Z0-9]+", r"@[\w.-]+", "a member id like U012AB3CD")
+    people = People(
+        r"[UWB][A-Z0-9]+", r"@[\w.-]+", "a member id like U012AB3CD, a user group id like S012AB3CD", r"S[A-Z0-9]+"
+    )
 
     type: Literal["slack"] = Field(default="slack", description=_TYPE)
     bot_token: Secret = Field(
@@ -193,7 +212,7 @@ class SlackSettings(ChannelSection):
 class DiscordSettings(ChannelSection):
     """A Discord bot."""
 
-    people = People(r"\d+", r"@[\w.]+", "a user id")
+    people = People(r"\d+", r"@[\w.]+", "a user id, a role like role:NAME or role:ID", r"role:.+")
 
     type: Literal["discord"] = Field(default="discord", description=_TYPE)
     token: Secret = Field(

@@ -14,6 +14,7 @@ from config.errors import Key
 from config.hooks import HOOKS, HookSection
 from config.models import ModelSettings, ProviderSettings
 from config.presets import PRESETS
+from config.roles import RoleSettings, RolesSettings
 from config.section import Section
 from config.settings import Settings
 from config.tools import TOOLS, ShellSettings, ToolRules, ToolSettings
@@ -46,6 +47,8 @@ def known_sections() -> Iterator[KnownSection]:
             yield KnownSection((name, "openai", "gpt-5"), ModelSettings)
         elif name == "channels":
             yield from (KnownSection((name, kind), model) for kind, model in CHANNELS.items())
+        elif name == "roles":
+            yield from (KnownSection((name, role), RoleSettings) for role in RolesSettings.model_fields)
         elif name == "hooks":
             yield from (KnownSection((name,), model, repeated=True) for model in HOOKS.values())
         elif _is_section(field.annotation):

@@ -29,6 +29,7 @@ from config.models import (
     type_of,
 )
 from config.presets import PRESETS
+from config.roles import RolesSettings
 from config.section import PathText, Positive, Section, refuse, refuse_entries, wrong
 from config.tools import ToolSettings
 
@@ -308,6 +309,7 @@ class Settings(Section):
     media: MediaSettings = Field(default_factory=MediaSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     channels: dict[str, Annotated[ChannelSettings, BeforeValidator(channel_by_type)]] = Field(default_factory=dict)
+    roles: RolesSettings = Field(default_factory=RolesSettings)
     hooks: list[Annotated[HookSettings, BeforeValidator(hook_by_type)]] = Field(default_factory=list)
     tools: ToolSettings = Field(default_factory=ToolSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
@@ -327,6 +329,22 @@ class Settings(Section):
             faults += _unreachable_models(agent, ("agent",), models, besides=refused)
         refuse(faults)
         return models
+
+    @field_validator("roles")
+    @classmethod
+    def _models_of_roles_are_configured(cls, roles: RolesSettings, info: ValidationInfo) -> RolesSettings:
+        agent, channels = info.data.get("agent"), info.data.get("channels", {})
+        if not isinstance(agent, AgentSettings):
+            return roles
+        own = (channel.model for channel in channels.values())
+        known = {agent.model, agent.small_model, *agent.fallback, *own}
+        refuse(
+            Fault(("roles", role, "models", index), "is not a model of [agent] or of a channel: configure it there")
+            for role, rights in roles
+            for index, model in enumerate(rights.models or ())
+            if model not in known
+        )
+        return roles
 
     @field_validator("hooks")
     @classmethod

@@ -146,7 +146,15 @@ class Gateway:
             self.delivery,
             histories,
             self._replies,
-            TurnEnvironment(agent_for, workspaces, budgets, self.background, self._titles),
+            TurnEnvironment(
+                agent_for,
+                workspaces,
+                budgets,
+                self.background,
+                self._titles,
+                access.roles,
+                options.default_model,
+            ),
             max_running=options.max_running_turns,
             grace=options.shutdown_grace,
         )
@@ -175,6 +183,7 @@ class Gateway:
             ConversationCommands(store, access, options.models, options.default_model),
             AccessCommands(store, self.bus, notices, access, self.delivery, self.background),
             DataCommands(store, media, notices, access, self.deletion.delete),
+            DeliveryCommands(access, self._stored_replies),
         )
         self._identities = Identities(store, access)
         self.receiver = Receiver(
@@ -183,7 +192,6 @@ class Gateway:
             access,
             self._identities,
             hooks or NoHooks(),
-            DeliveryCommands(access, self._stored_replies),
             self.dispatcher,
             CommandHandler(store, self.bus, access, self.dispatcher, self.commands, self.delivery, notices),
             AttachmentFetcher(store, self.channels, media, read_file, access.is_foreign),
@@ -218,18 +226,18 @@ class Gateway:
     async def run(self, *services: Service) -> None:
         """Resumes what an earlier process left and listens on every channel, until cancelled."""
         await self._identities.load()
+        await self._moved_chats.load()
         await self._resume(await self.store.pending())
         async with asyncio.TaskGroup() as group:
+            deliver = self._moved_chats.receiving(self.bus.deliver)
             for channel in self.channels.values():
                 group.create_task(listen(channel, deliver, self.commands.list(), self._problems))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(
                 supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher, self.background))
-        await self._moved_chats.load()
             )
             group.create_task(supervised(partial(self._identities.look_up, self.channels.values())))
-            deliver = self._moved_chats.receiving(self.bus.deliver)
             group.create_task(supervised(self.deletion.watch))
             for service in services:
                 group.create_task(supervised(service))

@@ -20,6 +20,7 @@ from channels.channel import (
     CommandHelp,
     Cursors,
     FileUnavailable,
+    Group,
     Ledger,
     RetryLater,
     Undeliverable,
@@ -31,6 +32,7 @@ from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory
 from channels.discord.inbound import Inbound
 from channels.discord.interactions import Interactions
+from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, author, member, quotable
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
@@ -53,9 +55,9 @@ _POSSIBLE_BEFORE: dict[MessageState, tuple[MessageState, ...]] = {
     "answered": ("waiting", "read"),
     "refused": ("waiting", "read"),
     "withdrawn": ("waiting", "read"),
+    "undelivered": ("waiting", "read"),
 }
 """Reactions that an earlier process may have added, where the state before is not known."""
-    "undelivered": ("waiting", "read"),
 
 MAX_FOUND = 100
 """Members in the result of a search, which also matches the beginnings of nicknames."""
@@ -99,11 +101,13 @@ class DiscordChannel:
         self._identify_interval = identify_interval
         self._rest = Rest(token, api_url)
         self._interactions = Interactions()
+        self._roles = MemberRoles(self._ask)
         self._directory = Directory("")
         self._inbound: Inbound | None = None
         self._troubles: dict[str, str] = {}
 
     async def aclose(self) -> None:
+        await self._roles.aclose()
         await self._rest.close()
 
     @property
@@ -128,6 +132,7 @@ class DiscordChannel:
                     self._rest,
                     self._directory,
                     self._interactions,
+                    self._roles,
                     cursors,
                     deliver,
                     partial(self._set_trouble, "store"),
@@ -192,6 +197,23 @@ class DiscordChannel:
             else:
                 self._set_trouble("rest", "")
                 return answer
+
+    async def _ask(self, route: Route) -> Any:
+        """As `_call_until_answered`, but None if Discord rejects the call."""
+        try:
+            return await self._call_until_answered(route)
+        except Undeliverable as error:
+            log.info("%s: %s is rejected: %s", self.name, route.path, error)
+            return None
+
+    async def find_groups(self, names: Collection[str]) -> dict[str, Group]:
+        return await self._roles.find(names)
+
+    def watch_groups(self, ids: Collection[str]) -> None:
+        self._roles.watch(ids)
+
+    async def find_person(self, id: str) -> Sender | None:
+        return await self._roles.person(id)
 
     async def find_people(self, names: Collection[str]) -> dict[str, Sender]:
         """In the bot's servers. Others are known when they write: usernames are unique."""

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from channels.discord.connection import Behind
 from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory, GuildChannel, guild_channel
 from channels.discord.interactions import Interactions
+from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import COMMAND, MALFORMED, Bot, Json, author, chat_of, parse, split
 from channels.message import Deliver, InboundMessage, Receipt
 
@@ -61,6 +63,7 @@ class Inbound:
         rest: Rest,
         directory: Directory,
         interactions: Interactions,
+        roles: MemberRoles,
         cursors: MessageCursors,
         deliver: Deliver,
         problem: Callable[[str], None],
@@ -71,6 +74,7 @@ class Inbound:
         self._rest = rest
         self._directory = directory
         self._interactions = interactions
+        self._roles = roles
         self._cursors = cursors
         self._deliver = deliver
         self._problems = problem
@@ -283,6 +287,7 @@ class Inbound:
                 self._authors[str(data["id"])] = author(data)
                 if len(self._authors) > _MAX_AUTHORS:
                     self._authors.popitem(last=False)
+            self._roles.learn(data, str(data.get("guild_id") or ""))
             return parse(event, data, self._bot, self._directory, self._authors, datetime.now(UTC))
         except MALFORMED:
             self.skipped += 1
@@ -296,6 +301,7 @@ class Inbound:
 
     async def _store(self, message: InboundMessage) -> Receipt | None:
         """Retries until it is stored: Discord does not send it again."""
+        message = await self._with_roles(message)
         if not self._retrying:
             try:
                 return await self._deliver(message)
@@ -309,6 +315,11 @@ class Inbound:
                 return await self._retry_store(message)
         finally:
             self._retrying -= 1
+
+    async def _with_roles(self, message: InboundMessage) -> InboundMessage:
+        """With the roles of its author and of those whom it quotes."""
+        sender, *quoted = [await self._roles.added_to(each) for each in (message.sender, *message.quoted)]
+        return replace(message, sender=sender, quoted=tuple(quoted))
 
     async def _retry_store(self, message: InboundMessage) -> Receipt | None:
         backoff = Backoff()

@@ -23,9 +23,11 @@ from channels.channel import (
     ChannelRejected,
     CommandHelp,
     FileUnavailable,
+    Group,
     Ledger,
     RetryLater,
     Undeliverable,
+    Unreachable,
 )
 from channels.message import Deliver, FileRef, InboundMessage, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
@@ -57,7 +59,8 @@ from channels.slack.parse import (
 )
 from channels.slack.render import render
 from channels.slack.socket_mode import FIRST_PAUSE, AppTokenRejected, SocketMode
-from channels.slack.user_names import UserNames
+from channels.slack.user_groups import GroupsUnknown, UserGroups
+from channels.slack.user_names import AuthorUnknown, UserNames
 from channels.sync import rendered, sync_pieces
 
 log = logging.getLogger(__name__)
@@ -67,10 +70,10 @@ REACTIONS: dict[MessageState, str] = {
     "read": "eyes",
     "answered": "white_check_mark",
     "refused": "no_entry_sign",
+    "undelivered": "warning",
 }
 
 STREAM_PACE = 0.7
-    "undelivered": "warning",
 """Seconds between two additions to a stream: chat.appendStream allows at least a hundred a minute."""
 
 PACE = 1.0
@@ -125,6 +128,7 @@ class SlackChannel:
         self._api_host = urlsplit(api_url).netloc
         self._api = Api(bot_token, f"{api_url.rstrip('/')}/")
         self._names = UserNames(self._api)
+        self._groups = UserGroups(self._api)
         self._sessions = AgentSessions(self._api)
         self._streams = Streams()
         self._bot: Bot | None = None
@@ -142,6 +146,7 @@ class SlackChannel:
 
     async def aclose(self) -> None:
         await self._names.aclose()
+        await self._groups.aclose()
         await self._api.aclose()
 
     def _set_trouble(self, problem: str) -> None:
@@ -244,6 +249,21 @@ class SlackChannel:
             cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
         return found
 
+    async def find_groups(self, names: Collection[str]) -> dict[str, Group]:
+        return await self._groups.find([name for name in names if name.startswith("@")])
+
+    def watch_groups(self, ids: Collection[str]) -> None:
+        self._groups.watch(ids)
+
+    async def find_person(self, id: str) -> Sender | None:
+        await self._identified.wait()
+        try:
+            await self._names.author(id)
+            await self._groups.refresh()
+        except (AuthorUnknown, GroupsUnknown) as error:
+            raise Unreachable(str(error)) from error
+        return self._groups.added_to(await self._names.get([id])).get(id)
+
     def _member(self, user: Json) -> Sender | None:
         """Somebody who can be named in the settings."""
         try:
@@ -334,7 +354,7 @@ class SlackChannel:
         root = next((message for message in page["messages"] if message["ts"] == message_id), None)
         if root is None or not is_authored(root):
             return None
-        names = await self._names.get(people_in(root))
+        names = self._groups.added_to(await self._names.get(people_in(root)))
         wrote = names.get(root.get("user", "")) or Sender.unknown(author(root, names))
         return ThreadRoot(author(root, names), readable(written(root), names), tuple(files_of(root)), wrote)
 

@@ -14,6 +14,7 @@ from channels.message import Deliver, InboundMessage
 from channels.slack.api import Api
 from channels.slack.event_order import EventOrder
 from channels.slack.parse import MALFORMED, Bot, Json, author_id, chat_of, parse, people, time_of
+from channels.slack.user_groups import UserGroups
 from channels.slack.user_names import UserNames
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,13 @@ class Inbound:
     """
 
     def __init__(
-        self, api: Api, names: UserNames, signing_secret: str, delivered: Delivered, problem: Callable[[str], None]
+        self,
+        api: Api,
+        names: UserNames,
+        groups: UserGroups,
+        signing_secret: str,
+        delivered: Delivered,
+        problem: Callable[[str], None],
     ) -> None:
         self.skipped = 0
         self.order = EventOrder()
@@ -48,6 +55,7 @@ class Inbound:
             before_authorize=self._middleware,
         )
         self._names = names
+        self._groups = groups
         self._delivered = delivered
         self._problems = problem
         self._bot: Bot | None = None
@@ -84,7 +92,8 @@ class Inbound:
                 return None
             if (author := author_id(body)) is not None:
                 await self._names.author(author)
-            return parse(body, bot, await self._names.get(people(body)), now)
+                await self._groups.ready()
+            return parse(body, bot, self._groups.added_to(await self._names.get(people(body))), now)
         except MALFORMED:
             self.skipped += 1
             log.exception("%s: an event cannot be read and is skipped", bot.channel)

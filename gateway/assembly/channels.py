@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from pydantic import SecretStr
@@ -10,11 +10,13 @@ from pydantic import SecretStr
 from agent.media import MediaStore
 from channels.channel import Channel, ChannelRejected, WebhookChannel
 from config.channels import ChannelSection, ChannelSettings, DiscordSettings, SlackSettings, TelegramSettings
+from config.roles import RoleSettings
 from config.settings import Settings
 from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.inbound.cursors import StoredCursors
 from gateway.lifecycle.broken_channel import BrokenChannel
 from gateway.store import Store
+from gateway.turns.roles import Rights, Roles
 
 
 def platforms(settings: Settings, media: MediaStore, store: Store) -> dict[str, Channel]:
@@ -81,16 +83,31 @@ def webhooks(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, W
 
 
 def access(settings: Settings) -> AccessPolicy:
-    """Allowed users and groups, by channel."""
-    return AccessPolicy({name: _policy(channel) for name, channel in settings.channels.items()})
+    """Who may write and with which rights, by channel."""
+    roles = Roles(_rights(settings.roles.member), _rights(settings.roles.guest))
+    return AccessPolicy({name: _policy(channel) for name, channel in settings.channels.items()}, roles)
+
+
+def _rights(role: RoleSettings) -> Rights:
+    return Rights(
+        None if role.tools is None else frozenset(role.tools),
+        None if role.models is None else tuple(role.models),
+        role.daily_cost,
+    )
 
 
 def _policy(channel: ChannelSection) -> ChannelAccess:
     return ChannelAccess(
-        frozenset(map(str.lower, channel.allow)),
+        _lower(channel.allow),
         channel.groups,
-        frozenset(map(str.lower, channel.admins)),
+        _lower(channel.admins),
         channel.pair,
         channel.busy,
         channel.outsiders == "allow",
+        _lower(channel.members),
+        _lower(channel.guests),
     )
+
+
+def _lower(users: Iterable[str]) -> frozenset[str]:
+    return frozenset(map(str.lower, users))

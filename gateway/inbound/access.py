@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from channels.address import Address, Sender
+from channels.address import FULL, Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import session_key
 from gateway.store.records import Admission, Busy
+from gateway.turns.roles import Role, Roles
 
 MAX_BOT_MESSAGES = 5
 """Messages of other bots in one conversation without a person's between them: two bots that answer each other would
 never end."""
 
 MAX_TRACKED_SESSIONS = 1000
+
+ROLE = "role:"
+"""How a role of the platform is written."""
 
 
 class Access(Enum):
@@ -32,10 +36,10 @@ class Access(Enum):
 class ChannelAccess:
     """A channel's access settings.
 
-    `allow` (the allowlist) and `admins` hold user ids and @names in lower case; "*" in `allow` is every member, empty
-    is nobody. Admins are always allowed. `pair`: others may request pairing, which an admin approves. `outsiders`: "*"
-    and pairing include guests and people of other workspaces. `busy` is what messages do while a turn runs, where the
-    conversation has no setting of its own.
+    `allow` (the allowlist), `admins`, `members` and `guests` hold ids of users and groups and their names, in lower
+    case; "*" is every member, empty is nobody. People in the other lists are allowed too. `pair`: others may request
+    pairing, which an admin approves. `outsiders`: "*" and pairing include guests and people of other workspaces. `busy`
+    is what messages do while a turn runs, where the conversation has no setting of its own.
     """
 
     allow: frozenset[str]
@@ -44,15 +48,34 @@ class ChannelAccess:
     pair: bool = False
     busy: Busy = "steer"
     outsiders: bool = False
+    members: frozenset[str] = frozenset()
+    guests: frozenset[str] = frozenset()
+
+    @property
+    def listed(self) -> frozenset[str]:
+        return self.allow | self.admins | self.members | self.guests
 
     @property
     def names(self) -> frozenset[str]:
-        """The @names, which mean nobody until they are resolved to an id."""
-        return frozenset(user for user in self.allow | self.admins if user.startswith("@"))
+        """The names, which mean nobody until they are resolved to an id."""
+        return frozenset(filter(is_name, self.listed))
+
+    def by_role(self) -> Iterator[tuple[Role, frozenset[str]]]:
+        """The lists that give a role, the one with most rights first."""
+        yield from (("admin", self.admins), ("member", self.members), ("guest", self.guests))
+
+    def default_role(self, sender: Sender) -> Role:
+        """The role of somebody who is admitted, but in none of these lists."""
+        return "guest" if self.members or sender.membership != "member" else "member"
 
     def wildcard_includes(self, sender: Sender) -> bool:
         """Whether "*" and pairing include the sender: they mean people, and members unless the settings say more."""
         return sender.is_person and (self.outsiders or sender.membership == "member")
+
+
+def is_name(user: str) -> bool:
+    """Whether the entry of a list has to be resolved to an id: the @name of a person or group, the name of a role."""
+    return user.startswith("@") or (user.startswith(ROLE) and not user.removeprefix(ROLE).isdecimal())
 
 
 UNRESTRICTED = ChannelAccess(frozenset({"*"}), "all")
@@ -62,18 +85,21 @@ UNRESTRICTED = ChannelAccess(frozenset({"*"}), "all")
 @dataclass(frozen=True, slots=True)
 class AccessCheck:
     """The result of a check without the store, and what the store checks before it accepts an admitted message: see
-    `Admission` and `AcceptOptions`."""
+    `Admission` and `AcceptOptions`. `level` is the sender's; `named_level`, if one of the names means the sender."""
 
     access: Access
     admission: Admission = "open"
     names: tuple[str, ...] = ()
     only_by_name: bool = False
+    level: int = FULL
+    named_level: int = 0
 
 
 class AccessPolicy:
-    """The access settings of all channels. Only ids count: an @name counts as the id that it was resolved to."""
+    """The access settings of all channels. Only ids count: a name counts as the id that it was resolved to."""
 
-    def __init__(self, channels: Mapping[str, ChannelAccess]) -> None:
+    def __init__(self, channels: Mapping[str, ChannelAccess], roles: Roles | None = None) -> None:
+        self.roles = roles or Roles()
         self._channels = channels
         self._ids: dict[tuple[str, str], str] = {}
         self._bot_messages: OrderedDict[str, int] = OrderedDict()
@@ -90,27 +116,31 @@ class AccessPolicy:
         if admission is None:
             return AccessCheck(Access.IGNORED)
         names = self._possible_names(channel, sender)
-        if self._allows(channel, sender):
+        named_level = self._named_level(settings, sender, names)
+        role = self._role(channel, sender)
+        if role is not None:
             self._count_bot_messages(message)
-            return AccessCheck(Access.ADMITTED, admission, names)
+            level = self.roles.level(role)
+            return AccessCheck(Access.ADMITTED, admission, names, level=level, named_level=named_level)
+        level = self.roles.level(settings.default_role(sender))
         if settings.pair and settings.wildcard_includes(sender):
             paired: Admission = "paired" if admission == "open" else "known and paired"
-            return AccessCheck(Access.ADMITTED, paired, names, only_by_name=bool(names))
+            return AccessCheck(Access.ADMITTED, paired, names, bool(names), level, named_level)
         if names:
-            return AccessCheck(Access.ADMITTED, admission, names, only_by_name=True)
+            return AccessCheck(Access.ADMITTED, admission, names, True, 0, named_level)
         return AccessCheck(Access.IGNORED if message.kind == "edited" else Access.REFUSED, admission)
 
     # Names
 
     def names(self) -> dict[str, frozenset[str]]:
-        """The @names in the settings, by channel."""
+        """The names in the settings, by channel."""
         return {channel: settings.names for channel, settings in self._channels.items()}
 
     def unresolved(self, channel: str) -> frozenset[str]:
         return frozenset(name for name in self._settings(channel).names if (channel, name) not in self._ids)
 
     def resolved(self, channel: str, name: str, user_id: str) -> None:
-        """From now on the @name means this user, whatever anybody is called."""
+        """From now on the name means this user or group, whatever anybody is called."""
         self._ids[channel, name] = user_id.lower()
 
     def _possible_names(self, channel: str, sender: Sender) -> tuple[str, ...]:
@@ -122,26 +152,62 @@ class AccessPolicy:
 
     # Rights
 
+    def groups(self, channel: str) -> frozenset[str]:
+        """The ids that may be of groups, in lower case."""
+        return self._ids_of(channel, self._settings(channel).listed)
+
+    def listed(self, channel: str) -> Iterator[tuple[Role, frozenset[str]]]:
+        """Who is listed with a role in the settings."""
+        return self._settings(channel).by_role()
+
+    def level_of(self, channel: str, sender: Sender) -> int | None:
+        """What the settings give the sender; None: nothing."""
+        role = self._role(channel, sender)
+        return None if role is None else self.roles.level(role)
+
     def is_foreign(self, channel: str, author: Sender) -> bool:
         """Whether a text of this author is text from outside: the settings do not allow them to write to the bot."""
         return self.has_settings(channel) and not self._allows(channel, author)
 
     def _allows(self, channel: str, sender: Sender) -> bool:
+        return self._role(channel, sender) is not None
+
+    def _role(self, channel: str, sender: Sender) -> Role | None:
+        """The one with most rights of those that the settings give the sender; None if they do not admit the sender."""
+        if not self.has_settings(channel):
+            return "admin"
         settings = self._settings(channel)
-        if "*" in settings.allow and settings.wildcard_includes(sender):
+        for role, users in settings.by_role():
+            if self._lists(channel, users, sender):
+                return role
+        return settings.default_role(sender) if self._lists(channel, settings.allow, sender) else None
+
+    def _named_level(self, settings: ChannelAccess, sender: Sender, names: Collection[str]) -> int:
+        """The sender's level, if one of the names means the sender."""
+        roles = [role for role, users in settings.by_role() if not users.isdisjoint(names)]
+        return self.roles.level(roles[0] if roles else settings.default_role(sender))
+
+    def _lists(self, channel: str, users: Collection[str], sender: Sender) -> bool:
+        if "*" in users and self._settings(channel).wildcard_includes(sender):
             return True
-        return sender.id.lower() in self._ids_of(channel, settings.allow | settings.admins)
+        ids = self._ids_of(channel, users)
+        in_group = sender.is_person and any(group.lower() in ids for group in sender.groups)
+        return in_group or sender.id.lower() in ids
 
     def is_admin(self, address: Address, sender: Sender) -> bool:
-        return not self.has_settings(address.channel) or sender.id.lower() in self.admins(address.channel)
+        channel = address.channel
+        return not self.has_settings(channel) or self._lists(channel, self._settings(channel).admins, sender)
 
     def may_stop_any(self, address: Address, sender: Sender) -> bool:
         """Whether they may stop and decide for everybody's turns: in groups admins only, in direct chats all."""
         return address.kind == "direct" or self.is_admin(address, sender)
 
     def may_extend(self, address: Address, sender: Sender) -> bool:
-        """Whether they may let a turn go beyond a limit: admins only, where there are any."""
-        return not self._settings(address.channel).admins or self.is_admin(address, sender)
+        """Whether they may let a turn go beyond a limit: admins only, where there are any, and nobody whose role has
+        limits."""
+        if self._settings(address.channel).admins:
+            return self.is_admin(address, sender)
+        return sender.level >= FULL
 
     def admins(self, channel: str) -> frozenset[str]:
         """User ids in lower case."""
@@ -152,7 +218,7 @@ class AccessPolicy:
         return channel in self._channels
 
     def _ids_of(self, channel: str, users: Collection[str]) -> frozenset[str]:
-        ids = (self._ids.get((channel, user)) if user.startswith("@") else user for user in users)
+        ids = (self._ids.get((channel, user)) if is_name(user) else user for user in users)
         return frozenset(id for id in ids if id)
 
     def busy(self, channel: str) -> Busy:

@@ -59,7 +59,7 @@ class ConversationCommands:
         name = command.arguments.strip()
         if not name:
             return await self._show_models(command)
-        if name not in (*self._models, DEFAULT_MODEL):
+        if name not in (*self._choices(command), DEFAULT_MODEL):
             return f"There is no model `{name}`. {await self._show_models(replace(command, arguments=''))}"
         await self._store.set_model(command.session, None if name == DEFAULT_MODEL else name)
         chosen = self._default(command) if name == DEFAULT_MODEL else f"`{name}`"
@@ -67,8 +67,11 @@ class ConversationCommands:
 
     async def _show_models(self, command: Command) -> str:
         chosen = await self._store.model_of(command.session)
-        choices = "\n".join(f"- `/model {model}`" for model in (*self._models, DEFAULT_MODEL))
+        choices = "\n".join(f"- `/model {model}`" for model in (*self._choices(command), DEFAULT_MODEL))
         return f"Current model: {f'`{chosen}`' if chosen else self._default(command)}.\n\n{choices}"
+
+    def _choices(self, command: Command) -> Sequence[str]:
+        return self._access.roles.models(command.sender.level, self._models)
 
     def _default(self, command: Command) -> str:
         name = self._default_model(command.address.channel)

@@ -106,6 +106,7 @@ class Receiver:
         if access is Access.IGNORED or self._is_for_another_bot(message):
             return None
         message, busy = _for_one_message(message)
+        message = replace(message, sender=replace(message.sender, level=checked.level))
         options = self._options(message, checked, busy)
         arrival = await self._take(message, access, options)
         if arrival is None:
@@ -151,6 +152,7 @@ class Receiver:
             may_extend=self._access.may_extend(address, sender),
             names=checked.names,
             only_by_name=checked.only_by_name,
+            named_level=checked.named_level,
             only_known_target=message.kind == "withdrawn" and self._access.is_foreign(address.channel, sender),
         )
 

@@ -125,6 +125,8 @@ def accept(
         if message.kind == "edited":
             return None
         return _refuse_stranger(connection, message, session, refused, options)
+    if named and options.named_level > message.sender.level:
+        message = replace(message, sender=replace(message.sender, level=options.named_level))
     arrival = _store(connection, message, session, refused or options.over_limit or None, options)
     return replace(arrival, named=named) if named else arrival
 
@@ -183,10 +185,10 @@ def _store(
             return accept_edit(connection, message, session, own)
         case "withdrawn":
             return accept_withdrawal(connection, message, session, own)
-        case _:
-            assert_never(message.kind)
         case "moved":
             raise ValueError("a chat that moves is no message")
+        case _:
+            assert_never(message.kind)
 
 
 def is_known(connection: Connection, session: str) -> bool:

@@ -35,6 +35,7 @@ class AcceptOptions:
     channel's `default_busy`. `own_turn_only`: it may not stop another person's turn, nor decide there. `may_extend`:
     its sender may let a turn go beyond a limit. `names` are @names in the settings that may mean its sender;
     `only_by_name`: the sender is admitted only if one of them does, or by pairing where `admission` says so.
+    `named_level` is then the sender's level, if it is higher.
     `only_known_target`: it deletes a message, and is ignored if that message is not stored.
     `over_limit` is why a message of somebody who is admitted is refused, "" if it is not.
     """
@@ -46,6 +47,7 @@ class AcceptOptions:
     may_extend: bool = True
     names: tuple[str, ...] = ()
     only_by_name: bool = False
+    named_level: int = 0
     over_limit: str = ""
     only_known_target: bool = False
 
@@ -282,8 +284,6 @@ class Revoked:
     background: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PastTurn:
 @dataclass(frozen=True, slots=True)
 class UndeliveredReply:
     """The reply of a turn that the platform did not take, or not all of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -54,15 +54,24 @@ class Budgets:
         self._estimate = estimate
         self._reserved: defaultdict[str, float] = defaultdict(float)
 
-    def of(self, turn: Turn) -> TurnBudget:
+    def of(self, turn: Turn, person_daily: float | None = None) -> TurnBudget:
+        """`person_daily`: the limit of the person who began it, if it is another than that of everybody."""
+        limits = self._limits if person_daily is None else replace(self._limits, person_daily=person_daily)
         task = turn.id if is_child(turn.session) else None
-        return TurnBudget(self, turn.root, person_on(turn.address, turn.principal), turn.address.channel, task)
+        return TurnBudget(self, limits, turn.root, person_on(turn.address, turn.principal), turn.address.channel, task)
 
     async def reserve(
-        self, turn: str, person: str, channel: str, request: Request, extensions: int, task: str | None
+        self,
+        limits: SpendingLimits,
+        turn: str,
+        person: str,
+        channel: str,
+        request: Request,
+        extensions: int,
+        task: str | None,
     ) -> tuple[str | None, float]:
         """The limit that the request would exceed, in words, or the amount reserved for it."""
-        if not self._limits:
+        if not limits:
             return None, 0.0
         if used_up := await self._used_up(turn, task):
             return used_up, 0.0
@@ -71,7 +80,7 @@ class Budgets:
         self._add_reserved(turn, person, cost)
         held = 0.0
         try:
-            passed = await self._passed(turn, person, 1 + extensions)
+            passed = await self._passed(limits, turn, person, 1 + extensions)
             held = cost if passed is None else 0.0
         finally:
             # Also on a refusal and on cancellation.
@@ -87,9 +96,9 @@ class Budgets:
         used = bill.input + bill.output
         return None if used < limit else f"This task has used {used:,} tokens, and the limit is {limit:,}."
 
-    async def _passed(self, turn: str, person: str, times: int) -> str | None:
+    async def _passed(self, limits: SpendingLimits, turn: str, person: str, times: int) -> str | None:
         """The limit exceeded by costs and reservations, with each limit taken `times` times."""
-        limits, today = self._limits, midnight()
+        today = midnight()
         if limits.turn is not None:
             bill = await self._store.spent(turn=turn)
             if bill.cost + self._reserved[turn] > times * limits.turn:
@@ -117,8 +126,11 @@ class Budgets:
 class TurnBudget:
     """Implements `agent.budget.Budget` for one turn."""
 
-    def __init__(self, budgets: Budgets, turn: str, person: str, channel: str, task: str | None) -> None:
+    def __init__(
+        self, budgets: Budgets, limits: SpendingLimits, turn: str, person: str, channel: str, task: str | None
+    ) -> None:
         self._budgets = budgets
+        self._limits = limits
         self._turn = turn
         self._person = person
         self._channel = channel
@@ -127,7 +139,7 @@ class TurnBudget:
 
     async def reserve(self, request: Request, extensions: int) -> str | None:
         limit, self._held = await self._budgets.reserve(
-            self._turn, self._person, self._channel, request, extensions, self._task
+            self._limits, self._turn, self._person, self._channel, request, extensions, self._task
         )
         return limit
 

@@ -14,6 +14,7 @@ from gateway.sessions import is_child
 from gateway.store import records
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets
+from gateway.turns.roles import Roles
 from gateway.turns.titles import Titles
 from gateway.turns.workspaces import Workspaces
 
@@ -28,28 +29,38 @@ class TurnEnvironment:
         budgets: Budgets,
         background: BackgroundWork,
         titles: Titles,
+        roles: Roles,
+        default_model: Callable[[str], str],
     ) -> None:
-        """Without `workspaces` every turn works in the agent's own."""
+        """Without `workspaces` every turn works in the agent's own. `default_model` gives the name of a channel's
+        default, "" if it has none."""
         self._agent_for = agent_for
         self._workspaces = workspaces
         self._budgets = budgets
         self._background = background
         self._titles = titles
+        self._roles = roles
+        self._default_model = default_model
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
-        """The turn's agent and its context."""
+        """The turn's agent and its context: what the person may have it do who began it."""
+        level = record.principal.level
         context = TurnContext(
             hook_context(record),
             record.allowed,
             record.model,
             unattended=record.kind == "aside" or is_child(record.session),
             in_group=record.address.kind == "group",
-            budget=self._budgets.of(record),
+            budget=self._budgets.of(record, self._roles.daily_cost(level)),
         )
         agent = self._agent_for(record.address)
+        agent = replace(agent, tools=self._roles.tools(level, agent.tools))
         if self._workspaces is not None:
             agent = replace(agent, workspace=self._workspaces.of(record))
-        return await self._background.prepare(record, agent, context)
+        agent, context = await self._background.prepare(record, agent, context)
+        # A delegated task may ask for a model of its own.
+        model = self._roles.model(level, context.model, self._default_model(record.address.channel))
+        return agent, replace(context, model=model)
 
     async def ended(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
         self._titles.ended(record, entries)

@@ -40,7 +40,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a strange key": (
         '"a b.c" = 1\n',
-        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, hooks, tools, '
+        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, roles, hooks, tools, '
         "limits, safety, retention.",
     ),
     "an unknown provider's section": (
@@ -149,12 +149,13 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "another platform's user": (
         '[channels.slack]\nbot_token = "b"\napp_token = "a"\nallow = ["*", "@ann.b", "U012AB3CD", 42]\n',
-        "interject.toml:4: channels.slack.allow[3]: expected a member id like U012AB3CD, a name that begins with @, "
-        'or "*"',
+        "interject.toml:4: channels.slack.allow[3]: expected a member id like U012AB3CD, a user group id like "
+        'S012AB3CD, a name that begins with @, or "*"',
     ),
     "a role as a Discord user": (
         '[channels.discord]\ntoken = "d"\nallow = ["everyone"]\n',
-        'interject.toml:3: channels.discord.allow[0]: expected a user id, a name that begins with @, or "*"',
+        "interject.toml:3: channels.discord.allow[0]: expected a user id, a role like role:NAME or role:ID, a name "
+        'that begins with @, or "*"',
     ),
     "everybody as admin": (
         '[channels.telegram]\ntoken = "1:a"\nadmins = [7, "@ann", "*"]\n',

@@ -1,0 +1,43 @@
+"""Settings of the roles: what members and guests may have the agent do. Admins may have it do everything."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from config.models import ModelName
+from config.section import Positive, Section
+from config.tools import ToolName
+
+
+class RoleSettings(Section):
+    """What people with this role may have the agent do, in tasks that they begin."""
+
+    tools: list[ToolName] | None = Field(
+        default=None,
+        description="Tools, of those in [tools] enabled. Default: for members all of them; for guests those without "
+        "effects outside the workspace, and no shell.",
+        examples=[["read_file", "fetch_url", "ask_user"]],
+    )
+    models: list[ModelName] | None = Field(
+        default=None,
+        description="Models, of those that are configured; the first one is used where another is chosen. Default: "
+        "all of them. Fallback models are not affected.",
+        examples=[["openai:gpt-5-mini"]],
+    )
+    daily_cost: Positive | None = Field(
+        default=None,
+        description="Maximum cost of one person's turns per day, in dollars, instead of [limits] person_daily_cost.",
+        examples=[0.5],
+    )
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether it differs from the rights of admins."""
+        return (self.tools, self.models, self.daily_cost) != (None, None, None)
+
+
+class RolesSettings(Section):
+    """The roles of people (see `members` and `guests` of the channels)."""
+
+    member: RoleSettings = Field(default_factory=RoleSettings)
+    guest: RoleSettings = Field(default_factory=RoleSettings)

@@ -1,0 +1,75 @@
+"""Roles: what people may have the agent do in the turns that they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from agent.tool import Tool
+from channels.address import FULL
+
+Role = Literal["admin", "member", "guest"]
+
+GUEST, MEMBER = 0, 1
+
+SHELL = "shell"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """`tools` and `models` are names, None for all; `daily_cost` is what one person's turns may cost in a day, in
+    dollars, None for the limit of everybody."""
+
+    tools: frozenset[str] | None = None
+    models: tuple[str, ...] | None = None
+    daily_cost: float | None = None
+
+    @property
+    def is_restricted(self) -> bool:
+        return (self.tools, self.models, self.daily_cost) != (None, None, None)
+
+
+class Roles:
+    """The rights of the roles. A turn has the rights of the person who began it, by that person's level
+    (`channels.address.Sender`): roles with the same rights have the same level, so that their people steer each other's
+    turns."""
+
+    def __init__(self, member: Rights = Rights(), guest: Rights = Rights()) -> None:
+        """Guests without `tools` have those that can have no effect outside the workspace, but no shell."""
+        self._member = member
+        self._guest = guest
+
+    def level(self, role: Role) -> int:
+        if role == "guest":
+            return GUEST
+        return MEMBER if role == "member" and self._member.is_restricted else FULL
+
+    def tools(self, level: int, tools: Iterable[Tool]) -> tuple[Tool, ...]:
+        """Those of the tools that turns of this level may use."""
+        return tuple(tool for tool in tools if self._may_use(level, tool))
+
+    def models(self, level: int, models: Iterable[str]) -> tuple[str, ...]:
+        """Those of the models that people of this level may choose from."""
+        allowed = self._rights(level).models
+        return tuple(models) if allowed is None else tuple(name for name in models if name in allowed)
+
+    def model(self, level: int, chosen: str, default: str) -> str:
+        """The model of a turn of this level: the one that was chosen for its conversation ("": the default), or the
+        first one that it may use."""
+        allowed = self._rights(level).models
+        return chosen if not allowed or (chosen or default) in allowed else allowed[0]
+
+    def daily_cost(self, level: int) -> float | None:
+        return self._rights(level).daily_cost
+
+    def _may_use(self, level: int, tool: Tool) -> bool:
+        allowed = self._rights(level).tools
+        if allowed is not None:
+            return tool.name in allowed
+        return level > GUEST or (tool.effect != "external" and tool.name != SHELL)
+
+    def _rights(self, level: int) -> Rights:
+        if level >= FULL:
+            return Rights()
+        return self._member if level == MEMBER else self._guest
