@@ -227,7 +227,8 @@ def _without(error: ModelError, key: str) -> ModelError:
 
 
 def _url(provider: Provider, protocol: WireProtocol) -> httpx.URL:
-    """The protocol's path below the base URL, whose query stays."""
+    """The protocol's path below the base URL, whose query stays. What begins the one and ends the other counts once."""
     base = httpx.URL(provider.base_url)
-    url = base.copy_with(path=base.path.rstrip("/") + protocol.path)
+    below = base.path.rstrip("/").removesuffix(f"/{protocol.path.split('/')[1]}")
+    url = base.copy_with(path=below + protocol.path)
     return url.copy_merge_params(dict(provider.query)) if provider.query else url

@@ -13,7 +13,8 @@ from agent.models.prices import Price
 
 
 class MeteredModel:
-    """Fills in the cost of an answer; 0 without a price. Token counts that the provider does not report are estimated.
+    """Fills in the cost of an answer that the provider does not tell; 0 without a price. Token counts that the provider
+    does not report are estimated.
 
     An attempt without an answer may be billed too: one that was cancelled or timed out, as nobody knows how far the
     provider had got, and one that broke off in the middle of its text. For those an estimate is reported as `Charged`.
@@ -46,7 +47,9 @@ class MeteredModel:
         return Charged(self._priced(usage), self._name, purpose)
 
     def _priced(self, usage: Usage) -> Usage:
-        return usage if self._price is None else replace(usage, cost=self._price.of(usage))
+        if self._price is None or usage.cost:
+            return usage
+        return replace(usage, cost=self._price.of(usage))
 
 
 class _CharacterCounter:
@@ -67,4 +70,5 @@ def _usage(answer: Answer, request: Request) -> Usage:
     usage = answer.usage
     if usage.input or usage.output:
         return usage
-    return Usage(estimate_tokens(request), tokens_of(characters_of(answer.parts)), estimated=True)
+    written = tokens_of(characters_of(answer.parts))
+    return Usage(estimate_tokens(request), written, cost=usage.cost, estimated=True)
