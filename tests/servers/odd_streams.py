@@ -1,4 +1,4 @@
-"""Streams of both protocols as bytes, whole or with one field of an odd type, which no script can say."""
+"""Streams of each protocol as bytes, whole or with one field of an odd type, which no script can say."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import random
 from collections.abc import Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, assert_never
 
+from tests.servers.model_protocol import NAME
 from tests.servers.models import SIGNATURE, Provider, Raw
+from tests.servers.responses import encrypted
 
 Event = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -41,13 +43,21 @@ ODD_VALUES: tuple[Any, ...] = (
 
 def answer(protocol: Provider, *, text: str = "All is well.", call: bool = False, usage: Any = None) -> list[Event]:
     """The events of a whole answer: some reasoning, the text, and a call of `look` if asked for."""
-    return _openai(text, call, usage) if protocol == "openai" else _anthropic(text, call, usage)
+    match protocol:
+        case "openai":
+            return _openai(text, call, usage)
+        case "openai-responses":
+            return _responses(text, call, usage)
+        case "anthropic":
+            return _anthropic(text, call, usage)
+        case _:
+            assert_never(protocol)
 
 
 def encoded(protocol: Provider, events: list[Event]) -> Raw:
     frames = []
     for event in events:
-        name = f"event: {event.get('type', '')}\n" if protocol == "anthropic" else ""
+        name = "" if protocol == "openai" else f"event: {event.get('type', '')}\n"
         frames.append(f"{name}data: {json.dumps(event)}\n\n")
     return Raw("".join([*frames, "data: [DONE]\n\n" if protocol == "openai" else ""]).encode(errors="replace"))
 
@@ -58,10 +68,16 @@ def odd_answers(protocol: Provider, seed: int, count: int) -> Iterator[tuple[str
     for _ in range(count):
         events = answer(protocol, call=chance.random() < 0.5)
         path = chance.choice(list(_paths(events)))
-        # A false signature is a text like any other, until the provider that gave it checks it.
-        odd = [value for value in ODD_VALUES if path[-1] != "signature" or not isinstance(value, str)]
+        odd = [value for value in ODD_VALUES if not _is_credible(path[-1], value)]
         value = chance.choice(odd)
         yield f"{path} = {ascii(value)[:60]}", encoded(protocol, _with(events, path, value))
+
+
+def _is_credible(name: str | int, value: Any) -> bool:
+    """Whether it is a signature or an id like any other, until the provider that gave it checks it."""
+    if name in ("signature", "encrypted_content"):
+        return isinstance(value, str)
+    return name in ("id", "call_id", "item_id") and isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 def _paths(value: Any, path: Path = ()) -> Iterator[Path]:
@@ -114,6 +130,75 @@ def _openai(text: str, call: bool, usage: Any) -> list[Event]:
             },
         },
     ]
+
+
+def _responses(text: str, call: bool, usage: Any) -> list[Event]:
+    ids = {"reasoning": "rs_1", "message": "msg_1", "web_search_call": "ws_1", "function_call": "fc_1"}
+    summary = [{"type": "summary_text", "text": "Hm."}]
+    output: list[Event] = [
+        {"type": "reasoning", "summary": summary, "encrypted_content": encrypted("rs_1")},
+        {
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": text, "annotations": []}],
+        },
+    ]
+    if call:
+        arguments = '{"at": "it"}'
+        output.append({"type": "function_call", "call_id": "call_1", "name": "look", "arguments": arguments})
+    else:
+        action = {"type": "search", "query": "wells"}
+        output.insert(1, {"type": "web_search_call", "status": "completed", "action": action})
+    output = [{"id": ids[item["type"]], **item} for item in output]
+    response: Event = {"id": "resp_1", "object": "response", "model": "test", "error": None, "output": []}
+    counts = usage or {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "total_tokens": 15,
+        "input_tokens_details": {"cached_tokens": 2},
+        "output_tokens_details": {"reasoning_tokens": 1},
+    }
+    end = {**response, "status": "completed", "incomplete_details": None, "output": output, "usage": counts}
+    return [
+        {"type": "response.created", "response": {**response, "status": "in_progress"}},
+        *(event for index, item in enumerate(output) for event in _item_events(index, item)),
+        {"type": "response.completed", "response": end},
+    ]
+
+
+def _item_events(index: int, item: Event) -> list[Event]:
+    at = {"output_index": index, "item_id": item["id"]}
+    begun, deltas = dict(item), list[Event]()
+    match item["type"]:
+        case "reasoning":
+            begun |= {"summary": [], "encrypted_content": None}
+            text = item["summary"][0]["text"]
+            deltas = [
+                {"type": "response.reasoning_summary_part.added", **at, "summary_index": 0},
+                {"type": "response.reasoning_summary_text.delta", **at, "summary_index": 0, "delta": text},
+            ]
+        case "message":
+            begun |= {"content": [], "status": "in_progress"}
+            text = item["content"][0]["text"]
+            halves = text[: len(text) // 2], text[len(text) // 2 :]
+            deltas = [
+                {"type": "response.output_text.delta", **at, "content_index": 0, "delta": half} for half in halves
+            ]
+        case "function_call":
+            begun |= {"arguments": ""}
+            arguments = item["arguments"]
+            kind = "response.function_call_arguments"
+            deltas = [
+                {"type": f"{kind}.delta", **at, "delta": arguments[:6]},
+                {"type": f"{kind}.delta", **at, "delta": arguments[6:]},
+                {"type": f"{kind}.done", **at, "arguments": arguments},
+            ]
+        case _:
+            begun |= {"status": "in_progress"}
+            deltas = [{"type": f"response.web_search_call.{state}", **at} for state in ("in_progress", "completed")]
+    added = {"type": "response.output_item.added", "output_index": index, "item": begun}
+    return [added, *deltas, {"type": "response.output_item.done", "output_index": index, "item": item}]
 
 
 def _anthropic(text: str, call: bool, usage: Any) -> list[Event]:

@@ -6,6 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/responses
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from agent.models.protocols.chat_completions import EFFORTS
 from agent.models.protocols.lenient_json import arguments_text, dumped, json_object
 from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, unreadable
 from agent.models.protocols.reasoning import effort_of
-from agent.models.protocols.responses_input import Conversation, Kept, with_kept
+from agent.models.protocols.responses_input import Conversation, Kept, is_id, with_kept
 from agent.models.protocols.wire import JsonObject, ServerEvent, Target, WireProtocol
 
 WEB_SEARCH = {"type": "web_search"}
@@ -47,6 +48,9 @@ INCOMPLETE: Mapping[str, Finish] = {
     "content_filter": "refused",
 }
 """What the reasons for an incomplete answer mean."""
+
+STEP = re.compile(r"[a-z_]{1,50}_call")
+"""The kinds of items that are steps of the provider's own."""
 
 MAX_STEP_LENGTH = 100_000
 """Characters of a step of the provider's own, as JSON, up to which it is kept."""
@@ -334,8 +338,8 @@ class ResponsesDecoder:
         for number, item in enumerate(self._items):
             made = self._parts_of(item, number)
             parts += made
-            # Without its reasoning an item is not what came.
-            if made or item.kind == REASONING:
+            # An item without the one that led to it is not what came.
+            if made or item.kind != MESSAGE:
                 given.append(_given(item, number))
         if self._finish == "stop" and all(isinstance(part, Thinking) for part in parts):
             # Some servers send the whole answer as reasoning.
@@ -359,9 +363,14 @@ class ResponsesDecoder:
                 return self._step(item)
 
     def _step(self, item: _Item) -> tuple[Native, ...]:
-        """A step of the provider's own, such as a web search; nothing if it did not end, or is too large to be kept."""
+        """A step of the provider's own, such as a web search; nothing if it did not end, cannot be sent back, or is too
+        large to be kept."""
         data = json.dumps(json_value(item.told))
-        if not item.is_done or item.told.get("status") in ("in_progress", "searching") or len(data) > MAX_STEP_LENGTH:
+        has_ended = item.is_done and item.told.get("status") in ("completed", "failed")
+        is_sendable = STEP.fullmatch(item.kind) is not None and is_id(item.told.get("id"))
+        if item.kind == SEARCH and not isinstance(mapping(item.told.get("action")).get("type"), str):
+            is_sendable = False
+        if not has_ended or not is_sendable or len(data) > MAX_STEP_LENGTH:
             return ()
         return (Native(self._target.provider, data, _summary(item)),)
 

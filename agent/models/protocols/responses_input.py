@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -33,6 +34,8 @@ from agent.transcript import Exchange, Results, SystemNote
 PICTURES = "[Pictures from the tool results above]"
 
 KEPT = "response"
+
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 _PLAIN = ("message", "function_call")
 """Items that can be sent back without what the server gave to them."""
@@ -169,15 +172,21 @@ class Conversation:
         """The items of the answer; empty if its parts are not any more those that came."""
         if len(parts) != len(kept.items):
             return []
-        items = [self._item(part, given) for part, given in zip(parts, kept.items, strict=True)]
-        if any(item is None for item in items):
+        told: list[Item] = []
+        call_ids: dict[str, str] = {}
+        for part, given in zip(parts, kept.items, strict=True):
+            item = self._item(part, given)
+            if item is None:
+                return []
+            if isinstance(part, Call):
+                if item["call_id"] in (*self._call_ids.values(), *call_ids.values()):
+                    item["call_id"] = part.id
+                call_ids[part.id] = item["call_id"]
+            if item:
+                told.append(item)
+        if any(map(_is_reasoning, told)) and not all("id" in item for item in told):
             return []
-        self._call_ids |= {
-            part.id: item["call_id"]
-            for part, item in zip(parts, items, strict=True)
-            if isinstance(part, Call) and item is not None
-        }
-        told = [item for item in items if item]
+        self._call_ids |= call_ids
         return [*dropwhile(_is_reasoning, reversed(told))][::-1]
 
     def _item(self, part: Part, given: JsonObject) -> Item | None:
@@ -188,9 +197,7 @@ class Conversation:
             case Text(words), "message":
                 return _message(words.lstrip("\n"), given) if words.strip() else {}
             case Call(), "function_call" if self._target.takes("tools"):
-                call_id = as_sent(given.get("call_id"))
-                is_new = call_id is not None and call_id not in self._call_ids.values()
-                return _call(part, call_id if call_id and is_new else part.id) | _only(given, "id")
+                return _call(part, given["call_id"] if is_id(given.get("call_id")) else part.id) | _id(given)
             case Native(), str(kind) if part.provider == self._target.provider:
                 item = mapping(json_value(_loaded(part.data)))
                 return item if item.get("type") == kind else None
@@ -201,7 +208,9 @@ class Conversation:
         """Reasoning that the server can read; it has none of it stored."""
         if not self._target.takes("encrypted_reasoning"):
             return None
-        item = {"type": "reasoning", **_only(given, "id"), "summary": []}
+        item = {"type": "reasoning", **_id(given), "summary": []}
+        if "id" not in item:
+            return None
         if part.signature:
             summary = [{"type": "summary_text", "text": part.text}] if part.text else []
             return {**item, "summary": summary, "encrypted_content": part.signature}
@@ -215,9 +224,11 @@ def _is_reasoning(item: Item) -> bool:
 
 
 def _message(words: str, given: JsonObject) -> Item:
+    phase = {"phase": given["phase"]} if given.get("phase") else {}
+    if not (id := _id(given)):
+        return {"role": "assistant", "content": words, **phase}
     content = [{"type": "output_text", "text": words, "annotations": []}]
-    message = {"type": "message", "role": "assistant", "status": "completed", "content": content}
-    return message | _only(given, "id", "phase") if given.get("id") else {"role": "assistant", "content": words}
+    return {"type": "message", "role": "assistant", "status": "completed", "content": content, **id, **phase}
 
 
 def _call(call: Call, call_id: str) -> Item:
@@ -253,8 +264,14 @@ def _kept(part: Part, provider: str) -> Kept | None:
     return Kept(tuple(mappings(data.get("items"))), id, previous, fingerprint)
 
 
-def _only(given: JsonObject, *names: str) -> JsonObject:
-    return {name: value for name in names if (value := as_sent(given.get(name))) is not None}
+def _id(given: JsonObject) -> JsonObject:
+    """The id, if the protocol takes it."""
+    return {"id": given["id"]} if is_id(given.get("id")) else {}
+
+
+def is_id(value: object) -> bool:
+    """Whether the protocol takes it as an id."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def _loaded(written: str) -> Any:
