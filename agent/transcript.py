@@ -74,10 +74,15 @@ Exchange = MessagesRead | ModelAnswered | Results | SystemNote
 
 @dataclass(frozen=True, slots=True)
 class RenderedTurn:
-    """An ended turn as the model sees it later, or the summary of several turns; `id` is then the last one's."""
+    """An ended turn as the model sees it later, or the summary of several turns; `id` is then the last one's.
+
+    `size` is how many tokens the conversation had at its end, as far as a provider counted them; 0 if that is unknown
+    since a compaction, None if the turn has no answer.
+    """
 
     id: str
     exchanges: tuple[Exchange, ...]
+    size: int | None = None
 
 
 def transcript(entries: Iterable[Entry]) -> list[Exchange]:
@@ -145,7 +150,7 @@ def model_view(
     covered = next((number for number, turn in enumerate(past, 1) if turn.id == compacted.through), 0)
     if covered == 0:
         return tuple(past), own
-    return (RenderedTurn(compacted.through, own[:1]), *past[covered:]), own[1:]
+    return (RenderedTurn(compacted.through, own[:1], 0), *past[covered:]), own[1:]
 
 
 def conversation(past: Sequence[RenderedTurn], entries: Sequence[Entry] = ()) -> list[Exchange]:

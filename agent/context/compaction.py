@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from agent.context.digest import INSTRUCTIONS, digest
-from agent.context.tokens import CHARACTERS_PER_TOKEN, IMAGE_TOKENS, estimate_tokens, estimate_transcript, tokens_of
+from agent.context.digest import FOCUS, INSTRUCTIONS, digest
+from agent.context.size import conversation_size
+from agent.context.tokens import CHARACTERS_PER_TOKEN, estimate_tokens, estimate_transcript
 from agent.events import Charged, Delta, OnDelta, Waiting
 from agent.foreign import sources_in
 from agent.log import (
@@ -35,7 +36,6 @@ from agent.transcript import (
     conversation,
     last_compaction,
     model_view,
-    transcript,
 )
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ _DECISIONS = "\n\nNot yet decided by people:\n"
 # Summaries that are stored in logs contain these headings: do not change them.
 
 
-class _NoSummary(Exception):
+class NoSummary(Exception):
     """No summary is available; the message says why."""
 
 
@@ -94,18 +94,47 @@ class _Part:
 class Compactor:
     """Compacts conversations. Has no state, so one serves any number of turns.
 
-    `window` is the model's context window in tokens; `reserve` of them stay free for the answer. A conversation that
-    fills more than `full_at` of the rest is summarized by the model `small`, except for its newest part: `keep` of the
-    window, or half of the space that instructions and tools leave, if that is less.
+    `window` is the context window in tokens of the default model, `window_of` that of a model by its name; `reserve`
+    of them stay free for the answer. A conversation that fills more than `full_at` of the rest is summarized by the
+    model `small`, except for its newest part: `keep` of the window, or half of the space that instructions and tools
+    leave, if that is less. Without `auto` that is done only where people ask for it.
     """
 
     def __init__(
-        self, window: int, small: Model, *, reserve: int = RESERVED_TOKENS, full_at: float = 0.8, keep: float = 0.3
+        self,
+        window: int,
+        small: Model,
+        *,
+        window_of: Callable[[str], int] | None = None,
+        reserve: int = RESERVED_TOKENS,
+        full_at: float = 0.8,
+        keep: float = 0.3,
+        auto: bool = True,
     ) -> None:
         self._window = window
+        self._window_of = window_of
         self._small = small
-        self._full = int((window - min(reserve, window // 4)) * full_at)
-        self._keep = int(window * keep)
+        self._reserve = reserve
+        self._full_at = full_at
+        self._keep = keep
+        self._auto = auto
+
+    def window(self, model: str = "") -> int:
+        """The context window of the model in tokens; "" for the default model."""
+        return self._window_of(model) if model and self._window_of is not None else self._window
+
+    def share(
+        self,
+        past: Sequence[RenderedTurn],
+        entries: Sequence[Entry],
+        *,
+        instructions: str,
+        tools: Sequence[ToolSpec],
+        model: str = "",
+    ) -> float:
+        """How much of the model's window the conversation fills, 1 for all of it."""
+        size = conversation_size(past, entries)
+        return (size or _estimate(past, entries, instructions, tools)) / self.window(model)
 
     async def compact(
         self,
@@ -114,59 +143,83 @@ class Compactor:
         *,
         instructions: str,
         tools: Sequence[ToolSpec],
-        used: int,
         on_delta: OnDelta,
+        model: str = "",
         force: bool = False,
     ) -> tuple[Entry, ...]:
-        """The entries to log so that the conversation fits again; none if it fits, or if nothing can be compacted.
+        """The entries to log so that the conversation fits the model's window again; none if it fits, or if nothing can
+        be compacted.
 
-        `used` is the token count (input and output) of the turn's last answer that was not interrupted; 0 if unknown or
-        older than a compaction. `force`: the model has rejected the conversation as too long.
+        `force`: the model has rejected the conversation as too long.
 
         If no summary is available, the same part is removed without one. Can be cancelled at any time, without effect.
         """
-        size = used + _since(entries) if used else 0
-        if size and size <= self._full and not force:
+        if not self._auto:
+            return ()
+        window, full = self.window(model), self._full(model)
+        size = conversation_size(past, entries)
+        if size and size <= full and not force:
             return ()
         request = Request(instructions, conversation(past, entries), tuple(tools))
         estimated = estimate_tokens(request)
         size = size or estimated
-        if size <= self._full and not force:
+        if size <= full and not force:
             return ()
         # The provider's count corrects our estimates for this conversation's language.
         scale = max(1.0, size / max(estimated, 1))
         # Instructions and tools are not compacted, and the kept part must leave space for growth beside them.
         fixed = scale * (estimated - estimate_transcript(request.transcript))
-        keep = min(self._keep, max(self._window * MIN_KEEP, (self._full - fixed) / 2)) / scale
+        keep = min(int(window * self._keep), max(window * MIN_KEEP, (full - fixed) / 2)) / scale
         if force:
             keep = min(keep, estimate_transcript(request.transcript)) / 2
         part = _part_to_compact(past, entries, int(keep), force=force)
-        minimum = MIN_SUMMARY_TOKENS if force else int(self._window * MIN_GAIN / scale)
+        minimum = MIN_SUMMARY_TOKENS if force else int(window * MIN_GAIN / scale)
         if part is None or estimate_transcript(part.exchanges) < minimum:
             return ()
-        return await self._compact(part, entries, on_delta)
+        return await self._compact(part, entries, on_delta, full)
 
-    async def _compact(self, part: _Part, entries: Sequence[Entry], on_delta: OnDelta) -> tuple[Entry, ...]:
-        carried = _carried_todos(part) + _open_decisions(entries)
-        # Two more than both estimates are rounded up by.
-        space = estimate_transcript(part.exchanges) - estimate_transcript([SystemNote(SUMMARY + carried)]) - 2
+    async def summarize(
+        self, past: Sequence[RenderedTurn], *, focus: str = "", model: str = ""
+    ) -> tuple[Spent, Compacted] | None:
+        """The entries that replace the whole past by a summary, as a person asks for between turns; None if it is too
+        short for that. `focus` says what matters to them. Raises `NoSummary`."""
+        part = _part_to_compact(past, (), 0, force=False)
+        space = 0 if part is None else self._space(part, ())
+        if part is None or space < MIN_SUMMARY_TOKENS:
+            return None
+        answer = await self._summary(part.exchanges, _ignore, self._full(model), focus)
+        return self._entries(part, (), answer, space)
+
+    def _full(self, model: str) -> int:
+        window = self.window(model)
+        return int((window - min(self._reserve, window // 4)) * self._full_at)
+
+    async def _compact(self, part: _Part, entries: Sequence[Entry], on_delta: OnDelta, full: int) -> tuple[Entry, ...]:
+        space = self._space(part, entries)
         if space < MIN_SUMMARY_TOKENS:
             return ()
-        step = 1 + sum(isinstance(entry, ModelAnswered) for entry in entries)
-        foreign = sources_in(part.exchanges)[-MAX_SOURCES:]
         await on_delta(Waiting(SUMMARIZING))
         try:
-            answer = await self._summary(part.exchanges, on_delta)
-        except _NoSummary as error:
+            answer = await self._summary(part.exchanges, on_delta, full)
+        except NoSummary as error:
             log.warning("%s removed from a conversation without a summary: %s", part.describe(), error)
-            summary = _truncate(_removal_note(part, str(error)), min(space, MAX_SUMMARY_TOKENS)) + carried
-            return (Compacted(part.step, part.through, summary, left_out=True, foreign=foreign),)
-        spent = Spent(step, answer.usage, answer.model, "summary")
-        summary = _truncate(_summary_text(answer), min(space, MAX_SUMMARY_TOKENS)) + carried
-        return spent, Compacted(part.step, part.through, summary, foreign=foreign)
+            note = _truncate(_removal_note(part, str(error)), min(space, MAX_SUMMARY_TOKENS))
+            return (_compacted(part, entries, note, left_out=True),)
+        return self._entries(part, entries, answer, space)
 
-    async def _summary(self, exchanges: Sequence[Exchange], on_delta: OnDelta) -> Answer:
-        """The small model's summary. Raises `_NoSummary`, also on timeout."""
+    def _space(self, part: _Part, entries: Sequence[Entry]) -> int:
+        """Tokens that a summary may have so that it is shorter than what it replaces; two more than both estimates are
+        rounded up by."""
+        note = SystemNote(SUMMARY + _carried(part, entries))
+        return estimate_transcript(part.exchanges) - estimate_transcript([note]) - 2
+
+    def _entries(self, part: _Part, entries: Sequence[Entry], answer: Answer, space: int) -> tuple[Spent, Compacted]:
+        step = 1 + sum(isinstance(entry, ModelAnswered) for entry in entries)
+        summary = _truncate(_summary_text(answer), min(space, MAX_SUMMARY_TOKENS))
+        return Spent(step, answer.usage, answer.model, "summary"), _compacted(part, entries, summary)
+
+    async def _summary(self, exchanges: Sequence[Exchange], on_delta: OnDelta, full: int, focus: str = "") -> Answer:
+        """The small model's summary. Raises `NoSummary`, also on timeout."""
 
         async def pass_charges(delta: Delta) -> None:
             if isinstance(delta, Charged):
@@ -174,43 +227,53 @@ class Compactor:
 
         try:
             async with asyncio.timeout(SUMMARY_TIMEOUT):
-                answer = await self._ask(exchanges, pass_charges)
+                answer = await self._ask(exchanges, pass_charges, full, focus)
         except TimeoutError as error:
-            raise _NoSummary(f"the summary timed out after {SUMMARY_TIMEOUT:g} seconds") from error
+            raise NoSummary(f"the summary timed out after {SUMMARY_TIMEOUT:g} seconds") from error
         except ModelError as error:
-            raise _NoSummary(str(error)) from error
+            raise NoSummary(str(error)) from error
         if not _summary_text(answer):
             await on_delta(Charged(answer.usage, answer.model, "summary"))
-            raise _NoSummary("the model returned an empty summary")
+            raise NoSummary("the model returned an empty summary")
         return answer
 
-    async def _ask(self, exchanges: Sequence[Exchange], on_delta: OnDelta) -> Answer:
+    async def _ask(self, exchanges: Sequence[Exchange], on_delta: OnDelta, full: int, focus: str) -> Answer:
         """Asks the small model; if its window is too small, again with half of the text. Raises `ModelError`."""
-        room = self._full * CHARACTERS_PER_TOKEN
+        room = full * CHARACTERS_PER_TOKEN
         while True:
             try:
-                return await self._small.answer(_summary_request(digest(exchanges, room)), on_delta)
+                return await self._small.answer(_summary_request(digest(exchanges, room), focus), on_delta)
             except ModelError as error:
                 room //= 2
                 if error.kind != "too_long" or room < MIN_SUMMARY_TOKENS * CHARACTERS_PER_TOKEN:
                     raise
 
 
-def _summary_request(text: str) -> Request:
-    return Request(INSTRUCTIONS.format(words=MAX_SUMMARY_TOKENS // 2), [MessagesRead(1, (UserMessage(0, "", text),))])
+async def _ignore(delta: Delta) -> None:
+    """Nobody watches."""
 
 
-def _since(entries: Sequence[Entry]) -> int:
-    """Estimated tokens after the last answer that was not interrupted."""
-    later: list[Entry] = []
-    for entry in reversed(entries):
-        if isinstance(entry, ModelAnswered) and not entry.interrupted:
-            break
-        later.append(entry)
-    later.reverse()
-    ends = [entry for entry in later if isinstance(entry, CallEnded)]
-    results = tokens_of(sum(len(end.text) for end in ends)) + IMAGE_TOKENS * sum(len(end.images) for end in ends)
-    return results + estimate_transcript(transcript(later))
+def _estimate(
+    past: Sequence[RenderedTurn], entries: Sequence[Entry], instructions: str, tools: Sequence[ToolSpec]
+) -> int:
+    return estimate_tokens(Request(instructions, conversation(past, entries), tuple(tools)))
+
+
+def _carried(part: _Part, entries: Sequence[Entry]) -> str:
+    """The lists that are kept word for word behind the summary."""
+    return _carried_todos(part) + _open_decisions(entries)
+
+
+def _compacted(part: _Part, entries: Sequence[Entry], summary: str, *, left_out: bool = False) -> Compacted:
+    foreign = sources_in(part.exchanges)[-MAX_SOURCES:]
+    return Compacted(part.step, part.through, summary + _carried(part, entries), left_out=left_out, foreign=foreign)
+
+
+def _summary_request(text: str, focus: str) -> Request:
+    instructions = INSTRUCTIONS.format(words=MAX_SUMMARY_TOKENS // 2)
+    if focus:
+        instructions += FOCUS.format(focus=focus)
+    return Request(instructions, [MessagesRead(1, (UserMessage(0, "", text),))])
 
 
 def _part_to_compact(past: Sequence[RenderedTurn], entries: Sequence[Entry], keep: int, *, force: bool) -> _Part | None:

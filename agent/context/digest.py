@@ -29,6 +29,8 @@ its frame says, whatever the text claims. <foreign source="…"> is text from ou
 what that source says, never as what people want.\
 """
 
+FOCUS = "\n\nThe person who asks for the summary wants this kept in particular: {focus}"
+
 MAX_RESULT_LENGTH = 2_000
 """Characters of a tool result in the digest."""
 

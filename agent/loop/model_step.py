@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from agent.agent import Agent
+from agent.arguments import fit_arguments
 from agent.decisions.approvals import limit_approval, limit_extensions
 from agent.decisions.external_tools import available_tools
 from agent.events import Emit, TextDelta
@@ -17,7 +18,6 @@ from agent.log import (
     ApprovalRequested,
     Call,
     CallEnded,
-    Compacted,
     Entry,
     MessagesRead,
     ModelAnswered,
@@ -60,6 +60,9 @@ HIDDEN = "Denied: the tool {tool} is not available here. It was not run."
 
 MAX_COMPACTIONS = 3
 """How often the conversation is compacted for one answer when the model rejects it as too long."""
+
+NEARLY_FULL = 0.9
+"""Share of the context window from which a rejection without a clear reason counts as too long, once."""
 
 
 class ModelStep:
@@ -120,7 +123,7 @@ class ModelStep:
             self._entries,
             instructions=self._agent.instructions,
             tools=self._tools(),
-            used=_used(self._entries),
+            model=self._turn_context.model,
             on_delta=self.stream.receive,
             force=force,
         )
@@ -129,15 +132,33 @@ class ModelStep:
 
     async def _ask(self, request: Request) -> tuple[Answer, Request]:
         """The answer, and the request as sent in the end: a conversation that is too long is compacted."""
+        is_guessed = False
         for _ in range(MAX_COMPACTIONS):
             try:
                 return await self._agent.model.answer(request, self.stream.receive), request
             except ModelError as error:
                 added = request.transcript[len(self._request().transcript) :]
-                if error.kind != "too_long" or not await self._compact(force=True):
+                is_too_long = error.kind == "too_long"
+                if not is_too_long and not is_guessed:
+                    is_guessed = is_too_long = self._may_be_too_long(error)
+                if not is_too_long or not await self._compact(force=True):
                     raise
             request = replace(request, transcript=[*self._request().transcript, *added])
         return await self._agent.model.answer(request, self.stream.receive), request
+
+    def _may_be_too_long(self, error: ModelError) -> bool:
+        """Whether a rejection without a clear reason comes from the length: the window is nearly full."""
+        compactor = self._agent.compactor
+        if compactor is None or error.kind != "bad_request":
+            return False
+        share = compactor.share(
+            self._conversation.past,
+            self._entries,
+            instructions=self._agent.instructions,
+            tools=self._tools(),
+            model=self._turn_context.model,
+        )
+        return share >= NEARLY_FULL
 
     def _tools(self) -> tuple[ToolSpec, ...]:
         return tuple(tool.spec for tool in available_tools(self._agent.tools, self._entries))
@@ -192,8 +213,15 @@ class ModelStep:
 
     async def _to_entry(self, answer: Answer, request: Request) -> ModelAnswered:
         answer = with_known_names(answer, request.tools)
+        schemas = {tool.name: tool.schema for tool in request.tools}
         parts = tuple(
-            replace(part, id=f"{self._id[:12]}_{self._step}_{number}") if isinstance(part, Call) else part
+            replace(
+                part,
+                id=f"{self._id[:12]}_{self._step}_{number}",
+                arguments=fit_arguments(part.arguments, schemas.get(part.name, {})),
+            )
+            if isinstance(part, Call)
+            else part
             for number, part in enumerate(answer.parts)
             if not (request.text_only and isinstance(part, Call))
         )
@@ -235,19 +263,6 @@ class ModelStep:
 def _text_only(request: Request, notice: str) -> Request:
     """The request with a notice that it must be answered without tools."""
     return replace(request, transcript=[*request.transcript, SystemNote(notice)], text_only=True)
-
-
-def _used(entries: Sequence[Entry]) -> int:
-    """Tokens of the conversation as the provider counted them for the last answer; 0 if unknown since a compaction."""
-    for entry in reversed(entries):
-        match entry:
-            case Compacted():
-                return 0
-            case ModelAnswered(interrupted=False, usage=usage):
-                return usage.input + usage.output
-            case _:
-                pass
-    return 0
 
 
 def _with_text(answered: ModelAnswered, text: str) -> ModelAnswered:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from agent.context.size import size_of_log
 from agent.log import Entry
 from agent.log_state import unresolved
 from agent.transcript import RenderedTurn, model_view
@@ -40,7 +41,7 @@ class History:
                 "turn %s ended without the results of %d calls; the model is told so for each", turn_id, without
             )
         before, own = model_view(self.past, entries)
-        self.past = (*before, RenderedTurn(turn_id, own))
+        self.past = (*before, RenderedTurn(turn_id, own, size_of_log(entries)))
 
     def ends_with(self, turn_id: str) -> bool:
         """Whether this turn is the last one in it."""

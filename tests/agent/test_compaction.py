@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.agent import Agent
-from agent.context.compaction import MAX_SUMMARY_TOKENS, RESERVED_TOKENS, SUMMARIZING, Compactor
+from agent.context.compaction import MAX_SUMMARY_TOKENS, RESERVED_TOKENS, SUMMARIZING, Compactor, NoSummary
 from agent.context.tokens import estimate_transcript
 from agent.events import Charged, Delta, Event, Waiting
 from agent.log import (
@@ -63,12 +64,19 @@ class Desk:
     async def compact(
         self, past: Sequence[RenderedTurn], entries: Sequence[Entry], *, used: int = 0, force: bool = False
     ) -> tuple[Entry, ...]:
-        async def tell(delta: Delta) -> None:
-            self.told.append(delta)
-
+        if used:
+            last = max(index for index, entry in enumerate(entries) if isinstance(entry, ModelAnswered))
+            counted = [
+                replace(entry, usage=Usage(used)) if index == last and isinstance(entry, ModelAnswered) else entry
+                for index, entry in enumerate(entries)
+            ]
+            entries = tuple(counted)
         return await self.context.compact(
-            past, entries, instructions="Be good.", tools=(), used=used, on_delta=tell, force=force
+            past, entries, instructions="Be good.", tools=(), on_delta=self.tell, force=force
         )
+
+    async def tell(self, delta: Delta) -> None:
+        self.told.append(delta)
 
     def asked(self, number: int = -1) -> str:
         (heard,) = self.small.requests[number].transcript
@@ -166,6 +174,53 @@ async def test_what_the_provider_counted_goes_before_our_estimate() -> None:
     logged = await desk.compact(past, entries, used=16_000)
     # As it counts twice as many tokens as we do, half as many turns are kept.
     assert summarised(logged).through == "turn 3"
+
+
+async def test_between_turns_the_providers_last_count_goes_before_our_estimate_too() -> None:
+    def counted(tokens: int) -> list[RenderedTurn]:
+        *before, last = turns(4)
+        return [*before, replace(last, size=tokens)]
+
+    desk = Desk()
+    assert await desk.compact(counted(9_000), NOW) == ()
+    assert summarised(await desk.compact(counted(16_000), NOW)).through
+    # What was counted before a compaction is not the size after it.
+    assert await desk.compact([*counted(16_000), RenderedTurn("five", (), 0)], NOW) == ()
+
+
+async def test_a_conversation_is_measured_by_the_window_of_the_model_that_answers() -> None:
+    desk = Desk()
+    desk.context = Compactor(WINDOW, desk.small, window_of={"tiny": 4_000, "huge": 900_000}.__getitem__)
+    shown: dict[str, bool] = {}
+    for model in ("huge", "tiny"):
+        added = await desk.context.compact(turns(4), NOW, instructions="", tools=(), on_delta=desk.tell, model=model)
+        shown[model] = bool(added)
+    assert shown == {"huge": False, "tiny": True}
+    assert desk.context.share(turns(4), NOW, instructions="", tools=(), model="tiny") > 1
+
+
+async def test_nothing_is_summed_up_by_itself_where_people_do_that() -> None:
+    desk = Desk()
+    desk.context = Compactor(WINDOW, desk.small, auto=False)
+    assert await desk.compact(turns(8), NOW) == ()
+    assert await desk.compact(turns(8), NOW, force=True) == ()
+
+
+async def test_everything_is_summed_up_on_request_with_what_matters() -> None:
+    desk, past = Desk(), turns(3)
+    logged = await desk.context.summarize(past, focus="the ships")
+    assert logged == (Spent(1, USAGE, "small", "summary"), Compacted(1, "turn 3", SUMMARY))
+    assert "the ships" in desk.small.requests[0].instructions
+    shown = conversation([*past, RenderedTurn("four", ())], (*NOW, *logged))
+    assert SUMMARY in texts(shown[:1])
+    assert "question of turn 3" not in texts(shown)
+    assert await desk.context.summarize(turns(1, 10)) is None
+    assert await desk.context.summarize(()) is None
+
+
+async def test_nothing_is_removed_on_request_without_a_summary() -> None:
+    with pytest.raises(NoSummary, match="is down"):
+        await Desk(ScriptedModel(ModelError("server", "The model is down."))).context.summarize(turns(3))
 
 
 async def test_of_a_long_turn_the_oldest_steps_are_summed_up_and_all_words_are_kept() -> None:
@@ -302,11 +357,21 @@ def test_summing_up_keeps_calls_whole_and_words_as_they_are_and_never_makes_it_l
 class Talk:
     """A turn with a model whose window is small, from its first word to its end."""
 
-    def __init__(self, model: ScriptedModel, small: ScriptedModel, workspace: Path, *tools: Tool) -> None:
+    def __init__(
+        self,
+        model: ScriptedModel,
+        small: ScriptedModel,
+        workspace: Path,
+        *tools: Tool,
+        past: Sequence[RenderedTurn] | None = None,
+        full_at: float = 0.8,
+        reserve: int = RESERVED_TOKENS,
+    ) -> None:
         self.journal = MemoryJournal()
         self.journal.say("Look at everything.")
-        agent = Agent(model, MemoryMedia(), workspace, tools, max_steps=200, compactor=Compactor(WINDOW, small))
-        self.turn = Turn(agent, self.journal, self._emit, id="turn", entries=(), past=turns(2))
+        compactor = Compactor(WINDOW, small, full_at=full_at, reserve=reserve)
+        agent = Agent(model, MemoryMedia(), workspace, tools, max_steps=200, compactor=compactor)
+        self.turn = Turn(agent, self.journal, self._emit, id="turn", entries=(), past=past or turns(2))
 
     async def _emit(self, event: Event) -> None: ...
 
@@ -341,6 +406,18 @@ async def test_a_turn_that_is_too_long_for_its_model_goes_on_with_less(tmp_path:
     assert SUMMARY in texts(model.requests[1].transcript[:1])
     assert "question of turn 1" in texts(model.requests[0].transcript)
     assert "question of turn 1" not in texts(model.requests[1].transcript)
+
+
+@pytest.mark.parametrize(("filled", "asked"), [(19_000, 2), (12_000, 1)])
+async def test_an_unclear_rejection_counts_as_too_long_once_if_the_window_is_nearly_full(
+    tmp_path: Path, filled: int, asked: int
+) -> None:
+    model = ScriptedModel(ModelError("bad_request", "No.", status=400), "Here I am.")
+    past = [*turns(2), turn("big", filled - 4_500)]
+    talk = Talk(model, ScriptedModel(SUMMARY), tmp_path, past=past, full_at=1.0, reserve=0)
+    ended = await talk.play()
+    assert ended is not None
+    assert (ended.outcome, len(model.requests)) == ("completed" if asked == 2 else "failed", asked)
 
 
 async def test_what_is_said_while_a_turn_is_summed_up_is_heard_and_a_stop_ends_it(tmp_path: Path) -> None:

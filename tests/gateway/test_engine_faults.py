@@ -206,7 +206,6 @@ async def test_a_summary_without_words_is_paid_all_the_same() -> None:
         (MessagesRead(1, (UserMessage(2, "Ann", "go"),)),),
         instructions="",
         tools=(),
-        used=0,
         on_delta=on_delta,
     )
     assert isinstance(summarised, Compacted)
