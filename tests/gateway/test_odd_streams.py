@@ -59,15 +59,14 @@ async def at_once(seconds: float) -> None:
 @pytest.mark.timeout(150)
 @pytest.mark.filterwarnings("ignore:Failed to extract usage")
 @pytest.mark.parametrize("seed", [20261130])
-@pytest.mark.parametrize("protocol", ["openai", "anthropic"])
+@pytest.mark.parametrize("protocol", ["openai", "openai-responses", "anthropic"])
 async def test_every_odd_stream_ends_and_the_conversation_goes_on(
     tmp_path: Path, protocol: ProtocolName, seed: int
 ) -> None:
     server, replies = Server(protocol, seed), dict[str, Reply]()
     async with ModelServer() as models:
         models.respond(server.answer)
-        url = models.openai_url if protocol == "openai" else models.anthropic_url
-        at = Provider(protocol, protocol, url, keys=("key",))
+        at = Provider(protocol, protocol, models.url(protocol), keys=("key",))
         opened = ProviderModel(at, ModelOptions("test"), MemoryMedia())
         model = RetryingModel(MeteredModel(opened, "test", PRICE), sleep=at_once)
         async with playing(tmp_path, model, look, channel=MemoryChannel(replies=replies), bound=120) as play:
