@@ -29,6 +29,8 @@ from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.identities import Identities
 from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
+from gateway.inbound.revocations import Revocations
+from gateway.inbound.role_changes import RoleChanges
 from gateway.inbound.task_commands import TaskCommands
 from gateway.lifecycle.supervision import Service, listen, supervised
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
@@ -169,6 +171,7 @@ class Gateway:
         self.runs = RunReports(store, self.bus, agent_for)
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete)
 
+        revocations = Revocations(self.bus, self.delivery, self.background)
         self.commands = Commands(
             TaskCommands(
                 store,
@@ -181,10 +184,11 @@ class Gateway:
                 workspaces,
             ),
             ConversationCommands(store, access, options.models, options.default_model),
-            AccessCommands(store, self.bus, notices, access, self.delivery, self.background),
+            AccessCommands(store, notices, access, revocations),
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self._stored_replies),
         )
+        self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)
         self.receiver = Receiver(
             store,
@@ -225,7 +229,7 @@ class Gateway:
 
     async def run(self, *services: Service) -> None:
         """Resumes what an earlier process left and listens on every channel, until cancelled."""
-        await self._identities.load()
+        await self._identities.load(self.channels.values())
         await self._moved_chats.load()
         await self._resume(await self.store.pending())
         async with asyncio.TaskGroup() as group:
@@ -238,6 +242,7 @@ class Gateway:
                 supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher, self.background))
             )
             group.create_task(supervised(partial(self._identities.look_up, self.channels.values())))
+            group.create_task(supervised(self._role_changes.watch))
             group.create_task(supervised(self.deletion.watch))
             for service in services:
                 group.create_task(supervised(service))

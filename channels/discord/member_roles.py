@@ -96,7 +96,9 @@ class MemberRoles:
         return replace(sender, groups=await self.of(sender.id))
 
     async def person(self, user: str) -> Sender | None:
-        """Somebody who is in a server of the bot, with their roles now."""
+        """Somebody who is in a server of the bot, with their roles now. Without watched roles nobody is asked for."""
+        if not self._watched:
+            return None
         found = None
         await self._load_guilds()
         for guild in self._guilds:

@@ -160,9 +160,11 @@ class AccessPolicy:
         """Who is listed with a role in the settings."""
         return self._settings(channel).by_role()
 
-    def level_of(self, channel: str, sender: Sender) -> int | None:
-        """What the settings give the sender; None: nothing."""
+    def level_of(self, channel: str, sender: Sender, *, is_paired: bool = False) -> int | None:
+        """What the settings and pairing give the sender; None: nothing."""
         role = self._role(channel, sender)
+        if role is None and is_paired and self.has_pairing(channel):
+            role = self._settings(channel).default_role(sender)
         return None if role is None else self.roles.level(role)
 
     def is_foreign(self, channel: str, author: Sender) -> bool:

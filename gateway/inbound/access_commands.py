@@ -7,16 +7,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from agent.log import Notice
-from channels.message import MessageStatus
-from gateway.bus import Bus, MessagesChanged
 from gateway.inbound.access import AccessPolicy
-from gateway.outbound.delivery import Delivery
+from gateway.inbound.revocations import Revocations
 from gateway.outbound.notices import Notices
 from gateway.outbound.wording import escaped, person
-from gateway.sessions import session_key
-from gateway.store.pairing import REVOKED
 from gateway.store.records import Command, Identity, Pairing, Revoked, Stranger
-from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import person_on
 
 APPROVED = "Your access was approved. What can I do for you?"
@@ -38,18 +33,14 @@ class AccessCommands:
     def __init__(
         self,
         store: AccessStore,
-        bus: Bus,
         notices: Notices,
         access: AccessPolicy,
-        delivery: Delivery,
-        background: BackgroundWork,
+        revocations: Revocations,
     ) -> None:
         self._store = store
-        self._bus = bus
         self._notices = notices
         self._access = access
-        self._delivery = delivery
-        self._background = background
+        self._revocations = revocations
 
     async def pair(self, command: Command) -> str:
         if not self._access.is_admin(command.address, command.sender):
@@ -82,23 +73,8 @@ class AccessCommands:
         actor = person_on(command.address, command.sender)
         revoked = await self._store.revoke_pairing(found.channel, found.sender.id, actor, command.sender.name)
         if revoked is not None:
-            await self._apply(revoked)
+            await self._revocations.apply(revoked)
         return f"Revoked: {person(found.sender)} may no longer write to me. (Users in the settings are not affected.)"
-
-    async def _apply(self, revoked: Revoked) -> None:
-        for stop in revoked.stops:
-            self._bus.stop(stop.session, before=stop.before, reason=stop.reason)
-            # A parked turn is resumed to be ended.
-            self._bus.wake(stop.session, "interrupt")
-        for message in revoked.refused:
-            session = session_key(message.address)
-            self._delivery.show_status(
-                MessageStatus(message.address, message.id, message.message_id, "refused", None, REVOKED)
-            )
-            self._bus.publish(MessagesChanged(session, message.address, (message.id,), "refused", REVOKED))
-            # Messages after it may be readable now.
-            self._bus.wake(session)
-        await self._background.follow_stops()
 
     async def _list(self, channel: str | None) -> str:
         now = datetime.now(UTC)
@@ -115,12 +91,19 @@ class AccessCommands:
         ]
         named = [f"{escaped(each.name)} is `{each.user_id}`, {escaped(each.user_name)}" for each in identities]
         lists = (
+            ("Roles in the settings", self._roles(channel)),
             ("Names in the settings", named),
             ("Access by pairing (`/access revoke ID` takes it back)", paired),
             ("Requests", pending),
             ("Refused lately", refused),
         )
         return "\n\n".join(_listed(title, lines) for title, lines in lists if lines) or "Nobody has access by pairing."
+
+    def _roles(self, channel: str | None) -> list[str]:
+        if channel is None:
+            return []
+        listed = ((role, users) for role, users in self._access.listed(channel) if users)
+        return [f"{role}: {', '.join(map(escaped, sorted(users)))}" for role, users in listed]
 
     def _channel_of(self, command: Command) -> str | None:
         """An admin's rights end with the channel; the owner (web, terminal) has them in all."""

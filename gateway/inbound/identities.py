@@ -1,14 +1,15 @@
-"""Resolves the @names of the settings to user ids: at the start of a channel, or when the person first writes."""
+"""Resolves the names of the settings to ids of people and groups: at the start of a channel, or when the person first
+writes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from channels.address import Sender
-from channels.channel import Channel, ChannelError, PeopleDirectory
+from channels.channel import Channel, ChannelError, GroupDirectory, PeopleDirectory
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import plain
 from gateway.store.records import Identity
@@ -28,8 +29,9 @@ class Identities:
         self._store = store
         self._access = access
 
-    async def load(self) -> None:
-        """Reads what was resolved before; forgets names that are no longer in the settings."""
+    async def load(self, channels: Iterable[Channel]) -> None:
+        """Reads what was resolved before; forgets names that are no longer in the settings. The channels are told which
+        groups there are in the settings, before they listen."""
         for identity in await self._store.keep_identities(self._access.names()):
             self._access.resolved(identity.channel, identity.name, identity.user_id)
             log.info(
@@ -40,6 +42,9 @@ class Identities:
                 plain(identity.user_name),
                 identity.at.date(),
             )
+        for channel in channels:
+            if isinstance(channel, GroupDirectory):
+                channel.watch_groups(self._access.groups(channel.name))
 
     def learn(self, channel: str, names: Collection[str], sender: Sender) -> None:
         """The store has resolved these names."""
@@ -51,22 +56,41 @@ class Identities:
         """Asks the platforms for the names that are not resolved yet."""
         async with asyncio.TaskGroup() as group:
             for channel in channels:
-                if isinstance(channel, PeopleDirectory) and self._access.unresolved(channel.name):
-                    group.create_task(self._look_up(channel.name, channel))
+                if self._access.unresolved(channel.name):
+                    group.create_task(self._look_up(channel))
 
-    async def _look_up(self, name: str, directory: PeopleDirectory) -> None:
+    async def _look_up(self, channel: Channel) -> None:
         """A failure here affects only this channel: its names are resolved when their people write."""
+        name = channel.name
         try:
-            found = await directory.find_people(self._access.unresolved(name))
+            await self._look_up_groups(channel)
+            await self._look_up_people(channel)
         except ChannelError as error:
             log.warning("%s: names cannot be looked up: %s", name, error)
             return
-        for handle, sender in found.items():
-            resolved = await self._store.resolve_names(name, (handle,), sender)
-            self.learn(name, resolved, sender)
         if missing := self._access.unresolved(name):
             log.warning(
-                "%s: nobody is called %s; each is resolved when a member of that name first writes",
+                "%s: nobody is called %s; a person's name is resolved when a member of that name first writes, a "
+                "group's when the gateway starts",
                 name,
                 ", ".join(sorted(missing)),
             )
+
+    async def _look_up_groups(self, channel: Channel) -> None:
+        """Before people: an @name of a group means nobody else."""
+        if not isinstance(channel, GroupDirectory):
+            return
+        found = await channel.find_groups(self._access.unresolved(channel.name))
+        for given, group in found.items():
+            await self._resolve(channel.name, given, Sender(group.id, group.name))
+        if found:
+            channel.watch_groups(self._access.groups(channel.name))
+
+    async def _look_up_people(self, channel: Channel) -> None:
+        handles = [name for name in self._access.unresolved(channel.name) if name.startswith("@")]
+        if isinstance(channel, PeopleDirectory) and handles:
+            for handle, sender in (await channel.find_people(handles)).items():
+                await self._resolve(channel.name, handle, sender)
+
+    async def _resolve(self, channel: str, given: str, sender: Sender) -> None:
+        self.learn(channel, await self._store.resolve_names(channel, (given,), sender), sender)

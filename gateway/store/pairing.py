@@ -13,7 +13,7 @@ from channels.address import Address, Sender
 from gateway.store import audit
 from gateway.store.encoding import address_from_json, address_to_json
 from gateway.store.records import AuditEvent, Pairing, PairingRequest, RefusedMessage, Revoked, StopRequest
-from gateway.store.schema import AnyRow, clean, inbox, is_running, is_turn, is_waiting, pairs, turns
+from gateway.store.schema import AnyRow, clean, inbox, is_running, is_waiting, pairs, turns
 
 CODE_LIFETIME = timedelta(hours=1)
 MAX_PENDING = 1000
@@ -47,17 +47,22 @@ _delete = delete(pairs).where(_of_sender)
 _refuse_waiting = (
     update(inbox)
     .where(inbox.c.channel == bindparam("of_channel"), inbox.c.sender_id == bindparam("of_sender"), is_waiting)
-    .values(state="refused", reason=REVOKED)
+    .values(state="refused", reason=bindparam("why"))
     .returning(inbox.c.id, inbox.c.message_id, inbox.c.address)
 )
 _last_read = select(func.max(inbox.c.id)).where(inbox.c.turn == turns.c.id).scalar_subquery()
-_running = select(turns.c.number, turns.c.session, turns.c.address, turns.c.principal, _last_read.label("last")).where(
-    is_running
-)
-_stop = update(turns).where(turns.c.number == bindparam("turn")).values(stop=REVOKED, deadline=None)
-_stops = select(turns.c.session, turns.c.stop, _last_read.label("last")).where(
-    is_running, is_turn, turns.c.stop.is_not(None)
-)
+_running = select(
+    turns.c.number,
+    turns.c.id,
+    turns.c.kind,
+    turns.c.session,
+    turns.c.address,
+    turns.c.principal,
+    turns.c.stop,
+    _last_read.label("last"),
+).where(is_running)
+_stop = update(turns).where(turns.c.number == bindparam("turn")).values(stop=bindparam("why"), deadline=None)
+_stops = _running.where(turns.c.stop.is_not(None))
 
 
 def is_approved(connection: Connection, channel: str, sender: str) -> bool:
@@ -131,26 +136,39 @@ def revoke(connection: Connection, channel: str, sender: str, by: str = "", by_n
     if row is None:
         return None
     connection.execute(_delete, values)
+    return take_back(connection, channel, Sender(sender, row.sender_name), by, by_name)
+
+
+def take_back(
+    connection: Connection, channel: str, sender: Sender, by: str = "", by_name: str = "", reason: str = REVOKED
+) -> Revoked:
+    """The sender's queued messages are refused, and turns that the sender began have to stop."""
+    values = {"of_channel": channel, "of_sender": sender.id, "why": reason}
     refused = tuple(
         RefusedMessage(address_from_json(message.address), message.id, message.message_id)
         for message in connection.execute(_refuse_waiting, values)
     )
-    stops = tuple(_stop_turns(connection, channel, sender))
-    person = {"person": f"{channel}:{sender}", "name": row.sender_name}
+    stops = tuple(_stop_turns(connection, channel, sender.id, reason))
+    person = {"person": f"{channel}:{sender.id}", "name": sender.name}
     audit.record(connection, AuditEvent("revoked", by, by_name, detail=person))
-    return Revoked(Sender(sender, row.sender_name), stops, refused)
+    return Revoked(sender, stops, refused, reason=reason)
 
 
-def _stop_turns(connection: Connection, channel: str, sender: str) -> Iterator[StopRequest]:
+def _stop_turns(connection: Connection, channel: str, sender: str, reason: str) -> Iterator[StopRequest]:
     for turn in connection.execute(_running).all():
         if turn.address["channel"] == channel and turn.principal["id"] == clean(sender):
-            connection.execute(_stop, {"turn": turn.number})
-            yield StopRequest(turn.session, (turn.last or 0) + 1, REVOKED)
+            connection.execute(_stop, {"turn": turn.number, "why": reason})
+            yield _stop_request(turn, reason)
 
 
 def requested_stops(connection: Connection) -> tuple[StopRequest, ...]:
     """Unfinished turns that are to stop, also at the request of another process."""
-    return tuple(StopRequest(row.session, (row.last or 0) + 1, row.stop) for row in connection.execute(_stops))
+    return tuple(_stop_request(row, row.stop) for row in connection.execute(_stops))
+
+
+def _stop_request(turn: AnyRow, reason: str) -> StopRequest:
+    is_aside = turn.kind == "aside"
+    return StopRequest(turn.id if is_aside else turn.session, (turn.last or 0) + 1, reason, is_aside)
 
 
 def every(connection: Connection) -> tuple[Pairing, ...]:

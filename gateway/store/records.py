@@ -257,11 +257,13 @@ class Stranger:
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """The session's running turn, which has read messages with ids below `before`, has to stop."""
+    """The session's running turn, which has read messages with ids below `before`, has to stop. `is_aside`: it is a
+    side question, and `session` its turn id."""
 
     session: str
     before: int
     reason: str
+    is_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,17 @@ class Revoked:
     stops: tuple[StopRequest, ...]
     refused: tuple[RefusedMessage, ...]
     background: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePerson:
+    """Somebody with a message that waits, or with an unfinished turn or background work, which has the level
+    `sender.level`. `is_paired`: an admin has approved the person's pairing."""
+
+    channel: str
+    sender: Sender
+    is_paired: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,8 @@ class Store:
     request_pairing = writes(pairing.request)
     approve_pairing = writes(pairing.approve)
     revoke_pairing = writes(revocation.revoke)
+    take_back_access = writes(revocation.take_back)
+    active_people = writes(revocation.active_people)
     pairings = writes(pairing.every)
     requested_stops = writes(pairing.requested_stops)
     resolve_names = writes(identities.resolve)

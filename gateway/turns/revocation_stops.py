@@ -26,7 +26,7 @@ async def obey_stop_requests(
         await asyncio.sleep(INTERVAL)
         for stop in await store.requested_stops():
             bus.stop(stop.session, before=stop.before, reason=stop.reason)
-            if dispatcher.active(stop.session) is None:
+            if not stop.is_aside and dispatcher.active(stop.session) is None:
                 # A parked turn is resumed to be ended.
                 bus.wake(stop.session, "interrupt")
         await background.follow_stops()

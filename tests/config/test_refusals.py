@@ -40,8 +40,8 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a strange key": (
         '"a b.c" = 1\n',
-        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, roles, hooks, tools, '
-        "limits, safety, retention.",
+        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, roles, hooks, '
+        "tools, limits, safety, retention.",
     ),
     "an unknown provider's section": (
         '[models.opnai]\napi_key = "x"\n',
