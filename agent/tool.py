@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from agent.arguments import fit_arguments
 from agent.background import Background, NoBackground
 from agent.media import Attachment, MediaStore
 from agent.model import ToolSpec
@@ -24,6 +26,10 @@ result arrives as a message."""
 
 Approval = Literal["never", "once", "always"]
 """Whether a call needs approval: never, until a person allows the tool for the conversation, or each time."""
+
+
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""A name of a tool as every provider takes it."""
 
 
 class ToolError(Exception):
@@ -70,16 +76,24 @@ class Tool:
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
+        if not TOOL_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"The tool {self.name!r} cannot have this name: providers take up to 64 of a-z, A-Z, 0-9, _ and -."
+            )
         schema = self.arguments.model_json_schema()
         schema.pop("title", None)
         object.__setattr__(self, "spec", ToolSpec(self.name, self.description, schema))
 
+    def fit(self, arguments: str) -> str:
+        """The JSON arguments in the types that the tool declares, where models write others and mean those."""
+        return fit_arguments(arguments, self.spec.schema)
+
     def check(self, arguments: str) -> BaseModel:
         """The parsed JSON arguments. Raises `ToolError` for invalid ones."""
         try:
-            return self.arguments.model_validate_json(arguments or "{}")
+            return self.arguments.model_validate_json(self.fit(arguments) or "{}")
         except ValidationError as error:
-            raise ToolError(_explain(self.name, error)) from error
+            raise ToolError(_explain(self.name, error, self.arguments.model_fields)) from error
 
     async def call(self, context: ToolContext, arguments: str) -> ToolResult:
         """Checks the JSON arguments and runs the tool. Raises `ToolError` for invalid arguments."""
@@ -132,8 +146,10 @@ def _arguments_of(function: Callable[..., Any]) -> type[BaseModel]:
     return create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
 
 
-def _explain(name: str, error: ValidationError) -> str:
-    errors = "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}" for problem in error.errors()
-    )
-    return f"Invalid arguments for {name}: {errors}"
+def _explain(name: str, error: ValidationError, known: Collection[str]) -> str:
+    """What is wrong with which argument, and the arguments that there are if one is unknown."""
+    problems = error.errors()
+    errors = "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'arguments'}: {problem['msg']}" for problem in problems)
+    is_unknown = any(problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1 for problem in problems)
+    arguments = f". The arguments are: {', '.join(known) or 'none'}" if is_unknown else ""
+    return f"Invalid arguments for {name}: {errors}{arguments}"
