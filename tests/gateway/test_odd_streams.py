@@ -25,7 +25,7 @@ from tests.gateway.play import PLACE, Play, playing
 from tests.servers.models import ModelServer, Request, Say, Turn
 from tests.servers.odd_streams import odd_answers
 
-STREAMS = 300
+STREAMS = 120
 AT_ONCE = 25
 PRICE = Price(input=10, output=10)
 

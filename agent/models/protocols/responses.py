@@ -368,7 +368,7 @@ class ResponsesDecoder:
         data = json.dumps(json_value(item.told))
         has_ended = item.is_done and item.told.get("status") in ("completed", "failed")
         is_sendable = STEP.fullmatch(item.kind) is not None and is_id(item.told.get("id"))
-        if item.kind == SEARCH and not isinstance(mapping(item.told.get("action")).get("type"), str):
+        if item.kind == SEARCH and not as_sent(mapping(item.told.get("action")).get("type")):
             is_sendable = False
         if not has_ended or not is_sendable or len(data) > MAX_STEP_LENGTH:
             return ()
