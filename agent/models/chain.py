@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
-from agent.model import Model
+from agent.model import Model, ModelSettings
 from agent.models.continuation import ContinuingModel
+from agent.models.default_settings import DefaultSettingsModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.leaving_out import LeavingOutModel
 from agent.models.masking import MaskingModel
@@ -13,6 +14,7 @@ from agent.models.metering import MeteredModel
 from agent.models.outage import OutageModel
 from agent.models.prices import Price
 from agent.models.retry import RetryingModel
+from agent.models.vision import VisionModel
 from agent.models.waiting_notice import WaitingNoticeModel
 
 
@@ -31,11 +33,16 @@ def model_chain(
     *,
     mask: Callable[[str], str],
     small: str = "",
+    vision: str = "",
+    see: Container[str] = (),
+    settings: ModelSettings | None = None,
     outage_patience: float = 0.0,
 ) -> Model:
     """The model of a conversation: asks the named models in this order, and any of `models` that a request names.
 
-    `small` answers small talk; "" leaves that to the first model. If none answers, all are asked again for up to
+    `small` answers small talk; "" leaves that to the first model. `vision` answers turns with pictures, unless the model
+    that would answer is among those that `see` them; "" leaves them to that model. `settings` hold where a request
+    leaves a value open; they are inside of continuation, where a limit of one answer is none of the whole. If none answers, all are asked again for up to
     `outage_patience` seconds. Only the last model, which has no fallback, is
     retried after a timeout. Masking is inside of continuation, which sends requests of its own, so that every request
     is masked.
@@ -47,9 +54,13 @@ def model_chain(
         NamedModel(last, RetryingModel(models[last])),
     ]
     chain: Model = FallbackModel(named, cool_downs, available=single_timeout)
+    if settings is not None:
+        chain = DefaultSettingsModel(chain, settings)
     if outage_patience:
         chain = OutageModel(chain, outage_patience)
-    model = ContinuingModel(MaskingModel(chain, mask))
+    model: Model = ContinuingModel(MaskingModel(chain, mask))
+    if vision:
+        model = VisionModel(model, vision, default=names[0], see=see)
     if not small:
         return model
     # Compiling its patterns takes longer than loading the rest of the chain.

@@ -12,6 +12,7 @@ from agent.model import Answer, Request
 from agent.models.abilities import LearnedAbilities, ask_within
 from agent.models.called_names import with_known_names
 from agent.models.images import ImageCache
+from agent.models.keys import KeyRing
 from agent.models.protocols import anthropic_messages, chat_completions, responses
 from agent.models.protocols.wire import Feature, ProtocolName, Target, WireProtocol
 from agent.models.provider import ModelOptions, Provider
@@ -31,11 +32,15 @@ class ProviderModel:
     on.
     """
 
-    def __init__(self, provider: Provider, options: ModelOptions, media: MediaStore) -> None:
+    def __init__(
+        self, provider: Provider, options: ModelOptions, media: MediaStore, keys: KeyRing | None = None
+    ) -> None:
+        """`keys` are those that it shares with the provider's other models."""
         self._provider = provider
         self._options = options
         self._protocol = PROTOCOLS[provider.protocol]
         self._images = ImageCache(media)
+        self._keys = keys or KeyRing(provider)
         self._abilities = LearnedAbilities(f"{provider.name}:{options.name}", _known_refusals(provider, options))
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
@@ -55,10 +60,12 @@ class ProviderModel:
         target = Target(self._provider.name, self._options.name, without, self._provider.web_search)
         images = await self._images.load(request.transcript)
         body = {**self._protocol.body(request, images, target), **self._provider.extra_body}
-        decoder = self._protocol.decoder(target, body)
-        key = self._provider.keys[0] if self._provider.keys else ""
-        answer = await client.answer(body, decoder, on_delta, model=self._options.name, key=key)
-        return with_known_names(answer, request.tools)
+
+        async def send(key: str, on_delta: OnDelta) -> Answer:
+            decoder = self._protocol.decoder(target, body)
+            return await client.answer(body, decoder, on_delta, model=self._options.name, key=key)
+
+        return with_known_names(await self._keys.ask(send, on_delta), request.tools)
 
     async def _ready(self) -> Client:
         if self._client is None:

@@ -13,13 +13,12 @@ from agent.masking import Mask
 from agent.media import MediaStore
 from agent.model import Model
 from agent.models.chain import model_chain
-from agent.models.context_windows import context_window_of
 from agent.models.fallback import CoolDowns
 from agent.tool import Tool
 from agent.tools import load_tools
 from channels.address import Address
 from config.settings import AgentSettings, Settings
-from gateway.assembly.models import default_model
+from gateway.assembly.models import context_window, default_model, default_parameters, sees_pictures
 from gateway.assembly.shell_policy import ShellPolicy
 
 INSTRUCTIONS = """\
@@ -40,6 +39,7 @@ def agents(
 ) -> Callable[[Address], Agent]:
     """The agent of each address, by its channel; each is created on first use."""
     given, cool_downs = settings.agent, CoolDowns()
+    seeing = frozenset(name for name in models if sees_pictures(settings, name))
 
     @cache
     def tools(with_shell: bool) -> tuple[Tool, ...]:
@@ -54,7 +54,17 @@ def agents(
         small = (given.small_model or "") if given.routing else ""
         summariser = model_chain([given.small_model or default], models, cool_downs, mask=mask)
         return Agent(
-            model_chain(names, models, cool_downs, mask=mask, small=small, outage_patience=given.outage_patience),
+            model_chain(
+                names,
+                models,
+                cool_downs,
+                mask=mask,
+                small=small,
+                vision=given.vision_model or "",
+                see=seeing,
+                settings=default_parameters(settings, channel),
+                outage_patience=given.outage_patience,
+            ),
             media,
             given.workspace,
             tools(shell_policy.offered(channel)),
@@ -62,7 +72,7 @@ def agents(
             given.max_steps,
             hooks=hooks,
             compactor=Compactor(
-                given.context_window or context_window_of(default),
+                context_window(settings, default),
                 summariser,
                 reserve=given.context_reserve,
                 full_at=given.context_full_at,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 
 from agent.context.tokens import estimate_tokens
 from agent.media import MediaStore
 from agent.model import Model, ModelSettings, Request
 from agent.models.chain import wrap_provider_model
 from agent.models.context_windows import context_window_of
+from agent.models.keys import KeyRing
 from agent.models.prices import Price, price_of
 from agent.models.protocols import chat_completions
 from agent.models.protocols.wire import Feature
@@ -28,7 +30,15 @@ FREE = Price(0, 0)
 
 async def open_models(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> dict[str, Model]:
     """Every model named in the settings, by name; each connects on first use."""
-    return {name: await stack.enter_async_context(_open_model(settings, name, media)) for name in model_names(settings)}
+
+    @cache
+    def keys(provider: str) -> KeyRing:
+        return KeyRing(provider_of(settings, provider))
+
+    return {
+        name: await stack.enter_async_context(_open_model(settings, name, media, keys))
+        for name in model_names(settings)
+    }
 
 
 def model_names(settings: Settings) -> list[str]:
@@ -46,7 +56,9 @@ def model_names(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def _open_model(settings: Settings, model: str, media: MediaStore) -> AsyncIterator[Model]:
+async def _open_model(
+    settings: Settings, model: str, media: MediaStore, keys: Callable[[str], KeyRing]
+) -> AsyncIterator[Model]:
     if model == "demo":
         from agent.models.demo import DemoModel
 
@@ -55,7 +67,7 @@ async def _open_model(settings: Settings, model: str, media: MediaStore) -> Asyn
     from agent.models.providers import ProviderModel
 
     provider, _ = provider_and_name(model)
-    opened = ProviderModel(provider_of(settings, provider), options_of(settings, model), media)
+    opened = ProviderModel(provider_of(settings, provider), options_of(settings, model), media, keys(provider))
     try:
         yield wrap_provider_model(opened, model, price_in(settings, model))
     finally:
@@ -121,6 +133,11 @@ def default_parameters(settings: Settings, channel: str) -> ModelSettings:
     """The parameters of a channel's requests: its own, else the agent's."""
     agents, own = parameters_of(settings.agent), settings.channels.get(channel)
     return agents if own is None else parameters_of(own).over(agents)
+
+
+def sees_pictures(settings: Settings, model: str) -> bool:
+    """Whether the settings say so, as they do of the vision model."""
+    return model == settings.agent.vision_model or bool(_model_section(settings, *provider_and_name(model)).vision)
 
 
 def context_window(settings: Settings, model: str) -> int:
