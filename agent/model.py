@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from agent.events import OnDelta
 from agent.log import Part, Usage
@@ -37,6 +37,17 @@ class ToolSpec:
 
 
 Effort = Literal["off", "minimal", "low", "medium", "high", "max"]
+Reasoning = Effort | int
+"""How much a model reasons: an effort, or a budget of tokens."""
+
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+
+
+def reasoning_from(text: str) -> Reasoning | None:
+    """The effort or the budget that a text names; None if it names none."""
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    return next((effort for effort in EFFORTS if effort == text), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,7 @@ class ModelSettings:
 
     temperature: float | None = None
     max_tokens: int | None = None
-    reasoning: Effort | int | None = None
+    reasoning: Reasoning | None = None
     top_p: float | None = None
     parallel_tool_calls: bool | None = None
 

@@ -28,7 +28,7 @@ from agent.log import (
 )
 from agent.log_state import detect_loop, is_finishing_up, step_of, steps_since_message
 from agent.loop.streaming import AnswerStream, EndTurn
-from agent.model import Answer, ModelError, Request, ToolSpec
+from agent.model import Answer, ModelError, ModelSettings, Request, ToolSpec
 from agent.models.called_names import with_known_names
 from agent.transcript import Conversation, SystemNote
 from agent.turn_context import TurnContext
@@ -169,6 +169,7 @@ class ModelStep:
             self._conversation.up_to(self._entries),
             self._tools(),
             model=self._turn_context.model,
+            settings=ModelSettings(reasoning=self._turn_context.reasoning),
         )
         notice = self._text_only_notice()
         return _text_only(request, notice) if notice else request
@@ -207,7 +208,7 @@ class ModelStep:
             transcript=[*request.transcript, *(SystemNote(text(notice)) for notice in changed.notices)],
             tools=tuple(tool for tool in request.tools if tool.name in changed.tools),
             model=changed.model,
-            settings=changed.settings,
+            settings=changed.settings.over(request.settings),
         )
         return request, _response(ruled)
 

@@ -40,12 +40,13 @@ def model_chain(
 ) -> Model:
     """The model of a conversation: asks the named models in this order, and any of `models` that a request names.
 
-    `small` answers small talk; "" leaves that to the first model. `vision` answers turns with pictures, unless the model
-    that would answer is among those that `see` them; "" leaves them to that model. `settings` hold where a request
-    leaves a value open; they are inside of continuation, where a limit of one answer is none of the whole. If none answers, all are asked again for up to
-    `outage_patience` seconds. Only the last model, which has no fallback, is
-    retried after a timeout. Masking is inside of continuation, which sends requests of its own, so that every request
-    is masked.
+    `small` answers small talk; "" leaves that to the first model. `vision` answers turns with pictures, unless the
+    model that would answer is among those that `see` them; "" leaves them to that model. `settings` hold where a
+    request leaves a value open; they are inside of continuation, where a limit of one answer is none of the whole.
+
+    If no model answers, all are asked again for up to `outage_patience` seconds. Only the last model, which has no
+    fallback, is retried after a timeout. Masking is inside of continuation, which sends requests of its own, so that
+    every request is masked.
     """
     *before, last = names
     single_timeout = {name: RetryingModel(model, timeouts=1) for name, model in models.items()}

@@ -76,11 +76,20 @@ _WINDOWS: dict[str, int] = {
 
 
 def context_window_of(name: str) -> int:
-    """The model's context window in tokens, its answer included; `name` with its provider before a colon, or without.
+    """The model's context window in tokens, its answer included; the default for a model that is not known."""
+    return known_window_of(name) or DEFAULT
 
-    A reseller's prefix before a slash is ignored ("anthropic/claude-sonnet-5").
+
+def known_window_of(name: str) -> int | None:
+    """The model's context window; None if it is not known. `name` with its provider before a colon, or without.
+
+    A reseller's prefix before a slash is ignored ("anthropic/claude-sonnet-5"), and so is its way of writing versions
+    ("claude-sonnet-4.6").
     """
     bare = name.rpartition("/")[2].lower()
-    bare = next((rest for prefix in ("openai:", "anthropic:") if (rest := bare.removeprefix(prefix)) != bare), bare)
-    matching = [prefix for prefix in _WINDOWS if bare.startswith(prefix)]
-    return _WINDOWS[max(matching, key=len)] if matching else DEFAULT
+    # A name may have colons of its own, like "qwen3:8b".
+    for candidate in (bare, bare.partition(":")[2]):
+        spellings = (candidate, candidate.replace(".", "-"))
+        if matching := [prefix for prefix in _WINDOWS if any(name.startswith(prefix) for name in spellings)]:
+            return _WINDOWS[max(matching, key=len)]
+    return None

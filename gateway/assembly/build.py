@@ -27,7 +27,7 @@ from gateway.app import Gateway, GatewayOptions
 from gateway.assembly.agents import agents
 from gateway.assembly.channels import access, platforms, webhooks
 from gateway.assembly.hooks import configured_hooks
-from gateway.assembly.models import cost_of, default_model, open_models, open_reader
+from gateway.assembly.models import cost_of, default_model, open_models, open_reader, unpriced
 from gateway.assembly.shell_policy import ShellPolicy, shell_policy, who_may_run_commands
 from gateway.assembly.web import exposure, link, site
 from gateway.lifecycle.retention import Retention, keep_retention
@@ -123,6 +123,7 @@ async def _gateway(
     mask = Mask([*(secret.get_secret_value() for secret in every_secret(settings)), *token])
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
     models = await open_models(settings, media, stack)
+    _warn_of_prices(settings)
     running = await shell_policy(configuration)
     _warn_of_commands(settings, running)
     small = models.get(settings.agent.small_model or "")
@@ -140,6 +141,11 @@ async def _gateway(
         read_file=await stack.enter_async_context(open_reader(settings, media)),
         remove_files=media.remove,
     )
+
+
+def _warn_of_prices(settings: Settings) -> None:
+    if names := unpriced(settings):
+        log.warning("no price is known, so these models count as free: %s", ", ".join(names))
 
 
 def _warn_of_commands(settings: Settings, running: ShellPolicy) -> None:

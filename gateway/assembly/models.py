@@ -55,6 +55,12 @@ def model_names(settings: Settings) -> list[str]:
     return list(dict.fromkeys(name for name in named if name))
 
 
+def providers_in_use(settings: Settings) -> list[str]:
+    """The providers that have a section or a model in use, once each."""
+    used = (provider_and_name(name)[0] for name in model_names(settings) if name != "demo")
+    return list(dict.fromkeys([*used, *settings.models]))
+
+
 @asynccontextmanager
 async def _open_model(
     settings: Settings, model: str, media: MediaStore, keys: Callable[[str], KeyRing]
@@ -142,8 +148,11 @@ def sees_pictures(settings: Settings, model: str) -> bool:
 
 def context_window(settings: Settings, model: str) -> int:
     """The model's context window in tokens: its own setting, else the agent's, else the known one."""
-    own = _model_section(settings, *provider_and_name(model)).context_window
-    return own or settings.agent.context_window or context_window_of(model)
+    return own_context_window(settings, model) or settings.agent.context_window or context_window_of(model)
+
+
+def own_context_window(settings: Settings, model: str) -> int | None:
+    return _model_section(settings, *provider_and_name(model)).context_window
 
 
 def price_in(settings: Settings, model: str) -> Price | None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
 
 import httpx
 
 from config.hooks import PythonHookSettings
 from config.load import Configuration
 from config.settings import Settings
+from gateway.assembly.models import model_names, providers_in_use, section_of, unpriced
 from gateway.assembly.shell_policy import ShellPolicy, shell_policy, who_may_run_commands
 from gateway.assembly.web import exposure
 from gateway.cli.banner import allowed_users
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.hooks import check_hook
-from gateway.cli.checks.models import check_model, check_transcription
+from gateway.cli.checks.models import check_key, check_model, check_transcription
 from gateway.cli.checks.names import resolved_names
 from gateway.cli.checks.result import TIMEOUT, CheckResult
 from gateway.cli.checks.secrets import readable_secrets
@@ -44,6 +44,7 @@ def _summary(configuration: Configuration, running: ShellPolicy) -> str:
         *([f"  small model: {settings.agent.small_model}"] if settings.agent.small_model is not None else ()),
         f"  web chat: {web}{f', publicly {settings.web.url}' if settings.web.url else ''}",
         *(f"  warning: {warning}" for warning in warnings),
+        *([f"  no known price, count as free: {', '.join(names)}"] if (names := unpriced(settings)) else ()),
         *(f"  {name}: allowed users: {allowed_users(name, channel)}" for name, channel in settings.channels.items()),
         *(f"  {line}" for line in resolved_names(settings)),
         f"  tools: {', '.join(settings.tools.enabled) or 'none'}",
@@ -58,15 +59,13 @@ async def _check_online(settings: Settings) -> list[CheckResult]:
     """All checks at once; the results in the order of the settings."""
     transcription = settings.agent.transcription_model
     async with httpx.AsyncClient(timeout=TIMEOUT) as client, asyncio.TaskGroup() as group:
-        models = [group.create_task(check_model(client, settings, model)) for model in _models(settings)]
+        models = [group.create_task(check_model(client, settings, model)) for model in model_names(settings)]
+        models += [
+            group.create_task(check_key(client, settings, provider, number))
+            for provider in providers_in_use(settings)
+            for number in range(1, len(section_of(settings, provider).api_key or ()))
+        ]
         if transcription is not None:
             models.append(group.create_task(check_transcription(client, settings, transcription)))
         channels = [group.create_task(check_channel(client, *named)) for named in settings.channels.items()]
     return [task.result() for task in models] + [result for task in channels for result in task.result()]
-
-
-def _models(settings: Settings) -> Iterable[str]:
-    """Each configured model, once."""
-    agent = settings.agent
-    models = (agent.model, *agent.fallback, agent.small_model, *(own.model for own in settings.channels.values()))
-    return dict.fromkeys(model for model in models if model is not None)

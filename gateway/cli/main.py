@@ -66,6 +66,10 @@ def _command(arguments: argparse.Namespace) -> int:
             from gateway.cli.check import check
 
             return check(_load(arguments.config), online=arguments.online)
+        case "models":
+            from gateway.cli.models import show_models
+
+            return show_models(_load(arguments.config), arguments.provider, as_json=arguments.json)
         case "pair":
             from gateway.cli.pair import approve, show_requests
 
@@ -172,6 +176,14 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", "validate the configuration", "Prints each problem with its line, or a summary.")
     add_config(check, default)
     check.add_argument("--online", action="store_true", help="also test tokens, keys and models")
+    models = add(
+        "models",
+        "list the models that the configured providers offer",
+        "Asks each provider's server; with context windows and prices, as far as they are known.",
+    )
+    models.add_argument("provider", nargs="?", metavar="PROVIDER", help="only this one")
+    models.add_argument("--json", action="store_true", help="JSON Lines: one object per line")
+    add_config(models, default)
     pair = add(
         "pair", "list and approve pairing requests", "For channels with `pair = true`; works beside a running gateway."
     )

@@ -60,6 +60,20 @@ def headers_of(provider: Provider, key: str) -> dict[str, str]:
     return own | dict(provider.headers)
 
 
+def refusal(provider: Provider, status: int) -> str:
+    """Why the server does not tell its models."""
+    url = address_of(provider)
+    match status:
+        case 401 | 403:
+            return f"key rejected by {url}; see api_key in [models.{provider.name}]"
+        case 404:
+            return f"{url} does not list its models, or base_url is wrong"
+        case 429:
+            return f"rate limit or credit at {url} is exhausted"
+        case _:
+            return f"{url} returned HTTP status {status}"
+
+
 def offered(response: httpx.Response) -> list[OfferedModel]:
     """The models of a list, by name; none for any other response."""
     try:

@@ -66,7 +66,7 @@ class Commands:
             "steer": _Entry("the running task reads this message at once", self._for_one_message, "message"),
             "queue": _Entry("this message waits until the running task ends", self._for_one_message, "message"),
             "busy": _Entry("choose what messages do while a task runs", conversation.busy, " | ".join(BUSY_MODES)),
-            "model": _Entry("show or choose the model of this conversation", conversation.model, "name"),
+            "model": _Entry("show or choose the model of this conversation", conversation.model, "name reasoning"),
             "usage": _Entry("show token usage and cost", conversation.usage),
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from agent.model import EFFORTS, Reasoning, reasoning_from
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import usage
-from gateway.store.records import Busy, Command
+from gateway.store.records import Busy, Command, ModelChoice
 from gateway.turns.budgets import UsageStore, midnight, person_on
 
 BUSY_MODES: Mapping[Busy, str] = {
@@ -24,8 +25,8 @@ DEFAULT_MODEL = "default"
 
 class ConversationStore(UsageStore, Protocol):
     async def set_busy(self, session: str, busy: Busy) -> None: ...
-    async def set_model(self, session: str, name: str | None) -> None: ...
-    async def model_of(self, session: str) -> str | None: ...
+    async def set_model(self, session: str, choice: ModelChoice) -> None: ...
+    async def model_of(self, session: str) -> ModelChoice: ...
     async def newest_turn(self, session: str) -> str | None: ...
 
 
@@ -56,19 +57,36 @@ class ConversationCommands:
         return f"What should a message do that is sent while a task runs?\n\n{modes}"
 
     async def model(self, command: Command) -> str:
-        name = command.arguments.strip()
-        if not name:
+        given = command.arguments.strip()
+        if not given:
             return await self._show_models(command)
-        if name not in (*self._choices(command), DEFAULT_MODEL):
-            return f"There is no model `{name}`. {await self._show_models(replace(command, arguments=''))}"
-        await self._store.set_model(command.session, None if name == DEFAULT_MODEL else name)
-        chosen = self._default(command) if name == DEFAULT_MODEL else f"`{name}`"
-        return f"Model from the next task on: {chosen}."
+        name, reasoning = _model_and_reasoning(given, self._models)
+        if not name:
+            choice = replace(await self._store.model_of(command.session), reasoning=reasoning)
+        elif name in (*self._choices(command), DEFAULT_MODEL):
+            choice = ModelChoice("" if name == DEFAULT_MODEL else name, reasoning)
+        else:
+            return f"There is no model `{name}`. {await self._show_models(command)}"
+        await self._store.set_model(command.session, choice)
+        return f"Model from the next task on: {self._described(command, choice)}."
 
     async def _show_models(self, command: Command) -> str:
-        chosen = await self._store.model_of(command.session)
+        chosen = self._described(command, await self._store.model_of(command.session))
         choices = "\n".join(f"- `/model {model}`" for model in (*self._choices(command), DEFAULT_MODEL))
-        return f"Current model: {f'`{chosen}`' if chosen else self._default(command)}.\n\n{choices}"
+        return (
+            f"Current model: {chosen}.\n\n{choices}\n\nHow much it is to reason may follow, or stand alone: "
+            f"{', '.join(f'`{effort}`' for effort in EFFORTS)}, or a number of tokens."
+        )
+
+    def _described(self, command: Command, choice: ModelChoice) -> str:
+        model = f"`{choice.model}`" if choice.model else self._default(command)
+        match choice.reasoning:
+            case None:
+                return model
+            case int() as tokens:
+                return f"{model}, reasoning with up to {tokens} tokens"
+            case effort:
+                return f"{model}, reasoning {effort}"
 
     def _choices(self, command: Command) -> Sequence[str]:
         return self._access.roles.models(command.sender.level, self._models)
@@ -92,3 +110,10 @@ class ConversationCommands:
         if conversation.unpriced or own.unpriced:
             lines.append("_Models without a known price are counted as free._")
         return "\n\n".join(lines)
+
+
+def _model_and_reasoning(given: str, models: Sequence[str]) -> tuple[str, Reasoning | None]:
+    """The name, "" if there is none, and the word after it, if that says how much to reason."""
+    *words, last = given.split()
+    reasoning = None if given in models else reasoning_from(last.lower())
+    return (given, None) if reasoning is None else (" ".join(words), reasoning)

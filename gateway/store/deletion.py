@@ -360,7 +360,9 @@ def _delete_conversation(
         connection.execute(
             update(sessions)
             .where(sessions.c.key == session)
-            .values(generation=sessions.c.generation + 1, allowed=None, title=None, model=None, busy=None)
+            .values(
+                generation=sessions.c.generation + 1, allowed=None, title=None, model=None, reasoning=None, busy=None
+            )
         )
         moved = select(sessions.c.generation).where(sessions.c.key == session).scalar_subquery()
         connection.execute(update(inbox).where(inbox.c.session == session).values(generation=moved))

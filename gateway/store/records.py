@@ -10,6 +10,7 @@ from typing import Any, Literal
 from agent.background import BackgroundState, DelegatedTask
 from agent.log import ApprovalDecision, Entry, TurnOutcome
 from agent.media import Attachment
+from agent.model import Reasoning
 from channels.address import Address, Sender
 from channels.message import FileRef, MessageState
 from channels.runs import RunState
@@ -146,7 +147,7 @@ class Turn:
     `root`: the turn whose budget its usage counts for; for a delegated turn, the one that a person began.
 
     Settings of its session, as of the claim: `allowed` tools need no approval, `model` is the chosen one ("" for the
-    default), `generation` counts the resets by `/new`.
+    default) and `reasoning` how much it is to reason, `generation` counts the resets by `/new`.
     """
 
     id: str
@@ -165,7 +166,16 @@ class Turn:
     root: str = ""
     allowed: frozenset[str] = frozenset()
     model: str = ""
+    reasoning: Reasoning | None = None
     generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What people have chosen for a session: its model, "" for the default one, and how much it is to reason."""
+
+    model: str = ""
+    reasoning: Reasoning | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ sessions = Table(
     Column("parent", SafeText),
     Column("allowed", Json),
     Column("model", SafeText),
+    Column("reasoning", String(20)),
     Column("title", SafeText),
     Column("created_at", Timestamp, nullable=False),
     Column("last_at", Timestamp, nullable=False),

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Integer, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from agent.model import reasoning_from
 from channels.address import Address
 from gateway.store.encoding import address_to_json
-from gateway.store.records import Busy
+from gateway.store.records import Busy, ModelChoice
 from gateway.store.schema import inbox, is_waiting, sessions
 
 _insert = insert(sessions).values(
@@ -32,8 +33,12 @@ current_generation = _generation.scalar_subquery()
 _allowed = select(sessions.c.allowed).where(sessions.c.key == bindparam("session"))
 _set_allowed = update(sessions).where(sessions.c.key == bindparam("of_session")).values(allowed=bindparam("tools"))
 _set_busy = update(sessions).where(sessions.c.key == bindparam("of_session")).values(busy=bindparam("chosen"))
-_model = select(sessions.c.model).where(sessions.c.key == bindparam("session"))
-_set_model = update(sessions).where(sessions.c.key == bindparam("of_session")).values(model=bindparam("chosen"))
+_model = select(sessions.c.model, sessions.c.reasoning).where(sessions.c.key == bindparam("session"))
+_set_model = (
+    update(sessions)
+    .where(sessions.c.key == bindparam("of_session"))
+    .values(model=bindparam("chosen"), reasoning=bindparam("effort"))
+)
 _set_title = (
     update(sessions)
     .where(
@@ -88,15 +93,16 @@ def set_busy(connection: Connection, session: str, busy: Busy) -> None:
     connection.execute(_set_busy, {"of_session": session, "chosen": busy})
 
 
-def set_model(connection: Connection, session: str, name: str | None) -> None:
-    """The model of the session's next turns, also after `/new`; None is the default one."""
-    connection.execute(_set_model, {"of_session": session, "chosen": name})
+def set_model(connection: Connection, session: str, choice: ModelChoice) -> None:
+    """The model of the session's next turns, also after `/new`."""
+    effort = None if choice.reasoning is None else str(choice.reasoning)
+    connection.execute(_set_model, {"of_session": session, "chosen": choice.model or None, "effort": effort})
 
 
-def model_of(connection: Connection, session: str) -> str | None:
-    """The model chosen there; None is the default one."""
-    name: str | None = connection.execute(_model, {"session": session}).scalar()
-    return name
+def model_of(connection: Connection, session: str) -> ModelChoice:
+    """The model chosen there."""
+    found = connection.execute(_model, {"session": session}).first()
+    return ModelChoice() if found is None else ModelChoice(found.model or "", reasoning_from(found.reasoning or ""))
 
 
 def set_title(connection: Connection, session: str, title: str, generation: int | None = None) -> None:

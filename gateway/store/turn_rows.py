@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 from sqlalchemy.dialects import sqlite
 
 from agent.log import Entry
+from agent.model import reasoning_from
 from channels.address import Address, Sender
 from gateway.store.encoding import address_from_json, address_to_json, sender_from_json, sender_to_json
 from gateway.store.records import Turn, TurnKind
@@ -24,9 +25,20 @@ _insert_running = insert(turns).values(_values).returning(turns.c.number, turns.
 _insert_ended = (
     sqlite.insert(turns).values(_values).on_conflict_do_nothing(index_elements=["id"]).returning(turns.c.number)
 )
+_conversation = sessions.alias("conversation")
 _settings = (
-    select(sessions.c.allowed, sessions.c.model, work.c.root)
-    .select_from(sessions.outerjoin(work, work.c.child == sessions.c.key))
+    select(
+        sessions.c.allowed,
+        sessions.c.model,
+        # Delegated tasks reason as much as the conversation that they are for.
+        func.coalesce(sessions.c.reasoning, _conversation.c.reasoning).label("reasoning"),
+        work.c.root,
+    )
+    .select_from(
+        sessions.outerjoin(work, work.c.child == sessions.c.key).outerjoin(
+            _conversation, _conversation.c.key == sessions.c.parent
+        )
+    )
     .where(sessions.c.key == bindparam("session"))
 )
 
@@ -48,9 +60,15 @@ def insert_ended(connection: Connection, turn: Turn, worker: str) -> int | None:
 
 
 def with_settings(connection: Connection, turn: Turn) -> Turn:
-    """The turn with the settings of its session (`allowed`, `model`) and with its `root`."""
+    """The turn with the settings of its session (`allowed`, `model`, `reasoning`) and with its `root`."""
     found = connection.execute(_settings, {"session": turn.session}).one()
-    return replace(turn, allowed=frozenset(found.allowed or ()), model=found.model or "", root=found.root or turn.id)
+    return replace(
+        turn,
+        allowed=frozenset(found.allowed or ()),
+        model=found.model or "",
+        reasoning=reasoning_from(found.reasoning or ""),
+        root=found.root or turn.id,
+    )
 
 
 def level_of(row: AnyRow) -> int:

@@ -49,6 +49,7 @@ class TurnEnvironment:
             hook_context(record),
             record.allowed,
             record.model,
+            record.reasoning,
             unattended=record.kind == "aside" or is_child(record.session),
             in_group=record.address.kind == "group",
             budget=self._budgets.of(record, self._roles.daily_cost(level)),

@@ -12,6 +12,7 @@ from agent.journal import TurnLost
 from agent.log import Ended, MessagesRead, Resumed
 from channels.address import Sender
 from gateway.store import Store, open_store
+from gateway.store.records import ModelChoice
 from tests.gateway.notes import (
     ANN,
     ANSWER,
@@ -187,14 +188,16 @@ async def test_a_side_question_that_another_worker_left_is_resumed(tmp_path: Pat
 async def test_the_model_chosen_in_a_conversation_is_that_of_its_next_turns(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
-    assert (turn.model, await store.model_of(SESSION)) == ("", None)
-    await store.set_model(SESSION, "openai:gpt-5")
+    assert (turn.model, turn.reasoning, await store.model_of(SESSION)) == ("", None, ModelChoice())
+    await store.set_model(SESSION, ModelChoice("openai:gpt-5", 8000))
     await finish(store, turn)
     await store.reset_session(SESSION)
     await tell(store)
-    assert (await begin(store)).model == await store.model_of(SESSION) == "openai:gpt-5"
-    await store.set_model(SESSION, None)
-    assert (await store.begin_side_question(await command(store, "btw", "one?"))).model == ""
+    turn = await begin(store)
+    assert ModelChoice(turn.model, turn.reasoning) == await store.model_of(SESSION) == ModelChoice("openai:gpt-5", 8000)
+    await store.set_model(SESSION, ModelChoice(reasoning="high"))
+    aside = await store.begin_side_question(await command(store, "btw", "one?"))
+    assert (aside.model, aside.reasoning) == ("", "high")
 
 
 async def test_a_conversation_is_listed_with_its_title(store: Store) -> None:

@@ -10,7 +10,7 @@ from config.presets import preset_of
 from config.settings import Settings
 from gateway.assembly.models import provider_of
 from gateway.cli.checks.result import CheckResult, unexpected_status, unreachable
-from gateway.cli.model_lists import address_of, first_key, headers_of, list_models, offered, url_at
+from gateway.cli.model_lists import address_of, first_key, headers_of, list_models, offered, refusal, url_at
 
 
 async def check_model(client: httpx.AsyncClient, settings: Settings, model: str) -> CheckResult:
@@ -29,6 +29,24 @@ async def check_model(client: httpx.AsyncClient, settings: Settings, model: str)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return unreachable(part, url, error)
     return _interpret(part, response, listed, provider_name, name, url)
+
+
+async def check_key(client: httpx.AsyncClient, settings: Settings, provider_name: str, number: int) -> CheckResult:
+    """Of a provider with several keys: the one of this number, from 0."""
+    part = f"key {number + 1} of {provider_name}"
+    provider = provider_of(settings, provider_name)
+    url = address_of(provider)
+    try:
+        response = await list_models(client, provider, provider.keys[number])
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return unreachable(part, url, error)
+    match response.status_code:
+        case 200:
+            return CheckResult(part, True, f"accepted by {url}")
+        case 404:
+            return CheckResult(part, True, f"{url} does not list its models, so it could not be checked")
+        case status:
+            return CheckResult(part, False, refusal(provider, status))
 
 
 async def check_transcription(client: httpx.AsyncClient, settings: Settings, model: str) -> CheckResult:
