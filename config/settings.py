@@ -337,9 +337,10 @@ class Settings(Section):
         if not isinstance(agent, AgentSettings):
             return roles
         own = (channel.model for channel in channels.values())
-        known = {agent.model, agent.small_model, *agent.fallback, *own}
+        described = (f"{name}:{model}" for name, given in info.data.get("models", {}).items() for model in given.models)
+        known = {agent.model, agent.small_model, agent.vision_model, *agent.fallback, *own, *described}
         refuse(
-            Fault(("roles", role, "models", index), "is not a model of [agent] or of a channel: configure it there")
+            Fault(("roles", role, "models", index), "is no model of [agent], a channel or [models]: configure it there")
             for role, rights in roles
             for index, model in enumerate(rights.models or ())
             if model not in known

@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0007"
+REVISION = "0008"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,9 +39,13 @@ def write_settings(
 
 
 @asynccontextmanager
-async def gateway(settings: Path, prepare: Callable[[Built], None] = lambda _: None) -> AsyncIterator[Built]:
+async def gateway(
+    settings: Path,
+    prepare: Callable[[Built], None] = lambda _: None,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Built]:
     """A running gateway in this process; leaving ends it as Ctrl-C would. `prepare` may add channels before it runs."""
-    async with build(load(settings, {}, settings.parent / "home")) as built:
+    async with build(load(settings, environ or {}, settings.parent / "home")) as built:
         prepare(built)
         running = asyncio.create_task(built.gateway.run(*built.services))
         try:
