@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 from agent.agent import Agent
 from agent.context.compaction import Compactor
@@ -74,6 +74,7 @@ def agents(
             compactor=Compactor(
                 context_window(settings, default),
                 summariser,
+                window_of=partial(context_window, settings),
                 reserve=given.context_reserve,
                 full_at=given.context_full_at,
                 keep=given.context_keep,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from PIL import Image
 
 from tests.gateway.stage import gateway
 from tests.gateway.test_from_settings import Person
-from tests.servers.models import Call, ModelServer, Request, Say, Turn
+from tests.servers.models import Call, ModelServer, Request, Say, Turn, Usage
 from tests.servers.raw_models import KeepAlive, RawModelServer, RawRequest, Steps, sse, stream_head, whole
 
 WEB = "[web]\nport = 0\n[store]\n"
@@ -286,6 +287,33 @@ async def test_a_delegated_task_reasons_as_much_as_its_conversation(tmp_path: Pa
             await ann.asks("/model high")
             assert (await ann.asks("how many?")).endswith("Three sheep.")
     assert [request.body["reasoning_effort"] for request in models.requests] == ["high"] * 3
+
+
+async def test_a_conversation_is_kept_within_the_window_of_the_model_that_it_uses(tmp_path: Path) -> None:
+    async with ModelServer(api_key="k") as models:
+        models.respond(
+            lambda request: Say("In short: sheep.") if request.model == "small" else [Say("I see."), Usage(16_000, 10)]
+        )
+        settings = f"""
+            [agent]
+            model = "openai:wide"
+            small_model = "openai:small"
+            [models.openai]
+            base_url = "{models.openai_url}"
+            api_key = "k"
+            [models.openai.narrow]
+            context_window = 20000
+        """
+        async with person(tmp_path, settings) as ann:
+            for _ in range(2):
+                await ann.asks("sheep " * 5000)
+            assert "In short: sheep." not in json.dumps(models.requests[-1].body)
+            await ann.asks("/model openai:narrow")
+            await ann.asks("and now?")
+    narrow = models.requests[-1]
+    assert narrow.model == "narrow"
+    assert "In short: sheep." in json.dumps(narrow.body)
+    assert len(json.dumps(narrow.body)) < 60_000
 
 
 # Pictures
