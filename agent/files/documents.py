@@ -65,6 +65,10 @@ _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 
 _ANSI_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
+_HEADER_LINE = re.compile(rb"[!-9;-~]{1,76}:[ \t]")
+_FOLDED = (b" ", b"\t")
+_TYPICAL = re.compile(rb"^(?:from|to|subject|date|received|mime-version|content-type):", re.IGNORECASE | re.MULTILINE)
+
 _semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
@@ -95,7 +99,7 @@ async def read_document(data: bytes, media_type: str, name: str, *, seconds: flo
         raise Unreadable("it is empty")
     guess = filetype.guess_mime(data) or ""
     suffix = name.rpartition(".")[2].lower()
-    claim = _claim(media_type, name)
+    claim = _claim(media_type, name) or (_EMAIL if is_email(data) else None)
     if (reason := _unsupported(data, guess, claim, suffix)) is not None:
         raise Unreadable(reason)
     if _has_parser(data, claim) and (found := await _parsed(data, seconds)) is not None:
@@ -109,6 +113,15 @@ async def read_document(data: bytes, media_type: str, name: str, *, seconds: flo
 def is_document(data: bytes, media_type: str, name: str) -> bool:
     """Whether it is a PDF, an office file, a message or a notebook. The beginning of the data may be enough to know."""
     return _has_parser(data, _claim(media_type, name))
+
+
+def is_email(data: bytes) -> bool:
+    """Whether it begins with the headers of a message."""
+    lines = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n")
+    head = lines[0].startswith(b"From ") or _HEADER_LINE.match(lines[0])
+    whole = [line for line in lines[1:6] if line.strip()]
+    fits = all(_HEADER_LINE.match(line) or line.startswith(_FOLDED) for line in whole[:1])
+    return bool(head) and fits and len(_TYPICAL.findall(data[:4096])) >= 2
 
 
 def _claim(media_type: str, name: str) -> str | None:

@@ -22,8 +22,8 @@ from posixpath import normpath
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
-from agent.files.documents import MAX_CHARACTERS, PARSE_TIMEOUT, Unreadable
-from agent.files.email_text import email_sections, is_email
+from agent.files.documents import MAX_CHARACTERS, PARSE_TIMEOUT, Unreadable, is_email
+from agent.files.email_text import email_sections
 from agent.files.notebook_text import notebook_of, notebook_sections
 from agent.files.sections import DAMAGED, PASSWORD, Element, Section, TakenPicture, table_row, xml
 from agent.files.strict_office import transitional

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -17,21 +16,8 @@ HEADERS = ("From", "To", "Cc", "Date", "Subject")
 MAX_DEPTH = 3
 """Of messages within messages."""
 
-_HEADER_LINE = re.compile(rb"[!-9;-~]{1,76}:[ \t]")
-_FOLDED = (b" ", b"\t")
-_TYPICAL = re.compile(rb"^(?:from|to|subject|date|received|mime-version|content-type):", re.IGNORECASE | re.MULTILINE)
-
 ReadDocument = Callable[[bytes], Iterator[Section] | None]
 """The sections of an attached PDF or office file; None for other files. May raise any error."""
-
-
-def is_email(data: bytes) -> bool:
-    """Whether it begins with the headers of a message."""
-    lines = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n")
-    head = lines[0].startswith(b"From ") or _HEADER_LINE.match(lines[0])
-    whole = [line for line in lines[1:6] if line.strip()]
-    fits = all(_HEADER_LINE.match(line) or line.startswith(_FOLDED) for line in whole[:1])
-    return bool(head) and fits and len(_TYPICAL.findall(data[:4096])) >= 2
 
 
 def email_sections(data: bytes, read_document: ReadDocument, depth: int = 0) -> Iterator[Section]:
@@ -71,7 +57,7 @@ def _attachment(part: EmailMessage, read_document: ReadDocument, depth: int) -> 
     data = part.get_payload(decode=True)
     content = data if isinstance(data, bytes) else b""
     name = " ".join((part.get_filename() or "without a name").split())
-    yield Section(f"## Attachment {name} ({part.get_content_type()}, {len(content):,} bytes)", ())
+    yield Section("", ["", f"## Attachment {name} ({part.get_content_type()}, {len(content):,} bytes)", ""])
     if part.get_content_maintype() == "text":
         yield Section("", _text(part).replace("\r\n", "\n").split("\n"))
     elif (sections := read_document(content)) is not None:

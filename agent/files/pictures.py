@@ -39,10 +39,16 @@ class UnreadablePicture(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ScaledPicture:
-    """`data` is None if the picture is accepted as it is. `description` is its format and size, and what is done."""
+    """`data` is None if the picture is accepted as it is. `description` is its format and size, `note` what is
+    different in what a model is shown."""
 
     data: bytes | None
     description: str
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"{self.description}, {self.note}" if self.note else self.description
 
 
 async def scale_for_model(data: bytes) -> ScaledPicture:
@@ -61,8 +67,8 @@ async def scale_for_model(data: bytes) -> ScaledPicture:
         raise UnreadablePicture("it is too large or too damaged to be decoded") from error
     head, _, scaled = answer.partition(b"\n")
     match json.loads(head):
-        case {"description": str(description)}:
-            return ScaledPicture(scaled or None, description)
+        case {"description": str(description), "note": str(note)}:
+            return ScaledPicture(scaled or None, description, note)
         case {"unreadable": str(reason)}:
             raise UnreadablePicture(reason)
         case _:

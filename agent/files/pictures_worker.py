@@ -10,6 +10,7 @@ import json
 import sys
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 
 from PIL import Image, ImageFile, ImageOps
 
@@ -39,8 +40,17 @@ class Unreadable(Exception):
     """The message tells a person why."""
 
 
-def scaled(data: bytes) -> tuple[bytes, str]:
-    """The image as a model accepts it, b"" for the same one, and a description. Raises `Unreadable`."""
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """`data` is b"" if the picture is accepted as it is. `note` is what is different, in words."""
+
+    data: bytes
+    description: str
+    note: str = ""
+
+
+def scaled(data: bytes) -> Scaled:
+    """The image as a model accepts it. Raises `Unreadable`."""
     try:
         return _scaled(data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -53,14 +63,15 @@ def scaled(data: bytes) -> tuple[bytes, str]:
         raise Unreadable(NO_PICTURE) from error
 
 
-def _scaled(data: bytes) -> tuple[bytes, str]:
+def _scaled(data: bytes) -> Scaled:
     try:
-        picture, is_whole = _opened(data), True
+        picture, (width, height) = _opened(data)
+        is_whole = True
     except OSError:
         # The rest of a picture that was cut short is still worth seeing.
         ImageFile.LOAD_TRUNCATED_IMAGES = True
-        picture, is_whole = _opened(data), False
-    width, height = picture.size
+        picture, (width, height) = _opened(data)
+        is_whole = False
     media_type = picture.get_format_mimetype() or "unknown type"
     if media_type == "image/mpo":
         media_type = "image/jpeg"  # The format of some cameras: a JPEG followed by more images.
@@ -69,7 +80,7 @@ def _scaled(data: bytes) -> tuple[bytes, str]:
     is_small = max(width, height) <= MAX_SIDE
     is_plain = picture.mode in _ACCEPTED_MODES and picture.getexif().get(_ORIENTATION, 1) == 1 and frames == 1
     if is_small and is_plain and is_whole and len(data) <= MAX_BYTES and media_type in PICTURES:
-        return b"", description
+        return Scaled(b"", description)
     upright = ImageOps.exif_transpose(_eight_bit(picture))
     upright.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     notes = [
@@ -77,11 +88,14 @@ def _scaled(data: bytes) -> tuple[bytes, str]:
         "" if frames == 1 else f"animated: the first of {frames:,} frames",
         "" if is_whole else "cut short: the rest of it is missing",
     ]
-    return _encoded(upright, media_type), ", ".join([description, *filter(None, notes)])
+    return Scaled(_encoded(upright, media_type), description, ", ".join(filter(None, notes)))
 
 
-def _opened(data: bytes) -> ImageFile.ImageFile:
-    """The decoded first frame. The provider would reject a truncated image, now and in every later step."""
+def _opened(data: bytes) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
+    """The decoded first frame, and the size of the picture.
+
+    It is decoded because a provider would reject a truncated image, now and in every later step.
+    """
     picture = Image.open(io.BytesIO(data), formats=_FORMATS)
     width, height = picture.size
     if width * height > MAX_PIXELS:
@@ -92,7 +106,7 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     picture.load()
     if not isinstance(picture, ImageFile.ImageFile):
         raise Unreadable(NO_PICTURE)
-    return picture
+    return picture, (width, height)
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -139,8 +153,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     data = b""
     try:
-        data, description = scaled(sys.stdin.buffer.read())
-        answer = {"description": description}
+        found = scaled(sys.stdin.buffer.read())
+        data, answer = found.data, {"description": found.description, "note": found.note}
     except Unreadable as error:
         answer = {"unreadable": str(error)}
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + data)

@@ -31,6 +31,9 @@ AFTER_THE_END = 1.0
 UNTIL_CLOSED = 0.02
 """Seconds for the response's end, once nothing more follows: a connection that is read to its end is used again."""
 
+PIECE = 256 * 1024
+"""Bytes of a request that are written at once."""
+
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 MAX_ERROR_BYTES = 256 * 1024
 
@@ -84,7 +87,10 @@ class Client:
         now, timeouts = asyncio.get_running_loop().time, self._provider.timeouts
         end = now() + timeouts.total
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-        request = self._http.build_request("POST", self._url, content=content, headers=self._key_header(key))
+        # With a length it is not sent in chunked encoding, which not every server takes.
+        headers = {**self._key_header(key), "Content-Length": str(len(content))}
+        sent = content if len(content) <= PIECE else _in_pieces(content)
+        request = self._http.build_request("POST", self._url, content=sent, headers=headers)
         with transport_errors():
             response = await self._http.send(request, stream=True)
         try:
@@ -188,6 +194,12 @@ class _Reading:
         for delta in deltas:
             self._has_text = self._has_text or isinstance(delta, TextDelta)
             await self._on_delta(delta)
+
+
+async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
+    """The body of a request with pictures: sent at once, it would hold up the event loop."""
+    for start in range(0, len(content), PIECE):
+        yield content[start : start + PIECE]
 
 
 async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:

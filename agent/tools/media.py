@@ -44,7 +44,7 @@ async def view_image(
     except UnreadablePicture as error:
         raise ToolError(f"{name} cannot be shown as a picture: {error}") from error
     attachment = await _store(context, picture.data or data, name)
-    return ToolResult(f"{name} from {origin}: {picture.description}.", images=(attachment,))
+    return ToolResult(f"{name} from {origin}: {picture.words}.", images=(attachment,))
 
 
 async def _find_image(context: ToolContext, path: str) -> tuple[bytes, str, str]:

@@ -64,7 +64,8 @@ class FileReader:
         if picture.data is None:
             return FileText()
         taken = await self._taken(picture.data, attachment.name, attachment)
-        return FileText(f"The picture {attachment.name} is {picture.description}.", (taken,))
+        note = f"The picture {attachment.name} is {picture.words}." if picture.note else ""
+        return FileText(note, (taken,))
 
     async def _keep(self, document: Document, attachment: Attachment) -> FileText:
         """The beginning of the text is shown; all of it is beside the file in the workspace, with its pictures."""
