@@ -12,6 +12,7 @@ from typing import assert_never
 from agent.events import Charged, Delta, OnDelta, ReasoningDelta, TextDelta, Waiting, Withdrawn
 from agent.log import Call, Text, Usage
 from agent.model import Answer, Model, ModelError, ModelErrorKind, Request
+from agent.transcript import Results, SystemNote
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ class RetryingModel:
     models that have a fallback. If a delay exceeds 30 s, or all of them a minute, the error is raised at once.
 
     Text that was already streamed is withdrawn before the next attempt. An answer without text and calls is requested
-    once more and then is an error; its cost is reported as `Charged`.
+    once more and then is an error; its cost is reported as `Charged`. After results of tools it may be that there is
+    nothing to add.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class RetryingModel:
                 await on_delta(Waiting(f"{RETRYABLE[error.kind]}; trying again in {max(1, round(delay))} s."))
                 await self._sleep(delay)
                 continue
-            if _has_content(answer):
+            if _has_content(answer) or _is_finished(answer, request):
                 return answer
             await tracker.withdraw()
             if answer.usage != Usage():
@@ -125,6 +127,12 @@ class DeltaTracker:
 
 def _with_retry_after(error: ModelError, seconds: float) -> ModelError:
     return ModelError(error.kind, f"{error} Retry after {math.ceil(seconds / 60)} min.", retry_after=seconds)
+
+
+def _is_finished(answer: Answer, request: Request) -> bool:
+    """Whether an answer without content says that the task is done: the model has ended it, after results of tools."""
+    last = next((each for each in reversed(request.transcript) if not isinstance(each, SystemNote)), None)
+    return answer.finish == "stop" and not request.text_only and isinstance(last, Results)
 
 
 def _has_content(answer: Answer) -> bool:

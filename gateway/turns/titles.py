@@ -21,6 +21,9 @@ from gateway.store.records import Turn
 log = logging.getLogger(__name__)
 
 MAX_LENGTH = 60
+MAX_ANSWER_LENGTH = 200
+"""Characters: a longer answer is no title."""
+
 TIMEOUT = 60.0
 MAX_SAMPLE_LENGTH = 2000
 MAX_ANSWER_TOKENS = 1000
@@ -89,6 +92,9 @@ async def _title(model: Model, entries: Sequence[Entry], charges: list[Charged])
         answer = await model.answer(request, tell)
     charges.append(Charged(answer.usage, answer.model, "title"))
     words = " ".join("".join(part.text for part in answer.parts if isinstance(part, Text)).split())
+    if answer.finish == "length" or len(words) > MAX_ANSWER_LENGTH:
+        # It thinks aloud, or answers the conversation.
+        return ""
     return words.strip(" .\"'“”")[:MAX_LENGTH]
 
 

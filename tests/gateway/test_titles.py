@@ -59,6 +59,11 @@ async def test_a_conversation_is_named_without_quotation_marks(store: Store) -> 
     assert titles == ["Where hens sleep"]
 
 
+async def test_what_a_model_thinks_aloud_is_no_name(store: Store) -> None:
+    titles, paid = await named(store, "Okay, the person wants to know how hens sleep, so I need a name. " * 10, 2)
+    assert (titles, len(paid)) == ([], 2)
+
+
 async def test_every_attempt_at_a_name_is_paid_for(store: Store) -> None:
     _, paid = await named(store, "Hens", 2)
     assert paid == [0.5, 0.25]

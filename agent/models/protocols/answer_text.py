@@ -182,12 +182,13 @@ class AnswerText:
         return self._taken()
 
     def end(self, *, with_calls: bool = False) -> Sequence[Delta]:
-        """The rest. `with_calls`: the answer has calls beside its text. Without any, reasoning whose end is missing is
-        the answer."""
+        """The rest. `with_calls`: the answer has calls beside its text. Without any, reasoning whose end is missing,
+        or that nothing follows, is the answer."""
         if self._mode == "call":
             self._rejoin_call()
         self._read(final=True)
-        if self._mode == "reasoning" and not (with_calls or self._has_calls):
+        is_unclosed = self._mode == "reasoning"
+        if (is_unclosed or not self._has_text) and not (with_calls or self._has_calls):
             self._take_back_reasoning()
         return self._taken()
 
@@ -325,20 +326,20 @@ class AnswerText:
         self._emit_text(shown)
 
     def _emit_text(self, shown: str) -> None:
-        """Blank lines before the text are left out."""
-        if not self._has_text:
+        """Blank lines before the text are left out, and blanks between hidden parts wait for text."""
+        last = self._parts[-1] if self._parts else None
+        if not isinstance(last, _Grown) or last.kind != "text":
             shown = self._blanks + shown
             blank = len(shown) - len(shown.lstrip())
+            line = 0 if self._has_text else shown.rfind("\n", 0, blank) + 1
             if blank == len(shown):
-                self._blanks = shown[shown.rfind("\n") + 1 :][-MAX_BLANKS:]
+                self._blanks = shown[max(line, blank - MAX_BLANKS) :]
                 return
-            shown, self._blanks = shown[max(shown.rfind("\n", 0, blank) + 1, blank - MAX_BLANKS) :], ""
+            shown, self._blanks = shown[max(line, blank - MAX_BLANKS) :], ""
+            last = _Grown("text")
+            self._parts.append(last)
             self._has_text = True
-        last = self._parts[-1] if self._parts else None
-        if isinstance(last, _Grown) and last.kind == "text":
-            last.pieces.append(shown)
-        else:
-            self._parts.append(_Grown("text", [shown]))
+        last.pieces.append(shown)
         self._deltas.append(TextDelta(shown))
 
     # Reasoning
@@ -418,9 +419,10 @@ class AnswerText:
         self._deltas = [Withdrawn(), ReasoningDelta(thought)]
 
     def _take_back_reasoning(self) -> None:
-        thought = self._reasoning().written
-        self._parts.pop()
-        self._emit_text(thought)
+        """The reasoning that came last is the answer."""
+        if self._parts and (thought := self._reasoning().written.strip()):
+            self._parts.pop()
+            self._emit_text(thought)
 
     def _is_quoted(self, end: int, final: bool) -> bool | None:
         """Whether what ends here is a part of a sentence; None if that depends on what follows."""
@@ -452,7 +454,7 @@ class AnswerText:
         first = after.lstrip()[:1]
         if not first and len(after) < MAX_BLANKS and not final:
             return False
-        if not self._is_call(first, after, marker):
+        if not self._is_call(first, after):
             self._quoted_calls += 1
             self._show_to(found.end())
             return True
@@ -460,7 +462,7 @@ class AnswerText:
         self._begin_call(_ENDS[marker.ends])
         return True
 
-    def _is_call(self, first: str, after: str, marker: _Marker) -> bool:
+    def _is_call(self, first: str, after: str) -> bool:
         """Whether a call begins after the marker, by what is before and after it."""
         is_in_sentence = not self._line_is_blank and (
             self._previous in _BEFORE_QUOTED or (self._previous.isspace() and self._last_word not in _SENTENCE_ENDS)
@@ -470,8 +472,7 @@ class AnswerText:
         if not first or first in "{[<`":
             return bool(first) or self._line_is_blank
         # A name follows at once or on the next line; after a blank it is a word of a sentence.
-        is_name = after[:1] == first or "\n" in after[: after.find(first)]
-        return is_name and (self._line_is_blank or marker.is_token or marker.is_content)
+        return after[:1] == first or "\n" in after[: after.find(first)]
 
     def _read_header(self, found: re.Match[str], final: bool) -> bool:
         """The header of a message in the Harmony format: reasoning, a call, or text."""

@@ -328,6 +328,9 @@ class ChatCompletionsDecoder:
             finish = "refused"
         if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
             raise ModelError("refused", MESSAGES["refused"])
+        if finish == "stop" and not parts:
+            # Servers that are only compatible lose answers that way.
+            finish = "other"
         if finish == "stop" and any(isinstance(part, Call) for part in parts):
             finish = "calls"
         return Answer(parts, _usage(self._reported), finish, text(self._model))
