@@ -30,12 +30,10 @@ _Kind = Literal["reasoning", "reasoning_end", "call", "stray", "header"]
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
-    """`ends` are what may end what it begins. `is_token`: it is never written but by mistake. `is_content`: the marker
-    is part of the call."""
+    """`ends` are what may end what it begins. `is_content`: the marker is part of the call."""
 
     kind: _Kind
     ends: tuple[str, ...] = ()
-    is_token: bool = False
     is_content: bool = False
 
 
@@ -89,13 +87,13 @@ _STRAY = (
     "<|end_response|>",
 )
 _MARKERS: dict[str, _Marker] = {
-    **{end: _Marker("stray", is_token=True) for end in _STRAY},
+    **{end: _Marker("stray") for end in _STRAY},
     **{tag: _Marker("reasoning", _REASONING_ENDS) for tag in _REASONING},
     **{end: _Marker("reasoning_end") for end in _REASONING_ENDS},
     **{f"<{tag}>": _Marker("call", (f"</{tag}>",)) for tag in _CALL_TAGS},
-    **{token: _Marker("call", ends, is_token=True) for token, ends in _CALL_TOKENS.items()},
+    **{token: _Marker("call", ends) for token, ends in _CALL_TOKENS.items()},
     **{token: _Marker("call", ends, is_content=True) for token, ends in _BARE_CALLS.items()},
-    **{token: _Marker("header", is_token=True) for token in _HARMONY_BEGINNINGS},
+    **{token: _Marker("header") for token in _HARMONY_BEGINNINGS},
 }
 _LONGEST = max(map(len, _MARKERS))
 _FENCED_CALLS = ("tool_code", "tool_call", "tool_calls")
