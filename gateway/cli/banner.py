@@ -54,9 +54,9 @@ _TOKENS = {"telegram": "token", "slack": "bot_token, app_token", "discord": "tok
 
 def allowed_users(name: str, channel: ChannelSettings) -> str:
     """The channel's allowlist and, where pairing is on, who approves others."""
-    if "*" in channel.allow:
+    if "*" in (*channel.allow, *channel.members, *channel.guests):
         return "all members of the workspace" if _is_members_only(channel) else "everybody"
-    users = list(dict.fromkeys((*channel.allow, *channel.admins)))
+    users = list(dict.fromkeys((*channel.allow, *channel.admins, *channel.members, *channel.guests)))
     if not users and not channel.pair:
         return f'nobody yet; add allow = ["@your_name"] to [channels.{name}]'
     allowed = ", ".join(users) or "nobody yet"

@@ -17,7 +17,7 @@ from gateway.cli.banner import allowed_users
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.hooks import check_hook
 from gateway.cli.checks.models import check_key, check_model, check_transcription
-from gateway.cli.checks.names import resolved_names
+from gateway.cli.checks.names import listed_roles, resolved_names
 from gateway.cli.checks.result import TIMEOUT, CheckResult
 from gateway.cli.checks.secrets import readable_secrets
 
@@ -46,7 +46,7 @@ def _summary(configuration: Configuration, running: ShellPolicy) -> str:
         *(f"  warning: {warning}" for warning in warnings),
         *([f"  no known price, count as free: {', '.join(names)}"] if (names := unpriced(settings)) else ()),
         *(f"  {name}: allowed users: {allowed_users(name, channel)}" for name, channel in settings.channels.items()),
-        *(f"  {line}" for line in resolved_names(settings)),
+        *(f"  {line}" for line in (*listed_roles(settings), *resolved_names(settings))),
         f"  tools: {', '.join(settings.tools.enabled) or 'none'}",
         f"  shell commands: {who_may_run_commands(settings, running)}",
         *(f"  hook {hook.name}: {hook.type}, at {', '.join(hook.points)}" for hook in settings.hooks),

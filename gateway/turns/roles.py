@@ -67,7 +67,7 @@ class Roles:
         allowed = self._rights(level).tools
         if allowed is not None:
             return tool.name in allowed
-        return level > GUEST or (tool.effect != "external" and tool.name != SHELL)
+        return level > GUEST or tool.asks or (tool.effect != "external" and tool.name != SHELL)
 
     def _rights(self, level: int) -> Rights:
         if level >= FULL:

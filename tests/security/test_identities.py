@@ -168,7 +168,7 @@ async def test_a_name_is_resolved_at_the_start_and_a_rename_neither_grants_nor_t
     monkeypatch.setenv("INTERJECT_HOME", str(tmp_path / "home"))
     home = on_discord(tmp_path, models, discord, 'allow = ["@ann"]')
     await asyncio.to_thread(main, ["check", "--config", str(home.file)])
-    assert "discord: @ann is not resolved to a user id yet" in capsys.readouterr().out
+    assert "discord: @ann is not resolved to an id yet" in capsys.readouterr().out
     async with home.running():
         await discord.connected()
         await discord.until(lambda server: server.called("GET /guilds/*/members/search"))

@@ -1144,6 +1144,25 @@ class _Stream:
         ]
 
 
+@dataclass
+class UserGroup:
+    """https://docs.slack.dev/reference/objects/usergroup-object"""
+
+    id: str
+    handle: str
+    people: list[Person]
+
+    def card(self, *, with_users: bool) -> Json:
+        card = {
+            "id": self.id,
+            "team_id": TEAM,
+            "is_usergroup": True,
+            "name": self.handle.title(),
+            "handle": self.handle,
+        }
+        return card | ({"users": [person.id for person in self.people]} if with_users else {})
+
+
 class Place:
     """One conversation, seen by its people: they say things, and look at what the app has on screen.
 
@@ -1510,6 +1529,14 @@ class Place:
         return self._server.emit(event, self)
 
     # -- what the place does
+
+    async def change_id(self) -> Delivery:
+        """Slack gives the channel another id; the old one is not found any more."""
+        old, self.id = self.id, f"{self.id}NEW"
+        self._server.places[self.id] = self._server.places.pop(old)
+        return await self.push(
+            {"type": "channel_id_changed", "old_channel_id": old, "new_channel_id": self.id, "event_ts": self.tick()}
+        )
 
     def kick(self) -> None:
         """The app is removed (in a direct conversation: disabled)."""
@@ -1919,6 +1946,7 @@ _TIER_OF = {
     "chat.postEphemeral": 4,
     "users.info": 4,
     "users.list": 2,
+    "usergroups.list": 2,
     "files.getUploadURLExternal": 4,
     "files.completeUploadExternal": 4,
     "files.info": 4,
@@ -1999,6 +2027,11 @@ class _Methods:
         following = str(start + size) if start + size < len(people) else ""
         cards = [self._user_card(person) for person in people[start : start + size]]
         return {"members": cards, "response_metadata": {"next_cursor": following}}
+
+    def list_user_groups(self, params: Params) -> Json:
+        """https://docs.slack.dev/reference/methods/usergroups.list: who is in them only with include_users."""
+        with_users = params.flag("include_users")
+        return {"usergroups": [group.card(with_users=with_users) for group in self.server.user_groups]}
 
     def _user_card(self, person: Person) -> Json:
         profile = {"real_name": person.name, "display_name": person.name, "team": person.team}
@@ -2439,6 +2472,7 @@ _METHODS: dict[str, Callable[[_Methods, Params], Json]] = {
     "bots.info": _Methods.bot_info,
     "users.info": _Methods.user_info,
     "users.list": _Methods.list_users,
+    "usergroups.list": _Methods.list_user_groups,
     "conversations.info": _Methods.conversation_info,
     "conversations.list": _Methods.list_conversations,
     "conversations.members": _Methods.conversation_members,
@@ -2502,6 +2536,7 @@ class Slack:
         self.bot_id = "B0BOT"
         self.profile: Json = {"id": self.bot_id, "app_id": APP, "name": name, "team_id": TEAM, "deleted": False}
         self.people: dict[str, Person] = {self.me.id: self.me}
+        self.user_groups: list[UserGroup] = []
         self.places: dict[str, Place] = {}
         self.scopes = list(scopes) if scopes is not None else None
         self.calls: list[Call] = []
@@ -2591,6 +2626,12 @@ class Slack:
     def outsider(self, name: str, handle: str) -> Person:
         """Somebody of another workspace, in a channel shared with it. Handles are unique in a workspace only."""
         return self._add(Person(f"U0OUT{len(self.people)}", name, handle, team="T0OTHER"))
+
+    def user_group(self, handle: str, people: "Sequence[Person]" = ()) -> "UserGroup":
+        """A new user group of the workspace, whose people may change."""
+        group = UserGroup(f"S{len(self.user_groups):03d}{re.sub(r'[^A-Z0-9]', '', handle.upper())}", handle, [*people])
+        self.user_groups.append(group)
+        return group
 
     def guest(self, name: str) -> Person:
         """A guest of this workspace."""
@@ -3044,6 +3085,7 @@ _SCOPES = {  # by the beginning of a method's name
     "files.info": "files:read",
     "files.": "files:write",
     "users.": "users:read",
+    "usergroups.": "usergroups:read",
     "conversations.open": "im:write",
     "assistant.threads.": "assistant:write",
     "agents.sessions.": "assistant:write",

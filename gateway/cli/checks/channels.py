@@ -46,5 +46,5 @@ async def _check_platform(client: httpx.AsyncClient, name: str, channel: Channel
 
 
 def _check_allowlist(name: str, channel: ChannelSettings) -> CheckResult:
-    admits_anybody = bool(channel.allow or channel.admins) or channel.pair
+    admits_anybody = bool(channel.allow or channel.admins or channel.members or channel.guests) or channel.pair
     return CheckResult(f"{name} allowlist", admits_anybody, allowed_users(name, channel))
