@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 import httpx
 
 from agent.models.prices import MILLION, Price
 from agent.models.provider import Provider
+from agent.models.providers import PROTOCOLS
 
 _WINDOW_FIELDS = ("context_length", "context_window", "max_context_length", "max_model_len", "max_input_tokens")
 """The names that servers have for the context window, in tokens."""
@@ -39,25 +40,20 @@ async def list_models(client: httpx.AsyncClient, provider: Provider, key: str) -
     """The server's list of models, as it answers. Raises `httpx.HTTPError` and `httpx.InvalidURL`."""
     # Anthropic's list is paged, the newest models first.
     path, more = ("/v1/models", {"limit": "1000"}) if provider.protocol == "anthropic" else ("/models", {})
-    return await client.get(url_at(provider, path, more), headers=headers_of(provider, key))
+    return await client.get(_url(provider, path, more), headers=_headers(provider, key))
 
 
-def url_at(provider: Provider, path: str, more: Mapping[str, str] | None = None) -> httpx.URL:
+def _url(provider: Provider, path: str, more: Mapping[str, str]) -> httpx.URL:
     """The URL of a path below the server's, with its query."""
     base = httpx.URL(provider.base_url)
-    query = base.params.merge(dict(provider.query)).merge(dict(more or {}))
+    query = base.params.merge(dict(provider.query)).merge(dict(more))
     return base.copy_with(path=base.path.rstrip("/") + path, params=query)
 
 
-def headers_of(provider: Provider, key: str) -> dict[str, str]:
-    match provider.protocol:
-        case "anthropic":
-            own = {provider.key_header or "x-api-key": key, "anthropic-version": "2023-06-01"}
-        case "openai" | "openai-responses":
-            own = {provider.key_header: key} if provider.key_header else {"Authorization": f"Bearer {key}"}
-        case _:
-            assert_never(provider.protocol)
-    return own | dict(provider.headers)
+def _headers(provider: Provider, key: str) -> dict[str, str]:
+    protocol = PROTOCOLS[provider.protocol]
+    own = {provider.key_header: key} if provider.key_header else protocol.key_header(key)
+    return {**protocol.headers, **own, **provider.headers}
 
 
 def refusal(provider: Provider, status: int) -> str:

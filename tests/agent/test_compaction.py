@@ -542,6 +542,12 @@ async def read(workspace: Path, **arguments: object) -> str:
         ("anthropic:claude-haiku-4-5", 200_000),
         ("openai:anthropic/claude-sonnet-5", 1_000_000),
         ("openai:qwen3:8b", 128_000),
+        ("openrouter:anthropic/claude-sonnet-4.6", 1_000_000),
+        ("openrouter:openai/gpt-4.1-mini:free", 1_000_000),
+        ("google:gemini-2.5-flash", 1_000_000),
+        ("google:models/gemini-1.5-pro", 2_000_000),
+        ("ollama:gpt-oss:20b", 131_072),
+        ("gpu-box:openai/gpt-oss-120b", 131_072),
         ("demo", 128_000),
     ],
 )

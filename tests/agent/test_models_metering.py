@@ -117,6 +117,13 @@ def test_well_known_models_have_a_price_and_others_none() -> None:
     assert price_of("demo") is None
 
 
+def test_the_price_of_a_reseller_is_not_assumed() -> None:
+    for name in ("openrouter:openai/gpt-5", "openrouter:gpt-5", "azure:gpt-5", "work:gpt-5"):
+        assert price_of(name) is None
+    assert price_of("openai:gpt-5", is_listed=False) is None
+    assert price_of("openai:gpt-5", {"gpt-5": Price(1, 1)}, is_listed=False) == Price(1, 1)
+
+
 @pytest.mark.parametrize("version", ["gpt-5-2025-08-07", "gpt-5-20250807", "gpt-5-latest"])
 def test_a_dated_version_has_the_price_of_its_model(version: str) -> None:
     assert price_of(f"openai:{version}") == PRICES["openai:gpt-5"]

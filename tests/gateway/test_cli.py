@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from agent.models.protocols.wire import ProtocolName
 from config.load import load
 from config.template import Answers, ChannelAnswers
 from gateway.cli import VERSION
@@ -29,6 +30,7 @@ from gateway.cli.init import Person, ask
 from interject.collisions import PACKAGES
 from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
+from tests.servers.raw_models import RawModelServer, whole
 from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
 
@@ -716,6 +718,79 @@ async def test_check_online_says_what_a_telegram_bot_does_in_groups(desk: Desk, 
         ended = await desk.call("check", "--online")
     assert ended.code == 0
     assert told in ended.out
+
+
+SEVERAL = """[agent]
+model = "work:{model}"
+[models.work]
+type = "{type}"
+base_url = "{url}"
+api_key = ["the-right-key", "a-wrong-key"]
+[models.work."{model}"]
+context_window = 40000
+price = {{ input = 1.5, output = 6 }}
+[models.gone]
+type = "openai"
+base_url = "http://127.0.0.1:1/v1?key=secret"
+[channels.telegram]
+token = "{token}"
+api_url = "http://127.0.0.1:1"
+"""
+
+
+@pytest.mark.parametrize("type", ["openai", "openai-responses", "anthropic"])
+async def test_models_lists_what_each_server_offers(desk: Desk, type: ProtocolName) -> None:
+    async with ModelServer(api_key="the-right-key") as models:
+        listed = await _first_model(models)
+        desk.write(SEVERAL.format(model=listed, type=type, url=models.url(type), token=TOKEN))
+        everything, one = await desk.call("models"), await desk.call("models", "work", "--json")
+        unknown = await desk.call("models", "wrok")
+    assert (everything.code, one.code, unknown.code) == (1, 0, 1)
+    line = next(line for line in everything.out.splitlines() if line.startswith(f"work:{listed} "))
+    assert line.split()[1:] == ["40,000", "tokens", "$1.5", "in,", "$6", "out", "per", "million"]
+    assert everything.err == "interject: gone: http://127.0.0.1:1/v1 cannot be reached (ConnectError)\n"
+    rows = [json.loads(row) for row in one.out.splitlines()]
+    assert {"model": f"work:{listed}", "context_window": 40000, "price": {"input": 1.5, "output": 6}} in rows
+    assert unknown.err == 'interject: the provider is not configured. Did you mean "work"?\n'
+
+
+async def test_models_reads_windows_and_prices_where_a_server_lists_them(desk: Desk) -> None:
+    listed = [
+        {"id": "a/big", "context_length": 262144, "pricing": {"prompt": "0.000003", "completion": "0.000015"}},
+        {"id": "models/small", "meta": {"n_ctx_train": 8192}},
+        {"id": "odd", "context_length": "many", "pricing": {"prompt": "-", "completion": None}},
+        {"name": "no id"},
+    ]
+    async with RawModelServer() as server:
+        server.respond(lambda request: whole(listed))
+        desk.write(f'[models.vllm]\nbase_url = "{server.url}/v1?tenant=a"\nquery = {{ version = "7" }}\n')
+        ended = await desk.call("models")
+    assert server.requests[0].target == "/v1/models?tenant=a&version=7"
+    assert [line.split() for line in ended.out.splitlines()] == [
+        ["vllm:a/big", "262,144", "tokens", "free"],
+        ["vllm:odd", "free"],
+        ["vllm:small", "8,192", "tokens", "free"],
+    ]
+
+
+@pytest.mark.parametrize("type", ["openai", "openai-responses", "anthropic"])
+async def test_check_online_asks_for_a_model_that_is_not_listed_and_tests_every_key(
+    desk: Desk, type: ProtocolName
+) -> None:
+    async with ModelServer(api_key="the-right-key") as models:
+        url = models.url(type)
+        desk.write(SEVERAL.format(model="secret-preview", type=type, url=url, token=TOKEN))
+        ended = await desk.call("check", "--online")
+    assert f"ok  model: key accepted, {url} has the model secret-preview" in ended.out
+    assert f"!!  key 2 of work: key rejected by {url}; see api_key in [models.work]" in ended.out
+    assert "the-right-key" not in ended.out + ended.err
+    assert [request.model for request in models.requests] == ["secret-preview"]
+
+
+async def test_check_names_the_models_without_a_known_price(desk: Desk) -> None:
+    desk.write('[agent]\nmodel = "groq:llama"\nfallback = ["openai:gpt-5"]\n')
+    ended = await desk.call("check", GROQ_API_KEY="k", OPENAI_API_KEY="k")
+    assert "no known price, count as free: groq:llama\n" in ended.out
 
 
 async def test_check_online_checks_the_models_of_channels_and_of_voice_notes(desk: Desk) -> None:
