@@ -7,6 +7,7 @@ import pytest
 
 from config.hooks import HOOKS, HookSection, Point
 from config.models import ModelSettings, PriceSettings, ProviderSettings
+from config.roles import RoleSettings
 from config.section import Section
 from config.settings import (
     AgentSettings,
@@ -29,6 +30,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "models": [ProviderSettings, ModelSettings, PriceSettings],
     "store": [StoreSettings],
     "media": [MediaSettings],
+    "roles": [RoleSettings],
     "tools": [ToolSettings, ShellSettings],
     "limits": [LimitSettings],
     "safety": [SafetySettings],

@@ -27,6 +27,7 @@ SLACK_SCOPES = (
     "mpim:history",
     "mpim:read",
     "reactions:write",
+    "usergroups:read",
     "users:read",
 )
 """The scopes that the bot token needs; docs/reference/slack-manifest.yaml asks for the same."""
