@@ -126,7 +126,8 @@ class Gateway:
         self._problems: dict[str, str] = {}
 
         self._replies = ChannelReplies(options.reply_options, mask)
-        self._moved_chats = MovedChats(store)
+        histories = HistoryCache(store)
+        self._moved_chats = MovedChats(store, histories.forget)
         self.delivery = Delivery(
             self.channels,
             store,
@@ -137,7 +138,6 @@ class Gateway:
         )
         notices = Notices(store, self.delivery)
 
-        histories = HistoryCache(store)
         self._stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
         self.background = BackgroundWork(store, self.bus, options.background)
         self._titles = Titles(store, small and MaskingModel(small, mask))

@@ -43,6 +43,11 @@ LABEL_LIMIT = 60
 OPTIONS_LIMIT = 50
 # https://core.telegram.org/bots/api#sendphoto: 0-1024; the rest is reserved for the repeat note.
 CAPTION_LIMIT = 1024 - 124
+# https://github.com/tdlib/telegram-bot-api/issues/165: about 9,500 bytes for all entities of a message together, which
+# are mostly links; https://core.telegram.org/api/entities: 100 in a message, the others are ignored.
+ENTITIES_LIMIT = 9500 - 500
+ENTITY_SIZE = 24
+ENTITIES_COUNT = 100
 ALBUM_LIMIT = 10
 PHOTO_SIZE = 10_000_000
 PHOTO_EDGES = 10_000
@@ -286,12 +291,21 @@ def _chunks(blocks: Sequence[Block]) -> Iterator[str]:
     """The blocks as HTML messages, none empty and none over the limit."""
     # Each character of the message takes at least one of the HTML, and counts as two units at most.
     html = _join(blocks)
-    parts = [html] if 2 * len(html) <= TEXT_LIMIT else [_join(part) for part in split(blocks, TEXT_LIMIT, _size)]
+    is_short = 2 * len(html) <= TEXT_LIMIT and html.count("<") // 2 <= ENTITIES_COUNT
+    parts = [html] if is_short else [_join(part) for part in split(blocks, TEXT_LIMIT, _size)]
     return (part for part in parts if not _is_blank(unformatted(part)))
 
 
 def _size(block: Block) -> int:
-    return utf16(unformatted(_block(block)))
+    """How much of a message the block takes: of its text, of its entities or of their number, whichever is most."""
+    html = _block(block)
+    entities = html.count("<") // 2
+    entity_bytes = ENTITY_SIZE * entities + sum(len(link[1].encode()) for link in _LINK.finditer(html))
+    return max(
+        utf16(unformatted(html)),
+        -(-entity_bytes * TEXT_LIMIT // ENTITIES_LIMIT),
+        -(-entities * TEXT_LIMIT // ENTITIES_COUNT),
+    )
 
 
 # Telegram treats a message of these alone as empty; some are letters in Unicode.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -10,6 +12,7 @@ from agent.interrupt import shielded
 from channels.address import Address
 from channels.channel import NotStored
 from channels.message import Deliver, InboundMessage, Receipt
+from gateway.sessions import session_key
 from gateway.store.errors import StoreError
 from gateway.store.records import ChatMove
 
@@ -19,6 +22,7 @@ log = logging.getLogger(__name__)
 class MoveStore(Protocol):
     async def chat_moves(self) -> tuple[ChatMove, ...]: ...
     async def move_address(self, old: Address, new: Address) -> None: ...
+    async def merge_address(self, new: Address, old: Address) -> bool: ...
 
 
 ChatKey = tuple[str, str, str]
@@ -27,10 +31,15 @@ ChatKey = tuple[str, str, str]
 class MovedChats:
     """A conversation keeps the address at which it began; `current` is where its chat is now."""
 
-    def __init__(self, store: MoveStore) -> None:
+    def __init__(self, store: MoveStore, forget: Callable[[str], None]) -> None:
+        """`forget` is called with sessions whose history has changed."""
         self._store = store
+        self._forget = forget
         self._current: dict[ChatKey, str] = {}
         self._original: dict[ChatKey, str] = {}
+        self._unmerged: list[tuple[Address, Address]] = []
+        self._in_turn = asyncio.Lock()
+        self._behind = 0
 
     async def load(self) -> None:
         """Before anything is received or shown."""
@@ -41,6 +50,11 @@ class MovedChats:
             for chat in (move.chat, move.new_chat):
                 self._original[move.channel, move.account, chat] = original
             self._current[move.channel, move.account, move.chat] = move.new_chat
+        self._unmerged = [
+            (Address(channel, account, new, kind="group"), Address(channel, account, chat, kind="group"))
+            for (channel, account, new), chat in first.items()
+        ]
+        await self._merge()
 
     def current(self, address: Address) -> Address:
         """Where to send what is for this address."""
@@ -60,18 +74,46 @@ class MovedChats:
         await self.load()
 
     def receiving(self, deliver: Deliver) -> Deliver:
-        """`deliver` for channels: messages arrive at the address of their conversation."""
+        """`deliver` for channels: messages arrive at the address of their conversation.
+
+        What comes after the news of a move waits until that is stored, and keeps its order.
+        """
 
         async def receive(message: InboundMessage) -> Receipt | None:
-            if message.kind != "moved":
-                return await deliver(replace(message, address=self.original(message.address)))
-            try:
-                await self.move(message.address, message.text)
-            except StoreError as error:
-                raise NotStored(f"The gateway cannot store the new id of a chat at the moment: {error}") from error
-            return None
+            if message.kind == "moved":
+                async with self._in_turn:
+                    await self._move(message)
+                return None
+            if self._in_turn.locked() or self._behind:
+                self._behind += 1
+                try:
+                    async with self._in_turn:
+                        pass
+                finally:
+                    self._behind -= 1
+            if self._unmerged:
+                await self._merge()
+            return await deliver(replace(message, address=self.original(message.address)))
 
         return receive
+
+    async def _merge(self) -> None:
+        """What was said at a new id before the move was known belongs to the conversation, once no turn runs there."""
+        for new, original in tuple(self._unmerged):
+            try:
+                merged = await self._store.merge_address(new, original)
+            except StoreError as error:
+                log.warning("%s: what was said in %s cannot be merged yet: %s", new.channel, new.chat, error)
+                return
+            if merged and (new, original) in self._unmerged:
+                self._unmerged.remove((new, original))
+                self._forget(session_key(original))
+
+    async def _move(self, message: InboundMessage) -> None:
+        try:
+            await self.move(message.address, message.text)
+        except StoreError as error:
+            raise NotStored(f"The gateway cannot store the new id of a chat at the moment: {error}") from error
 
 
 def _key(address: Address) -> ChatKey:

@@ -73,18 +73,20 @@ def move_address(connection: Connection, old: Address, new: Address) -> None:
         },
     )
     first = replace(old, chat=connection.execute(_first, account).scalar_one())
-    _merge(connection, new, first)
+    merge(connection, new, first)
     detail = {"from": old.chat, "to": new.chat}
     audit_log.record(connection, AuditEvent("moved", session=session_key(first), detail=detail))
 
 
-def _merge(connection: Connection, new: Address, old: Address) -> None:
-    """Moves the session at the new address to the old one, if nothing goes on in it."""
+def merge(connection: Connection, new: Address, old: Address) -> bool:
+    """Moves the session at the new address to the old one; False as long as something goes on in it."""
     source, target = session_key(new), session_key(old)
     known = select(sessions).where(sessions.c.key == bindparam("session"))
     moved = connection.execute(known, {"session": source}).first()
-    if moved is None or any(connection.execute(query.limit(1), {"session": source}).first() for query in _open):
-        return
+    if moved is None:
+        return True
+    if any(connection.execute(query.limit(1), {"session": source}).first() for query in _open):
+        return False
     kept = connection.execute(known, {"session": target}).first()
     address = address_to_json(old)
     if kept is None:
@@ -98,3 +100,4 @@ def _merge(connection: Connection, new: Address, old: Address) -> None:
     for table in (usage, audit):
         connection.execute(update(table).where(table.c.session == source).values(session=target))
     connection.execute(delete(sessions).where(sessions.c.key == source))
+    return True

@@ -156,6 +156,7 @@ class Store:
     who_began_last_task = writes(undo.who_began_last_task)
     undo = writes(undo.undo)
     answer = writes_as_worker(command_turns.answer)
+    compact = writes_as_worker(command_turns.compact)
     say = writes_as_worker(command_turns.say)
     begin_side_question = writes_as_worker(command_turns.begin_side_question)
     resume_side_question = writes_as_worker(command_turns.resume_side_question)
@@ -213,6 +214,7 @@ class Store:
 
     chat_moves = writes(moves.every)
     move_address = writes(moves.move_address)
+    merge_address = writes(moves.merge)
 
     # Audit log
     record_audit = writes(audit.record)

@@ -42,6 +42,8 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 TEXT_LIMIT = 4096  # UTF-16 units after entities parsing, as all limits on text
+# https://github.com/tdlib/telegram-bot-api/issues/165: about 9,500 bytes for all entities of a message together.
+ENTITIES_LIMIT, ENTITY_SIZE = 9500, 16
 CAPTION_LIMIT = 1024
 PHOTO_LIMIT = 10 * 1024 * 1024
 UPLOAD_LIMIT = 50 * 1024 * 1024
@@ -420,6 +422,8 @@ def _words(params: Json | Params, name: str, entities_name: str) -> _Words:
         raise _bad(f"unsupported parse_mode (this test server speaks only HTML, not {mode!r})")
     plain, entities = parse_html(source) if mode else (source, _checked_entities(source, given))
     plain, entities = _tidy(plain, entities)
+    if sum(ENTITY_SIZE + len(entity.get("url", "").encode()) for entity in entities) > ENTITIES_LIMIT:
+        raise _bad("ENTITIES_TOO_LONG")
     return _Words(plain, entities, source if mode else None)
 
 
@@ -852,11 +856,15 @@ class Chat:
     def unblock(self) -> None:
         self.refusal = None
 
-    async def migrate(self) -> "Chat":
-        """A group becomes a supergroup with another id; what is sent to the old one is refused with the new id."""
+    async def migrate(self, *, told: bool = True) -> "Chat":
+        """A group becomes a supergroup with another id; what is sent to the old one is refused with the new id.
+
+        Unless the bot is `told`, the updates about it are lost.
+        """
         new = self._api.group(self.card["title"], people=self.people, supergroup=True)
-        await self.send(migrate_to_chat_id=new.id)
-        await new.send(migrate_from_chat_id=self.id)
+        if told:
+            await self.send(migrate_to_chat_id=new.id)
+            await new.send(migrate_from_chat_id=self.id)
         self.refusal = Refused(
             400, "Bad Request: group chat was upgraded to a supergroup chat", migrate_to_chat_id=new.id
         )

@@ -36,6 +36,7 @@ Feature = Literal[
     "reactions",
     "recall",
     "redelivery",
+    "refusals",
     "channels",
     "screen",
     "typing",
@@ -45,8 +46,8 @@ Feature = Literal[
 "accounts": the channel has a token, which may be wrong. "bots": other programs write there. "channels": it has several
 channels or topics. "faults": its server can be made to fail. "history": the gateway itself shows the history.
 "options": it has a section in the settings. "recall": it shows what became of a message whose confirmation was lost.
-"screen": what was shown stays visible while the gateway is stopped. "server queue": it stores people's messages while
-the gateway is stopped. "thread root": a thread starts with a message.
+"refusals": it may refuse what the bot sends. "screen": what was shown stays visible while the gateway is stopped.
+"server queue": it stores people's messages while the gateway is stopped. "thread root": a thread starts with a message.
 """
 
 Step = Literal["send", "edit", "upload", "final", "file"]
@@ -207,6 +208,12 @@ class Home(Protocol):
     def drop_answer(self, step: Step) -> None:
         """The platform does the next of these in the main place, and the connection breaks before it says so."""
 
+    def close(self, place: Place) -> None:
+        """The bot may not write there any more."""
+
+    def break_uploads(self) -> None:
+        """The platform's server fails at every file from now on."""
+
     def outage(self) -> AbstractAsyncContextManager[None]:
         """The connection between people and gateway is gone for a while."""
 
@@ -249,6 +256,12 @@ class Plain:
         raise NotImplementedError
 
     def drop_answer(self, step: Step) -> None:
+        raise NotImplementedError
+
+    def close(self, place: Place) -> None:
+        raise NotImplementedError
+
+    def break_uploads(self) -> None:
         raise NotImplementedError
 
     def outage(self) -> AbstractAsyncContextManager[None]:

@@ -12,6 +12,7 @@ from tests.channels.contract.home import (
     Feature,
     File,
     Picture,
+    Place,
     Plain,
     PlainPlace,
     Seen,
@@ -35,7 +36,7 @@ METHODS: dict[Step, str] = {
     "file": "file",
 }
 
-STATES = {"🫡": "waiting", "👀": "read", "👌": "answered", "🙊": "refused"}
+STATES = {"🫡": "waiting", "👀": "read", "👌": "answered", "🙊": "refused", "😢": "undelivered"}
 
 
 @dataclass
@@ -131,7 +132,19 @@ class TelegramHome(Plain):
     name = "telegram"
     has: frozenset[Feature] = frozenset(
         {
-            *("accounts", "album", "allowlist", "bots", "edit", "faults", "files", "group", "malformed", "options"),
+            *(
+                "accounts",
+                "album",
+                "allowlist",
+                "bots",
+                "edit",
+                "faults",
+                "files",
+                "group",
+                "malformed",
+                "options",
+                "refusals",
+            ),
             *("outage", "server queue", "quote", "reactions", "redelivery", "channels", "screen", "typing"),
         }
     )
@@ -142,6 +155,7 @@ class TelegramHome(Plain):
         self.api = api
         self.main = TelegramPlace(api, api.private(ANN.id, ANN.name, ANN.username))
         self._foreseen: list[tuple[str, int]] = []
+        self._ignored = {"getUpdates"}
 
     def settings(self) -> str:
         return f"[web]\nenabled = false\n[channels.telegram]\n{self._account(self.api.token)}{self.options}"
@@ -170,6 +184,17 @@ class TelegramHome(Plain):
         self.api.fail_next(METHODS[step], status, retry_after=retry_after, chat_id=chat_id)
         self._foreseen.append((METHODS[step], status))
 
+    def close(self, place: Place) -> None:
+        assert isinstance(place, TelegramPlace)
+        told = "Bad Request: not enough rights to send text messages to the chat"
+        self.api.fail_next("sendMessage", 400, description=told, chat_id=place.chat.id, times=99)
+        self._ignored.add("sendMessage")
+
+    def break_uploads(self) -> None:
+        for method in ("sendPhoto", "sendDocument"):
+            self.api.fail_next(method, 500, times=99)
+            self._ignored.add(method)
+
     def drop_answer(self, step: Step) -> None:
         self.api.drop_answer(METHODS[step], chat_id=self.main.chat.id)
 
@@ -180,7 +205,7 @@ class TelegramHome(Plain):
 
     def check(self) -> None:
         # A gateway that was just left may leave a poll behind, which the next one's ends.
-        refused = [(each.method, each.status) for each in self.api.refusals if each.method != "getUpdates"]
+        refused = [(each.method, each.status) for each in self.api.refusals if each.method not in self._ignored]
         assert refused == self._foreseen, self.api.refusals
 
 
