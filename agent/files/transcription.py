@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -81,7 +81,7 @@ class OpenAITranscriber:
     """A `Transcriber` over `POST {base_url}/audio/transcriptions` of OpenAI and compatible servers.
 
     `seconds` limits one attempt; there is a second one after a lost connection, 429 and 5xx. Without an `api_key` none
-    is sent, which suits local servers.
+    is sent, which suits local servers. A query in `base_url` is kept.
     """
 
     def __init__(
@@ -90,12 +90,18 @@ class OpenAITranscriber:
         api_key: str | None,
         base_url: str | None = None,
         *,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
         seconds: float = 120,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._model = model
         self._api_key = api_key
-        self._url = f"{(base_url or OPENAI).rstrip('/')}/audio/transcriptions"
+        base = httpx.URL(base_url or OPENAI)
+        self._url = base.copy_with(
+            path=f"{base.path.rstrip('/')}/audio/transcriptions", params=base.params.merge(dict(query or {}))
+        )
+        self._headers = dict(headers or {})
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._client: httpx.AsyncClient | None = None
@@ -135,7 +141,7 @@ class OpenAITranscriber:
         return await self._post(recording)
 
     async def _post(self, recording: Recording) -> httpx.Response:
-        headers = {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key}"}
+        headers = self._headers | ({} if self._api_key is None else {"Authorization": f"Bearer {self._api_key}"})
         if self._client is None:
             self._client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT))
         async with asyncio.timeout(self._seconds):

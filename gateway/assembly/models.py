@@ -199,8 +199,14 @@ async def open_reader(settings: Settings, media: MediaStore) -> AsyncIterator[Re
 
     name, model = provider_and_name(settings.agent.transcription_model)
     provider = provider_of(settings, name)
+    key = provider.keys[0] if provider.keys else None
+    own_header = {provider.key_header: key} if key and provider.key_header else {}
     transcriber = OpenAITranscriber(
-        model, api_key=provider.keys[0] if provider.keys else None, base_url=provider.base_url
+        model,
+        api_key=None if own_header else key,
+        base_url=provider.base_url,
+        headers={**provider.headers, **own_header},
+        query=provider.query,
     )
     try:
         yield FileReader(media, transcriber).read

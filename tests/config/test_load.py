@@ -559,6 +559,66 @@ class TestTheModelsKey:
         assert operator.settings(toml).models["openai"].api_key is None
         assert operator.settings(toml, OPENAI_API_KEY="usual").models["openai"].api_key is None
 
+    def test_is_one_or_a_list_in_the_file_as_in_the_environment(self, operator: Operator) -> None:
+        toml = '[models.openai]\napi_key = ["${A}", "literal"]\n[models.groq]\napi_key = "${A}"\n'
+
+        settings = operator.settings(toml, A="a", INTERJECT_MODELS__XAI__API_KEY="x, y")
+
+        keys = {
+            name: [key.get_secret_value() for key in given.api_key or ()] for name, given in settings.models.items()
+        }
+        assert keys == {"openai": ["a", "literal"], "groq": ["a"], "xai": ["x", "y"]}
+
+    def test_of_a_known_provider_is_found_in_its_variable_unless_the_server_is_another(
+        self, operator: Operator
+    ) -> None:
+        azure = '[agent]\nmodel = "azure:a"\n[models.azure]\nbase_url = "https://a.openai.azure.com/openai/v1"\n'
+        proxied = '[agent]\nfallback = ["groq:a"]\n[models.groq]\nbase_url = "https://proxy.example.com"\n'
+
+        assert operator.settings(azure, AZURE_OPENAI_API_KEY="k").models["azure"].api_key == [SecretStr("k")]
+        assert operator.settings(proxied, GROQ_API_KEY="k").models["groq"].api_key is None
+        mistral = operator.settings('[agent]\nmodel = "mistral:a"\n', MISTRAL_API_KEY="k").models["mistral"]
+        assert mistral.api_key == [SecretStr("k")]
+
+
+def test_headers_and_query_parameters_that_are_secrets_by_their_names_are_masked(operator: Operator) -> None:
+    settings = operator.settings(
+        """
+        [models.work]
+        type = "openai"
+        base_url = "https://me:password-1@example.com/v1?api_key=secret-2&tenant=public-3"
+        headers = { Authorization = "${HEADER}", X-Team = "public-4" }
+        query = { token = "secret-6", api-version = "public-7" }
+        """,
+        HEADER="secret-5",
+    )
+
+    secrets = {secret.get_secret_value() for secret in every_secret(settings)}
+    assert secrets == {"password-1", "secret-2", "secret-5", "secret-6"}
+
+
+def test_the_parameters_of_a_model_are_given_in_the_file_or_the_environment(operator: Operator) -> None:
+    settings = operator.settings(
+        """
+        [agent]
+        reasoning = "${EFFORT}"
+        [models.ollama."qwen3:8b"]
+        reasoning = 4000
+        vision = true
+        [models.work]
+        type = "openai"
+        base_url = "http://127.0.0.1:1"
+        extra_body = { provider = { order = ["a"], allow = true }, user = "${EFFORT}" }
+        """,
+        EFFORT="high",
+        INTERJECT_AGENT__TEMPERATURE="0.5",
+        INTERJECT_AGENT__MAX_TOKENS="900",
+    )
+
+    assert (settings.agent.reasoning, settings.agent.temperature, settings.agent.max_tokens) == ("high", 0.5, 900)
+    assert settings.models["ollama"].models == {"qwen3:8b": ModelSettings(reasoning=4000, vision=True)}
+    assert settings.models["work"].extra_body == {"provider": {"order": ["a"], "allow": True}, "user": "high"}
+
 
 def test_a_configuration_cannot_be_changed(operator: Operator) -> None:
     configuration = operator.start()
