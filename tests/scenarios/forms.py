@@ -134,7 +134,7 @@ def _part(part: Text | Thinking | Call | Native) -> str:
         case Call():
             return call_form(part.name, part.arguments)
         case Native():
-            return f"by itself: {part.summary}"
+            return f"by itself: {part.summary}" if part.foreign else ""
         case _:
             assert_never(part)
 

@@ -17,7 +17,7 @@ from agent.media import MediaStore
 from agent.model import Answer, Finish, Model, ModelError, ModelErrorKind, Request
 from agent.models.abilities import LearnedAbilities, ask_within
 from agent.models.images import ImageCache
-from agent.models.protocols import anthropic_messages, chat_completions
+from agent.models.protocols import anthropic_messages, chat_completions, responses
 from agent.models.protocols.wire import Feature, ProtocolName, Target
 from agent.models.provider import ModelOptions, Provider
 from agent.models.providers import ProviderModel
@@ -140,9 +140,11 @@ class _Scripted:
             raise
 
     async def _read(self, request: Request) -> tuple[server.Message, ...]:
-        """The request as it would be on the wire, and as strictly read as the providers do, both of them."""
+        """The request as it would be on the wire, and as strictly read as the providers do, all of them."""
         images = await self._images.load(request.transcript)
         server.Anthropic().read(anthropic_messages.body(request, images, Target("anthropic", self._name)))
+        to_responses = Target("openai-responses", self._name, frozenset({"previous_response_id"}))
+        server.Responses(server.Stored()).read(responses.body(request, images, to_responses))
         return server.OpenAI().read(chat_completions.body(request, images, Target("openai", self._name)))
 
 
@@ -223,9 +225,10 @@ class HttpStage:
 
     real = True
 
-    def __init__(self, notify: Ring, provider: ProtocolName) -> None:
+    def __init__(self, notify: Ring, provider: ProtocolName, *, keeps_state: bool = False) -> None:
         self._ring = notify
         self._provider = provider
+        self._keeps_state = keeps_state
         self._server = server.ModelServer()
         self._models: list[ProviderModel] = []
 
@@ -242,8 +245,8 @@ class HttpStage:
             raise AssertionError(f"{self._provider} would have refused a request: {self._server.refusals[0]}")
 
     def model(self, name: str, media: MediaStore, cost: float) -> Model:
-        url = self._server.openai_url if self._provider == "openai" else self._server.anthropic_url
-        provider = Provider(self._provider, self._provider, url, keys=("test-key",))
+        url = self._server.url(self._provider)
+        provider = Provider(self._provider, self._provider, url, keys=("test-key",), keeps_state=self._keeps_state)
         model = ProviderModel(provider, ModelOptions(name), media)
         self._models.append(model)
         return model
@@ -292,6 +295,8 @@ def _parts(act: Act, *, calls: bool) -> Iterator[server.Part]:
         case Calls(name, arguments):
             yield server.Call(name, arguments or "{}")
         case Ends(finish):
+            # As with the scripted one, tokens are told by nobody, so that the gateway estimates them.
+            yield server.Usage(0, 0)
             yield server.End("length" if finish == "length" else "tool_calls" if calls else "stop")
         case Fails(kind, words):
             yield _FAILURES[kind] if not words else server.Fail(_FAILURES[kind].status, message=words)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.interrupt import Interrupted, race
 from agent.log import CallEnded, Ended, ModelAnswered
+from agent.models.protocols.wire import ProtocolName
 from tests.scenarios import steps_given, steps_looks, steps_models, steps_people, steps_tools
 from tests.scenarios.forms import difference, fits
 from tests.scenarios.models import Asked, HttpStage, ScriptedStage, Stage
@@ -48,9 +49,16 @@ async def play(scenario: Scenario, folder: Path, *, patience: Patience = a_minut
     await _play(scenario, folder, ScriptedStage, patience)
 
 
-async def play_over_http(scenario: Scenario, folder: Path, provider: str, *, patience: Patience = a_minute) -> None:
-    """The same with a provider's real client and a local server."""
-    await _play(scenario, folder, lambda notify: HttpStage(notify, provider), patience)  # type: ignore[arg-type]  # from parametrize
+async def play_over_http(
+    scenario: Scenario,
+    folder: Path,
+    provider: ProtocolName,
+    *,
+    keeps_state: bool = False,
+    patience: Patience = a_minute,
+) -> None:
+    """The same with the real client of a protocol and a local server, which may keep the conversations."""
+    await _play(scenario, folder, lambda notify: HttpStage(notify, provider, keeps_state=keeps_state), patience)
 
 
 async def _play(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.models.protocols.wire import ProtocolName
 from tests.scenarios.player import play, play_over_http
 from tests.scenarios.reading import Scenario, read
 
@@ -19,7 +20,14 @@ async def test_the_scenario_comes_out(scenario: Scenario, tmp_path: Path) -> Non
     await play(scenario, tmp_path)
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("provider", ["openai", "openai-responses", "anthropic"])
 @pytest.mark.parametrize("scenario", CENTRAL, ids=[scenario.name for scenario in CENTRAL])
-async def test_the_scenario_comes_out_over_http(scenario: Scenario, provider: str, tmp_path: Path) -> None:
+async def test_the_scenario_comes_out_over_http(scenario: Scenario, provider: ProtocolName, tmp_path: Path) -> None:
     await play_over_http(scenario, tmp_path, provider)
+
+
+@pytest.mark.parametrize("scenario", CENTRAL, ids=[scenario.name for scenario in CENTRAL])
+async def test_the_scenario_comes_out_where_the_server_keeps_the_conversation(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    await play_over_http(scenario, tmp_path, "openai-responses", keeps_state=True)
