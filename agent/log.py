@@ -142,7 +142,7 @@ class MessagesRead:
 @dataclass(frozen=True, slots=True)
 class ModelAnswered:
     """The model's answer in one step. `interrupted`: a message or a stop ended the stream early; `cut_off`: the model's
-    length limit did. `shown` is the text that people see, if hooks changed it."""
+    length limit did; `refused`: its provider's filter did. `shown` is the text that people see, if hooks changed it."""
 
     step: int
     parts: tuple[Part, ...]
@@ -151,6 +151,7 @@ class ModelAnswered:
     interrupted: bool = False
     cut_off: bool = False
     shown: str | None = None
+    refused: bool = False
     kind: Literal["model_answered"] = "model_answered"
 
     @property

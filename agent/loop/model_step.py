@@ -232,6 +232,7 @@ class ModelStep:
             answer.usage,
             answer.model,
             cut_off=answer.finish == "length",
+            refused=answer.finish == "refused",
         )
         answered = await self._reviewed_answer(answered)
         answered = storable(answered)

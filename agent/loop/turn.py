@@ -56,6 +56,7 @@ INTERNAL_ERROR = "internal error in the gateway; details are in its log"
 LOOP_DETECTED = "loop detected: {tools} was called repeatedly with the same arguments and the same result"
 COMPLETED = Ended("completed")
 CUT_OFF = "_The answer was cut off at the model's length limit._"
+REFUSED = "_The model's provider ended the answer here: its filter refused the rest._"
 
 _CANCELLED_AT_END = "Cancelled: the turn ended while this call was running: "
 
@@ -218,7 +219,8 @@ class Turn:
             await self._run([call for call, _ in unresolved(self._entries)])
         else:
             notice = notice if ended is COMPLETED else ""
-            notices = (Notice(text) for text in (CUT_OFF if answered.cut_off else "", notice) if text)
+            ending = CUT_OFF if answered.cut_off else REFUSED if answered.refused else ""
+            notices = (Notice(text) for text in (ending, notice) if text)
             await self._close(ended, *charges, answered, *notices)
 
     async def _read_inbox(self) -> bool:
