@@ -112,6 +112,11 @@ class AgentSettings(ModelParameters):
         le=0.8,
         description="Share of the context window for the newest part of the conversation, which is not compacted.",
     )
+    auto_compact: bool = Field(
+        default=True,
+        description="Whether conversations are compacted by themselves before they outgrow the context window. Without "
+        "it people do that with `/compact`.",
+    )
     instructions: str | None = Field(
         default=None,
         description="System prompt: the agent's task and style. Default: a short general one.",

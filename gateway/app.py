@@ -23,6 +23,7 @@ from gateway.inbound.access_commands import AccessCommands
 from gateway.inbound.attachments import AttachmentFetcher, FileText, ReadFile
 from gateway.inbound.command_handler import CommandHandler
 from gateway.inbound.commands import Commands
+from gateway.inbound.context_commands import ContextCommands
 from gateway.inbound.conversation_commands import ConversationCommands
 from gateway.inbound.data_commands import DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
@@ -42,6 +43,7 @@ from gateway.store import Store, records
 from gateway.store.background import Limits
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
+from gateway.turns.context_use import ContextUse
 from gateway.turns.deadlines import keep_deadlines
 from gateway.turns.deletion import AffectedTurns, DataDeletion, keep_files, keep_folder
 from gateway.turns.dispatcher import Dispatcher
@@ -172,6 +174,7 @@ class Gateway:
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete)
 
         revocations = Revocations(self.bus, self.delivery, self.background)
+        context = ContextUse(store, self.dispatcher, histories, agent_for)
         self.commands = Commands(
             TaskCommands(
                 store,
@@ -181,12 +184,14 @@ class Gateway:
                 self.background,
                 access,
                 self._problems_by_channel,
+                context,
                 workspaces,
             ),
             ConversationCommands(store, access, options.models, options.default_model),
             AccessCommands(store, notices, access, revocations),
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self._stored_replies),
+            ContextCommands(store, histories, agent_for),
         )
         self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)

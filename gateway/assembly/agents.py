@@ -78,6 +78,7 @@ def agents(
                 reserve=given.context_reserve,
                 full_at=given.context_full_at,
                 keep=given.context_keep,
+                auto=given.auto_compact,
             ),
             mask=mask,
             approval_timeout=settings.tools.approval_expires,

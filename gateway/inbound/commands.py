@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from channels.channel import CommandHelp
 from gateway.inbound.access_commands import AccessCommands
+from gateway.inbound.context_commands import FOCUS, ContextCommands
 from gateway.inbound.conversation_commands import BUSY_MODES, ConversationCommands
 from gateway.inbound.data_commands import EVERYWHERE, DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
@@ -54,6 +55,7 @@ class Commands:
         access: AccessCommands,
         data: DataCommands,
         delivery: DeliveryCommands,
+        context: ContextCommands,
     ) -> None:
         self._table = {
             "stop": _Entry("stop the running task; with `all`, background tasks too", tasks.stop, ALL),
@@ -62,6 +64,7 @@ class Commands:
             "undo": _Entry("remove the last task from the context", tasks.undo),
             "retry": _Entry("remove the last task from the context and run it again", tasks.retry),
             "new": _Entry("start a new conversation; with `clean`, its files are deleted", tasks.new, CLEAN),
+            "compact": _Entry("summarize the conversation for the model now", context.compact, FOCUS),
             "status": _Entry("show the running task, queued messages and background tasks", tasks.status),
             "steer": _Entry("the running task reads this message at once", self._for_one_message, "message"),
             "queue": _Entry("this message waits until the running task ends", self._for_one_message, "message"),

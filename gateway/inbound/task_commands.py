@@ -17,6 +17,7 @@ from gateway.outbound.wording import duration, escaped, queued_messages, quoted
 from gateway.store.records import AuditEvent, Command, Turn, UndeliveredReply, UndoneTurn
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import person_on
+from gateway.turns.context_use import ContextUse
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.workspaces import Workspaces
@@ -34,6 +35,9 @@ STOP_TIMEOUT = 5.0
 
 MAX_SIDE_QUESTIONS = 3
 """Side questions answered at once in a conversation."""
+
+SHOWN_SHARE = 0.01
+"""Share of the model's context window from which `/status` tells it."""
 
 _REPLY_ID = re.compile("[0-9a-f]{32}")
 
@@ -66,6 +70,7 @@ class TaskCommands:
         background: BackgroundWork,
         access: AccessPolicy,
         problem: Callable[[], Mapping[str, str]],
+        context: ContextUse,
         workspaces: Workspaces | None = None,
     ) -> None:
         """`problem` gives the current problems of the gateway's parts, by part."""
@@ -76,6 +81,7 @@ class TaskCommands:
         self._background = background
         self._access = access
         self._problems = problem
+        self._context = context
         self._workspaces = workspaces
 
     async def stop(self, command: Command) -> str:
@@ -144,6 +150,8 @@ class TaskCommands:
         if undone is None:
             return await self._history_refusal(command) or "There is no task to remove."
         self._histories.forget(command.session)
+        if not undone.texts:
+            return "The summary is taken back: the model sees the conversation in full again."
         return f"Removed from context: {quoted(' '.join(undone.texts))}. Side effects are not undone."
 
     async def retry(self, command: Command) -> str | None:
@@ -169,6 +177,9 @@ class TaskCommands:
         if undelivered := await self._store.undelivered(command.session):
             count = "1 reply" if len(undelivered) == 1 else f"{len(undelivered)} replies"
             lines.append(f"Not delivered: {count} ({escaped(undelivered[-1].reason)}). `/redeliver` tries again.")
+        context = await self._context.of(command.session, command.address)
+        if context is not None and context.share >= SHOWN_SHARE:
+            lines.append(f"Context: {context.share:.0%} of the model's {context.window:,} tokens.")
         others = sum(other is not active and not other.needs_no_slot for other in self._dispatcher.running())
         if others:
             lines.append(f"Running tasks in other conversations: {others}.")

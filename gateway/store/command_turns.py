@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from agent.log import Ended, MessagesRead, Notice, UserMessage
+from agent.log import Ended, Entry, MessagesRead, Notice, UserMessage
 from channels.address import Address, Sender
 from gateway.store import logs, sessions
 from gateway.store.encoding import address_from_json
 from gateway.store.records import Turn, TurnKind
-from gateway.store.schema import AnyRow, inbox, is_command, is_running, is_side_question, turns
+from gateway.store.schema import AnyRow, inbox, is_command, is_running, is_side_question, is_turn, turns
+from gateway.store.sessions import current_generation
 from gateway.store.turn_rows import insert_ended, insert_running, new_turn, with_settings
 from gateway.store.turns import resume
 
@@ -24,6 +26,12 @@ _answer_command = (
     update(inbox)
     .where(inbox.c.id == bindparam("row"))
     .values(state="answered", turn=bindparam("by"), reason="a command")
+)
+_newest_turn = (
+    select(turns.c.id, turns.c.state)
+    .where(turns.c.session == bindparam("session"), turns.c.generation == current_generation, is_turn, ~turns.c.undone)
+    .order_by(turns.c.number.desc())
+    .limit(1)
 )
 _side_question = select(turns).where(turns.c.id == bindparam("turn_id"), is_side_question, is_running)
 
@@ -37,6 +45,21 @@ def answer(connection: Connection, worker: str, command_id: int, text: str) -> s
         return str(row.turn)
     turn = _turn_for(row, "command")
     _write_notice(connection, worker, turn, Notice(text))
+    connection.execute(_answer_command, {"row": command_id, "by": turn.id})
+    return turn.id
+
+
+def compact(connection: Connection, worker: str, command_id: int, through: str, entries: Sequence[Entry]) -> str | None:
+    """Answers a command by a turn of the conversation whose log is `entries`: a summary of the history up to turn
+    `through`, and words for the person. Its id; None if a turn runs, or `through` is not the last turn any more."""
+    row = connection.execute(_command, {"row": command_id}).first()
+    if row is None or row.state != "waiting":
+        return None
+    newest = connection.execute(_newest_turn, {"session": row.session}).first()
+    if newest is None or newest.id != through or newest.state == "running":
+        return None
+    turn = _turn_for(row, "turn")
+    _write_log(connection, worker, turn, entries)
     connection.execute(_answer_command, {"row": command_id, "by": turn.id})
     return turn.id
 
@@ -93,7 +116,11 @@ def _turn_for(command: AnyRow, kind: TurnKind) -> Turn:
 
 def _write_notice(connection: Connection, worker: str, turn: Turn, notice: Notice) -> bool:
     """A completed turn that holds the notice only; False if it exists already."""
+    return _write_log(connection, worker, turn, [notice])
+
+
+def _write_log(connection: Connection, worker: str, turn: Turn, entries: Sequence[Entry]) -> bool:
     number = insert_ended(connection, turn, worker)
     if number is not None:
-        logs.write(connection, number, 1, [notice, Ended("completed")])
+        logs.write(connection, number, 1, [*entries, Ended("completed")])
     return number is not None

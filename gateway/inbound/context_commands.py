@@ -1,0 +1,59 @@
+"""The command about what the model sees of a conversation: `/compact`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from agent.agent import Agent
+from agent.context.compaction import NoSummary
+from agent.log import Entry, Notice
+from channels.address import Address
+from gateway.outbound.wording import escaped
+from gateway.store.records import Command, Turn
+from gateway.turns.history_cache import HistoryCache
+
+FOCUS = "what to keep"
+"""The argument of `/compact`, as `/help` names it."""
+
+NOTHING_TO_SUMMARIZE = "There is nothing to summarize yet: the conversation is short."
+
+
+class ContextStore(Protocol):
+    async def unfinished(self, session: str) -> Turn | None: ...
+    async def model_of(self, session: str) -> str | None: ...
+    async def compact(self, command_id: int, through: str, entries: Sequence[Entry]) -> str | None: ...
+
+
+class ContextCommands:
+    def __init__(self, store: ContextStore, histories: HistoryCache, agent_for: Callable[[Address], Agent]) -> None:
+        self._store = store
+        self._histories = histories
+        self._agent_for = agent_for
+
+    async def compact(self, command: Command) -> str:
+        """Replaces the conversation so far by a summary, in what the model sees. Messages wait meanwhile, as behind any
+        command."""
+        if await self._store.unfinished(command.session) is not None:
+            return f"A task is running. `/stop` it first, or wait for its end, then `/{command.name}`."
+        compactor = self._agent_for(command.address).compactor
+        past = await self._histories.of(command.session)
+        if compactor is None or not past:
+            return NOTHING_TO_SUMMARIZE
+        model = await self._store.model_of(command.session) or ""
+        try:
+            added = await compactor.summarize(past, focus=command.arguments.strip(), model=model)
+        except NoSummary as error:
+            return f"The conversation was not summarized: {escaped(str(error))}"
+        if added is None:
+            return NOTHING_TO_SUMMARIZE
+        text = (
+            "The conversation so far is summarized for the model; what you see of it stays as it is. `/undo` takes the "
+            "summary back."
+        )
+        if await self._store.compact(command.id, past[-1].id, (*added, Notice(text))) is None:
+            return (
+                f"The conversation has changed meanwhile and was not summarized. Please send `/{command.name}` again."
+            )
+        self._histories.forget(command.session)
+        return text

@@ -1,0 +1,55 @@
+"""How much of the model's context window a conversation fills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.agent import Agent
+from channels.address import Address
+from gateway.turns.dispatcher import Dispatcher
+from gateway.turns.history_cache import HistoryCache
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a conversation fills of a window of so many tokens, 1 for all of it."""
+
+    share: float
+    window: int
+
+
+class ModelChoices(Protocol):
+    async def model_of(self, session: str) -> str | None: ...
+
+
+class ContextUse:
+    def __init__(
+        self,
+        store: ModelChoices,
+        dispatcher: Dispatcher,
+        histories: HistoryCache,
+        agent_for: Callable[[Address], Agent],
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._histories = histories
+        self._agent_for = agent_for
+
+    async def of(self, session: str, address: Address) -> Context | None:
+        """None for an agent that leaves its context to the provider."""
+        agent = self._agent_for(address)
+        if agent.compactor is None:
+            return None
+        model = await self._store.model_of(session) or ""
+        past = await self._histories.of(session)
+        active = self._dispatcher.active(session)
+        share = agent.compactor.share(
+            past,
+            active.turn.entries if active is not None and active.turn is not None else (),
+            instructions=agent.instructions,
+            tools=[tool.spec for tool in agent.tools],
+            model=model,
+        )
+        return Context(share, agent.compactor.window(model))
