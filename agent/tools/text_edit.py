@@ -25,8 +25,8 @@ _JAMO = "\u1100-\u11ff"
 _MARKS = "\u0300-\u036f\u3099\u309a"
 
 _LOOSE = re.compile(
-    rf"\r\n?|[ \t{_SPACES}]+(?=[\r\n]|\Z)|[{_SPACES}{_SINGLE_QUOTES}{_DOUBLE_QUOTES}{_DASHES}{_INVISIBLE}]|.[{_MARKS}]+"
-    rf"|[{_JAMO}]+"
+    rf"\r\n?|(?P<trailing>[ \t{_SPACES}]+(?=[\r\n]|\Z))|.[{_MARKS}]+|[{_JAMO}]+"
+    rf"|[{_SPACES}{_SINGLE_QUOTES}{_DOUBLE_QUOTES}{_DASHES}{_INVISIBLE}]"
 )
 _PLAIN = (
     (re.compile(f"[{_SINGLE_QUOTES}]"), "'"),
@@ -75,7 +75,7 @@ class _Simple:
         length = end = 0
         for found in (*pattern.finditer(original), None):
             start = len(original) if found is None else found.start()
-            simple = "" if found is None else _simple(found[0])
+            simple = "" if found is None else _simple(found)
             for piece, span in ((original[end:start], (end, start, True)), (simple, (start, start, False))):
                 if piece:
                     self._starts.append(length)
@@ -101,16 +101,18 @@ class _Simple:
         return offset, offset + 1
 
 
-def _simple(piece: str) -> str:
+def _simple(found: re.Match[str]) -> str:
+    piece = found[0]
+    if found.lastgroup == "trailing":
+        return ""
     if piece in ("\r\n", "\r"):
         return "\n"
-    if len(piece) > 1 and not piece.isspace():
+    if len(piece) > 1:
         return unicodedata.normalize("NFC", piece)
     for pattern, plain in _PLAIN:
         if pattern.fullmatch(piece):
             return plain
-    # One space; before the end of a line none.
-    return " " if len(piece) == 1 and piece not in " \t" else ""
+    return " "
 
 
 def _replaced(text: _Simple, old: _Simple, new: _Simple, note: str) -> Edit:
