@@ -8,7 +8,7 @@ import pytest
 from agent.context.compaction import SUMMARIZING
 from agent.decisions.approvals import APPROVAL_OPTIONS, LIMIT_OPTIONS
 from agent.log import ApprovalDecided, ApprovalDecision, ApprovalRequested, Outcome
-from agent.log_state import LOOP_REPEATS, LOOP_WINDOW
+from agent.log_state import LOOP_REPEATS
 from agent.loop.turn import MAX_RESTARTS
 from agent.models.waiting_notice import STILL_WAITING
 from agent.tool import Approval
@@ -54,7 +54,8 @@ def test_the_page_of_steering_has_every_mode_every_outcome_and_every_end_of_a_ru
 def test_the_page_of_steering_has_the_numbers_of_the_code() -> None:
     limits = LimitSettings()
     text, delivery = (" ".join(page(name).split()) for name in ("steering", "delivery"))
-    assert f"the same result {LOOP_REPEATS} times among its last {LOOP_WINDOW} calls" in text
+    assert f"the same result {LOOP_REPEATS[1]} times in a row" in text
+    assert f"the same 2 to {max(LOOP_REPEATS)} calls with the same results {LOOP_REPEATS[2]} times in a row" in text
     assert f"that {MAX_RESTARTS} restarts in a row interrupt" in delivery
     assert f"At most {limits.delegate_running} calls" in text
     assert f"have `shutdown_grace` seconds ({AgentSettings().shutdown_grace};" in delivery
