@@ -12,38 +12,9 @@ from typing import Any
 
 import anthropic
 import httpx
+import httpx2
 import openai
 import pytest
-from pydantic_ai import BinaryContent
-from pydantic_ai.direct import model_request, model_request_stream
-from pydantic_ai.exceptions import (
-    ModelAPIError,
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelContextWindowExceededError,
-    ModelHTTPError,
-    ModelOverloadedError,
-    ModelRateLimitError,
-    ModelRequestRejectedError,
-)
-from pydantic_ai.messages import (
-    ModelMessage,
-    ModelRequest,
-    ModelResponse,
-    SystemPromptPart,
-    TextPart,
-    ThinkingPart,
-    ToolCallPart,
-    ToolReturnPart,
-    UserPromptPart,
-)
-from pydantic_ai.models import Model, ModelRequestParameters
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.providers.openai import OpenAIProvider
-from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import ToolDefinition
 
 from tests.servers.models import (
     Call,
@@ -64,13 +35,16 @@ from tests.servers.models import (
     Usage,
     Wait,
 )
+from tests.servers.responses import encrypted
+from tests.servers.sdks import Called, Heard, Returned, Sdk, StreamFailed, User, sdk
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
-SHELL = ModelRequestParameters(
-    function_tools=[ToolDefinition(name="shell", parameters_json_schema={"type": "object", "properties": {}})]
-)
+
+FAILED = (openai.APIError, anthropic.APIError, StreamFailed)
+REFUSED = (openai.BadRequestError, anthropic.BadRequestError)
+DISCONNECTED = (openai.APIConnectionError, anthropic.APIConnectionError, httpx2.TransportError)
 
 
 @pytest.fixture
@@ -91,41 +65,28 @@ async def anthropic_sdk(server: ModelServer) -> AsyncIterator[anthropic.AsyncAnt
         yield client
 
 
-@pytest.fixture(params=["openai", "anthropic"])
-async def model(request: pytest.FixtureRequest, server: ModelServer) -> AsyncIterator[Model[Any]]:
-    if request.param == "openai":
-        async with openai.AsyncOpenAI(base_url=server.openai_url, api_key="k", max_retries=0) as client:
-            yield OpenAIChatModel("test-model", provider=OpenAIProvider(openai_client=client))
-    else:
-        async with anthropic.AsyncAnthropic(base_url=server.anthropic_url, api_key="k", max_retries=0) as client:
-            yield AnthropicModel("test-model", provider=AnthropicProvider(anthropic_client=client))
+@pytest.fixture(params=["openai", "openai-responses", "anthropic"])
+async def model(request: pytest.FixtureRequest, server: ModelServer) -> AsyncIterator[Sdk]:
+    model = sdk(request.param, server)
+    yield model
+    await model.close()
 
 
-def said(text: str) -> list[ModelMessage]:
-    return [ModelRequest(parts=[UserPromptPart(text)])]
-
-
-async def ask(
-    model: Model[Any], messages: str | list[ModelMessage] = "hi", settings: ModelSettings | None = None
-) -> ModelResponse:
-    history = said(messages) if isinstance(messages, str) else messages
-    async with model_request_stream(model, history, model_settings=settings, model_request_parameters=SHELL) as stream:
-        async for _ in stream:
-            pass
-        return stream.get()
+async def ask(model: Sdk, text: str = "hi", *, streamed: bool = True) -> Heard:
+    return await model.ask(User(text), streamed=streamed)
 
 
 # Answers
 
 
-async def test_without_a_script_it_echoes_the_last_user_text(server: ModelServer, model: Model[Any]) -> None:
+async def test_without_a_script_it_echoes_the_last_user_text(server: ModelServer, model: Sdk) -> None:
     assert (await ask(model, "hello")).text == "You said: hello"
-    assert (await model_request(model, said("again"))).text == "You said: again"
+    assert (await ask(model, "again", streamed=False)).text == "You said: again"
     assert [request.stream for request in server.requests] == [True, False]
     assert all(request.status == 200 and request.finished.is_set() for request in server.requests)
 
 
-async def test_each_argument_of_script_is_one_answer(server: ModelServer, model: Model[Any]) -> None:
+async def test_each_argument_of_script_is_one_answer(server: ModelServer, model: Sdk) -> None:
     server.script(Say("one"), [Say("two "), Say("three")])
     assert [(await ask(model)).text for _ in range(3)] == ["one", "two three", "You said: hi"]
     assert server.unplayed == 0
@@ -133,7 +94,7 @@ async def test_each_argument_of_script_is_one_answer(server: ModelServer, model:
 
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_an_answer_carries_reasoning_text_calls_and_usage(
-    server: ModelServer, model: Model[Any], streamed: bool
+    server: ModelServer, model: Sdk, streamed: bool
 ) -> None:
     server.script(
         [
@@ -144,17 +105,12 @@ async def test_an_answer_carries_reasoning_text_calls_and_usage(
             Usage(input=100, output=20, cached=40),
         ]
     )
-    if streamed:
-        response = await ask(model)
-    else:
-        response = await model_request(model, said("hi"), model_request_parameters=SHELL)
-    assert [part.content for part in response.parts if isinstance(part, ThinkingPart)] == ["Let me think."]
-    assert response.text == "Two things: é漢"
-    assert [call.args_as_dict() for call in response.tool_calls] == [{"command": "ls -l"}, {"command": "pwd"}]
-    assert response.tool_calls[1].tool_call_id == "mine"
-    assert response.finish_reason == "tool_call"
-    assert (response.usage.input_tokens, response.usage.output_tokens) == (100, 20)
-    assert response.usage.cache_read_tokens == 40
+    heard = await ask(model, streamed=streamed)
+    assert (heard.thoughts, heard.text) == ("Let me think.", "Two things: é漢")
+    assert [call.parsed for call in heard.calls] == [{"command": "ls -l"}, {"command": "pwd"}]
+    assert heard.calls[1].id == "mine"
+    assert heard.finish == "tool_calls"
+    assert heard.tokens == (100, 20, 40)
 
 
 async def test_call_ids_differ_even_between_servers() -> None:
@@ -170,21 +126,21 @@ async def test_call_ids_differ_even_between_servers() -> None:
     assert len(ids) == 4
 
 
-async def test_an_answer_cut_by_its_length_says_so(server: ModelServer, model: Model[Any]) -> None:
+async def test_an_answer_cut_by_its_length_says_so(server: ModelServer, model: Sdk) -> None:
     server.script([Say("and then"), End("length")])
-    assert (await ask(model)).finish_reason == "length"
+    assert (await ask(model)).finish == "length"
 
 
-async def test_an_empty_answer_has_no_parts(server: ModelServer, model: Model[Any]) -> None:
+async def test_an_empty_answer_has_no_parts(server: ModelServer, model: Sdk) -> None:
     server.script([])
-    response = await ask(model)
-    assert not response.text
-    assert not response.tool_calls
+    heard = await ask(model)
+    assert not heard.text
+    assert not heard.calls
 
 
-async def test_broken_arguments_arrive_as_they_are(server: ModelServer, model: Model[Any]) -> None:
+async def test_broken_arguments_arrive_as_they_are(server: ModelServer, model: Sdk) -> None:
     server.script(Call("shell", '{"command": "l'))
-    assert (await ask(model)).tool_calls[0].args == '{"command": "l'
+    assert (await ask(model)).calls[0].arguments == '{"command": "l'
 
 
 async def test_text_and_arguments_arrive_in_the_pieces_asked_for(
@@ -220,7 +176,7 @@ async def test_anthropic_streams_whole_blocks_in_the_documented_order(
     ]
 
 
-async def test_a_function_can_decide_each_answer(server: ModelServer, model: Model[Any]) -> None:
+async def test_a_function_can_decide_each_answer(server: ModelServer, model: Sdk) -> None:
     def answer(request: Request) -> Turn:
         return Say(f"{len(request.messages)} {request.model} {','.join(request.tools)}")
 
@@ -246,7 +202,7 @@ async def test_an_error_in_a_script_function_fails_the_test() -> None:
     assert caught.group_contains(LookupError)
 
 
-async def test_both_providers_list_their_models(
+async def test_both_makers_list_their_models(
     openai_sdk: openai.AsyncOpenAI, anthropic_sdk: anthropic.AsyncAnthropic
 ) -> None:
     assert [model.id async for model in openai_sdk.models.list()] == ["test-model"]
@@ -256,30 +212,16 @@ async def test_both_providers_list_their_models(
 # What was received
 
 
-async def test_a_request_reads_the_same_in_both_protocols(server: ModelServer, model: Model[Any]) -> None:
-    history: list[ModelMessage] = [
-        ModelRequest(
-            parts=[
-                SystemPromptPart("Be brief."),
-                UserPromptPart(["look", BinaryContent(data=PNG, media_type="image/png")]),
-            ]
-        ),
-        ModelResponse(
-            parts=[
-                TextPart("Looking."),
-                ToolCallPart("shell", {"command": "ls"}, tool_call_id="a"),
-                ToolCallPart("shell", {}, tool_call_id="b"),
-            ]
-        ),
-        ModelRequest(
-            parts=[
-                ToolReturnPart("shell", "file.txt", tool_call_id="a"),
-                ToolReturnPart("shell", "Skipped: you spoke", tool_call_id="b"),
-                UserPromptPart("stop that"),
-            ]
-        ),
-    ]
-    assert (await ask(model, history)).text == "You said: stop that"
+async def test_a_request_reads_the_same_in_all_protocols(server: ModelServer, model: Sdk) -> None:
+    heard = await model.ask(
+        User("look", PNG),
+        Heard("Looking.", calls=[Called("a", "shell", '{"command": "ls"}'), Called("b", "shell", "{}")]),
+        Returned("a", "file.txt"),
+        Returned("b", "Skipped: you spoke"),
+        User("stop that"),
+        system="Be brief.",
+    )
+    assert heard.text == "You said: stop that"
     [request] = server.requests
     assert [message.role for message in request.messages] == ["system", "user", "assistant", "tool", "tool", "user"]
     assert request.system == "Be brief."
@@ -289,36 +231,27 @@ async def test_a_request_reads_the_same_in_both_protocols(server: ModelServer, m
         ("b", "shell", {}),
     ]
     assert request.results == {"a": "file.txt", "b": "Skipped: you spoke"}
-    assert request.provider == model.system
+    assert request.provider == model.provider
     assert request.headers["content-type"] == "application/json"
     assert request.body["model"] == request.model == "test-model"
 
 
-async def test_reasoning_can_be_given_back(server: ModelServer, model: Model[Any]) -> None:
-    server.script([Think("hmm"), Call("shell", id="a")])
-    history = said("hi")
-    history.append(await ask(model, history))
-    history.append(ModelRequest(parts=[ToolReturnPart("shell", "done", tool_call_id="a")]))
-    assert (await ask(model, history)).text == "You said: hi"
+async def test_reasoning_can_be_given_back(server: ModelServer, model: Sdk) -> None:
+    server.script([Think("hmm"), Call("shell", {}, id="a")])
+    heard = await ask(model)
+    assert (await model.ask(User("hi"), heard, Returned("a"))).text == "You said: hi"
     assert server.requests[1].messages[1].thoughts == "hmm"
 
 
-async def test_a_picture_in_a_tool_result_arrives(server: ModelServer, model: Model[Any]) -> None:
-    history = [
-        *said("draw"),
-        ModelResponse(parts=[ToolCallPart("shell", {}, tool_call_id="a")]),
-        ModelRequest(
-            parts=[ToolReturnPart("shell", [BinaryContent(data=PNG, media_type="image/png")], tool_call_id="a")]
-        ),
-    ]
-    await ask(model, history)
+async def test_a_picture_in_a_tool_result_arrives(server: ModelServer, model: Sdk) -> None:
+    await model.ask(User("draw"), Heard(calls=[Called("a", "shell", "{}")]), Returned("a", image=PNG))
     assert [image for message in server.requests[0].messages for image in message.images] == [PNG]
 
 
 # Holding and leaving
 
 
-async def test_a_pause_holds_the_stream_until_it_is_released(server: ModelServer, model: Model[Any]) -> None:
+async def test_a_pause_holds_the_stream_until_it_is_released(server: ModelServer, model: Sdk) -> None:
     server.script(Say(["Hel", Pause(), "lo"]))
     answer = asyncio.create_task(ask(model))
     request = await server.until_held()
@@ -329,22 +262,23 @@ async def test_a_pause_holds_the_stream_until_it_is_released(server: ModelServer
     assert not request.held
 
 
-async def test_what_precedes_a_pause_has_reached_the_client(server: ModelServer, model: Model[Any]) -> None:
+async def test_what_precedes_a_pause_has_reached_the_client(server: ModelServer, model: Sdk) -> None:
     server.script([Say("Hel"), Pause(), Say("lo")])
-    async with model_request_stream(model, said("hi")) as stream:
-        async for _ in stream:
-            if stream.get().text == "Hel":
-                server.release()
-        assert stream.get().text == "Hello"
+
+    def on_text(text: str) -> None:
+        if text == "Hel":
+            server.release()
+
+    assert (await model.ask(User("hi"), on_text=on_text)).text == "Hello"
 
 
-async def test_a_release_before_the_pause_is_not_lost(server: ModelServer, model: Model[Any]) -> None:
+async def test_a_release_before_the_pause_is_not_lost(server: ModelServer, model: Sdk) -> None:
     server.release(2)
     server.script([Pause(), Say("a"), Pause(), Say("b")])
     assert (await ask(model)).text == "ab"
 
 
-async def test_pauses_are_released_in_the_order_they_were_reached(server: ModelServer, model: Model[Any]) -> None:
+async def test_pauses_are_released_in_the_order_they_were_reached(server: ModelServer, model: Sdk) -> None:
     server.script([Pause(), Say("first")], [Pause(), Say("second")])
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(ask(model))
@@ -357,7 +291,7 @@ async def test_pauses_are_released_in_the_order_they_were_reached(server: ModelS
         server.release()
 
 
-async def test_a_gate_opens_for_its_event_only(server: ModelServer, model: Model[Any]) -> None:
+async def test_a_gate_opens_for_its_event_only(server: ModelServer, model: Sdk) -> None:
     event = asyncio.Event()
     server.script([Call("shell", ['{"a"', Gate(event), ": 1}"])])
     answer = asyncio.create_task(ask(model))
@@ -365,13 +299,13 @@ async def test_a_gate_opens_for_its_event_only(server: ModelServer, model: Model
     server.release()
     assert request.held
     event.set()
-    assert (await answer).tool_calls[0].args_as_dict() == {"a": 1}
+    assert (await answer).calls[0].parsed == {"a": 1}
 
 
 @pytest.mark.parametrize(
     "turn", [[Say("partly"), Pause()], [Pause()], [Silence()], [Silence(begun=False)], [Call("shell", ["{", Pause()])]]
 )
-async def test_a_client_that_leaves_is_noticed(server: ModelServer, model: Model[Any], turn: Turn) -> None:
+async def test_a_client_that_leaves_is_noticed(server: ModelServer, model: Sdk, turn: Turn) -> None:
     server.script(turn)
     answer = asyncio.create_task(ask(model))
     request = await server.until_held()
@@ -386,33 +320,20 @@ async def test_a_client_that_leaves_is_noticed(server: ModelServer, model: Model
     assert (await ask(model, "still there")).text == "You said: still there"
 
 
-async def test_a_client_that_stops_reading_is_noticed(server: ModelServer, model: Model[Any]) -> None:
-    server.script([Say("Hel"), Pause(), Say("lo")])
-    async with model_request_stream(model, said("hi")) as stream:
-        async for _ in stream:
-            if stream.get().text == "Hel":
-                await stream.cancel()
-                break
-    [request] = server.requests
-    async with asyncio.timeout(60):
-        await request.disconnection.wait()
-
-
 async def test_leaving_the_server_ends_what_it_holds_and_blames_no_client() -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        async with ModelServer() as server:
-            client = openai.AsyncOpenAI(base_url=server.openai_url, api_key="k", max_retries=0)
-            await stack.enter_async_context(client)
-            server.script(Silence())
-            held = asyncio.create_task(ask(OpenAIChatModel("m", provider=OpenAIProvider(openai_client=client))))
-            request = await server.until_held()
-        with pytest.raises(ModelConnectionError):
-            await held
+    async with ModelServer() as server:
+        model = sdk("openai", server)
+        server.script(Silence())
+        held = asyncio.create_task(ask(model))
+        request = await server.until_held()
+    with pytest.raises(DISCONNECTED):
+        await held
+    await model.close()
     assert not request.disconnected
     assert not request.finished.is_set()
 
 
-async def test_waiting_for_what_does_not_come_says_what_came(server: ModelServer, model: Model[Any]) -> None:
+async def test_waiting_for_what_does_not_come_says_what_came(server: ModelServer, model: Sdk) -> None:
     await ask(model, "only this")
     with pytest.raises(ScriptNotPlayed, match="200 'only this'"):
         await server.until(2, timeout=0.01)
@@ -421,20 +342,10 @@ async def test_waiting_for_what_does_not_come_says_what_came(server: ModelServer
 # Faults
 
 
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        (Fail(401), ModelAuthenticationError),
-        (Fail(429, retry_after=7), ModelRateLimitError),
-        (Fail(500), ModelHTTPError),
-        (TooLong(), ModelContextWindowExceededError),
-    ],
-)
-async def test_a_failing_status_arrives_as_its_error(
-    server: ModelServer, model: Model[Any], fault: Turn, error: type[ModelHTTPError]
-) -> None:
+@pytest.mark.parametrize("fault", [Fail(401), Fail(429, retry_after=7), Fail(500), TooLong()])
+async def test_a_failing_status_arrives_as_its_error(server: ModelServer, model: Sdk, fault: Fail | TooLong) -> None:
     server.script(fault)
-    with pytest.raises(error) as caught:
+    with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as caught:
         await ask(model)
     assert caught.value.status_code == (fault.status if isinstance(fault, Fail) else 400)
     assert server.requests[0].status == caught.value.status_code
@@ -456,65 +367,53 @@ async def test_retry_after_is_sent_in_seconds(
 
 
 @pytest.mark.parametrize("turn", [[Say("partly"), Fail(529)], [Fail(529, in_stream=True)]])
-async def test_anthropic_can_be_overloaded_within_the_stream(
-    server: ModelServer, anthropic_sdk: anthropic.AsyncAnthropic, turn: Turn
-) -> None:
+async def test_a_provider_can_fail_within_the_stream(server: ModelServer, model: Sdk, turn: Turn) -> None:
     server.script(turn)
-    model = AnthropicModel("m", provider=AnthropicProvider(anthropic_client=anthropic_sdk))
-    with pytest.raises(ModelOverloadedError):
-        await ask(model)
-    assert server.requests[0].status == 200
-
-
-async def test_either_provider_can_fail_within_the_stream(server: ModelServer, model: Model[Any]) -> None:
-    server.script([Say("partly"), Fail(500)])
-    with pytest.raises(ModelAPIError):
+    with pytest.raises(FAILED):
         await ask(model)
     assert server.requests[0].status == 200
 
 
 @pytest.mark.parametrize("turn", [Drop(), [Say("partly"), Drop()], [Call("shell", ["{", Drop()])]])
-async def test_a_dropped_connection_is_a_connection_error(server: ModelServer, model: Model[Any], turn: Turn) -> None:
+async def test_a_dropped_connection_is_a_connection_error(server: ModelServer, model: Sdk, turn: Turn) -> None:
     server.script(turn)
-    with pytest.raises(ModelConnectionError):
+    with pytest.raises(DISCONNECTED):
         await ask(model)
     assert server.requests[0].dropped
     assert not server.requests[0].disconnected
     assert (await ask(model)).text == "You said: hi"
 
 
-async def test_what_precedes_a_drop_has_reached_the_client(server: ModelServer, model: Model[Any]) -> None:
+async def test_what_precedes_a_drop_has_reached_the_client(server: ModelServer, model: Sdk) -> None:
     server.script([Say("partly"), Drop()])
-    seen: list[str | None] = []
-
-    async def read() -> None:
-        async with model_request_stream(model, said("hi")) as stream:
-            async for _ in stream:
-                seen.append(stream.get().text)
-
-    with pytest.raises(ModelConnectionError):
-        await read()
+    seen: list[str] = []
+    with pytest.raises(DISCONNECTED):
+        await model.ask(User("hi"), on_text=seen.append)
     assert seen[-1] == "partly"
 
 
 @pytest.mark.parametrize("begun", [True, False])
-async def test_silence_runs_into_the_clients_timeout(server: ModelServer, model: Model[Any], begun: bool) -> None:
+async def test_silence_runs_into_the_clients_timeout(server: ModelServer, model: Sdk, begun: bool) -> None:
     server.script(Silence(begun=begun))
-    with pytest.raises(ModelAPIError):
-        await ask(model, settings=ModelSettings(timeout=0.2))
+    with pytest.raises(DISCONNECTED):
+        await model.ask(User("hi"), timeout=0.2)
     assert server.requests[0].status == (200 if begun else None)
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_a_malformed_event_is_not_json(
-    server: ModelServer, openai_sdk: openai.AsyncOpenAI, anthropic_sdk: anthropic.AsyncAnthropic, streamed: bool
-) -> None:
-    server.script([Say("a"), Malformed()], [Say("a"), Malformed()])
-    for name, url, headers in (
-        ("openai", f"{server.openai_url}/chat/completions", {"authorization": "Bearer k"}),
-        ("anthropic", f"{server.anthropic_url}/v1/messages", {"x-api-key": "k", "anthropic-version": "2023-06-01"}),
+async def test_a_malformed_event_is_not_json(server: ModelServer, streamed: bool) -> None:
+    server.script(*([Say("a"), Malformed()] for _ in range(3)))
+    messages, bearer = {"messages": [{"role": "user", "content": "x"}]}, {"authorization": "Bearer k"}
+    for url, headers, fields in (
+        (f"{server.openai_url}/chat/completions", bearer, messages),
+        (f"{server.openai_url}/responses", bearer, {"input": "x"}),
+        (
+            f"{server.anthropic_url}/v1/messages",
+            {"x-api-key": "k", "anthropic-version": "2023-06-01"},
+            messages | {"max_tokens": 9},
+        ),
     ):
-        body = {"model": name, "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "stream": streamed}
+        body = {"model": "m", "stream": streamed, **fields}
         async with httpx.AsyncClient() as client:
             text = (await client.post(url, json=body, headers=headers)).text
         lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith(("data: {", "{"))]
@@ -529,9 +428,9 @@ def _is_json(text: str) -> bool:
     return True
 
 
-async def test_the_sdks_stumble_over_a_malformed_event(server: ModelServer, model: Model[Any]) -> None:
+async def test_the_sdks_stumble_over_a_malformed_event(server: ModelServer, model: Sdk) -> None:
     server.script([Say("a"), Malformed()])
-    with pytest.raises((ModelAPIError, ValueError)):
+    with pytest.raises((*FAILED, ValueError)):
         await ask(model)
 
 
@@ -546,7 +445,7 @@ async def test_latency_comes_before_the_first_byte() -> None:
         assert loop.time() - started >= 0.2
 
 
-async def test_a_wait_and_a_delay_pace_the_stream(server: ModelServer, model: Model[Any]) -> None:
+async def test_a_wait_and_a_delay_pace_the_stream(server: ModelServer, model: Sdk) -> None:
     loop = asyncio.get_running_loop()
     server.script([Say("abc", pieces=3, delay=0.05), Wait(0.05), Say("d")])
     started = loop.time()
@@ -686,10 +585,109 @@ async def test_anthropic_takes_a_complete_history_with_consecutive_user_messages
     assert server.refusals == []
 
 
-async def test_a_refusal_reaches_the_product_as_a_rejected_request(server: ModelServer, model: Model[Any]) -> None:
-    history = [*said("x"), ModelResponse(parts=[ToolCallPart("shell", {}, tool_call_id="a")]), *said("y")]
-    with pytest.raises(ModelRequestRejectedError):
-        await ask(model, history)
+CALL = {"type": "function_call", "call_id": "a", "name": "shell", "arguments": "{}"}
+OUTPUT = {"type": "function_call_output", "call_id": "a", "output": "done"}
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": encrypted("rs_1")}
+
+
+@pytest.mark.parametrize(
+    ("items", "reason"),
+    [
+        ([], "Missing required parameter: 'input'"),
+        ([USER, CALL], "No tool output found for function call a"),
+        ([USER, OUTPUT], "No tool call found for function call output with call_id a"),
+        ([USER, OUTPUT, CALL], "No tool call found for function call output with call_id a"),
+        ([USER, CALL, OUTPUT, OUTPUT], "No tool call found for function call output with call_id a"),
+        ([USER, REASONING], "'rs_1' of type 'reasoning' was provided without its required following item"),
+        ([USER, REASONING, USER], "'rs_1' of type 'reasoning' was provided without its required following item"),
+        ([USER, {**REASONING, "encrypted_content": "b2Rk"}], "could not be verified"),
+        ([USER, {**REASONING, "content": [{"type": "reasoning_text", "text": "x"}]}], "maximum length 0"),
+        ([USER, {"type": "reasoning", "id": "rs_1"}], "Missing required parameter: 'input[1].summary'"),
+        ([{**USER, "id": "odd"}], "Expected an ID that begins with 'msg'"),
+        ([{"role": "user", "content": [{"type": "text", "text": "x"}]}], "Invalid value: 'text'"),
+        ([{"role": "assistant", "content": [{"type": "input_text", "text": "x"}]}], "Invalid value: 'input_text'"),
+        (
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "input_image", "image_url": {"url": "data:image/png;base64,AAAA"}}],
+                }
+            ],
+            "expected an image URL, but got an object",
+        ),
+        ([{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}], "png"),
+        ([{"type": "odd"}], "Invalid value: 'odd'"),
+    ],
+)
+async def test_responses_refuses_a_broken_history(
+    server: ModelServer, openai_sdk: openai.AsyncOpenAI, items: list[Any], reason: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=re.escape(reason)):
+        await openai_sdk.responses.create(model="m", input=items, store=False, stream=True)
+    [refusal] = server.refusals
+    assert reason in refusal
+
+
+@pytest.mark.parametrize("item", [{"type": "item_reference", "id": "msg_1"}, {**REASONING, "encrypted_content": None}])
+async def test_responses_knows_no_items_that_it_did_not_store(
+    server: ModelServer, openai_sdk: openai.AsyncOpenAI, item: Any
+) -> None:
+    with pytest.raises(openai.NotFoundError, match="not found"):
+        await openai_sdk.responses.create(model="m", input=[item], store=False)
+
+
+async def test_responses_wants_an_item_with_the_reasoning_that_led_to_it(
+    server: ModelServer, openai_sdk: openai.AsyncOpenAI
+) -> None:
+    server.script([Think("hmm"), Call("shell", {}, id="a")])
+    include: Any = ["reasoning.encrypted_content"]
+    first = await openai_sdk.responses.create(model="m", input="x", store=False, include=include)
+    reasoning, call = (item.to_dict(exclude_none=True) for item in first.output)
+    whole: list[Any] = [USER, reasoning, call, OUTPUT]
+    with pytest.raises(openai.BadRequestError, match="without its required 'reasoning' item"):
+        await openai_sdk.responses.create(model="m", input=[USER, call, OUTPUT], store=False)  # type: ignore[list-item]
+    with pytest.raises(openai.BadRequestError, match="without its required following item"):
+        await openai_sdk.responses.create(model="m", input=[USER, reasoning, CALL, OUTPUT], store=False)  # type: ignore[list-item]
+    assert (await openai_sdk.responses.create(model="m", input=whole, store=False)).output_text == "You said: x"
+
+
+async def test_responses_keeps_a_conversation_until_it_forgets_it(
+    server: ModelServer, openai_sdk: openai.AsyncOpenAI
+) -> None:
+    server.script(Call("shell", {}, id="a"))
+    first = await openai_sdk.responses.create(model="m", input="x")
+    output: Any = [OUTPUT]
+    second = await openai_sdk.responses.create(model="m", input=output, previous_response_id=first.id)
+    assert second.output_text == "You said: x"
+    assert [message.role for message in server.requests[1].messages] == ["user", "assistant", "tool"]
+    unkept = await openai_sdk.responses.create(model="m", input="y", store=False)
+    server.stored.forget()
+    for response in (second, unkept):
+        with pytest.raises(openai.BadRequestError, match="not found") as caught:
+            await openai_sdk.responses.create(model="m", input="z", previous_response_id=response.id)
+        assert caught.value.code == "previous_response_not_found"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"messages": []}, "Unknown parameter: 'messages'"),
+        ({"max_output_tokens": 5}, "Expected a value >= 16"),
+        ({"reasoning": {"effort": "odd"}}, "Invalid value: 'odd'"),
+        ({"include": ["odd"]}, "Invalid value: 'odd'"),
+        ({"tools": [{"type": "function", "function": {"name": "shell"}}]}, "'tools[0].name'"),
+    ],
+)
+async def test_responses_refuses_fields_that_it_does_not_know(
+    openai_sdk: openai.AsyncOpenAI, fields: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=re.escape(reason)):
+        await openai_sdk.responses.create(model="m", input="x", extra_body=fields)
+
+
+async def test_a_refusal_arrives_as_a_rejected_request(server: ModelServer, model: Sdk) -> None:
+    with pytest.raises(REFUSED):
+        await model.ask(User("x"), Heard(calls=[Called("a", "shell", "{}")]), User("y"))
     assert len(server.refusals) == 1
 
 
