@@ -213,10 +213,10 @@ def test_files_with_what_is_needed_to_fetch_them() -> None:
 
 def test_a_message_passed_on_says_whose_it_was() -> None:
     shared = {"is_share": True, "author_name": "Bob", "text": "&lt;hello&gt; " + "x" * 2000, "files": [{"id": "F1"}]}
-    found = heard(direct(text="see", attachments=[shared]))
+    found = heard(direct(text="see", attachments=[shared], files=[{"id": "F2"}]))
+    assert [(file.name, file.is_quoted) for file in found.files] == [("file-F2", False), ("file-F1", True)]
     assert found.note.startswith('Forwarded from Bob: "<hello> xxx')
     assert found.note.endswith('x…"')
-    assert len(found.files) == 1
     bare = heard(direct(text="", attachments=[shared | {"text": "!stop"}]))
     assert (bare.kind, bare.text, bare.note) == ("new", "!stop", "Forwarded from Bob")
 
