@@ -17,7 +17,7 @@ from agent.media import Attachment
 from channels.address import FULL, Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
-from gateway.store import audit, decisions, identities, pairing, strangers
+from gateway.store import audit, decisions, forgotten_events, identities, pairing, strangers
 from gateway.store.edits import accept_edit, accept_withdrawal, answered, is_known_target
 from gateway.store.encoding import (
     address_to_json,
@@ -40,6 +40,7 @@ NOT_PAIRED = "not approved by an admin yet"
 NOT_ALLOWED = "not on the allowlist"
 REPLACED = "the next message replaced it"
 DECIDED = "answered the question"
+DELETED = "its data was deleted"
 
 _insert = (
     insert(inbox)
@@ -114,6 +115,8 @@ def accept(
     stored; the others are counted. None: nothing was stored, because the sender is not admitted and need not be
     notified.
     """
+    if forgotten_events.is_forgotten(connection, message.address.channel, message.event_id):
+        return Arrival(0, session, duplicate=True, state="withdrawn", reason=DELETED, is_stored=False)
     if options.admission in ("known", "known and paired") and not is_known(connection, session):
         return None
     if options.only_known_target and not is_known_target(connection, session, message.message_id):

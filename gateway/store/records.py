@@ -475,6 +475,9 @@ class AuditRow:
     detail: dict[str, Any]
 
 
+FolderOwner = Address | str
+"""Whose workspace a folder may be: a conversation's, by its address, or a person's ("channel:user id")."""
+
 DeletionScope = Literal["conversation", "person", "person_here", "old"]
 """A conversation; all that a person has written, everywhere or in one conversation; or what is older than the settings
 allow."""

@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0008"
+REVISION = "0009"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -359,6 +359,15 @@ deletions = Table(
 )
 """Deletions of data, from the request to their end. `deleted`: the rows are gone; files, `folders` (addresses) and the
 traces in the database file are left to remove. They never hold content."""
+
+forgotten_events = Table(
+    "forgotten_events",
+    metadata,
+    Column("event", String(64), primary_key=True),
+    Column("at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Hashes of the events of messages that were deleted lately."""
 
 # A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")

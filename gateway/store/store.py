@@ -15,6 +15,7 @@ from gateway.store import (
     arrivals,
     audit,
     command_turns,
+    conversation_deletion,
     costs,
     cursors,
     deadlines,
@@ -238,7 +239,7 @@ class Store:
     is_deleted_whole = reads(deletion.is_deleted_whole)
     expire_media = writes(deletion.expire_media)
     forget_media = writes(deletion.forget_media)
-    forget_costs = writes(deletion.forget_costs)
+    forget_costs = writes(conversation_deletion.forget_costs)
     delete_audit_before = writes(audit.delete_before)
 
     async def vacuum(self) -> bool:

@@ -14,12 +14,11 @@ from typing import Protocol
 
 from agent.log import MessagesRead
 from agent.media import MediaError
-from channels.address import Address
 from gateway.bus import Bus
 from gateway.store import records
 from gateway.store.deletion import Deleted
 from gateway.store.inbox import MAX_ROW_ID
-from gateway.store.records import DeletionReport, DeletionRequest
+from gateway.store.records import DeletionReport, DeletionRequest, FolderOwner
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import midnight, person_on
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
@@ -47,7 +46,7 @@ MAX_PAUSE = 600.0
 
 class DeletionStore(Protocol):
     async def request_deletion(self, wanted: DeletionRequest) -> int: ...
-    async def unfinished_deletions(self) -> tuple[tuple[DeletionRequest, bool, tuple[Address, ...]], ...]: ...
+    async def unfinished_deletions(self) -> tuple[tuple[DeletionRequest, bool, tuple[FolderOwner, ...]], ...]: ...
     async def carry_out_deletion(self, request_id: int, today: datetime) -> Deleted: ...
     async def deletion_result(self, request_id: int) -> tuple[str, DeletionReport | None]: ...
     async def deletions_done(self, request_ids: Collection[int]) -> None: ...
@@ -76,7 +75,7 @@ async def keep_files(hashes: Collection[str]) -> int:
     return 0
 
 
-async def keep_folder(address: Address) -> bool:
+async def keep_folder(owner: FolderOwner) -> bool:
     """For a gateway without folders of conversations."""
     return False
 
@@ -94,12 +93,12 @@ class DataDeletion:
         self,
         store: DeletionStore,
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
-        remove_folder: Callable[[Address], Awaitable[bool]] = keep_folder,
+        remove_folder: Callable[[FolderOwner], Awaitable[bool]] = keep_folder,
         *,
         stop: Callable[[str, DeletionRequest], Awaitable[None]] = stop_nothing,
         forget: Callable[[str], None] = forget_nothing,
     ) -> None:
-        """`remove_files` deletes stored files that nothing uses any more; `remove_folder` deletes a conversation's
+        """`remove_files` deletes stored files that nothing uses any more; `remove_folder` deletes a
         workspace, and says whether there was one. `stop` stops what a deletion affects in a session, `forget` drops
         the session's history from memory."""
         self._store = store
@@ -186,7 +185,7 @@ class DataDeletion:
         except MediaError as error:
             log.warning("files of a deleted conversation are removed later: %s", error)
 
-    async def _finish(self, request_id: int, folders: Sequence[Address]) -> None:
+    async def _finish(self, request_id: int, folders: Sequence[FolderOwner]) -> None:
         """Folders that cannot be removed now are tried again."""
         try:
             await self._remove_folders(request_id, folders)
@@ -198,12 +197,12 @@ class DataDeletion:
         pause = self._pauses[request_id] = min(MAX_PAUSE, 2 * self._pauses.get(request_id, FIRST_PAUSE / 2))
         self._not_before[request_id] = time.monotonic() + pause
 
-    async def _remove_folders(self, request_id: int, folders: Sequence[Address]) -> None:
+    async def _remove_folders(self, request_id: int, folders: Sequence[FolderOwner]) -> None:
         """Raises `OSError`: the request stays undone, and is tried again."""
         removed, errors = 0, []
-        for address in folders:
+        for owner in folders:
             try:
-                removed += await self._remove_folder(address)
+                removed += await self._remove_folder(owner)
             except OSError as error:
                 errors.append(error)
         if errors:

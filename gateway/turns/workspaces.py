@@ -52,8 +52,7 @@ class Workspaces:
             case "conversation":
                 return self._root / folder_name(channel, "-".join((chat, *thread)), session)
             case "person":
-                who = "" if person is None else person.id
-                return self._root / folder_name(channel, who, f"{channel}/person/{who}")
+                return self._folder_of_person(channel, "" if person is None else person.id)
             case "agent":
                 return self._root / folder_name(channel, "agent", f"{channel}/agent")
             case "shared":
@@ -61,16 +60,25 @@ class Workspaces:
             case _:
                 assert_never(self.sharing)
 
+    def _folder_of_person(self, channel: str, id: str) -> Path:
+        return self._root / folder_name(channel, id, f"{channel}/person/{id}")
+
     def has_files(self, session: str) -> bool:
         """Whether the conversation has files of its own, or a part in those of others."""
         folder = self.folder(session)
         return self.sharing != "person" and folder.is_dir() and any(folder.iterdir())
 
-    async def remove(self, address: Address) -> bool:
-        """Deletes the folder of the conversation there, if it has one of its own; whether it had. Raises `OSError`."""
-        if self.sharing != "conversation":
-            return False
-        return await asyncio.to_thread(_delete, self.folder(session_key(address)))
+    async def remove(self, owner: records.FolderOwner) -> bool:
+        """Deletes the folder of the conversation or person, if it has one of its own; whether it had. Raises
+        `OSError`."""
+        match self.sharing, owner:
+            case "conversation", Address():
+                return await asyncio.to_thread(_delete, self.folder(session_key(owner)))
+            case "person", str():
+                channel, _, id = owner.partition(":")
+                return await asyncio.to_thread(_delete, self._folder_of_person(channel, id))
+            case _:
+                return False
 
     async def clear(self, session: str) -> str:
         """Deletes the conversation's folder; why not, if it is not the conversation's own. Raises `OSError`."""

@@ -60,7 +60,7 @@ ENTRIES_OF_0001 = {
 }
 """Entries of the turn log as revision 0001 stored them, and what they are now."""
 
-TABLES_SINCE_0001 = ("identities", "strangers", "audit", "deletions", "moves")
+TABLES_SINCE_0001 = ("identities", "strangers", "audit", "deletions", "moves", "forgotten_events")
 
 
 async def fill(folder: Path) -> Path:
@@ -153,6 +153,7 @@ async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_p
             database.execute(f'ALTER TABLE inbox DROP COLUMN "{column}"')
         database.execute("DROP INDEX ix_turns_undeliverable")
         database.execute("ALTER TABLE turns DROP COLUMN undeliverable")
+        database.execute("ALTER TABLE sessions DROP COLUMN reasoning")
         database.execute("UPDATE alembic_version SET version_num = '0001'")
         database.commit()
     async with open_store(url_of(tmp_path)) as store:

@@ -23,7 +23,7 @@ from channels.address import Address, Sender
 from channels.memory import plain_text
 from gateway.inbound.access import ChannelAccess
 from gateway.turns.workspaces import Workspaces
-from tests.gateway.play import PLACE, Play, inbound, playing, until
+from tests.gateway.play import ANN, PLACE, Play, inbound, playing, until
 
 BOB = Sender("8", "Bob")
 GROUP = replace(PLACE, chat="team", kind="group")
@@ -284,3 +284,38 @@ async def test_a_deletion_that_fails_delays_no_other(tmp_path: Path, caplog: pyt
         for _ in range(20):
             await play.gateway.deletion.catch_up()
     assert len([record for record in caplog.records if "tried again" in record.message]) == 1
+
+
+async def test_a_message_that_comes_again_after_forget_is_not_read_as_new(tmp_path: Path) -> None:
+    """Platforms deliver an event again when their connection was lost."""
+    model = ScriptedModel("I see.", "Hello.")
+    async with playing(tmp_path, model, policies=POLICIES) as play:
+        again = inbound(SECRET, event="event-of-the-secret")
+        await play.deliver(again)
+        await play.reply("I see.")
+        await play.until_idle()
+        await play.say("/forget yes")
+        await play.reply("Deleted: 1 conversation")
+        await play.until_idle()
+        await play.deliver(again)
+        await play.say("hello")
+        await play.reply("Hello.")
+        await play.until_idle()
+        assert await play.messages_read() == [["hello"]]
+        assert traces(play, "swordfish") == []
+        assert traces(play, "event-of-the-secret") == []
+
+
+async def test_the_folder_of_a_person_goes_with_the_person(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path / "workspace", "person")
+    async with playing_with(tmp_path, "One.", "Two.", workspaces=workspaces) as play:
+        folders = [workspaces.folder("memory/me/chat", person) for person in (ANN, BOB)]
+        for folder in folders:
+            folder.mkdir(parents=True)
+            (folder / "notes.txt").write_text(SECRET)
+        await play.say(SECRET)
+        await play.reply("One.")
+        await play.until_idle()
+        await play.say("/forget 7 yes", by=BOB, address=replace(PLACE, chat="bob"))
+        await until(lambda: play.sql("SELECT state FROM deletions") == [("done",)])
+        assert [folder.exists() for folder in folders] == [False, True]
