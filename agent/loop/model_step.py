@@ -213,7 +213,7 @@ class ModelStep:
         return request, _response(ruled)
 
     async def _to_entry(self, answer: Answer, request: Request) -> ModelAnswered:
-        answer = with_known_names(answer, request.tools)
+        answer = with_known_names(storable(answer), request.tools)
         schemas = {tool.name: tool.schema for tool in request.tools}
         parts = tuple(
             replace(

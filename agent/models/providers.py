@@ -10,7 +10,6 @@ from agent.events import OnDelta
 from agent.media import MediaStore
 from agent.model import Answer, Request
 from agent.models.abilities import LearnedAbilities, ask_within
-from agent.models.called_names import with_known_names
 from agent.models.images import ImageCache
 from agent.models.keys import KeyRing
 from agent.models.protocols import anthropic_messages, chat_completions, responses
@@ -65,7 +64,7 @@ class ProviderModel:
             decoder = self._protocol.decoder(target, body)
             return await client.answer(body, decoder, on_delta, model=self._options.name, key=key)
 
-        return with_known_names(await self._keys.ask(send, on_delta), request.tools)
+        return await self._keys.ask(send, on_delta)
 
     async def _ready(self) -> Client:
         if self._client is None:
