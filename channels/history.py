@@ -47,12 +47,23 @@ class Conversation:
     running: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a conversation fills of its model's context window of so many tokens, 1 for all of it."""
+
+    share: float
+    window: int
+
+
 class Conversations(Protocol):
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         """The channel's conversations, most recent first."""
 
     async def history(self, address: Address) -> tuple[Item, ...]:
         """All messages and replies since the last `/new`, oldest first; running replies in their current state."""
+
+    async def context(self, address: Address) -> Context | None:
+        """None if that is not known."""
 
     async def delete(self, address: Address, by: str) -> None:
         """Deletes the conversation with all that belongs to it, for the user `by`. Raises

@@ -171,10 +171,10 @@ class Gateway:
             forget=histories.forget,
         )
         self.runs = RunReports(store, self.bus, agent_for)
-        self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete)
+        context = ContextUse(store, self.dispatcher, histories, agent_for)
+        self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete, context)
 
         revocations = Revocations(self.bus, self.delivery, self.background)
-        context = ContextUse(store, self.dispatcher, histories, agent_for)
         self.commands = Commands(
             TaskCommands(
                 store,

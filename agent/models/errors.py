@@ -41,7 +41,8 @@ MESSAGES: dict[ModelErrorKind, str] = {
     "gateway has to check it.",
     "billing": "The account at the model's provider has no credit left. The operator of this gateway has to check it.",
     "refused": "The model's provider refused to answer this. Please rephrase your message.",
-    "too_long": "This conversation is too long for the model's context window. Please start a new one with /new.",
+    "too_long": "This conversation is too long for the model's context window. Please summarize it with /compact, or "
+    "start a new one with /new.",
     "no_vision": "This model does not support pictures, and this conversation has one. Please start a new one with "
     "/new.",
     "bad_request": "The model's provider rejected the request.",

@@ -134,6 +134,11 @@ class WebChannel:
         address = parse_address(self.name, chat)
         return [render_item(item) for item in await self._conversations.history(address)]
 
+    async def context(self, chat: str) -> Wire:
+        """How full the model's context window is; null if that is not known. Raises `BadPost` for an impossible id."""
+        context = await self._conversations.context(parse_address(self.name, chat))
+        return {"context": None if context is None else {"share": round(context.share, 4), "window": context.window}}
+
     async def delete(self, chat: str) -> None:
         """Deletes a conversation for good; open pages show an empty one. Raises `BadPost`, `NotListening` or
         `channels.channel.NotStored`."""

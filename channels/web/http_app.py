@@ -126,6 +126,10 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
     async def history(chat: str) -> Wire:
         return {"chat": chat, "items": await channel.history(chat)}
 
+    @api.get("/api/conversations/{chat}/context")
+    async def context(chat: str) -> Wire:
+        return await channel.context(chat)
+
     @api.delete("/api/conversations/{chat}")
     async def delete(chat: str) -> Wire:
         await channel.delete(chat)

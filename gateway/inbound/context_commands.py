@@ -10,7 +10,7 @@ from agent.context.compaction import NoSummary
 from agent.log import Entry, Notice
 from channels.address import Address
 from gateway.outbound.wording import escaped
-from gateway.store.records import Command, Turn
+from gateway.store.records import Command, ModelChoice, Turn
 from gateway.turns.history_cache import HistoryCache
 
 FOCUS = "what to keep"
@@ -21,7 +21,7 @@ NOTHING_TO_SUMMARIZE = "There is nothing to summarize yet: the conversation is s
 
 class ContextStore(Protocol):
     async def unfinished(self, session: str) -> Turn | None: ...
-    async def model_of(self, session: str) -> str | None: ...
+    async def model_of(self, session: str) -> ModelChoice: ...
     async def compact(self, command_id: int, through: str, entries: Sequence[Entry]) -> str | None: ...
 
 
@@ -40,7 +40,7 @@ class ContextCommands:
         past = await self._histories.of(command.session)
         if compactor is None or not past:
             return NOTHING_TO_SUMMARIZE
-        model = await self._store.model_of(command.session) or ""
+        model = (await self._store.model_of(command.session)).model
         try:
             added = await compactor.summarize(past, focus=command.arguments.strip(), model=model)
         except NoSummary as error:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from agent.agent import Agent
 from channels.address import Address
+from channels.history import Context
+from gateway.store.records import ModelChoice
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.history_cache import HistoryCache
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a conversation fills of a window of so many tokens, 1 for all of it."""
-
-    share: float
-    window: int
-
-
 class ModelChoices(Protocol):
-    async def model_of(self, session: str) -> str | None: ...
+    async def model_of(self, session: str) -> ModelChoice: ...
 
 
 class ContextUse:
@@ -42,7 +35,7 @@ class ContextUse:
         agent = self._agent_for(address)
         if agent.compactor is None:
             return None
-        model = await self._store.model_of(session) or ""
+        model = (await self._store.model_of(session)).model
         past = await self._histories.of(session)
         active = self._dispatcher.active(session)
         share = agent.compactor.share(

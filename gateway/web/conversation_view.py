@@ -9,7 +9,7 @@ from typing import Protocol
 from agent.log import Ended
 from channels.address import Address
 from channels.channel import NotStored
-from channels.history import Conversation, Item, PersonMessage, ShownReply
+from channels.history import Context, Conversation, Item, PersonMessage, ShownReply
 from channels.message import MessageState
 from channels.reply import Reply
 from gateway.outbound.channel_replies import ChannelReplies
@@ -17,6 +17,7 @@ from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.sessions import session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
+from gateway.turns.context_use import ContextUse
 from gateway.turns.dispatcher import Dispatcher
 
 
@@ -35,11 +36,13 @@ class ConversationView:
         dispatcher: Dispatcher,
         replies: ChannelReplies,
         delete: Callable[[records.DeletionRequest], Awaitable[records.DeletionReport]],
+        context: ContextUse,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._replies = replies
         self._delete = delete
+        self._context = context
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         stored = await self._store.conversations(channel)
@@ -51,6 +54,9 @@ class ConversationView:
         rows = await self._store.rows(session)
         replies = {turn.id: self._reply(turn).reply() for turn in turns}
         return tuple(_in_order(rows, turns, replies))
+
+    async def context(self, address: Address) -> Context | None:
+        return await self._context.of(session_key(address), address)
 
     async def delete(self, address: Address, by: str) -> None:
         wanted = records.DeletionRequest("conversation", session_key(address), by=f"{address.channel}:{by}")

@@ -19,7 +19,7 @@ from PIL import Image
 from agent.media import Attachment, FileTooLarge, MediaMissing
 from channels.address import Address
 from channels.channel import CommandHelp, NotStored, Sent
-from channels.history import Conversation, Item, PersonMessage, ShownReply
+from channels.history import Context, Conversation, Item, PersonMessage, ShownReply
 from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
 from channels.reply import Reply, Segment
 from channels.runs import CallResult, RunReport, UnknownRun
@@ -190,6 +190,9 @@ class Gateway:
 
     async def history(self, address: Address) -> tuple[Item, ...]:
         return tuple(self._items.get(address.chat, ()))
+
+    async def context(self, address: Address) -> Context | None:
+        return None
 
     async def delete(self, address: Address, by: str) -> None:
         self._items.pop(address.chat, None)

@@ -61,6 +61,10 @@ class Person:
         answer = {"client_id": f"answer-{next(self._numbers)}", "question": question["key"], "option": number}
         (await self._client.post(f"{CHAT}/answer", json=answer)).raise_for_status()
 
+    async def context(self) -> dict[str, Any]:
+        context: dict[str, Any] = (await self._client.get(f"{CHAT}/context")).raise_for_status().json()["context"]
+        return context
+
     async def replies(self) -> list[dict[str, Any]]:
         items = (await self._client.get(CHAT)).raise_for_status().json()["items"]
         return [item["reply"] for item in items if item["kind"] == "reply"]
@@ -271,6 +275,31 @@ async def test_a_conversation_stays_within_a_small_window_and_is_not_summed_up_a
     (last,) = asked(models, "big")[-1:]
     assert "Summary of the earlier conversation" in last.messages[1].text
     assert last.messages[-1].text.startswith("Count on from 11.")
+
+
+async def test_how_full_the_window_is_goes_by_what_the_provider_counted(tmp_path: Path, models: ModelServer) -> None:
+    models.respond(lambda request: [Say("Sheep."), Usage(input=2_000, output=80)])
+    async with person(tmp_path, models, agent="context_window = 8000") as ann:
+        await ann.asks("Count.")
+        assert "Context: 26% of the model's 8,000 tokens." in await ann.asks("/status")
+        assert await ann.context() == {"share": 0.26, "window": 8000}
+
+
+async def test_without_auto_compact_only_people_have_a_conversation_summed_up(
+    tmp_path: Path, models: ModelServer
+) -> None:
+    models.respond(
+        lambda request: Say("Sheep.") if request.model == "small" else [Say("baa " * 300), Usage(7_500, 300)]
+    )
+    async with person(tmp_path, models, agent="context_window = 8000\nauto_compact = false") as ann:
+        for number in range(3):
+            await ann.asks(f"Count on from {number}.")
+        assert not any("Summarize the older part" in request.system for request in models.requests)
+        assert "is summarized for the model" in await ann.asks("/compact")
+        await ann.asks("And now?")
+    (last,) = asked(models, "big")[-1:]
+    assert "Summary of the earlier conversation" in last.messages[1].text
+    assert last.messages[-1].text == "And now?"
 
 
 # Delegated work
