@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from config.channels import CHANNELS, DiscordSettings, SlackSettings, TelegramSettings
 from config.hooks import HOOKS
 from config.models import ModelSettings, PriceSettings, ProviderSettings
+from config.roles import RoleSettings
 from config.settings import LimitSettings, Settings
 from config.template import Answers, ChannelAnswers, template
 from config.tools import TOOLS, ShellSettings
@@ -86,6 +87,7 @@ def test_every_setting_is_in_it_with_its_description() -> None:
 
     sections = {
         **{name: (written[name], field.annotation) for name, field in Settings.model_fields.items() if name in written},
+        **{f"roles.{name}": (role, RoleSettings) for name, role in written["roles"].items()},
         "models.openai.gpt-5": (written["models"]["openai"].pop("gpt-5"), ModelSettings),
         "models.openai": (written["models"]["openai"], ProviderSettings),
         **{f"channels.{name}": (written["channels"][name], model) for name, model in CHANNELS.items()},
@@ -94,7 +96,7 @@ def test_every_setting_is_in_it_with_its_description() -> None:
     }
     assert set(written) == set(Settings.model_fields)
     assert [hook["type"] for hook in written["hooks"]] == list(HOOKS)
-    for name in ("models", "channels", "hooks"):
+    for name in ("models", "channels", "roles", "hooks"):
         sections.pop(name)
     for section, model in sections.values():
         assert list(section) == list(model.fields())
