@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from agent.log import Call
+from agent.models.content import LoadedImage
+from agent.models.images import ImageCache
+from agent.testing import MemoryMedia
+from agent.transcript import Result, Results
 from channels.history import PersonMessage
 from tests.files.make import CHINESE, GERMAN, JAPANESE, KOREAN, POLISH, RUSSIAN, TRADITIONAL, made
 from tests.gateway.stage import gateway, write_settings
-from tests.servers.models import Call, ModelServer, Say
+from tests.servers.models import Call as ScriptedCall
+from tests.servers.models import ModelServer, Say
 from tests.servers.telegram import BotApi
 
 MAX_SIDE = 1568
@@ -130,7 +138,7 @@ async def test_pictures_are_seen_in_a_form_that_providers_accept(
 async def test_a_picture_is_made_to_fit_once_and_its_original_stays_in_the_workspace(
     tmp_path: Path, api: BotApi, models: ModelServer
 ) -> None:
-    models.script([Call("list_files", {"path": "received"})], Say("Wide."), Say("Still there."))
+    models.script([ScriptedCall("list_files", {"path": "received"})], Say("Wide."), Say("Still there."))
     async with gateway(write_settings(tmp_path, api, models)):
         ann = api.private(user_id=7, name="Ann")
         await ann.send_document(made("wide.png"), name="wide.png")
@@ -197,7 +205,7 @@ async def test_the_middle_of_a_long_document_is_read_with_the_file_tools(
 
 async def test_a_name_of_ninety_emoji_is_cut_at_bytes(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     name = "🎈" * 90 + ".csv"
-    models.script(Say("Many balloons."), [Call("list_files", {"path": "received"})], Say("There."))
+    models.script(Say("Many balloons."), [ScriptedCall("list_files", {"path": "received"})], Say("There."))
     async with gateway(write_settings(tmp_path, api, models)):
         ann = api.private(user_id=7, name="Ann")
         await ann.send_document(b"a;b\n", name=name)
@@ -222,3 +230,26 @@ async def test_what_is_sent_is_not_doubled_in_what_people_see(tmp_path: Path, ap
         items = await view.history(conversation.address)
     messages = [item for item in items if isinstance(item, PersonMessage)]
     assert [[file.name for file in message.attachments] for message in messages] == [["sales.ipynb"]]
+
+
+@pytest.mark.parametrize("name", ["wide.png", "photo.jpg"])
+async def test_a_large_picture_of_a_tool_is_made_to_fit_when_it_is_shown(name: str) -> None:
+    media = MemoryMedia()
+    call = Call("1", "look", "{}")
+    picture = await media.put(made(name), name)
+    shown = await ImageCache(media).load([Results((Result(call, "done", "Here.", (picture,)),))])
+    image = shown[picture.hash]
+    assert isinstance(image, LoadedImage)
+    data = base64.b64decode(image.data)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.size == PICTURES[name]
+        assert opened.get_format_mimetype() == image.media_type
+    assert len(data) < 3_500_000
+
+
+async def test_a_picture_of_a_tool_that_cannot_be_decoded_is_told_in_words() -> None:
+    media = MemoryMedia()
+    picture = replace(await media.put(made("broken.jpg"), "broken.jpg"), width=9000)
+    result = Result(Call("1", "look", "{}"), "done", "Here.", (picture,))
+    shown = await ImageCache(media).load([Results((result,))])
+    assert "it is damaged" in str(shown[picture.hash])
