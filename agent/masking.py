@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 MIN_SECRET_LENGTH = 8
@@ -21,13 +21,22 @@ class Mask:
     A text without secrets is returned as the same object. Secrets shorter than 8 characters are ignored.
     """
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in _forms(secret)}
+    def __init__(self, secrets: Iterable[str], changing: Callable[[], str] | None = None) -> None:
+        """`changing` gives a secret that may be replaced at any time; those that it gave before stay masked."""
+        self._changing = changing
+        self._secrets: frozenset[str] = frozenset()
+        self._learn(secrets)
+
+    def _learn(self, secrets: Iterable[str]) -> None:
+        self._secrets |= frozenset(secrets)
+        forms = {form for secret in self._secrets if len(secret) >= MIN_SECRET_LENGTH for form in _forms(secret)}
         # Longest first: one secret may be the start of another.
         self._forms = tuple(sorted(forms, key=len, reverse=True))
         self._pattern = re.compile("|".join(map(re.escape, self._forms)))
 
     def __call__(self, text: str) -> str:
+        if self._changing is not None and (secret := self._changing()) not in self._secrets:
+            self._learn([secret])
         # Few texts hold a secret, and searching for each form is many times faster than the pattern.
         if not any(form in text for form in self._forms):
             return text

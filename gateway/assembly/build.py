@@ -119,8 +119,8 @@ async def _gateway(
 ) -> Gateway:
     """The gateway without its channels; the stack closes what was opened for it."""
     settings = configuration.settings
-    token = [WebToken(configuration.home)()] if settings.web.enabled else []
-    mask = Mask([*(secret.get_secret_value() for secret in every_secret(settings)), *token])
+    token = WebToken(configuration.home) if settings.web.enabled else None
+    mask = Mask((secret.get_secret_value() for secret in every_secret(settings)), changing=token)
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
     models = await open_models(settings, media, stack)
     _warn_of_prices(settings)
