@@ -633,10 +633,14 @@ def test_an_effort_is_sent_where_efforts_are_taken(reasoning: Any, effort: str) 
     "model", ["claude-sonnet-4-5", "claude-opus-4-1-20250805", "claude-3-7-sonnet-latest", "glm-5"]
 )
 def test_a_budget_is_sent_where_budgets_are_taken(model: str) -> None:
-    body = messages_body(STEERED, model=model, settings=ModelSettings(0.2, 1000, "low", 0.5))
+    body = messages_body(STEERED, model=model, settings=ModelSettings(0.2, None, "low", 0.5))
     assert body["thinking"] == {"type": "enabled", "budget_tokens": 2048}
-    assert body["max_tokens"] == 3048
+    assert body["max_tokens"] > 2048
     assert not {"temperature", "top_p", "output_config"} & set(body)
+    limited = messages_body(STEERED, model=model, settings=ModelSettings(max_tokens=2500, reasoning="high"))
+    assert (limited["thinking"]["budget_tokens"], limited["max_tokens"]) == (1476, 2500)
+    short = messages_body(STEERED, model=model, settings=ModelSettings(0.2, 30, "high"))
+    assert (short["temperature"], short["max_tokens"], "thinking" in short) == (0.2, 30, False)
 
 
 @pytest.mark.parametrize("model", ["claude-opus-4-7", "claude-sonnet-4-6", "claude-sonnet-5"])

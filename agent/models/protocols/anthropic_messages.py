@@ -13,7 +13,7 @@ from typing import Any, NoReturn, assert_never
 from agent.events import Delta, ReasoningDelta, Waiting
 from agent.gate import json_value, text, tokens
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, Usage
-from agent.model import Answer, Finish, ModelError, Request, ToolSpec
+from agent.model import Answer, Finish, ModelError, ModelSettings, Request, ToolSpec
 from agent.models.content import (
     ContentPart,
     LoadedImages,
@@ -45,6 +45,7 @@ SEARCHING = "The model is searching the web …"
 DEFAULT_MAX_TOKENS = 16_384
 """The protocol requires a limit; every current model takes this one."""
 
+NO_THINKING = {"type": "disabled"}
 MIN_BUDGET = 1024
 MIN_TOP_P_OF_THINKING = 0.95
 
@@ -105,31 +106,40 @@ def _tools(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
 
 
 def _settings(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
-    """The settings; thinking excludes a temperature, and its budget is a part of `max_tokens`.
+    """The settings. Thinking excludes a temperature, and is a part of `max_tokens`.
 
     Source: https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
     """
     settings = request.settings
-    thinks, budget = False, 0
-    if settings.reasoning is not None and target.takes("reasoning"):
-        effort = effort_of(settings.reasoning)
-        if effort == "off":
-            yield "thinking", {"type": "disabled"}
-        elif "claude" in target.model and not _TAKES_BUDGET.search(target.model):
-            thinks, budget = True, budget_of(effort)
-            yield "thinking", {"type": "adaptive", "display": "summarized"}
-            yield "output_config", {"effort": "low" if effort == "minimal" else effort}
-        else:
-            thinks, budget = True, max(MIN_BUDGET, budget_of(settings.reasoning))
-            yield "thinking", {"type": "enabled", "budget_tokens": budget}
+    thinking = _thinking_fields(settings, target) if target.takes("reasoning") else {}
+    yield from thinking.items()
+    thinks = bool(thinking) and thinking["thinking"] != NO_THINKING
     if settings.temperature is not None and target.takes("temperature") and not thinks:
         yield "temperature", settings.temperature
     if settings.top_p is not None and target.takes("top_p") and not (thinks and settings.top_p < MIN_TOP_P_OF_THINKING):
         yield "top_p", settings.top_p
-    if settings.max_tokens is None:
-        yield "max_tokens", DEFAULT_MAX_TOKENS + budget
+    if settings.max_tokens is not None:
+        yield "max_tokens", settings.max_tokens
+    elif thinks and settings.reasoning is not None:
+        yield "max_tokens", DEFAULT_MAX_TOKENS + max(MIN_BUDGET, budget_of(settings.reasoning))
     else:
-        yield "max_tokens", settings.max_tokens + budget
+        yield "max_tokens", DEFAULT_MAX_TOKENS
+
+
+def _thinking_fields(settings: ModelSettings, target: Target) -> JsonObject:
+    """How much to think, in the form that the model takes; a short answer leaves no room for a budget."""
+    if settings.reasoning is None:
+        return {}
+    effort = effort_of(settings.reasoning)
+    if effort == "off":
+        return {"thinking": NO_THINKING}
+    if "claude" in target.model and not _TAKES_BUDGET.search(target.model):
+        thinking = {"type": "adaptive", "display": "summarized"}
+        return {"thinking": thinking, "output_config": {"effort": "low" if effort == "minimal" else effort}}
+    budget = max(MIN_BUDGET, budget_of(settings.reasoning))
+    if settings.max_tokens is not None:
+        budget = min(budget, settings.max_tokens - MIN_BUDGET)
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}} if budget >= MIN_BUDGET else {}
 
 
 def _messages(request: Request, images: LoadedImages, target: Target) -> list[Message]:
