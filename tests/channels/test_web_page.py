@@ -13,6 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
 
 from channels.address import Address, Sender
+from channels.history import Context
 from channels.message import InboundMessage
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, TextSegment
 from tests.channels.web_gateway import TOKEN, Gateway, Served, png, served
@@ -125,6 +126,17 @@ async def test_writing_goes_on_while_a_task_runs_and_stands_where_it_was_read(me
     await me.gateway.mark("c1", second, "answered", 2)
     await expect(me.find("message-state")).to_have_text(["Answered", "Read during step 2 · Answered"])
     await expect(me.find("hint")).to_have_text("")
+
+
+async def test_the_page_tells_from_half_on_how_full_the_models_window_is(me: Visit):
+    await expect(me.find("hint")).to_have_text("")
+    me.gateway.filled = Context(0.734, 200_000)
+    number = await me.write("Hello")
+    await me.gateway.mark("c1", number, "read", 1)
+    await expect(me.find("hint")).to_have_text("will reach the running task")
+    await me.gateway.say("c1", "r1", TextSegment("t1", "Hi", step=1), done=True)
+    await me.gateway.mark("c1", number, "answered", 1)
+    await expect(me.find("hint")).to_have_text("context 73% full")
 
 
 async def said(me: Visit) -> list[str]:

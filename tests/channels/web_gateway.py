@@ -104,6 +104,7 @@ class Gateway:
     refuse: str | None = None
     full: bool = False
     heard: list[InboundMessage] = field(default_factory=list)
+    filled: Context | None = None
     _items: dict[str, list[Item]] = field(default_factory=dict)
     _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -192,7 +193,7 @@ class Gateway:
         return tuple(self._items.get(address.chat, ()))
 
     async def context(self, address: Address) -> Context | None:
-        return None
+        return self.filled
 
     async def delete(self, address: Address, by: str) -> None:
         self._items.pop(address.chat, None)

@@ -8,6 +8,7 @@ const at = (id) => document.getElementById(id);
 const END_THRESHOLD = 60; // pixels
 const LIST_INTERVAL = 10_000; // ms
 const BUTTON_TIMEOUT = 3_000; // ms until a button may be pressed again
+const CONTEXT_SHOWN_FROM = 0.5; // share of the model's context window
 const SUGGESTIONS = ["What can you do?", "Draw me a bar chart", "Do a slow task that I can interrupt"];
 
 const state = {
@@ -15,6 +16,7 @@ const state = {
   items: [],
   statuses: new Map(), // by message id: a status may arrive before the message it is about
   conversations: [],
+  context: null, // how full the model's context window is: {share, window}
   files: [], // selected, not sent: {file, url}
   uploadLimit: Infinity,
   stream: null,
@@ -33,6 +35,7 @@ const HANDLERS = {
   history({ items }) {
     state.items = items;
     state.loaded = true;
+    refreshContext();
     state.statuses.clear();
     outbox.settle([...items.map((item) => item.message_id), ...accepted(state.chat)]);
     restoreDraftsWithoutFiles();
@@ -162,15 +165,30 @@ function isBeingAnswered(message, unanswered) {
 
 function drawRunning(running) {
   const parked = running && Boolean(currentReply()?.parked);
+  if (!running && document.body.dataset.running === "true") refreshContext();
   document.body.dataset.running = running;
   document.body.dataset.parked = parked;
   at("stop").hidden = !running;
   at("stop").disabled = state.stopping;
   if (!running) state.stopping = false;
   at("text").placeholder = parked ? "Answer…" : running ? "Interject…" : "Write a message";
-  at("hint").textContent = parked ? "will answer the question" : running ? "will reach the running task" : "";
+  at("hint").textContent = parked ? "will answer the question" : running ? "will reach the running task" : contextHint();
   at("status").hidden = !running;
   at("status-text").textContent = state.stopping ? "stopping…" : statusText();
+}
+
+function contextHint() {
+  const { share = 0 } = state.context ?? {};
+  return share < CONTEXT_SHOWN_FROM ? "" : `context ${Math.round(share * 100)}% full`;
+}
+
+/** Without an answer the last one stays: nothing depends on it. */
+async function refreshContext() {
+  const { chat } = state;
+  const found = await ask(`/api/conversations/${chat}/context`).catch(() => null);
+  if (!found || chat !== state.chat) return;
+  state.context = found.context;
+  draw();
 }
 
 function statusText() {
@@ -255,7 +273,7 @@ function showProblem(problem) {
 function go(chat) {
   if (chat === state.chat) return;
   state.stream?.close();
-  Object.assign(state, { chat, items: [], statuses: new Map(), loaded: false, stopping: false });
+  Object.assign(state, { chat, items: [], statuses: new Map(), loaded: false, stopping: false, context: null });
   discardFiles();
   at("text").value = sessionStorage.getItem(`draft ${chat}`) ?? "";
   fit();
