@@ -17,7 +17,7 @@ from tests.servers.models import Call, ModelServer, Pause, Provider, Say, Think,
 from tests.servers.odd_streams import answer, encoded
 from tests.servers.telegram import BotApi, Chat
 
-PROTOCOLS: list[Provider] = ["openai", "anthropic"]
+PROTOCOLS: list[Provider] = ["openai", "openai-responses", "anthropic"]
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("protocol", PROTOCOLS)]
 
@@ -51,7 +51,11 @@ class Scene:
 @asynccontextmanager
 async def scene(folder: Path, protocol: Provider) -> AsyncIterator[Scene]:
     async with BotApi() as api, ModelServer() as models:
-        more = f'[models.anthropic]\napi_key = "test-key"\nbase_url = "{models.anthropic_url}"\n'
+        more = "".join(
+            f'[models.{each}]\ntype = "{each}"\napi_key = "test-key"\nbase_url = "{models.url(each)}"\n'
+            for each in PROTOCOLS
+            if each != "openai"
+        )
         settings = write_settings(folder, api, models, model=f"{protocol}:test", more=more)
         yield Scene(models, api, api.private(user_id=7, name="Ann"), settings, folder)
         assert models.refusals == []
@@ -114,6 +118,7 @@ async def test_arguments_that_cannot_be_stored(tmp_path: Path, protocol: Provide
 COUNTS: list[Any] = [10.5, -3, 10**30, "12", "many", None, True, [5], {"odd": 1}]
 NAMES = {
     "openai": ("prompt_tokens", "completion_tokens", "total_tokens"),
+    "openai-responses": ("input_tokens", "output_tokens", "total_tokens"),
     "anthropic": ("input_tokens", "output_tokens", "cache_read_input_tokens"),
 }
 
