@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from config.load import Configuration
+from config.settings import Settings
 from gateway.cli.home import describe_error
 from gateway.store import backup
 from gateway.store.errors import StoreBusy, StoreError
@@ -15,7 +16,9 @@ def back_up(configuration: Configuration, target: Path, *, overwrite: bool) -> i
     """Returns the exit code: 1 when no backup was made."""
     settings = configuration.settings
     try:
-        made = backup.back_up(settings.store.url, settings.media.path, target, overwrite=overwrite)
+        made = backup.back_up(
+            settings.store.url, settings.media.path, target, workspaces=_workspaces(settings), overwrite=overwrite
+        )
     except (StoreError, OSError) as error:
         return _failed(error, configuration)
     sys.stdout.write(f"Backed up to {target}: {_contents(made)}. Store it safely: conversations are in it.\n")
@@ -26,7 +29,9 @@ def restore(configuration: Configuration, source: Path, *, overwrite: bool) -> i
     """Returns the exit code: 1 when nothing was restored."""
     settings = configuration.settings
     try:
-        found = backup.restore(settings.store.url, settings.media.path, source, overwrite=overwrite)
+        found = backup.restore(
+            settings.store.url, settings.media.path, source, workspaces=_workspaces(settings), overwrite=overwrite
+        )
     except StoreBusy as error:
         holder = f"process {error.pid}" if error.pid is not None else "another process"
         sys.stderr.write(f"interject: a gateway is running ({holder}): stop it, then restore\n")
@@ -37,9 +42,19 @@ def restore(configuration: Configuration, source: Path, *, overwrite: bool) -> i
     return 0
 
 
+def _workspaces(settings: Settings) -> Path | None:
+    """None if the workspace is a folder of the operator's own."""
+    return None if settings.agent.workspaces == "shared" else settings.agent.workspace
+
+
 def _contents(summary: backup.BackupSummary) -> str:
     missing = f", {summary.missing} files were no longer stored" if summary.missing else ""
-    return f"{summary.conversations} conversations, {summary.messages} messages, {summary.files} files{missing}"
+    left_out = f" ({summary.left_out} could not be read)" if summary.left_out else ""
+    workspaces = f", {summary.workspaces} files in workspaces{left_out}" if summary.workspaces or left_out else ""
+    return (
+        f"{summary.conversations} conversations, {summary.messages} messages, {summary.files} files"
+        f"{missing}{workspaces}"
+    )
 
 
 def _failed(error: Exception, configuration: Configuration) -> int:

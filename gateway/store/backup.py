@@ -1,16 +1,18 @@
-"""Backups: a consistent copy of the database with the media that it names, in one zip file, and its way back."""
+"""Backups: a consistent copy of the database with the media that it names, and with workspaces, in one zip file; and
+their way back."""
 
 from __future__ import annotations
 
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -22,13 +24,15 @@ from gateway.store.sqlite_file import database_path, locked
 DATABASE = "interject.db"
 MANIFEST = "backup.json"
 MEDIA = "media/"
+WORKSPACES = "workspaces/"
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class BackupSummary:
-    """What a backup holds. `missing` files were named by the database but not stored."""
+    """What a backup holds. `missing` files were named by the database but not stored. `workspaces` is the number of
+    files in workspaces, `left_out` of those that could not be read."""
 
     made_at: str
     schema: str
@@ -36,10 +40,15 @@ class BackupSummary:
     messages: int
     files: int
     missing: int
+    workspaces: int = 0
+    left_out: int = 0
 
 
-def back_up(url: str, media: Path, target: Path, *, overwrite: bool = False) -> BackupSummary:
-    """Writes a backup, also beside a running gateway, without making it wait. Raises `StoreError` and `OSError`."""
+def back_up(
+    url: str, media: Path, target: Path, *, workspaces: Path | None = None, overwrite: bool = False
+) -> BackupSummary:
+    """Writes a backup, also beside a running gateway, without making it wait. `workspaces` is the folder of the
+    workspaces, None if they are the operator's own. Raises `StoreError` and `OSError`."""
     path = database_path(url)
     if not path.exists():
         raise StoreFailed(f"{path} does not exist yet: there is nothing to back up")
@@ -48,13 +57,16 @@ def back_up(url: str, media: Path, target: Path, *, overwrite: bool = False) -> 
     with TemporaryDirectory(dir=target.absolute().parent, prefix=".backup-") as folder:
         copy, archive = Path(folder) / DATABASE, Path(folder) / "backup.zip"
         _copy_database(path, copy)
-        summary = _write_archive(copy, media, archive)
+        summary = _write_archive(copy, media, workspaces, archive)
         archive.replace(target)
     return summary
 
 
-def restore(url: str, media: Path, source: Path, *, overwrite: bool = False) -> BackupSummary:
-    """Puts the backup in the place of the database and adds its media, after checking all of it.
+def restore(
+    url: str, media: Path, source: Path, *, workspaces: Path | None = None, overwrite: bool = False
+) -> BackupSummary:
+    """Puts the backup in the place of the database, adds its media, and puts its workspaces in the place of those of
+    the same name, after checking all of it.
 
     Raises `StoreBusy` while a gateway runs, `StoreError` for existing data without `overwrite` and for a damaged
     backup, and `OSError`. Nothing is changed then.
@@ -71,6 +83,8 @@ def restore(url: str, media: Path, source: Path, *, overwrite: bool = False) -> 
             media.mkdir(parents=True, exist_ok=True, mode=0o700)
             with TemporaryDirectory(dir=media, prefix=".restore-") as files:
                 _extract_media(archive, Path(files), source)
+                if workspaces is not None:
+                    _restore_workspaces(archive, workspaces, source)
                 _move_media(Path(files), media)
             # A journal of the old database would be applied to the new one.
             for suffix in ("-wal", "-shm"):
@@ -96,7 +110,7 @@ def _copy_database(path: Path, copy: Path) -> None:
         raise StoreFailed(f"{path} cannot be copied: {error}") from error
 
 
-def _write_archive(copy: Path, media: Path, archive: Path) -> BackupSummary:
+def _write_archive(copy: Path, media: Path, workspaces: Path | None, archive: Path) -> BackupSummary:
     with closing(sqlite3.connect(copy)) as database:
         hashes = [hash for (hash,) in database.execute("SELECT hash FROM media ORDER BY hash")]
         count = {
@@ -108,8 +122,16 @@ def _write_archive(copy: Path, media: Path, archive: Path) -> BackupSummary:
         zipped.write(copy, DATABASE)
         stored = sum(_add_file(zipped, media, hash) for hash in hashes)
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        added, left_out = _add_workspaces(zipped, workspaces) if workspaces and workspaces.is_dir() else (0, 0)
         summary = BackupSummary(
-            made_at, schema, count["sessions"], count["inbox"], stored, missing=len(hashes) - stored
+            made_at,
+            schema,
+            count["sessions"],
+            count["inbox"],
+            stored,
+            missing=len(hashes) - stored,
+            workspaces=added,
+            left_out=left_out,
         )
         zipped.writestr(MANIFEST, json.dumps(asdict(summary), indent=2))
     return summary
@@ -126,6 +148,41 @@ def _add_file(zipped: ZipFile, media: Path, hash: str) -> bool:
                 copyfileobj(file, target, _CHUNK)
         return True
     return False
+
+
+def _add_workspaces(zipped: ZipFile, workspaces: Path) -> tuple[int, int]:
+    """The number of files added, and of those that could not be read. Links are not followed, also none that takes the
+    place of a folder meanwhile."""
+    added = left_out = 0
+    for folder, folders, names, descriptor in os.fwalk(workspaces):
+        within = Path(folder).relative_to(workspaces)
+        if not within.parts:
+            # Files of nobody, and what is being deleted or restored.
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            continue
+        for name in names:
+            kept = _add_workspace_file(zipped, WORKSPACES + (within / name).as_posix(), name, descriptor)
+            added, left_out = added + (kept is True), left_out + (kept is False)
+    return added, left_out
+
+
+def _add_workspace_file(zipped: ZipFile, entry_name: str, name: str, folder: int) -> bool | None:
+    """False: it cannot be read. None: it is no file, such as a link or a pipe."""
+    try:
+        entry_name.encode()
+        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return None
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except (OSError, UnicodeError):
+        return False
+    with os.fdopen(descriptor, "rb") as stream:
+        mode = os.fstat(descriptor).st_mode
+        entry = ZipInfo(entry_name)
+        entry.compress_type = ZIP_DEFLATED
+        entry.external_attr = (mode & 0o777) << 16
+        with zipped.open(entry, "w", force_zip64=True) as target:
+            copyfileobj(stream, target, _CHUNK)
+    return True
 
 
 # Restoring
@@ -190,6 +247,32 @@ def _extract_media(archive: ZipFile, files: Path, source: Path) -> None:
             if f"{MEDIA}{hash}" != name:
                 raise _damaged(source, f"{name} was changed")
             temporary.rename(files / hash)
+
+
+def _restore_workspaces(archive: ZipFile, workspaces: Path, source: Path) -> None:
+    """Whole folders take the place of others: what is in those may be links."""
+    names = [name for name in archive.namelist() if name.startswith(WORKSPACES)]
+    if not names:
+        return
+    workspaces.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # What cannot be deleted now is deleted by the gateway when it starts, by this name.
+    with TemporaryDirectory(dir=workspaces, prefix=".deleted-restore-", ignore_cleanup_errors=True) as folder:
+        new, old = Path(folder, "new"), Path(folder, "old")
+        for each in (new, old):
+            each.mkdir(mode=0o700)
+        for name in names:
+            parts = PurePosixPath(name).parts[1:]
+            if len(parts) < 2 or any(part in ("..", ".") or "\\" in part for part in parts):
+                raise _damaged(source, f"{name!r} is not the name of a file in a workspace")
+            target = new.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _extract(archive, name, target)
+            target.chmod((archive.getinfo(name).external_attr >> 16) & 0o700 or 0o600)
+        for made in new.iterdir():
+            place = workspaces / made.name
+            if os.path.lexists(place):
+                place.rename(old / made.name)
+            made.rename(place)
 
 
 def _move_media(files: Path, media: Path) -> None:

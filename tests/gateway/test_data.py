@@ -282,3 +282,55 @@ async def test_a_damaged_backup_changes_nothing(tmp_path: Path, capsys: pytest.C
     assert await call("backup", str(target), *options) == 1
     assert await call("backup", str(target), "--force", *options) == 0
     assert "1 conversations, 1 messages, 1 files." in capsys.readouterr().out
+
+
+def settings_with_workspace(folder: Path) -> tuple[str, ...]:
+    options = settings_for(folder)
+    with (folder / "interject.toml").open("a") as file:
+        file.write(f'[agent]\nworkspace = "{folder / "workspace"}"\n')
+    return options
+
+
+async def test_workspaces_are_in_backups_without_what_links_lead_to(tmp_path: Path) -> None:
+    options, target = settings_with_workspace(tmp_path), tmp_path / "backup.zip"
+    async with playing(tmp_path, ScriptedModel("Yes."), policies=POLICIES) as play:
+        await play.say("hello")
+        await play.reply("Yes.")
+        await play.until_idle()
+        workspace = tmp_path / "workspace" / "memory-chat-1"
+        (workspace / "src").mkdir(parents=True)
+        (workspace / "src" / "run.sh").write_text("echo hello")
+        (workspace / "src" / "run.sh").chmod(0o755)
+        (tmp_path / "secret").write_text("swordfish")
+        (workspace / "link").symlink_to(tmp_path / "secret")
+        (workspace / "folder").symlink_to(tmp_path)
+        os.mkfifo(workspace / "pipe")
+        (workspace / "gone.txt").write_text("deleted later")
+        assert await call("backup", str(target), *options) == 0
+    (workspace / "gone.txt").unlink()
+    (workspace / "later.txt").write_text("not in the backup")
+    (workspace / "src" / "run.sh").unlink()
+    (workspace / "src" / "run.sh").symlink_to(tmp_path / "secret")
+    assert await call("restore", str(target), "--force", *options) == 0
+    found = sorted(str(file.relative_to(workspace)) for file in workspace.rglob("*") if file.is_file())
+    assert found == ["gone.txt", "src/run.sh"]
+    assert (workspace / "src" / "run.sh").read_text() == "echo hello"
+    assert (workspace / "src" / "run.sh").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "secret").read_text() == "swordfish"
+    assert [each.name for each in (tmp_path / "workspace").iterdir()] == ["memory-chat-1"]
+
+
+async def test_a_backup_with_paths_that_lead_out_is_not_restored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, target = settings_with_workspace(tmp_path), tmp_path / "backup.zip"
+    async with playing(tmp_path, ScriptedModel("Yes."), policies=POLICIES) as play:
+        await play.say("hello")
+        await play.reply("Yes.")
+        await play.until_idle()
+        assert await call("backup", str(target), *options) == 0
+    with ZipFile(target, "a") as archive:
+        archive.writestr("workspaces/a/../../../evil.txt", "evil")
+    assert await call("restore", str(target), "--force", *options) == 1
+    assert "cannot be restored" in capsys.readouterr().err
+    assert not (tmp_path / "evil.txt").exists()
