@@ -192,7 +192,7 @@ async def test_the_middle_of_a_long_document_is_read_with_the_file_tools(
         assert path.endswith("-report.pdf.md")
         for number in range(20):
             models.script(
-                [Call("read_file", {"path": path, "offset": offset}, f"call_{number}")], Say(f"Part {number}.")
+                [ScriptedCall("read_file", {"path": path, "offset": offset}, f"call_{number}")], Say(f"Part {number}.")
             )
             await ann.say("read on")
             await ann.hear(f"Part {number}.")
