@@ -269,6 +269,8 @@ FINISHES: Mapping[str, Finish] = {
 }
 """What the reasons for an answer's end mean, where they are not that it is whole; some are those of single servers."""
 
+TEXT_FIELDS = frozenset({"role", "content"})
+
 FAILURES = frozenset({"error", "network_error", "insufficient_system_resource", "abort", "malformed_function_call"})
 """Reasons for an answer's end that make it worth asking again."""
 
@@ -340,8 +342,8 @@ class ChatCompletionsDecoder:
             raise error_in_stream(error, provider=self._target.provider, model=self._target.model)
         self._model = as_sent(chunk.get("model")) or self._model
         choice = next((each for each in mappings(chunk.get("choices")) if not each.get("index")), {})
-        for holder in (chunk, choice, mapping(chunk.get("x_groq"))):
-            self._reported = mapping(holder.get("usage")) or self._reported
+        usage = chunk.get("usage") or choice.get("usage") or mapping(chunk.get("x_groq")).get("usage")
+        self._reported = mapping(usage) or self._reported
         deltas = self._read_delta(mapping(choice.get("delta")) or mapping(choice.get("message")))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason not in ("", "null"):
@@ -356,10 +358,14 @@ class ChatCompletionsDecoder:
         return self._text.end(with_calls=bool(self._calls.calls()))
 
     def _read_delta(self, delta: JsonObject) -> list[Delta]:
-        if not delta:
-            return []
-        deltas = self._reasoning.read(delta)
+        # Nearly every chunk has text only.
+        deltas = [] if delta.keys() <= TEXT_FIELDS else self._read_other_fields(delta)
         deltas += self._read_content(delta.get("content"))
+        self._has_begun = self._has_begun or bool(deltas)
+        return deltas
+
+    def _read_other_fields(self, delta: JsonObject) -> list[Delta]:
+        deltas = self._reasoning.read(delta)
         if refusal := piece(delta.get("refusal")):
             self._refusal = True
             deltas += self._text.add(refusal)
@@ -367,7 +373,6 @@ class ChatCompletionsDecoder:
             self._read_call(call, mapping(call.get("function")))
         if function := mapping(delta.get("function_call")):
             self._read_call({}, function)
-        self._has_begun = self._has_begun or bool(deltas)
         return deltas
 
     def _read_content(self, content: object) -> list[Delta]:
