@@ -41,8 +41,9 @@ def native_tool_name(native: Native) -> str:
         data = json.loads(native.data)
     except ValueError:
         return native.provider
-    name = data.get("name") if isinstance(data, dict) else None
-    return name if isinstance(name, str) else native.provider
+    fields = data if isinstance(data, dict) else {}
+    names = (fields.get("name"), fields.get("type"))
+    return next((name.removesuffix("_call") for name in names if isinstance(name, str)), native.provider)
 
 
 def call_line(call: CallSegment) -> str:

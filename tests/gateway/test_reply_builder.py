@@ -411,6 +411,15 @@ def test_a_final_result_is_the_answer_if_nothing_follows_it() -> None:
     assert plain_text(builder_of((called(PYTEST), shown, Ended("completed"))).reply()) == "[cat.png]"
 
 
+def test_a_native_tool_without_a_name_is_shown_under_its_type() -> None:
+    searched = Native("openai", '{"type": "web_search_call", "id": "ws_1"}', "Searched the web: pears")
+    kept = Native("openai", '{"type": "response"}', foreign=False)
+    draft = builder_of((ModelAnswered(1, (searched, Text("Pears."), kept)),))
+    assert draft.reply().segments[1:] == (
+        CallSegment("w:1:0", "web_search", "Searched the web: pears", "done", step=1),
+    )
+
+
 def test_a_native_tool_of_a_provider_is_shown_as_a_call() -> None:
     used = Native("anthropic", '{"type": "server_tool_use", "name": "web_search"}', "Searched the web: pears")
     found = Native("anthropic", '{"type": "web_search_tool_result"}')
