@@ -1,0 +1,41 @@
+"""Reads platforms' messages part by part, so that a part that cannot be read is named and the rest is kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, RecursionError)
+"""What reading a platform's JSON raises where that is not of the documented shape."""
+
+
+def part(read: Callable[[], T], otherwise: T) -> T:
+    """A part of a message; `otherwise` (its raw text, or that it cannot be read) if reading it fails."""
+    try:
+        return read()
+    except MALFORMED:
+        log.warning("a part of a message cannot be read", exc_info=True)
+        return otherwise
+
+
+def unreadable(kind: str) -> str:
+    """What stands in a message's text for something in it that the gateway does not know how to read."""
+    return f"[a kind of message that I cannot read: {kind}]"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of these cells; the first row is its head."""
+    width = max((len(row) for row in rows), default=0)
+    if not width:
+        return ""
+    head, *body = ([*map(_cell, row), *[""] * (width - len(row))] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * width, *body))
+
+
+def _cell(text: str) -> str:
+    return "<br>".join(text.replace("|", "\\|").split("\n"))
