@@ -698,7 +698,7 @@ async def test_an_error_inside_the_stream_is_classified_too(line: Line) -> None:
 @pytest.mark.parametrize("begun", [True, False])
 async def test_silence_before_the_first_word_ends_in_time(line: Line, begun: bool) -> None:
     line.server.script([server_of.Silence(begun)])
-    model = line.model(patience=0.2)
+    model = line.model(patience=1)
     assert (await line.fails(model)).kind == "timeout"
     await line.server.until(lambda: line.server.requests[0].disconnected)
 
