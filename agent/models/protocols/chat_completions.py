@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from agent.events import Delta, ReasoningDelta
 from agent.gate import json_value, text, tokens
 from agent.log import Call, MessagesRead, ModelAnswered, Part, Text, Thinking, Usage
-from agent.model import Answer, Effort, Finish, ModelError, Request, ToolSpec
+from agent.model import Answer, Finish, ModelError, Request, ToolSpec
 from agent.models.content import (
     ContentPart,
     LoadedImages,
@@ -31,7 +31,7 @@ from agent.models.errors import MESSAGES, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
 from agent.models.protocols.call_forms import plain_name, short_id
 from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, stored, unreadable
-from agent.models.protocols.reasoning import effort_of
+from agent.models.protocols.reasoning import EFFORTS, effort_of
 from agent.models.protocols.tool_calls import CallAssembler
 from agent.models.protocols.wire import Feature, JsonObject, ServerEvent, Target, WireProtocol
 from agent.transcript import Exchange, Results, SystemNote
@@ -48,15 +48,6 @@ THOUGHT_SIGNATURE = "thought_signature"
 
 GO_ON = "I have read the results."
 """An answer between the results of tools and a message, for models whose templates do not take one after the other."""
-
-EFFORTS: dict[Effort, str] = {
-    "off": "none",
-    "minimal": "minimal",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "max": "xhigh",
-}
 
 Message = dict[str, Any]
 

@@ -8,6 +8,16 @@ from agent.model import Effort
 
 BUDGETS: dict[Effort, int] = {"off": 0, "minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "max": 49_152}
 
+EFFORTS: dict[Effort, str] = {
+    "off": "none",
+    "minimal": "minimal",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "max": "xhigh",
+}
+"""The efforts in OpenAI's words."""
+
 
 def effort_of(reasoning: Effort | int) -> Effort:
     """The effort; of a budget the one that it suffices for."""

@@ -18,10 +18,9 @@ from agent.model import Answer, Finish, ModelError, Request, ToolSpec
 from agent.models.content import LoadedImages, instructions_of, with_notices
 from agent.models.errors import MESSAGES, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
-from agent.models.protocols.chat_completions import EFFORTS
 from agent.models.protocols.lenient_json import arguments_text, dumped, json_object
 from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, unreadable
-from agent.models.protocols.reasoning import effort_of
+from agent.models.protocols.reasoning import EFFORTS, effort_of
 from agent.models.protocols.responses_input import Conversation, Kept, is_id, with_kept
 from agent.models.protocols.wire import JsonObject, ServerEvent, Target, WireProtocol
 
