@@ -82,6 +82,12 @@ class ShellSettings(ToolRules):
         "runs as root.",
     )
     file_size: int = Field(default=2048, ge=1, description="Maximum size of a file that a command writes, in MiB.")
+    workspace_size: int = Field(
+        default=8192,
+        ge=1,
+        description="Size of a workspace, in MiB, beyond which commands cannot write files; they can still delete. Not "
+        'if all work in one workspace ([agent] workspaces = "shared").',
+    )
     cpu_seconds: int = Field(default=3600, ge=1, description="Maximum CPU time of each process, in seconds.")
     output: int = Field(
         default=32000,

@@ -66,6 +66,7 @@ class SandboxUnavailable(Exception):
 class CommandLimits:
     """What each process of a command may use, in bytes, processes and seconds of CPU time.
 
+    `workspace` is the size of all files in the workspace beyond which commands cannot write, None for no limit.
     `temporary` is the size of /tmp. `processes` and `temporary` hold in the sandbox only. `output` is the number of
     bytes that the model reads.
     """
@@ -76,6 +77,7 @@ class CommandLimits:
     cpu_seconds: int = 3600
     output: int = 32_000
     temporary: int = 512 * MIB
+    workspace: int | None = None
 
     def script(self, *, sandboxed: bool) -> str:
         """A bash script that sets the limits; hard ones, so that a command cannot raise them."""

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from agent.tool import Tool, ToolContext, ToolError, tool
 from agent.tools.process import end_command, kill_command
-from agent.tools.sandbox import CommandPolicy, SandboxUnavailable
+from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavailable
 
 MAX_TIMEOUT = 3600
 """Seconds."""
@@ -40,6 +40,11 @@ SANDBOXED = """
 It runs in a sandbox: only the workspace can be written, and what is written elsewhere, such as in /tmp, is gone with
 the command. """
 
+WORKSPACE_FULL = (
+    "\n[The workspace is full: it may hold {limit:,} MiB. Delete files that are not needed; until then commands cannot "
+    "write files.]"
+)
+
 NO_NETWORK = "There is no network."
 
 NETWORK = "The network can be used."
@@ -56,13 +61,46 @@ async def run_command(
         raise ToolError("The command could not be started: it contains a null character")
     output = Output(policy.limits.output // 2)
     try:
+        policy = await _within_quota(policy, context.workspace)
         ending = await _run(policy, command, context.workspace, output, context.progress, timeout_seconds)
     except (OSError, SandboxUnavailable) as error:
         raise ToolError(f"The command could not be started: {error}") from error
-    text = f"{output.text()}\n[{ending.description()}]".lstrip("\n")
+    full = await _quota_exceeded(policy.limits, context.workspace)
+    text = f"{output.text()}\n[{ending.description()}]{full}".lstrip("\n")
     if ending.code is None:
         raise ToolError(text)
     return text
+
+
+async def _within_quota(policy: CommandPolicy, workspace: Path) -> CommandPolicy:
+    """The policy with which no file can become larger than the workspace has room for."""
+    limits = policy.limits
+    if limits.workspace is None:
+        return policy
+    room = max(0, limits.workspace - await asyncio.to_thread(_size_of, workspace, limits.workspace))
+    return replace(policy, limits=replace(limits, file_size=min(limits.file_size, room)))
+
+
+async def _quota_exceeded(limits: CommandLimits, workspace: Path) -> str:
+    """What the model is to know about a workspace that is full, "" if it is not."""
+    if limits.workspace is None or await asyncio.to_thread(_size_of, workspace, limits.workspace) < limits.workspace:
+        return ""
+    return WORKSPACE_FULL.format(limit=limits.workspace // MIB)
+
+
+def _size_of(folder: Path, enough: int) -> int:
+    """Bytes of the files in the folder, counted until that is enough. Links are not followed."""
+    size = 0
+    # What a command deletes meanwhile is not counted.
+    with contextlib.suppress(OSError):
+        for _, _, names, descriptor in os.fwalk(folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    # Blocks of 512 bytes: a file with holes takes less room than it is long.
+                    size += os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_blocks * 512
+            if size >= enough:
+                break
+    return size
 
 
 # An interjection moves a command to the background: half a migration or half a push is worse than a late answer,

@@ -43,6 +43,7 @@ async def shell_policy(configuration: Configuration) -> ShellPolicy:
             processes=shell.processes,
             cpu_seconds=shell.cpu_seconds,
             output=shell.output,
+            workspace=None if configuration.settings.agent.workspaces == "shared" else shell.workspace_size * MIB,
         ),
         variables=frozenset(shell.environment),
         hidden=tuple(_private(configuration)),

@@ -260,6 +260,17 @@ async def test_a_command_that_cannot_be_started_says_why(shell: Shell, command: 
         await shell.run(command)
 
 
+async def test_a_full_workspace_is_told_and_can_only_be_emptied(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, CommandPolicy(False, limits=CommandLimits(workspace=2 * 2**20)))
+    assert "full" not in await shell.run("head -c 1500000 /dev/zero > a")
+    assert "exit code 0" not in await shell.run("head -c 1500000 /dev/zero > b")
+    await shell.run("head -c 500000 /dev/zero > c; head -c 500000 /dev/zero > d")
+    assert "The workspace is full: it may hold 2 MiB." in await shell.run("ls")
+    assert "exit code 0" not in await shell.run("echo hello > e")
+    assert "full" not in await shell.run("rm a b c d")
+    assert (await shell.run("echo hello > e && cat e")).startswith("hello")
+
+
 async def test_a_missing_workspace_is_told(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="could not be started"):
         await Shell(tmp_path / "gone").run("true")

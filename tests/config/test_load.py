@@ -46,6 +46,7 @@ def test_without_settings_everything_is_a_default_in_the_data_directory(operator
         "memory": 4096,
         "processes": 512,
         "file_size": 2048,
+        "workspace_size": 8192,
         "cpu_seconds": 3600,
         "output": 32000,
     }
