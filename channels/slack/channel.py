@@ -437,7 +437,13 @@ class SlackChannel:
     async def direct_chat(self, person: str) -> str | None:
         """https://docs.slack.dev/reference/methods/conversations.open"""
         with slack_errors():
-            opened = await self._api.call("conversations.open", users=person)
+            try:
+                opened = await self._api.call("conversations.open", users=person)
+            except SlackApiError as error:
+                if not is_refusal(error, "missing_scope"):
+                    raise
+                # chat.postMessage takes a person's id in place of a channel's.
+                return person
         return str(opened["channel"]["id"])
 
     def pace(self, address: Address) -> float:

@@ -54,7 +54,7 @@ class TaskStore(Protocol):
     async def retry(self, command_id: int, by: str | None = None) -> bool: ...
     async def who_began(self, session: str) -> Sender | None: ...
     async def who_began_last_task(self, session: str) -> Sender | None: ...
-    async def undelivered(self, session: str | None) -> tuple[UndeliveredReply, ...]: ...
+    async def undelivered(self, session: str | None = None) -> tuple[UndeliveredReply, ...]: ...
     async def record_audit(self, *events: AuditEvent) -> None: ...
 
 
@@ -177,6 +177,10 @@ class TaskCommands:
         if undelivered := await self._store.undelivered(command.session):
             count = "1 reply" if len(undelivered) == 1 else f"{len(undelivered)} replies"
             lines.append(f"Not delivered: {count} ({escaped(undelivered[-1].reason)}). `/redeliver` tries again.")
+        if self._access.is_admin(command.address, command.sender):
+            elsewhere = len(await self._store.undelivered(None)) - len(undelivered)
+            if elsewhere:
+                lines.append(f"Not delivered in other conversations: {elsewhere}. `/redeliver {ALL}` tries again.")
         context = await self._context.of(command.session, command.address)
         if context is not None and context.share >= SHOWN_SHARE:
             lines.append(f"Context: {context.share:.0%} of the model's {context.window:,} tokens.")

@@ -103,7 +103,7 @@ class MovedChats:
             try:
                 merged = await self._store.merge_address(new, original)
             except StoreError as error:
-                log.warning("%s: what was said in %s cannot be merged yet: %s", new.channel, new.chat, error)
+                log.warning("%s: the messages of the chat %s cannot be merged yet: %s", new.channel, new.chat, error)
                 return
             if merged and (new, original) in self._unmerged:
                 self._unmerged.remove((new, original))

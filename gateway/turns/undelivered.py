@@ -94,7 +94,7 @@ class StoredReplies:
         try:
             chat = await channel.direct_chat(turn.principal.id)
         except ChannelError as error:
-            log.warning("%s: %s cannot be told that a reply was not shown: %s", channel.name, turn.principal.id, error)
+            log.warning("%s: %s cannot be notified that a reply was not shown: %s", channel.name, turn.principal.id, error)
             return
         if chat is not None:
             address = Address(channel.name, turn.address.account, chat)

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from channels.channel import Ledger, OutcomeUnknown, RetryLater, Sent, Undeliverable, Unreachable
+from channels.channel import (
+    Ledger,
+    OutcomeUnknown,
+    Refused,
+    RetryLater,
+    Sent,
+    ServerFailed,
+    Undeliverable,
+    Unreachable,
+)
 from channels.sync import STATUS, Piece, sync_pieces
 
 
@@ -232,3 +241,104 @@ async def test_a_crash_in_the_middle_leaves_a_trace_and_the_next_process_goes_on
     await show(board, ledger, "a=one", "b=two")
     assert board.screen == ["one", "two"]
     assert board.calls[-1] == "edit two"
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+class Strict(Board):
+    """Refuses what contains one of the `refused`."""
+
+    def __init__(self, *refused: str, by: type[Undeliverable] = Refused) -> None:
+        super().__init__()
+        self.refused = refused
+        self.by = by
+
+    def _check(self, content: str) -> None:
+        if any(each in content for each in self.refused):
+            raise self.by("no such words")
+
+    async def send(self, contents: Sequence[str], *, first: bool, repeat: bool) -> Sequence[str]:
+        self._check(contents[0])
+        return await super().send(contents, first=first, repeat=repeat)
+
+    async def edit(self, ref: str, content: str, *, repeat: bool) -> bool:
+        self._check(content)
+        return await super().edit(ref, content, repeat=repeat)
+
+
+async def test_what_is_refused_is_shown_in_a_simpler_form_in_its_place() -> None:
+    board, ledger = Strict("!"), MemoryLedger()
+    await show(board, ledger, "a=one", "b=two!/three", "c=four")
+    assert board.screen == ["one", "two", "three", "four"]
+    await show(board, ledger, "a=one", "b=two!/three", "c=four")
+    assert len(board.calls) == 4
+
+
+async def test_a_refused_change_makes_the_message_the_simpler_one() -> None:
+    board, ledger = Strict("!"), MemoryLedger()
+    await show(board, ledger, "a=on")
+    await show(board, ledger, "a=one!/two")
+    assert board.screen == ["one", "two"]
+    await show(board, ledger, "a=one!/two/three")
+    assert board.screen == ["one", "two", "three"]
+
+
+async def test_what_is_refused_in_any_form_is_explained_and_the_rest_is_shown() -> None:
+    board, ledger = Strict("bad"), MemoryLedger()
+    await show(board, ledger, "a=one", "b=bad", "c=three")
+    assert board.screen == ["one", "not shown: no such words", "three"]
+    assert ledger.kept["b"] == Sent("b", "undeliverable", reason="no such words")
+    await show(board, ledger, "a=one", "b=bad", "c=three")
+    assert len(board.calls) == 3
+
+
+async def test_of_a_text_that_is_shown_in_part_that_part_stays() -> None:
+    board, ledger = Strict("!", "bad"), MemoryLedger()
+    await show(board, ledger, "a=one!/bad", "b=two")
+    assert board.screen == ["one", "not shown: no such words", "two"]
+    await show(board, ledger, "a=one!/bad", "b=two")
+    assert board.screen == ["one", "not shown: no such words", "two"]
+
+
+async def test_the_status_does_not_stay_when_what_it_was_to_become_is_refused() -> None:
+    board, ledger = Strict("bad"), MemoryLedger()
+    await show(board, ledger, "status=works")
+    await show(board, ledger, "a=bad")
+    assert board.screen == ["not shown: no such words"]
+
+
+async def test_a_chat_that_takes_no_files_gets_a_notice() -> None:
+    board, ledger = Strict("picture", by=Undeliverable), MemoryLedger()
+    await show(board, ledger, "P=picture", "a=one")
+    assert board.screen == ["not shown: no such words", "one"]
+
+
+async def test_where_nothing_can_be_sent_what_is_shown_gets_its_last_state() -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "a=one [stop]", "b=two [stop]", "status=works")
+    board.errors = [Undeliverable("closed"), Undeliverable("closed")]
+    with pytest.raises(Undeliverable):
+        await show(board, ledger, "a=one", "X=picture", "b=two")
+    assert board.screen == ["one", "two"]
+
+
+async def test_a_file_at_which_the_server_fails_again_and_again_counts_as_refused() -> None:
+    board, ledger = Strict(), MemoryLedger()
+    for _ in range(2):
+        board.errors = [ServerFailed("internal error")]
+        with pytest.raises(ServerFailed):
+            await show(board, ledger, "P=picture", "a=one")
+    board.errors = [ServerFailed("internal error")]
+    await show(board, ledger, "P=picture", "a=one")
+    assert board.screen == ["not shown: internal error", "one"]
+
+
+async def test_a_text_at_which_the_server_fails_is_never_given_up_here() -> None:
+    board, ledger = Board(), MemoryLedger()
+    for _ in range(9):
+        board.errors = [ServerFailed("internal error")]
+        with pytest.raises(ServerFailed):
+            await show(board, ledger, "a=one")
+    await show(board, ledger, "a=one")
+    assert board.screen == ["one"]

@@ -244,6 +244,7 @@ class TestTheManifestOfSlack:
         assert text_list(manifest(), "settings", "event_subscriptions", "bot_events") == [
             "agent_session_stopped",
             "app_mention",
+            "channel_id_changed",
             "message.channels",
             "message.groups",
             "message.im",
