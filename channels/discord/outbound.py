@@ -41,6 +41,8 @@ _NO_MENTIONS = {"parse": [], "replied_user": False}
 """https://discord.com/developers/docs/resources/message#allowed-mentions-object"""
 
 _UNKNOWN_MESSAGE = 10008
+_MAY_NOT_REPLY = 160002
+"""The bot may not read the channel's history."""
 
 
 class ChatTarget:
@@ -174,6 +176,12 @@ class ChatTarget:
         except discord.NotFound as error:
             if error.code != _UNKNOWN_MESSAGE:
                 raise
+        except discord.HTTPException as error:
+            if error.code != _MAY_NOT_REPLY:
+                raise
+            log.info("an answer is sent without a reference: %s", error)
+            body.pop("message_reference", None)
+            return _ref(await self._call(route, body, files))
         # The message with this nonce was deleted a moment ago: send it as a new one.
         return _ref(await self._call(route, body | {"nonce": token_hex(12)}, files))
 

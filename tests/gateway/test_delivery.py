@@ -13,11 +13,21 @@ from agent.events import OnDelta, TextDelta
 from agent.model import Answer, Request
 from agent.models.scripted import ScriptedModel
 from channels.address import Address
-from channels.channel import Ledger, OutcomeUnknown, RetryLater, Undeliverable, Unreachable
+from channels.channel import (
+    ChannelError,
+    Ledger,
+    OutcomeUnknown,
+    RetryLater,
+    ServerFailed,
+    Undeliverable,
+    Unreachable,
+)
 from channels.memory import MemoryChannel, plain_text
 from channels.message import MessageStatus
 from channels.reply import Reply, TextSegment
 from channels.sync import REPEAT_NOTE, Piece, sync_pieces
+from gateway.app import GatewayOptions
+from gateway.outbound.delivery import RetryLimits
 from tests.gateway.play import ELSEWHERE, playing, storing, until
 
 TOPIC = Address("memory", "me", "group", "1", "group")
@@ -118,14 +128,59 @@ async def test_a_reply_that_could_not_be_shown_is_shown_later_and_once(tmp_path:
 class PickyChannel(MemoryChannel):
     """Refuses every reply that contains one of these words."""
 
-    def __init__(self, *refused: str) -> None:
+    def __init__(self, *refused: str, by: ChannelError | None = None) -> None:
         super().__init__()
         self.refused = set(refused)
+        self.by = by or Undeliverable("blocked")
 
     async def show(self, reply: Reply, ledger: Ledger) -> None:
         if any(word in plain_text(reply) for word in self.refused):
-            raise Undeliverable("blocked")
+            raise self.by
         await super().show(reply, ledger)
+
+
+FAILING = pytest.mark.parametrize(
+    "trouble", [ServerFailed("internal error"), OutcomeUnknown("who knows"), ValueError("a bug")], ids=repr
+)
+
+
+@FAILING
+async def test_a_reply_at_which_the_platform_fails_for_ever_lets_the_next_go_first_and_is_given_up(
+    tmp_path: Path, trouble: Exception
+) -> None:
+    channel = PickyChannel("One.", by=trouble)  # type: ignore[arg-type]  # also a bug of the channel
+    options = GatewayOptions(delivery=RetryLimits(attempts=2, seconds=0.5, max_backoff=0.05))
+    async with playing(tmp_path, ScriptedModel("One.", "Two."), channel=channel, options=options) as play:
+        await play.say("hi")
+        await until(lambda: not play.gateway.dispatcher.running())
+        await play.say("again")
+        await play.reply("Two.")
+        await play.until_idle()
+        [(first, reason), (second, none)] = play.sql("SELECT delivered, undeliverable FROM turns ORDER BY number")
+        assert (first, second, none) == (1, 1, None)
+        assert reason
+
+
+async def test_a_thread_in_which_nothing_can_be_shown_does_not_hold_up_the_others_of_its_chat(tmp_path: Path) -> None:
+    channel = PickyChannel("One.", by=RetryLater(3600.0))
+    async with playing(tmp_path, ScriptedModel("One.", "Two."), channel=channel) as play:
+        await play.say("hi", address=TOPIC)
+        await until(lambda: not play.gateway.dispatcher.running())
+        await play.say("hello", address=OTHER_TOPIC)
+        await play.reply("Two.")
+
+
+async def test_a_message_whose_answer_was_not_delivered_is_not_shown_as_answered(tmp_path: Path) -> None:
+    class Remote(PickyChannel):
+        def pace(self, address: Address) -> float:
+            return 1.0
+
+    channel = Remote("One.")
+    async with playing(tmp_path, ScriptedModel("One.", "Two."), channel=channel) as play:
+        await play.say("hi")
+        await channel.until(lambda memory: [status.state for status in channel.statuses][-1:] == ["undelivered"])
+        assert "answered" not in [status.state for status in channel.statuses]
+        assert channel.statuses[-1].reason == "blocked"
 
 
 async def test_an_undeliverable_reply_is_given_up_and_the_next_is_shown(tmp_path: Path) -> None:
