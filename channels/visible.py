@@ -8,18 +8,19 @@ from typing import TypeVar
 
 log = logging.getLogger(__name__)
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, RecursionError)
 """What reading a platform's JSON raises where that is not of the documented shape."""
 
 
-def part(read: Callable[[], T], otherwise: T) -> T:
-    """A part of a message; `otherwise` (its raw text, or that it cannot be read) if reading it fails."""
+def part(read: Callable[[P], T], raw: P, otherwise: T) -> T:
+    """What `read` makes of a part of a message; `otherwise` (its raw text, or that it cannot be read) if it fails."""
     try:
-        return read()
+        return read(raw)
     except MALFORMED:
-        log.warning("a part of a message cannot be read", exc_info=True)
+        log.info("a part of a message cannot be read", exc_info=True)
         return otherwise
 
 

@@ -11,7 +11,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from channels.address import Address
 from channels.reply import Reply
 from channels.slack.api import Api, error_code, is_rate_limit, only_logged
-from channels.slack.parse import Json
+from channels.slack.content import Json
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from channels.channel import OutcomeUnknown, Refused, RetryLater, ServerFailed, Undeliverable, Unreachable
-from channels.slack.parse import Json
+from channels.slack.content import Json
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,10 @@ _DEFAULT_RETRY = 1.0
 """Seconds to wait when Slack does not say how long."""
 
 
+class SignInPage(Exception):
+    """Slack shows its sign-in page instead of a file: the app may not read that."""
+
+
 class Api:
     """The Web API for one app. `url` ends in a slash. Opens its connections with the first call."""
 
@@ -88,12 +92,14 @@ class Api:
     async def download(self, url: str, limit: int) -> tuple[str, bytes]:
         """The media type and the bytes of a file, cut off somewhere beyond `limit` bytes.
 
-        The request carries the token.
+        The request carries the token. Raises `SignInPage`.
         """
         headers = {"Authorization": f"Bearer {self._token}"}
         timeout = aiohttp.ClientTimeout(total=300)
         async with self._connections().get(url, headers=headers, timeout=timeout, proxy=self.client.proxy) as response:
             response.raise_for_status()
+            if response.history and response.content_type == "text/html":
+                raise SignInPage
             data = bytearray()
             while len(data) <= limit and (chunk := await response.content.readany()):
                 data += chunk

@@ -35,6 +35,7 @@ from channels.slack.agent_sessions import AgentSessions
 from channels.slack.api import (
     TOKEN_ERRORS,
     Api,
+    SignInPage,
     error_code,
     is_rate_limit,
     is_refusal,
@@ -42,26 +43,23 @@ from channels.slack.api import (
     retry_seconds,
     slack_errors,
 )
+from channels.slack.content import CANVAS, Json, files_of, whole
 from channels.slack.inbound import Inbound
 from channels.slack.outbound import ChatTarget, Streams
 from channels.slack.parse import (
-    MALFORMED,
     SLACKBOT,
     Bot,
-    Json,
     author,
-    files_of,
     is_authored,
     people_in,
-    readable,
     user_sender,
-    written,
 )
 from channels.slack.render import render
 from channels.slack.socket_mode import FIRST_PAUSE, AppTokenRejected, SocketMode
 from channels.slack.user_groups import GroupsUnknown, UserGroups
 from channels.slack.user_names import AuthorUnknown, UserNames
 from channels.sync import rendered, sync_pieces
+from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
 
@@ -308,9 +306,8 @@ class SlackChannel:
                 media_type, data = await self._download(file, url)
         except Undeliverable as error:
             raise FileUnavailable(f"{file.name} is not available: {error}") from error
-        if media_type == "text/html" and file.media_type != "text/html":
-            # Without the permission, Slack answers with a sign-in page instead of an error.
-            raise FileUnavailable(f"{file.name} is not available: the app lacks the scope files:read")
+        if media_type == "text/html" and file.media_type not in ("text/html", CANVAS):
+            raise FileUnavailable(f"{file.name} is not available: Slack shows a web page in its place")
         if len(data) > DOWNLOAD_LIMIT:
             raise _too_large(file)
         return data
@@ -331,6 +328,11 @@ class SlackChannel:
             raise FileUnavailable(f"{file.name} is not stored by Slack, but at {host}")
         try:
             return await self._api.download(url, DOWNLOAD_LIMIT)
+        except SignInPage as error:
+            raise FileUnavailable(
+                f"{file.name} is not available: Slack does not let the app read it. The app needs the scope "
+                "files:read, and has to be in the channel where it was shared"
+            ) from error
         except aiohttp.ClientResponseError as error:
             if error.status == 429:
                 raise RetryLater(float(error.headers["Retry-After"] if error.headers else 1)) from error
@@ -356,7 +358,7 @@ class SlackChannel:
             return None
         names = self._groups.added_to(await self._names.get(people_in(root)))
         wrote = names.get(root.get("user", "")) or Sender.unknown(author(root, names))
-        return ThreadRoot(author(root, names), readable(written(root), names), tuple(files_of(root)), wrote)
+        return ThreadRoot(author(root, names), whole(root, names), tuple(files_of(root)), wrote)
 
     # --- outbound ---
 
@@ -437,13 +439,7 @@ class SlackChannel:
     async def direct_chat(self, person: str) -> str | None:
         """https://docs.slack.dev/reference/methods/conversations.open"""
         with slack_errors():
-            try:
-                opened = await self._api.call("conversations.open", users=person)
-            except SlackApiError as error:
-                if not is_refusal(error, "missing_scope"):
-                    raise
-                # chat.postMessage takes a person's id in place of a channel's.
-                return person
+            opened = await self._api.call("conversations.open", users=person)
         return str(opened["channel"]["id"])
 
     def pace(self, address: Address) -> float:

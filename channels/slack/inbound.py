@@ -12,10 +12,12 @@ from slack_bolt.response import BoltResponse
 
 from channels.message import Deliver, InboundMessage
 from channels.slack.api import Api
+from channels.slack.content import Json
 from channels.slack.event_order import EventOrder
-from channels.slack.parse import MALFORMED, Bot, Json, author_id, chat_of, parse, people, time_of
+from channels.slack.parse import Bot, author_id, chat_of, parse, people, time_of
 from channels.slack.user_groups import UserGroups
 from channels.slack.user_names import UserNames
+from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
 

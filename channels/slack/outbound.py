@@ -15,7 +15,8 @@ from channels.address import Address
 from channels.channel import Ledger, Refused, RetryLater, ServerFailed, Undeliverable
 from channels.reply import Reply
 from channels.slack.api import Api, error_code, is_rate_limit, is_refusal, slack_errors
-from channels.slack.parse import Bot, Json, is_own
+from channels.slack.content import Json
+from channels.slack.parse import Bot, is_own
 from channels.slack.render import (
     NOTICE,
     UPLOAD_LIMIT,

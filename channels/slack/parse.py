@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from channels.address import AccountKind, Address, Membership, Sender
-from channels.message import FileRef, InboundMessage, MessageKind
-
-Json = dict[str, Any]
+from channels.message import ForeignText, InboundMessage, MessageKind
+from channels.slack.content import (
+    Json as Json,
+)
+from channels.slack.content import (
+    author_name,
+    clean,
+    dicts,
+    files_of,
+    lost_files,
+    previews,
+    quoted,
+    readable,
+    shared,
+    written,
+)
 
 STOP = "stop:"
 """Prefix of a stop button's data; the run id follows."""
@@ -19,17 +31,14 @@ STOP = "stop:"
 ANSWER = "answer:"
 """Prefix of an option button's data; the question's key, ":" and the option's number follow."""
 
-MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
-"""Errors that `parse` raises for a malformed event."""
-
 _AUTHORED = (None, "bot_message", "file_share", "me_message", "thread_broadcast")
 """Subtypes of messages by people and bots. The others are Slack's own: https://docs.slack.dev/reference/events/message"""
 
 SLACKBOT = "USLACKBOT"
 _COMMAND = re.compile(r"!([A-Za-z][A-Za-z0-9_-]{0,31})(?:\s+(.*))?", re.DOTALL)
-_TOKEN = re.compile(r"<([^<>]+)>")
+_ID = re.compile(r"[UW][A-Z0-9]+")
 _NAMED = re.compile(r"<@([UW][A-Z0-9]+)|<#([CGD][A-Z0-9]+)(?:\|)?>")
-_MAX_QUOTE = 1000
+_MAX_QUOTE = 4000
 """Characters of a forwarded message in the note."""
 
 
@@ -48,7 +57,7 @@ def parse(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> I
     """The person's message, or None when it is not for the bot.
 
     `names` has the known names for the ids of `people(body)`; `now` dates events without a date.
-    Raises one of `MALFORMED`.
+    Raises one of `channels.visible.MALFORMED`.
     """
     match body.get("type"):
         case "event_callback":
@@ -84,12 +93,10 @@ def author_id(body: Json) -> str | None:
 
 def people_in(message: Json) -> frozenset[str]:
     """The ids of the author and of mentioned people and channels."""
-    found = set(_ids(message.get("text")))
-    if isinstance(user := message.get("user"), str):
-        found.add(user)
-    for attachment in _dicts(message.get("attachments")):
-        found.update(_ids(attachment.get("text")))
-    return frozenset(found)
+    passed_on = shared(message)
+    found = {id for part in (message, *passed_on) for id in _ids(written(part))}
+    authors = (message.get("user"), *(part.get("author_id") for part in passed_on))
+    return frozenset(found.union(id for id in authors if isinstance(id, str) and _ID.fullmatch(id)))
 
 
 def chat_of(body: Json) -> str:
@@ -104,7 +111,7 @@ def chat_of(body: Json) -> str:
 def time_of(body: Json, now: float) -> float:
     """When it happened, in seconds since 1970; `now` if Slack does not say."""
     event = _dict(body.get("event"))
-    for action in (event, *_dicts(body.get("actions"))):
+    for action in (event, *dicts(body.get("actions"))):
         try:
             return float(action.get("event_ts") or action.get("action_ts") or action["ts"])
         except (KeyError, TypeError, ValueError):
@@ -114,10 +121,6 @@ def time_of(body: Json, now: float) -> float:
 
 def _dict(value: object) -> Json:
     return value if isinstance(value, dict) else {}
-
-
-def _dicts(value: object) -> Iterator[Json]:
-    return (each for each in value if isinstance(each, dict)) if isinstance(value, list) else iter(())
 
 
 def _ids(text: object) -> Iterator[str]:
@@ -180,7 +183,7 @@ def _edited(event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> 
 
 
 def _content(message: Json) -> tuple[str, list[str]]:
-    return written(message), [file["id"] for file in message.get("files") or ()]
+    return written(message), [str(file.get("id")) for file in dicts(message.get("files"))]
 
 
 def _withdrawn(message: Json, event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
@@ -201,9 +204,11 @@ def _message(
     message: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender], kind: MessageKind, at: str, suffix: str
 ) -> InboundMessage | None:
     """`at` is when it was written or edited, `suffix` distinguishes the edits of one message."""
-    text, shared = written(message), tuple(_shared(message))
-    files = (*files_of(message), *(replace(file, is_quoted=True) for file in files_of(*shared)))
-    if is_own(message, bot) or not (text or files or shared):
+    text, passed_on = written(message), shared(message)
+    files = (*files_of(message), *(replace(file, is_quoted=True) for file in files_of(*passed_on)))
+    foreign = tuple(ForeignText(source, preview) for source, preview in previews(message, names))
+    lost = "\n".join(lost_files(message))
+    if is_own(message, bot) or not (text or lost or files or passed_on or foreign):
         return None
     event, ts = f"{bot.team}:{chat.id}:{message['ts']}{suffix}", message["ts"]
     address, sender, sent_at = _address(chat, message, bot), _sender(message, names), _date(at)
@@ -213,7 +218,7 @@ def _message(
     in_thread = message.get("thread_ts", ts) != ts
     follows = in_thread and not addressed
     # A forwarded text is not the sender's own command.
-    command = None if files or shared else _COMMAND.fullmatch(readable_text.strip())
+    command = None if files or passed_on else _COMMAND.fullmatch(readable_text.strip())
     if command and kind == "edited":
         # A command is not run again because its message was edited.
         return None
@@ -230,6 +235,7 @@ def _message(
             addressed=addressed,
             follows=follows,
         )
+    words = readable_text if text else "\n\n".join(readable(written(part), names) for part in passed_on)
     return InboundMessage(
         event,
         address,
@@ -237,13 +243,14 @@ def _message(
         sent_at,
         kind=kind,
         message_id=ts,
-        text=readable_text if text else "\n\n".join(readable(written(part), names) for part in shared),
+        text="\n".join(filter(None, (words, lost))),
         files=files,
-        note="\n".join(_forwarded(part, names, quoting=bool(text)) for part in shared),
+        note="\n".join(_note(part, names, quoting=bool(text)) for part in passed_on),
         quoted=tuple(
-            names.get(part.get("author_id", "")) or Sender.unknown(_author_name(part, names)) for part in shared
+            names.get(part.get("author_id", "")) or Sender.unknown(author_name(part, names)) for part in passed_on
         ),
-        forwarded=bool(shared) and not text,
+        forwarded=bool(passed_on) and not text,
+        foreign=foreign,
         addressed=addressed,
         follows=follows,
         thread_root=message["thread_ts"] if in_thread and kind == "new" else None,
@@ -334,7 +341,7 @@ def _sender(message: Json, names: Mapping[str, Sender]) -> Sender:
     user, bot_id = message.get("user"), message.get("bot_id")
     if not user:
         profile, id = _dict(message.get("bot_profile")), message["bot_id"]
-        return Sender(id, _clean(message.get("username") or profile.get("name") or id), kind="bot")
+        return Sender(id, clean(message.get("username") or profile.get("name") or id), kind="bot")
     known = names.get(user) or unknown(user)
     if user == SLACKBOT:
         return replace(known, kind="system")
@@ -357,7 +364,7 @@ def user_sender(user: Json, team: str) -> Sender:
     names = (profile.get("display_name"), profile.get("real_name"), user.get("real_name"), user.get("name"))
     name = next(filter(None, names), user["id"])
     kind: AccountKind = "bot" if user.get("is_bot") is True else "person"
-    return Sender(user["id"], _clean(name), user.get("name"), kind, _membership(user, team))
+    return Sender(user["id"], clean(name), user.get("name"), kind, _membership(user, team))
 
 
 def _membership(user: Json, team: str) -> Membership:
@@ -375,23 +382,6 @@ def _date(ts: str) -> datetime:
 # --- content ---------------------------------------------------------------------------------------------------------
 
 
-def _clean(text: str) -> str:
-    """JSON may contain half of a surrogate pair, which cannot be stored."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def written(message: Json) -> str:
-    """The message's text as Slack writes it. Some programs use blocks or attachments only."""
-    if text := message.get("text"):
-        return str(text)
-    blocks = (block.get("text") for block in _dicts(message.get("blocks")) if block.get("type") != "rich_text")
-    parts = [_dict(text).get("text") if isinstance(text, dict) else text for text in blocks]
-    for attachment in _dicts(message.get("attachments")):
-        if not _is_shared(attachment):
-            parts += [attachment.get(part) for part in ("pretext", "title", "text")]
-    return "\n".join(part for part in parts if isinstance(part, str) and part)
-
-
 def _without_mention(text: str, bot: Bot) -> tuple[str, bool]:
     """The text without mentions of the bot, and whether there were any."""
     mentions = list(re.finditer(rf"<@{re.escape(bot.account)}(?:\|[^<>]*)?>", text))
@@ -402,72 +392,8 @@ def _without_mention(text: str, bot: Bot) -> tuple[str, bool]:
     return (text.strip(), True) if mentions else (text, False)
 
 
-def readable(text: str, names: Mapping[str, Sender]) -> str:
-    """Slack's markup as readable text: https://docs.slack.dev/messaging/formatting-message-text#retrieving-messages"""
-    expanded = _TOKEN.sub(lambda token: _expanded(token[1], names), text)
-    return _clean(expanded.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-
-
-def _expanded(token: str, names: Mapping[str, Sender]) -> str:
-    target, _, label = token.partition("|")
-    match target[0]:
-        case "@":
-            return f"@{names[target[1:]].name if target[1:] in names else label or target[1:]}"
-        case "#":
-            known = names.get(target[1:])
-            return f"#{label or (known.name if known else target[1:])}"
-        case "!":
-            word = target[1:].partition("^")[0]
-            return label if label and word in ("subteam", "date") else f"@{label.lstrip('@') or word}"
-    return _link(target.removeprefix("mailto:").removeprefix("tel:"), label)
-
-
-def _link(url: str, label: str) -> str:
-    bare = url.removeprefix("https://").removeprefix("http://").rstrip("/")
-    return url if not label or label.rstrip("/") in (url, bare) else f"{label} ({url})"
-
-
-def files_of(*messages: Json) -> Iterator[FileRef]:
-    for message in messages:
-        for file in message.get("files") or ():
-            if file.get("mode") != "tombstone":
-                yield _file(file)
-
-
-def _file(file: Json) -> FileRef:
-    """`ref` is the file's id, a space and its URL; without a URL for files stored by another service."""
-    elsewhere = file.get("is_external") is True or file.get("mode") == "external"
-    url = "" if elsewhere else file.get("url_private_download") or file.get("url_private") or ""
-    name = file.get("name") or file.get("title") or f"file-{file['id']}"
-    media_type = file.get("mimetype") or "application/octet-stream"
-    return FileRef(f"{file['id']} {url}", _clean(name), media_type, file.get("size"))
-
-
-# --- context ---------------------------------------------------------------------------------------------------------
-
-
-def _shared(message: Json) -> Sequence[Json]:
-    return [attachment for attachment in _dicts(message.get("attachments")) if _is_shared(attachment)]
-
-
-def _is_shared(attachment: Json) -> bool:
-    """Whether it is a forwarded or linked message, not a preview of a web page."""
-    return bool(attachment.get("is_share") or attachment.get("is_msg_unfurl"))
-
-
-def _forwarded(attachment: Json, names: Mapping[str, Sender], *, quoting: bool) -> str:
-    whom = _author_name(attachment, names)
-    quoted = readable(written(attachment), names)
-    if len(quoted) > _MAX_QUOTE:
-        quoted = f"{quoted[:_MAX_QUOTE]}…"
-    return f'Forwarded from {whom}: "{quoted}"' if quoting and quoted else f"Forwarded from {whom}"
-
-
-def _author(attachment: Json, names: Mapping[str, Sender]) -> Sender:
-    return names.get(attachment.get("author_id", "")) or Sender.unknown(_author_name(attachment, names))
-
-
-def _author_name(attachment: Json, names: Mapping[str, Sender]) -> str:
-    known = names.get(attachment.get("author_id", ""))
-    name = attachment.get("author_name") or attachment.get("author_subname") or (known.name if known else "somebody")
-    return _clean(name)
+def _note(passed_on: Json, names: Mapping[str, Sender], *, quoting: bool) -> str:
+    if not quoting:
+        return f"Forwarded from {author_name(passed_on, names)}"
+    note = quoted(passed_on, names)
+    return note if len(note) <= _MAX_QUOTE else f'{note[:_MAX_QUOTE]}…"'

@@ -15,7 +15,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from channels.address import Sender
 from channels.channel import Group
 from channels.slack.api import Api, error_code, explanation, is_refusal
-from channels.slack.parse import MALFORMED
+from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
 

@@ -409,6 +409,22 @@ async def test_a_persons_files_are_fetched(slack: Slack, channel: SlackChannel, 
     assert await channel.fetch(inbox.messages[1].files[0]) == b"from elsewhere"
 
 
+async def test_a_canvas_is_fetched_as_its_page_and_refused_for_the_true_reason(
+    slack: Slack, channel: SlackChannel, shelf: Shelf, inbox: Inbox
+) -> None:
+    ann = slack.direct("Ann")
+    other = SlackChannel("slack", "xoxb-other", shelf, app_token="xapp-1", api_url=slack.api_url)
+    async with listening(channel, inbox, slack):
+        await ann.send_file("plan", b"<h1>Plan</h1>", mimetype="application/vnd.slack-docs", filetype="quip")
+        await inbox.texts(1)
+    [canvas] = inbox.messages[0].files
+    assert canvas.name == "plan.html"
+    assert await channel.fetch(canvas) == b"<h1>Plan</h1>"
+    with pytest.raises(FileUnavailable, match="does not let the app read it"):
+        await other.fetch(canvas)
+    await other.aclose()
+
+
 async def test_an_unavailable_file_is_refused_with_the_reason(slack: Slack, shelf: Shelf, inbox: Inbox) -> None:
     ann = slack.direct("Ann")
     other = SlackChannel("slack", "xoxb-other", shelf, app_token="xapp-1", api_url=slack.api_url)

@@ -7,7 +7,8 @@ import pytest
 
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage
-from channels.slack.parse import MALFORMED, Bot, chat_of, parse, people, time_of, user_sender
+from channels.slack.parse import Bot, chat_of, parse, people, time_of, user_sender
+from channels.visible import MALFORMED
 
 Json = dict[str, Any]
 
@@ -212,7 +213,7 @@ def test_files_with_what_is_needed_to_fetch_them() -> None:
 
 
 def test_a_message_passed_on_says_whose_it_was() -> None:
-    shared = {"is_share": True, "author_name": "Bob", "text": "&lt;hello&gt; " + "x" * 2000, "files": [{"id": "F1"}]}
+    shared = {"is_share": True, "author_name": "Bob", "text": "&lt;hello&gt; " + "x" * 5000, "files": [{"id": "F1"}]}
     found = heard(direct(text="see", attachments=[shared], files=[{"id": "F2"}]))
     assert [(file.name, file.is_quoted) for file in found.files] == [("file-F2", False), ("file-F1", True)]
     assert found.note.startswith('Forwarded from Bob: "<hello> xxx')
@@ -269,7 +270,6 @@ def test_where_and_when_something_happened() -> None:
         message(text="x", ts=None),
         message(text="x", ts="soon"),
         message(subtype="message_changed"),
-        message(text="x", files=[{}]),
         {"type": "event_callback"},
         {"type": "block_actions"},
         {"command": "/interject"},

@@ -2998,7 +2998,10 @@ class Slack:
         stored = self.files.by_id.get(params.text("file"))
         if stored is None:
             return web.Response(status=404, text="File not found", content_type="text/plain")
-        return web.Response(body=stored.data, content_type=stored.card["mimetype"])
+        media_type = stored.card["mimetype"]
+        # The content of a canvas is a page.
+        is_canvas = media_type == "application/vnd.slack-docs"
+        return web.Response(body=stored.data, content_type="text/html" if is_canvas else media_type)
 
     def _respond(self, params: Params) -> web.Response:
         """A post to a response_url; https://docs.slack.dev/interactivity/handling-user-interaction"""
