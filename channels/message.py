@@ -55,13 +55,17 @@ class InboundMessage:
     A pressed option of a question is the command "answer" with the question's key and the option's number (from 0).
     Of kind "moved" is the platform's own message that the chat has another id now, which is the `text`.
     `note` is context for the model in plain words (a quoted message, a forward). Messages with the same `album`
-    belong together. `addressed` is false for group messages that do not address the bot; `follows`: such a message
-    is read anyway if the bot was addressed earlier in the conversation (a thread).
+    belong together. `cut`: the text is so long that the person's app may have cut it, and the rest is their next
+    message; the value is what stands between the two, if anything. `addressed` is false for group messages that do not
+    address the bot; `follows`: such a message is read anyway if the bot was addressed earlier in the conversation (a
+    thread).
     `thread_root` is the id of the message that started this thread. In a conversation that is new to the bot, it is
     fetched (`Channel.thread_root`) and shown to the model.
     `tools` may be called by the turn that reads the message; their calls are run outside (`channels.runs`).
     `quoted` are the authors of messages that `note` quotes; `forwarded`: the text is theirs as well. `foreign` is text
     of people who may not write to the bot: the receiver makes it of these.
+    `is_update`: an edit by the platform, in which nobody said anything (a preview, a new position). It completes a
+    message that waits or is worked on, and steers nothing.
     """
 
     event_id: str
@@ -75,8 +79,10 @@ class InboundMessage:
     files: tuple[FileRef, ...] = ()
     note: str = ""
     album: str | None = None
+    cut: Literal["", "\n"] | None = None
     addressed: bool = True
     follows: bool = False
+    is_update: bool = False
     thread_root: str | None = None
     tools: tuple[DeclaredTool, ...] = ()
     quoted: tuple[Sender, ...] = ()

@@ -25,6 +25,10 @@ MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError
 _SERVICE = "777000"
 """Telegram's own account, in whose name posts of a linked channel come."""
 
+LIMIT = 4096
+"""UTF-16 units of a message's text: https://core.telegram.org/bots/api#sendmessage. Apps cut a longer text there, or
+where a line or a word ends in the half before."""
+
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,32})(?:@(\w+))?(?:\s+(.*))?", re.DOTALL)
 _MAX_QUOTE = 1000
 """Characters of a quoted message in the note."""
@@ -133,8 +137,17 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundM
         quoted=tuple(_quoted_authors(message, bot)),
         forwarded=bool(message.get("forward_origin")),
         album=message.get("media_group_id"),
+        cut=_cut_at(message) if kind == "new" else None,
         addressed=address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot),
     )
+
+
+def _cut_at(message: Json) -> Literal["", "\n"] | None:
+    units = len(str(message.get("text") or "").encode("utf-16-le", "replace")) // 2
+    if units <= LIMIT // 2 or message.get("forward_origin"):
+        return None
+    # Blanks at both ends of a message are removed.
+    return "" if units == LIMIT else "\n"
 
 
 def _is_for_bot(username: str | None, bot: Bot) -> bool:

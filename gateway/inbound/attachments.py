@@ -15,6 +15,7 @@ from channels.channel import Channel, FileUnavailable, RetryLater, Unreachable
 from channels.message import FileRef, ForeignText
 from gateway.lifecycle.fair_slots import FairSlots
 from gateway.lifecycle.retry import retry_until_stored
+from gateway.outbound.moved_chats import MovedChats
 from gateway.sessions import person_key
 from gateway.store import records
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ALBUM_DELAY = 0.5
-"""Seconds until an album is taken to be complete: its files arrive one by one."""
+"""Seconds without another part until an album, or a text in parts, is taken to be complete."""
 
 ATTEMPTS = 5
 TIMEOUT = 120.0
@@ -112,10 +113,12 @@ class AttachmentFetcher:
         media: MediaStore,
         read_file: ReadFile,
         is_foreign: Callable[[str, Sender], bool],
+        chats: MovedChats,
     ) -> None:
         """`is_foreign`: whether a text of this author, on this channel, is text from outside."""
         self._store = store
         self._is_foreign = is_foreign
+        self._chats = chats
         self._channels = channels
         self._media = media
         self._read_file = read_file
@@ -127,9 +130,7 @@ class AttachmentFetcher:
 
         None if the message no longer waits for files.
         """
-        row = await self._unfetched(row_id)
-        if row is not None and row.album is not None:
-            await asyncio.sleep(ALBUM_DELAY)
+        row = await self._complete(row_id)
         thread_root = () if row is None or row.thread_root is None else await self._thread_root(row, row.thread_root)
         fetched: dict[FileRef, _Fetched] = {}
         while (row := await self._unfetched(row_id)) is not None:
@@ -145,6 +146,15 @@ class AttachmentFetcher:
                 return FetchedMessage(row, tuple(each.text for each in missing))
         return None
 
+    async def _complete(self, row_id: int) -> records.Unfetched | None:
+        """The message with all parts of its album."""
+        row, parts = await self._unfetched(row_id), 0
+        while row is not None and row.album is not None and row.parts > parts:
+            parts = row.parts
+            await asyncio.sleep(ALBUM_DELAY)
+            row = await self._unfetched(row_id)
+        return row
+
     async def _unfetched(self, row_id: int) -> records.Unfetched | None:
         return await retry_until_stored(lambda: self._store.unfetched(row_id), "the inbox cannot be read")
 
@@ -156,7 +166,7 @@ class AttachmentFetcher:
 
     async def _thread_root(self, row: records.Unfetched, message_id: str) -> tuple[_Fetched, ...]:
         """The first message of the thread: its text, then its files."""
-        address = row.address
+        address = self._chats.current(row.address)
         try:
             root = await self._retry(address, lambda channel: channel.thread_root(address, message_id))
         except _NotAvailable as error:

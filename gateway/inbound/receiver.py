@@ -15,6 +15,7 @@ from channels.channel import NotStored
 from channels.message import ForeignText, InboundMessage, MessageState, MessageStatus, Receipt
 from gateway.bus import Bus, MessageAccepted, MessagesChanged
 from gateway.inbound.access import Access, AccessCheck, AccessPolicy
+from gateway.inbound.acts import Acts
 from gateway.inbound.attachments import AttachmentFetcher
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
 from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT, is_unlimited
@@ -82,6 +83,7 @@ class Receiver:
         self._notices = notices
         self._waiting_notice_at = waiting_notice_at
         self._rate = MessageRate(messages_per_minute)
+        self._acts = Acts()
         self._hook_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks = BackgroundTasks("receiver: handling a message failed; it is resumed at the next start")
 
@@ -101,6 +103,12 @@ class Receiver:
 
     async def deliver(self, message: InboundMessage) -> Receipt | None:
         """Stores the message; see `channels.message.Deliver`. Raises `NotStored`."""
+        *earlier, message = self._acts.complete(message)
+        for part in earlier:
+            await self._deliver_part(part)
+        return await self._deliver_part(message)
+
+    async def _deliver_part(self, message: InboundMessage) -> Receipt | None:
         checked = self._access.check(message)
         access = checked.access
         if access is Access.IGNORED or self._is_for_another_bot(message):
@@ -230,7 +238,7 @@ class Receiver:
             replace(file, foreign=source) if message.forwarded or file.is_quoted else file for file in message.files
         )
         own = "" if message.forwarded else message.text
-        return replace(message, note="", text=own, files=files, foreign=(ForeignText(source, text),))
+        return replace(message, note="", text=own, files=files, foreign=(*message.foreign, ForeignText(source, text)))
 
     def _pass_on(self, message: InboundMessage, arrival: records.Arrival) -> None:
         if arrival.stop_reason:
@@ -238,7 +246,7 @@ class Receiver:
             # A parked turn is resumed to be ended.
             self._bus.wake(arrival.session, "interrupt")
         if arrival.state == "waiting" and not arrival.command and self._dispatcher.active(arrival.session) is not None:
-            if message.kind != "withdrawn":
+            if message.kind != "withdrawn" and not message.is_update:
                 self._show_status(message, arrival.id, "waiting")
             self._tasks.start(partial(self._notify_of_many_queued, message, arrival))
         if arrival.command:
@@ -305,7 +313,9 @@ def _is_for_the_agent(message: InboundMessage) -> bool:
 
 def _is_unlimited(message: InboundMessage) -> bool:
     """Whether it is taken however many messages its sender has sent."""
-    return message.kind == "withdrawn" or (message.kind == "command" and is_unlimited(message.command or ""))
+    if message.kind == "command":
+        return is_unlimited(message.command or "")
+    return message.kind == "withdrawn" or message.is_update
 
 
 def _command(message: InboundMessage, arrival: records.Arrival) -> records.Command:

@@ -18,7 +18,7 @@ from channels.address import FULL, Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
 from gateway.store import audit, decisions, forgotten_events, identities, pairing, strangers
-from gateway.store.edits import accept_edit, accept_withdrawal, answered, is_known_target
+from gateway.store.edits import accept_edit, accept_withdrawal, answered, as_new, is_known_target
 from gateway.store.encoding import (
     address_to_json,
     attachments_to_json,
@@ -67,7 +67,7 @@ _known = (
 )
 
 _album_carrier = (
-    select(inbox.c.id, inbox.c.text, inbox.c.note, inbox.c.files)
+    select(inbox.c.id, inbox.c.text, inbox.c.note, inbox.c.files, inbox.c.foreign)
     .where(
         inbox.c.session == bindparam("session"),
         inbox.c.album == bindparam("album"),
@@ -77,6 +77,18 @@ _album_carrier = (
         inbox.c.ready.is_(False),
     )
     .order_by(inbox.c.id)
+    .limit(1)
+)
+
+_captioned_part = (
+    select(inbox.c.id)
+    .where(
+        inbox.c.session == bindparam("session"),
+        inbox.c.album == bindparam("album"),
+        inbox.c.id > bindparam("first"),
+        inbox.c.id < bindparam("own"),
+        inbox.c.text != "",
+    )
     .limit(1)
 )
 
@@ -95,7 +107,12 @@ _answer_decision = (
 _grow_album = (
     update(inbox)
     .where(inbox.c.id == bindparam("row"))
-    .values(text=bindparam("new_text"), note=bindparam("new_note"), files=bindparam("all_files"))
+    .values(
+        text=bindparam("new_text"),
+        note=bindparam("new_note"),
+        files=bindparam("all_files"),
+        foreign=bindparam("all_foreign"),
+    )
 )
 
 
@@ -167,6 +184,9 @@ def _refuse_stranger(
 def _store(
     connection: Connection, message: InboundMessage, session: str, refused: str | None, options: AcceptOptions
 ) -> Arrival:
+    is_edit = message.kind == "edited"
+    if is_edit:
+        message = as_new(connection, message, session) or message
     if message.thread_root is not None and is_known(connection, session):
         message = replace(message, thread_root=None)
     generation, session_busy = touch(connection, session, message.address)
@@ -181,7 +201,7 @@ def _store(
         return Arrival(own, session, state="refused", reason=refused, run=run)
     match message.kind:
         case "new":
-            return replace(_accept_new(connection, message, session, own, busy, options), run=run)
+            return replace(_accept_new(connection, message, session, own, busy, options, is_edit=is_edit), run=run)
         case "command":
             return Arrival(own, session, command=True)
         case "edited":
@@ -206,15 +226,24 @@ def _audit_refusal(connection: Connection, message: InboundMessage, session: str
 
 
 def _accept_new(
-    connection: Connection, message: InboundMessage, session: str, own: int, busy: Busy, options: AcceptOptions
+    connection: Connection,
+    message: InboundMessage,
+    session: str,
+    own: int,
+    busy: Busy,
+    options: AcceptOptions,
+    *,
+    is_edit: bool,
 ) -> Arrival:
+    """`is_edit`: it is an edit; those decide nothing."""
     if message.album is not None:
         values = {"session": session, "album": message.album, "own": own}
         carrier = connection.execute(_album_carrier, values).first()
         if carrier is not None:
             return _join_album(connection, carrier, message, session, own)
-    if not message.files and message.thread_root is None:
-        decided = decisions.decide_in_words(connection, session, message, options)
+    is_ready = not message.files and message.thread_root is None and message.cut is None
+    if is_ready:
+        decided = None if is_edit else decisions.decide_in_words(connection, session, message, options)
         if decided is not None:
             turn_id, step = decided
             connection.execute(_answer_decision, {"row": own, "of_turn": turn_id, "at_step": step})
@@ -224,7 +253,7 @@ def _accept_new(
         busy = "queue"
     if busy == "interrupt":
         busy, stop_reason = _interrupt(connection, message, session, own, options)
-    if message.files or message.thread_root is not None:
+    if not is_ready:
         return Arrival(own, session, to_fetch=own, stop_reason=stop_reason)
     return Arrival(own, session, wakes=busy_unless_blocked(connection, session, busy), stop_reason=stop_reason)
 
@@ -241,15 +270,30 @@ def _may_not_steer(connection: Connection, sender: Sender, session: str) -> bool
 
 
 def _join_album(connection: Connection, carrier: AnyRow, message: InboundMessage, session: str, own: int) -> Arrival:
-    """The album's first message, whose files are still being fetched, carries this one's text and files too."""
+    """The album's first message, which is not ready yet, carries this one's text and files too."""
     values = {
         "row": carrier.id,
-        "new_text": join_lines(carrier.text, message.text),
+        "new_text": _album_text(connection, carrier, message, session, own),
         "new_note": join_lines(carrier.note, message.note),
         "all_files": [*carrier.files, *files_to_json(message.files)],
+        "all_foreign": [*(carrier.foreign or ()), *(foreign_to_json(message.foreign) or ())] or None,
     }
     connection.execute(_grow_album, values)
     return answered(connection, session, own, ALBUM)
+
+
+def _album_text(connection: Connection, carrier: AnyRow, message: InboundMessage, session: str, own: int) -> str:
+    """Their texts as one. Each caption but a first one that is alone stands behind the name of its picture."""
+    if not message.files:
+        return str(carrier.text + message.text)
+    if not message.text:
+        return str(carrier.text)
+    before = carrier.text
+    if before and carrier.files:
+        values = {"session": session, "album": message.album, "first": carrier.id, "own": own}
+        if connection.execute(_captioned_part, values).first() is None:
+            before = f"{carrier.files[0]['name']}: {before}"
+    return join_lines(before, f"{message.files[0].name}: {message.text}")
 
 
 def _interrupt(
@@ -361,8 +405,8 @@ def _insert_message(
         "album": message.album if is_new else None,
         "opening": thread_root,
         # An edit or a deletion is for the turn that has read the message.
-        "busy": busy if is_new else "steer",
-        "ready": not files and thread_root is None,
+        "busy": busy if is_new else "work" if message.is_update else "steer",
+        "ready": not files and thread_root is None and not (is_new and message.cut is not None),
         "state": "waiting" if refused is None else "refused",
         "reason": refused or "",
         "sent_at": message.sent_at,

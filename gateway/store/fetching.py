@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.media import Attachment
@@ -25,6 +26,12 @@ _to_fetch = select(
     inbox.c.foreign,
 ).where(inbox.c.id == bindparam("row"), is_waiting, is_message, inbox.c.ready.is_(False))
 
+_count_parts = (
+    select(func.count())
+    .select_from(inbox)
+    .where(inbox.c.session == bindparam("session"), inbox.c.album == bindparam("album"))
+)
+
 _make_ready = (
     update(inbox)
     .where(inbox.c.id == bindparam("row"))
@@ -37,7 +44,12 @@ _use_media = insert(media_uses).values(hash=bindparam("hash"), inbox=bindparam("
 def unfetched(connection: Connection, row_id: int) -> Unfetched | None:
     """A message with the files that it has by now (albums grow); None once it is ready or waits no longer."""
     row = connection.execute(_to_fetch, {"row": row_id}).first()
-    return None if row is None else unfetched_from(row)
+    if row is None:
+        return None
+    if row.album is None:
+        return unfetched_from(row)
+    parts = connection.execute(_count_parts, {"session": row.session, "album": row.album}).scalar_one()
+    return replace(unfetched_from(row), parts=parts)
 
 
 def unfetched_from(row: AnyRow) -> Unfetched:

@@ -193,8 +193,8 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Unfetched:
-    """A message whose files are not fetched yet. Until they are, turns read neither it nor any later message. `sender`
-    is the user id."""
+    """A message whose files are not fetched yet, or whose text may go on. Until it is ready, turns read neither it nor
+    any later message. `sender` is the user id; `parts` are the messages of its album until now."""
 
     id: int
     session: str
@@ -203,6 +203,7 @@ class Unfetched:
     files: tuple[FileRef, ...]
     album: str | None
     thread_root: str | None = None
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

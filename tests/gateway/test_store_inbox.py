@@ -116,7 +116,7 @@ async def test_an_album_becomes_one_message(store: Store) -> None:
     waiting = await store.unfetched(first.id)
     assert waiting is not None
     assert waiting.files == (PHOTO, second)
-    assert await states(store) == {"the caption": "waiting"}
+    assert await states(store) == {"two.jpg: the caption": "waiting"}
 
 
 async def test_files_fetched_before_the_album_was_complete_are_not_enough(store: Store) -> None:
