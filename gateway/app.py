@@ -203,7 +203,7 @@ class Gateway:
             hooks or NoHooks(),
             self.dispatcher,
             CommandHandler(store, self.bus, access, self.dispatcher, self.commands, self.delivery, notices),
-            AttachmentFetcher(store, self.channels, media, read_file, access.is_foreign),
+            AttachmentFetcher(store, self.channels, media, read_file, access.is_foreign, self._moved_chats),
             Refusals(store, access, notices),
             self.delivery,
             notices,
