@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -20,16 +20,27 @@ class Interrupted(Exception):
     """The work was cancelled because the other coroutine returned first."""
 
 
-async def race(work: Coroutine[Any, Any, T], interjection: Coroutine[Any, Any, None]) -> T:
+async def race(
+    work: Coroutine[Any, Any, T],
+    interjection: Coroutine[Any, Any, None],
+    *,
+    every: float | None = None,
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
+) -> T:
     """The result of `work`. If `interjection` returns first, `work` is cancelled and awaited, and `Interrupted` raised.
 
     If both finish at the same moment, the result wins. Both have ended when this returns or raises, unless the work
-    ignores its cancellation for longer than `CANCEL_TIMEOUT`.
+    ignores its cancellation for longer than `CANCEL_TIMEOUT`. Until then, `meanwhile` is called `every` so many
+    seconds; what it raises ends the work.
     """
     working = asyncio.ensure_future(work)
     waiting = asyncio.ensure_future(interjection)
     try:
-        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            done, _ = await asyncio.wait((working, waiting), timeout=every, return_when=asyncio.FIRST_COMPLETED)
+            if done or meanwhile is None:
+                break
+            await meanwhile()
         if working.done():
             return working.result()
         await cancel_and_wait(working)

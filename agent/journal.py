@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agent.log import Ended, Entry, MessagesRead
+from agent.log import Ended, Entry, MessagesRead, ModelAnswered
 
 
 class JournalError(Exception):
@@ -36,6 +36,10 @@ class Journal(Protocol):
 
     async def append(self, *entries: Entry) -> None:
         """Adds entries to the log, in order."""
+
+    async def keep(self, draft: ModelAnswered | None) -> None:
+        """Keeps the unfinished answer of the model, in place of the one kept before, until an answer is logged. After
+        a restart the log has it, as interrupted by the restart."""
 
     async def park(self, until: float | None) -> bool:
         """Parks the turn until a message or a decision arrives or until the time (in seconds since 1970), if the inbox

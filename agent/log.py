@@ -141,8 +141,9 @@ class MessagesRead:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswered:
-    """The model's answer in one step. `interrupted`: a message or a stop ended the stream early; `cut_off`: the model's
-    length limit did; `refused`: its provider's filter did. `shown` is the text that people see, if hooks changed it."""
+    """The model's answer in one step. `interrupted`: a message or a stop ended the stream early, or a restart did
+    (`by_restart`); `cut_off`: the model's length limit did; `refused`: its provider's filter did. `shown` is the text
+    that people see, if hooks changed it."""
 
     step: int
     parts: tuple[Part, ...]
@@ -152,6 +153,7 @@ class ModelAnswered:
     cut_off: bool = False
     shown: str | None = None
     refused: bool = False
+    by_restart: bool = False
     kind: Literal["model_answered"] = "model_answered"
 
     @property

@@ -16,7 +16,8 @@ ApprovalDecision = Literal["", "allowed", "denied", "undecided"]
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
-    """Markdown. While `open`, it may still grow or change; `interrupted`: it was cut short and stays so.
+    """Markdown. While `open`, it may still grow or change; `interrupted`: it was cut short and stays so, by a message
+    or a stop, or `by_restart`.
 
     `new_message`: a person wrote since the text before it, so it goes below that message, in a message of its own.
     `secondary`: it reports on the work (tool calls, reasoning) and is displayed less prominently; while `open` any of
@@ -30,7 +31,15 @@ class TextSegment:
     new_message: bool = False
     step: int = 0
     secondary: bool = False
+    by_restart: bool = False
     kind: Literal["text"] = "text"
+
+    @property
+    def interruption(self) -> str:
+        """What cut it short, as a line below it; empty if nothing did."""
+        if not self.interrupted:
+            return ""
+        return "interrupted by a restart" if self.by_restart else "interrupted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
-from agent.log import Ended, Entry, MessagesRead, UserMessage
+from agent.log import Ended, Entry, MessagesRead, ModelAnswered, UserMessage
 
 
 class MemoryJournal:
@@ -43,6 +43,9 @@ class MemoryJournal:
 
     async def append(self, *entries: Entry) -> None:
         self.entries.extend(entries)
+
+    async def keep(self, draft: ModelAnswered | None) -> None:
+        """Nothing is kept for a restart."""
 
     async def park(self, until: float | None) -> bool:
         if self._unread:

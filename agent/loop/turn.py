@@ -15,7 +15,7 @@ from agent.decisions.questions import ANSWERED
 from agent.events import Emit, Event, Logged, as_json
 from agent.gate import storable
 from agent.interrupt import Interrupted, race, shielded
-from agent.journal import Journal, JournalError
+from agent.journal import Journal, JournalError, TurnLost
 from agent.log import (
     ApprovalDecided,
     ApprovalRequested,
@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 
 MAX_RESTARTS = 5
 """A turn that is interrupted by so many restarts without progress is probably their cause."""
+
+KEPT_EVERY = 1.0
+"""Seconds after which more of a growing answer is kept for the case of a restart."""
 
 INTERNAL_ERROR = "internal error in the gateway; details are in its log"
 LOOP_DETECTED = "loop detected: {tools} was called repeatedly with the same arguments and the same result"
@@ -88,6 +91,7 @@ class Turn:
         self._model_step: ModelStep | None = None
         self._task: asyncio.Task[object] | None = None
         self._stop_reason: str | None = None
+        self._draft: ModelAnswered | None = None
         self._ended: Ended | None = None
         self._parked = False
 
@@ -157,6 +161,7 @@ class Turn:
             if self._ended is None:
                 await self._end("stopped", self._stop_reason)
         elif self._task.cancelling():
+            await shielded(self._keep())
             raise asyncio.CancelledError
         else:
             log.error("turn %s failed: the model cancelled itself", self._id)
@@ -242,10 +247,24 @@ class Turn:
             entries=self._entries,
         )
         try:
-            return await race(step.answer(), self._journal.interjection())
+            return await race(step.answer(), self._journal.interjection(), every=KEPT_EVERY, meanwhile=self._keep)
         except Interrupted:
             *_, last = (ModelAnswered(self.step, (), interrupted=True), *step.stream.unlogged())
             return last if isinstance(last, ModelAnswered) else ModelAnswered(self.step, (), interrupted=True)
+
+    async def _keep(self) -> None:
+        """Keeps what people have read of the current answer: a restart does not take it back."""
+        draft = next((entry for entry in self.unlogged if isinstance(entry, ModelAnswered)), None)
+        if draft == self._draft:
+            return
+        try:
+            await self._journal.keep(None if draft is None else storable(draft))
+        except TurnLost:
+            raise
+        except JournalError as error:
+            log.warning("turn %s: its answer so far cannot be stored: %s", self._id, error)
+        else:
+            self._draft = draft
 
     async def _run(self, calls: Sequence[Call]) -> None:
         agent, files = self._agent, self._files
@@ -310,7 +329,7 @@ class Turn:
     async def _record(self, *entries: Entry) -> None:
         self._entries.extend(entries)
         if any(isinstance(entry, ModelAnswered | ApprovalRequested) for entry in entries):
-            self._model_step = None
+            self._model_step = self._draft = None
             self._turn_context.budget.release()
         for entry in entries:
             await self._emit_event(Logged(entry))

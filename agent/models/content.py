@@ -13,6 +13,10 @@ from agent.tools.received_files import workspace_path
 from agent.transcript import Exchange, Result, Results, SystemNote
 
 INTERRUPTED = SystemNote("Your answer was interrupted here, by a new message or a stop; it was shown up to this point.")
+RESTARTED = SystemNote(
+    "Your answer was interrupted here, by a restart of the gateway; the person has read it up to about this point. "
+    "Do not repeat it: go on from here, if that is still wanted."
+)
 CONTINUE = SystemNote("Continue.")
 FINISH_UP = "(finish up)"
 
@@ -40,17 +44,17 @@ ContentPart = str | LoadedImage
 
 def with_notices(transcript: Sequence[Exchange]) -> Iterator[Exchange]:
     """The conversation with a notice after each interrupted answer, ending in something for the model to answer."""
-    interrupted = False
+    notice: SystemNote | None = None
     for exchange in transcript:
         # Providers require the results of calls directly after the calls, so the notice comes after the results.
-        if interrupted and not isinstance(exchange, Results):
-            yield INTERRUPTED
-            interrupted = False
+        if notice is not None and not isinstance(exchange, Results):
+            yield notice
+            notice = None
         yield exchange
-        if isinstance(exchange, ModelAnswered):
-            interrupted = exchange.interrupted
-    if interrupted:
-        yield INTERRUPTED
+        if isinstance(exchange, ModelAnswered) and exchange.interrupted:
+            notice = RESTARTED if exchange.by_restart else INTERRUPTED
+    if notice is not None:
+        yield notice
     elif transcript and isinstance(transcript[-1], ModelAnswered):
         yield CONTINUE
 

@@ -148,7 +148,7 @@ def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
 
 def _texts(texts: Sequence[TextSegment]) -> Iterator[Piece[Content]]:
     # Each is parsed by itself, so that an unclosed fence in one does not include the next.
-    blocks = [block for text in texts for block in _read(text.markdown, text.interrupted)]
+    blocks = [block for text in texts for block in _read(text.markdown, text.interruption)]
     for number, markdown in enumerate(_chunks(blocks)):
         yield _text(f"{texts[0].key}/{number}", markdown)
 
@@ -243,19 +243,18 @@ def utf16(text: str) -> int:
 
 # --- markdown to Discord's -------------------------------------------------------------------------------------------
 
-_INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
 
 ZERO_WIDTH = "\u200b"
 """An invisible character that separates what Discord would read as one."""
 
 
 @lru_cache(maxsize=64)
-def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
+def _read(markdown: str, interruption: str = "") -> tuple[Block, ...]:
     """A text's blocks, none if it is blank. Cached: a growing reply is rendered many times."""
     blocks = parse(markdown)
     if _is_blank(_join(blocks)):
         return ()
-    return (*blocks, _INTERRUPTED) if interrupted else blocks
+    return (*blocks, Paragraph((Span(f"⏸ {interruption}", italic=True),))) if interruption else blocks
 
 
 def _chunks(blocks: Sequence[Block], limit: int = TEXT_LIMIT) -> Iterator[str]:

@@ -162,7 +162,7 @@ def _pieces(id: str, group: _Group) -> Iterator[Piece[Content]]:
 
 def _blocks_of(texts: Iterable[TextSegment]) -> tuple[Block, ...]:
     # Each is parsed by itself, so that an unclosed fence in one does not include the next.
-    return tuple(block for text in texts for block in _read(_markdown_of(text), text.interrupted))
+    return tuple(block for text in texts for block in _read(_markdown_of(text), text.interruption))
 
 
 def _markdown_of(text: TextSegment) -> str:
@@ -349,18 +349,17 @@ _UNFINISHED = re.compile(r"(?:\A|\n)[ \t>]*(?:[-=*+_#`~|]+|\d{1,9}[.)]?)?[ \t]*\
 """An incomplete last line. Until it continues, it may change the meaning of the line before: the dash of a list item
 makes it a heading."""
 
-_INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
 _ASKED: tuple[Block, ...] = (Paragraph((Span("❓"),)),)
 """For a blank question, so that its options have a text above them."""
 
 
 @lru_cache(maxsize=64)
-def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
+def _read(markdown: str, interruption: str = "") -> tuple[Block, ...]:
     """A text's blocks, none if it is blank. Cached: a growing reply is rendered many times."""
     blocks = parse(markdown)
     if _is_blank(read(blocks)):
         return ()
-    return (*blocks, _INTERRUPTED) if interrupted else blocks
+    return (*blocks, Paragraph((Span(f"⏸ {interruption}", italic=True),))) if interruption else blocks
 
 
 def _chunks(blocks: Sequence[Block]) -> Iterator[Sequence[Block]]:

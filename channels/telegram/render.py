@@ -144,7 +144,7 @@ def _pieces(segments: Iterable[Segment]) -> Iterator[Piece[Content]]:
 
 def _texts(texts: Sequence[TextSegment]) -> Iterator[Piece[Content]]:
     # Each is parsed by itself, so that an unclosed fence in one does not include the next.
-    blocks = [block for text in texts for block in _read(text.markdown, text.interrupted)]
+    blocks = [block for text in texts for block in _read(text.markdown, text.interruption)]
     for number, html in enumerate(_chunks(blocks)):
         yield _text(f"{texts[0].key}/{number}", html)
 
@@ -273,18 +273,17 @@ def utf16(text: str) -> int:
 # --- markdown to HTML: https://core.telegram.org/bots/api#html-style -------------------------------------------------
 
 
-_INTERRUPTED = Paragraph((Span("⏸ interrupted", italic=True),))
 _ASKED = (Paragraph((Span("❓"),)),)
 """For a blank question, so that its options have a text above them."""
 
 
 @lru_cache(maxsize=64)
-def _read(markdown: str, interrupted: bool = False) -> tuple[Block, ...]:
+def _read(markdown: str, interruption: str = "") -> tuple[Block, ...]:
     """A text's blocks, none if it is blank. Cached: a growing reply is rendered many times."""
     blocks = parse(markdown)
     if _is_blank(unformatted(_join(blocks))):
         return ()
-    return (*blocks, _INTERRUPTED) if interrupted else blocks
+    return (*blocks, Paragraph((Span(f"⏸ {interruption}", italic=True),))) if interruption else blocks
 
 
 def _chunks(blocks: Sequence[Block]) -> Iterator[str]:

@@ -126,7 +126,7 @@ def _advance_text(shown: PrintState, segment: TextSegment, style: Style, parts: 
         continues = style.width is None and printed.markdown
         parts.append(TextPart(text, "none" if continues else "paragraph"))
     if segment.interrupted:
-        parts.append(TextPart(_colored(styled("(interrupted)", DIM), style), "line", secondary=True))
+        parts.append(TextPart(_colored(styled(f"({segment.interruption})", DIM), style), "line", secondary=True))
     finished = shown.finished if segment.open else shown.finished | {segment.key}
     return replace(shown, finished=finished, text=now, after_call=shown.after_call and not text)
 

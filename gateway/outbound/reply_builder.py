@@ -243,7 +243,7 @@ class ReplyBuilder:
             self._put_text(f"r{self._step}", quote_reasoning(self._mask(reasoning)), secondary=True)
         text = answered.text if answered.shown is None else answered.shown
         if text.strip():
-            self._put_text(f"t{self._step}", text, interrupted=answered.interrupted)
+            self._put_text(f"t{self._step}", text, interrupted=answered.interrupted, by_restart=answered.by_restart)
         for number, part in enumerate(answered.parts):
             match part:
                 case Call():
@@ -257,11 +257,21 @@ class ReplyBuilder:
                 case _:
                     pass
 
-    def _put_text(self, key: str, markdown: str, *, interrupted: bool = False, secondary: bool = False) -> None:
+    def _put_text(
+        self, key: str, markdown: str, *, interrupted: bool = False, by_restart: bool = False, secondary: bool = False
+    ) -> None:
         """Adds a text; in a new message if a person wrote since the text before it."""
         step, new_message, self._new_message = self._step, self._new_message, False
         self._put(
-            TextSegment(key, markdown, interrupted=interrupted, new_message=new_message, step=step, secondary=secondary)
+            TextSegment(
+                key,
+                markdown,
+                interrupted=interrupted,
+                new_message=new_message,
+                step=step,
+                secondary=secondary,
+                by_restart=by_restart,
+            )
         )
 
     # --- tool calls ---

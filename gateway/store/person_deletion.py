@@ -142,6 +142,7 @@ def _delete_answers(connection: Connection, deleted: DeletedRows, turn: AnyRow) 
             delivered=True,
             principal={"id": "", "name": "", "handle": None},
             reply_to=None,
+            draft=None,
         )
     )
     deleted.count(turns=1)

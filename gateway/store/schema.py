@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0009"
+REVISION = "0010"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -120,6 +120,8 @@ turns = Table(
     Column("ended_at", Timestamp),
     Column("delivered", Boolean, nullable=False),
     Column("undeliverable", SafeText),
+    # The unfinished answer of the model, as an entry of the log.
+    Column("draft", SafeText),
     CheckConstraint("kind IN ('turn', 'command', 'aside')", name="kind"),
     CheckConstraint("state IN ('running', 'completed', 'failed', 'stopped')", name="state"),
     Index("ix_turns_session", "session", "generation", "number"),

@@ -147,6 +147,7 @@ class Store:
     claim = writes_as_worker(turns.claim)
     read_inbox = writes(turns.read_inbox)
     append = writes(turns.append)
+    keep = writes(turns.keep)
     park = writes(turns.park)
     stop_parked = writes(turns.stop_parked)
     close = writes(turns.close)

@@ -114,4 +114,5 @@ def _values_of(turn: Turn, worker: str, state: str) -> dict[str, Any]:
         "ended_at": None if state == "running" else turn.started_at,
         "delivered": False,
         "undeliverable": None,
+        "draft": None,
     }

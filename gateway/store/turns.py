@@ -10,7 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from agent.journal import TurnLost
-from agent.log import Ended, Entry, MessagesRead, ModelAnswered, Resumed
+from agent.log import Ended, Entry, MessagesRead, ModelAnswered, Resumed, dump, load
 from channels.address import Sender
 from gateway.store import audit, logs
 from gateway.store.decisions import RELEASED
@@ -21,6 +21,7 @@ from gateway.store.inbox import (
     drop_finish_requests,
     finish_requests,
     has_answer,
+    needs_turn,
     queue_lower,
     rows_for_new_turn,
     rows_for_running_turn,
@@ -53,8 +54,16 @@ _earlier = (
 _take_over = (
     update(turns)
     .where(turns.c.number == bindparam("turn"))
-    .values(worker=bindparam("new_worker"), epoch=turns.c.epoch + 1, parked=False, deadline=None, delivered=False)
+    .values(
+        worker=bindparam("new_worker"),
+        epoch=turns.c.epoch + 1,
+        parked=False,
+        deadline=None,
+        delivered=False,
+        draft=None,
+    )
 )
+_keep = update(turns).where(turns.c.number == bindparam("turn")).values(draft=bindparam("answer"))
 _park = (
     update(turns)
     .where(turns.c.number == bindparam("turn"))
@@ -72,13 +81,19 @@ _stop_parked = (
 
 _last = select(func.max(turn_log.c.n)).where(turn_log.c.turn == turns.c.number).scalar_subquery()
 _held_turn = select(
-    turns.c.number, turns.c.session, turns.c.generation, turns.c.kind, turns.c.principal, _last.label("last")
+    turns.c.number,
+    turns.c.session,
+    turns.c.generation,
+    turns.c.kind,
+    turns.c.principal,
+    turns.c.draft.is_not(None).label("has_draft"),
+    _last.label("last"),
 ).where(turns.c.id == bindparam("turn_id"), turns.c.epoch == bindparam("held_epoch"), is_running)
 
 _end_turn = (
     update(turns)
     .where(turns.c.number == bindparam("turn"))
-    .values(state=bindparam("outcome"), reason=bindparam("why"), ended_at=bindparam("now"))
+    .values(state=bindparam("outcome"), reason=bindparam("why"), ended_at=bindparam("now"), draft=None)
 )
 
 
@@ -102,10 +117,19 @@ def claim(connection: Connection, worker: str, session: str) -> Turn | None:
 
 
 def resume(connection: Connection, left: AnyRow, worker: str) -> Turn:
-    """Takes over the turn of a worker that is gone, which its log says."""
+    """Takes over the turn of a worker that is gone, which its log says. What people have read of its answer stays."""
     turn = _take_over_from(connection, left, worker)
-    logs.write(connection, left.number, len(turn.entries) + 1, [Resumed()])
-    return replace(turn, entries=(*turn.entries, Resumed()))
+    added = (*_interrupted_answer(left.draft), Resumed())
+    logs.write(connection, left.number, len(turn.entries) + 1, added)
+    return replace(turn, entries=(*turn.entries, *added))
+
+
+def _interrupted_answer(draft: str | None) -> tuple[Entry, ...]:
+    """The entry of an answer that a restart interrupted."""
+    kept = () if draft is None else load([draft])
+    return tuple(
+        replace(entry, interrupted=True, by_restart=True) for entry in kept if isinstance(entry, ModelAnswered)
+    )
 
 
 def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
@@ -160,8 +184,14 @@ def append(
 ) -> None:
     """Adds to the turn's log, and the events to the audit log. Raises `TurnLost`."""
     turn = _hold(connection, turn_id, epoch)
-    logs.write(connection, turn.number, turn.last + 1, entries)
+    _log(connection, turn, entries)
     audit.record(connection, *events)
+
+
+def keep(connection: Connection, turn_id: str, epoch: int, draft: ModelAnswered | None) -> None:
+    """Keeps the unfinished answer, in place of the one kept before, until an answer is logged. Raises `TurnLost`."""
+    turn = _hold(connection, turn_id, epoch)
+    connection.execute(_keep, {"turn": turn.number, "answer": None if draft is None else dump(draft)})
 
 
 def park(connection: Connection, turn_id: str, epoch: int, until: datetime | None = None) -> bool:
@@ -187,7 +217,7 @@ def close(
     turn = _hold(connection, turn_id, epoch)
     is_of_conversation = turn.kind == "turn"
     if is_of_conversation and ended.outcome == "completed" and _is_steered(connection, turn):
-        logs.write(connection, turn.number, turn.last + 1, entries)
+        _log(connection, turn, entries)
         return ()
     read = _close_inbox(connection, turn, turn_id, ended, entries) if is_of_conversation else ()
     logs.write(connection, turn.number, turn.last + 1, [*entries, *read, ended])
@@ -196,8 +226,14 @@ def close(
     return (*read, ended)
 
 
+def _log(connection: Connection, turn: AnyRow, entries: Sequence[Entry]) -> None:
+    logs.write(connection, turn.number, turn.last + 1, entries)
+    if turn.has_draft and any(isinstance(entry, ModelAnswered) for entry in entries):
+        connection.execute(_keep, {"turn": turn.number, "answer": None})
+
+
 def _is_steered(connection: Connection, turn: AnyRow) -> bool:
-    return any(row.busy != "wrap" for row in rows_for_running_turn(connection, turn.session, level_of(turn)))
+    return any(map(needs_turn, rows_for_running_turn(connection, turn.session, level_of(turn))))
 
 
 def _close_inbox(

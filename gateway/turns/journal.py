@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
 from agent.journal import JournalError
-from agent.log import Ended, Entry, MessagesRead
+from agent.log import Ended, Entry, MessagesRead, ModelAnswered
 from gateway.store.errors import StoreError
 from gateway.store.records import AuditEvent, Busy, Turn
 from gateway.turns.audited_calls import AuditedCalls
@@ -20,6 +20,7 @@ class TurnStore(Protocol):
     async def append(
         self, turn_id: str, epoch: int, entries: tuple[Entry, ...], events: tuple[AuditEvent, ...]
     ) -> None: ...
+    async def keep(self, turn_id: str, epoch: int, draft: ModelAnswered | None) -> None: ...
     async def park(self, turn_id: str, epoch: int, until: datetime | None) -> bool: ...
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> tuple[Entry, ...]: ...
 
@@ -87,6 +88,12 @@ class TurnJournal:
     async def append(self, *entries: Entry) -> None:
         try:
             await self._store.append(self._turn.id, self._turn.epoch, entries, self._audited.events(entries))
+        except StoreError as error:
+            raise JournalError(str(error)) from error
+
+    async def keep(self, draft: ModelAnswered | None) -> None:
+        try:
+            await self._store.keep(self._turn.id, self._turn.epoch, draft)
         except StoreError as error:
             raise JournalError(str(error)) from error
 

@@ -153,6 +153,7 @@ async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_p
             database.execute(f'ALTER TABLE inbox DROP COLUMN "{column}"')
         database.execute("DROP INDEX ix_turns_undeliverable")
         database.execute("ALTER TABLE turns DROP COLUMN undeliverable")
+        database.execute("ALTER TABLE turns DROP COLUMN draft")
         database.execute("ALTER TABLE sessions DROP COLUMN reasoning")
         database.execute("UPDATE alembic_version SET version_num = '0001'")
         database.commit()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.journal import TurnLost
-from agent.log import CallEnded, CallStarted, Ended, MessagesRead, Notice, Resumed
+from agent.log import CallEnded, CallStarted, Ended, MessagesRead, ModelAnswered, Notice, Resumed, Text
 from agent.media import Attachment
 from channels.address import Address
 from channels.channel import Sent
@@ -135,6 +135,25 @@ async def test_another_worker_takes_over_an_unfinished_turn(tmp_path: Path) -> N
             await store.close(left.id, left.epoch, COMPLETED)
         assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["two"]
         await finish(store, turn)
+
+
+async def test_what_people_have_read_of_an_answer_stands_after_the_process_is_gone(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path), worker="one") as store:
+        await tell(store)
+        turn = await begin(store)
+        await store.keep(turn.id, turn.epoch, ModelAnswered(1, (Text("Hel"),), interrupted=True))
+        await store.keep(turn.id, turn.epoch, ModelAnswered(1, (Text("Hello, A"),), interrupted=True))
+    async with open_store(url_of(tmp_path), worker="two") as store:
+        resumed = await begin(store)
+        read = ModelAnswered(1, (Text("Hello, A"),), interrupted=True, by_restart=True)
+        assert resumed.entries == (*turn.entries, read, Resumed())
+        with pytest.raises(TurnLost):
+            await store.keep(turn.id, turn.epoch, None)
+        await store.keep(resumed.id, resumed.epoch, ModelAnswered(2, (Text("nn"),), interrupted=True))
+        await store.append(resumed.id, resumed.epoch, (ModelAnswered(2, (Text("nn."),)),))
+    async with open_store(url_of(tmp_path), worker="three") as store:
+        whole = (await begin(store)).entries
+    assert whole == (*resumed.entries, ModelAnswered(2, (Text("nn."),)), Resumed())
 
 
 async def test_a_command_is_answered_once(store: Store) -> None:

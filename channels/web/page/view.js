@@ -106,7 +106,10 @@ const TEXT = {
     node.classList.toggle("open", segment.open);
     node.classList.toggle("secondary", segment.secondary);
     node.querySelector(":scope > .cut")?.remove();
-    if (segment.interrupted) node.append(words("p", "cut", "interrupted", { testid: "interrupted" }));
+    if (segment.interrupted) {
+      const cut = segment.by_restart ? "interrupted by a restart" : "interrupted";
+      node.append(words("p", "cut", cut, { testid: "interrupted" }));
+    }
   },
 };
 
