@@ -772,6 +772,16 @@ async def test_where_the_bot_may_not_write_nothing_can_be_delivered(slack: Slack
             await channel.show(reply_in(team, text("hello")), MemoryLedger())
 
 
+@pytest.mark.parametrize("error", ["no_permission", "channel_not_found", "is_archived", "restricted_action"])
+async def test_an_error_of_one_channel_is_not_one_of_the_token(slack: Slack, channel: SlackChannel, error: str) -> None:
+    slack.fail_next("chat.postMessage", error)
+    with pytest.raises(Undeliverable, match=error):
+        await channel.show(reply_in(slack.channel("team", ["Ann"]), text("hello")), MemoryLedger())
+    ann = slack.direct("Ann")
+    await channel.show(reply_in(ann, text("hello")), MemoryLedger())
+    assert ann.texts == ["hello"]
+
+
 async def test_a_token_that_stops_working_gives_nothing_up(slack: Slack, channel: SlackChannel) -> None:
     slack.fail_next("chat.postMessage", "token_revoked")
     with pytest.raises(Unreachable, match="token_revoked"):
