@@ -149,6 +149,9 @@ def _event(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
         case "message_deleted":
             return _withdrawn(event["previous_message"], event, chat, bot, names)
         case subtype if subtype in _AUTHORED:
+            if event["type"] == "app_mention" and (edited_at := _dict(event.get("edited")).get("ts")):
+                # The mention was written into an older message, which the event `message_changed` tells too.
+                return _message(event, chat, bot, names, "edited", edited_at, f":edited:{edited_at}")
             return _message(event, chat, bot, names, "new", event["ts"], "")
     return None
 
@@ -172,18 +175,30 @@ def _is_direct(channel: str, kind: str | None = None) -> bool:
 
 
 def _edited(event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
-    message, before = event["message"], event.get("previous_message")
+    """An edit by its author, or an update by Slack: the preview of a link, a file that was deleted."""
+    message, before = event["message"], _dict(event.get("previous_message"))
     if not is_authored(message):
         return None
-    if before is not None and _content(before) == _content(message):
-        # Not an edit by a person: a link preview, a reply count, a renamed file.
+    edited_at = _dict(message.get("edited")).get("ts")
+    has_new_words = not before or _content(before) != _content(message)
+    if has_new_words and (edited_at or not before) and edited_at != _dict(before.get("edited")).get("ts", ""):
+        at = edited_at or event["event_ts"]
+        return _message(message, chat, bot, names, "edited", at, f":edited:{at}")
+    if not has_new_words and _added(before) == _added(message):
+        # A reply count, a renamed file.
         return None
-    at = _dict(message.get("edited")).get("ts") or event["event_ts"]
-    return _message(message, chat, bot, names, "edited", at, f":edited:{at}")
+    at = event["event_ts"]
+    update = _message(message, chat, bot, names, "edited", at, f":updated:{at}")
+    return None if update is None else replace(update, is_update=True)
 
 
 def _content(message: Json) -> tuple[str, list[str]]:
     return written(message), [str(file.get("id")) for file in dicts(message.get("files"))]
+
+
+def _added(message: Json) -> tuple[list[str], list[tuple[str, str]]]:
+    """What Slack adds to a message some time after it was written."""
+    return [written(part) for part in shared(message)], list(previews(message, {}))
 
 
 def _withdrawn(message: Json, event: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
@@ -253,7 +268,7 @@ def _message(
         foreign=foreign,
         addressed=addressed,
         follows=follows,
-        thread_root=message["thread_ts"] if in_thread and kind == "new" else None,
+        thread_root=message["thread_ts"] if in_thread else None,
     )
 
 

@@ -29,6 +29,7 @@ from gateway.outbound.wording import queued_messages
 from gateway.sessions import person_key, session_key
 from gateway.store import records
 from gateway.store.arrivals import NOT_ALLOWED
+from gateway.store.edits import TOO_LATE_TO_EDIT
 from gateway.store.errors import StoreError
 from gateway.turns.dispatcher import Dispatcher
 
@@ -37,6 +38,9 @@ OVER_LIMIT = "more than {limit} messages a minute"
 NOT_TAKEN = (
     "⚠️ Not taken: this message, and any that follow too soon. I take {limit} messages a minute from each person; "
     "please send it again in a minute."
+)
+EDITED_LATE = (
+    "✏️ I had answered this message already when it was changed. To have it answered as it is now, please send it again."
 )
 MANY_QUEUED = "{queued}. None is lost: I read them as soon as I can. `/stop` ends the running task."
 
@@ -259,6 +263,10 @@ class Receiver:
         elif arrival.decided:
             self._bus.wake(arrival.session, "queue")
             self._show_status(message, arrival.id, "answered")
+        elif arrival.reason == TOO_LATE_TO_EDIT and message.addressed:
+            notice, key = Notice(EDITED_LATE), f"edited:{arrival.id}"
+            args = (arrival.session, message.address, message.message_id, notice, key)
+            self._tasks.start(partial(self._notices.send, *args))
         elif arrival.state == "refused" and message.address.kind == "direct":
             self._show_status(message, arrival.id, "refused", arrival.reason)
             self._tasks.start(partial(self._refusals.answer, message, arrival))

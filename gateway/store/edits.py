@@ -7,14 +7,24 @@ from dataclasses import replace
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from channels.message import InboundMessage
-from gateway.store.encoding import join_lines
-from gateway.store.inbox import TOO_LATE_TO_WITHDRAW, busy_unless_blocked, waiting_busy
+from gateway.store.encoding import foreign_to_json, join_lines
+from gateway.store.inbox import (
+    TOO_LATE_TO_UPDATE,
+    TOO_LATE_TO_WITHDRAW,
+    busy_unless_blocked,
+    is_update,
+    waiting_busy,
+)
 from gateway.store.records import Arrival, MessageChange
 from gateway.store.schema import AnyRow, clean, inbox, is_running, turns
 from gateway.store.turns import stop_turn
 
 UNCHANGED = "nothing changed"
 CHANGED = "changed a message that was still waiting"
+UPDATED = "added to a message that was still waiting"
+COMPLETED = (
+    "Their app completed an earlier message, such as by a preview or a new position; they wrote nothing new. Now:"
+)
 TOO_LATE_TO_EDIT = "the message was edited after it had been answered"
 UNKNOWN_EDITED = "the edited message is not known here"
 WITHDRAWN = "withdrawn by its sender"
@@ -31,6 +41,9 @@ _target = (
         inbox.c.id,
         inbox.c.message_id,
         inbox.c.text,
+        inbox.c.note,
+        inbox.c.foreign,
+        is_update.label("is_update"),
         inbox.c.state,
         inbox.c.turn,
         func.coalesce(is_running, False).label("running"),
@@ -44,6 +57,12 @@ _target = (
         inbox.c.id < bindparam("own"),
     )
     .order_by(inbox.c.id.desc())
+    .limit(1)
+)
+
+_any_row = (
+    select(inbox.c.id)
+    .where(inbox.c.session == bindparam("session"), inbox.c.message_id == bindparam("message_id"))
     .limit(1)
 )
 
@@ -68,7 +87,28 @@ _other_messages = (
 
 _end = update(inbox).where(inbox.c.id == bindparam("row")).values(state=bindparam("end"), reason=bindparam("why"))
 _set_text = update(inbox).where(inbox.c.id == bindparam("row")).values(text=bindparam("new_text"))
+_set_content = (
+    update(inbox)
+    .where(inbox.c.id == bindparam("row"))
+    .values(text=bindparam("new_text"), note=bindparam("new_note"), foreign=bindparam("new_foreign"))
+)
 _set_note = update(inbox).where(inbox.c.id == bindparam("row")).values(note=bindparam("new_note"))
+
+
+def as_new(connection: Connection, message: InboundMessage, session: str) -> InboundMessage | None:
+    """The edit as a new message, if it is one: it makes the message one for the bot, which had not got it; or, in a
+    direct chat, it changes a message that was answered already."""
+    if message.is_update or message.message_id is None or not message.addressed:
+        return None
+    if connection.execute(_any_row, {"session": session, "message_id": message.message_id}).first() is None:
+        return replace(message, kind="new")
+    target = _find_target(connection, message, session, MAX_ID)
+    if target is None or target.state == "waiting" or target.running or message.address.kind != "direct":
+        return None
+    if target.text == clean(message.text):
+        return None
+    before = f'They edited this message after it had been answered. Before: "{target.text}"'
+    return replace(message, kind="new", note=join_lines(before, message.note))
 
 
 def accept_edit(connection: Connection, message: InboundMessage, session: str, own: int) -> Arrival:
@@ -76,6 +116,12 @@ def accept_edit(connection: Connection, message: InboundMessage, session: str, o
     target = _find_target(connection, message, session, own)
     if target is None:
         return answered(connection, session, own, UNKNOWN_EDITED)
+    if message.is_update:
+        return _accept_update(connection, message, session, own, target)
+    if target.state == "waiting" and target.is_update:
+        # The running turn reads it as an edit now.
+        connection.execute(_end, {"row": target.id, "end": "answered", "why": UPDATED})
+        return accept_edit(connection, message, session, own)
     if target.text == clean(message.text):
         return answered(connection, session, own, UNCHANGED)
     if target.state == "waiting":
@@ -87,6 +133,27 @@ def accept_edit(connection: Connection, message: InboundMessage, session: str, o
     before = f'They edited an earlier message. Before: "{target.text}"'
     connection.execute(_set_note, {"row": own, "new_note": join_lines(before, message.note)})
     return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "steer"))
+
+
+def _accept_update(connection: Connection, message: InboundMessage, session: str, own: int, target: AnyRow) -> Arrival:
+    """Completes a message that waits. A turn that works on the message reads the update at its next step, if there is
+    one; nothing is interrupted, and no turn begins because of it."""
+    foreign = [each for each in foreign_to_json(message.foreign) or () if each not in (target.foreign or ())]
+    if target.text == clean(message.text) and not foreign and clean(message.note) in target.note:
+        return answered(connection, session, own, UNCHANGED)
+    if target.state == "waiting":
+        note = target.note if clean(message.note) in target.note else join_lines(target.note, message.note)
+        content = {
+            "new_text": message.text,
+            "new_note": note,
+            "new_foreign": [*(target.foreign or ()), *foreign] or None,
+        }
+        connection.execute(_set_content, {"row": target.id, **content})
+        return answered(connection, session, own, UPDATED)
+    if not target.running:
+        return answered(connection, session, own, TOO_LATE_TO_UPDATE)
+    connection.execute(_set_note, {"row": own, "new_note": join_lines(COMPLETED, message.note)})
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "work"))
 
 
 def accept_withdrawal(connection: Connection, message: InboundMessage, session: str, own: int) -> Arrival:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, select, update
 
 from agent.log import UserMessage
 from gateway.store.encoding import attachments_from_json, foreign_from_json, tools_from_json
@@ -13,12 +13,16 @@ from gateway.store.records import Busy, MessageChange
 from gateway.store.schema import AnyRow, clean, inbox, is_command, is_message, is_waiting, is_wrap
 
 TOO_LATE_TO_WITHDRAW = "the message was withdrawn after it had been answered"
+TOO_LATE_TO_UPDATE = "the message was completed after it had been answered"
 TOO_LATE_TO_WRAP = "the task had ended already"
 
 MAX_ROW_ID = 2**62
 """Above every row id."""
 
 _STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "work", "interrupt", "collect", "queue")
+
+is_update = and_(inbox.c.kind == literal_column("'edited'"), inbox.c.busy == literal_column("'work'"))
+"""An edit in which nobody said anything: it is for the turn that has read the message, if that comes to read it."""
 
 _first_waiting = (
     select(inbox.c.ready, inbox.c.kind)
@@ -110,6 +114,11 @@ _close_deletions = (
     .where(inbox.c.session == bindparam("of_session"), inbox.c.kind == "withdrawn", is_waiting)
     .values(state="answered", reason=TOO_LATE_TO_WITHDRAW)
 )
+_close_updates = (
+    update(inbox)
+    .where(inbox.c.session == bindparam("of_session"), is_update, is_waiting)
+    .values(state="answered", reason=TOO_LATE_TO_UPDATE)
+)
 
 _withdraw_waiting = (
     update(inbox)
@@ -158,13 +167,18 @@ def withdraw_waiting(
 
 def rows_for_new_turn(connection: Connection, session: str) -> list[AnyRow]:
     """The messages that a new turn reads first: one that is to be read alone, or all before the next such message."""
-    return _read_together([row for row in _readable_rows(connection, session) if row.busy != "wrap"])
+    return _read_together([row for row in _readable_rows(connection, session) if needs_turn(row)])
 
 
 def rows_for_running_turn(connection: Connection, session: str, level: int) -> list[AnyRow]:
     """The messages that a running turn of this level reads."""
     rows = _readable_rows(connection, session)
     return [row for row in rows if row.busy in ("steer", "wrap", "work") and row.level >= level]
+
+
+def needs_turn(row: AnyRow) -> bool:
+    """Whether a turn has to read the row: no request to finish up, nor an update, which only the running one may."""
+    return row.busy != "wrap" and not (row.kind == "edited" and row.busy == "work")
 
 
 def has_answer(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> bool:
@@ -200,7 +214,8 @@ def queue_lower(connection: Connection, session: str, level: int) -> None:
 def _answers(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> list[AnyRow]:
     left_waiting = ("queue", "collect") if awaits_decision else ()
     rows = _readable_rows(connection, session)
-    return [row for row in rows if row.source != "work" and row.busy not in left_waiting and row.level >= level]
+    answers = (row for row in rows if row.source != "work" and row.busy not in left_waiting and row.level >= level)
+    return [row for row in answers if row.busy == "wrap" or needs_turn(row)]
 
 
 def _read_together(rows: list[AnyRow]) -> list[AnyRow]:
@@ -270,5 +285,6 @@ def drop_finish_requests(connection: Connection, session: str) -> None:
 
 
 def close_deletions(connection: Connection, session: str) -> None:
-    """The turn that was to read these deletions has ended: there is nothing left to leave out."""
+    """The turn that was to read these deletions and updates has ended: there is nothing left to leave out or add."""
     connection.execute(_close_deletions, {"of_session": session})
+    connection.execute(_close_updates, {"of_session": session})

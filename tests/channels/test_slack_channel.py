@@ -125,20 +125,21 @@ async def test_what_is_said_in_a_thread_follows_and_names_what_it_began_with(
         assert await channel.thread_root(asked.address, "1.000001") is None
 
 
-async def test_an_edit_is_delivered_and_a_preview_of_a_link_is_not(
+async def test_an_edit_is_delivered_and_a_preview_of_a_link_is_an_update(
     slack: Slack, channel: SlackChannel, inbox: Inbox
 ) -> None:
     ann = slack.direct("Ann")
     async with listening(channel, inbox, slack):
         said = await ann.say("see https://example.org")
-        await ann.unfurl(said)
+        await ann.unfurl(said, "A page")
         await ann.edit(said, None)
         await ann.edit(said, "see nothing")
-        assert await inbox.texts(2) == ["see https://example.org", "see nothing"]
+        await inbox.texts(3)
         await slack.settle()
-    edited = inbox.messages[1]
-    assert (edited.kind, edited.message_id) == ("edited", said["ts"])
-    assert len(inbox.messages) == 2
+    _, update, edit = inbox.messages
+    assert (update.kind, update.is_update, update.text) == ("edited", True, "see https://example.org")
+    assert [foreign.source for foreign in update.foreign] == ["the preview of https://example.org/"]
+    assert (edit.kind, edit.is_update, edit.text, edit.message_id) == ("edited", False, "see nothing", said["ts"])
 
 
 async def test_a_deleted_message_is_withdrawn_also_when_a_tombstone_is_left(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from channels.address import Address, Sender
-from channels.message import FileRef, InboundMessage
+from channels.message import FileRef, ForeignText, InboundMessage
 from channels.slack.parse import Bot, chat_of, parse, people, time_of, user_sender
 from channels.visible import MALFORMED
 
@@ -156,10 +156,30 @@ def test_an_edit_means_the_message_edited() -> None:
 
 
 def test_a_change_that_changes_no_words_is_none() -> None:
-    preview = {"attachments": [{"from_url": "https://e.org", "title": "A page"}]}
-    assert read(changed({"text": "a"}, {"text": "a"} | preview)) is None
     assert read(changed({"text": "a"}, {"text": "a", "edited": {"ts": "1790000005.000000"}})) is None
+    assert read(changed({"text": "a"}, {"text": "a", "reply_count": 2})) is None
     assert read(changed({"text": "a", "user": "UBOT"}, {"text": "b", "user": "UBOT"})) is None
+
+
+def test_the_preview_of_a_link_is_an_update_in_which_nobody_said_anything() -> None:
+    preview = {"attachments": [{"from_url": "https://e.org", "title": "A page"}]}
+    found = heard(changed({"text": "a"}, {"text": "a"} | preview))
+    assert (found.kind, found.is_update, found.text) == ("edited", True, "a")
+    assert found.foreign == (ForeignText("the preview of https://e.org", "A page"),)
+    assert found.event_id == "T1:D1:1790000000.000100:updated:1790000009.000000"
+    linked = {"attachments": [{"is_msg_unfurl": True, "author_name": "Bob", "text": "the tower"}]}
+    assert heard(changed({"text": "a"}, {"text": "a"} | linked)).note == 'Forwarded from Bob: "the tower"'
+    edited = {"edited": {"user": "UANN", "ts": "1790000005.000000"}}
+    later = changed({"text": "a"} | edited, {"text": "a"} | edited | preview)
+    assert heard(later).is_update
+
+
+def test_a_mention_that_is_written_into_a_message_is_one_edit_in_two_events() -> None:
+    after = {"text": "<@UBOT> check the build", "edited": {"user": "UANN", "ts": "1790000005.000000"}}
+    edit = changed({"text": "check the build"}, after, channel="C1", channel_type="channel")
+    mention = event({"type": "app_mention", "channel": "C1", "user": "UANN", "ts": "1790000000.000100"} | after, "Ev2")
+    assert read(edit) == read(mention)
+    assert (heard(edit).kind, heard(edit).addressed, heard(edit).text) == ("edited", True, "check the build")
 
 
 def test_a_deleted_message_is_withdrawn_by_its_author() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
+from agent.log import ForeignText as ReadForeign
 from agent.log import MessagesRead
 from channels.address import Address, Sender
-from channels.message import FileRef
+from channels.message import FileRef, ForeignText, InboundMessage
 from gateway.store import Store, open_store
 from gateway.store.arrivals import NOT_ALLOWED
+from gateway.store.records import Turn
 from tests.gateway.notes import (
     HERE,
     PHOTO,
@@ -27,6 +28,12 @@ from tests.gateway.notes import (
 )
 
 BOB = Sender("2", "Bob")
+GROUP = replace(HERE, kind="group")
+
+
+def first_words_and_notes(turn: Turn) -> list[tuple[str, str]]:
+    [read] = [entry for entry in turn.entries if isinstance(entry, MessagesRead)]
+    return [(said.text, said.note) for said in read.messages]
 
 
 async def test_a_new_message_waits_and_wakes_its_session(store: Store) -> None:
@@ -194,20 +201,92 @@ async def test_an_edit_is_compared_with_the_edit_before_it(store: Store) -> None
     assert read.messages[0].note == 'They edited an earlier message. Before: "cow"'
 
 
-async def test_an_edit_after_the_turn_ended_wakes_nobody(store: Store) -> None:
+async def test_in_a_direct_chat_an_edit_after_the_answer_is_a_new_question(store: Store) -> None:
     await tell(store, "cat", id="x")
     await finish(store, await begin(store))
+    same = await store.accept(message("cat", id="x", kind="edited"), SESSION)
+    assert (same.state, same.wakes) == ("answered", None)
     edit = await store.accept(message("dog", id="x", kind="edited"), SESSION)
+    assert (edit.state, edit.wakes) == ("waiting", "steer")
+    [read] = first_words_and_notes(await begin(store))
+    assert read == ("dog", 'They edited this message after it had been answered. Before: "cat"')
+
+
+async def test_in_a_group_an_edit_after_the_answer_wakes_nobody(store: Store) -> None:
+    await store.accept(message("cat", id="x", address=GROUP), SESSION)
+    await finish(store, await begin(store))
+    edit = await store.accept(message("dog", id="x", kind="edited", address=GROUP), SESSION)
     assert (edit.state, edit.wakes) == ("answered", None)
     assert edit.reason
     assert await store.claim(SESSION) is None
 
 
-@pytest.mark.parametrize("kind", ["edited", "withdrawn"])
-async def test_a_change_of_a_message_that_is_not_known_wakes_nobody(store: Store, kind: str) -> None:
-    arrival = await store.accept(message("dog", id="unknown", kind=kind), SESSION)  # type: ignore[arg-type]
+async def test_an_edit_that_makes_a_message_one_for_the_bot_is_a_new_message(store: Store) -> None:
+    edit = message("@bot check the build", id="unheard", kind="edited", address=GROUP)
+    other = await store.accept(replace(edit, addressed=False, event_id="other"), SESSION)
+    assert (other.state, other.wakes) == ("answered", None)
+    other = await store.accept(replace(edit, message_id="2", event_id="second"), SESSION)
+    assert (other.state, other.wakes) == ("waiting", "steer")
+    assert other.run
+    assert first_words(await begin(store)) == ["@bot check the build"]
+
+
+async def test_a_withdrawal_of_a_message_that_is_not_known_wakes_nobody(store: Store) -> None:
+    arrival = await store.accept(message("", id="unknown", kind="withdrawn"), SESSION)
     assert (arrival.state, arrival.wakes) == ("answered", None)
     assert "not known" in arrival.reason
+
+
+# Updates, in which nobody said anything
+
+
+def update(text: str, id: str, *foreign: ForeignText) -> InboundMessage:
+    return replace(message(text, id=id, kind="edited"), is_update=True, foreign=foreign)
+
+
+PREVIEW = ForeignText("the preview of a page", "its words")
+
+
+async def test_an_update_completes_a_waiting_message(store: Store) -> None:
+    await tell(store, "see the page", id="x")
+    await store.accept(update("see the page", "x", PREVIEW), SESSION)
+    await store.accept(update("see the page", "x", PREVIEW), SESSION)
+    turn = await begin(store)
+    [read] = [entry for entry in turn.entries if isinstance(entry, MessagesRead)]
+    assert [(said.text, said.foreign) for said in read.messages] == [
+        ("see the page", (ReadForeign("the preview of a page", "its words"),))
+    ]
+
+
+async def test_an_update_is_read_at_the_next_step_and_interrupts_nothing(store: Store) -> None:
+    await tell(store, "at 1", id="x")
+    turn = await begin(store)
+    first = await store.accept(update("at 2", "x"), SESSION)
+    second = await store.accept(update("at 3", "x"), SESSION)
+    assert (first.wakes, second.wakes) == ("work", None)
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["at 3"]
+
+
+async def test_an_update_neither_keeps_a_turn_open_nor_begins_one(store: Store) -> None:
+    await tell(store, "at 1", id="x")
+    turn = await begin(store)
+    await store.accept(update("at 2", "x"), SESSION)
+    await finish(store, turn)
+    assert await store.claim(SESSION) is None
+    late = await store.accept(update("at 3", "x"), SESSION)
+    assert (late.state, late.wakes) == ("answered", None)
+    unknown = await store.accept(update("at 3", "never said"), SESSION)
+    assert (unknown.state, unknown.wakes) == ("answered", None)
+    assert await store.claim(SESSION) is None
+
+
+async def test_an_edit_after_an_unread_update_steers(store: Store) -> None:
+    await tell(store, "at 1", id="x")
+    turn = await begin(store)
+    await store.accept(update("at 2", "x"), SESSION)
+    edit = await store.accept(message("never mind", id="x", kind="edited"), SESSION)
+    assert edit.wakes == "steer"
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["never mind"]
 
 
 async def test_a_withdrawn_message_is_not_read(store: Store) -> None:
