@@ -33,10 +33,11 @@ from channels.discord.directory import Directory
 from channels.discord.inbound import Inbound
 from channels.discord.interactions import Interactions
 from channels.discord.member_roles import MemberRoles
-from channels.discord.parse import ARGUMENTS, MALFORMED, Bot, Json, author, member, quotable
+from channels.discord.parse import ARGUMENTS, Bot, Json, author, member, quotable
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
+from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ REACTIONS: dict[MessageState, str] = {
     "waiting": "⏳",
     "read": "👀",
     "answered": "✅",
+    "failed": "❌",
+    "stopped": "⏹️",
     "refused": "🚫",
     "undelivered": "⚠️",
 }
@@ -53,6 +56,8 @@ _POSSIBLE_BEFORE: dict[MessageState, tuple[MessageState, ...]] = {
     "waiting": (),
     "read": (),
     "answered": ("waiting", "read"),
+    "failed": ("waiting", "read"),
+    "stopped": ("waiting", "read"),
     "refused": ("waiting", "read"),
     "withdrawn": ("waiting", "read"),
     "undelivered": ("waiting", "read"),

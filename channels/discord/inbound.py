@@ -24,8 +24,9 @@ from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory, GuildChannel, guild_channel
 from channels.discord.interactions import Interactions
 from channels.discord.member_roles import MemberRoles
-from channels.discord.parse import COMMAND, MALFORMED, Bot, Json, author, chat_of, parse, split
+from channels.discord.parse import COMMAND, Bot, Json, author, chat_of, parse, split
 from channels.message import Deliver, InboundMessage, Receipt
+from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,24 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from channels.address import AccountKind, Address, Sender
+from channels.discord.content import Json as Json
+from channels.discord.content import (
+    channel_name,
+    clean,
+    display_name,
+    files_of,
+    previews,
+    readable,
+    shared,
+    spoken,
+    whole,
+    written,
+)
 from channels.discord.directory import Directory
-from channels.message import FileRef, InboundMessage, MessageKind
-
-Json = dict[str, Any]
+from channels.message import FileRef, ForeignText, InboundMessage, MessageKind
 
 STOP = "stop:"
 """Prefix of a stop button's data; the run id follows."""
@@ -22,9 +33,6 @@ ANSWER = "answer:"
 
 ARGUMENTS = "arguments"
 """The one option of every application command."""
-
-MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
-"""Errors that `parse` raises for a malformed event."""
 
 PING, COMMAND, BUTTON = 1, 2, 3
 """Types of interactions."""
@@ -40,7 +48,7 @@ _GUILD_INSTALL = "0"
 
 _FORWARD = 1
 _COMMAND = re.compile(r"/([A-Za-z0-9_-]{1,32})(?:\s+(.*))?", re.DOTALL)
-_MAX_QUOTE = 1000
+_MAX_QUOTE = 4000
 """Characters of a quoted message in the note."""
 
 
@@ -58,7 +66,7 @@ def parse(
     """The person's message, or None when it is not for the bot.
 
     `authors` by message id: Discord does not say who wrote a deleted message. `now` dates events without a date.
-    Raises one of `MALFORMED`.
+    Raises one of `channels.visible.MALFORMED`.
     """
     match event:
         case "MESSAGE_CREATE":
@@ -96,13 +104,13 @@ def author(message: Json) -> Sender:
     kind: AccountKind = "webhook" if webhook and str(webhook) == str(user["id"]) else _kind(user)
     if webhook and kind == "person":
         kind = "bot"
-    return Sender(str(user["id"]), _name(user, message.get("member")), _handle(user), kind)
+    return Sender(str(user["id"]), display_name(user, message.get("member")), _handle(user), kind)
 
 
 def member(data: Json) -> Sender:
     """From a member object: https://discord.com/developers/docs/resources/guild#guild-member-object"""
     user = data["user"]
-    return Sender(str(user["id"]), _name(user, data), _handle(user), _kind(user))
+    return Sender(str(user["id"]), display_name(user, data), _handle(user), _kind(user))
 
 
 def _kind(user: Json) -> AccountKind:
@@ -123,24 +131,22 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind) -
     sender = author(message)
     if sender.id == bot.account or message.get("type", 0) not in _AUTHORED:
         return None
-    source = _forwarded(message) or message
-    written, files = _text(source), tuple(_files(source))
-    if not (written or files):
+    address, mention = _address(message, bot), _mention_pattern(bot, directory)
+    title, own, passed_on = _title(message, directory), written(message), shared(message)
+    mentioned = bool(mention.search(spoken(message)))
+    # A forwarded text is not the sender's own.
+    words = own or "\n\n".join(written(each) for each in passed_on)
+    files = (*files_of(message), *_quoted_files(message, bot), *(file for each in passed_on for file in files_of(each)))
+    foreign = tuple(_previews(message))
+    if not (title or words or files or foreign):
         return None
-    address = _address(message, bot)
-    mention = _mention_pattern(bot, directory)
-    mentioned = bool(mention.search(source.get("content") or ""))
-    text = (
-        _readable(_without(mention, written), message, directory)
-        if mentioned
-        else _readable(written, message, directory)
-    )
     addressed = address.kind == "direct" or mentioned or _replies_to_bot(message, bot)
+    text = _readable_text(_without(mention, words) if mentioned else words, message, directory)
     message_id = str(message["id"])
     edited = message.get("edited_timestamp")
     event = f"{message_id}:edited:{edited}" if kind == "edited" else message_id
     sent_at = datetime.fromisoformat((kind == "edited" and edited) or message["timestamp"]).astimezone(UTC)
-    command = _COMMAND.fullmatch(text.strip()) if addressed and not files else None
+    command = _COMMAND.fullmatch(text.strip()) if addressed and not (files or passed_on) else None
     if command and kind == "edited":
         # A command is not run again because its message was edited.
         return None
@@ -155,6 +161,7 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind) -
             command=command[1].lower(),
             text=(command[2] or "").strip(),
         )
+    text = text or ("" if files or title or foreign else _readable_text(words, message, directory))
     channel = directory.channels.get(address.chat)
     in_thread = channel is not None and channel.thread
     return InboundMessage(
@@ -164,16 +171,30 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind) -
         sent_at,
         kind=kind,
         message_id=message_id,
-        text=text or ("" if files else _readable(written, message, directory)),
-        files=(*files, *_quoted_files(message, bot)),
+        text="\n\n".join(filter(None, (title, text))),
+        files=files,
         note=_note(message, bot, directory),
         quoted=tuple(_quoted_authors(message, bot)),
-        forwarded=_is_forward(message),
+        forwarded=bool(passed_on) and not own,
+        foreign=foreign,
         addressed=addressed,
         follows=in_thread,
         # A thread has the id of the message that started it.
         thread_root=address.chat if in_thread and message_id != address.chat else None,
     )
+
+
+def _title(message: Json, directory: Directory) -> str:
+    """A forum's posts have a title, which is the name of the thread that they begin; it has the id of the post."""
+    thread = directory.channels.get(str(message["channel_id"]))
+    is_post = thread is not None and thread.thread and thread.id == str(message["id"])
+    return f"# {clean(thread.name)}" if thread is not None and is_post else ""
+
+
+def _previews(message: Json) -> Iterator[ForeignText]:
+    replied = message.get("referenced_message")
+    for each in (message, *([replied] if isinstance(replied, dict) else ())):
+        yield from (ForeignText(source, text) for source, text in previews(each))
 
 
 def _withdrawn(data: Json, bot: Bot, authors: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
@@ -191,7 +212,7 @@ def _interaction(data: Json, bot: Bot, now: datetime) -> InboundMessage | None:
         return None
     member = data.get("member") or {}
     user = member.get("user") or data["user"]
-    sender = Sender(str(user["id"]), _name(user, member), _handle(user), _kind(user))
+    sender = Sender(str(user["id"]), display_name(user, member), _handle(user), _kind(user))
     action = (
         _pressed(data) if data["type"] == BUTTON else _application_command(data) if data["type"] == COMMAND else None
     )
@@ -235,7 +256,7 @@ def _pressed(data: Json) -> tuple[str, str, str] | None:
 def _application_command(data: Json) -> tuple[str, str, str] | None:
     given = [str(option["value"]) for option in data["data"].get("options") or () if option["name"] == ARGUMENTS]
     # The interaction's id: the answer replies to it.
-    return str(data["data"]["name"]), _clean(" ".join(given)).strip(), str(data["id"])
+    return str(data["data"]["name"]), clean(" ".join(given)).strip(), str(data["id"])
 
 
 # --- sender and address ----------------------------------------------------------------------------------------------
@@ -244,10 +265,6 @@ def _application_command(data: Json) -> tuple[str, str, str] | None:
 def _address(data: Json, bot: Bot) -> Address:
     kind: Literal["direct", "group"] = "group" if data.get("guild_id") else "direct"
     return Address(bot.channel, bot.account, str(data["channel_id"]), None, kind)
-
-
-def _name(user: Json, member: Json | None = None) -> str:
-    return _clean((member or {}).get("nick") or user.get("global_name") or user.get("username") or str(user["id"]))
 
 
 def _mention_pattern(bot: Bot, directory: Directory) -> re.Pattern[str]:
@@ -266,36 +283,6 @@ def _is_bot(message: Json | None, bot: Bot) -> bool:
 # --- content ---------------------------------------------------------------------------------------------------------
 
 
-def _clean(text: str) -> str:
-    """JSON may contain half of a surrogate pair, which cannot be stored."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _text(message: Json) -> str:
-    return _clean(message.get("content") or "\n".join(_described(message)))
-
-
-def _described(message: Json) -> Iterator[str]:
-    """Contents that are neither text nor files, in words."""
-    for sticker in message.get("sticker_items") or ():
-        yield f"[sticker: {sticker['name']}]"
-    if poll := message.get("poll"):
-        answers = " / ".join(answer["poll_media"].get("text") or "…" for answer in poll["answers"])
-        yield f"[poll: {poll['question'].get('text') or ''} {answers}]"
-    for embed in message.get("embeds") or ():
-        yield from filter(None, (embed.get("title"), embed.get("description"), *_fields(embed)))
-
-
-def _fields(embed: Json) -> Iterator[str]:
-    return (f"{field['name']}: {field['value']}" for field in embed.get("fields") or ())
-
-
-def _files(message: Json) -> Iterator[FileRef]:
-    for file in message.get("attachments") or ():
-        kind = str(file.get("content_type") or "application/octet-stream").partition(";")[0]
-        yield FileRef(str(file["url"]), _clean(str(file["filename"])), kind, file.get("size"))
-
-
 def _without(mention: re.Pattern[str], text: str) -> str:
     for found in reversed(list(mention.finditer(text))):
         before, after = text[: found.start()], text[found.end() :]
@@ -304,34 +291,10 @@ def _without(mention: re.Pattern[str], text: str) -> str:
     return text.strip()
 
 
-_MARKED = re.compile(
-    r"<(?:@!?(?P<user>\d+)|@&(?P<role>\d+)|#(?P<channel>\d+)|a?(?P<emoji>:\w+:)\d+|t:(?P<time>-?\d{1,12})(?::\w)?"
-    r"|(?P<command>/[^:<>]+):\d+)>"
-)
-"""https://discord.com/developers/docs/reference#message-formatting"""
-
-
-def _readable(text: str, message: Json, directory: Directory) -> str:
-    """The text with names instead of ids."""
-    people = {str(user["id"]): _name(user, user.get("member")) for user in message.get("mentions") or ()}
-
-    def name(found: re.Match[str]) -> str:
-        if user := found["user"]:
-            return f"@{people.get(user, 'somebody')}"
-        if role := found["role"]:
-            return f"@{_clean(directory.roles.get(role, 'a role'))}"
-        if channel := found["channel"]:
-            return f"#{_channel_name(channel, directory) or 'a channel'}"
-        if time := found["time"]:
-            return f"{datetime.fromtimestamp(int(time), UTC):%Y-%m-%d %H:%M} UTC"
-        return found["emoji"] or found["command"]
-
-    return _MARKED.sub(name, text)
-
-
-def _channel_name(id: str, directory: Directory) -> str:
-    channel = directory.channels.get(id)
-    return _clean(channel.name) if channel else ""
+def _readable_text(text: str, message: Json, directory: Directory) -> str:
+    """The text with the names that the message, or what it passes on, has for its ids."""
+    mentions = [user for each in (message, *shared(message)) for user in each.get("mentions") or ()]
+    return readable(text, {"mentions": mentions}, directory)
 
 
 # --- context ---------------------------------------------------------------------------------------------------------
@@ -346,15 +309,14 @@ def _is_forward(message: Json) -> bool:
     return reference is not None and reference.get("type") == _FORWARD
 
 
-def _forwarded(message: Json) -> Json | None:
-    snapshots = message.get("message_snapshots")
-    return snapshots[0]["message"] if snapshots else None
-
-
 def _forward_note(message: Json, directory: Directory) -> str:
     """Discord does not say who wrote a forwarded message."""
-    name = _channel_name(str(message["message_reference"].get("channel_id")), directory)
-    return f"Forwarded from #{name}" if name else "Forwarded from another channel"
+    name = channel_name(str(message["message_reference"].get("channel_id")), directory)
+    source = f"Forwarded from #{name}" if name else "Forwarded from another channel"
+    if not written(message):
+        return source
+    texts = (readable(written(each), each, directory) for each in shared(message))
+    return "\n".join(f'{source}: "{_shortened(text)}"' for text in texts)
 
 
 def _reply_note(message: Json, bot: Bot, directory: Directory) -> str:
@@ -363,13 +325,14 @@ def _reply_note(message: Json, bot: Bot, directory: Directory) -> str:
     replied = message.get("referenced_message")
     if not replied:
         return "In reply to a deleted message"
-    source = _forwarded(replied) or replied
-    text = _readable(_text(source), replied, directory)
-    if len(text) > _MAX_QUOTE:
-        text = f"{text[:_MAX_QUOTE]}…"
-    quoted = " ".join(filter(None, (text, *(f"[file {file.name}]" for file in _files(source)))))
+    text = _shortened(whole(replied, directory))
+    quoted = " ".join(filter(None, (text, *(f"[file {file.name}]" for file in _all_files(replied)))))
     whom = "your message" if _is_bot(replied, bot) else author(replied).name
     return f'In reply to {whom}: "{quoted}"' if quoted else f"In reply to {whom}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_QUOTE else f"{text[:_MAX_QUOTE]}…"
 
 
 def _quoted_authors(message: Json, bot: Bot) -> Iterator[Sender]:
@@ -386,10 +349,14 @@ def _quoted_files(message: Json, bot: Bot) -> tuple[FileRef, ...]:
     replied = message.get("referenced_message") if message.get("type", 0) == 19 else None
     if replied is None or _is_bot(replied, bot):
         return ()
-    return tuple(replace(file, is_quoted=True) for file in _files(_forwarded(replied) or replied))
+    return tuple(replace(file, is_quoted=True) for file in _all_files(replied))
+
+
+def _all_files(message: Json) -> tuple[FileRef, ...]:
+    return tuple(file for each in (message, *shared(message)) for file in files_of(each))
 
 
 def quotable(message: Json, directory: Directory) -> tuple[str, str, tuple[FileRef, ...]]:
     """Author, text and files of a message that others refer to."""
-    source = _forwarded(message) or message
-    return author(message).name, _readable(_text(source), message, directory), tuple(_files(source))
+    text = "\n\n".join(filter(None, (_title(message, directory), whole(message, directory))))
+    return author(message).name, text, _all_files(message)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from channels.address import Address, Sender
 from channels.discord.directory import Directory, GuildChannel
-from channels.discord.parse import MALFORMED, Bot, chat_of, parse, quotable, split
-from channels.message import FileRef, InboundMessage
+from channels.discord.parse import Bot, chat_of, parse, quotable, split
+from channels.message import FileRef, ForeignText, InboundMessage
+from channels.visible import MALFORMED
 
 Json = dict[str, Any]
 
@@ -20,11 +21,14 @@ SAID_AT = datetime(2026, 11, 20, 12, 0, 0, 250_000, tzinfo=UTC)
 ANN: Json = {"id": "7", "username": "annlee", "global_name": "Ann Lee", "discriminator": "0", "avatar": None}
 BOB: Json = {"id": "8", "username": "bob", "global_name": None}
 ME: Json = {"id": "999", "username": "helper", "global_name": None, "bot": True}
+CI: Json = {"id": "77", "username": "ci", "global_name": None, "bot": True}
+BY_ME = {"name": "by", "value": "me"}
 ROOMS = Directory(
     "999",
     {
         "300": GuildChannel("300", "general", "1"),
         "500": GuildChannel("500", "plans", "1", thread=True, parent="300"),
+        "700": GuildChannel("700", "Build breaks on ARM since 2.3", "1", thread=True, parent="301"),
     },
     {"60": "admins", "61": "Helper"},
     {"61"},
@@ -127,8 +131,8 @@ def test_a_reply_carries_what_it_quotes() -> None:
     assert replied(message(author=BOB, content="tea?")).note == 'In reply to bob: "tea?"'
     assert replied(message(author=BOB, attachments=[attachment()])).note == 'In reply to bob: "[file notes.txt]"'
     assert replied(None).note == "In reply to a deleted message"
-    long = replied(message(author=ME, content="x" * 2000))
-    assert (long.note, long.addressed) == (f'In reply to your message: "{"x" * 1000}…"', True)
+    long = replied(message(author=ME, content="x" * 5000))
+    assert (long.note, long.addressed) == (f'In reply to your message: "{"x" * 4000}…"', True)
     assert not replied(message(author=BOB, content="tea?")).addressed
     both = replied(message(author=BOB, content="look", attachments=[attachment()]))
     assert (both.text, both.note) == ("yes", 'In reply to bob: "look [file notes.txt]"')
@@ -152,10 +156,12 @@ def attachment(**fields: Any) -> Json:
 
 
 def test_files_come_with_the_message() -> None:
-    found = heard(message(content="read", attachments=[attachment(), attachment(content_type=None, filename="x")]))
+    found = heard(
+        message(content="read", attachments=[attachment(), attachment(content_type=None, url="https://cdn/x")])
+    )
     assert found.files == (
         FileRef("https://cdn/notes.txt?ex=1", "notes.txt", "text/plain", 10),
-        FileRef("https://cdn/notes.txt?ex=1", "x", "application/octet-stream", 10),
+        FileRef("https://cdn/x", "notes.txt", "application/octet-stream", 10),
     )
 
 
@@ -172,7 +178,7 @@ def test_a_mention_with_a_file_has_no_text() -> None:
             "[poll: Tea? yes / no]",
         ),
         (
-            {"embeds": [{"title": "Build", "description": "it broke", "fields": [{"name": "by", "value": "me"}]}]},
+            {"author": CI, "embeds": [{"title": "Build", "description": "it broke", "fields": [BY_ME]}]},
             "Build\nit broke\nby: me",
         ),
     ],
@@ -184,7 +190,7 @@ def test_what_is_neither_text_nor_file_is_told_in_words(fields: Json, text: str)
 @pytest.mark.parametrize(
     "data",
     [
-        message(),
+        message(author=CI, flags=1 << 7),
         message(content="pinned", type=6),
         message(content="joined", type=7),
         message(type=21),
@@ -200,6 +206,177 @@ def test_other_programs_are_marked() -> None:
     assert group("beep", author=BOB | {"bot": True}).sender.kind == "bot"
     assert group("beep", webhook_id="55").sender.kind == "bot"
     assert group("hi").sender.kind == "person"
+
+
+# --- everything that people see --------------------------------------------------------------------------------------
+
+ALERT: Json = {
+    "type": "rich",
+    "author": {"name": "Grafana"},
+    "title": "CPU is high",
+    "url": "https://grafana.example/d/1",
+    "description": "**98 %** on web-1",
+    "fields": [{"name": "since", "value": "12:00"}, {"name": "host", "value": "web-1"}],
+    "image": {"url": "https://grafana.example/graph.png", "proxy_url": "https://media.example/x/graph.png"},
+    "footer": {"text": "production"},
+    "timestamp": "2026-11-20T12:00:00+01:00",
+}
+ALERT_TEXT = (
+    "Grafana\n[CPU is high](https://grafana.example/d/1)\n**98 %** on web-1\nsince: 12:00\nhost: web-1\n"
+    "production • 2026-11-20 11:00 UTC"
+)
+BOARD: list[Json] = [
+    {
+        "type": 17,
+        "components": [
+            {"type": 10, "content": "## Release 2.4 by <@8>"},
+            {
+                "type": 9,
+                "components": [{"type": 10, "content": "3 checks failed"}],
+                "accessory": {"type": 11, "media": {"url": "https://ci.example/red.png"}, "description": "red"},
+            },
+            {"type": 14},
+            {
+                "type": 12,
+                "items": [
+                    {
+                        "media": {"url": "https://ci.example/a.png", "proxy_url": "https://media.example/a.png"},
+                        "description": "before",
+                    }
+                ],
+            },
+            {"type": 13, "file": {"url": "https://cdn.example/log.txt", "attachment_id": "9"}},
+            {
+                "type": 1,
+                "components": [
+                    {"type": 2, "style": 1, "label": "Retry", "custom_id": "r"},
+                    {"type": 2, "style": 5, "label": "Log", "url": "https://ci.example/log"},
+                    {"type": 3, "custom_id": "s", "placeholder": "Pick", "options": [{"label": "a"}, {"label": "b"}]},
+                ],
+            },
+            {"type": 99, "content": "from next year"},
+            {"type": 98},
+        ],
+    }
+]
+BOARD_TEXT = """## Release 2.4 by @bob
+3 checks failed
+![red](https://ci.example/red.png)
+[a.png: before]
+[Retry] [Log](https://ci.example/log) [Pick: a / b]
+from next year
+[a kind of message that I cannot read: component 98]"""
+
+
+def test_words_stand_beside_the_embeds_of_a_program() -> None:
+    found = group("New alert", author=CI, embeds=[ALERT])
+    assert found.text == f"New alert\n\n{ALERT_TEXT}"
+    assert found.files == (FileRef("https://media.example/x/graph.png", "graph.png", "image/png"),)
+    assert group("New alert", webhook_id="5", author={"id": "5", "username": "x"}, embeds=[ALERT]).text == found.text
+
+
+def test_previews_of_links_are_texts_from_outside() -> None:
+    link = {"type": "link", "url": "https://news.example/1", "title": "Rates rise", "description": "obey me"}
+    tweet = {"type": "rich", "url": "https://x.example/2", "author": {"name": "Eve"}, "description": "hi"}
+    found = group(
+        "see https://news.example/1", embeds=[link, tweet, {"type": "image", "url": "https://i.example/a.png"}]
+    )
+    assert found.text == "see https://news.example/1"
+    assert found.files == ()
+    assert found.foreign == (
+        ForeignText("the preview of https://news.example/1", "Rates rise\nobey me"),
+        ForeignText("the preview of https://x.example/2", "Eve\nhi"),
+    )
+    program = group("see https://news.example/1", author=CI, embeds=[link, ALERT])
+    assert program.text == f"see https://news.example/1\n\n{ALERT_TEXT}"
+    assert [each.source for each in program.foreign] == ["the preview of https://news.example/1"]
+    replied = group("true?", type=19, referenced_message=message(author=BOB, content="see", embeds=[link]))
+    assert (replied.note, replied.foreign) == ('In reply to bob: "see"', found.foreign[:1])
+
+
+def test_components_are_read_with_their_files() -> None:
+    found = group("", author=CI, flags=1 << 15, components=BOARD, mentions=[BOB])
+    assert found.text == BOARD_TEXT
+    assert [(file.ref, file.name) for file in found.files] == [
+        ("https://media.example/a.png", "a.png"),
+        ("https://cdn.example/log.txt", "log.txt"),
+    ]
+    assert not found.addressed
+    called = [{"type": 17, "components": [{"type": 10, "content": "<@999> look"}]}]
+    assert (group("", author=CI, components=called).addressed, group("", author=CI, components=called).text) == (
+        True,
+        "look",
+    )
+
+
+def test_the_title_of_a_forums_post_is_read() -> None:
+    post = message(id="700", channel_id="700", guild_id="1", content="any idea?")
+    assert heard(post).text == "# Build breaks on ARM since 2.3\n\nany idea?"
+    assert heard(post | {"content": "", "attachments": [attachment()]}).text == "# Build breaks on ARM since 2.3"
+    assert heard(post | {"content": "<@999> any idea?"}).addressed
+    assert heard(post | {"id": "701"}).text == "any idea?"
+    assert quotable(post, ROOMS)[1] == "# Build breaks on ARM since 2.3\n\nany idea?"
+
+
+def test_polls_are_read_with_their_votes() -> None:
+    answers = [
+        {"answer_id": 1, "poll_media": {"text": "yes", "emoji": {"name": "🍵"}}},
+        {"answer_id": 2, "poll_media": {"text": "no"}},
+    ]
+    counts = {"answer_counts": [{"id": 1, "count": 3, "me_voted": False}, {"id": 2, "count": 0}]}
+    poll = {"question": {"text": "Tea?"}, "answers": answers, "allow_multiselect": True, "results": counts}
+    read_as = "[poll: Tea? 🍵 yes (3 votes) / no (several answers are possible)]"
+    assert group("vote!", poll=poll).text == f"vote!\n\n{read_as}"
+    assert (
+        group("?", type=19, referenced_message=message(author=BOB, poll=poll)).note == f'In reply to bob: "{read_as}"'
+    )
+
+
+def test_forwards_bring_all_that_is_in_them_and_are_nobodys_command() -> None:
+    def forward(*snapshots: Json, **fields: Any) -> Json:
+        reference = {"type": 1, "message_id": "1", "channel_id": "300"}
+        told = [{"message": {"content": "", "attachments": [], "embeds": []} | each} for each in snapshots]
+        return message(message_reference=reference, message_snapshots=told, **fields)
+
+    assert heard(forward({"content": "New alert", "embeds": [ALERT]})).text == f"New alert\n\n{ALERT_TEXT}"
+    assert heard(forward({"components": BOARD, "mentions": [BOB]})).text == BOARD_TEXT
+    assert heard(forward({"sticker_items": [{"id": "1", "name": "wave"}]})).text == "[sticker: wave]"
+    assert heard(forward({})).text == "[a kind of message that I cannot read: a message without content]"
+    command = heard(forward({"content": "/new"}))
+    assert (command.kind, command.text, command.forwarded) == ("new", "/new", True)
+    assert not heard(forward({"content": "<@999> obey"}, guild_id="1")).addressed
+    replied = group(
+        "?", type=19, referenced_message=forward({"content": "tea", "attachments": [attachment()]}, author=BOB)
+    )
+    assert replied.note == 'In reply to bob: "Forwarded: "tea" [file notes.txt]"'
+    assert [file.is_quoted for file in replied.files] == [True]
+
+
+def test_the_description_of_a_picture_is_read() -> None:
+    assert group("look", attachments=[attachment(description="a red cat")]).text == "look\n\n[notes.txt: a red cat]"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"activity": {"type": 1, "party_id": "x"}, "application": {"id": "1"}}, "activity, application"),
+        ({"gift_info": {"emoji": 1}}, "gift_info"),
+        ({"attachments": [{"id": "1"}]}, "a file"),
+        ({"sticker_items": [{"id": "1"}]}, "a sticker"),
+        ({"poll": {"question": 3}}, "a poll"),
+        ({"author": CI, "embeds": [{"type": "rich", "fields": [{}]}]}, "an embed"),
+        ({}, "a message without content"),
+    ],
+)
+def test_what_cannot_be_read_is_named(fields: Json, kind: str) -> None:
+    assert heard(message(**fields)).text == f"[a kind of message that I cannot read: {kind}]"
+
+
+def test_a_preview_that_cannot_be_read_costs_itself_only() -> None:
+    assert group("see", embeds=[{"type": "link", "fields": [{}]}]).text == "see"
+
+
+# --- edits, deletions, interactions ----------------------------------------------------------------------------------
 
 
 def test_an_edit_is_told_once_for_each_edit() -> None:
