@@ -41,6 +41,12 @@ def _not_taken(name: str) -> str:
 
 _SIGNS = (
     _sign("previous_response_id", r"previous.?response"),
+    _sign("calls_without_signature", r"missing an? \W?thought_?signature"),
+    _sign(
+        "answers_without_reasoning",
+        r"reasoning_content\W* is missing|missing \W?reasoning_content",
+        r"(?:reasoning_content|content\[\]\.thinking)\b.{0,40} must be passed back",
+    ),
     _sign("stream_options", r"stream_?options|include_usage"),
     _sign("parallel_tool_calls", r"parallel.?(?:tool|function).?call|disable_parallel_tool_use"),
     _sign("max_tokens", r"(?<!\w)max_tokens\b.{0,160}\bmax_completion_tokens\b.{0,3} instead"),

@@ -1,13 +1,13 @@
 """What a server refuses is learnt once and left out from then on, over real sockets."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from agent.events import Delta, Waiting
-from agent.log import Call, MessagesRead, ModelAnswered, Text, UserMessage
+from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking, UserMessage
 from agent.media import Attachment
 from agent.model import Answer, ModelError, ModelSettings, Request, ToolSpec
 from agent.models.abilities import FORGOTTEN_AFTER, LearnedAbilities
@@ -135,6 +135,47 @@ async def test_a_server_that_wants_short_call_ids_gets_them(line: Line) -> None:
     call = Call("call_abcdef", "shell", "{}")
     await line.ask(line.model(), user("List"), ModelAnswered(1, (call,)), Results((Result(call, "done", "file"),)))
     assert not has_long_ids(line.body)
+
+
+def answers(body: dict[str, Any]) -> list[dict[str, Any]]:
+    return [message for message in body["messages"] if message["role"] == "assistant"]
+
+
+@pytest.mark.parametrize("line", ["openai"], indirect=True)
+async def test_calls_of_another_model_get_the_stand_in_of_a_signature_where_one_is_required(line: Line) -> None:
+    def is_unsigned(body: dict[str, Any]) -> bool:
+        return any("extra_content" not in message["tool_calls"][0] for message in answers(body))
+
+    line.refuse(is_unsigned, "Function call is missing a thought_signature in functionCall parts.")
+    foreign, own = Call("a", "shell", "{}"), Call("b", "shell", "{}", "c2ln", line.provider)
+    beside = Call("c", "shell", "{}")
+    transcript: list[Exchange] = [user("List")]
+    for step, calls in enumerate([(foreign, beside), (own, beside)]):
+        transcript.append(ModelAnswered(step, tuple(replace(call, id=f"{call.id}{step}") for call in calls)))
+        transcript.append(Results(tuple(Result(call, "done", "") for call in transcript[-1].calls)))
+    assert (await line.ask(line.model(), *transcript)).parts == (Text("Fine."),)
+    signatures = [
+        [call.get("extra_content", {}).get("google", {}).get("thought_signature") for call in message["tool_calls"]]
+        for message in answers(line.body)
+    ]
+    assert signatures == [["skip_thought_signature_validator", None], ["c2ln", None]]
+
+
+@pytest.mark.parametrize("line", ["openai"], indirect=True)
+async def test_answers_of_another_model_get_blank_reasoning_where_some_is_required(line: Line) -> None:
+    def is_unreasoned(body: dict[str, Any]) -> bool:
+        return any(not message.get("reasoning_content") for message in answers(body))
+
+    line.refuse(is_unreasoned, "The `reasoning_content` in the thinking mode must be passed back to the API.")
+    call = Call("a", "shell", "{}")
+    own = Thinking("I know.", None, "reasoning_content", line.provider)
+    history = (
+        *(user("List"), ModelAnswered(1, (Thinking("Hm.", None, "reasoning_content", "other"), call))),
+        *(Results((Result(call, "done", "file"),)), ModelAnswered(2, (own, Text("A file.")))),
+        *(user("Thanks"), ModelAnswered(1, (Text("Gladly."),)), user("Bye")),
+    )
+    await line.ask(line.model(), *history)
+    assert [message["reasoning_content"] for message in answers(line.body)] == [" ", "I know.", " "]
 
 
 async def test_several_refusals_one_after_the_other_are_all_learnt(line: Line) -> None:

@@ -69,6 +69,7 @@ class Line:
         silence: float = 20,
         total: float = 60,
         web_search: bool = False,
+        name: str = "test-model",
     ) -> ProviderModel:
         own = self.server.anthropic_url if self.provider == "anthropic" else self.server.openai_url
         provider = Provider(
@@ -80,7 +81,7 @@ class Line:
             without=chat_completions.refused_at(own),
             web_search=web_search,
         )
-        model = ProviderModel(provider, ModelOptions("test-model"), self.media)
+        model = ProviderModel(provider, ModelOptions(name), self.media)
         self.models.append(model)
         return model
 
@@ -470,6 +471,16 @@ async def test_an_answer_interrupted_before_a_word_leaves_a_sound_history(line: 
 async def test_no_conversation_is_refused_by_a_strict_provider(line: Line, transcript: tuple[Exchange, ...]) -> None:
     line.server.script(server_of.Say("Fine."))
     assert (await line.ask(*transcript, tools=[SHELL])).parts == (Text("Fine."),)
+
+
+@pytest.mark.parametrize("line", ["anthropic"], indirect=True)
+async def test_a_budget_of_thinking_waits_until_the_calls_of_another_model_are_over(line: Line) -> None:
+    call = Call("a", "shell", "{}")
+    calling = (user("List"), called(call), Results((Result(call, "done", "file"),)))
+    model, settings = line.model(name="claude-sonnet-4-5"), ModelSettings(reasoning="low")
+    for transcript in (calling, (*calling, called(text="A file."), user("Thanks"))):
+        await model.answer(Request("", transcript, (SHELL,), settings=settings), line.on_delta)
+    assert ["thinking" in request.body for request in line.server.requests] == [False, True]
 
 
 # Interruption

@@ -575,6 +575,12 @@ def test_calls_and_results_are_words_where_there_are_no_tools() -> None:
     assert "tool_result" not in str(blocks_of)
 
 
+def test_calls_of_another_model_begin_with_blank_thinking_where_some_is_required() -> None:
+    assert messages_body(STEERED)["messages"][1]["content"][0]["type"] == "text"
+    blank, *_ = messages_body(STEERED, "answers_without_reasoning")["messages"][1]["content"]
+    assert blank == {"type": "thinking", "thinking": " "}
+
+
 def test_an_empty_answer_is_never_sent() -> None:
     transcript = (
         user("Hi"),
@@ -633,11 +639,11 @@ def test_an_effort_is_sent_where_efforts_are_taken(reasoning: Any, effort: str) 
     "model", ["claude-sonnet-4-5", "claude-opus-4-1-20250805", "claude-3-7-sonnet-latest", "glm-5"]
 )
 def test_a_budget_is_sent_where_budgets_are_taken(model: str) -> None:
-    body = messages_body(STEERED, model=model, settings=ModelSettings(0.2, None, "low", 0.5))
+    body = messages_body((user("Look"),), model=model, settings=ModelSettings(0.2, None, "low", 0.5))
     assert body["thinking"] == {"type": "enabled", "budget_tokens": 2048}
     assert body["max_tokens"] > 2048
     assert not {"temperature", "top_p", "output_config"} & set(body)
-    limited = messages_body(STEERED, model=model, settings=ModelSettings(max_tokens=2500, reasoning="high"))
+    limited = messages_body((user("Look"),), model=model, settings=ModelSettings(max_tokens=2500, reasoning="high"))
     assert (limited["thinking"]["budget_tokens"], limited["max_tokens"]) == (1476, 2500)
     short = messages_body(STEERED, model=model, settings=ModelSettings(0.2, 30, "high"))
     assert (short["temperature"], short["max_tokens"], "thinking" in short) == (0.2, 30, False)

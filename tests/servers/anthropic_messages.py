@@ -56,6 +56,7 @@ _STOP_REASONS: dict[Reason, str] = {
     "tool_calls": "tool_use",
     "pause": "pause_turn",
 }
+_THINKING = ("thinking", "redacted_thinking")
 SIGNATURE = base64.b64encode(b"signed by the model server of the tests").decode()
 
 
@@ -93,6 +94,7 @@ class Anthropic:
                 self._check_block(role, block, f"messages.{number}.content.{place}")
             self._check_searches(blocks, f"messages.{number}")
         self._check_results(_merged(turns))
+        self._check_thinking(body, turns)
         system = self._blocks(body["system"], None) if body.get("system") else []
         return tuple(self._messages([("system", system), *turns] if system else turns))
 
@@ -139,6 +141,16 @@ class Anthropic:
                     raise refuse(f"{where}: Invalid `signature` in `thinking` block")
             case _, kind:
                 raise refuse(f"{where}: `{kind}` blocks are not permitted in a message with role `{role}`")
+
+    def _check_thinking(self, body: dict[str, Any], turns: Sequence[tuple[str, list[dict[str, Any]]]]) -> None:
+        thinks = (body.get("thinking") or {}).get("type") == "enabled"
+        answer = next((blocks for role, blocks in reversed(turns) if role == "assistant"), [])
+        if thinks and any(block["type"] == "tool_use" for block in answer) and answer[0]["type"] not in _THINKING:
+            raise refuse(
+                "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found "
+                f"`{answer[0]['type']}`. When `thinking` is enabled, a final `assistant` message must "
+                "start with a thinking block (preceeding the lastmost set of `tool_use` and `tool_result` blocks)."
+            )
 
     def _check_searches(self, blocks: Sequence[dict[str, Any]], where: str) -> None:
         asked = [block["id"] for block in blocks if block["type"] == "server_tool_use"]

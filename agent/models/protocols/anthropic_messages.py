@@ -40,6 +40,12 @@ REDACTED = "redacted_thinking"
 UNSIGNED = "unsigned_thinking"
 """The ids of thinking that the provider hid, and of thinking of a compatible server that signs none."""
 
+THINKING = ("thinking", REDACTED)
+"""The types of blocks of thinking."""
+
+UNREASONED: dict[str, Any] = {"type": "thinking", "thinking": " "}
+"""The thinking of an answer that has none, for compatible servers that require it."""
+
 SEARCHING = "The model is searching the web …"
 
 DEFAULT_MAX_TOKENS = 16_384
@@ -86,7 +92,7 @@ def body(request: Request, images: LoadedImages, target: Target) -> JsonObject:
         else:
             messages.insert(0, {"role": "user", "content": instructions})
     fields.update(_tools(request, target))
-    fields.update(_settings(request, target))
+    fields.update(_settings(request, messages, target))
     return fields
 
 
@@ -105,13 +111,13 @@ def _tools(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
         yield "tool_choice", {"type": "auto", "disable_parallel_tool_use": disabled}
 
 
-def _settings(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
+def _settings(request: Request, messages: Sequence[Message], target: Target) -> Iterator[tuple[str, Any]]:
     """The settings. Thinking excludes a temperature, and is a part of `max_tokens`.
 
     Source: https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
     """
     settings = request.settings
-    thinking = _thinking_fields(settings, target) if target.takes("reasoning") else {}
+    thinking = _thinking_fields(settings, messages, target) if target.takes("reasoning") else {}
     yield from thinking.items()
     thinks = bool(thinking) and thinking["thinking"] != NO_THINKING
     if settings.temperature is not None and target.takes("temperature") and not thinks:
@@ -126,20 +132,31 @@ def _settings(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
         yield "max_tokens", DEFAULT_MAX_TOKENS
 
 
-def _thinking_fields(settings: ModelSettings, target: Target) -> JsonObject:
-    """How much to think, in the form that the model takes; a short answer leaves no room for a budget."""
+def _thinking_fields(settings: ModelSettings, messages: Sequence[Message], target: Target) -> JsonObject:
+    """How much to think, in the form that the model takes; a short answer leaves no room for a budget, and with
+    one Anthropic does not go on from calls without thinking, as those of another model are."""
     if settings.reasoning is None:
         return {}
     effort = effort_of(settings.reasoning)
     if effort == "off":
         return {"thinking": NO_THINKING}
-    if "claude" in target.model and not _TAKES_BUDGET.search(target.model):
+    is_claude = "claude" in target.model
+    if is_claude and not _TAKES_BUDGET.search(target.model):
         thinking = {"type": "adaptive", "display": "summarized"}
         return {"thinking": thinking, "output_config": {"effort": "low" if effort == "minimal" else effort}}
     budget = max(MIN_BUDGET, budget_of(settings.reasoning))
     if settings.max_tokens is not None:
         budget = min(budget, settings.max_tokens - MIN_BUDGET)
-    return {"thinking": {"type": "enabled", "budget_tokens": budget}} if budget >= MIN_BUDGET else {}
+    if budget < MIN_BUDGET or (is_claude and _has_calls_without_thinking(messages)):
+        return {}
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def _has_calls_without_thinking(messages: Sequence[Message]) -> bool:
+    """Whether the last answer called tools and does not begin with its thinking."""
+    answer = next((message for message in reversed(messages) if message["role"] == "assistant"), None)
+    blocks = _blocks(answer["content"]) if answer is not None else []
+    return any(block["type"] == "tool_use" for block in blocks) and blocks[0]["type"] not in THINKING
 
 
 def _messages(request: Request, images: LoadedImages, target: Target) -> list[Message]:
@@ -214,6 +231,8 @@ def _answer(answered: ModelAnswered, target: Target) -> str | list[Block]:
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text if parts[0].text.strip() else ""
     blocks = list(_answer_blocks(answered, target))
+    if blocks and blocks[0]["type"] not in THINKING and not target.takes("answers_without_reasoning"):
+        blocks.insert(0, UNREASONED)
     # A message of thinking alone is rejected, and carries no information.
     return blocks if any(block["type"] in ("text", "tool_use") for block in blocks) else ""
 

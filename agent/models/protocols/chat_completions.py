@@ -46,6 +46,12 @@ https://openrouter.ai/docs/use-cases/reasoning-tokens"""
 THOUGHT_SIGNATURE = "thought_signature"
 """Gemini's, of a text or of a call: https://ai.google.dev/gemini-api/docs/thought-signatures"""
 
+UNSIGNED = "skip_thought_signature_validator"
+"""The signature of a call that Gemini has not made, from the same page."""
+
+UNREASONED = " "
+"""The reasoning of an answer that has none, for servers that require it: some take no empty text either."""
+
 GO_ON = "I have read the results."
 """An answer between the results of tools and a message, for models whose templates do not take one after the other."""
 
@@ -103,6 +109,8 @@ def _conversation(request: Request, images: LoadedImages, target: Target) -> lis
         messages += _messages(exchange, images, target)
     if not target.takes("consecutive_roles"):
         messages = _alternating(messages)
+    if not target.takes("answers_without_reasoning"):
+        messages = [_reasoned(message) if message["role"] == "assistant" else message for message in messages]
     if instructions := instructions_of(request):
         if target.takes("system_role"):
             messages.insert(0, {"role": "system", "content": instructions})
@@ -141,18 +149,23 @@ def _part(part: ContentPart) -> dict[str, Any]:
 def _assistant(answered: ModelAnswered, target: Target) -> tuple[Message, ...]:
     parts = answered.parts
     if len(parts) == 1 and isinstance(parts[0], Text):
+        # Nearly all answers of a long history are this.
         return ({"role": "assistant", "content": parts[0].text},) if parts[0].text.strip() else ()
     words, calls = answered.text, answered.calls
     if calls and not target.takes("tools"):
         words, calls = "\n\n".join(filter(None, [words, *map(call_as_text, calls)])), ()
     if calls:
         tool_calls = [_call(call, target) for call in calls]
+        if not target.takes("calls_without_signature"):
+            # Of calls side by side only the first is signed.
+            tool_calls[0].setdefault("extra_content", {"google": {THOUGHT_SIGNATURE: UNSIGNED}})
         return (
             {"role": "assistant", "content": words or None, **_reasoning(answered, target), "tool_calls": tool_calls},
         )
     if not words.strip():
         return ()
-    return ({"role": "assistant", "content": words, **_signed(answered, target)},)
+    fields = _signed(answered, target) if target.takes("answers_without_reasoning") else _reasoning(answered, target)
+    return ({"role": "assistant", "content": words, **fields},)
 
 
 def _reasoning(answered: ModelAnswered, target: Target) -> JsonObject:
@@ -163,6 +176,10 @@ def _reasoning(answered: ModelAnswered, target: Target) -> JsonObject:
         if isinstance(part, Thinking) and part.provider == target.provider and part.id in REASONING_FIELDS:
             fields[part.id] = fields.get(part.id, "") + part.text
     return fields
+
+
+def _reasoned(message: Message) -> Message:
+    return message if message.get(REASONING_FIELDS[0]) else {**message, REASONING_FIELDS[0]: UNREASONED}
 
 
 def _signed(answered: ModelAnswered, target: Target) -> JsonObject:

@@ -29,6 +29,8 @@ Feature = Literal[
     "reasoning",
     "reasoning_summary",
     "encrypted_reasoning",
+    "answers_without_reasoning",
+    "calls_without_signature",
     "images",
     "cache_control",
     "web_search",
@@ -43,6 +45,9 @@ Feature = Literal[
 - `reasoning`: the effort or the budget of reasoning
 - `reasoning_summary`: a summary of the reasoning, which OpenAI gives to verified organizations only
 - `encrypted_reasoning`: the reasoning as the server wants to see it again; without it none is sent back
+- `answers_without_reasoning`: earlier answers without their reasoning, as those of another model are; without it, a
+  blank one is sent
+- `calls_without_signature`: the same of calls and their signature; without it, the documented stand-in is sent
 - `previous_response_id`: that the server has the earlier conversation, and is sent only what came after it
 """
 
