@@ -1,0 +1,115 @@
+"""Chatting with the gateway in Slack, through the real SDK, with a model behind a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.stage import gateway
+from tests.servers.models import ModelServer, Pause, Say
+from tests.servers.slack import Slack
+
+SETTINGS = """\
+[agent]
+model = "openai:test"
+workspaces = "shared"
+[models.openai]
+api_key = "test-key"
+base_url = "{models}"
+[web]
+port = 0
+[channels.slack]
+bot_token = "{bot}"
+app_token = "{app}"
+api_url = "{api}"
+allow = ["*"]
+"""
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[Slack]:
+    async with Slack() as slack:
+        yield slack
+
+
+@pytest.fixture
+async def models() -> AsyncIterator[ModelServer]:
+    async with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(tmp_path: Path, slack: Slack, models: ModelServer) -> Path:
+    file = tmp_path / "interject.toml"
+    tokens = {"bot": slack.bot_token, "app": slack.app_token, "api": slack.api_url}
+    file.write_text(SETTINGS.format(models=models.openai_url, **tokens))
+    return file
+
+
+def heard(models: ModelServer, request: int = -1) -> str:
+    """What the newest message of people was for the model."""
+    return [str(message.text) for message in models.requests[request].messages if message.role == "user"][-1]
+
+
+def cells(*texts: str) -> list[dict[str, Any]]:
+    return [{"type": "raw_text", "text": text} for text in texts]
+
+
+async def test_a_pasted_table_reaches_the_model(settings: Path, slack: Slack, models: ModelServer) -> None:
+    models.script(Say("1200"))
+    async with gateway(settings):
+        await slack.connected()
+        ann = slack.direct("Ann")
+        table = {"type": "table", "rows": [cells("Item A", "1200")]}
+        await ann.say("what is the total", attachments=[{"fallback": "[no preview available]", "blocks": [table]}])
+        await ann.hear("1200")
+    assert heard(models) == "what is the total\n\n| Item A | 1200 |\n| --- | --- |"
+
+
+async def test_an_edit_after_the_answer_is_a_new_question_in_a_direct_chat(
+    settings: Path, slack: Slack, models: ModelServer
+) -> None:
+    models.script(Say("Paris"), Say("Rome"))
+    async with gateway(settings):
+        await slack.connected()
+        ann = slack.direct("Ann")
+        said = await ann.say("capital of France?")
+        await ann.hear("Paris")
+        await ann.edit(said, "capital of Italy?")
+        await ann.hear("Rome")
+    assert 'Before: "capital of France?"' in heard(models)
+    assert "capital of Italy?" in heard(models)
+
+
+async def test_a_mention_written_into_a_message_makes_it_one_for_the_bot(
+    settings: Path, slack: Slack, models: ModelServer
+) -> None:
+    models.script(Say("It is green"))
+    async with gateway(settings):
+        await slack.connected()
+        team = slack.channel("team", ["Ann"])
+        said = await team.say("check the build")
+        await team.edit(said, "@interject check the build")
+        await team.thread(said).hear("It is green")
+    assert "check the build" in heard(models)
+    assert len(models.requests) == 1
+
+
+async def test_the_preview_of_a_link_disturbs_nothing(settings: Path, slack: Slack, models: ModelServer) -> None:
+    models.script(Say(["It is", Pause(), " a page"]))
+    async with gateway(settings):
+        await slack.connected()
+        ann = slack.direct("Ann")
+        said = await ann.say("see https://example.org")
+        await ann.hear("It is")
+        await ann.unfurl(said)
+        await slack.settle()
+        models.release()
+        await ann.hear("It is a page")
+        await ann.unfurl(said, "Another page")
+        await slack.settle()
+    assert len(models.requests) == 1
+    assert not models.requests[0].disconnected
