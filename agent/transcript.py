@@ -93,7 +93,7 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
     entries = tuple(entries)
     started = {entry.call_id: entry for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id: entry for entry in entries if isinstance(entry, CallEnded)}
-    undelivered = next((entry.parts for entry in reversed(entries) if isinstance(entry, Undelivered)), ())
+    undelivered = undelivered_parts(entries)
     compacted = last_compaction(entries)
     exchanges: list[Exchange] = [] if compacted is None else [_summary_note(compacted)]
     first = 0 if compacted is None else compacted.step
@@ -129,6 +129,11 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
                 assert_never(entry)
     called = {call.id for entry in entries if isinstance(entry, ModelAnswered) for call in entry.calls}
     return [*exchanges, *(_undelivered_note(part) for part in undelivered if part.call_id not in called)]
+
+
+def undelivered_parts(entries: Sequence[Entry]) -> tuple[UndeliveredPart, ...]:
+    """What people were not shown of the reply, as far as the log knows."""
+    return next((entry.parts for entry in reversed(entries) if isinstance(entry, Undelivered)), ())
 
 
 def last_compaction(entries: Sequence[Entry]) -> Compacted | None:
@@ -173,12 +178,13 @@ class Conversation:
     def up_to(self, entries: Sequence[Entry]) -> list[Exchange]:
         """The model's input now; `entries` is the turn's log, never shorter than before."""
         new = entries[self._count :]
-        if self._count == 0 or last_compaction(new) is not None:
+        is_changed = any(isinstance(entry, Compacted | Undelivered) for entry in new)
+        if self._count == 0 or is_changed:
             exchanges = conversation(self.past, entries)
         else:
             exchanges = [*self._rendered, *transcript(new)]
         if _all_ended(new):
-            # Later entries do not change this rendering, except for a summary.
+            # Later entries do not change this rendering, except for a summary and what was not delivered.
             self._rendered, self._count = exchanges, len(entries)
         return exchanges
 

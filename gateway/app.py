@@ -11,7 +11,7 @@ from functools import partial
 
 from agent.agent import Agent, unmasked
 from agent.hook import Hooks, NoHooks
-from agent.log import Undelivered
+from agent.log import Undelivered, UndeliveredPart
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
@@ -135,6 +135,7 @@ class Gateway:
             store,
             chats=self._moved_chats,
             undelivered=self._not_delivered,
+            part_undelivered=self._part_not_delivered,
             whole=options.unstreamed,
             limits=options.delivery,
         )
@@ -269,6 +270,9 @@ class Gateway:
             self.dispatcher.begin_side_question(await self.store.resume_side_question(turn_id))
         except Exception:
             log.exception("side question %s cannot be read and stays unanswered", turn_id)
+
+    def _part_not_delivered(self, reply: str, part: UndeliveredPart) -> None:
+        self.dispatcher.not_delivered(reply, part)
 
     async def _not_delivered(self, reply: ReplyBuilder, undelivered: Undelivered) -> None:
         await self._stored_replies.not_delivered(reply, undelivered)

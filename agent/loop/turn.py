@@ -27,6 +27,8 @@ from agent.log import (
     Notice,
     Spent,
     TurnOutcome,
+    Undelivered,
+    UndeliveredPart,
 )
 from agent.log_state import (
     deadline,
@@ -44,7 +46,7 @@ from agent.loop.streaming import EndTurn
 from agent.loop.tool_calls import CANCELLED, SKIPPED, ToolCallRunner
 from agent.model import ModelError
 from agent.tools.received_files import copy_to_workspace, open_workspace
-from agent.transcript import UNKNOWN, Conversation, RenderedTurn
+from agent.transcript import UNKNOWN, Conversation, RenderedTurn, undelivered_parts
 from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ class Turn:
         self._draft: ModelAnswered | None = None
         self._ended: Ended | None = None
         self._parked = False
+        self._undelivered: list[UndeliveredPart] = []
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -121,6 +124,10 @@ class Turn:
             self._stop_reason = reason
             if self._task is not None:
                 self._task.cancel()
+
+    def not_delivered(self, part: UndeliveredPart) -> None:
+        """The platform did not take a part of the reply: the model is told at its next step."""
+        self._undelivered.append(part)
 
     async def run(self) -> Ended | None:
         """Runs the turn and returns its end, as logged. None: the turn is parked until a message, a decision or the
@@ -193,6 +200,9 @@ class Turn:
             await self._end("stopped", reason)
             return
         await self._read_inbox()
+        if self._undelivered:
+            parts, self._undelivered = self._undelivered, []
+            await self._append(Undelivered((*undelivered_parts(self._entries), *parts)))
         if is_answered(self._entries):
             await self._close(COMPLETED)
         elif tools := detect_loop(self._entries):

@@ -16,6 +16,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from agent.log import Undelivered, UndeliveredPart
@@ -71,6 +72,9 @@ class RetryLimits:
 
 
 DEFAULT_LIMITS = RetryLimits()
+
+OnPartUndelivered = Callable[[str, UndeliveredPart], None]
+"""A part of the reply with this id is undeliverable; the reply may still grow."""
 
 OnUndelivered = Callable[[ReplyBuilder, Undelivered], Awaitable[None]]
 """The reply was not delivered, or not all of it; the store knows it."""
@@ -174,6 +178,7 @@ class Delivery:
         *,
         chats: MovedChats,
         undelivered: OnUndelivered,
+        part_undelivered: OnPartUndelivered,
         whole: Container[str] = (),
         limits: RetryLimits = DEFAULT_LIMITS,
     ) -> None:
@@ -181,6 +186,7 @@ class Delivery:
         self._channels = channels
         self._outbox = outbox
         self._on_undelivered = undelivered
+        self._on_part_undelivered = part_undelivered
         self._moved_chats = chats
         self._whole = whole
         self._limits = limits
@@ -212,7 +218,13 @@ class Delivery:
         conversation = self._conversation(builder.address)
         reply = conversation.replies.get(builder.id)
         if reply is None:
-            ledger = ReplyLedger(self._outbox, builder.id, pieces, attempts=self._limits.attempts)
+            ledger = ReplyLedger(
+                self._outbox,
+                builder.id,
+                pieces,
+                attempts=self._limits.attempts,
+                undeliverable=partial(self._part_not_delivered, builder.id),
+            )
             # A reply that an earlier process has shown is shown again only when it changes.
             shown_version = builder.version if pieces and not builder.parked else -1
             streams = builder.address.channel not in self._whole
@@ -462,6 +474,9 @@ class Delivery:
             conversation.replies.pop(document.id, None)
         if undelivered is not None:
             await self._tell(reply.builder, undelivered)
+
+    def _part_not_delivered(self, reply: str, key: str, reason: str) -> None:
+        self._on_part_undelivered(reply, UndeliveredPart(reason, call_of(key)))
 
     async def _tell(self, builder: ReplyBuilder, undelivered: Undelivered) -> None:
         """A failure here affects only this."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from agent.log import Undelivered
@@ -32,11 +32,21 @@ class ReplyLedger:
     A file counts as refused after `attempts` failures of the platform.
     """
 
-    def __init__(self, outbox: Outbox, reply_id: str, pieces: tuple[Sent, ...] = (), *, attempts: int) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        reply_id: str,
+        pieces: tuple[Sent, ...] = (),
+        *,
+        attempts: int,
+        undeliverable: Callable[[str, str], None],
+    ) -> None:
+        """`undeliverable` is called with the key of each piece that cannot be shown, and the reason."""
         self._outbox = outbox
         self._id = reply_id
         self._pieces = {piece.key: piece for piece in pieces}
         self._attempts = attempts
+        self._undeliverable = undeliverable
         self._failures: Counter[str] = Counter()
         self._shown: set[str] = set()
 
@@ -77,6 +87,7 @@ class ReplyLedger:
         self._pieces[key] = Sent(key, "undeliverable", reason=reason)
         self._shown.add(key)
         await try_to_store(self._outbox.undeliverable(self._id, key, reason))
+        self._undeliverable(key, reason)
 
     def failed(self, key: str) -> bool:
         self._failures[key] += 1

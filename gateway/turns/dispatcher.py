@@ -15,7 +15,7 @@ from typing import Protocol
 from agent.agent import Agent
 from agent.events import Event, Logged
 from agent.journal import JournalError, TurnLost
-from agent.log import Ended, Entry, MessagesRead
+from agent.log import Ended, Entry, MessagesRead, UndeliveredPart
 from agent.loop.turn import INTERNAL_ERROR, Turn, fail_turn
 from agent.transcript import RenderedTurn, conversation
 from agent.turn_context import TurnContext
@@ -201,6 +201,12 @@ class Dispatcher:
             active.stop_before, active.stop_reason, active.stop_of = before, reason, of
             self._stop_if_covered(active)
         return active
+
+    def not_delivered(self, reply: str, part: UndeliveredPart) -> None:
+        """The platform did not take a part of the reply: its turn learns that, if it still runs."""
+        for active in self._active.values():
+            if active.turn is not None and active.record is not None and active.record.id == reply:
+                active.turn.not_delivered(part)
 
     async def withdraw_waiting(self, address: Address, *, before: int, reason: str, sender: str | None = None) -> int:
         """Withdraws the queued messages there with an inbox id below `before`, of everybody or of one sender; their

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from agent.log import Notice, Undelivered
+from agent.log import Ended, Notice, Undelivered
 from agent.media import Attachment
 from channels.address import Address
 from channels.channel import Channel, ChannelError, Sent
-from channels.message import MessageState
 from channels.reply import MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from gateway.outbound.channel_replies import ChannelReplies
 from gateway.outbound.delivery import Delivery
@@ -19,7 +18,7 @@ from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.sessions import is_child, session_key
 from gateway.store.command_turns import GATEWAY
 from gateway.store.records import AuditEvent, Turn, UndeliveredReply
-from gateway.turns.dispatcher import message_statuses
+from gateway.turns.dispatcher import message_state, message_statuses
 from gateway.turns.history_cache import HistoryCache
 
 log = logging.getLogger(__name__)
@@ -68,8 +67,8 @@ class StoredReplies:
 
     def _show(self, turn: Turn, pieces: tuple[Sent, ...]) -> None:
         self._delivery.show(self._replies.of(turn), pieces=pieces)
-        state: MessageState = "read" if turn.parked else "answered"
-        for status in message_statuses(turn, turn.entries, state):
+        ended = next((entry for entry in reversed(turn.entries) if isinstance(entry, Ended)), None)
+        for status in message_statuses(turn, turn.entries, message_state(ended), ended.reason if ended else ""):
             self._delivery.show_status(status, reply="" if turn.parked else turn.id)
 
     async def show_undelivered(self, session: str | None, by: AuditEvent) -> int:
@@ -94,7 +93,9 @@ class StoredReplies:
         try:
             chat = await channel.direct_chat(turn.principal.id)
         except ChannelError as error:
-            log.warning("%s: %s cannot be notified that a reply was not shown: %s", channel.name, turn.principal.id, error)
+            log.warning(
+                "%s: %s cannot be notified that a reply was not shown: %s", channel.name, turn.principal.id, error
+            )
             return
         if chat is not None:
             address = Address(channel.name, turn.address.account, chat)

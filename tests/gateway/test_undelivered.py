@@ -63,6 +63,23 @@ async def test_a_file_that_telegram_finds_too_large_is_explained_and_the_chat_go
     assert f"not delivered: Telegram rejects it: {TOO_LARGE} (413)" in seen_by(models)
 
 
+async def test_a_running_turn_learns_at_its_next_step_what_was_not_delivered(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    models.script([Call("draw_chart", CHART)], [Pause(), Call("list_files", {})], Say("Sorry."))
+    for method in ("sendPhoto", "sendDocument"):
+        api.fail_next(method, 400, description="Bad Request: IMAGE_PROCESS_FAILED")
+    async with gateway(write_settings(tmp_path, api, models)):
+        ann = api.private()
+        await ann.say("draw it")
+        await ann.hear("could not be sent")
+        await models.until_held()
+        models.release()
+        await ann.hear("Sorry.")
+    results = list(models.requests[2].results.values())
+    assert "not delivered: Telegram rejects it: Image_process_failed" in results[0]
+
+
 async def test_many_long_links_are_shown_as_links(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     models.script(Say(LINKS))
     async with gateway(write_settings(tmp_path, api, models)):
