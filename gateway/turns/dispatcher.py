@@ -303,7 +303,7 @@ class Dispatcher:
             self._histories.add(record.session, record.id, entries)
         self._bus.publish(TurnEnded(record.session, record.address, record.id, ended.outcome, ended.reason))
         await self._environment.ended(record, entries)
-        self._show_statuses(record, entries, "answered", ended.reason)
+        self._show_statuses(record, entries, message_state(ended), ended.reason, after=record.id)
 
     async def _play(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""
@@ -397,12 +397,26 @@ class Dispatcher:
         )
 
     def _show_statuses(
-        self, record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = ""
+        self,
+        record: records.Turn,
+        entries: tuple[Entry, ...],
+        state: MessageState,
+        reason: str = "",
+        *,
+        after: str = "",
     ) -> None:
+        """`after` is the id of the reply after which the state is shown."""
         if is_child(record.session):
             return
         for status in message_statuses(record, entries, state, reason):
-            self._delivery.show_status(status, reply=record.id if state == "answered" else "")
+            self._delivery.show_status(status, reply=after)
+
+
+def message_state(ended: Ended | None) -> MessageState:
+    """The state of messages that a turn has read, by its end."""
+    if ended is None:
+        return "read"
+    return "answered" if ended.outcome == "completed" else ended.outcome
 
 
 def message_statuses(
