@@ -108,7 +108,7 @@ async def test_the_preview_of_a_link_disturbs_nothing(settings: Path, slack: Sla
         await ann.unfurl(said)
         await slack.settle()
         models.release()
-        await ann.hear("It is a page")
+        await ann.until(lambda ann: ann.texts == ["It is a page"])
         await ann.unfurl(said, "Another page")
         await slack.settle()
     assert len(models.requests) == 1
