@@ -10,18 +10,29 @@ log = logging.getLogger(__name__)
 
 P = TypeVar("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, RecursionError)
 """What reading a platform's JSON raises where that is not of the documented shape."""
 
 
-def part(read: Callable[[P], T], raw: P, otherwise: T) -> T:
+def part(read: Callable[[P], T], raw: P, otherwise: U) -> T | U:
     """What `read` makes of a part of a message; `otherwise` (its raw text, or that it cannot be read) if it fails."""
     try:
         return read(raw)
     except MALFORMED:
         log.info("a part of a message cannot be read", exc_info=True)
         return otherwise
+
+
+def either(read: Callable[[], T], raw: Callable[[], T]) -> T:
+    """What `read` makes of a whole message; if it fails, what `raw` does, which takes no more than the words as they
+    came. A message without a place or an author cannot be delivered at all: `raw` raises for it, too."""
+    try:
+        return read()
+    except MALFORMED:
+        log.warning("a message cannot be read: its raw text is delivered", exc_info=True)
+        return raw()
 
 
 def unreadable(kind: str) -> str:

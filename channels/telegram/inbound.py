@@ -13,14 +13,15 @@ from telegram.error import Conflict, InvalidToken, RetryAfter, TelegramError
 from channels.backoff import Backoff
 from channels.message import Deliver, InboundMessage
 from channels.telegram.api import call, only_logged, retry_seconds, token_rejected
-from channels.telegram.parse import MALFORMED, Bot, Json, needs_username, parse
+from channels.telegram.parse import MESSAGES, Bot, Json, needs_username, parse
+from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
 
 POLL_TIMEOUT = 30
 """Seconds that a getUpdates waits for an update."""
 
-ALLOWED_UPDATES = ["message", "edited_message", "callback_query"]
+ALLOWED_UPDATES = [*MESSAGES, "callback_query"]
 
 ANSWER_LIMIT = 200
 """Characters of the notice for whoever pressed a button: https://core.telegram.org/bots/api#answercallbackquery."""

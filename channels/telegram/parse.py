@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from channels.address import AccountKind, Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
+from channels.telegram.content import entities, files, kind_of_file, raw_text, visible
+from channels.telegram.formatting import Span, clean, cut, markdown, name_of, span_of
+from channels.visible import part, unreadable
 
 Json = dict[str, Any]
 
@@ -19,8 +22,8 @@ STOP = "stop:"
 ANSWER = "answer:"
 """Prefix of an option button's data; the question's key, ":" and the option's number follow."""
 
-MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError)
-"""Errors that `parse` raises for a malformed update."""
+MESSAGES = ("message", "edited_message", "channel_post", "edited_channel_post")
+"""Updates that are messages: https://core.telegram.org/bots/api#update."""
 
 _SERVICE = "777000"
 """Telegram's own account, in whose name posts of a linked channel come."""
@@ -45,21 +48,22 @@ class Bot:
 
 def needs_username(update: Json) -> bool:
     """Whether reading the update needs the bot's username: group messages may mention it."""
-    message = update.get("message") or update.get("edited_message") if isinstance(update, dict) else None
+    messages = (update.get(kind) for kind in MESSAGES) if isinstance(update, dict) else ()
+    message = next(filter(None, messages), None)
     chat = message.get("chat") if isinstance(message, dict) else None
     return isinstance(chat, dict) and chat.get("type") != "private"
 
 
 def parse(update: Json, bot: Bot, now: datetime) -> InboundMessage | None:
-    """The person's message, or None when it is not for the bot. `now` dates a pressed button, which has no date.
+    """The person's message, or None when it is not for the bot. `now` dates what has no date, like a pressed button.
 
-    Raises one of `MALFORMED`.
+    Raises one of `channels.visible.MALFORMED` if it does not say who did what where.
     """
     event = f"{bot.account}:{update['update_id']}"
-    if message := update.get("message"):
-        return _message(message, event, bot, "new")
-    if message := update.get("edited_message"):
-        return _message(message, event, bot, "edited")
+    if message := update.get("message") or update.get("channel_post"):
+        return _message(message, event, bot, "new", now)
+    if message := update.get("edited_message") or update.get("edited_channel_post"):
+        return _message(message, event, bot, "edited", now)
     if query := update.get("callback_query"):
         return _button(query, event, bot, now)
     return None
@@ -91,24 +95,24 @@ def _pressed(data: str) -> tuple[str, str] | None:
     return ("answer", f"{key} {option}") if data.startswith(ANSWER) and key and option.isdecimal() else None
 
 
-def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundMessage | None:
-    if message["chat"]["type"] not in ("private", "group", "supergroup"):
+def _message(message: Json, event: str, bot: Bot, kind: MessageKind, now: datetime) -> InboundMessage | None:
+    """What cannot be read in it is named; the rest is read. Only whose message it is, and where, must be known."""
+    if message["chat"]["type"] not in ("private", "group", "supergroup", "channel"):
         return None
+    sent_at = part(_date, message, now)
+    sender, address = _sender(message), _address(message, bot)
     if new_chat := message.get("migrate_to_chat_id"):
         # https://core.telegram.org/bots/api#message: the group was made a supergroup.
-        sent_at = datetime.fromtimestamp(message["date"], UTC)
-        return InboundMessage(
-            event, _address(message, bot), _sender(message), sent_at, kind="moved", text=str(new_chat)
-        )
-    sender = _sender(message)
-    text, files = _text(message), tuple(_files(message))
-    if sender.id == bot.account or not (text or files):
+        return InboundMessage(event, address, sender, sent_at, kind="moved", text=str(new_chat))
+    if sender.id == bot.account:
         return None
-    address = _address(message, bot)
-    sent_at = datetime.fromtimestamp(message.get("edit_date") or message["date"], UTC)
+    mentions = part(lambda message: _mentions(message, bot), message, ()) if address.kind == "group" else ()
+    text, attached = visible(message, mentions), files(message)
+    if not (text or attached or mentions):
+        return None
     message_id = str(message["message_id"])
     # A forwarded text is not the sender's own command.
-    command = None if files or message.get("forward_origin") else _COMMAND.fullmatch(text.strip())
+    command = None if attached or message.get("forward_origin") else _command(message, text)
     if command and (kind == "edited" or not _is_for_bot(command[2], bot)):
         # A command is not run again because its message was edited.
         return None
@@ -123,7 +127,6 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundM
             command=command[1].lower(),
             text=(command[3] or "").strip(),
         )
-    mentions = _mentions(message, text, bot) if address.kind == "group" else ()
     return InboundMessage(
         event,
         address,
@@ -131,15 +134,32 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind) -> InboundM
         sent_at,
         kind=kind,
         message_id=message_id,
-        text=_expanded(message, text, mentions) or ("" if files else text),
-        files=(*files, *_quoted_files(message, bot)),
+        text=(text.strip() if mentions else text) or ("" if attached else raw_text(message)),
+        files=(*attached, *_quoted_files(message)),
         note=_note(message, bot),
-        quoted=tuple(_quoted_authors(message, bot)),
+        quoted=_quoted_authors(message, bot),
         forwarded=bool(message.get("forward_origin")),
-        album=message.get("media_group_id"),
+        album=_id(message["media_group_id"]) if message.get("media_group_id") else None,
         cut=_cut_at(message) if kind == "new" else None,
         addressed=address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot),
     )
+
+
+def _command(message: Json, text: str) -> re.Match[str] | None:
+    """Its name may be formatted; its arguments come with their formatting."""
+    return _COMMAND.fullmatch(text.strip()) or _COMMAND.fullmatch(raw_text(message).strip())
+
+
+def _date(message: Json) -> datetime:
+    return datetime.fromtimestamp(message.get("edit_date") or message["date"], UTC)
+
+
+def _id(value: object) -> str:
+    return clean(str(value))
+
+
+def _is_for_bot(username: str | None, bot: Bot) -> bool:
+    return username is None or bot.username is None or username.lower() == bot.username.lower()
 
 
 def _cut_at(message: Json) -> Literal["", "\n"] | None:
@@ -148,10 +168,6 @@ def _cut_at(message: Json) -> Literal["", "\n"] | None:
         return None
     # Blanks at both ends of a message are removed.
     return "" if units == LIMIT else "\n"
-
-
-def _is_for_bot(username: str | None, bot: Bot) -> bool:
-    return username is None or bot.username is None or username.lower() == bot.username.lower()
 
 
 # --- sender and address ----------------------------------------------------------------------------------------------
@@ -168,203 +184,110 @@ def _address(message: Json, bot: Bot) -> Address:
 def _sender(message: Json) -> Sender:
     if chat := message.get("sender_chat"):
         # An anonymous administrator or a channel, in whose name several people may write; `from` is then a placeholder.
-        return Sender(str(chat["id"]), _clean(_title(chat)), chat.get("username"), "system")
+        return Sender(str(chat["id"]), clean(name_of(chat)), chat.get("username"), "system")
     return _user(message["from"])
 
 
 def _user(user: Json) -> Sender:
     id = str(user["id"])
     kind: AccountKind = "bot" if user.get("is_bot") is True else "system" if id == _SERVICE else "person"
-    return Sender(id, _clean(_title(user)), user.get("username"), kind)
+    return Sender(id, clean(name_of(user)), user.get("username"), kind)
 
 
-def _title(someone: Json) -> str:
-    """The name of a user or a chat."""
-    names = [someone.get("title") or someone.get("first_name"), someone.get("last_name")]
-    return " ".join(filter(None, names)) or someone.get("username") or str(someone["id"])
-
-
-def _is_bot(user: Json | None, bot: Bot) -> bool:
-    return user is not None and str(user.get("id")) == bot.account
-
-
-# --- content ---------------------------------------------------------------------------------------------------------
-
-
-def _clean(text: str) -> str:
-    """JSON may contain half of a surrogate pair, which cannot be stored."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _text(message: Json) -> str:
-    written = message.get("text") or message.get("caption")
-    return _clean(written if written is not None else _described(message))
-
-
-def _described(message: Json) -> str:
-    """Contents that are neither text nor files, in words."""
-    if sticker := message.get("sticker"):
-        return str(sticker.get("emoji") or "[sticker]")
-    if venue := message.get("venue"):
-        return f"[place: {venue['title']}, {venue['address']} ({_coordinates(venue['location'])})]"
-    if location := message.get("location"):
-        return f"[location: {_coordinates(location)}]"
-    if contact := message.get("contact"):
-        name = " ".join(filter(None, (contact["first_name"], contact.get("last_name"))))
-        return f"[contact: {name}, {contact['phone_number']}]"
-    if poll := message.get("poll"):
-        return f"[poll: {poll['question']} {' / '.join(option['text'] for option in poll['options'])}]"
-    if dice := message.get("dice"):
-        return f"{dice['emoji']} {dice['value']}"
-    return ""
-
-
-def _coordinates(location: Json) -> str:
-    return f"{location['latitude']}, {location['longitude']}"
-
-
-_FILES = {
-    "animation": ("animation", ".mp4", "video/mp4"),
-    "document": ("file", "", "application/octet-stream"),
-    "voice": ("voice", ".ogg", "audio/ogg"),
-    "audio": ("audio", ".mp3", "audio/mpeg"),
-    "video": ("video", ".mp4", "video/mp4"),
-    "video_note": ("video", ".mp4", "video/mp4"),
-}
-
-
-def _files(message: Json) -> Iterator[FileRef]:
-    if sizes := message.get("photo"):
-        # Telegram lists the largest last.
-        yield _file(sizes[-1], "photo", ".jpg", "image/jpeg")
-    for kind, (name, suffix, media_type) in _FILES.items():
-        if file := message.get(kind):
-            yield _file(file, name, suffix, media_type)
-            # An animation is also listed as a document.
-            return
-
-
-def _file(file: Json, name: str, suffix: str, media_type: str) -> FileRef:
-    name = file.get("file_name") or f"{name}-{file['file_unique_id']}{suffix}"
-    return FileRef(file["file_id"], _clean(name), file.get("mime_type") or media_type, file.get("file_size"))
+def _is_bot(user: object, bot: Bot) -> bool:
+    return isinstance(user, dict) and str(user.get("id")) == bot.account
 
 
 # --- mentions --------------------------------------------------------------------------------------------------------
 
 
-def _mentions(message: Json, text: str, bot: Bot) -> tuple[tuple[int, int], ...]:
-    """The mentions of the bot in the text, as start and end in UTF-16 units."""
-    name = f"@{bot.username}".lower()
+def _mentions(message: Json, bot: Bot) -> tuple[Span, ...]:
+    """Where the bot is mentioned in the text."""
+    name, text = f"@{bot.username}".lower(), raw_text(message)
     return tuple(
-        (start, end)
-        for entity in _entities(message)
+        span_of(entity)
+        for entity in entities(message)
         if entity["type"] in ("mention", "text_mention")
-        for start, end in [_span(entity)]
-        if _is_bot(entity.get("user"), bot) or _cut(text, start, end).lower() == name
+        and (_is_bot(entity.get("user"), bot) or cut(text, span_of(entity)).lower() == name)
     )
-
-
-def _entities(message: Json) -> Sequence[Json]:
-    return message.get("entities") or message.get("caption_entities") or ()
-
-
-def _span(entity: Json) -> tuple[int, int]:
-    """Its start and end, in UTF-16 units."""
-    return entity["offset"], entity["offset"] + entity["length"]
-
-
-def _cut(text: str, start: int, end: int) -> str:
-    return text.encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le", "replace")
-
-
-def _expanded(message: Json, text: str, mentions: tuple[tuple[int, int], ...]) -> str:
-    """The text without the bot's name, and with the URLs and names that are only in its formatting."""
-    hidden = [(_span(entity), f" ({extra})") for entity in _entities(message) if (extra := _hidden(entity, text))]
-    added = [((end, end), extra) for (start, end), extra in hidden if (start, end) not in mentions]
-    for (start, end), extra in sorted([*added, *((mention, "") for mention in mentions)], reverse=True):
-        before, after = _cut(text, 0, start), _cut(text, end, len(text) * 2)
-        if not extra:
-            # "ask @bot now" becomes "ask now"; "@bot, now" becomes "now".
-            after = after.lstrip(" ,:") if not before or before[-1].isspace() else after
-        text = before + extra + after
-    return text.strip() if mentions else text
-
-
-def _hidden(entity: Json, text: str) -> str:
-    """The URL of a link or the name of a mention, if the text does not show it."""
-    shown = _cut(text, *_span(entity))
-    match entity["type"]:
-        case "text_link":
-            extra = str(entity["url"])
-        case "text_mention":
-            extra = _title(entity["user"])
-        case _:
-            return ""
-    return "" if extra.strip("/") in shown or shown in extra.split() else _clean(extra)
 
 
 def _replies_to_bot(message: Json, bot: Bot) -> bool:
     replied = message.get("reply_to_message")
-    # Every message in a topic is a reply to the service message that created the topic.
-    return replied is not None and "forum_topic_created" not in replied and _is_bot(replied.get("from"), bot)
+    if not isinstance(replied, dict) or "forum_topic_created" in replied:
+        # Every message in a topic is a reply to the service message that created the topic.
+        return False
+    return _is_bot(replied.get("from"), bot)
 
 
 # --- context ---------------------------------------------------------------------------------------------------------
 
 
 def _note(message: Json, bot: Bot) -> str:
-    return "\n".join(filter(None, (_reply_note(message, bot), _forward_note(message))))
+    replied = part(lambda message: _reply_note(message, bot), message, unreadable("the message replied to"))
+    forwarded = part(_forward_note, message, "Forwarded from somebody")
+    return "\n".join(filter(None, (replied, forwarded)))
 
 
 def _reply_note(message: Json, bot: Bot) -> str:
-    replied = message.get("reply_to_message") or message.get("external_reply")
-    if not replied or "forum_topic_created" in replied:
-        return ""
+    replied = _replied(message)
+    if replied is None:
+        story = message.get("reply_to_story")
+        return f"In reply to a story of {clean(name_of(story['chat']))}" if story else ""
     quote = message.get("quote")
-    quoted = _clean(quote["text"]) if quote else _text(replied) or _kind(replied)
+    quoted = _quote(quote) if quote else visible(replied) or kind_of_file(replied)
     if len(quoted) > _MAX_QUOTE:
         quoted = f"{quoted[:_MAX_QUOTE]}…"
     whom = "your message" if _is_bot(replied.get("from"), bot) else _author(replied)
     return f'In reply to {whom}: "{quoted}"' if quoted else f"In reply to {whom}"
 
 
-def _quoted_authors(message: Json, bot: Bot) -> Iterator[Sender]:
-    """Who wrote what the note quotes; not the bot itself."""
+def _quote(quote: Json) -> str:
+    text = clean(str(quote["text"]))
+    return part(lambda text: markdown(text, quote.get("entities") or ()), text, text)
+
+
+def _replied(message: Json) -> Json | None:
+    """The message that it replies to, of this chat or of another."""
     replied = message.get("reply_to_message") or message.get("external_reply")
-    if replied and "forum_topic_created" not in replied and not _is_bot(replied.get("from"), bot):
-        origin = replied.get("forward_origin") or replied.get("origin")
-        has_author = replied.get("from") or replied.get("sender_chat")
-        yield _sender(replied) if has_author and not origin else _origin_author(origin or {})
-    if origin := message.get("forward_origin"):
-        yield _origin_author(origin)
+    return None if not replied or "forum_topic_created" in replied else replied
+
+
+def _quoted_authors(message: Json, bot: Bot) -> tuple[Sender, ...]:
+    """Who wrote what the note quotes; not the bot itself."""
+    replied = part(lambda message: _replied_author(message, bot), message, Sender.unknown())
+    forwarded = part(_forwarded_author, message, Sender.unknown())
+    return tuple(author for author in (replied, forwarded) if author is not None)
+
+
+def _replied_author(message: Json, bot: Bot) -> Sender | None:
+    replied = _replied(message)
+    if replied is None or _is_bot(replied.get("from"), bot):
+        return None
+    origin = replied.get("forward_origin") or replied.get("origin")
+    has_author = replied.get("from") or replied.get("sender_chat")
+    return _sender(replied) if has_author and not origin else _origin_author(origin or {})
+
+
+def _forwarded_author(message: Json) -> Sender | None:
+    origin = message.get("forward_origin")
+    return _origin_author(origin) if origin else None
 
 
 def _origin_author(origin: Json) -> Sender:
     return _user(origin["sender_user"]) if origin.get("sender_user") else Sender.unknown(_origin(origin))
 
 
-def _quoted_files(message: Json, bot: Bot) -> Iterator[FileRef]:
-    """Files of the message replied to; the bot's own are already in the conversation."""
-    replied = message.get("reply_to_message")
-    if replied is None or _is_bot(replied.get("from"), bot):
-        return iter(())
-    return (replace(file, is_quoted=True) for file in _files(replied))
+def _quoted_files(message: Json) -> Sequence[FileRef]:
+    """Files of the message replied to. The bot's own may be in a conversation before the current one."""
+    return part(lambda message: [replace(file, is_quoted=True) for file in files(_replied(message) or {})], message, ())
 
 
 def _author(replied: Json) -> str:
     if origin := replied.get("origin"):
         return _origin(origin)
     someone = replied.get("sender_chat") or replied.get("from")
-    return _clean(_title(someone)) if someone else "a message"
-
-
-def _kind(message: Json) -> str:
-    names = {"photo": "photo", "voice": "voice message", "video_note": "video", "animation": "animation"}
-    for kind in ("photo", *_FILES):
-        if file := message.get(kind):
-            named = file.get("file_name") if isinstance(file, dict) else None
-            return f"[{names.get(kind, kind)}{f' {_clean(named)}' if named else ''}]"
-    return ""
+    return clean(name_of(someone)) if someone else "a message"
 
 
 def _forward_note(message: Json) -> str:
@@ -375,6 +298,6 @@ def _forward_note(message: Json) -> str:
 def _origin(origin: Json) -> str:
     """https://core.telegram.org/bots/api#messageorigin"""
     if name := origin.get("sender_user_name"):
-        return _clean(name)
+        return clean(name)
     someone = origin.get("sender_user") or origin.get("sender_chat") or origin.get("chat")
-    return _clean(_title(someone)) if someone else "somebody"
+    return clean(name_of(someone)) if someone else "somebody"

@@ -234,13 +234,15 @@ class AccessPolicy:
 
     def _may_bot_write(self, message: InboundMessage) -> bool:
         count = self._bot_messages.get(session_key(message.address), 0)
-        return self._allows(message.address.channel, message.sender) and count < MAX_BOT_MESSAGES
+        # People write in the name of a chat.
+        is_within = message.sender.kind == "system" or count < MAX_BOT_MESSAGES
+        return self._allows(message.address.channel, message.sender) and is_within
 
     def _count_bot_messages(self, message: InboundMessage) -> None:
         """Consecutive ones; a person's message resets the count."""
         session = session_key(message.address)
         count = self._bot_messages.pop(session, 0)
-        if not message.sender.is_person:
+        if message.sender.kind in ("bot", "webhook"):
             self._bot_messages[session] = count + 1
             if len(self._bot_messages) > MAX_TRACKED_SESSIONS:
                 self._bot_messages.popitem(last=False)

@@ -1,15 +1,33 @@
 """Telegram's updates, read: who did what where, and what is none of ours."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import telegram
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage
-from channels.telegram.parse import MALFORMED, Bot, needs_username, parse
+from channels.telegram.parse import Bot, needs_username, parse
+from channels.visible import MALFORMED
 
 Json = dict[str, Any]
+
+FIELDS = {
+    *telegram.Message.__slots__,
+    *telegram.ExternalReplyInfo.__slots__,
+    *telegram.MessageEntity.__slots__,
+    *telegram.Checklist.__slots__,
+    *telegram.MessageOrigin.__slots__,
+    "rich_message",
+    "blocks",
+    "sender_user",
+    "from",
+}
+"""Names of fields that Telegram has."""
 
 BOT = Bot("telegram", "999", "helper_bot")
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -129,7 +147,7 @@ def test_the_bots_name_is_not_part_of_what_is_said(text: str, offset: int, clean
         ("ask this guy now", {"offset": 4, "length": 8, "user": ANN}, "ask this guy (Ann Lee) now"),
         ("👍 Ann Lee!", {"offset": 3, "length": 7, "user": ANN}, "👍 Ann Lee!"),
         ("Ann knows", {"offset": 0, "length": 3, "user": ANN}, "Ann knows"),
-        ("👍 see here.", {"offset": 7, "length": 4, "url": "https://e.org/x"}, "👍 see here (https://e.org/x)."),
+        ("👍 see here.", {"offset": 7, "length": 4, "url": "https://e.org/x"}, "👍 see [here](https://e.org/x)."),
         ("https://e.org", {"offset": 0, "length": 13, "url": "https://e.org/"}, "https://e.org"),
     ],
 )
@@ -143,7 +161,7 @@ def test_who_is_meant_and_where_links_lead_is_spelt_out(text: str, entity: Json,
 def test_links_are_spelt_out_beside_the_bots_name() -> None:
     link = {"type": "text_link", "offset": 17, "length": 4, "url": "https://e.org"}
     found = group("@helper_bot read this, Ann", entities=[mention(0, 11), link])
-    assert (found.text, found.addressed) == ("read this (https://e.org), Ann", True)
+    assert (found.text, found.addressed) == ("read [this](https://e.org), Ann", True)
 
 
 def test_a_picture_comes_in_its_largest_size_with_its_caption() -> None:
@@ -167,6 +185,214 @@ def test_a_picture_comes_in_its_largest_size_with_its_caption() -> None:
 def test_files_of_every_kind(kind: str, file: Json, expected: tuple[str, str]) -> None:
     found = heard(message(**{kind: {"file_id": "f", "file_unique_id": "u"} | file}))
     assert [(file.name, file.media_type) for file in found.files] == [expected]
+
+
+CHANNEL: Json = {"id": -5, "type": "channel", "title": "News"}
+VIDEO: Json = {"file_id": "v", "file_unique_id": "w", "width": 1, "height": 1, "duration": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "marks", "markdown"),
+    [
+        ("run it now", [("bold", 4, 2)], "run **it** now"),
+        ("all of it", [("bold", 0, 9), ("italic", 4, 2)], "**all _of_ it**"),
+        ("no, yes", [("strikethrough", 0, 2), ("spoiler", 4, 3)], "~~no~~, ||yes||"),
+        ("👍 run ls -l now", [("code", 7, 5)], "👍 run `ls -l` now"),
+        ("a`b", [("code", 0, 3)], "``a`b``"),
+        ("see\nx = 1\ny = 2\nok", [("pre", 4, 11)], "see\n```\nx = 1\ny = 2\n```\nok"),
+        ("see x = 1 ok", [("pre", 4, 5)], "see \n```\nx = 1\n```\n ok"),
+        ("```\nx", [("pre", 0, 5)], "````\n```\nx\n````"),
+        ("so:\none\ntwo\nwhy?", [("blockquote", 4, 7)], "so:\n> one\n> two\n\nwhy?"),
+        ("one\ntwo", [("expandable_blockquote", 0, 7), ("bold", 4, 3)], "> one\n> **two**"),
+        ("a bold word", [("bold", 1, 6)], "a **bold** word"),
+        ("plain", [("underline", 0, 5), ("hashtag", 0, 5), ("custom_emoji", 0, 2), ("unheard_of", 1, 2)], "plain"),
+        ("short", [("bold", 3, 90), ("bold", -2, 3), ("code", 2, 0)], "short"),
+    ],
+)
+def test_formatting_is_kept_as_markdown(text: str, marks: list[tuple[str, int, int]], markdown: str) -> None:
+    entities = [{"type": kind, "offset": offset, "length": length} for kind, offset, length in marks]
+    assert heard(message(text=text, entities=entities)).text == markdown
+    quoting = message(text="?", external_reply={"origin": {"type": "user", "sender_user": ANN, "date": 1}})
+    found = heard(quoting | {"quote": {"text": text, "position": 0, "entities": entities}})
+    assert found.note == f'In reply to Ann Lee: "{markdown}"'
+
+
+def test_the_language_of_code_is_kept_and_a_command_gets_its_arguments_with_their_formatting() -> None:
+    code = {"type": "pre", "offset": 0, "length": 5, "language": "python"}
+    assert heard(message(text="x = 1", entities=[code])).text == "```python\nx = 1\n```"
+    marks = [{"type": "bold", "offset": 0, "length": 6}, {"type": "code", "offset": 7, "length": 2}]
+    queued = heard(message(text="/queue ls", entities=marks))
+    assert (queued.command, queued.text) == ("queue", "ls")
+    assert heard(message(text="/queue ls", entities=marks[1:])).text == "`ls`"
+
+
+def test_the_bots_name_is_left_out_of_formatted_text_too() -> None:
+    marks = [mention(0, 11), {"type": "bold", "offset": 0, "length": 15}]
+    assert group("@helper_bot now!", entities=marks).text == "**now**!"
+    assert (
+        group("@helper_bot now", entities=[mention(0, 11), {"type": "italic", "offset": 0, "length": 11}]).text == "now"
+    )
+
+
+UNREADABLE = "[a kind of message that I cannot read: {}]"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"story": {"id": 1, "chat": CHANNEL}}, UNREADABLE.format("story") + " of News"),
+        (
+            {
+                "checklist": {
+                    "title": "Launch day",
+                    "title_entities": [{"type": "bold", "offset": 0, "length": 6}],
+                    "tasks": [
+                        {"id": 1, "text": "buy milk", "completion_date": 1_790_000_000, "completed_by_user": ANN},
+                        {"id": 2, "text": "pay rent"},
+                    ],
+                }
+            },
+            "**Launch** day\n- [x] buy milk (done by Ann Lee)\n- [ ] pay rent",
+        ),
+        (
+            {"paid_media": {"star_count": 5, "paid_media": [{"type": "preview"}, {"type": "preview"}]}},
+            UNREADABLE.format("paid media") + " (2 for 5 stars)",
+        ),
+        ({"game": {"title": "Chess", "description": "Mate in two"}}, "[game: Chess]\nMate in two"),
+        (
+            {
+                "giveaway": {
+                    "chats": [CHANNEL],
+                    "winners_selection_date": 1_790_000_000,
+                    "winner_count": 3,
+                    "prize_star_count": 50,
+                }
+            },
+            "[giveaway: 50 stars, 3 winners on 2026-09-21, News]",
+        ),
+        ({"giveaway_winners": {"winners": [ANN], "prize_description": "a book"}}, "[giveaway, won by Ann Lee: a book]"),
+        (
+            {"gift": {"gift": {"id": "g", "star_count": 15, "sticker": {"emoji": "🎂"}}, "text": "for you"}},
+            "[gift 🎂, worth 15 stars]\nfor you",
+        ),
+        ({"unique_gift": {"gift": {"base_name": "Plush Pepe", "number": 7}}}, "[gift: Plush Pepe #7]"),
+        (
+            {"invoice": {"title": "Tea", "description": "green", "total_amount": 1200, "currency": "EUR"}},
+            "[invoice: Tea, green, 1200 EUR (in its smallest unit)]",
+        ),
+        ({"web_app_data": {"button_text": "Order", "data": "2 teas"}}, "Order: 2 teas"),
+        ({"location": {"latitude": 1.5, "longitude": 2, "live_period": 900}}, "[live location: 1.5, 2]"),
+        ({"location": {"latitude": "?"}}, UNREADABLE.format("location")),
+        ({"venue": {"title": "Inn"}, "location": {"latitude": 1, "longitude": 2}}, UNREADABLE.format("venue")),
+        ({"poll": {"question": "Tea?"}}, UNREADABLE.format("poll")),
+        ({"photo": "x"}, UNREADABLE.format("photo")),
+        ({"voice": {"duration": 2}}, UNREADABLE.format("voice message")),
+        ({"hologram": {"file_id": "h"}}, UNREADABLE.format("hologram")),
+        ({"text": 5}, UNREADABLE.format("text")),
+        ({"text": "still here", "entities": "?", "date": 10**30}, "still here"),
+    ],
+)
+def test_what_people_see_is_read_or_named(fields: Json, text: str) -> None:
+    for found in (heard(message(**fields)), heard(message(text="why?", reply_to_message=message(**fields)))):
+        assert text in (found.text, found.note.removeprefix('In reply to Ann Lee: "').removesuffix('"'))
+
+
+@pytest.mark.parametrize("by", ["reply_to_message", "external_reply"])
+def test_a_message_of_this_or_another_chat_brings_its_media_when_it_is_answered(by: str) -> None:
+    origin = {"origin": {"type": "user", "sender_user": ANN, "date": 1}} if by == "external_reply" else message()
+    asked = heard(message(text="what is it?", **{by: origin | {"photo": [{"file_id": "f", "file_unique_id": "u"}]}}))
+    assert asked.files == (FileRef("f", "photo-u.jpg", "image/jpeg", is_quoted=True),)
+    assert asked.note == 'In reply to Ann Lee: "[photo]"'
+    done = origin | {"checklist": {"title": "Day", "tasks": [{"id": 1, "text": "milk"}]}}
+    assert heard(message(text="done?", **{by: done})).note == 'In reply to Ann Lee: "Day\n- [ ] milk"'
+
+
+def test_an_answer_to_a_story_says_so() -> None:
+    assert heard(message(text="nice", reply_to_story={"id": 1, "chat": CHANNEL})).note == "In reply to a story of News"
+
+
+def test_pictures_that_stars_have_paid_for_come_as_pictures() -> None:
+    bought = [{"type": "photo", "photo": [{"file_id": "f", "file_unique_id": "u"}]}, {"type": "video", "video": VIDEO}]
+    found = heard(message(paid_media={"star_count": 5, "paid_media": bought}, caption="mine"))
+    assert [file.ref for file in found.files] == ["f", "v"]
+    assert found.text == "mine\n[paid media: photo, video]"
+
+
+def test_a_rich_message_is_read_as_markdown() -> None:
+    def cell(text: str) -> Json:
+        return {"text": text, "align": "left"}
+
+    blocks: list[Json] = [
+        {"type": "heading", "size": 1, "text": "Prices"},
+        {
+            "type": "paragraph",
+            "text": ["As of ", {"type": "bold", "text": "today"}, {"type": "unheard_of", "text": "."}],
+        },
+        {"type": "table", "cells": [[cell("Item"), cell("Price")], [cell("Tea"), cell("3|4")]], "caption": "In euros"},
+        {"type": "list", "items": [{"label": "1.", "blocks": [{"type": "paragraph", "text": "one"}]}]},
+        {
+            "type": "list",
+            "items": [{"label": "•", "has_checkbox": True, "blocks": [{"type": "paragraph", "text": "two"}]}],
+        },
+        {"type": "pre", "language": "sh", "text": "ls"},
+        {
+            "type": "details",
+            "summary": "More",
+            "blocks": [{"type": "blockquote", "blocks": [{"type": "paragraph", "text": "q"}]}],
+        },
+        {"type": "mathematical_expression", "expression": "a^2"},
+        {"type": "photo", "photo": [{"file_id": "f", "file_unique_id": "u"}], "caption": {"text": "a cup"}},
+        {"type": "paragraph", "text": {"type": "url", "url": "https://e.org", "text": "here"}},
+        {"type": "hologram", "file": {}},
+        {"type": "table", "cells": 5},
+        "?",
+    ]
+    found = heard(message(rich_message={"blocks": blocks}))
+    assert found.text.split("\n\n") == [
+        "# Prices",
+        "As of **today**.",
+        "In euros",
+        "| Item | Price |\n| --- | --- |\n| Tea | 3\\|4 |",
+        "1. one",
+        "- [ ] two",
+        "```sh\nls\n```",
+        "More",
+        "> q",
+        "$$\na^2\n$$",
+        "[photo]",
+        "a cup",
+        "[here](https://e.org)",
+        UNREADABLE.format("hologram"),
+        UNREADABLE.format("table"),
+        UNREADABLE.format("a block"),
+    ]
+    assert [file.ref for file in found.files] == ["f"]
+
+
+def test_a_post_in_a_channel_is_the_channels() -> None:
+    post = {key: value for key, value in message(CHANNEL, text="hi", sender_chat=CHANNEL).items() if key != "from"}
+    for kind in ("channel_post", "edited_channel_post"):
+        found = heard(post, kind)
+        assert (found.sender, found.addressed) == (Sender("-5", "News", kind="system"), False)
+        assert found.address == Address("telegram", "999", "-5", None, "group")
+        assert needs_username({"update_id": 1, kind: post})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.sampled_from(["", "a", "text", "bold", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(FIELDS)), inner, max_size=4),
+    max_leaves=12,
+)
+ABOUT = {"chat", "from", "sender_chat", "message_id", "text", "migrate_to_chat_id"}
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FIELDS - ABOUT)), JSON, max_size=6), st.sampled_from([PRIVATE, GROUP]))
+def test_whatever_else_cannot_be_read_the_text_is_delivered(fields: Json, chat: Json) -> None:
+    found = heard(message(chat, text="all the words", **fields) | fields)
+    rest = iter(found.text)
+    assert all(letter in rest for letter in "all the words")
+    json.dumps(found.note).encode("ascii")
+    found.text.encode()
 
 
 def test_an_animation_is_one_file_although_it_comes_twice() -> None:
@@ -193,7 +419,8 @@ def test_what_is_said_in_reply_to_somebodys_picture_brings_it_along() -> None:
     asked = heard(message(text="what is it?", reply_to_message=message(photo=photo)))
     assert (asked.text, asked.files) == ("what is it?", (FileRef("f", "photo-u.jpg", "image/jpeg", is_quoted=True),))
     assert heard(message(text="/stop", reply_to_message=message(photo=photo))).command == "stop"
-    assert heard(message(text="nice", reply_to_message=message(photo=photo, **{"from": ME}))).files == ()
+    own = heard(message(text="nice", reply_to_message=message(photo=photo, **{"from": ME})))
+    assert (own.files, own.quoted) == ((FileRef("f", "photo-u.jpg", "image/jpeg", is_quoted=True),), ())
 
 
 def test_what_is_answered_and_forwarded_stands_in_the_note() -> None:
@@ -286,7 +513,8 @@ def test_an_anonymous_administrator_speaks_for_the_group() -> None:
     [
         pytest.param(message(text="hi", **{"from": ME}), id="its own message"),
         pytest.param(message(GROUP, new_chat_members=[ANN]), id="a service message"),
-        pytest.param(message({"id": -5, "type": "channel", "title": "News"}, text="hi"), id="a channel's post"),
+        pytest.param(message({"id": 7, "type": "sender"}, text="hi"), id="an unknown kind of chat"),
+        pytest.param(message(GROUP, pinned_message=message(GROUP, text="hi")), id="a pinned message"),
         pytest.param(message(text=""), id="nothing"),
     ],
 )
@@ -300,15 +528,13 @@ def test_what_is_none_of_ours(content: Json) -> None:
     [
         {"update_id": 1, "message": {"text": "hi"}},
         {"update_id": 1, "message": message() | {"chat": "x"}},
-        {"update_id": 1, "message": message(text="hi") | {"date": 10**30}},
-        {"update_id": 1, "message": message(text=5)},
-        {"update_id": 1, "message": message(photo="x")},
+        {"update_id": 1, "message": message(text="hi") | {"from": None}},
         {"update_id": 1, "message": "x"},
         {"message": message()},
         {"update_id": 1, "callback_query": {"id": "q", "data": "stop:1", "message": 5}},
     ],
 )
-def test_an_update_of_another_shape_raises_what_the_channel_skips(update: Json) -> None:
+def test_an_update_that_does_not_say_who_wrote_where_raises_what_the_channel_skips(update: Json) -> None:
     needs_username(update)
     with pytest.raises(MALFORMED):
         parse(update, BOT, NOW)

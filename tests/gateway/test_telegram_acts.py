@@ -133,3 +133,15 @@ async def test_a_forward_long_after_the_comment_is_not_for_the_bot(
         await team.say("@interject_test_bot bye", date=1_790_000_099)
         await team.hear("Bye.")
     assert "green tea" not in str(models.requests[-1].body)
+
+
+async def test_posts_of_an_allowed_channel_are_heard(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    settings = write_settings(tmp_path, api, models)
+    settings.write_text(settings.read_text().replace('allow = ["*"]', 'allow = [-1005]\ngroups = "all"'))
+    news = {"id": -1005, "type": "channel", "title": "News"}
+    channel = api.group("News", chat_id=-1005)
+    async with gateway(settings):
+        for number in range(1, 8):
+            post = {"message_id": number, "date": 1_790_000_000, "chat": news, "sender_chat": news}
+            await channel.push_raw({"channel_post": post | {"text": f"post {number}"}})
+            await channel.hear(f"post {number}")
