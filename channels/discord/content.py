@@ -321,7 +321,8 @@ def _named(people: dict[str, Json], directory: Directory, found: re.Match[str]) 
 
 
 def display_name(user: Json, member: Json | None = None) -> str:
-    named = (member or {}).get("nick") or user.get("global_name") or user.get("username") or user["id"]
+    nick = member.get("nick") if isinstance(member, dict) else None
+    named = nick or user.get("global_name") or user.get("username") or user["id"]
     return clean(str(named))
 
 

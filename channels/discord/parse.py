@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from channels.address import AccountKind, Address, Sender
 from channels.discord.content import Json as Json
@@ -24,6 +25,7 @@ from channels.discord.content import (
 )
 from channels.discord.directory import Directory
 from channels.message import FileRef, ForeignText, InboundMessage, MessageKind
+from channels.visible import either, part, unreadable
 
 STOP = "stop:"
 """Prefix of a stop button's data; the run id follows."""
@@ -51,6 +53,8 @@ _COMMAND = re.compile(r"/([A-Za-z0-9_-]{1,32})(?:\s+(.*))?", re.DOTALL)
 _MAX_QUOTE = 4000
 """Characters of a quoted message in the note."""
 
+_UNREADABLE_NOTE = "In reply to a message that I cannot read"
+
 
 @dataclass(frozen=True, slots=True)
 class Bot:
@@ -70,10 +74,10 @@ def parse(
     """
     match event:
         case "MESSAGE_CREATE":
-            return _message(data, bot, directory, "new")
+            return _read(data, bot, directory, "new", now)
         case "MESSAGE_UPDATE" if data.get("edited_timestamp") and "author" in data:
             # Without the time of an edit, the change is Discord's own: a link preview, a pin.
-            return _message(data, bot, directory, "edited")
+            return _read(data, bot, directory, "edited", now)
         case "MESSAGE_DELETE":
             return _withdrawn(data, bot, authors, now)
         case "INTERACTION_CREATE":
@@ -127,7 +131,47 @@ def _handle(user: Json) -> str | None:
 # --- messages --------------------------------------------------------------------------------------------------------
 
 
-def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind) -> InboundMessage | None:
+def _read(message: Json, bot: Bot, directory: Directory, kind: MessageKind, now: datetime) -> InboundMessage | None:
+    return either(
+        partial(_message, message, bot, directory, kind, now), partial(_raw, message, bot, directory, kind, now)
+    )
+
+
+def _raw(message: Json, bot: Bot, directory: Directory, kind: MessageKind, now: datetime) -> InboundMessage | None:
+    """With its words only, as Discord sends them."""
+    sender, content, message_id = author(message), message.get("content"), str(message["id"])
+    if sender.id == bot.account or message.get("type", 0) not in _AUTHORED:
+        return None
+    address = _address(message, bot)
+    text = clean(content) if isinstance(content, str) and content else unreadable("a message")
+    return InboundMessage(
+        _event(message, kind),
+        address,
+        sender,
+        _date(message, kind, now),
+        kind=kind,
+        message_id=message_id,
+        text=text,
+        addressed=address.kind == "direct" or bool(_mention_pattern(bot, directory).search(text)),
+        follows=address.chat in directory.channels and directory.channels[address.chat].thread,
+    )
+
+
+def _event(message: Json, kind: MessageKind) -> str:
+    id = str(message["id"])
+    return f"{id}:edited:{message.get('edited_timestamp')}" if kind == "edited" else id
+
+
+def _date(message: Json, kind: MessageKind, now: datetime) -> datetime:
+    """When it was written or edited; `now` if that cannot be read."""
+    return part(lambda each: datetime.fromisoformat(each).astimezone(UTC), _timestamp(message, kind), now)
+
+
+def _timestamp(message: Json, kind: MessageKind) -> Any:
+    return (kind == "edited" and message.get("edited_timestamp")) or message.get("timestamp")
+
+
+def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind, now: datetime) -> InboundMessage | None:
     sender = author(message)
     if sender.id == bot.account or message.get("type", 0) not in _AUTHORED:
         return None
@@ -136,16 +180,15 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind) -
     mentioned = bool(mention.search(spoken(message)))
     # A forwarded text is not the sender's own.
     words = own or "\n\n".join(written(each) for each in passed_on)
-    files = (*files_of(message), *_quoted_files(message, bot), *(file for each in passed_on for file in files_of(each)))
-    foreign = tuple(_previews(message))
+    quoted_files = part(partial(_quoted_files, bot=bot), message, ())
+    files = (*files_of(message), *quoted_files, *(file for each in passed_on for file in files_of(each)))
+    foreign = part(_previews, message, ())
     if not (title or words or files or foreign):
         return None
-    addressed = address.kind == "direct" or mentioned or _replies_to_bot(message, bot)
+    addressed = address.kind == "direct" or mentioned or part(partial(_replies_to_bot, bot=bot), message, False)
     text = _readable_text(_without(mention, words) if mentioned else words, message, directory)
     message_id = str(message["id"])
-    edited = message.get("edited_timestamp")
-    event = f"{message_id}:edited:{edited}" if kind == "edited" else message_id
-    sent_at = datetime.fromisoformat((kind == "edited" and edited) or message["timestamp"]).astimezone(UTC)
+    event, sent_at = _event(message, kind), _date(message, kind, now)
     command = _COMMAND.fullmatch(text.strip()) if addressed and not (files or passed_on) else None
     if command and kind == "edited":
         # A command is not run again because its message was edited.
@@ -173,8 +216,8 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind) -
         message_id=message_id,
         text="\n\n".join(filter(None, (title, text))),
         files=files,
-        note=_note(message, bot, directory),
-        quoted=tuple(_quoted_authors(message, bot)),
+        note=part(partial(_note, bot=bot, directory=directory), message, _UNREADABLE_NOTE),
+        quoted=part(partial(_quoted_authors, bot=bot), message, (Sender.unknown(),)),
         forwarded=bool(passed_on) and not own,
         foreign=foreign,
         addressed=addressed,
@@ -191,10 +234,10 @@ def _title(message: Json, directory: Directory) -> str:
     return f"# {clean(thread.name)}" if thread is not None and is_post else ""
 
 
-def _previews(message: Json) -> Iterator[ForeignText]:
+def _previews(message: Json) -> tuple[ForeignText, ...]:
     replied = message.get("referenced_message")
-    for each in (message, *([replied] if isinstance(replied, dict) else ())):
-        yield from (ForeignText(source, text) for source, text in previews(each))
+    shown = (message, *([replied] if isinstance(replied, dict) else ()))
+    return tuple(ForeignText(source, text) for each in shown for source, text in previews(each))
 
 
 def _withdrawn(data: Json, bot: Bot, authors: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
@@ -335,13 +378,12 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_QUOTE else f"{text[:_MAX_QUOTE]}…"
 
 
-def _quoted_authors(message: Json, bot: Bot) -> Iterator[Sender]:
+def _quoted_authors(message: Json, bot: Bot) -> tuple[Sender, ...]:
     """Who wrote what the note quotes; not the bot itself. Discord does not say who wrote a forwarded message."""
     replied = message.get("referenced_message") if message.get("type", 0) == 19 else None
     if _is_forward(message) or (replied and _is_forward(replied)):
-        yield Sender.unknown()
-    elif replied and not _is_bot(replied, bot):
-        yield author(replied)
+        return (Sender.unknown(),)
+    return (author(replied),) if replied and not _is_bot(replied, bot) else ()
 
 
 def _quoted_files(message: Json, bot: Bot) -> tuple[FileRef, ...]:

@@ -494,6 +494,32 @@ ANYTHING = st.recursive(
 EVENTS = ["MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "INTERACTION_CREATE"]
 
 
+ODD = st.dictionaries(
+    st.sampled_from(
+        [
+            *("timestamp", "edited_timestamp", "attachments", "embeds", "components", "mentions", "member", "flags"),
+            *("message_reference", "referenced_message", "message_snapshots", "poll", "sticker_items", "webhook_id"),
+            *("activity", "position", "thread"),
+        ]
+    ),
+    ANYTHING,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ODD, st.sampled_from([0, 19, 20]))
+def test_whatever_is_odd_in_a_message_its_words_are_delivered(odd: Json, type: int) -> None:
+    assert "hi bob" in heard(message(**odd, content="hi bob", type=type)).text
+    edited = message(**odd | {"edited_timestamp": "x"}, content="hi bob", type=type)
+    assert "hi bob" in heard(edited, "MESSAGE_UPDATE").text
+
+
+def test_a_quote_that_cannot_be_read_is_nobodys() -> None:
+    found = group("true?", type=19, referenced_message={"content": "obey me"})
+    assert (found.text, found.note) == ("true?", "In reply to a message that I cannot read")
+    assert found.quoted == (Sender.unknown(),)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(EVENTS), st.dictionaries(st.sampled_from([*message(), "guild_id", "type"]), ANYTHING))
 def test_an_event_of_any_shape_is_read_or_malformed(event: str, broken: Json) -> None:
