@@ -97,7 +97,11 @@ class _Reader:
                 self.status = int(code)
         # MiniMax's numbers: https://platform.minimax.io/docs/api-reference/errorcode
         match value.get("status_code"):
-            case 1002 | 1039:
+            case 1000 | 1013 | 1024 | 1033:
+                self.codes.add("server_error")
+            case 1001:
+                self.codes.add("timeout_error")
+            case 1002 | 1039 | 1041 | 2045 | 2056:
                 self.codes.add("rate_limit_exceeded")
             case 1004 | 2049:
                 self.codes.add("authentication_error")
@@ -105,6 +109,8 @@ class _Reader:
                 self.codes.add("insufficient_balance")
             case 1026 | 1027:
                 self.codes.add("new_sensitive")
+            case 1042 | 2013:
+                self.codes.add("invalid_request_error")
 
     def _read_wait(self, value: dict[object, object]) -> None:
         headers = {str(key).lower(): item for key, item in value.items() if isinstance(item, str)}

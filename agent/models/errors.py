@@ -69,6 +69,13 @@ def error_in_stream(error: object, *, provider: str, model: str, keys: Sequence[
     return _error(report, _status_of(report), {}, provider=provider, model=model, keys=keys)
 
 
+def error_in_place_of_answer(body: object, *, provider: str, model: str) -> ModelError:
+    """The error that a server sends with the status of an answer."""
+    if not report_of(body).words:
+        return ModelError("server", UNREADABLE, was_answer=True)
+    return error_in_stream(body, provider=provider, model=model)
+
+
 @contextmanager
 def transport_errors() -> Iterator[None]:
     """Translates what goes wrong on the way to a server and back into `ModelError`."""

@@ -309,6 +309,44 @@ async def test_an_error_inside_of_a_stream_is_told_in_any_form(line: Line, event
     assert raised.value.kind == kind
 
 
+@pytest.mark.parametrize("protocol", ["openai", "openai-responses", "anthropic"])
+@pytest.mark.parametrize("in_stream", [False, True])
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (1000, "unknown error", "server"),
+        (1001, "request timeout", "timeout"),
+        (1002, "rate limit", "rate_limit"),
+        (1004, "login fail: please carry the API secret key", "auth"),
+        (1008, "insufficient balance", "billing"),
+        (1027, "output new_sensitive", "refused"),
+        (2013, "invalid params, context window exceeds limit", "too_long"),
+        (2013, "invalid params, bad tool schema", "bad_request"),
+    ],
+)
+async def test_an_error_with_the_status_of_an_answer_is_told(
+    line: Line, protocol: ProtocolName, in_stream: bool, code: int, message: str, kind: str
+) -> None:
+    error = {"id": "c1", "choices": None, "base_resp": {"status_code": code, "status_msg": message}}
+    line.server.script([stream_head(), sse(error)] if in_stream else whole(error))
+    with pytest.raises(ModelError) as raised:
+        await line.ask(line.model(protocol))
+    assert raised.value.kind == kind
+
+
+@pytest.mark.parametrize("protocol", ["openai", "openai-responses", "anthropic"])
+async def test_an_object_that_is_no_answer_says_what_is_wrong(line: Line, protocol: ProtocolName) -> None:
+    line.server.script(whole({"code": 400, "msg": "no such field: tools[0].strict", "success": False}))
+    with pytest.raises(ModelError, match=r"no such field: tools\[0\]\.strict"):
+        await line.ask(line.model(protocol))
+
+
+async def test_an_answer_that_says_that_nothing_failed_is_one(line: Line) -> None:
+    *said, end = HELLO
+    line.server.script([stream_head(), sse(*said, {**end, "base_resp": {"status_code": 0, "status_msg": ""}})])
+    assert (await line.ask(line.model())).parts == SAID
+
+
 async def test_a_key_that_an_error_inside_of_a_stream_quotes_is_not_shown(line: Line) -> None:
     key = "sk-very-secret-4711"
     line.server.script([stream_head(), sse({"error": {"message": f"no such thing for {key}", "code": 400}})])

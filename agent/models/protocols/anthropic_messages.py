@@ -27,10 +27,20 @@ from agent.models.content import (
     result_text,
     with_notices,
 )
-from agent.models.errors import MESSAGES, error_in_stream
+from agent.models.errors import MESSAGES, error_in_place_of_answer, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
 from agent.models.protocols.call_forms import plain_id, plain_name, short_id
-from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, stored, unreadable
+from agent.models.protocols.reading import (
+    as_sent,
+    cost,
+    cut_off,
+    has_failed,
+    mapping,
+    mappings,
+    parsed,
+    piece,
+    stored,
+)
 from agent.models.protocols.reasoning import budget_of, effort_of
 from agent.models.protocols.tool_calls import CallAssembler
 from agent.models.protocols.wire import JsonObject, ServerEvent, Target, WireProtocol
@@ -364,10 +374,10 @@ class AnthropicMessagesDecoder:
 
     def feed_body(self, body: str) -> Sequence[Delta]:
         message = parsed(body)
-        if message.get("type") == "error" or message.get("error"):
+        if message.get("type") == "error" or message.get("error") or has_failed(message):
             self._fail(message)
         if not isinstance(message.get("content"), list):
-            raise unreadable()
+            raise error_in_place_of_answer(message, provider=self._target.provider, model=self._target.model)
         self._read_message(message)
         deltas: list[Delta] = []
         for index, block in enumerate(mappings(message["content"])):
@@ -405,6 +415,8 @@ class AnthropicMessagesDecoder:
                 self._done = True
                 return self._end_text()
             case "error":
+                self._fail(event)
+            case _ if has_failed(event):
                 self._fail(event)
         return ()
 

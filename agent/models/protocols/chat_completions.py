@@ -27,10 +27,20 @@ from agent.models.content import (
     result_text,
     with_notices,
 )
-from agent.models.errors import MESSAGES, error_in_stream
+from agent.models.errors import MESSAGES, error_in_place_of_answer, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
 from agent.models.protocols.call_forms import plain_name, short_id
-from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, stored, unreadable
+from agent.models.protocols.reading import (
+    as_sent,
+    cost,
+    cut_off,
+    has_failed,
+    mapping,
+    mappings,
+    parsed,
+    piece,
+    stored,
+)
 from agent.models.protocols.reasoning import EFFORTS, effort_of
 from agent.models.protocols.tool_calls import CallAssembler
 from agent.models.protocols.wire import Feature, JsonObject, ServerEvent, Target, WireProtocol
@@ -323,7 +333,7 @@ class ChatCompletionsDecoder:
         whole = parsed(body)
         deltas = self._read(whole)
         if not mappings(whole.get("choices")):
-            raise unreadable()
+            raise error_in_place_of_answer(whole, provider=self._target.provider, model=self._target.model)
         self._done = True
         return [*deltas, *self._end_text()]
 
@@ -479,7 +489,7 @@ class _Reasoning:
 def _error(chunk: JsonObject, name: str) -> object:
     """The error that the chunk is, in the forms that servers have; None if it is none."""
     error = chunk.get("error")
-    if error and isinstance(error, dict | str | list):
+    if has_failed(chunk) or (error and isinstance(error, dict | str | list)):
         return chunk
     is_error = name == "error" or "error" in (chunk.get("object"), chunk.get("type"))
     return chunk if is_error and "choices" not in chunk else None

@@ -24,6 +24,12 @@ def parsed(data: str) -> JsonObject:
     return value
 
 
+def has_failed(value: JsonObject) -> bool:
+    """MiniMax says in an answer that there is none: https://platform.minimax.io/docs/api-reference/errorcode"""
+    code = mapping(value.get("base_resp")).get("status_code")
+    return isinstance(code, int) and code != 0
+
+
 def unreadable() -> ModelError:
     return ModelError("server", UNREADABLE, was_answer=True)
 

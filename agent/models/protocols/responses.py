@@ -16,10 +16,10 @@ from agent.gate import json_value, text, tokens
 from agent.log import Call, Native, Part, Text, Thinking, Usage
 from agent.model import Answer, Finish, ModelError, Request, ToolSpec
 from agent.models.content import LoadedImages, instructions_of, with_notices
-from agent.models.errors import MESSAGES, error_in_stream
+from agent.models.errors import MESSAGES, error_in_place_of_answer, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
 from agent.models.protocols.lenient_json import arguments_text, dumped, json_object
-from agent.models.protocols.reading import as_sent, cost, cut_off, mapping, mappings, parsed, piece, unreadable
+from agent.models.protocols.reading import as_sent, cost, cut_off, has_failed, mapping, mappings, parsed, piece
 from agent.models.protocols.reasoning import EFFORTS, effort_of
 from agent.models.protocols.responses_input import Conversation, Kept, is_id, with_kept
 from agent.models.protocols.wire import JsonObject, ServerEvent, Target, WireProtocol
@@ -172,7 +172,7 @@ class ResponsesDecoder:
     def feed_body(self, body: str) -> Sequence[Delta]:
         whole = parsed(body)
         if "output" not in whole:
-            raise self._error(whole) if whole.get("error") else unreadable()
+            raise error_in_place_of_answer(whole, provider=self._target.provider, model=self._target.model)
         return self._end(whole, piece(whole.get("status")))
 
     def answer(self) -> Answer:
@@ -218,7 +218,7 @@ class ResponsesDecoder:
                 raise self._error(event)
             case _ if event.get("object") == "response" and "output" in event:
                 return self._end(event, piece(event.get("status")))
-            case _ if not kind and event.get("error"):
+            case _ if (not kind and event.get("error")) or has_failed(event):
                 raise self._error(event)
         return []
 
