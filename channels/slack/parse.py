@@ -360,7 +360,8 @@ def _sender(message: Json, names: Mapping[str, Sender]) -> Sender:
     known = names.get(user) or unknown(user)
     if user == SLACKBOT:
         return replace(known, kind="system")
-    return replace(known, kind="bot") if bot_id else known
+    # A program that posts with a person's own token has both; the person answers for it.
+    return replace(known, kind="bot") if bot_id and user not in names else known
 
 
 def author(message: Json, names: Mapping[str, Sender]) -> str:

@@ -209,12 +209,15 @@ def test_what_is_none_of_ours(fields: Json) -> None:
 def test_other_programs_are_marked_as_such() -> None:
     classic = heard(event({**message()["event"], "user": None, "subtype": "bot_message", "bot_id": "B2", "text": "up"}))
     assert classic.sender == Sender("B2", "B2", None, kind="bot")
-    named = heard(message(bot_id="B2", text="up"))
-    assert named.sender == Sender("UANN", "Ann", "ann", kind="bot")
+    assert heard(message(user="UNEW", bot_id="B2", text="up")).sender.kind == "bot"
     blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": "it is &lt;up&gt;"}}]
     assert heard(message(bot_id="B2", text="", blocks=blocks)).text == "it is <up>"
     program = {"id": "U1", "name": "x", "is_bot": True, "profile": {"display_name": ""}}
     assert user_sender(program, "T1").kind == "bot"
+
+
+def test_a_post_with_a_persons_own_token_is_the_persons() -> None:
+    assert heard(message(user="UANN", bot_id="B2", app_id="A2", text="<@UBOT> up?")).sender == ANN
 
 
 def test_files_with_what_is_needed_to_fetch_them() -> None:
