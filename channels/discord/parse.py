@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
+from zlib import crc32
 
 from channels.address import AccountKind, Address, Sender
 from channels.discord.content import Json as Json
@@ -76,8 +77,10 @@ def parse(
         case "MESSAGE_CREATE":
             return _read(data, bot, directory, "new", now)
         case "MESSAGE_UPDATE" if data.get("edited_timestamp") and "author" in data:
-            # Without the time of an edit, the change is Discord's own: a link preview, a pin.
             return _read(data, bot, directory, "edited", now)
+        case "MESSAGE_UPDATE" if data.get("embeds") and "author" in data:
+            # Without the time of an edit, the change is Discord's own: previews of links come after the message.
+            return _updated(data, bot, directory, now)
         case "MESSAGE_DELETE":
             return _withdrawn(data, bot, authors, now)
         case "INTERACTION_CREATE":
@@ -135,6 +138,14 @@ def _read(message: Json, bot: Bot, directory: Directory, kind: MessageKind, now:
     return either(
         partial(_message, message, bot, directory, kind, now), partial(_raw, message, bot, directory, kind, now)
     )
+
+
+def _updated(message: Json, bot: Bot, directory: Directory, now: datetime) -> InboundMessage | None:
+    found = _read(message, bot, directory, "edited", now)
+    if found is None:
+        return None
+    seen = "\n".join((found.text, *(each.text for each in found.foreign)))
+    return replace(found, event_id=f"{message['id']}:updated:{crc32(seen.encode()):x}", is_update=True)
 
 
 def _raw(message: Json, bot: Bot, directory: Directory, kind: MessageKind, now: datetime) -> InboundMessage | None:

@@ -389,6 +389,17 @@ def test_an_edit_is_told_once_for_each_edit() -> None:
     assert read({"id": "1", "channel_id": "2", "edited_timestamp": "x"}, "MESSAGE_UPDATE") is None
 
 
+def test_a_preview_that_comes_later_is_an_update_in_which_nobody_says_anything() -> None:
+    link = {"type": "link", "url": "https://news.example/1", "title": "Rates rise"}
+    shown = message(content="see https://news.example/1", embeds=[link])
+    found = heard(shown, "MESSAGE_UPDATE")
+    assert (found.kind, found.is_update, found.message_id) == ("edited", True, "500123")
+    assert (found.text, found.foreign[0].text) == ("see https://news.example/1", "Rates rise")
+    assert found.event_id == heard(shown | {"pinned": True}, "MESSAGE_UPDATE").event_id
+    assert found.event_id != heard(shown | {"embeds": [link | {"title": "x"}]}, "MESSAGE_UPDATE").event_id
+    assert read(shown | {"embeds": []}, "MESSAGE_UPDATE") is None
+
+
 def test_a_deletion_is_by_whom_the_message_was() -> None:
     deleted = {"id": "5", "channel_id": "300", "guild_id": "1"}
     ann = Sender("7", "Ann")
