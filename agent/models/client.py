@@ -47,8 +47,8 @@ class Client:
     """Connections to one provider. Its timeouts are the only ones."""
 
     def __init__(self, provider: Provider, protocol: WireProtocol) -> None:
+        self.protocol = protocol
         self._provider = provider
-        self._protocol = protocol
         self._url = _url(provider, protocol)
         # Redirects are not followed: the key would be sent to another server.
         self._http = HttpxAiohttpClient(
@@ -122,7 +122,7 @@ class Client:
     def _key_header(self, key: str) -> Mapping[str, str]:
         if not key:
             return {}
-        return {self._provider.key_header: key} if self._provider.key_header else self._protocol.key_header(key)
+        return {self._provider.key_header: key} if self._provider.key_header else self.protocol.key_header(key)
 
 
 class _Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from agent.model import ModelSettings
 from agent.models.protocols.wire import Feature, ProtocolName
@@ -65,3 +66,10 @@ class ModelOptions:
         if self.tools is False:
             refused.add("tools")
         return frozenset(refused)
+
+
+def refused_at(base_url: str) -> frozenset[Feature]:
+    """What is known of the server at an address: OpenAI's newer models (at Azure too) reject `max_tokens`, and servers
+    that are only compatible may not know the newer name."""
+    is_openai = "openai" in (urlsplit(base_url).hostname or "")
+    return frozenset() if is_openai else frozenset({"max_completion_tokens"})

@@ -1,10 +1,10 @@
-"""Models of providers. Cheap to import: the HTTP client is loaded at the first request."""
+"""Models of providers. Cheap to import: their protocol and the HTTP client are loaded at the first request."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from agent.events import OnDelta
 from agent.media import MediaStore
@@ -12,16 +12,29 @@ from agent.model import Answer, Request
 from agent.models.abilities import LearnedAbilities, ask_within
 from agent.models.images import ImageCache
 from agent.models.keys import KeyRing
-from agent.models.protocols import anthropic_messages, chat_completions, responses
 from agent.models.protocols.wire import Feature, ProtocolName, Target, WireProtocol
 from agent.models.provider import ModelOptions, Provider
 
 if TYPE_CHECKING:
     from agent.models.client import Client
 
-PROTOCOLS: dict[ProtocolName, WireProtocol] = {
-    protocol.name: protocol for protocol in (chat_completions.PROTOCOL, responses.PROTOCOL, anthropic_messages.PROTOCOL)
-}
+
+def protocol_named(name: ProtocolName) -> WireProtocol:
+    match name:
+        case "openai":
+            from agent.models.protocols import chat_completions
+
+            return chat_completions.PROTOCOL
+        case "openai-responses":
+            from agent.models.protocols import responses
+
+            return responses.PROTOCOL
+        case "anthropic":
+            from agent.models.protocols import anthropic_messages
+
+            return anthropic_messages.PROTOCOL
+        case _:
+            assert_never(name)
 
 
 class ProviderModel:
@@ -37,7 +50,6 @@ class ProviderModel:
         """`keys` are those that it shares with the provider's other models."""
         self._provider = provider
         self._options = options
-        self._protocol = PROTOCOLS[provider.protocol]
         self._images = ImageCache(media)
         self._keys = keys or KeyRing(provider)
         self._abilities = LearnedAbilities(f"{provider.name}:{options.name}", _known_refusals(provider, options))
@@ -50,6 +62,10 @@ class ProviderModel:
         if client is not None:
             await client.aclose()
 
+    async def prepare(self) -> None:
+        """Loads what requests need, which the first one would do otherwise. It does not connect."""
+        await self._ready()
+
     async def answer(self, request: Request, on_delta: OnDelta) -> Answer:
         request = replace(request, settings=request.settings.over(self._options.settings))
         return await ask_within(self._abilities, request, self._ask, on_delta)
@@ -58,10 +74,10 @@ class ProviderModel:
         client = await self._ready()
         target = Target(self._provider.name, self._options.name, without, self._provider.web_search)
         images = await self._images.load(request.transcript)
-        body = {**self._protocol.body(request, images, target), **self._provider.extra_body}
+        body = {**client.protocol.body(request, images, target), **self._provider.extra_body}
 
         async def send(key: str, on_delta: OnDelta) -> Answer:
-            decoder = self._protocol.decoder(target, body)
+            decoder = client.protocol.decoder(target, body)
             return await client.answer(body, decoder, on_delta, model=self._options.name, key=key)
 
         return await self._keys.ask(send, on_delta)
@@ -76,7 +92,7 @@ class ProviderModel:
     def _connect(self) -> Client:
         from agent.models.client import Client
 
-        return Client(self._provider, self._protocol)
+        return Client(self._provider, protocol_named(self._provider.protocol))
 
 
 def _known_refusals(provider: Provider, options: ModelOptions) -> frozenset[Feature]:

@@ -88,6 +88,13 @@ def agents(
     return lambda address: agent(address.channel)
 
 
+def build_agents(settings: Settings, agent_for: Callable[[Address], Agent]) -> None:
+    """Builds the agents of the channels, which their first messages would do otherwise."""
+    names = [*settings.channels, "web"] if settings.web.enabled else list(settings.channels)
+    for name in names:
+        agent_for(Address(name, "", "", kind="direct"))
+
+
 def _tool(settings: Settings, tool: Tool, shell_policy: ShellPolicy) -> Tool:
     """The tool with the operator's settings."""
     rules = settings.tools.rules(tool.name)

@@ -24,9 +24,10 @@ from config.fingerprint import fingerprint, fingerprints
 from config.load import Configuration
 from config.settings import Settings, every_secret
 from gateway.app import Gateway, GatewayOptions
-from gateway.assembly.agents import agents
-from gateway.assembly.channels import access, platforms, webhooks
+from gateway.assembly.agents import agents, build_agents
+from gateway.assembly.channels import access, load_replies, platforms, webhooks
 from gateway.assembly.hooks import configured_hooks
+from gateway.assembly.load_ahead import Load, load_ahead
 from gateway.assembly.models import cost_of, default_model, open_models, open_reader, unpriced
 from gateway.assembly.shell_policy import ShellPolicy, shell_policy, who_may_run_commands
 from gateway.assembly.web import exposure, link, site
@@ -78,11 +79,13 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         await _audit_settings(settings, store)
         media = DiskMedia(settings.media.path, store)
         workspaces = Workspaces(settings.agent.workspace, settings.agent.workspaces)
-        gateway = await _gateway(configuration, store, media, workspaces, stack)
+        ahead: list[Load] = []
+        gateway = await _gateway(configuration, store, media, workspaces, stack, ahead)
         configured = platforms(settings, media, store)
         for channel in (*configured.values(), *extra):
             gateway.add(channel)
         services: list[Service] = [
+            partial(load_ahead, ahead),
             workspaces.remove_leftovers,
             partial(_sweep, media),
             partial(keep_retention, gateway.deletion, _retention(settings)),
@@ -115,23 +118,34 @@ async def _audit_settings(settings: Settings, store: Store) -> None:
 
 
 async def _gateway(
-    configuration: Configuration, store: Store, media: DiskMedia, workspaces: Workspaces, stack: AsyncExitStack
+    configuration: Configuration,
+    store: Store,
+    media: DiskMedia,
+    workspaces: Workspaces,
+    stack: AsyncExitStack,
+    ahead: list[Load],
 ) -> Gateway:
-    """The gateway without its channels; the stack closes what was opened for it."""
+    """The gateway without its channels; the stack closes what was opened for it. `ahead` gets what the first message
+    needs."""
     settings = configuration.settings
     token = WebToken(configuration.home) if settings.web.enabled else None
     mask = Mask((secret.get_secret_value() for secret in every_secret(settings)), changing=token)
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
-    models = await open_models(settings, media, stack)
+    models = await open_models(settings, media, stack, ahead)
     _warn_of_prices(settings)
     running = await shell_policy(configuration)
     _warn_of_commands(settings, running)
+    agent_for = agents(settings, models, media, hooks, mask, running)
+    ahead += [
+        partial(asyncio.to_thread, load_replies, settings),
+        partial(asyncio.to_thread, build_agents, settings, agent_for),
+    ]
     small = models.get(settings.agent.small_model or "")
     return Gateway(
         store,
         media,
         access(settings),
-        agents(settings, models, media, hooks, mask, running),
+        agent_for,
         _options(settings, models, hooks),
         hooks=hooks,
         mask=mask,

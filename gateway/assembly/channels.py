@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import assert_never
 
 from pydantic import SecretStr
@@ -35,7 +37,8 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
     """A configured channel. Its library is imported only here, when it is enabled."""
     match section:
         case TelegramSettings():
-            from channels.telegram.channel import TelegramChannel
+            with _without("cryptography"):
+                from channels.telegram.channel import TelegramChannel
 
             token = section.token.get_secret_value()
             return TelegramChannel(name, token, section.api_url, media, reactions=section.reactions)
@@ -65,6 +68,26 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
             )
         case _:
             assert_never(section)
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """What is imported inside does without the package, which can be imported afterwards. Telegram's library would load
+    cryptography, 7 MiB, for passports that people show to bots."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # "None: there is no such module"
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+def load_replies(settings: Settings) -> None:
+    """Imports what channels load with their first reply."""
+    if any(isinstance(section, TelegramSettings) for section in settings.channels.values()):
+        import channels.telegram.outbound  # noqa: F401  # loaded for its effect
 
 
 def _secret(secret: SecretStr | None) -> str:

@@ -13,13 +13,13 @@ from agent.models.chain import wrap_provider_model
 from agent.models.context_windows import context_window_of
 from agent.models.keys import KeyRing
 from agent.models.prices import Price, price_of
-from agent.models.protocols import chat_completions
 from agent.models.protocols.wire import Feature
-from agent.models.provider import ModelOptions, Provider, Timeouts
+from agent.models.provider import ModelOptions, Provider, Timeouts, refused_at
 from config import models as config
 from config.models import ModelParameters, PriceSettings, ProviderSettings, provider_and_name
 from config.presets import CLOUD_FIRST_TOKEN, LOCAL_FIRST_TOKEN, PRESETS, preset_of
 from config.settings import Settings
+from gateway.assembly.load_ahead import Load
 from gateway.inbound.attachments import ReadFile
 from gateway.inbound.file_text import FileReader
 
@@ -28,15 +28,21 @@ TYPICAL_ANSWER_TOKENS = 1000
 FREE = Price(0, 0)
 
 
-async def open_models(settings: Settings, media: MediaStore, stack: AsyncExitStack) -> dict[str, Model]:
-    """Every model named in the settings, by name; each connects on first use."""
+async def open_models(
+    settings: Settings, media: MediaStore, stack: AsyncExitStack, ahead: list[Load]
+) -> dict[str, Model]:
+    """Every model named in the settings, by name; each connects on first use. What the default ones need can be loaded
+    `ahead`."""
+    defaults = {settings.agent.model, *(channel.model for channel in settings.channels.values())}
 
     @cache
     def keys(provider: str) -> KeyRing:
         return KeyRing(provider_of(settings, provider))
 
     return {
-        name: await stack.enter_async_context(_open_model(settings, name, media, keys))
+        name: await stack.enter_async_context(
+            _open_model(settings, name, media, keys, ahead if name in defaults else [])
+        )
         for name in model_names(settings)
     }
 
@@ -63,7 +69,7 @@ def providers_in_use(settings: Settings) -> list[str]:
 
 @asynccontextmanager
 async def _open_model(
-    settings: Settings, model: str, media: MediaStore, keys: Callable[[str], KeyRing]
+    settings: Settings, model: str, media: MediaStore, keys: Callable[[str], KeyRing], ahead: list[Load]
 ) -> AsyncIterator[Model]:
     if model == "demo":
         from agent.models.demo import DemoModel
@@ -74,6 +80,7 @@ async def _open_model(
 
     provider, _ = provider_and_name(model)
     opened = ProviderModel(provider_of(settings, provider), options_of(settings, model), media, keys(provider))
+    ahead.append(opened.prepare)
     try:
         yield wrap_provider_model(opened, model, price_in(settings, model))
     finally:
@@ -105,7 +112,7 @@ def provider_of(settings: Settings, name: str) -> Provider:
 def _refused(name: str, given: ProviderSettings, url: str) -> frozenset[Feature]:
     # With a base_url of its own, "openai" is only the name of the protocol.
     is_known = config.is_at_home(name, given) if name == "openai" else name in PRESETS
-    return preset_of(name).without if is_known else chat_completions.refused_at(url)
+    return preset_of(name).without if is_known else refused_at(url)
 
 
 def options_of(settings: Settings, model: str) -> ModelOptions:

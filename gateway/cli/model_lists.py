@@ -10,7 +10,7 @@ import httpx
 
 from agent.models.prices import MILLION, Price
 from agent.models.provider import Provider
-from agent.models.providers import PROTOCOLS
+from agent.models.providers import protocol_named
 
 _WINDOW_FIELDS = ("context_length", "context_window", "max_context_length", "max_model_len", "max_input_tokens")
 """The names that servers have for the context window, in tokens."""
@@ -51,7 +51,7 @@ def _url(provider: Provider, path: str, more: Mapping[str, str]) -> httpx.URL:
 
 
 def _headers(provider: Provider, key: str) -> dict[str, str]:
-    protocol = PROTOCOLS[provider.protocol]
+    protocol = protocol_named(provider.protocol)
     own = {provider.key_header: key} if provider.key_header else protocol.key_header(key)
     return {**protocol.headers, **own, **provider.headers}
 

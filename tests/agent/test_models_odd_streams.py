@@ -14,7 +14,7 @@ from agent.log import Call, Entry, MessagesRead, ModelAnswered, UserMessage, dum
 from agent.model import Answer, ModelError, Request, ToolSpec
 from agent.models.called_names import with_known_names
 from agent.models.protocols.wire import ProtocolName, Target, WireProtocol
-from agent.models.providers import PROTOCOLS
+from agent.models.providers import protocol_named
 from agent.models.sse import EventSplitter
 from agent.transcript import Exchange, transcript
 from tests.servers.anthropic_messages import Anthropic
@@ -79,7 +79,7 @@ def assert_can_go_on(dialect: Dialect, protocol: WireProtocol, exchanges: Sequen
 
 @pytest.mark.parametrize("name", ["openai", "openai-responses", "anthropic"])
 def test_whatever_a_stream_holds_the_conversation_goes_on(name: ProtocolName) -> None:
-    protocol, chance = PROTOCOLS[name], random.Random(SEED)
+    protocol, chance = protocol_named(name), random.Random(SEED)
     answers = 0
     for change, stream in odd_answers(name, SEED + 1, STREAMS):
         try:
@@ -97,7 +97,7 @@ def test_whatever_a_stream_holds_the_conversation_goes_on(name: ProtocolName) ->
 
 @pytest.mark.parametrize("name", ["openai", "openai-responses", "anthropic"])
 def test_bytes_of_any_kind_are_an_answer_or_an_error(name: ProtocolName) -> None:
-    protocol, chance = PROTOCOLS[name], random.Random(SEED)
+    protocol, chance = protocol_named(name), random.Random(SEED)
     for _, stream in odd_answers(name, SEED + 2, STREAMS // 2):
         broken = bytearray(stream.data)
         for _ in range(chance.randrange(1, 20)):

@@ -20,7 +20,7 @@ from agent.models.masking import MaskingModel
 from agent.models.metering import MeteredModel
 from agent.models.protocols import chat_completions
 from agent.models.protocols.wire import ProtocolName, Target
-from agent.models.provider import ModelOptions, Provider, Timeouts
+from agent.models.provider import ModelOptions, Provider, Timeouts, refused_at
 from agent.models.providers import ProviderModel
 from agent.models.retry import RetryingModel
 from agent.transcript import Exchange, Result, Results, SystemNote
@@ -78,7 +78,7 @@ class Line:
             url or own,
             keys=(key,) if key else (),
             timeouts=Timeouts(patience, silence, total),
-            without=chat_completions.refused_at(own),
+            without=refused_at(own),
             web_search=web_search,
         )
         model = ProviderModel(provider, ModelOptions(name), self.media)
@@ -335,7 +335,7 @@ async def test_settings_are_sent_where_they_are_set(line: Line) -> None:
     ],
 )
 def test_the_length_has_the_name_that_the_server_knows(url: str, name: str) -> None:
-    target = Target("it", "test", chat_completions.refused_at(url))
+    target = Target("it", "test", refused_at(url))
     body = chat_completions.body(Request("", (user("Hi"),), settings=ModelSettings(None, 77)), {}, target)
     assert body[name] == 77
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
-from urllib.parse import urlsplit
 
 from agent.events import Delta, ReasoningDelta
 from agent.gate import json_value, text, tokens
@@ -43,7 +42,7 @@ from agent.models.protocols.reading import (
 )
 from agent.models.protocols.reasoning import EFFORTS, effort_of
 from agent.models.protocols.tool_calls import CallAssembler
-from agent.models.protocols.wire import Feature, JsonObject, ServerEvent, Target, WireProtocol
+from agent.models.protocols.wire import JsonObject, ServerEvent, Target, WireProtocol
 from agent.transcript import Exchange, Results, SystemNote
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -66,13 +65,6 @@ GO_ON = "I have read the results."
 """An answer between the results of tools and a message, for models whose templates do not take one after the other."""
 
 Message = dict[str, Any]
-
-
-def refused_at(base_url: str) -> frozenset[Feature]:
-    """What is known of the server at an address: OpenAI's newer models (at Azure too) reject `max_tokens`, and servers
-    that are only compatible may not know the newer name."""
-    is_openai = "openai" in (urlsplit(base_url).hostname or "")
-    return frozenset() if is_openai else frozenset({"max_completion_tokens"})
 
 
 # The body
