@@ -79,7 +79,8 @@ class Request:
 
     `text_only`: the answer must not call tools. The tools are sent anyway, because some providers reject a conversation
     with calls of tools that are not declared. `model` is the preferred model, by its name in the settings
-    ("openai:gpt-5"); "" for the default.
+    ("openai:gpt-5"); "" for the default. `continues`: the answer goes on where the last one in the transcript was cut
+    off.
     """
 
     instructions: str
@@ -88,6 +89,7 @@ class Request:
     text_only: bool = False
     model: str = ""
     settings: ModelSettings = field(default_factory=ModelSettings)
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ class ContinuingModel:
         transcript = (*request.transcript, ModelAnswered(0, answer.parts), CONTINUE)
         stream = _ContinuationStream(_text(answer.parts), on_delta)
         try:
-            return await self._model.answer(replace(request, transcript=transcript), stream.on_delta)
+            asked = replace(request, transcript=transcript, continues=True)
+            return await self._model.answer(asked, stream.on_delta)
         except ModelError as error:
             log.warning("an answer that was cut off could not be continued: %s", error)
             await stream.withdraw()

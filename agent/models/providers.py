@@ -72,7 +72,7 @@ class ProviderModel:
 
     async def _ask(self, request: Request, without: frozenset[Feature], on_delta: OnDelta) -> Answer:
         client = await self._ready()
-        target = Target(self._provider.name, self._options.name, without, self._provider.web_search)
+        target = Target(self._provider.name, self._options.name, without, self._provider.web_search, request.continues)
         images = await self._images.load(request.transcript)
         body = {**client.protocol.body(request, images, target), **self._provider.extra_body}
 

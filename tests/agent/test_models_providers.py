@@ -242,6 +242,15 @@ async def test_an_answer_cut_at_its_length_is_completed(line: Line) -> None:
     assert "cut off at the length limit" in line.sent[-1].text
 
 
+async def test_a_completion_keeps_the_blank_lines_at_its_beginning_and_an_answer_has_none(line: Line) -> None:
+    line.server.script(
+        [server_of.Say("\n\nOne.\nTwo."), server_of.End("length")], server_of.Say(["\n", "\n", "    Three.\n"])
+    )
+    answer = await ContinuingModel(line.model()).answer(Request("", (user("Count"),)), line.on_delta)
+    assert "".join(part.text for part in answer.parts if isinstance(part, Text)) == "One.\nTwo.\n\n    Three.\n"
+    assert line.text == "One.\nTwo.\n\n    Three.\n"
+
+
 async def test_an_empty_answer_is_asked_for_once_more_and_then_is_an_error(line: Line) -> None:
     line.server.script([], [])
 

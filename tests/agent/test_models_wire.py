@@ -549,6 +549,54 @@ async def test_tokens_are_counted_as_each_server_does(line: Line, usage: dict[st
     assert (await line.ask(line.model())).usage == known
 
 
+def texts(*contents: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content} for content in contents]
+
+
+@pytest.mark.parametrize(
+    ("contents", "shown"),
+    [
+        (("<think>Hm.</think>", "Four."), "Four."),
+        (("Four.", "<think>Hm.</think>"), "Four."),
+        (("<think>Hm.</think>", ""), "Hm."),
+        (("<think>Four.", ""), "Four."),
+        (("Four, ", "<think>or five."), "Four, or five."),
+        (("Pears:", "\n\n- green", "\n- ripe"), "Pears:\n\n- green\n- ripe"),
+        (("\n\nFour.",), "Four."),
+    ],
+)
+async def test_a_text_in_several_blocks_is_one_text(line: Line, contents: tuple[str, ...], shown: str) -> None:
+    line.server.script([stream_head(), sse(*blocks(*texts(*contents)))])
+    answer = await line.ask(line.model("anthropic"))
+    assert "".join(part.text for part in answer.parts if isinstance(part, Text)) == shown
+    assert line.text == shown
+
+
+@pytest.mark.parametrize("after", [True, False])
+async def test_thoughts_in_a_block_of_their_own_beside_a_call_are_not_shown(line: Line, after: bool) -> None:
+    use = {"type": "tool_use", "id": "t1", "name": "look", "input": {}}
+    contents = texts("<think>Hm.</think>")
+    contents.insert(0 if after else 1, use)
+    line.server.script([stream_head(), sse(*blocks(*contents, reason="tool_use"))])
+    answer = await line.ask(line.model("anthropic"))
+    assert {type(part) for part in answer.parts} == {Thinking, Call}
+    assert (line.text, line.thoughts) == ("", "Hm.")
+
+
+async def test_thoughts_in_a_message_of_their_own_are_not_shown(line: Line) -> None:
+    items = [
+        {"type": "message", "id": f"msg_{number}", "content": [{"type": "output_text", "text": content}]}
+        for number, content in enumerate(("<think>Hm.</think>", "Four."))
+    ]
+    events = [
+        {"type": "response.output_item.done", "output_index": index, "item": item} for index, item in enumerate(items)
+    ]
+    end = {"type": "response.completed", "response": {"id": "resp_1", "output": items}}
+    line.server.script([stream_head(), sse(*events, end)])
+    await line.ask(line.model("openai-responses"))
+    assert (line.text, line.thoughts) == ("Four.", "Hm.")
+
+
 # The grammar of what is sent
 
 ID = "0123456789ab_1_0"

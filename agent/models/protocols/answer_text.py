@@ -142,7 +142,9 @@ class AnswerText:
     Only what may be the beginning of a tag is held back, and a call until its end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, continues: bool = False) -> None:
+        """`continues`: other text of the same answer came before, so that blank lines at the beginning are meant."""
+        self._continues = continues
         self._buffer = ""
         self._at = 0
         self._mode: _Mode = "text"
@@ -179,14 +181,18 @@ class AnswerText:
         self._read(final=False)
         return self._taken()
 
-    def end(self, *, with_calls: bool = False) -> Sequence[Delta]:
-        """The rest. `with_calls`: the answer has calls beside its text. Without any, reasoning whose end is missing,
-        or that nothing follows, is the answer."""
+    @property
+    def has_text(self) -> bool:
+        return self._has_text
+
+    def end(self, *, with_calls: bool = False, with_text: bool = False) -> Sequence[Delta]:
+        """The rest. `with_calls` and `with_text`: the answer has calls, or other text, beside this. Without any,
+        reasoning whose end is missing, or that nothing follows, is the answer."""
         if self._mode == "call":
             self._rejoin_call()
         self._read(final=True)
         is_unclosed = self._mode == "reasoning"
-        if (is_unclosed or not self._has_text) and not (with_calls or self._has_calls):
+        if (is_unclosed or not (self._has_text or with_text)) and not (with_calls or self._has_calls):
             self._take_back_reasoning()
         return self._taken()
 
@@ -324,12 +330,13 @@ class AnswerText:
         self._emit_text(shown)
 
     def _emit_text(self, shown: str) -> None:
-        """Blank lines before the text are left out, and blanks between hidden parts wait for text."""
+        """Blank lines before the answer are left out, and blanks between hidden parts wait for text."""
         last = self._parts[-1] if self._parts else None
         if not isinstance(last, _Grown) or last.kind != "text":
             shown = self._blanks + shown
             blank = len(shown) - len(shown.lstrip())
-            line = 0 if self._has_text else shown.rfind("\n", 0, blank) + 1
+            is_meant = self._has_text or (self._continues and not self._parts)
+            line = 0 if is_meant else shown.rfind("\n", 0, blank) + 1
             if blank == len(shown):
                 self._blanks = shown[max(line, blank - MAX_BLANKS) :]
                 return

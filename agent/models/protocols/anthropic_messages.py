@@ -442,8 +442,10 @@ class AnthropicMessagesDecoder:
         return self._blocks[-1] if self._blocks else None
 
     def _start(self, index: object, started: JsonObject) -> list[Delta]:
-        block = _OpenBlock(started)
-        deltas = list(self._end_text(with_calls=block.kind == "tool_use"))
+        deltas = list(self._end_text(is_last=False))
+        # The server divides a text with citations into many blocks.
+        continues = self._target.continues or any(block.text.has_text for block in self._blocks)
+        block = _OpenBlock(started, AnswerText(continues=continues))
         self._blocks.append(block)
         if isinstance(index, int) and not isinstance(index, bool):
             self._by_index[index] = block
@@ -484,13 +486,14 @@ class AnthropicMessagesDecoder:
         block.pieces.append(thought)
         return [ReasoningDelta(thought)] if thought else []
 
-    def _end_text(self, *, with_calls: bool = False) -> Sequence[Delta]:
-        """The last block is whole, and calls may follow it."""
+    def _end_text(self, *, is_last: bool = True) -> Sequence[Delta]:
+        """The last block is whole. What may be reasoning is that for certain once other blocks follow."""
         last = self._blocks[-1] if self._blocks else None
         if last is None or last.kind != "text" or last.has_ended:
             return ()
         last.has_ended = True
-        return last.text.end(with_calls=with_calls)
+        with_calls = not is_last or any(block.kind == "tool_use" for block in self._blocks)
+        return last.text.end(with_calls=with_calls, with_text=any(block.text.has_text for block in self._blocks))
 
     def _parts(self) -> tuple[Part, ...]:
         parts = [part for block in self._blocks for part in self._parts_of(block)]
@@ -549,11 +552,11 @@ class AnthropicMessagesDecoder:
 class _OpenBlock:
     """A block as it arrives."""
 
-    def __init__(self, started: JsonObject) -> None:
+    def __init__(self, started: JsonObject, text: AnswerText) -> None:
         kind = started.get("type")
         self.kind = kind if isinstance(kind, str) else ""
         self.started = started
-        self.text = AnswerText()
+        self.text = text
         self.pieces: list[str] = []
         self.signature: str | None = None
         self.has_ended = False

@@ -290,7 +290,7 @@ class ChatCompletionsDecoder:
 
     def __init__(self, target: Target, body: JsonObject) -> None:
         self._target = target
-        self._text = AnswerText()
+        self._text = AnswerText(continues=target.continues)
         self._text_has_ended = False
         self._calls = CallAssembler()
         self._signatures: dict[int, str] = {}

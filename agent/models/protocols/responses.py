@@ -237,7 +237,8 @@ class ResponsesDecoder:
         return named or self._add(kind, index, id)
 
     def _add(self, kind: str, index: object = None, id: str | None = None) -> _Item:
-        item = _Item(kind, id)
+        is_first = not any(item.kind == MESSAGE for item in self._items)
+        item = _Item(kind, id, text=AnswerText(continues=self._target.continues and is_first))
         self._items.append(item)
         if isinstance(index, int):
             self._at[index] = item
@@ -259,11 +260,13 @@ class ResponsesDecoder:
     def _end_texts(self, *, but: _Item | None = None) -> list[Delta]:
         """The rest of the messages."""
         deltas: list[Delta] = []
-        with_calls = any(item.kind == CALL for item in self._items)
+        # What may be reasoning is that for certain once another message follows.
+        with_calls = but is not None or any(item.kind == CALL for item in self._items)
         for item in self._items:
             if item.kind == MESSAGE and item is not but and not item.is_ended:
                 item.is_ended = True
-                deltas += self._shown(item, item.text.end(with_calls=with_calls))
+                with_text = any(each.text.has_text for each in self._items)
+                deltas += self._shown(item, item.text.end(with_calls=with_calls, with_text=with_text))
         return deltas
 
     def _shown(self, item: _Item, deltas: Sequence[Delta]) -> list[Delta]:

@@ -57,13 +57,14 @@ class Target:
     """Whom a request is for: what its body depends on besides the conversation.
 
     `provider` is the name in the settings; what a provider wants to see again (reasoning, signatures) is sent to the
-    provider of that name only. `without` are the features that it refuses.
+    provider of that name only. `without` are the features that it refuses. `continues` is that of the request.
     """
 
     provider: str
     model: str
     without: frozenset[Feature] = frozenset()
     web_search: bool = False
+    continues: bool = False
 
     def takes(self, feature: Feature) -> bool:
         return feature not in self.without
