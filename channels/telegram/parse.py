@@ -140,6 +140,8 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind, now: dateti
         quoted=_quoted_authors(message, bot),
         forwarded=bool(message.get("forward_origin")),
         album=_id(message["media_group_id"]) if message.get("media_group_id") else None,
+        # A live location is edited by the app as the person moves.
+        is_update=kind == "edited" and "location" in message,
         cut=_cut_at(message) if kind == "new" else None,
         addressed=address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot),
     )

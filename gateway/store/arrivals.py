@@ -18,7 +18,7 @@ from channels.address import FULL, Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
 from gateway.store import audit, decisions, forgotten_events, identities, pairing, strangers
-from gateway.store.edits import accept_edit, accept_withdrawal, answered, as_new, is_known_target
+from gateway.store.edits import accept_edit, accept_withdrawal, answered, as_new, is_in_work, is_known_target
 from gateway.store.encoding import (
     address_to_json,
     attachments_to_json,
@@ -65,6 +65,8 @@ _known = (
     )
     .limit(1)
 )
+
+_known_lately = _known.where(inbox.c.generation == bindparam("generation"), inbox.c.kind == "new")
 
 _album_carrier = (
     select(inbox.c.id, inbox.c.text, inbox.c.note, inbox.c.files, inbox.c.foreign)
@@ -138,6 +140,8 @@ def accept(
         return None
     if options.only_known_target and not is_known_target(connection, session, message.message_id):
         return None
+    if message.is_update and not is_in_work(connection, session, message.message_id):
+        return None
     channel = message.address.channel
     named = identities.resolve(connection, channel, options.names, message.sender) if options.names else ()
     refused = _refusal(connection, message, options, named) or refused
@@ -187,9 +191,11 @@ def _store(
     is_edit = message.kind == "edited"
     if is_edit:
         message = as_new(connection, message, session) or message
-    if message.thread_root is not None and is_known(connection, session):
-        message = replace(message, thread_root=None)
     generation, session_busy = touch(connection, session, message.address)
+    if message.thread_root is not None and _is_known_lately(connection, session, generation):
+        message = replace(message, thread_root=None)
+    if message.has_talk and not _reads_talk(connection, session, options):
+        message = replace(message, has_talk=False)
     busy = options.busy or session_busy or options.default_busy
     run = uuid4().hex if message.kind == "new" else None
     own = _insert_message(connection, message, session, generation, refused, busy, run)
@@ -219,6 +225,18 @@ def is_known(connection: Connection, session: str) -> bool:
     return connection.execute(_known, {"session": session}).first() is not None
 
 
+def _is_known_lately(connection: Connection, session: str, generation: int) -> bool:
+    """Whether people have written in this session since it was last begun anew."""
+    return connection.execute(_known_lately, {"session": session, "generation": generation}).first() is not None
+
+
+def _reads_talk(connection: Connection, session: str, options: AcceptOptions) -> bool:
+    """Whether what was said before is read with the message: not while a turn runs, whose people are heard."""
+    if not is_known(connection, session):
+        return True
+    return options.catches_up and connection.execute(_unfinished_turn, {"session": session}).first() is None
+
+
 def _audit_refusal(connection: Connection, message: InboundMessage, session: str, reason: str) -> None:
     sender = message.sender
     actor = audit.actor_of(message.address.channel, sender)
@@ -241,7 +259,7 @@ def _accept_new(
         carrier = connection.execute(_album_carrier, values).first()
         if carrier is not None:
             return _join_album(connection, carrier, message, session, own)
-    is_ready = not message.files and message.thread_root is None and message.cut is None
+    is_ready = not message.files and message.thread_root is None and message.cut is None and not message.has_talk
     if is_ready:
         decided = None if is_edit else decisions.decide_in_words(connection, session, message, options)
         if decided is not None:
@@ -383,7 +401,7 @@ def _insert_message(
     """The new row's id, None if the event is stored already. An edit has no files of its own."""
     is_new = message.kind == "new"
     files = message.files if is_new else ()
-    thread_root = message.thread_root if is_new else None
+    opening = (message.thread_root or ("" if message.has_talk else None)) if is_new else None
     values = {
         "channel": message.address.channel,
         "event_id": message.event_id,
@@ -403,10 +421,11 @@ def _insert_message(
         "tools": tools_to_json(message.tools if is_new else ()),
         "foreign": foreign_to_json(message.foreign),
         "album": message.album if is_new else None,
-        "opening": thread_root,
+        # Empty if only what was said before is to be read.
+        "opening": opening,
         # An edit or a deletion is for the turn that has read the message.
         "busy": busy if is_new else "work" if message.is_update else "steer",
-        "ready": not files and thread_root is None and not (is_new and message.cut is not None),
+        "ready": not files and opening is None and not (is_new and message.cut is not None),
         "state": "waiting" if refused is None else "refused",
         "reason": refused or "",
         "sent_at": message.sent_at,

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from channels.message import InboundMessage
 from gateway.store.encoding import foreign_to_json, join_lines
 from gateway.store.inbox import (
-    TOO_LATE_TO_UPDATE,
     TOO_LATE_TO_WITHDRAW,
     busy_unless_blocked,
     is_update,
@@ -150,8 +149,6 @@ def _accept_update(connection: Connection, message: InboundMessage, session: str
         }
         connection.execute(_set_content, {"row": target.id, **content})
         return answered(connection, session, own, UPDATED)
-    if not target.running:
-        return answered(connection, session, own, TOO_LATE_TO_UPDATE)
     connection.execute(_set_note, {"row": own, "new_note": join_lines(COMPLETED, message.note)})
     return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "work"))
 
@@ -205,6 +202,13 @@ def is_known_target(connection: Connection, session: str, message_id: str | None
     """Whether the message waits or a turn has read it."""
     values = {"session": session, "message_id": message_id, "own": MAX_ID}
     return message_id is not None and connection.execute(_target, values).first() is not None
+
+
+def is_in_work(connection: Connection, session: str, message_id: str | None) -> bool:
+    """Whether the message waits or a running turn has read it. A position of long ago may be updated for hours."""
+    values = {"session": session, "message_id": message_id, "own": MAX_ID}
+    target = None if message_id is None else connection.execute(_target, values).first()
+    return target is not None and (target.state == "waiting" or bool(target.running))
 
 
 def _find_target(connection: Connection, message: InboundMessage, session: str, own: int) -> AnyRow | None:
