@@ -124,8 +124,12 @@ None: the message is not for the bot (group messages that do not address it) and
 another without awaiting in between keep their order.
 """
 
-MessageState = Literal["waiting", "read", "answered", "withdrawn", "refused", "undelivered"]
-"""`undelivered`: it was answered, but the platform did not take the answer, or not all of it."""
+MessageState = Literal["waiting", "read", "answered", "failed", "stopped", "withdrawn", "refused", "undelivered"]
+"""`failed` and `stopped`: so did the task that read it. `undelivered`: the platform did not take the answer, or not all
+of it."""
+
+ENDED_STATES: tuple[MessageState, ...] = ("answered", "failed", "stopped", "undelivered")
+"""The task that read the message has ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ REACTIONS: dict[MessageState, str] = {
     "read": "👀",
     "answered": "✅",
     "failed": "❌",
-    "stopped": "⏹️",
+    "stopped": "🛑",
     "refused": "🚫",
     "undelivered": "⚠️",
 }

@@ -67,6 +67,8 @@ REACTIONS: dict[MessageState, str] = {
     "waiting": "hourglass_flowing_sand",
     "read": "eyes",
     "answered": "white_check_mark",
+    "failed": "x",
+    "stopped": "octagonal_sign",
     "refused": "no_entry_sign",
     "undelivered": "warning",
 }

@@ -41,6 +41,8 @@ REACTIONS: dict[MessageState, str] = {
     "waiting": "🫡",
     "read": "👀",
     "answered": "👌",
+    "failed": "💔",
+    "stopped": "😴",
     "refused": "🙊",
     "undelivered": "😢",
 }

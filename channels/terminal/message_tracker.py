@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from channels.message import MessageState
+from channels.message import ENDED_STATES, MessageState
 from channels.reply import Reply
 from channels.terminal.parse import TypedMessage, open_question
 
@@ -28,8 +28,12 @@ class _Message:
         return self.state in ("sending", "waiting")
 
     @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED_STATES
+
+    @property
     def is_finished(self) -> bool:
-        return self.state in ("withdrawn", "refused") or (self.state == "answered" and self.replied)
+        return self.state in ("withdrawn", "refused") or (self.has_ended and self.replied)
 
 
 class MessageTracker:
@@ -79,7 +83,7 @@ class MessageTracker:
             return
         self._open_replies.pop(reply.id, None)
         for id, message in self._messages.items():
-            message.replied |= id == reply.reply_to or message.state in ("read", "answered")
+            message.replied |= id == reply.reply_to or message.state == "read" or message.has_ended
         self._tidy()
 
     @property
@@ -109,7 +113,7 @@ class MessageTracker:
         key = question.key if question else ""
         if key and key != self._open_question:
             for message in self._messages.values():
-                message.replied |= message.state == "answered" or message.answers != ""
+                message.replied |= message.has_ended or message.answers != ""
         self._open_question = key
 
     def _update_answer(self) -> None:

@@ -18,7 +18,7 @@ from gateway.sessions import session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.turns.context_use import ContextUse
-from gateway.turns.dispatcher import Dispatcher
+from gateway.turns.dispatcher import Dispatcher, message_state
 
 
 class ConversationStore(Protocol):
@@ -75,7 +75,7 @@ class ConversationView:
 
 def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:
     """`end` is that of the turn which read the message."""
-    state: MessageState = row.state if row.state != "consumed" else "read" if end is None else "answered"
+    state: MessageState = row.state if row.state != "consumed" else message_state(end)
     return PersonMessage(
         id=row.id,
         message_id=row.message_id,

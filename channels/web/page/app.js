@@ -118,7 +118,7 @@ function accepted(chat) {
 /** A reload loses the files of an unsent message: its text goes back into the input. */
 function restoreDraftsWithoutFiles() {
   for (const message of outbox.of(state.chat)) {
-    if (message.names.length === 0 || message.files || message.state === "failed") continue;
+    if (message.names.length === 0 || message.files || message.state === "unsent") continue;
     outbox.remove(message);
     const text = at("text");
     text.value = [message.text, text.value].filter(Boolean).join("\n");

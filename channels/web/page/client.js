@@ -155,7 +155,7 @@ export class Outbox {
         return;
       } catch (error) {
         if (error instanceof Refused) {
-          this.update(message, { state: "failed", reason: error.message });
+          this.update(message, { state: "unsent", reason: error.message });
           return;
         }
         const delay = backOff(attempt);

@@ -227,7 +227,9 @@ function showState(node, message) {
   const text = stateText(message);
   if (node.dataset.state === message.state && state.lastChild?.textContent === text) return;
   node.dataset.state = message.state;
-  const name = { waiting: "waiting", read: "read", answered: "done", refused: "failed", failed: "failed", withdrawn: "cancelled" }[message.state];
+  const name = {
+    waiting: "waiting", read: "read", answered: "done", refused: "failed", failed: "failed", unsent: "failed", undelivered: "failed", stopped: "cancelled", withdrawn: "cancelled",
+  }[message.state];
   state.replaceChildren(...(name ? [icon(name)] : [box("span", "spinner")]), words("span", "", text));
   state.title = message.at ? new Date(message.at).toLocaleString() : "";
 }
@@ -240,16 +242,15 @@ function stateText({ state, step, reason }) {
     case "retrying": return `Not sent yet, retrying…${reason ? ` ${reason}` : ""}`;
     case "waiting": return "Queued";
     case "read": return read;
-    case "answered": return (step > 1 ? `${read} · ` : "") + (reason ? endText(reason) : "Answered");
+    case "answered": return (step > 1 ? `${read} · ` : "") + "Answered";
+    case "failed": return `Failed${detail}`;
+    case "stopped": return reason.startsWith("stopped by ") ? `S${reason.slice(1)}` : `Stopped${detail}`;
+    case "undelivered": return `Not delivered${detail}`;
     case "withdrawn": return `Withdrawn${detail}`;
     case "refused": return `Refused${detail}`;
-    case "failed": return `Not sent${detail}`;
+    case "unsent": return `Not sent${detail}`;
     default: return state;
   }
-}
-
-function endText(reason) {
-  return reason.startsWith("stopped by ") ? `S${reason.slice(1)}` : `Ended: ${reason}`;
 }
 
 function attachmentNode(attachment, caption) {

@@ -42,7 +42,15 @@ METHODS: dict[Step, str] = {
     "file": "GET /attachments/**",
 }
 
-STATES = {"⏳": "waiting", "👀": "read", "✅": "answered", "🚫": "refused", "⚠️": "undelivered"}
+STATES = {
+    "⏳": "waiting",
+    "👀": "read",
+    "✅": "answered",
+    "❌": "failed",
+    "🛑": "stopped",
+    "🚫": "refused",
+    "⚠️": "undelivered",
+}
 
 
 @dataclass

@@ -53,6 +53,8 @@ STATES = {
     "hourglass_flowing_sand": "waiting",
     "eyes": "read",
     "white_check_mark": "answered",
+    "x": "failed",
+    "octagonal_sign": "stopped",
     "no_entry_sign": "refused",
     "warning": "undelivered",
 }

@@ -36,7 +36,15 @@ METHODS: dict[Step, str] = {
     "file": "file",
 }
 
-STATES = {"🫡": "waiting", "👀": "read", "👌": "answered", "🙊": "refused", "😢": "undelivered"}
+STATES = {
+    "🫡": "waiting",
+    "👀": "read",
+    "👌": "answered",
+    "💔": "failed",
+    "😴": "stopped",
+    "🙊": "refused",
+    "😢": "undelivered",
+}
 
 
 @dataclass

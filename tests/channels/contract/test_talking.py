@@ -17,7 +17,7 @@ from tests.channels.contract.rows import (
     read_by_model,
     shows,
 )
-from tests.servers.models import Call, Pause, Say
+from tests.servers.models import Call, Fail, Pause, Say
 
 
 @over_streams()
@@ -131,6 +131,19 @@ async def test_the_state_of_a_message_shows_on_it(stage: Stage) -> None:
     assert ann.marks(first) == ["read", "answered"]
     assert ann.marks(second) == ["waiting", "read", "answered"]
     assert lines(ann) == ["Done."]
+
+
+@over("reactions")
+async def test_a_failed_and_a_stopped_task_are_not_marked_as_answered(stage: Stage) -> None:
+    stage.models.script(Fail(401), [Pause(), Say("never")])
+    async with stage.conversation() as ann:
+        failed = await ann.say("work")
+        await ann.until(lambda: ann.marks(failed)[-1:] == ["failed"])
+        stopped = await ann.say("and now?")
+        await stage.models.until_held()
+        await ann.say("/stop")
+        await ann.until(lambda: ann.marks(stopped)[-1:] == ["stopped"])
+    assert "answered" not in ann.marks(failed) + ann.marks(stopped)
 
 
 @over("reactions", "options")
