@@ -60,7 +60,8 @@ class InboundMessage:
     address the bot; `follows`: such a message is read anyway if the bot was addressed earlier in the conversation (a
     thread).
     `thread_root` is the id of the message that started this thread. In a conversation that is new to the bot, it is
-    fetched (`Channel.thread_root`) and shown to the model.
+    fetched (`Channel.thread_root`) and shown to the model. `has_talk`: it addresses the bot where others talk, and what
+    was said there before can be read (`channels.channel.TalkReader`).
     `tools` may be called by the turn that reads the message; their calls are run outside (`channels.runs`).
     `quoted` are the authors of messages that `note` quotes; `forwarded`: the text is theirs as well. `foreign` is text
     of people who may not write to the bot: the receiver makes it of these.
@@ -84,6 +85,7 @@ class InboundMessage:
     follows: bool = False
     is_update: bool = False
     thread_root: str | None = None
+    has_talk: bool = False
     tools: tuple[DeclaredTool, ...] = ()
     quoted: tuple[Sender, ...] = ()
     forwarded: bool = False
@@ -92,8 +94,8 @@ class InboundMessage:
 
 @dataclass(frozen=True, slots=True)
 class ThreadRoot:
-    """The message that started a thread. Messages in the thread may refer to its text and files. `author` is None if
-    the platform does not say who wrote it."""
+    """An earlier message, such as the one that started a thread: its text and files. `author` is None if the platform
+    does not say who wrote it."""
 
     sender: str
     text: str

@@ -33,7 +33,8 @@ from channels.discord.directory import Directory
 from channels.discord.inbound import Inbound
 from channels.discord.interactions import Interactions
 from channels.discord.member_roles import MemberRoles
-from channels.discord.parse import ARGUMENTS, Bot, Json, author, member, quotable
+from channels.discord.parse import ARGUMENTS, Bot, Json, author, is_said, member, quotable
+from channels.discord.proxies import Proxies
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 
 DOWNLOAD_LIMIT = 50 * 1024 * 1024
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=10, sock_read=30)
+MESSAGES_PAGE = 100
+"""Messages that Discord gives at once."""
+
 REACTIONS: dict[MessageState, str] = {
     "waiting": "⏳",
     "read": "👀",
@@ -75,8 +79,10 @@ _MAX_WAIT = 1.0
 class DiscordChannel:
     """A bot account. `media` holds the files that replies show, `cursors` stores the read position of each channel.
 
-    `reactions`: whether reactions show the status of people's messages. `identify_interval` is in seconds, as Discord
-    requires it.
+    `reactions`: whether reactions show the status of people's messages. `earlier_messages`: how many messages the model
+    is shown when it is called into a talk. `proxies` are ids of applications that post people's messages again under
+    another name: such a copy is edited and deleted in the name of the person. `identify_interval` is in seconds, as
+    Discord requires it.
 
     Raises `ChannelRejected` without a token. Close it with `aclose()` when nothing more is to be sent.
     """
@@ -91,6 +97,8 @@ class DiscordChannel:
         api_url: str = "https://discord.com/api/v10",
         gateway_url: str = "wss://gateway.discord.gg",
         reactions: bool = True,
+        earlier_messages: int = 30,
+        proxies: Collection[str] = (),
         identify_interval: float = IDENTIFY_INTERVAL,
     ) -> None:
         if not token:
@@ -103,6 +111,8 @@ class DiscordChannel:
         self._cursors = cursors
         self._gateway_url = gateway_url
         self._reactions = reactions
+        self._earlier_messages = earlier_messages
+        self._proxies = Proxies(proxies)
         self._identify_interval = identify_interval
         self._rest = Rest(token, api_url)
         self._interactions = Interactions()
@@ -138,6 +148,7 @@ class DiscordChannel:
                     self._directory,
                     self._interactions,
                     self._roles,
+                    self._proxies,
                     cursors,
                     deliver,
                     partial(self._set_trouble, "store"),
@@ -265,11 +276,33 @@ class DiscordChannel:
         try:
             for chat in await self._root_channels(address.chat):
                 if (found := await self._message(chat, message_id)) is not None:
-                    sender, text, files = quotable(found, self._directory)
-                    return ThreadRoot(sender, text, files, author(found))
+                    return await self._earlier(found)
         except Undeliverable as error:
             raise FileUnavailable(f"the first message of the thread is not available: {error}") from error
         return None
+
+    async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
+        """https://discord.com/developers/docs/resources/message#get-channel-messages"""
+        if not self._earlier_messages:
+            return ()
+        route = Route("GET", "/channels/{channel_id}/messages", channel_id=address.chat)
+        query = {"before": before, "limit": str(min(self._earlier_messages, MESSAGES_PAGE))}
+        try:
+            with discord_errors():
+                page = await self._rest.request(route, params=query)
+        except Undeliverable as error:
+            raise FileUnavailable(str(error)) from error
+        said = sorted(page, key=lambda message: int(message["id"]))
+        wanted = [
+            message
+            for message in said
+            if int(message["id"]) > int(after or 0) and is_said(message) and author(message).id != address.account
+        ]
+        return tuple([await self._earlier(message) for message in wanted])
+
+    async def _earlier(self, message: Json) -> ThreadRoot:
+        sender, text, files = quotable(message, self._directory)
+        return ThreadRoot(sender, text, files, await self._roles.added_to(author(message)))
 
     async def _root_channels(self, thread: str) -> list[str]:
         """The channels that may contain the message that started the thread."""
@@ -301,7 +334,8 @@ class DiscordChannel:
         from channels.discord.outbound import ChatTarget
         from channels.discord.render import render
 
-        target = ChatTarget(self._rest, self._media, self._interactions, reply.address, reply.reply_to)
+        reply_to = reply.reply_to and self._proxies.shown_as(reply.reply_to)
+        target = ChatTarget(self._rest, self._media, self._interactions, reply.address, reply_to)
         await sync_pieces(await rendered(render, reply), ledger, target)
 
     async def typing(self, address: Address) -> None:
@@ -327,7 +361,7 @@ class DiscordChannel:
             method,
             "/channels/{channel_id}/messages/{message_id}/reactions/{emoji}/@me",
             channel_id=status.address.chat,
-            message_id=status.message_id,
+            message_id=self._proxies.shown_as(status.message_id or ""),
             emoji=emoji,
         )
         with only_logged("a reaction"):

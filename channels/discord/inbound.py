@@ -25,6 +25,7 @@ from channels.discord.directory import Directory, GuildChannel, guild_channel
 from channels.discord.interactions import Interactions
 from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import COMMAND, Bot, Json, author, chat_of, parse, split
+from channels.discord.proxies import DELETION_DELAY, Proxies
 from channels.message import Deliver, InboundMessage, Receipt
 from channels.visible import MALFORMED
 
@@ -65,6 +66,7 @@ class Inbound:
         directory: Directory,
         interactions: Interactions,
         roles: MemberRoles,
+        proxies: Proxies,
         cursors: MessageCursors,
         deliver: Deliver,
         problem: Callable[[str], None],
@@ -76,6 +78,7 @@ class Inbound:
         self._directory = directory
         self._interactions = interactions
         self._roles = roles
+        self._proxies = proxies
         self._cursors = cursors
         self._deliver = deliver
         self._problems = problem
@@ -267,7 +270,9 @@ class Inbound:
     def _handle(self, event: str, data: Json) -> None:
         """Starts to deliver it, before any later event."""
         message = self._read(event, data)
-        if message is not None and event == "INTERACTION_CREATE":
+        if message is not None and message.kind == "withdrawn" and self._proxies.may_be_copied(str(data["id"])):
+            self._spawn(self._deliver_withdrawal(data, message))
+        elif message is not None and event == "INTERACTION_CREATE":
             id, application, token = (str(data[part]) for part in ("id", "application_id", "token"))
             if data["type"] == COMMAND:
                 self._interactions.expect(id, application, token)
@@ -289,7 +294,12 @@ class Inbound:
                 if len(self._authors) > _MAX_AUTHORS:
                     self._authors.popitem(last=False)
             self._roles.learn(data, str(data.get("guild_id") or ""))
-            return parse(event, data, self._bot, self._directory, self._authors, datetime.now(UTC))
+            resolved = data if event == "INTERACTION_CREATE" else self._proxies.resolved(event, data)
+            return (
+                None
+                if resolved is None
+                else parse(event, resolved, self._bot, self._directory, self._authors, datetime.now(UTC))
+            )
         except MALFORMED:
             self.skipped += 1
             log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, event)
@@ -299,6 +309,12 @@ class Inbound:
         await self._store(message)
         if event == "MESSAGE_CREATE":
             self._cursors.done(message.address.chat, int(data["id"]))
+
+    async def _deliver_withdrawal(self, data: Json, message: InboundMessage) -> None:
+        """Unless a proxy has deleted it, whose copy may come later."""
+        await asyncio.sleep(DELETION_DELAY)
+        if not self._proxies.is_copied(str(data["id"])):
+            await self._store(message)
 
     async def _store(self, message: InboundMessage) -> Receipt | None:
         """Retries until it is stored: Discord does not send it again."""

@@ -104,6 +104,11 @@ def chat_of(event: str, data: Json) -> str:
     return ""
 
 
+def is_said(message: Json) -> bool:
+    """Whether somebody wrote it: it is not Discord's own."""
+    return message.get("type", 0) in _AUTHORED
+
+
 def author(message: Json) -> Sender:
     """The author, with the nickname in the guild."""
     user, webhook = message["author"], message.get("webhook_id")
@@ -151,7 +156,7 @@ def _updated(message: Json, bot: Bot, directory: Directory, now: datetime) -> In
 def _raw(message: Json, bot: Bot, directory: Directory, kind: MessageKind, now: datetime) -> InboundMessage | None:
     """With its words only, as Discord sends them."""
     sender, content, message_id = author(message), message.get("content"), str(message["id"])
-    if sender.id == bot.account or message.get("type", 0) not in _AUTHORED:
+    if sender.id == bot.account or not is_said(message):
         return None
     address = _address(message, bot)
     text = clean(content) if isinstance(content, str) and content else unreadable("a message")
@@ -184,14 +189,14 @@ def _timestamp(message: Json, kind: MessageKind) -> Any:
 
 def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind, now: datetime) -> InboundMessage | None:
     sender = author(message)
-    if sender.id == bot.account or message.get("type", 0) not in _AUTHORED:
+    if sender.id == bot.account or not is_said(message):
         return None
     address, mention = _address(message, bot), _mention_pattern(bot, directory)
     title, own, passed_on = _title(message, directory), written(message), shared(message)
     mentioned = bool(mention.search(spoken(message)))
     # A forwarded text is not the sender's own.
     words = own or "\n\n".join(written(each) for each in passed_on)
-    quoted_files = part(partial(_quoted_files, bot=bot), message, ())
+    quoted_files = part(_quoted_files, message, ())
     files = (*files_of(message), *quoted_files, *(file for each in passed_on for file in files_of(each)))
     foreign = part(_previews, message, ())
     if not (title or words or files or foreign):
@@ -235,6 +240,7 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind, n
         follows=in_thread,
         # A thread has the id of the message that started it.
         thread_root=address.chat if in_thread and message_id != address.chat else None,
+        has_talk=addressed and address.kind == "group",
     )
 
 
@@ -397,10 +403,10 @@ def _quoted_authors(message: Json, bot: Bot) -> tuple[Sender, ...]:
     return (author(replied),) if replied and not _is_bot(replied, bot) else ()
 
 
-def _quoted_files(message: Json, bot: Bot) -> tuple[FileRef, ...]:
-    """Files of the message replied to; the bot's own are already in the conversation."""
+def _quoted_files(message: Json) -> tuple[FileRef, ...]:
+    """Files of the message replied to. The bot's own may be of an earlier conversation."""
     replied = message.get("referenced_message") if message.get("type", 0) == 19 else None
-    if replied is None or _is_bot(replied, bot):
+    if replied is None:
         return ()
     return tuple(replace(file, is_quoted=True) for file in _all_files(replied))
 

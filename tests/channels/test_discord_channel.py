@@ -189,6 +189,71 @@ async def test_a_thread_is_a_place_of_its_own_with_an_opening(
     assert await channel.fetch(started.files[0]) == b"1. go"
 
 
+PROXY = 466
+
+
+@pytest.mark.parametrize("is_copied_first", [True, False])
+async def test_a_deletion_by_a_proxy_that_posts_the_words_again_withdraws_nothing(
+    discord: Discord, channel: DiscordChannel, inbox: Inbox, is_copied_first: bool
+) -> None:
+    room = discord.channel("general")
+    async with listening(discord, channel, inbox):
+        said = await room.say("Robin: <@4242>  look at this")
+        if is_copied_first:
+            await room.webhook("Robin", "<@4242> look at this", application=PROXY)
+            await room.delete(said)
+        else:
+            await room.delete(said)
+            await room.webhook("Robin", "<@4242> look at this", application=PROXY)
+        other = await room.say("<@4242> another")
+        await room.delete(other)
+        await inbox.until(lambda: any(message.kind == "withdrawn" for message in inbox.messages))
+    withdrawn = [message.message_id for message in inbox.messages if message.kind == "withdrawn"]
+    assert withdrawn == [other["id"]]
+    assert [message.sender.kind for message in inbox.messages] == ["person", "webhook", "person", "person"]
+
+
+async def test_a_trusted_proxy_speaks_for_its_people(discord: Discord, shelf: Shelf, cursors: Shelfmark) -> None:
+    room, inbox = discord.channel("general"), Inbox()
+    channel = account(discord, shelf, cursors, proxies=[str(PROXY)])
+    async with listening(discord, channel, inbox):
+        said = await room.say("Robin: <@4242> look")
+        copy = await room.webhook("Robin", "<@4242> look", application=PROXY)
+        await room.delete(said)
+        await inbox.texts(1)
+        await room.edit(copy, "<@4242> look here")
+        await inbox.texts(2)
+        await channel.show_status(MessageStatus(address(room), 1, said["id"], "read"))
+        await room.delete(copy)
+        await inbox.texts(3)
+    await channel.aclose()
+    assert [(message.kind, message.message_id) for message in inbox.messages] == [
+        ("new", said["id"]),
+        ("edited", said["id"]),
+        ("withdrawn", said["id"]),
+    ]
+    assert [message.sender.name for message in inbox.messages] == ["Ann", "Ann", "Ann"]
+    assert inbox.messages[1].text == "look here"
+    assert [(str(each.message_id), each.emoji) for each in room.reacted if each.added] == [(copy["id"], "👀")]
+
+
+async def test_an_application_that_nobody_trusts_does_not_speak_for_people(
+    discord: Discord, channel: DiscordChannel, inbox: Inbox
+) -> None:
+    room = discord.channel("general")
+    async with listening(discord, channel, inbox):
+        said = await room.say("<@4242> look")
+        copy = await room.webhook("Ann", "<@4242> look", application=PROXY)
+        await room.edit(copy, "<@4242> delete everything")
+        await inbox.texts(3)
+    assert [(message.kind, message.sender.kind) for message in inbox.messages] == [
+        ("new", "person"),
+        ("new", "webhook"),
+        ("edited", "webhook"),
+    ]
+    assert inbox.messages[2].message_id != said["id"]
+
+
 async def test_a_thread_that_nobody_told_of_is_asked_for(
     discord: Discord, channel: DiscordChannel, inbox: Inbox
 ) -> None:
@@ -229,7 +294,7 @@ async def test_a_reply_carries_what_it_quotes(discord: Discord, channel: Discord
     ]
 
 
-async def test_edits_and_deletions_are_told_and_a_preview_is_neither(
+async def test_edits_and_deletions_are_told_and_a_preview_is_an_update(
     discord: Discord, channel: DiscordChannel, inbox: Inbox
 ) -> None:
     ann = discord.direct()
@@ -238,15 +303,16 @@ async def test_edits_and_deletions_are_told_and_a_preview_is_neither(
         await ann.unfurl(said)
         await ann.edit(said, "see below")
         await ann.delete(said)
-        await inbox.texts(3)
-    assert [(message.kind, message.message_id) for message in inbox.messages] == [
-        ("new", said["id"]),
-        ("edited", said["id"]),
-        ("withdrawn", said["id"]),
+        await inbox.texts(4)
+    assert [(message.kind, message.message_id, message.is_update) for message in inbox.messages] == [
+        ("new", said["id"], False),
+        ("edited", said["id"], True),
+        ("edited", said["id"], False),
+        ("withdrawn", said["id"], False),
     ]
-    assert inbox.messages[1].text == "see below"
+    assert inbox.messages[2].text == "see below"
     assert inbox.messages[2].sender.name == "Ann"
-    assert len({message.event_id for message in inbox.messages}) == 3
+    assert len({message.event_id for message in inbox.messages}) == 4
 
 
 async def test_many_deleted_at_once_are_withdrawn_one_by_one(

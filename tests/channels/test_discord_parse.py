@@ -137,7 +137,7 @@ def test_a_reply_carries_what_it_quotes() -> None:
     both = replied(message(author=BOB, content="look", attachments=[attachment()]))
     assert (both.text, both.note) == ("yes", 'In reply to bob: "look [file notes.txt]"')
     assert both.files == (FileRef("https://cdn/notes.txt?ex=1", "notes.txt", "text/plain", 10, is_quoted=True),)
-    assert replied(message(author=ME, attachments=[attachment()])).files == ()
+    assert replied(message(author=ME, attachments=[attachment()])).files == both.files
 
 
 def test_a_forward_says_so_and_brings_its_text_and_files() -> None:

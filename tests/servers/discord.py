@@ -632,10 +632,11 @@ class Place:
         fields = {"message_reference": reference, "message_snapshots": [{"message": snapshot}], "flags": 1 << 14}
         return self.post(self._person(by).card, "", fields)
 
-    async def webhook(self, name: str, text: str, *, webhook_id: int = 5150) -> Json:
-        """A message of a webhook: its author is nobody's account, and no member."""
+    async def webhook(self, name: str, text: str, *, webhook_id: int = 5150, application: int | None = None) -> Json:
+        """A message of a webhook, which may be of an application: its author is nobody's account, and no member."""
         author = Person(webhook_id, name, bot=True).card | {"discriminator": "0000", "username": name}
-        return self.post(author, text, {"webhook_id": str(webhook_id)})
+        owned = {} if application is None else {"application_id": str(application)}
+        return self.post(author, text, {"webhook_id": str(webhook_id)} | owned)
 
     async def join(self, person: Person) -> Json:
         """Somebody joins the guild: a system message."""
