@@ -31,6 +31,15 @@ AFTER_THE_END = 1.0
 UNTIL_CLOSED = 0.02
 """Seconds for the response's end, once nothing more follows: a connection that is read to its end is used again."""
 
+KEPT = 30.0
+"""Seconds for which a connection is kept for the next request."""
+
+NOTICED_WITHIN = 1.0
+"""Seconds within which it shows that a server had closed a kept connection."""
+
+UNLIMITED = 0
+"""As many connections as there are requests; without it aiohttp has a limit of its own."""
+
 PIECE = 256 * 1024
 """Bytes of a request that are written at once."""
 
@@ -53,9 +62,10 @@ class Client:
         # Redirects are not followed: the key would be sent to another server.
         self._http = HttpxAiohttpClient(
             timeout=None,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30),
+            limits=httpx.Limits(max_connections=UNLIMITED, keepalive_expiry=KEPT),
             headers={**protocol.headers, **provider.headers, "Content-Type": "application/json"},
         )
+        self._kept_until = 0.0
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -89,10 +99,8 @@ class Client:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         # With a length it is not sent in chunked encoding, which not every server takes.
         headers = {**self._key_header(key), "Content-Length": str(len(content))}
-        sent = content if len(content) <= PIECE else _in_pieces(content)
-        request = self._http.build_request("POST", self._url, content=sent, headers=headers)
         with transport_errors():
-            response = await self._http.send(request, stream=True)
+            response = await self._respond(content, headers)
         try:
             if not response.is_success:
                 raise await self._refusal(response, model, key)
@@ -102,7 +110,28 @@ class Client:
                 limit = UNTIL_CLOSED if reading.is_done else AFTER_THE_END if reading.is_whole else timeouts.silence
                 deadline.reschedule(min(now() + limit, end))
         finally:
+            self._kept_until = now() + KEPT
             await response.aclose()
+
+    async def _respond(self, content: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        """The response to a request. A kept connection that the server has closed meanwhile fails at once, before any
+        answer: then the request is sent once more."""
+        now = asyncio.get_running_loop().time
+        begun = now()
+        is_kept = begun < self._kept_until
+        try:
+            return await self._send(content, headers)
+        except httpx.ConnectError:
+            raise
+        except httpx.TransportError:
+            if not is_kept or now() - begun > NOTICED_WITHIN:
+                raise
+        return await self._send(content, headers)
+
+    async def _send(self, content: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        sent = content if len(content) <= PIECE else _in_pieces(content)
+        request = self._http.build_request("POST", self._url, content=sent, headers=headers)
+        return await self._http.send(request, stream=True)
 
     async def _refusal(self, response: httpx.Response, model: str, key: str) -> ModelError:
         body = b""

@@ -777,12 +777,13 @@ async def test_the_key_is_sent(line: Line) -> None:
 
 
 async def test_requests_side_by_side_share_one_client_and_many_connections(line: Line) -> None:
-    line.server.script(*([server_of.Pause(), server_of.Say("Hi")] for _ in range(20)))
+    count = 110
+    line.server.script(*([server_of.Pause(), server_of.Say("Hi")] for _ in range(count)))
     model = line.model()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        answers = [tasks.create_task(model.answer(Request("", (user("Hi"),)), line.on_delta)) for _ in range(20)]
-        await line.server.until(20)
-        line.server.release(20)
+        answers = [tasks.create_task(model.answer(Request("", (user("Hi"),)), line.on_delta)) for _ in range(count)]
+        await line.server.until(count)
+        line.server.release(count)
     assert {answer.result().parts for answer in answers} == {(Text("Hi"),)}
 
 

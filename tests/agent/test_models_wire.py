@@ -200,6 +200,29 @@ async def test_a_connection_is_used_again(line: Line) -> None:
     assert line.server.connections == 1
 
 
+@pytest.mark.parametrize("end", [[], [Reset()]])
+async def test_a_kept_connection_that_the_server_has_closed_costs_no_attempt(line: Line, end: list[Step]) -> None:
+    refusal = whole({"error": {"message": "temperature is not supported"}}, status=400)
+    line.server.script([refusal, KeepAlive()], end, [stream_head(), sse(*HELLO)])
+    assert (await line.ask(line.model())).parts == SAID
+    assert [request.connection for request in line.server.requests] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("before", [[], [Wait(1.2)], [stream_head(), sse(HELLO[0])]])
+async def test_a_request_that_the_server_may_have_begun_to_answer_is_not_sent_again(
+    line: Line, before: list[Step]
+) -> None:
+    """The first: a new connection. The second: one that fails too late. The third: one that has begun."""
+    earlier = 1 if before else 0
+    line.server.script(*[[whole("busy", status=503), KeepAlive()]] * earlier, [*before, Reset()])
+    model = line.model()
+    for _ in range(earlier + 1):
+        with pytest.raises(ModelError) as raised:
+            await line.ask(model)
+    assert raised.value.kind == "network"
+    assert len(line.server.requests) == earlier + 1
+
+
 async def test_cancelling_closes_the_connection_within_fifty_milliseconds(line: Line) -> None:
     line.server.script([stream_head(), sse(*HELLO[:2]), KeepOpen()])
     answering = asyncio.create_task(line.ask(line.model()))
