@@ -215,6 +215,15 @@ class PeopleDirectory(Protocol):
         """
 
 
+@runtime_checkable
+class TalkReader(Protocol):
+    """A channel whose platform can be asked for what people said before they called the bot."""
+
+    async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
+        """The last messages at the address between these two (message ids), as many as the settings say, oldest first.
+        Without `after`, from the beginning. Messages of the bot are left out. Raises as `Channel.fetch` does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A group of people on the platform. `name` is for display."""

@@ -164,6 +164,13 @@ class TelegramSettings(ChannelSection):
         default="https://api.telegram.org",
         description="URL of the Bot API server; a local one works.",
     )
+    earlier_messages: int = Field(
+        default=30,
+        ge=0,
+        le=200,
+        description="How many messages of a group the model is shown when somebody calls it there; 0 for none. No more "
+        "than 16 kB, and only what the bot has received since it was started.",
+    )
 
 
 class SlackSettings(ChannelSection):
@@ -193,6 +200,13 @@ class SlackSettings(ChannelSection):
     api_url: WebAddress = Field(
         default="https://slack.com/api/",
         description="URL of Slack's Web API.",
+    )
+    earlier_messages: int = Field(
+        default=30,
+        ge=0,
+        le=200,
+        description="How many messages of a thread the model is shown when somebody calls it into the thread; 0 for "
+        "none. No more than 16 kB.",
     )
 
     @field_validator("signing_secret")
@@ -226,6 +240,18 @@ class DiscordSettings(ChannelSection):
     gateway_url: SocketAddress = Field(
         default="wss://gateway.discord.gg",
         description="URL of Discord's gateway, the source of its events.",
+    )
+    earlier_messages: int = Field(
+        default=30,
+        ge=0,
+        le=100,
+        description="How many messages of a channel or thread the model is shown when somebody calls it there; 0 for "
+        "none. No more than 16 kB.",
+    )
+    proxies: list[str] = Field(
+        default=[],
+        description="Ids of applications that post people's messages again under another name, such as PluralKit: "
+        "such a copy is edited and deleted in the name of the person.",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,14 +46,7 @@ from channels.slack.api import (
 from channels.slack.content import CANVAS, Json, files_of, whole
 from channels.slack.inbound import Inbound
 from channels.slack.outbound import ChatTarget, Streams
-from channels.slack.parse import (
-    SLACKBOT,
-    Bot,
-    author,
-    is_authored,
-    people_in,
-    user_sender,
-)
+from channels.slack.parse import SLACKBOT, Bot, is_authored, is_own, people_in, sender_of, user_sender
 from channels.slack.render import render
 from channels.slack.socket_mode import FIRST_PAUSE, AppTokenRejected, SocketMode
 from channels.slack.user_groups import GroupsUnknown, UserGroups
@@ -88,6 +81,10 @@ SIGNATURE_SECONDS = 300
 DOWNLOAD_LIMIT = 50 * 1024 * 1024
 """Bytes of a person's file; Slack allows up to 1 GB."""
 
+REPLIES_PAGE = 200
+MAX_PAGES = 5
+"""Of a thread, from its beginning: https://docs.slack.dev/reference/methods/conversations.replies"""
+
 USERS_PAGE = 200
 """Users in an answer; Slack advises no more: https://docs.slack.dev/reference/methods/users.list"""
 
@@ -104,6 +101,7 @@ class SlackChannel:
     """An app in one workspace. With an `app_token` it uses Socket Mode, else HTTP (see `asgi`).
 
     `media` holds the files that replies show. `reactions`: whether reactions show the status of people's messages.
+    `earlier_messages`: how many messages of a thread the model is shown when it is called into it.
 
     Raises `ChannelRejected` for missing or mixed up tokens. Close it with `aclose()` when nothing more is to be sent.
     """
@@ -118,12 +116,14 @@ class SlackChannel:
         signing_secret: str = "",
         api_url: str = "https://slack.com/api/",
         reactions: bool = True,
+        earlier_messages: int = 30,
     ) -> None:
         _check_tokens(name, bot_token, app_token, signing_secret)
         self.name = name
         self.problem = ""
         self._media = media
         self._reactions = reactions
+        self._earlier_messages = earlier_messages
         self._app_token = app_token
         self._api_host = urlsplit(api_url).netloc
         self._api = Api(bot_token, f"{api_url.rstrip('/')}/")
@@ -356,11 +356,46 @@ class SlackChannel:
         except Undeliverable as error:
             raise FileUnavailable(str(error)) from error
         root = next((message for message in page["messages"] if message["ts"] == message_id), None)
-        if root is None or not is_authored(root):
-            return None
-        names = self._groups.added_to(await self._names.get(people_in(root)))
-        wrote = names.get(root.get("user", "")) or Sender.unknown(author(root, names))
-        return ThreadRoot(author(root, names), whole(root, names), tuple(files_of(root)), wrote)
+        return None if root is None or not is_authored(root) else await self._earlier(root)
+
+    async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
+        """Of the thread: what is said elsewhere in the channel is not for the bot."""
+        if address.thread is None or not self._earlier_messages:
+            return ()
+        bot = self._bot or _bot_of(address)
+
+        def wanted(message: Json) -> bool:
+            # The thread's first message is on each page.
+            is_between = (after or "") < message["ts"] < before
+            return is_between and is_authored(message) and not is_own(message, bot)
+
+        said: deque[Json] = deque(maxlen=self._earlier_messages)
+        cursor: str | None = None
+        try:
+            with slack_errors():
+                for _ in range(MAX_PAGES):
+                    page = await self._api.call(
+                        "conversations.replies",
+                        channel=address.chat,
+                        ts=address.thread,
+                        oldest=after,
+                        latest=before,
+                        limit=REPLIES_PAGE,
+                        cursor=cursor,
+                    )
+                    said.extend(filter(wanted, page["messages"]))
+                    cursor = (page.get("response_metadata") or {}).get("next_cursor")
+                    if not cursor:
+                        break
+        except Undeliverable as error:
+            raise FileUnavailable(str(error)) from error
+        return tuple([await self._earlier(message) for message in said])
+
+    async def _earlier(self, message: Json) -> ThreadRoot:
+        names = self._groups.added_to(await self._names.get(people_in(message)))
+        wrote = sender_of(message, names) if message.get("user") or message.get("bot_id") else None
+        name = "somebody" if wrote is None else wrote.name
+        return ThreadRoot(name, whole(message, names), tuple(files_of(message)), wrote)
 
     # --- outbound ---
 

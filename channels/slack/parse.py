@@ -208,7 +208,7 @@ def _withdrawn(message: Json, event: Json, chat: _Chat, bot: Bot, names: Mapping
     return InboundMessage(
         f"{bot.team}:{chat.id}:{ts}:deleted",
         _address(chat, message, bot),
-        _sender(message, names),
+        sender_of(message, names),
         _date(event["event_ts"]),
         kind="withdrawn",
         message_id=ts,
@@ -226,7 +226,7 @@ def _message(
     if is_own(message, bot) or not (text or lost or files or passed_on or foreign):
         return None
     event, ts = f"{bot.team}:{chat.id}:{message['ts']}{suffix}", message["ts"]
-    address, sender, sent_at = _address(chat, message, bot), _sender(message, names), _date(at)
+    address, sender, sent_at = _address(chat, message, bot), sender_of(message, names), _date(at)
     unmentioned, mentioned = _without_mention(text, bot)
     readable_text = readable(unmentioned, names)
     addressed = chat.direct or mentioned or message.get("type") == "app_mention"
@@ -269,6 +269,7 @@ def _message(
         addressed=addressed,
         follows=follows,
         thread_root=message["thread_ts"] if in_thread else None,
+        has_talk=in_thread and addressed and not chat.direct,
     )
 
 
@@ -352,7 +353,8 @@ def is_own(message: Json, bot: Bot) -> bool:
     return message.get("user") == bot.account or (bool(bot.bot_id) and message.get("bot_id") == bot.bot_id)
 
 
-def _sender(message: Json, names: Mapping[str, Sender]) -> Sender:
+def sender_of(message: Json, names: Mapping[str, Sender]) -> Sender:
+    """The author: a person, or another program."""
     user, bot_id = message.get("user"), message.get("bot_id")
     if not user:
         profile, id = _dict(message.get("bot_profile")), message["bot_id"]
@@ -362,11 +364,6 @@ def _sender(message: Json, names: Mapping[str, Sender]) -> Sender:
         return replace(known, kind="system")
     # A program that posts with a person's own token has both; the person answers for it.
     return replace(known, kind="bot") if bot_id and user not in names else known
-
-
-def author(message: Json, names: Mapping[str, Sender]) -> str:
-    """The author's name."""
-    return _sender(message, names).name if message.get("user") or message.get("bot_id") else "somebody"
 
 
 def unknown(user: str) -> Sender:

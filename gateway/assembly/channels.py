@@ -41,7 +41,14 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 from channels.telegram.channel import TelegramChannel
 
             token = section.token.get_secret_value()
-            return TelegramChannel(name, token, section.api_url, media, reactions=section.reactions)
+            return TelegramChannel(
+                name,
+                token,
+                section.api_url,
+                media,
+                reactions=section.reactions,
+                earlier_messages=section.earlier_messages,
+            )
         case SlackSettings():
             from channels.slack.channel import SlackChannel
 
@@ -53,6 +60,7 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 signing_secret=_secret(section.signing_secret),
                 api_url=section.api_url,
                 reactions=section.reactions,
+                earlier_messages=section.earlier_messages,
             )
         case DiscordSettings():
             from channels.discord.channel import DiscordChannel
@@ -65,6 +73,8 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 api_url=section.api_url,
                 gateway_url=section.gateway_url,
                 reactions=section.reactions,
+                earlier_messages=section.earlier_messages,
+                proxies=section.proxies,
             )
         case _:
             assert_never(section)

@@ -11,8 +11,9 @@ from typing import Protocol, TypeVar
 
 from agent.media import Attachment, MediaError, MediaStore
 from channels.address import Address, Sender
-from channels.channel import Channel, FileUnavailable, RetryLater, Unreachable
+from channels.channel import Channel, ChannelError, FileUnavailable, RetryLater, TalkReader, Unreachable
 from channels.message import FileRef, ForeignText
+from gateway.inbound.talk import talk_note
 from gateway.lifecycle.fair_slots import FairSlots
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.outbound.moved_chats import MovedChats
@@ -38,6 +39,9 @@ PERSON_CONCURRENCY = 6
 READ_CONCURRENCY = 8
 PERSON_READ_CONCURRENCY = 1
 """Files whose text is read at the same time, and how many of them may be one person's."""
+
+TALK_TIMEOUT = 10.0
+"""Seconds to get what was said before a message, which waits for it."""
 
 THREAD_ROOT_LENGTH = 4000
 """Characters of a thread's first message that the model is shown."""
@@ -132,6 +136,7 @@ class AttachmentFetcher:
         """
         row = await self._complete(row_id)
         thread_root = () if row is None or row.thread_root is None else await self._thread_root(row, row.thread_root)
+        talk = () if row is None else await self._talk(row)
         fetched: dict[FileRef, _Fetched] = {}
         while (row := await self._unfetched(row_id)) is not None:
             for file in row.files:
@@ -140,7 +145,7 @@ class AttachmentFetcher:
             own = [fetched[file] for file in row.files]
             # False: an album got another file meanwhile.
             if await retry_until_stored(
-                partial(self._mark_ready, row, [*thread_root, *own]), "fetched files cannot be stored"
+                partial(self._mark_ready, row, [*thread_root, *talk, *own]), "fetched files cannot be stored"
             ):
                 missing = (each for each in own if each.attachment is None or each.is_unreadable)
                 return FetchedMessage(row, tuple(each.text for each in missing))
@@ -176,9 +181,33 @@ class AttachmentFetcher:
         text = root.text if len(root.text) <= THREAD_ROOT_LENGTH else f"{root.text[:THREAD_ROOT_LENGTH]}…"
         note = f'The first message of this thread, from {root.sender}: "{text}"'
         fetched = (_Fetched(None, note), *[await self._file(row, file) for file in root.files])
-        if root.author is not None and not self._is_foreign(address.channel, root.author):
+        if root.author is not None and (
+            root.author.id == address.account or not self._is_foreign(address.channel, root.author)
+        ):
             return fetched
         return tuple(each.from_outside(f"a message of {root.sender}") for each in fetched)
+
+    async def _talk(self, row: records.Unfetched) -> tuple[_Fetched, ...]:
+        """What was said before the message, after the first message of the thread or what was read last."""
+        address = self._chats.current(row.address)
+        channel = self._channels.get(address.channel)
+        if not (row.reads_talk and row.message_id and isinstance(channel, TalkReader)):
+            return ()
+        try:
+            async with asyncio.timeout(TALK_TIMEOUT):
+                said = await channel.talk(address, after=row.seen or row.thread_root, before=row.message_id)
+        except (ChannelError, TimeoutError) as error:
+            log.info("%s: what was said before a message is not available: %r", channel.name, error)
+            reason = str(error) or "the platform does not answer"
+            return (_Fetched(None, f"What was written here before is not available: {reason}."),)
+        note = talk_note(said, is_again=row.seen is not None)
+        strangers = [each.sender for each in said if not each.author or self._is_foreign(address.channel, each.author)]
+        if not note:
+            return ()
+        fetched = _Fetched(None, note)
+        if not strangers:
+            return (fetched,)
+        return (fetched.from_outside(f"earlier messages here, of {', '.join(dict.fromkeys(strangers))} and others"),)
 
     async def _file(self, row: records.Unfetched, file: FileRef) -> _Fetched:
         """Never raises: a failure here affects only this file."""

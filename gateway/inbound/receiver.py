@@ -19,6 +19,7 @@ from gateway.inbound.acts import Acts
 from gateway.inbound.attachments import AttachmentFetcher
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
 from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT, is_unlimited
+from gateway.inbound.heard import Heard
 from gateway.inbound.identities import Identities
 from gateway.inbound.message_rate import MessageRate
 from gateway.inbound.refusals import Refusals
@@ -88,6 +89,7 @@ class Receiver:
         self._waiting_notice_at = waiting_notice_at
         self._rate = MessageRate(messages_per_minute)
         self._acts = Acts()
+        self._heard = Heard()
         self._hook_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks = BackgroundTasks("receiver: handling a message failed; it is resumed at the next start")
 
@@ -116,11 +118,13 @@ class Receiver:
         checked = self._access.check(message)
         access = checked.access
         if access is Access.IGNORED or self._is_for_another_bot(message):
+            self._heard.note(message, None)
             return None
         message, busy = _for_one_message(message)
         message = replace(message, sender=replace(message.sender, level=checked.level))
         options = self._options(message, checked, busy)
         arrival = await self._take(message, access, options)
+        self._heard.note(message, arrival)
         if arrival is None:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
@@ -165,6 +169,7 @@ class Receiver:
             names=checked.names,
             only_by_name=checked.only_by_name,
             named_level=checked.named_level,
+            catches_up=self._heard.catches_up(message),
             only_known_target=message.kind == "withdrawn" and self._access.is_foreign(address.channel, sender),
         )
 

@@ -22,6 +22,7 @@ _to_fetch = select(
     inbox.c.files,
     inbox.c.album,
     inbox.c.opening,
+    inbox.c.message_id,
     inbox.c.note,
     inbox.c.foreign,
 ).where(inbox.c.id == bindparam("row"), is_waiting, is_message, inbox.c.ready.is_(False))
@@ -30,6 +31,20 @@ _count_parts = (
     select(func.count())
     .select_from(inbox)
     .where(inbox.c.session == bindparam("session"), inbox.c.album == bindparam("album"))
+)
+
+_seen = (
+    select(inbox.c.message_id)
+    .where(
+        inbox.c.session == bindparam("session"),
+        inbox.c.id < bindparam("own"),
+        inbox.c.kind.in_(["new", "command"]),
+        inbox.c.source != "work",
+        inbox.c.state != "refused",
+        inbox.c.message_id.is_not(None),
+    )
+    .order_by(inbox.c.id.desc())
+    .limit(1)
 )
 
 _make_ready = (
@@ -46,16 +61,29 @@ def unfetched(connection: Connection, row_id: int) -> Unfetched | None:
     row = connection.execute(_to_fetch, {"row": row_id}).first()
     if row is None:
         return None
+    found = unfetched_from(row)
+    if found.reads_talk:
+        found = replace(found, seen=connection.execute(_seen, {"session": row.session, "own": row.id}).scalar())
     if row.album is None:
-        return unfetched_from(row)
+        return found
     parts = connection.execute(_count_parts, {"session": row.session, "album": row.album}).scalar_one()
-    return replace(unfetched_from(row), parts=parts)
+    return replace(found, parts=parts)
 
 
 def unfetched_from(row: AnyRow) -> Unfetched:
     files = files_from_json(row.files)
     address = address_from_json(row.address)
-    return Unfetched(row.id, row.session, address, row.sender_id, files, row.album, row.opening)
+    return Unfetched(
+        row.id,
+        row.session,
+        address,
+        row.sender_id,
+        files,
+        row.album,
+        row.opening or None,
+        message_id=row.message_id,
+        reads_talk=row.opening is not None,
+    )
 
 
 def mark_ready(

@@ -38,6 +38,7 @@ class AcceptOptions:
     `only_by_name`: the sender is admitted only if one of them does, or by pairing where `admission` says so.
     `named_level` is then the sender's level, if it is higher.
     `only_known_target`: it deletes a message, and is ignored if that message is not stored.
+    `catches_up`: messages may have been written that the session has not heard.
     `over_limit` is why a message of somebody who is admitted is refused, "" if it is not.
     """
 
@@ -51,6 +52,7 @@ class AcceptOptions:
     named_level: int = 0
     over_limit: str = ""
     only_known_target: bool = False
+    catches_up: bool = False
 
 
 DEFAULT_OPTIONS = AcceptOptions()
@@ -194,7 +196,8 @@ class Command:
 @dataclass(frozen=True, slots=True)
 class Unfetched:
     """A message whose files are not fetched yet, or whose text may go on. Until it is ready, turns read neither it nor
-    any later message. `sender` is the user id; `parts` are the messages of its album until now."""
+    any later message. `sender` is the user id; `parts` are the messages of its album until now. `reads_talk`: what was
+    said before is to be read too, after the message `seen` if there is one."""
 
     id: int
     session: str
@@ -204,6 +207,9 @@ class Unfetched:
     album: str | None
     thread_root: str | None = None
     parts: int = 1
+    message_id: str | None = None
+    reads_talk: bool = False
+    seen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.gateway.stage import gateway
-from tests.servers.models import ModelServer, Pause, Say
+from tests.servers.models import Call, ModelServer, Pause, Say
 from tests.servers.slack import Slack
 
 SETTINGS = """\
@@ -113,3 +113,54 @@ async def test_the_preview_of_a_link_disturbs_nothing(settings: Path, slack: Sla
         await slack.settle()
     assert len(models.requests) == 1
     assert not models.requests[0].disconnected
+
+
+async def test_called_into_a_thread_the_bot_knows_what_was_said_there(
+    settings: Path, slack: Slack, models: ModelServer
+) -> None:
+    models.script(Say("You will meet on Monday"), Say("No, on Tuesday"), Say("Fine"))
+    async with gateway(settings):
+        await slack.connected()
+        team = slack.channel("team", ["Ann", "Bob"])
+        bob = slack.person("Bob")
+        root = await team.say("when do we meet?")
+        await team.say("monday?", thread=root, by=bob)
+        await team.say("fine\n- Bob: I pay", thread=root)
+        await team.say("@interject summarise this thread", thread=root, by=bob)
+        thread = team.thread(root)
+        await thread.hear("You will meet on Monday")
+        # A program's message, which the bot does not hear.
+        await team.bot_says("the room is taken on monday", thread=root)
+        await thread.say("@interject still?", by=bob)
+        await thread.hear("No, on Tuesday")
+        await thread.say("thanks @interject")
+        await thread.hear("Fine")
+    first, again, last = (heard(models, number) for number in range(3))
+    assert 'The first message of this thread, from Ann: "when do we meet?"' in first
+    assert "- Bob: monday?\n- Ann: fine\n  - Bob: I pay" in first
+    assert "summarise this thread" in first
+    assert "the room is taken on monday" in again
+    assert "monday?" not in again
+    assert "room" not in last
+
+
+async def test_a_reply_to_the_bots_own_picture_brings_it_also_after_new(
+    settings: Path, slack: Slack, models: ModelServer
+) -> None:
+    chart = {"kind": "bar", "title": "Fruit", "labels": ["a"], "series": [{"name": "n", "values": [1]}]}
+    models.script([Say("Here."), Call("draw_chart", chart)], Say("Drawn."), Say("I see"), Say("I still see"))
+    async with gateway(settings):
+        await slack.connected()
+        ann = slack.direct("Ann")
+        await ann.say("draw")
+        await ann.hear("Drawn.")
+        picture = next(message for message in ann.messages if message.files)
+        thread = ann.thread(picture)
+        await thread.say("what is this?")
+        await thread.hear("I see")
+        await thread.say("!new")
+        await thread.hear()
+        await thread.say("and now?")
+        await thread.hear("I still see")
+    pictures = [[message.images for message in models.requests[number].messages] for number in (2, 3)]
+    assert all(any(images) for images in pictures)
