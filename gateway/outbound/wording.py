@@ -78,7 +78,12 @@ def plain(name: str) -> str:
 def escaped(name: str) -> str:
     """A name from outside for a message of the gateway, which is Markdown: as `plain`, and without any markup. Not for
     the beginning of a line, where more characters have a meaning."""
-    return _MARKUP.sub(r"\\\1", plain(name))
+    return _MARKUP.sub(literal, plain(name))
+
+
+def literal(found: re.Match[str]) -> str:
+    """A character as Markdown that displays it. Brackets and spaces of LaTeX mean something behind a backslash too."""
+    return f"&#{ord(found[0])};" if found[0] in "[(:,;" else f"\\{found[0]}"
 
 
 def person(sender: Sender) -> str:
