@@ -31,6 +31,7 @@ from channels.telegram.api import (
 )
 from channels.telegram.inbound import POLL_TIMEOUT, Inbound
 from channels.telegram.parse import Bot
+from channels.telegram.talk import Talk
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +55,22 @@ _TOKEN = re.compile(r"\d+:[\w-]+", re.ASCII)
 class TelegramChannel:
     """A bot account. `api_url` is the Bot API's address, without "/bot"; `media` holds the files that replies show.
 
-    `reactions`: whether reactions show the status of people's messages.
+    `reactions`: whether reactions show the status of people's messages. `earlier_messages`: how many messages of a
+    group the model is shown when it is called.
 
     Raises `ChannelRejected` for a malformed token. Close it with `aclose()` when nothing more is to be sent.
     """
 
-    def __init__(self, name: str, token: str, api_url: str, media: MediaStore, *, reactions: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        token: str,
+        api_url: str,
+        media: MediaStore,
+        *,
+        reactions: bool = True,
+        earlier_messages: int = 30,
+    ) -> None:
         if not token:
             raise ChannelRejected(f"channel {name!r} has no token: get one from @BotFather")
         if not _TOKEN.fullmatch(token):
@@ -87,7 +98,8 @@ class TelegramChannel:
         poller = Api(token, url, files, request=self._polls, get_updates_request=self._polls)
         self._api = Api(token, url, files, request=self._calls, get_updates_request=self._polls)
         self._account = token.partition(":")[0]
-        self._inbound = Inbound(poller, self._api, Bot(name, self._account), self._set_trouble)
+        self._talk = Talk(earlier_messages)
+        self._inbound = Inbound(poller, self._api, Bot(name, self._account), self._set_trouble, self._talk)
 
     @property
     def skipped(self) -> int:
@@ -156,6 +168,10 @@ class TelegramChannel:
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         """Never called: each comment under a post, and each answer, carries the message that it refers to."""
         return None
+
+    async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
+        """Of what this process has received: in privacy mode Telegram sends bots only what is meant for them."""
+        return self._talk.between(address, after, before)
 
     # --- outbound ---
 

@@ -14,6 +14,7 @@ from channels.backoff import Backoff
 from channels.message import Deliver, InboundMessage
 from channels.telegram.api import call, only_logged, retry_seconds, token_rejected
 from channels.telegram.parse import MESSAGES, Bot, Json, needs_username, parse
+from channels.telegram.talk import Talk
 from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
@@ -29,17 +30,19 @@ ANSWER_LIMIT = 200
 
 class Inbound:
     """`poller` makes the long polls, `api` all other calls. `problem` is called with the current problem, "" for none.
+    `talk` is given the messages of groups.
 
     `skipped` counts updates that could not be read.
     """
 
-    def __init__(self, poller: Api, api: Api, bot: Bot, problem: Callable[[str], None]) -> None:
+    def __init__(self, poller: Api, api: Api, bot: Bot, problem: Callable[[str], None], talk: Talk) -> None:
         self.skipped = 0
         self._poller = poller
         self._api = api
         self._bot = bot
         self._name = bot.channel
         self._problems = problem
+        self._talk = talk
         self._identified = asyncio.Event()
         self._offset: int | None = None
 
@@ -105,6 +108,7 @@ class Inbound:
                 log.exception("%s: update %s cannot be read and is skipped", self._name, _update_id(update))
                 continue
             if message is not None:
+                self._talk.keep(message)
                 yield update, message
 
     async def _deliver_one(self, update: Json, message: InboundMessage, deliver: Deliver) -> None:

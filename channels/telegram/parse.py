@@ -106,7 +106,9 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind, now: dateti
         return InboundMessage(event, address, sender, sent_at, kind="moved", text=str(new_chat))
     if sender.id == bot.account:
         return None
-    mentions = part(lambda message: _mentions(message, bot), message, ()) if address.kind == "group" else ()
+    mentions: Sequence[Span] = (
+        part(lambda message: _mentions(message, bot), message, ()) if address.kind == "group" else ()
+    )
     text, attached = visible(message, mentions), files(message)
     if not (text or attached or mentions):
         return None
@@ -127,6 +129,7 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind, now: dateti
             command=command[1].lower(),
             text=(command[3] or "").strip(),
         )
+    is_addressed = address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot)
     return InboundMessage(
         event,
         address,
@@ -143,7 +146,8 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind, now: dateti
         # A live location is edited by the app as the person moves.
         is_update=kind == "edited" and "location" in message,
         cut=_cut_at(message) if kind == "new" else None,
-        addressed=address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot),
+        addressed=is_addressed,
+        has_talk=is_addressed and address.kind == "group",
     )
 
 
