@@ -9,9 +9,9 @@ from functools import cache
 from agent.context.tokens import estimate_tokens
 from agent.media import MediaStore
 from agent.model import Model, ModelSettings, Request
+from agent.models.access import ProviderAccess
 from agent.models.chain import wrap_provider_model
 from agent.models.context_windows import context_window_of
-from agent.models.keys import KeyRing
 from agent.models.prices import Price, price_of
 from agent.models.protocols.wire import Feature
 from agent.models.provider import ModelOptions, Provider, Timeouts, refused_at
@@ -36,12 +36,12 @@ async def open_models(
     defaults = {settings.agent.model, *(channel.model for channel in settings.channels.values())}
 
     @cache
-    def keys(provider: str) -> KeyRing:
-        return KeyRing(provider_of(settings, provider))
+    def access(provider: str) -> ProviderAccess:
+        return ProviderAccess(provider_of(settings, provider))
 
     return {
         name: await stack.enter_async_context(
-            _open_model(settings, name, media, keys, ahead if name in defaults else [])
+            _open_model(settings, name, media, access, ahead if name in defaults else [])
         )
         for name in model_names(settings)
     }
@@ -69,7 +69,7 @@ def providers_in_use(settings: Settings) -> list[str]:
 
 @asynccontextmanager
 async def _open_model(
-    settings: Settings, model: str, media: MediaStore, keys: Callable[[str], KeyRing], ahead: list[Load]
+    settings: Settings, model: str, media: MediaStore, access: Callable[[str], ProviderAccess], ahead: list[Load]
 ) -> AsyncIterator[Model]:
     if model == "demo":
         from agent.models.demo import DemoModel
@@ -78,8 +78,8 @@ async def _open_model(
         return
     from agent.models.providers import ProviderModel
 
-    provider, _ = provider_and_name(model)
-    opened = ProviderModel(provider_of(settings, provider), options_of(settings, model), media, keys(provider))
+    shared = access(provider_and_name(model)[0])
+    opened = ProviderModel(shared.provider, options_of(settings, model), media, shared)
     ahead.append(opened.prepare)
     try:
         yield wrap_provider_model(opened, model, price_in(settings, model))

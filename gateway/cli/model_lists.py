@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from agent.models.access import protocol_named
 from agent.models.prices import MILLION, Price
 from agent.models.provider import Provider
-from agent.models.providers import protocol_named
 
 _WINDOW_FIELDS = ("context_length", "context_window", "max_context_length", "max_model_len", "max_input_tokens")
 """The names that servers have for the context window, in tokens."""

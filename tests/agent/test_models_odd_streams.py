@@ -12,9 +12,9 @@ import pytest
 from agent.gate import storable
 from agent.log import Call, Entry, MessagesRead, ModelAnswered, UserMessage, dump, load
 from agent.model import Answer, ModelError, Request, ToolSpec
+from agent.models.access import protocol_named
 from agent.models.called_names import with_known_names
 from agent.models.protocols.wire import ProtocolName, Target, WireProtocol
-from agent.models.providers import protocol_named
 from agent.models.sse import EventSplitter
 from agent.transcript import Exchange, transcript
 from tests.servers.anthropic_messages import Anthropic

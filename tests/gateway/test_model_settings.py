@@ -133,6 +133,27 @@ async def test_a_known_provider_needs_only_its_key_and_a_local_one_nothing(
     assert "authorization" not in request.headers
 
 
+async def test_the_models_of_a_provider_share_its_connections(tmp_path: Path, server: RawModelServer) -> None:
+    def respond(request: RawRequest) -> Steps:
+        choice = {"index": 0, "message": {"content": f"I am {request.json['model']}."}, "finish_reason": "stop"}
+        return [whole({"choices": [choice]}), KeepAlive()]
+
+    server.respond(respond)
+    settings = f"""
+        [agent]
+        model = "work:m"
+        [models.work]
+        type = "openai"
+        base_url = "{server.url}"
+        [models.work.n]
+    """
+    async with person(tmp_path, settings) as ann:
+        assert await ann.asks("hello") == "I am m."
+        assert "work:n" in await ann.asks("/model work:n")
+        assert await ann.asks("hello") == "I am n."
+    assert server.connections == 1
+
+
 # Keys
 
 
