@@ -195,7 +195,8 @@ class CallStarted:
 class CallEnded:
     """The one result of a call: `text` and `images` for the model, `attachments` and `for_user` (Markdown) for the
     person. `full` is the whole text if it was too long for the model. `final`: the result is the turn's answer.
-    `silent`: people are not shown the call. `foreign`: the sources of foreign text in the result."""
+    `silent`: people are not shown the call. `foreign`: the sources of foreign text in the result. `background`: the
+    call goes on in the background, and this result says so."""
 
     call_id: str
     outcome: Outcome
@@ -208,6 +209,7 @@ class CallEnded:
     final: bool = False
     silent: bool = False
     foreign: tuple[str, ...] = ()
+    background: bool = False
     kind: Literal["call_ended"] = "call_ended"
 
 

@@ -12,7 +12,8 @@ class ToolResult:
     """`text` for the model, `attachments` and `for_user` (Markdown) for the person, `images` shown to the model.
 
     `final`: this is the turn's answer, and the model is not called again. `silent`: people are not shown the call.
-    `foreign` are the sources of foreign text in the result, such as the address of a page.
+    `foreign` are the sources of foreign text in the result, such as the address of a page. `failed`: the call has this
+    result, and is shown as failed.
     """
 
     text: str
@@ -23,3 +24,4 @@ class ToolResult:
     final: bool = False
     silent: bool = False
     foreign: tuple[str, ...] = ()
+    failed: bool = False

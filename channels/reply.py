@@ -8,7 +8,8 @@ from typing import Literal
 from agent.media import Attachment
 from channels.address import Address
 
-CallState = Literal["waiting", "running", "done", "failed", "skipped", "cancelled", "denied", "unknown"]
+CallState = Literal["waiting", "running", "done", "failed", "skipped", "cancelled", "denied", "unknown", "background"]
+"""`background`: it goes on there, beside the turn."""
 
 ApprovalDecision = Literal["", "allowed", "denied", "undecided"]
 """The outcome of an approval request; empty for other questions, and while it is pending."""

@@ -229,7 +229,7 @@ class ToolCallRunner:
                 log.exception("tool %s failed", tool.name)
             text, found = _failure(tool, error)
             return replace(_failed(call, text), foreign=found)
-        return _done(call, result, tool)
+        return replace(_done(call, result, tool), background=call.id in self._in_background)
 
     async def _race(self, ready: Ready) -> ToolResult:
         """Runs the tool; an interjection has the effect that `on_steer` says."""
@@ -332,7 +332,7 @@ def _failure(tool: Tool, error: Exception) -> tuple[str, tuple[str, ...]]:
 def _done(call: Call, result: ToolResult, tool: Tool) -> CallEnded:
     return CallEnded(
         call.id,
-        "done",
+        "failed" if result.failed else "done",
         result.text,
         result.attachments,
         result.images,

@@ -16,6 +16,7 @@ from typing import Annotated
 from pydantic import Field
 
 from agent.tool import Tool, ToolContext, ToolError, tool
+from agent.tool_result import ToolResult
 from agent.tools.process import end_command, kill_command
 from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavailable
 
@@ -55,7 +56,7 @@ async def run_command(
     context: ToolContext,
     command: Annotated[str, Field(description="A bash command line, run in the workspace.")],
     timeout_seconds: Annotated[int, Field(ge=1, le=MAX_TIMEOUT)] = 120,
-) -> str:
+) -> ToolResult:
     """Runs the command as the policy says. Raises `ToolError`."""
     if "\0" in command:
         raise ToolError("The command could not be started: it contains a null character")
@@ -69,7 +70,7 @@ async def run_command(
     text = f"{output.text()}\n[{ending.description()}]{full}".lstrip("\n")
     if ending.code is None:
         raise ToolError(text)
-    return text
+    return ToolResult(text, failed=ending.code != 0)
 
 
 async def _within_quota(policy: CommandPolicy, workspace: Path) -> CommandPolicy:
@@ -115,7 +116,7 @@ async def shell(
     context: ToolContext,
     command: Annotated[str, Field(description="A bash command line, run in the workspace.")],
     timeout_seconds: Annotated[int, Field(ge=1, le=MAX_TIMEOUT)] = 120,
-) -> str:
+) -> ToolResult:
     """Runs a shell command in the workspace and returns its output and exit code.
 
     There is no stdin and no terminal. Nothing stays running: all processes that the command has started are ended with

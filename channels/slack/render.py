@@ -241,11 +241,13 @@ _STATUS_OF: dict[CallState, Literal["pending", "in_progress", "complete", "error
     "cancelled": "error",
     "denied": "error",
     "unknown": "error",
+    "background": "complete",
 }
 
 
 def _task(call: CallSegment) -> Task:
-    ended = f" ({call.state})" if call.state in ("skipped", "cancelled", "denied", "unknown") else ""
+    state = "in the background" if call.state == "background" else call.state
+    ended = f" ({state})" if call.state in ("skipped", "cancelled", "denied", "unknown", "background") else ""
     title = _short(call.title, TITLE_LIMIT - 20) or call.name
     return Task(call.key, f"{title}{ended}", _STATUS_OF[call.state])
 

@@ -211,6 +211,7 @@ _STATES: dict[CallState, str] = {
     "cancelled": "■ cancelled:",
     "denied": "✗ denied:",
     "unknown": "? interrupted by a restart:",
+    "background": "↗ goes on in the background:",
 }
 
 

@@ -25,6 +25,7 @@ _STATES: dict[CallState, tuple[str, str]] = {
     "cancelled": ("■", "cancelled"),
     "denied": ("✗", "denied"),
     "unknown": ("?", "interrupted by a restart"),
+    "background": ("↗", "goes on in the background"),
 }
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")

@@ -308,9 +308,10 @@ class ReplyBuilder:
         if end.silent:
             self._drop_call(end.call_id)
             return
+        state: CallState = "background" if end.background else end.outcome
         if call is not None and f"c:{end.call_id}" not in self._segments:
-            self._put_call(f"c:{end.call_id}", call.name, short_title(call), end.outcome)
-        self._change_call(end.call_id, state=end.outcome, detail=end.text[:DETAIL_LENGTH])
+            self._put_call(f"c:{end.call_id}", call.name, short_title(call), state)
+        self._change_call(end.call_id, state=state, detail=end.text[:DETAIL_LENGTH])
 
     def _put_call(self, key: str, name: str, title: str, state: CallState) -> None:
         self._put(CallSegment(key, name, title, state, step=self._step))

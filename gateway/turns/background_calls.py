@@ -99,7 +99,7 @@ def _result_of(running: asyncio.Task[ToolResult]) -> BackgroundResult:
     error = running.exception()
     if error is None:
         result = running.result()
-        return BackgroundResult("done", result.text, result.attachments, result.foreign)
+        return BackgroundResult("failed" if result.failed else "done", result.text, result.attachments, result.foreign)
     if isinstance(error, ToolError | MediaError | BackgroundError):
         foreign = error.foreign if isinstance(error, BackgroundError) else ()
         return BackgroundResult("failed", str(error), foreign=foreign)

@@ -34,6 +34,10 @@ class Shell:
         context = ToolContext(self.workspace, MemoryMedia(), self._progress)
         return (await self._tool.call(context, json.dumps({"command": command, **options}))).text
 
+    async def has_failed(self, command: str) -> bool:
+        context = ToolContext(self.workspace, MemoryMedia(), self._progress)
+        return (await self._tool.call(context, json.dumps({"command": command}))).failed
+
     async def saw(self, words: str) -> None:
         async with asyncio.timeout(60):
             while not any(words in text for _, text in self.shown):
@@ -85,6 +89,11 @@ async def running(shell: Shell, command: str, **options: object) -> AsyncIterato
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+async def test_a_command_that_ends_with_another_exit_code_than_0_has_failed(shell: Shell) -> None:
+    assert await shell.has_failed("exit 3")
+    assert not await shell.has_failed("true")
 
 
 async def test_a_command_runs_in_the_workspace_and_tells_output_errors_and_exit_code(shell: Shell) -> None:

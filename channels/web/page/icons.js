@@ -14,6 +14,7 @@ const PATHS = {
   cancelled: "M12 3a9 9 0 1 0 0 18a9 9 0 0 0 0-18M6 6l12 12",
   denied: "M7 11V8a5 5 0 0 1 10 0v3M5 11h14v9H5z",
   unknown: "M9.200 9a3 3 0 1 1 4.200 2.800c-.9.5-1.400 1-1.400 2.200M12 17.500v.01M12 3a9 9 0 1 0 0 18a9 9 0 0 0 0-18",
+  background: "M7 17L17 7M9 7h8v8",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10 11v5M14 11v5",
   chevron: "M9 6l6 6-6 6",
   waiting: "M12 3a9 9 0 1 0 0 18a9 9 0 0 0 0-18M12 7v5l3 2",

@@ -7,7 +7,7 @@ const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"])
 const LONG_TEXT = 1500;
 const OWN = "You"; // the sender of messages written on this page
 const CALL_STATES = {
-  waiting: "waiting", running: "running", done: "done", failed: "failed", skipped: "skipped", cancelled: "cancelled", denied: "not allowed", unknown: "unknown",
+  waiting: "waiting", running: "running", done: "done", failed: "failed", skipped: "skipped", cancelled: "cancelled", denied: "not allowed", unknown: "unknown", background: "in the background",
 };
 
 /** Makes `parent` contain exactly the pieces, in order: `{key, make(), update(node)}`, reusing nodes by key. */
