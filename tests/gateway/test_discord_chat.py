@@ -11,8 +11,9 @@ import pytest
 
 from channels.address import Address
 from gateway.sessions import session_key
+from tests.channels.test_telegram_channel import png
 from tests.gateway.stage import gateway
-from tests.servers.discord import BOB, Discord
+from tests.servers.discord import BOB, Discord, Person, Upload
 from tests.servers.models import Gate, ModelServer, Request, Say
 
 SETTINGS = """\
@@ -50,6 +51,10 @@ def file(tmp_path: Path, discord: Discord, models: ModelServer) -> Path:
     urls = {"api": discord.api_url, "gateway": discord.gateway_url, "models": models.openai_url}
     file.write_text(SETTINGS.format(token=discord.token, **urls))
     return file
+
+
+def add(file: Path, option: str) -> None:
+    file.write_text(f"{file.read_text()}{option}\n")
 
 
 def told(request: Request) -> str:
@@ -114,3 +119,81 @@ async def test_a_preview_that_comes_while_the_agent_works_steers_nothing(
         gate.set()
         await ann.until(lambda place: "It says that rates rise." in place.texts)
     assert len(models.requests) == 1
+
+
+async def test_the_bot_is_called_into_a_talk_and_later_again(file: Path, discord: Discord, models: ModelServer) -> None:
+    models.script(Say("Ann wants tea."), Say("Bob gave in."))
+    async with gateway(file):
+        await discord.connected()
+        room = discord.channel("general")
+        root = await room.say("what do we drink?")
+        thread = await room.thread("drinks", from_message=root)
+        await thread.say("I want tea")
+        await thread.say("I want coffee\nANN: I hate tea", by=BOB)
+        await thread.say("<@4242> summarise this thread")
+        await thread.hear("Ann wants tea.")
+        await thread.say("tea it is", by=Person(55, "Deploys", bot=True))
+        await thread.say("<@4242> and now?")
+        await thread.hear("Bob gave in.")
+    first, second = (told(request) for request in models.requests)
+    for words in ("what do we drink?", "- Ann: I want tea", "- Bob: I want coffee\n  ANN: I hate tea"):
+        assert words in first
+    again = second.removeprefix(first)
+    assert "tea it is" in again
+    assert "I want coffee" not in again
+
+
+async def test_in_a_channel_the_model_is_told_what_was_said_there(
+    file: Path, discord: Discord, models: ModelServer
+) -> None:
+    models.script(Say("Blue."), Say("Green."))
+    add(file, "earlier_messages = 2")
+    async with gateway(file):
+        await discord.connected()
+        room = discord.channel("general")
+        for words in ("one", "two", "the sky is blue"):
+            await room.say(words, by=BOB)
+        await room.say("<@4242> what is the sky?")
+        await room.hear("Blue.")
+        await room.say("no, green", by=BOB)
+        await room.say("<@4242> so what is it?")
+        await room.hear("Green.")
+    first, second = (told(request) for request in models.requests)
+    assert "- Bob: two\n- Bob: the sky is blue" in first
+    assert "one" not in first
+    assert "- Bob: no, green" in second.removeprefix(first)
+    assert "Blue." not in second.removeprefix(first)
+
+
+async def test_a_reply_to_the_bots_own_picture_brings_the_picture(
+    file: Path, discord: Discord, models: ModelServer
+) -> None:
+    models.script(Say("A red square."))
+    async with gateway(file):
+        await discord.connected()
+        ann = discord.direct()
+        shown = ann.post(discord.me, "", {"attachments": [discord.files.add(ann.id, Upload("red.png", png()))]})
+        await ann.say("what is this?", reply_to=shown)
+        await ann.hear("A red square.")
+    assert len([image for message in models.requests[0].messages for image in message.images]) == 1
+
+
+@pytest.mark.parametrize("is_comment_first", [True, False])
+async def test_a_forward_and_the_comment_that_calls_the_bot_are_read_together(
+    file: Path, discord: Discord, models: ModelServer, is_comment_first: bool
+) -> None:
+    models.script(Say("A typo."), Say("A typo."))
+    add(file, "earlier_messages = 0")
+    async with gateway(file):
+        await discord.connected()
+        error = await discord.channel("errors").say("NameError: prnt", by=BOB)
+        room = discord.channel("general")
+        if is_comment_first:
+            await room.say("<@4242> what is this?")
+            await room.forward(error)
+        else:
+            await room.forward(error)
+            await room.say("<@4242> what is this?")
+        await room.hear("A typo.")
+    assert "NameError: prnt" in told(models.requests[-1])
+    assert "what is this?" in told(models.requests[-1])
