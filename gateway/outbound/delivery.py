@@ -399,6 +399,8 @@ class Delivery:
             reply.due = time.monotonic() + self._backoff(reply.errors)
             if reply.errors >= MAX_ERRORS:
                 await self._give_up(conversation, channel, reply, INTERNAL_ERROR)
+        finally:
+            await reply.ledger.recorded()
 
     async def _show_newest(self, conversation: _Conversation, channel: Channel, reply: _Reply) -> None:
         builder = reply.builder
@@ -469,7 +471,7 @@ class Delivery:
         if document.parked:
             # Removed before the next await: a turn that is resumed reads from the store what was sent.
             conversation.replies.pop(document.id, None)
-        await try_to_store(self._outbox.delivered(document.id, undelivered))
+        await asyncio.gather(reply.ledger.recorded(), try_to_store(self._outbox.delivered(document.id, undelivered)))
         if document.done:
             conversation.replies.pop(document.id, None)
         if undelivered is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -49,6 +50,7 @@ class ReplyLedger:
         self._undeliverable = undeliverable
         self._failures: Counter[str] = Counter()
         self._shown: set[str] = set()
+        self._recording: asyncio.Task[None] | None = None
 
     @property
     def progress(self) -> int:
@@ -58,16 +60,26 @@ class ReplyLedger:
     def pieces(self) -> tuple[Sent, ...]:
         return tuple(self._pieces.values())
 
+    async def recorded(self) -> None:
+        """Returns when the last message that was sent is recorded."""
+        if self._recording is not None:
+            await asyncio.shield(self._recording)
+            self._recording = None
+
     async def sending(self, key: str) -> None:
+        await self.recorded()
         await try_to_store(self._outbox.sending(self._id, key))
         self._pieces[key] = Sent(key, "unknown")
 
     async def sent(self, key: str, ref: str, digest: str) -> None:
+        await self.recorded()
         self._pieces[key] = Sent(key, "shown", ref, digest)
         self._shown.add(key)
-        await try_to_store(self._outbox.sent(self._id, key, ref, digest))
+        # Not awaited: what the store is told next, such as that all is delivered, is committed together with it.
+        self._recording = asyncio.create_task(try_to_store(self._outbox.sent(self._id, key, ref, digest)))
 
     async def rename(self, old: str, new: str) -> None:
+        await self.recorded()
         await try_to_store(self._outbox.rename(self._id, old, new))
         self._pieces = {
             (new if key == old else key): Sent(new, piece.state, piece.ref) if key == old else piece
@@ -75,15 +87,18 @@ class ReplyLedger:
         }
 
     async def removed(self, key: str) -> None:
+        await self.recorded()
         self._pieces.pop(key, None)
         await try_to_store(self._outbox.removed(self._id, key))
 
     async def simplified(self, key: str) -> None:
+        await self.recorded()
         self._pieces[key] = Sent(key, "simplified")
         self._shown.add(key)
         await try_to_store(self._outbox.simplified(self._id, key))
 
     async def undeliverable(self, key: str, reason: str) -> None:
+        await self.recorded()
         self._pieces[key] = Sent(key, "undeliverable", reason=reason)
         self._shown.add(key)
         await try_to_store(self._outbox.undeliverable(self._id, key, reason))
