@@ -208,6 +208,12 @@ class SlackSettings(ChannelSection):
         description="How many messages of a thread the model is shown when somebody calls it into the thread; 0 for "
         "none. No more than 16 kB.",
     )
+    replies: Literal["thread", "channel"] = Field(
+        default="thread",
+        description="Where a message in a channel is answered: in a thread under it, a conversation of its own "
+        '("thread"), or in the channel, which is one conversation then ("channel"). In threads the bot answers in the '
+        "thread.",
+    )
 
     @field_validator("signing_secret")
     @classmethod

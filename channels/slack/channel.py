@@ -46,7 +46,7 @@ from channels.slack.api import (
 from channels.slack.content import CANVAS, Json, files_of, whole
 from channels.slack.inbound import Inbound
 from channels.slack.outbound import ChatTarget, Streams
-from channels.slack.parse import SLACKBOT, Bot, is_authored, is_own, people_in, sender_of, user_sender
+from channels.slack.parse import SLACKBOT, Bot, Replies, is_authored, is_own, people_in, sender_of, user_sender
 from channels.slack.render import render
 from channels.slack.socket_mode import FIRST_PAUSE, AppTokenRejected, SocketMode
 from channels.slack.user_groups import GroupsUnknown, UserGroups
@@ -101,7 +101,8 @@ class SlackChannel:
     """An app in one workspace. With an `app_token` it uses Socket Mode, else HTTP (see `asgi`).
 
     `media` holds the files that replies show. `reactions`: whether reactions show the status of people's messages.
-    `earlier_messages`: how many messages of a thread the model is shown when it is called into it.
+    `earlier_messages`: how many messages of a thread the model is shown when it is called into it. `replies`: whether
+    messages in channels are answered in a thread of their own or in the channel.
 
     Raises `ChannelRejected` for missing or mixed up tokens. Close it with `aclose()` when nothing more is to be sent.
     """
@@ -117,6 +118,7 @@ class SlackChannel:
         api_url: str = "https://slack.com/api/",
         reactions: bool = True,
         earlier_messages: int = 30,
+        replies: Replies = "thread",
     ) -> None:
         _check_tokens(name, bot_token, app_token, signing_secret)
         self.name = name
@@ -124,6 +126,7 @@ class SlackChannel:
         self._media = media
         self._reactions = reactions
         self._earlier_messages = earlier_messages
+        self._replies = replies
         self._app_token = app_token
         self._api_host = urlsplit(api_url).netloc
         self._api = Api(bot_token, f"{api_url.rstrip('/')}/")
@@ -212,7 +215,8 @@ class SlackChannel:
         while True:
             try:
                 me = await self._api.call("auth.test")
-                self._bot = Bot(self.name, me["user_id"], me.get("bot_id") or "", me["team_id"], me.get("user") or "")
+                ids = (me["user_id"], me.get("bot_id") or "", me["team_id"])
+                self._bot = Bot(self.name, *ids, me.get("user") or "", self._replies)
             except SlackApiError as error:
                 if error_code(error) in TOKEN_ERRORS:
                     raise ChannelRejected(
@@ -359,8 +363,8 @@ class SlackChannel:
         return None if root is None or not is_authored(root) else await self._earlier(root)
 
     async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
-        """Of the thread: what is said elsewhere in the channel is not for the bot."""
-        if address.thread is None or not self._earlier_messages:
+        """Of the thread; of the channel where replies are in the channel."""
+        if not self._earlier_messages:
             return ()
         bot = self._bot or _bot_of(address)
 
@@ -374,14 +378,14 @@ class SlackChannel:
         try:
             with slack_errors():
                 for _ in range(MAX_PAGES):
+                    between = {"channel": address.chat, "oldest": after, "latest": before}
+                    if address.thread is None:
+                        # The newest come first.
+                        page = await self._api.call("conversations.history", **between, limit=REPLIES_PAGE)
+                        said.extend(filter(wanted, reversed(page["messages"])))
+                        break
                     page = await self._api.call(
-                        "conversations.replies",
-                        channel=address.chat,
-                        ts=address.thread,
-                        oldest=after,
-                        latest=before,
-                        limit=REPLIES_PAGE,
-                        cursor=cursor,
+                        "conversations.replies", **between, ts=address.thread, limit=REPLIES_PAGE, cursor=cursor
                     )
                     said.extend(filter(wanted, page["messages"]))
                     cursor = (page.get("response_metadata") or {}).get("next_cursor")

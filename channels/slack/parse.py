@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Literal
 
 from channels.address import AccountKind, Address, Membership, Sender
 from channels.message import ForeignText, InboundMessage, MessageKind
@@ -24,6 +26,7 @@ from channels.slack.content import (
     shared,
     written,
 )
+from channels.visible import either, unreadable
 
 STOP = "stop:"
 """Prefix of a stop button's data; the run id follows."""
@@ -42,15 +45,20 @@ _MAX_QUOTE = 4000
 """Characters of a forwarded message in the note."""
 
 
+Replies = Literal["thread", "channel"]
+
+
 @dataclass(frozen=True, slots=True)
 class Bot:
-    """The app itself. `account` is its user id, `bot_id` identifies its own messages, `team` is its workspace."""
+    """The app itself. `account` is its user id, `bot_id` identifies its own messages, `team` is its workspace.
+    `replies`: whether it replies to a message of a channel in a thread or in the channel."""
 
     channel: str
     account: str
     bot_id: str
     team: str
     name: str
+    replies: Replies = "thread"
 
 
 def parse(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
@@ -219,6 +227,36 @@ def _message(
     message: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender], kind: MessageKind, at: str, suffix: str
 ) -> InboundMessage | None:
     """`at` is when it was written or edited, `suffix` distinguishes the edits of one message."""
+    return either(
+        partial(_read, message, chat, bot, names, kind, at, suffix),
+        partial(_raw, message, chat, bot, names, kind, suffix),
+    )
+
+
+def _raw(
+    message: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender], kind: MessageKind, suffix: str
+) -> InboundMessage | None:
+    """With its words only, as Slack sends them."""
+    if is_own(message, bot):
+        return None
+    text, ts = message.get("text"), message["ts"]
+    words = clean(text) if isinstance(text, str) and text else unreadable("a message")
+    return InboundMessage(
+        f"{bot.team}:{chat.id}:{ts}{suffix}",
+        _address(chat, message, bot),
+        sender_of(message, names),
+        _date(ts),
+        kind=kind,
+        message_id=ts,
+        text=words,
+        addressed=chat.direct or f"<@{bot.account}" in words or message.get("type") == "app_mention",
+        follows=message.get("thread_ts", ts) != ts,
+    )
+
+
+def _read(
+    message: Json, chat: _Chat, bot: Bot, names: Mapping[str, Sender], kind: MessageKind, at: str, suffix: str
+) -> InboundMessage | None:
     text, passed_on = written(message), shared(message)
     files = (*files_of(message), *(replace(file, is_quoted=True) for file in files_of(*passed_on)))
     foreign = tuple(ForeignText(source, preview) for source, preview in previews(message, names))
@@ -269,7 +307,7 @@ def _message(
         addressed=addressed,
         follows=follows,
         thread_root=message["thread_ts"] if in_thread else None,
-        has_talk=in_thread and addressed and not chat.direct,
+        has_talk=addressed and not chat.direct and (in_thread or bot.replies == "channel"),
     )
 
 
@@ -337,10 +375,12 @@ def _slash(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
 
 
 def _address(chat: _Chat, message: Json, bot: Bot) -> Address:
-    """In channels every conversation is a thread: a message outside of one starts its own."""
+    """In channels every conversation is a thread, and a message outside of one starts its own, unless the bot replies
+    in the channel itself."""
     if chat.direct:
         return Address(bot.channel, bot.account, chat.id, message.get("thread_ts"), "direct")
-    return Address(bot.channel, bot.account, chat.id, message.get("thread_ts") or message["ts"], "group")
+    thread = message.get("thread_ts") or (None if bot.replies == "channel" else message["ts"])
+    return Address(bot.channel, bot.account, chat.id, thread, "group")
 
 
 def is_authored(message: Json) -> bool:

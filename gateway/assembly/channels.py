@@ -61,6 +61,7 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 api_url=section.api_url,
                 reactions=section.reactions,
                 earlier_messages=section.earlier_messages,
+                replies=section.replies,
             )
         case DiscordSettings():
             from channels.discord.channel import DiscordChannel

@@ -1,5 +1,6 @@
 """Slack's events, read: who did what where, and what is none of ours."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,6 +83,25 @@ def test_both_events_of_a_mention_are_one_message() -> None:
     mention = event({key: value for key, value in said["event"].items() if key != "channel_type"}, "Ev2")
     mention["event"]["type"] = "app_mention"
     assert read(mention) == read(said)
+
+
+def test_where_replies_are_in_the_channel_that_is_one_conversation() -> None:
+    bot = replace(BOT, replies="channel")
+    said = parse(message(text="<@UBOT> hi"), bot, NAMES, NOW)
+    assert said is not None
+    assert said.address == Address("slack", "UBOT", "C1", None, "group")
+    assert said.has_talk
+    in_thread = parse(message(text="<@UBOT> hi", thread_ts="1780000000.000100"), bot, NAMES, NOW)
+    assert in_thread is not None
+    assert in_thread.address.thread == "1780000000.000100"
+
+
+def test_a_message_that_cannot_be_read_is_its_raw_text() -> None:
+    found = heard(message(text="<@UBOT> the words", thread_ts="1780000000.000100", attachments=[{"from_url": 5}]))
+    assert found.text.endswith("the words")
+    after = {"text": "<@UBOT> the words", "edited": {"ts": "soon"}}
+    odd = heard(changed({"text": "a"}, after, channel="C1", channel_type="channel"))
+    assert (odd.text, odd.addressed, odd.kind) == ("<@UBOT> the words", True, "edited")
 
 
 def test_other_talk_is_not_meant_for_the_bot_and_in_a_thread_it_may_follow() -> None:

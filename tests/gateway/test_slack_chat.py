@@ -49,6 +49,11 @@ def settings(tmp_path: Path, slack: Slack, models: ModelServer) -> Path:
     return file
 
 
+def add(settings: Path, line: str) -> None:
+    """To the section of the channel."""
+    settings.write_text(f"{settings.read_text()}{line}\n")
+
+
 def heard(models: ModelServer, request: int = -1) -> str:
     """What the newest message of people was for the model."""
     return [str(message.text) for message in models.requests[request].messages if message.role == "user"][-1]
@@ -164,3 +169,24 @@ async def test_a_reply_to_the_bots_own_picture_brings_it_also_after_new(
         await thread.hear("I still see")
     pictures = [[message.images for message in models.requests[number].messages] for number in (2, 3)]
     assert all(any(images) for images in pictures)
+
+
+async def test_where_replies_are_in_the_channel_the_bot_knows_what_was_said_there(
+    settings: Path, slack: Slack, models: ModelServer
+) -> None:
+    add(settings, 'replies = "channel"')
+    models.script(Say("Monday it is"), Say("Tuesday then"))
+    async with gateway(settings):
+        await slack.connected()
+        team = slack.channel("team", ["Ann", "Bob"])
+        await team.say("let us meet on monday", by=slack.person("Bob"))
+        await team.say("@interject when do they meet?")
+        shown = await team.hear("Monday it is")
+        assert shown.thread_ts is None
+        await team.say("rather tuesday", by=slack.person("Bob"))
+        await team.say("@interject and now?")
+        await team.hear("Tuesday then")
+    first, second = (heard(models, number) for number in range(2))
+    assert "- Bob: let us meet on monday" in first
+    assert "- Bob: rather tuesday" in second
+    assert "let us meet" not in second
