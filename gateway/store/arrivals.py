@@ -18,6 +18,7 @@ from channels.address import FULL, Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
 from gateway.store import audit, decisions, forgotten_events, identities, pairing, strangers
+from gateway.store.albums import ALBUM, joined_text
 from gateway.store.edits import accept_edit, accept_withdrawal, answered, as_new, is_in_work, is_known_target
 from gateway.store.encoding import (
     address_to_json,
@@ -35,7 +36,6 @@ from gateway.store.sessions import conversation_of, touch
 from gateway.store.turn_rows import level_of
 from gateway.store.turns import stop_turn
 
-ALBUM = "part of an album"
 NOT_PAIRED = "not approved by an admin yet"
 NOT_ALLOWED = "not on the allowlist"
 REPLACED = "the next message replaced it"
@@ -79,18 +79,6 @@ _album_carrier = (
         inbox.c.ready.is_(False),
     )
     .order_by(inbox.c.id)
-    .limit(1)
-)
-
-_captioned_part = (
-    select(inbox.c.id)
-    .where(
-        inbox.c.session == bindparam("session"),
-        inbox.c.album == bindparam("album"),
-        inbox.c.id > bindparam("first"),
-        inbox.c.id < bindparam("own"),
-        inbox.c.text != "",
-    )
     .limit(1)
 )
 
@@ -291,27 +279,13 @@ def _join_album(connection: Connection, carrier: AnyRow, message: InboundMessage
     """The album's first message, which is not ready yet, carries this one's text and files too."""
     values = {
         "row": carrier.id,
-        "new_text": _album_text(connection, carrier, message, session, own),
+        "new_text": joined_text(connection, carrier, message, session),
         "new_note": join_lines(carrier.note, message.note),
         "all_files": [*carrier.files, *files_to_json(message.files)],
         "all_foreign": [*(carrier.foreign or ()), *(foreign_to_json(message.foreign) or ())] or None,
     }
     connection.execute(_grow_album, values)
     return answered(connection, session, own, ALBUM)
-
-
-def _album_text(connection: Connection, carrier: AnyRow, message: InboundMessage, session: str, own: int) -> str:
-    """Their texts as one. Each caption but a first one that is alone stands behind the name of its picture."""
-    if not message.files:
-        return str(carrier.text + message.text)
-    if not message.text:
-        return str(carrier.text)
-    before = carrier.text
-    if before and carrier.files:
-        values = {"session": session, "album": message.album, "first": carrier.id, "own": own}
-        if connection.execute(_captioned_part, values).first() is None:
-            before = f"{carrier.files[0]['name']}: {before}"
-    return join_lines(before, f"{message.files[0].name}: {message.text}")
 
 
 def _interrupt(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from channels.message import InboundMessage
+from gateway.store.albums import Part, album_of, part_of
 from gateway.store.encoding import foreign_to_json, join_lines
 from gateway.store.inbox import (
     TOO_LATE_TO_WITHDRAW,
@@ -35,11 +36,13 @@ UNKNOWN_WITHDRAWN = "the withdrawn message is not known here"
 MAX_ID = 2**63 - 1
 """Beyond the ids of all rows."""
 
-_target = (
+_rows = (
     select(
         inbox.c.id,
         inbox.c.message_id,
         inbox.c.text,
+        inbox.c.album,
+        inbox.c.files,
         inbox.c.note,
         inbox.c.foreign,
         is_update.label("is_update"),
@@ -50,14 +53,14 @@ _target = (
     .select_from(inbox.outerjoin(turns, turns.c.id == inbox.c.turn))
     .where(
         inbox.c.session == bindparam("session"),
-        inbox.c.message_id == bindparam("message_id"),
         inbox.c.kind.in_(["new", "edited"]),
         inbox.c.state.in_(["waiting", "consumed"]),
         inbox.c.id < bindparam("own"),
     )
-    .order_by(inbox.c.id.desc())
     .limit(1)
 )
+_target = _rows.where(inbox.c.message_id == bindparam("message_id")).order_by(inbox.c.id.desc())
+_carrier = _rows.where(inbox.c.album == bindparam("album")).order_by(inbox.c.id)
 
 _any_row = (
     select(inbox.c.id)
@@ -85,7 +88,6 @@ _other_messages = (
 )
 
 _end = update(inbox).where(inbox.c.id == bindparam("row")).values(state=bindparam("end"), reason=bindparam("why"))
-_set_text = update(inbox).where(inbox.c.id == bindparam("row")).values(text=bindparam("new_text"))
 _set_content = (
     update(inbox)
     .where(inbox.c.id == bindparam("row"))
@@ -101,18 +103,19 @@ def as_new(connection: Connection, message: InboundMessage, session: str) -> Inb
         return None
     if connection.execute(_any_row, {"session": session, "message_id": message.message_id}).first() is None:
         return replace(message, kind="new")
-    target = _find_target(connection, message, session, MAX_ID)
+    target = _find_edited(connection, message, session, MAX_ID)
     if target is None or target.state == "waiting" or target.running or message.address.kind != "direct":
         return None
-    if target.text == clean(message.text):
+    part = _part_of(connection, target, message, session)
+    if part.text == clean(message.text):
         return None
-    before = f'They edited this message after it had been answered. Before: "{target.text}"'
+    before = f'They edited this message after it had been answered. Before: "{part.text}"'
     return replace(message, kind="new", note=join_lines(before, message.note))
 
 
 def accept_edit(connection: Connection, message: InboundMessage, session: str, own: int) -> Arrival:
     """A waiting message gets the new text; a running turn that has read the message reads the edit."""
-    target = _find_target(connection, message, session, own)
+    target = _find_edited(connection, message, session, own)
     if target is None:
         return answered(connection, session, own, UNKNOWN_EDITED)
     if message.is_update:
@@ -121,15 +124,16 @@ def accept_edit(connection: Connection, message: InboundMessage, session: str, o
         # The running turn reads it as an edit now.
         connection.execute(_end, {"row": target.id, "end": "answered", "why": UPDATED})
         return accept_edit(connection, message, session, own)
-    if target.text == clean(message.text):
+    part = _part_of(connection, target, message, session)
+    if part.text == clean(message.text):
         return answered(connection, session, own, UNCHANGED)
     if target.state == "waiting":
-        connection.execute(_set_text, {"row": target.id, "new_text": message.text})
+        part.edit(connection, target.id, message.text)
         changed = MessageChange(target.id, target.message_id, "waiting")
         return answered(connection, session, own, CHANGED, changed=changed)
     if not target.running:
         return answered(connection, session, own, TOO_LATE_TO_EDIT)
-    before = f'They edited an earlier message. Before: "{target.text}"'
+    before = f'They edited an earlier message. Before: "{part.text}"'
     connection.execute(_set_note, {"row": own, "new_note": join_lines(before, message.note)})
     return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "steer"))
 
@@ -209,6 +213,19 @@ def is_in_work(connection: Connection, session: str, message_id: str | None) -> 
     values = {"session": session, "message_id": message_id, "own": MAX_ID}
     target = None if message_id is None else connection.execute(_target, values).first()
     return target is not None and (target.state == "waiting" or bool(target.running))
+
+
+def _find_edited(connection: Connection, message: InboundMessage, session: str, own: int) -> AnyRow | None:
+    """The row of the edited message, or the one that carries its text."""
+    target = _find_target(connection, message, session, own)
+    album = None if target or not message.message_id else album_of(connection, session, message.message_id)
+    if album is None:
+        return target
+    return connection.execute(_carrier, {"session": session, "album": album, "own": own}).first()
+
+
+def _part_of(connection: Connection, target: AnyRow, message: InboundMessage, session: str) -> Part:
+    return part_of(connection, target, session, message.message_id or "")
 
 
 def _find_target(connection: Connection, message: InboundMessage, session: str, own: int) -> AnyRow | None:
