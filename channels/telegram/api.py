@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -11,10 +9,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import httpx
 from telegram import Bot
 from telegram.error import BadRequest, ChatMigrated, Forbidden, InvalidToken, RetryAfter, TelegramError
-from telegram.request import HTTPXRequest
 
 from channels.address import Address
 from channels.channel import (
@@ -28,38 +24,14 @@ from channels.channel import (
     Unreachable,
 )
 from channels.telegram.parse import Json
+from channels.telegram.requests import NOT_SENT
 
 log = logging.getLogger(__name__)
 
 # The library warns about each `RetryAfter` unless one opts in to its future type of `retry_after`.
 os.environ.setdefault("PTB_TIMEDELTA", "true")
 
-# It logs every URL, and Telegram's URLs contain the token.
-logging.getLogger("httpx").setLevel(logging.WARNING)
-
 GENERAL_TOPIC = "1"
-
-
-_KNOWN_STATUSES = (400, 401, 403, 404, 409, 429)
-"""Refusals that the library has errors for."""
-
-
-class LimitedRequest(HTTPXRequest):
-    """Runs at most as many calls at once as there are connections. Beyond that, the HTTP library's cost per call grows
-    with the number of waiting calls (measured with 300: twice the CPU)."""
-
-    def __init__(self, *, connection_pool_size: int, **options: Any) -> None:
-        super().__init__(connection_pool_size=connection_pool_size, **options)
-        self._slots = asyncio.Semaphore(connection_pool_size)
-
-    async def do_request(self, *args: Any, **options: Any) -> tuple[int, bytes]:
-        """Raises `BadRequest` for each status that refuses the request: the library treats those that it does not know
-        (413 of a server before the Bot API) like a lost connection."""
-        async with self._slots:
-            status, payload = await super().do_request(*args, **options)
-        if 400 <= status < 500 and status not in _KNOWN_STATUSES:
-            raise BadRequest(f"{_description(payload)} ({status})")
-        return status, payload
 
 
 async def call(api: Bot, method: str, **parameters: object) -> Any:
@@ -101,7 +73,7 @@ def telegram_errors(*, sending: bool = False) -> Iterator[None]:
             raise Undeliverable(f"the bot may not write to this chat: {error.message}") from error
         raise Refused(f"Telegram rejects it: {error.message}") from error
     except TelegramError as error:
-        if isinstance(error.__cause__, _NOT_SENT):
+        if isinstance(error.__cause__, NOT_SENT):
             raise Unreachable(f"Telegram is not reachable: {error.message}") from error
         if sending:
             raise OutcomeUnknown(f"Telegram did not confirm the message: {error.message}") from error
@@ -114,17 +86,6 @@ _CHAT_ERRORS = (
     *("CHAT_SEND_PLAIN_FORBIDDEN", "need administrator rights in the channel chat", "user not found"),
 )
 """Errors that say that the chat takes no text at all, as the Bot API's server words them."""
-
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-
-def _description(payload: bytes) -> str:
-    """What the Bot API says; a server before it answers with a page of its own."""
-    try:
-        answer = json.loads(payload)
-    except ValueError:
-        return "refused"
-    return str(answer.get("description") or "refused") if isinstance(answer, dict) else "refused"
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 from telegram import Bot as Api
 from telegram.error import BadRequest, InvalidToken, RetryAfter, TelegramError
-from telegram.request import HTTPXRequest
 
 from agent.media import MediaStore
 from channels.address import Address
@@ -21,7 +20,6 @@ from channels.message import Deliver, FileRef, MessageState, MessageStatus, Thre
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
 from channels.telegram.api import (
-    LimitedRequest,
     call,
     chat_parameters,
     only_logged,
@@ -31,6 +29,7 @@ from channels.telegram.api import (
 )
 from channels.telegram.inbound import POLL_TIMEOUT, Inbound
 from channels.telegram.parse import Bot
+from channels.telegram.requests import BotRequests
 from channels.telegram.talk import Talk
 
 log = logging.getLogger(__name__)
@@ -83,17 +82,9 @@ class TelegramChannel:
         self._media = media
         self._reactions = reactions
         # Building the TLS context is the most expensive part of a client, so both share one.
-        tls = {"verify": httpx.create_ssl_context()}
-        self._polls = HTTPXRequest(connection_pool_size=2, read_timeout=POLL_TIMEOUT + 15, httpx_kwargs=tls)
-        self._calls = LimitedRequest(
-            connection_pool_size=CONCURRENCY,
-            read_timeout=30,
-            write_timeout=30,
-            connect_timeout=10,
-            pool_timeout=30,
-            media_write_timeout=120,
-            httpx_kwargs=tls,
-        )
+        tls = httpx.create_ssl_context()
+        self._polls = BotRequests(api_url, connections=2, read_timeout=POLL_TIMEOUT + 15, tls=tls)
+        self._calls = BotRequests(api_url, connections=CONCURRENCY, read_timeout=30, tls=tls)
         url, files = f"{api_url.rstrip('/')}/bot", f"{api_url.rstrip('/')}/file/bot"
         poller = Api(token, url, files, request=self._polls, get_updates_request=self._polls)
         self._api = Api(token, url, files, request=self._calls, get_updates_request=self._polls)
