@@ -235,7 +235,7 @@ class DiscordHome(Plain):
     def _account(self, token: str) -> str:
         return (
             f'token = "{token}"\napi_url = "{self.server.api_url}"\n'
-            f'gateway_url = "{self.server.gateway_url}"\nallow = {list(self.allow)}\n'
+            f'gateway_url = "{self.server.gateway_url}"\nallow = {list(self.allow)}\nearlier_messages = 0\n'
         )
 
     @asynccontextmanager
