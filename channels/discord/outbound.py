@@ -26,6 +26,7 @@ from channels.discord.render import (
     Content,
     Media,
     Text,
+    box,
     components,
     notice,
     utf16,
@@ -35,7 +36,8 @@ from channels.discord.render import (
 log = logging.getLogger(__name__)
 
 _SUPPRESS_EMBEDS = 1 << 2
-"""SUPPRESS_EMBEDS: https://discord.com/developers/docs/resources/message#message-object-message-flags"""
+_COMPONENTS_V2 = 1 << 15
+"""SUPPRESS_EMBEDS, IS_COMPONENTS_V2: https://discord.com/developers/docs/resources/message#message-object-message-flags"""
 
 _NO_MENTIONS = {"parse": [], "replied_user": False}
 """https://discord.com/developers/docs/resources/message#allowed-mentions-object"""
@@ -101,7 +103,7 @@ class ChatTarget:
             return True
         with discord_errors():
             try:
-                await self._rest.request(self._message("PATCH", ref), json=_body(content))
+                await self._rest.request(self._message("PATCH", ref), json=_new_body(content))
             except discord.NotFound as error:
                 if error.code != _UNKNOWN_MESSAGE:
                     raise
@@ -130,7 +132,7 @@ class ChatTarget:
         ref = await self._create(_body(text), text.nonce, first)
         if repeat:
             # The first attempt may have arrived with an older text.
-            await self._rest.request(self._message("PATCH", ref), json=_body(text))
+            await self._rest.request(self._message("PATCH", ref), json=_new_body(text))
         return ref
 
     async def _send_media(self, media: Media, first: bool, repeat: bool) -> str:
@@ -217,12 +219,20 @@ class ChatTarget:
 
 
 def _body(text: Text) -> Json:
+    if text.accent is not None:
+        boxed = [box(text, text.accent)]
+        return {"components": boxed, "flags": _COMPONENTS_V2, "allowed_mentions": _NO_MENTIONS}
     return {
         "content": text.markdown,
         "components": components(text.buttons),
         "flags": _SUPPRESS_EMBEDS,
         "allowed_mentions": _NO_MENTIONS,
     }
+
+
+def _new_body(text: Text) -> Json:
+    """For a message that may have had content, which one in a box may not have."""
+    return _body(text) if text.accent is None else {"content": None, **_body(text)}
 
 
 def _captions(files: Sequence[Media]) -> str:

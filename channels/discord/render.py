@@ -53,6 +53,8 @@ SIMPLE_LIMIT = 1000
 """UTF-16 units of a message that is sent again in a simpler form."""
 _ROW, _MAX_BUTTONS = 5, 25
 
+_BLUE, _GREEN, _RED, _GREY = 0x5865F2, 0x57F287, 0xED4245, 0x80848E
+
 Style = Literal[1, 2, 3, 4]
 PRIMARY: Style = 1
 DANGER: Style = 4
@@ -69,11 +71,13 @@ class Button:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A message in Discord's markdown. `nonce` is the same whenever it is sent, so that it is shown once."""
+    """A message in Discord's markdown. `nonce` is the same whenever it is sent, so that it is shown once. `accent` is
+    the colour of the box in which it is shown; None: it is shown without one."""
 
     markdown: str
     buttons: tuple[Button, ...] = ()
     nonce: str = ""
+    accent: int | None = None
     kind: Literal["text"] = "text"
 
 
@@ -105,13 +109,19 @@ def components(buttons: Sequence[Button]) -> list[Json]:
     return [{"type": 1, "components": cards[start : start + _ROW]} for start in range(0, len(cards), _ROW)]
 
 
+def box(text: Text, accent: int) -> Json:
+    """https://discord.com/developers/docs/components/reference#container"""
+    shown = [{"type": 10, "content": text.markdown}, *components(text.buttons)]
+    return {"type": 17, "accent_color": accent, "components": shown}
+
+
 def _add_status(reply: Reply, pieces: list[Piece[Content]]) -> None:
     status = f"-# ⏳ {escaped(_short(reply.status))}" if reply.status.strip() else ""
     data = f"{STOP}{reply.id}"
     stop = (Button(data, "Stop", DANGER),) if len(data) <= _DATA_LIMIT and not reply.parked else ()
     match pieces:
-        case [*_, Piece(key, content=Text(markdown, buttons=()))]:
-            pieces[-1] = _text(key, _below(markdown, status), stop)
+        case [*_, Piece(key, content=Text(markdown, buttons=(), accent=accent))]:
+            pieces[-1] = _text(key, _below(markdown, status), stop, accent)
         case _ if status:
             pieces.append(_text(STATUS, status, stop))
 
@@ -185,12 +195,23 @@ def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
     for number, markdown in enumerate(chunks[:-1]):
         yield _text(f"{segment.key}/{number}", markdown)
     last = _below(chunks[-1], answer)
-    yield _text(f"{segment.key}/{len(chunks) - 1}", last, buttons[:_MAX_BUTTONS] if pressable else ())
+    shown = buttons[:_MAX_BUTTONS] if pressable else ()
+    yield _text(f"{segment.key}/{len(chunks) - 1}", last, shown, _accent(segment))
 
 
-def _text(key: str, markdown: str, buttons: tuple[Button, ...] = ()) -> Piece[Content]:
+def _accent(segment: QuestionSegment) -> int:
+    match segment.decision:
+        case "allowed":
+            return _GREEN
+        case "denied":
+            return _RED
+    return _BLUE if segment.open else _GREY
+
+
+def _text(key: str, markdown: str, buttons: tuple[Button, ...] = (), accent: int | None = None) -> Piece[Content]:
     parts = [part for button in buttons for part in (button.data, button.label)]
-    return Piece(key, _digest(markdown, *parts), Text(markdown, buttons))
+    colour = () if accent is None else (str(accent),)
+    return Piece(key, _digest(markdown, *parts, *colour), Text(markdown, buttons, accent=accent))
 
 
 def without_formatting(text: Text) -> tuple[Text, ...]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -368,6 +368,19 @@ async def test_a_pressed_button_is_a_command_and_is_deferred(
         ("answer", "q:4f0c_3_0 1"),
     ]
     assert [button.label for button in ann.messages[1].buttons] == ["yes", "no"]
+
+
+async def test_a_question_is_a_box_that_shows_its_answer(discord: Discord, channel: DiscordChannel) -> None:
+    ann, ledger = discord.direct(), MemoryLedger()
+    question = QuestionSegment("q:1", "**Tea?**", ("yes", "no"))
+    await channel.show(reply_in(ann, question, done=False), ledger)
+    [shown] = ann.messages
+    assert (shown.content, shown.words, len(shown.buttons)) == ("", "**Tea?**", 2)
+    await channel.show(reply_in(ann, replace(question, open=False, answer="yes")), ledger)
+    [shown] = ann.messages
+    assert (shown.content, shown.words, shown.buttons) == ("", "**Tea?**\n-# → yes", [])
+    [box] = shown.components
+    assert box["type"] == 17
 
 
 async def test_an_application_command_is_deferred_and_answered_in_its_place(

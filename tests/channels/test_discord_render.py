@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from agent.media import Attachment
 from channels.address import Address
-from channels.discord.render import Content, Media, Text, components, render, utf16
-from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.discord.render import Content, Media, Text, box, components, render, utf16
+from channels.reply import ApprovalDecision, CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.sync import Piece
 from tests.channels.test_markdown import MARKDOWN
 
@@ -184,6 +184,27 @@ def test_a_closed_question_shows_its_answer_and_no_buttons() -> None:
     question = QuestionSegment("q:1", "Tea?", ("yes", "no"), open=False, answer="yes, *please*")
     assert texts(render(reply(question, done=True))) == [("q:1/0", "Tea?\n-# → yes, \\*please\\*", [])]
     assert texts(render(reply(QuestionSegment("q:1", "Tea?", ("yes",), open=False), done=True)))[0][2] == []
+
+
+def test_questions_and_approvals_are_boxes_in_the_colour_of_their_state() -> None:
+    def shown(**fields: Any) -> Text:
+        [piece] = render(reply(QuestionSegment("q:1", "Run `make`?", ("Allow", "Deny"), **fields), parked=True))
+        assert isinstance(piece.content, Text)
+        return piece.content
+
+    asked = shown()
+    assert asked.accent is not None
+    assert box(asked, asked.accent) == {
+        "type": 17,
+        "accent_color": asked.accent,
+        "components": [{"type": 10, "content": "Run `make`?"}, *components(asked.buttons)],
+    }
+    decisions: list[ApprovalDecision] = ["allowed", "denied", "undecided"]
+    ended = [shown(open=False, decision=decision).accent for decision in decisions]
+    assert len({asked.accent, *ended}) == 4
+    [words] = render(reply(TextSegment("t1", "hello"), done=True))
+    assert isinstance(words.content, Text)
+    assert words.content.accent is None
 
 
 def test_an_open_question_keeps_its_buttons_beside_a_status() -> None:
