@@ -14,6 +14,7 @@ from secrets import token_hex
 
 from agent.hook import Hooks
 from agent.hooks.chain import HookChain
+from agent.log import Ended, dump, load
 from agent.masking import Mask
 from agent.model import Model
 from agent.models.retry import RetryingModel
@@ -139,6 +140,7 @@ async def _gateway(
     ahead += [
         partial(asyncio.to_thread, load_replies, settings),
         partial(asyncio.to_thread, build_agents, settings, agent_for),
+        partial(asyncio.to_thread, _read_a_log),
     ]
     small = models.get(settings.agent.small_model or "")
     return Gateway(
@@ -155,6 +157,11 @@ async def _gateway(
         read_file=await stack.enter_async_context(open_reader(settings, media)),
         remove_files=media.remove,
     )
+
+
+def _read_a_log() -> None:
+    """What reads and writes logs is built when it is used first."""
+    load([dump(Ended("completed"))])
 
 
 def _warn_of_prices(settings: Settings) -> None:
