@@ -302,7 +302,8 @@ class DiscordChannel:
 
     async def _earlier(self, message: Json) -> ThreadRoot:
         sender, text, files = quotable(message, self._directory)
-        return ThreadRoot(sender, text, files, await self._roles.added_to(author(message)))
+        wrote = author(self._proxies.author_of(message))
+        return ThreadRoot(sender, text, files, await self._roles.added_to(wrote))
 
     async def _root_channels(self, thread: str) -> list[str]:
         """The channels that may contain the message that started the thread."""

@@ -19,6 +19,7 @@ DELETION_DELAY = 1.0
 MAX_MARKS = 100
 """Characters around the words by which a person tells the proxy whom they speak as; the copy is without them."""
 
+_REMEMBERED = ("id", "channel_id", "author", "member", "content", "attachments")
 _MAX_RECENT = 1000
 _MAX_COPIES = 5000
 
@@ -67,15 +68,18 @@ class Proxies:
     def is_copied(self, id: str) -> bool:
         return id in self._copies
 
+    def author_of(self, message: Json) -> Json:
+        """Whose message it is: the person, for the copy by a trusted application."""
+        id = str(message["id"])
+        return self._originals[id] if id in self._followed else message
+
     def shown_as(self, id: str) -> str:
         """The message that people see now in place of that one."""
         return self._copies.get(id, id)
 
     def _created(self, id: str, data: Json) -> Json | None:
         if not data.get("webhook_id"):
-            self._recent[id] = _Recent(data, time.monotonic())
-            if len(self._recent) > _MAX_RECENT:
-                self._recent.popitem(last=False)
+            self._remember(id, data)
             return data
         original = self._originals.get(id) or self._original_of(data)
         if original is None:
@@ -85,6 +89,15 @@ class Proxies:
             return data
         self._followed.add(id)
         return None
+
+    def _remember(self, id: str, data: Json) -> None:
+        while self._recent:
+            oldest = next(iter(self._recent))
+            if self.may_be_copied(oldest) and len(self._recent) < _MAX_RECENT:
+                break
+            del self._recent[oldest]
+        message = {name: data[name] for name in _REMEMBERED if name in data}
+        self._recent[id] = _Recent(message, time.monotonic())
 
     def _original_of(self, copy: Json) -> Json | None:
         """The newest message with the words and files of the copy, in its channel."""

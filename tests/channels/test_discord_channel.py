@@ -224,6 +224,9 @@ async def test_a_trusted_proxy_speaks_for_its_people(discord: Discord, shelf: Sh
         await room.edit(copy, "<@4242> look here")
         await inbox.texts(2)
         await channel.show_status(MessageStatus(address(room), 1, said["id"], "read"))
+        [earlier] = await channel.talk(address(room), after=None, before=str(int(copy["id"]) + 1))
+        assert earlier.author is not None
+        assert (earlier.sender, earlier.author.id, earlier.author.kind) == ("Robin", "7", "person")
         await room.delete(copy)
         await inbox.texts(3)
     await channel.aclose()
