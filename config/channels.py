@@ -171,6 +171,12 @@ class TelegramSettings(ChannelSection):
         description="How many messages of a group the model is shown when somebody calls it there; 0 for none. No more "
         "than 16 kB, and only what the bot has received since it was started.",
     )
+    webhook_url: WebAddress | None = Field(
+        default=None,
+        description="Public address (https) of the gateway's web server. Telegram posts messages there, to "
+        "/telegram/NAME/, instead of being polled.",
+        examples=["https://bot.example.org"],
+    )
 
 
 class SlackSettings(ChannelSection):

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 
 from config.age import Age
-from config.channels import BUILT_IN_CHANNELS, ChannelSettings, SlackSettings, channel_by_type
+from config.channels import BUILT_IN_CHANNELS, ChannelSettings, SlackSettings, TelegramSettings, channel_by_type
 from config.errors import Fault, Key
 from config.hooks import HookSettings, hook_by_type
 from config.models import (
@@ -376,8 +376,8 @@ class Settings(Section):
                 faults.append(Fault(key, f"{name} is a built-in channel. Choose another name"))
             if isinstance(models, dict):
                 faults += _unreachable_models(channel, key, models)
-            if isinstance(web, WebSettings) and isinstance(channel, SlackSettings):
-                faults += _http_without_web_server(channel, key, web)
+            if isinstance(web, WebSettings) and not web.enabled:
+                faults += _webhooks_without_web_server(channel, key)
         refuse(faults)
         return channels
 
@@ -420,12 +420,12 @@ def _unreachable_models(
             yield Fault((*at, *setting), "needs a provider of the type openai")
 
 
-def _http_without_web_server(channel: SlackSettings, at: Key, web: WebSettings) -> Iterator[Fault]:
-    if channel.signing_secret is not None and not web.enabled:
-        yield Fault(
-            (*at, "signing_secret"),
-            "needs the web server. Remove enabled = false from [web], or use app_token (Socket Mode)",
-        )
+def _webhooks_without_web_server(channel: ChannelSettings, at: Key) -> Iterator[Fault]:
+    needs = "needs the web server. Remove enabled = false from [web], or"
+    if isinstance(channel, SlackSettings) and channel.signing_secret is not None:
+        yield Fault((*at, "signing_secret"), f"{needs} use app_token (Socket Mode)")
+    if isinstance(channel, TelegramSettings) and channel.webhook_url is not None:
+        yield Fault((*at, "webhook_url"), f"{needs} remove this setting: messages are polled then")
 
 
 def every_secret(settings: Settings) -> tuple[SecretStr, ...]:

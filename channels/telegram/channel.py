@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -27,7 +30,7 @@ from channels.telegram.api import (
     telegram_errors,
     token_rejected,
 )
-from channels.telegram.inbound import POLL_TIMEOUT, Inbound
+from channels.telegram.inbound import ALLOWED_UPDATES, POLL_TIMEOUT, Inbound
 from channels.telegram.parse import Bot
 from channels.telegram.requests import BotRequests
 from channels.telegram.talk import Talk
@@ -55,7 +58,8 @@ class TelegramChannel:
     """A bot account. `api_url` is the Bot API's address, without "/bot"; `media` holds the files that replies show.
 
     `reactions`: whether reactions show the status of people's messages. `earlier_messages`: how many messages of a
-    group the model is shown when it is called.
+    group the model is shown when it is called. With a `webhook_url` Telegram posts updates there (see
+    `asgi`), else they are polled.
 
     Raises `ChannelRejected` for a malformed token. Close it with `aclose()` when nothing more is to be sent.
     """
@@ -69,6 +73,7 @@ class TelegramChannel:
         *,
         reactions: bool = True,
         earlier_messages: int = 30,
+        webhook_url: str = "",
     ) -> None:
         if not token:
             raise ChannelRejected(f"channel {name!r} has no token: get one from @BotFather")
@@ -89,6 +94,9 @@ class TelegramChannel:
         poller = Api(token, url, files, request=self._polls, get_updates_request=self._polls)
         self._api = Api(token, url, files, request=self._calls, get_updates_request=self._polls)
         self._account = token.partition(":")[0]
+        self._webhook_url = webhook_url
+        # Only who has the token can know it.
+        self._secret = hmac.new(token.encode(), b"webhook", hashlib.sha256).hexdigest()
         self._talk = Talk(earlier_messages)
         self._inbound = Inbound(poller, self._api, Bot(name, self._account), self._set_trouble, self._talk)
 
@@ -111,19 +119,43 @@ class TelegramChannel:
         try:
             async with asyncio.TaskGroup() as tasks:
                 # Concurrent: the first poll does not wait for the bot's username.
-                tasks.create_task(self._inbound.run(deliver))
+                tasks.create_task(self._inbound.listen(deliver) if self._webhook_url else self._inbound.run(deliver))
                 tasks.create_task(self._identify(commands))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
     async def _identify(self, commands: tuple[CommandHelp, ...]) -> None:
         """Gets the bot's username, without which group messages cannot be read, and registers the commands."""
+        if self._webhook_url:
+            await self._set_webhook()
         me = await self._call_until_answered("getMe")
         self._inbound.identify(Bot(self.name, self._account, me["username"]))
         log.info("%s: this is @%s", self.name, me["username"])
         listed = [{"command": command.name, "description": command.help[:256]} for command in commands]
         with suppress(BadRequest):
             await self._call_until_answered("setMyCommands", commands=listed)
+
+    async def _set_webhook(self) -> None:
+        try:
+            # One connection keeps the order of updates.
+            await self._call_until_answered(
+                "setWebhook",
+                url=self._webhook_url,
+                secret_token=self._secret,
+                allowed_updates=ALLOWED_UPDATES,
+                max_connections=1,
+            )
+        except BadRequest as error:
+            raise ChannelRejected(
+                f"Telegram does not accept channels.{self.name}.webhook_url, {self._webhook_url}: {error.message}"
+            ) from error
+
+    def asgi(self) -> Callable[[Any, Any, Any], Awaitable[None]]:
+        """The application behind the webhook, on any path."""
+        # Loads a part of the web server.
+        from channels.telegram.webhook import webhook_app
+
+        return webhook_app(self._secret, self._inbound.take)
 
     async def _call_until_answered(self, method: str, **parameters: object) -> Any:
         """Retries until Telegram accepts or rejects the call. Raises `BadRequest` or `ChannelRejected`."""

@@ -45,6 +45,7 @@ class Inbound:
         self._talk = talk
         self._identified = asyncio.Event()
         self._offset: int | None = None
+        self._deliver_to: Deliver | None = None
 
     def identify(self, bot: Bot) -> None:
         """The bot's username is known: group messages can be read."""
@@ -75,6 +76,28 @@ class Inbound:
             else:
                 self._problems("")
                 backoff = Backoff()
+
+    async def listen(self, deliver: Deliver) -> None:
+        """Takes posted updates until cancelled."""
+        self._deliver_to = deliver
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._deliver_to = None
+
+    async def take(self, update: Json) -> bool:
+        """Delivers an update that Telegram has posted. False: it is to be posted again."""
+        deliver = self._deliver_to
+        if deliver is None or (needs_username(update) and not self._identified.is_set()):
+            return False
+        try:
+            await self._deliver([update], deliver)
+        except _NotCommitted as error:
+            self._problems("messages cannot be stored; Telegram sends them again")
+            log.error("%s: a message could not be stored and is refused: %s", self._name, error)
+            return False
+        self._problems("")
+        return True
 
     async def _poll(self, deliver: Deliver) -> None:
         updates = await call(

@@ -48,6 +48,7 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 media,
                 reactions=section.reactions,
                 earlier_messages=section.earlier_messages,
+                webhook_url=f"{section.webhook_url.rstrip('/')}{_path(section, name)}" if section.webhook_url else "",
             )
         case SlackSettings():
             from channels.slack.channel import SlackChannel
@@ -56,6 +57,7 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 name,
                 section.bot_token.get_secret_value(),
                 media,
+                StoredCursors(store, name),
                 app_token=_secret(section.app_token),
                 signing_secret=_secret(section.signing_secret),
                 api_url=section.api_url,
@@ -108,12 +110,26 @@ def _secret(secret: SecretStr | None) -> str:
 def webhooks(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, WebhookChannel]:
     """The channels whose platform posts events over HTTP, by path."""
     return {
-        f"/slack/{name}/": channel
+        _path(section, name): channel
         for name, channel in channels.items()
-        if isinstance(section := settings.channels[name], SlackSettings)
-        and section.signing_secret is not None
-        and isinstance(channel, WebhookChannel)
+        if _has_webhook(section := settings.channels[name]) and isinstance(channel, WebhookChannel)
     }
+
+
+def _path(section: ChannelSettings, name: str) -> str:
+    return f"/{section.type}/{name}/"
+
+
+def _has_webhook(section: ChannelSettings) -> bool:
+    match section:
+        case TelegramSettings():
+            return section.webhook_url is not None
+        case SlackSettings():
+            return section.signing_secret is not None
+        case DiscordSettings():
+            return False
+        case _:
+            assert_never(section)
 
 
 def access(settings: Settings) -> AccessPolicy:

@@ -197,7 +197,7 @@ class AttachmentFetcher:
             async with asyncio.timeout(TALK_TIMEOUT):
                 said = await channel.talk(address, after=row.seen or row.thread_root, before=row.message_id)
         except (ChannelError, TimeoutError) as error:
-            log.info("%s: what was said before a message is not available: %r", channel.name, error)
+            log.info("%s: the messages before one are not available: %r", channel.name, error)
             reason = str(error) or "the platform does not answer"
             return (_Fetched(None, f"What was written here before is not available: {reason}."),)
         note = talk_note(said, is_again=row.seen is not None)

@@ -171,6 +171,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:4: channels.slack.signing_secret: cannot be combined with app_token. Keep app_token for "
         "Socket Mode, or signing_secret for HTTP",
     ),
+    "a webhook of Telegram without a web server": (
+        '[web]\nenabled = false\n[channels.telegram]\ntoken = "1:a"\nwebhook_url = "https://bot.example.org"\n',
+        "interject.toml:5: channels.telegram.webhook_url: needs the web server. Remove enabled = false from [web], or "
+        "remove this setting: messages are polled then",
+    ),
     "Slack over HTTP without a web server": (
         '[web]\nenabled = false\n[channels.work]\ntype = "slack"\nbot_token = "b"\nsigning_secret = "s"\n',
         "interject.toml:6: channels.work.signing_secret: needs the web server. Remove enabled = false from [web], or "
