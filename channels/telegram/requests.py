@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import ssl
 from typing import Any
@@ -128,7 +129,9 @@ def _body(request_data: RequestData | None, headers: dict[str, str]) -> tuple[ai
     # Names of files are sent as they are: Telegram shows quoted ones with the quoting.
     form = aiohttp.FormData(request_data.json_parameters, quote_fields=False)
     for name, (file_name, content, media_type) in request_data.multipart_data.items():
-        form.add_field(name, content, filename=file_name, content_type=media_type)
+        # In pieces: a large file that is written at once holds up the event loop.
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        form.add_field(name, file, filename=file_name, content_type=media_type)
     return form, UPLOAD_TIMEOUT
 
 

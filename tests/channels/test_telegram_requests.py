@@ -6,6 +6,9 @@ import asyncio
 import ssl
 
 import pytest
+from aiohttp import BodyPartReader, web
+from aiohttp.test_utils import TestServer
+from telegram import Bot, InputFile
 from telegram.error import NetworkError
 
 from channels.telegram.requests import NOT_SENT, BotRequests
@@ -80,3 +83,24 @@ async def test_an_address_that_is_none_is_told_without_the_token() -> None:
         await api.do_request("http:///bot1:secret/getMe", "POST")
     assert "secret" not in str(told.value)
     await api.shutdown()
+
+
+async def test_a_large_file_is_sent_whole_under_its_own_name() -> None:
+    data = bytes(range(256)) * 16 * 1024  # 4 MiB
+    received: list[tuple[str | None, bytes]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        async for part in await request.multipart():
+            assert isinstance(part, BodyPartReader)
+            if part.name == "document":
+                received.append((part.filename, bytes(await part.read())))
+        return web.json_response({"ok": True, "result": {}})
+
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/{path:.*}", take)
+    async with TestServer(app) as server:
+        calls = BotRequests(str(server.make_url("/")), connections=1, read_timeout=5, tls=ssl.create_default_context())
+        bot = Bot("1:a", f"{server.make_url('/')}bot", request=calls)
+        await bot.do_api_request("senddocument", {"chat_id": 1, "document": InputFile(data, filename='Über "uns".bin')})
+        await calls.shutdown()
+    assert received == [('Über "uns".bin', data)]
