@@ -17,6 +17,7 @@ RESTARTED = SystemNote(
     "Your answer was interrupted here, by a restart of the gateway; the person has read it up to about this point. "
     "Do not repeat it: go on from here, if that is still wanted."
 )
+BEGINNING = SystemNote("The beginning of the conversation is left out.")
 CONTINUE = SystemNote("Continue.")
 FINISH_UP = "(finish up)"
 
@@ -43,7 +44,10 @@ ContentPart = str | LoadedImage
 
 
 def with_notices(transcript: Sequence[Exchange]) -> Iterator[Exchange]:
-    """The conversation with a notice after each interrupted answer, ending in something for the model to answer."""
+    """The conversation with a notice after each interrupted answer, beginning and ending with something for the model
+    to answer."""
+    if transcript and isinstance(transcript[0], ModelAnswered):
+        yield BEGINNING
     notice: SystemNote | None = None
     for exchange in transcript:
         # Providers require the results of calls directly after the calls, so the notice comes after the results.

@@ -710,7 +710,10 @@ def test_names_and_arguments_of_an_old_log_are_within_the_grammar() -> None:
     assert len(call["function"]["name"]) <= 64
     assert call["function"]["arguments"] == '{"not_valid_json": "[broken"}'
     (use,) = messages_body(transcript)["messages"][1]["content"]
-    assert (use["id"], use["input"]) == ("call_1", {"not_valid_json": "[broken"})
+    (result,) = messages_body(transcript)["messages"][2]["content"]
+    assert use["input"] == {"not_valid_json": "[broken"}
+    assert use["id"].isalnum()
+    assert result["tool_use_id"] == use["id"]
 
 
 @pytest.mark.parametrize(

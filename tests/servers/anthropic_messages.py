@@ -134,6 +134,8 @@ class Anthropic:
                     raise refuse(f"{where}.tool_use.input: Input should be a valid dictionary")
             case "assistant", "server_tool_use" | "web_search_tool_result":
                 pass
+            case "assistant", "redacted_thinking" if block["data"]:
+                pass
             case "assistant", "thinking" if "cache_control" in block:
                 raise refuse(f"{where}.thinking.cache_control: Extra inputs are not permitted")
             case "assistant", "thinking":

@@ -28,7 +28,7 @@ from agent.models.content import (
 )
 from agent.models.errors import MESSAGES, error_in_place_of_answer, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
-from agent.models.protocols.call_forms import plain_name, short_id
+from agent.models.protocols.call_forms import plain_id, plain_name, short_id
 from agent.models.protocols.reading import (
     as_sent,
     cost,
@@ -204,7 +204,7 @@ def _call(call: Call, target: Target) -> dict[str, Any]:
 
 
 def _id(call: Call, target: Target) -> str:
-    return call.id if target.takes("long_call_ids") else short_id(call.id)
+    return plain_id(call.id) if target.takes("long_call_ids") else short_id(call.id)
 
 
 def _valid(arguments: str) -> str:
@@ -235,12 +235,10 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
 
 
 def _alternating(messages: list[Message]) -> list[Message]:
-    """The messages, with those of one role in a row as one, beginning with the user's."""
+    """The messages, with those of one role in a row as one."""
     alternating: list[Message] = []
     for message in messages:
         before = alternating[-1] if alternating else None
-        if before is None and message["role"] != "user":
-            alternating.append({"role": "user", "content": "[The beginning of the conversation is left out]"})
         if before is not None and before["role"] == message["role"] != "tool" and "tool_calls" not in before:
             alternating[-1] = _merged(before, message)
             continue

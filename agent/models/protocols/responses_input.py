@@ -26,7 +26,7 @@ from agent.models.content import (
     result_as_text,
     result_text,
 )
-from agent.models.protocols.call_forms import plain_name
+from agent.models.protocols.call_forms import plain_id, plain_name
 from agent.models.protocols.reading import as_sent, mapping, mappings
 from agent.models.protocols.wire import JsonObject, Target
 from agent.transcript import Exchange, Results, SystemNote
@@ -135,7 +135,7 @@ class Conversation:
             self._add_user([*map(result_as_text, results.results), *pictures])
             return
         for result in results.results:
-            call_id = self._call_ids.get(result.call.id, result.call.id)
+            call_id = self._call_ids.get(result.call.id) or plain_id(result.call.id)
             self.items.append({"type": "function_call_output", "call_id": call_id, "output": result_text(result)})
         if pictures:
             self._add_user([PICTURES, *pictures])
@@ -162,7 +162,7 @@ class Conversation:
                 case Call() if not self._target.takes("tools"):
                     yield {"role": "assistant", "content": call_as_text(part)}
                 case Call():
-                    yield _call(part, part.id)
+                    yield _call(part, plain_id(part.id))
                 case Thinking() | Native():
                     pass
                 case _:
@@ -180,7 +180,7 @@ class Conversation:
                 return []
             if isinstance(part, Call):
                 if item["call_id"] in (*self._call_ids.values(), *call_ids.values()):
-                    item["call_id"] = part.id
+                    item["call_id"] = plain_id(part.id)
                 call_ids[part.id] = item["call_id"]
             if item:
                 told.append(item)
@@ -197,7 +197,7 @@ class Conversation:
             case Text(words), "message":
                 return _message(words.lstrip("\n"), given) if words.strip() else {}
             case Call(), "function_call" if self._target.takes("tools"):
-                return _call(part, given["call_id"] if is_id(given.get("call_id")) else part.id) | _id(given)
+                return _call(part, given["call_id"] if is_id(given.get("call_id")) else plain_id(part.id)) | _id(given)
             case Native(), str(kind) if part.provider == self._target.provider:
                 item = mapping(json_value(_loaded(part.data)))
                 return item if item.get("type") == kind else None
