@@ -266,6 +266,13 @@ class DiscordSettings(ChannelSection):
         "such a copy is edited and deleted in the name of the person.",
     )
 
+    @field_validator("proxies")
+    @classmethod
+    def _are_ids(cls, proxies: list[str]) -> list[str]:
+        if name := next((each for each in proxies if not each.isdecimal()), None):
+            raise wrong(f"{name!r} is not the id of an application: expected digits only")
+        return proxies
+
 
 ChannelSettings = TelegramSettings | SlackSettings | DiscordSettings
 

@@ -166,6 +166,10 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "interject.toml:2: channels.slack: needs app_token (Socket Mode) or signing_secret (HTTP through the web "
         "server)",
     ),
+    "a proxy of Discord by name": (
+        '[channels.discord]\ntoken = "t"\nproxies = ["PluralKit"]\n',
+        "interject.toml:3: channels.discord.proxies: 'PluralKit' is not the id of an application: expected digits only",
+    ),
     "Slack with two ways in": (
         '[channels.slack]\nbot_token = "b"\napp_token = "a"\nsigning_secret = "s"\n',
         "interject.toml:4: channels.slack.signing_secret: cannot be combined with app_token. Keep app_token for "
