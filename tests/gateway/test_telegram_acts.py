@@ -125,7 +125,7 @@ async def test_a_forward_long_after_the_comment_is_not_for_the_bot(
     tmp_path: Path, api: BotApi, models: ModelServer
 ) -> None:
     models.script(Say("Hi."), Say("Bye."))
-    async with gateway(write_settings(tmp_path, api, models)):
+    async with gateway(write_settings(tmp_path, api, models, more="earlier_messages = 0\n")):
         team = api.group(people=(ANN, BOB))
         await team.say("@interject_test_bot hello", date=1_790_000_000)
         await team.hear("Hi.")
