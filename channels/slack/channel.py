@@ -22,6 +22,7 @@ from channels.backoff import Backoff
 from channels.channel import (
     ChannelRejected,
     CommandHelp,
+    Cursors,
     FileUnavailable,
     Group,
     Ledger,
@@ -45,6 +46,7 @@ from channels.slack.api import (
 )
 from channels.slack.content import CANVAS, Json, files_of, whole
 from channels.slack.inbound import Inbound
+from channels.slack.missed import MissedMessages
 from channels.slack.outbound import ChatTarget, Streams
 from channels.slack.parse import SLACKBOT, Bot, Replies, is_authored, is_own, people_in, sender_of, user_sender
 from channels.slack.render import render
@@ -100,7 +102,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 class SlackChannel:
     """An app in one workspace. With an `app_token` it uses Socket Mode, else HTTP (see `asgi`).
 
-    `media` holds the files that replies show. `reactions`: whether reactions show the status of people's messages.
+    `media` holds the files that replies show, `cursors` stores the read position of each place. `reactions`: whether
+    reactions show the status of people's messages.
     `earlier_messages`: how many messages of a thread the model is shown when it is called into it. `replies`: whether
     messages in channels are answered in a thread of their own or in the channel.
 
@@ -112,6 +115,7 @@ class SlackChannel:
         name: str,
         bot_token: str,
         media: MediaStore,
+        cursors: Cursors,
         *,
         app_token: str = "",
         signing_secret: str = "",
@@ -136,8 +140,9 @@ class SlackChannel:
         self._streams = Streams()
         self._bot: Bot | None = None
         self._identified = asyncio.Event()
+        self._missed = MissedMessages(self._api, cursors)
         self._inbound = Inbound(
-            self._api, self._names, self._groups, signing_secret, self._delivered, self._set_trouble
+            self._api, self._names, self._groups, self._missed, signing_secret, self._delivered, self._set_trouble
         )
         self._askers: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._reactions_shown: OrderedDict[tuple[str, str], str | None] = OrderedDict()
@@ -163,8 +168,11 @@ class SlackChannel:
         `commands` are not registered: Slack takes them from the app's manifest.
         """
         bot = await self._identify()
+        await self._missed.load()
         self._inbound.begin(bot, deliver)
+        saving = asyncio.create_task(self._missed.run())
         try:
+            await self._inbound.catch_up()
             if not self._app_token:
                 await asyncio.Event().wait()
             order = self._inbound.order
@@ -179,6 +187,9 @@ class SlackChannel:
             ) from error
         finally:
             self._inbound.end()
+            saving.cancel()
+            await asyncio.gather(saving, return_exceptions=True)
+            await self._missed.save()
 
     def asgi(self) -> AsgiApp:
         """The application behind Slack's request URL, for events, commands and buttons, on any path.

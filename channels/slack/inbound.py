@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.response import BoltResponse
 
+from channels.channel import NotStored
 from channels.message import Deliver, InboundMessage
 from channels.slack.api import Api
 from channels.slack.content import Json
 from channels.slack.event_order import EventOrder
+from channels.slack.missed import MissedMessages
 from channels.slack.parse import Bot, author_id, chat_of, parse, people, time_of
-from channels.slack.user_groups import UserGroups
-from channels.slack.user_names import UserNames
+from channels.slack.user_groups import GroupsUnknown, UserGroups
+from channels.slack.user_names import AuthorUnknown, UserNames
 from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class Inbound:
         api: Api,
         names: UserNames,
         groups: UserGroups,
+        missed: MissedMessages,
         signing_secret: str,
         delivered: Delivered,
         problem: Callable[[str], None],
@@ -58,6 +61,7 @@ class Inbound:
         )
         self._names = names
         self._groups = groups
+        self._missed = missed
         self._delivered = delivered
         self._problems = problem
         self._bot: Bot | None = None
@@ -68,6 +72,14 @@ class Inbound:
 
     def end(self) -> None:
         self._deliver = None
+
+    async def catch_up(self) -> None:
+        """Reads what was written while the gateway was down; what cannot be read or stored now is left out."""
+        for body in await self._missed.events():
+            try:
+                await self._receive(body)
+            except (NotListening, AuthorUnknown, GroupsUnknown, NotStored) as error:
+                log.warning("a missed message is left out: %s", error)
 
     async def _middleware(self, body: Json, next: Callable[[], Awaitable[object]]) -> object:
         """If it raises, Slack gets no acknowledgement, and sends the event again."""
@@ -103,10 +115,15 @@ class Inbound:
 
     async def _store(self, message: InboundMessage, deliver: Deliver) -> None:
         try:
-            await deliver(message)
+            receipt = await deliver(message)
         except Exception as error:
             self._problems(NOT_STORED)
             log.error("a message could not be stored and is not acknowledged to Slack: %r", error)
             raise
         self._problems("")
+        if message.message_id is not None and message.event_id.endswith(f":{message.message_id}"):
+            thread = message.address.thread if receipt is not None else None
+            self._missed.read(message.address.chat, None, message.message_id)
+            if thread is not None:
+                self._missed.read(message.address.chat, thread, message.message_id)
         self._delivered(message)

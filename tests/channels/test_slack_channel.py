@@ -23,6 +23,7 @@ from channels.channel import (
 from channels.message import FileRef, MessageStatus
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.slack.channel import SlackChannel
+from tests.channels.test_discord_channel import Shelfmark
 from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Inbox, Shelf, png
 from tests.servers.slack import Place, Slack, Thread, Upload
@@ -58,7 +59,7 @@ async def channel(slack: Slack, shelf: Shelf) -> AsyncIterator[SlackChannel]:
 
 
 def open_channel(slack: Slack, shelf: Shelf) -> SlackChannel:
-    return SlackChannel("slack", slack.bot_token, shelf, app_token=slack.app_token, api_url=slack.api_url)
+    return SlackChannel("slack", slack.bot_token, shelf, Shelfmark(), app_token=slack.app_token, api_url=slack.api_url)
 
 
 @pytest.fixture
@@ -322,13 +323,13 @@ async def test_wrong_tokens_are_rejected_with_words(slack: Slack, inbox: Inbox, 
         (("xoxb-wrong", slack.app_token), "bot_token"),
         ((slack.bot_token, "xapp-wrong"), "app_token"),
     ):
-        channel = SlackChannel("slack", tokens[0], shelf, app_token=tokens[1], api_url=slack.api_url)
+        channel = SlackChannel("slack", tokens[0], shelf, Shelfmark(), app_token=tokens[1], api_url=slack.api_url)
         with pytest.raises(ChannelRejected, match=rf"invalid_auth.*channels\.slack\.{field}"):
             await channel.listen(inbox.deliver, COMMANDS)
         await channel.aclose()
     for bot_token, app_token in (("", "xapp-1"), ("xoxb-1", ""), ("xapp-1", "xoxb-1")):
         with pytest.raises(ChannelRejected, match="channel"):
-            SlackChannel("slack", bot_token, shelf, app_token=app_token)
+            SlackChannel("slack", bot_token, shelf, Shelfmark(), app_token=app_token)
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------------------
@@ -336,7 +337,7 @@ async def test_wrong_tokens_are_rejected_with_words(slack: Slack, inbox: Inbox, 
 
 @asynccontextmanager
 async def served(slack: Slack, shelf: Shelf, inbox: Inbox) -> AsyncIterator[SlackChannel]:
-    channel = SlackChannel("slack", slack.bot_token, shelf, signing_secret="s3cret", api_url=slack.api_url)
+    channel = SlackChannel("slack", slack.bot_token, shelf, Shelfmark(), signing_secret="s3cret", api_url=slack.api_url)
     config = uvicorn.Config(channel.asgi(), port=0, log_level="error", lifespan="off", ws="none")
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as tasks:
@@ -414,7 +415,7 @@ async def test_a_canvas_is_fetched_as_its_page_and_refused_for_the_true_reason(
     slack: Slack, channel: SlackChannel, shelf: Shelf, inbox: Inbox
 ) -> None:
     ann = slack.direct("Ann")
-    other = SlackChannel("slack", "xoxb-other", shelf, app_token="xapp-1", api_url=slack.api_url)
+    other = SlackChannel("slack", "xoxb-other", shelf, Shelfmark(), app_token="xapp-1", api_url=slack.api_url)
     async with listening(channel, inbox, slack):
         await ann.send_file("plan", b"<h1>Plan</h1>", mimetype="application/vnd.slack-docs", filetype="quip")
         await inbox.texts(1)
@@ -428,7 +429,7 @@ async def test_a_canvas_is_fetched_as_its_page_and_refused_for_the_true_reason(
 
 async def test_an_unavailable_file_is_refused_with_the_reason(slack: Slack, shelf: Shelf, inbox: Inbox) -> None:
     ann = slack.direct("Ann")
-    other = SlackChannel("slack", "xoxb-other", shelf, app_token="xapp-1", api_url=slack.api_url)
+    other = SlackChannel("slack", "xoxb-other", shelf, Shelfmark(), app_token="xapp-1", api_url=slack.api_url)
     channel = open_channel(slack, shelf)
     async with listening(channel, inbox, slack):
         await ann.send_file("notes.txt", b"some bytes")

@@ -190,3 +190,30 @@ async def test_where_replies_are_in_the_channel_the_bot_knows_what_was_said_ther
     assert "- Bob: let us meet on monday" in first
     assert "- Bob: rather tuesday" in second
     assert "let us meet" not in second
+
+
+async def test_what_was_written_during_an_outage_is_answered_afterwards(
+    settings: Path, slack: Slack, models: ModelServer
+) -> None:
+    models.script(Say("Hello"), Say("In the thread"), Say("Back again"), Say("Back again"))
+    ann, team = slack.direct("Ann"), slack.channel("team", ["Ann", "Bob"])
+    async with gateway(settings):
+        await slack.connected()
+        await ann.say("hi")
+        await ann.hear("Hello")
+        thread = team.thread(await team.say("@interject hi"))
+        await thread.hear("In the thread")
+        await slack.settle()
+    await ann.say("are you there?")
+    await thread.say("and here?", by=slack.person("Bob"))
+    await team.say("this is not for bots")
+    assert slack.lose_events() >= 3
+    async with gateway(settings):
+        await ann.hear("Back again")
+        await thread.hear("Back again")
+        await slack.connected()
+        await slack.settle()
+    asked = "\n".join(heard(models, number) for number in (2, 3))
+    assert "are you there?" in asked
+    assert "and here?" in asked
+    assert len(models.requests) == 4

@@ -981,6 +981,11 @@ class _Feed:
     def hold(self) -> None:
         self._held = True
 
+    def lose(self) -> int:
+        lost = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        self.deliveries = [each for each in self.deliveries if not any(each is one for one in lost)]
+        return len(lost)
+
     def resume(self, *, reverse: bool) -> None:
         self._held = False
         if reverse:
@@ -2801,6 +2806,10 @@ class Slack:
         for each in self.feed.sockets:
             each.retired = True
             each.put(json.dumps({"type": "disconnect", "reason": reason, "debug_info": {"host": "applink-1"}}))
+
+    def lose_events(self) -> int:
+        """Slack gives up on what it could not deliver; how many events that were."""
+        return self.feed.lose()
 
     def drop(self) -> None:
         """Breaks the open sockets' connections, without a word."""
