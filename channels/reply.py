@@ -76,7 +76,8 @@ class QuestionSegment:
 
     While `open` each option is a button that delivers the command "answer" (see `channels.message`); any text that
     people write answers it too. `answer` is the answer given. For an approval request it says what was decided, by
-    whom and why.
+    whom and why. `typed`: an offer of the gateway, which waits for nothing; where there are no buttons these words say
+    how to take it.
     """
 
     key: str
@@ -86,6 +87,7 @@ class QuestionSegment:
     answer: str = ""
     step: int = 0
     decision: ApprovalDecision = ""
+    typed: str = ""
     kind: Literal["question"] = "question"
 
 

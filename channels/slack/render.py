@@ -168,7 +168,12 @@ def _blocks_of(texts: Iterable[TextSegment]) -> tuple[Block, ...]:
 def _markdown_of(text: TextSegment) -> str:
     markdown = _UNFINISHED.sub("", text.markdown) if text.open else text.markdown
     # Texts of the gateway (step 0) name commands with a slash, as on other platforms.
-    return markdown if text.step else _COMMAND.sub(rf"`{COMMAND_SIGN}\1", markdown)
+    return markdown if text.step else _with_signs(markdown)
+
+
+def _with_signs(markdown: str) -> str:
+    """A text that names commands as other platforms do."""
+    return _COMMAND.sub(rf"`{COMMAND_SIGN}\1", markdown)
 
 
 def _texts(id: str, key: str, blocks: Sequence[Block], tasks: tuple[Task, ...] = ()) -> Iterator[Piece[Content]]:
@@ -211,7 +216,7 @@ def _question(id: str, segment: QuestionSegment) -> Iterator[Piece[Content]]:
     if any(len(button.data) > _VALUE_LIMIT for button in buttons):
         # Some of the options are no real choice.
         buttons = ()
-    blocks = _read(segment.question) or _ASKED
+    blocks = _read(segment.question if segment.step else _with_signs(segment.question)) or _ASKED
     if tuple(button.label for button in buttons) != segment.options:
         blocks = (*blocks, _listed(segment.options))
     if not segment.open and not _is_blank(segment.answer):

@@ -150,7 +150,9 @@ def _dimmed(text: str) -> Iterator[str]:
 
 def _advance_question(shown: PrintState, question: QuestionSegment, style: Style, parts: list[Part]) -> PrintState:
     if question.key not in shown.asked:
-        lines = [_question_text(question, style), *(_option_lines(question, style) if question.open else [])]
+        lines = [_question_text(question.question, style)]
+        if question.open:
+            lines += [_question_text(question.typed, style)] if question.typed else _option_lines(question, style)
         parts += [TextPart("\n".join(lines), "paragraph"), TextPart("", "line")]
         shown = replace(shown, asked=shown.asked | {question.key}, after_call=False)
     if question.open:
@@ -161,8 +163,8 @@ def _advance_question(shown: PrintState, question: QuestionSegment, style: Style
     return replace(shown, finished=shown.finished | {question.key})
 
 
-def _question_text(question: QuestionSegment, style: Style) -> str:
-    markdown = printable(question.question)
+def _question_text(markdown: str, style: Style) -> str:
+    markdown = printable(markdown)
     return markdown if style.width is None else _colored(_block_text(parse(markdown), style.width), style)
 
 

@@ -13,12 +13,13 @@ from agent.log import Notice
 from channels.message import MessageStatus
 from gateway.bus import Bus, MessagesChanged
 from gateway.inbound.access import AccessPolicy
-from gateway.inbound.commands import ANSWER, PAIR, Commands
+from gateway.inbound.commands import ANSWER, AS_TEXT, PAIR, Commands
 from gateway.inbound.refusals import PAIRING_KEY
 from gateway.inbound.task_commands import stopped_reply
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
+from gateway.outbound.reply_builder import RETRY
 from gateway.outbound.wording import escaped
 from gateway.store import records
 from gateway.store.errors import StoreError
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 ALREADY_ANSWERED = "That question has been answered already."
 MAY_NOT_ANSWER = "Only people with the rights of the person who started the task may answer this."
+NOT_SENT = "Not sent: it was sent already, or it is somebody else's."
 MAY_NOT_DECIDE = "Only admins and the person who started the task may decide this."
 
 PARK_TIMEOUT = 0.05
@@ -41,8 +43,9 @@ class WaitingStore(Protocol):
 
 
 class CommandStore(WaitingStore, Protocol):
-    async def answer(self, command_id: int, text: str) -> str: ...
+    async def answer(self, command_id: int, notice: Notice) -> str: ...
     async def choose(self, command_id: int, question: str, option: int) -> records.ChoiceOutcome: ...
+    async def send_as_text(self, command_id: int, unknown: int) -> bool: ...
     async def decide(
         self, command_id: int, key: str, number: int, may_decide: bool, may_extend: bool
     ) -> records.DecisionResult: ...
@@ -73,22 +76,23 @@ class CommandHandler:
     async def handle(self, command: records.Command) -> None:
         """Carries out the command and stores its answer. Until then, no later message of the session is read."""
         is_press = _is_press(command)
-        command = _approve_pairing(command)
-        text = await (self._press(command) if command.name == ANSWER else self._run(command))
-        if text is not None:
-            await self._show_answer(command, text, is_press=is_press)
+        command = _as_typed(command)
+        answer = await (self._press(command) if command.name == ANSWER else self._run(command))
+        if answer is not None:
+            notice = answer if isinstance(answer, Notice) else Notice(answer)
+            await self._show_answer(command, notice, is_press=is_press)
         await wake_waiting(self._store, self._bus, command.session)
 
-    async def _show_answer(self, command: records.Command, text: str, *, is_press: bool) -> None:
+    async def _show_answer(self, command: records.Command, notice: Notice, *, is_press: bool) -> None:
         turn_id = await retry_until_stored(
-            lambda: self._store.answer(command.id, text), "a command's answer cannot be stored"
+            lambda: self._store.answer(command.id, notice), "a command's answer cannot be stored"
         )
         if not is_press:
             self._delivery.show_status(MessageStatus(command.address, command.id, command.message_id, "answered"))
         self._bus.publish(MessagesChanged(command.session, command.address, (command.id,), "answered"))
-        self._notices.show(turn_id, command.address, command.message_id, Notice(text))
+        self._notices.show(turn_id, command.address, command.message_id, notice)
 
-    async def _run(self, command: records.Command) -> str | None:
+    async def _run(self, command: records.Command) -> str | Notice | None:
         """The answer. A failure here affects only this command."""
         try:
             return await self._commands.answer(command)
@@ -101,6 +105,8 @@ class CommandHandler:
     async def _press(self, command: records.Command) -> str | None:
         """A pressed option. None if it has answered its question or decided an approval."""
         question, number = _pressed_option(command)
+        if question.startswith(AS_TEXT):
+            return await self._send_as_text(command, question.removeprefix(AS_TEXT))
         outcome = await retry_until_stored(
             lambda: self._store.choose(command.id, question, number), "a chosen answer cannot be stored"
         )
@@ -113,6 +119,12 @@ class CommandHandler:
                 return await self._decide(command, question, number)
             case _:
                 assert_never(outcome)
+
+    async def _send_as_text(self, command: records.Command, unknown: str) -> str | None:
+        sent = unknown.isdecimal() and await retry_until_stored(
+            lambda: self._store.send_as_text(command.id, int(unknown)), "a text cannot be stored"
+        )
+        return None if sent else NOT_SENT
 
     async def _decide(self, command: records.Command, question: str, number: int) -> str | None:
         may_decide = self._access.may_stop_any(command.address, command.sender)
@@ -166,12 +178,14 @@ def _earlier_decision(result: records.DecisionResult) -> str:
             return ALREADY_ANSWERED
 
 
-def _approve_pairing(command: records.Command) -> records.Command:
-    """An admin's press of the button of a pairing request as the command `/pair`."""
+def _as_typed(command: records.Command) -> records.Command:
+    """A press of a button that does what a typed command does, as that command."""
     question, _ = _pressed_option(command)
-    if command.name != ANSWER or not question.startswith(PAIRING_KEY):
-        return command
-    return replace(command, name=PAIR, arguments=question.removeprefix(PAIRING_KEY))
+    if command.name == ANSWER:
+        for key, name in ((PAIRING_KEY, PAIR), (RETRY, "retry")):
+            if question.startswith(key):
+                return replace(command, name=name, arguments=question.removeprefix(key))
+    return command
 
 
 def _is_press(command: records.Command) -> bool:

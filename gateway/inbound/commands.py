@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from agent.log import Notice
 from channels.channel import CommandHelp
 from gateway.inbound.access_commands import AccessCommands
 from gateway.inbound.context_commands import FOCUS, ContextCommands
@@ -18,6 +19,11 @@ ANSWER = "answer"
 """The command of a pressed option of a question; people do not type it."""
 
 PAIR = "pair"
+
+AS_TEXT = "text:"
+"""Precedes the row of an unknown command in the key of the offer to send it to the agent."""
+
+SEND_AS_TEXT = "Send it as text"
 
 FOR_ONE_MESSAGE: Mapping[str, Busy] = {"queue": "queue", "steer": "steer"}
 """Commands that say what the message after them does while a turn runs."""
@@ -85,11 +91,16 @@ class Commands:
     def knows(self, name: str) -> bool:
         return name == ANSWER or _ALIASES.get(name, name) in self._table
 
-    async def answer(self, command: Command) -> str | None:
+    async def answer(self, command: Command) -> str | Notice | None:
         """None: the command has become a message or a side question, and is answered as such."""
         entry = self._table.get(_ALIASES.get(command.name, command.name))
         if entry is None:
-            return f"There is no command `/{command.name}`.\n\n{await self._help(command)}"
+            return Notice(
+                f"There is no command `/{command.name}`.\n\nI have not read your message. `/help` lists the commands.",
+                (SEND_AS_TEXT,),
+                f"{AS_TEXT}{command.id}",
+                typed="`/steer` before it sends it as text.",
+            )
         return await entry.run(command)
 
     async def _for_one_message(self, command: Command) -> str:

@@ -35,6 +35,7 @@ class ChannelReplies:
             turn.reply_to,
             turn.entries,
             parked=turn.parked,
+            retryable=turn.kind == "turn",
             activity=options.activity,
             show_reasoning=options.reasoning,
             mask=self._mask,

@@ -62,6 +62,11 @@ STOPPED_BY_USER = "stopped by the user"
 STOPPED_BY = "stopped by "
 """Begins a reason that names who stopped the turn."""
 
+RETRY = "retry:"
+"""Precedes the id of a failed turn in the key of the offer to run it again."""
+
+TRY_AGAIN = "Try again"
+
 FINISHING = "finishing up"
 WORKING = "working"
 
@@ -71,6 +76,7 @@ Activity = Literal["off", "quiet", "full"]
 
 class ReplyBuilder:
     """A turn's reply as it grows. `version` rises with every visible change. `parked`: it waits for a person's answer.
+    `retryable`: if the turn fails, people may run it again.
 
     With `activity` "quiet" calls are segments: our own screens show all of them, platforms the running ones. With
     "full" they are lines of a text, which every platform shows. `show_reasoning`: reasoning is quoted before the
@@ -85,6 +91,7 @@ class ReplyBuilder:
         entries: Iterable[Entry] = (),
         *,
         parked: bool = False,
+        retryable: bool = False,
         activity: Activity = "quiet",
         show_reasoning: bool = False,
         mask: Callable[[str], str] = unmasked,
@@ -95,6 +102,7 @@ class ReplyBuilder:
         self.done = False
         self.parked = parked
         self._reply_to = reply_to
+        self._retryable = retryable
         self._activity = activity
         self._show_reasoning = show_reasoning
         self._mask = mask
@@ -213,8 +221,8 @@ class ReplyBuilder:
                 self._request_approval(entry)
             case ApprovalDecided():
                 self._decide_approval(entry)
-            case Notice(text, options, key) if options:
-                self._put(QuestionSegment(key, text, options))
+            case Notice(text, options, key, typed=typed) if options:
+                self._put(QuestionSegment(key, text, options, typed=typed))
             case Notice(text, attachments=attachments):
                 self._put_note(text)
                 for number, attachment in enumerate(attachments):
@@ -410,12 +418,17 @@ class ReplyBuilder:
             case "stopped":
                 self._put(TextSegment("end", f"⏹ _{_stop_text(ended.reason)}._"))
             case "failed":
-                self._put(TextSegment("end", f"⚠️ I could not finish this: {ended.reason}"))
+                self._put(self._failure(f"⚠️ I could not finish this: {ended.reason}"))
             case "completed":
                 for call_id, text in self._final_results.items():
                     self._put_text(f"u:{call_id}", text)
                 if all(map(_is_activity, self._segments.values())):
                     self._put(TextSegment("end", "_Done; there is nothing to add._"))
+
+    def _failure(self, text: str) -> Segment:
+        if not self._retryable:
+            return TextSegment("end", text)
+        return QuestionSegment(f"{RETRY}{self.id}", text, (TRY_AGAIN,), typed="`/retry` tries again.")
 
     def _put(self, segment: Segment) -> None:
         self._segments[segment.key] = segment

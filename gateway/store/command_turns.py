@@ -21,11 +21,21 @@ from gateway.store.turns import resume
 GATEWAY = Sender(id="interject", name="Interject")
 """The principal of the gateway's own notices."""
 
+SENT_AS_TEXT = "sent as text"
+
 _command = select(inbox).where(inbox.c.id == bindparam("row"), is_command)
 _answer_command = (
     update(inbox)
     .where(inbox.c.id == bindparam("row"))
     .values(state="answered", turn=bindparam("by"), reason="a command")
+)
+_mark_sent = update(inbox).where(inbox.c.id == bindparam("row")).values(reason=SENT_AS_TEXT)
+_become_message = (
+    update(inbox)
+    .where(inbox.c.id == bindparam("of_row"))
+    .values(
+        kind="new", command=None, text=bindparam("new_text"), message_id=None, busy="steer", run=bindparam("new_run")
+    )
 )
 _newest_turn = (
     select(turns.c.id, turns.c.state)
@@ -36,7 +46,7 @@ _newest_turn = (
 _side_question = select(turns).where(turns.c.id == bindparam("turn_id"), is_side_question, is_running)
 
 
-def answer(connection: Connection, worker: str, command_id: int, text: str) -> str:
+def answer(connection: Connection, worker: str, command_id: int, notice: Notice) -> str:
     """Answers a command, once; the id of the reply. Raises `LookupError` if the row is no command."""
     row = connection.execute(_command, {"row": command_id}).first()
     if row is None:
@@ -44,9 +54,24 @@ def answer(connection: Connection, worker: str, command_id: int, text: str) -> s
     if row.turn is not None:
         return str(row.turn)
     turn = _turn_for(row, "command")
-    _write_notice(connection, worker, turn, Notice(text))
+    _write_notice(connection, worker, turn, notice)
     connection.execute(_answer_command, {"row": command_id, "by": turn.id})
     return turn.id
+
+
+def send_as_text(connection: Connection, command_id: int, unknown: int) -> bool:
+    """A pressed button becomes a message with the words of the command `unknown`, once; False if there is none, or it
+    is somebody else's."""
+    row = connection.execute(_command, {"row": command_id}).first()
+    meant = connection.execute(_command, {"row": unknown}).first()
+    if row is None or meant is None or row.state != "waiting" or meant.reason == SENT_AS_TEXT:
+        return False
+    if (meant.session, meant.sender_id) != (row.session, row.sender_id):
+        return False
+    connection.execute(_mark_sent, {"row": unknown})
+    text = f"/{meant.command} {meant.text}".rstrip()
+    connection.execute(_become_message, {"of_row": command_id, "new_text": text, "new_run": uuid4().hex})
+    return True
 
 
 def compact(connection: Connection, worker: str, command_id: int, through: str, entries: Sequence[Entry]) -> str | None:

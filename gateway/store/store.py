@@ -154,6 +154,7 @@ class Store:
     unfinished = writes(turns.unfinished)
     newest_turn = writes(turns.newest)
     retry = writes(undo.retry)
+    send_as_text = writes(command_turns.send_as_text)
     who_began = writes(undo.who_began)
     who_began_last_task = writes(undo.who_began_last_task)
     undo = writes(undo.undo)

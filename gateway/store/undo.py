@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from sqlalchemy import Connection, bindparam, exists, select, update
+from sqlalchemy import Connection, bindparam, case, exists, select, update
 
 from agent.frames import inline
 from agent.log import DeclaredTool, ForeignText
@@ -80,6 +80,8 @@ _become_message = (
         tools=bindparam("new_tools"),
         foreign=bindparam("new_foreign"),
         level=bindparam("new_level"),
+        # A pressed button names the bot's own message.
+        message_id=case((inbox.c.command == "answer", None), else_=inbox.c.message_id),
         busy="steer",
         ready=True,
     )
@@ -108,12 +110,12 @@ def undo(connection: Connection, session: str, by: str | None = None) -> UndoneT
     return UndoneTurn(turn.id, tuple(message.text for message in _messages_of(connection, turn.id)))
 
 
-def retry(connection: Connection, command_id: int, by: str | None = None) -> bool:
+def retry(connection: Connection, command_id: int, by: str | None = None, of: str = "") -> bool:
     """Undoes the last turn; the command becomes a message with all that people had written in it. False if there is no
-    such turn, people had written nothing in it, or a turn runs. `by`: see `undo`."""
+    such turn, people had written nothing in it, or a turn runs. `by`: see `undo`; `of`: only the turn with this id."""
     row = connection.execute(_command, {"row": command_id}).first()
     turn = None if row is None else _last_turn(connection, row.session, by)
-    messages = [] if turn is None else _messages_of(connection, turn.id)
+    messages = [] if turn is None or of not in ("", turn.id) else _messages_of(connection, turn.id)
     if row is None or turn is None or not messages:
         return False
     connection.execute(_undo, {"turn": turn.number})

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import ApprovalDecided, ApprovalRequested, ApprovalSubject, Call, Ended, ModelAnswered, Resumed, Text
+from agent.log import (
+    ApprovalDecided,
+    ApprovalRequested,
+    ApprovalSubject,
+    Call,
+    Ended,
+    ModelAnswered,
+    Notice,
+    Resumed,
+    Text,
+)
 from channels.address import Address, Sender
 from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, DecisionResult, Turn
@@ -81,7 +91,7 @@ async def test_of_two_presses_the_first_decides_and_the_second_learns_who_did(st
     assert (result.outcome, result.by, result.decision) == ("not_open", "Ann", "allowed")
     assert await last_of(store, turn) == ApprovalDecided("c1", "allowed", "Ann")
     assert [command.id for command in (await store.pending()).commands] == [arrival.id]
-    await store.answer(arrival.id, "Ann has allowed it already.")
+    await store.answer(arrival.id, Notice("Ann has allowed it already."))
 
 
 async def test_a_press_after_the_end_of_the_turn_learns_who_decided(store: Store) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.log import ForeignText as ReadForeign
-from agent.log import MessagesRead
+from agent.log import MessagesRead, Notice
 from channels.address import Address, Sender
 from channels.message import FileRef, ForeignText, InboundMessage
 from gateway.store import Store, open_store
@@ -347,7 +347,7 @@ async def test_every_row_is_waiting_or_in_one_terminal_state(store: Store, tmp_p
     await store.accept(message("", id="2", kind="withdrawn"), SESSION)
     await store.accept(message("no", sender=BOB), SESSION, "not on the list")
     command = await store.accept(message("", kind="command", command="help"), SESSION)
-    await store.answer(command.id, "help yourself")
+    await store.answer(command.id, Notice("help yourself"))
 
     def tally(connection: object) -> dict[str, int]:
         rows = connection.exec_driver_sql("SELECT state, count(*) FROM inbox GROUP BY state")  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, Entry, MessagesRead, ModelAnswered, Text
+from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, Entry, MessagesRead, ModelAnswered, Notice, Text
 from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, Busy, Turn
 from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, add_background_message, message, url_of
@@ -91,13 +91,13 @@ class StoreMachine(RuleBasedStateMachine):
     def somebody_wishes_the_end(self) -> None:
         row = self._command("wrap", self._text())
         if not self.runner.run(self.store.wrap(row)):
-            self.runner.run(self.store.answer(row, "Nothing runs."))
+            self.runner.run(self.store.answer(row, Notice("Nothing runs.")))
 
     @rule()
     def somebody_tries_again(self) -> None:
         row = self._command("retry")
         if not self.runner.run(self.store.retry(row)):
-            self.runner.run(self.store.answer(row, "There is nothing to do again."))
+            self.runner.run(self.store.answer(row, Notice("There is nothing to do again.")))
 
     @rule()
     def somebody_takes_the_last_turn_out(self) -> None:
@@ -114,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
         row = self._command("answer")
         decision = self.runner.run(self.store.decide(row, f"d:c{self.asked - back}", number, may_decide=True))
         if decision.outcome != "decided":
-            self.runner.run(self.store.answer(row, decision.outcome))
+            self.runner.run(self.store.answer(row, Notice(decision.outcome)))
 
     @precondition(lambda self: self.asked)
     @rule(hours=st.integers(0, 3))

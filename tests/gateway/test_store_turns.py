@@ -158,8 +158,8 @@ async def test_what_people_have_read_of_an_answer_stands_after_the_process_is_go
 
 async def test_a_command_is_answered_once(store: Store) -> None:
     arrival = await store.accept(message(id="x", kind="command", command="help"), SESSION)
-    reply = await store.answer(arrival.id, "help yourself")
-    assert await store.answer(arrival.id, "again") == reply
+    reply = await store.answer(arrival.id, Notice("help yourself"))
+    assert await store.answer(arrival.id, Notice("again")) == reply
     turn = await store.turn(reply)
     assert turn.entries == (Notice("help yourself"), COMPLETED)
     assert (turn.kind, turn.reply_to, turn.address, turn.principal) == ("command", "x", HERE, ANN)
@@ -170,7 +170,7 @@ async def test_a_command_is_answered_once(store: Store) -> None:
 async def test_a_message_is_no_command(store: Store) -> None:
     arrival = await tell(store)
     with pytest.raises(LookupError):
-        await store.answer(arrival.id, "what?")
+        await store.answer(arrival.id, Notice("what?"))
     assert await store.waiting_busy(SESSION)
 
 
@@ -178,7 +178,7 @@ async def test_a_command_is_answered_while_a_turn_runs(store: Store) -> None:
     await tell(store)
     turn = await begin(store)
     arrival = await store.accept(message(kind="command", command="status"), SESSION)
-    await store.answer(arrival.id, "one turn runs")
+    await store.answer(arrival.id, Notice("one turn runs"))
     await finish(store, turn)
 
 
@@ -195,7 +195,7 @@ async def test_history_is_the_ended_turns_without_commands_oldest_first(store: S
         await tell(store, text)
         await finish(store, await begin(store))
     command = await store.accept(message(kind="command", command="help"), SESSION)
-    await store.answer(command.id, "help yourself")
+    await store.answer(command.id, Notice("help yourself"))
     await tell(store, "three")
     turn = await begin(store)
     assert [past.outcome for past in await store.history(SESSION)] == ["completed", "completed"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.journal import TurnLost
-from agent.log import Ended, MessagesRead, Resumed
+from agent.log import Ended, MessagesRead, Notice, Resumed
 from channels.address import Sender
 from gateway.store import Store, open_store
 from gateway.store.records import ModelChoice
@@ -118,7 +118,7 @@ async def test_a_retry_of_messages_of_several_people_names_them(store: Store) ->
 async def test_there_is_nothing_to_retry_without_an_ended_turn_or_while_a_turn_runs(store: Store) -> None:
     assert not await store.retry(await command(store, "retry"))
     (waiting,) = (await store.pending()).commands
-    await store.answer(waiting.id, "There is nothing to do again.")
+    await store.answer(waiting.id, Notice("There is nothing to do again."))
     await tell(store)
     await finish(store, await begin(store))
     await tell(store)

@@ -15,6 +15,7 @@ from gateway.sessions import session_key
 from gateway.store.store import Store
 from tests.channels.contract.home import (
     INTERRUPTED,
+    OFFERS,
     Feature,
     File,
     Picture,
@@ -143,7 +144,8 @@ class DiscordPlace(PlainPlace):
 
     async def settled(self) -> None:
         assert self.status() == ""
-        assert all(shown.buttons == [] and not shown.loading for shown in self.chat.messages)
+        assert all(button.label in OFFERS for shown in self.chat.messages for button in shown.buttons)
+        assert not any(shown.loading for shown in self.chat.messages)
 
     def _written(self, text: str) -> str:
         needed = self.addressed and self.chat.guild is not None and MENTION not in text

@@ -56,6 +56,8 @@ a text is sent that is whole, when a person's file is fetched."""
 
 INTERRUPTED = "[interrupted]"
 PICTURE = "[picture]"
+OFFERS = ("Try again", "Send it as text")
+"""Buttons that wait for nothing and stay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from channels.markdown import Code, parse
 from tests.channels.contract.home import (
     INTERRUPTED,
+    OFFERS,
     Feature,
     File,
     Picture,
@@ -150,7 +151,8 @@ class SlackPlace(PlainPlace):
 
     async def settled(self) -> None:
         assert self.status() == ""
-        assert all(shown.buttons == [] and not shown.is_stream_open for shown in self._messages())
+        assert all(label in OFFERS for shown in self._messages() for label in shown.labels)
+        assert not any(shown.is_stream_open for shown in self._messages())
         # A session is put at rest when the reply stands.
         await self.chat.until(lambda chat: {each.status for each in chat.sessions.values()} <= {"active"})
 

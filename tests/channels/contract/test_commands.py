@@ -16,7 +16,7 @@ from tests.channels.contract.rows import (
     read_by_model,
     shows,
 )
-from tests.servers.models import Call, Pause, Say
+from tests.servers.models import Call, Fail, Pause, Say
 
 STOPPED = "⏹ Stopped."
 
@@ -36,6 +36,31 @@ async def test_an_unknown_command_is_named_and_not_fed_to_the_model(stage: Stage
         await ann.say("/dance")
     assert lines(ann)[0] == f"There is no command {stage.home.sign}dance."
     assert stage.models.requests == []
+
+
+@over("reactions")
+async def test_an_unknown_command_is_sent_as_text_with_a_button(stage: Stage) -> None:
+    stage.models.script(Say("A path, I see."))
+    async with stage.conversation() as ann:
+        await ann.say("/dance with me")
+        await ann.press("Send it as text")
+        await ann.until(lambda: lines(ann)[-1] == "A path, I see.")
+        await ann.press("Send it as text")
+        await ann.until(lambda: "sent already" in whole(ann))
+    assert read_by_model(stage.models.requests[0])[-1] == "/dance with me"
+    assert len(stage.models.requests) == 1
+
+
+@over("reactions")
+async def test_a_failed_task_is_run_again_with_its_button(stage: Stage) -> None:
+    stage.models.script(Fail(400), Say("Done."))
+    async with stage.conversation() as ann:
+        await ann.say("tidy up")
+        await ann.press("Try again")
+        await ann.until(lambda: lines(ann)[-1] == "Done.")
+        await ann.press("Try again")
+        await ann.until(lambda: "not the last one any more" in whole(ann))
+    assert read_by_model(stage.models.requests[-1]) == ["tidy up"]
 
 
 @over()

@@ -30,7 +30,7 @@ from tests.channels.contract.home import (
 T = TypeVar("T")
 Json = dict[str, Any]
 
-OVER = {"answered", "withdrawn", "refused"}
+OVER = {"answered", "failed", "stopped", "withdrawn", "refused"}
 
 
 class WebPlace(PlainPlace):
