@@ -273,8 +273,8 @@ class Compacted:
 class Notice:
     """A message of the gateway to the person: a command's answer, an error. The model is not shown it.
 
-    With `options` it is a question of the gateway, whose answer names its `key`; `typed` says how to take an offer where
-    there are no buttons. `attachments` are sent with it.
+    With `options` it is a question of the gateway, whose answer names its `key`; `typed` says how to take an offer
+    where there are no buttons. `attachments` are sent with it.
     """
 
     text: str
