@@ -217,3 +217,17 @@ async def test_what_was_written_during_an_outage_is_answered_afterwards(
     assert "are you there?" in asked
     assert "and here?" in asked
     assert len(models.requests) == 4
+
+
+async def test_in_a_channel_an_edit_after_the_answer_is_told_and_not_answered(
+    settings: Path, slack: Slack, models: ModelServer
+) -> None:
+    models.script(Say("Paris"))
+    async with gateway(settings):
+        await slack.connected()
+        team = slack.channel("team", ["Ann"])
+        said = await team.say("@interject capital of France?")
+        await team.thread(said).hear("Paris")
+        await team.edit(said, "@interject capital of Italy?")
+        await team.thread(said).hear(lambda shown: "please send it again" in shown.text)
+    assert len(models.requests) == 1
