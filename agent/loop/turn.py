@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -54,6 +55,9 @@ log = logging.getLogger(__name__)
 MAX_RESTARTS = 5
 """A turn that is interrupted by so many restarts without progress is probably their cause."""
 
+READ_TOGETHER = 0.3
+"""Seconds after an interjection has cut the model off in which further ones are read together."""
+
 KEPT_EVERY = 1.0
 """Seconds after which more of a growing answer is kept for the case of a restart."""
 
@@ -94,6 +98,7 @@ class Turn:
         self._task: asyncio.Task[object] | None = None
         self._stop_reason: str | None = None
         self._draft: ModelAnswered | None = None
+        self._cut_at = -READ_TOGETHER
         self._ended: Ended | None = None
         self._parked = False
         self._undelivered: list[UndeliveredPart] = []
@@ -257,10 +262,16 @@ class Turn:
             entries=self._entries,
         )
         try:
-            return await race(step.answer(), self._journal.interjection(), every=KEPT_EVERY, meanwhile=self._keep)
+            return await race(step.answer(), self._interjection(), every=KEPT_EVERY, meanwhile=self._keep)
         except Interrupted:
             *_, last = (ModelAnswered(self.step, (), interrupted=True), *step.stream.unlogged())
             return last if isinstance(last, ModelAnswered) else ModelAnswered(self.step, (), interrupted=True)
+
+    async def _interjection(self) -> None:
+        """The first message cuts the model off at once; those that follow too soon are read together."""
+        await self._journal.interjection()
+        await asyncio.sleep(self._cut_at + READ_TOGETHER - time.monotonic())
+        self._cut_at = time.monotonic()
 
     async def _keep(self) -> None:
         """Keeps what people have read of the current answer: a restart does not take it back."""
