@@ -9,7 +9,7 @@ from typing import assert_never
 from agent.log import ApprovalDecided, ApprovalRequested, Call, Native
 from agent.tools.titles import call_title
 from channels.reply import ApprovalDecision, CallSegment, CallState
-from gateway.outbound.wording import plain
+from gateway.outbound.wording import literal, plain
 
 TITLE_LENGTH = 80
 NOTE_LENGTH = 160
@@ -97,8 +97,8 @@ def one_line(text: str, limit: int) -> str:
 
 
 def _escape(text: str) -> str:
-    """Markdown that displays the text as it is: https://spec.commonmark.org/0.31.2/#backslash-escapes"""
-    return _PUNCTUATION.sub(r"\\\1", text)
+    """Markdown that displays the text as it is."""
+    return _PUNCTUATION.sub(literal, text)
 
 
 def _code(text: str) -> str:
