@@ -35,6 +35,7 @@ from gateway.sessions import is_child, session_key
 from gateway.store import open_store
 from gateway.store.arrivals import REPLACED
 from gateway.store.records import Turn
+from gateway.turns.dispatcher import message_state
 
 PLACE = Address("memory", "me", "chat")
 THREAD = Address("memory", "me", "team", "thread", "group")
@@ -386,7 +387,7 @@ class SessionMachine(RuleBasedStateMachine):
             assert len({id(item) for item in screen}) == len(screen)
         self._check_interruptions(turns)
         if self.world.worker == 1:
-            await self._check_marks()
+            await self._check_marks(turns)
 
     def _check_interruptions(self, turns: list[Turn]) -> None:
         rows = self.world.rows()
@@ -397,10 +398,17 @@ class SessionMachine(RuleBasedStateMachine):
                 )
                 assert any(id > last and session == turn.session and kind == "new" for id, session, kind, _ in rows)
 
-    async def _check_marks(self) -> None:
-        """What is shown on a message, if anything, is what became of it."""
+    async def _check_marks(self, turns: list[Turn]) -> None:
+        """What is shown on a message, if anything, is what became of it: the end of the turn that has read it."""
+        outcomes = {
+            said.id: message_state(ended)
+            for turn in turns
+            for entry in turn.entries
+            if isinstance(entry, MessagesRead) and isinstance(ended := turn.entries[-1], Ended)
+            for said in entry.messages
+        }
         ends = {
-            id: {"consumed": "answered"}.get(state, state)
+            id: outcomes.get(id, "answered") if state == "consumed" else state
             for id, _, kind, state in self.world.rows()
             if kind in ("new", "edited")
         }
