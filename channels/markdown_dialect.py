@@ -27,7 +27,7 @@ _MATH_SIGNS = re.compile(r"[\\^_={}]")
 _OWN_FENCE = re.compile(r"[ \t]*(`{3,})(?:markdown|md)[ \t]*", re.IGNORECASE)
 _ANY_FENCE = re.compile(r"[ \t]*(`{3,})([^`]*)")
 _DISPLAY = {"$$": "$$", "\\[": "\\]"}
-_KEPT_ESCAPES = frozenset(",;:")
+_KEPT_ESCAPES = frozenset(",;")
 """Spaces of LaTeX; no Markdown needs these characters escaped."""
 
 
@@ -174,7 +174,9 @@ def _formula_end(text: str, start: int, limit: int) -> int:
     for opening, closing in (("\\(", "\\)"), *_DISPLAY.items()):
         if text.startswith(opening, start):
             found = text.find(closing, start + 2, limit)
-            return found + 2 if found > start + 2 and text[start + 2 : found].strip() else -1
+            # Brackets before a bracket are a link that was escaped.
+            is_link = opening == "\\[" and text[found + 2 : found + 3] == "("
+            return found + 2 if text[start + 2 : max(found, 0)].strip() and not is_link else -1
     if text[start] != "$" or start + 1 >= limit or text[start + 1].isspace():
         return -1
     found = text.find("$", start + 1, limit)

@@ -28,7 +28,7 @@ _STATES: dict[CallState, tuple[str, str]] = {
     "background": ("↗", "goes on in the background"),
 }
 
-_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_PUNCTUATION = re.compile(r"[!-+\--/:<-@\[-`{-~]")
 
 
 def short_title(call: Call) -> str:

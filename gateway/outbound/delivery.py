@@ -471,7 +471,9 @@ class Delivery:
         if document.parked:
             # Removed before the next await: a turn that is resumed reads from the store what was sent.
             conversation.replies.pop(document.id, None)
-        await asyncio.gather(reply.ledger.recorded(), try_to_store(self._outbox.delivered(document.id, undelivered)))
+        await asyncio.gather(
+            reply.ledger.recorded(), try_to_store(lambda: self._outbox.delivered(document.id, undelivered))
+        )
         if document.done:
             conversation.replies.pop(document.id, None)
         if undelivered is not None:

@@ -68,7 +68,7 @@ class ReplyLedger:
 
     async def sending(self, key: str) -> None:
         await self.recorded()
-        await try_to_store(self._outbox.sending(self._id, key))
+        await try_to_store(lambda: self._outbox.sending(self._id, key))
         self._pieces[key] = Sent(key, "unknown")
 
     async def sent(self, key: str, ref: str, digest: str) -> None:
@@ -76,11 +76,11 @@ class ReplyLedger:
         self._pieces[key] = Sent(key, "shown", ref, digest)
         self._shown.add(key)
         # Not awaited: what the store is told next, such as that all is delivered, is committed together with it.
-        self._recording = asyncio.create_task(try_to_store(self._outbox.sent(self._id, key, ref, digest)))
+        self._recording = asyncio.create_task(try_to_store(lambda: self._outbox.sent(self._id, key, ref, digest)))
 
     async def rename(self, old: str, new: str) -> None:
         await self.recorded()
-        await try_to_store(self._outbox.rename(self._id, old, new))
+        await try_to_store(lambda: self._outbox.rename(self._id, old, new))
         self._pieces = {
             (new if key == old else key): Sent(new, piece.state, piece.ref) if key == old else piece
             for key, piece in self._pieces.items()
@@ -89,19 +89,19 @@ class ReplyLedger:
     async def removed(self, key: str) -> None:
         await self.recorded()
         self._pieces.pop(key, None)
-        await try_to_store(self._outbox.removed(self._id, key))
+        await try_to_store(lambda: self._outbox.removed(self._id, key))
 
     async def simplified(self, key: str) -> None:
         await self.recorded()
         self._pieces[key] = Sent(key, "simplified")
         self._shown.add(key)
-        await try_to_store(self._outbox.simplified(self._id, key))
+        await try_to_store(lambda: self._outbox.simplified(self._id, key))
 
     async def undeliverable(self, key: str, reason: str) -> None:
         await self.recorded()
         self._pieces[key] = Sent(key, "undeliverable", reason=reason)
         self._shown.add(key)
-        await try_to_store(self._outbox.undeliverable(self._id, key, reason))
+        await try_to_store(lambda: self._outbox.undeliverable(self._id, key, reason))
         self._undeliverable(key, reason)
 
     def failed(self, key: str) -> bool:
@@ -109,9 +109,9 @@ class ReplyLedger:
         return self._failures[key] >= self._attempts
 
 
-async def try_to_store(write: Awaitable[None]) -> None:
+async def try_to_store(write: Callable[[], Awaitable[None]]) -> None:
     """Goes on when the store cannot write: the reply is shown anyway, at the risk of a repeat after a restart."""
     try:
-        await write
+        await write()
     except StoreError as error:
         log.error("cannot write the outbox: %s", error)

@@ -82,8 +82,8 @@ def escaped(name: str) -> str:
 
 
 def literal(found: re.Match[str]) -> str:
-    """A character as Markdown that displays it. Brackets and spaces of LaTeX mean something behind a backslash too."""
-    return f"&#{ord(found[0])};" if found[0] in "[(:,;" else f"\\{found[0]}"
+    """A character as Markdown that displays it. Behind a backslash, brackets are those of a formula."""
+    return f"&#{ord(found[0])};" if found[0] in "[(" else f"\\{found[0]}"
 
 
 def person(sender: Sender) -> str:

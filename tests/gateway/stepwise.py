@@ -40,6 +40,7 @@ from agent.log import (
     Entry,
     MessagesRead,
     ModelAnswered,
+    Notice,
     Spent,
     Text,
     TurnOutcome,
@@ -564,7 +565,7 @@ class Gateway:
         text = yield from self._carry_out(row_id, session, name, words)
         if text is not None:
             yield
-            self.do(command_turns.answer, self._worker, row_id, text)
+            self.do(command_turns.answer, self._worker, row_id, Notice(text))
         yield from self._wake_readers(session)
 
     def _carry_out(self, row_id: int, session: str, name: str, words: str) -> Steps[str | None]:

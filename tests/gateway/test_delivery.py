@@ -90,11 +90,11 @@ async def test_a_resumed_reply_continues_in_the_same_message(tmp_path: Path) -> 
     async with playing(tmp_path, ScriptedModel(["I look", asyncio.Event()]), channel=MessageList(wall)) as play:
         await play.say("go")
         await play.reply("I look", done=False)
-    async with playing(tmp_path, ScriptedModel("I looked and saw."), channel=MessageList(wall)) as play:
-        await play.reply("I looked and saw.")
+    async with playing(tmp_path, ScriptedModel("ed and saw."), channel=MessageList(wall)) as play:
+        await play.reply("ed and saw.")
         await play.until_idle()
     async with playing(tmp_path, ScriptedModel(), channel=MessageList(wall)):
-        assert wall == ["I looked and saw."]
+        assert wall == ["I look", "ed and saw."]
 
 
 async def test_a_finished_reply_of_unknown_delivery_is_shown_once(tmp_path: Path) -> None:

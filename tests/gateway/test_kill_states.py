@@ -252,9 +252,10 @@ async def serving(handler: Callable[[web.Request], object]) -> AsyncIterator[str
 
 async def test_killed_while_it_sums_up_what_came_before_it_sums_up_again_and_answers(tmp_path: Path) -> None:
     def answer(request: Request) -> object:
+        # Without counts of its own, the server's conversations are estimated.
         if not request.tools:
-            return [Pause(), Say("Long stories were told.")]
-        return Say(f"Noted {request.last_user_text.split()[0]}.")
+            return [Pause(), Say("Long stories were told."), Usage(0, 0)]
+        return [Say(f"Noted {request.last_user_text.split()[0]}."), Usage(0, 0)]
 
     async with scene(tmp_path) as play:
         text = play.settings.read_text().replace("[agent]", "[agent]\ncontext_window = 12000")

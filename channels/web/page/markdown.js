@@ -370,7 +370,11 @@ class Inline {
   formula(at) {
     const opening = this.text.slice(at, at + 2);
     const closing = DISPLAY[opening] ?? (opening === "\\(" ? "\\)" : "");
-    if (closing) return this.addFormula(at, this.find(closing, at + 2, () => true), 2);
+    const isLink = (found) => opening === "\\[" && this.text[found + 2] === "("; // brackets of a link that was escaped
+    if (closing) {
+      const close = this.find(closing, at + 2, () => true);
+      return isLink(close) ? 0 : this.addFormula(at, close, 2);
+    }
     if (this.text[at] !== "$" || /\s|^$/.test(this.text[at + 1] ?? "")) return 0;
     const close = this.find("$", at + 1, () => true);
     const tex = this.text.slice(at + 1, close);
@@ -396,7 +400,7 @@ class Inline {
 
   escape(at) {
     const next = this.text[at + 1];
-    if (/[,;:]/.test(next ?? "")) return 0; // spaces of LaTeX
+    if (/[,;]/.test(next ?? "")) return 0; // spaces of LaTeX
     if (next === "\n") {
       this.add(element("br"));
       return at + 2;

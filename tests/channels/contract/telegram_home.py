@@ -173,7 +173,7 @@ class TelegramHome(Plain):
         return f'[channels.second]\ntype = "telegram"\n{self._account("654321:wrong-token")}'
 
     def _account(self, token: str) -> str:
-        return f'token = "{token}"\napi_url = "{self.api.url}"\nallow = {list(self.allow)}\n'
+        return f'token = "{token}"\napi_url = "{self.api.url}"\nallow = {list(self.allow)}\nearlier_messages = 0\n'
 
     def group(self) -> TelegramPlace:
         return TelegramPlace(self.api, self.api.group("Team", people=[ANN, BOB]))
