@@ -108,6 +108,10 @@ class WebPlace(PlainPlace):
                 answer.raise_for_status()
                 self._files[attachment["hash"]] = answer.content
 
+    def _shown_files(self) -> set[str]:
+        segments = [segment for reply in self._replies() for segment in reply["segments"]]
+        return {segment["attachment"]["hash"] for segment in segments if segment["kind"] == "media"}
+
     def _replies(self) -> list[Json]:
         return [item["reply"] for item in self.items if item["kind"] == "reply"]
 
@@ -171,6 +175,8 @@ class WebPlace(PlainPlace):
                 markdown = segment["markdown"]
                 plain = f"{_plain(markdown)}\n{INTERRUPTED}" if segment["interrupted"] else _plain(markdown)
                 yield Words(plain, markdown, tuple(re.findall(r"```\w*\n(.*?)\n?```", markdown, re.DOTALL)))
+            case "media" if segment["attachment"]["hash"] not in self._files:
+                pass  # it is still being loaded
             case "media":
                 attachment, data = segment["attachment"], self._files[segment["attachment"]["hash"]]
                 if attachment["media_type"].startswith("image/"):
@@ -190,7 +196,10 @@ class WebPlace(PlainPlace):
     async def settled(self) -> None:
         """What was streamed is what a reload would show, and no message is left in the air."""
         reloaded = await self.reload()
-        await self._bell.until(lambda: _brief(self.items) == _brief(reloaded), lambda: (self.items, reloaded))
+        await self._bell.until(
+            lambda: _brief(self.items) == _brief(reloaded) and self._files.keys() >= self._shown_files(),
+            lambda: (self.items, reloaded),
+        )
         assert {item["state"] for item in self.items if item["kind"] == "message"} <= OVER
         assert all(reply["done"] for reply in self._replies())
 
