@@ -77,19 +77,25 @@ class Client:
         `key` "": none is sent.
         """
         reading = _Reading(decoder, on_delta)
-        timeouts = self._provider.timeouts
         try:
-            async with asyncio.timeout(timeouts.first_token) as deadline:
+            await self._read(body, reading, model=model, key=key)
+            return await reading.finish()
+        except ModelError as error:
+            raise _without(error, key) from error.__cause__
+
+    async def _read(self, body: JsonObject, reading: _Reading, *, model: str, key: str) -> None:
+        """Reads the answer as far as it comes; what goes wrong after its end does not count."""
+        try:
+            async with asyncio.timeout(self._provider.timeouts.first_token) as deadline:
                 await self._stream(body, reading, deadline, model=model, key=key)
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            if not decoder.is_whole:
+            if not reading.is_whole:
                 raise ModelError("timeout", MESSAGES["timeout"]) from error
         except ModelError as error:
-            if not decoder.is_whole or error.kind != "network":
-                raise _without(error, key) from error.__cause__
-        return await reading.finish()
+            if not reading.is_whole or error.kind != "network":
+                raise
 
     async def _stream(
         self, body: JsonObject, reading: _Reading, deadline: asyncio.Timeout, *, model: str, key: str

@@ -63,10 +63,10 @@ def error_of_response(
     return _error(report_of(body), status, headers, provider=provider, model=model, keys=keys)
 
 
-def error_in_stream(error: object, *, provider: str, model: str, keys: Sequence[str] = ()) -> ModelError:
+def error_in_stream(error: object, *, provider: str, model: str) -> ModelError:
     """The error that a server sends inside of a stream that began as an answer: the event's JSON value, or its text."""
     report = report_of(error)
-    return _error(report, _status_of(report), {}, provider=provider, model=model, keys=keys)
+    return _error(report, _status_of(report), {}, provider=provider, model=model)
 
 
 def error_in_place_of_answer(body: object, *, provider: str, model: str) -> ModelError:
@@ -95,7 +95,7 @@ def transport_errors() -> Iterator[None]:
 
 
 def _error(
-    report: ErrorReport, status: int, headers: Mapping[str, str], *, provider: str, model: str, keys: Sequence[str]
+    report: ErrorReport, status: int, headers: Mapping[str, str], *, provider: str, model: str, keys: Sequence[str] = ()
 ) -> ModelError:
     retry_after = first(wait_in_headers(headers), report.wait, wait_in_words(report.words))
     kind = _kind(report, status, has_wait=retry_after is not None)

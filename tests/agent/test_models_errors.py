@@ -460,7 +460,7 @@ def test_an_error_about_something_else_is_about_no_feature(status: int, message:
     )
 )
 def test_whatever_a_server_says_it_is_one_error(told: object) -> None:
-    assert error_in_stream(told, provider="acme", model="m", keys=(KEY,)).kind
+    assert error_in_stream(told, provider="acme", model="m").kind
     assert refused(400, json.dumps(told)).status == 400
 
 

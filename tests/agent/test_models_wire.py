@@ -370,11 +370,16 @@ async def test_an_answer_that_says_that_nothing_failed_is_one(line: Line) -> Non
     assert (await line.ask(line.model())).parts == SAID
 
 
-async def test_a_key_that_an_error_inside_of_a_stream_quotes_is_not_shown(line: Line) -> None:
+@pytest.mark.parametrize("protocol", ["openai", "openai-responses", "anthropic"])
+@pytest.mark.parametrize("in_stream", [False, True])
+async def test_a_key_that_an_error_with_the_status_of_an_answer_quotes_is_not_shown(
+    line: Line, protocol: ProtocolName, in_stream: bool
+) -> None:
     key = "sk-very-secret-4711"
-    line.server.script([stream_head(), sse({"error": {"message": f"no such thing for {key}", "code": 400}})])
+    error = {"error": {"message": f"no such thing for {key}", "code": 400}}
+    line.server.script([stream_head(), sse({"type": "error", **error})] if in_stream else whole(error))
     with pytest.raises(ModelError) as raised:
-        await line.ask(line.model(keys=(key,)))
+        await line.ask(line.model(protocol, keys=(key,)))
     assert "no such thing" in str(raised.value)
     assert key not in f"{raised.value} {raised.value.detail}"
 
