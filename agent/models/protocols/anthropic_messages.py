@@ -29,7 +29,8 @@ from agent.models.content import (
 )
 from agent.models.errors import MESSAGES, error_in_place_of_answer, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
-from agent.models.protocols.call_forms import plain_id, plain_name, short_id
+from agent.models.protocols.call_forms import plain_name
+from agent.models.protocols.history import arguments_object, id_of, pictures_of
 from agent.models.protocols.reading import (
     as_sent,
     cost,
@@ -40,10 +41,11 @@ from agent.models.protocols.reading import (
     parsed,
     piece,
     stored,
+    whole_answer,
 )
 from agent.models.protocols.reasoning import budget_of, effort_of
 from agent.models.protocols.tool_calls import CallAssembler
-from agent.models.protocols.wire import JsonObject, ServerEvent, Target, WireProtocol
+from agent.models.protocols.wire import SEARCHING, JsonObject, ServerEvent, Target, WireProtocol
 from agent.transcript import Exchange, Result, Results, SystemNote
 
 REDACTED = "redacted_thinking"
@@ -55,8 +57,6 @@ THINKING = ("thinking", REDACTED)
 
 UNREASONED: dict[str, Any] = {"type": "thinking", "thinking": " "}
 """The thinking of an answer that has none, for compatible servers that require it."""
-
-SEARCHING = "The model is searching the web …"
 
 DEFAULT_MAX_TOKENS = 16_384
 """The protocol requires a limit; every current model takes this one."""
@@ -259,8 +259,8 @@ def _answer_blocks(answered: ModelAnswered, target: Target) -> Iterator[Block]:
             case Call() if not target.takes("tools"):
                 yield _block(call_as_text(part))
             case Call():
-                name = plain_name(part.name)
-                yield {"type": "tool_use", "id": _id(part, target), "name": name, "input": _input(part.arguments)}
+                name, arguments = plain_name(part.name), arguments_object(part)
+                yield {"type": "tool_use", "id": id_of(part, target), "name": name, "input": arguments}
             case Native():
                 if index in native:
                     yield native[index]
@@ -295,26 +295,16 @@ def _thinking(part: Thinking, target: Target) -> Iterator[Block]:
         yield {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
-def _id(call: Call, target: Target) -> str:
-    return plain_id(call.id) if target.takes("long_call_ids") else short_id(call.id)
-
-
-def _input(arguments: str) -> JsonObject:
-    value = json_value(stored(arguments or "{}"))
-    return value if isinstance(value, dict) else {"not_valid_json": arguments}
-
-
 def _results(results: Results, images: LoadedImages, target: Target) -> str | list[Block]:
     if not target.takes("tools"):
-        pictures = image_content((image for result in results.results for image in result.images), images)
-        return _content([*map(result_as_text, results.results), *pictures])
+        return _content([*map(result_as_text, results.results), *pictures_of(results, images)])
     return [_result(result, images, target) for result in results.results]
 
 
 def _result(result: Result, images: LoadedImages, target: Target) -> Block:
     parts: list[ContentPart] = [result_text(result), *image_content(result.images, images)]
     failed = {"is_error": True} if result.outcome == "failed" else {}
-    return {"type": "tool_result", "tool_use_id": _id(result.call, target), "content": _content(parts), **failed}
+    return {"type": "tool_result", "tool_use_id": id_of(result.call, target), "content": _content(parts), **failed}
 
 
 def _tool(tool: ToolSpec) -> JsonObject:
@@ -393,11 +383,7 @@ class AnthropicMessagesDecoder:
             raise ModelError("server", MESSAGES["server"], was_answer=True)
         parts = self._parts()
         finish = FINISHES.get(self._reason, "stop")
-        if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
-            raise ModelError("refused", MESSAGES["refused"])
-        if finish == "stop" and any(isinstance(part, Call) for part in parts):
-            finish = "calls"
-        return Answer(parts, _usage(self._reported), finish, text(self._model))
+        return whole_answer(parts, _usage(self._reported), finish, self._model)
 
     def _read(self, kind: str, event: JsonObject) -> Sequence[Delta]:
         match kind:

@@ -17,7 +17,6 @@ from agent.models.content import (
     ContentPart,
     LoadedImages,
     call_as_text,
-    image_content,
     instructions_of,
     joined_text,
     message_content,
@@ -28,7 +27,8 @@ from agent.models.content import (
 )
 from agent.models.errors import MESSAGES, error_in_place_of_answer, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
-from agent.models.protocols.call_forms import plain_id, plain_name, short_id
+from agent.models.protocols.call_forms import plain_name
+from agent.models.protocols.history import PICTURES, arguments_json, id_of, pictures_of
 from agent.models.protocols.reading import (
     as_sent,
     cost,
@@ -39,6 +39,7 @@ from agent.models.protocols.reading import (
     parsed,
     piece,
     stored,
+    whole_answer,
 )
 from agent.models.protocols.reasoning import EFFORTS, effort_of
 from agent.models.protocols.tool_calls import CallAssembler
@@ -196,37 +197,23 @@ def _signed(answered: ModelAnswered, target: Target) -> JsonObject:
 
 
 def _call(call: Call, target: Target) -> dict[str, Any]:
-    function = {"name": plain_name(call.name), "arguments": _valid(call.arguments)}
-    sent: dict[str, Any] = {"id": _id(call, target), "type": "function", "function": function}
+    function = {"name": plain_name(call.name), "arguments": arguments_json(call)}
+    sent: dict[str, Any] = {"id": id_of(call, target), "type": "function", "function": function}
     if call.signature and call.provider == target.provider:
         sent["extra_content"] = {"google": {THOUGHT_SIGNATURE: call.signature}}
     return sent
 
 
-def _id(call: Call, target: Target) -> str:
-    return plain_id(call.id) if target.takes("long_call_ids") else short_id(call.id)
-
-
-def _valid(arguments: str) -> str:
-    """The arguments as valid JSON: servers parse those in the history and reject the whole request if they cannot."""
-    try:
-        is_object = isinstance(json.loads(arguments), dict)
-    except (ValueError, RecursionError):
-        is_object = False
-    return arguments if is_object else json.dumps({"not_valid_json": arguments} if arguments else {})
-
-
 def _results(results: Results, images: LoadedImages, target: Target) -> Iterator[Message]:
+    pictures = pictures_of(results, images)
     if not target.takes("tools"):
-        pictures = image_content((image for result in results.results for image in result.images), images)
         yield _user([*map(result_as_text, results.results), *pictures])
         return
     for result in results.results:
-        yield {"role": "tool", "tool_call_id": _id(result.call, target), "content": result_text(result)}
+        yield {"role": "tool", "tool_call_id": id_of(result.call, target), "content": result_text(result)}
     # Images are only allowed in a user's message, which may not come between the results.
-    content = image_content((image for result in results.results for image in result.images), images)
-    if content:
-        yield _user(["[Pictures from the tool results above]", *content])
+    if pictures:
+        yield _user([PICTURES, *pictures])
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -336,14 +323,10 @@ class ChatCompletionsDecoder:
         finish = FINISHES.get(self._reason, "stop")
         if self._refusal:
             finish = "refused"
-        if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
-            raise ModelError("refused", MESSAGES["refused"])
         if finish == "stop" and not parts:
             # Servers that are only compatible lose answers that way.
             finish = "other"
-        if finish == "stop" and any(isinstance(part, Call) for part in parts):
-            finish = "calls"
-        return Answer(parts, _usage(self._reported), finish, text(self._model))
+        return whole_answer(parts, _usage(self._reported), finish, self._model)
 
     def _read(self, chunk: JsonObject, name: str = "") -> list[Delta]:
         if error := _error(chunk, name):

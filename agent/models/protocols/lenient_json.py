@@ -68,6 +68,11 @@ def arguments_text(written: str) -> str:
     return text(written) if found is None else dumped(found)
 
 
+def written_text(arguments: object) -> str:
+    """Arguments as a server sends them, which may be an object in place of its text."""
+    return arguments if isinstance(arguments, str) else "" if arguments is None else dumped(arguments)
+
+
 def dumped(value: Any) -> str:
     return json.dumps(json_value(value), ensure_ascii=False)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from agent.gate import text
-from agent.model import ModelError
-from agent.models.errors import UNREADABLE
+from agent.log import Call, Part, Text, Usage
+from agent.model import Answer, Finish, ModelError
+from agent.models.errors import MESSAGES, UNREADABLE
 from agent.models.protocols.wire import JsonObject
 
 MAX_COST = 1000.0
@@ -39,6 +41,14 @@ def cut_off() -> ModelError:
     return ModelError(
         "network", "The connection to the model ended in the middle of its answer. Please try again.", was_answer=True
     )
+
+
+def whole_answer(parts: Sequence[Part], usage: Usage, finish: Finish, model: object) -> Answer:
+    """The answer. Raises `ModelError` if the provider refused to give one."""
+    has_calls = any(isinstance(part, Call) for part in parts)
+    if finish == "refused" and not (has_calls or any(isinstance(part, Text) for part in parts)):
+        raise ModelError("refused", MESSAGES["refused"])
+    return Answer(tuple(parts), usage, "calls" if finish == "stop" and has_calls else finish, text(model))
 
 
 def mapping(value: object) -> JsonObject:

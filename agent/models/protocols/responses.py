@@ -16,18 +16,26 @@ from agent.gate import json_value, text, tokens
 from agent.log import Call, Native, Part, Text, Thinking, Usage
 from agent.model import Answer, Finish, ModelError, Request, ToolSpec
 from agent.models.content import LoadedImages, instructions_of, with_notices
-from agent.models.errors import MESSAGES, error_in_place_of_answer, error_in_stream
+from agent.models.errors import error_in_place_of_answer, error_in_stream
 from agent.models.protocols.answer_text import AnswerText
-from agent.models.protocols.lenient_json import arguments_text, dumped, json_object
-from agent.models.protocols.reading import as_sent, cost, cut_off, has_failed, mapping, mappings, parsed, piece
+from agent.models.protocols.lenient_json import arguments_text, json_object, written_text
+from agent.models.protocols.reading import (
+    as_sent,
+    cost,
+    cut_off,
+    has_failed,
+    mapping,
+    mappings,
+    parsed,
+    piece,
+    whole_answer,
+)
 from agent.models.protocols.reasoning import EFFORTS, effort_of
 from agent.models.protocols.responses_input import Conversation, Kept, is_id, with_kept
-from agent.models.protocols.wire import JsonObject, ServerEvent, Target, WireProtocol
+from agent.models.protocols.wire import SEARCHING, JsonObject, ServerEvent, Target, WireProtocol
 
 WEB_SEARCH = {"type": "web_search"}
 """The provider's web search: https://platform.openai.com/docs/guides/tools-web-search"""
-
-SEARCHING = "The model is searching the web …"
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 
@@ -181,11 +189,7 @@ class ResponsesDecoder:
         parts, finish = self._parts(), self._finish
         if finish == "stop" and any(item.is_refusal for item in self._items):
             finish = "refused"
-        if finish == "refused" and not any(isinstance(part, Text | Call) for part in parts):
-            raise ModelError("refused", MESSAGES["refused"])
-        if finish == "stop" and any(isinstance(part, Call) for part in parts):
-            finish = "calls"
-        return Answer(parts, _usage(mapping(self._response.get("usage"))), finish, text(self._response.get("model")))
+        return whole_answer(parts, _usage(mapping(self._response.get("usage"))), finish, self._response.get("model"))
 
     def _read(self, kind: str, event: JsonObject) -> list[Delta]:
         match kind:
@@ -201,7 +205,7 @@ class ResponsesDecoder:
                 item = self._item(event, REASONING)
                 return self._add_reasoning(item, BETWEEN if item.streamed else "")
             case "response.function_call_arguments.delta":
-                self._item(event, CALL).streamed.append(_written(event.get("delta")))
+                self._item(event, CALL).streamed.append(written_text(event.get("delta")))
             case "response.function_call_arguments.done":
                 self._item(event, CALL).told |= {name: event[name] for name in ("arguments", "name") if event.get(name)}
             case "response.output_item.added":
@@ -396,11 +400,7 @@ def _call_id(item: _Item, number: int) -> str:
 
 def _call_arguments(item: _Item) -> str:
     streamed, told = "".join(item.streamed), item.told.get("arguments")
-    return arguments_text(streamed if streamed.strip() and json_object(streamed) is not None else _written(told))
-
-
-def _written(arguments: object) -> str:
-    return arguments if isinstance(arguments, str) else "" if arguments is None else dumped(arguments)
+    return arguments_text(streamed if streamed.strip() and json_object(streamed) is not None else written_text(told))
 
 
 def _reasoning(told: JsonObject) -> str:

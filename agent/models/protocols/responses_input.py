@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
-from typing import Any, assert_never
+from typing import assert_never
 
 from agent.gate import json_value
 from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking
@@ -19,7 +19,6 @@ from agent.models.content import (
     ContentPart,
     LoadedImages,
     call_as_text,
-    image_content,
     joined_text,
     message_content,
     notice_text,
@@ -27,11 +26,10 @@ from agent.models.content import (
     result_text,
 )
 from agent.models.protocols.call_forms import plain_id, plain_name
-from agent.models.protocols.reading import as_sent, mapping, mappings
+from agent.models.protocols.history import PICTURES, arguments_json, pictures_of
+from agent.models.protocols.reading import as_sent, mapping, mappings, stored
 from agent.models.protocols.wire import JsonObject, Target
 from agent.transcript import Exchange, Results, SystemNote
-
-PICTURES = "[Pictures from the tool results above]"
 
 KEPT = "response"
 
@@ -130,7 +128,7 @@ class Conversation:
             self.items.append({"role": "user", "content": content})
 
     def _add_results(self, results: Results) -> None:
-        pictures = image_content((image for result in results.results for image in result.images), self._images)
+        pictures = pictures_of(results, self._images)
         if not self._target.takes("tools"):
             self._add_user([*map(result_as_text, results.results), *pictures])
             return
@@ -199,7 +197,7 @@ class Conversation:
             case Call(), "function_call" if self._target.takes("tools"):
                 return _call(part, given["call_id"] if is_id(given.get("call_id")) else plain_id(part.id)) | _id(given)
             case Native(), str(kind) if part.provider == self._target.provider:
-                item = mapping(json_value(_loaded(part.data)))
+                item = mapping(json_value(stored(part.data)))
                 return item if item.get("type") == kind else None
             case _:
                 return None
@@ -232,14 +230,8 @@ def _message(words: str, given: JsonObject) -> Item:
 
 
 def _call(call: Call, call_id: str) -> Item:
-    arguments = _valid(call.arguments)
-    return {"type": "function_call", "call_id": call_id, "name": plain_name(call.name), "arguments": arguments}
-
-
-def _valid(arguments: str) -> str:
-    """The arguments as valid JSON: servers parse those in the history and reject the whole request if they cannot."""
-    is_object = isinstance(_loaded(arguments), dict)
-    return arguments if is_object else json.dumps({"not_valid_json": arguments} if arguments else {})
+    name, arguments = plain_name(call.name), arguments_json(call)
+    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}
 
 
 def _contents(content: str | list[JsonObject]) -> list[JsonObject]:
@@ -257,7 +249,7 @@ def _kept(part: Part, provider: str) -> Kept | None:
     """What the part keeps for this provider; None if it is another part."""
     if not isinstance(part, Native) or part.provider != provider:
         return None
-    data = mapping(_loaded(part.data))
+    data = mapping(stored(part.data))
     if data.get("type") != KEPT:
         return None
     id, previous, fingerprint = (as_sent(data.get(name)) or "" for name in ("id", "previous", "fingerprint"))
@@ -272,13 +264,6 @@ def _id(given: JsonObject) -> JsonObject:
 def is_id(value: object) -> bool:
     """Whether the protocol takes it as an id."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
-
-
-def _loaded(written: str) -> Any:
-    try:
-        return json.loads(written)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _fingerprint(items: Iterable[Item]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from agent.gate import text
 from agent.log import Call
-from agent.models.protocols.lenient_json import arguments_text, dumped, json_object
+from agent.models.protocols import reading
+from agent.models.protocols.lenient_json import arguments_text, json_object, written_text
 
 _STRUCTURE = re.compile(r'\\.?|["{}\[\]]', re.DOTALL)
 MAX_INDEX = 10_000
@@ -31,8 +32,8 @@ class CallAssembler:
         self, *, index: object = None, id: object = None, name: object = None, arguments: object = None
     ) -> int | None:
         """Adds a piece, as the server sent it; the number of its call in `calls()`, None if it says nothing."""
-        at, of, named = _index(index), _word(id), _word(name)
-        piece = arguments if isinstance(arguments, str) else "" if arguments is None else dumped(arguments)
+        at, of, named = _index(index), reading.piece(id), reading.piece(name)
+        piece = written_text(arguments)
         if not (of or named or piece):
             return None
         call = self._call_of(at, of, named, piece) or self._begin(at)
@@ -170,7 +171,3 @@ def _index(index: object) -> int | None:
     if isinstance(index, str) and index.isdecimal() and len(index) < 6:
         index = int(index)
     return index if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < MAX_INDEX else None
-
-
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None or isinstance(value, bool) else text(value)

@@ -14,6 +14,9 @@ ProtocolName = Literal["openai", "openai-responses", "anthropic"]
 
 JsonObject = dict[str, Any]
 
+SEARCHING = "The model is searching the web …"
+"""What people read while the provider's own web search runs."""
+
 Feature = Literal[
     "stream_options",
     "tools",
