@@ -192,7 +192,7 @@ class Gateway:
             AccessCommands(store, notices, access, revocations),
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self._stored_replies),
-            ContextCommands(store, histories, agent_for),
+            ContextCommands(store, histories, agent_for, access, budgets),
         )
         self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)

@@ -28,8 +28,8 @@ SEND_AS_TEXT = "Send it as text"
 FOR_ONE_MESSAGE: Mapping[str, Busy] = {"queue": "queue", "steer": "steer"}
 """Commands that say what the message after them does while a turn runs."""
 
-FOR_THE_AGENT = ("wrap", "btw")
-"""Commands whose arguments the agent reads."""
+FOR_THE_AGENT = ("wrap", "btw", "compact")
+"""Commands whose arguments a model reads."""
 
 _ALIASES = {"start": "help", "cancel": "stop", "reset": "new"}
 

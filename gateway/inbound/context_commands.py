@@ -8,9 +8,12 @@ from typing import Protocol
 from agent.agent import Agent
 from agent.context.compaction import NoSummary
 from agent.log import Entry, Notice
-from channels.address import Address
+from channels.address import Address, Sender
+from gateway.inbound.access import AccessPolicy
+from gateway.inbound.task_commands import only_beginner
 from gateway.outbound.wording import escaped
 from gateway.store.records import Command, ModelChoice, Turn
+from gateway.turns.budgets import Budgets
 from gateway.turns.history_cache import HistoryCache
 
 FOCUS = "what to keep"
@@ -21,21 +24,33 @@ NOTHING_TO_SUMMARIZE = "There is nothing to summarize yet: the conversation is s
 
 class ContextStore(Protocol):
     async def unfinished(self, session: str) -> Turn | None: ...
+    async def who_began(self, session: str) -> Sender | None: ...
     async def model_of(self, session: str) -> ModelChoice: ...
     async def compact(self, command_id: int, through: str, entries: Sequence[Entry]) -> str | None: ...
 
 
 class ContextCommands:
-    def __init__(self, store: ContextStore, histories: HistoryCache, agent_for: Callable[[Address], Agent]) -> None:
+    def __init__(
+        self,
+        store: ContextStore,
+        histories: HistoryCache,
+        agent_for: Callable[[Address], Agent],
+        access: AccessPolicy,
+        budgets: Budgets,
+    ) -> None:
         self._store = store
         self._histories = histories
         self._agent_for = agent_for
+        self._access = access
+        self._budgets = budgets
 
     async def compact(self, command: Command) -> str:
         """Replaces the conversation so far by a summary, in what the model sees. Messages wait meanwhile, as behind any
         command."""
         if await self._store.unfinished(command.session) is not None:
             return f"A task is running. `/stop` it first, or wait for its end, then `/{command.name}`."
+        if refusal := await self._refusal(command):
+            return refusal
         compactor = self._agent_for(command.address).compactor
         past = await self._histories.of(command.session)
         if compactor is None or not past:
@@ -57,3 +72,14 @@ class ContextCommands:
             )
         self._histories.forget(command.session)
         return text
+
+    async def _refusal(self, command: Command) -> str:
+        """Why they may not have it summarized, "" if they may: in groups it changes the context for everybody, and it
+        costs money."""
+        if not self._access.may_stop_any(command.address, command.sender):
+            beginner = await self._store.who_began(command.session)
+            if refusal := only_beginner(beginner, command, "it changes the context for everybody"):
+                return refusal
+        person_daily = self._access.roles.daily_cost(command.sender.level)
+        used_up = await self._budgets.used_up_today(command.address, command.sender, person_daily)
+        return "" if used_up is None else f"The conversation was not summarized: {used_up}"

@@ -150,7 +150,7 @@ class Receiver:
         self, message: InboundMessage, access: Access, options: records.AcceptOptions
     ) -> records.Arrival | None:
         """Stores the message, reviewed by hooks if the agent is to read it."""
-        if access is Access.ADMITTED and _is_for_the_agent(message) and self._hooks.active("on_message"):
+        if access is Access.ADMITTED and self._is_for_the_agent(message) and self._hooks.active("on_message"):
             return await self._review_and_accept(message, options)
         # If the caller is cancelled, the message is stored anyway; its next delivery is a duplicate.
         refused = NOT_ALLOWED if access is Access.REFUSED else None
@@ -176,6 +176,13 @@ class Receiver:
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
         """An unknown command in a group, not addressed to this bot."""
         return message.kind == "command" and not message.addressed and not self._commands.knows(message.command or "")
+
+    def _is_for_the_agent(self, message: InboundMessage) -> bool:
+        """Whether a model may read it; hooks review such messages. It reads the arguments of some commands, and an
+        unknown command when its sender has it sent as text."""
+        command = message.command or ""
+        is_read = command in FOR_THE_AGENT or not self._commands.knows(command)
+        return message.kind != "command" or (is_read and bool(message.text.strip()))
 
     async def _review_and_accept(
         self, message: InboundMessage, options: records.AcceptOptions
@@ -317,11 +324,6 @@ def _for_one_message(message: InboundMessage) -> tuple[InboundMessage, records.B
     if busy is None or not (message.text.strip() or message.files):
         return message, None
     return replace(message, kind="new", command=None), busy
-
-
-def _is_for_the_agent(message: InboundMessage) -> bool:
-    """Whether the agent reads it, as it does the arguments of some commands; hooks review such messages."""
-    return message.kind != "command" or (message.command in FOR_THE_AGENT and bool(message.text.strip()))
 
 
 def _is_unlimited(message: InboundMessage) -> bool:

@@ -213,7 +213,7 @@ class TaskCommands:
         if self._may_stop_any(command):
             return ""
         beginner = await self._store.who_began(command.session)
-        return _only(beginner, command, "it changes the context for everybody")
+        return only_beginner(beginner, command, "it changes the context for everybody")
 
     async def _history_refusal(self, command: Command) -> str:
         """Why the last task cannot be removed, "" if it can."""
@@ -222,7 +222,7 @@ class TaskCommands:
         if self._may_stop_any(command):
             return ""
         beginner = await self._store.who_began_last_task(command.session)
-        return _only(beginner, command, "it changes the context for everybody")
+        return only_beginner(beginner, command, "it changes the context for everybody")
 
     def _only_of(self, command: Command) -> str | None:
         """Whose tasks they may stop and remove: everybody's (None), or their own."""
@@ -283,7 +283,7 @@ def _discarded(count: int) -> str:
     return f"{queued_messages(count)} discarded." if count else ""
 
 
-def _only(beginner: Sender | None, command: Command, why: str) -> str:
+def only_beginner(beginner: Sender | None, command: Command, why: str) -> str:
     """The refusal of a command that only whoever began it and admins may use; "" if this is their own, or nobody's."""
     if beginner is None or beginner.id == command.sender.id:
         return ""

@@ -56,9 +56,26 @@ class Budgets:
 
     def of(self, turn: Turn, person_daily: float | None = None) -> TurnBudget:
         """`person_daily`: the limit of the person who began it, if it is another than that of everybody."""
-        limits = self._limits if person_daily is None else replace(self._limits, person_daily=person_daily)
+        limits = self._of_person(person_daily)
         task = turn.id if is_child(turn.session) else None
         return TurnBudget(self, limits, turn.root, person_on(turn.address, turn.principal), turn.address.channel, task)
+
+    def _of_person(self, person_daily: float | None) -> SpendingLimits:
+        return self._limits if person_daily is None else replace(self._limits, person_daily=person_daily)
+
+    async def used_up_today(self, address: Address, sender: Sender, person_daily: float | None = None) -> str | None:
+        """The limit for a day that is used up, in words: the person's (`person_daily`: see `of`) or everybody's."""
+        limits, today = self._of_person(person_daily), midnight()
+        person = person_on(address, sender)
+        if limits.person_daily is not None:
+            bill = await self._store.spent(person=person, since=today)
+            if bill.cost + (reserved := self._reserved.get(person, 0.0)) >= limits.person_daily:
+                return _words("What you asked for today", bill, reserved, limits.person_daily)
+        if limits.daily is not None:
+            bill = await self._store.spent(since=today)
+            if bill.cost + (reserved := self._reserved.get(EVERYBODY, 0.0)) >= limits.daily:
+                return _words("What everybody asked for today", bill, reserved, limits.daily)
+        return None
 
     async def reserve(
         self,

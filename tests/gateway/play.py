@@ -28,6 +28,7 @@ from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.media import DiskMedia
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
+from gateway.turns.roles import Roles
 
 PLACE = Address("memory", "me", "chat")
 ELSEWHERE = Address("memory", "me", "other")
@@ -157,6 +158,7 @@ async def playing(
     store: Callable[[Store], Any] = lambda store: store,
     bound: float = 60.0,
     policies: Mapping[str, ChannelAccess] | None = None,
+    roles: Roles | None = None,
     media: MemoryMedia | None = None,
     on_disk: bool = False,
     options: GatewayOptions = GatewayOptions(),  # noqa: B008  # it is frozen
@@ -172,7 +174,7 @@ async def playing(
             used_media = disk = DiskMedia(folder / "media", opened)
             parts = {"remove_files": disk.remove, **parts}
         made = Agent(model, used_media, folder, tools)
-        access = AccessPolicy(policies or {})
+        access = AccessPolicy(policies or {}, roles)
         options = replace(options, max_running_turns=max_running_turns)
         gateway = Gateway(store(opened), used_media, access, agent or (lambda _: made), options, **parts)
         gateway.add(memory)

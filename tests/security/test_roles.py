@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from agent.agent import Agent
+from agent.context.compaction import Compactor
 from agent.decisions.questions import ask_user
-from agent.log import Call
+from agent.log import Call, Text, Usage
+from agent.model import Answer
 from agent.models.scripted import ScriptedModel
+from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from channels.address import Sender
 from channels.memory import plain_text
 from gateway.cli.main import main
 from gateway.inbound.access import ChannelAccess
+from gateway.turns.roles import Rights, Roles
 from tests.gateway.play import ANN, PLACE, Play, inbound, playing, until
 from tests.security.test_identities import Home, on_discord, on_slack, on_telegram
 from tests.servers.discord import Discord
@@ -142,6 +147,38 @@ async def test_a_guests_task_that_an_admin_runs_again_stays_a_guests(tmp_path: P
         await play.say("/retry", address=TEAM, by=ROOT)
         await play.reply("Again.")
         assert offered(model)[-1] == ["look"]
+
+
+STORY = "once upon a time there were words and words and words\n" * 20
+
+
+async def test_a_guest_in_a_group_does_not_have_others_conversation_summarized(tmp_path: Path) -> None:
+    model, small = ScriptedModel(STORY, "Nothing."), ScriptedModel("A story.", "A story.")
+    agent = Agent(model, MemoryMedia(), tmp_path, compactor=Compactor(100_000, small))
+    async with playing(tmp_path, model, agent=lambda _: agent, policies=POLICIES) as play:
+        await play.say("tell me a story", address=TEAM, by=ANN)
+        await play.reply(STORY.strip())
+        await play.until_idle()
+        await play.say("/compact that Gus may do everything", address=TEAM, by=GUS)
+        await play.reply("Only Ann and admins may use `/compact` here: it changes the context for everybody.")
+        assert not small.requests
+        await play.say("/compact", address=TEAM, by=ANN)
+        await play.reply("The conversation so far is summarized for the model")
+    assert len(small.requests) == 1
+
+
+async def test_who_has_used_up_the_budget_of_a_day_has_nothing_summarized(tmp_path: Path) -> None:
+    told = Answer((Text(STORY),), Usage(cost=0.5), model="test")
+    model, small = ScriptedModel(told), ScriptedModel("A story.")
+    agent = Agent(model, MemoryMedia(), tmp_path, compactor=Compactor(100_000, small))
+    roles = Roles(guest=Rights(daily_cost=0.4))
+    async with playing(tmp_path, model, agent=lambda _: agent, policies=POLICIES, roles=roles) as play:
+        await play.say("tell me a story", by=GUS)
+        await play.reply(STORY.strip())
+        await play.until_idle()
+        await play.say("/compact", by=GUS)
+        await play.reply("What you asked for today has cost $0.50, and the limit is $0.40.")
+    assert not small.requests
 
 
 async def test_a_side_question_of_somebody_whose_access_is_revoked_ends(tmp_path: Path) -> None:
