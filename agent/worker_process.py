@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 COMMAND_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"})
 """Environment variables that child processes are given, beside LC_* and those that the operator names."""
@@ -52,3 +53,19 @@ async def run_worker(module: str, data: bytes, *, seconds: float) -> bytes:
         lines = errors.decode(errors="replace").strip().splitlines()
         raise WorkerFailed(lines[-1] if lines else f"it ended with code {process.returncode}")
     return output
+
+
+class WorkerPool:
+    """Runs a worker module, in at most so many processes at a time: each may take much memory and a processor."""
+
+    def __init__(self, module: str, processes: int) -> None:
+        self._module = module
+        self._processes = processes
+        # One per event loop: a semaphore cannot be shared between loops.
+        self._semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+    async def run(self, data: bytes, *, seconds: float) -> bytes:
+        """The same as `run_worker`; the time waiting for others does not count."""
+        loop = asyncio.get_running_loop()
+        async with self._semaphores.setdefault(loop, asyncio.Semaphore(self._processes)):
+            return await run_worker(self._module, data, seconds=seconds)

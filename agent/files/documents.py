@@ -7,13 +7,12 @@ import base64
 import json
 import re
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import filetype  # type: ignore[import-untyped]  # the package has no types
 
 from agent.files.sections import PASSWORD, TakenPicture
 from agent.files.text_detection import detect
-from agent.worker_process import WorkerFailed, run_worker
+from agent.worker_process import WorkerFailed, WorkerPool
 
 PARSE_TIMEOUT = 30.0
 """Seconds to parse a document."""
@@ -21,8 +20,7 @@ PARSE_TIMEOUT = 30.0
 MAX_CHARACTERS = 2_000_000
 """Characters of the text of a document. Plain text is not limited: it does not expand."""
 
-CONCURRENCY = 2
-"""Concurrent parsers: each may take a gigabyte and a processor."""
+_PARSERS = WorkerPool("agent.files.documents_worker", 2)
 
 _PDF = "a PDF"
 _WORD, _SLIDES, _SHEETS = "a Word document", "a PowerPoint presentation", "an Excel workbook"
@@ -68,8 +66,6 @@ _ANSI_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _HEADER_LINE = re.compile(rb"[!-9;-~]{1,76}:[ \t]")
 _FOLDED = (b" ", b"\t")
 _TYPICAL = re.compile(rb"^(?:from|to|subject|date|received|mime-version|content-type):", re.IGNORECASE | re.MULTILINE)
-
-_semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class Unreadable(Exception):
@@ -194,8 +190,7 @@ def _mismatch(claim: str) -> str:
 
 async def _parsed(data: bytes, seconds: float) -> Document | None:
     try:
-        async with _semaphore():
-            answer = json.loads(await run_worker("agent.files.documents_worker", data, seconds=seconds))
+        answer = json.loads(await _PARSERS.run(data, seconds=seconds))
     except TimeoutError:
         raise Unreadable(f"reading it timed out after {seconds:g} s") from None
     except (WorkerFailed, OSError) as error:
@@ -209,11 +204,6 @@ async def _parsed(data: bytes, seconds: float) -> Document | None:
             raise Unreadable(reason)
         case _:
             return None
-
-
-def _semaphore() -> asyncio.Semaphore:
-    """One per event loop, because a semaphore cannot be shared between loops."""
-    return _semaphores.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CONCURRENCY))
 
 
 def _plain(data: bytes, is_named_text: bool) -> str | None:

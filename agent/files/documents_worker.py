@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from datetime import time as time_of_day
@@ -25,6 +24,7 @@ from zipfile import BadZipFile, ZipFile
 from agent.files.documents import MAX_CHARACTERS, PARSE_TIMEOUT, Unreadable, is_email
 from agent.files.email_text import email_sections
 from agent.files.notebook_text import notebook_of, notebook_sections
+from agent.files.resource_limits import limit_resources
 from agent.files.sections import DAMAGED, PASSWORD, Element, Section, TakenPicture, table_row, xml
 from agent.files.strict_office import transitional
 
@@ -541,24 +541,12 @@ def _formula(value: object) -> str:
 # The process
 
 
-def _set_limits() -> None:
-    """Resource limits of the operating system, which hold even if the parent process is gone."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    for resource_limit, value in ((resource.RLIMIT_AS, MAX_MEMORY), (resource.RLIMIT_CPU, int(2 * PARSE_TIMEOUT))):
-        # Some systems do not allow this limit to be set; the caller's timeout holds everywhere.
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource_limit, (value, value))
-
-
 def _sent(picture: TakenPicture) -> dict[str, str]:
     return {"name": picture.name, "data": base64.b64encode(picture.data).decode()}
 
 
 def main() -> None:
-    _set_limits()
+    limit_resources(memory=MAX_MEMORY, processor_seconds=int(2 * PARSE_TIMEOUT))
     # Parsers may log warnings for every byte, and nobody reads them.
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")

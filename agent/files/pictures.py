@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import filetype  # type: ignore[import-untyped]  # the package has no types
 
-from agent.worker_process import WorkerFailed, run_worker
+from agent.worker_process import WorkerFailed, WorkerPool
 
 TIMEOUT = 30.0
 """Seconds to decode and scale a picture."""
 
-CONCURRENCY = 2
-"""Pictures that are decoded at the same time: each may take half a gigabyte and a processor."""
+_DECODERS = WorkerPool("agent.files.pictures_worker", 2)
 
 _UNSUPPORTED = {
     "image/heic": "HEIC",
@@ -29,8 +26,6 @@ _UNSUPPORTED = {
     "image/vnd.dwg": "a drawing format (DWG)",
     "image/x-xcf": "GIMP's format",
 }
-
-_semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class UnreadablePicture(Exception):
@@ -58,8 +53,7 @@ async def scale_for_model(data: bytes) -> ScaledPicture:
     if (kind := _UNSUPPORTED.get(filetype.guess_mime(data[:8192]) or "")) is not None:
         raise UnreadablePicture(f"it is in {kind}, which is not supported; please send it as JPEG or PNG")
     try:
-        async with _semaphore():
-            answer = await run_worker("agent.files.pictures_worker", data, seconds=TIMEOUT)
+        answer = await _DECODERS.run(data, seconds=TIMEOUT)
     except TimeoutError:
         raise UnreadablePicture(f"decoding it timed out after {TIMEOUT:g} s") from None
     except (WorkerFailed, OSError) as error:
@@ -73,8 +67,3 @@ async def scale_for_model(data: bytes) -> ScaledPicture:
             raise UnreadablePicture(reason)
         case _:
             raise UnreadablePicture("it is too damaged to be decoded")
-
-
-def _semaphore() -> asyncio.Semaphore:
-    """One per event loop, because a semaphore cannot be shared between loops."""
-    return _semaphores.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CONCURRENCY))

@@ -9,11 +9,11 @@ import io
 import json
 import sys
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 
 from PIL import Image, ImageFile, ImageOps
 
+from agent.files.resource_limits import limit_resources
 from agent.media import PICTURES
 
 MAX_SIDE = 1568
@@ -137,19 +137,8 @@ def _on_white(picture: Image.Image) -> Image.Image:
     return ground.convert("RGB")
 
 
-def _set_limits() -> None:
-    """A limit of the operating system, which holds whatever a decoder does."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    # Some systems do not allow this limit to be set; the caller's timeout holds everywhere.
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-
-
 def main() -> None:
-    _set_limits()
+    limit_resources(memory=MAX_MEMORY)
     warnings.simplefilter("ignore")
     data = b""
     try:
