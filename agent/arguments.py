@@ -149,9 +149,9 @@ class _Fitting:
 
 def _meant(key: str, properties: _Schema, given: Mapping[str, Any]) -> str:
     """The one property that is not given and differs from the key in capitals, `-` and `_` only; else the key."""
-    letters = _letters(key)
-    meant = [name for name in properties if name not in given and _letters(name) == letters]
-    rivals = [other for other in given if _letters(other) == letters]
+    wanted = letters(key)
+    meant = [name for name in properties if name not in given and letters(name) == wanted]
+    rivals = [other for other in given if letters(other) == wanted]
     return meant[0] if len(meant) == 1 and len(rivals) == 1 else key
 
 
@@ -159,7 +159,8 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _letters(name: str) -> str:
+def letters(name: str) -> str:
+    """The name without what models confuse: capitals, blanks, `-` and `_`."""
     return _BETWEEN_WORDS.sub("", name).casefold()
 
 

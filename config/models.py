@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, InstanceOf, JsonValue, SecretStr
@@ -16,8 +16,8 @@ from config.section import Secret, Section, WebAddress, wrong
 MIN_CONTEXT_WINDOW = 4000
 """Tokens. A smaller window has no room for instructions, tools and an answer."""
 
-EFFORTS = ("off", "minimal", "low", "medium", "high", "max")
 Effort = Literal["off", "minimal", "low", "medium", "high", "max"]
+EFFORTS = get_args(Effort)
 
 _CREDENTIAL = re.compile(r"auth|cookie|key|password|secret|signature|token", re.IGNORECASE)
 """Names of headers and query parameters whose values are secrets."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from agent.arguments import letters
 from agent.log import Call
 from agent.model import Answer, ToolSpec
 from agent.models.protocols.call_forms import MAX_NAME_LENGTH, plain_name
@@ -17,7 +18,6 @@ _SPECIAL_TOKEN = re.compile("<[|\N{FULLWIDTH VERTICAL LINE}].*", re.DOTALL)
 _COUNTER = re.compile(r":\d+\Z")
 _NAMESPACE = re.compile(r"(?:functions?|tools?|default_api|api|assistant|mcp)(?:[./:]|__)", re.IGNORECASE)
 _AROUND = " \t\r\n\"'`()[]{}<>.,:;"
-_BETWEEN_WORDS = re.compile(r"[\s_-]+")
 
 
 def with_known_names(answer: Answer, tools: Sequence[ToolSpec]) -> Answer:
@@ -37,7 +37,7 @@ def known_name(name: str, declared: Collection[str]) -> str:
     if name in declared:
         return name
     for candidate in _candidates(name):
-        meant = {each for each in declared if _letters(each) == candidate}
+        meant = {each for each in declared if letters(each) == candidate}
         if len(meant) == 1:
             return meant.pop()
         if meant:
@@ -50,9 +50,4 @@ def _candidates(name: str) -> tuple[str, ...]:
     """What of the name may be the tool's: without what models put around it, with and without a namespace."""
     bare = _COUNTER.sub("", _SPECIAL_TOKEN.sub("", name).strip(_AROUND))
     without_namespace = _NAMESPACE.sub("", bare, count=1) if _NAMESPACE.match(bare) else bare
-    return tuple(dict.fromkeys(letters for each in (bare, without_namespace) if (letters := _letters(each))))
-
-
-def _letters(name: str) -> str:
-    """The name without what models confuse: capitals, blanks, `-` and `_`."""
-    return _BETWEEN_WORDS.sub("", name).casefold()
+    return tuple(dict.fromkeys(found for each in (bare, without_namespace) if (found := letters(each))))
