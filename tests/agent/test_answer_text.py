@@ -268,3 +268,22 @@ def test_the_work_grows_with_the_text_and_not_with_its_square(before: str, piece
     seconds(500)
     # A square would be 256 times the work.
     assert seconds(16_000) < 150 * max(min(seconds(1_000) for _ in range(3)), 0.001)
+
+
+@pytest.mark.parametrize(
+    ("before", "call", "after"),
+    [
+        ("<tool_call>", '{"name":"a"}', "</tool_call>"),
+        ("[TOOL_CALLS]", "a{}", "[/TOOL_CALLS]"),
+        ("<|tool_calls_section_begin|>", "<|tool_call_begin|>a<|tool_call_argument_begin|>{}<|tool_call_end|>", ""),
+    ],
+)
+def test_so_does_the_work_of_many_calls_in_one_piece(before: str, call: str, after: str) -> None:
+    def seconds(count: int) -> float:
+        start = time.process_time()
+        parts, _ = read(before + call * count + after)
+        assert len(parts) == count
+        return time.process_time() - start
+
+    seconds(500)
+    assert seconds(32_000) < 150 * max(min(seconds(1_000) for _ in range(3)), 0.001)

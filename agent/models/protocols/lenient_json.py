@@ -47,12 +47,12 @@ def json_of(written: str) -> Any | None:
     return _mended(stripped) if len(stripped) <= MAX_MENDED else None
 
 
-def first_json(written: str) -> tuple[Any, int] | None:
-    """The object or array with which the text begins, and where it ends; None if there is none."""
-    if not written.startswith(("{", "[")):
+def first_json(written: str, position: int = 0) -> tuple[Any, int] | None:
+    """The object or array that begins at the position, and where it ends; None if there is none."""
+    if not written.startswith(("{", "["), position):
         return None
     try:
-        return _LINE_BREAKS_IN_STRINGS.raw_decode(written)
+        return _LINE_BREAKS_IN_STRINGS.raw_decode(written, position)
     except (ValueError, RecursionError):
         return None
 

@@ -31,6 +31,7 @@ _XML_PARAMETER = re.compile(rf"""\s*<{_NAMESPACE}parameter(?:=|\s+name=)["']?([^
 _XML_PARAMETER_END = re.compile(rf"</{_NAMESPACE}parameter>")
 _ARG_KEY = re.compile(r"\s*<arg_key>\s*([^<]{1,128}?)\s*</arg_key>\s*<arg_value>")
 _ARG_VALUE_END = "</arg_value>"
+_BLANK = re.compile(r"\s*")
 _NAMED_CALL = re.compile(rf"\s*(?:call:)?({_NAME}?)\s*(?:\[CALL_ID\]\w*)?\s*(?:\[ARGS\])?\s*(?=\{{)")
 _NAME_IN_JSON = re.compile(r"""["'](?:name|tool_name)["']\s*:\s*["']([^"']{1,128})["']""")
 _NAME_ANYWHERE = re.compile(rf"(?:function=|invoke name=|name=)[\"']?({_NAME})|\A\s*(?:call:)?({_NAME})\s*[\[{{(<]")
@@ -61,11 +62,17 @@ class Found:
 
 def raw_calls(written: str) -> Found | None:
     """The calls that the text consists of, in any notation; None if they are not certain."""
-    content = _BETWEEN.sub("", written, count=1).strip()
+    content = written[_next_call(written, 0) :].strip()
     for read in (_in_json, _in_tokens, _in_xml, _in_keys_and_values, _after_names, _in_python):
         if (found := read(content)) is not None:
             return found
     return None
+
+
+def _next_call(content: str, position: int) -> int:
+    """Where the next call may begin: after what may be between two."""
+    between = _BETWEEN.match(content, position)
+    return position if between is None else between.end()
 
 
 def unreadable_call(written: str) -> RawCall:
@@ -79,17 +86,17 @@ def unreadable_call(written: str) -> RawCall:
 def _in_json(content: str) -> Found | None:
     """`{"name": …, "arguments": {…}}`, several of them, or a list."""
     calls: list[RawCall] = []
-    rest = content
-    while (first := first_json(rest)) is not None:
+    position = 0
+    while (first := first_json(content, position)) is not None:
         value, end = first
         found = [_json_call(item) for item in (value if isinstance(value, list) else [value])]
         read = [call for call in found if call is not None]
         if not read or len(read) < len(found):
             return None
         calls += read
-        rest = _BETWEEN.sub("", rest[end:], count=1)
+        position = _next_call(content, end)
     if calls:
-        return Found(tuple(calls), rest)
+        return Found(tuple(calls), content[position:])
     value = json_of(content) if content.startswith(("{", "[", "`")) else None
     found = [_json_call(item) for item in (value if isinstance(value, list) else [value])]
     read = [call for call in found if call is not None]
@@ -134,11 +141,9 @@ def _in_tokens(content: str) -> Found | None:
 
 def _object_at(content: str, position: int) -> tuple[dict[str, Any], int] | None:
     """The JSON object that begins here, and where it ends."""
-    first = first_json(content[position:].lstrip())
-    if first is None or not isinstance(first[0], dict):
-        return None
-    blank = len(content) - position - len(content[position:].lstrip())
-    return first[0], position + blank + first[1]
+    blank = _BLANK.match(content, position)
+    first = first_json(content, position if blank is None else blank.end())
+    return None if first is None or not isinstance(first[0], dict) else first
 
 
 def _in_xml(content: str) -> Found | None:
@@ -199,14 +204,14 @@ def _in_keys_and_values(content: str) -> Found | None:
 def _after_names(content: str) -> Found | None:
     """`NAME{…}` or `NAME[ARGS]{…}`, several of them."""
     calls: list[RawCall] = []
-    rest = content
-    while (found := _NAMED_CALL.match(rest)) is not None:
-        first = first_json(rest[found.end() :])
+    position = 0
+    while (found := _NAMED_CALL.match(content, position)) is not None:
+        first = first_json(content, found.end())
         if first is None or not isinstance(first[0], dict):
             return None
         calls.append(RawCall(found[1], dumped(first[0])))
-        rest = _BETWEEN.sub("", rest[found.end() + first[1] :], count=1)
-    return Found(tuple(calls), rest) if calls else None
+        position = _next_call(content, first[1])
+    return Found(tuple(calls), content[position:]) if calls else None
 
 
 def _in_python(content: str) -> Found | None:
