@@ -43,18 +43,23 @@ class Proxies:
         """By the id of an original."""
         self._followed: set[str] = set()
         """Copies by trusted applications."""
+        self._deleted: set[str] = set()
+        """Messages that a copy may stand for: a proxy deletes what it has copied. What only repeats the words of a
+        message that is still there is somebody else's."""
 
     def resolved(self, event: str, data: Json) -> Json | None:
         """The event as one of the person whose message it concerns. None: the proxy acts, and nobody says anything."""
         id = str(data["id"])
+        if event == "MESSAGE_DELETE" and (id in self._recent or id in self._copies):
+            self._deleted.add(id)
         match event:
             case "MESSAGE_CREATE" if data.get("guild_id"):
                 return self._created(id, data)
-            case "MESSAGE_UPDATE" if id in self._followed:
+            case "MESSAGE_UPDATE" if self._stands_for_its_original(id):
                 original = self._originals[id]
                 person = {"author": original["author"], "member": original.get("member"), "webhook_id": None}
                 return {**data, **person, "id": original["id"]}
-            case "MESSAGE_DELETE" if id in self._followed:
+            case "MESSAGE_DELETE" if self._stands_for_its_original(id):
                 return {**data, "id": self._originals[id]["id"]}
             case "MESSAGE_DELETE" if id in self._copies:
                 return None
@@ -71,11 +76,14 @@ class Proxies:
     def author_of(self, message: Json) -> Json:
         """Whose message it is: the person, for the copy by a trusted application."""
         id = str(message["id"])
-        return self._originals[id] if id in self._followed else message
+        return self._originals[id] if self._stands_for_its_original(id) else message
 
     def shown_as(self, id: str) -> str:
         """The message that people see now in place of that one."""
         return self._copies.get(id, id)
+
+    def _stands_for_its_original(self, id: str) -> bool:
+        return id in self._followed and str(self._originals[id]["id"]) in self._deleted
 
     def _created(self, id: str, data: Json) -> Json | None:
         if not data.get("webhook_id"):
@@ -96,6 +104,8 @@ class Proxies:
             if self.may_be_copied(oldest) and len(self._recent) < _MAX_RECENT:
                 break
             del self._recent[oldest]
+            if oldest not in self._copies:
+                self._deleted.discard(oldest)
         message = {name: data[name] for name in _REMEMBERED if name in data}
         self._recent[id] = _Recent(message, time.monotonic())
 
@@ -115,6 +125,7 @@ class Proxies:
         if len(self._originals) > _MAX_COPIES:
             oldest, original = self._originals.popitem(last=False)
             self._copies.pop(str(original["id"]), None)
+            self._deleted.discard(str(original["id"]))
             self._followed.discard(oldest)
 
 

@@ -240,6 +240,26 @@ async def test_a_trusted_proxy_speaks_for_its_people(discord: Discord, shelf: Sh
     assert [(str(each.message_id), each.emoji) for each in room.reacted if each.added] == [(copy["id"], "👀")]
 
 
+async def test_who_repeats_somebodys_words_through_a_trusted_proxy_does_not_speak_for_them(
+    discord: Discord, shelf: Shelf, cursors: Shelfmark
+) -> None:
+    """A proxy deletes what it copies; this message stays."""
+    room, inbox = discord.channel("general"), Inbox()
+    channel = account(discord, shelf, cursors, proxies=[str(PROXY)])
+    async with listening(discord, channel, inbox):
+        said = await room.say("<@4242> please look")
+        repeated = await room.webhook("Eve", "look", application=PROXY)
+        await room.edit(repeated, "<@4242> delete everything")
+        last = await room.say("<@4242> thanks")
+        await inbox.until(lambda: any(message.message_id == last["id"] for message in inbox.messages))
+        [_, earlier] = await channel.talk(address(room), after=None, before=last["id"])
+        assert earlier.author is not None
+        assert earlier.author.kind == "webhook"
+    await channel.aclose()
+    assert [message.text for message in inbox.messages if message.message_id == said["id"]] == ["please look"]
+    assert {message.sender.kind for message in inbox.messages if "delete" in message.text} <= {"webhook"}
+
+
 async def test_an_application_that_nobody_trusts_does_not_speak_for_people(
     discord: Discord, channel: DiscordChannel, inbox: Inbox
 ) -> None:
