@@ -86,7 +86,8 @@ class _Reply:
     tried again (monotonic seconds).
 
     `attempts` have failed in a row, the first at `failing_since`; `progress` is the ledger's at that time. `errors` in
-    a row were unexpected. `given_up`: it is shown again only when it is settled.
+    a row were unexpected, and at `unreachable` in a row the platform could not be reached. `given_up`: it is shown
+    again only when it is settled.
     """
 
     builder: ReplyBuilder
@@ -99,6 +100,7 @@ class _Reply:
     failing_since: float | None = None
     progress: int = 0
     errors: int = 0
+    unreachable: int = 0
     given_up: bool = False
 
     @property
@@ -113,7 +115,7 @@ class _Reply:
         return self.builder.done or (changed and (self.builder.parked or (self.streams and not self.given_up)))
 
     def succeeded(self) -> None:
-        self.attempts = self.errors = 0
+        self.attempts = self.errors = self.unreachable = 0
         self.failing_since = None
 
     def failed_since(self, now: float) -> float:
@@ -389,8 +391,8 @@ class Delivery:
             await self._try_later(conversation, channel, reply, str(error), self._backoff(reply.attempts))
         except Unreachable as error:
             log.warning("%s: a reply could not be shown yet: %s", channel.name, error)
-            reply.failing_since, reply.errors = None, reply.errors + 1
-            reply.due = time.monotonic() + self._backoff(reply.errors)
+            reply.failing_since, reply.unreachable = None, reply.unreachable + 1
+            reply.due = time.monotonic() + self._backoff(reply.unreachable)
         except Undeliverable as error:
             await self._give_up(conversation, channel, reply, str(error))
         except Exception:

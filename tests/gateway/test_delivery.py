@@ -27,7 +27,7 @@ from channels.message import MessageStatus
 from channels.reply import Reply, TextSegment
 from channels.sync import REPEAT_NOTE, Piece, sync_pieces
 from gateway.app import GatewayOptions
-from gateway.outbound.delivery import RetryLimits
+from gateway.outbound.delivery import MAX_ERRORS, RetryLimits
 from tests.gateway.play import ELSEWHERE, playing, storing, until
 
 TOPIC = Address("memory", "me", "group", "1", "group")
@@ -234,6 +234,16 @@ async def test_errors_that_are_not_consecutive_do_not_give_up_a_reply(tmp_path: 
             channel.troubles = [ValueError("a bug")]
             step.set()
         await play.reply("6")
+
+
+async def test_a_bug_after_the_platform_could_not_be_reached_does_not_give_up_a_reply(tmp_path: Path) -> None:
+    channel = FailingChannel(*[Unreachable("gone")] * MAX_ERRORS, ValueError("a bug"))
+    options = GatewayOptions(delivery=RetryLimits(max_backoff=0.01))
+    async with playing(tmp_path, ScriptedModel(), channel=channel, options=options) as play:
+        await play.say("hi")
+        await play.reply("You said: hi")
+        await play.until_idle()
+        assert channel.finals == {"You said: hi": 1}
 
 
 async def test_two_growing_replies_in_one_chat_are_both_shown(tmp_path: Path) -> None:
