@@ -26,11 +26,16 @@ MAX_PARTS = 20
 
 @dataclass(frozen=True, slots=True)
 class _Act:
-    """`unread` are its parts until now, if none of them addressed the bot."""
+    """`whole` is what its last message was delivered as; `unread` are its parts until now, if none of them addressed
+    the bot."""
 
-    last: InboundMessage
+    whole: tuple[InboundMessage, ...]
+    unread: tuple[InboundMessage, ...]
     at: float
-    unread: tuple[InboundMessage, ...] = ()
+
+    @property
+    def last(self) -> InboundMessage:
+        return self.whole[-1]
 
 
 class Acts:
@@ -40,17 +45,15 @@ class Acts:
         self._newest: OrderedDict[tuple[Address, str], _Act] = OrderedDict()
 
     def complete(self, message: InboundMessage) -> tuple[InboundMessage, ...]:
-        """The message as part of its act, after earlier parts that address the bot only now."""
-        before = self._take(message)
+        """The message as part of its act, after earlier parts that address the bot only now. The same again for a
+        message that could not be stored and is delivered again."""
+        act = self._take(message)
         if message.kind not in ("new", "command"):
             return (message,)
-        last = before.last if before is not None and _belongs_together(before.last, message) else None
-        unread = before.unread if before is not None and last is not None else ()
-        message = _as_part(message, last)
-        whole = (*(replace(part, addressed=True) for part in unread), message) if message.addressed else (message,)
-        unread = () if message.addressed or not _may_have_more(message) else (*unread, message)[-MAX_PARTS:]
-        self._newest[message.address, message.sender.id] = _Act(message, monotonic(), unread)
-        return whole
+        if act is None or act.last.event_id != message.event_id:
+            act = _with(message, act)
+        self._newest[message.address, message.sender.id] = replace(act, at=monotonic())
+        return act.whole
 
     def _take(self, message: InboundMessage) -> _Act | None:
         """The sender's newest act in this place, which the caller keeps or replaces; old ones are forgotten."""
@@ -62,6 +65,16 @@ class Acts:
             del self._newest[oldest]
         key = message.address, message.sender.id
         return self._newest.pop(key, None) if message.kind in ("new", "command") else None
+
+
+def _with(message: InboundMessage, before: _Act | None) -> _Act:
+    """The act with the message, or a new one that begins with it."""
+    last = before.last if before is not None and _belongs_together(before.last, message) else None
+    unread = before.unread if before is not None and last is not None else ()
+    message = _as_part(message, last)
+    whole = (*(replace(part, addressed=True) for part in unread), message) if message.addressed else (message,)
+    unread = () if message.addressed or not _may_have_more(message) else (*unread, message)[-MAX_PARTS:]
+    return _Act(whole, unread, monotonic())
 
 
 def _belongs_together(last: InboundMessage, message: InboundMessage) -> bool:

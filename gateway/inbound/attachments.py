@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from agent.media import Attachment, MediaError, MediaStore
 from channels.address import Address, Sender
 from channels.channel import Channel, ChannelError, FileUnavailable, RetryLater, TalkReader, Unreachable
-from channels.message import FileRef, ForeignText
+from channels.message import FileRef, ForeignText, ThreadRoot
 from gateway.inbound.talk import talk_note
 from gateway.lifecycle.fair_slots import FairSlots
 from gateway.lifecycle.retry import retry_until_stored
@@ -194,12 +194,9 @@ class AttachmentFetcher:
         if not (row.reads_talk and row.message_id and isinstance(channel, TalkReader)):
             return ()
         try:
-            async with asyncio.timeout(TALK_TIMEOUT):
-                said = await channel.talk(address, after=row.seen or row.thread_root, before=row.message_id)
-        except (ChannelError, TimeoutError) as error:
-            log.info("%s: the messages before one are not available: %r", channel.name, error)
-            reason = str(error) or "the platform does not answer"
-            return (_Fetched(None, f"What was written here before is not available: {reason}."),)
+            said = await _said(channel, address, after=row.seen or row.thread_root, before=row.message_id)
+        except _NotAvailable as error:
+            return (_Fetched(None, f"What was written here before is not available: {error}."),)
         note = talk_note(said, is_again=row.seen is not None)
         strangers = [each.sender for each in said if not each.author or self._is_foreign(address.channel, each.author)]
         if not note:
@@ -246,3 +243,16 @@ class AttachmentFetcher:
                 log.exception("%s: fetching failed", channel.name)
                 raise _NotAvailable(type(error).__name__) from error
         raise _NotAvailable(reason)
+
+
+async def _said(channel: TalkReader, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
+    """Raises `_NotAvailable`."""
+    try:
+        async with asyncio.timeout(TALK_TIMEOUT):
+            return await channel.talk(address, after=after, before=before)
+    except (ChannelError, TimeoutError) as error:
+        log.info("%s: the messages before one are not available: %r", address.channel, error)
+        raise _NotAvailable(str(error) or "the platform does not answer") from error
+    except Exception as error:
+        log.exception("%s: the messages before one cannot be read", address.channel)
+        raise _NotAvailable(type(error).__name__) from error

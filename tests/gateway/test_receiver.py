@@ -10,11 +10,14 @@ import pytest
 
 from agent.log import MessagesRead
 from agent.models.scripted import ScriptedModel
+from channels.address import Address
 from channels.channel import FileUnavailable, NotStored, RetryLater, Unreachable
 from channels.memory import MemoryChannel
-from channels.message import FileRef
+from channels.message import FileRef, ThreadRoot
+from gateway.inbound.access import ChannelAccess
 from tests.gateway.play import inbound, playing, until
 
+GROUP = Address("memory", "me", "group", kind="group")
 PHOTO = FileRef("photo", "cat.png", "image/png")
 
 
@@ -63,6 +66,31 @@ async def test_a_message_that_cannot_be_stored_is_not_accepted_and_may_be_delive
             await play.gateway.bus.deliver(inbound("hi", event="e"))
         play.write_again("inbox")
         await play.gateway.bus.deliver(inbound("hi", event="e"))
+        await play.reply("You said: hi")
+
+
+async def test_parts_of_an_act_that_cannot_be_stored_are_all_read_when_it_is_delivered_again(tmp_path: Path) -> None:
+    first, second = (inbound(text, address=GROUP, addressed=text == "@bot") for text in ("what is this?", "@bot"))
+    policies = {"memory": ChannelAccess(frozenset({"*"}))}
+    async with playing(tmp_path, ScriptedModel(), policies=policies) as play:
+        assert await play.gateway.bus.deliver(replace(first, cut="\n")) is None
+        play.refuse_to_write("inbox")
+        with pytest.raises(NotStored):
+            await play.gateway.bus.deliver(second)
+        play.write_again("inbox")
+        await play.gateway.bus.deliver(second)
+        await play.reply("You said: what is this?\n@bot")
+        await play.until_idle()
+        assert len(play.shown()) == 1
+
+
+async def test_a_message_is_read_even_if_a_platform_cannot_tell_what_was_said_before_it(tmp_path: Path) -> None:
+    class Garbled(MemoryChannel):
+        async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
+            raise KeyError("author")
+
+    async with playing(tmp_path, ScriptedModel(), channel=Garbled()) as play:
+        await play.deliver(replace(inbound("hi", address=GROUP), has_talk=True))
         await play.reply("You said: hi")
 
 
