@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,16 @@ def either(read: Callable[[], T], raw: Callable[[], T]) -> T:
 def unreadable(kind: str) -> str:
     """What stands in a message's text for something in it that the gateway does not know how to read."""
     return f"[a kind of message that I cannot read: {kind}]"
+
+
+def dicts(value: object) -> Iterator[dict[str, Any]]:
+    """The objects of a list in JSON."""
+    return (each for each in value if isinstance(each, dict)) if isinstance(value, list) else iter(())
+
+
+def clean(text: str) -> str:
+    """JSON may contain half of a surrogate pair, which cannot be stored."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from channels.discord.directory import Directory
 from channels.message import FileRef
-from channels.visible import part, unreadable
+from channels.visible import clean, dicts, part, unreadable
 
 Json = dict[str, Any]
 
@@ -147,10 +147,6 @@ def _poll_text(media: Json) -> str:
 
 def _joined(*texts: str | None, gap: str = "\n\n") -> str:
     return clean(gap.join(text for text in texts if text))
-
-
-def dicts(value: object) -> Iterator[Json]:
-    return (each for each in value if isinstance(each, dict)) if isinstance(value, list) else iter(())
 
 
 # --- embeds ----------------------------------------------------------------------------------------------------------
@@ -329,8 +325,3 @@ def display_name(user: Json, member: Json | None = None) -> str:
 def channel_name(id: str, directory: Directory) -> str:
     channel = directory.channels.get(id)
     return clean(channel.name) if channel else ""
-
-
-def clean(text: str) -> str:
-    """JSON may contain half of a surrogate pair, which cannot be stored."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -14,7 +14,6 @@ from channels.address import AccountKind, Address, Sender
 from channels.discord.content import Json as Json
 from channels.discord.content import (
     channel_name,
-    clean,
     display_name,
     files_of,
     previews,
@@ -26,7 +25,7 @@ from channels.discord.content import (
 )
 from channels.discord.directory import Directory
 from channels.message import FileRef, ForeignText, InboundMessage, MessageKind
-from channels.visible import either, part, unreadable
+from channels.visible import clean, either, part, unreadable
 
 STOP = "stop:"
 """Prefix of a stop button's data; the run id follows."""

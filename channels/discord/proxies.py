@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from channels.discord.content import Json, dicts
+from channels.discord.content import Json
+from channels.visible import dicts
 
 WINDOW = 5.0
 """Seconds after a person's message in which its copy comes."""

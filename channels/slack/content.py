@@ -10,7 +10,7 @@ from typing import Any
 
 from channels.address import Sender
 from channels.message import FileRef
-from channels.visible import part, table, unreadable
+from channels.visible import clean, dicts, part, table, unreadable
 
 Json = dict[str, Any]
 
@@ -110,10 +110,6 @@ def _joined(*texts: str, gap: str = "\n\n") -> str:
 
 def _words(text: str) -> str:
     return "".join(re.findall(r"\w", text.casefold()))
-
-
-def dicts(value: object) -> Iterator[Json]:
-    return (each for each in value if isinstance(each, dict)) if isinstance(value, list) else iter(())
 
 
 # --- attachments and blocks ------------------------------------------------------------------------------------------
@@ -345,11 +341,6 @@ def _expanded(names: Mapping[str, Sender], token: str) -> str:
 def _link(url: str, label: str) -> str:
     bare = url.removeprefix("https://").removeprefix("http://").rstrip("/")
     return url if not label or label.rstrip("/") in (url, bare) else f"{label} ({url})"
-
-
-def clean(text: str) -> str:
-    """JSON may contain half of a surrogate pair, which cannot be stored."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

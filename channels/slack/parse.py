@@ -16,8 +16,6 @@ from channels.slack.content import (
 )
 from channels.slack.content import (
     author_name,
-    clean,
-    dicts,
     files_of,
     lost_files,
     previews,
@@ -26,7 +24,7 @@ from channels.slack.content import (
     shared,
     written,
 )
-from channels.visible import either, unreadable
+from channels.visible import clean, dicts, either, unreadable
 
 STOP = "stop:"
 """Prefix of a stop button's data; the run id follows."""

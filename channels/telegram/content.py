@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from channels.message import FileRef
-from channels.telegram.formatting import Span, clean, markdown, name_of
+from channels.telegram.formatting import Span, markdown, name_of
 from channels.telegram.rich import rich_text
-from channels.visible import part, unreadable
+from channels.visible import clean, part, unreadable
 
 Json = dict[str, Any]
 

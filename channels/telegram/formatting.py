@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from channels.visible import clean
+
 Json = dict[str, Any]
 Span = tuple[int, int]
 """Start and end in UTF-16 units, as in Telegram's entities."""
@@ -36,11 +38,6 @@ class _Units:
         inside = self.cut(start, end)
         start += len(inside) - len(inside.lstrip())
         return start, end - (len(inside) - len(inside.rstrip()))
-
-
-def clean(text: str) -> str:
-    """JSON may contain half of a surrogate pair, which cannot be stored."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def cut(text: str, span: Span) -> str:

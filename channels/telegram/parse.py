@@ -11,8 +11,8 @@ from typing import Any, Literal
 from channels.address import AccountKind, Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
 from channels.telegram.content import entities, files, kind_of_file, raw_text, visible
-from channels.telegram.formatting import Span, clean, cut, markdown, name_of, span_of
-from channels.visible import part, unreadable
+from channels.telegram.formatting import Span, cut, markdown, name_of, span_of
+from channels.visible import clean, part, unreadable
 
 Json = dict[str, Any]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from channels.telegram.formatting import clean
-from channels.visible import part, table, unreadable
+from channels.visible import clean, part, table, unreadable
 
 Json = dict[str, Any]
 
