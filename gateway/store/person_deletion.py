@@ -12,7 +12,18 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, func, insert, select, update
 
-from agent.log import ApprovalDecided, Compacted, Ended, Entry, MessagesRead, ModelAnswered, Notice, UserMessage, dump
+from agent.log import (
+    ApprovalDecided,
+    Compacted,
+    Ended,
+    Entry,
+    ForeignText,
+    MessagesRead,
+    ModelAnswered,
+    Notice,
+    UserMessage,
+    dump,
+)
 from gateway.store import logs
 from gateway.store.conversation_deletion import (
     DeletedRows,
@@ -21,6 +32,7 @@ from gateway.store.conversation_deletion import (
     forget_uses,
     upto_of,
 )
+from gateway.store.encoding import foreign_from_json, foreign_to_json
 from gateway.store.inbox import MAX_ROW_ID
 from gateway.store.records import DeletionRequest
 from gateway.store.schema import (
@@ -118,6 +130,12 @@ class _Forgotten:
     def is_quoted_in(self, note: str) -> bool:
         return any(snippet in note for snippet in self.snippets) or any(name in note for name in self.names)
 
+    def without(self, foreign: Iterable[ForeignText]) -> tuple[ForeignText, ...]:
+        """The same, without what quotes the person. That there was text from outside stays known."""
+        return tuple(
+            ForeignText(DELETED_TEXT) if self.is_quoted_in(f"{each.source}\n{each.text}") else each for each in foreign
+        )
+
 
 def _snippets(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple({text[:MIN_QUOTE] for text in texts if text.strip()})
@@ -189,7 +207,8 @@ def _without(entry: Entry, forgotten: _Forgotten) -> Entry:
 def _emptied(message: UserMessage, forgotten: _Forgotten) -> UserMessage:
     if message.id in forgotten.rows:
         return UserMessage(message.id, "", DELETED_TEXT, in_group=message.in_group, source=message.source)
-    return replace(message, note="") if forgotten.is_quoted_in(message.note) else message
+    note = "" if forgotten.is_quoted_in(message.note) else message.note
+    return replace(message, note=note, foreign=forgotten.without(message.foreign))
 
 
 def _forget_summaries(connection: Connection, deleted: DeletedRows, session: str, first: int) -> None:
@@ -208,10 +227,15 @@ def _forget_summaries(connection: Connection, deleted: DeletedRows, session: str
 
 
 def _forget_quotes(connection: Connection, session: str, forgotten: _Forgotten) -> None:
-    """Notes of other people's messages that quote the person."""
+    """Notes and text from outside, in other people's messages, that quote the person."""
     noted = select(inbox.c.id, inbox.c.note).where(inbox.c.session == session, inbox.c.note != "")
     quoting = [row.id for row in connection.execute(noted) if forgotten.is_quoted_in(row.note)]
     connection.execute(update(inbox).where(inbox.c.id.in_(quoting)).values(note=""))
+    from_outside = select(inbox.c.id, inbox.c.foreign).where(inbox.c.session == session, inbox.c.foreign.is_not(None))
+    for row in connection.execute(from_outside).all():
+        foreign = foreign_from_json(row.foreign)
+        if (kept := forgotten.without(foreign)) != foreign:
+            connection.execute(update(inbox).where(inbox.c.id == row.id).values(foreign=foreign_to_json(kept)))
 
 
 def _forget_person_costs(connection: Connection, person: str, today: datetime, session: str | None = None) -> None:

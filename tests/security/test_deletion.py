@@ -21,6 +21,7 @@ from agent.tools import load_tools
 from agent.transcript import Results
 from channels.address import Address, Sender
 from channels.memory import plain_text
+from channels.message import ForeignText
 from gateway.inbound.access import ChannelAccess
 from gateway.turns.workspaces import Workspaces
 from tests.gateway.play import ANN, PLACE, Play, inbound, playing, until
@@ -82,6 +83,25 @@ async def test_forget_in_a_group_removes_one_persons_words_and_says_what_stays(t
         assert traces(play, "lunch is at noon")
         assert traces(play, "Noted, Bob.")
         assert "stay there: delete them in the app" in plain_text(answer)
+
+
+async def test_forget_in_a_group_removes_words_that_stand_among_those_of_strangers(tmp_path: Path) -> None:
+    """What was said before a message is text from outside as a whole if a stranger wrote a part of it."""
+    said = ForeignText("earlier messages here, of Eve and others", f"- Ann: {SECRET}\n- Eve: hi")
+    page = ForeignText("https://example.org", "a page")
+    async with playing_with(tmp_path, "Noted.", "Lunch.") as play:
+        await play.deliver(inbound("hello", address=GROUP))
+        await play.reply("Noted.")
+        await play.until_idle()
+        await play.deliver(replace(inbound("what now?", address=GROUP, by=BOB), foreign=(said, page)))
+        await play.reply("Lunch.")
+        await play.until_idle()
+        await play.deliver(inbound("/forget yes", address=GROUP))
+        await play.reply("Deleted:")
+        await play.until_idle()
+        assert traces(play, "swordfish") == []
+        assert traces(play, "what now?")
+        assert traces(play, "https://example.org")
 
 
 async def test_a_running_turn_is_stopped_first(tmp_path: Path) -> None:
