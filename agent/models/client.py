@@ -17,7 +17,7 @@ from agent.model import Answer, ModelError
 from agent.models.errors import MESSAGES, error_of_response, transport_errors, without_keys
 from agent.models.protocols.reading import unreadable
 from agent.models.protocols.wire import Decoder, JsonObject, WireProtocol
-from agent.models.provider import Provider
+from agent.models.provider import Provider, key_header
 from agent.models.sse import EventSplitter, EventTooLong
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Client:
         end = now() + timeouts.total
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         # With a length it is not sent in chunked encoding, which not every server takes.
-        headers = {**self._key_header(key), "Content-Length": str(len(content))}
+        headers = {**key_header(self._provider, self.protocol, key), "Content-Length": str(len(content))}
         with transport_errors():
             response = await self._respond(content, headers)
         try:
@@ -153,11 +153,6 @@ class Client:
             model=model,
             keys=(key,) if key else (),
         )
-
-    def _key_header(self, key: str) -> Mapping[str, str]:
-        if not key:
-            return {}
-        return {self._provider.key_header: key} if self._provider.key_header else self.protocol.key_header(key)
 
 
 class _Reading:

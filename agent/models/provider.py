@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.model import ModelSettings
-from agent.models.protocols.wire import Feature, ProtocolName
+from agent.models.protocols.wire import Feature, ProtocolName, WireProtocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,13 @@ class ModelOptions:
         if self.tools is False:
             refused.add("tools")
         return frozenset(refused)
+
+
+def key_header(provider: Provider, protocol: WireProtocol, key: str) -> Mapping[str, str]:
+    """The header with the key, which precedes one of the same name in `headers`; none without a key."""
+    if not key:
+        return {}
+    return {provider.key_header: key} if provider.key_header else protocol.key_header(key)
 
 
 def refused_at(base_url: str) -> frozenset[Feature]:

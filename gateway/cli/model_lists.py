@@ -10,7 +10,7 @@ import httpx
 
 from agent.models.access import protocol_named
 from agent.models.prices import MILLION, Price
-from agent.models.provider import Provider
+from agent.models.provider import Provider, key_header
 
 _WINDOW_FIELDS = ("context_length", "context_window", "max_context_length", "max_model_len", "max_input_tokens")
 """The names that servers have for the context window, in tokens."""
@@ -32,8 +32,8 @@ def address_of(provider: Provider) -> str:
 
 
 def first_key(provider: Provider) -> str:
-    """Servers that need no key accept any."""
-    return provider.keys[0] if provider.keys else "none"
+    """ "" if it has none."""
+    return provider.keys[0] if provider.keys else ""
 
 
 async def list_models(client: httpx.AsyncClient, provider: Provider, key: str) -> httpx.Response:
@@ -50,10 +50,11 @@ def _url(provider: Provider, path: str, more: Mapping[str, str]) -> httpx.URL:
     return base.copy_with(path=base.path.rstrip("/") + path, params=query)
 
 
-def _headers(provider: Provider, key: str) -> dict[str, str]:
+def _headers(provider: Provider, key: str) -> httpx.Headers:
     protocol = protocol_named(provider.protocol)
-    own = {provider.key_header: key} if provider.key_header else protocol.key_header(key)
-    return {**protocol.headers, **own, **provider.headers}
+    headers = httpx.Headers({**protocol.headers, **provider.headers})
+    headers.update(key_header(provider, protocol, key))
+    return headers
 
 
 def refusal(provider: Provider, status: int) -> str:

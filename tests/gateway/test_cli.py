@@ -773,6 +773,24 @@ async def test_models_reads_windows_and_prices_where_a_server_lists_them(desk: D
     ]
 
 
+@pytest.mark.parametrize(("key", "sent"), [("", "Basic mine"), ('api_key = "the-key"', "Bearer the-key")])
+async def test_models_are_listed_with_the_headers_that_requests_have(desk: Desk, key: str, sent: str) -> None:
+    async with RawModelServer() as server:
+        server.respond(lambda request: whole({"data": []}))
+        headers = '{ authorization = "Basic mine", X-Team = "a" }'
+        desk.write(f'[models.vllm]\nbase_url = "{server.url}/v1"\nheaders = {headers}\n{key}\n')
+        await desk.call("models")
+    assert (server.requests[0].headers["authorization"], server.requests[0].headers["x-team"]) == (sent, "a")
+
+
+async def test_models_are_listed_without_a_key_where_none_is_set(desk: Desk) -> None:
+    async with RawModelServer() as server:
+        server.respond(lambda request: whole({"data": []}))
+        desk.write(f'[models.vllm]\nbase_url = "{server.url}/v1"\n')
+        await desk.call("models")
+    assert "authorization" not in server.requests[0].headers
+
+
 @pytest.mark.parametrize("type", ["openai", "openai-responses", "anthropic"])
 async def test_check_online_asks_for_a_model_that_is_not_listed_and_tests_every_key(
     desk: Desk, type: ProtocolName

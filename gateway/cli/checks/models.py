@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import httpx
 
@@ -14,7 +15,7 @@ from config.models import provider_and_name
 from config.presets import preset_of
 from config.settings import Settings
 from gateway.assembly.models import options_of, provider_of
-from gateway.cli.checks.result import CheckResult, unexpected_status, unreachable
+from gateway.cli.checks.result import CheckResult, unreachable
 from gateway.cli.model_lists import address_of, first_key, list_models, offered, refusal
 
 SHORT = 16
@@ -35,7 +36,7 @@ async def check_model(client: httpx.AsyncClient, settings: Settings, model: str)
     is_complete = not listed or name in listed or preset_of(provider_name).lists_all
     if response.status_code == 404 or (response.status_code == 200 and not is_complete):
         return await _ask(part, provider, options_of(settings, model))
-    return _interpret(part, response, listed, provider_name, name, address_of(provider))
+    return _interpret(part, response, listed, provider, name)
 
 
 async def _ask(part: str, provider: Provider, options: ModelOptions) -> CheckResult:
@@ -100,22 +101,15 @@ async def check_transcription(client: httpx.AsyncClient, settings: Settings, mod
         return unreachable(part, url, error)
     if response.status_code == 404:
         return CheckResult(part, True, f"{url} does not list its models, so {name} could not be checked")
-    return _interpret(part, response, {offer.name for offer in offered(response)}, provider_name, name, url)
+    return _interpret(part, response, {offer.name for offer in offered(response)}, provider, name)
 
 
 def _interpret(
-    part: str, response: httpx.Response, listed: set[str], provider: str, name: str, url: str
+    part: str, response: httpx.Response, listed: Collection[str], provider: Provider, name: str
 ) -> CheckResult:
-    match response.status_code:
-        case 200:
-            if listed and name not in listed:
-                return CheckResult(part, False, f"key accepted, but {url} does not list the model {name}")
-            return CheckResult(part, True, f"key accepted, {url} has the model {name}")
-        case 401 | 403:
-            return CheckResult(part, False, f"key rejected by {url}; see api_key in [models.{provider}]")
-        case 404:
-            return CheckResult(part, False, f"{url} does not know the model {name}, or base_url is wrong")
-        case 429:
-            return CheckResult(part, False, f"key accepted, but its rate limit or credit at {url} is exhausted")
-        case status:
-            return CheckResult(part, False, unexpected_status(url, status))
+    url = address_of(provider)
+    if response.status_code != 200:
+        return CheckResult(part, False, refusal(provider, response.status_code))
+    if listed and name not in listed:
+        return CheckResult(part, False, f"key accepted, but {url} does not list the model {name}")
+    return CheckResult(part, True, f"key accepted, {url} has the model {name}")
