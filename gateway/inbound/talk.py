@@ -35,5 +35,5 @@ def _line(message: ThreadRoot) -> str:
     """Lines after the first are indented, so that nobody can write in another's name."""
     text = message.text if len(message.text) <= MESSAGE_LENGTH else f"{message.text[:MESSAGE_LENGTH]}…"
     files = [f"[file: {file.name}]" for file in message.files]
-    words = "\n  ".join("\n".join(filter(None, (text, *files))).split("\n"))
-    return f"- {message.sender}: {words}"
+    words = "\n  ".join("\n".join(filter(None, (text, *files))).splitlines())
+    return f"- {' '.join(message.sender.split())}: {words}"
