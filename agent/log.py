@@ -116,6 +116,11 @@ class Native:
 Part = Text | Thinking | Call | Native
 
 
+def text_of(parts: Iterable[Part]) -> str:
+    """What an answer of these parts says to people."""
+    return "".join(part.text for part in parts if isinstance(part, Text))
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one model call. `input` includes those read from and written to the cache, `output` those of
@@ -158,7 +163,7 @@ class ModelAnswered:
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
+        return text_of(self.parts)
 
     @property
     def calls(self) -> tuple[Call, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, get_args
 
 from agent.events import OnDelta
-from agent.log import Part, Usage
+from agent.log import Part, Usage, text_of
 from agent.transcript import Exchange
 
 Finish = Literal["stop", "calls", "length", "refused", "other"]
@@ -101,6 +101,10 @@ class Answer:
     finish: Finish = "stop"
     model: str = ""
 
+    @property
+    def text(self) -> str:
+        return text_of(self.parts)
+
 
 class ModelError(Exception):
     """The model could not answer. The message tells a person what happened and what to do.
@@ -126,6 +130,17 @@ class ModelError(Exception):
         self.was_answer = was_answer
         self.detail = detail
         self.status = status
+
+    def saying(self, message: str, *, detail: str | None = None) -> ModelError:
+        """The same error in other words; `detail` None: the same."""
+        return ModelError(
+            self.kind,
+            message,
+            retry_after=self.retry_after,
+            was_answer=self.was_answer,
+            detail=self.detail if detail is None else detail,
+            status=self.status,
+        )
 
 
 class Model(Protocol):

@@ -11,6 +11,11 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser, async_playwright, expect
 
+from tests.servers.discord import Discord
+from tests.servers.models import ModelServer
+from tests.servers.slack import Slack
+from tests.servers.telegram import BotApi
+
 # python-telegram-bot warns about a type it will change, unless it is asked for the new one; warnings are errors here.
 os.environ["PTB_TIMEDELTA"] = "1"
 
@@ -46,6 +51,30 @@ async def browser() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         await browser.close()
+
+
+@pytest.fixture
+async def models() -> AsyncIterator[ModelServer]:
+    async with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[BotApi]:
+    async with BotApi() as api:
+        yield api
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[Slack]:
+    async with Slack() as slack:
+        yield slack
+
+
+@pytest.fixture
+async def discord() -> AsyncIterator[Discord]:
+    async with Discord() as discord:
+        yield discord
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -21,7 +21,6 @@ from agent.log import (
     MessagesRead,
     ModelAnswered,
     Spent,
-    Text,
     UserMessage,
 )
 from agent.model import Answer, Model, ModelError, Request, ToolSpec
@@ -387,8 +386,7 @@ def _without_lists(text: str) -> str:
 
 def _summary_text(answer: Answer) -> str:
     """The text of the answer, without our headings."""
-    text = "".join(part.text for part in answer.parts if isinstance(part, Text)).strip()
-    return _without_lists(text)
+    return _without_lists(answer.text.strip())
 
 
 def _truncate(text: str, tokens: int) -> str:

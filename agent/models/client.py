@@ -12,7 +12,6 @@ import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
 from agent.events import Delta, OnDelta, TextDelta
-from agent.log import Text
 from agent.model import Answer, ModelError
 from agent.models.errors import MESSAGES, error_of_response, transport_errors, without_keys
 from agent.models.protocols.reading import unreadable
@@ -206,8 +205,8 @@ class _Reading:
             for event in self._splitter.end():
                 await self._tell(_decoded(self._decoder.feed, event))
         answer = _decoded(lambda _: self._decoder.answer(), None)
-        if not self._has_text and (words := "".join(part.text for part in answer.parts if isinstance(part, Text))):
-            await self._on_delta(TextDelta(words))
+        if not self._has_text and answer.text:
+            await self._on_delta(TextDelta(answer.text))
         return answer
 
     def _begin(self, piece: bytes) -> None:
@@ -258,14 +257,7 @@ def _without(error: ModelError, key: str) -> ModelError:
     """The error without the key, which servers quote."""
     if not key or (key not in str(error) and key not in error.detail):
         return error
-    return ModelError(
-        error.kind,
-        without_keys(str(error), (key,)),
-        retry_after=error.retry_after,
-        was_answer=error.was_answer,
-        detail=without_keys(error.detail, (key,)),
-        status=error.status,
-    )
+    return error.saying(without_keys(str(error), (key,)), detail=without_keys(error.detail, (key,)))
 
 
 def _url(provider: Provider, protocol: WireProtocol) -> httpx.URL:

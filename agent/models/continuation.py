@@ -49,7 +49,7 @@ class ContinuingModel:
     async def _continue(self, request: Request, answer: Answer, on_delta: OnDelta) -> Answer | None:
         """The next part of the answer, or None if the model fails."""
         transcript = (*request.transcript, ModelAnswered(0, answer.parts), CONTINUE)
-        stream = _ContinuationStream(_text(answer.parts), on_delta)
+        stream = _ContinuationStream(answer.text, on_delta)
         try:
             asked = replace(request, transcript=transcript, continues=True)
             return await self._model.answer(asked, stream.on_delta)
@@ -96,13 +96,9 @@ def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 def _can_continue(answer: Answer) -> bool:
     calls = any(isinstance(part, Call) for part in answer.parts)
-    return answer.finish == "length" and not calls and bool(_text(answer.parts).strip())
+    return answer.finish == "length" and not calls and bool(answer.text.strip())
 
 
 def _combined(first: Answer, second: Answer) -> Answer:
     parts = merge_texts((*first.parts, *second.parts))
     return replace(second, parts=parts, usage=add_up((first.usage, second.usage)))
-
-
-def _text(parts: Iterable[Part]) -> str:
-    return "".join(part.text for part in parts if isinstance(part, Text))

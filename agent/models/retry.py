@@ -67,7 +67,7 @@ class RetryingModel:
             except ModelError as error:
                 log.warning("the model failed (%s, attempt %d): %s", error.kind, attempt, error.__cause__ or error)
                 if error.retry_after is not None and error.retry_after > MAX_DELAY:
-                    raise _with_retry_after(error, error.retry_after) from error
+                    raise error.saying(f"{error} Retry after {math.ceil(error.retry_after / 60)} min.") from error
                 delay = self._delay(error, attempt)
                 total_delay += delay
                 if attempt >= self._max_attempts(error) or total_delay > MAX_TOTAL_DELAY:
@@ -123,10 +123,6 @@ class DeltaTracker:
     async def withdraw(self) -> None:
         if self._has_text:
             await self.on_delta(Withdrawn())
-
-
-def _with_retry_after(error: ModelError, seconds: float) -> ModelError:
-    return ModelError(error.kind, f"{error} Retry after {math.ceil(seconds / 60)} min.", retry_after=seconds)
 
 
 def _is_finished(answer: Answer, request: Request) -> bool:

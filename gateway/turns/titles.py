@@ -10,7 +10,7 @@ from typing import Protocol
 
 from agent.events import Charged, Delta
 from agent.interrupt import shielded
-from agent.log import Entry, MessagesRead, ModelAnswered, Text, Usage
+from agent.log import Entry, MessagesRead, ModelAnswered, Usage
 from agent.model import Model, ModelError, ModelSettings, Request
 from agent.transcript import SystemNote
 from gateway.lifecycle.tasks import BackgroundTasks
@@ -91,7 +91,7 @@ async def _title(model: Model, entries: Sequence[Entry], charges: list[Charged])
     async with asyncio.timeout(TIMEOUT):
         answer = await model.answer(request, tell)
     charges.append(Charged(answer.usage, answer.model, "title"))
-    words = " ".join("".join(part.text for part in answer.parts if isinstance(part, Text)).split())
+    words = " ".join(answer.text.split())
     if answer.finish == "length" or len(words) > MAX_ANSWER_LENGTH:
         # It thinks aloud, or answers the conversation.
         return ""

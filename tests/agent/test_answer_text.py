@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.events import Delta, ReasoningDelta, TextDelta, Withdrawn
-from agent.log import Call, Part, Text, Thinking
+from agent.log import Call, Part, Text, Thinking, text_of
 from agent.models.protocols.answer_text import AnswerText
 
 BAR = "\N{FULLWIDTH VERTICAL LINE}"
@@ -40,10 +40,6 @@ def read(*pieces: str, with_calls: bool = False) -> tuple[tuple[Part, ...], tupl
     deltas = [delta for piece in pieces for delta in answer.add(piece)]
     deltas += answer.end(with_calls=with_calls)
     return answer.parts(), shown(deltas)
-
-
-def text_of(parts: Sequence[Part]) -> str:
-    return "".join(part.text for part in parts if isinstance(part, Text))
 
 
 def thoughts_of(parts: Sequence[Part]) -> list[str]:

@@ -236,7 +236,7 @@ async def test_an_answer_cut_at_its_length_is_completed(line: Line) -> None:
         [server_of.Think("Hm."), server_of.Say("One, two"), server_of.End("length")], server_of.Say(", three.")
     )
     answer = await ContinuingModel(line.model()).answer(Request("", (user("Count"),)), line.on_delta)
-    assert "".join(part.text for part in answer.parts if isinstance(part, Text)) == "One, two, three."
+    assert answer.text == "One, two, three."
     assert (answer.finish, line.text) == ("stop", "One, two, three.")
     assert [message.role for message in line.sent] == ["user", "assistant", "user"]
     assert "cut off at the length limit" in line.sent[-1].text
@@ -247,7 +247,7 @@ async def test_a_completion_keeps_the_blank_lines_at_its_beginning_and_an_answer
         [server_of.Say("\n\nOne.\nTwo."), server_of.End("length")], server_of.Say(["\n", "\n", "    Three.\n"])
     )
     answer = await ContinuingModel(line.model()).answer(Request("", (user("Count"),)), line.on_delta)
-    assert "".join(part.text for part in answer.parts if isinstance(part, Text)) == "One.\nTwo.\n\n    Three.\n"
+    assert answer.text == "One.\nTwo.\n\n    Three.\n"
     assert line.text == "One.\nTwo.\n\n    Three.\n"
 
 

@@ -596,7 +596,7 @@ def texts(*contents: str) -> list[dict[str, Any]]:
 async def test_a_text_in_several_blocks_is_one_text(line: Line, contents: tuple[str, ...], shown: str) -> None:
     line.server.script([stream_head(), sse(*blocks(*texts(*contents)))])
     answer = await line.ask(line.model("anthropic"))
-    assert "".join(part.text for part in answer.parts if isinstance(part, Text)) == shown
+    assert answer.text == shown
     assert line.text == shown
 
 

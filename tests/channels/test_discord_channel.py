@@ -91,12 +91,6 @@ async def listening(discord: Discord, channel: DiscordChannel, inbox: Inbox) -> 
 
 
 @pytest.fixture
-async def discord() -> AsyncIterator[Discord]:
-    async with Discord() as discord:
-        yield discord
-
-
-@pytest.fixture
 def shelf() -> Shelf:
     return Shelf()
 

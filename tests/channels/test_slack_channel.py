@@ -41,12 +41,6 @@ async def listening(channel: SlackChannel, inbox: Inbox, slack: Slack) -> AsyncI
 
 
 @pytest.fixture
-async def slack() -> AsyncIterator[Slack]:
-    async with Slack() as slack:
-        yield slack
-
-
-@pytest.fixture
 def shelf() -> Shelf:
     return Shelf()
 

@@ -88,12 +88,6 @@ async def listening(channel: TelegramChannel, inbox: Inbox) -> AsyncIterator[Non
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
-@pytest.fixture
 def shelf() -> Shelf:
     return Shelf()
 

@@ -4,10 +4,9 @@ https://core.telegram.org/bots/api: sendmessage, sendphoto, inlinekeyboardbutton
 """
 
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, assert_never
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -185,12 +184,6 @@ NASTY = (
     "- " * 100 + "deep\n\n" + ">" * 100 + "deeper",
     "# \n\n- \n\n1. \n\n***\n\n[]()\n\n![](x)",
 )
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
 
 
 async def test_the_nastiest_is_shown_without_a_single_refusal(api: BotApi) -> None:

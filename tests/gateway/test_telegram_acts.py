@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,18 +15,6 @@ from tests.servers.telegram import BotApi, Person
 EVE = {"id": 66, "is_bot": False, "first_name": "Eve"}
 FORWARD = {"forward_origin": {"type": "user", "sender_user": EVE, "date": 1}}
 ANN, BOB = Person(7, "Ann"), Person(8, "Bob")
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
-@pytest.fixture
-async def models() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
 
 
 def picture(color: str) -> bytes:

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call, ModelServer, Pause, Say
 from tests.servers.telegram import BotApi
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
-@pytest.fixture
-async def models() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
 
 
 async def test_a_message_is_answered(tmp_path: Path, api: BotApi, models: ModelServer) -> None:

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import ModelServer, Pause, Say
 from tests.servers.telegram import BotApi
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
-@pytest.fixture
-async def models() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
 
 
 async def test_a_live_location_that_moves_interrupts_nothing(tmp_path: Path, api: BotApi, models: ModelServer) -> None:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import ModelServer, Say
 from tests.servers.telegram import BotApi
 
 PUBLIC = "https://bot.example.org"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
-@pytest.fixture
-async def models() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
 
 
 async def test_updates_that_telegram_posts_are_answered_and_others_are_not_taken(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call, ModelServer, Pause, Say
@@ -16,18 +13,6 @@ TOO_LARGE = "Request Entity Too Large"
 NO_RIGHTS = "Bad Request: not enough rights to send text messages to the chat"
 CHART = {"kind": "bar", "title": "Fruit", "labels": ["a", "b"], "series": [{"name": "n", "values": [1, 2]}]}
 MENTION = "@interject_test_bot"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
-@pytest.fixture
-async def models() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
 
 
 def reactions(api: BotApi, chat: Chat) -> list[str]:

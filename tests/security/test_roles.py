@@ -220,24 +220,6 @@ async def models() -> AsyncIterator[ModelServer]:
         yield server
 
 
-@pytest.fixture
-async def slack() -> AsyncIterator[Slack]:
-    async with Slack() as slack:
-        yield slack
-
-
-@pytest.fixture
-async def discord() -> AsyncIterator[Discord]:
-    async with Discord() as discord:
-        yield discord
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
 def answer(request: Request) -> Turn:
     says = Say("With a shell." if "shell" in request.tools else "Without a shell.")
     return [Pause(), says] if "something long" in request.messages[-1].text else says

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,6 @@ from tests.servers.telegram import BotApi, Person
 
 EVE = Person(99, "Eve")
 SHELL = '[tools]\nenabled = ["shell"]\n[tools.shell]\nsandbox = "none"\napproval = "never"\n'
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
-@pytest.fixture
-async def models() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
 
 
 def only_ann(folder: Path, api: BotApi, models: ModelServer, more: str = "") -> Path:

@@ -98,12 +98,6 @@ async def running(folder: Path, settings: str) -> AsyncIterator[Running]:
         await process.wait()
 
 
-@pytest.fixture
-async def models() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
-
-
 def _settings(models: ModelServer) -> str:
     return (
         f'[agent]\nmodel = "openai:test"\n[models.openai]\napi_key = "test-key"\nbase_url = "{models.openai_url}"\n'
