@@ -100,7 +100,8 @@ class CommandLimits:
 class CommandPolicy:
     """How commands are run. `variables` are the names of further environment variables that they are given.
 
-    `hidden` are files and folders that commands never see, even where they are part of the system.
+    `hidden` are files and folders that commands never see, even where they are part of the system. `programs` are files
+    and folders beside those of the system that they may read.
     """
 
     sandboxed: bool = True
@@ -108,6 +109,7 @@ class CommandPolicy:
     limits: CommandLimits = field(default_factory=CommandLimits)
     variables: frozenset[str] = frozenset()
     hidden: tuple[Path, ...] = ()
+    programs: tuple[Path, ...] = ()
 
     def environment(self) -> dict[str, str]:
         given = passed_on(os.environ, COMMAND_VARIABLES | self.variables) | NON_INTERACTIVE
@@ -146,9 +148,10 @@ class CommandPolicy:
         for name in (*READ_ONLY_SYSTEM, *_optional_programs()):
             # A link on systems whose programs are all in /usr.
             yield from ("--symlink", os.readlink(name), name) if os.path.islink(name) else ("--ro-bind-try", name, name)
-        for name in (*READ_ONLY_ETC, *((RESOLVER,) if self.network else ())):
+        programs = [path for path in self.programs if not _is_visible(path)]
+        for name in (*READ_ONLY_ETC, *((RESOLVER,) if self.network else ()), *map(str, programs)):
             yield from ("--ro-bind-try", name, name)
-        covered = [path for path in map(Path.resolve, self.hidden) if _is_visible(path)]
+        covered = [path for path in map(Path.resolve, self.hidden) if _is_visible(path, *programs)]
         for path in covered:
             yield from ("--tmpfs", str(path)) if path.is_dir() else ("--ro-bind", "/dev/null", str(path))
         # Read-only: root without capabilities may still write to files of root, such as kernel settings.
@@ -191,9 +194,9 @@ def _folders_of(entry: Path) -> list[Path]:
     return [prefix / name for name in dict.fromkeys((*OPTIONAL_FOLDERS, entry.name)) if (prefix / name).exists()]
 
 
-def _is_visible(path: Path) -> bool:
-    """Whether a file or folder is part of what the sandbox shows of the system."""
-    shown = (*READ_ONLY_SYSTEM, *_optional_programs())
+def _is_visible(path: Path, *programs: Path) -> bool:
+    """Whether a file or folder is part of what the sandbox shows of the system, or of the programs."""
+    shown: tuple[str | Path, ...] = (*READ_ONLY_SYSTEM, *_optional_programs(), *programs)
     return path.exists() and any(path.is_relative_to(os.path.realpath(folder)) for folder in shown)
 
 
