@@ -7,9 +7,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from agent.events import OnDelta, Waiting
-from agent.model import Answer, ModelError
+from agent.model import ModelError
 from agent.models.fallback import CoolDowns
 from agent.models.provider import Provider
 from agent.models.retry import DeltaTracker
@@ -21,7 +22,9 @@ NOTICE_AFTER = 5.0
 
 MINUTE = 60.0
 
-Send = Callable[[str, OnDelta], Awaitable[Answer]]
+T = TypeVar("T")
+
+Send = Callable[[str, OnDelta], Awaitable[T]]
 """Sends a request with this key; "" is none."""
 
 
@@ -42,7 +45,7 @@ class KeyRing:
         self._next = 0
         self._slots: deque[float] = deque(maxlen=self._per_minute or 1)
 
-    async def ask(self, send: Send, on_delta: OnDelta) -> Answer:
+    async def ask(self, send: Send[T], on_delta: OnDelta) -> T:
         """The answer to a request. Raises `ModelError`, that of the last key."""
         untried = set(self._keys)
         key = self._take(untried)
