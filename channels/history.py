@@ -39,12 +39,14 @@ Item = PersonMessage | ShownReply
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation in a list. `title` is the beginning of its first message, or a generated title."""
+    """A conversation in a list. `title` is the beginning of its first message, or a generated title. `generation` is
+    the number of one that `/new` ended, from 0; None: people write in it."""
 
     address: Address
     title: str
     at: datetime
     running: bool
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,12 @@ class Conversations(Protocol):
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
         """The channel's conversations, most recent first."""
 
-    async def history(self, address: Address) -> tuple[Item, ...]:
-        """All messages and replies since the last `/new`, oldest first; running replies in their current state."""
+    async def earlier(self, channel: str) -> tuple[Conversation, ...]:
+        """The newest of the conversations that `/new` ended, most recent first."""
+
+    async def history(self, address: Address, generation: int | None = None) -> tuple[Item, ...]:
+        """All messages and replies since the last `/new`, or of that earlier conversation, oldest first; running
+        replies in their current state."""
 
     async def context(self, address: Address) -> Context | None:
         """None if that is not known."""

@@ -129,10 +129,14 @@ class WebChannel:
     async def conversations(self) -> list[Wire]:
         return [render_conversation(each) for each in await self._conversations.conversations(self.name)]
 
-    async def history(self, chat: str) -> list[Wire]:
-        """All items of a conversation, oldest first. Raises `BadPost` for an impossible id."""
+    async def earlier(self) -> list[Wire]:
+        return [render_conversation(each) for each in await self._conversations.earlier(self.name)]
+
+    async def history(self, chat: str, generation: int | None = None) -> list[Wire]:
+        """All items of a conversation, or of the earlier one with that number, oldest first. Raises `BadPost` for an
+        impossible id."""
         address = parse_address(self.name, chat)
-        return [render_item(item) for item in await self._conversations.history(address)]
+        return [render_item(item) for item in await self._conversations.history(address, generation)]
 
     async def context(self, chat: str) -> Wire:
         """How full the model's context window is; null if that is not known. Raises `BadPost` for an impossible id."""

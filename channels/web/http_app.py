@@ -34,6 +34,7 @@ _MAX_FILES = 50
 _MAX_TEXT_LENGTH = 2_000_000
 _UPLOAD_LIMIT = 100_000_000
 _MAX_WAIT_SECONDS = 60.0
+_MAX_GENERATION = 2**31 - 1
 _MAX_PROBLEMS = 5
 _UNBUFFERED = {"X-Accel-Buffering": "no"}
 """Tells nginx to pass on each event at once."""
@@ -118,13 +119,14 @@ def _serve_conversations(api: FastAPI, channel: WebChannel, upload_limit: int) -
     async def conversations() -> Wire:
         return {
             "conversations": await channel.conversations(),
+            "earlier": await channel.earlier(),
             "commands": [_render_command(each) for each in channel.commands],
             "upload_limit": upload_limit,
         }
 
     @api.get("/api/conversations/{chat}")
-    async def history(chat: str) -> Wire:
-        return {"chat": chat, "items": await channel.history(chat)}
+    async def history(chat: str, generation: Annotated[int | None, Query(ge=0, le=_MAX_GENERATION)] = None) -> Wire:
+        return {"chat": chat, "items": await channel.history(chat, generation)}
 
     @api.get("/api/conversations/{chat}/context")
     async def context(chat: str) -> Wire:

@@ -50,7 +50,14 @@ class Event:
 
 def render_conversation(conversation: Conversation) -> Wire:
     wire: Wire = _adapter(Conversation).dump_python(conversation, mode="json")
-    return {"chat": conversation.address.chat, "title": wire["title"], "at": wire["at"], "running": wire["running"]}
+    generation = {} if conversation.generation is None else {"generation": conversation.generation}
+    return {
+        "chat": conversation.address.chat,
+        **generation,
+        "title": wire["title"],
+        "at": wire["at"],
+        "running": wire["running"],
+    }
 
 
 def render_item(item: Item) -> Wire:

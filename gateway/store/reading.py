@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import groupby
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select, union_all
+from sqlalchemy import BindParameter, Connection, Integer, and_, bindparam, func, or_, select, union_all
 
 from agent.log import TurnOutcome, load
 from channels.address import Address, Sender
@@ -35,10 +35,16 @@ EncodedTurn = tuple[str, TurnOutcome, list[str]]
 
 MAX_TITLE_LENGTH = 80
 
+MAX_EARLIER = 200
+"""Earlier conversations in a list."""
+
 HIDDEN_COMMANDS = ("stop", "new", "answer")
 """Commands that screens do not list: their effect is shown."""
 
 _of_session: BindParameter[str] = bindparam("session")
+_of_generation = func.coalesce(bindparam("of_generation", type_=Integer), current_generation)
+"""The generation that is asked for; without one, the current one."""
+
 _with_log = turns.join(turn_log, turn_log.c.turn == turns.c.number)
 
 _history = (
@@ -50,7 +56,7 @@ _history = (
 
 _turns_with_logs = select(turns, turn_log.c.entry).select_from(_with_log)
 _one_turn = _turns_with_logs.where(turns.c.id == bindparam("turn_id")).order_by(turn_log.c.n)
-_turns_of = _turns_with_logs.where(turns.c.session == _of_session, turns.c.generation == current_generation).order_by(
+_turns_of = _turns_with_logs.where(turns.c.session == _of_session, turns.c.generation == _of_generation).order_by(
     turns.c.number, turn_log.c.n
 )
 
@@ -58,7 +64,7 @@ _rows = (
     select(inbox)
     .where(
         inbox.c.session == _of_session,
-        inbox.c.generation == current_generation,
+        inbox.c.generation == _of_generation,
         inbox.c.source != "work",
         or_(
             and_(
@@ -92,14 +98,10 @@ _waiting_people = (
 _commands = select(inbox).where(is_waiting, is_command)
 _unfetched = select(inbox).where(is_waiting, is_message, inbox.c.ready.is_(False))
 
+_is_said = and_(inbox.c.kind == "new", inbox.c.source == "person", inbox.c.state != "refused")
 _title = (
     select(func.substr(inbox.c.text, 1, MAX_TITLE_LENGTH))
-    .where(
-        inbox.c.session == sessions.c.key,
-        inbox.c.kind == "new",
-        inbox.c.source == "person",
-        inbox.c.state != "refused",
-    )
+    .where(inbox.c.session == sessions.c.key, inbox.c.generation == sessions.c.generation, _is_said)
     .order_by(inbox.c.id)
     .limit(1)
     .scalar_subquery()
@@ -118,6 +120,36 @@ _conversations = (
     )
     .where(sessions.c.channel == bindparam("channel"), sessions.c.parent.is_(None))
     .order_by(sessions.c.last_at.desc())
+)
+
+_earlier_parts = (
+    select(
+        inbox.c.session,
+        inbox.c.generation,
+        func.min(inbox.c.id).label("first"),
+        func.max(inbox.c.received_at).label("last_at"),
+    )
+    .join(sessions, sessions.c.key == inbox.c.session)
+    .where(
+        sessions.c.channel == bindparam("channel"),
+        sessions.c.parent.is_(None),
+        inbox.c.generation.between(0, sessions.c.generation - 1),
+        _is_said,
+    )
+    .group_by(inbox.c.session, inbox.c.generation)
+    .subquery()
+)
+_earlier = (
+    select(
+        _earlier_parts.c.session,
+        inbox.c.address,
+        func.substr(inbox.c.text, 1, MAX_TITLE_LENGTH).label("title"),
+        _earlier_parts.c.last_at,
+        _earlier_parts.c.generation,
+    )
+    .join(inbox, inbox.c.id == _earlier_parts.c.first)
+    .order_by(_earlier_parts.c.last_at.desc())
+    .limit(MAX_EARLIER)
 )
 
 _undelivered = select(turns.c.id).where(is_undelivered, or_(is_ended, turns.c.parked)).order_by(turns.c.number)
@@ -157,9 +189,10 @@ def turn(connection: Connection, turn_id: str) -> Turn:
     raise LookupError(f"there is no turn {turn_id}")
 
 
-def turns_of(connection: Connection, session: str) -> tuple[Turn, ...]:
-    """All turns since the last `/new`, running ones and answered commands included, oldest first."""
-    return tuple(turns_from(connection.execute(_turns_of, {"session": session})))
+def turns_of(connection: Connection, session: str, generation: int | None = None) -> tuple[Turn, ...]:
+    """All turns of that generation, or else since the last `/new`, running ones and answered commands included, oldest
+    first."""
+    return tuple(turns_from(connection.execute(_turns_of, {"session": session, "of_generation": generation})))
 
 
 def history(connection: Connection, session: str) -> list[EncodedTurn]:
@@ -175,9 +208,11 @@ def past_turns(encoded: Iterable[EncodedTurn]) -> tuple[PastTurn, ...]:
     return tuple(PastTurn(turn_id, outcome, load(lines)) for turn_id, outcome, lines in encoded)
 
 
-def rows(connection: Connection, session: str) -> tuple[InboxRow, ...]:
-    """The messages since the last `/new`, oldest first, without those that only changed other messages."""
-    return tuple(map(_inbox_row_from, connection.execute(_rows, {"session": session})))
+def rows(connection: Connection, session: str, generation: int | None = None) -> tuple[InboxRow, ...]:
+    """The messages of that generation, or else since the last `/new`, oldest first, without those that only changed
+    other messages."""
+    found = connection.execute(_rows, {"session": session, "of_generation": generation})
+    return tuple(map(_inbox_row_from, found))
 
 
 def direct_chats(connection: Connection, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]:
@@ -190,11 +225,19 @@ def direct_chats(connection: Connection, channel: str, people: Collection[str]) 
 
 
 def conversations(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:
-    """The sessions in which a message was accepted, the most recent first."""
+    """The sessions in which a message was accepted since the last `/new`, the most recent first."""
     return tuple(
         StoredConversation(session, address_from_json(address), " ".join(title.split()), last_at, running)
         for session, address, title, last_at, running in connection.execute(_conversations, {"channel": channel})
         if title is not None
+    )
+
+
+def earlier(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:
+    """What `/new` ended: the newest `MAX_EARLIER` generations before the current ones, the most recent first."""
+    return tuple(
+        StoredConversation(session, address_from_json(address), " ".join(title.split()), last_at, False, generation)
+        for session, address, title, last_at, generation in connection.execute(_earlier, {"channel": channel})
     )
 
 

@@ -381,13 +381,15 @@ class InboxRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredConversation:
-    """A session with its title, or else with the beginning of its first message."""
+    """A session with its title, or else with the beginning of its first message. `generation` is that of a conversation
+    which `/new` ended; None: the current one."""
 
     session: str
     address: Address
     title: str
     last_at: datetime
     running: bool
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

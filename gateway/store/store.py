@@ -124,6 +124,7 @@ class Store:
 
     # Messages
     accept = writes(arrivals.accept)
+    accept_and_begin = writes_as_worker(arrivals.accept_and_begin)
     unfetched = writes(fetching.unfetched)
     mark_ready = writes(fetching.mark_ready)
     waiting_busy = writes(inbox.waiting_busy)
@@ -177,6 +178,7 @@ class Store:
 
     # Sessions
     conversations = reads(reading.conversations)
+    earlier = reads(reading.earlier)
     direct_chats = reads(reading.direct_chats)
     reset_session = writes(sessions.reset_session)
     set_busy = writes(sessions.set_busy)

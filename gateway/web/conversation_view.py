@@ -23,8 +23,9 @@ from gateway.turns.dispatcher import Dispatcher, message_state
 
 class ConversationStore(Protocol):
     async def conversations(self, channel: str) -> tuple[records.StoredConversation, ...]: ...
-    async def rows(self, session: str) -> tuple[records.InboxRow, ...]: ...
-    async def turns_of(self, session: str) -> tuple[records.Turn, ...]: ...
+    async def earlier(self, channel: str) -> tuple[records.StoredConversation, ...]: ...
+    async def rows(self, session: str, generation: int | None = None) -> tuple[records.InboxRow, ...]: ...
+    async def turns_of(self, session: str, generation: int | None = None) -> tuple[records.Turn, ...]: ...
 
 
 class ConversationView:
@@ -45,13 +46,15 @@ class ConversationView:
         self._context = context
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
-        stored = await self._store.conversations(channel)
-        return tuple(Conversation(each.address, each.title, each.last_at, each.running) for each in stored)
+        return tuple(map(_listed, await self._store.conversations(channel)))
 
-    async def history(self, address: Address) -> tuple[Item, ...]:
+    async def earlier(self, channel: str) -> tuple[Conversation, ...]:
+        return tuple(map(_listed, await self._store.earlier(channel)))
+
+    async def history(self, address: Address, generation: int | None = None) -> tuple[Item, ...]:
         session = session_key(address)
-        turns = await self._store.turns_of(session)
-        rows = await self._store.rows(session)
+        turns = await self._store.turns_of(session, generation)
+        rows = await self._store.rows(session, generation)
         replies = {turn.id: self._reply(turn).reply() for turn in turns}
         return tuple(_in_order(rows, turns, replies))
 
@@ -71,6 +74,10 @@ class ConversationView:
             if active is not None and active.reply is not None and active.reply.id == turn.id:
                 return active.reply
         return self._replies.of(turn)
+
+
+def _listed(stored: records.StoredConversation) -> Conversation:
+    return Conversation(stored.address, stored.title, stored.last_at, stored.running, stored.generation)
 
 
 def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from channels.address import Address, Sender
 from channels.history import Context
-from channels.message import InboundMessage
+from channels.message import InboundMessage, MessageStatus
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, TextSegment
 from tests.channels.web_gateway import TOKEN, Gateway, Served, png, served
 
@@ -603,12 +603,66 @@ async def test_conversations_are_listed_switched_and_begun(me: Visit):
     chat = me.page.url.rsplit("#", 1)[1]
     assert chat != "c1"
     await me.write("The second one", chat=chat)
-    await expect(me.find("conversation")).to_have_text(["The second one", "The first one"])
+    await expect(me.find("conversation-title")).to_have_text(["The second one", "The first one"])
     await me.find("conversation", chat="c1").click()
     await expect(me.find("message")).to_have_text(re.compile("The first one"))
     await expect(me.find("text")).to_have_value("a draft")
     await me.page.go_back()
     await expect(me.find("message")).to_have_text(re.compile("The second one"))
+
+
+async def test_new_begins_another_conversation_and_the_one_before_goes_on_when_it_is_opened(me: Visit):
+    await me.write("Paint the shed")
+    await me.gateway.say("c1", "r1", CallSegment("1.1", "shell", "sleep 99", "running"))
+    await expect(me.find("stop")).to_be_visible()
+    await me.find("text").fill("/new")
+    await me.find("text").press("Enter")
+    stop = await me.gateway.hear(lambda heard: heard.command == "stop")
+    assert stop.address.chat == "c1"
+    await me.connected()
+    await expect(me.find("message")).to_have_count(0)
+    await expect(me.find("text")).to_be_focused()
+    chat = me.page.url.rsplit("#", 1)[1]
+    await me.write("Cook a soup", chat=chat)
+    assert not [heard for heard in me.gateway.heard if heard.command == "new"]
+    await expect(me.find("conversation-title")).to_have_text(["Cook a soup", "Paint the shed"])
+    await expect(me.find("conversation").locator("time")).to_have_count(2)
+    await me.find("find").fill("SHED")
+    await expect(me.find("conversation-title")).to_have_text(["Paint the shed"])
+    await me.find("find").press("Tab")
+    await me.page.keyboard.press("Enter")
+    await me.page.reload()
+    await expect(me.find("message")).to_have_text(re.compile("Paint the shed"))
+    await me.write("And now?")
+    await me.find("find").fill("castle")
+    await expect(me.find("found")).to_have_text("No title has these words.")
+
+
+async def test_what_a_program_ended_with_new_is_listed_and_can_be_read(me: Visit):
+    await me.write("Paint the shed")
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "Painted **green**."), done=True)
+    async with me.site.client() as client:
+        sent = {"client_id": "program-1", "text": "/new"}
+        assert (await client.post("/api/conversations/c1/messages", json=sent)).status_code == 200
+    number = len(me.gateway.heard)
+    await me.gateway.channel.show_status(MessageStatus(Address("web", "local", "c1"), number, "program-1", "answered"))
+    await expect(me.find("message")).to_have_count(0)
+    await me.write("Cook a soup")
+    await expect(me.find("conversation-title")).to_have_text(["Cook a soup", "Paint the shed"])
+    await me.find("conversation", chat="c1.0").click()
+    await expect(me.find("conversation", chat="c1.0")).to_have_attribute("aria-current", "page")
+    for _ in range(2):
+        await expect(me.find("message")).to_have_text(re.compile("Paint the shed"))
+        await expect(me.find("text-segment").locator("strong")).to_have_text("green")
+        await expect(me.find("title")).to_have_text("Paint the shed")
+        await expect(me.find("composer")).to_be_hidden()
+        await expect(me.find("delete-conversation")).to_be_hidden()
+        await me.page.reload()
+    await me.find("to-current").click()
+    await expect(me.find("message")).to_have_text(re.compile("Cook a soup"))
+    await expect(me.find("composer")).to_be_visible()
+    await me.page.goto(f"{me.site.url}/#c1.7")
+    await expect(me.find("problem")).to_have_text("There is nothing here: it may have been deleted.")
 
 
 async def test_the_page_follows_the_newest_only_while_one_is_at_the_end(me: Visit):

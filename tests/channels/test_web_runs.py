@@ -8,8 +8,10 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import httpx
 import pytest
@@ -87,8 +89,8 @@ class Caller:
         assert answer.status_code == 409
         return str(answer.json()["error"])
 
-    async def history(self) -> list[Json]:
-        items: list[Json] = (await self.client.get(self._path())).json()["items"]
+    async def history(self, **query: int) -> list[Json]:
+        items: list[Json] = (await self.client.get(self._path(), params=query)).json()["items"]
         return items
 
     @asynccontextmanager
@@ -192,6 +194,51 @@ def last_words(items: list[Json]) -> str:
 
 def result(call: Json, text: str, **more: Any) -> Json:
     return {"call_id": call["id"], "text": text, **more}
+
+
+# Earlier conversations
+
+
+async def test_what_new_ended_is_listed_read_and_exported_and_deleted_with_its_conversation(site: Site) -> None:
+    site.models.respond(lambda request: [Say(f"Done: {request.messages[-1].text}")])
+    async with site.caller() as caller:
+        for text in ("Paint the shed", "/new", "/new", "Cook a soup", "Eat it"):
+            if run := (await caller.post(text))["run"]:
+                await caller.finished(run)
+
+        async def listed() -> tuple[list[Json], list[Json]]:
+            found = (await caller.client.get("/api/conversations")).json()
+            return found["conversations"], found["earlier"]
+
+        [current], [earlier] = await listed()
+        assert (current["title"], "generation" in current) == ("Cook a soup", False)
+        assert (earlier["chat"], earlier["title"], earlier["generation"]) == ("bot", "Paint the shed", 0)
+        assert earlier["at"] < current["at"]
+        assert last_words(await caller.history(generation=0)) == "Done: Paint the shed"
+        assert [item["text"] for item in await caller.history() if item["kind"] == "message"] == [
+            "Cook a soup",
+            "Eat it",
+        ]
+        async with caller.events() as events:
+            await caller.post("/export")
+            archive = await exported(caller, events)
+            assert {"Paint the shed", "Eat it"} <= {line.get("text") for line in archive}
+        await caller.client.delete("/api/conversations/bot")
+        assert await listed() == ([], [])
+        assert await caller.history(generation=0) == []
+
+
+async def exported(caller: Caller, events: AsyncIterator[tuple[str, Json]]) -> list[Json]:
+    """The lines of the messages in the archive that is sent next."""
+    async for _, data in events:
+        for segment in data.get("segments", ()):
+            if segment["kind"] == "media":
+                file = segment["attachment"]
+                answer = await caller.client.get(f"/media/{file['hash']}/{file['name']}")
+                with ZipFile(BytesIO(answer.content)) as archive:
+                    [name] = [name for name in archive.namelist() if name.endswith("messages.jsonl")]
+                    return [json.loads(line) for line in archive.read(name).decode().splitlines()]
+    raise AssertionError("the stream ended before the archive came")
 
 
 # Tools that are run outside

@@ -106,6 +106,7 @@ class Gateway:
     heard: list[InboundMessage] = field(default_factory=list)
     filled: Context | None = None
     _items: dict[str, list[Item]] = field(default_factory=dict)
+    _ended: dict[str, list[list[Item]]] = field(default_factory=dict)
     _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
@@ -121,6 +122,7 @@ class Gateway:
         number = len(self.heard)
         items = self._items.setdefault(message.address.chat, [])
         if message.command == "new":
+            self._ended.setdefault(message.address.chat, []).append(items.copy())
             items.clear()
         elif message.kind == "new":
             items.append(await self._person_message(number, message))
@@ -189,7 +191,17 @@ class Gateway:
         assert channel == "web"
         return tuple(_conversation(chat, items) for chat, items in reversed(self._items.items()) if items)
 
-    async def history(self, address: Address) -> tuple[Item, ...]:
+    async def earlier(self, channel: str) -> tuple[Conversation, ...]:
+        return tuple(
+            replace(_conversation(chat, items), generation=number)
+            for chat, ended in self._ended.items()
+            for number, items in enumerate(ended)
+            if items
+        )
+
+    async def history(self, address: Address, generation: int | None = None) -> tuple[Item, ...]:
+        if generation is not None:
+            return tuple(dict(enumerate(self._ended.get(address.chat, ()))).get(generation, ()))
         return tuple(self._items.get(address.chat, ()))
 
     async def context(self, address: Address) -> Context | None:
@@ -197,6 +209,7 @@ class Gateway:
 
     async def delete(self, address: Address, by: str) -> None:
         self._items.pop(address.chat, None)
+        self._ended.pop(address.chat, None)
 
 
 def _conversation(chat: str, items: list[Item]) -> Conversation:

@@ -9,13 +9,17 @@ const END_THRESHOLD = 60; // pixels
 const LIST_INTERVAL = 10_000; // ms
 const BUTTON_TIMEOUT = 3_000; // ms until a button may be pressed again
 const CONTEXT_SHOWN_FROM = 0.5; // share of the model's context window
+const PLACE = /^#([A-Za-z0-9_-]{1,64})(?:\.([0-9]{1,9}))?$/; // a conversation, or an earlier one that /new ended in it
+const STARTS_ANEW = /^\s*\/(new|reset)\s*$/i; // with an argument it is the gateway's
 const SUGGESTIONS = ["What can you do?", "Draw me a bar chart", "Do a slow task that I can interrupt"];
 
 const state = {
   chat: "",
+  generation: null, // of an earlier conversation, which can only be read
   items: [],
   statuses: new Map(), // by message id: a status may arrive before the message it is about
   conversations: [],
+  earlier: [], // conversations that /new ended, with their generation
   context: null, // how full the model's context window is: {share, window}
   files: [], // selected, not sent: {file, url}
   uploadLimit: Infinity,
@@ -144,7 +148,7 @@ function draw() {
 }
 
 function drawNow() {
-  const unsent = outbox.of(state.chat);
+  const unsent = isEarlier() ? [] : outbox.of(state.chat);
   arrange(at("log"), conversation(state.items, unsent));
   at("welcome").hidden = !state.loaded || state.items.length + unsent.length > 0;
   drawRunning(isRunning());
@@ -152,7 +156,12 @@ function drawNow() {
   follow();
 }
 
+function isEarlier() {
+  return state.generation !== null;
+}
+
 function isRunning() {
+  if (isEarlier()) return false;
   const last = state.items.findLastIndex((item) => item.kind === "reply");
   return state.items.some((item, place) => (item.kind === "reply" ? !item.reply.done : isBeingAnswered(item, place > last)));
 }
@@ -200,37 +209,70 @@ function currentReply() {
 }
 
 function drawTitle() {
-  const known = state.conversations.find((each) => each.chat === state.chat)?.title;
+  const known = listed().find(isOpen)?.title;
   const first = state.items.find((item) => item.kind === "message" && item.text)?.text.slice(0, 80);
   const title = known || first || "New conversation";
   at("title").textContent = title;
   document.title = `${state.unseen ? `(${state.unseen}) ` : ""}${title} · Interject`;
 }
 
+/** All conversations, most recent first. */
+function listed() {
+  return [...state.conversations, ...state.earlier].sort((one, other) => Date.parse(other.at) - Date.parse(one.at));
+}
+
+function isOpen({ chat, generation = null }) {
+  return chat === state.chat && generation === state.generation;
+}
+
 function drawList() {
-  const known = state.conversations.some((each) => each.chat === state.chat);
-  const fresh = known ? [] : [{ chat: state.chat, title: "New conversation", running: false }];
-  arrange(at("conversations"), [...fresh, ...state.conversations].map((each) => ({
-    key: each.chat,
-    make: () => {
-      const entry = document.createElement("li");
-      const link = document.createElement("a");
-      link.href = `#${each.chat}`;
-      link.dataset.testid = "conversation";
-      link.dataset.chat = each.chat;
-      link.append(document.createElement("span"));
-      entry.append(link);
-      return entry;
-    },
-    update(entry) {
-      const link = entry.firstElementChild;
-      link.firstElementChild.textContent = each.title || "New conversation";
-      link.dataset.running = each.running;
-      link.title = each.running ? `${each.title} (running)` : each.title;
-      if (each.chat === state.chat) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
-    },
-  })));
+  const all = listed();
+  const fresh = isEarlier() || all.some(isOpen) ? [] : [{ chat: state.chat, title: "New conversation", running: false }];
+  const wanted = at("find").value.trim().toLowerCase();
+  const found = [...fresh, ...all].filter((each) => each.title.toLowerCase().includes(wanted));
+  at("found").textContent = wanted && found.length === 0 ? "No title has these words." : "";
+  arrange(at("conversations"), found.map((each) => ({ key: place(each), make: () => makeEntry(each), update: (entry) => updateEntry(entry, each) })));
+}
+
+/** What stands behind the # of the page's address. */
+function place({ chat, generation }) {
+  return generation === undefined ? chat : `${chat}.${generation}`;
+}
+
+function makeEntry(each) {
+  const entry = document.createElement("li");
+  const link = document.createElement("a");
+  link.href = `#${place(each)}`;
+  link.dataset.testid = "conversation";
+  link.dataset.chat = place(each);
+  const title = document.createElement("span");
+  title.dataset.testid = "conversation-title";
+  link.append(title, document.createElement("time"));
+  entry.append(link);
+  return entry;
+}
+
+function updateEntry(entry, each) {
+  const link = entry.firstElementChild;
+  const [title, time] = link.children;
+  title.textContent = each.title || "New conversation";
+  time.hidden = !each.at;
+  if (each.at) {
+    time.dateTime = each.at;
+    time.textContent = shortTime(new Date(each.at));
+  }
+  link.dataset.running = each.running;
+  link.title = each.running ? `${each.title} (running)` : each.title;
+  if (isOpen(each)) link.setAttribute("aria-current", "page");
+  else link.removeAttribute("aria-current");
+}
+
+/** The time of today, else the date, with the year if it is another. */
+function shortTime(date) {
+  const now = new Date();
+  if (date.toDateString() === now.toDateString()) return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const year = date.getFullYear() === now.getFullYear() ? undefined : "numeric";
+  return date.toLocaleDateString([], { day: "numeric", month: "short", year });
 }
 
 function isAtEnd() {
@@ -270,31 +312,75 @@ function showProblem(problem) {
 
 // Conversations
 
-function go(chat) {
-  if (chat === state.chat) return;
+function go(chat, generation = null) {
+  if (chat === state.chat && generation === state.generation) return;
   state.stream?.close();
-  Object.assign(state, { chat, items: [], statuses: new Map(), loaded: false, stopping: false, context: null });
+  Object.assign(state, { chat, generation, items: [], statuses: new Map(), stream: null, loaded: false, stopping: false, context: null });
+  document.body.dataset.earlier = isEarlier();
+  at("composer").hidden = isEarlier();
+  at("delete-conversation").hidden = isEarlier();
+  at("earlier").hidden = !isEarlier();
+  at("to-current").href = `#${chat}`;
   discardFiles();
   at("text").value = sessionStorage.getItem(`draft ${chat}`) ?? "";
   fit();
   showProblem("");
-  state.stream = new Stream(chat, (...event) => state.chat === chat && handle(...event), (...connection) => state.chat === chat && drawConnection(...connection));
+  if (isEarlier()) readEarlier();
+  else watch(chat);
   showSidebar(false);
   drawList();
   drawNow();
   scrollToEnd();
-  if (matchMedia("(pointer: fine)").matches) at("text").focus();
+  if (!isEarlier() && matchMedia("(pointer: fine)").matches) at("text").focus();
+}
+
+function watch(chat) {
+  const isShown = () => isOpen({ chat });
+  state.stream = new Stream(chat, (...event) => isShown() && handle(...event), (...connection) => isShown() && drawConnection(...connection));
+}
+
+/** An earlier conversation does not change, so it is read once; without an answer, when the page is looked at again. */
+async function readEarlier() {
+  const { chat, generation } = state;
+  drawConnection("connecting");
+  try {
+    const { items } = await ask(`/api/conversations/${chat}?generation=${generation}`);
+    if (!isOpen({ chat, generation })) return;
+    Object.assign(state, { items, loaded: true });
+    drawConnection("on");
+    showProblem(items.length === 0 ? "There is nothing here: it may have been deleted." : "");
+  } catch (error) {
+    if (!isOpen({ chat, generation })) return;
+    if (error instanceof SignInRequired) drawConnection("locked");
+    else showProblem(`The conversation could not be read: ${error.message}`);
+  }
+  draw();
+}
+
+/** A conversation of its own, as the button begins: the one before stays as it is, except that its task is stopped. */
+async function startAnew() {
+  const before = state.chat;
+  const running = isRunning();
+  location.hash = `#${newId()}`;
+  if (!running) return;
+  try {
+    await stop(before);
+  } catch (error) {
+    showProblem(`The task of the conversation before could not be stopped: ${error.message}`);
+  }
 }
 
 function goToHash() {
-  go(/^#[A-Za-z0-9_-]{1,64}$/.test(location.hash) ? location.hash.slice(1) : state.conversations[0]?.chat ?? newId());
-  if (location.hash.slice(1) !== state.chat) history.replaceState(null, "", `#${state.chat}`);
+  const [, chat, generation] = location.hash.match(PLACE) ?? [];
+  go(chat ?? state.conversations[0]?.chat ?? newId(), generation === undefined ? null : Number(generation));
+  if (chat === undefined) history.replaceState(null, "", `#${state.chat}`);
 }
 
 /** The gateway stops what runs in it and deletes messages, files and workspace. */
 async function deleteConversation() {
   const chat = state.chat;
-  if (!confirm("Delete this conversation for good, with all its messages and files?")) return;
+  const others = state.earlier.some((each) => each.chat === chat) ? ", also those before /new" : "";
+  if (!confirm(`Delete this conversation for good, with all its messages${others} and files?`)) return;
   at("delete-conversation").disabled = true;
   showProblem("");
   try {
@@ -318,8 +404,8 @@ async function refreshList() {
   }
   asking = true;
   try {
-    const { conversations, upload_limit: uploadLimit } = await ask("/api/conversations");
-    Object.assign(state, { conversations, uploadLimit });
+    const { conversations, earlier, upload_limit: uploadLimit } = await ask("/api/conversations");
+    Object.assign(state, { conversations, earlier, uploadLimit });
     drawList();
     drawTitle();
   } catch (error) {
@@ -349,11 +435,16 @@ function submit() {
     return;
   }
   showProblem("");
-  outbox.add(state.chat, text, state.files.map(({ file }) => file));
+  const anew = STARTS_ANEW.test(text) && state.files.length === 0;
+  if (!anew) outbox.add(state.chat, text, state.files.map(({ file }) => file));
   at("text").value = "";
   discardFiles();
   saveDraft();
   fit();
+  if (anew) {
+    startAnew();
+    return;
+  }
   drawNow();
   scrollToEnd();
 }
@@ -401,6 +492,7 @@ function fit() {
 }
 
 function attach(files) {
+  if (isEarlier()) return;
   state.files.push(...Array.from(files, (file) => ({ key: newId(), file, url: file.type.startsWith("image/") ? URL.createObjectURL(file) : null })));
   drawFiles();
   at("text").focus();
@@ -513,6 +605,7 @@ function wirePage() {
   at("open-sidebar").addEventListener("click", () => showSidebar(true));
   for (const id of ["close-sidebar", "veil"]) at(id).addEventListener("click", () => showSidebar(false));
   at("conversations").addEventListener("click", () => showSidebar(false));
+  at("find").addEventListener("input", drawList);
   at("to-end").addEventListener("click", scrollToEnd);
   at("scroller").addEventListener("scroll", scrolled, { passive: true });
   const sizes = new ResizeObserver(follow); // pictures load, the window is resized, the input grows
@@ -531,6 +624,7 @@ function wirePage() {
 function retryNow() {
   state.unseen = 0;
   state.stream?.retryNow();
+  if (isEarlier() && !state.loaded) readEarlier();
   outbox.retryNow();
   refreshList();
   draw();
