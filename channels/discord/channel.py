@@ -26,6 +26,7 @@ from channels.channel import (
     Undeliverable,
     Unreachable,
 )
+from channels.discord import limits
 from channels.discord.api import Rest, discord_errors, only_logged, token_rejected
 from channels.discord.connection import IDENTIFY_INTERVAL, Connection
 from channels.discord.cursors import MessageCursors
@@ -395,9 +396,18 @@ def _too_large(file: FileRef) -> FileUnavailable:
 
 def _command(command: CommandHelp) -> Json:
     """https://discord.com/developers/docs/interactions/application-commands"""
-    data: Json = {"name": command.name.lower(), "description": command.help[:100] or command.name, "type": 1}
+    data: Json = {
+        "name": command.name.lower(),
+        "description": command.help[: limits.COMMAND_DESCRIPTION] or command.name,
+        "type": 1,
+    }
     if command.arguments:
-        option = {"type": 3, "name": ARGUMENTS, "description": command.arguments[:100], "required": False}
+        option = {
+            "type": 3,
+            "name": ARGUMENTS,
+            "description": command.arguments[: limits.COMMAND_DESCRIPTION],
+            "required": False,
+        }
         data["options"] = [option]
     return data
 

@@ -14,15 +14,11 @@ from discord.http import Route
 from agent.media import MediaMissing, MediaStore
 from channels.address import Address
 from channels.channel import Refused
+from channels.discord import limits
 from channels.discord.api import Rest, discord_errors
 from channels.discord.interactions import Interactions
 from channels.discord.parse import Json
 from channels.discord.render import (
-    ALT_LIMIT,
-    ATTACHMENTS_LIMIT,
-    CONTENT_LIMIT,
-    REQUEST_LIMIT,
-    UPLOAD_LIMIT,
     Content,
     Media,
     Text,
@@ -34,6 +30,9 @@ from channels.discord.render import (
 )
 
 log = logging.getLogger(__name__)
+
+REQUEST_BYTES = limits.REQUEST_BYTES - 1024 * 1024
+"""Of all files of a message; the rest is for what surrounds them in the request."""
 
 _SUPPRESS_EMBEDS = 1 << 2
 _COMPONENTS_V2 = 1 << 15
@@ -64,7 +63,7 @@ class ChatTarget:
         self._albums = True
 
     def batch_size(self, contents: Sequence[Content]) -> int:
-        pictures = [content for content in contents[:ATTACHMENTS_LIMIT] if isinstance(content, Media)]
+        pictures = [content for content in contents[: limits.FILES] if isinstance(content, Media)]
         if not self._albums or len(pictures) < 2 or pictures[0] is not contents[0]:
             return 1
         count = 0
@@ -75,9 +74,9 @@ class ChatTarget:
                 count == len(pictures)
                 or contents[count] is not pictures[count]
                 or not all(media.attachment.is_picture for media in batch)
-                or max(sizes) > UPLOAD_LIMIT
-                or sum(sizes) > REQUEST_LIMIT
-                or utf16(_captions(batch)) > CONTENT_LIMIT
+                or max(sizes) > limits.FILE_BYTES
+                or sum(sizes) > REQUEST_BYTES
+                or utf16(_captions(batch)) > limits.CONTENT
             ):
                 break
         return count
@@ -136,7 +135,7 @@ class ChatTarget:
         return ref
 
     async def _send_media(self, media: Media, first: bool, repeat: bool) -> str:
-        if media.attachment.size > UPLOAD_LIMIT:
+        if media.attachment.size > limits.FILE_BYTES:
             raise Refused("it is larger than the 10 MB that Discord accepts")
         try:
             return await self._upload([media], first)
@@ -159,7 +158,7 @@ class ChatTarget:
         data = [await self._media.read(media.attachment) for media in files]
         body = _body(Text(_captions(files))) | {
             "attachments": [
-                {"id": number, "filename": media.attachment.name, "description": media.alt[:ALT_LIMIT]}
+                {"id": number, "filename": media.attachment.name, "description": media.alt[: limits.ALT_TEXT]}
                 for number, media in enumerate(files)
             ]
         }

@@ -1,4 +1,4 @@
-"""Replies to Discord messages: texts in its markdown, files, buttons. Pure; limits are Discord's."""
+"""Replies to Discord messages: texts in its markdown, files, buttons. Pure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 from urllib.parse import urlsplit
 
 from agent.media import Attachment
+from channels.discord import limits
 from channels.discord.parse import ANSWER, STOP
 from channels.markdown import (
     Block,
@@ -35,23 +36,14 @@ from channels.sync import STATUS, Piece
 
 Json = dict[str, Any]
 
-# https://discord.com/developers/docs/resources/message#create-message: 2000 characters of markdown. We count UTF-16
-# units, of which there are never fewer; the rest is reserved for the temporary status line.
-CONTENT_LIMIT = 2000
-TEXT_LIMIT = CONTENT_LIMIT - 250
+TEXT_LIMIT = limits.CONTENT - 250
+"""The rest is reserved for the temporary status line."""
 STATUS_LIMIT = 200
 QUESTION_LIMIT = TEXT_LIMIT - STATUS_LIMIT - 10
 """Leaves room for an answer and a status below it."""
-ALT_LIMIT = 1024
-ATTACHMENTS_LIMIT = 10
-UPLOAD_LIMIT = 10 * 1024 * 1024
-REQUEST_LIMIT = 24 * 1024 * 1024
-_LABEL_LIMIT = 80
-_DATA_LIMIT = 100
-"""Characters of a button's data."""
 SIMPLE_LIMIT = 1000
 """UTF-16 units of a message that is sent again in a simpler form."""
-_ROW, _MAX_BUTTONS = 5, 25
+_MAX_BUTTONS = limits.ROWS * limits.ROW
 
 _BLUE, _GREEN, _RED, _GREY = 0x5865F2, 0x57F287, 0xED4245, 0x80848E
 
@@ -106,7 +98,7 @@ def render(reply: Reply) -> tuple[Piece[Content], ...]:
 def components(buttons: Sequence[Button]) -> list[Json]:
     """Rows of buttons: https://discord.com/developers/docs/components/reference#action-row"""
     cards = [{"type": 2, "style": button.style, "label": button.label, "custom_id": button.data} for button in buttons]
-    return [{"type": 1, "components": cards[start : start + _ROW]} for start in range(0, len(cards), _ROW)]
+    return [{"type": 1, "components": cards[start : start + limits.ROW]} for start in range(0, len(cards), limits.ROW)]
 
 
 def box(text: Text, accent: int) -> Json:
@@ -118,7 +110,7 @@ def box(text: Text, accent: int) -> Json:
 def _add_status(reply: Reply, pieces: list[Piece[Content]]) -> None:
     status = f"-# ⏳ {escaped(_short(reply.status))}" if reply.status.strip() else ""
     data = f"{STOP}{reply.id}"
-    stop = (Button(data, "Stop", DANGER),) if len(data) <= _DATA_LIMIT and not reply.parked else ()
+    stop = (Button(data, "Stop", DANGER),) if len(data) <= limits.CUSTOM_ID and not reply.parked else ()
     match pieces:
         case [*_, Piece(key, content=Text(markdown, buttons=(), accent=accent))]:
             pieces[-1] = _text(key, _below(markdown, status), stop, accent)
@@ -167,7 +159,7 @@ def _media(segment: MediaSegment) -> Iterator[Piece[Content]]:
     blocks = _read(segment.caption.strip())
     chunks = list(_chunks(blocks))
     caption = chunks[0] if len(chunks) == 1 else ""
-    alt = _cut(" ".join(_plain(blocks)) or segment.attachment.name, ALT_LIMIT)
+    alt = _cut(" ".join(_plain(blocks)) or segment.attachment.name, limits.ALT_TEXT)
     media = Media(segment.attachment, caption, alt)
     yield Piece(segment.key, _digest(segment.attachment.hash, caption), media, editable=False)
     if not caption:
@@ -179,15 +171,15 @@ def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
     """The buttons, and later the answer, are at the end of the question."""
     options = [" ".join(sendable(option).split()) for option in segment.options]
     button_data = [f"{ANSWER}{segment.key}:{number}" for number in range(len(options))]
-    pressable = all(len(data) <= _DATA_LIMIT for data in button_data) and segment.open
-    shortened = len(options) > _MAX_BUTTONS or any(utf16(option) > _LABEL_LIMIT for option in options)
+    pressable = all(len(data) <= limits.CUSTOM_ID for data in button_data) and segment.open
+    shortened = len(options) > _MAX_BUTTONS or any(utf16(option) > limits.BUTTON_LABEL for option in options)
     blocks = list(_read(segment.question))
     if options and (shortened or (segment.open and not pressable)):
         blocks.append(
             Listing(tuple(Item(f"{n}.", (Paragraph((Span(option),)),)) for n, option in enumerate(options, 1)))
         )
     buttons = tuple(
-        Button(data, _cut(option, _LABEL_LIMIT) or str(number), PRIMARY)
+        Button(data, _cut(option, limits.BUTTON_LABEL) or str(number), PRIMARY)
         for number, (data, option) in enumerate(zip(button_data, options, strict=True), 1)
     )
     answer = f"-# → {escaped(_short(segment.answer))}" if segment.answer.strip() and not segment.open else ""

@@ -14,12 +14,12 @@ from agent.media import MediaMissing, MediaStore
 from channels.address import Address
 from channels.channel import Ledger, Refused, RetryLater, ServerFailed, Undeliverable
 from channels.reply import Reply
+from channels.slack import limits
 from channels.slack.api import Api, error_code, is_rate_limit, is_refusal, slack_errors
 from channels.slack.content import Json
 from channels.slack.parse import Bot, is_own
 from channels.slack.render import (
     NOTICE,
-    UPLOAD_LIMIT,
     Content,
     Media,
     Task,
@@ -252,7 +252,7 @@ class ChatTarget:
 
     async def _send_media(self, media: Media, repeat: bool) -> str:
         """As a file in the conversation."""
-        if media.attachment.size > UPLOAD_LIMIT:
+        if media.attachment.size > limits.FILE_BYTES:
             raise Refused("it is larger than the 1 GB that Slack accepts")
         try:
             data = await self._media.read(media.attachment)

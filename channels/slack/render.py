@@ -1,4 +1,4 @@
-"""Replies to Slack messages: Markdown, tasks, buttons and files. Pure; limits are those of docs.slack.dev."""
+"""Replies to Slack messages: Markdown, tasks, buttons and files. Pure."""
 
 from __future__ import annotations
 
@@ -13,26 +13,20 @@ from typing import Literal, assert_never
 from agent.media import Attachment
 from channels.markdown import Block, Item, Listing, Paragraph, Span, parse, sendable, split
 from channels.reply import CallSegment, CallState, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.slack import limits
 from channels.slack.markup import mrkdwn, read, settled, write, write_block
 from channels.slack.parse import ANSWER, STOP, Json
 from channels.sync import REPEAT_NOTE, STATUS, Piece
 
-# https://docs.slack.dev/reference/block-kit/blocks/markdown-block: 12,000 characters in a message; all of its blocks
-# together fail near 13,200 (https://github.com/slackapi/bolt-js/issues/2509). The rest is for status and buttons.
-TEXT_LIMIT = 10_800
+TEXT_LIMIT = limits.MARKDOWN - 1200
+"""The rest is for the status, the buttons and their data: all blocks of a message share a limit, too."""
 STATUS_LIMIT = 200
 ANSWER_LIMIT = 1000
-LABEL_LIMIT = 75
-OPTIONS_LIMIT = 24
-"""An actions block holds 25 buttons, one of which may be the stop button."""
-FALLBACK_LIMIT = 3900
-"""chat.update allows 4,000 characters of text."""
+OPTIONS_LIMIT = limits.ACTIONS - 1
+"""One of the buttons may be the stop button."""
+FALLBACK_LIMIT = limits.UPDATED_TEXT - 100
 COMMENT_LIMIT = 3000
-TITLE_LIMIT = 250
-ALT_LIMIT = 1000
-UPLOAD_LIMIT = 1_000_000_000
-_VALUE_LIMIT = 2000
-_SECTION_LIMIT = 3000
+TITLE_LIMIT = limits.TASK_TITLE - 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +207,7 @@ def _question(id: str, segment: QuestionSegment) -> Iterator[Piece[Content]]:
         Button(f"answer-{n}", _label(option, n), f"{ANSWER}{segment.key}:{n}")
         for n, option in enumerate(segment.options[:OPTIONS_LIMIT])
     )
-    if any(len(button.data) > _VALUE_LIMIT for button in buttons):
+    if any(len(button.data) > limits.BUTTON_VALUE for button in buttons):
         # Some of the options are no real choice.
         buttons = ()
     blocks = _read(segment.question if segment.step else _with_signs(segment.question)) or _ASKED
@@ -228,7 +222,7 @@ def _question(id: str, segment: QuestionSegment) -> Iterator[Piece[Content]]:
 
 
 def _label(option: str, number: int) -> str:
-    return str(number + 1) if _is_blank(option) else _short(option, LABEL_LIMIT)
+    return str(number + 1) if _is_blank(option) else _short(option, limits.BUTTON_LABEL)
 
 
 def _listed(options: Sequence[str]) -> Block:
@@ -292,7 +286,7 @@ def blocks_of(text: Text, *, repeat: bool = False) -> list[Json]:
 def plain_blocks_of(text: Text, *, repeat: bool = False) -> list[Json]:
     """The same without any markup, in case Slack rejects ours."""
     plain = text.plain[:TEXT_LIMIT]
-    parts = [plain[start : start + _SECTION_LIMIT] for start in range(0, len(plain), _SECTION_LIMIT)]
+    parts = [plain[start : start + limits.SECTION] for start in range(0, len(plain), limits.SECTION)]
     sections = [{"type": "section", "text": _plain_text(part)} for part in parts if part.strip()]
     return [*sections, *_rest(text, repeat)]
 
@@ -322,12 +316,12 @@ def comment_of(media: Media, *, repeat: bool = False) -> str:
 
 
 def alt_of(media: Media) -> str:
-    return _short(media.caption, ALT_LIMIT) or media.attachment.name
+    return _short(media.caption, limits.ALT_TEXT) or media.attachment.name
 
 
 def without_formatting(text: Text) -> tuple[Text, ...]:
     """The text in smaller messages without formatting, with links as plain addresses."""
-    parts = split([Paragraph((Span(text.plain or text.status),))], _SECTION_LIMIT, _size)
+    parts = split([Paragraph((Span(text.plain or text.status),))], limits.SECTION, _size)
     texts = [Text(f"{text.key}~{number}", write(part), read(part)) for number, part in enumerate(parts)]
     return (*texts[:-1], replace(texts[-1], buttons=text.buttons)) if texts else ()
 

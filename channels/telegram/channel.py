@@ -22,6 +22,7 @@ from channels.channel import ChannelRejected, CommandHelp, FileUnavailable, Ledg
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
+from channels.telegram import limits
 from channels.telegram.api import (
     call,
     chat_parameters,
@@ -131,7 +132,10 @@ class TelegramChannel:
         me = await self._call_until_answered("getMe")
         self._inbound.identify(Bot(self.name, self._account, me["username"]))
         log.info("%s: this is @%s", self.name, me["username"])
-        listed = [{"command": command.name, "description": command.help[:256]} for command in commands]
+        listed = [
+            {"command": command.name, "description": command.help[: limits.COMMAND_DESCRIPTION]}
+            for command in commands[: limits.COMMANDS]
+        ]
         with suppress(BadRequest):
             await self._call_until_answered("setMyCommands", commands=listed)
 

@@ -12,6 +12,7 @@ from telegram.error import Conflict, InvalidToken, RetryAfter, TelegramError
 
 from channels.backoff import Backoff
 from channels.message import Deliver, InboundMessage
+from channels.telegram import limits
 from channels.telegram.api import call, only_logged, retry_seconds, token_rejected
 from channels.telegram.parse import MESSAGES, Bot, Json, needs_username, parse
 from channels.telegram.talk import Talk
@@ -23,9 +24,6 @@ POLL_TIMEOUT = 30
 """Seconds that a getUpdates waits for an update."""
 
 ALLOWED_UPDATES = [*MESSAGES, "callback_query"]
-
-ANSWER_LIMIT = 200
-"""Characters of the notice for whoever pressed a button: https://core.telegram.org/bots/api#answercallbackquery."""
 
 
 class Inbound:
@@ -138,7 +136,7 @@ class Inbound:
         receipt = await deliver(message)
         if query := update.get("callback_query"):
             # Ends the button's progress indicator; a press that is too old can no longer be answered.
-            refused = {"text": receipt.refused[:ANSWER_LIMIT]} if receipt and receipt.refused else {}
+            refused = {"text": receipt.refused[: limits.PRESS_NOTICE]} if receipt and receipt.refused else {}
             with only_logged("answering a button"):
                 await call(self._api, "answerCallbackQuery", callback_query_id=query["id"], **refused)
 

@@ -12,11 +12,10 @@ from telegram.error import BadRequest
 from agent.media import MediaMissing, MediaStore
 from channels.address import Address
 from channels.channel import Refused
+from channels.telegram import limits
 from channels.telegram.api import call, chat_parameters, error_contains, telegram_errors
 from channels.telegram.parse import Json
 from channels.telegram.render import (
-    ALBUM_LIMIT,
-    UPLOAD_LIMIT,
     Content,
     Media,
     Text,
@@ -41,7 +40,7 @@ class ChatTarget:
 
     def batch_size(self, contents: Sequence[Content]) -> int:
         photos = 0
-        for content in contents[:ALBUM_LIMIT]:
+        for content in contents[: limits.ALBUM]:
             if not (isinstance(content, Media) and content.is_photo):
                 break
             photos += 1
@@ -122,7 +121,7 @@ class ChatTarget:
     async def _send_media(self, media: Media, chat: Json, repeat: bool) -> str:
         """As a photo, else as a file."""
         attachment = media.attachment
-        if attachment.size > UPLOAD_LIMIT:
+        if attachment.size > limits.FILE_BYTES:
             raise Refused("it is larger than the 50 MB that Telegram accepts")
         try:
             data = await self._media.read(attachment)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from channels.address import AccountKind, Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
+from channels.telegram import limits
 from channels.telegram.content import entities, files, kind_of_file, raw_text, visible
 from channels.telegram.formatting import Span, cut, markdown, name_of, span_of
 from channels.visible import clean, part, unreadable
@@ -27,10 +28,6 @@ MESSAGES = ("message", "edited_message", "channel_post", "edited_channel_post")
 
 _SERVICE = "777000"
 """Telegram's own account, in whose name posts of a linked channel come."""
-
-LIMIT = 4096
-"""UTF-16 units of a message's text: https://core.telegram.org/bots/api#sendmessage. Apps cut a longer text there, or
-where a line or a word ends in the half before."""
 
 _COMMAND = re.compile(r"/([A-Za-z0-9_]{1,32})(?:@(\w+))?(?:\s+(.*))?", re.DOTALL)
 _MAX_QUOTE = 1000
@@ -170,10 +167,11 @@ def _is_for_bot(username: str | None, bot: Bot) -> bool:
 
 def _cut_at(message: Json) -> Literal["", "\n"] | None:
     units = len(str(message.get("text") or "").encode("utf-16-le", "replace")) // 2
-    if units <= LIMIT // 2 or message.get("forward_origin"):
+    # Apps cut a text at the limit, or where a line or a word ends in the half before.
+    if units <= limits.TEXT // 2 or message.get("forward_origin"):
         return None
     # Blanks at both ends of a message are removed.
-    return "" if units == LIMIT else "\n"
+    return "" if units == limits.TEXT else "\n"
 
 
 # --- sender and address ----------------------------------------------------------------------------------------------

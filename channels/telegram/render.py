@@ -1,4 +1,4 @@
-"""Replies to Telegram messages: HTML texts, pictures and files. Pure; limits are those of the Bot API."""
+"""Replies to Telegram messages: HTML texts, pictures and files. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from html import escape, unescape
+from itertools import accumulate
 from typing import Literal, assert_never
 from urllib.parse import urlsplit
 
@@ -31,30 +32,25 @@ from channels.markdown import (
 )
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.sync import REPEAT_NOTE, STATUS, Piece
+from channels.telegram import limits
 from channels.telegram.parse import ANSWER, STOP
 
-# https://core.telegram.org/bots/api#sendmessage: 1-4096 UTF-16 units after entities parsing. The rest is reserved for
-# the temporary lines (status, repeat note), so that they never move the end of a chunk.
-TEXT_LIMIT = 4096 - 396
+TEXT_LIMIT = limits.TEXT - 396
+"""The rest is reserved for the temporary lines (status, repeat note), so that they never move the end of a chunk."""
 STATUS_LIMIT = 200
 ANSWER_LIMIT = 1000
 LABEL_LIMIT = 60
 """UTF-16 units of a button's label that fit on a phone."""
 OPTIONS_LIMIT = 50
-# https://core.telegram.org/bots/api#sendphoto: 0-1024; the rest is reserved for the repeat note.
-CAPTION_LIMIT = 1024 - 124
-# https://github.com/tdlib/telegram-bot-api/issues/165: about 9,500 bytes for all entities of a message together, which
-# are mostly links; https://core.telegram.org/api/entities: 100 in a message, the others are ignored.
-ENTITIES_LIMIT = 9500 - 500
-ENTITY_SIZE = 24
-ENTITIES_COUNT = 100
-ALBUM_LIMIT = 10
-PHOTO_SIZE = 10_000_000
-PHOTO_EDGES = 10_000
-PHOTO_RATIO = 20
-UPLOAD_LIMIT = 50_000_000
-_DATA_LIMIT = 64
-"""Bytes of a button's data."""
+CAPTION_LIMIT = limits.CAPTION - 124
+"""The rest is reserved for the repeat note."""
+ENTITIES_BYTES = limits.ENTITIES_BYTES - 500
+ENTITIES_LIMIT = limits.ENTITIES - 2
+"""The rest is reserved for the temporary lines."""
+BUTTON_BYTES = 60
+"""What a button takes of a keyboard besides its label and data."""
+KEYBOARD_BYTES = limits.KEYBOARD_BYTES - 200
+"""Of the options; the rest is for the stop button."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +86,9 @@ class Media:
         return (
             attachment.is_picture
             and attachment.media_type != "image/gif"
-            and attachment.size <= PHOTO_SIZE
-            and width + height <= PHOTO_EDGES
-            and max(width, height) <= PHOTO_RATIO * max(min(width, height), 1)
+            and attachment.size <= limits.PHOTO_BYTES
+            and width + height <= limits.PHOTO_EDGES
+            and max(width, height) <= limits.PHOTO_RATIO * max(min(width, height), 1)
         )
 
 
@@ -152,7 +148,7 @@ def _texts(texts: Sequence[TextSegment]) -> Iterator[Piece[Content]]:
 def _media(segment: MediaSegment) -> Iterator[Piece[Content]]:
     blocks = _read(segment.caption.strip())
     caption = _join(blocks)
-    short = utf16(unformatted(caption)) <= CAPTION_LIMIT
+    short = utf16(unformatted(caption)) <= CAPTION_LIMIT and _entities_size(caption) <= TEXT_LIMIT
     media = Media(segment.attachment, caption if short else "")
     yield Piece(segment.key, _digest(segment.attachment.hash, media.caption), media, editable=False)
     if not short:
@@ -166,7 +162,7 @@ def _question(segment: QuestionSegment) -> Iterator[Piece[Content]]:
     Options whose labels are cut are listed in full above the buttons.
     """
     named = [(_label(option, n), f"{ANSWER}{segment.key}:{n}") for n, option in enumerate(segment.options)]
-    buttons = _buttons(named[:OPTIONS_LIMIT])
+    buttons = _within_keyboard(_buttons(named[:OPTIONS_LIMIT]))
     blocks = _read(segment.question) or _ASKED
     if tuple(button.label for button in buttons) != segment.options:
         blocks = (*blocks, _listed(segment.options))
@@ -196,7 +192,13 @@ def _text(key: str, html: str, buttons: tuple[Button, ...] = ()) -> Piece[Conten
 def _buttons(named: Iterable[tuple[str, str]]) -> tuple[Button, ...]:
     """None at all if one button's data is too long: some of the options are no real choice."""
     buttons = tuple(Button(label, data) for label, data in named)
-    return buttons if all(len(button.data.encode()) <= _DATA_LIMIT for button in buttons) else ()
+    return buttons if all(len(button.data.encode()) <= limits.BUTTON_DATA_BYTES for button in buttons) else ()
+
+
+def _within_keyboard(buttons: Sequence[Button]) -> tuple[Button, ...]:
+    """As many of the first as one message can have. The other options can be written."""
+    sizes = accumulate(BUTTON_BYTES + len(button.label.encode()) + len(button.data.encode()) for button in buttons)
+    return tuple(button for button, size in zip(buttons, sizes, strict=True) if size <= KEYBOARD_BYTES)
 
 
 def _digest(*parts: str) -> str:
@@ -290,7 +292,7 @@ def _chunks(blocks: Sequence[Block]) -> Iterator[str]:
     """The blocks as HTML messages, none empty and none over the limit."""
     # Each character of the message takes at least one of the HTML, and counts as two units at most.
     html = _join(blocks)
-    is_short = 2 * len(html) <= TEXT_LIMIT and html.count("<") // 2 <= ENTITIES_COUNT
+    is_short = 2 * len(html) <= TEXT_LIMIT and html.count("<") // 2 <= ENTITIES_LIMIT
     parts = [html] if is_short else [_join(part) for part in split(blocks, TEXT_LIMIT, _size)]
     return (part for part in parts if not _is_blank(unformatted(part)))
 
@@ -298,13 +300,14 @@ def _chunks(blocks: Sequence[Block]) -> Iterator[str]:
 def _size(block: Block) -> int:
     """How much of a message the block takes: of its text, of its entities or of their number, whichever is most."""
     html = _block(block)
+    return max(utf16(unformatted(html)), _entities_size(html))
+
+
+def _entities_size(html: str) -> int:
+    """How much of a message its entities take, by their bytes or their number, as a part of its text."""
     entities = html.count("<") // 2
-    entity_bytes = ENTITY_SIZE * entities + sum(len(link[1].encode()) for link in _LINK.finditer(html))
-    return max(
-        utf16(unformatted(html)),
-        -(-entity_bytes * TEXT_LIMIT // ENTITIES_LIMIT),
-        -(-entities * TEXT_LIMIT // ENTITIES_COUNT),
-    )
+    entity_bytes = limits.ENTITY_BYTES * entities + sum(len(link[1].encode()) for link in _LINK.finditer(html))
+    return max(-(-entity_bytes * TEXT_LIMIT // ENTITIES_BYTES), -(-entities * TEXT_LIMIT // ENTITIES_LIMIT))
 
 
 # Telegram treats a message of these alone as empty; some are letters in Unicode.

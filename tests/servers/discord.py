@@ -1609,8 +1609,11 @@ def _checked_components(components: list[Json], flags: int) -> list[Json]:
     if flags & COMPONENTS_V2:
         if len(flat) > 40:
             raise _invalid("components", "COMPONENT_MAX_TOTAL_COMPONENTS_EXCEEDED", "Must be 40 or fewer in total.")
-        if sum(len(part["content"]) for part in flat if part.get("type") == 10) > 4000:
+        texts = [part.get("content") or "" for part in flat if part.get("type") == 10]
+        if sum(map(len, texts)) > 4000:
             raise _invalid("components", "COMPONENT_DISPLAYABLE_TEXT_SIZE_EXCEEDED", "Must be 4000 or fewer.")
+        if not all(text.strip() for text in texts):
+            raise _invalid("components.content", "BASE_TYPE_BAD_LENGTH", "Must be between 1 and 4000 in length.")
     elif len(components) > 5:
         raise _invalid("components", "BASE_TYPE_BAD_LENGTH", "Must be between 1 and 5 in length.")
     seen: set[str] = set()

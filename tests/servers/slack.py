@@ -48,6 +48,7 @@ MARKDOWN_LIMIT = 12_000  # of one markdown_text, and of all markdown blocks of a
 BLOCKS_LIMIT = 50
 ALL_BLOCKS_TEXT_LIMIT = 13_200  # undocumented: https://github.com/slackapi/bolt-js/issues/2509
 TASK_FIELD_LIMIT = 256
+ALT_LIMIT = 1_000
 METADATA_LIMIT = 8_000
 MOST_SOCKETS = 10
 RESPONSE_URL_USES = 5
@@ -2322,6 +2323,8 @@ class _Methods:
         name, length = params.required("filename"), params.number("length", 0)
         if length < 1:
             raise _invalid_arguments("must be more than 0: length", "length")
+        if len(params.text("alt_txt")) > ALT_LIMIT:
+            raise _invalid_arguments(f"must be less than {ALT_LIMIT + 1} characters: alt_txt", "alt_txt")
         alt = {"alt_txt": params.text("alt_txt")} if params.text("alt_txt") else {}
         stored = self.server.files.add(name, b"", self.server.me.id, **alt)
         stored.is_uploaded = False

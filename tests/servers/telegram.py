@@ -44,6 +44,9 @@ T = TypeVar("T")
 TEXT_LIMIT = 4096  # UTF-16 units after entities parsing, as all limits on text
 # https://github.com/tdlib/telegram-bot-api/issues/165: about 9,500 bytes for all entities of a message together.
 ENTITIES_LIMIT, ENTITY_SIZE = 9500, 16
+MOST_ENTITIES = 100  # https://core.telegram.org/api/entities: the others are ignored
+# https://github.com/tginfo/Telegram-Limits/issues/187, https://github.com/yagop/node-telegram-bot-api/issues/200
+MOST_BUTTONS, MOST_BUTTONS_IN_ROW, KEYBOARD_LIMIT = 100, 8, 10_000
 CAPTION_LIMIT = 1024
 PHOTO_LIMIT = 10 * 1024 * 1024
 UPLOAD_LIMIT = 50 * 1024 * 1024
@@ -424,7 +427,7 @@ def _words(params: Json | Params, name: str, entities_name: str) -> _Words:
     plain, entities = _tidy(plain, entities)
     if sum(ENTITY_SIZE + len(entity.get("url", "").encode()) for entity in entities) > ENTITIES_LIMIT:
         raise _bad("ENTITIES_TOO_LONG")
-    return _Words(plain, entities, source if mode else None)
+    return _Words(plain, entities[:MOST_ENTITIES], source if mode else None)
 
 
 def _checked_entities(text: str, entities: list[Any]) -> list[Json]:
@@ -1402,7 +1405,13 @@ def _caption_words(params: Json | Params) -> _Words:
 
 def _markup(params: Params) -> Json | None:
     markup = params.json("reply_markup", dict)
-    for row in (markup or {}).get("inline_keyboard", []):
+    rows = (markup or {}).get("inline_keyboard", [])
+    length = len(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode())
+    if sum(map(len, rows)) > MOST_BUTTONS or length > KEYBOARD_LIMIT:
+        raise _bad("reply markup is too long")
+    for row in rows:
+        if len(row) > MOST_BUTTONS_IN_ROW:
+            raise _bad("BUTTON_ROW_TOO_LONG")
         for button in row:
             if not button.get("text"):
                 raise _bad("can't parse inline keyboard button: text must be non-empty")
