@@ -1,4 +1,4 @@
-"""Budgets: cost limits of a turn, checked before each model call."""
+"""Budgets: cost limits of a turn, checked before each model call, and before tool calls that cost something."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ class Budget(Protocol):
     def release(self) -> None:
         """Frees the reservation. The actual cost is in the turn's log."""
 
+    async def reserve_call(self, call_id: str, cost: float, extensions: int) -> str | None:
+        """Likewise for a tool call that costs about so much, in dollars; `release_call` follows."""
+
+    def release_call(self, call_id: str) -> None:
+        """Frees the reservation of a tool call."""
+
 
 class NoBudget:
     """No limits."""
@@ -27,4 +33,10 @@ class NoBudget:
         return None
 
     def release(self) -> None:
+        return None
+
+    async def reserve_call(self, call_id: str, cost: float, extensions: int) -> str | None:
+        return None
+
+    def release_call(self, call_id: str) -> None:
         return None

@@ -173,7 +173,7 @@ class ModelAnswered:
 @dataclass(frozen=True, slots=True)
 class Spent:
     """The cost of a model call that gave the turn no answer: it failed, was cancelled, or had another `purpose` (a
-    summary, a title, a side question)."""
+    summary, a title, a side question); or of a tool call ("tool")."""
 
     step: int
     usage: Usage
@@ -197,11 +197,21 @@ class CallStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class SuggestedReply:
+    """What people may want to say to a result: a button with a short `label` says `text` in the name of who presses
+    it."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """The one result of a call: `text` and `images` for the model, `attachments` and `for_user` (Markdown) for the
     person. `full` is the whole text if it was too long for the model. `final`: the result is the turn's answer.
     `silent`: people are not shown the call. `foreign`: the sources of foreign text in the result. `background`: the
-    call goes on in the background, and this result says so."""
+    call goes on in the background, and this result says so. `suggestions` are buttons under the attachments, `how` is a
+    line that says how the result was made."""
 
     call_id: str
     outcome: Outcome
@@ -215,6 +225,8 @@ class CallEnded:
     silent: bool = False
     foreign: tuple[str, ...] = ()
     background: bool = False
+    suggestions: tuple[SuggestedReply, ...] = ()
+    how: str = ""
     kind: Literal["call_ended"] = "call_ended"
 
 

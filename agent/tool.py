@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from agent.arguments import fit_arguments
 from agent.background import Background, NoBackground
+from agent.log import Usage
 from agent.media import Attachment, MediaStore
 from agent.model import ToolSpec
 from agent.tool_result import ToolResult
@@ -32,8 +33,16 @@ TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """A name of a tool as every provider takes it."""
 
 
+Charge = Callable[[Usage, str], None]
+"""Records what a call has used, under the name of the model or service that it was used of."""
+
+
 class ToolError(Exception):
     """The call failed in a way that the model can act on; the message is its result."""
+
+
+def _no_charge(usage: Usage, name: str) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,8 @@ class ToolContext:
     """The environment of a running call. `progress` shows people a text, which replaces the previous one.
 
     `attachments` are the conversation's attachments, newest last, for tools that find them by name. `call_id` is the
-    same when the call is repeated after a restart. `background` is the background work, if available.
+    same when the call is repeated after a restart. `background` is the background work, if available. `charge`
+    records what the call costs: it counts in the turn's costs and limits, however the call ends.
     """
 
     workspace: Path
@@ -50,6 +60,7 @@ class ToolContext:
     attachments: tuple[Attachment, ...] = ()
     call_id: str = ""
     background: Background = field(default_factory=NoBackground)
+    charge: Charge = _no_charge
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,10 @@ class Tool:
     """What to tell the model about undoing a call that was stopped halfway."""
     foreign: bool = False
     """Whether results contain text that none of the people in the conversation has written, such as a web page."""
+    runs_code: bool = False
+    """Whether a call runs code or commands that the model has written."""
+    cost: float = 0.0
+    """What a call costs in dollars, approximately. It is run only if that is within the limits of spending."""
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +126,7 @@ def tool(
     repeatable: bool | None = None,
     compensation: str = "",
     foreign: bool = False,
+    runs_code: bool = False,
 ) -> Callable[[Callable[..., Awaitable[ToolResult | str]]], Tool]:
     """Makes a `Tool` from an async function `(context, typed arguments…)`; its docstring is the tool's description.
 
@@ -131,6 +147,7 @@ def tool(
             repeatable=effect == "read" if repeatable is None else repeatable,
             compensation=compensation,
             foreign=foreign,
+            runs_code=runs_code,
         )
 
     return decorate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.log import SuggestedReply
 from agent.media import Attachment
 
 
@@ -13,7 +14,8 @@ class ToolResult:
 
     `final`: this is the turn's answer, and the model is not called again. `silent`: people are not shown the call.
     `foreign` are the sources of foreign text in the result, such as the address of a page. `failed`: the call has this
-    result, and is shown as failed.
+    result, and is shown as failed. `suggestions` are buttons under the attachments. `how` is one line of plain text
+    that says how the result was made; it is shown above the buttons and by `/how`.
     """
 
     text: str
@@ -25,3 +27,5 @@ class ToolResult:
     silent: bool = False
     foreign: tuple[str, ...] = ()
     failed: bool = False
+    suggestions: tuple[SuggestedReply, ...] = ()
+    how: str = ""

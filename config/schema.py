@@ -17,7 +17,7 @@ from config.presets import PRESETS
 from config.roles import RoleSettings, RolesSettings
 from config.section import Section
 from config.settings import Settings
-from config.tools import TOOLS, ShellSettings, ToolRules, ToolSettings
+from config.tools import SECTIONS, TOOLS, ToolRules, ToolSettings
 
 Table = dict[str, object]
 
@@ -118,7 +118,7 @@ def _kind_within(kind: object, name: str | int) -> object:
 
 
 def _tool(name: str) -> type[ToolRules]:
-    return ShellSettings if name == "shell" else ToolRules
+    return SECTIONS.get(name, ToolRules)
 
 
 def _channel(name: str | int, table: object) -> object:

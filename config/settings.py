@@ -352,6 +352,14 @@ class Settings(Section):
         )
         return roles
 
+    @field_validator("tools")
+    @classmethod
+    def _image_model_is_reachable(cls, tools: ToolSettings, info: ValidationInfo) -> ToolSettings:
+        model, models = tools.generate_image.model, info.data.get("models")
+        if model is not None and isinstance(models, dict) and (wrong := fault_of_model(model, models)):
+            refuse([Fault(("tools", "generate_image", "model"), wrong)])
+        return tools
+
     @field_validator("hooks")
     @classmethod
     def _hook_names_are_unique(cls, hooks: list[HookSettings]) -> list[HookSettings]:

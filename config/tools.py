@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from config.errors import Fault
-from config.section import Section, VariableName, refuse
+from config.models import Amount, RealModelName
+from config.section import Secret, Section, VariableName, WebAddress, refuse
 
 ToolName = Literal[
     "shell",
@@ -25,6 +26,9 @@ ToolName = Literal[
     "todos",
     "delegate",
     "background",
+    "run_python",
+    "generate_image",
+    "web_search",
 ]
 
 TOOLS: tuple[ToolName, ...] = get_args(ToolName)
@@ -98,6 +102,74 @@ class ShellSettings(ToolRules):
     )
 
 
+class ImageToolSettings(ToolRules):
+    """The tool that draws pictures: which model does."""
+
+    model: RealModelName | None = Field(
+        default=None,
+        description="Image model of a provider of [models], with its key, base_url and headers. Without it the tool is "
+        "not offered.",
+        examples=["openai:gpt-image-1"],
+    )
+    protocol: Literal["openai", "gemini"] | None = Field(
+        default=None,
+        description='How its server is asked: over OpenAI\'s images protocol ("openai"), which compatible servers '
+        'speak, or Gemini\'s ("gemini"). Default: "gemini" for the provider google, else "openai".',
+        examples=["openai"],
+    )
+    quality: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=40,
+        description="Quality that an OpenAI server is asked for, as it names them. Default: the server's.",
+        examples=["low"],
+    )
+    price: Amount | None = Field(
+        default=None,
+        description="Price of one picture in dollars. Default: by the tokens that the server counts, for known models.",
+        examples=[0.04],
+    )
+
+
+class SearchToolSettings(ToolRules):
+    """The tool that searches the web: which service does."""
+
+    provider: Literal["brave", "tavily", "exa", "searxng"] | None = Field(
+        default=None,
+        description='Search service: "brave", "tavily", "exa", or a "searxng" server. Without it the tool is not '
+        "offered.",
+        examples=["brave"],
+    )
+    api_key: Secret | None = Field(
+        default=None,
+        description="Key of the service; SearXNG needs none.",
+        examples=["${BRAVE_API_KEY}"],
+    )
+    url: WebAddress | None = Field(
+        default=None,
+        description="Address of the SearXNG server; its settings must allow the format json. Default for the others: "
+        "the service's own.",
+        examples=["http://127.0.0.1:8080"],
+    )
+
+    @model_validator(mode="after")
+    def _service_is_complete(self) -> Self:
+        at = ("tools", "web_search")
+        if self.provider == "searxng" and self.url is None:
+            refuse([Fault((*at, "url"), "is missing: searxng needs the address of the server")])
+        if self.provider not in (None, "searxng") and self.api_key is None:
+            refuse([Fault((*at, "api_key"), f"is missing: {self.provider} needs a key")])
+        return self
+
+
+SECTIONS: Mapping[str, type[ToolRules]] = {
+    "shell": ShellSettings,
+    "generate_image": ImageToolSettings,
+    "web_search": SearchToolSettings,
+}
+"""The tools that have settings of their own."""
+
+
 class ToolSettings(Section):
     """The agent's tools."""
 
@@ -106,6 +178,8 @@ class ToolSettings(Section):
     __pydantic_extra__: dict[ToolName, ToolRules] = Field(init=False)  # type: ignore[assignment]
 
     shell: ShellSettings = Field(default_factory=ShellSettings)
+    generate_image: ImageToolSettings = Field(default_factory=ImageToolSettings)
+    web_search: SearchToolSettings = Field(default_factory=SearchToolSettings)
 
     enabled: list[ToolName] = Field(
         default_factory=lambda: list(TOOLS),
@@ -119,8 +193,8 @@ class ToolSettings(Section):
 
     @classmethod
     def fields(cls) -> dict[str, FieldInfo]:
-        """Without the shell, which is a section of its own."""
-        return {name: field for name, field in cls.model_fields.items() if name != "shell"}
+        """Without the tools that are sections of their own."""
+        return {name: field for name, field in cls.model_fields.items() if name not in SECTIONS}
 
     def rules(self, tool: str) -> ToolRules:
         """The rules for a tool; the defaults if it has no section."""

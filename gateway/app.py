@@ -27,6 +27,7 @@ from gateway.inbound.context_commands import ContextCommands
 from gateway.inbound.conversation_commands import ConversationCommands
 from gateway.inbound.data_commands import DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
+from gateway.inbound.how_command import HowCommand
 from gateway.inbound.identities import Identities
 from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
@@ -193,6 +194,7 @@ class Gateway:
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self._stored_replies),
             ContextCommands(store, histories, agent_for, access, budgets),
+            HowCommand(store),
         )
         self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)

@@ -18,6 +18,7 @@ from agent.gate import storable
 from agent.interrupt import Interrupted, cancel_and_wait, race
 from agent.journal import Journal
 from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry
+from agent.loop.call_costs import CallCosts
 from agent.loop.streaming import EndTurn
 from agent.loop.tool_review import Ready, ToolReview
 from agent.media import Attachment, MediaError
@@ -76,6 +77,7 @@ class ToolCallRunner:
         self._entries = entries
         self._attachments = attachments
         self._review = ToolReview(agent, turn_context, entries, past)
+        self._costs = CallCosts(turn_context.budget, entries)
         self._shown: dict[str, str] = {}
         self._in_background: set[str] = set()
 
@@ -193,13 +195,14 @@ class ToolCallRunner:
         logged = 0
         try:
             for ending in running:
-                await self._append(await ending)
+                end = await ending
+                await self._append(*self._costs.take(end.call_id), end)
                 logged += 1
                 if self._review.end_turn is not None:
                     raise self._review.end_turn
         except (asyncio.CancelledError, EndTurn):
             await cancel_and_wait(*running)
-            await self._append(*_results(running[logged:]))
+            await self._append(*self._costs.take_all(), *_results(running[logged:]))
             raise
         finally:
             await cancel_and_wait(*running)
@@ -214,7 +217,8 @@ class ToolCallRunner:
         if ready.response is not None:
             return CallEnded(call.id, "done", ready.response)
         try:
-            result = await self._race(ready)
+            async with self._costs.reserved(call.id, tool.cost):
+                result = await self._race(ready)
         except Interrupted:
             return CallEnded(call.id, "cancelled", _with_compensation(tool, CANCELLED))
         except asyncio.CancelledError:
@@ -251,12 +255,18 @@ class ToolCallRunner:
             await self._emit(Progress(call.id, self._shown[call.id]))
 
         context = ToolContext(
-            agent.workspace, agent.media, progress, self._attachments, call.id, self._turn_context.background
+            agent.workspace,
+            agent.media,
+            progress,
+            self._attachments,
+            call.id,
+            self._turn_context.background,
+            self._costs.charge_for(call.id),
         )
         async with asyncio.timeout(ready.tool.timeout):
             result = storable(await ready.tool.call(context, ready.arguments))
-        text, caption, for_user = map(agent.mask, (result.text, result.caption, result.for_user))
-        return replace(result, text=text, caption=caption, for_user=for_user)
+        text, caption, for_user, how = map(agent.mask, (result.text, result.caption, result.for_user, result.how))
+        return replace(result, text=text, caption=caption, for_user=for_user, how=how)
 
     async def _until_background(self, ready: Ready) -> ToolResult:
         """The result, or, soon after an interjection, a note that the call continues in the background."""
@@ -341,6 +351,8 @@ def _done(call: Call, result: ToolResult, tool: Tool) -> CallEnded:
         final=result.final,
         silent=result.silent,
         foreign=_sources(tool, result.foreign),
+        suggestions=result.suggestions,
+        how=result.how,
     )
 
 

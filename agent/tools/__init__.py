@@ -24,6 +24,9 @@ ToolName = Literal[
     "todos",
     "delegate",
     "background",
+    "run_python",
+    "generate_image",
+    "web_search",
 ]
 
 TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
@@ -38,7 +41,12 @@ class UnknownTool(ValueError):
 
 def load_tools(enabled: Sequence[str]) -> tuple[Tool, ...]:
     """The enabled tools, in that order, without duplicates. Raises `UnknownTool`."""
-    return tuple(_load(_checked_name(name)) for name in dict.fromkeys(enabled))
+    return tuple(load_tool(name) for name in dict.fromkeys(enabled))
+
+
+def load_tool(name: str) -> Tool:
+    """The tool of that name. Raises `UnknownTool`."""
+    return _load(_checked_name(name))
 
 
 def _checked_name(name: str) -> ToolName:
@@ -102,5 +110,17 @@ def _load(name: ToolName) -> Tool:
             from agent.tools.background import background
 
             return background
+        case "run_python":
+            from agent.tools.run_python import run_python
+
+            return run_python
+        case "generate_image":
+            from agent.tools.generate_image import generate_image
+
+            return generate_image
+        case "web_search":
+            from agent.tools.web_search import web_search
+
+            return web_search
         case _:
             assert_never(name)

@@ -27,7 +27,7 @@ async def send_file(
     data, name = await asyncio.to_thread(_read, context, path)
     if not data:
         raise ToolError(f"{path} is empty; there is nothing to send")
-    attachment = await _store(context, data, name)
+    attachment = await store_file(context, data, name)
     text = f"{name} ({attachment.media_type}, {attachment.size:,} bytes) was sent to the person."
     return ToolResult(text, attachments=(attachment,), caption=caption)
 
@@ -38,16 +38,16 @@ async def view_image(
     path: Annotated[str, Field(description="A picture in the workspace, or the name of one sent in the conversation.")],
 ) -> ToolResult:
     """Shows a picture to you, not to the person."""
-    data, name, origin = await _find_image(context, path)
+    data, name, origin = await find_image(context, path)
     try:
         picture = await scale_for_model(data)
     except UnreadablePicture as error:
         raise ToolError(f"{name} cannot be shown as a picture: {error}") from error
-    attachment = await _store(context, picture.data or data, name)
+    attachment = await store_file(context, picture.data or data, name)
     return ToolResult(f"{name} from {origin}: {picture.words}.", images=(attachment,))
 
 
-async def _find_image(context: ToolContext, path: str) -> tuple[bytes, str, str]:
+async def find_image(context: ToolContext, path: str) -> tuple[bytes, str, str]:
     """The bytes, the name and the origin; a file in the workspace takes precedence over one in the conversation."""
     sent = next((file for file in reversed(context.attachments) if file.name == path), None)
     if sent is not None and not await asyncio.to_thread(_is_in_workspace, context, path):
@@ -75,7 +75,7 @@ def _read(context: ToolContext, path: str) -> tuple[bytes, str]:
     return data, file.name
 
 
-async def _store(context: ToolContext, data: bytes, name: str) -> Attachment:
+async def store_file(context: ToolContext, data: bytes, name: str) -> Attachment:
     try:
         return await context.media.put(data, name)
     except MediaError as error:

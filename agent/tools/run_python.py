@@ -54,6 +54,7 @@ async def run_code(
     effect="external",
     on_steer="background",
     timeout=MAX_TIMEOUT + 30,
+    runs_code=True,
     compensation="What it has done until then is not undone: check before running it again.",
 )
 async def run_python(context: ToolContext, code: Code, timeout_seconds: Timeout = 120) -> ToolResult:

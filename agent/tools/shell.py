@@ -110,6 +110,7 @@ def _size_of(folder: Path, enough: int) -> int:
     effect="external",
     on_steer="background",
     timeout=MAX_TIMEOUT + 30,
+    runs_code=True,
     compensation="Its side effects until then are not undone: check before running it again.",
 )
 async def shell(

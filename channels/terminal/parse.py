@@ -55,9 +55,10 @@ def expand_option(text: str, asked: QuestionSegment | None) -> str:
 
 
 def open_question(replies: Iterable[Reply]) -> QuestionSegment | None:
-    """The open question; of several, the oldest."""
+    """The open question; of several, the oldest. Offers, which wait for nothing, are taken in words."""
     segments = (segment for reply in replies if not reply.done for segment in reply.segments)
-    return next((segment for segment in segments if isinstance(segment, QuestionSegment) and segment.open), None)
+    questions = (segment for segment in segments if isinstance(segment, QuestionSegment) and segment.open)
+    return next((question for question in questions if not question.typed), None)
 
 
 def clean(text: str) -> str:

@@ -15,11 +15,12 @@ from agent.model import Model
 from agent.models.chain import model_chain
 from agent.models.fallback import CoolDowns
 from agent.tool import Tool
-from agent.tools import load_tools
+from agent.tools import load_tool
 from channels.address import Address
 from config.settings import AgentSettings, Settings
 from gateway.assembly.models import context_window, default_model, default_parameters, sees_pictures
 from gateway.assembly.shell_policy import ShellPolicy
+from gateway.assembly.tools import NEED_SETTINGS
 
 INSTRUCTIONS = """\
 You are Interject, an assistant that people talk to in a chat. Answer in their language, plainly and briefly, in
@@ -36,15 +37,18 @@ def agents(
     hooks: Hooks,
     mask: Mask,
     shell_policy: ShellPolicy,
+    configured: Mapping[str, Tool],
 ) -> Callable[[Address], Agent]:
-    """The agent of each address, by its channel; each is created on first use."""
+    """The agent of each address, by its channel; each is created on first use. `configured` are the tools that need
+    settings."""
     given, cool_downs = settings.agent, CoolDowns()
     seeing = frozenset(name for name in models if sees_pictures(settings, name))
 
     @cache
-    def tools(with_shell: bool) -> tuple[Tool, ...]:
-        enabled = [name for name in settings.tools.enabled if with_shell or name != "shell"]
-        return tuple(_tool(settings, tool, shell_policy) for tool in load_tools(enabled))
+    def tools(runs_code: bool) -> tuple[Tool, ...]:
+        names = [name for name in settings.tools.enabled if name in configured or name not in NEED_SETTINGS]
+        found = (configured[name] if name in configured else load_tool(name) for name in dict.fromkeys(names))
+        return tuple(_with_rules(settings, tool) for tool in found if runs_code or not tool.runs_code)
 
     @cache
     def agent(channel: str) -> Agent:
@@ -95,14 +99,9 @@ def build_agents(settings: Settings, agent_for: Callable[[Address], Agent]) -> N
         agent_for(Address(name, "", "", kind="direct"))
 
 
-def _tool(settings: Settings, tool: Tool, shell_policy: ShellPolicy) -> Tool:
+def _with_rules(settings: Settings, tool: Tool) -> Tool:
     """The tool with the operator's settings."""
     rules = settings.tools.rules(tool.name)
-    if tool.name == "shell":
-        # Imported where it is used: tools that are not enabled are not loaded.
-        from agent.tools.shell import shell_with
-
-        tool = shell_with(shell_policy.policy)
     return replace(
         tool,
         approval=rules.approval or tool.approval,

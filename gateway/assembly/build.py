@@ -30,7 +30,8 @@ from gateway.assembly.channels import access, load_replies, platforms, webhooks
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.load_ahead import Load, load_ahead
 from gateway.assembly.models import cost_of, default_model, open_models, open_reader, unpriced
-from gateway.assembly.shell_policy import ShellPolicy, shell_policy, who_may_run_commands
+from gateway.assembly.shell_policy import ShellPolicy, runs_code, shell_policy, who_may_run_commands
+from gateway.assembly.tools import configured_tools
 from gateway.assembly.web import exposure, link, site
 from gateway.lifecycle.retention import Retention, keep_retention
 from gateway.lifecycle.supervision import Service
@@ -136,7 +137,8 @@ async def _gateway(
     _warn_of_prices(settings)
     running = await shell_policy(configuration)
     _warn_of_commands(settings, running)
-    agent_for = agents(settings, models, media, hooks, mask, running)
+    configured = configured_tools(settings, running, stack)
+    agent_for = agents(settings, models, media, hooks, mask, running, configured)
     ahead += [
         partial(asyncio.to_thread, load_replies, settings),
         partial(asyncio.to_thread, build_agents, settings, agent_for),
@@ -170,7 +172,7 @@ def _warn_of_prices(settings: Settings) -> None:
 
 
 def _warn_of_commands(settings: Settings, running: ShellPolicy) -> None:
-    if not running.policy.sandboxed and "shell" in settings.tools.enabled:
+    if not running.policy.sandboxed and runs_code(settings):
         log.warning("shell commands: %s", who_may_run_commands(settings, running))
 
 

@@ -17,6 +17,8 @@ from config.settings import Settings
 
 log = logging.getLogger(__name__)
 
+RUN_CODE = frozenset({"shell", "run_python"})
+
 
 @dataclass(frozen=True, slots=True)
 class ShellPolicy:
@@ -32,7 +34,7 @@ class ShellPolicy:
 
 
 async def shell_policy(configuration: Configuration) -> ShellPolicy:
-    """Tries the sandbox, if the settings want it and the shell is enabled."""
+    """Tries the sandbox, if the settings want it and a tool that runs code is enabled."""
     shell = configuration.settings.tools.shell
     policy = CommandPolicy(
         sandboxed=shell.sandbox == "auto",
@@ -48,13 +50,18 @@ async def shell_policy(configuration: Configuration) -> ShellPolicy:
         variables=frozenset(shell.environment),
         hidden=tuple(_private(configuration)),
     )
-    if not policy.sandboxed or "shell" not in configuration.settings.tools.enabled:
+    if not policy.sandboxed or not runs_code(configuration.settings):
         return ShellPolicy(policy)
     try:
         await probe_sandbox()
     except SandboxUnavailable as error:
         return ShellPolicy(CommandPolicy(False, policy.network, policy.limits, policy.variables), str(error))
     return ShellPolicy(policy)
+
+
+def runs_code(settings: Settings) -> bool:
+    """Whether a tool is enabled that runs commands or code."""
+    return not RUN_CODE.isdisjoint(settings.tools.enabled)
 
 
 def _private(configuration: Configuration) -> Iterator[Path]:
@@ -89,7 +96,7 @@ def _hook_files(configuration: Configuration) -> Iterator[Path]:
 
 def who_may_run_commands(settings: Settings, shell_policy: ShellPolicy) -> str:
     """One line for the operator: where commands run, and who can have them run."""
-    if "shell" not in settings.tools.enabled:
+    if not runs_code(settings):
         return "off"
     channels = ", ".join(settings.channels)
     if shell_policy.policy.sandboxed:

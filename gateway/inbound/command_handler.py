@@ -19,7 +19,7 @@ from gateway.inbound.task_commands import stopped_reply
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
-from gateway.outbound.reply_builder import RETRY
+from gateway.outbound.reply_builder import RETRY, SUGGESTED
 from gateway.outbound.wording import escaped
 from gateway.store import records
 from gateway.store.errors import StoreError
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 ALREADY_ANSWERED = "That question has been answered already."
 MAY_NOT_ANSWER = "Only people with the rights of the person who started the task may answer this."
+NOT_SUGGESTED = "That belongs to an earlier conversation, or was removed. Please write what you want."
 NOT_SENT = "Not sent: it was sent already, or it is somebody else's."
 MAY_NOT_DECIDE = "Only admins and the person who started the task may decide this."
 
@@ -46,6 +47,7 @@ class CommandStore(WaitingStore, Protocol):
     async def answer(self, command_id: int, notice: Notice) -> str: ...
     async def choose(self, command_id: int, question: str, option: int) -> records.ChoiceOutcome: ...
     async def send_as_text(self, command_id: int, unknown: int) -> bool: ...
+    async def say_suggested(self, command_id: int, turn_id: str, place: int, option: int) -> bool: ...
     async def decide(
         self, command_id: int, key: str, number: int, may_decide: bool, may_extend: bool
     ) -> records.DecisionResult: ...
@@ -107,6 +109,8 @@ class CommandHandler:
         question, number = _pressed_option(command)
         if question.startswith(AS_TEXT):
             return await self._send_as_text(command, question.removeprefix(AS_TEXT))
+        if question.startswith(SUGGESTED):
+            return await self._say_suggested(command, question.removeprefix(SUGGESTED), number)
         outcome = await retry_until_stored(
             lambda: self._store.choose(command.id, question, number), "a chosen answer cannot be stored"
         )
@@ -125,6 +129,16 @@ class CommandHandler:
             lambda: self._store.send_as_text(command.id, int(unknown)), "a text cannot be stored"
         )
         return None if sent else NOT_SENT
+
+    async def _say_suggested(self, command: records.Command, key: str, option: int) -> str | None:
+        turn_id, _, place = key.partition(":")
+        if _OPTION.fullmatch(place) is None:
+            return NOT_SUGGESTED
+        said = await retry_until_stored(
+            lambda: self._store.say_suggested(command.id, turn_id, int(place), option),
+            "a suggested reply cannot be stored",
+        )
+        return None if said else NOT_SUGGESTED
 
     async def _decide(self, command: records.Command, question: str, number: int) -> str | None:
         may_decide = self._access.may_stop_any(command.address, command.sender)

@@ -12,6 +12,7 @@ from gateway.inbound.context_commands import FOCUS, ContextCommands
 from gateway.inbound.conversation_commands import BUSY_MODES, ConversationCommands
 from gateway.inbound.data_commands import EVERYWHERE, DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
+from gateway.inbound.how_command import HowCommand
 from gateway.inbound.task_commands import ALL, CLEAN, TaskCommands
 from gateway.store.records import Busy, Command
 
@@ -62,6 +63,7 @@ class Commands:
         data: DataCommands,
         delivery: DeliveryCommands,
         context: ContextCommands,
+        how: HowCommand,
     ) -> None:
         self._table = {
             "stop": _Entry("stop the running task; with `all`, background tasks too", tasks.stop, ALL),
@@ -77,6 +79,7 @@ class Commands:
             "busy": _Entry("choose what messages do while a task runs", conversation.busy, " | ".join(BUSY_MODES)),
             "model": _Entry("show or choose the model of this conversation", conversation.model, "name reasoning"),
             "usage": _Entry("show token usage and cost", conversation.usage),
+            "how": _Entry("show how the last answer was made: model, tools, cost", how.how),
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),

@@ -50,7 +50,7 @@ def native_tool_name(native: Native) -> str:
 def call_line(call: CallSegment) -> str:
     """The call as an item of a list; a failed one with the beginning of its error."""
     icon, outcome = _STATES[call.state]
-    line = f"- {icon} {_code(call.title)}{f' {outcome}' if outcome else ''}"
+    line = f"- {icon} {code(call.title)}{f' {outcome}' if outcome else ''}"
     error = _first_line(call.detail, TITLE_LENGTH) if call.state == "failed" else ""
     return f"{line}: {_escape(error)}" if error else line
 
@@ -101,7 +101,7 @@ def _escape(text: str) -> str:
     return _PUNCTUATION.sub(literal, text)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """The text as a code span: https://spec.commonmark.org/0.31.2/#code-spans"""
     longest = max(map(len, re.findall("`+", text)), default=0)
     space = " " if text.startswith("`") or text.endswith("`") else ""

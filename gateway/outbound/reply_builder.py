@@ -67,6 +67,9 @@ RETRY = "retry:"
 
 TRY_AGAIN = "Try again"
 
+SUGGESTED = "say:"
+"""Precedes the id of the turn and the number of the call in the key of suggested replies."""
+
 FINISHING = "finishing up"
 WORKING = "working"
 
@@ -114,6 +117,7 @@ class ReplyBuilder:
         self._text: list[str] = []
         self._step = 0
         self._notices = 0
+        self._suggesting = 0
         self._waiting = ""
         self._plan = ""
         self._finishing = False
@@ -307,6 +311,16 @@ class ReplyBuilder:
         for number, attachment in enumerate(end.attachments):
             caption = end.caption if number == 0 else ""
             self._put(MediaSegment(f"m:{end.call_id}:{number}", attachment, caption, step=self._step))
+        if end.suggestions:
+            self._suggest(end)
+
+    def _suggest(self, end: CallEnded) -> None:
+        """Buttons below the attachments, which stay. They are no question: nothing waits for them."""
+        key, self._suggesting = f"{SUGGESTED}{self.id}:{self._suggesting}", self._suggesting + 1
+        if end.attachments:
+            labels = tuple(reply.label for reply in end.suggestions)
+            typed = f"Or write it: {' · '.join(labels)}."
+            self._put(QuestionSegment(key, note(end.how) if end.how else " ", labels, typed=typed))
 
     def _show_end(self, end: CallEnded) -> None:
         call = self._calls.get(end.call_id)

@@ -38,6 +38,7 @@ from gateway.store import (
     runs,
     sessions,
     strangers,
+    suggestions,
     turns,
     undo,
 )
@@ -156,6 +157,7 @@ class Store:
     newest_turn = writes(turns.newest)
     retry = writes(undo.retry)
     send_as_text = writes(command_turns.send_as_text)
+    say_suggested = writes(suggestions.say_suggested)
     who_began = writes(undo.who_began)
     who_began_last_task = writes(undo.who_began_last_task)
     undo = writes(undo.undo)

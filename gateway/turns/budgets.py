@@ -1,4 +1,5 @@
-"""Budgets: the operator's spending limits for turns and people, checked before each model call."""
+"""Budgets: the operator's spending limits for turns and people, checked before each model call, and before tool calls
+that cost something."""
 
 from __future__ import annotations
 
@@ -92,7 +93,12 @@ class Budgets:
             return None, 0.0
         if used_up := await self._used_up(turn, task):
             return used_up, 0.0
-        cost = self._estimate(request, channel)
+        return await self.reserve_cost(limits, turn, person, self._estimate(request, channel), extensions)
+
+    async def reserve_cost(
+        self, limits: SpendingLimits, turn: str, person: str, cost: float, extensions: int
+    ) -> tuple[str | None, float]:
+        """The limit that this cost would exceed, in words, or the amount reserved for it."""
         # Reserved before the first await, so that two concurrent calls cannot both take the rest.
         self._add_reserved(turn, person, cost)
         held = 0.0
@@ -153,6 +159,7 @@ class TurnBudget:
         self._channel = channel
         self._task = task
         self._held = 0.0
+        self._held_for: dict[str, float] = {}
 
     async def reserve(self, request: Request, extensions: int) -> str | None:
         limit, self._held = await self._budgets.reserve(
@@ -163,6 +170,15 @@ class TurnBudget:
     def release(self) -> None:
         self._budgets.release(self._turn, self._person, self._held)
         self._held = 0.0
+
+    async def reserve_call(self, call_id: str, cost: float, extensions: int) -> str | None:
+        limit, self._held_for[call_id] = await self._budgets.reserve_cost(
+            self._limits, self._turn, self._person, cost, extensions
+        )
+        return limit
+
+    def release_call(self, call_id: str) -> None:
+        self._budgets.release(self._turn, self._person, self._held_for.pop(call_id, 0.0))
 
 
 def person_on(address: Address, sender: Sender) -> str:

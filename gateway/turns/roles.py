@@ -13,8 +13,6 @@ Role = Literal["admin", "member", "guest"]
 
 GUEST, MEMBER = 0, 1
 
-SHELL = "shell"
-
 
 @dataclass(frozen=True, slots=True)
 class Rights:
@@ -36,7 +34,7 @@ class Roles:
     turns."""
 
     def __init__(self, member: Rights = Rights(), guest: Rights = Rights()) -> None:
-        """Guests without `tools` have those that can have no effect outside the workspace, but no shell."""
+        """Guests without `tools` have those that can have no effect outside the workspace, but none that runs code."""
         self._member = member
         self._guest = guest
 
@@ -67,7 +65,7 @@ class Roles:
         allowed = self._rights(level).tools
         if allowed is not None:
             return tool.name in allowed
-        return level > GUEST or tool.asks or (tool.effect != "external" and tool.name != SHELL)
+        return level > GUEST or tool.asks or (tool.effect != "external" and not tool.runs_code)
 
     def _rights(self, level: int) -> Rights:
         if level >= FULL:

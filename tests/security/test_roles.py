@@ -37,7 +37,7 @@ GUS, ROOT = Sender("66", "Gus"), Sender("1", "Root")
 POLICIES = {"memory": ChannelAccess(frozenset({"7"}), groups="all", admins=frozenset({"1"}), guests=frozenset({"66"}))}
 
 
-@tool(effect="write")
+@tool(effect="write", runs_code=True)
 async def shell(context: ToolContext) -> str:
     """Runs a command."""
     return "ran"

@@ -107,9 +107,8 @@ def body(request: Request, images: LoadedImages, target: Target) -> JsonObject:
 
 
 def _tools(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
-    searches = target.web_search and target.takes("web_search")
-    declared = [_tool(tool) for tool in request.tools] if target.takes("tools") else []
-    if not (tools := [*declared, *([WEB_SEARCH] if searches else [])]):
+    declared = [_tool(tool) for tool in target.tools_of(request)]
+    if not (tools := [*declared, *([WEB_SEARCH] if target.searches else [])]):
         return
     yield "tools", [*tools[:-1], _marked(tools[-1], target)]
     if not target.takes("tool_choice"):

@@ -85,8 +85,8 @@ def body(request: Request, images: LoadedImages, target: Target) -> JsonObject:
 
 
 def _tools(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
-    tools = [_tool(tool) for tool in request.tools if target.takes("tools")]
-    if target.web_search and target.takes("web_search"):
+    tools = [_tool(tool) for tool in target.tools_of(request)]
+    if target.searches:
         tools.append(WEB_SEARCH)
     if not tools:
         return

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from agent.events import Delta
-from agent.model import Answer, Request
+from agent.model import Answer, Request, ToolSpec
 from agent.models.content import LoadedImages
 
 ProtocolName = Literal["openai", "openai-responses", "anthropic"]
 
 JsonObject = dict[str, Any]
+
+SEARCH_TOOL = "web_search"
+"""Our own search tool, and the providers' as well."""
 
 SEARCHING = "The model is searching the web …"
 """What people read while the provider's own web search runs."""
@@ -71,6 +74,16 @@ class Target:
 
     def takes(self, feature: Feature) -> bool:
         return feature not in self.without
+
+    @property
+    def searches(self) -> bool:
+        """Whether the model may search the web by itself, with a tool that the provider runs."""
+        return self.web_search and self.takes("web_search")
+
+    def tools_of(self, request: Request) -> Sequence[ToolSpec]:
+        """The tools to declare: a model that searches by itself gets no second search."""
+        tools = request.tools if self.takes("tools") else ()
+        return [tool for tool in tools if not (self.searches and tool.name == SEARCH_TOOL)]
 
 
 @dataclass(frozen=True, slots=True)
