@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from agent.hook import Deny, HookContext, Hooks, MessageIn
 from agent.interrupt import shielded
-from agent.log import Notice
+from agent.log import MessagesRead, Notice
 from channels.channel import NotStored
 from channels.message import ForeignText, InboundMessage, MessageState, MessageStatus, Receipt
 from gateway.bus import Bus, MessageAccepted, MessagesChanged
@@ -50,6 +50,9 @@ class ReceiverStore(WaitingStore, Protocol):
     async def accept(
         self, message: InboundMessage, session: str, refused: str | None, options: records.AcceptOptions
     ) -> records.Arrival | None: ...
+    async def accept_and_begin(
+        self, message: InboundMessage, session: str, refused: str | None, options: records.AcceptOptions
+    ) -> tuple[records.Arrival | None, records.Turn | None]: ...
     async def count_waiting(self, session: str) -> int: ...
 
 
@@ -228,7 +231,7 @@ class Receiver:
         """Stores and passes on the message; one that a hook has denied (`is_denied`) is only stored."""
         message = self._with_foreign_text(message)
         try:
-            arrival = await self._store.accept(message, session_key(message.address), refused, options)
+            arrival, is_read = await self._store_message(message, refused, options)
         except StoreError as error:
             raise NotStored(f"The gateway cannot store messages at the moment: {error}") from error
         if arrival is not None and arrival.named:
@@ -237,9 +240,28 @@ class Receiver:
             is_refused = arrival.state == "refused"
             self._bus.publish(MessageAccepted(arrival.session, message.address, arrival.id, is_refused))
             is_denied = is_denied and arrival.reason == refused
-            if not is_denied and not (is_refused and options.over_limit):
+            if not is_denied and not is_read and not (is_refused and options.over_limit):
                 self._pass_on(message, arrival)
         return arrival
+
+    async def _store_message(
+        self, message: InboundMessage, refused: str | None, options: records.AcceptOptions
+    ) -> tuple[records.Arrival | None, bool]:
+        """Stores the message; whether a turn has read it, which begins in the same transaction if the session is
+        idle."""
+        session = session_key(message.address)
+        reserved = None
+        if message.kind == "new" and refused is None:
+            by = person_key(message.address.channel, message.sender.id)
+            reserved = self._dispatcher.reserve(session, by=by)
+        if reserved is None:
+            return await self._store.accept(message, session, refused, options), False
+        turn = None
+        try:
+            arrival, turn = await self._store.accept_and_begin(message, session, refused, options)
+        finally:
+            self._dispatcher.begin(reserved, turn)
+        return arrival, turn is not None and arrival is not None and _has_read(turn, arrival.id)
 
     def _with_foreign_text(self, message: InboundMessage) -> InboundMessage:
         """The message with what it quotes and forwards of others, who may not write here, apart from its own text."""
@@ -331,6 +353,11 @@ def _is_unlimited(message: InboundMessage) -> bool:
     if message.kind == "command":
         return is_unlimited(message.command or "")
     return message.kind == "withdrawn" or message.is_update
+
+
+def _has_read(turn: records.Turn, row: int) -> bool:
+    read = (entry for entry in turn.entries if isinstance(entry, MessagesRead))
+    return any(message.id == row for entry in read for message in entry.messages)
 
 
 def _command(message: InboundMessage, arrival: records.Arrival) -> records.Command:

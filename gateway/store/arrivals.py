@@ -3,6 +3,7 @@ running turn."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,11 +31,13 @@ from gateway.store.encoding import (
 )
 from gateway.store.fetching import use_media
 from gateway.store.inbox import busy_unless_blocked, let_steer, queue_lower
-from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy
+from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy, Turn
 from gateway.store.schema import AnyRow, clean, inbox, is_message, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import conversation_of, touch
 from gateway.store.turn_rows import level_of
-from gateway.store.turns import stop_turn
+from gateway.store.turns import begin_if_idle, stop_turn
+
+log = logging.getLogger(__name__)
 
 NOT_PAIRED = "not approved by an admin yet"
 NOT_ALLOWED = "not on the allowlist"
@@ -141,6 +144,34 @@ def accept(
         message = replace(message, sender=replace(message.sender, level=options.named_level))
     arrival = _store(connection, message, session, refused or options.over_limit or None, options)
     return replace(arrival, named=named) if named else arrival
+
+
+def accept_and_begin(
+    connection: Connection,
+    worker: str,
+    message: InboundMessage,
+    session: str,
+    refused: str | None = None,
+    options: AcceptOptions = DEFAULT_OPTIONS,
+) -> tuple[Arrival | None, Turn | None]:
+    """As `accept`; if the session has no unfinished turn and the message can be read, the turn that reads it begins in
+    the same transaction.
+
+    What keeps the turn from beginning does not keep the message from being stored: it waits for `claim`.
+    """
+    arrival = accept(connection, message, session, refused, options)
+    if arrival is None or arrival.wakes is None:
+        return arrival, None
+    beginning = connection.begin_nested()
+    try:
+        turn = begin_if_idle(connection, worker, session)
+    except Exception as error:  # noqa: BLE001  # whatever it is, `claim` meets it too, and tells
+        # This raises if the whole transaction is lost, as on a full disk.
+        beginning.rollback()
+        log.debug("session %s: no turn begins with the message: %s", session, error)
+        return arrival, None
+    beginning.commit()
+    return arrival, turn
 
 
 def _refusal(

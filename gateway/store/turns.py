@@ -108,12 +108,19 @@ def claim(connection: Connection, worker: str, session: str) -> Turn | None:
     """
     left = connection.execute(_running_turn, {"session": session}).first()
     if left is None:
-        return _begin(connection, session, worker)
+        return _begin(connection, worker, session)
     if left.parked:
         return _resume_parked(connection, left, worker)
     if left.worker == RELEASED:
         return _take_over_from(connection, left, worker)
     return None if left.worker == worker else resume(connection, left, worker)
+
+
+def begin_if_idle(connection: Connection, worker: str, session: str) -> Turn | None:
+    """A new turn that reads the waiting messages. None if there are none, or if the session has an unfinished turn."""
+    if connection.execute(_running_turn, {"session": session}).first() is not None:
+        return None
+    return _begin(connection, worker, session)
 
 
 def resume(connection: Connection, left: AnyRow, worker: str) -> Turn:
@@ -132,7 +139,7 @@ def _interrupted_answer(draft: str | None) -> tuple[Entry, ...]:
     )
 
 
-def _begin(connection: Connection, session: str, worker: str) -> Turn | None:
+def _begin(connection: Connection, worker: str, session: str) -> Turn | None:
     rows = rows_for_new_turn(connection, session)
     if not rows:
         return None

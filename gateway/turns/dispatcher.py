@@ -78,8 +78,8 @@ class ActiveTurn:
     """A session that has a slot, or waits for one, to claim and run one turn.
 
     `person` is whose turn it is (`gateway.sessions.person_key`); the session's key while that is not known. `task` is
-    None while it waits. `recheck_inbox`: the inbox is to be checked after this turn. `since` is in monotonic seconds.
-    `needs_no_slot`: it needs no slot.
+    None while it waits, and while a reserved turn is about to begin. `recheck_inbox`: the inbox is to be checked after
+    this turn. `since` is in monotonic seconds. `needs_no_slot`: it needs no slot.
     """
 
     session: str
@@ -172,6 +172,25 @@ class Dispatcher:
         active.recheck_inbox = True
         active.signal.notify(busy)
 
+    def reserve(self, session: str, *, by: str) -> ActiveTurn | None:
+        """A slot for the turn that is about to begin with a message of this person; it must be given to `begin`. None
+        if the session has a turn, or has to wait for a slot."""
+        if self.active(session) is not None:
+            return None
+        self._queue(session, by)
+        if self._next() != session:
+            del self._ready[session]
+            return None
+        return self._take_slot(session)
+
+    def begin(self, reserved: ActiveTurn, record: records.Turn | None) -> None:
+        """Runs the turn that has begun in the slot; gives the slot back if there is none. Decided without awaiting."""
+        if record is None or self._max_running == 0:
+            self._leave(reserved)
+        else:
+            reserved.record = record
+            reserved.task = self._tasks.create_task(self._serve(reserved, record))
+
     def begin_side_question(self, record: records.Turn) -> None:
         """Answers a side question, beside the running turn of its session. It needs no slot."""
         active = self._active[record.id] = ActiveTurn(record.id, record.id, needs_no_slot=True, record=record)
@@ -231,9 +250,21 @@ class Dispatcher:
     def _start_ready(self) -> None:
         """Delegated tasks and side questions need no slot: the holder of a slot may be waiting for them."""
         while (session := self._next()) is not None:
-            active = self._active[session] = self._ready.pop(session)
-            active.since = time.monotonic()
+            active = self._take_slot(session)
             active.task = self._tasks.create_task(self._serve(active))
+
+    def _take_slot(self, session: str) -> ActiveTurn:
+        active = self._active[session] = self._ready.pop(session)
+        active.since = time.monotonic()
+        return active
+
+    def _leave(self, active: ActiveTurn) -> None:
+        """Frees the slot of a turn that is over."""
+        del self._active[active.session]
+        active.ended.set()
+        if active.recheck_inbox:
+            self._queue(active.session, active.person)
+        self._start_ready()
 
     def _next(self) -> str | None:
         """The session to serve next: of the person with the fewest running turns, and there the one that waits
@@ -260,11 +291,7 @@ class Dispatcher:
         except Exception:
             log.exception("session %s: internal error while serving it", active.session)
         finally:
-            del self._active[active.session]
-            active.ended.set()
-            if active.recheck_inbox:
-                self._queue(active.session, active.person)
-            self._start_ready()
+            self._leave(active)
 
     async def _claim(self, active: ActiveTurn) -> records.Turn | None:
         return await retry_until_stored(

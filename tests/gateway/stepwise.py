@@ -150,6 +150,12 @@ class _Answer:
     result: BackgroundResult | None = None
 
 
+def _rows(record: Turn) -> list[int]:
+    """The rows that the new turn has read."""
+    reads = (entry for entry in record.entries if isinstance(entry, MessagesRead))
+    return [message.id for read in reads for message in read.messages]
+
+
 def first_read(entries: Sequence[Entry]) -> int:
     read = next(entry for entry in entries if isinstance(entry, MessagesRead))
     return read.messages[0].id
@@ -206,11 +212,17 @@ class Gateway:
             self.step(choice, choice)
 
     def accept(self, message: InboundMessage, options: AcceptOptions) -> Arrival:
-        arrival = self.do(arrivals.accept, message, session_key(message.address), None, options)
+        session = session_key(message.address)
+        record = None
+        if message.kind == "new" and session not in self.active and not self._closing:
+            arrival, record = self.do(arrivals.accept_and_begin, self._worker, message, session, None, options)
+        else:
+            arrival = self.do(arrivals.accept, message, session, None, options)
         assert arrival is not None
-        if arrival.duplicate:
+        if record is not None:
+            self._serve(ActiveTurn(session), record)
+        if arrival.duplicate or (record is not None and arrival.id in _rows(record)):
             return arrival
-        session = arrival.session
         if arrival.stop_reason:
             self.stop(session, before=arrival.id, reason=arrival.stop_reason)
             self.wake(session, "interrupt")

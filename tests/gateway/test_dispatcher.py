@@ -302,7 +302,7 @@ async def test_replies_of_before_a_restart_stand_before_those_of_after_it(tmp_pa
         async def show(self, reply: Reply, ledger: Ledger) -> None:
             await asyncio.Event().wait()
 
-    async with playing(tmp_path, ScriptedModel("One.", ["Two", held()]), channel=Deaf()) as play:
+    async with playing(tmp_path, ScriptedModel("One.", [held()]), channel=Deaf()) as play:
         await play.say("first")
         await until(lambda: not play.gateway.dispatcher.running())
         await play.say("second")

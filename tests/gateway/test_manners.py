@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from channels.message import FileRef
 from gateway.app import GatewayOptions
 from gateway.inbound.access import ChannelAccess
 from gateway.sessions import session_key
-from gateway.store.records import AcceptOptions
+from gateway.store.records import AcceptOptions, MessageChange, PastTurn
 from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, inbound, playing
 
 GROUP = replace(PLACE, chat="team", kind="group")
@@ -350,10 +351,35 @@ async def test_deleting_all_messages_of_a_turn_stops_it_and_begins_no_other(tmp_
         assert len(play.shown()) == 1
 
 
+class HistoryAfterStop:
+    """A store that gives the history once a stop has come."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._stopping = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def history(self, session: str) -> tuple[PastTurn, ...]:
+        await self._stopping.wait()
+        history: tuple[PastTurn, ...] = await self._store.history(session)
+        return history
+
+    async def withdraw_waiting(self, *args: Any) -> tuple[MessageChange, ...]:
+        self._stopping.set()
+        withdrawn: tuple[MessageChange, ...] = await self._store.withdraw_waiting(*args)
+        return withdrawn
+
+
 async def test_a_stop_right_after_a_message_says_what_it_stopped(tmp_path: Path) -> None:
-    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        await play.say("earlier")
+        await play.until_idle()
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()]), store=HistoryAfterStop) as play:
         await play.say("begin", "/stop")
         await play.reply("Stopped: the task had just begun.")
+        assert "Well" not in "".join(play.shown())
 
 
 async def test_a_stop_with_arguments_stops(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from channels.channel import FileUnavailable, NotStored, RetryLater, Unreachable
 from channels.memory import MemoryChannel
 from channels.message import FileRef, ThreadRoot
 from gateway.inbound.access import ChannelAccess
-from tests.gateway.play import inbound, playing, until
+from gateway.sessions import session_key
+from tests.gateway.play import ELSEWHERE, PLACE, inbound, playing, until
 
 GROUP = Address("memory", "me", "group", kind="group")
 PHOTO = FileRef("photo", "cat.png", "image/png")
@@ -193,3 +194,60 @@ async def test_a_failing_command_is_reported_and_blocks_nothing(tmp_path: Path) 
         await play.reply("`/new` did not work")
         await play.reply("You said: hello")
         await play.until_idle()
+
+
+# Beginning a turn
+
+
+async def test_a_message_to_an_idle_session_is_stored_with_the_turn_that_reads_it(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel(["Well", asyncio.Event()])) as play:
+        await play.say("hi")
+        assert (play.states(), play.sql("SELECT count(*) FROM turns")) == ({"consumed": 1}, [(1,)])
+
+
+async def test_a_message_is_stored_though_no_turn_can_begin(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        play.refuse_to_write("turns")
+        await play.say("one", "two")
+        assert play.states() == {"waiting": 2}
+        play.write_again("turns")
+        await play.say("three")
+        await play.until_idle()
+        assert [text for texts in await play.messages_read() for text in texts] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("woken", [False, True], ids=["alone", "while other work wakes the session"])
+async def test_a_message_that_begins_no_turn_leaves_its_slot_to_others(tmp_path: Path, woken: bool) -> None:
+    async with playing(tmp_path, ScriptedModel(), max_running_turns=1) as play:
+        play.refuse_to_write("inbox")
+        delivery = asyncio.ensure_future(play.gateway.bus.deliver(inbound("lost")))
+        await asyncio.sleep(0)
+        if woken:
+            play.gateway.bus.wake(session_key(PLACE))
+        with pytest.raises(NotStored):
+            await delivery
+        play.write_again("inbox")
+        await play.say("elsewhere", address=ELSEWHERE)
+        await play.say("hi")
+        await play.reply("You said: elsewhere")
+        await play.reply("You said: hi")
+        await play.until_idle()
+
+
+async def test_a_message_waits_for_a_slot_like_the_others(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with playing(tmp_path, ScriptedModel(["Well", gate]), max_running_turns=1) as play:
+        await play.say("one", address=ELSEWHERE)
+        await play.reply("Well", done=False)
+        await play.say("two")
+        assert play.states() == {"consumed": 1, "waiting": 1}
+        gate.set()
+        await play.reply("You said: two")
+
+
+async def test_messages_that_come_at_once_are_read_by_one_turn_in_order(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        texts = [str(number) for number in range(20)]
+        await play.say(*texts)
+        await play.until_idle()
+        assert await play.messages_read() == [texts]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.meter import commits_in
+from tests.gateway.play import until
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call, ModelServer, Pause, Say
 from tests.servers.telegram import BotApi
@@ -22,6 +24,19 @@ async def test_a_message_is_answered(tmp_path: Path, api: BotApi, models: ModelS
     assert len(ann.messages) == 1
     assert api.refusals == []
     assert models.refusals == []
+
+
+async def test_a_plain_message_takes_four_commits_until_it_is_delivered(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    async with gateway(write_settings(tmp_path, api, models)) as built:
+        ann, delivery = api.private(user_id=7, name="Ann"), built.gateway.delivery
+        commits = []
+        for _ in range(3):
+            await ann.say("hi")
+            await until(lambda: len(ann.messages) == len(commits) + 1 and not delivery.waiting())
+            commits.append(commits_in(tmp_path / "home"))
+    assert commits[2] - commits[1] <= 4
 
 
 async def test_a_message_in_the_middle_of_an_answer_steers_it(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
