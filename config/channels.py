@@ -94,6 +94,14 @@ class ChannelSection(ModelParameters):
         'answered on its own ("queue"), is queued and answered together with the other queued '
         'messages ("collect"), or stops the running task and starts the next ("interrupt").',
     )
+    debounce: float = Field(
+        default=0,
+        ge=0,
+        le=30,
+        description="Seconds without another message after which an idle conversation is answered, so that several "
+        "quick lines are read together. 0: the first line is answered at once, and the next ones steer that answer. "
+        "Commands, buttons and messages to a running task never wait.",
+    )
     stream: bool = Field(default=True, description="Whether answers are shown while they are generated.")
     reactions: bool = Field(
         default=True,

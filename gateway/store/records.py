@@ -40,6 +40,7 @@ class AcceptOptions:
     `only_known_target`: it deletes a message, and is ignored if that message is not stored.
     `catches_up`: messages may have been written that the session has not heard.
     `over_limit` is why a message of somebody who is admitted is refused, "" if it is not.
+    `debounced`: it may wait for further messages before it begins a turn.
     """
 
     admission: Admission = "open"
@@ -53,6 +54,7 @@ class AcceptOptions:
     over_limit: str = ""
     only_known_target: bool = False
     catches_up: bool = False
+    debounced: bool = False
 
 
 DEFAULT_OPTIONS = AcceptOptions()
@@ -79,7 +81,8 @@ class Arrival:
     fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this one edited or
     withdrew. `stop_reason`: why the unfinished turn has to stop, "" if it has not. `run`: its `Run`, if it expects an
     answer of its own. `decided`: it decided the request of the parked turn, which can be claimed. `named`: the @names
-    of the settings that mean its sender. `is_stored`: false for a refused message that was only counted.
+    of the settings that mean its sender. `is_stored`: false for a refused message that was only counted. `begins`: it
+    may wait for further messages (`AcceptOptions.debounced`), since no turn of its session runs or is parked.
     """
 
     id: int
@@ -96,6 +99,7 @@ class Arrival:
     decided: bool = False
     named: tuple[str, ...] = ()
     is_stored: bool = True
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
