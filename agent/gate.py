@@ -50,6 +50,13 @@ def text(value: object) -> str:
     return value
 
 
+def one_line(text: object, limit: int = 300) -> str:
+    """Untrusted text on one line of at most `limit` characters, without control characters, for logs and reasons."""
+    line = "".join(character if character.isprintable() else " " for character in str(text)[: 4 * limit])
+    line = " ".join(line.split())
+    return line if len(line) <= limit else f"{line[:limit]}…"
+
+
 def count(value: object, most: int = MAX_COUNT) -> int:
     """The value as an integer from 0 to `most`; 0 if it is none, or out of range."""
     if isinstance(value, str):

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
+from agent.gate import one_line
 from agent.hook import Ask, Deny, End, HookContext, Point, Respond, Ruled, Ruling, Stop, Subject
 from agent.hooks.observer import Observer
 from agent.hooks.rules import check_answer, denial
-from agent.hooks.runner import HookError, Runner, one_line
+from agent.hooks.runner import HookError, Runner
 from agent.interrupt import cancel_and_wait
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 
 from agent.agent import unmasked
+from agent.gate import one_line
 from agent.hook import HookContext, Point, Ruling, Subject
-from agent.hooks.runner import HookError, one_line
+from agent.hooks.runner import HookError
 from agent.hooks.wire import MAX_BYTES, VERSION, decode, encode, event_params, parse_decision, question_params
 
 # httpx logs the URL of each request, which may contain a secret.

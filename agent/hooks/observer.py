@@ -7,8 +7,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from agent.gate import one_line
 from agent.hook import HookContext
-from agent.hooks.runner import Runner, one_line
+from agent.hooks.runner import Runner
 
 log = logging.getLogger(__name__)
 

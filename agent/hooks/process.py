@@ -7,7 +7,6 @@ the protocol or does not answer. It ends together with all its child processes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence, Set
@@ -15,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.gate import one_line
 from agent.hook import HookContext, Point, Ruling, Subject
 from agent.hooks.rpc import RpcClient
-from agent.hooks.runner import HookError, one_line
-from agent.hooks.stderr import log_stderr
+from agent.hooks.runner import HookError
 from agent.hooks.wire import MAX_BYTES, VERSION, event_params, parse_decision, question_params
 from agent.interrupt import cancel_and_wait, shielded
-from agent.tools.process import terminate_group
+from agent.tools.piped_process import PipedProcess, ProcessInput, start_piped
+from agent.tools.stderr import log_stderr
 from agent.worker_process import COMMAND_VARIABLES, passed_on
 
 log = logging.getLogger(__name__)
@@ -115,15 +115,22 @@ class ProcessHook:
     async def _run_once(self) -> tuple[str, bool]:
         """One run of the process: why it ended, and whether it had answered calls."""
         try:
-            running = await shielded(_start(self._command, self._directory, self._variables))
+            running = await shielded(
+                start_piped(
+                    self._command,
+                    directory=self._directory,
+                    environment=passed_on(os.environ, self._variables),
+                    max_line=MAX_BYTES,
+                )
+            )
         except (OSError, ValueError) as error:
             self._error = f"{self._command[0]!r} cannot be started: {one_line(error)}"
             return self._error, False
-        client = RpcClient(running.incoming, running.outgoing)
+        client = RpcClient(running.incoming, _RpcInput(running.outgoing))
         reason = "its process was ended"
         # Not a task group: if its tasks fail at the moment of its cancellation, it swallows the cancellation.
         listening = asyncio.create_task(client.listen())
-        logging_stderr = asyncio.create_task(log_stderr(self._name, running.errors))
+        logging_stderr = asyncio.create_task(log_stderr(f"hook {self._name}", running.errors))
         exited = asyncio.create_task(_wait_for_exit(running.process, listening, logging_stderr))
         tasks = (listening, exited, logging_stderr, asyncio.create_task(self._monitor(client)))
         try:
@@ -171,7 +178,7 @@ def _failure(tasks: Sequence[asyncio.Task[None]]) -> str:
     return "its process was ended"
 
 
-async def _clean_up(running: _Running, tasks: Sequence[asyncio.Task[None]], grace: float) -> None:
+async def _clean_up(running: PipedProcess, tasks: Sequence[asyncio.Task[None]], grace: float) -> None:
     await cancel_and_wait(*tasks)
     await running.end(grace)
 
@@ -190,97 +197,14 @@ async def _wait_for_exit(
     raise HookError("it closed its output" if code is None else f"it ended with exit code {code}")
 
 
-class _Outgoing(asyncio.BaseProtocol):
-    """The stdin of the process, with flow control."""
+class _RpcInput:
+    """The process's input, with the errors of hooks."""
 
-    def __init__(self) -> None:
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._lost = False
-        self._transport: asyncio.WriteTransport | None = None
-
-    def opened(self, transport: asyncio.WriteTransport) -> None:
-        self._transport = transport
+    def __init__(self, outgoing: ProcessInput) -> None:
+        self._outgoing = outgoing
 
     async def send(self, line: bytes) -> None:
-        """Waits until the pipe is writable and writes. Cancelled, it has written nothing. Raises `HookError`."""
-        while not self._writable.is_set():
-            # Another waiter may have filled the pipe again.
-            await self._writable.wait()
-        if self._lost or self._transport is None or self._transport.is_closing():
-            raise HookError("its process has closed its input")
-        self._transport.write(line)
-
-    def close(self) -> None:
-        # Aborting twice breaks asyncio's own transport.
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.abort()
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        self._writable.set()
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    process: asyncio.subprocess.Process
-    outgoing: _Outgoing
-    incoming: asyncio.StreamReader
-    errors: asyncio.StreamReader
-    pipes: contextlib.ExitStack
-
-    async def end(self, grace: float) -> None:
-        """Ends the process and its children: closes its input, then sends signals."""
-        draining = asyncio.create_task(_drain(self.incoming))
         try:
-            self.outgoing.close()
-            await terminate_group(self.process.pid, draining, grace=grace)
-            await self.process.wait()
-        finally:
-            draining.cancel()
-            self.pipes.close()
-            await cancel_and_wait(draining)
-
-
-async def _drain(stream: asyncio.StreamReader) -> None:
-    while await stream.read(65_536):
-        pass
-
-
-async def _start(command: Sequence[str], directory: Path | None, variables: Set[str]) -> _Running:
-    """Starts the process. The pipes are our own: with those of asyncio, an exited process counts as running as long
-    as a descendant holds their other ends."""
-    loop = asyncio.get_running_loop()
-    outgoing, incoming, errors = _Outgoing(), asyncio.StreamReader(MAX_BYTES), asyncio.StreamReader()
-    with contextlib.ExitStack() as pipes, contextlib.ExitStack() as child_ends:
-        child_stdin, our_output = os.pipe()
-        child_ends.callback(os.close, child_stdin)
-        transport, _ = await loop.connect_write_pipe(lambda: outgoing, os.fdopen(our_output, "wb", buffering=0))
-        outgoing.opened(transport)
-        pipes.callback(outgoing.close)
-        ends: list[int] = []
-        for stream in (incoming, errors):
-            our_input, child_output = os.pipe()
-            child_ends.callback(os.close, child_output)
-            ends.append(child_output)
-            reading, _ = await loop.connect_read_pipe(
-                lambda stream=stream: asyncio.StreamReaderProtocol(stream),  # type: ignore[misc]
-                os.fdopen(our_input, "rb", buffering=0),
-            )
-            pipes.callback(reading.close)
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=child_stdin,
-            stdout=ends[0],
-            stderr=ends[1],
-            cwd=directory,
-            env=passed_on(os.environ, variables),
-            start_new_session=True,
-        )
-        return _Running(process, outgoing, incoming, errors, pipes.pop_all())
+            await self._outgoing.send(line)
+        except BrokenPipeError as error:
+            raise HookError(str(error)) from None

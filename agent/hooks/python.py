@@ -13,8 +13,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from agent.gate import one_line
 from agent.hook import Hook, HookContext, Point, Ruling, Subject, ToolCall
-from agent.hooks.runner import HookError, one_line
+from agent.hooks.runner import HookError
 from agent.interrupt import cancel_and_wait
 
 GROUP = "interject.hooks"

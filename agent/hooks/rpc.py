@@ -9,8 +9,9 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from agent.gate import one_line
 from agent.hooks.rules import describe
-from agent.hooks.runner import HookError, one_line
+from agent.hooks.runner import HookError
 from agent.hooks.wire import MAX_BYTES, decode, encode
 
 MAX_UNANSWERED = 100

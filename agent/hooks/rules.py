@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from agent.gate import one_line
 from agent.hook import (
     Ask,
     Deny,
@@ -18,7 +19,7 @@ from agent.hook import (
     Stop,
     Subject,
 )
-from agent.hooks.runner import HookError, one_line
+from agent.hooks.runner import HookError
 from agent.model import ModelSettings
 
 S = TypeVar("S", bound=Subject)

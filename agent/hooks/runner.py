@@ -27,10 +27,3 @@ class Runner(Protocol):
 
     async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         """Passes an event to the hook. Raises as `ask` does."""
-
-
-def one_line(text: object, limit: int = 300) -> str:
-    """Untrusted text on one line of at most `limit` characters, without control characters, for logs and reasons."""
-    line = "".join(character if character.isprintable() else " " for character in str(text)[: 4 * limit])
-    line = " ".join(line.split())
-    return line if len(line) <= limit else f"{line[:limit]}…"

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, assert_never
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
+from agent.gate import one_line
 from agent.hook import Ask, Deny, End, HookContext, Point, Respond, Ruling, Stop, Subject
 from agent.hooks.rules import apply_change, describe
-from agent.hooks.runner import HookError, one_line
+from agent.hooks.runner import HookError
 
 VERSION = 1
 """Version of the messages and of the protocols that carry them."""

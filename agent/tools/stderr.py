@@ -1,11 +1,11 @@
-"""The stderr of hook processes, as lines of our log. The amount is limited."""
+"""The stderr of child processes, as lines of our log. The amount is limited."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
-from agent.hooks.runner import one_line
+from agent.gate import one_line
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ MAX_BYTES_PER_SECOND = 1_000_000
 
 
 async def log_stderr(name: str, stream: asyncio.StreamReader) -> None:
-    """Logs the lines until the stream ends."""
+    """Logs the lines until the stream ends; `name` is what runs there, such as "hook review"."""
     lines = _Lines(name)
     clock = asyncio.get_running_loop().time
     started, amount = clock(), 0
@@ -54,7 +54,7 @@ class _Lines:
 
     def next_second(self) -> None:
         if self._omitted:
-            log.info("hook %s: (%d more lines)", self._name, self._omitted)
+            log.info("%s: (%d more lines)", self._name, self._omitted)
         self._logged = self._omitted = 0
 
     def end(self) -> None:
@@ -69,7 +69,7 @@ class _Lines:
             self._omitted += 1
         else:
             log.info(
-                "hook %s: %s",
+                "%s: %s",
                 self._name,
                 one_line(line[: 4 * MAX_LINE_LENGTH].decode(errors="replace"), MAX_LINE_LENGTH),
             )
