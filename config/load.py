@@ -111,7 +111,7 @@ def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Se
     def absolute(path: Path, section: Section, key: Key) -> Path:
         return anchored(path, written.base(key) if key[-1] in section.model_fields_set else home)
 
-    agent, store, media = settings.agent, settings.store, settings.media
+    agent, store, media, skills = settings.agent, settings.store, settings.media, settings.skills
     workspace = absolute(agent.workspace, agent, ("agent", "workspace"))
     instructions = agent.instructions_file and absolute(agent.instructions_file, agent, ("agent", "instructions_file"))
     database = absolute(Path(store.url.removeprefix(SQLITE)), store, ("store", "url"))
@@ -121,6 +121,9 @@ def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Se
             "agent": agent.model_copy(update={"workspace": workspace, "instructions_file": instructions}),
             "store": store.model_copy(update={"url": f"{SQLITE}{database.as_posix()}"}),
             "media": media.model_copy(update={"path": pictures}),
+            "skills": skills.model_copy(
+                update={"paths": [anchored(path, written.base(("skills", "paths"))) for path in skills.paths]}
+            ),
             "hooks": [_with_absolute_file(hook, written.base(("hooks",))) for hook in settings.hooks],
         }
     )
@@ -146,6 +149,10 @@ def _secret_variables(settings: Settings, written: Written) -> Iterator[Fault]:
                 yield Fault((*key, index), f"{name} holds a setting of the gateway, which other programs never get")
 
 
-def _missing_files(settings: Settings) -> list[Fault]:
+def _missing_files(settings: Settings) -> Iterator[Fault]:
     file = settings.agent.instructions_file
-    return [Fault(("agent", "instructions_file"), "no such file")] if file and not file.is_file() else []
+    if file and not file.is_file():
+        yield Fault(("agent", "instructions_file"), "no such file")
+    for index, path in enumerate(settings.skills.paths):
+        if not path.is_dir():
+            yield Fault(("skills", "paths", index), "no such folder")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from config.errors import Fault, Key
@@ -11,7 +11,8 @@ from config.settings import Settings
 
 
 def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fault]:
-    """A fault for a workspace or media folder that contains the gateway's own files, or lies within a folder of them.
+    """A fault for a folder of workspaces, media or skills that contains the gateway's own files, or lies within a
+    folder of them.
 
     Paths are absolute. The folders may lie in the data directory, where the defaults put them.
     """
@@ -25,10 +26,22 @@ def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fau
                 break
     if workspace.is_relative_to(media) or media.is_relative_to(workspace):
         yield Fault(("agent", "workspace"), f"{workspace} and the media folder {media} contain one another")
+    yield from _misplaced_skills(settings, own, (workspace, media))
     for name in ("hooks", "backups"):
         for key, folder in folders.items():
             if folder.is_relative_to(home.resolve() / name):
                 yield Fault(key, f"{folder} lies within {home / name}, a folder of the gateway's own")
+
+
+def _misplaced_skills(settings: Settings, own: Sequence[tuple[Path, str]], others: Sequence[Path]) -> Iterator[Fault]:
+    """The agent may read all that is in a folder of skills, and must not change it."""
+    for index, path in enumerate(settings.skills.paths):
+        key, folder = ("skills", "paths", index), path.resolve()
+        inside = [what for file, what in own if file.is_relative_to(folder)]
+        if inside:
+            yield Fault(key, f"{folder} contains {inside[0]}. Choose a folder of its own")
+        elif any(folder.is_relative_to(other) or other.is_relative_to(folder) for other in others):
+            yield Fault(key, f"{folder} and a folder of the agent's files (workspace, media) contain one another")
 
 
 def _own_files(settings: Settings, home: Path, file: Path | None) -> Iterator[tuple[Path, str]]:

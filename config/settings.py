@@ -31,6 +31,7 @@ from config.models import (
 from config.presets import PRESETS
 from config.roles import RolesSettings
 from config.section import PathText, Positive, Section, refuse, refuse_entries, wrong
+from config.skills import SkillSettings
 from config.tools import ToolSettings
 
 
@@ -126,6 +127,13 @@ class AgentSettings(ModelParameters):
         default=None,
         description="Text file with the system prompt, instead of `instructions`.",
         examples=["instructions.md"],
+    )
+    context_files: list[PathText] = Field(
+        default_factory=lambda: [Path("AGENTS.md")],
+        max_length=20,
+        description="Text files that are added to the system prompt, if they exist: those beside this file, and those "
+        "of the same name in the workspace, which people and the agent write. At most 32 kB of each.",
+        examples=[["AGENTS.md", "persona.md"]],
     )
     workspace: PathText = Field(
         default=Path("workspace"),
@@ -317,6 +325,7 @@ class Settings(Section):
     roles: RolesSettings = Field(default_factory=RolesSettings)
     hooks: list[Annotated[HookSettings, BeforeValidator(hook_by_type)]] = Field(default_factory=list)
     tools: ToolSettings = Field(default_factory=ToolSettings)
+    skills: SkillSettings = Field(default_factory=SkillSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     safety: SafetySettings = Field(default_factory=SafetySettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)

@@ -1,0 +1,1 @@
+"""Skills: instructions for particular kinds of work, in folders that the model reads on demand."""
