@@ -76,7 +76,7 @@ async def _ask(service: SearchService, request: SearchRequest) -> object:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ToolError(f"{service.name} could not be reached: {type(error).__name__}.") from error
     if not response.is_success:
-        raise ToolError(_refusal(service, response))
+        raise ToolError(_refusal(service, response, body))
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -92,10 +92,11 @@ async def _read(service: SearchService, response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _refusal(service: SearchService, response: httpx.Response) -> str:
+def _refusal(service: SearchService, response: httpx.Response, body: bytes) -> str:
     """Without the server's words, which may quote the key."""
     name = service.name
-    match response.status_code:
+    # Brave's code for a wrong key comes with the status of a wrong request.
+    match 401 if b"SUBSCRIPTION_TOKEN_INVALID" in body else response.status_code:
         case 403 if name == "searxng":
             return f"{name} does not answer in JSON. The operator has to allow the format json in its settings."
         case 401 | 403:

@@ -82,6 +82,8 @@ def shown(reply: dict[str, Any]) -> str:
                 lines.append(f"{segment['title']} ({segment['state']}): {segment['detail']}")
             case "question":
                 lines.append(f"{segment['question']} {segment['options']} → {segment['answer']}")
+            case "media":
+                lines.append(f"[{segment['attachment']['name']}] {segment['caption']}")
             case _:
                 lines.append(segment["markdown"])
     return "\n".join([*lines, *([f"~ {reply['status']}"] if reply["status"] else [])])
