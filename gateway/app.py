@@ -80,6 +80,7 @@ def no_name(channel: str) -> str:
 class GatewayOptions:
     """`max_running_turns` run at once, and have `shutdown_grace` seconds to end when the gateway stops. People are told
     when `waiting_notice_at` messages are queued; one person's messages beyond `messages_per_minute` are refused.
+    `debounce` are the seconds without another message after which an idle conversation is answered, by channel.
     Replies do not stream on the channels `unstreamed`; `reply_options` are by channel, `delivery` says how long it is
     tried to show them. A conversation may choose one
     of `models`; `default_model` names a channel's default.
@@ -89,6 +90,7 @@ class GatewayOptions:
     shutdown_grace: float = 0.0
     waiting_notice_at: int = 20
     messages_per_minute: int | None = None
+    debounce: Mapping[str, float] = field(default_factory=dict)
     unstreamed: Container[str] = ()
     reply_options: Mapping[str, ReplyOptions] = field(default_factory=dict)
     background: Limits = field(default_factory=Limits)
@@ -212,6 +214,7 @@ class Gateway:
             notices,
             waiting_notice_at=options.waiting_notice_at,
             messages_per_minute=options.messages_per_minute,
+            debounce=options.debounce,
         )
         self.bus.attach(self.receiver, self.dispatcher)
         self._stack = AsyncExitStack()

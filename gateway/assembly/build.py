@@ -189,6 +189,7 @@ def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> G
         shutdown_grace=agent.shutdown_grace,
         waiting_notice_at=agent.tell_when_waiting,
         messages_per_minute=limits.messages_per_minute,
+        debounce={name: section.debounce for name, section in settings.channels.items() if section.debounce},
         unstreamed=[name for name, channel in settings.channels.items() if not channel.stream],
         reply_options=replies | {"web": ReplyOptions(reasoning=settings.web.show_reasoning and shows_reasoning)},
         background=Limits(depth=limits.delegate_depth, running=limits.delegate_running),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -19,6 +20,7 @@ from gateway.inbound.acts import Acts
 from gateway.inbound.attachments import AttachmentFetcher
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
 from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT, is_unlimited
+from gateway.inbound.debounce import Debounce
 from gateway.inbound.heard import Heard
 from gateway.inbound.identities import Identities
 from gateway.inbound.message_rate import MessageRate
@@ -43,6 +45,7 @@ NOT_TAKEN = (
 EDITED_LATE = (
     "✏️ I had answered this message already when it was changed. To have it answered as it is now, please send it again."
 )
+NO_DEBOUNCE: Mapping[str, float] = {}
 MANY_QUEUED = "{queued}. None is lost: I read them as soon as I can. `/stop` ends the running task."
 
 
@@ -75,9 +78,11 @@ class Receiver:
         *,
         waiting_notice_at: int,
         messages_per_minute: int | None = None,
+        debounce: Mapping[str, float] = NO_DEBOUNCE,
     ) -> None:
         """People are told when `waiting_notice_at` messages are queued, and when they send more than
-        `messages_per_minute`, which are refused."""
+        `messages_per_minute`, which are refused. `debounce` are the seconds without another message after which an idle
+        conversation is answered, by channel."""
         self._store = store
         self._bus = bus
         self._access = access
@@ -95,6 +100,8 @@ class Receiver:
         self._heard = Heard()
         self._hook_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks = BackgroundTasks("receiver: handling a message failed; it is resumed at the next start")
+        self._seconds = debounce
+        self._debounce = Debounce(self._tasks, self._wake_waiting)
 
     async def __aenter__(self) -> Receiver:
         await self._tasks.__aenter__()
@@ -174,6 +181,7 @@ class Receiver:
             named_level=checked.named_level,
             catches_up=self._heard.catches_up(message),
             only_known_target=message.kind == "withdrawn" and self._access.is_foreign(address.channel, sender),
+            debounced=busy is None and self._seconds.get(address.channel, 0) > 0,
         )
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
@@ -251,7 +259,7 @@ class Receiver:
         idle."""
         session = session_key(message.address)
         reserved = None
-        if message.kind == "new" and refused is None:
+        if message.kind == "new" and refused is None and not options.debounced:
             by = person_key(message.address.channel, message.sender.id)
             reserved = self._dispatcher.reserve(session, by=by)
         if reserved is None:
@@ -287,12 +295,14 @@ class Receiver:
             if message.kind != "withdrawn" and not message.is_update:
                 self._show_status(message, arrival.id, "waiting")
             self._tasks.start(partial(self._notify_of_many_queued, message, arrival))
+        by = person_key(message.address.channel, message.sender.id)
+        if arrival.begins:
+            self._debounce.hold(arrival.session, self._seconds[message.address.channel], by)
         if arrival.command:
             self._tasks.start(partial(self._commands.handle, _command(message, arrival)))
         elif arrival.to_fetch is not None:
             self._tasks.start(partial(self._fetch, arrival.to_fetch))
-        elif arrival.wakes is not None:
-            by = person_key(message.address.channel, message.sender.id)
+        elif arrival.wakes is not None and not arrival.begins:
             self._bus.wake(arrival.session, arrival.wakes, by=by)
         elif arrival.decided:
             self._bus.wake(arrival.session, "queue")
@@ -332,12 +342,15 @@ class Receiver:
         if fetched is None:
             return
         row = fetched.row
-        by = person_key(row.address.channel, row.sender)
-        await wake_waiting(self._store, self._bus, row.session, by=by)
+        if not self._debounce.is_waiting(row.session):
+            await self._wake_waiting(row.session, person_key(row.address.channel, row.sender))
         if fetched.missing:
             # The model is told too, but might not pass it on.
             notice = Notice("\n\n".join(f"⚠️ {missing}" for missing in fetched.missing))
             await self._notices.send(row.session, row.address, None, notice, f"files:{row.id}")
+
+    async def _wake_waiting(self, session: str, by: str) -> None:
+        await wake_waiting(self._store, self._bus, session, by=by)
 
 
 def _for_one_message(message: InboundMessage) -> tuple[InboundMessage, records.Busy | None]:

@@ -290,9 +290,11 @@ def _accept_new(
         busy = "queue"
     if busy == "interrupt":
         busy, stop_reason = _interrupt(connection, message, session, own, options)
+    begins = options.debounced and connection.execute(_unfinished_turn, {"session": session}).first() is None
     if not is_ready:
-        return Arrival(own, session, to_fetch=own, stop_reason=stop_reason)
-    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, busy), stop_reason=stop_reason)
+        return Arrival(own, session, to_fetch=own, stop_reason=stop_reason, begins=begins)
+    wakes = busy_unless_blocked(connection, session, busy)
+    return Arrival(own, session, wakes=wakes, stop_reason=stop_reason, begins=begins)
 
 
 def _may_not_steer(connection: Connection, sender: Sender, session: str) -> bool:
