@@ -15,7 +15,7 @@ class RoleSettings(Section):
     tools: list[ToolName] | None = Field(
         default=None,
         description="Tools, of those in [tools] enabled. Default: for members all of them; for guests those without "
-        "effects outside the workspace, and no shell.",
+        "effects outside the workspace that run no code.",
         examples=[["read_file", "fetch_url", "ask_user"]],
     )
     models: list[ModelName] | None = Field(

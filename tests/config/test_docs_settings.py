@@ -18,7 +18,8 @@ from config.settings import (
     Settings,
     StoreSettings,
 )
-from config.tools import ShellSettings, ToolSettings
+from config.skills import SkillSettings
+from config.tools import SECTIONS, ToolSettings
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
 
@@ -31,7 +32,8 @@ TABLES: dict[str, list[type[Section]]] = {
     "store": [StoreSettings],
     "media": [MediaSettings],
     "roles": [RoleSettings],
-    "tools": [ToolSettings, ShellSettings],
+    "tools": [ToolSettings, *SECTIONS.values()],
+    "skills": [SkillSettings],
     "limits": [LimitSettings],
     "safety": [SafetySettings],
     "retention": [RetentionSettings],

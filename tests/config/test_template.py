@@ -10,7 +10,7 @@ from config.models import ModelSettings, PriceSettings, ProviderSettings
 from config.roles import RoleSettings
 from config.settings import LimitSettings, Settings
 from config.template import Answers, ChannelAnswers, template
-from config.tools import TOOLS, ShellSettings
+from config.tools import SECTIONS, TOOLS
 from tests.config.conftest import Operator
 
 EVERYTHING = Answers(
@@ -92,7 +92,7 @@ def test_every_setting_is_in_it_with_its_description() -> None:
         "models.openai": (written["models"]["openai"], ProviderSettings),
         **{f"channels.{name}": (written["channels"][name], model) for name, model in CHANNELS.items()},
         **{f"hooks.{hook['type']}": (hook, HOOKS[hook["type"]]) for hook in written["hooks"]},
-        "tools.shell": (written["tools"].pop("shell"), ShellSettings),
+        **{f"tools.{name}": (written["tools"].pop(name), model) for name, model in SECTIONS.items()},
     }
     assert set(written) == set(Settings.model_fields)
     assert [hook["type"] for hook in written["hooks"]] == list(HOOKS)
@@ -116,7 +116,9 @@ def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) ->
     one_of_two = r"^#(instructions_file|signing_secret).*\n"
     text = re.sub(one_of_two, "", template(Answers()), flags=re.MULTILINE)
 
-    settings = operator.settings(uncommented(text), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k", **TOKENS)
+    settings = operator.settings(
+        uncommented(text), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k", BRAVE_API_KEY="k", **TOKENS
+    )
 
     assert settings.tools.enabled == list(TOOLS)
     assert settings.agent.max_steps == 50
