@@ -11,7 +11,7 @@ from agent.foreign import ForeignRule
 from agent.hook import Hooks, NoHooks
 from agent.media import MediaStore
 from agent.model import Model
-from agent.tool import Tool
+from agent.toolset import Toolset
 
 DEFAULT_APPROVAL_TIMEOUT = 24 * 3600.0
 
@@ -32,7 +32,7 @@ class Agent:
     model: Model
     media: MediaStore
     workspace: Path
-    tools: tuple[Tool, ...] = ()
+    tools: Toolset = ()
     instructions: str = ""
     max_steps: int = 50
     hooks: Hooks = field(default_factory=NoHooks)

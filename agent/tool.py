@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -51,7 +53,8 @@ class ToolContext:
 
     `attachments` are the conversation's attachments, newest last, for tools that find them by name. `call_id` is the
     same when the call is repeated after a restart. `background` is the background work, if available. `charge`
-    records what the call costs: it counts in the turn's costs and limits, however the call ends.
+    records what the call costs: it counts in the turn's costs and limits, however the call ends. `settings` are the
+    tool's own, if it has a model for them. `tools` are all those that the turn may call.
     """
 
     workspace: Path
@@ -61,6 +64,8 @@ class ToolContext:
     call_id: str = ""
     background: Background = field(default_factory=NoBackground)
     charge: Charge = _no_charge
+    settings: Any = None
+    tools: Sequence[Tool] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,12 @@ class Tool:
     """Whether a call runs code or commands that the model has written."""
     cost: float = 0.0
     """What a call costs in dollars, approximately. It is run only if that is within the limits of spending."""
+    final: bool = False
+    """Whether its result ends the turn as the answer."""
+    settings_model: type[BaseModel] | None = None
+    """The model of its own settings, for a tool that has some."""
+    settings: BaseModel | None = None
+    """Its own settings, as the operator gave them."""
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,11 +122,16 @@ class Tool:
             raise ToolError(_explain(self.name, error, self.arguments.model_fields)) from error
 
     async def call(self, context: ToolContext, arguments: str) -> ToolResult:
-        """Checks the JSON arguments and runs the tool. Raises `ToolError` for invalid arguments."""
+        """Checks the JSON arguments and runs the tool. Raises `ToolError` for invalid arguments, and for a result that
+        is none."""
         checked = self.check(arguments)
         values = {name: getattr(checked, name) for name in type(checked).model_fields}
         result = await self.run(context, **values)
-        return ToolResult(result) if isinstance(result, str) else result
+        if isinstance(result, str):
+            return ToolResult(result)
+        if not isinstance(result, ToolResult):
+            raise ToolError(f"{self.name} returned a {type(result).__name__}, not a text or a ToolResult.")
+        return result
 
 
 def tool(
@@ -126,36 +142,69 @@ def tool(
     repeatable: bool | None = None,
     compensation: str = "",
     foreign: bool = False,
+    approval: Approval = "never",
     runs_code: bool = False,
-) -> Callable[[Callable[..., Awaitable[ToolResult | str]]], Tool]:
-    """Makes a `Tool` from an async function `(context, typed arguments…)`; its docstring is the tool's description.
+    final: bool = False,
+    settings: type[BaseModel] | None = None,
+) -> Callable[[Callable[..., Awaitable[ToolResult | str] | ToolResult | str]], Tool]:
+    """Makes a `Tool` from a function `(context, typed arguments…)`; its docstring is the tool's description.
+
+    A function that is not async runs in a thread: a call that is cancelled or times out is abandoned, not stopped.
 
     Default of `on_steer`: an interjection cancels a running call that only reads, and lets one with effects finish.
     Default of `repeatable`: a call that only reads may be repeated after a restart, others not.
     `foreign`: results are text from outside; its source is what `ToolResult.foreign` names, else the tool.
+    `final`: the result is the turn's answer. `settings`: a model of the tool's own settings, which the operator gives
+    in its section; a call finds them in `context.settings`.
+
+    Raises TypeError for a function that cannot be a tool: without a docstring, or with a parameter without a type.
     """
 
-    def decorate(function: Callable[..., Awaitable[ToolResult | str]]) -> Tool:
+    def decorate(function: Callable[..., Awaitable[ToolResult | str] | ToolResult | str]) -> Tool:
+        if not (function.__doc__ or "").strip():
+            raise TypeError(f"the tool {function.__name__} has no docstring, which tells the model what it does")
         return Tool(
             name=function.__name__,
             description=inspect.cleandoc(function.__doc__ or ""),
             arguments=_arguments_of(function),
-            run=function,
+            run=_async(function),
             effect=effect,
             on_steer=on_steer or ("cancel" if effect == "read" else "finish"),
             timeout=timeout,
             repeatable=effect == "read" if repeatable is None else repeatable,
             compensation=compensation,
             foreign=foreign,
+            approval=approval,
             runs_code=runs_code,
+            final=final,
+            settings_model=settings,
         )
 
     return decorate
 
 
+def _async(function: Callable[..., Any]) -> Callable[..., Awaitable[ToolResult | str]]:
+    if inspect.iscoroutinefunction(function):
+        return function
+
+    @wraps(function)
+    async def in_thread(context: ToolContext, **arguments: Any) -> ToolResult | str:
+        result: ToolResult | str = await asyncio.to_thread(function, context, **arguments)
+        return result
+
+    return in_thread
+
+
 def _arguments_of(function: Callable[..., Any]) -> type[BaseModel]:
     hints = get_type_hints(function, include_extras=True)
-    _, *parameters = inspect.signature(function).parameters.values()
+    first, *parameters = inspect.signature(function).parameters.values() or (None,)
+    if first is None:
+        raise TypeError(f"the tool {function.__name__} has no parameter for its context")
+    for parameter in parameters:
+        if parameter.name not in hints:
+            raise TypeError(f"the parameter {parameter.name} of the tool {function.__name__} has no type")
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise TypeError(f"the parameter {parameter.name} of the tool {function.__name__} has no name for the model")
     fields: dict[str, Any] = {
         parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
         for parameter in parameters

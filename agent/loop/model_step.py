@@ -10,7 +10,6 @@ from typing import assert_never
 from agent.agent import Agent
 from agent.arguments import fit_arguments
 from agent.decisions.approvals import limit_approval, limit_extensions
-from agent.decisions.external_tools import available_tools
 from agent.events import Emit, TextDelta
 from agent.gate import storable, text
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
@@ -27,9 +26,11 @@ from agent.log import (
     Thinking,
 )
 from agent.log_state import detect_loop, is_finishing_up, step_of, steps_since_message
+from agent.loop.offered_tools import callable_tools, described_tools
 from agent.loop.streaming import AnswerStream, EndTurn
 from agent.model import Answer, ModelError, ModelSettings, Request, ToolSpec
 from agent.models.called_names import with_known_names
+from agent.tool import Tool
 from agent.transcript import Conversation, SystemNote
 from agent.turn_context import TurnContext
 
@@ -57,6 +58,7 @@ NO_SUMMARY = {
 NO_ANSWER = "_The model did not answer: it called a tool, and may not do that here._"
 
 HIDDEN = "Denied: the tool {tool} is not available here. It was not run."
+NOT_DESCRIBED = "Not run: you have not seen the description of {tool} yet. Call it again, now that you have."
 
 MAX_COMPACTIONS = 3
 """How often the conversation is compacted for one answer when the model rejects it as too long."""
@@ -161,7 +163,11 @@ class ModelStep:
         return share >= NEARLY_FULL
 
     def _tools(self) -> tuple[ToolSpec, ...]:
-        return tuple(tool.spec for tool in available_tools(self._agent.tools, self._entries))
+        tools = described_tools(self._callable(), self._conversation.past, self._entries)
+        return tuple(tool.spec for tool in tools)
+
+    def _callable(self) -> tuple[Tool, ...]:
+        return callable_tools(self._agent.tools, self._entries)
 
     def _request(self) -> Request:
         request = Request(
@@ -243,12 +249,14 @@ class ModelStep:
         return answered
 
     def _denials(self, answered: ModelAnswered, request: Request) -> tuple[CallEnded, ...]:
-        """The results of calls of tools that hooks have taken out of the request."""
-        hidden = {tool.name for tool in self._tools()} - {tool.name for tool in request.tools}
+        """The results of calls of tools that are not in the request: hooks have taken them out, or the model was not
+        described them."""
+        described = {tool.name for tool in self._tools()}
+        known = {tool.name for tool in self._callable()} - {tool.name for tool in request.tools}
         return tuple(
-            CallEnded(call.id, "denied", HIDDEN.format(tool=call.name))
+            CallEnded(call.id, "denied", (HIDDEN if call.name in described else NOT_DESCRIBED).format(tool=call.name))
             for call in answered.calls
-            if call.name in hidden
+            if call.name in known
         )
 
     async def _reviewed_answer(self, answered: ModelAnswered) -> ModelAnswered:

@@ -12,13 +12,14 @@ from typing import assert_never
 
 from agent.agent import Agent
 from agent.background import BackgroundError
-from agent.decisions.external_tools import ExternalTool, available_tools
+from agent.decisions.external_tools import ExternalTool
 from agent.events import Emit, Progress
 from agent.gate import storable
 from agent.interrupt import Interrupted, cancel_and_wait, race
 from agent.journal import Journal
 from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry
 from agent.loop.call_costs import CallCosts
+from agent.loop.offered_tools import callable_tools
 from agent.loop.streaming import EndTurn
 from agent.loop.tool_review import Ready, ToolReview
 from agent.media import Attachment, MediaError
@@ -43,10 +44,18 @@ REPORTED = (ToolError, MediaError, BackgroundError)
 
 SKIPPED = "Skipped: a new message arrived before this call started. It was not run."
 CANCELLED = "Cancelled: a new message arrived while this call was running. It was stopped early and has no result."
+NOT_IN_BACKGROUND = (
+    "Cancelled: a new message arrived while this call was running, and it could not go on in the background: {reason}. "
+    "It was stopped early and has no result."
+)
 IN_BACKGROUND = (
     "A new message arrived, so this call continues in the background as {handle}. Its result will come as a message. "
     "Use the tool background, if you have it, to look at the call or to stop it."
 )
+
+
+class _NotInBackground(Exception):
+    """An interjection ended the call, which could not go on in the background; the message is the reason."""
 
 
 class ToolCallRunner:
@@ -69,7 +78,7 @@ class ToolCallRunner:
     ) -> None:
         """`entries` is the turn's log, which `append` extends; `past` is the conversation before the turn."""
         self._agent = agent
-        self._tools = {tool.name: tool for tool in available_tools(agent.tools, entries)}
+        self._tools = {tool.name: tool for tool in callable_tools(agent.tools, entries)}
         self._turn_context = turn_context
         self._journal = journal
         self._append = append
@@ -221,6 +230,9 @@ class ToolCallRunner:
                 result = await self._race(ready)
         except Interrupted:
             return CallEnded(call.id, "cancelled", _with_compensation(tool, CANCELLED))
+        except _NotInBackground as error:
+            text = NOT_IN_BACKGROUND.format(reason=str(error).rstrip("."))
+            return CallEnded(call.id, "cancelled", _with_compensation(tool, text))
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
@@ -262,6 +274,8 @@ class ToolCallRunner:
             call.id,
             self._turn_context.background,
             self._costs.charge_for(call.id),
+            settings=ready.tool.settings,
+            tools=tuple(self._tools.values()),
         )
         async with asyncio.timeout(ready.tool.timeout):
             result = storable(await ready.tool.call(context, ready.arguments))
@@ -269,27 +283,36 @@ class ToolCallRunner:
         return replace(result, text=text, caption=caption, for_user=for_user, how=how)
 
     async def _until_background(self, ready: Ready) -> ToolResult:
-        """The result, or, soon after an interjection, a note that the call continues in the background."""
+        """The result, or, soon after an interjection, a note that the call continues in the background. One that may
+        not continue there is cancelled, because no call holds an interjection: raises `_NotInBackground`."""
         running = asyncio.ensure_future(self._run_tool_reviewed(ready))
         interjected = asyncio.ensure_future(self._journal.interjection())
         adopted = False
         try:
             await asyncio.wait((running, interjected), return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait((running,), timeout=BACKGROUND_GRACE)
-            if not running.done():
-                self._in_background.add(ready.call.id)
-                try:
-                    title = self._agent.mask(call_title(ready.tool.name, ready.arguments))[:MAX_TITLE_LENGTH]
-                    handle = await self._turn_context.background.adopt(title, running, partial(self._last_shown, ready))
-                except BackgroundError as error:
-                    self._in_background.discard(ready.call.id)
-                    log.info("%s is not moved to the background: %s", ready.tool.name, error)
-                else:
-                    adopted = True
-                    return ToolResult(IN_BACKGROUND.format(handle=handle))
-            return await running
+            if running.done():
+                return running.result()
+            handle = await self._move_to_background(ready, running)
+            adopted = True
+            return ToolResult(IN_BACKGROUND.format(handle=handle))
+        except _NotInBackground:
+            await cancel_and_wait(running)
+            if running.done() and not running.cancelled() and running.exception() is None:
+                return running.result()
+            raise
         finally:
             await cancel_and_wait(interjected, *(() if adopted else (running,)))
+
+    async def _move_to_background(self, ready: Ready, running: asyncio.Task[ToolResult]) -> str:
+        """The handle of the call there. Raises `_NotInBackground`."""
+        title = self._agent.mask(call_title(ready.tool.name, ready.arguments))[:MAX_TITLE_LENGTH]
+        self._in_background.add(ready.call.id)
+        try:
+            return await self._turn_context.background.adopt(title, running, partial(self._last_shown, ready))
+        except BackgroundError as error:
+            self._in_background.discard(ready.call.id)
+            raise _NotInBackground(str(error)) from error
 
     async def _run_tool_reviewed(self, ready: Ready) -> ToolResult:
         """The result, reviewed by hooks if the call has moved to the background."""
@@ -348,7 +371,7 @@ def _done(call: Call, result: ToolResult, tool: Tool) -> CallEnded:
         result.images,
         result.caption,
         result.for_user,
-        final=result.final,
+        final=result.final or (tool.final and not result.failed),
         silent=result.silent,
         foreign=_sources(tool, result.foreign),
         suggestions=result.suggestions,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 
 from agent.log import Call, CallStarted, Entry, ModelAnswered
-from agent.tool import Effect, Tool
+from agent.tool import Effect
+from agent.toolset import Toolset
 from gateway.store.records import AuditEvent, Turn
 from gateway.turns.budgets import person_on
 
@@ -16,9 +17,9 @@ MAX_ARGUMENTS = 10_000
 class AuditedCalls:
     """Knows the calls that the model has asked for, and says which of those that start have effects."""
 
-    def __init__(self, turn: Turn, tools: Sequence[Tool]) -> None:
+    def __init__(self, turn: Turn, tools: Toolset) -> None:
         self._turn = turn
-        self._effects: Mapping[str, Effect] = {tool.name: tool.effect for tool in tools}
+        self._tools = tools
         self._calls: dict[str, Call] = {}
         self._learn(turn.entries)
 
@@ -37,9 +38,12 @@ class AuditedCalls:
         for entry in entries:
             call = self._calls.get(entry.call_id) if isinstance(entry, CallStarted) else None
             if isinstance(entry, CallStarted) and call is not None:
-                effect = self._effects.get(call.name, "external")
+                effect = self._effect(call.name)
                 if effect != "read":
                     yield self._event(call, effect, entry.arguments or call.arguments)
+
+    def _effect(self, name: str) -> Effect:
+        return next((tool.effect for tool in self._tools if tool.name == name), "external")
 
     def _event(self, call: Call, effect: Effect, arguments: str) -> AuditEvent:
         turn = self._turn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from agent.agent import Agent
@@ -11,6 +11,7 @@ from agent.background import BackgroundError, BackgroundItem, DelegatedTask, no_
 from agent.interrupt import shielded
 from agent.tool import Tool
 from agent.tool_result import ToolResult
+from agent.toolset import Filtered, Toolset
 from agent.turn_context import TurnContext
 from gateway.bus import Bus
 from gateway.lifecycle.tasks import BackgroundTasks
@@ -184,9 +185,9 @@ class TurnBackground:
         return not tool.asks and (tool.approval == "never" or (tool.approval == "once" and tool.name in self._allowed))
 
 
-def _narrowed(tools: Sequence[Tool], row: BackgroundRow, limits: Limits) -> tuple[Tool, ...]:
+def _narrowed(tools: Toolset, row: BackgroundRow, limits: Limits) -> Toolset:
     """The tools that a task was given and may use now."""
     given = set(row.delegated.tools or ()) if row.delegated is not None else set()
     if row.depth >= limits.depth:
         given.discard(DELEGATE)
-    return tuple(tool for tool in tools if tool.name in given and not tool.asks and tool.approval != "always")
+    return Filtered(tools, lambda tool: tool.name in given and not tool.asks and tool.approval != "always")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agent.agent import Agent
+from agent.loop.offered_tools import callable_tools, described_tools
 from channels.address import Address
 from channels.history import Context
 from gateway.store.records import ModelChoice
@@ -38,11 +39,13 @@ class ContextUse:
         model = (await self._store.model_of(session)).model
         past = await self._histories.of(session)
         active = self._dispatcher.active(session)
+        entries = active.turn.entries if active is not None and active.turn is not None else ()
+        tools = described_tools(callable_tools(agent.tools, entries), past, entries)
         share = agent.compactor.share(
             past,
-            active.turn.entries if active is not None and active.turn is not None else (),
+            entries,
             instructions=agent.instructions,
-            tools=[tool.spec for tool in agent.tools],
+            tools=[tool.spec for tool in tools],
             model=model,
         )
         return Context(share, agent.compactor.window(model))

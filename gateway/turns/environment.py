@@ -55,7 +55,7 @@ class TurnEnvironment:
             budget=self._budgets.of(record, self._roles.daily_cost(level)),
         )
         agent = self._agent_for(record.address)
-        agent = replace(agent, tools=self._roles.tools(level, agent.tools))
+        agent = replace(agent, tools=self._roles.toolset(level, agent.tools))
         if self._workspaces is not None:
             agent = replace(agent, workspace=self._workspaces.of(record))
         agent, context = await self._background.prepare(record, agent, context)

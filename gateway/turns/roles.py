@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from agent.tool import Tool
+from agent.toolset import Filtered, Toolset, matches
 from channels.address import FULL
 
 Role = Literal["admin", "member", "guest"]
@@ -16,8 +18,8 @@ GUEST, MEMBER = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """`tools` and `models` are names, None for all; `daily_cost` is what one person's turns may cost in a day, in
-    dollars, None for the limit of everybody."""
+    """`tools` are names or patterns of names, `models` are names, None for all; `daily_cost` is what one person's turns
+    may cost in a day, in dollars, None for the limit of everybody."""
 
     tools: frozenset[str] | None = None
     models: tuple[str, ...] | None = None
@@ -43,9 +45,11 @@ class Roles:
             return GUEST
         return MEMBER if role == "member" and self._member.is_restricted else FULL
 
-    def tools(self, level: int, tools: Iterable[Tool]) -> tuple[Tool, ...]:
+    def toolset(self, level: int, toolset: Toolset) -> Toolset:
         """Those of the tools that turns of this level may use."""
-        return tuple(tool for tool in tools if self._may_use(level, tool))
+        if level > GUEST and self._rights(level).tools is None:
+            return toolset
+        return Filtered(toolset, partial(self._may_use, level))
 
     def models(self, level: int, models: Iterable[str]) -> tuple[str, ...]:
         """Those of the models that people of this level may choose from."""
@@ -64,7 +68,7 @@ class Roles:
     def _may_use(self, level: int, tool: Tool) -> bool:
         allowed = self._rights(level).tools
         if allowed is not None:
-            return tool.name in allowed
+            return matches(tool.name, allowed)
         return level > GUEST or tool.asks or (tool.effect != "external" and not tool.runs_code)
 
     def _rights(self, level: int) -> Rights:

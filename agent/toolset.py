@@ -1,0 +1,64 @@
+"""Toolsets: where the tools of an agent come from, and policies around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from agent.tool import Tool
+
+
+class Toolset(Protocol):
+    """Any iterable of tools; a tuple of them is the simplest one.
+
+    It is iterated anew at each step of a turn, because the tools of a server, or of a file that was edited, may change
+    in the middle of a conversation. Iterating it does no I/O.
+    """
+
+    def __iter__(self) -> Iterator[Tool]: ...
+
+
+class Combined:
+    """The tools of several toolsets, in their order. Of two tools with the same name, the first one counts."""
+
+    def __init__(self, *toolsets: Toolset) -> None:
+        self._toolsets = toolsets
+
+    def __iter__(self) -> Iterator[Tool]:
+        names: set[str] = set()
+        for toolset in self._toolsets:
+            for tool in toolset:
+                if tool.name not in names:
+                    names.add(tool.name)
+                    yield tool
+
+
+class Filtered:
+    """The tools of a toolset that pass a test."""
+
+    def __init__(self, toolset: Toolset, keep: Callable[[Tool], bool]) -> None:
+        self._toolset = toolset
+        self._keep = keep
+
+    def __iter__(self) -> Iterator[Tool]:
+        return filter(self._keep, self._toolset)
+
+
+class Changed:
+    """The tools of a toolset as `change` returns them: with other rules, or another name. Each tool is changed once."""
+
+    def __init__(self, toolset: Toolset, change: Callable[[Tool], Tool]) -> None:
+        self._toolset = toolset
+        self._change = change
+        self._changed: dict[int, tuple[Tool, Tool]] = {}
+        """Both forms of each tool, by the identity of the given one, which the entry keeps alive."""
+
+    def __iter__(self) -> Iterator[Tool]:
+        self._changed = {id(tool): self._changed.get(id(tool)) or (tool, self._change(tool)) for tool in self._toolset}
+        return iter([changed for _, changed in self._changed.values()])
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns is the name, or fits it: `github_*` fits `github_search`."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
