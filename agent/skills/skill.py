@@ -53,6 +53,11 @@ class InvalidSkill(Exception):
         super().__init__("; ".join(f"line {fault.line}: {fault.text}" for fault in self.faults))
 
 
+def is_name(name: str) -> bool:
+    """Whether a skill may have this name."""
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
+
+
 def parse_skill(text: str, folder: str) -> Skill:
     """The skill in the text of a SKILL.md; `folder` is the name of its folder, which the skill's name must be.
 

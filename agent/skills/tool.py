@@ -83,6 +83,12 @@ def reading(found: FoundSkill, *, with_shell: bool) -> str:
     return "\n\n".join(["\n".join(about), found.skill.body])
 
 
+def command_note(found: FoundSkill) -> str:
+    """What the model reads with a message that begins with the name of the skill. It looks at the skill's folder."""
+    name = found.skill.name
+    return f"The message begins with /{name}: follow the skill {name}.\n\n{reading(found, with_shell=False)}"
+
+
 async def _run(skills: Skills, with_shell: bool, context: ToolContext, name: str, file: str) -> str:
     if not name:
         return "\n".join(_full_list(skills.found))

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +101,8 @@ class CommandPolicy:
     """How commands are run. `variables` are the names of further environment variables that they are given.
 
     `hidden` are files and folders that commands never see, even where they are part of the system. `programs` are files
-    and folders beside those of the system that they may read.
+    and folders beside those of the system that they may read, `writable` such that they may change; `readable` are
+    folders of the operator's, which may be anywhere.
     """
 
     sandboxed: bool = True
@@ -110,6 +111,8 @@ class CommandPolicy:
     variables: frozenset[str] = frozenset()
     hidden: tuple[Path, ...] = ()
     programs: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
 
     def environment(self) -> dict[str, str]:
         given = passed_on(os.environ, COMMAND_VARIABLES | self.variables) | NON_INTERACTIVE
@@ -128,6 +131,13 @@ class CommandPolicy:
         limited = f'{_OOM_FIRST}; {self.limits.script(sandboxed=False)}; exec "$0" -c "$1"'
         supervisor = str(Path(__file__).with_name("command_supervisor.py"))
         return [sys.executable, "-I", "-S", supervisor, str(status), shell, "-c", limited, shell, command]
+
+    def program(self, command: Sequence[str], workspace: Path) -> list[str]:
+        """What to start for a program that runs in the sandbox until it is ended, with its arguments. Raises
+        `SandboxUnavailable`."""
+        shell = shutil.which("bash") or "/bin/sh"
+        limited = f'{self.limits.script(sandboxed=True)}; exec "$0" "$@"'
+        return [*self._sandbox(shell, workspace.resolve()), shell, "-c", limited, *command]
 
     def _script(self, status: int) -> str:
         """Runs the command and ends what it leaves. `kill -1` means every process of the sandbox but this one."""
@@ -158,9 +168,12 @@ class CommandPolicy:
         yield from ("--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev")
         yield from ("--size", str(SHARED_MEMORY), "--perms", "1777", "--tmpfs", "/dev/shm")
         yield from ("--size", str(self.limits.temporary), "--perms", "1777", "--tmpfs", "/tmp")
-        yield from ("--bind", str(workspace), str(workspace))
-        for folder in ("/", *(str(path) for path in covered if path.is_dir())):
-            yield from ("--remount-ro", folder)
+        for folder in map(Path.resolve, self.readable):
+            yield from ("--ro-bind-try", str(folder), str(folder))
+        for folder in (workspace, *self.writable):
+            yield from ("--bind", str(folder), str(folder))
+        for read_only in ("/", *(str(path) for path in covered if path.is_dir())):
+            yield from ("--remount-ro", read_only)
         yield from ("--chdir", str(workspace), "--")
 
 

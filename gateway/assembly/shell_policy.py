@@ -49,6 +49,7 @@ async def shell_policy(configuration: Configuration) -> ShellPolicy:
         ),
         variables=frozenset(shell.environment),
         hidden=tuple(_private(configuration)),
+        readable=tuple(configuration.settings.skills.paths),
     )
     if not policy.sandboxed or not runs_code(configuration.settings):
         return ShellPolicy(policy)

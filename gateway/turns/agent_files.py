@@ -1,0 +1,65 @@
+"""Files that tell an agent how to work: skills and context files, as they are when a turn begins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agent.agent import Agent
+from agent.context.context_files import ContextFiles, with_texts
+from agent.skills.skills import FoundSkill, SkillReader, Skills
+from agent.skills.tool import NAME, listing, skill_tool
+from agent.toolset import Combined
+
+
+class AgentFiles:
+    def __init__(
+        self,
+        places: Sequence[Path] = (),
+        *,
+        in_workspace: bool = False,
+        context_files: ContextFiles = ContextFiles(),  # noqa: B008  # it is frozen
+    ) -> None:
+        """`places` are folders of skills; `in_workspace`: workspaces may have some too."""
+        self.places = tuple(places)
+        self._in_workspace = in_workspace
+        self._context_files = context_files
+        self._reader = SkillReader()
+
+    async def skills(self, workspace: Path | None = None) -> Skills:
+        """The skills as they are now, with those of a workspace."""
+        if not self._in_workspace:
+            workspace = None
+        if not self.places and workspace is None:
+            return Skills()
+        return await asyncio.to_thread(self._reader.read, self.places, workspace)
+
+    def listed(self) -> Skills:
+        """Those of the operator's. Blocking; files that were read before cost a look only."""
+        return self._reader.read(self.places)
+
+    def find(self, name: str) -> FoundSkill | None:
+        """The operator's skill of this name, as it is now. It looks at one file in each place."""
+        return self._reader.find(self.places, name)
+
+    async def with_skills(self, agent: Agent, *, may_run_commands: bool) -> tuple[Agent, Skills]:
+        """The agent with the tool that reads the skills, if there are any."""
+        skills = await self.skills(agent.workspace)
+        if not skills.found:
+            return agent, skills
+        return replace(agent, tools=Combined((skill_tool(skills, with_shell=may_run_commands),), agent.tools)), skills
+
+    async def with_instructions(self, agent: Agent, skills: Skills) -> Agent:
+        """The agent with its context files in its instructions, and a list of the skills if it may read them."""
+        texts: list[str] = []
+        if self._context_files.exist(agent.workspace):
+            texts += await asyncio.to_thread(lambda: list(self._context_files.texts(agent.workspace)))
+        if skills.found and any(tool.name == NAME for tool in agent.tools):
+            texts.append(listing(skills))
+        return replace(agent, instructions=with_texts(agent.instructions, texts)) if texts else agent
+
+
+def may_run_commands(agent: Agent) -> bool:
+    return any(tool.name == "shell" for tool in agent.tools)
