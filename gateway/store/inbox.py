@@ -165,15 +165,19 @@ def withdraw_waiting(
 # What a turn may read
 
 
-def rows_for_new_turn(connection: Connection, session: str) -> list[AnyRow]:
+def waiting_rows(connection: Connection, session: str) -> Sequence[AnyRow]:
+    """All rows that wait, in order, whether a turn may read them now or not."""
+    return connection.execute(_waiting, {"session": session}).all()
+
+
+def rows_for_new_turn(waiting: Sequence[AnyRow]) -> list[AnyRow]:
     """The messages that a new turn reads first: one that is to be read alone, or all before the next such message."""
-    return _read_together([row for row in _readable_rows(connection, session) if needs_turn(row)])
+    return _read_together([row for row in _readable(waiting) if needs_turn(row)])
 
 
-def rows_for_running_turn(connection: Connection, session: str, level: int) -> list[AnyRow]:
+def rows_for_running_turn(waiting: Sequence[AnyRow], level: int) -> list[AnyRow]:
     """The messages that a running turn of this level reads."""
-    rows = _readable_rows(connection, session)
-    return [row for row in rows if row.busy in ("steer", "wrap", "work") and row.level >= level]
+    return [row for row in _readable(waiting) if row.busy in ("steer", "wrap", "work") and row.level >= level]
 
 
 def needs_turn(row: AnyRow) -> bool:
@@ -213,7 +217,7 @@ def queue_lower(connection: Connection, session: str, level: int) -> None:
 
 def _answers(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> list[AnyRow]:
     left_waiting = ("queue", "collect") if awaits_decision else ()
-    rows = _readable_rows(connection, session)
+    rows = _readable(waiting_rows(connection, session))
     answers = (row for row in rows if row.source != "work" and row.busy not in left_waiting and row.level >= level)
     return [row for row in answers if row.busy == "wrap" or needs_turn(row)]
 
@@ -225,13 +229,13 @@ def _read_together(rows: list[AnyRow]) -> list[AnyRow]:
     return list(takewhile(lambda row: row.busy != "queue" and row.level >= rows[0].level, rows))
 
 
-def _readable_rows(connection: Connection, session: str) -> list[AnyRow]:
+def _readable(waiting: Sequence[AnyRow]) -> list[AnyRow]:
     """What a turn may read now, in order.
 
     Nothing overtakes a message whose files are still being fetched, nor an unanswered command: messages sent after
     `/stop` or `/new` are not read by the turn that the command ends.
     """
-    return list(takewhile(_is_readable, connection.execute(_waiting, {"session": session})))
+    return list(takewhile(_is_readable, waiting))
 
 
 def _is_readable(row: AnyRow) -> bool:

@@ -27,6 +27,7 @@ from gateway.store.inbox import (
     rows_for_running_turn,
     take_answer,
     waiting_busy,
+    waiting_rows,
 )
 from gateway.store.records import AuditEvent, Turn
 from gateway.store.schema import AnyRow, is_running, is_turn, turn_log, turns
@@ -140,9 +141,11 @@ def _interrupted_answer(draft: str | None) -> tuple[Entry, ...]:
 
 
 def _begin(connection: Connection, worker: str, session: str) -> Turn | None:
-    rows = rows_for_new_turn(connection, session)
+    waiting = waiting_rows(connection, session)
+    rows = rows_for_new_turn(waiting)
     if not rows:
         return None
+    are_more = len(rows) < len(waiting)
     first = rows[0]
     principal = Sender(first.sender_id, first.sender_name, first.sender_handle, level=first.level)
     address = address_from_json(first.address)
@@ -150,10 +153,11 @@ def _begin(connection: Connection, worker: str, session: str) -> Turn | None:
     number, generation = insert_running(connection, turn, worker)
     read = MessagesRead(1, consume(connection, rows, turn.id, 1, generation))
     logs.write(connection, number, 1, [read])
-    queue_lower(connection, session, principal.level)
+    if are_more:
+        queue_lower(connection, session, principal.level)
     earlier = connection.execute(_earlier, {"session": session, "of_generation": generation, "own": number}).first()
     turn = with_settings(connection, replace(turn, entries=(read,), generation=generation))
-    return replace(turn, first=earlier is None, unread=waiting_busy(connection, session))
+    return replace(turn, first=earlier is None, unread=waiting_busy(connection, session) if are_more else None)
 
 
 def _resume_parked(connection: Connection, left: AnyRow, worker: str) -> Turn | None:
@@ -178,7 +182,8 @@ def read_inbox(connection: Connection, turn_id: str, epoch: int, step: int) -> M
     Raises `TurnLost`.
     """
     turn = _hold(connection, turn_id, epoch)
-    rows = rows_for_running_turn(connection, turn.session, level_of(turn)) if turn.kind == "turn" else []
+    waiting = waiting_rows(connection, turn.session) if turn.kind == "turn" else ()
+    rows = rows_for_running_turn(waiting, level_of(turn))
     if not rows:
         return None
     read = MessagesRead(step, consume(connection, rows, turn_id, step, turn.generation))
@@ -222,11 +227,11 @@ def close(
     the turn ends is one transaction. A request to finish up does not keep the turn open: it is read at the last step.
     """
     turn = _hold(connection, turn_id, epoch)
-    is_of_conversation = turn.kind == "turn"
-    if is_of_conversation and ended.outcome == "completed" and _is_steered(connection, turn):
+    waiting = waiting_rows(connection, turn.session) if turn.kind == "turn" else ()
+    if ended.outcome == "completed" and any(map(needs_turn, rows_for_running_turn(waiting, level_of(turn)))):
         _log(connection, turn, entries)
         return ()
-    read = _close_inbox(connection, turn, turn_id, ended, entries) if is_of_conversation else ()
+    read = _close_inbox(connection, turn, turn_id, ended, entries) if waiting else ()
     logs.write(connection, turn.number, turn.last + 1, [*entries, *read, ended])
     values = {"turn": turn.number, "outcome": ended.outcome, "why": ended.reason, "now": datetime.now(UTC)}
     connection.execute(_end_turn, values)
@@ -237,10 +242,6 @@ def _log(connection: Connection, turn: AnyRow, entries: Sequence[Entry]) -> None
     logs.write(connection, turn.number, turn.last + 1, entries)
     if turn.has_draft and any(isinstance(entry, ModelAnswered) for entry in entries):
         connection.execute(_keep, {"turn": turn.number, "answer": None})
-
-
-def _is_steered(connection: Connection, turn: AnyRow) -> bool:
-    return any(map(needs_turn, rows_for_running_turn(connection, turn.session, level_of(turn))))
 
 
 def _close_inbox(
