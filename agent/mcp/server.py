@@ -1,0 +1,410 @@
+"""An MCP server as a toolset: one task owns the connection, opens it again when it is lost, and lists its tools."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from agent.gate import one_line
+from agent.interrupt import cancel_and_wait
+from agent.mcp.errors import McpError
+from agent.mcp.listing import ListedTool
+from agent.mcp.names import tool_name
+from agent.mcp.rules import RuleChanges, rules_of
+from agent.mcp.sources import Source
+from agent.mcp.tools import McpTool, mcp_tool
+from agent.tool import Tool, ToolContext, ToolError
+from agent.tool_result import ToolResult
+from agent.toolset import matches
+
+if TYPE_CHECKING:
+    from agent.mcp.connection import Connection, Prompt
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT = 30.0
+"""Seconds in which an open server must list its tools."""
+
+REFRESH_PAUSE = 1.0
+"""Seconds between two lists of tools: a server may say all the time that they have changed."""
+
+HEALTHY_AFTER = 30.0
+"""Seconds of a connection after which the delay before the next one is short again."""
+
+SHOWN_EVERY = 0.25
+"""Seconds between two texts that people are shown of a running call."""
+
+MAX_LOGGED = 20
+"""Lines of a server's log that are logged per second."""
+
+State = Literal["starting", "running", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. `start`: until a server must be ready. `wait`: how long a call waits for a server that starts.
+    `restart_delay`: before the first restart, doubled each time up to `max_restart_delay`."""
+
+    start: float = 60.0
+    wait: float = 15.0
+    restart_delay: float = 1.0
+    max_restart_delay: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is offered of a server's tools, and how. `include` and `exclude` are names or patterns; nothing in `include`
+    means all. `changes` are the operator's, by the server's names. `timeout` is in seconds, for a call. Without
+    `trusts_annotations`, every tool counts as one with effects outside. `taken` are names that other tools have."""
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    changes: Mapping[str, RuleChanges] = field(default_factory=dict)
+    timeout: float = 60.0
+    trusts_annotations: bool = True
+    taken: frozenset[str] = frozenset()
+
+    def offers(self, name: str) -> bool:
+        return (not self.include or matches(name, self.include)) and not matches(name, self.exclude)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`reason` says why a server is down, `problems` what is wrong with tools that it lists."""
+
+    state: State
+    reason: str
+    tools: int
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        match self.state:
+            case "starting":
+                return "starting"
+            case "down":
+                return f"down: {self.reason}"
+            case "running":
+                return "; ".join([f"{self.tools} tools", *self.problems])
+
+
+class McpServer:
+    """Iterating gives the server's tools; while it is down the last known ones, whose calls fail with the reason.
+
+    Use as a context manager, in the task that leaves it: entering starts the server in the background.
+    """
+
+    def __init__(self, name: str, source: Source, policy: Policy | None = None, timing: Timing | None = None) -> None:
+        self.name = name
+        self._source = source
+        self._policy = policy or Policy()
+        self._timing = timing or Timing()
+        self._tools: tuple[McpTool, ...] = ()
+        self._listed: tuple[ListedTool, ...] = ()
+        self._problems: tuple[str, ...] = ()
+        self._prompts: tuple[Prompt, ...] = ()
+        self._connection: Connection | None = None
+        self._state: State = "starting"
+        self._reason = "it has not been started"
+        self._settled = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._lost = ""
+        self._was_open = False
+        self._running: set[_Shown] = set()
+        self._log = _BoundedLog(name)
+        self._owner: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> McpServer:
+        self._owner = asyncio.create_task(self._supervise())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._owner is not None:
+            await cancel_and_wait(self._owner)
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools)
+
+    @property
+    def status(self) -> Status:
+        return Status(self._state, self._reason, len(self._tools), self._problems)
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        return self._prompts
+
+    async def settled(self) -> Status:
+        """The status once the first attempt to start has ended."""
+        await self._settled.wait()
+        return self.status
+
+    async def prompt(self, name: str, arguments: Mapping[str, str]) -> str:
+        """The text of one of its prompts. Raises `McpError`."""
+        async with asyncio.timeout(self._policy.timeout):
+            return await (await self._connected()).prompt(name, arguments)
+
+    # Observing the connection
+
+    def changed(self) -> None:
+        self._wake.set()
+
+    def closed(self) -> None:
+        self._lose("it closed the connection")
+
+    async def says(self, level: str, text: str) -> None:
+        """Logs the line. People see it if one call runs: with more, it could belong to another conversation."""
+        self._log.write(level, text)
+        if len(self._running) == 1:
+            (shown,) = self._running
+            await shown.show(one_line(text, 500))
+
+    # Calls
+
+    async def _call(self, name: str, context: ToolContext, arguments: Mapping[str, Any]) -> ToolResult:
+        async def run(connection: Connection, shown: _Shown) -> ToolResult:
+            return await connection.call(name, arguments, context.media, shown.show)
+
+        return await self._run(context, run)
+
+    async def _list_resources(self, context: ToolContext, arguments: Mapping[str, Any]) -> ToolResult:
+        async def run(connection: Connection, shown: _Shown) -> ToolResult:
+            return ToolResult(await connection.resources())
+
+        return await self._run(context, run)
+
+    async def _read_resource(self, context: ToolContext, arguments: Mapping[str, Any]) -> ToolResult:
+        uri = arguments.get("uri")
+        if not isinstance(uri, str) or not uri:
+            raise ToolError("The argument uri is missing: the address of a resource, as it is listed.")
+
+        async def run(connection: Connection, shown: _Shown) -> ToolResult:
+            return await connection.resource(uri, context.media)
+
+        return await self._run(context, run)
+
+    async def _run(self, context: ToolContext, run: Callable[[Connection, _Shown], Any]) -> ToolResult:
+        """The result; a call that has not been run because the server had forgotten the session is repeated once."""
+        shown = _Shown(context)
+        self._running.add(shown)
+        try:
+            for is_last in (False, True):
+                try:
+                    result: ToolResult = await run(await self._connected(), shown)
+                    return result
+                except McpError as error:
+                    if error.lost:
+                        self._lose(str(error))
+                    if is_last or not error.not_run:
+                        raise ToolError(f"{self.name}: {error}") from error
+            raise AssertionError("unreachable")
+        finally:
+            self._running.discard(shown)
+            if not self._running:
+                # A call that was cancelled or too slow may have hung the server: its tools are listed to see.
+                self._wake.set()
+
+    async def _connected(self) -> Connection:
+        """The connection. Waits while the server starts. Raises `McpError` with why it is down."""
+        if self._connection is None and self._state == "starting":
+            try:
+                async with asyncio.timeout(self._timing.wait):
+                    await self._settled.wait()
+            except TimeoutError:
+                raise McpError("the server is still starting. Try again later") from None
+        if self._connection is None:
+            raise McpError(f"the server is down: {self._reason}. It is being started again")
+        return self._connection
+
+    def _lose(self, reason: str) -> None:
+        """From now on calls wait for the next connection."""
+        if not self._lost:
+            self._lost = reason
+            if self._connection is not None:
+                self._connection, self._state = None, "starting"
+                self._settled.clear()
+            self._wake.set()
+
+    # The owner
+
+    async def _supervise(self) -> None:
+        """Keeps the server running forever. Catches whatever goes wrong with one connection."""
+        delay, attempt = self._timing.restart_delay, 0
+        try:
+            await asyncio.to_thread(import_module, "agent.mcp.connection")
+        except ImportError as error:
+            self._settle("down", f"the MCP library cannot be loaded: {one_line(error)}")
+            return
+        while True:
+            since, self._was_open = time.monotonic(), False
+            try:
+                await self._run_once(attempt)
+            except McpError as error:
+                reason = str(error)
+            except Exception as error:
+                log.exception("MCP server %s: internal error", self.name)
+                reason = f"internal error ({type(error).__name__})"
+            attempt = 0 if self._was_open else attempt + 1
+            if self._was_open and time.monotonic() - since > HEALTHY_AFTER:
+                delay = self._timing.restart_delay
+            pause = 0.0 if self._was_open and delay == self._timing.restart_delay else delay * random.uniform(0.8, 1.2)
+            log.warning("MCP server %s: %s; starting it again in %.0f s", self.name, reason, pause)
+            if pause:
+                self._settle("down", reason)
+                await asyncio.sleep(pause)
+            self._state = "starting"
+            self._settled.clear()
+            delay = min(2 * delay, self._timing.max_restart_delay)
+
+    async def _run_once(self, attempt: int) -> None:
+        """One connection, until it is lost. Raises `McpError` with why it ended."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._timing.start):
+                    connection = await self._open(stack, attempt)
+                    await self._update(connection)
+            except TimeoutError:
+                raise McpError(f"it was not ready within {self._timing.start:g} s") from None
+            self._connection, self._was_open = connection, True
+            self._settle("running", "")
+            log.info("MCP server %s: %s", self.name, self.status)
+            listening = asyncio.create_task(connection.listen(self))
+            try:
+                await self._keep_current(connection)
+            finally:
+                self._connection = None
+                await cancel_and_wait(listening)
+
+    async def _open(self, stack: AsyncExitStack, attempt: int) -> Connection:
+        """The connection, over the first wire that works. Every second attempt leaves out what old servers may not
+        bear."""
+        from agent.mcp.connection import connect
+
+        failed: McpError | None = None
+        for wire in self._source.wires:
+            self._lost = ""
+            try:
+                mode: Literal["auto", "legacy"] = "legacy" if attempt % 2 else "auto"
+                return await stack.enter_async_context(connect(wire, self._source, mode, self))
+            except McpError as error:
+                failed = failed or error
+        raise failed or McpError("it has no address")
+
+    async def _keep_current(self, connection: Connection) -> None:
+        """Lists the tools again when they may have changed. Raises `McpError` when the connection is lost."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if not self._lost and not self._running:
+                try:
+                    async with asyncio.timeout(PROBE_TIMEOUT):
+                        await self._update(connection)
+                except TimeoutError:
+                    raise McpError(f"it did not answer within {PROBE_TIMEOUT:g} s") from None
+            if self._lost:
+                raise McpError(self._lost)
+            await self._pause(REFRESH_PAUSE)
+
+    async def _pause(self, seconds: float) -> None:
+        """Ends early when the connection is lost."""
+        until = time.monotonic() + seconds
+        while not self._lost and (left := until - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+            if not self._lost:
+                self._wake.clear()
+                await asyncio.sleep(until - time.monotonic())
+                self._wake.set()
+
+    async def _update(self, connection: Connection) -> None:
+        listing = await connection.tools()
+        self._prompts = await connection.prompts()
+        tools = tuple(tool for tool in listing.tools if self._policy.offers(tool.name))
+        if listing.problems != self._problems:
+            for problem in listing.problems:
+                log.warning("MCP server %s: %s", self.name, problem)
+        self._problems = listing.problems
+        if tools == self._listed and self._tools:
+            return
+        if self._listed:
+            log.info("MCP server %s: its tools have changed: %s", self.name, _difference(self._listed, tools))
+        self._listed = tools
+        self._tools = tuple(self._made(tools, with_resources=connection.has_resources))
+
+    def _made(self, listed: Sequence[ListedTool], *, with_resources: bool) -> Iterator[McpTool]:
+        """The same tool objects for tools that are the same: what is made of them can be kept."""
+        policy, taken = self._policy, set(self._policy.taken)
+        for tool in listed:
+            name = tool_name(self.name, tool.name, taken)
+            taken.add(name)
+            hints = tool.annotations if policy.trusts_annotations else {}
+            rules = rules_of(hints, policy.timeout, policy.changes.get(tool.name))
+            yield mcp_tool(name, tool.description, tool.schema, rules, partial(self._call, tool.name))
+        if with_resources:
+            for own, about, arguments, run in (
+                (
+                    "list_resources",
+                    "Lists the resources (documents, data) that the server has.",
+                    {},
+                    self._list_resources,
+                ),
+                ("read_resource", "Reads a resource of the server.", {"uri": {"type": "string"}}, self._read_resource),
+            ):
+                if policy.offers(own):
+                    rules = rules_of({"readOnlyHint": True}, policy.timeout, policy.changes.get(own))
+                    schema = {"type": "object", "properties": arguments, "required": list(arguments)}
+                    yield mcp_tool(tool_name(self.name, own, taken), about, schema, rules, run)
+
+    def _settle(self, state: State, reason: str) -> None:
+        self._state, self._reason = state, reason
+        self._settled.set()
+
+
+class _Shown:
+    """What people see of a running call."""
+
+    def __init__(self, context: ToolContext) -> None:
+        self._context = context
+        self._at = -SHOWN_EVERY
+
+    async def show(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._at >= SHOWN_EVERY:
+            self._at = now
+            await self._context.progress(text)
+
+
+class _BoundedLog:
+    """A server's log as lines of ours, so many a second."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._second = 0
+        self._number = 0
+
+    def write(self, level: str, text: str) -> None:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._number = second, 0
+        self._number += 1
+        if self._number <= MAX_LOGGED:
+            log.info("MCP server %s says (%s): %s", self._name, one_line(level, 20), one_line(text, 500))
+
+
+def _difference(before: Sequence[ListedTool], now: Sequence[ListedTool]) -> str:
+    old, new = {tool.name: tool for tool in before}, {tool.name: tool for tool in now}
+    names = {
+        "added": new.keys() - old.keys(),
+        "removed": old.keys() - new.keys(),
+        "changed": {name for name in old.keys() & new.keys() if old[name] != new[name]},
+    }
+    return one_line("; ".join(f"{what} {', '.join(sorted(which))}" for what, which in names.items() if which), 500)

@@ -1,0 +1,58 @@
+"""Tools of MCP servers, as the turn loop takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from agent.mcp.rules import ToolRules
+from agent.model import ToolSpec
+from agent.tool import Tool, ToolContext
+from agent.tool_result import ToolResult
+
+UNDOING = (
+    "The server was asked to cancel the call, but the call may have taken effect, fully or in part. Check that before "
+    "you repeat it."
+)
+
+Run = Callable[[ToolContext, Mapping[str, Any]], Awaitable[ToolResult]]
+
+
+class _AnyArguments(BaseModel):
+    """Arguments that the server checks."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@dataclass(frozen=True, slots=True)
+class McpTool(Tool):
+    """A tool with the schema of its server. `run` is called with the arguments as one mapping."""
+
+    schema: dict[str, Any] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", ToolSpec(self.name, self.description, self.schema))
+
+    async def call(self, context: ToolContext, arguments: str) -> ToolResult:
+        result: ToolResult | str = await self.run(context, self.check(arguments).model_extra or {})
+        return ToolResult(result) if isinstance(result, str) else result
+
+
+def mcp_tool(name: str, description: str, schema: dict[str, Any], rules: ToolRules, run: Run) -> McpTool:
+    return McpTool(
+        name=name,
+        description=description,
+        arguments=_AnyArguments,
+        run=run,
+        effect=rules.effect,
+        on_steer=rules.on_steer,
+        timeout=rules.timeout,
+        approval=rules.approval,
+        repeatable=rules.repeatable,
+        compensation="" if rules.effect == "read" else UNDOING,
+        foreign=rules.foreign,
+        schema=schema,
+    )
