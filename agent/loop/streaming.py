@@ -108,16 +108,19 @@ class AnswerStream:
         return "".join(self._shown)
 
     def unlogged(self) -> tuple[Spent | ModelAnswered, ...]:
-        """The entries to log if the answer ends here: the text so far and its cost."""
-        text = self._mask("".join(self._received))
+        """The entries to log if the answer ends here: its cost, and the text so far. If hooks review replies, that is
+        the text which they let people see."""
+        text = self._mask("".join(self._shown if self._reviews else self._received))
         if not text and self._usage == Usage():
             return tuple(self._charges)
         parts = (Text(text),) if text else ()
-        shown = self._mask("".join(self._shown)) if self._reviews else None
-        return (
-            *self._charges,
-            ModelAnswered(self._step, parts, self._usage, self._model, interrupted=True, shown=shown),
-        )
+        return (*self._charges, ModelAnswered(self._step, parts, self._usage, self._model, interrupted=True))
+
+    async def discard(self) -> tuple[Spent, ...]:
+        """Withdraws the text so far, which nobody has seen; the cost of the answer."""
+        await self.receive(Withdrawn())
+        finished = () if self._usage == Usage() else (Spent(self._step, self._usage, self._model, "cancelled"),)
+        return (*self._charges, *finished)
 
     @property
     def charges(self) -> tuple[Spent, ...]:

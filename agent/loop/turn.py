@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from agent.agent import Agent
@@ -85,7 +85,9 @@ class Turn:
         entries: Sequence[Entry],
         past: Sequence[RenderedTurn] = (),
         turn_context: TurnContext | None = None,
+        is_seen: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_seen`: whether people may have read any of the answer that the model is giving."""
         self._agent = agent
         self._journal = journal
         self._emit = emit
@@ -93,6 +95,7 @@ class Turn:
         self._conversation = Conversation(past)
         self._files = ConversationFiles(past)
         self._turn_context = turn_context or TurnContext()
+        self._is_seen = is_seen
         self._entries = list(entries)
         self._model_step: ModelStep | None = None
         self._task: asyncio.Task[object] | None = None
@@ -225,8 +228,10 @@ class Turn:
         else:
             await self._answer(answered, Ended("failed", reason))
 
-    async def _answer(self, answered: ModelAnswered | ApprovalRequested, ended: Ended = COMPLETED) -> None:
-        """Runs the calls of the answer, ends the turn with it, or waits for an approval."""
+    async def _answer(self, answered: ModelAnswered | ApprovalRequested | None, ended: Ended = COMPLETED) -> None:
+        """Runs the calls of the answer, ends the turn with it, or waits for an approval. None: there is no answer."""
+        if answered is None:
+            return
         step = self._model_step
         charges, denials, notice = ((), (), "") if step is None else (step.stream.charges, step.denials, step.notice)
         if isinstance(answered, ApprovalRequested):
@@ -250,8 +255,9 @@ class Turn:
             await self._record(read)
         return read is not None and any(message.source != "work" for message in read.messages)
 
-    async def _ask(self) -> ModelAnswered | ApprovalRequested:
-        """The model's answer, marked as interrupted if an interjection came first."""
+    async def _ask(self) -> ModelAnswered | ApprovalRequested | None:
+        """The model's answer, marked as interrupted if an interjection came first; None if that came before people
+        could read any of it."""
         self._model_step = step = ModelStep(
             self._agent,
             self._turn_context,
@@ -264,8 +270,18 @@ class Turn:
         try:
             return await race(step.answer(), self._interjection(), every=KEPT_EVERY, meanwhile=self._keep)
         except Interrupted:
-            *_, last = (ModelAnswered(self.step, (), interrupted=True), *step.stream.unlogged())
-            return last if isinstance(last, ModelAnswered) else ModelAnswered(self.step, (), interrupted=True)
+            *_, last = (None, *step.stream.unlogged())
+            if isinstance(last, ModelAnswered) and last.text.strip() and self._is_seen():
+                return last
+            await self._discard_answer(step)
+            return None
+
+    async def _discard_answer(self, step: ModelStep) -> None:
+        """Nothing is left of an answer that nobody has read, but its cost."""
+        await self._append(*await step.stream.discard())
+        self._model_step = None
+        self._turn_context.budget.release()
+        await self._keep()
 
     async def _interjection(self) -> None:
         """The first message cuts the model off at once; those that follow too soon are read together."""

@@ -87,7 +87,7 @@ class _Reply:
 
     `attempts` have failed in a row, the first at `failing_since`; `progress` is the ledger's at that time. `errors` in
     a row were unexpected, and at `unreachable` in a row the platform could not be reached. `given_up`: it is shown
-    again only when it is settled.
+    again only when it is settled. `growing` are the keys of the growing texts that the channel was last given.
     """
 
     builder: ReplyBuilder
@@ -102,6 +102,7 @@ class _Reply:
     errors: int = 0
     unreachable: int = 0
     given_up: bool = False
+    growing: frozenset[str] = frozenset()
 
     @property
     def is_settled(self) -> bool:
@@ -238,9 +239,17 @@ class Delivery:
 
     def is_showing(self, builder: ReplyBuilder) -> bool:
         """Whether this reply is being delivered, so that its ledger is in memory."""
+        return self._find(builder) is not None
+
+    def is_seen(self, builder: ReplyBuilder) -> bool:
+        """Whether people may have read any of the text that the model is generating: the channel was given some."""
+        reply = self._find(builder)
+        return reply is not None and not reply.growing.isdisjoint(builder.growing)
+
+    def _find(self, builder: ReplyBuilder) -> _Reply | None:
         chat = self._chats.get(_chat_key(builder.address))
         conversation = None if chat is None else chat.conversations.get(builder.address.thread)
-        return conversation is not None and builder.id in conversation.replies
+        return None if conversation is None else conversation.replies.get(builder.id)
 
     def show_status(self, status: MessageStatus, *, reply: str = "") -> None:
         """A person's message has changed its state. Never waits.
@@ -407,6 +416,7 @@ class Delivery:
     async def _show_newest(self, conversation: _Conversation, channel: Channel, reply: _Reply) -> None:
         builder = reply.builder
         document, version = builder.reply(), builder.version
+        reply.growing = builder.growing
         address = self._moved_chats.current(document.address)
         await channel.show(replace(document, address=address), reply.ledger)
         reply.succeeded()

@@ -176,6 +176,11 @@ class ReplyBuilder:
         """Whether there is nothing to display, not even a call."""
         return not (self._reasoning or self._text or self._segments or self._plan)
 
+    @property
+    def growing(self) -> frozenset[str]:
+        """The keys of the texts that the model is generating."""
+        return frozenset(segment.key for segment in self._open_texts())
+
     def _is_shown(self, segment: Segment) -> bool:
         return self._activity == "quiet" or not isinstance(segment, CallSegment)
 

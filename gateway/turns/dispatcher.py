@@ -355,6 +355,7 @@ class Dispatcher:
             entries=record.entries,
             past=past,
             turn_context=turn_context,
+            is_seen=lambda: self._delivery.is_seen(reply),
         )
         self._stop_if_covered(active)
         await turn.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.store.background import Limits
 from tests.scenarios.hooks import NoSuchHook
 from tests.scenarios.hooks import declared as declared_hook
 from tests.scenarios.steps import PEOPLE, step
@@ -69,6 +70,18 @@ async def most_steps(world: World, number: str) -> None:
 async def most_turns(world: World, number: str) -> None:
     """How many conversations may have a running turn."""
     world.given.most_running = int(number)
+
+
+@step("most calls in the background: {number}", "given")
+async def most_in_background(world: World, number: str) -> None:
+    """How many calls of the conversation may go on in the background."""
+    world.given.background = Limits(running=int(number))
+
+
+@step("replies are shown when they are complete", "given")
+async def shown_whole(world: World) -> None:
+    """People see nothing of an answer that still grows."""
+    world.given.unstreamed = frozenset({"memory"})
 
 
 @step("people are told when this many messages wait: {number}", "given")

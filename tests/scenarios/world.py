@@ -32,6 +32,7 @@ from gateway.inbound.file_text import FileReader
 from gateway.outbound.channel_replies import ReplyOptions
 from gateway.sessions import session_key
 from gateway.store import open_store
+from gateway.store.background import Limits
 from gateway.store.records import Busy
 from gateway.turns.budgets import SpendingLimits
 from tests.gateway.play import ELSEWHERE, PLACE, Play, inbound, playing
@@ -72,6 +73,8 @@ class Given:
     spending: SpendingLimits = field(default_factory=SpendingLimits)
     shows: ReplyOptions = field(default_factory=ReplyOptions)
     choice: tuple[str, ...] = ()
+    background: Limits = field(default_factory=Limits)
+    unstreamed: frozenset[str] = frozenset()
 
 
 class Signal:
@@ -186,6 +189,8 @@ class World:
             spending=given.spending,
             reply_options={"memory": given.shows},
             models=given.choice,
+            background=given.background,
+            unstreamed=given.unstreamed,
         )
         self.play = await self._life.enter_async_context(
             playing(
