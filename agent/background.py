@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from agent.log import Spent
 from agent.tool_result import ToolResult
 
 BackgroundState = Literal["running", "done", "failed", "stopped", "lost"]
@@ -47,13 +48,25 @@ def no_output() -> str:
     return ""
 
 
+def no_costs() -> tuple[Spent, ...]:
+    """The costs of work that has none."""
+    return ()
+
+
 class Background(Protocol):
     """One turn's view of the background work. The work is durable and outlives the turn."""
 
-    async def adopt(self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = no_output) -> str:
+    async def adopt(
+        self,
+        title: str,
+        running: asyncio.Task[ToolResult],
+        shown: Callable[[], str] = no_output,
+        costs: Callable[[], tuple[Spent, ...]] = no_costs,
+    ) -> str:
         """Takes over the running call and returns its handle. Its result arrives as a message in the same conversation.
 
-        `shown` returns the call's last output. A call that waits for a delegated task ends, and the task continues.
+        `shown` returns the call's last output, `costs` what it has cost, which is asked once it has ended. A call that
+        waits for a delegated task ends, and the task continues.
         Raises `BackgroundError` when too many are running; the caller then still owns the call.
         """
 
@@ -83,7 +96,13 @@ class Background(Protocol):
 class NoBackground:
     """For turns without background work."""
 
-    async def adopt(self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = no_output) -> str:
+    async def adopt(
+        self,
+        title: str,
+        running: asyncio.Task[ToolResult],
+        shown: Callable[[], str] = no_output,
+        costs: Callable[[], tuple[Spent, ...]] = no_costs,
+    ) -> str:
         raise BackgroundError("background work is not available here")
 
     async def delegate(

@@ -309,7 +309,9 @@ class ToolCallRunner:
         title = self._agent.mask(call_title(ready.tool.name, ready.arguments))[:MAX_TITLE_LENGTH]
         self._in_background.add(ready.call.id)
         try:
-            return await self._turn_context.background.adopt(title, running, partial(self._last_shown, ready))
+            return await self._turn_context.background.adopt(
+                title, running, partial(self._last_shown, ready), partial(self._costs.take, ready.call.id)
+            )
         except BackgroundError as error:
             self._in_background.discard(ready.call.id)
             raise _NotInBackground(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -11,9 +12,9 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from agent.background import BackgroundError, DelegatedTask
-from agent.log import CallEnded, Ended, Entry
+from agent.log import CallEnded, Ended, Entry, Spent
 from gateway.sessions import child_key
-from gateway.store import reading
+from gateway.store import costs, reading
 from gateway.store.arrivals import accept_background_message
 from gateway.store.background_rows import (
     by_id,
@@ -192,9 +193,17 @@ def send_to_task(connection: Connection, row: BackgroundRow, text: str) -> Arriv
 # Ending
 
 
-def end_call(connection: Connection, row_id: int, result: BackgroundResult) -> Finished | None:
-    """Ends a background call, with the message that brings its result; None if it has ended before."""
-    return _end_row(connection, by_id(connection, row_id), result, notify=True)
+def end_call(
+    connection: Connection, row_id: int, result: BackgroundResult, spent: Sequence[Spent] = ()
+) -> Finished | None:
+    """Ends a background call, with the message that brings its result; None if it has ended before. `spent` is what it
+    has cost the turn that began it, in any case."""
+    row = by_id(connection, row_id)
+    for each in spent:
+        # The turn may have been deleted meanwhile.
+        with suppress(LookupError):
+            costs.add_spent(connection, row.turn, each.usage, each.model, each.purpose)
+    return _end_row(connection, row, result, notify=True)
 
 
 def finish_task(connection: Connection, child: str) -> Finished | None:

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from agent.agent import Agent
-from agent.background import BackgroundError, BackgroundItem, DelegatedTask, no_output
+from agent.background import BackgroundError, BackgroundItem, DelegatedTask, no_costs, no_output
 from agent.interrupt import shielded
+from agent.log import Spent
 from agent.tool import Tool
 from agent.tool_result import ToolResult
 from agent.toolset import Filtered, Toolset
@@ -112,6 +113,7 @@ class BackgroundWork:
         title: str,
         running: asyncio.Task[ToolResult],
         shown: Callable[[], str],
+        costs: Callable[[], tuple[Spent, ...]],
         mask: Callable[[str], str],
     ) -> str:
         if self._tasks.closing:
@@ -119,7 +121,7 @@ class BackgroundWork:
         row = self._delegated.awaited_by(running)
         if row is not None:
             return await shielded(self._delegated.detach(row, running))
-        return await self._calls.adopt(record, title, running, shown, mask)
+        return await self._calls.adopt(record, title, running, shown, costs, mask)
 
     async def delegate(
         self, record: records.Turn, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
@@ -147,8 +149,14 @@ class TurnBackground:
         self._model = context.model
         self._allowed = context.allowed
 
-    async def adopt(self, title: str, running: asyncio.Task[ToolResult], shown: Callable[[], str] = no_output) -> str:
-        return await self._work.adopt(self._record, self._mask(title), running, shown, self._mask)
+    async def adopt(
+        self,
+        title: str,
+        running: asyncio.Task[ToolResult],
+        shown: Callable[[], str] = no_output,
+        costs: Callable[[], tuple[Spent, ...]] = no_costs,
+    ) -> str:
+        return await self._work.adopt(self._record, self._mask(title), running, shown, costs, self._mask)
 
     async def delegate(
         self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]

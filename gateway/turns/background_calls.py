@@ -10,6 +10,7 @@ from functools import partial
 
 from agent.background import BackgroundError
 from agent.interrupt import cancel_and_wait
+from agent.log import Spent
 from agent.media import MediaError
 from agent.tool import ToolError
 from agent.tool_result import ToolResult
@@ -44,9 +45,10 @@ class BackgroundCalls:
         title: str,
         running: asyncio.Task[ToolResult],
         shown: Callable[[], str],
+        costs: Callable[[], tuple[Spent, ...]],
         mask: Callable[[str], str],
     ) -> str:
-        """Takes over the turn's running call; its handle. Raises `BackgroundError`."""
+        """Takes over the turn's running call; its handle. `costs` are stored with its end. Raises `BackgroundError`."""
         row = await self._stored.begin(
             lambda connection: background.begin_call(connection, record, title, self._limits)
         )
@@ -54,7 +56,7 @@ class BackgroundCalls:
         if self._tasks.closing:
             running.cancel()
         else:
-            self._tasks.start(partial(self._follow, row, running, mask))
+            self._tasks.start(partial(self._follow, row, running, costs, mask))
         return row.handle
 
     def shown(self, row: BackgroundRow) -> str:
@@ -75,16 +77,22 @@ class BackgroundCalls:
         if self._running:
             await cancel_and_wait(*(call.task for call in self._running.values()))
 
-    async def _follow(self, row: BackgroundRow, running: asyncio.Task[ToolResult], mask: Callable[[str], str]) -> None:
+    async def _follow(
+        self,
+        row: BackgroundRow,
+        running: asyncio.Task[ToolResult],
+        costs: Callable[[], tuple[Spent, ...]],
+        mask: Callable[[str], str],
+    ) -> None:
         """Waits for the call's end; whatever the call raises becomes its result."""
         await asyncio.wait({running})
         if not self._tasks.closing:
             result = _result_of(running)
-            await self._end(row, replace(result, text=mask(result.text)))
+            await self._end(row, replace(result, text=mask(result.text)), costs())
         self._running.pop(row.id, None)
 
-    async def _end(self, row: BackgroundRow, result: BackgroundResult) -> None:
-        await self._stored.finish(lambda connection: background.end_call(connection, row.id, result))
+    async def _end(self, row: BackgroundRow, result: BackgroundResult, spent: tuple[Spent, ...] = ()) -> None:
+        await self._stored.finish(lambda connection: background.end_call(connection, row.id, result, spent))
 
     def _finished(self, finished: Finished) -> None:
         call = self._running.get(finished.row.id)

@@ -59,7 +59,10 @@ class Person:
         (question,) = _open_questions((await self.replies())[-1])
         number = question["options"].index(option)
         answer = {"client_id": f"answer-{next(self._numbers)}", "question": question["key"], "option": number}
-        (await self._client.post(f"{CHAT}/answer", json=answer)).raise_for_status()
+        await self.post("answer", answer)
+
+    async def post(self, route: str, body: dict[str, Any]) -> None:
+        (await self._client.post(f"{CHAT}/{route}", json=body)).raise_for_status()
 
     async def context(self) -> dict[str, Any]:
         context: dict[str, Any] = (await self._client.get(f"{CHAT}/context")).raise_for_status().json()["context"]

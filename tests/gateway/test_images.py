@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from collections.abc import AsyncIterator, Callable
@@ -12,10 +13,12 @@ from PIL import Image
 
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_from_settings import KEY, person
-from tests.servers.images import Body, Fail, Hang, ImageServer
+from tests.security.test_identities import on_slack
+from tests.servers.images import Body, Fail, Hang, ImageServer, Late
 from tests.servers.models import Call, ModelServer, Request, Say, Turn
 from tests.servers.search import KEY as SEARCH_KEY
 from tests.servers.search import SearchServer
+from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi, Chat, Shown
 
 SETTINGS = """\
@@ -94,6 +97,23 @@ async def test_a_picture_is_shown_where_it_was_drawn_with_its_cost_and_can_be_va
     assert f"Draw a variation of the picture {name[0]}." in models.requests[2].messages[-1].text
     assert [asked.values["prompt"] for asked in images.asked] == ["a cat in a tree", "another cat"]
     assert images.refused == api.refusals == []
+
+
+async def test_on_the_page_and_after_a_restart_a_picture_can_be_varied_but_not_in_a_new_conversation(
+    tmp_path: Path, models: ModelServer, images: ImageServer
+) -> None:
+    models.respond(script(draws(), Say("Done."), Say("Like this?")))
+    async with person(tmp_path, models, drawing(images)) as ann:
+        await ann.asks("draw")
+    async with person(tmp_path, models, drawing(images)) as ann:
+        await ann.presses("Variation")
+        await ann.sees(lambda replies: "Like this?" in str(replies))
+        drawn = next(reply for reply in await ann.replies() if "Variation" in str(reply))
+        (key,) = [segment["key"] for segment in drawn["segments"] if segment["kind"] == "question"]
+        await ann.say("/new")
+        await ann.sees(lambda replies: bool(replies) and "Variation" not in str(replies))
+        await ann.post("answer", {"client_id": "pressed-later", "question": key, "option": 0})
+        await ann.sees(lambda replies: "belongs to an earlier conversation" in str(replies[-1]))
 
 
 async def test_a_picture_can_be_drawn_from_earlier_ones(
@@ -258,3 +278,41 @@ async def test_neither_drawing_nor_searching_is_offered_unless_it_is_configured(
     offered = next(request.tools for request in models.requests if request.model == "big")
     assert not {"generate_image", "web_search"} & set(offered)
     assert KEY not in str(offered)
+
+
+async def test_a_picture_that_is_drawn_in_the_background_is_counted_for_the_task_that_asked(
+    tmp_path: Path, models: ModelServer, images: ImageServer
+) -> None:
+    images.faults.append(Late(drawn := asyncio.Event()))
+    models.respond(script(draws(), Say("It goes on."), Say("There it is.")))
+    async with person(tmp_path, models, drawing(images, more=f'{COST}\non_steer = "background"')) as ann:
+        await ann.say("draw")
+        await images.arrived.wait()
+        await ann.say("go on")
+        await ann.sees(lambda replies: "It goes on." in str(replies))
+        drawn.set()
+        await ann.sees(lambda replies: "There it is." in str(replies))
+        usage = await ann.asks("/usage")
+    assert "This conversation: $0.25" in usage
+
+
+async def test_on_slack_the_button_asks_for_a_variation_in_the_name_of_who_presses_it(
+    tmp_path: Path, slack: Slack, models: ModelServer, images: ImageServer
+) -> None:
+    ann, gus = slack.person("Ann"), slack.person("Gus")
+    access = f'allow = ["{ann.id}"]\nguests = ["{gus.id}"]\n'
+    home = on_slack(tmp_path, models, slack, access + drawing(images))
+    models.script(draws(), Say("Done."), Say("You may not."))
+    art = slack.channel("art", [ann, gus])
+    async with home.running():
+        await slack.connected()
+        thread = art.thread(await art.say(f"{slack.mention} draw", by=ann))
+        await thread.hear("Done.")
+        shown = next(shown for shown in thread.messages if "Variation" in shown.labels)
+        await art.press(shown, "Variation", by=gus)
+        await thread.hear("You may not.")
+    first, last = models.requests[0], models.requests[-1]
+    assert "Draw a variation of the picture" in last.messages[-1].text
+    # A guest's task has no tool with effects outside the workspace.
+    assert "generate_image" in first.tools
+    assert "generate_image" not in last.tools

@@ -48,6 +48,13 @@ class Hang:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """Draws once the event is set."""
+
+    event: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """Answers once with this body, whatever it is."""
 
@@ -67,7 +74,7 @@ class Asked:
 @dataclass
 class ImageServer:
     key: str = "sk-right-0123456789"
-    faults: deque[Fail | Hang | Body] = field(default_factory=deque)
+    faults: deque[Fail | Hang | Late | Body] = field(default_factory=deque)
     asked: list[Asked] = field(default_factory=list)
     drawn: list[bytes] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -203,6 +210,9 @@ class ImageServer:
                 return self._error(status, message, code)
             case Body(body):
                 return web.Response(body=body, content_type="application/json")
+            case Late(event):
+                await event.wait()
+                return None
             case Hang():
                 try:
                     await asyncio.get_running_loop().create_future()
