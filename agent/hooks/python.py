@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from agent.gate import one_line
 from agent.hook import Hook, HookContext, Point, Ruling, Subject, ToolCall
 from agent.hooks.runner import HookError
 from agent.interrupt import cancel_and_wait
+from agent.python_objects import LoadError, load_object
 
 GROUP = "interject.hooks"
 """The entry point group in which packages register hooks."""
@@ -80,33 +77,11 @@ def _copy(subject: Subject) -> Subject:
 
 
 def _load(path: str) -> Any:
-    """The object at the path. Catches whatever an import raises."""
     try:
-        module, colon, name = path.rpartition(":")
-        if not colon:
-            return _entry_point(path)
-        return getattr(_from_file(Path(module)) if module.endswith(".py") else importlib.import_module(module), name)
-    except HookError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise HookError(f"{path!r} cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
-
-
-def _entry_point(name: str) -> Any:
-    found = tuple(entry_points(group=GROUP, name=name))
-    if found:
-        return found[0].load()
-    known = ", ".join(sorted(entry_points(group=GROUP).names)) or "none"
-    raise HookError(f"{name!r} is neither module:Class nor an entry point of {GROUP}; known entry points: {known}")
-
-
-def _from_file(file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise HookError(f"{str(file)!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        return load_object(path, GROUP)
+    except LoadError as error:
+        line = f" (line {error.line} of {error.file})" if error.line else ""
+        raise HookError(f"{path!r} cannot be loaded: {error}{line}") from error
 
 
 def _create(path: str, found: Any) -> object:

@@ -1,0 +1,120 @@
+"""Loads objects of the operator's Python code: from a module, from a file, or from an entry point of a package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import linecache
+import sys
+import traceback
+from importlib.machinery import SourceFileLoader
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from agent.gate import one_line
+
+
+class LoadError(Exception):
+    """The object cannot be loaded. The message says why; `file` and `line` say where, as far as that is known."""
+
+    def __init__(self, message: str, file: Path | None = None, line: int = 0) -> None:
+        super().__init__(message)
+        self.file = file
+        self.line = line
+
+
+def load_object(path: str, group: str) -> Any:
+    """The object at "module:name" or "folder/file.py:name", or the entry point of this name in the group.
+
+    A file is run anew by each call; a module is imported once. Raises `LoadError`, whatever the code raises.
+    """
+    module, colon, name = path.rpartition(":")
+    if not colon:
+        return _entry_point(path, group)
+    if module.endswith(".py"):
+        return attribute(load_file(Path(module)), name)
+    try:
+        found = importlib.import_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _load_error(error, module, None) from error
+    return attribute(found, name)
+
+
+def load_file(file: Path) -> ModuleType:
+    """Runs the Python file as a module with a name of its own, in place of what it was before. Raises `LoadError`;
+    then it is what it was."""
+    name = _module_name(file)
+    loader = _SourceLoader(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    if spec is None:
+        raise LoadError("it is not a Python file", file)
+    module = importlib.util.module_from_spec(spec)
+    earlier = sys.modules.get(name)
+    # Dataclasses and pydantic look their modules up there.
+    sys.modules[name] = module
+    try:
+        loader.exec_module(module)
+    except BaseException as error:
+        if earlier is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = earlier
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise _load_error(error, name, file) from error
+    finally:
+        linecache.checkcache(str(file))
+    return module
+
+
+def attribute(module: ModuleType, name: str) -> Any:
+    """Raises `LoadError` if the module has no such name."""
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        file = Path(module.__file__) if module.__file__ else None
+        raise LoadError(f"AttributeError: it has no {name}", file) from error
+
+
+class _SourceLoader(SourceFileLoader):
+    """Reads the source always: a file that is edited within a second may look unchanged to Python's cache."""
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+def _module_name(file: Path) -> str:
+    """The same for the same file, and no other module's."""
+    digest = hashlib.sha256(str(file.absolute()).encode(errors="surrogateescape")).hexdigest()[:12]
+    return f"_interject_{digest}_{file.stem}"
+
+
+def _entry_point(name: str, group: str) -> Any:
+    found = tuple(entry_points(group=group, name=name)) if name else ()
+    if not found:
+        known = ", ".join(sorted(entry_points(group=group).names)) or "none"
+        raise LoadError(f"neither module:name nor an entry point of {group}; known entry points: {known}")
+    try:
+        return found[0].load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _load_error(error, found[0].module, None) from error
+
+
+def _load_error(error: BaseException, module: str, file: Path | None) -> LoadError:
+    """With the line: of a syntax error, else of the module's code that ran last."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return LoadError(f"{type(error).__name__}: {one_line(error.msg)}", Path(error.filename), error.lineno or 0)
+    line = 0
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__") == module:
+            file, line = Path(frame.f_code.co_filename), number
+    return LoadError(f"{type(error).__name__}: {one_line(error)}", file, line)
