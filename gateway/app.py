@@ -15,7 +15,7 @@ from agent.log import Undelivered, UndeliveredPart
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
@@ -33,6 +33,7 @@ from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
 from gateway.inbound.revocations import Revocations
 from gateway.inbound.role_changes import RoleChanges
+from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
 from gateway.lifecycle.supervision import Service, listen, supervised
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
@@ -42,6 +43,7 @@ from gateway.outbound.notices import Notices
 from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import Store, records
 from gateway.store.background import Limits
+from gateway.turns.agent_files import AgentFiles
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.context_use import ContextUse
@@ -64,6 +66,10 @@ log = logging.getLogger(__name__)
 async def no_file_text(attachment: Attachment) -> FileText:
     """For a gateway that does not read people's files."""
     return FileText()
+
+
+def no_folder(session: str, person: Sender) -> None:
+    """For a gateway without workspaces of its own."""
 
 
 def no_price(request: Request, channel: str) -> float:
@@ -118,17 +124,21 @@ class Gateway:
         mask: Callable[[str], str] = unmasked,
         read_file: ReadFile = no_file_text,
         workspaces: Workspaces | None = None,
+        files: AgentFiles | None = None,
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
     ) -> None:
         """`agent_for` gives the agent of an address. `small` is the model that names conversations, `estimate` gives
         what a request may cost on a channel, in dollars, `read_file` the text of people's files; `mask` removes known
         secrets from a text. Without `workspaces` every turn works in its agent's own.
+        `files` are the skills and context files of the agents.
         `remove_files` deletes stored files that nothing uses any more."""
         options = options or GatewayOptions()
+        files = files or AgentFiles()
         self.store = store
         self.bus = bus or LocalBus()
         self.channels: dict[str, Channel] = {}
         self._problems: dict[str, str] = {}
+        self._files = files
 
         self._replies = ChannelReplies(options.reply_options, mask)
         histories = HistoryCache(store)
@@ -162,6 +172,7 @@ class Gateway:
                 self._titles,
                 access.roles,
                 options.default_model,
+                files,
             ),
             max_running=options.max_running_turns,
             grace=options.shutdown_grace,
@@ -197,6 +208,7 @@ class Gateway:
             DeliveryCommands(access, self._stored_replies),
             ContextCommands(store, histories, agent_for, access, budgets),
             HowCommand(store),
+            SkillCommands(files, access.roles, no_folder if workspaces is None else workspaces.folder),
         )
         self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)
@@ -224,9 +236,10 @@ class Gateway:
         self.channels[channel.name] = channel
 
     def _problems_by_channel(self) -> dict[str, str]:
-        """The known problems by channel."""
+        """The known problems by channel, and that of the skills."""
         own = {channel.name: channel.problem for channel in self.channels.values() if channel.problem}
-        return own | self._problems
+        skills = {"skills": self._files.problem} if self._files.problem else {}
+        return own | self._problems | skills
 
     async def __aenter__(self) -> Gateway:
         for channel in self.channels.values():
@@ -245,8 +258,9 @@ class Gateway:
         await self._resume(await self.store.pending())
         async with asyncio.TaskGroup() as group:
             deliver = self._moved_chats.receiving(self.bus.deliver)
+            commands = await asyncio.to_thread(self.commands.list)
             for channel in self.channels.values():
-                group.create_task(listen(channel, deliver, self.commands.list(), self._problems))
+                group.create_task(listen(channel, deliver, commands, self._problems))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(

@@ -49,6 +49,7 @@ class Invalid:
     file: Path
     text: str
     line: int = 0
+    is_foreign: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}{f':{self.line}' if self.line else ''}: {self.text}"
@@ -87,7 +88,7 @@ class SkillReader:
                     invalid.append(each)
                 case FoundSkill(skill=skill) if (known := found.get(skill.name)) is not None:
                     text = f"there is a skill of this name already, in {known.folder.parent.name}"
-                    invalid.append(Invalid(each.place, each.folder / FILE, text))
+                    invalid.append(Invalid(each.place, each.folder / FILE, text, is_foreign=each.is_foreign))
                 case FoundSkill():
                     found[each.skill.name] = each
         return Skills(tuple(found[name] for name in sorted(found)), tuple(invalid))
@@ -96,7 +97,7 @@ class SkillReader:
         """The skill of this name in these places, as it is now. It looks at one file in each."""
         for place in places if is_name(name) else ():
             root = place.resolve()
-            found = next(self._in_folder(root, root if root.name == name else root / name, is_foreign=False), None)
+            found = next(self._in_folder(root, root if root.name == name else root / name), None)
             if isinstance(found, FoundSkill):
                 return found
         return None
@@ -104,12 +105,13 @@ class SkillReader:
     def _all(self, places: Iterable[Path], workspace: Path | None) -> Iterator[FoundSkill | Invalid]:
         for place in places:
             root = place.resolve()
-            yield from self._in_place(root, root, is_foreign=False)
+            yield from self._in_place(root, root)
         if workspace is not None and (workspace / WORKSPACE_FOLDER).is_dir():
             root = workspace.resolve()
-            yield from self._in_place(root, root / WORKSPACE_FOLDER, is_foreign=True)
+            for each in self._in_place(root, root / WORKSPACE_FOLDER):
+                yield replace(each, is_foreign=True)
 
-    def _in_place(self, place: Path, parent: Path, *, is_foreign: bool) -> Iterator[FoundSkill | Invalid]:
+    def _in_place(self, place: Path, parent: Path) -> Iterator[FoundSkill | Invalid]:
         """What is found in `parent`, a folder of `place`, which no link may leave."""
         if not parent.resolve().is_relative_to(place):
             yield Invalid(place, parent, LEADS_OUT)
@@ -120,18 +122,18 @@ class SkillReader:
             yield Invalid(place, parent, error.strerror or str(error))
             return
         for folder in folders[:MAX_SKILLS]:
-            yield from self._in_folder(place, folder, is_foreign=is_foreign)
+            yield from self._in_folder(place, folder)
         if len(folders) > MAX_SKILLS:
             yield Invalid(place, parent, f"it has more than {MAX_SKILLS:,} folders; the others are not read")
 
-    def _in_folder(self, place: Path, folder: Path, *, is_foreign: bool) -> Iterator[FoundSkill | Invalid]:
+    def _in_folder(self, place: Path, folder: Path) -> Iterator[FoundSkill | Invalid]:
         file = folder / FILE
         try:
             real = file.resolve()
             if not real.is_relative_to(place):
                 yield Invalid(place, file, LEADS_OUT)
                 return
-            yield FoundSkill(self._parse(place, real, folder.name), real.parent, place, is_foreign)
+            yield FoundSkill(self._parse(place, real, folder.name), real.parent, place)
         except InvalidSkill as error:
             yield from (Invalid(place, file, fault.text, fault.line) for fault in error.faults)
         except FileNotFoundError:

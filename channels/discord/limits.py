@@ -37,5 +37,9 @@ BUTTON_LABEL = 80
 CUSTOM_ID = 100
 """https://discord.com/developers/docs/components/reference#button has both."""
 
+COMMANDS = 100
+"""https://discord.com/developers/docs/interactions/application-commands#registering-a-command"""
+
+COMMAND_NAME = 32
 COMMAND_DESCRIPTION = 100
 """https://discord.com/developers/docs/interactions/application-commands#application-command-object"""

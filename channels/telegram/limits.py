@@ -40,6 +40,7 @@ KEYBOARD_BYTES = 10_000
 BUTTON_DATA_BYTES = 64
 """https://core.telegram.org/bots/api#inlinekeyboardbutton"""
 
+COMMAND_NAME = 32
 COMMANDS = 100
 """https://core.telegram.org/bots/api#setmycommands"""
 

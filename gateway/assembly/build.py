@@ -25,6 +25,7 @@ from config.fingerprint import fingerprint, fingerprints
 from config.load import Configuration
 from config.settings import Settings, every_secret
 from gateway.app import Gateway, GatewayOptions
+from gateway.assembly.agent_files import agent_files, warn_of_skills
 from gateway.assembly.agents import agents, build_agents
 from gateway.assembly.channels import access, load_replies, platforms, webhooks
 from gateway.assembly.hooks import configured_hooks
@@ -144,6 +145,8 @@ async def _gateway(
         partial(asyncio.to_thread, build_agents, settings, agent_for),
         partial(asyncio.to_thread, _read_a_log),
     ]
+    files = agent_files(configuration)
+    await warn_of_skills(files)
     small = models.get(settings.agent.small_model or "")
     return Gateway(
         store,
@@ -156,6 +159,7 @@ async def _gateway(
         small=None if small is None else RetryingModel(small),
         estimate=partial(cost_of, settings),
         workspaces=workspaces,
+        files=files,
         read_file=await stack.enter_async_context(open_reader(settings, media)),
         remove_files=media.remove,
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from agent.log import Notice
-from channels.message import MessageStatus
+from channels.message import InboundMessage, MessageStatus
 from gateway.bus import Bus, MessagesChanged
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.commands import ANSWER, AS_TEXT, PAIR, Commands
@@ -74,6 +74,10 @@ class CommandHandler:
 
     def knows(self, name: str) -> bool:
         return self._commands.knows(name)
+
+    def as_message(self, message: InboundMessage, level: int) -> InboundMessage:
+        """A command that is the name of a skill, as the message that it is; any other message unchanged."""
+        return self._commands.as_message(message, level)
 
     async def handle(self, command: records.Command) -> None:
         """Carries out the command and stores its answer. Until then, no later message of the session is read."""

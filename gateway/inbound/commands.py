@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from agent.log import Notice
 from channels.channel import CommandHelp
+from channels.message import InboundMessage
 from gateway.inbound.access_commands import AccessCommands
 from gateway.inbound.context_commands import FOCUS, ContextCommands
 from gateway.inbound.conversation_commands import BUSY_MODES, ConversationCommands
 from gateway.inbound.data_commands import EVERYWHERE, DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.how_command import HowCommand
+from gateway.inbound.skill_commands import NOT_AVAILABLE, SkillCommands
 from gateway.inbound.task_commands import ALL, CLEAN, TaskCommands
 from gateway.store.records import Busy, Command
 
@@ -64,7 +66,9 @@ class Commands:
         delivery: DeliveryCommands,
         context: ContextCommands,
         how: HowCommand,
+        skills: SkillCommands,
     ) -> None:
+        self._skills = skills
         self._table = {
             "stop": _Entry("stop the running task; with `all`, background tasks too", tasks.stop, ALL),
             "wrap": _Entry("let the running task finish up and summarize", tasks.wrap, "message"),
@@ -80,6 +84,7 @@ class Commands:
             "model": _Entry("show or choose the model of this conversation", conversation.model, "name reasoning"),
             "usage": _Entry("show token usage and cost", conversation.usage),
             "how": _Entry("show how the last answer was made: model, tools, cost", how.how),
+            "skills": _Entry("list the skills, each of which is a command too", skills.list),
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),
@@ -89,14 +94,27 @@ class Commands:
         }
 
     def list(self) -> tuple[CommandHelp, ...]:
-        return tuple(CommandHelp(name, entry.help, entry.arguments) for name, entry in self._table.items())
+        """Those of the gateway, then the skills. Blocking."""
+        own = tuple(CommandHelp(name, entry.help, entry.arguments) for name, entry in self._table.items())
+        return (*own, *(skill for skill in self._skills.help() if not self._is_own(skill.name)))
 
     def knows(self, name: str) -> bool:
+        return self._is_own(name) or self._skills.find(name) is not None
+
+    def as_message(self, message: InboundMessage, level: int) -> InboundMessage:
+        """A command that is the name of a skill, as the message that it is; any other message unchanged."""
+        if message.kind != "command" or self._is_own(message.command or ""):
+            return message
+        return self._skills.as_message(message, level)
+
+    def _is_own(self, name: str) -> bool:
         return name == ANSWER or _ALIASES.get(name, name) in self._table
 
     async def answer(self, command: Command) -> str | Notice | None:
         """None: the command has become a message or a side question, and is answered as such."""
         entry = self._table.get(_ALIASES.get(command.name, command.name))
+        if entry is None and self._skills.find(command.name) is not None:
+            return NOT_AVAILABLE
         if entry is None:
             return Notice(
                 f"There is no command `/{command.name}`.\n\nI have not read your message. `/help` lists the commands.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from agent.agent import Agent
 from agent.context.context_files import ContextFiles, with_texts
 from agent.skills.skills import FoundSkill, SkillReader, Skills
 from agent.skills.tool import NAME, listing, skill_tool
-from agent.toolset import Combined
+from agent.toolset import Combined, Toolset
 
 
 class AgentFiles:
@@ -27,6 +27,8 @@ class AgentFiles:
         self._in_workspace = in_workspace
         self._context_files = context_files
         self._reader = SkillReader()
+        self.problem = ""
+        """What is wrong with the operator's skills, for people; "" if nothing is."""
 
     async def skills(self, workspace: Path | None = None) -> Skills:
         """The skills as they are now, with those of a workspace."""
@@ -34,7 +36,10 @@ class AgentFiles:
             workspace = None
         if not self.places and workspace is None:
             return Skills()
-        return await asyncio.to_thread(self._reader.read, self.places, workspace)
+        skills = await asyncio.to_thread(self._reader.read, self.places, workspace)
+        count = sum(not each.is_foreign for each in skills.invalid)
+        self.problem = f"{count} cannot be used; `/skills` names them" if count else ""
+        return skills
 
     def listed(self) -> Skills:
         """Those of the operator's. Blocking; files that were read before cost a look only."""
@@ -44,12 +49,14 @@ class AgentFiles:
         """The operator's skill of this name, as it is now. It looks at one file in each place."""
         return self._reader.find(self.places, name)
 
-    async def with_skills(self, agent: Agent, *, may_run_commands: bool) -> tuple[Agent, Skills]:
-        """The agent with the tool that reads the skills, if there are any."""
+    async def with_skills(self, agent: Agent, *, allowed: Callable[[Toolset], Toolset]) -> tuple[Agent, Skills]:
+        """The agent with the tool that reads the skills, if there are any and it is allowed."""
         skills = await self.skills(agent.workspace)
         if not skills.found:
             return agent, skills
-        return replace(agent, tools=Combined((skill_tool(skills, with_shell=may_run_commands),), agent.tools)), skills
+        with_shell = any(tool.name == "shell" for tool in agent.tools)
+        own = allowed((skill_tool(skills, with_shell=with_shell),))
+        return replace(agent, tools=Combined(own, agent.tools)), skills
 
     async def with_instructions(self, agent: Agent, skills: Skills) -> Agent:
         """The agent with its context files in its instructions, and a list of the skills if it may read them."""
@@ -59,7 +66,3 @@ class AgentFiles:
         if skills.found and any(tool.name == NAME for tool in agent.tools):
             texts.append(listing(skills))
         return replace(agent, instructions=with_texts(agent.instructions, texts)) if texts else agent
-
-
-def may_run_commands(agent: Agent) -> bool:
-    return any(tool.name == "shell" for tool in agent.tools)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from agent.agent import Agent
 from agent.hook import HookContext
@@ -12,6 +13,7 @@ from agent.turn_context import TurnContext
 from channels.address import Address
 from gateway.sessions import is_child
 from gateway.store import records
+from gateway.turns.agent_files import AgentFiles
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets
 from gateway.turns.roles import Roles
@@ -31,6 +33,7 @@ class TurnEnvironment:
         titles: Titles,
         roles: Roles,
         default_model: Callable[[str], str],
+        files: AgentFiles,
     ) -> None:
         """Without `workspaces` every turn works in the agent's own. `default_model` gives the name of a channel's
         default, "" if it has none."""
@@ -41,6 +44,7 @@ class TurnEnvironment:
         self._titles = titles
         self._roles = roles
         self._default_model = default_model
+        self._files = files
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
         """The turn's agent and its context: what the person may have it do who began it."""
@@ -55,10 +59,12 @@ class TurnEnvironment:
             budget=self._budgets.of(record, self._roles.daily_cost(level)),
         )
         agent = self._agent_for(record.address)
-        agent = replace(agent, tools=self._roles.toolset(level, agent.tools))
         if self._workspaces is not None:
             agent = replace(agent, workspace=self._workspaces.of(record))
+        agent = replace(agent, tools=self._roles.toolset(level, agent.tools))
+        agent, skills = await self._files.with_skills(agent, allowed=partial(self._roles.toolset, level))
         agent, context = await self._background.prepare(record, agent, context)
+        agent = await self._files.with_instructions(agent, skills)
         # A delegated task may ask for a model of its own.
         model = self._roles.model(level, context.model, self._default_model(record.address.channel))
         return agent, replace(context, model=model)

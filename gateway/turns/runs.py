@@ -12,6 +12,7 @@ from agent.decisions.external_tools import ExternalResult, check_results, pendin
 from agent.hook import End, Stop, ToolEnd
 from agent.log import Call, CallEnded, Entry, Outcome
 from agent.loop.streaming import EndTurn
+from agent.skills.tool import NAME as SKILL
 from agent.tools.output_limits import truncate_result
 from channels.address import Address
 from channels.channel import NotStored
@@ -44,7 +45,8 @@ class RunReports:
         self._agent_for = agent_for
 
     def tools(self, address: Address) -> frozenset[str]:
-        return frozenset(tool.name for tool in self._agent_for(address).tools)
+        # The skills' tool is there whenever there are skills.
+        return frozenset({SKILL, *(tool.name for tool in self._agent_for(address).tools)})
 
     async def report(self, run_id: str) -> RunReport:
         return await self._report(await self._find(run_id))
