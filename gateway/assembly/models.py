@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 
 from agent.context.tokens import estimate_tokens
-from agent.media import MediaStore
+from agent.media import Attachment, MediaStore
 from agent.model import Model, ModelSettings, Request
 from agent.models.access import ProviderAccess
 from agent.models.chain import wrap_provider_model
@@ -20,8 +20,7 @@ from config.models import ModelParameters, PriceSettings, ProviderSettings, prov
 from config.presets import CLOUD_FIRST_TOKEN, LOCAL_FIRST_TOKEN, PRESETS, preset_of
 from config.settings import Settings
 from gateway.assembly.load_ahead import Load
-from gateway.inbound.attachments import ReadFile
-from gateway.inbound.file_text import FileReader
+from gateway.inbound.attachments import FileText, ReadFile
 
 TYPICAL_ANSWER_TOKENS = 1000
 
@@ -200,9 +199,17 @@ def cost_of(settings: Settings, request: Request, channel: str) -> float:
 async def open_reader(settings: Settings, media: MediaStore) -> AsyncIterator[ReadFile]:
     """Reads the text of people's files; of voice notes only with a transcription model."""
     if settings.agent.transcription_model is None:
-        yield FileReader(media).read
+
+        async def read(attachment: Attachment) -> FileText:
+            # What reads documents is loaded with the first file.
+            from gateway.inbound.file_text import FileReader
+
+            return await FileReader(media).read(attachment)
+
+        yield read
         return
     from agent.files.transcription import OpenAITranscriber
+    from gateway.inbound.file_text import FileReader
 
     name, model = provider_and_name(settings.agent.transcription_model)
     provider = provider_of(settings, name)
