@@ -8,16 +8,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from config.agents import NamedAgentSettings
 from config.errors import ConfigurationError, Fault, Key, Unknown
 from config.expand import anchored, expand, variables_read
 from config.hooks import HookSettings, ProcessHookSettings, PythonHookSettings
+from config.mcp import McpProgramSettings, McpSettings
 from config.models import provider_and_name
 from config.places import misplaced
 from config.presets import PRESETS, key_variables
 from config.refusal import explained, located
 from config.schema import Table
 from config.section import Section
-from config.settings import Settings
+from config.settings import Settings, every_agent
 from config.written import Written, read
 
 FILE = "interject.toml"
@@ -92,9 +94,10 @@ def _with_default_keys(tree: Table, environ: Mapping[str, str]) -> Table:
 
 
 def _providers(tree: Table) -> set[str]:
-    """The providers that have a section, or a model that the agent or a channel uses."""
-    channels, providers = tree.get("channels", {}), tree.get("models")
-    sections = [tree.get("agent"), *(channels.values() if isinstance(channels, dict) else ())]
+    """The providers that have a section, or a model that an agent or a channel uses."""
+    channels, agents, providers = tree.get("channels"), tree.get("agents"), tree.get("models")
+    named = [section for table in (channels, agents) if isinstance(table, dict) for section in table.values()]
+    sections = [tree.get("agent"), *named]
     models: list[object] = []
     for section in sections:
         if isinstance(section, dict):
@@ -119,14 +122,27 @@ def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Se
     return settings.model_copy(
         update={
             "agent": agent.model_copy(update={"workspace": workspace, "instructions_file": instructions}),
+            "agents": {
+                name: _with_absolute_files(named, written.base(("agents", name)))
+                for name, named in settings.agents.items()
+            },
             "store": store.model_copy(update={"url": f"{SQLITE}{database.as_posix()}"}),
             "media": media.model_copy(update={"path": pictures}),
             "skills": skills.model_copy(
                 update={"paths": [anchored(path, written.base(("skills", "paths"))) for path in skills.paths]}
             ),
             "hooks": [_with_absolute_file(hook, written.base(("hooks",))) for hook in settings.hooks],
+            "mcp": {
+                name: _with_absolute_folders(server, written.base(("mcp", name)))
+                for name, server in settings.mcp.items()
+            },
         }
     )
+
+
+def _with_absolute_files(agent: NamedAgentSettings, base: Path) -> NamedAgentSettings:
+    paths = {"workspace": agent.workspace, "instructions_file": agent.instructions_file}
+    return agent.model_copy(update={name: anchored(path, base) for name, path in paths.items() if path is not None})
 
 
 def _with_absolute_file(hook: HookSettings, base: Path) -> HookSettings:
@@ -136,6 +152,15 @@ def _with_absolute_file(hook: HookSettings, base: Path) -> HookSettings:
     return hook.model_copy(update={"path": f"{anchored(Path(file), base)}:{name}"}) if file.endswith(".py") else hook
 
 
+def _with_absolute_folders(server: McpSettings, base: Path) -> McpSettings:
+    if not isinstance(server, McpProgramSettings):
+        return server
+    readable = [anchored(path, base) for path in server.readable]
+    return server.model_copy(
+        update={"readable": readable, "writable": [anchored(path, base) for path in server.writable]}
+    )
+
+
 def _secret_variables(settings: Settings, written: Written) -> Iterator[Fault]:
     """A fault for each variable that other programs are to be given though the settings read it."""
     secret = variables_read(written) | set(key_variables().values())
@@ -143,6 +168,9 @@ def _secret_variables(settings: Settings, written: Written) -> Iterator[Fault]:
     for index, hook in enumerate(settings.hooks):
         if isinstance(hook, ProcessHookSettings):
             given[("hooks", index, "environment")] = hook.environment
+    for name, server in settings.mcp.items():
+        if isinstance(server, McpProgramSettings):
+            given[("mcp", name, "environment")] = server.environment
     for key, names in given.items():
         for index, name in enumerate(names):
             if name in secret or name.startswith("INTERJECT_"):
@@ -150,9 +178,9 @@ def _secret_variables(settings: Settings, written: Written) -> Iterator[Fault]:
 
 
 def _missing_files(settings: Settings) -> Iterator[Fault]:
-    file = settings.agent.instructions_file
-    if file and not file.is_file():
-        yield Fault(("agent", "instructions_file"), "no such file")
+    for key, agent in every_agent(settings).items():
+        if agent.instructions_file and not agent.instructions_file.is_file():
+            yield Fault((*key, "instructions_file"), "no such file")
     for index, path in enumerate(settings.skills.paths):
         if not path.is_dir():
             yield Fault(("skills", "paths", index), "no such folder")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from config.errors import Fault, Key
 from config.hooks import ProcessHookSettings, PythonHookSettings
-from config.settings import Settings
+from config.settings import Settings, every_agent
 
 
 def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fault]:
@@ -19,18 +20,30 @@ def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fau
     workspace, media = settings.agent.workspace.resolve(), settings.media.path.resolve()
     own = [(path.resolve(), what) for path, what in _own_files(settings, home, file)]
     folders: dict[Key, Path] = {("agent", "workspace"): workspace, ("media", "path"): media}
+    for name, agent in settings.agents.items():
+        if agent.workspace is not None:
+            folders["agents", name, "workspace"] = agent.workspace.resolve()
     for key, folder in folders.items():
         for path, what in own:
             if path.is_relative_to(folder):
                 yield Fault(key, f"{folder} contains {what} ({path}). Choose a folder of its own")
                 break
-    if workspace.is_relative_to(media) or media.is_relative_to(workspace):
-        yield Fault(("agent", "workspace"), f"{workspace} and the media folder {media} contain one another")
+    yield from _overlapping(folders)
     yield from _misplaced_skills(settings, own, (workspace, media))
     for name in ("hooks", "backups"):
         for key, folder in folders.items():
             if folder.is_relative_to(home.resolve() / name):
                 yield Fault(key, f"{folder} lies within {home / name}, a folder of the gateway's own")
+
+
+def _overlapping(folders: dict[Key, Path]) -> Iterator[Fault]:
+    """The media folder and the workspaces of each agent lie apart."""
+    for (key, folder), (other_key, other) in combinations(folders.items(), 2):
+        if folder.is_relative_to(other) or other.is_relative_to(folder):
+            at = other_key if key == ("agent", "workspace") and other_key[0] == "agents" else key
+            what = "media folder" if ("media", "path") in (key, other_key) else "workspaces of another agent,"
+            one, another = (other, folder) if at == other_key else (folder, other)
+            yield Fault(at, f"{one} and the {what} {another} contain one another")
 
 
 def _misplaced_skills(settings: Settings, own: Sequence[tuple[Path, str]], others: Sequence[Path]) -> Iterator[Fault]:
@@ -49,8 +62,9 @@ def _own_files(settings: Settings, home: Path, file: Path | None) -> Iterator[tu
     yield Path(settings.store.url.removeprefix("sqlite:///")), "the database"
     if file is not None:
         yield file.absolute(), "the settings file"
-    if settings.agent.instructions_file is not None:
-        yield settings.agent.instructions_file, "the instructions"
+    for agent in every_agent(settings).values():
+        if agent.instructions_file is not None:
+            yield agent.instructions_file, "the instructions"
     for hook in settings.hooks:
         what = f"the hook {hook.name}"
         match hook:

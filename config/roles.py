@@ -18,6 +18,12 @@ class RoleSettings(Section):
         "effects outside the workspace that run no code.",
         examples=[["read_file", "fetch_url", "ask_user"]],
     )
+    agents: list[str] = Field(
+        default_factory=list,
+        description="Agents of [agents] that they may choose with `/agent`, by name or pattern. Admins may choose "
+        "any. Default: none; routes lead to agents without a choice.",
+        examples=[["research"]],
+    )
     models: list[ModelName] | None = Field(
         default=None,
         description="Models, of those that are configured; the first one is used where another is chosen. Default: "

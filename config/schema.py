@@ -9,15 +9,17 @@ from typing import Annotated, TypeGuard, get_args, get_origin
 from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
+from config.agents import NamedAgentSettings, RouteSettings
 from config.channels import CHANNELS
 from config.errors import Key
 from config.hooks import HOOKS, HookSection
+from config.mcp import EXAMPLES, McpToolRules, mcp_kind
 from config.models import ModelSettings, ProviderSettings
 from config.presets import PRESETS
 from config.roles import RoleSettings, RolesSettings
 from config.section import Section
 from config.settings import Settings
-from config.tools import SECTIONS, TOOLS, ToolRules, ToolSettings
+from config.tools import SECTIONS, TOOLS, CustomToolSettings, ToolOption, ToolRules, ToolSettings, is_custom
 
 Table = dict[str, object]
 
@@ -47,14 +49,22 @@ def known_sections() -> Iterator[KnownSection]:
             yield KnownSection((name, "openai", "gpt-5"), ModelSettings)
         elif name == "channels":
             yield from (KnownSection((name, kind), model) for kind, model in CHANNELS.items())
+        elif name == "agents":
+            yield KnownSection((name, "research"), NamedAgentSettings)
+        elif name == "routes":
+            yield KnownSection((name,), RouteSettings, repeated=True)
         elif name == "roles":
             yield from (KnownSection((name, role), RoleSettings) for role in RolesSettings.model_fields)
         elif name == "hooks":
             yield from (KnownSection((name,), model, repeated=True) for model in HOOKS.values())
+        elif name == "mcp":
+            yield from (KnownSection((name, server), model) for server, model in EXAMPLES.items())
+            yield KnownSection((name, next(iter(EXAMPLES)), "tools", "create_issue"), McpToolRules)
         elif _is_section(field.annotation):
             yield KnownSection((name,), field.annotation)
         if name == "tools":
             yield from (KnownSection((name, tool), _tool(tool)) for tool in TOOLS)
+            yield KnownSection((name, "word_count"), CustomToolSettings)
 
 
 def known_settings() -> list[tuple[str, ...]]:
@@ -87,8 +97,12 @@ def kind_at(key: Key, tree: Table) -> object:
             kind = _channel(name, value)
         elif depth == 1 and key[0] == "hooks":
             kind = _hook(value)
+        elif depth == 1 and key[0] == "mcp":
+            kind = mcp_kind(value)
         elif kind is ProviderSettings and name not in ProviderSettings.model_fields:
             kind = ModelSettings if isinstance(value, dict) else None
+        elif kind is ToolSettings and is_custom(str(name), value):
+            kind = CustomToolSettings
         else:
             kind = _kind_within(kind, name)
     return kind
@@ -109,8 +123,10 @@ def _kind_within(kind: object, name: str | int) -> object:
         field = kind.model_fields.get(str(name))
         if kind is ToolSettings and name in TOOLS:
             return _tool(str(name))
+        if kind is CustomToolSettings and field is None:
+            return ToolOption
         return field and _plain(field.annotation)
-    if kind is JsonValue:
+    if kind in (JsonValue, ToolOption):
         return kind
     if get_origin(kind) in (dict, list):
         return _plain(get_args(kind)[-1])

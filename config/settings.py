@@ -14,9 +14,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 
 from config.age import Age
+from config.agents import AgentName, NamedAgentSettings, Pattern, RouteSettings, faults_of_agents
 from config.channels import BUILT_IN_CHANNELS, ChannelSettings, SlackSettings, TelegramSettings, channel_by_type
 from config.errors import Fault, Key
 from config.hooks import HookSettings, hook_by_type
+from config.mcp import McpSettings, ServerName, mcp_by_place
 from config.models import (
     MIN_CONTEXT_WINDOW,
     ModelName,
@@ -134,6 +136,25 @@ class AgentSettings(ModelParameters):
         description="Text files that are added to the system prompt, if they exist: those beside this file, and those "
         "of the same name in the workspace, which people and the agent write. At most 32 kB of each.",
         examples=[["AGENTS.md", "persona.md"]],
+    )
+    tools: list[Pattern] | None = Field(
+        default=None,
+        description="Its tools, by name or pattern, of those that are enabled or configured. Default: all of them.",
+        examples=[["*_file", "fetch_url", "github_*"]],
+    )
+    mcp: list[Pattern] | None = Field(
+        default=None,
+        description="Its MCP servers, by name or pattern. Default: all of them.",
+        examples=[["github"]],
+    )
+    skills: list[Pattern] | None = Field(
+        default=None, description="Its skills, by name or pattern. Default: all of them.", examples=[["release-*"]]
+    )
+    delegates: list[AgentName] = Field(
+        default_factory=list,
+        description="Agents of [agents] that it may give tasks to with the tool `delegate`. They work with their own "
+        "tools.",
+        examples=[["research"]],
     )
     workspace: PathText = Field(
         default=Path("workspace"),
@@ -322,10 +343,13 @@ class Settings(Section):
     media: MediaSettings = Field(default_factory=MediaSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     channels: dict[str, Annotated[ChannelSettings, BeforeValidator(channel_by_type)]] = Field(default_factory=dict)
+    agents: dict[str, NamedAgentSettings] = Field(default_factory=dict)
+    routes: list[RouteSettings] = Field(default_factory=list, validate_default=True)
     roles: RolesSettings = Field(default_factory=RolesSettings)
     hooks: list[Annotated[HookSettings, BeforeValidator(hook_by_type)]] = Field(default_factory=list)
     tools: ToolSettings = Field(default_factory=ToolSettings)
     skills: SkillSettings = Field(default_factory=SkillSettings)
+    mcp: dict[ServerName, Annotated[McpSettings, BeforeValidator(mcp_by_place)]] = Field(default_factory=dict)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     safety: SafetySettings = Field(default_factory=SafetySettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
@@ -344,17 +368,44 @@ class Settings(Section):
         refuse(faults)
         return models
 
+    @field_validator("agents")
+    @classmethod
+    def _models_of_agents_are_reachable(
+        cls, agents: dict[str, NamedAgentSettings], info: ValidationInfo
+    ) -> dict[str, NamedAgentSettings]:
+        models = info.data.get("models")
+        if isinstance(models, dict):
+            refuse(
+                fault
+                for name, agent in agents.items()
+                for fault in _unreachable_models(agent, ("agents", name), models)
+            )
+        return agents
+
+    @field_validator("routes")
+    @classmethod
+    def _routes_lead_to_agents(cls, routes: list[RouteSettings], info: ValidationInfo) -> list[RouteSettings]:
+        agent, agents, channels = (info.data.get(name) for name in ("agent", "agents", "channels"))
+        if isinstance(agent, AgentSettings) and isinstance(agents, dict) and isinstance(channels, dict):
+            refuse(faults_of_agents(agents, agent.delegates, routes, {*channels, *BUILT_IN_CHANNELS}))
+        return routes
+
     @field_validator("roles")
     @classmethod
     def _models_of_roles_are_configured(cls, roles: RolesSettings, info: ValidationInfo) -> RolesSettings:
         agent, channels = info.data.get("agent"), info.data.get("channels", {})
         if not isinstance(agent, AgentSettings):
             return roles
-        own = (channel.model for channel in channels.values())
+        own = [channel.model for channel in channels.values()]
+        for named in info.data.get("agents", {}).values():
+            own += [named.model, *(named.fallback or ())]
         described = (f"{name}:{model}" for name, given in info.data.get("models", {}).items() for model in given.models)
         known = {agent.model, agent.small_model, agent.vision_model, *agent.fallback, *own, *described}
         refuse(
-            Fault(("roles", role, "models", index), "is no model of [agent], a channel or [models]: configure it there")
+            Fault(
+                ("roles", role, "models", index),
+                "is no model of [agent], [agents], a channel or [models]: configure it there",
+            )
             for role, rights in roles
             for index, model in enumerate(rights.models or ())
             if model not in known
@@ -413,7 +464,7 @@ _UNSET = ProviderSettings()
 
 
 def _unreachable_models(
-    section: AgentSettings | ChannelSettings,
+    section: AgentSettings | NamedAgentSettings | ChannelSettings,
     at: Key,
     models: Mapping[str, ProviderSettings],
     *,
@@ -426,7 +477,8 @@ def _unreachable_models(
         named[("small_model",)] = section.small_model
         named[("vision_model",)] = section.vision_model
         named[("transcription_model",)] = section.transcription_model
-        named |= {("fallback", index): model for index, model in enumerate(section.fallback)}
+    if isinstance(section, AgentSettings | NamedAgentSettings):
+        named |= {("fallback", index): model for index, model in enumerate(section.fallback or ())}
     for setting, model in named.items():
         provider, _ = provider_and_name(model or "demo")
         if model is None or provider in besides:
@@ -443,6 +495,11 @@ def _webhooks_without_web_server(channel: ChannelSettings, at: Key) -> Iterator[
         yield Fault((*at, "signing_secret"), f"{needs} use app_token (Socket Mode)")
     if isinstance(channel, TelegramSettings) and channel.webhook_url is not None:
         yield Fault((*at, "webhook_url"), f"{needs} remove this setting: messages are polled then")
+
+
+def every_agent(settings: Settings) -> dict[Key, AgentSettings | NamedAgentSettings]:
+    """The sections of all agents by their keys."""
+    return {("agent",): settings.agent, **{("agents", name): named for name, named in settings.agents.items()}}
 
 
 def every_secret(settings: Settings) -> tuple[SecretStr, ...]:

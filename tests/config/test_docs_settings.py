@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+from config.agents import NamedAgentSettings, RouteSettings
 from config.hooks import HOOKS, HookSection, Point
 from config.models import ModelSettings, PriceSettings, ProviderSettings
 from config.roles import RoleSettings
@@ -31,6 +32,8 @@ TABLES: dict[str, list[type[Section]]] = {
     "models": [ProviderSettings, ModelSettings, PriceSettings],
     "store": [StoreSettings],
     "media": [MediaSettings],
+    "agents": [NamedAgentSettings],
+    "routes": [RouteSettings],
     "roles": [RoleSettings],
     "tools": [ToolSettings, *SECTIONS.values()],
     "skills": [SkillSettings],

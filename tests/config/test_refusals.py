@@ -40,8 +40,8 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a strange key": (
         '"a b.c" = 1\n',
-        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, roles, hooks, '
-        "tools, limits, safety, retention.",
+        'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, agents, '
+        "routes, roles, hooks, tools, skills, mcp, limits, safety, retention.",
     ),
     "an unknown provider's section": (
         '[models.opnai]\napi_key = "x"\n',
@@ -703,8 +703,8 @@ allow = ["ann"]
         "interject.toml:4: agent.max_steps: the environment variable STEPS is not set",
         "interject.toml:5: agent.colour: no such setting. Known: model, fallback, outage_patience, small_model, "
         "routing, vision_model, context_window, context_reserve, context_full_at, context_keep, auto_compact, "
-        "instructions, instructions_file, workspace, workspaces, max_steps, max_running_turns, tell_when_waiting, "
-        "transcription_model, shutdown_grace, temperature, max_tokens, reasoning, top_p.",
+        "instructions, instructions_file, context_files, tools, mcp, skills, delegates, workspace, workspaces, "
+        "max_steps, max_running_turns, tell_when_waiting, transcription_model, shutdown_grace, temperature, max_tokens, reasoning, top_p.",
         "interject.toml:11: web.port: expected 65535 or less",
         "interject.toml:12: channels.telegram.token: is missing",
         'interject.toml:13: channels.telegram.allow[0]: expected a user id, a name that begins with @, or "*"',

@@ -4,8 +4,10 @@ import tomllib
 import pytest
 from pydantic import SecretStr
 
+from config.agents import NamedAgentSettings, RouteSettings
 from config.channels import CHANNELS, DiscordSettings, SlackSettings, TelegramSettings
 from config.hooks import HOOKS
+from config.mcp import EXAMPLES, McpToolRules
 from config.models import ModelSettings, PriceSettings, ProviderSettings
 from config.roles import RoleSettings
 from config.settings import LimitSettings, Settings
@@ -87,16 +89,20 @@ def test_every_setting_is_in_it_with_its_description() -> None:
 
     sections = {
         **{name: (written[name], field.annotation) for name, field in Settings.model_fields.items() if name in written},
+        "agents.research": (written["agents"]["research"], NamedAgentSettings),
+        "routes": (written["routes"][0], RouteSettings),
         **{f"roles.{name}": (role, RoleSettings) for name, role in written["roles"].items()},
         "models.openai.gpt-5": (written["models"]["openai"].pop("gpt-5"), ModelSettings),
         "models.openai": (written["models"]["openai"], ProviderSettings),
         **{f"channels.{name}": (written["channels"][name], model) for name, model in CHANNELS.items()},
         **{f"hooks.{hook['type']}": (hook, HOOKS[hook["type"]]) for hook in written["hooks"]},
         **{f"tools.{name}": (written["tools"].pop(name), model) for name, model in SECTIONS.items()},
+        "mcp.tools": (written["mcp"]["github"].pop("tools")["create_issue"], McpToolRules),
+        **{f"mcp.{name}": (written["mcp"][name], model) for name, model in EXAMPLES.items()},
     }
     assert set(written) == set(Settings.model_fields)
     assert [hook["type"] for hook in written["hooks"]] == list(HOOKS)
-    for name in ("models", "channels", "roles", "hooks"):
+    for name in ("agents", "models", "channels", "roles", "hooks", "mcp"):
         sections.pop(name)
     for section, model in sections.values():
         assert list(section) == list(model.fields())
