@@ -12,13 +12,15 @@ log = logging.getLogger(__name__)
 
 
 def agent_files(configuration: Configuration) -> AgentFiles:
-    settings, file = configuration.settings, configuration.file
+    skills = configuration.settings.skills
+    return AgentFiles(skills.paths, in_workspace=skills.workspace, context_files=context_files(configuration))
+
+
+def context_files(configuration: Configuration) -> ContextFiles:
+    """Those beside the settings file, and of the same names in workspaces."""
+    file = configuration.file
     folder = None if file is None else file.absolute().parent
-    return AgentFiles(
-        settings.skills.paths,
-        in_workspace=settings.skills.workspace,
-        context_files=ContextFiles(tuple(settings.agent.context_files), folder),
-    )
+    return ContextFiles(tuple(configuration.settings.agent.context_files), folder)
 
 
 async def warn_of_skills(files: AgentFiles) -> None:

@@ -10,6 +10,7 @@ import httpx
 from config.hooks import PythonHookSettings
 from config.load import Configuration
 from config.settings import Settings
+from gateway.assembly.agent_files import context_files
 from gateway.assembly.models import model_names, providers_in_use, section_of, unpriced
 from gateway.assembly.shell_policy import ShellPolicy, shell_policy, who_may_run_commands
 from gateway.assembly.web import exposure
@@ -20,6 +21,7 @@ from gateway.cli.checks.models import check_key, check_model, check_transcriptio
 from gateway.cli.checks.names import listed_roles, resolved_names
 from gateway.cli.checks.result import TIMEOUT, CheckResult
 from gateway.cli.checks.secrets import readable_secrets
+from gateway.cli.checks.skills import check_skills
 
 
 def check(configuration: Configuration, *, online: bool) -> int:
@@ -28,6 +30,7 @@ def check(configuration: Configuration, *, online: bool) -> int:
     sys.stdout.write(f"{_summary(configuration, running)}\n")
     settings = configuration.settings
     results = [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
+    results += check_skills(settings)
     if online:
         results += asyncio.run(_check_online(settings))
     sys.stdout.write("".join(f"{result}\n" for result in results))
@@ -50,9 +53,15 @@ def _summary(configuration: Configuration, running: ShellPolicy) -> str:
         f"  tools: {', '.join(settings.tools.enabled) or 'none'}",
         f"  shell commands: {who_may_run_commands(settings, running)}",
         *(f"  hook {hook.name}: {hook.type}, at {', '.join(hook.points)}" for hook in settings.hooks),
+        *([f"  context files: {', '.join(files)}"] if (files := _context_files(configuration)) else ()),
         f"  state: {configuration.home}",
     ]
     return "\n".join(lines)
+
+
+def _context_files(configuration: Configuration) -> list[str]:
+    """Those that exist beside the settings file."""
+    return [str(path) for path in context_files(configuration).of_operator()]
 
 
 async def _check_online(settings: Settings) -> list[CheckResult]:
