@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import get_origin
 
+from pydantic import SecretStr
+
 from config.errors import Fault, Key
 from config.schema import Table, kind_at
+from config.tools import ToolOption
 from config.written import Written
 
 _REFERENCE = re.compile(r"\$(?P<escaped>\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<broken>\$\{)")
@@ -25,7 +28,8 @@ def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fa
     """The tree with every reference resolved, and a fault for each that could not be.
 
     Text from the environment or from a reference is converted to the number, boolean or list that its setting
-    expects, if possible. Unknown keys are left as they are: validation reports them later.
+    expects, if possible; an own setting of a tool becomes a secret instead. Unknown keys are left as they are:
+    validation reports them later.
     """
     faults: list[Fault] = []
 
@@ -46,6 +50,9 @@ def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fa
         except _Unresolved as error:
             faults.append(Fault(key, str(error)))
             return text
+        if kind is ToolOption:
+            # Nobody but the tool knows what it is.
+            return text if resolved == text else SecretStr(resolved)
         return _converted(resolved, kind) if resolved != text or key in written.variables else text
 
     return {name: value_at((name,), value) for name, value in written.tree.items()}, faults

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from config.agents import NamedAgentSettings
-from config.errors import ConfigurationError, Fault, Key, Unknown
+from config.errors import ConfigurationError, Fault, Key, Unknown, nearest
 from config.expand import anchored, expand, variables_read
-from config.hooks import HookSettings, ProcessHookSettings, PythonHookSettings
+from config.hooks import ProcessHookSettings, PythonHookSettings
 from config.mcp import McpProgramSettings, McpSettings
 from config.models import provider_and_name
 from config.places import misplaced
@@ -20,7 +21,10 @@ from config.refusal import explained, located
 from config.schema import Table
 from config.section import Section
 from config.settings import Settings, every_agent
+from config.tools import TOOLS, CustomToolSettings
 from config.written import Written, read
+
+CodeSection = TypeVar("CodeSection", PythonHookSettings, CustomToolSettings)
 
 FILE = "interject.toml"
 SQLITE = "sqlite:///"
@@ -50,7 +54,12 @@ def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None
     except ValidationError as error:
         faults += explained(error, tree, besides=unresolved)
     else:
-        faults += [*_missing_files(settings), *_secret_variables(settings, written), *misplaced(settings, home, file)]
+        faults += [
+            *_missing_files(settings),
+            *_mistyped_tools(settings),
+            *_secret_variables(settings, written),
+            *misplaced(settings, home, file),
+        ]
     if faults or written.problems:
         # Without a cause: pydantic's error contains the given values.
         raise ConfigurationError([*written.problems, *located(faults, tree, written)]) from None
@@ -131,7 +140,16 @@ def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Se
             "skills": skills.model_copy(
                 update={"paths": [anchored(path, written.base(("skills", "paths"))) for path in skills.paths]}
             ),
-            "hooks": [_with_absolute_file(hook, written.base(("hooks",))) for hook in settings.hooks],
+            "hooks": [
+                _with_absolute_code(hook, written.base(("hooks",))) if isinstance(hook, PythonHookSettings) else hook
+                for hook in settings.hooks
+            ],
+            "tools": settings.tools.model_copy(
+                update={
+                    name: _with_absolute_code(own, written.base(("tools", name, "path")))
+                    for name, own in settings.tools.custom.items()
+                }
+            ),
             "mcp": {
                 name: _with_absolute_folders(server, written.base(("mcp", name)))
                 for name, server in settings.mcp.items()
@@ -145,11 +163,11 @@ def _with_absolute_files(agent: NamedAgentSettings, base: Path) -> NamedAgentSet
     return agent.model_copy(update={name: anchored(path, base) for name, path in paths.items() if path is not None})
 
 
-def _with_absolute_file(hook: HookSettings, base: Path) -> HookSettings:
-    if not isinstance(hook, PythonHookSettings):
-        return hook
-    file, _, name = hook.path.rpartition(":")
-    return hook.model_copy(update={"path": f"{anchored(Path(file), base)}:{name}"}) if file.endswith(".py") else hook
+def _with_absolute_code(section: CodeSection, base: Path) -> CodeSection:
+    """A section that names Python code: in a file, or in a module."""
+    file, _, name = section.path.rpartition(":")
+    path = f"{anchored(Path(file), base)}:{name}" if file.endswith(".py") else section.path
+    return section.model_copy(update={"path": path})
 
 
 def _with_absolute_folders(server: McpSettings, base: Path) -> McpSettings:
@@ -184,3 +202,16 @@ def _missing_files(settings: Settings) -> Iterator[Fault]:
     for index, path in enumerate(settings.skills.paths):
         if not path.is_dir():
             yield Fault(("skills", "paths", index), "no such folder")
+
+
+def _mistyped_tools(settings: Settings) -> Iterator[Fault]:
+    """A fault for each name in a list of tools that is nearly a built-in tool's. Any other name may be a tool's of a
+    file, a package or a server."""
+    lists: dict[Key, list[str] | None] = {("roles", name, "tools"): role.tools for name, role in settings.roles}
+    lists |= {(*key, "tools"): agent.tools for key, agent in every_agent(settings).items()}
+    for key, names in lists.items():
+        for index, name in enumerate(names or ()):
+            if name in TOOLS or name in settings.tools.custom or not name.isidentifier():
+                continue
+            if near := nearest(name, TOOLS):
+                yield Fault((*key, index), f'no tool has this name. Did you mean "{near}"?')

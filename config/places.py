@@ -36,6 +36,11 @@ def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fau
                 yield Fault(key, f"{folder} lies within {home / name}, a folder of the gateway's own")
 
 
+def tools_folder(file: Path) -> Path:
+    """The folder beside the settings file whose tools are used without a section of their own."""
+    return file.absolute().parent / "tools"
+
+
 def _overlapping(folders: dict[Key, Path]) -> Iterator[Fault]:
     """The media folder and the workspaces of each agent lie apart."""
     for (key, folder), (other_key, other) in combinations(folders.items(), 2):
@@ -62,9 +67,13 @@ def _own_files(settings: Settings, home: Path, file: Path | None) -> Iterator[tu
     yield Path(settings.store.url.removeprefix("sqlite:///")), "the database"
     if file is not None:
         yield file.absolute(), "the settings file"
+        yield tools_folder(file), "the folder of your own tools"
     for agent in every_agent(settings).values():
         if agent.instructions_file is not None:
             yield agent.instructions_file, "the instructions"
+    for name, tool in settings.tools.custom.items():
+        if (module := tool.path.rpartition(":")[0]).endswith(".py"):
+            yield Path(module), f"the tool {name}"
     for hook in settings.hooks:
         what = f"the hook {hook.name}"
         match hook:

@@ -61,6 +61,8 @@ def _explained(details: ErrorDetails, tree: Table) -> Fault | Unknown:
     match details["type"]:
         case "extra_forbidden" if types := _types_of_hooks_with(key):
             return Fault(key, f"only available for hooks of type {' and '.join(types)}")
+        case "extra_forbidden" if len(key) == 3 and key[0] == "tools" and key[2] == "path":
+            return Fault(key, f"{key[1]} is a built-in tool. Give the section of your own tool another name")
         case "extra_forbidden":
             return Unknown(key)
         case "model_type" if key[0] == "models" and kind_at(key, tree) is None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from config.agents import Pattern
 from config.models import ModelName
 from config.section import Positive, Section
-from config.tools import ToolName
 
 
 class RoleSettings(Section):
     """What people with this role may have the agent do, in tasks that they begin."""
 
-    tools: list[ToolName] | None = Field(
+    tools: list[Pattern] | None = Field(
         default=None,
-        description="Tools, of those in [tools] enabled. Default: for members all of them; for guests those without "
-        "effects outside the workspace that run no code.",
-        examples=[["read_file", "fetch_url", "ask_user"]],
+        description="Tools, by name or pattern, of those that are enabled or configured. Default: for members all of "
+        "them; for guests those without effects outside the workspace that run no code.",
+        examples=[["read_file", "ask_user", "github_*"]],
     )
     agents: list[str] = Field(
         default_factory=list,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError
 
 from config.errors import Fault
 from config.models import Amount, RealModelName
@@ -162,6 +163,33 @@ class SearchToolSettings(ToolRules):
         return self
 
 
+class ToolOption:
+    """The kind of a setting that only a tool of one's own knows: any value. One that a reference gives is a secret."""
+
+
+class CustomToolSettings(ToolRules):
+    """A tool of your own. Every other name in its section is one of its own settings, which the tool declares."""
+
+    model_config = ConfigDict(extra="allow")
+
+    path: str = Field(
+        min_length=1,
+        description='The function with `@tool`: "folder/file.py:name", relative to this file, "module:name", or the '
+        "name of an entry point in the group interject.tools.",
+        examples=["tools/word_count.py:word_count"],
+    )
+    final: bool | None = Field(
+        default=None,
+        description="Whether the result of a call ends the task as its answer. Default: the tool's own.",
+        examples=[True],
+    )
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The tool's own settings, as given."""
+        return self.__pydantic_extra__ or {}
+
+
 SECTIONS: Mapping[str, type[ToolRules]] = {
     "shell": ShellSettings,
     "generate_image": ImageToolSettings,
@@ -170,12 +198,30 @@ SECTIONS: Mapping[str, type[ToolRules]] = {
 """The tools that have settings of their own."""
 
 
+def is_custom(name: str, section: object) -> bool:
+    """Whether that section of [tools] is a tool of the operator's own."""
+    return name not in TOOLS and isinstance(section, dict) and "path" in section
+
+
+class _UnknownSection:
+    """Stands for a section of [tools] that is no tool."""
+
+
+def _rules(section: object, handler: ValidatorFunctionWrapHandler) -> ToolRules:
+    if isinstance(section, _UnknownSection):
+        raise PydanticKnownError("extra_forbidden")
+    if isinstance(section, dict) and "path" in section:
+        return CustomToolSettings.model_validate(section)
+    rules: ToolRules = handler(section)
+    return rules
+
+
 class ToolSettings(Section):
     """The agent's tools."""
 
     model_config = ConfigDict(extra="allow")
     # Every other key is the name of a tool. Pydantic takes the type of extra keys from here.
-    __pydantic_extra__: dict[ToolName, ToolRules] = Field(init=False)  # type: ignore[assignment]
+    __pydantic_extra__: dict[str, Annotated[ToolRules, WrapValidator(_rules)]] = Field(init=False)
 
     shell: ShellSettings = Field(default_factory=ShellSettings)
     generate_image: ImageToolSettings = Field(default_factory=ImageToolSettings)
@@ -200,8 +246,24 @@ class ToolSettings(Section):
         """The rules for a tool; the defaults if it has no section."""
         return self._by_tool().get(tool, ToolRules())
 
+    @property
+    def custom(self) -> Mapping[str, CustomToolSettings]:
+        """The tools of the operator's own, by name."""
+        return {name: rules for name, rules in self if isinstance(rules, CustomToolSettings)}
+
     def _by_tool(self) -> Mapping[str, ToolRules]:
         return {name: rules for name, rules in self if isinstance(rules, ToolRules)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_sections(cls, sections: object) -> object:
+        if not isinstance(sections, dict):
+            return sections
+        known = {*cls.model_fields, *TOOLS}
+        return {
+            name: section if name in known or is_custom(name, section) else _UnknownSection()
+            for name, section in sections.items()
+        }
 
     @model_validator(mode="after")
     def _questions_have_no_rules(self) -> Self:
