@@ -85,13 +85,16 @@ class CustomTools:
         sources: Sequence[ToolSource] = (),
         folder: Path | None = None,
         *,
+        base: Path | None = None,
         reserved: Collection[str] = (),
         mask: Callable[[str], str] = str,
     ) -> None:
-        """`folder`: every function with `@tool` in its files is a tool too, see `tool_files`. `reserved` are the names
-        of built-in tools. `mask` removes known secrets from what is said of a fault."""
+        """`folder`: every function with `@tool` in its files is a tool too, see `tool_files`. Files are named
+        relative to `base`. `reserved` are the names of built-in tools. `mask` removes known secrets from what is said
+        of a fault."""
         self._sources = tuple(sources)
         self._folder = folder
+        self._base = "" if base is None else f"{base}/"
         self._reserved = frozenset(reserved)
         self._mask = mask
         self._good: dict[str, tuple[CustomTool, ...]] = {}
@@ -114,7 +117,7 @@ class CustomTools:
                 kept = self._good.get(part)
                 if kept:
                     good[part] = kept
-                faults.append(ToolFault(name, error.place, one_line(self._mask(error.wrong)), kept=bool(kept)))
+                faults.append(self._shown(ToolFault(name, error.place, error.wrong, kept=bool(kept))))
 
         for source in self._sources:
             load(source.name, source.name, partial(_named_tool, source, files, self._reserved))
@@ -122,12 +125,21 @@ class CustomTools:
         for file in tool_files(self._folder) if self._folder is not None else ():
             load(str(file), file.name, partial(_tools_in, file, files, named, self._reserved))
         tools, clashes = _without_clashes(good.values())
-        before = {each.tool.name for each in self.loaded.tools}
         self._good = good
+        removed = {each.tool.name for each in self.loaded.tools}.difference(each.tool.name for each in tools)
         self.loaded = Loading(
-            tools, (*faults, *clashes), tuple(sorted(before.difference(each.tool.name for each in tools)))
+            tuple(replace(each, origin=self._relative(each.origin)) for each in tools),
+            (*faults, *map(self._shown, clashes)),
+            tuple(sorted(removed)),
         )
         return self.loaded
+
+    def _shown(self, fault: ToolFault) -> ToolFault:
+        wrong = one_line(self._relative(self._mask(fault.wrong)))
+        return replace(fault, place=self._relative(fault.place), wrong=wrong)
+
+    def _relative(self, text: str) -> str:
+        return text.replace(self._base, "") if self._base else text
 
 
 def tool_files(folder: Path) -> list[Path]:

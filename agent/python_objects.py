@@ -9,7 +9,6 @@ import linecache
 import sys
 import traceback
 from importlib.machinery import SourceFileLoader
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -97,6 +96,8 @@ def _module_name(file: Path) -> str:
 
 
 def _entry_point(name: str, group: str) -> Any:
+    from importlib.metadata import entry_points  # it is slow to load, and few need it
+
     found = tuple(entry_points(group=group, name=name)) if name else ()
     if not found:
         known = ", ".join(sorted(entry_points(group=group).names)) or "none"

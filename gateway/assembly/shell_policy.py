@@ -14,6 +14,7 @@ from config.channels import BUILT_IN_CHANNELS
 from config.hooks import ProcessHookSettings, PythonHookSettings
 from config.load import SQLITE, Configuration
 from config.settings import Settings
+from gateway.assembly.custom_tools import own_tool_files
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def _private(configuration: Configuration) -> Iterator[Path]:
     if settings.agent.instructions_file is not None:
         yield settings.agent.instructions_file
     yield from _hook_files(configuration)
+    yield from own_tool_files(configuration)
 
 
 def _hook_files(configuration: Configuration) -> Iterator[Path]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +27,33 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+class RunOnSignal:
+    """While entered, `run` calls an action at each SIGHUP, one at a time; SIGHUP never ends the process.
+
+    A signal that comes before `run` is called is kept; those that come during a call are one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._received = asyncio.Event()
+
+    def __enter__(self) -> RunOnSignal:
+        if hasattr(signal, "SIGHUP"):
+            self._loop.add_signal_handler(signal.SIGHUP, self._received.set)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if hasattr(signal, "SIGHUP"):
+            self._loop.remove_signal_handler(signal.SIGHUP)
+            # Also while the process ends.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def run(self, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self._received.wait()
+            self._received.clear()
+            await action()
 
 
 class CancelOnSignal:

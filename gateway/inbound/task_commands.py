@@ -72,8 +72,10 @@ class TaskCommands:
         problem: Callable[[], Mapping[str, str]],
         context: ContextUse,
         workspaces: Workspaces | None = None,
+        tool_problems: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`problem` gives the current problems of the gateway's parts, by part."""
+        """`problem` gives the current problems of the gateway's parts, by part; `tool_problems` those of the operator's
+        own tools, which admins see."""
         self._store = store
         self._bus = bus
         self._dispatcher = dispatcher
@@ -83,6 +85,7 @@ class TaskCommands:
         self._problems = problem
         self._context = context
         self._workspaces = workspaces
+        self._tool_problems = tool_problems
 
     async def stop(self, command: Command) -> str:
         reply_id = stopped_reply(command)
@@ -190,6 +193,8 @@ class TaskCommands:
         if others:
             lines.append(f"Running tasks in other conversations: {others}.")
         lines.extend(f"{part}: {problem}" for part, problem in self._problems().items())
+        if self._access.is_admin(command.address, command.sender):
+            lines.extend(f"{part}: {problem}" for part, problem in self._tool_problems().items())
         return "\n\n".join(lines)
 
     def _may_stop_any(self, command: Command) -> bool:

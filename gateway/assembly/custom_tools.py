@@ -1,0 +1,136 @@
+"""The operator's own tools from settings, and from the folder `tools` beside them. Without any, nothing is imported."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from agent.agent import unmasked
+from agent.loop.offered_tools import find_tools
+from agent.skills.tool import NAME as SKILL
+from agent.tool import Tool
+from config.load import Configuration
+from config.places import tools_folder
+from config.tools import TOOLS
+from gateway.outbound.wording import escaped
+
+if TYPE_CHECKING:
+    from agent.custom_tools import CustomTool, CustomTools, Loading, ToolFault
+
+log = logging.getLogger(__name__)
+
+BUILT_IN = frozenset({*TOOLS, SKILL, find_tools.name})
+"""Names that own tools do not get."""
+
+
+class OwnTools:
+    """A toolset: the tools as they were when they were loaded last."""
+
+    def __init__(self, configuration: Configuration, mask: Callable[[str], str] = unmasked) -> None:
+        """`mask` removes known secrets from what is said of a fault."""
+        self._configuration = configuration
+        self._mask = mask
+        self._tools: CustomTools | None = None
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools or ())
+
+    @property
+    def listed(self) -> Sequence[CustomTool]:
+        return () if self._tools is None else self._tools.loaded.tools
+
+    @property
+    def faults(self) -> Sequence[ToolFault]:
+        return () if self._tools is None else self._tools.loaded.faults
+
+    def load(self) -> Loading | None:
+        """Loads them anew; the log names those that cannot be used. Blocking: it runs the operator's code. None if
+        there are none, and were none."""
+        if self._tools is None and not _exist(self._configuration):
+            return None
+        if self._tools is None:
+            self._tools = _custom_tools(self._configuration, self._mask)
+        loaded = self._tools.load()
+        for fault in loaded.faults:
+            log.error("tool %s: %s", fault.name, fault)
+        return loaded
+
+    async def reload(self) -> str:
+        """Loads them anew, and says what there is now."""
+        loaded = await asyncio.to_thread(self.load)
+        return "" if loaded is None else _told(loaded)
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong with them now, by part, for `/status`."""
+        return {f"Tool {escaped(fault.name)}": escaped(str(fault)) for fault in self.faults}
+
+
+def own_tools(configuration: Configuration, mask: Callable[[str], str] = unmasked) -> OwnTools:
+    """The tools, loaded. Blocking."""
+    tools = OwnTools(configuration, mask)
+    tools.load()
+    return tools
+
+
+def own_tool_files(configuration: Configuration) -> Iterator[Path]:
+    """The files of the tools, which are the operator's."""
+    for own in configuration.settings.tools.custom.values():
+        module = own.path.rpartition(":")[0]
+        if module.endswith(".py"):
+            yield Path(module)
+    if configuration.file is not None and _has_python(folder := tools_folder(configuration.file)):
+        from agent.custom_tools import tool_files
+
+        yield from tool_files(folder)
+
+
+def _exist(configuration: Configuration) -> bool:
+    file = configuration.file
+    return bool(configuration.settings.tools.custom) or (file is not None and _has_python(tools_folder(file)))
+
+
+def _has_python(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.glob("*.py"))
+
+
+def _custom_tools(configuration: Configuration, mask: Callable[[str], str]) -> CustomTools:
+    from agent.custom_tools import CustomTools, ToolSource
+
+    file = configuration.file
+    return CustomTools(
+        [
+            ToolSource(name, own.path, {key: _plain(value) for key, value in own.options.items()})
+            for name, own in configuration.settings.tools.custom.items()
+        ],
+        None if file is None else tools_folder(file),
+        base=None if file is None else file.absolute().parent,
+        reserved=BUILT_IN,
+        mask=mask,
+    )
+
+
+def _told(loaded: Loading) -> str:
+    names = ", ".join(f"`{each.tool.name}`" for each in loaded.tools)
+    lines = [f"Tools loaded: {names or 'none'}."]
+    if loaded.removed:
+        lines.append(f"Removed: {', '.join(f'`{name}`' for name in loaded.removed)}.")
+    lines += [f"- ⚠️ broken: {escaped(fault.name)}: {escaped(str(fault))}" for fault in loaded.faults]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    """The value as the tool is given it: secrets are text, if the tool's settings do not say otherwise."""
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case dict():
+            return {name: _plain(inner) for name, inner in value.items()}
+        case list():
+            return [_plain(inner) for inner in value]
+        case _:
+            return value
