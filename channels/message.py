@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from channels.address import Address, Sender
 
-MessageKind = Literal["new", "edited", "withdrawn", "command", "moved"]
+MessageKind = Literal["new", "edited", "withdrawn", "command", "moved", "reaction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class InboundMessage:
     `command` (without its slash) is set for kind "command" only; `text` then holds its arguments.
     A pressed option of a question is the command "answer" with the question's key and the option's number (from 0).
     Of kind "moved" is the platform's own message that the chat has another id now, which is the `text`.
+    Of kind "reaction" is a reaction on a message of the bot's that may be an answer: `text` is "yes", "no" or the
+    number of an option, from 1. The platform may not say in which thread the message is.
     `note` is context for the model in plain words (a quoted message, a forward). Messages with the same `album`
     belong together. `cut`: the text is so long that the person's app may have cut it, and the rest is their next
     message; the value is what stands between the two, if anything. `addressed` is false for group messages that do not

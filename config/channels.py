@@ -107,6 +107,11 @@ class ChannelSection(ModelParameters):
         default=True,
         description="Whether a reaction on each message shows its status: queued, read, answered, refused.",
     )
+    reaction_answers: bool = Field(
+        default=False,
+        description="Whether reactions answer questions and requests for approval: a check mark or a thumb up is yes, "
+        "a cross or a thumb down is no, a number chooses an option. It counts only if its sender may answer.",
+    )
     activity: Literal["off", "quiet", "full"] = Field(
         default="quiet",
         description='Tool calls that people see: none ("off"), the running one in a temporary line ("quiet"), or '

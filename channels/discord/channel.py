@@ -83,7 +83,7 @@ class DiscordChannel:
     `reactions`: whether reactions show the status of people's messages. `earlier_messages`: how many messages the model
     is shown when it is called into a talk. `proxies` are ids of applications that post people's messages again under
     another name: such a copy is edited and deleted in the name of the person. `identify_interval` is in seconds, as
-    Discord requires it.
+    Discord requires it. `reaction_answers`: whether Discord is asked for reactions, which may be answers.
 
     Raises `ChannelRejected` without a token. Close it with `aclose()` when nothing more is to be sent.
     """
@@ -101,6 +101,7 @@ class DiscordChannel:
         earlier_messages: int = 30,
         proxies: Collection[str] = (),
         identify_interval: float = IDENTIFY_INTERVAL,
+        reaction_answers: bool = False,
     ) -> None:
         if not token:
             raise ChannelRejected(
@@ -115,6 +116,7 @@ class DiscordChannel:
         self._earlier_messages = earlier_messages
         self._proxies = Proxies(proxies)
         self._identify_interval = identify_interval
+        self._reaction_answers = reaction_answers
         self._rest = Rest(token, api_url)
         self._interactions = Interactions()
         self._roles = MemberRoles(self._ask)
@@ -163,6 +165,7 @@ class DiscordChannel:
                     self._inbound.drained,
                     partial(self._set_trouble, "connection"),
                     self._identify_interval,
+                    reactions=self._reaction_answers,
                 )
                 tasks.create_task(self._receive(connection))
                 tasks.create_task(cursors.run())
@@ -185,7 +188,8 @@ class DiscordChannel:
         """Only if they changed: Discord accepts 200 new commands a day."""
         application = (await self._call_until_answered(Route("GET", "/oauth2/applications/@me")))["id"]
         path = "/applications/{application_id}/commands"
-        wanted = [_command(command) for command in commands]
+        named = [command for command in commands if len(command.name) <= limits.COMMAND_NAME]
+        wanted = [_command(command) for command in named[: limits.COMMANDS]]
         try:
             known = await self._call_until_answered(Route("GET", path, application_id=application))
             if sorted(map(_comparable, known)) != sorted(map(_comparable, wanted)):

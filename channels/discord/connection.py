@@ -32,6 +32,9 @@ EVENTS = (
     *("MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "INTERACTION_CREATE"),
 )
 
+REACTIONS = "MESSAGE_REACTION_ADD"
+"""Only comes where it was asked for."""
+
 IDENTIFY_INTERVAL = 5.0
 """https://discord.com/developers/docs/events/gateway#rate-limiting: seconds between two new sessions."""
 
@@ -75,13 +78,23 @@ class Connection(discord.Client):
         drained: Callable[[], Awaitable[None]],
         problem: Callable[[str], None],
         identify_interval: float,
+        *,
+        reactions: bool = False,
     ) -> None:
-        """`drained` returns when `receive` would not raise `Behind`; `identify_interval` is in seconds."""
-        intents = discord.Intents(guilds=True, guild_messages=True, dm_messages=True, message_content=True)
+        """`drained` returns when `receive` would not raise `Behind`; `identify_interval` is in seconds. `reactions`:
+        whether people's reactions are received."""
+        intents = discord.Intents(
+            guilds=True,
+            guild_messages=True,
+            dm_messages=True,
+            message_content=True,
+            guild_reactions=reactions,
+            dm_reactions=reactions,
+        )
         flags = discord.MemberCacheFlags.none()
         super().__init__(intents=intents, max_messages=None, member_cache_flags=flags, chunk_guilds_at_startup=False)
         self.http = self._connection.http = rest
-        self._connection.parsers = {event: partial(self._received, event) for event in EVENTS}
+        self._connection.parsers = {event: partial(self._received, event) for event in (*EVENTS, REACTIONS)}
         self._name = name
         self._receive = receive
         self._drained = drained

@@ -294,7 +294,8 @@ class Inbound:
                 if len(self._authors) > _MAX_AUTHORS:
                     self._authors.popitem(last=False)
             self._roles.learn(data, str(data.get("guild_id") or ""))
-            resolved = data if event == "INTERACTION_CREATE" else self._proxies.resolved(event, data)
+            has_no_message = event in ("INTERACTION_CREATE", "MESSAGE_REACTION_ADD")
+            resolved = data if has_no_message else self._proxies.resolved(event, data)
             return (
                 None
                 if resolved is None

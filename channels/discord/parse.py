@@ -25,6 +25,7 @@ from channels.discord.content import (
 )
 from channels.discord.directory import Directory
 from channels.message import FileRef, ForeignText, InboundMessage, MessageKind
+from channels.reactions import answer_of
 from channels.visible import clean, either, part, unreadable
 
 STOP = "stop:"
@@ -49,7 +50,7 @@ _GUILD_INSTALL = "0"
 """In an interaction's owners: the server has installed the app."""
 
 _FORWARD = 1
-_COMMAND = re.compile(r"/([A-Za-z0-9_-]{1,32})(?:\s+(.*))?", re.DOTALL)
+_COMMAND = re.compile(r"/([A-Za-z0-9_-]{1,64})(?:\s+(.*))?", re.DOTALL)
 _MAX_QUOTE = 4000
 """Characters of a quoted message in the note."""
 
@@ -84,7 +85,31 @@ def parse(
             return _withdrawn(data, bot, authors, now)
         case "INTERACTION_CREATE":
             return _interaction(data, bot, now)
+        case "MESSAGE_REACTION_ADD":
+            return _reaction(data, bot, authors, now)
     return None
+
+
+def _reaction(data: Json, bot: Bot, authors: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
+    """https://discord.com/developers/docs/events/gateway-events#message-reaction-add: in direct messages it has only
+    the id of whoever reacts."""
+    user, answer = str(data["user_id"]), answer_of(str(data["emoji"].get("name") or ""))
+    if answer is None or user == bot.account or str(data.get("message_author_id") or bot.account) != bot.account:
+        return None
+    if data.get("member"):
+        sender = member(data["member"])
+    else:
+        sender = next((each for each in authors.values() if each.id == user), Sender(user, user))
+    message_id = str(data["message_id"])
+    return InboundMessage(
+        f"{message_id}:reacted:{user}:{answer}",
+        _address(data, bot),
+        sender,
+        now,
+        kind="reaction",
+        message_id=message_id,
+        text=answer,
+    )
 
 
 def split(event: str, data: Json) -> Iterator[tuple[str, Json]]:

@@ -105,7 +105,8 @@ class SlackChannel:
     `media` holds the files that replies show, `cursors` stores the read position of each place. `reactions`: whether
     reactions show the status of people's messages.
     `earlier_messages`: how many messages of a thread the model is shown when it is called into it. `replies`: whether
-    messages in channels are answered in a thread of their own or in the channel.
+    messages in channels are answered in a thread of their own or in the channel. `reaction_answers`: whether reactions
+    on the app's messages may be answers.
 
     Raises `ChannelRejected` for missing or mixed up tokens. Close it with `aclose()` when nothing more is to be sent.
     """
@@ -123,6 +124,7 @@ class SlackChannel:
         reactions: bool = True,
         earlier_messages: int = 30,
         replies: Replies = "thread",
+        reaction_answers: bool = False,
     ) -> None:
         _check_tokens(name, bot_token, app_token, signing_secret)
         self.name = name
@@ -131,6 +133,7 @@ class SlackChannel:
         self._reactions = reactions
         self._earlier_messages = earlier_messages
         self._replies = replies
+        self._reaction_answers = reaction_answers
         self._app_token = app_token
         self._api_host = urlsplit(api_url).netloc
         self._api = Api(bot_token, f"{api_url.rstrip('/')}/")
@@ -227,7 +230,7 @@ class SlackChannel:
             try:
                 me = await self._api.call("auth.test")
                 ids = (me["user_id"], me.get("bot_id") or "", me["team_id"])
-                self._bot = Bot(self.name, *ids, me.get("user") or "", self._replies)
+                self._bot = Bot(self.name, *ids, me.get("user") or "", self._replies, self._reaction_answers)
             except SlackApiError as error:
                 if error_code(error) in TOKEN_ERRORS:
                     raise ChannelRejected(

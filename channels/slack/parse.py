@@ -36,7 +36,7 @@ _AUTHORED = (None, "bot_message", "file_share", "me_message", "thread_broadcast"
 """Subtypes of messages by people and bots. The others are Slack's own: https://docs.slack.dev/reference/events/message"""
 
 SLACKBOT = "USLACKBOT"
-_COMMAND = re.compile(r"!([A-Za-z][A-Za-z0-9_-]{0,31})(?:\s+(.*))?", re.DOTALL)
+_COMMAND = re.compile(r"!([A-Za-z][A-Za-z0-9_-]{0,63})(?:\s+(.*))?", re.DOTALL)
 _ID = re.compile(r"[UW][A-Z0-9]+")
 _NAMED = re.compile(r"<@([UW][A-Z0-9]+)|<#([CGD][A-Z0-9]+)(?:\|)?>")
 _MAX_QUOTE = 4000
@@ -49,7 +49,8 @@ Replies = Literal["thread", "channel"]
 @dataclass(frozen=True, slots=True)
 class Bot:
     """The app itself. `account` is its user id, `bot_id` identifies its own messages, `team` is its workspace.
-    `replies`: whether it replies to a message of a channel in a thread or in the channel."""
+    `replies`: whether it replies to a message of a channel in a thread or in the channel. `reaction_answers`: whether
+    reactions on its messages may be answers."""
 
     channel: str
     account: str
@@ -57,6 +58,7 @@ class Bot:
     team: str
     name: str
     replies: Replies = "thread"
+    reaction_answers: bool = False
 
 
 def parse(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> InboundMessage | None:
@@ -108,7 +110,13 @@ def people_in(message: Json) -> frozenset[str]:
 def chat_of(body: Json) -> str:
     """The channel of the event; "" if it has none."""
     event, container, named = _dict(body.get("event")), _dict(body.get("container")), _dict(body.get("channel"))
-    for chat in (event.get("channel"), container.get("channel_id"), named.get("id"), body.get("channel_id")):
+    for chat in (
+        event.get("channel"),
+        _dict(event.get("item")).get("channel"),
+        container.get("channel_id"),
+        named.get("id"),
+        body.get("channel_id"),
+    ):
         if isinstance(chat, str):
             return chat
     return ""
@@ -141,6 +149,8 @@ def _event(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
     event = body["event"]
     if event["type"] == "agent_session_stopped":
         return _stopped(event, body["event_id"], bot, names, now)
+    if event["type"] == "reaction_added":
+        return _reaction(event, bot, names) if bot.reaction_answers else None
     if event["type"] == "channel_id_changed":
         return _moved(event, body["event_id"], bot)
     if event["type"] not in ("message", "app_mention"):
@@ -160,6 +170,33 @@ def _event(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> 
                 return _message(event, chat, bot, names, "edited", edited_at, f":edited:{edited_at}")
             return _message(event, chat, bot, names, "new", event["ts"], "")
     return None
+
+
+_DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_ANSWERS = {
+    **dict.fromkeys(("white_check_mark", "heavy_check_mark", "ballot_box_with_check", "+1", "thumbsup"), "yes"),
+    **dict.fromkeys(("x", "heavy_multiplication_x", "negative_squared_cross_mark", "-1", "thumbsdown"), "no"),
+    **{name: str(number) for number, name in enumerate(_DIGITS, 1)},
+}
+"""What reactions answer, by Slack's names."""
+
+
+def _reaction(event: Json, bot: Bot, names: Mapping[str, Sender]) -> InboundMessage | None:
+    """https://docs.slack.dev/reference/events/reaction_added: it does not say in which thread the message is."""
+    item, user = event["item"], event["user"]
+    answer = _ANSWERS.get(event["reaction"].partition("::")[0])
+    if answer is None or item.get("type") != "message" or event.get("item_user") != bot.account or user == bot.account:
+        return None
+    chat, ts = item["channel"], item["ts"]
+    return InboundMessage(
+        f"{bot.team}:{chat}:{ts}:reacted:{user}:{event['event_ts']}",
+        Address(bot.channel, bot.account, chat, None, "direct" if _is_direct(chat) else "group"),
+        names.get(user) or unknown(user),
+        _date(event["event_ts"]),
+        kind="reaction",
+        message_id=ts,
+        text=answer,
+    )
 
 
 def _moved(event: Json, event_id: str, bot: Bot) -> InboundMessage:

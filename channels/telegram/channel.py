@@ -31,7 +31,8 @@ from channels.telegram.api import (
     telegram_errors,
     token_rejected,
 )
-from channels.telegram.inbound import ALLOWED_UPDATES, POLL_TIMEOUT, Inbound
+from channels.telegram.inbound import POLL_TIMEOUT, UPDATES, Inbound
+from channels.telegram.inbound import REACTIONS as REACTION_UPDATES
 from channels.telegram.parse import Bot
 from channels.telegram.requests import BotRequests
 from channels.telegram.talk import Talk
@@ -60,7 +61,7 @@ class TelegramChannel:
 
     `reactions`: whether reactions show the status of people's messages. `earlier_messages`: how many messages of a
     group the model is shown when it is called. With a `webhook_url` Telegram posts updates there (see
-    `asgi`), else they are polled.
+    `asgi`), else they are polled. `reaction_answers`: whether Telegram is asked for reactions, which may be answers.
 
     Raises `ChannelRejected` for a malformed token. Close it with `aclose()` when nothing more is to be sent.
     """
@@ -75,6 +76,7 @@ class TelegramChannel:
         reactions: bool = True,
         earlier_messages: int = 30,
         webhook_url: str = "",
+        reaction_answers: bool = False,
     ) -> None:
         if not token:
             raise ChannelRejected(f"channel {name!r} has no token: get one from @BotFather")
@@ -99,7 +101,15 @@ class TelegramChannel:
         # Only who has the token can know it.
         self._secret = hmac.new(token.encode(), b"webhook", hashlib.sha256).hexdigest()
         self._talk = Talk(earlier_messages)
-        self._inbound = Inbound(poller, self._api, Bot(name, self._account), self._set_trouble, self._talk)
+        self._updates = [*UPDATES, *([REACTION_UPDATES] if reaction_answers else [])]
+        self._inbound = Inbound(
+            poller,
+            self._api,
+            Bot(name, self._account),
+            self._set_trouble,
+            self._talk,
+            allowed_updates=self._updates,
+        )
 
     @property
     def skipped(self) -> int:
@@ -132,10 +142,12 @@ class TelegramChannel:
         me = await self._call_until_answered("getMe")
         self._inbound.identify(Bot(self.name, self._account, me["username"]))
         log.info("%s: this is @%s", self.name, me["username"])
+        # Telegram's names have no hyphens, and what a person types with one is a command too (`parse.py`).
         listed = [
-            {"command": command.name, "description": command.help[: limits.COMMAND_DESCRIPTION]}
-            for command in commands[: limits.COMMANDS]
-        ]
+            {"command": command.name.replace("-", "_"), "description": command.help[: limits.COMMAND_DESCRIPTION]}
+            for command in commands
+            if len(command.name) <= limits.COMMAND_NAME
+        ][: limits.COMMANDS]
         with suppress(BadRequest):
             await self._call_until_answered("setMyCommands", commands=listed)
 
@@ -146,7 +158,7 @@ class TelegramChannel:
                 "setWebhook",
                 url=self._webhook_url,
                 secret_token=self._secret,
-                allowed_updates=ALLOWED_UPDATES,
+                allowed_updates=self._updates,
                 max_connections=1,
             )
         except BadRequest as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from telegram import Bot as Api
@@ -23,17 +23,27 @@ log = logging.getLogger(__name__)
 POLL_TIMEOUT = 30
 """Seconds that a getUpdates waits for an update."""
 
-ALLOWED_UPDATES = [*MESSAGES, "callback_query"]
+UPDATES = (*MESSAGES, "callback_query")
+REACTIONS = "message_reaction"
 
 
 class Inbound:
     """`poller` makes the long polls, `api` all other calls. `problem` is called with the current problem, "" for none.
-    `talk` is given the messages of groups.
+    `talk` is given the messages of groups. `allowed_updates` are the kinds of updates that Telegram is asked for.
 
     `skipped` counts updates that could not be read.
     """
 
-    def __init__(self, poller: Api, api: Api, bot: Bot, problem: Callable[[str], None], talk: Talk) -> None:
+    def __init__(
+        self,
+        poller: Api,
+        api: Api,
+        bot: Bot,
+        problem: Callable[[str], None],
+        talk: Talk,
+        *,
+        allowed_updates: Sequence[str] = UPDATES,
+    ) -> None:
         self.skipped = 0
         self._poller = poller
         self._api = api
@@ -41,6 +51,7 @@ class Inbound:
         self._name = bot.channel
         self._problems = problem
         self._talk = talk
+        self._allowed_updates = list(allowed_updates)
         self._identified = asyncio.Event()
         self._offset: int | None = None
         self._deliver_to: Deliver | None = None
@@ -99,7 +110,11 @@ class Inbound:
 
     async def _poll(self, deliver: Deliver) -> None:
         updates = await call(
-            self._poller, "getUpdates", offset=self._offset, timeout=POLL_TIMEOUT, allowed_updates=ALLOWED_UPDATES
+            self._poller,
+            "getUpdates",
+            offset=self._offset,
+            timeout=POLL_TIMEOUT,
+            allowed_updates=self._allowed_updates,
         )
         if not updates:
             return

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from channels.address import AccountKind, Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
+from channels.reactions import answer_of
 from channels.telegram import limits
 from channels.telegram.content import entities, files, kind_of_file, raw_text, visible
 from channels.telegram.formatting import Span, cut, markdown, name_of, span_of
@@ -29,7 +30,7 @@ MESSAGES = ("message", "edited_message", "channel_post", "edited_channel_post")
 _SERVICE = "777000"
 """Telegram's own account, in whose name posts of a linked channel come."""
 
-_COMMAND = re.compile(r"/([A-Za-z0-9_]{1,32})(?:@(\w+))?(?:\s+(.*))?", re.DOTALL)
+_COMMAND = re.compile(r"/([A-Za-z0-9_][A-Za-z0-9_-]{0,63})(?:@(\w+))?(?:\s+(.*))?", re.DOTALL)
 _MAX_QUOTE = 1000
 """Characters of a quoted message in the note."""
 
@@ -63,6 +64,8 @@ def parse(update: Json, bot: Bot, now: datetime) -> InboundMessage | None:
         return _message(message, event, bot, "edited", now)
     if query := update.get("callback_query"):
         return _button(query, event, bot, now)
+    if reaction := update.get("message_reaction"):
+        return _reaction(reaction, event, bot)
     return None
 
 
@@ -81,6 +84,24 @@ def _button(query: Json, event: str, bot: Bot, now: datetime) -> InboundMessage 
         message_id=str(message["message_id"]),
         command=command,
         text=text,
+    )
+
+
+def _reaction(reaction: Json, event: str, bot: Bot) -> InboundMessage | None:
+    """https://core.telegram.org/bots/api#messagereactionupdated: it says neither whose message it is nor the topic."""
+    before = [each.get("emoji") for each in reaction.get("old_reaction") or ()]
+    new = (each.get("emoji") for each in reaction.get("new_reaction") or () if each.get("emoji") not in before)
+    answer = next(filter(None, map(answer_of, filter(None, new))), None)
+    if answer is None or not reaction.get("user"):
+        return None
+    return InboundMessage(
+        event,
+        _address(reaction, bot),
+        _user(reaction["user"]),
+        _date(reaction),
+        kind="reaction",
+        message_id=str(reaction["message_id"]),
+        text=answer,
     )
 
 

@@ -47,6 +47,7 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 section.api_url,
                 media,
                 reactions=section.reactions,
+                reaction_answers=section.reaction_answers,
                 earlier_messages=section.earlier_messages,
                 webhook_url=f"{section.webhook_url.rstrip('/')}{_path(section, name)}" if section.webhook_url else "",
             )
@@ -62,6 +63,7 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 signing_secret=_secret(section.signing_secret),
                 api_url=section.api_url,
                 reactions=section.reactions,
+                reaction_answers=section.reaction_answers,
                 earlier_messages=section.earlier_messages,
                 replies=section.replies,
             )
@@ -76,6 +78,7 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 api_url=section.api_url,
                 gateway_url=section.gateway_url,
                 reactions=section.reactions,
+                reaction_answers=section.reaction_answers,
                 earlier_messages=section.earlier_messages,
                 proxies=section.proxies,
             )

@@ -37,7 +37,7 @@ _become_message = (
 def open_question(connection: Connection, session: str) -> str | None:
     """The text of what the session's turn asks people: a question of the agent's, or a request for a decision."""
     entries = _running_log(connection, session)
-    question, decision = _open(entries), open_decision(entries)
+    question, decision = open_in(entries), open_decision(entries)
     if question is not None:
         return question[1].question
     return None if decision is None else decision.question.partition("\n")[0]
@@ -50,7 +50,7 @@ def choose(connection: Connection, command_id: int, question: str, option: int) 
     row = connection.execute(_row, {"row": command_id}).first()
     if row is None or connection.execute(_earlier, {"session": row.session, "row": command_id}).first():
         return "not_open"
-    found = _open(_running_log(connection, row.session))
+    found = open_in(_running_log(connection, row.session))
     if found is None or found[0] != question or not 0 <= option < len(found[1].options):
         return "not_open"
     if row.level < level_of(connection.execute(_turn, {"session": row.session}).one()):
@@ -63,8 +63,8 @@ def _running_log(connection: Connection, session: str) -> tuple[Entry, ...]:
     return load(connection.execute(_log_of_running, {"session": session}).scalars())
 
 
-def _open(entries: tuple[Entry, ...]) -> tuple[str, AskedQuestion] | None:
-    """The open question with its key."""
+def open_in(entries: tuple[Entry, ...]) -> tuple[str, AskedQuestion] | None:
+    """The open question of a turn with this log, and its key."""
     started = {entry.call_id for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
     for entry in reversed(entries):

@@ -32,7 +32,12 @@ async def stored(api: BotApi) -> None:
 
 async def test_quick_lines_are_read_together(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     asked_at: list[float] = []
-    models.respond(lambda _: asked_at.append(monotonic()) or Say("All read."))
+
+    def answer(_: Request) -> Say:
+        asked_at.append(monotonic())
+        return Say("All read.")
+
+    models.respond(answer)
     async with gateway(write_settings(tmp_path, api, models, more="debounce = 1\n")):
         ann = api.private()
         for line in ("one", "two", "three"):
