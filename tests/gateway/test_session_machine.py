@@ -42,6 +42,9 @@ THREAD = Address("memory", "me", "team", "thread", "group")
 PLACES = st.sampled_from([PLACE, PLACE, THREAD])
 ANN = Sender("7", "Ann")
 OF_PEOPLE = "source <> 'work'"
+READABLE = f"({OF_PEOPLE} OR session NOT IN (SELECT session FROM turns WHERE state = 'running' AND parked))"
+"""A turn that waits for people does not go on for results of background work."""
+
 BOUND = 60.0
 
 
@@ -144,7 +147,7 @@ class World:
         self.model.open = True
         self.channel.arrived.set()
         async with asyncio.timeout(BOUND):
-            while self.gateway.dispatcher.running() or self.row_states()["waiting"] or self.undelivered():
+            while self.gateway.dispatcher.running() or self.row_states(READABLE)["waiting"] or self.undelivered():
                 self.model.permits.put_nowait("words")
                 await asyncio.sleep(0.002)
         self.model.open = False
