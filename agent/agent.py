@@ -25,8 +25,10 @@ def unmasked(text: str) -> str:
 class Agent:
     """`max_steps` limits model calls since the last message of a person. `compactor` keeps the conversation within the
     model's context window; without it, that is left to the provider. `mask` removes known secrets from a text.
+    `name` is its name in the settings, `delegates` are the names of the agents that it may give tasks to.
     `approval_timeout` is in seconds: after that, an approval request counts as denied. `foreign_text` is what happens
-    to calls with effects outside the workspace after text from outside was read.
+    to calls with effects outside the workspace after text from outside was read. `skills` are the names of its skills,
+    or patterns of them; None for all.
     """
 
     model: Model
@@ -40,3 +42,6 @@ class Agent:
     mask: Callable[[str], str] = unmasked
     approval_timeout: float = DEFAULT_APPROVAL_TIMEOUT
     foreign_text: ForeignRule = "ask"
+    name: str = ""
+    delegates: tuple[str, ...] = ()
+    skills: tuple[str, ...] | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.skills.skill import FILE, InvalidSkill, Skill, SkillFault, is_name, parse_skill
 from agent.tools.workspace import read_bytes
+from agent.toolset import matches
 
 MAX_SKILLS = 500
 """Folders that are looked at in one place."""
@@ -66,6 +67,12 @@ class Skills:
 
     found: tuple[FoundSkill, ...] = ()
     invalid: tuple[Invalid, ...] = ()
+
+    def named(self, patterns: Sequence[str] | None) -> Skills:
+        """Those whose names are, or fit, one of these; None for all."""
+        if patterns is None:
+            return self
+        return replace(self, found=tuple(each for each in self.found if matches(each.skill.name, patterns)))
 
     def get(self, name: str) -> FoundSkill | None:
         return next((each for each in self.found if each.skill.name == name), None)

@@ -50,8 +50,8 @@ class AgentFiles:
         return self._reader.find(self.places, name)
 
     async def with_skills(self, agent: Agent, *, allowed: Callable[[Toolset], Toolset]) -> tuple[Agent, Skills]:
-        """The agent with the tool that reads the skills, if there are any and it is allowed."""
-        skills = await self.skills(agent.workspace)
+        """The agent with the tool that reads its skills, if there are any and it is allowed."""
+        skills = (await self.skills(agent.workspace)).named(agent.skills)
         if not skills.found:
             return agent, skills
         with_shell = any(tool.name == "shell" for tool in agent.tools)

@@ -147,6 +147,15 @@ async def test_guests_have_skills_only_if_their_role_has_the_tool(
     assert "release-notes" not in asked.system
 
 
+async def test_an_agent_is_told_of_its_own_skills_only(folder: Path, models: ModelServer) -> None:
+    models.respond(lambda request: Say("ok"))
+    async with person(folder, models, SKILLS, agent='skills = ["release-*"]\n') as ann:
+        await ann.asks("hello")
+    (system,) = (each.system for each in models.requests if each.model == "big")
+    assert "- release-notes:" in system
+    assert "meeting-notes" not in system
+
+
 async def test_invalid_skills_are_named_and_the_others_work(
     folder: Path, models: ModelServer, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
