@@ -49,31 +49,33 @@ class OwnTools:
         return () if self._tools is None else self._tools.loaded.faults
 
     def load(self) -> Loading | None:
-        """Loads them anew; the log names those that cannot be used. Blocking: it runs the operator's code. None if
-        there are none, and were none."""
+        """Loads them anew. Blocking: it runs the operator's code. None if there are none, and were none."""
         if self._tools is None and not _exist(self._configuration):
             return None
         if self._tools is None:
             self._tools = _custom_tools(self._configuration, self._mask)
-        loaded = self._tools.load()
-        for fault in loaded.faults:
+        return self._tools.load()
+
+    def log_faults(self) -> None:
+        for fault in self.faults:
             log.error("tool %s: %s", fault.name, fault)
-        return loaded
 
     async def reload(self) -> str:
         """Loads them anew, and says what there is now."""
         loaded = await asyncio.to_thread(self.load)
+        self.log_faults()
         return "" if loaded is None else _told(loaded)
 
     def problems(self) -> dict[str, str]:
         """What is wrong with them now, by part, for `/status`."""
-        return {f"Tool {escaped(fault.name)}": escaped(str(fault)) for fault in self.faults}
+        return {f"Tool {escaped(fault.name)}": _as_code(str(fault)) for fault in self.faults}
 
 
 def own_tools(configuration: Configuration, mask: Callable[[str], str] = unmasked) -> OwnTools:
-    """The tools, loaded. Blocking."""
+    """The tools, loaded; the log names those that cannot be used. Blocking."""
     tools = OwnTools(configuration, mask)
     tools.load()
+    tools.log_faults()
     return tools
 
 
@@ -119,8 +121,13 @@ def _told(loaded: Loading) -> str:
     lines = [f"Tools loaded: {names or 'none'}."]
     if loaded.removed:
         lines.append(f"Removed: {', '.join(f'`{name}`' for name in loaded.removed)}.")
-    lines += [f"- ⚠️ broken: {escaped(fault.name)}: {escaped(str(fault))}" for fault in loaded.faults]
+    lines += [f"- ⚠️ broken: {escaped(fault.name)}: {_as_code(str(fault))}" for fault in loaded.faults]
     return "\n".join(lines)
+
+
+def _as_code(text: str) -> str:
+    """The line as Markdown that displays it."""
+    return "`" + text.replace("`", "'") + "`"
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tools that need settings: which image model draws, which service searches, where Python code runs."""
+"""The tools of the agent, with the operator's rules: built-in ones, those that need settings, and own ones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.tool import Tool
+from agent.tools import load_tool
 from config.models import is_at_home, provider_and_name
 from config.settings import Settings
+from config.tools import CustomToolSettings
 from gateway.assembly.models import provider_of, section_of
 from gateway.assembly.shell_policy import ShellPolicy
 
@@ -38,6 +40,26 @@ def configured_tools(settings: Settings, shell_policy: ShellPolicy, stack: Async
         search_tool(settings),
     )
     return {tool.name: tool for tool in made if tool is not None}
+
+
+def built_in_tools(settings: Settings, configured: Mapping[str, Tool]) -> tuple[Tool, ...]:
+    """The built-in tools that are enabled, by the operator's rules. `configured` are those of `configured_tools`."""
+    names = [name for name in settings.tools.enabled if name in configured or name not in NEED_SETTINGS]
+    found = (configured[name] if name in configured else load_tool(name) for name in dict.fromkeys(names))
+    return tuple(with_rules(settings, tool) for tool in found)
+
+
+def with_rules(settings: Settings, tool: Tool) -> Tool:
+    """The tool by the rules of its section."""
+    rules = settings.tools.rules(tool.name)
+    final = rules.final if isinstance(rules, CustomToolSettings) else None
+    return replace(
+        tool,
+        approval=rules.approval or tool.approval,
+        on_steer=rules.on_steer or tool.on_steer,
+        timeout=rules.timeout or tool.timeout,
+        final=tool.final if final is None else final,
+    )
 
 
 def shell_tool(settings: Settings, shell_policy: ShellPolicy) -> Tool | None:

@@ -19,6 +19,7 @@ from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.hooks import check_hook
 from gateway.cli.checks.models import check_key, check_model, check_transcription
 from gateway.cli.checks.names import listed_roles, resolved_names
+from gateway.cli.checks.own_tools import check_own_tools
 from gateway.cli.checks.result import TIMEOUT, CheckResult
 from gateway.cli.checks.secrets import readable_secrets
 from gateway.cli.checks.skills import check_skills
@@ -31,6 +32,7 @@ def check(configuration: Configuration, *, online: bool) -> int:
     settings = configuration.settings
     results = [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
     results += check_skills(settings)
+    results += check_own_tools(configuration)
     if online:
         results += asyncio.run(_check_online(settings))
     sys.stdout.write("".join(f"{result}\n" for result in results))

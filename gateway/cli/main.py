@@ -70,6 +70,8 @@ def _command(arguments: argparse.Namespace) -> int:
             from gateway.cli.models import show_models
 
             return show_models(_load(arguments.config), arguments.provider, as_json=arguments.json)
+        case "tools":
+            return _tools(arguments)
         case "pair":
             from gateway.cli.pair import approve, show_requests
 
@@ -106,6 +108,21 @@ def _command(arguments: argparse.Namespace) -> int:
         case _:
             sys.stdout.write(f"interject {VERSION}\n")
             return 0
+
+
+def _tools(arguments: argparse.Namespace) -> int:
+    from gateway.cli.tools import show_tools, try_tool
+
+    if arguments.action is None:
+        return show_tools(_load(arguments.config), as_json=arguments.json)
+    return try_tool(
+        _load(arguments.config),
+        arguments.name,
+        arguments.arguments,
+        as_json=arguments.json,
+        workspace=arguments.workspace,
+        allowed=arguments.yes,
+    )
 
 
 def _data(arguments: argparse.Namespace) -> int:
@@ -184,6 +201,18 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("provider", nargs="?", metavar="PROVIDER", help="only this one")
     models.add_argument("--json", action="store_true", help="JSON Lines: one object per line")
     add_config(models, default)
+    tools = add(
+        "tools", "list the tools, and try one", "Says where each is from, and which are off or broken, and why."
+    )
+    tools.add_argument("--json", action="store_true", help="JSON Lines: one object per tool")
+    add_config(tools, default)
+    attempt = tools.add_subparsers(dest="action", metavar="ACTION").add_parser("try", help="run a tool once")
+    attempt.add_argument("name", metavar="NAME")
+    attempt.add_argument("arguments", nargs="?", default="{}", metavar="JSON", help="its arguments, like '{\"n\": 3}'")
+    attempt.add_argument("--workspace", type=Path, metavar="FOLDER", help="work there (default: a temporary folder)")
+    attempt.add_argument("--yes", action="store_true", help="approve the call")
+    attempt.add_argument("--json", action="store_true", help="the result as JSON")
+    add_config(attempt, default)
     pair = add(
         "pair", "list and approve pairing requests", "For channels with `pair = true`; works beside a running gateway."
     )
