@@ -119,6 +119,7 @@ def test_a_timeout_is_shown_with_its_default_and_fallback_with_an_example() -> N
 
 
 def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) -> None:
+    (operator.file.parent / "skills").mkdir()
     one_of_two = r"^#(instructions_file|signing_secret).*\n"
     text = re.sub(one_of_two, "", template(Answers()), flags=re.MULTILINE)
 
