@@ -1,11 +1,11 @@
 """What extends Interject: tools, hooks, models and agents of your own import from here, and from nowhere else.
 
-    from interject import ToolContext, tool
+    from interject import ToolContext, read_workspace_file, tool
 
     @tool(effect="read")
-    async def word_count(context: ToolContext, path: str) -> str:
+    def word_count(context: ToolContext, path: str) -> str:
         \"\"\"Counts the words of a text file in the workspace.\"\"\"
-        return str(len((context.workspace / path).read_text().split()))
+        return str(len(read_workspace_file(context, path).split()))
 
 The names below are the public interface; everything else may change without notice.
 """

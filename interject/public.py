@@ -32,6 +32,7 @@ from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import Approval, Effect, OnSteer, Tool, ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
+from agent.tools.workspace import read_workspace_file, write_workspace_file
 from agent.turn_context import TurnContext
 
 __all__ = [
@@ -78,5 +79,7 @@ __all__ = [
     "TurnContext",
     "TurnLost",
     "UserMessage",
+    "read_workspace_file",
     "tool",
+    "write_workspace_file",
 ]

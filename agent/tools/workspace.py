@@ -13,9 +13,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-from agent.tool import ToolError
+from agent.tool import ToolContext, ToolError
+
+MAX_READ = 10_000_000
+"""Bytes of a file that `read_workspace_file` reads if it is not told otherwise."""
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read_workspace_file(context: ToolContext, path: str, max_bytes: int = MAX_READ) -> bytes:
+    """The bytes of a file in the workspace. Blocking.
+
+    Raises `ToolError`, which the model reads, for a path outside, for what is not a file, and for a larger file.
+    """
+    real = existing_file(context.workspace, path)
+    with file_errors(path):
+        data = read_bytes(context.workspace, real, max_bytes)
+    if isinstance(data, int):
+        raise ToolError(f"{path} has {data:,} bytes; the limit is {max_bytes:,}")
+    return data
+
+
+def write_workspace_file(context: ToolContext, path: str, data: bytes) -> None:
+    """Writes a file in the workspace, whole or not at all; missing folders are created. Blocking.
+
+    Raises `ToolError`, which the model reads, for a path outside and for what cannot be written.
+    """
+    real = inside(context.workspace, path)
+    with file_errors(path):
+        replace_file(context.workspace, real, data)
 
 
 def make_workspace(workspace: Path) -> None:
