@@ -34,13 +34,19 @@ class BackgroundItem:
 
 @dataclass(frozen=True, slots=True)
 class DelegatedTask:
-    """A task for a turn of its own. `tools` are the names of its tools, None for all of the parent's; `model` is a name
-    in the settings, "" for the parent's; `seconds` is its time limit."""
+    """A task for a turn of its own.
+
+    `tools` are the names of its tools, None for all of its agent's; `model` is a name in the settings, "" for the
+    parent's; `seconds` is its time limit. `agent` is the name of the agent that works on it, "" for the parent's;
+    `turn_cost` is what the parent's turn may cost with its tasks, in dollars, None if that is the limit of everybody.
+    """
 
     task: str
     tools: tuple[str, ...] | None = None
     model: str = ""
     seconds: float = 1800.0
+    agent: str = ""
+    turn_cost: float | None = None
 
 
 def no_output() -> str:

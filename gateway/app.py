@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from agent.agent import Agent, unmasked
+from agent.agent import unmasked
 from agent.hook import Hooks, NoHooks
 from agent.log import Undelivered, UndeliveredPart
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
-from channels.address import Address, Sender
+from channels.address import Sender
 from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
@@ -31,10 +31,12 @@ from gateway.inbound.how_command import HowCommand
 from gateway.inbound.identities import Identities
 from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
+from gateway.inbound.reload_command import ReloadCommand
 from gateway.inbound.revocations import Revocations
 from gateway.inbound.role_changes import RoleChanges
 from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
+from gateway.lifecycle.reloading import Reload, Reloading
 from gateway.lifecycle.supervision import Service, listen, supervised
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
 from gateway.outbound.delivery import DEFAULT_LIMITS, Delivery, RetryLimits
@@ -44,6 +46,7 @@ from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import Store, records
 from gateway.store.background import Limits
 from gateway.turns.agent_files import AgentFiles
+from gateway.turns.agents import Agents
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.context_use import ContextUse
@@ -72,14 +75,9 @@ def no_folder(session: str, person: Sender) -> None:
     """For a gateway without workspaces of its own."""
 
 
-def no_price(request: Request, channel: str) -> float:
+def no_price(request: Request, model: str) -> float:
     """For models without known prices."""
     return 0.0
-
-
-def no_name(channel: str) -> str:
-    """For channels whose default model has no name."""
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +86,7 @@ class GatewayOptions:
     when `waiting_notice_at` messages are queued; one person's messages beyond `messages_per_minute` are refused.
     `debounce` are the seconds without another message after which an idle conversation is answered, by channel.
     Replies do not stream on the channels `unstreamed`; `reply_options` are by channel, `delivery` says how long it is
-    tried to show them. A conversation may choose one
-    of `models`; `default_model` names a channel's default.
+    tried to show them. A conversation may choose one of `models`.
     """
 
     max_running_turns: int = 500
@@ -103,7 +100,6 @@ class GatewayOptions:
     spending: SpendingLimits = field(default_factory=SpendingLimits)
     delivery: RetryLimits = DEFAULT_LIMITS
     models: Sequence[str] = ()
-    default_model: Callable[[str], str] = no_name
 
 
 class Gateway:
@@ -114,7 +110,7 @@ class Gateway:
         store: Store,
         media: MediaStore,
         access: AccessPolicy,
-        agent_for: Callable[[Address], Agent],
+        agents: Agents,
         options: GatewayOptions | None = None,
         *,
         bus: Bus | None = None,
@@ -125,17 +121,20 @@ class Gateway:
         read_file: ReadFile = no_file_text,
         workspaces: Workspaces | None = None,
         files: AgentFiles | None = None,
+        reloads: Sequence[Reload] = (),
+        tool_problems: Callable[[], Mapping[str, str]] = dict,
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
     ) -> None:
-        """`agent_for` gives the agent of an address. `small` is the model that names conversations, `estimate` gives
-        what a request may cost on a channel, in dollars, `read_file` the text of people's files; `mask` removes known
-        secrets from a text. Without `workspaces` every turn works in its agent's own.
-        `files` are the skills and context files of the agents.
-        `remove_files` deletes stored files that nothing uses any more."""
+        """`agents` are those that turns have, `files` their skills and context files. `small` is the model that names
+        conversations, `estimate` gives what a request may cost, in dollars, that is for a model if it names none,
+        `read_file` the text of people's files; `mask` removes known secrets from a text. Without `workspaces` every
+        turn works in its agent's own. `reloads` load parts anew that an operator has edited; `tool_problems` are those
+        of the operator's own tools, by part. `remove_files` deletes stored files that nothing uses any more."""
         options = options or GatewayOptions()
         files = files or AgentFiles()
         self.store = store
         self.bus = bus or LocalBus()
+        self.reload = Reloading(*reloads)
         self.channels: dict[str, Channel] = {}
         self._problems: dict[str, str] = {}
         self._files = files
@@ -156,7 +155,7 @@ class Gateway:
 
         self._stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
         self.background = BackgroundWork(store, self.bus, options.background)
-        self._titles = Titles(store, small and MaskingModel(small, mask))
+        self._titles = Titles(store, small and MaskingModel(small, mask), self.channels)
         budgets = Budgets(store, options.spending, estimate)
         self.dispatcher = Dispatcher(
             store,
@@ -165,13 +164,12 @@ class Gateway:
             histories,
             self._replies,
             TurnEnvironment(
-                agent_for,
+                agents,
                 workspaces,
                 budgets,
                 self.background,
                 self._titles,
                 access.roles,
-                options.default_model,
                 files,
             ),
             max_running=options.max_running_turns,
@@ -185,8 +183,8 @@ class Gateway:
             stop=affected.stop,
             forget=histories.forget,
         )
-        self.runs = RunReports(store, self.bus, agent_for)
-        context = ContextUse(store, self.dispatcher, histories, agent_for)
+        self.runs = RunReports(store, self.bus, agents)
+        context = ContextUse(store, self.dispatcher, histories, agents)
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete, context)
 
         revocations = Revocations(self.bus, self.delivery, self.background)
@@ -201,14 +199,16 @@ class Gateway:
                 self._problems_by_channel,
                 context,
                 workspaces,
+                tool_problems,
             ),
-            ConversationCommands(store, access, options.models, options.default_model),
+            ConversationCommands(store, access, options.models, agents),
             AccessCommands(store, notices, access, revocations),
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self._stored_replies),
-            ContextCommands(store, histories, agent_for, access, budgets),
+            ContextCommands(store, histories, agents, access, budgets),
             HowCommand(store),
             SkillCommands(files, access.roles, no_folder if workspaces is None else workspaces.folder),
+            ReloadCommand(access, self.reload),
         )
         self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)

@@ -42,6 +42,9 @@ async def delegate(
         Field(max_length=100, description="Names of the tools it may use; default: all of yours."),
     ] = None,
     model: Annotated[_Name | None, Field(description="Name of another model; default: yours.")] = None,
+    agent: Annotated[
+        _Name | None, Field(description="Name of another agent that you may delegate to; default: one like you.")
+    ] = None,
     minutes: Annotated[int, Field(ge=1, le=MAX_MINUTES, description="Time limit; the task is stopped then.")] = 30,
 ) -> ToolResult:
     """Delegates a task to a subagent, which works on it with a context of its own, and returns its answer.
@@ -49,7 +52,7 @@ async def delegate(
     Use it for large tasks that can be described in full: research, a search through many files, a self-contained
     piece of work. The subagent cannot ask people anything.
     """
-    delegated = DelegatedTask(task, None if tools is None else tuple(tools), model or "", 60.0 * minutes)
+    delegated = DelegatedTask(task, None if tools is None else tuple(tools), model or "", 60.0 * minutes, agent or "")
     if not background:
         return await context.background.delegate(context.call_id, delegated, context.progress)
     handle = await context.background.start(context.call_id, delegated)

@@ -1,10 +1,10 @@
-"""Agents from settings: one per channel, with its models, tools and instructions."""
+"""Agents from settings: that of [agent] and those by name, with their models, tools and instructions; routes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import cache, partial
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 from agent.agent import Agent
 from agent.context.compaction import Compactor
@@ -16,11 +16,16 @@ from agent.models.chain import model_chain
 from agent.models.fallback import CoolDowns
 from agent.tool import Tool
 from agent.tools import load_tool
+from agent.toolset import Changed, Combined, Filtered, Toolset, matches
 from channels.address import Address
+from config.agents import NamedAgentSettings
 from config.settings import AgentSettings, Settings
+from config.tools import CustomToolSettings
 from gateway.assembly.models import context_window, default_model, default_parameters, sees_pictures
 from gateway.assembly.shell_policy import ShellPolicy
 from gateway.assembly.tools import NEED_SETTINGS
+from gateway.inbound.access import AccessPolicy
+from gateway.turns.agents import AgentInfo, Agents, ConfiguredAgents, Route
 
 INSTRUCTIONS = """\
 You are Interject, an assistant that people talk to in a chat. Answer in their language, plainly and briefly, in
@@ -29,88 +34,149 @@ truthfully what was done and what was not. Results that begin with "Skipped:" or
 happen. Pictures and files that your tools make are delivered to the person by themselves; do not repeat their names
 or paths."""
 
+DELEGATES = "\n\nYou can give tasks to these agents, by the argument agent of the tool delegate:\n"
 
-def agents(
-    settings: Settings,
-    models: Mapping[str, Model],
-    media: MediaStore,
-    hooks: Hooks,
-    mask: Mask,
-    shell_policy: ShellPolicy,
-    configured: Mapping[str, Tool],
-) -> Callable[[Address], Agent]:
-    """The agent of each address, by its channel; each is created on first use. `configured` are the tools that need
-    settings."""
-    given, cool_downs = settings.agent, CoolDowns()
-    seeing = frozenset(name for name in models if sees_pictures(settings, name))
 
-    @cache
-    def tools(runs_code: bool) -> tuple[Tool, ...]:
-        names = [name for name in settings.tools.enabled if name in configured or name not in NEED_SETTINGS]
-        found = (configured[name] if name in configured else load_tool(name) for name in dict.fromkeys(names))
-        return tuple(_with_rules(settings, tool) for tool in found if runs_code or not tool.runs_code)
+@dataclass(frozen=True)
+class Parts:
+    """What agents are made of. `configured` are the tools that need settings, by name; `own` those of the operator;
+    `servers` those of each MCP server, by the server's name."""
 
-    @cache
-    def agent(channel: str) -> Agent:
-        own = settings.channels.get(channel)
-        default = default_model(settings, channel)
-        names = tuple(dict.fromkeys([default, *given.fallback]))
-        small = (given.small_model or "") if given.routing else ""
-        summariser = model_chain([given.small_model or default], models, cool_downs, mask=mask)
-        return Agent(
-            model_chain(
-                names,
-                models,
-                cool_downs,
-                mask=mask,
-                small=small,
-                vision=given.vision_model or "",
-                see=seeing,
-                settings=default_parameters(settings, channel),
-                outage_patience=given.outage_patience,
-            ),
-            media,
-            given.workspace,
-            tools(shell_policy.offered(channel)),
-            (own and own.instructions) or _instructions(given),
-            given.max_steps,
-            hooks=hooks,
-            compactor=Compactor(
-                context_window(settings, default),
-                summariser,
-                window_of=partial(context_window, settings),
-                reserve=given.context_reserve,
-                full_at=given.context_full_at,
-                keep=given.context_keep,
-                auto=given.auto_compact,
-            ),
-            mask=mask,
-            approval_timeout=settings.tools.approval_expires,
-            foreign_text=settings.safety.foreign_text,
+    settings: Settings
+    models: Mapping[str, Model]
+    media: MediaStore
+    hooks: Hooks
+    mask: Mask
+    shell_policy: ShellPolicy
+    configured: Mapping[str, Tool]
+    own: Toolset
+    servers: Mapping[str, Toolset]
+
+    @cached_property
+    def cool_downs(self) -> CoolDowns:
+        return CoolDowns()
+
+    @cached_property
+    def seeing(self) -> frozenset[str]:
+        """The models that are known to see pictures."""
+        return frozenset(name for name in self.models if sees_pictures(self.settings, name))
+
+    @cached_property
+    def built_in(self) -> tuple[Tool, ...]:
+        names = [name for name in self.settings.tools.enabled if name in self.configured or name not in NEED_SETTINGS]
+        return tuple(
+            self.with_rules(self.configured[name] if name in self.configured else load_tool(name))
+            for name in dict.fromkeys(names)
         )
 
-    return lambda address: agent(address.channel)
+    @cached_property
+    def with_own_rules(self) -> Toolset:
+        """The operator's own tools, by the rules of their sections."""
+        return Changed(self.own, self.with_rules)
+
+    def with_rules(self, tool: Tool) -> Tool:
+        """The tool with the operator's settings."""
+        rules = self.settings.tools.rules(tool.name)
+        final = rules.final if isinstance(rules, CustomToolSettings) else None
+        return replace(
+            tool,
+            approval=rules.approval or tool.approval,
+            on_steer=rules.on_steer or tool.on_steer,
+            timeout=rules.timeout or tool.timeout,
+            final=tool.final if final is None else final,
+        )
 
 
-def build_agents(settings: Settings, agent_for: Callable[[Address], Agent]) -> None:
-    """Builds the agents of the channels, which their first messages would do otherwise."""
-    names = [*settings.channels, "web"] if settings.web.enabled else list(settings.channels)
-    for name in names:
-        agent_for(Address(name, "", "", kind="direct"))
-
-
-def _with_rules(settings: Settings, tool: Tool) -> Tool:
-    """The tool with the operator's settings."""
-    rules = settings.tools.rules(tool.name)
-    return replace(
-        tool,
-        approval=rules.approval or tool.approval,
-        on_steer=rules.on_steer or tool.on_steer,
-        timeout=rules.timeout or tool.timeout,
+def configured_agents(parts: Parts, access: AccessPolicy) -> Agents:
+    """The agents of the settings; each is built on first use."""
+    settings = parts.settings
+    return ConfiguredAgents(
+        {name: AgentInfo(named.description, named.turn_cost) for name, named in settings.agents.items()},
+        [Route(each.agent, each.channel, each.chat, each.thread, each.person, each.role) for each in settings.routes],
+        build=partial(_agent, parts),
+        default_model=lambda name, channel: default_model(settings, channel, name),
+        role_of=access.role_of,
     )
 
 
-def _instructions(agent: AgentSettings) -> str:
-    if agent.instructions_file is not None:
-        return agent.instructions_file.read_text(encoding="utf-8")
-    return agent.instructions or INSTRUCTIONS
+def build_agents(settings: Settings, agents: Agents) -> None:
+    """Builds the agents that channels have by default, which their first messages would do otherwise."""
+    names = [*settings.channels, "web"] if settings.web.enabled else list(settings.channels)
+    for name in names:
+        address = Address(name, "", "", kind="direct")
+        agents.of(agents.pick("", address, None), address)
+
+
+def _agent(parts: Parts, name: str, channel: str) -> Agent:
+    """The agent of this name as it is on a channel, which may have a model and instructions of its own."""
+    settings, given = parts.settings, parts.settings.agent
+    own = settings.agents.get(name)
+    default = default_model(settings, channel, name)
+    fallback = given.fallback if own is None or own.fallback is None else own.fallback
+    summariser = model_chain([given.small_model or default], parts.models, parts.cool_downs, mask=parts.mask)
+    skills = (own or given).skills
+    return Agent(
+        model_chain(
+            tuple(dict.fromkeys([default, *fallback])),
+            parts.models,
+            parts.cool_downs,
+            mask=parts.mask,
+            small=(given.small_model or "") if given.routing else "",
+            vision=given.vision_model or "",
+            see=parts.seeing,
+            settings=default_parameters(settings, channel, name),
+            outage_patience=given.outage_patience,
+        ),
+        parts.media,
+        (own and own.workspace) or given.workspace,
+        _tools(parts, own or given, with_code=parts.shell_policy.offered(channel)),
+        _instructions(settings, name, channel),
+        (own and own.max_steps) or given.max_steps,
+        hooks=parts.hooks,
+        compactor=Compactor(
+            context_window(settings, default),
+            summariser,
+            window_of=partial(context_window, settings),
+            reserve=given.context_reserve,
+            full_at=given.context_full_at,
+            keep=given.context_keep,
+            auto=given.auto_compact,
+        ),
+        mask=parts.mask,
+        approval_timeout=settings.tools.approval_expires,
+        foreign_text=settings.safety.foreign_text,
+        skills=None if skills is None else tuple(skills),
+        name=name,
+        delegates=tuple((own or given).delegates),
+    )
+
+
+def _tools(parts: Parts, section: AgentSettings | NamedAgentSettings, *, with_code: bool) -> Toolset:
+    """The agent's tools, without those that run code where that is not offered."""
+    servers = [tools for name, tools in parts.servers.items() if section.mcp is None or matches(name, section.mcp)]
+    tools = Combined(_with_code(parts.built_in, with_code), _with_code(parts.with_own_rules, with_code), *servers)
+    patterns = section.tools
+    return tools if patterns is None else Filtered(tools, lambda tool: matches(tool.name, patterns))
+
+
+def _with_code(tools: Toolset, with_code: bool) -> Toolset:
+    return tools if with_code else Filtered(tools, lambda tool: not tool.runs_code)
+
+
+def _instructions(settings: Settings, name: str, channel: str) -> str:
+    """The agent's own, else the channel's, else those of [agent]; with the agents that it may delegate to."""
+    own, at_channel = settings.agents.get(name), settings.channels.get(channel)
+    text = (own and _written(own)) or (at_channel and at_channel.instructions) or _written(settings.agent)
+    others = [other for other in (own or settings.agent).delegates if other != name]
+    return (text or INSTRUCTIONS) + (DELEGATES + _described(settings, others) if others else "")
+
+
+def _written(section: AgentSettings | NamedAgentSettings) -> str:
+    if section.instructions_file is not None:
+        return section.instructions_file.read_text(encoding="utf-8")
+    return section.instructions or ""
+
+
+def _described(settings: Settings, names: Iterable[str]) -> str:
+    known = ((name, settings.agents[name].description if name in settings.agents else "") for name in names)
+    return "\n".join(f"- {name}: {description}" if description else f"- {name}" for name, description in known)

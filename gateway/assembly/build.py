@@ -26,14 +26,17 @@ from config.load import Configuration
 from config.settings import Settings, every_secret
 from gateway.app import Gateway, GatewayOptions
 from gateway.assembly.agent_files import agent_files, warn_of_skills
-from gateway.assembly.agents import agents, build_agents
+from gateway.assembly.agents import Parts, build_agents, configured_agents
 from gateway.assembly.channels import access, load_replies, platforms, webhooks
+from gateway.assembly.custom_tools import own_tools
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.load_ahead import Load, load_ahead
-from gateway.assembly.models import cost_of, default_model, open_models, open_reader, unpriced
+from gateway.assembly.mcp import open_mcp
+from gateway.assembly.models import cost_of, open_models, open_reader, unpriced
 from gateway.assembly.shell_policy import ShellPolicy, runs_code, shell_policy, who_may_run_commands
 from gateway.assembly.tools import configured_tools
 from gateway.assembly.web import exposure, link, site
+from gateway.assembly.workspaces import make_workspace_roots, workspaces_of
 from gateway.lifecycle.retention import Retention, keep_retention
 from gateway.lifecycle.supervision import Service
 from gateway.media import DiskMedia
@@ -72,16 +75,12 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         if file.is_file() and not file.is_symlink():
             private_file(file)
     private_folder(settings.media.path)
-    if settings.agent.workspaces == "shared":
-        # It may be a folder of the operator's, with permissions of its own.
-        settings.agent.workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
-    else:
-        private_folder(settings.agent.workspace)
+    make_workspace_roots(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store.url))
         await _audit_settings(settings, store)
         media = DiskMedia(settings.media.path, store)
-        workspaces = Workspaces(settings.agent.workspace, settings.agent.workspaces)
+        workspaces = workspaces_of(settings)
         ahead: list[Load] = []
         gateway = await _gateway(configuration, store, media, workspaces, stack, ahead)
         configured = platforms(settings, media, store)
@@ -139,10 +138,16 @@ async def _gateway(
     running = await shell_policy(configuration)
     _warn_of_commands(settings, running)
     configured = configured_tools(settings, running, stack)
-    agent_for = agents(settings, models, media, hooks, mask, running, configured)
+    own = await asyncio.to_thread(own_tools, configuration, mask)
+    servers = await open_mcp(configuration, stack)
+    policy = access(settings)
+    tools_of_servers = {server.name: server for server in servers}
+    agents = configured_agents(
+        Parts(settings, models, media, hooks, mask, running, configured, own, tools_of_servers), policy
+    )
     ahead += [
         partial(asyncio.to_thread, load_replies, settings),
-        partial(asyncio.to_thread, build_agents, settings, agent_for),
+        partial(asyncio.to_thread, build_agents, settings, agents),
         partial(asyncio.to_thread, _read_a_log),
     ]
     files = agent_files(configuration)
@@ -151,8 +156,8 @@ async def _gateway(
     return Gateway(
         store,
         media,
-        access(settings),
-        agent_for,
+        policy,
+        agents,
         _options(settings, models, hooks),
         hooks=hooks,
         mask=mask,
@@ -160,6 +165,8 @@ async def _gateway(
         estimate=partial(cost_of, settings),
         workspaces=workspaces,
         files=files,
+        reloads=(own.reload,),
+        tool_problems=own.problems,
         read_file=await stack.enter_async_context(open_reader(settings, media)),
         remove_files=media.remove,
     )
@@ -199,7 +206,6 @@ def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> G
         background=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
         spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost, limits.delegate_tokens),
         models=tuple(models),
-        default_model=partial(default_model, settings),
     )
 
 

@@ -66,6 +66,7 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
                 reaction_answers=section.reaction_answers,
                 earlier_messages=section.earlier_messages,
                 replies=section.replies,
+                suggested_prompts=section.suggested_prompts,
             )
         case DiscordSettings():
             from channels.discord.channel import DiscordChannel
@@ -146,6 +147,7 @@ def _rights(role: RoleSettings) -> Rights:
         None if role.tools is None else frozenset(role.tools),
         None if role.models is None else tuple(role.models),
         role.daily_cost,
+        tuple(role.agents),
     )
 
 

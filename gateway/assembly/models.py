@@ -55,6 +55,7 @@ def model_names(settings: Settings) -> list[str]:
         agent.small_model,
         agent.vision_model,
         *(channel.model for channel in settings.channels.values()),
+        *(model for named in settings.agents.values() for model in (named.model, *(named.fallback or ()))),
         *(f"{provider}:{name}" for provider, given in settings.models.items() for name in given.models),
     ]
     return list(dict.fromkeys(name for name in named if name))
@@ -135,16 +136,19 @@ def _model_section(settings: Settings, provider: str, name: str) -> config.Model
     return section_of(settings, provider).models.get(name) or config.ModelSettings()
 
 
-def default_model(settings: Settings, channel: str) -> str:
-    """The model of a channel's conversations that have chosen none."""
-    own = settings.channels.get(channel)
-    return (own and own.model) or settings.agent.model
+def default_model(settings: Settings, channel: str, agent: str = "") -> str:
+    """The model of conversations that have chosen none: that of the agent of this name, else the channel's, else that
+    of [agent]."""
+    named, own = settings.agents.get(agent), settings.channels.get(channel)
+    return (named and named.model) or (own and own.model) or settings.agent.model
 
 
-def default_parameters(settings: Settings, channel: str) -> ModelSettings:
-    """The parameters of a channel's requests: its own, else the agent's."""
-    agents, own = parameters_of(settings.agent), settings.channels.get(channel)
-    return agents if own is None else parameters_of(own).over(agents)
+def default_parameters(settings: Settings, channel: str, agent: str = "") -> ModelSettings:
+    """The parameters of requests, each as with `default_model`."""
+    parameters = parameters_of(settings.agent)
+    for own in (settings.channels.get(channel), settings.agents.get(agent)):
+        parameters = parameters if own is None else parameters_of(own).over(parameters)
+    return parameters
 
 
 def sees_pictures(settings: Settings, model: str) -> bool:
@@ -186,9 +190,10 @@ def unpriced(settings: Settings) -> list[str]:
     ]
 
 
-def cost_of(settings: Settings, request: Request, channel: str) -> float:
-    """The approximate cost of the request there, in dollars, with an answer of typical length."""
-    price = price_in(settings, request.model or default_model(settings, channel))
+def cost_of(settings: Settings, request: Request, model: str) -> float:
+    """The approximate cost of the request, in dollars, with an answer of typical length; `model` is the one that it is
+    for if it names none."""
+    price = price_in(settings, request.model or model)
     if price is None:
         return 0.0
     written = request.settings.max_tokens or TYPICAL_ANSWER_TOKENS

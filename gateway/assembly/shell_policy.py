@@ -13,8 +13,9 @@ from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavai
 from config.channels import BUILT_IN_CHANNELS
 from config.hooks import ProcessHookSettings, PythonHookSettings
 from config.load import SQLITE, Configuration
-from config.settings import Settings
+from config.settings import Settings, every_agent
 from gateway.assembly.custom_tools import own_tool_files
+from gateway.assembly.workspaces import workspace_roots
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +71,12 @@ def _private(configuration: Configuration) -> Iterator[Path]:
     """The gateway's own files and those that the settings name, wherever they are."""
     settings = configuration.settings
     database = settings.store.url.removeprefix(SQLITE)
-    yield from (configuration.home, settings.media.path, settings.agent.workspace)
+    yield from (configuration.home, settings.media.path, *workspace_roots(settings))
     yield from (Path(database + suffix) for suffix in ("", "-wal", "-shm", ".lock"))
     if configuration.file is not None:
         file = configuration.file.absolute()
         yield from (file, file.with_name(".env"))
-    if settings.agent.instructions_file is not None:
-        yield settings.agent.instructions_file
+    yield from (agent.instructions_file for agent in every_agent(settings).values() if agent.instructions_file)
     yield from _hook_files(configuration)
     yield from own_tool_files(configuration)
 

@@ -167,6 +167,10 @@ class AccessPolicy:
             role = self._settings(channel).default_role(sender)
         return None if role is None else self.roles.level(role)
 
+    def role_of(self, channel: str, sender: Sender) -> Role:
+        """The role of somebody who may write there."""
+        return self._role(channel, sender) or self._settings(channel).default_role(sender)
+
     def is_foreign(self, channel: str, author: Sender) -> bool:
         """Whether a text of this author is text from outside: the settings do not allow them to write to the bot."""
         return self.has_settings(channel) and not self._allows(channel, author)

@@ -14,6 +14,7 @@ from gateway.inbound.conversation_commands import BUSY_MODES, ConversationComman
 from gateway.inbound.data_commands import EVERYWHERE, DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.how_command import HowCommand
+from gateway.inbound.reload_command import ReloadCommand
 from gateway.inbound.skill_commands import NOT_AVAILABLE, SkillCommands
 from gateway.inbound.task_commands import ALL, CLEAN, TaskCommands
 from gateway.store.records import Busy, Command
@@ -67,6 +68,7 @@ class Commands:
         context: ContextCommands,
         how: HowCommand,
         skills: SkillCommands,
+        reload: ReloadCommand,
     ) -> None:
         self._skills = skills
         self._table = {
@@ -82,12 +84,14 @@ class Commands:
             "queue": _Entry("this message waits until the running task ends", self._for_one_message, "message"),
             "busy": _Entry("choose what messages do while a task runs", conversation.busy, " | ".join(BUSY_MODES)),
             "model": _Entry("show or choose the model of this conversation", conversation.model, "name reasoning"),
+            "agent": _Entry("show or choose the agent of this conversation", conversation.agent, "name"),
             "usage": _Entry("show token usage and cost", conversation.usage),
             "how": _Entry("show how the last answer was made: model, tools, cost", how.how),
             "skills": _Entry("list the skills, each of which is a command too", skills.list),
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),
+            "reload": _Entry("load the tools in files anew (admins)", reload.reload),
             "forget": _Entry("delete your messages and files here", data.forget, EVERYWHERE),
             "export": _Entry("get your data of this conversation as a file", data.export, EVERYWHERE),
             "help": _Entry("show these commands", self._help),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from agent.agent import Agent
 from agent.context.compaction import NoSummary
 from agent.log import Entry, Notice
-from channels.address import Address, Sender
+from channels.address import Sender
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.task_commands import only_beginner
 from gateway.outbound.wording import escaped
 from gateway.store.records import Command, ModelChoice, Turn
+from gateway.turns.agents import Agents
 from gateway.turns.budgets import Budgets
 from gateway.turns.history_cache import HistoryCache
 
@@ -34,13 +34,13 @@ class ContextCommands:
         self,
         store: ContextStore,
         histories: HistoryCache,
-        agent_for: Callable[[Address], Agent],
+        agents: Agents,
         access: AccessPolicy,
         budgets: Budgets,
     ) -> None:
         self._store = store
         self._histories = histories
-        self._agent_for = agent_for
+        self._agents = agents
         self._access = access
         self._budgets = budgets
 
@@ -51,13 +51,14 @@ class ContextCommands:
             return f"A task is running. `/stop` it first, or wait for its end, then `/{command.name}`."
         if refusal := await self._refusal(command):
             return refusal
-        compactor = self._agent_for(command.address).compactor
+        choice = await self._store.model_of(command.session)
+        name = self._agents.pick(choice.agent, command.address, command.sender)
+        compactor = self._agents.of(name, command.address).compactor
         past = await self._histories.of(command.session)
         if compactor is None or not past:
             return NOTHING_TO_SUMMARIZE
-        model = (await self._store.model_of(command.session)).model
         try:
-            added = await compactor.summarize(past, focus=command.arguments.strip(), model=model)
+            added = await compactor.summarize(past, focus=command.arguments.strip(), model=choice.model)
         except NoSummary as error:
             return f"The conversation was not summarized: {escaped(str(error))}"
         if added is None:

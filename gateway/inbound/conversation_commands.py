@@ -1,15 +1,16 @@
-"""Commands about a conversation's settings and usage: `/busy`, `/model`, `/usage`."""
+"""Commands about a conversation's settings and usage: `/busy`, `/model`, `/agent`, `/usage`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from agent.model import EFFORTS, Reasoning, reasoning_from
 from gateway.inbound.access import AccessPolicy
-from gateway.outbound.wording import usage
+from gateway.outbound.wording import escaped, usage
 from gateway.store.records import Busy, Command, ModelChoice
+from gateway.turns.agents import Agents
 from gateway.turns.budgets import UsageStore, midnight, person_on
 
 BUSY_MODES: Mapping[Busy, str] = {
@@ -19,12 +20,13 @@ BUSY_MODES: Mapping[Busy, str] = {
     "interrupt": "stops that task, and is read by the next",
 }
 
-DEFAULT_MODEL = "default"
-"""The argument of `/model` that undoes a choice."""
+DEFAULT = "default"
+"""The argument of `/model` and `/agent` that undoes a choice."""
 
 
 class ConversationStore(UsageStore, Protocol):
     async def set_busy(self, session: str, busy: Busy) -> None: ...
+    async def set_agent(self, session: str, agent: str) -> None: ...
     async def set_model(self, session: str, choice: ModelChoice) -> None: ...
     async def model_of(self, session: str) -> ModelChoice: ...
     async def newest_turn(self, session: str) -> str | None: ...
@@ -38,14 +40,13 @@ class ConversationCommands:
         store: ConversationStore,
         access: AccessPolicy,
         models: Sequence[str],
-        default_model: Callable[[str], str],
+        agents: Agents,
     ) -> None:
-        """`models` are the names that a conversation may choose from, `default_model` gives the name of a
-        channel's default, "" if it has none."""
+        """`models` are the names that a conversation may choose from."""
         self._store = store
         self._access = access
         self._models = models
-        self._default_model = default_model
+        self._agents = agents
 
     async def busy(self, command: Command) -> str:
         chosen = command.arguments.strip().lower()
@@ -63,23 +64,55 @@ class ConversationCommands:
         name, reasoning = _model_and_reasoning(given, self._models)
         if not name:
             choice = replace(await self._store.model_of(command.session), reasoning=reasoning)
-        elif name in (*self._choices(command), DEFAULT_MODEL):
-            choice = ModelChoice("" if name == DEFAULT_MODEL else name, reasoning)
+        elif name in (*self._choices(command), DEFAULT):
+            choice = ModelChoice("" if name == DEFAULT else name, reasoning)
         else:
             return f"There is no model `{name}`. {await self._show_models(command)}"
         await self._store.set_model(command.session, choice)
-        return f"Model from the next task on: {self._described(command, choice)}."
+        return f"Model from the next task on: {await self._described(command, choice)}."
+
+    async def agent(self, command: Command) -> str:
+        chosen = command.arguments.strip()
+        if not chosen:
+            return await self._show_agents(command)
+        if chosen == DEFAULT:
+            await self._store.set_agent(command.session, "")
+        elif chosen in self._choosable(command):
+            await self._store.set_agent(command.session, chosen)
+        else:
+            return f"There is no agent `{escaped(chosen)}` that you may choose. {await self._show_agents(command)}"
+        return f"Agent from the next task on: `{await self._agent_of(command)}`."
+
+    async def _show_agents(self, command: Command) -> str:
+        choices = [
+            f"- `/agent {name}`: {info}" if info else f"- `/agent {name}`"
+            for name, info in self._described_agents(command)
+        ]
+        current = f"Current agent: `{await self._agent_of(command)}`."
+        return f"{current}\n\n" + "\n".join([*choices, f"- `/agent {DEFAULT}`"]) if choices else current
+
+    def _described_agents(self, command: Command) -> Iterator[tuple[str, str]]:
+        for name in self._choosable(command):
+            yield name, escaped(self._agents.named[name].description)
+
+    def _choosable(self, command: Command) -> Sequence[str]:
+        role = self._access.role_of(command.address.channel, command.sender)
+        return [name for name in self._agents.named if self._access.roles.may_choose_agent(role, name)]
+
+    async def _agent_of(self, command: Command) -> str:
+        choice = await self._store.model_of(command.session)
+        return self._agents.pick(choice.agent, command.address, command.sender)
 
     async def _show_models(self, command: Command) -> str:
-        chosen = self._described(command, await self._store.model_of(command.session))
-        choices = "\n".join(f"- `/model {model}`" for model in (*self._choices(command), DEFAULT_MODEL))
+        chosen = await self._described(command, await self._store.model_of(command.session))
+        choices = "\n".join(f"- `/model {model}`" for model in (*self._choices(command), DEFAULT))
         return (
             f"Current model: {chosen}.\n\n{choices}\n\nHow much it is to reason may follow, or stand alone: "
             f"{', '.join(f'`{effort}`' for effort in EFFORTS)}, or a number of tokens."
         )
 
-    def _described(self, command: Command, choice: ModelChoice) -> str:
-        model = f"`{choice.model}`" if choice.model else self._default(command)
+    async def _described(self, command: Command, choice: ModelChoice) -> str:
+        model = f"`{choice.model}`" if choice.model else await self._default(command)
         match choice.reasoning:
             case None:
                 return model
@@ -91,8 +124,8 @@ class ConversationCommands:
     def _choices(self, command: Command) -> Sequence[str]:
         return self._access.roles.models(command.sender.level, self._models)
 
-    def _default(self, command: Command) -> str:
-        name = self._default_model(command.address.channel)
+    async def _default(self, command: Command) -> str:
+        name = self._agents.default_model(await self._agent_of(command), command.address.channel)
         return f"`{name}` (default)" if name else "default"
 
     async def usage(self, command: Command) -> str:

@@ -75,7 +75,13 @@ def delete_conversation(
             update(sessions)
             .where(sessions.c.key == session)
             .values(
-                generation=sessions.c.generation + 1, allowed=None, title=None, model=None, reasoning=None, busy=None
+                generation=sessions.c.generation + 1,
+                allowed=None,
+                title=None,
+                model=None,
+                reasoning=None,
+                agent=None,
+                busy=None,
             )
         )
         moved = select(sessions.c.generation).where(sessions.c.key == session).scalar_subquery()

@@ -77,8 +77,8 @@ class MessageChange:
 class Arrival:
     """What became of an inbound message in the transaction that stored it.
 
-    `wakes`: a message can be read, and does this to a running turn. `to_fetch`: the row whose files are still to be
-    fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this one edited or
+    `wakes`: a message can be read, or will be soon, and does this to a running turn. `to_fetch`: the row whose files
+    are still to be fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this one edited or
     withdrew. `stop_reason`: why the unfinished turn has to stop, "" if it has not. `run`: its `Run`, if it expects an
     answer of its own. `decided`: it decided the request of the parked turn, which can be claimed. `named`: the @names
     of the settings that mean its sender. `is_stored`: false for a refused message that was only counted. `begins`: it
@@ -153,7 +153,8 @@ class Turn:
     `root`: the turn whose budget its usage counts for; for a delegated turn, the one that a person began.
 
     Settings of its session, as of the claim: `allowed` tools need no approval, `model` is the chosen one ("" for the
-    default) and `reasoning` how much it is to reason, `generation` counts the resets by `/new`.
+    default) and `reasoning` how much it is to reason, `agent` the chosen agent ("" for the one of the place),
+    `generation` counts the resets by `/new`.
     """
 
     id: str
@@ -173,15 +174,18 @@ class Turn:
     allowed: frozenset[str] = frozenset()
     model: str = ""
     reasoning: Reasoning | None = None
+    agent: str = ""
     generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """What people have chosen for a session: its model, "" for the default one, and how much it is to reason."""
+    """What people have chosen for a session: its model, "" for the default one, how much it is to reason, and its
+    agent, "" for the one of the place."""
 
     model: str = ""
     reasoning: Reasoning | None = None
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,8 @@ class Command:
 class Unfetched:
     """A message whose files are not fetched yet, or whose text may go on. Until it is ready, turns read neither it nor
     any later message. `sender` is the user id; `parts` are the messages of its album until now. `reads_talk`: what was
-    said before is to be read too, after the message `seen` if there is one."""
+    said before is to be read too, after the message `seen` if there is one. `follows`: these are late files
+    of the message in this row."""
 
     id: int
     session: str
@@ -214,6 +219,7 @@ class Unfetched:
     message_id: str | None = None
     reads_talk: bool = False
     seen: str | None = None
+    follows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

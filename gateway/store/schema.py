@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0010"
+REVISION = "0012"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -91,6 +91,7 @@ sessions = Table(
     Column("allowed", Json),
     Column("model", SafeText),
     Column("reasoning", String(20)),
+    Column("agent", String(32)),
     Column("title", SafeText),
     Column("created_at", Timestamp, nullable=False),
     Column("last_at", Timestamp, nullable=False),
@@ -161,6 +162,8 @@ inbox = Table(
     Column("received_at", Timestamp, nullable=False),
     Column("foreign", Json),
     Column("level", Integer, nullable=False, server_default=text("2")),
+    # The row of the message whose late files these are.
+    Column("follows", Integer),
     UniqueConstraint("channel", "event_id"),
     CheckConstraint("kind IN ('new', 'edited', 'withdrawn', 'command')", name="kind"),
     CheckConstraint("source IN ('person', 'wrap', 'work')", name="source"),

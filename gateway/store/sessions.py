@@ -33,12 +33,13 @@ current_generation = _generation.scalar_subquery()
 _allowed = select(sessions.c.allowed).where(sessions.c.key == bindparam("session"))
 _set_allowed = update(sessions).where(sessions.c.key == bindparam("of_session")).values(allowed=bindparam("tools"))
 _set_busy = update(sessions).where(sessions.c.key == bindparam("of_session")).values(busy=bindparam("chosen"))
-_model = select(sessions.c.model, sessions.c.reasoning).where(sessions.c.key == bindparam("session"))
+_model = select(sessions.c.model, sessions.c.reasoning, sessions.c.agent).where(sessions.c.key == bindparam("session"))
 _set_model = (
     update(sessions)
     .where(sessions.c.key == bindparam("of_session"))
     .values(model=bindparam("chosen"), reasoning=bindparam("effort"))
 )
+_set_agent = update(sessions).where(sessions.c.key == bindparam("of_session")).values(agent=bindparam("chosen"))
 _set_title = (
     update(sessions)
     .where(
@@ -94,15 +95,24 @@ def set_busy(connection: Connection, session: str, busy: Busy) -> None:
 
 
 def set_model(connection: Connection, session: str, choice: ModelChoice) -> None:
-    """The model of the session's next turns, also after `/new`."""
+    """The model of the session's next turns, also after `/new`. Its agent stays."""
     effort = None if choice.reasoning is None else str(choice.reasoning)
     connection.execute(_set_model, {"of_session": session, "chosen": choice.model or None, "effort": effort})
 
 
+def set_agent(connection: Connection, session: str, agent: str) -> None:
+    """The agent of the session's next turns, also after `/new`; "" undoes the choice. It undoes that of a model too,
+    which was chosen for another agent."""
+    connection.execute(_set_agent, {"of_session": session, "chosen": agent or None})
+    connection.execute(_set_model, {"of_session": session, "chosen": None, "effort": None})
+
+
 def model_of(connection: Connection, session: str) -> ModelChoice:
-    """The model chosen there."""
+    """The model and the agent chosen there."""
     found = connection.execute(_model, {"session": session}).first()
-    return ModelChoice() if found is None else ModelChoice(found.model or "", reasoning_from(found.reasoning or ""))
+    if found is None:
+        return ModelChoice()
+    return ModelChoice(found.model or "", reasoning_from(found.reasoning or ""), found.agent or "")
 
 
 def set_title(connection: Connection, session: str, title: str, generation: int | None = None) -> None:

@@ -33,6 +33,7 @@ from gateway.store import (
     outbox,
     pairing,
     questions,
+    reactions,
     reading,
     revocation,
     runs,
@@ -128,6 +129,7 @@ class Store:
     accept_and_begin = writes_as_worker(arrivals.accept_and_begin)
     unfetched = writes(fetching.unfetched)
     mark_ready = writes(fetching.mark_ready)
+    put_off = writes(fetching.put_off)
     waiting_busy = writes(inbox.waiting_busy)
     count_waiting = writes(inbox.count_waiting)
     withdraw_waiting = writes(inbox.withdraw_waiting)
@@ -138,6 +140,7 @@ class Store:
 
     # Questions and decisions
     open_question = writes(questions.open_question)
+    answer_in_reaction = writes(reactions.answer_in_reaction)
     choose = writes(questions.choose)
     decide = writes(decisions.decide)
     next_deadline = writes(deadlines.next_deadline)
@@ -148,6 +151,7 @@ class Store:
     # Turns
     claim = writes_as_worker(turns.claim)
     read_inbox = writes(turns.read_inbox)
+    is_arriving = writes(turns.is_arriving)
     append = writes(turns.append)
     keep = writes(turns.keep)
     park = writes(turns.park)
@@ -185,6 +189,7 @@ class Store:
     reset_session = writes(sessions.reset_session)
     set_busy = writes(sessions.set_busy)
     set_model = writes(sessions.set_model)
+    set_agent = writes(sessions.set_agent)
     model_of = writes(sessions.model_of)
     set_title = writes(sessions.set_title)
 

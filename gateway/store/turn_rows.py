@@ -30,6 +30,7 @@ _settings = (
     select(
         sessions.c.allowed,
         sessions.c.model,
+        sessions.c.agent,
         # Delegated tasks reason as much as the conversation that they are for.
         func.coalesce(sessions.c.reasoning, _conversation.c.reasoning).label("reasoning"),
         work.c.root,
@@ -60,13 +61,14 @@ def insert_ended(connection: Connection, turn: Turn, worker: str) -> int | None:
 
 
 def with_settings(connection: Connection, turn: Turn) -> Turn:
-    """The turn with the settings of its session (`allowed`, `model`, `reasoning`) and with its `root`."""
+    """The turn with the settings of its session (`allowed`, `model`, `reasoning`, `agent`) and with its `root`."""
     found = connection.execute(_settings, {"session": turn.session}).one()
     return replace(
         turn,
         allowed=frozenset(found.allowed or ()),
         model=found.model or "",
         reasoning=reasoning_from(found.reasoning or ""),
+        agent=found.agent or "",
         root=found.root or turn.id,
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
 from agent.agent import Agent
 from agent.background import BackgroundError, BackgroundItem, DelegatedTask, no_costs, no_output
@@ -29,6 +29,22 @@ DELEGATE = "delegate"
 """The tool that tasks at the greatest depth do not get."""
 
 STOPPED = BackgroundResult("stopped", "on request")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A delegated task, `depth` levels below the conversation."""
+
+    delegated: DelegatedTask
+    depth: int
+
+    @property
+    def agent(self) -> str:
+        return self.delegated.agent
+
+    @property
+    def turn_cost(self) -> float | None:
+        return self.delegated.turn_cost
 
 
 class BackgroundWork:
@@ -56,16 +72,34 @@ class BackgroundWork:
 
     # For the dispatcher
 
-    async def prepare(self, record: records.Turn, agent: Agent, context: TurnContext) -> tuple[Agent, TurnContext]:
-        """The turn's agent and context, with its background work. A task has no more rights than it was given."""
-        if is_child(record.session):
-            row = await self._stored.write(lambda connection: background_rows.task_of(connection, record.session))
-            if row is not None and row.delegated is not None:
-                agent = replace(agent, tools=_narrowed(agent.tools, row, self._limits))
-                # The task got the conversation's permissions together with its tools.
-                allowed = frozenset(tool.name for tool in agent.tools if tool.approval == "once")
-                context = replace(context, model=row.delegated.model or context.model, allowed=allowed)
-        return agent, replace(context, background=TurnBackground(self, record, agent, context))
+    async def task(self, record: records.Turn) -> Task | None:
+        """The delegated task that the turn works on, if it does."""
+        if not is_child(record.session):
+            return None
+        row = await self._stored.write(lambda connection: background_rows.task_of(connection, record.session))
+        return None if row is None or row.delegated is None else Task(row.delegated, row.depth)
+
+    def prepare(
+        self,
+        record: records.Turn,
+        task: Task | None,
+        agent: Agent,
+        context: TurnContext,
+        delegates: Mapping[str, Toolset],
+        turn_cost: float | None,
+    ) -> tuple[Agent, TurnContext]:
+        """The turn's agent and context, with its background work. A task has no more rights than it was given.
+
+        `delegates` are the other agents that it may delegate to, with their tools for this person; `turn_cost` is what
+        the turn may cost, None for the limit of everybody.
+        """
+        if task is not None:
+            agent = replace(agent, tools=_narrowed(agent.tools, task, self._limits))
+            # The task got the conversation's permissions together with its tools.
+            allowed = frozenset(tool.name for tool in agent.tools if tool.approval == "once")
+            context = replace(context, model=task.delegated.model or context.model, allowed=allowed)
+        background = TurnBackground(self, record, agent, context, delegates, turn_cost)
+        return agent, replace(context, background=background)
 
     async def ended(self, record: records.Turn) -> None:
         """The turn's end is stored."""
@@ -141,9 +175,21 @@ class BackgroundWork:
 class TurnBackground:
     """Implements `agent.background.Background` for one turn."""
 
-    def __init__(self, work: BackgroundWork, record: records.Turn, agent: Agent, context: TurnContext) -> None:
+    def __init__(
+        self,
+        work: BackgroundWork,
+        record: records.Turn,
+        agent: Agent,
+        context: TurnContext,
+        delegates: Mapping[str, Toolset],
+        turn_cost: float | None,
+    ) -> None:
+        """`delegates` and `turn_cost`: see `BackgroundWork.prepare`."""
         self._work = work
         self._record = record
+        self._agent = agent.name
+        self._delegates = {name: toolset for name, toolset in delegates.items() if name != agent.name}
+        self._turn_cost = turn_cost
         self._tools = agent.tools
         self._mask = agent.mask
         self._model = context.model
@@ -176,9 +222,19 @@ class TurnBackground:
         return await self._work.steer(self._record.session, handle, words)
 
     def _narrow(self, delegated: DelegatedTask) -> DelegatedTask:
-        """The task with its tools and its model named. It is unattended, so it gets no tool that needs approval."""
-        delegated = replace(delegated, model=delegated.model or self._model)
-        available = [tool.name for tool in self._tools if self._may_delegate(tool)]
+        """The task with its agent, its tools and its model named. It is unattended, so it gets no tool that needs
+        approval."""
+        name = delegated.agent or self._agent
+        tools = self._tools if name == self._agent else self._delegates.get(name)
+        if tools is None:
+            raise BackgroundError(
+                f"You cannot delegate to {name!r}. The agents that you can delegate to are: "
+                f"{', '.join(self._delegates) or 'none'}."
+            )
+        # The model was chosen for the agent of the conversation.
+        model = delegated.model or (self._model if name == self._agent else "")
+        delegated = replace(delegated, agent=name, model=model, turn_cost=self._turn_cost)
+        available = [tool.name for tool in tools if self._may_delegate(tool)]
         if delegated.tools is None:
             return replace(delegated, tools=tuple(available))
         missing = [name for name in delegated.tools if name not in available]
@@ -193,9 +249,9 @@ class TurnBackground:
         return not tool.asks and (tool.approval == "never" or (tool.approval == "once" and tool.name in self._allowed))
 
 
-def _narrowed(tools: Toolset, row: BackgroundRow, limits: Limits) -> Toolset:
+def _narrowed(tools: Toolset, task: Task, limits: Limits) -> Toolset:
     """The tools that a task was given and may use now."""
-    given = set(row.delegated.tools or ()) if row.delegated is not None else set()
-    if row.depth >= limits.depth:
+    given = set(task.delegated.tools or ())
+    if task.depth >= limits.depth:
         given.discard(DELEGATE)
     return Filtered(tools, lambda tool: tool.name in given and not tool.asks and tool.approval != "always")

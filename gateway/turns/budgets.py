@@ -46,8 +46,8 @@ class UsageStore(Protocol):
 
 
 class Budgets:
-    """`estimate` gives what a request may cost on a channel, in dollars. Reservations for running calls count as
-    spent."""
+    """`estimate` gives what a request may cost, in dollars, that is for a model if it names none. Reservations for
+    running calls count as spent."""
 
     def __init__(self, store: UsageStore, limits: SpendingLimits, estimate: Callable[[Request, str], float]) -> None:
         self._store = store
@@ -55,11 +55,15 @@ class Budgets:
         self._estimate = estimate
         self._reserved: defaultdict[str, float] = defaultdict(float)
 
-    def of(self, turn: Turn, person_daily: float | None = None) -> TurnBudget:
-        """`person_daily`: the limit of the person who began it, if it is another than that of everybody."""
+    def of(
+        self, turn: Turn, person_daily: float | None = None, turn_cost: float | None = None, model: str = ""
+    ) -> TurnBudget:
+        """`person_daily`: the limit of the person who began it, `turn_cost`: that of the turn with its delegated tasks,
+        if they are others than those of everybody. `model` is the model of requests that name none."""
         limits = self._of_person(person_daily)
+        limits = limits if turn_cost is None else replace(limits, turn=turn_cost)
         task = turn.id if is_child(turn.session) else None
-        return TurnBudget(self, limits, turn.root, person_on(turn.address, turn.principal), turn.address.channel, task)
+        return TurnBudget(self, limits, turn.root, person_on(turn.address, turn.principal), model, task)
 
     def _of_person(self, person_daily: float | None) -> SpendingLimits:
         return self._limits if person_daily is None else replace(self._limits, person_daily=person_daily)
@@ -83,7 +87,7 @@ class Budgets:
         limits: SpendingLimits,
         turn: str,
         person: str,
-        channel: str,
+        model: str,
         request: Request,
         extensions: int,
         task: str | None,
@@ -93,7 +97,7 @@ class Budgets:
             return None, 0.0
         if used_up := await self._used_up(turn, task):
             return used_up, 0.0
-        return await self.reserve_cost(limits, turn, person, self._estimate(request, channel), extensions)
+        return await self.reserve_cost(limits, turn, person, self._estimate(request, model), extensions)
 
     async def reserve_cost(
         self, limits: SpendingLimits, turn: str, person: str, cost: float, extensions: int
@@ -150,20 +154,20 @@ class TurnBudget:
     """Implements `agent.budget.Budget` for one turn."""
 
     def __init__(
-        self, budgets: Budgets, limits: SpendingLimits, turn: str, person: str, channel: str, task: str | None
+        self, budgets: Budgets, limits: SpendingLimits, turn: str, person: str, model: str, task: str | None
     ) -> None:
         self._budgets = budgets
         self._limits = limits
         self._turn = turn
         self._person = person
-        self._channel = channel
+        self._model = model
         self._task = task
         self._held = 0.0
         self._held_for: dict[str, float] = {}
 
     async def reserve(self, request: Request, extensions: int) -> str | None:
         limit, self._held = await self._budgets.reserve(
-            self._limits, self._turn, self._person, self._channel, request, extensions, self._task
+            self._limits, self._turn, self._person, self._model, request, extensions, self._task
         )
         return limit
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from agent.agent import Agent
 from agent.loop.offered_tools import callable_tools, described_tools
 from channels.address import Address
 from channels.history import Context
 from gateway.store.records import ModelChoice
+from gateway.turns.agents import Agents
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.history_cache import HistoryCache
 
@@ -24,19 +23,19 @@ class ContextUse:
         store: ModelChoices,
         dispatcher: Dispatcher,
         histories: HistoryCache,
-        agent_for: Callable[[Address], Agent],
+        agents: Agents,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._histories = histories
-        self._agent_for = agent_for
+        self._agents = agents
 
     async def of(self, session: str, address: Address) -> Context | None:
         """None for an agent that leaves its context to the provider."""
-        agent = self._agent_for(address)
+        choice = await self._store.model_of(session)
+        agent = self._agents.of(self._agents.pick(choice.agent, address, None), address)
         if agent.compactor is None:
             return None
-        model = (await self._store.model_of(session)).model
         past = await self._histories.of(session)
         active = self._dispatcher.active(session)
         entries = active.turn.entries if active is not None and active.turn is not None else ()
@@ -46,6 +45,6 @@ class ContextUse:
             entries,
             instructions=agent.instructions,
             tools=[tool.spec for tool in tools],
-            model=model,
+            model=choice.model,
         )
-        return Context(share, agent.compactor.window(model))
+        return Context(share, agent.compactor.window(choice.model))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -10,10 +9,10 @@ from agent.agent import Agent
 from agent.hook import HookContext
 from agent.log import Entry
 from agent.turn_context import TurnContext
-from channels.address import Address
 from gateway.sessions import is_child
 from gateway.store import records
 from gateway.turns.agent_files import AgentFiles
+from gateway.turns.agents import Agents
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets
 from gateway.turns.roles import Roles
@@ -26,47 +25,51 @@ class TurnEnvironment:
 
     def __init__(
         self,
-        agent_for: Callable[[Address], Agent],
+        agents: Agents,
         workspaces: Workspaces | None,
         budgets: Budgets,
         background: BackgroundWork,
         titles: Titles,
         roles: Roles,
-        default_model: Callable[[str], str],
         files: AgentFiles,
     ) -> None:
-        """Without `workspaces` every turn works in the agent's own. `default_model` gives the name of a channel's
-        default, "" if it has none."""
-        self._agent_for = agent_for
+        """Without `workspaces` every turn works in the agent's own."""
+        self._agents = agents
         self._workspaces = workspaces
         self._budgets = budgets
         self._background = background
         self._titles = titles
         self._roles = roles
-        self._default_model = default_model
         self._files = files
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
         """The turn's agent and its context: what the person may have it do who began it."""
-        level = record.principal.level
+        level, address = record.principal.level, record.address
+        task = await self._background.task(record)
+        name = self._agents.pick(task.agent if task else record.agent, address, record.principal)
+        default_model = self._agents.default_model(name, address.channel)
+        turn_cost = task.turn_cost if task else self._agents.named[name].turn_cost
         context = TurnContext(
             hook_context(record),
             record.allowed,
             record.model,
             record.reasoning,
             unattended=record.kind == "aside" or is_child(record.session),
-            in_group=record.address.kind == "group",
-            budget=self._budgets.of(record, self._roles.daily_cost(level)),
+            in_group=address.kind == "group",
+            budget=self._budgets.of(record, self._roles.daily_cost(level), turn_cost, default_model),
         )
-        agent = self._agent_for(record.address)
+        agent = self._agents.of(name, address)
         if self._workspaces is not None:
-            agent = replace(agent, workspace=self._workspaces.of(record))
+            agent = replace(agent, workspace=self._workspaces.of(record, name))
         agent = replace(agent, tools=self._roles.toolset(level, agent.tools))
         agent, skills = await self._files.with_skills(agent, allowed=partial(self._roles.toolset, level))
-        agent, context = await self._background.prepare(record, agent, context)
+        delegates = {
+            other: self._roles.toolset(level, self._agents.of(other, address).tools) for other in agent.delegates
+        }
+        agent, context = self._background.prepare(record, task, agent, context, delegates, turn_cost)
         agent = await self._files.with_instructions(agent, skills)
         # A delegated task may ask for a model of its own.
-        model = self._roles.model(level, context.model, self._default_model(record.address.channel))
+        model = self._roles.model(level, context.model, default_model)
         return agent, replace(context, model=model)
 
     async def ended(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:

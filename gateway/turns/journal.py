@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
@@ -12,11 +13,15 @@ from gateway.store.errors import StoreError
 from gateway.store.records import AuditEvent, Busy, Turn
 from gateway.turns.audited_calls import AuditedCalls
 
+ARRIVAL_TIMEOUT = 15.0
+"""Seconds that a turn waits for a message whose files are being fetched. That ends earlier by itself."""
+
 
 class TurnStore(Protocol):
     """Raises `TurnLost` when the turn has a newer epoch, `StoreError` when it cannot write."""
 
     async def read_inbox(self, turn_id: str, epoch: int, step: int) -> MessagesRead | None: ...
+    async def is_arriving(self, turn_id: str, epoch: int) -> bool: ...
     async def append(
         self, turn_id: str, epoch: int, entries: tuple[Entry, ...], events: tuple[AuditEvent, ...]
     ) -> None: ...
@@ -84,6 +89,17 @@ class TurnJournal:
         # read are set, and those of later ones are not set yet.
         self._signal.clear()
         return read
+
+    async def arrival(self) -> bool:
+        try:
+            if not await self._store.is_arriving(self._turn.id, self._turn.epoch):
+                return False
+        except StoreError as error:
+            raise JournalError(str(error)) from error
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVAL_TIMEOUT):
+                await self._signal.unread.wait()
+        return self.has_unread
 
     async def append(self, *entries: Entry) -> None:
         try:

@@ -19,11 +19,13 @@ GUEST, MEMBER = 0, 1
 @dataclass(frozen=True, slots=True)
 class Rights:
     """`tools` are names or patterns of names, `models` are names, None for all; `daily_cost` is what one person's turns
-    may cost in a day, in dollars, None for the limit of everybody."""
+    may cost in a day, in dollars, None for the limit of everybody. `agents` are those that they may choose, by name or
+    pattern."""
 
     tools: frozenset[str] | None = None
     models: tuple[str, ...] | None = None
     daily_cost: float | None = None
+    agents: tuple[str, ...] = ()
 
     @property
     def is_restricted(self) -> bool:
@@ -61,6 +63,12 @@ class Roles:
         first one that it may use."""
         allowed = self._rights(level).models
         return chosen if not allowed or (chosen or default) in allowed else allowed[0]
+
+    def may_choose_agent(self, role: Role, name: str) -> bool:
+        """Whether people with this role may choose that agent for a conversation."""
+        if role == "admin":
+            return True
+        return matches(name, (self._guest if role == "guest" else self._member).agents)
 
     def daily_cost(self, level: int) -> float | None:
         return self._rights(level).daily_cost

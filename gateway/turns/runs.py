@@ -4,10 +4,9 @@ tools. All is read from the store, so it survives restarts."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from agent.agent import Agent
 from agent.decisions.external_tools import ExternalResult, check_results, pending
 from agent.hook import End, Stop, ToolEnd
 from agent.log import Call, CallEnded, Entry, Outcome
@@ -20,6 +19,7 @@ from channels.runs import CallResult, PendingCall, RunReport, RunState, UnknownR
 from gateway.bus import Bus, MessageAccepted, MessagesChanged, TurnEnded, TurnParked, TurnStarted
 from gateway.store import records
 from gateway.store.errors import StoreError
+from gateway.turns.agents import Agents
 from gateway.turns.environment import hook_context
 
 NOTHING_PENDING = "no call of this run is pending, or no longer"
@@ -39,14 +39,15 @@ class RunStore(Protocol):
 class RunReports:
     """Implements `channels.runs.Runs`."""
 
-    def __init__(self, store: RunStore, bus: Bus, agent_for: Callable[[Address], Agent]) -> None:
+    def __init__(self, store: RunStore, bus: Bus, agents: Agents) -> None:
         self._store = store
         self._bus = bus
-        self._agent_for = agent_for
+        self._agents = agents
 
     def tools(self, address: Address) -> frozenset[str]:
         # The skills' tool is there whenever there are skills.
-        return frozenset({SKILL, *(tool.name for tool in self._agent_for(address).tools)})
+        agents = (self._agents.of(name, address) for name in self._agents.named)
+        return frozenset({SKILL, *(tool.name for agent in agents for tool in agent.tools)})
 
     async def report(self, run_id: str) -> RunReport:
         return await self._report(await self._find(run_id))
@@ -87,7 +88,7 @@ class RunReports:
 
     async def _review(self, turn: records.Turn, call: Call, given: ExternalResult) -> tuple[CallEnded, EndTurn | None]:
         """The result after masking, hooks and truncation; and why the turn has to end, if a hook ends it."""
-        agent, ending = self._agent_for(turn.address), None
+        agent, ending = self._agents.of(self._agents.pick(turn.agent, turn.address, turn.principal), turn.address), None
         outcome: Outcome = "failed" if given.failed else "done"
         end = ToolEnd(call.id, call.name, outcome, agent.mask(given.text))
         if agent.hooks.active("after_tool"):

@@ -1,10 +1,10 @@
-"""Conversation titles, made by the small model after the first answer."""
+"""Conversation titles, made by the small model after the first answer, and shown where a platform has them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from agent.interrupt import shielded
 from agent.log import Entry, MessagesRead, ModelAnswered, Usage
 from agent.model import Model, ModelError, ModelSettings, Request
 from agent.transcript import SystemNote
+from channels.channel import Channel, TitledPlaces
 from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.sessions import is_child
 from gateway.store.errors import StoreError
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 MAX_LENGTH = 60
 MAX_ANSWER_LENGTH = 200
 """Characters: a longer answer is no title."""
+
+NO_CHANNELS: Mapping[str, Channel] = {}
+LISTED = ("web", "terminal")
+"""The gateway's own screens, which list conversations by the stored title."""
 
 TIMEOUT = 60.0
 MAX_SAMPLE_LENGTH = 2000
@@ -44,10 +49,11 @@ class Titles:
     """Use as `async with`; leaving it cancels running requests. A conversation without a title is listed by its first
     words."""
 
-    def __init__(self, store: TitleStore, model: Model | None) -> None:
-        """Without a model, conversations get no titles."""
+    def __init__(self, store: TitleStore, model: Model | None, channels: Mapping[str, Channel] = NO_CHANNELS) -> None:
+        """Without a model, conversations get no titles; platforms that show one are given the first words."""
         self._store = store
         self._model = model
+        self._channels = channels
         self._tasks = BackgroundTasks("making a title failed")
 
     async def __aenter__(self) -> Titles:
@@ -59,12 +65,22 @@ class Titles:
 
     def ended(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
         """Starts making a title if the turn was the first of its conversation. Never waits."""
-        if self._model is not None and turn.first and _is_listed(turn):
-            self._tasks.start(partial(self._name, self._model, turn, entries))
+        if not turn.first or turn.kind != "turn" or is_child(turn.session):
+            return
+        channel = self._channels.get(turn.address.channel)
+        shown_by = channel if isinstance(channel, TitledPlaces) and channel.has_title(turn.address) else None
+        if shown_by is not None or (self._model is not None and turn.address.channel in LISTED):
+            self._tasks.start(partial(self._give, shown_by, turn, entries))
 
-    async def _name(self, model: Model, turn: Turn, entries: tuple[Entry, ...]) -> None:
+    async def _give(self, shown_by: TitledPlaces | None, turn: Turn, entries: tuple[Entry, ...]) -> None:
+        title = "" if self._model is None else await self._name(self._model, turn, entries)
+        if shown_by is not None and (title := title or _first_words(entries)):
+            await shown_by.show_title(turn.address, title)
+
+    async def _name(self, model: Model, turn: Turn, entries: tuple[Entry, ...]) -> str:
         """Failed attempts are charged too."""
         charges: list[Charged] = []
+        title = ""
         try:
             title = await _title(model, entries, charges)
             if title:
@@ -73,6 +89,7 @@ class Titles:
             log.info("session %s: no title could be made: %s", turn.session, error)
         finally:
             await shielded(self._pay(turn, charges))
+        return title
 
     async def _pay(self, turn: Turn, charges: Sequence[Charged]) -> None:
         for charge in charges:
@@ -98,9 +115,13 @@ async def _title(model: Model, entries: Sequence[Entry], charges: list[Charged])
     return words.strip(" .\"'“”")[:MAX_LENGTH]
 
 
-def _is_listed(turn: Turn) -> bool:
-    """Only our own screens list conversations; delegated tasks and side questions are not listed."""
-    return turn.address.channel in ("web", "terminal") and turn.kind == "turn" and not is_child(turn.session)
+def _first_words(entries: Sequence[Entry]) -> str:
+    """The beginning of the first message, whole words of it if there are several."""
+    read = next((entry.messages for entry in entries if isinstance(entry, MessagesRead)), ())
+    line = " ".join(read[0].text.split()) if read else ""
+    if len(line) <= MAX_LENGTH:
+        return line
+    return f"{line[: MAX_LENGTH - 1].rpartition(' ')[0] or line[: MAX_LENGTH - 1]}…"
 
 
 def _sample(entries: Sequence[Entry]) -> str:

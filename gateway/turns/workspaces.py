@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -36,61 +37,67 @@ DELETED = ".deleted-"
 class Workspaces:
     """Folders are created on their first use, by the turn that uses them."""
 
-    def __init__(self, root: Path, sharing: Sharing) -> None:
+    def __init__(self, root: Path, sharing: Sharing, *, of_agents: Mapping[str, Path] | None = None) -> None:
+        """`of_agents` are the roots of agents that have one of their own, by the agent's name."""
         self.sharing = sharing
-        self._root = root
+        self._roots = {"": root, **(of_agents or {})}
 
-    def of(self, record: records.Turn) -> Path:
+    def of(self, record: records.Turn, agent: str = "") -> Path:
         """The folder of a turn; delegated and background work has that of its conversation."""
-        return self.folder(record.session, record.principal)
+        return self.folder(record.session, record.principal, agent=agent)
 
-    def folder(self, session: str, person: Sender | None = None) -> Path:
+    def folder(self, session: str, person: Sender | None = None, *, agent: str = "") -> Path:
         """The folder of a conversation, or of one of its delegated tasks, on behalf of a person."""
+        root = self._roots.get(agent, self._roots[""])
         session = conversation_of(session)
         channel, _, chat, *thread = (unquote(part) for part in session.split("/"))
         match self.sharing:
             case "conversation":
-                return self._root / folder_name(channel, "-".join((chat, *thread)), session)
+                return root / folder_name(channel, "-".join((chat, *thread)), session)
             case "person":
-                return self._folder_of_person(channel, "" if person is None else person.id)
+                return _folder_of_person(root, channel, "" if person is None else person.id)
             case "agent":
-                return self._root / folder_name(channel, "agent", f"{channel}/agent")
+                return root / folder_name(channel, "agent", f"{channel}/agent")
             case "shared":
-                return self._root
+                return root
             case _:
                 assert_never(self.sharing)
 
-    def _folder_of_person(self, channel: str, id: str) -> Path:
-        return self._root / folder_name(channel, id, f"{channel}/person/{id}")
+    def folders(self, session: str) -> Iterator[Path]:
+        """The folders of a conversation, with each agent that has some of its own."""
+        for agent in self._roots:
+            yield self.folder(session, agent=agent)
 
     def has_files(self, session: str) -> bool:
         """Whether the conversation has files of its own, or a part in those of others."""
-        folder = self.folder(session)
-        return self.sharing != "person" and folder.is_dir() and any(folder.iterdir())
+        if self.sharing == "person":
+            return False
+        return any(folder.is_dir() and any(folder.iterdir()) for folder in self.folders(session))
 
     async def remove(self, owner: records.FolderOwner) -> bool:
         """Deletes the folder of the conversation or person, if it has one of its own; whether it had. Raises
         `OSError`."""
         match self.sharing, owner:
             case "conversation", Address():
-                return await asyncio.to_thread(_delete, self.folder(session_key(owner)))
+                return await asyncio.to_thread(_delete_all, tuple(self.folders(session_key(owner))))
             case "person", str():
                 channel, _, id = owner.partition(":")
-                return await asyncio.to_thread(_delete, self._folder_of_person(channel, id))
+                folders = [_folder_of_person(root, channel, id) for root in self._roots.values()]
+                return await asyncio.to_thread(_delete_all, folders)
             case _:
                 return False
 
     async def clear(self, session: str) -> str:
         """Deletes the conversation's folder; why not, if it is not the conversation's own. Raises `OSError`."""
         if not KEPT[self.sharing]:
-            await asyncio.to_thread(_delete, self.folder(session))
+            await asyncio.to_thread(_delete_all, tuple(self.folders(session)))
         return KEPT[self.sharing]
 
     async def remove_leftovers(self) -> None:
         """Deletes what an earlier process was deleting. A folder of the operator's is left alone."""
-        if self.sharing == "shared" or not self._root.is_dir():
+        if self.sharing == "shared":
             return
-        for folder in self._root.glob(f"{DELETED}*"):
+        for folder in [folder for root in self._roots.values() for folder in root.glob(f"{DELETED}*")]:
             try:
                 await asyncio.to_thread(_remove, folder)
             except OSError as error:
@@ -108,6 +115,16 @@ def folder_name(channel: str, name: str, key: str) -> str:
     """Readable for an operator, safe as a file name, and different for every key."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{channel}-{name}")[:60].strip("-.")
     return f"{readable}-{sha256(key.encode()).hexdigest()[:10]}"
+
+
+def _folder_of_person(root: Path, channel: str, id: str) -> Path:
+    return root / folder_name(channel, id, f"{channel}/person/{id}")
+
+
+def _delete_all(folders: Sequence[Path]) -> bool:
+    """Whether there was anything in one of them. Raises `OSError`."""
+    found = [_delete(folder) for folder in folders]
+    return any(found)
 
 
 def _delete(folder: Path) -> bool:

@@ -28,6 +28,7 @@ from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.media import DiskMedia
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
+from gateway.turns.agents import OneAgent
 from gateway.turns.roles import Roles
 
 PLACE = Address("memory", "me", "chat")
@@ -176,7 +177,7 @@ async def playing(
         made = Agent(model, used_media, folder, tools)
         access = AccessPolicy(policies or {}, roles)
         options = replace(options, max_running_turns=max_running_turns)
-        gateway = Gateway(store(opened), used_media, access, agent or (lambda _: made), options, **parts)
+        gateway = Gateway(store(opened), used_media, access, OneAgent(agent or (lambda _: made)), options, **parts)
         gateway.add(memory)
         async with gateway:
             running = asyncio.create_task(gateway.run())

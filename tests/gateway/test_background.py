@@ -92,7 +92,8 @@ class Stage:
 
     async def prepared(self, turn: Turn, *tools: Tool, **turn_context: Any) -> tuple[Agent, TurnContext]:
         agent = Agent(ScriptedModel(), MemoryMedia(), Path(), tools or TOOLS, mask=masked)
-        return await self.background.prepare(turn, agent, TurnContext(**turn_context))
+        task = await self.background.task(turn)
+        return self.background.prepare(turn, task, agent, TurnContext(**turn_context), {}, None)
 
     def do(self, doing: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(doing)

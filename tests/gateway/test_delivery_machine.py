@@ -45,6 +45,7 @@ from gateway.inbound.access import AccessPolicy
 from gateway.outbound.delivery import RetryLimits
 from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import open_store
+from gateway.turns.agents import OneAgent
 from tests.gateway.play import until
 
 CHATS = ("one", "two", "three")
@@ -218,7 +219,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.store,
             self.media,
             AccessPolicy({}),
-            lambda _: agent,
+            OneAgent(lambda _: agent),
             GatewayOptions(max_running_turns=9, delivery=LIMITS),
         )
         self.channel = PlatformChannel(self.platform)

@@ -35,6 +35,7 @@ from gateway.sessions import is_child, session_key
 from gateway.store import open_store
 from gateway.store.arrivals import REPLACED
 from gateway.store.records import Turn
+from gateway.turns.agents import OneAgent
 from gateway.turns.dispatcher import message_state
 
 PLACE = Address("memory", "me", "chat")
@@ -131,7 +132,7 @@ class World:
             self.model, MemoryMedia(), Path(), (note, look, replace(risky, approval="once"), delegate, ask_user)
         )
         gateway = Gateway(
-            self.store, MemoryMedia(), AccessPolicy({}), lambda _: agent, GatewayOptions(max_running_turns=4)
+            self.store, MemoryMedia(), AccessPolicy({}), OneAgent(lambda _: agent), GatewayOptions(max_running_turns=4)
         )
         gateway.add(self.channel)
         self.gateway = await self.stack.enter_async_context(gateway)
