@@ -33,6 +33,9 @@ MAX_FILE_BYTES = 1_000_000
 MAX_NAMED_FILES = 100
 """Files that are named with a skill."""
 
+MAX_NOTE = 24_000
+"""Characters of a skill that are sent with a command."""
+
 INTRODUCTION = (
     f"Skills are instructions for particular kinds of work. When one fits what you are asked for, read it with the "
     f"tool `{NAME}` before you begin, and follow it."
@@ -85,8 +88,10 @@ def reading(found: FoundSkill, *, with_shell: bool) -> str:
 
 def command_note(found: FoundSkill) -> str:
     """What the model reads with a message that begins with the name of the skill. It looks at the skill's folder."""
-    name = found.skill.name
-    return f"The message begins with /{name}: follow the skill {name}.\n\n{reading(found, with_shell=False)}"
+    name, text = found.skill.name, reading(found, with_shell=False)
+    if len(text) > MAX_NOTE:
+        text = f'{text[:MAX_NOTE]}\n[Cut here: {NAME}("{name}") reads all {len(text):,} characters]'
+    return f"The message begins with /{name}: follow the skill {name}.\n\n{text}"
 
 
 async def _run(skills: Skills, with_shell: bool, context: ToolContext, name: str, file: str) -> str:

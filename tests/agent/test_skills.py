@@ -11,7 +11,7 @@ import pytest
 
 from agent.skills.skill import MAX_HEAD, InvalidSkill, parse_skill
 from agent.skills.skills import MAX_SKILL_BYTES, SkillReader, Skills
-from agent.skills.tool import MAX_LISTED, listing, skill_tool
+from agent.skills.tool import MAX_LISTED, MAX_NOTE, command_note, listing, skill_tool
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
 
@@ -213,6 +213,15 @@ async def test_the_tool_lists_all_and_reads_one_and_its_files(tmp_path: Path) ->
     assert str(tmp_path) not in read
     assert f"for shell commands: {tmp_path / 's7'}" in await call(skills, with_shell=True, name="s7")
     assert await call(skills, name="s7", file="more/table.md") == "a | b"
+
+
+def test_a_command_brings_no_more_than_a_result_would(tmp_path: Path) -> None:
+    write(tmp_path, "good", HEAD + "x" * 200_000)
+    (found,) = SkillReader().read([tmp_path]).found
+    note = command_note(found)
+    assert note.startswith("The message begins with /good: follow the skill good.")
+    assert len(note) < MAX_NOTE + 200
+    assert re.search(r'\[Cut here: skill\("good"\) reads all 200,\d{3} characters\]$', note)
 
 
 @pytest.mark.parametrize(
