@@ -224,6 +224,17 @@ class TalkReader(Protocol):
         Without `after`, from the beginning. Messages of the bot are left out. Raises as `Channel.fetch` does."""
 
 
+@runtime_checkable
+class TitledPlaces(Protocol):
+    """A channel whose platform shows the title of a conversation."""
+
+    def has_title(self, address: Address) -> bool:
+        """Whether it shows one for the conversation there."""
+
+    async def show_title(self, address: Address, title: str) -> None:
+        """May do nothing: failures are only logged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A group of people on the platform. `name` is for display."""

@@ -234,6 +234,13 @@ class SlackSettings(ChannelSection):
         "thread.",
     )
 
+    suggested_prompts: list[Annotated[str, Field(min_length=1, max_length=500)]] = Field(
+        default=[],
+        max_length=4,
+        description="What Slack offers people who open the app to write to it: up to four messages to choose from.",
+        examples=[["What can you do?"]],
+    )
+
     @field_validator("signing_secret")
     @classmethod
     def _not_two_connections(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:

@@ -10,6 +10,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 
 from channels.address import Address
 from channels.reply import Reply
+from channels.slack import limits
 from channels.slack.api import Api, error_code, is_rate_limit, only_logged
 from channels.slack.content import Json
 
@@ -20,7 +21,14 @@ Status = Literal["processing", "active", "suspended"]
 _LOCAL_ERRORS = frozenset(
     {
         *("channel_not_found", "not_in_channel", "is_archived", "thread_not_found", "message_not_found"),
-        *("invalid_thread_ts", "user_not_found", "internal_error", "fatal_error", "service_unavailable"),
+        *(
+            "invalid_thread_ts",
+            "session_not_found",
+            "user_not_found",
+            "internal_error",
+            "fatal_error",
+            "service_unavailable",
+        ),
     }
 )
 """Errors of one conversation or moment; any other means that the app lacks the feature."""
@@ -45,6 +53,7 @@ class AgentSessions:
         self.usable: bool | None = None
         self._api = api
         self._has_assistant_status = True
+        self._has_titles = True
         self._shown: dict[_Thread, Status] = {}
         self._running: dict[_Thread, set[str]] = {}
 
@@ -72,6 +81,22 @@ class AgentSessions:
         await self._show(address, "processing")
         if self.usable is False and self._has_assistant_status and address.thread is not None:
             await self._type(address, address.thread)
+
+    def has_title(self, address: Address) -> bool:
+        """Whether Slack lists the thread by a title, like those with an app."""
+        return address.thread is not None and (bool(self.usable) or (address.kind == "direct" and self._has_titles))
+
+    async def show_title(self, address: Address, title: str) -> None:
+        """https://docs.slack.dev/reference/methods/agents.sessions.rename; the older way, if the app has no agent
+        sessions: https://docs.slack.dev/reference/methods/assistant.threads.setTitle"""
+        method = "agents.sessions.rename" if self.usable else "assistant.threads.setTitle"
+        short = title[: limits.SESSION_TITLE]
+        with only_logged("showing a title"):
+            try:
+                await self._api.call(method, channel_id=address.chat, thread_ts=address.thread, title=short)
+            except SlackApiError as error:
+                self._has_titles = self._has_titles and _is_local(error)
+                raise
 
     async def _show(self, address: Address, status: Status, initiator: str | None = None) -> None:
         """Does nothing without a thread: there is no session then."""
@@ -122,7 +147,10 @@ class AgentSessions:
                     "assistant.threads.setStatus", channel_id=address.chat, thread_ts=thread, status="is working…"
                 )
             except SlackApiError as error:
-                self._has_assistant_status = (
-                    error_code(error) in _LOCAL_ERRORS or is_rate_limit(error) or not error_code(error)
-                )
+                self._has_assistant_status = _is_local(error)
                 raise
+
+
+def _is_local(error: SlackApiError) -> bool:
+    """Whether the same call may succeed elsewhere or later."""
+    return error_code(error) in _LOCAL_ERRORS or is_rate_limit(error) or not error_code(error)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +32,7 @@ from channels.channel import (
 )
 from channels.message import Deliver, FileRef, InboundMessage, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
+from channels.slack import limits
 from channels.slack.agent_sessions import AgentSessions
 from channels.slack.api import (
     TOKEN_ERRORS,
@@ -48,7 +49,7 @@ from channels.slack.content import CANVAS, Json, files_of, whole
 from channels.slack.inbound import Inbound
 from channels.slack.missed import MissedMessages
 from channels.slack.outbound import ChatTarget, Streams
-from channels.slack.parse import SLACKBOT, Bot, Replies, is_authored, is_own, people_in, sender_of, user_sender
+from channels.slack.parse import SLACKBOT, Bot, Pane, Replies, is_authored, is_own, people_in, sender_of, user_sender
 from channels.slack.render import render
 from channels.slack.socket_mode import FIRST_PAUSE, AppTokenRejected, SocketMode
 from channels.slack.user_groups import GroupsUnknown, UserGroups
@@ -83,6 +84,8 @@ SIGNATURE_SECONDS = 300
 DOWNLOAD_LIMIT = 50 * 1024 * 1024
 """Bytes of a person's file; Slack allows up to 1 GB."""
 
+PROMPTS_TIMEOUT = 2.0
+
 REPLIES_PAGE = 200
 MAX_PAGES = 5
 """Of a thread, from its beginning: https://docs.slack.dev/reference/methods/conversations.replies"""
@@ -106,7 +109,7 @@ class SlackChannel:
     reactions show the status of people's messages.
     `earlier_messages`: how many messages of a thread the model is shown when it is called into it. `replies`: whether
     messages in channels are answered in a thread of their own or in the channel. `reaction_answers`: whether reactions
-    on the app's messages may be answers.
+    on the app's messages may be answers. `suggested_prompts` are offered to whoever opens the app to write to it.
 
     Raises `ChannelRejected` for missing or mixed up tokens. Close it with `aclose()` when nothing more is to be sent.
     """
@@ -125,6 +128,7 @@ class SlackChannel:
         earlier_messages: int = 30,
         replies: Replies = "thread",
         reaction_answers: bool = False,
+        suggested_prompts: Sequence[str] = (),
     ) -> None:
         _check_tokens(name, bot_token, app_token, signing_secret)
         self.name = name
@@ -134,6 +138,7 @@ class SlackChannel:
         self._earlier_messages = earlier_messages
         self._replies = replies
         self._reaction_answers = reaction_answers
+        self._prompts = [{"title": prompt, "message": prompt} for prompt in suggested_prompts[: limits.PROMPTS]]
         self._app_token = app_token
         self._api_host = urlsplit(api_url).netloc
         self._api = Api(bot_token, f"{api_url.rstrip('/')}/")
@@ -145,7 +150,14 @@ class SlackChannel:
         self._identified = asyncio.Event()
         self._missed = MissedMessages(self._api, cursors)
         self._inbound = Inbound(
-            self._api, self._names, self._groups, self._missed, signing_secret, self._delivered, self._set_trouble
+            self._api,
+            self._names,
+            self._groups,
+            self._missed,
+            signing_secret,
+            self._delivered,
+            self._suggest,
+            self._set_trouble,
         )
         self._askers: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._reactions_shown: OrderedDict[tuple[str, str], str | None] = OrderedDict()
@@ -315,6 +327,20 @@ class SlackChannel:
             if len(self._askers) > MAX_REMEMBERED:
                 self._askers.popitem(last=False)
 
+    async def _suggest(self, pane: Pane) -> None:
+        """https://docs.slack.dev/reference/methods/assistant.threads.setSuggestedPrompts. Slack waits three seconds for
+        the event's acknowledgement."""
+        if not self._prompts:
+            return
+        with only_logged(f"{self.name}: suggesting prompts"):
+            async with asyncio.timeout(PROMPTS_TIMEOUT):
+                await self._api.call(
+                    "assistant.threads.setSuggestedPrompts",
+                    channel_id=pane.chat,
+                    thread_ts=pane.thread,
+                    prompts=self._prompts,
+                )
+
     async def fetch(self, file: FileRef) -> bytes:
         id, _, url = file.ref.partition(" ")
         if file.size is not None and file.size > DOWNLOAD_LIMIT:
@@ -449,6 +475,12 @@ class SlackChannel:
         if self._bot is None:
             return None
         return self._askers.get((reply.address.chat, reply.reply_to or ""))
+
+    def has_title(self, address: Address) -> bool:
+        return self._sessions.has_title(address)
+
+    async def show_title(self, address: Address, title: str) -> None:
+        await self._sessions.show_title(address, title)
 
     async def typing(self, address: Address) -> None:
         await self._sessions.typing(address)

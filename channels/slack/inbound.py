@@ -16,12 +16,15 @@ from channels.slack.api import Api
 from channels.slack.content import Json
 from channels.slack.event_order import EventOrder
 from channels.slack.missed import MissedMessages
-from channels.slack.parse import Bot, author_id, chat_of, parse, people, time_of
+from channels.slack.parse import Bot, Pane, author_id, chat_of, opened_pane, parse, people, time_of
 from channels.slack.user_groups import GroupsUnknown, UserGroups
 from channels.slack.user_names import AuthorUnknown, UserNames
 from channels.visible import MALFORMED
 
 log = logging.getLogger(__name__)
+
+PaneOpened = Callable[[Pane], Awaitable[None]]
+"""Called when somebody opens the app to write to it. It may take a second."""
 
 Delivered = Callable[[InboundMessage], None]
 """Called with each message that was committed."""
@@ -47,6 +50,7 @@ class Inbound:
         missed: MissedMessages,
         signing_secret: str,
         delivered: Delivered,
+        pane_opened: PaneOpened,
         problem: Callable[[str], None],
     ) -> None:
         self.skipped = 0
@@ -63,6 +67,7 @@ class Inbound:
         self._groups = groups
         self._missed = missed
         self._delivered = delivered
+        self._pane_opened = pane_opened
         self._problems = problem
         self._bot: Bot | None = None
         self._deliver: Deliver | None = None
@@ -91,6 +96,9 @@ class Inbound:
     async def _receive(self, body: Json) -> None:
         if self._bot is None or self._deliver is None:
             raise NotListening("the gateway is not listening now")
+        if (pane := opened_pane(body)) is not None:
+            await self._pane_opened(pane)
+            return
         async with self.order.queue(chat_of(body), time_of(body, time.time())) as ticket:
             message = await self._read(body, self._bot)
             if message is None:

@@ -77,6 +77,28 @@ def parse(body: Json, bot: Bot, names: Mapping[str, Sender], now: datetime) -> I
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Pane:
+    """Where somebody has opened the app to write to it; only the older kind of apps has a `thread` then."""
+
+    chat: str
+    thread: str | None
+
+
+def opened_pane(body: Json) -> Pane | None:
+    """https://docs.slack.dev/reference/events/assistant_thread_started and, for apps with an `agent_view`,
+    https://docs.slack.dev/reference/events/app_home_opened"""
+    event = _dict(body.get("event"))
+    match event.get("type"):
+        case "assistant_thread_started":
+            thread = _dict(event.get("assistant_thread"))
+            chat, ts = thread.get("channel_id"), thread.get("thread_ts")
+            return Pane(chat, ts) if isinstance(chat, str) and isinstance(ts, str) else None
+        case "app_home_opened" if event.get("tab") == "messages" and isinstance(event.get("channel"), str):
+            return Pane(event["channel"], None)
+    return None
+
+
 def people(body: Json) -> frozenset[str]:
     """The ids of people and channels whose names `parse` needs."""
     event = _dict(body.get("event"))

@@ -1187,6 +1187,8 @@ class Place:
         self.ephemerals: list[Shown] = []
         self.statuses: list[Status] = []
         self.titles: dict[str, str] = {}  # of assistant threads, by thread_ts
+        self.prompts: dict[str, list[str]] = {}  # suggested, by thread_ts; "" outside of threads
+        self.is_agent_view = False  # once somebody has opened the Messages tab, which only such apps have
         self.sessions: dict[str, Session] = {}  # agent sessions, by thread_ts
         self.marks: list[Mark] = []  # reactions that the app added and removed
         self.strays: list[str] = []  # thread_ts that the app wrote to and nobody knows; Slack lets it
@@ -1524,6 +1526,13 @@ class Place:
         event = {"type": "assistant_thread_started", "assistant_thread": thread, "event_ts": self.tick()}
         self._server.emit(event, self)
         return Thread(self, root["ts"])
+
+    async def open_messages_tab(self, *, by: Person | None = None) -> None:
+        """Opens the app's Messages tab, where apps with an `agent_view` are written to."""
+        person = by or self.people[0]
+        self.is_agent_view = True
+        event = {"type": "app_home_opened", "user": person.id, "channel": self.id, "tab": "messages"}
+        self._server.emit(event | {"event_ts": self.tick()}, self)
 
     async def repeat(self, message: "str | Message | Shown") -> None:
         """Delivers the events of a message once more, acknowledged or not, with the same event ids."""
@@ -2398,7 +2407,23 @@ class _Methods:
 
     def set_assistant_title(self, params: Params) -> Json:
         place = self._place(params, "channel_id")
-        place.titles[place.root_of(params.required("thread_ts"))] = params.required("title")
+        root = params.required("thread_ts")
+        self._check_ts(root)
+        place.titles[place.root_of(root)] = params.required("title")
+        place.bell.ring()
+        return {}
+
+    def set_suggested_prompts(self, params: Params) -> Json:
+        """Without a thread in an app with an `agent_view`; with one there, Slack does nothing and says nothing."""
+        place = self._place(params, "channel_id")
+        prompts = params.json("prompts", list, "invalid_arguments") or []
+        if not 1 <= len(prompts) <= 4 or not all(each.get("title") and each.get("message") for each in prompts):
+            raise _invalid_arguments("must be 1 to 4 prompts with title and message", "prompts")
+        root = params.text("thread_ts")
+        self._check_ts(root or None)
+        if not (root and place.is_agent_view):
+            place.prompts[root] = [str(each["message"]) for each in prompts]
+            place.bell.ring()
         return {}
 
     def set_session_status(self, params: Params) -> Json:
@@ -2422,7 +2447,10 @@ class _Methods:
         session = place.sessions.get(place.root_of(params.required("thread_ts")))
         if session is None:
             raise Refused("session_not_found")
+        if len(params.required("title")) > 200:
+            raise _invalid_arguments("must be less than 201 characters: title", "title")
         session.title = params.required("title")
+        place.bell.ring()
         return {}
 
     def _check_session_status(self, status: str) -> None:
@@ -2504,6 +2532,7 @@ _METHODS: dict[str, Callable[[_Methods, Params], Json]] = {
     "files.delete": _Methods.delete_file,
     "assistant.threads.setStatus": _Methods.set_assistant_status,
     "assistant.threads.setTitle": _Methods.set_assistant_title,
+    "assistant.threads.setSuggestedPrompts": _Methods.set_suggested_prompts,
     "agents.sessions.setStatus": _Methods.set_session_status,
     "agents.sessions.rename": _Methods.rename_session,
 }
