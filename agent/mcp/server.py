@@ -250,6 +250,9 @@ class McpServer:
             except Exception as error:
                 log.exception("MCP server %s: internal error", self.name)
                 reason = f"internal error ({type(error).__name__})"
+            if _is_cancelled():
+                # What fails while a connection is closed takes the place of the cancellation.
+                raise asyncio.CancelledError
             attempt = 0 if self._was_open else attempt + 1
             if self._was_open and time.monotonic() - since > HEALTHY_AFTER:
                 delay = self._timing.restart_delay
@@ -367,6 +370,11 @@ class McpServer:
     def _settle(self, state: State, reason: str) -> None:
         self._state, self._reason = state, reason
         self._settled.set()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _Shown:

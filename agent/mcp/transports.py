@@ -19,7 +19,7 @@ from mcp.client._transport import TransportStreams
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
 
 from agent.gate import one_line
 from agent.interrupt import cancel_and_wait, shielded
@@ -31,11 +31,21 @@ from agent.tools.stderr import log_stderr
 
 log = logging.getLogger(__name__)
 
+# They log addresses and ids of sessions, which may be secret.
+for name in ("mcp", "client", "httpx2"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+
 MAX_MESSAGE = 24 * 1024 * 1024
 """Bytes of one message. A file in a result is base64, which is a third longer than the file."""
 
-MAX_MESSAGES_PER_SECOND = 200
-"""Messages of one server that are read per second; a server that sends more has to wait."""
+MAX_NOTICES_PER_SECOND = 200
+"""Notices (progress, logs, changes) of one server that are heard per second; further ones are dropped."""
+
+MAX_PER_SECOND = 10_000
+"""Messages of one server that are read per second, dropped or not; a server that sends more has to wait."""
+
+READ_AHEAD = 256 * 1024
+"""Bytes that are read ahead of a server's output. What waits there delays the results behind it."""
 
 PROBLEMS = "interject/problems"
 """Where the metadata of a list has what is wrong with the tools that are left out."""
@@ -55,9 +65,7 @@ async def over_process(source: ProcessSource) -> AsyncIterator[Streams]:
     """The server as a child process, over its stdin and stdout. It ends with all its processes. Raises `McpError`."""
     try:
         process = await shielded(
-            start_piped(
-                source.command, directory=source.directory, environment=source.environment, max_line=MAX_MESSAGE
-            )
+            start_piped(source.command, directory=source.directory, environment=source.environment, max_line=READ_AHEAD)
         )
     except (OSError, ValueError) as error:
         raise McpError(f"{source.command[0]!r} cannot be started: {one_line(error)}") from error
@@ -69,7 +77,8 @@ async def over_process(source: ProcessSource) -> AsyncIterator[Streams]:
         asyncio.create_task(log_stderr(f"MCP server {source.name}", process.errors)),
     )
     try:
-        yield incoming, outgoing
+        async with arriving, incoming, outgoing, leaving:
+            yield incoming, outgoing
     finally:
         await shielded(_end(process, tasks))
 
@@ -81,26 +90,30 @@ async def _end(process: PipedProcess, tasks: tuple[asyncio.Task[None], ...]) -> 
 
 async def _read_lines(process: PipedProcess, arriving: ObjectSendStream[Message]) -> None:
     """Reads messages until the process closes its output, breaks the limit or has nobody to read to."""
+    pending = bytearray()
     async with arriving:
-        while True:
-            try:
-                line = await process.incoming.readline()
-            except ValueError:
-                log.warning("an MCP server sent a message of more than %d bytes, and is ended", MAX_MESSAGE)
-                return
-            if not line:
-                return
-            if not line.strip():
+        while chunk := await process.incoming.read(65_536):
+            pending += chunk
+            if b"\n" not in chunk:
+                if len(pending) > MAX_MESSAGE:
+                    log.warning("an MCP server sent a message of more than %d bytes, and is ended", MAX_MESSAGE)
+                    return
                 continue
-            try:
-                message: Message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-            except ValueError as error:
-                # Without the value, which pydantic quotes.
-                message = McpError(f"it sent a line that is no message ({type(error).__name__})")
-            try:
-                await arriving.send(message)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                return
+            *lines, rest = bytes(pending).split(b"\n")
+            pending = bytearray(rest)
+            for line in filter(bytes.strip, lines):
+                try:
+                    await arriving.send(_message(line))
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    return
+
+
+def _message(line: bytes) -> Message:
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValueError as error:
+        # Without the value, which pydantic quotes.
+        return McpError(f"it sent a line that is no message ({type(error).__name__})")
 
 
 async def _write_lines(process: PipedProcess, leaving: ObjectReceiveStream[SessionMessage]) -> None:
@@ -193,16 +206,11 @@ async def bounded(transport: Transport, closed: Callable[[], None]) -> AsyncIter
 async def _relay(
     incoming: AsyncIterable[Message], passing: ObjectSendStream[Message], closed: Callable[[], None]
 ) -> None:
-    clock = asyncio.get_running_loop().time
-    started, number = clock(), 0
+    pace = _Pace()
     async with passing:
         async for message in incoming:
-            number += 1
-            left = started + 1.0 - clock()
-            if left > 0 and number > MAX_MESSAGES_PER_SECOND:
-                await anyio.sleep(left)
-            if left <= 0 or number > MAX_MESSAGES_PER_SECOND:
-                started, number = clock(), 0
+            if not await pace.passes(message):
+                continue
             if isinstance(message, SessionMessage) and isinstance(message.message, JSONRPCResponse):
                 await _check_tools(message.message.result)
             try:
@@ -210,6 +218,35 @@ async def _relay(
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
     closed()
+
+
+class _Pace:
+    """Counts what a server sends within a second."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._next_second()
+
+    def _next_second(self) -> None:
+        self._until = self._clock() + 1.0
+        self._messages = self._notices = self._requests = 0
+
+    async def passes(self, message: Message) -> bool:
+        """Whether the message is to be heard. Waits until the second is over if there are too many."""
+        inner = message.message if isinstance(message, SessionMessage) else None
+        self._messages += 1
+        self._requests += isinstance(inner, JSONRPCRequest)
+        self._notices += not isinstance(inner, JSONRPCRequest | JSONRPCResponse | JSONRPCError)
+        left = self._until - self._clock()
+        if left > 0 and (self._messages > MAX_PER_SECOND or self._requests > MAX_NOTICES_PER_SECOND):
+            await anyio.sleep(left)
+            left = 0.0
+        is_heard = self._notices <= MAX_NOTICES_PER_SECOND or isinstance(
+            inner, JSONRPCRequest | JSONRPCResponse | JSONRPCError
+        )
+        if left <= 0:
+            self._next_second()
+        return is_heard
 
 
 async def _check_tools(result: dict[str, object]) -> None:

@@ -1,15 +1,17 @@
 """An MCP server with the SDK: `python -m tests.servers.mcp_example` speaks over stdio, `serve` over HTTP and SSE.
 
-Its tools do what their names say. What it is asked to do is written to the file `calls` in the folder MCP_RECORD, a line
-each: what began, what ended, what was cancelled.
+Its tools do what their names say. What it is asked to do is written to the file `calls` in the folder MCP_RECORD, a
+line each: what began, what was cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import os
 import sys
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -96,13 +98,13 @@ def example(name: str = "example") -> MCPServer:
 
     @server.tool(annotations=READS)
     async def environment() -> str:
-        """Shows its environment variables, the files of its folder and those of the folder above."""
+        """Shows its environment variables."""
         return "\n".join(f"{name}={value}" for name, value in sorted(os.environ.items()))
 
     @server.tool(annotations=READS)
-    async def read_file(path: str) -> str:
-        """Reads a file of this machine."""
-        return Path(path).read_text()
+    async def exists(path: str) -> str:
+        """Says whether there is such a file."""
+        return str(os.path.exists(path))  # noqa: ASYNC240 - it is only asked for one
 
     @server.tool(annotations=READS)
     async def picture() -> CallToolResult:
@@ -155,21 +157,25 @@ def example(name: str = "example") -> MCPServer:
 
 
 @asynccontextmanager
-async def serve(*, sse: bool = False) -> AsyncIterator[str]:
+async def serve(server: MCPServer | None = None, *, sse: bool = False, port: int = 0) -> AsyncIterator[str]:
     """The address of the server, over streamable HTTP or the older SSE."""
-    server = example()
+    server = server or example()
     app = server.sse_app() if sse else server.streamable_http_app()
-    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="on", timeout_graceful_shutdown=0)
+    config = uvicorn.Config(app, port=port, log_level="critical", lifespan="on", timeout_graceful_shutdown=0)
     running = uvicorn.Server(config)
     task = asyncio.create_task(running.serve())
     while not running.started:  # noqa: ASYNC110 - it has no event
         await asyncio.sleep(0.005)
-    port = running.servers[0].sockets[0].getsockname()[1]
+    bound = running.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}/{'sse' if sse else 'mcp'}"
+        yield f"http://127.0.0.1:{bound}/{'sse' if sse else 'mcp'}"
     finally:
         running.should_exit = True
         await task
+        with warnings.catch_warnings():
+            # The SDK's server leaves streams of clients that are gone for the garbage collector, which warns.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,147 @@
+"""MCP servers from settings. Without any, nothing of the client is loaded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING
+
+from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavailable, probe_sandbox
+from agent.worker_process import COMMAND_VARIABLES, passed_on
+from config.load import Configuration
+from config.mcp import McpProgramSettings, McpSettings, McpUrlSettings
+from config.tools import TOOLS
+from gateway.private_files import private_folder
+
+if TYPE_CHECKING:
+    from agent.mcp.server import McpServer, Policy
+    from agent.mcp.sources import Source
+
+log = logging.getLogger(__name__)
+
+LIMITS = CommandLimits(memory=8192 * MIB, temporary=1024 * MIB, cpu_seconds=30 * 86400)
+"""Of a server in the sandbox, which may run for weeks."""
+
+OTHER_TOOLS = frozenset({*TOOLS, "find_tools"})
+"""Names that tools of servers do not get."""
+
+
+async def open_mcp(configuration: Configuration, stack: AsyncExitStack) -> tuple[McpServer, ...]:
+    """The servers, which start in the background; the stack ends them."""
+    settings = configuration.settings.mcp
+    if not settings:
+        return ()
+    from agent.mcp.server import McpServer, Timing
+
+    missing = await _missing_sandbox(settings.values())
+    servers = []
+    for name, given in settings.items():
+        server = McpServer(
+            name,
+            _source(configuration, name, given, sandboxed=not missing),
+            _policy(given),
+            Timing(start=given.start_timeout),
+        )
+        servers.append(await stack.enter_async_context(server))
+    return tuple(servers)
+
+
+async def _missing_sandbox(servers: Iterable[McpSettings]) -> str:
+    """Why there is no sandbox; "" if there is one, or nobody wants one."""
+    wanted = [each for each in servers if isinstance(each, McpProgramSettings) and each.sandbox == "auto"]
+    if not wanted:
+        return ""
+    try:
+        await probe_sandbox()
+    except SandboxUnavailable as error:
+        log.warning(
+            "MCP servers run outside a sandbox, with everything that the gateway's user may read: %s. "
+            'sandbox = "none" in their sections says that this is meant',
+            error,
+        )
+        return str(error)
+    return ""
+
+
+def _policy(given: McpSettings) -> Policy:
+    from agent.mcp.rules import RuleChanges
+    from agent.mcp.server import Policy
+
+    changes = {
+        name: RuleChanges(rules.effect, rules.approval, rules.on_steer, rules.timeout, rules.foreign)
+        for name, rules in given.tools.items()
+    }
+    return Policy(
+        include=given.include,
+        exclude=given.exclude,
+        changes=changes,
+        timeout=given.timeout,
+        trusts_annotations=given.annotations == "trust",
+        taken=OTHER_TOOLS,
+    )
+
+
+def _source(configuration: Configuration, name: str, given: McpSettings, *, sandboxed: bool) -> Source:
+    from agent.mcp.sources import HttpSource, ProcessSource
+
+    match given:
+        case McpUrlSettings():
+            return HttpSource(given.url, {key: value.get_secret_value() for key, value in given.headers.items()})
+        case McpProgramSettings():
+            base = Path.cwd() if configuration.file is None else configuration.file.absolute().parent
+            own = {key: value.get_secret_value() for key, value in given.variables.items()}
+            environment = passed_on(os.environ, COMMAND_VARIABLES | frozenset(given.environment)) | own
+            if not sandboxed or given.sandbox == "none":
+                return ProcessSource(name, tuple(given.command), environment, base)
+            return _in_sandbox(configuration, name, given, environment, base)
+
+
+def _in_sandbox(
+    configuration: Configuration, name: str, given: McpProgramSettings, environment: Mapping[str, str], base: Path
+) -> Source:
+    """The program in a sandbox with the network. Its folder, which is its home too, keeps what it downloads."""
+    from agent.mcp.sources import ProcessSource
+
+    folder = configuration.home / "mcp" / name
+    private_folder(folder.parent)
+    private_folder(folder)
+    command = [_absolute(part, base) for part in given.command]
+    for path in (*given.readable, *given.writable):
+        if not path.exists():
+            log.warning("MCP server %s: %s does not exist, so it is not in its sandbox", name, path)
+    policy = CommandPolicy(
+        network=True,
+        limits=LIMITS,
+        programs=tuple(_program_files(command[0])),
+        readable=tuple(path for path in (*_named_files(command), *given.readable) if path.exists()),
+        writable=tuple(path for path in given.writable if path.exists()),
+    )
+    home = {"HOME": str(folder), "TMPDIR": "/tmp"}
+    variables = {**environment, **{key: value for key, value in home.items() if key not in given.variables}}
+    return ProcessSource(name, tuple(policy.program(command, folder)), variables, folder)
+
+
+def _absolute(part: str, base: Path) -> str:
+    """A part of the command; a file beside the settings by its absolute path, as the program runs elsewhere."""
+    path = base / part
+    return str(path) if not part.startswith("-") and ("/" in part or path.suffix) and path.is_file() else part
+
+
+def _program_files(program: str) -> Iterator[Path]:
+    """The program, and the folders of its Python environment if it is of one."""
+    found = which(program)
+    if found is None:
+        return
+    path = Path(found)
+    yield path
+    if (path.parent.parent / "pyvenv.cfg").is_file():
+        yield from (path.parent.parent, Path(sys.base_prefix))
+
+
+def _named_files(command: Sequence[str]) -> Iterator[Path]:
+    yield from (Path(part) for part in command[1:] if os.path.isabs(part) and Path(part).is_file())
