@@ -16,6 +16,7 @@ SETTINGS = """\
 [agent]
 model = "{model}"
 workspaces = "shared"
+shutdown_grace = 0
 [models.openai]
 api_key = "test-key"
 base_url = "{models}"

@@ -50,11 +50,11 @@ def run_and_kill(url: str, lines: int) -> list[list[str]]:
     return [line.split() for line in output if line.endswith("\n")]
 
 
-async def test_thousands_of_concurrent_messages_stay_in_order(store: Store) -> None:
-    arrivals = await asyncio.gather(*(tell(store, str(number)) for number in range(3000)))
+async def test_a_thousand_concurrent_messages_stay_in_order(store: Store) -> None:
+    arrivals = await asyncio.gather(*(tell(store, str(number)) for number in range(1000)))
     ids = [arrival.id for arrival in arrivals]
     assert ids == sorted(set(ids))
-    assert first_words(await begin(store)) == [str(number) for number in range(3000)]
+    assert first_words(await begin(store)) == [str(number) for number in range(1000)]
 
 
 async def test_queued_writes_share_a_transaction(store: Store, tmp_path: Path) -> None:

@@ -82,37 +82,44 @@ async def test_texts_that_cannot_be_stored_are_shown_and_stored_without_it(tmp_p
         assert history == [shown for _, shown in TEXTS]
 
 
-@pytest.mark.parametrize("end", ["/stop", "/new"])
-async def test_a_turn_that_holds_half_a_character_can_be_ended(tmp_path: Path, protocol: Provider, end: str) -> None:
+async def test_a_turn_that_holds_half_a_character_can_be_ended(tmp_path: Path, protocol: Provider) -> None:
     async with scene(tmp_path, protocol) as chat, process(chat.settings):
-        chat.models.script(Say(["about \ud82d this, and \ud83d", Pause(), "more"]))
-        await chat.chat.say("go")
-        await chat.chat.hear("about � this")
-        await chat.chat.say(end)
-        await settled(tmp_path)
-        await chat.asks("and now?", Say("Fine."), hears="Fine.")
+        for end in ("/stop", "/new"):
+            chat.models.script(Say([f"before {end} \ud82d, and \ud83d", Pause(), "more"]))
+            await chat.chat.say("go")
+            await chat.chat.hear(f"before {end} �")
+            await chat.chat.say(end)
+            await settled(tmp_path)
+            await chat.asks("and now?", Say(f"Fine after {end}."), hears=f"Fine after {end}.")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        '{"command": "echo \ud83a"}',
-        '{"command": "echo \\ud83a"}',
-        '{"command": "echo \0"}',
-        '{"command": "echo \\u0000"}',
-        '{"command": ' + "[" * 3000,
-        '{"command": "true", "more": ' + "[" * 3000 + "]" * 3000 + "}",
-        '{"command": 1e999}',
-        '{"command": ' + "9" * 5000 + "}",
-    ],
-    ids=["half", "escaped half", "nul", "escaped nul", "open lists", "lists", "infinite", "long number"],
-)
-async def test_arguments_that_cannot_be_stored(tmp_path: Path, protocol: Provider, arguments: str) -> None:
+ARGUMENTS = {
+    "half": '{"command": "echo \ud83a"}',
+    "escaped half": '{"command": "echo \\ud83a"}',
+    "nul": '{"command": "echo \0"}',
+    "escaped nul": '{"command": "echo \\u0000"}',
+    "open lists": '{"command": ' + "[" * 3000,
+    "lists": '{"command": "true", "more": ' + "[" * 3000 + "]" * 3000 + "}",
+    "infinite": '{"command": 1e999}',
+    "long number": '{"command": ' + "9" * 5000 + "}",
+}
+
+
+async def test_arguments_that_cannot_be_stored(tmp_path: Path, protocol: Provider) -> None:
+    """Each is answered on the spot, and in the history of a process that starts later."""
     async with scene(tmp_path, protocol) as chat:
         async with process(chat.settings):
-            await chat.asks("run it", [Say("Wait."), Call("shell", arguments)], Say("Ran."), hears="Ran.")
+            for name, arguments in ARGUMENTS.items():
+                await chat.asks(
+                    f"run {name}",
+                    [Say("Wait."), Call("shell", arguments)],
+                    Say(f"Ran it: {name}."),
+                    hears=f"Ran it: {name}.",
+                )
         async with process(chat.settings):
             await chat.asks("and now?", Say("Fine."), hears="Fine.")
+        history = [message.text for message in chat.models.requests[-1].messages if message.role == "assistant"]
+        assert history == [text for name in ARGUMENTS for text in ("Wait.", f"Ran it: {name}.")]
 
 
 COUNTS: list[Any] = [10.5, -3, 10**30, "12", "many", None, True, [5], {"odd": 1}]
