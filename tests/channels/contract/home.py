@@ -346,6 +346,7 @@ _SETTINGS = """\
 model = "openai:test"
 workspace = "workspace"
 workspaces = "shared"
+shutdown_grace = 0
 {agent}
 [models.openai]
 api_key = "test-key"
