@@ -116,6 +116,12 @@ class DiscordPlace(PlainPlace):
         shown, carried = await self.chat.until(asked)
         await (await self.chat.press(shown, carried)).until_answered()
 
+    async def react(self, text: str, *, yes: bool, by: str = "Ann") -> None:
+        def asked(chat: discord.Place) -> Shown | None:
+            return next((shown for shown in chat.messages if text in _plain(shown.words)), None)
+
+        await self.chat.react(await self.chat.until(asked), "✅" if yes else "❌", by=self._person(by))
+
     async def press_stop(self) -> None:
         shown, carried = await self.chat.until(self._stop_button)
         await (await self.chat.press(shown, carried)).until_answered()
@@ -209,6 +215,7 @@ class DiscordHome(Plain):
                 "outage",
                 "server queue",
                 "quote",
+                "reacting",
                 "reactions",
                 "recall",
                 "redelivery",

@@ -33,6 +33,7 @@ Feature = Literal[
     "outage",
     "server queue",
     "quote",
+    "reacting",
     "reactions",
     "recall",
     "redelivery",
@@ -46,8 +47,9 @@ Feature = Literal[
 "accounts": the channel has a token, which may be wrong. "bots": other programs write there. "channels": it has several
 channels or topics. "faults": its server can be made to fail. "history": the gateway itself shows the history.
 "options": it has a section in the settings. "recall": it shows what became of a message whose confirmation was lost.
-"refusals": it may refuse what the bot sends. "screen": what was shown stays visible while the gateway is stopped.
-"server queue": it stores people's messages while the gateway is stopped. "thread root": a thread starts with a message.
+"reacting": people react to messages. "refusals": it may refuse what the bot sends. "screen": what was shown stays
+visible while the gateway is stopped. "server queue": it stores people's messages while the gateway is stopped.
+"thread root": a thread starts with a message.
 """
 
 Step = Literal["send", "edit", "upload", "final", "file"]
@@ -128,6 +130,9 @@ class Place(Protocol):
 
     async def press(self, option: str) -> None:
         """Chooses an option of the open question, once it is there."""
+
+    async def react(self, text: str, *, yes: bool, by: str = "Ann") -> None:
+        """Reacts to the message of the bot's with this text, once it is there."""
 
     async def heard(self) -> None:
         """Returns when the gateway has confirmed all that was said."""
@@ -295,6 +300,9 @@ class PlainPlace:
         raise NotImplementedError
 
     async def push_malformed(self) -> None:
+        raise NotImplementedError
+
+    async def react(self, text: str, *, yes: bool, by: str = "Ann") -> None:
         raise NotImplementedError
 
     def typing(self) -> bool:

@@ -118,6 +118,10 @@ class SlackPlace(PlainPlace):
 
         await self.chat.press(await self.chat.until(asked), option)
 
+    async def react(self, text: str, *, yes: bool, by: str = "Ann") -> None:
+        shown = await self.chat.until(lambda chat: _holding(chat, text))
+        await self.chat.react(shown, "white_check_mark" if yes else "x", by=self._person(by))
+
     async def press_stop(self) -> None:
         """Ours, or Slack's own in threads."""
         if self.thread is None:
@@ -197,6 +201,7 @@ class SlackHome(Plain):
                 "refusals",
                 "outage",
                 "server queue",
+                "reacting",
                 "reactions",
                 "recall",
                 "redelivery",
@@ -289,6 +294,10 @@ class SlackPaneHome(SlackHome):
     def __init__(self, server: Slack) -> None:
         super().__init__(server)
         self.main = SlackPlace(self, server.direct("Ann"), pane=True)
+
+
+def _holding(chat: slack.Place, text: str) -> Shown | None:
+    return next((shown for shown in chat.messages if text in shown.text), None)
 
 
 def _seen(shown: Shown) -> Iterator[Seen]:

@@ -94,6 +94,13 @@ class TelegramPlace(PlainPlace):
     async def push_malformed(self) -> None:
         await self.chat.push_raw({"message": {"message_id": "none", "chat": 12}})
 
+    async def react(self, text: str, *, yes: bool, by: str = "Ann") -> None:
+        def asked(chat: Chat) -> Shown | None:
+            return next((shown for shown in chat.messages if text in shown.words), None)
+
+        sender = next((person for person in self.chat.people if person.name == by), None)
+        await self.chat.react(await self.chat.until(asked), "👍" if yes else "👎", sender=sender)
+
     async def press_stop(self) -> None:
         await self._press(lambda button: button["callback_data"].startswith("stop:"))
 
@@ -154,7 +161,7 @@ class TelegramHome(Plain):
                 "options",
                 "refusals",
             ),
-            *("outage", "server queue", "quote", "reactions", "redelivery", "channels", "screen", "typing"),
+            *("outage", "server queue", "quote", "reacting", "reactions", "redelivery", "channels", "screen", "typing"),
         }
     )
     ann = str(ANN.id)
