@@ -1,4 +1,4 @@
-"""Skills and context files in conversations: the real gateway between Telegram, Discord, the web and a model server."""
+"""Skills and context files in conversations: the real gateway between chat platforms and a model server."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from tests.agent.test_skills import EXAMPLES, write
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_discord_chat import SETTINGS as ON_DISCORD
 from tests.gateway.test_from_settings import person
+from tests.gateway.test_slack_chat import SETTINGS as ON_SLACK
 from tests.servers.discord import Discord
 from tests.servers.models import Call, Gate, ModelServer, Request, Say
+from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
 
 SKILLS = '[skills]\npaths = ["skills"]\n'
@@ -78,7 +80,7 @@ async def test_a_skill_is_a_command_in_telegram(folder: Path, api: BotApi, model
 
 
 async def test_a_skill_is_a_command_in_discord(folder: Path, discord: Discord, models: ModelServer) -> None:
-    models.script(Say("Two tasks."))
+    models.script(Say("Two tasks."), Say("Three fixes."))
     urls = {"api": discord.api_url, "gateway": discord.gateway_url, "models": models.openai_url}
     file = folder / "interject.toml"
     file.write_text(ON_DISCORD.format(token=discord.token, **urls) + SKILLS)
@@ -88,6 +90,24 @@ async def test_a_skill_is_a_command_in_discord(folder: Path, discord: Discord, m
         await ann.say("/meeting-notes the talk of today")
         await ann.hear("Two tasks.")
         await discord.until(lambda server: any(each["name"] == "release-notes" for each in server.commands))
+        await ann.command("release-notes", arguments="since 1.0")
+        await ann.hear("Three fixes.")
+    assert "/release-notes since 1.0" in said(models.requests[1])
+    assert "Never invent a change" in said(models.requests[1])
+    assert "/meeting-notes the talk of today" in said(models.requests[0])
+    assert "Names and numbers are as they were said" in said(models.requests[0])
+
+
+async def test_a_skill_is_a_command_in_slack(folder: Path, slack: Slack, models: ModelServer) -> None:
+    models.script(Say("Two tasks."))
+    urls = {"bot": slack.bot_token, "app": slack.app_token, "api": slack.api_url, "models": models.openai_url}
+    file = folder / "interject.toml"
+    file.write_text(ON_SLACK.format(**urls) + SKILLS)
+    async with gateway(file):
+        await slack.connected()
+        ann = slack.direct("Ann")
+        await ann.say("!meeting-notes the talk of today")
+        await ann.hear("Two tasks.")
     assert "/meeting-notes the talk of today" in said(models.requests[0])
     assert "Names and numbers are as they were said" in said(models.requests[0])
 
