@@ -34,6 +34,10 @@ class Journal(Protocol):
     async def read_inbox(self, step: int) -> MessagesRead | None:
         """Reads all unread messages and logs them as read at `step`, in one transaction; None if there are none."""
 
+    async def arrival(self) -> bool:
+        """If a message of a person that cannot be read yet has interrupted the work (its files are being fetched),
+        returns as soon as something can be read, at the latest after some seconds. Whether that is so now."""
+
     async def append(self, *entries: Entry) -> None:
         """Adds entries to the log, in order."""
 

@@ -20,7 +20,7 @@ from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.access_commands import AccessCommands
-from gateway.inbound.attachments import AttachmentFetcher, FileText, ReadFile
+from gateway.inbound.attachments import WAIT, AttachmentFetcher, FileText, ReadFile
 from gateway.inbound.command_handler import CommandHandler
 from gateway.inbound.commands import Commands
 from gateway.inbound.context_commands import ContextCommands
@@ -85,6 +85,7 @@ class GatewayOptions:
     """`max_running_turns` run at once, and have `shutdown_grace` seconds to end when the gateway stops. People are told
     when `waiting_notice_at` messages are queued; one person's messages beyond `messages_per_minute` are refused.
     `debounce` are the seconds without another message after which an idle conversation is answered, by channel.
+    After `file_wait` seconds a message is read without the files that are not here yet.
     Replies do not stream on the channels `unstreamed`; `reply_options` are by channel, `delivery` says how long it is
     tried to show them. A conversation may choose one of `models`.
     """
@@ -94,6 +95,7 @@ class GatewayOptions:
     waiting_notice_at: int = 20
     messages_per_minute: int | None = None
     debounce: Mapping[str, float] = field(default_factory=dict)
+    file_wait: float = WAIT
     unstreamed: Container[str] = ()
     reply_options: Mapping[str, ReplyOptions] = field(default_factory=dict)
     background: Limits = field(default_factory=Limits)
@@ -220,7 +222,9 @@ class Gateway:
             hooks or NoHooks(),
             self.dispatcher,
             CommandHandler(store, self.bus, access, self.dispatcher, self.commands, self.delivery, notices),
-            AttachmentFetcher(store, self.channels, media, read_file, access.is_foreign, self._moved_chats),
+            AttachmentFetcher(
+                store, self.channels, media, read_file, access.is_foreign, self._moved_chats, wait=options.file_wait
+            ),
             Refusals(store, access, notices),
             self.delivery,
             notices,

@@ -41,6 +41,9 @@ class MemoryJournal:
         self.entries.append(read)
         return read
 
+    async def arrival(self) -> bool:
+        return False
+
     async def append(self, *entries: Entry) -> None:
         self.entries.extend(entries)
 

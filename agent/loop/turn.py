@@ -250,7 +250,11 @@ class Turn:
 
     async def _read_inbox(self) -> bool:
         """Logs the unread messages; whether one of them is from a person and not from background work."""
-        read = await shielded(self._journal.read_inbox(self.step)) if self._journal.has_unread else None
+        read = None
+        while read is None and self._journal.has_unread:
+            read = await shielded(self._journal.read_inbox(self.step))
+            if read is None and not await self._journal.arrival():
+                break
         if read is not None:
             await self._record(read)
         return read is not None and any(message.source != "work" for message in read.messages)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol, TypeVar
 
 from agent.media import Attachment, MediaError, MediaStore
@@ -26,6 +25,9 @@ T = TypeVar("T")
 
 ALBUM_DELAY = 0.5
 """Seconds without another part until an album, or a text in parts, is taken to be complete."""
+
+WAIT = 10.0
+"""Seconds after which a message is read without the files that are not here yet."""
 
 ATTEMPTS = 5
 TIMEOUT = 120.0
@@ -71,6 +73,7 @@ class FetchStore(Protocol):
         note: str,
         foreign: Sequence[ForeignText],
     ) -> bool: ...
+    async def put_off(self, row_id: int, late: Sequence[FileRef], note: str) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,24 @@ class _Fetched:
         return replace(self, note="", foreign=ForeignText(source, self.note) if self.note else None)
 
 
+def _fetched_message(row: records.Unfetched, files: Mapping[FileRef, asyncio.Task[_Fetched]]) -> FetchedMessage:
+    found = (files[file].result() for file in row.files)
+    return FetchedMessage(row, tuple(each.text for each in found if each.attachment is None or each.is_unreadable))
+
+
+def _kind(file: FileRef) -> str:
+    """What people call it."""
+    match file.media_type.partition("/")[0]:
+        case "image":
+            return "picture"
+        case "audio":
+            return "voice note"
+        case "video":
+            return "video"
+        case _:
+            return f"file {file.name}"
+
+
 class _NotAvailable(Exception):
     """The message is the reason."""
 
@@ -118,8 +139,12 @@ class AttachmentFetcher:
         read_file: ReadFile,
         is_foreign: Callable[[str, Sender], bool],
         chats: MovedChats,
+        *,
+        wait: float = WAIT,
     ) -> None:
-        """`is_foreign`: whether a text of this author, on this channel, is text from outside."""
+        """`is_foreign`: whether a text of this author, on this channel, is text from outside. `wait`: the seconds that
+        a message waits for its files, and the messages behind it with it."""
+        self._wait = wait
         self._store = store
         self._is_foreign = is_foreign
         self._chats = chats
@@ -129,27 +154,69 @@ class AttachmentFetcher:
         self._slots = FairSlots(CONCURRENCY, PERSON_CONCURRENCY)
         self._reading = FairSlots(READ_CONCURRENCY, PERSON_READ_CONCURRENCY)
 
-    async def fetch(self, row_id: int) -> FetchedMessage | None:
-        """Fetches the message's files and lets turns read it; a note in it names those that are not available.
+    async def fetch(self, row_id: int, fetched: Callable[[FetchedMessage], Awaitable[None]]) -> None:
+        """Fetches the message's files and lets turns read it, at the latest `wait` seconds after all of it has arrived:
+        files that are not there by then follow it in a message of their own. A note names those that are not available.
 
-        None if the message no longer waits for files.
+        `fetched` is called with each message that can be read now; not if it no longer waits for files.
         """
         row = await self._complete(row_id)
-        thread_root = () if row is None or row.thread_root is None else await self._thread_root(row, row.thread_root)
-        talk = () if row is None else await self._talk(row)
-        fetched: dict[FileRef, _Fetched] = {}
-        while (row := await self._unfetched(row_id)) is not None:
-            for file in row.files:
-                if file not in fetched:
-                    fetched[file] = await self._file(row, file)
-            own = [fetched[file] for file in row.files]
-            # False: an album got another file meanwhile.
-            if await retry_until_stored(
-                partial(self._mark_ready, row, [*thread_root, *talk, *own]), "fetched files cannot be stored"
-            ):
-                missing = (each for each in own if each.attachment is None or each.is_unreadable)
-                return FetchedMessage(row, tuple(each.text for each in missing))
-        return None
+        if row is None:
+            return
+        async with asyncio.TaskGroup() as group:
+            files = {file: group.create_task(self._file(row, file)) for file in row.files}
+            followers = [] if row.follows is not None else await self._read_in_time(row, files, group, fetched)
+            for follower in followers if row.follows is None else [row_id]:
+                await self._read_when_complete(follower, files, fetched)
+            for task in files.values():
+                task.cancel()
+
+    async def _read_in_time(
+        self,
+        row: records.Unfetched,
+        files: dict[FileRef, asyncio.Task[_Fetched]],
+        group: asyncio.TaskGroup,
+        fetched: Callable[[FetchedMessage], Awaitable[None]],
+    ) -> list[int]:
+        """Lets turns read the message in time; the rows of the files that follow it."""
+        clock = asyncio.get_running_loop().time
+        end, followers = clock() + self._wait, list[int]()
+        before = await self._before(row)
+        while (found := await self._unfetched(row.id)) is not None:
+            for file in found.files:
+                if file not in files:
+                    # An album got another file meanwhile.
+                    files[file] = group.create_task(self._file(found, file))
+            if found.files:
+                await asyncio.wait({files[file] for file in found.files}, timeout=max(0.0, end - clock()))
+            if late := [file for file in found.files if not files[file].done()]:
+                follower = await self._put_off(found, late)
+                followers += [] if follower is None else [follower]
+            elif await self._mark_ready(found, before, files):
+                await fetched(_fetched_message(found, files))
+                break
+        return followers
+
+    async def _read_when_complete(
+        self,
+        row_id: int,
+        files: Mapping[FileRef, asyncio.Task[_Fetched]],
+        fetched: Callable[[FetchedMessage], Awaitable[None]],
+    ) -> None:
+        """Lets turns read late files."""
+        row = await self._unfetched(row_id)
+        if row is None:
+            return
+        await asyncio.wait({files[file] for file in row.files})
+        if await self._mark_ready(row, (), files):
+            await fetched(_fetched_message(row, files))
+
+    async def _before(self, row: records.Unfetched) -> tuple[_Fetched, ...]:
+        """What was said before the message."""
+        if row.thread_root is None and not row.reads_talk:
+            return ()
+        thread_root, talk = await asyncio.gather(self._thread_root_in_time(row), self._talk(row))
+        return (*thread_root, *talk)
 
     async def _complete(self, row_id: int) -> records.Unfetched | None:
         """The message with all parts of its album."""
@@ -163,11 +230,33 @@ class AttachmentFetcher:
     async def _unfetched(self, row_id: int) -> records.Unfetched | None:
         return await retry_until_stored(lambda: self._store.unfetched(row_id), "the inbox cannot be read")
 
-    async def _mark_ready(self, row: records.Unfetched, fetched: Sequence[_Fetched]) -> bool:
-        attachments = tuple(file for each in fetched for file in each.attachments)
-        note = "\n".join(each.note for each in fetched if each.note)
-        foreign = [each.foreign for each in fetched if each.foreign is not None]
-        return await self._store.mark_ready(row.id, row.files, attachments, note, foreign)
+    async def _put_off(self, row: records.Unfetched, late: Sequence[FileRef]) -> int | None:
+        note = "\n".join(f"[{_kind(file)} still on its way]" for file in late)
+        return await retry_until_stored(
+            lambda: self._store.put_off(row.id, late, note), "a message cannot be read before its files are here"
+        )
+
+    async def _mark_ready(
+        self, row: records.Unfetched, before: Sequence[_Fetched], files: Mapping[FileRef, asyncio.Task[_Fetched]]
+    ) -> bool:
+        """False: the message has more files by now."""
+        found = [*before, *(files[file].result() for file in row.files)]
+        attachments = tuple(file for each in found for file in each.attachments)
+        note = "\n".join(each.note for each in found if each.note)
+        foreign = [each.foreign for each in found if each.foreign is not None]
+        return await retry_until_stored(
+            lambda: self._store.mark_ready(row.id, row.files, attachments, note, foreign),
+            "fetched files cannot be stored",
+        )
+
+    async def _thread_root_in_time(self, row: records.Unfetched) -> tuple[_Fetched, ...]:
+        if row.thread_root is None:
+            return ()
+        try:
+            async with asyncio.timeout(self._wait):
+                return await self._thread_root(row, row.thread_root)
+        except TimeoutError:
+            return (_Fetched(None, "The first message of this thread is not available: the platform is too slow."),)
 
     async def _thread_root(self, row: records.Unfetched, message_id: str) -> tuple[_Fetched, ...]:
         """The first message of the thread: its text, then its files."""
@@ -224,7 +313,7 @@ class AttachmentFetcher:
         return found.from_outside(file.foreign) if file.foreign else found
 
     async def _retry(self, address: Address, get: Callable[[Channel], Awaitable[T]]) -> T:
-        """Raises `_NotAvailable`, after some minutes at most: the conversation waits for it."""
+        """Raises `_NotAvailable`, after some minutes at most."""
         channel = self._channels.get(address.channel)
         if channel is None:
             raise _NotAvailable(f"the channel {address.channel} is not configured")

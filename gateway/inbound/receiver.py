@@ -12,14 +12,15 @@ from weakref import WeakValueDictionary
 from agent.hook import Deny, HookContext, Hooks, MessageIn
 from agent.interrupt import shielded
 from agent.log import MessagesRead, Notice
+from channels.address import Address
 from channels.channel import NotStored
 from channels.message import ForeignText, InboundMessage, MessageState, MessageStatus, Receipt
 from gateway.bus import Bus, MessageAccepted, MessagesChanged
 from gateway.inbound.access import Access, AccessCheck, AccessPolicy
 from gateway.inbound.acts import Acts
-from gateway.inbound.attachments import AttachmentFetcher
+from gateway.inbound.attachments import AttachmentFetcher, FetchedMessage
 from gateway.inbound.command_handler import CommandHandler, WaitingStore, wake_waiting
-from gateway.inbound.commands import FOR_ONE_MESSAGE, FOR_THE_AGENT, is_unlimited
+from gateway.inbound.commands import ANSWER, FOR_ONE_MESSAGE, FOR_THE_AGENT, is_unlimited
 from gateway.inbound.debounce import Debounce
 from gateway.inbound.heard import Heard
 from gateway.inbound.identities import Identities
@@ -34,6 +35,7 @@ from gateway.store import records
 from gateway.store.arrivals import NOT_ALLOWED
 from gateway.store.edits import TOO_LATE_TO_EDIT
 from gateway.store.errors import StoreError
+from gateway.store.reactions import ReactionAnswer
 from gateway.turns.dispatcher import Dispatcher
 
 DENIED = "⚠️ This message was rejected: {reason}"
@@ -56,6 +58,7 @@ class ReceiverStore(WaitingStore, Protocol):
     async def accept_and_begin(
         self, message: InboundMessage, session: str, refused: str | None, options: records.AcceptOptions
     ) -> tuple[records.Arrival | None, records.Turn | None]: ...
+    async def answer_in_reaction(self, place: Address, message_id: str, said: str) -> ReactionAnswer | None: ...
     async def count_waiting(self, session: str) -> int: ...
 
 
@@ -115,14 +118,31 @@ class Receiver:
         for command in pending.commands:
             self._tasks.start(partial(self._commands.handle, command))
         for unfetched in pending.unfetched:
-            self._tasks.start(partial(self._fetch, unfetched.id))
+            self._fetch(unfetched.id)
 
     async def deliver(self, message: InboundMessage) -> Receipt | None:
         """Stores the message; see `channels.message.Deliver`. Raises `NotStored`."""
+        if message.kind == "reaction":
+            answer = await self._answer_in(message)
+            return None if answer is None else await self._deliver_part(answer)
         *earlier, message = self._acts.complete(message)
         for part in earlier:
             await self._deliver_part(part)
         return await self._deliver_part(message)
+
+    async def _answer_in(self, reaction: InboundMessage) -> InboundMessage | None:
+        """The reaction as the pressed option or the words that it stands for. None: nothing is asked there."""
+        place, on, said = reaction.address, reaction.message_id or "", reaction.text
+        try:
+            answer = await self._store.answer_in_reaction(place, on, said)
+        except StoreError as error:
+            raise NotStored(f"The gateway cannot read its store at the moment: {error}") from error
+        if answer is None:
+            return None
+        if answer.words:
+            return replace(reaction, kind="new", address=answer.address, message_id=None, text=answer.words)
+        option = f"{answer.question} {answer.option}"
+        return replace(reaction, kind="command", address=answer.address, command=ANSWER, text=option)
 
     async def _deliver_part(self, message: InboundMessage) -> Receipt | None:
         checked = self._access.check(message)
@@ -130,7 +150,10 @@ class Receiver:
         if access is Access.IGNORED or self._is_for_another_bot(message):
             self._heard.note(message, None)
             return None
+        is_command = message.kind == "command"
         message, busy = _for_one_message(message)
+        if access is Access.ADMITTED:
+            message = self._commands.as_message(message, checked.level)
         message = replace(message, sender=replace(message.sender, level=checked.level))
         options = self._options(message, checked, busy)
         arrival = await self._take(message, access, options)
@@ -138,7 +161,8 @@ class Receiver:
         if arrival is None:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
-        return Receipt(arrival.id, arrival.duplicate, reason, None if busy is None else message.text, arrival.run)
+        words = message.text if is_command and message.kind == "new" else None
+        return Receipt(arrival.id, arrival.duplicate, reason, words, arrival.run)
 
     async def _take(
         self, message: InboundMessage, access: Access, options: records.AcceptOptions
@@ -301,7 +325,9 @@ class Receiver:
         if arrival.command:
             self._tasks.start(partial(self._commands.handle, _command(message, arrival)))
         elif arrival.to_fetch is not None:
-            self._tasks.start(partial(self._fetch, arrival.to_fetch))
+            if arrival.wakes is not None:
+                self._bus.wake(arrival.session, arrival.wakes, by=by)
+            self._fetch(arrival.to_fetch)
         elif arrival.wakes is not None and not arrival.begins:
             self._bus.wake(arrival.session, arrival.wakes, by=by)
         elif arrival.decided:
@@ -337,10 +363,11 @@ class Receiver:
             notice = Notice(MANY_QUEUED.format(queued=queued_messages(count)))
             await self._notices.send(arrival.session, message.address, None, notice, key)
 
-    async def _fetch(self, row_id: int) -> None:
-        fetched = await self._attachments.fetch(row_id)
-        if fetched is None:
-            return
+    def _fetch(self, row_id: int) -> None:
+        self._tasks.start(partial(self._attachments.fetch, row_id, self._fetched))
+
+    async def _fetched(self, fetched: FetchedMessage) -> None:
+        """A message can be read, or its late files can."""
         row = fetched.row
         if not self._debounce.is_waiting(row.session):
             await self._wake_waiting(row.session, person_key(row.address.channel, row.sender))

@@ -45,10 +45,13 @@ REPLACED = "the next message replaced it"
 DECIDED = "answered the question"
 DELETED = "its data was deleted"
 
+UNSET = ("id", "turn", "step", "follows")
+"""Columns that a row of an arriving message does not have yet."""
+
 _insert = (
     insert(inbox)
     .values(
-        {column.name: bindparam(column.name) for column in inbox.c if column.name not in ("id", "turn", "step")},
+        {column.name: bindparam(column.name) for column in inbox.c if column.name not in UNSET},
     )
     .on_conflict_do_nothing(index_elements=["channel", "event_id"])
     .returning(inbox.c.id)
@@ -233,8 +236,8 @@ def _store(
             return accept_edit(connection, message, session, own)
         case "withdrawn":
             return accept_withdrawal(connection, message, session, own)
-        case "moved":
-            raise ValueError("a chat that moves is no message")
+        case "moved" | "reaction":
+            raise ValueError(f"what is {message.kind} is no message")
         case _:
             assert_never(message.kind)
 
@@ -291,9 +294,12 @@ def _accept_new(
     if busy == "interrupt":
         busy, stop_reason = _interrupt(connection, message, session, own, options)
     begins = options.debounced and connection.execute(_unfinished_turn, {"session": session}).first() is None
+    wakes = busy_unless_blocked(connection, session, own, busy)
     if not is_ready:
-        return Arrival(own, session, to_fetch=own, stop_reason=stop_reason, begins=begins)
-    wakes = busy_unless_blocked(connection, session, busy)
+        # A running turn is interrupted now, not when the files are here.
+        steers = busy == "steer" and connection.execute(_working_turn, {"session": session}).first() is not None
+        wakes = wakes if steers else None
+        return Arrival(own, session, wakes=wakes, to_fetch=own, stop_reason=stop_reason, begins=begins)
     return Arrival(own, session, wakes=wakes, stop_reason=stop_reason, begins=begins)
 
 
@@ -390,7 +396,7 @@ def accept_background_message(
     if own is None:
         return _duplicate(connection, address.channel, event_id)
     use_media(connection, own, attachments)
-    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, busy), run=run)
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, own, busy), run=run)
 
 
 # Rows

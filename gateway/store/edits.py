@@ -46,6 +46,7 @@ _rows = (
         inbox.c.note,
         inbox.c.foreign,
         is_update.label("is_update"),
+        inbox.c.ready,
         inbox.c.state,
         inbox.c.turn,
         func.coalesce(is_running, False).label("running"),
@@ -60,6 +61,7 @@ _rows = (
     .limit(1)
 )
 _target = _rows.where(inbox.c.message_id == bindparam("message_id")).order_by(inbox.c.id.desc())
+_edited = _target.where(inbox.c.follows.is_(None))
 _carrier = _rows.where(inbox.c.album == bindparam("album")).order_by(inbox.c.id)
 
 _any_row = (
@@ -135,7 +137,7 @@ def accept_edit(connection: Connection, message: InboundMessage, session: str, o
         return answered(connection, session, own, TOO_LATE_TO_EDIT)
     before = f'They edited an earlier message. Before: "{part.text}"'
     connection.execute(_set_note, {"row": own, "new_note": join_lines(before, message.note)})
-    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "steer"))
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, own, "steer"))
 
 
 def _accept_update(connection: Connection, message: InboundMessage, session: str, own: int, target: AnyRow) -> Arrival:
@@ -154,7 +156,7 @@ def _accept_update(connection: Connection, message: InboundMessage, session: str
         connection.execute(_set_content, {"row": target.id, **content})
         return answered(connection, session, own, UPDATED)
     connection.execute(_set_note, {"row": own, "new_note": join_lines(COMPLETED, message.note)})
-    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "work"))
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, own, "work"))
 
 
 def accept_withdrawal(connection: Connection, message: InboundMessage, session: str, own: int) -> Arrival:
@@ -164,15 +166,19 @@ def accept_withdrawal(connection: Connection, message: InboundMessage, session: 
         return answered(connection, session, own, UNKNOWN_WITHDRAWN)
     if target.state != "waiting":
         return _withdraw_read(connection, message, session, own, target)
-    connection.execute(_end, {"row": target.id, "end": "withdrawn", "why": WITHDRAWN})
-    changed = MessageChange(target.id, target.message_id, "withdrawn", WITHDRAWN)
-    read = _find_target(connection, message, session, own)
-    if read is not None and read.running:
-        # The waiting row was an edit of a message that the running turn has read.
-        return replace(_withdraw_read(connection, message, session, own, read), changed=changed)
+    is_arriving = False
+    changed = None
+    while target is not None and target.state == "waiting":
+        is_arriving |= not target.ready
+        connection.execute(_end, {"row": target.id, "end": "withdrawn", "why": WITHDRAWN})
+        changed = MessageChange(target.id, target.message_id, "withdrawn", WITHDRAWN)
+        target = _find_target(connection, message, session, own)
+    if target is not None and target.running:
+        # The waiting row was an edit, or the late files, of a message that the running turn has read.
+        return replace(_withdraw_read(connection, message, session, own, target), changed=changed)
     arrival = answered(connection, session, own, WITHDREW, changed=changed)
-    # Its files may have blocked the messages behind it.
-    return replace(arrival, wakes=waiting_busy(connection, session))
+    # It may have blocked the messages behind it, and a turn may wait for its files.
+    return replace(arrival, wakes=waiting_busy(connection, session) or ("work" if is_arriving else None))
 
 
 def answered(
@@ -199,7 +205,7 @@ def _withdraw_read(connection: Connection, message: InboundMessage, session: str
         return answered(connection, session, own, STOPPED, stop_reason=DELETED)
     note = f'They deleted an earlier message; do nothing about it any more. It was: "{target.text}"'
     connection.execute(_set_note, {"row": own, "new_note": note})
-    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, "steer"))
+    return Arrival(own, session, wakes=busy_unless_blocked(connection, session, own, "steer"))
 
 
 def is_known_target(connection: Connection, session: str, message_id: str | None) -> bool:
@@ -211,13 +217,14 @@ def is_known_target(connection: Connection, session: str, message_id: str | None
 def is_in_work(connection: Connection, session: str, message_id: str | None) -> bool:
     """Whether the message waits or a running turn has read it. A position of long ago may be updated for hours."""
     values = {"session": session, "message_id": message_id, "own": MAX_ID}
-    target = None if message_id is None else connection.execute(_target, values).first()
+    target = None if message_id is None else connection.execute(_edited, values).first()
     return target is not None and (target.state == "waiting" or bool(target.running))
 
 
 def _find_edited(connection: Connection, message: InboundMessage, session: str, own: int) -> AnyRow | None:
     """The row of the edited message, or the one that carries its text."""
-    target = _find_target(connection, message, session, own)
+    values = {"session": session, "message_id": message.message_id, "own": own}
+    target = connection.execute(_edited, values).first() if message.message_id else None
     album = None if target or not message.message_id else album_of(connection, session, message.message_id)
     if album is None:
         return target

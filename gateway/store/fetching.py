@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.media import Attachment
 from channels.message import FileRef, ForeignText
-from gateway.store.encoding import address_from_json, attachments_to_json, files_from_json, foreign_to_json, join_lines
+from gateway.store.encoding import (
+    address_from_json,
+    attachments_to_json,
+    files_from_json,
+    files_to_json,
+    foreign_to_json,
+    join_lines,
+)
 from gateway.store.records import Unfetched
 from gateway.store.schema import AnyRow, inbox, is_message, is_waiting, media_uses
+
+FOLLOWS = "This follows an earlier message of theirs, with which it was still on its way."
 
 _to_fetch = select(
     inbox.c.id,
@@ -25,6 +35,7 @@ _to_fetch = select(
     inbox.c.message_id,
     inbox.c.note,
     inbox.c.foreign,
+    inbox.c.follows,
 ).where(inbox.c.id == bindparam("row"), is_waiting, is_message, inbox.c.ready.is_(False))
 
 _count_parts = (
@@ -42,6 +53,7 @@ _seen = (
         inbox.c.source != "work",
         inbox.c.state != "refused",
         inbox.c.message_id.is_not(None),
+        inbox.c.follows.is_(None),
     )
     .order_by(inbox.c.id.desc())
     .limit(1)
@@ -51,6 +63,10 @@ _make_ready = (
     update(inbox)
     .where(inbox.c.id == bindparam("row"))
     .values(ready=True, attachments=bindparam("fetched"), note=bindparam("new_note"), foreign=bindparam("new_foreign"))
+)
+
+_put_off = (
+    update(inbox).where(inbox.c.id == bindparam("row")).values(files=bindparam("left"), note=bindparam("new_note"))
 )
 
 _use_media = insert(media_uses).values(hash=bindparam("hash"), inbox=bindparam("row"))
@@ -83,7 +99,33 @@ def unfetched_from(row: AnyRow) -> Unfetched:
         row.opening or None,
         message_id=row.message_id,
         reads_talk=row.opening is not None,
+        follows=row.follows,
     )
+
+
+def put_off(connection: Connection, row_id: int, late: Sequence[FileRef], note: str) -> int | None:
+    """The files that are still on their way follow the message in a row of their own, which is returned; `note` is
+    added to the message's own. None if the message no longer waits for files."""
+    row = connection.execute(select(inbox).where(inbox.c.id == row_id, is_waiting, inbox.c.ready.is_(False))).first()
+    if row is None:
+        return None
+    left = [file for file in files_from_json(row.files) if file not in late]
+    values = {"row": row_id, "left": files_to_json(left), "new_note": join_lines(row.note, note)}
+    connection.execute(_put_off, values)
+    following = dict(row._mapping) | {
+        "event_id": f"files:{uuid4().hex}",
+        "run": uuid4().hex,
+        "text": "",
+        "note": FOLLOWS,
+        "files": files_to_json(late),
+        "tools": [],
+        "foreign": None,
+        "album": None,
+        "opening": None,
+        "follows": row_id,
+    }
+    del following["id"]
+    return int(connection.execute(insert(inbox).values(following).returning(inbox.c.id)).scalar_one())
 
 
 def mark_ready(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from sqlalchemy import Connection, and_, bindparam, func, literal_column, or_, select, update
+from sqlalchemy import Connection, Text, and_, bindparam, cast, func, literal_column, or_, select, update
 
 from agent.log import UserMessage
 from gateway.store.encoding import attachments_from_json, foreign_from_json, tools_from_json
@@ -24,17 +24,19 @@ _STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "work", "interrupt", "col
 is_update = and_(inbox.c.kind == literal_column("'edited'"), inbox.c.busy == literal_column("'work'"))
 """An edit in which nobody said anything: it is for the turn that has read the message, if that comes to read it."""
 
-_first_waiting = (
-    select(inbox.c.ready, inbox.c.kind)
-    .where(inbox.c.session == bindparam("session"), is_waiting)
-    .order_by(inbox.c.id)
+_has_no_files = cast(inbox.c.files, Text) == literal_column("'[]'", Text)
+
+_blocks = or_(is_command, and_(inbox.c.ready.is_(False), _has_no_files))
+"""Nothing behind such a row is read. Behind a message whose files are being fetched a running turn reads on."""
+
+_blocking = (
+    select(inbox.c.id)
+    .where(inbox.c.session == bindparam("session"), is_waiting, _blocks, inbox.c.id < bindparam("own"))
     .limit(1)
 )
 
-_first_unreadable = (
-    select(func.min(inbox.c.id))
-    .where(inbox.c.session == bindparam("session"), is_waiting, or_(is_command, inbox.c.ready.is_(False)))
-    .scalar_subquery()
+_first_blocking = (
+    select(func.min(inbox.c.id)).where(inbox.c.session == bindparam("session"), is_waiting, _blocks).scalar_subquery()
 )
 
 _readable_busy = (
@@ -42,7 +44,8 @@ _readable_busy = (
     .where(
         inbox.c.session == bindparam("session"),
         is_waiting,
-        inbox.c.id < func.coalesce(_first_unreadable, bindparam("no_end")),
+        inbox.c.ready,
+        inbox.c.id < func.coalesce(_first_blocking, bindparam("no_end")),
     )
     .distinct()
 )
@@ -70,6 +73,8 @@ _waiting = (
         inbox.c.source,
         inbox.c.run,
         inbox.c.level,
+        inbox.c.files,
+        inbox.c.follows,
     )
     .where(inbox.c.session == bindparam("session"), is_waiting)
     .order_by(inbox.c.id)
@@ -138,11 +143,11 @@ def waiting_busy(connection: Connection, session: str) -> Busy | None:
     return next((busy for busy in _STRONGEST_FIRST if busy in found), None)
 
 
-def busy_unless_blocked(connection: Connection, session: str, busy: Busy) -> Busy | None:
-    """The new message's `busy`; None while the first waiting message cannot be read, since whoever makes that readable
-    looks again."""
-    first = connection.execute(_first_waiting, {"session": session}).one()
-    return busy if _is_readable(first) else None
+def busy_unless_blocked(connection: Connection, session: str, own: int, busy: Busy) -> Busy | None:
+    """The `busy` of the new message in the row `own`; None while no turn may read what is behind an earlier one, since
+    whoever changes that looks again."""
+    blocked = connection.execute(_blocking, {"session": session, "own": own}).first()
+    return busy if blocked is None else None
 
 
 def count_waiting(connection: Connection, session: str) -> int:
@@ -177,7 +182,13 @@ def rows_for_new_turn(waiting: Sequence[AnyRow]) -> list[AnyRow]:
 
 def rows_for_running_turn(waiting: Sequence[AnyRow], level: int) -> list[AnyRow]:
     """The messages that a running turn of this level reads."""
-    return [row for row in _readable(waiting) if row.busy in ("steer", "wrap", "work") and row.level >= level]
+    rows = _readable(waiting, passes_files=True)
+    return [row for row in rows if row.busy in ("steer", "wrap", "work") and row.level >= level]
+
+
+def is_arriving(waiting: Sequence[AnyRow], level: int) -> bool:
+    """Whether a message that steers a running turn of this level cannot be read yet."""
+    return any(not row.ready and row.follows is None and row.busy == "steer" and row.level >= level for row in waiting)
 
 
 def needs_turn(row: AnyRow) -> bool:
@@ -229,13 +240,19 @@ def _read_together(rows: list[AnyRow]) -> list[AnyRow]:
     return list(takewhile(lambda row: row.busy != "queue" and row.level >= rows[0].level, rows))
 
 
-def _readable(waiting: Sequence[AnyRow]) -> list[AnyRow]:
+def _readable(waiting: Sequence[AnyRow], *, passes_files: bool = False) -> list[AnyRow]:
     """What a turn may read now, in order.
 
-    Nothing overtakes a message whose files are still being fetched, nor an unanswered command: messages sent after
-    `/stop` or `/new` are not read by the turn that the command ends.
+    Nothing overtakes an unanswered command: messages sent after `/stop` or `/new` are not read by the turn that the
+    command ends. What is behind a message whose files are still being fetched is read if it `passes_files`; nothing
+    waits for files that follow their message.
     """
-    return list(takewhile(_is_readable, waiting))
+    passed = takewhile(lambda row: _is_readable(row) or _lets_pass(row, passes_files=passes_files), waiting)
+    return list(filter(_is_readable, passed))
+
+
+def _lets_pass(row: AnyRow, *, passes_files: bool) -> bool:
+    return row.follows is not None or (passes_files and bool(row.files) and row.kind != "command")
 
 
 def _is_readable(row: AnyRow) -> bool:

@@ -78,11 +78,12 @@ class Arrival:
     """What became of an inbound message in the transaction that stored it.
 
     `wakes`: a message can be read, or will be soon, and does this to a running turn. `to_fetch`: the row whose files
-    are still to be fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this one edited or
-    withdrew. `stop_reason`: why the unfinished turn has to stop, "" if it has not. `run`: its `Run`, if it expects an
-    answer of its own. `decided`: it decided the request of the parked turn, which can be claimed. `named`: the @names
-    of the settings that mean its sender. `is_stored`: false for a refused message that was only counted. `begins`: it
-    may wait for further messages (`AcceptOptions.debounced`), since no turn of its session runs or is parked.
+    are still to be fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this
+    one edited or withdrew. `stop_reason`: why the unfinished turn has to stop, "" if it has not. `run`: its `Run`, if
+    it expects an answer of its own. `decided`: it decided the request of the parked turn, which can be claimed.
+    `named`: the @names of the settings that mean its sender. `is_stored`: false for a refused message that was only
+    counted. `begins`: it may wait for further messages (`AcceptOptions.debounced`), since no turn of its session runs
+    or is parked.
     """
 
     id: int

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 from agent.journal import TurnLost
 from agent.log import Ended, Entry, MessagesRead, ModelAnswered, Resumed, dump, load
 from channels.address import Sender
-from gateway.store import audit, logs
+from gateway.store import audit, inbox, logs
 from gateway.store.decisions import RELEASED
 from gateway.store.encoding import address_from_json
 from gateway.store.inbox import (
@@ -189,6 +189,12 @@ def read_inbox(connection: Connection, turn_id: str, epoch: int, step: int) -> M
     read = MessagesRead(step, consume(connection, rows, turn_id, step, turn.generation))
     logs.write(connection, turn.number, turn.last + 1, [read])
     return read
+
+
+def is_arriving(connection: Connection, turn_id: str, epoch: int) -> bool:
+    """Whether a message has interrupted the running turn that it cannot read yet. Raises `TurnLost`."""
+    turn = _hold(connection, turn_id, epoch)
+    return turn.kind == "turn" and inbox.is_arriving(inbox.waiting_rows(connection, turn.session), level_of(turn))
 
 
 def append(

@@ -229,6 +229,7 @@ class Gateway:
         if arrival.command:
             self._spawn(self._command(arrival.id, session, message.command or "", message.text))
         elif arrival.to_fetch is not None:
+            self._arrived(arrival)
             self._spawn(self._fetch(arrival.to_fetch, session))
         elif arrival.wakes is not None:
             self.wake(session, arrival.wakes)

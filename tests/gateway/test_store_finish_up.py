@@ -117,7 +117,7 @@ async def test_a_request_behind_a_file_ends_with_its_turn_too(store: Store, ende
     turn = await begin(store)
     look = await store.accept(message("look", files=(PHOTO,)), SESSION)
     await request_finish(store)
-    assert await store.waiting_busy(SESSION) is None
+    assert await store.waiting_busy(SESSION) == "wrap"
     assert await store.close(turn.id, turn.epoch, ended)
     await store.mark_ready(look.id, (FileRef("photo-1", "photo.jpg", "image/jpeg", 100),), ())
     assert first_words(await begin(store)) == ["look"]

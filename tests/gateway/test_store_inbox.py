@@ -94,15 +94,32 @@ async def test_a_message_with_files_waits_for_them(store: Store) -> None:
     assert (waiting.files, waiting.address) == ((PHOTO,), HERE)
 
 
-async def test_nothing_overtakes_a_message_whose_files_are_being_fetched(store: Store) -> None:
+async def test_a_new_turn_waits_for_the_files_of_a_message_and_a_running_one_reads_on(store: Store) -> None:
     await tell(store, "before")
     look = await store.accept(message("look", files=(PHOTO,)), SESSION)
     await tell(store, "after")
     turn = await begin(store)
     assert first_words(turn) == ["before"]
-    assert await store.read_inbox(turn.id, turn.epoch, 2) is None
+    assert await store.is_arriving(turn.id, turn.epoch)
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["after"]
     assert await store.mark_ready(look.id, (PHOTO,), (PICTURE,))
-    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["look", "after"]
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == ["look"]
+    assert not await store.is_arriving(turn.id, turn.epoch)
+
+
+async def test_late_files_follow_their_message_in_a_row_of_their_own(store: Store) -> None:
+    other = FileRef("photo-2", "two.jpg")
+    look = await store.accept(message("look", files=(PHOTO, other)), SESSION)
+    late = await store.put_off(look.id, (other,), "[picture still on its way]")
+    assert late is not None
+    assert await store.mark_ready(look.id, (PHOTO,), (PICTURE,))
+    await tell(store, "after")
+    turn = await begin(store)
+    assert first_words(turn) == ["look", "after"]
+    assert not await store.is_arriving(turn.id, turn.epoch)
+    assert await store.mark_ready(late, (other,), (PICTURE,))
+    assert words(await store.read_inbox(turn.id, turn.epoch, 2)) == [""]
+    assert await store.put_off(look.id, (PHOTO,), "") is None
 
 
 async def test_fetched_files_are_read_with_their_message_and_the_note_is_added(store: Store) -> None:
