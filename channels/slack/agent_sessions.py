@@ -89,6 +89,9 @@ class AgentSessions:
     async def show_title(self, address: Address, title: str) -> None:
         """https://docs.slack.dev/reference/methods/agents.sessions.rename; the older way, if the app has no agent
         sessions: https://docs.slack.dev/reference/methods/assistant.threads.setTitle"""
+        if _thread(address) not in self._shown:
+            # An answer at once has begun no session, and so it is not known whether the app has any.
+            await self._show(address, "active")
         method = "agents.sessions.rename" if self.usable else "assistant.threads.setTitle"
         short = title[: limits.SESSION_TITLE]
         with only_logged("showing a title"):

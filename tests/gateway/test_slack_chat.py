@@ -9,7 +9,7 @@ import pytest
 
 from tests.gateway.stage import gateway
 from tests.servers.models import Call, ModelServer, Pause, Say
-from tests.servers.slack import Slack
+from tests.servers.slack import Slack, Thread
 
 SETTINGS = """\
 [agent]
@@ -39,6 +39,10 @@ def settings(tmp_path: Path, slack: Slack, models: ModelServer) -> Path:
 def add(settings: Path, line: str) -> None:
     """To the section of the channel."""
     settings.write_text(f"{settings.read_text()}{line}\n")
+
+
+def put(settings: Path, old: str, new: str) -> None:
+    settings.write_text(settings.read_text().replace(old, new))
 
 
 def heard(models: ModelServer, request: int = -1) -> str:
@@ -218,3 +222,63 @@ async def test_in_a_channel_an_edit_after_the_answer_is_told_and_not_answered(
         await team.edit(said, "@interject capital of Italy?")
         await team.thread(said).hear(lambda shown: "please send it again" in shown.text)
     assert len(models.requests) == 1
+
+
+@pytest.mark.parametrize("has_sessions", [True, False], ids=["agent sessions", "assistant threads"])
+async def test_a_thread_with_the_app_is_called_by_its_first_words(
+    settings: Path, slack: Slack, models: ModelServer, has_sessions: bool
+) -> None:
+    models.script(Say("They perch."), Say("On one leg."))
+    if not has_sessions:
+        slack.fail_next("agents.sessions.setStatus", "unknown_method", times=99)
+    async with gateway(settings):
+        await slack.connected()
+        pane = await slack.direct("Ann").open_assistant()
+        await pane.say("How do hens sleep, and " + "who guards them " * 5)
+        await pane.hear("They perch.")
+        title = await pane.until(lambda pane: title_of(pane, has_sessions=has_sessions))
+        await pane.say("And storks?")
+        await pane.hear("On one leg.")
+        assert title == title_of(pane, has_sessions=has_sessions)
+    assert title == "How do hens sleep, and who guards them who guards them who…"
+    assert [each for each in slack.refusals if each.method != "agents.sessions.setStatus"] == []
+
+
+def title_of(pane: Thread, *, has_sessions: bool) -> str:
+    if has_sessions:
+        return pane.session.title if pane.session else ""
+    return pane.place.titles.get(pane.ts, "")
+
+
+async def test_a_thread_with_the_app_has_the_title_that_the_small_model_gives(
+    settings: Path, slack: Slack, models: ModelServer
+) -> None:
+    models.respond(
+        lambda request: Say("Hens asleep" if "Name the conversation" in str(request.body) else "They perch.")
+    )
+    put(settings, 'model = "openai:test"', 'model = "openai:test"\nsmall_model = "openai:small"')
+    async with gateway(settings):
+        await slack.connected()
+        pane = await slack.direct("Ann").open_assistant()
+        await pane.say("How do hens sleep?")
+        await pane.hear("They perch.")
+        assert await pane.until(lambda pane: title_of(pane, has_sessions=True)) == "Hens asleep"
+
+
+@pytest.mark.parametrize("is_agent", [True, False], ids=["agent_view", "assistant_view"])
+async def test_who_opens_the_app_is_offered_prompts(
+    settings: Path, slack: Slack, models: ModelServer, is_agent: bool
+) -> None:
+    add(settings, 'suggested_prompts = ["What can you do?", "Summarise my day"]')
+    async with gateway(settings):
+        await slack.connected()
+        ann = slack.direct("Ann")
+        if is_agent:
+            await ann.open_messages_tab()
+        else:
+            await ann.open_assistant()
+        [offered] = (await ann.until(lambda ann: ann.prompts)).values()
+        await slack.settle()
+    assert offered == ["What can you do?", "Summarise my day"]
+    assert slack.refusals == []
+    assert models.requests == []
