@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from agent.interrupt import shielded
 from agent.log import Undelivered
 from channels.channel import Sent
 from gateway.store.errors import StoreError
@@ -30,7 +31,8 @@ class Outbox(Protocol):
 class ReplyLedger:
     """Implements `channels.channel.Ledger` for one reply: a copy in memory in front of the outbox.
 
-    A file counts as refused after `attempts` failures of the platform.
+    `sent` returns while the outbox still writes. Whoever shows the reply awaits `recorded` at the end, however that
+    comes: the writing never outlives it. A file counts as refused after `attempts` failures of the platform.
     """
 
     def __init__(
@@ -61,9 +63,10 @@ class ReplyLedger:
         return tuple(self._pieces.values())
 
     async def recorded(self) -> None:
-        """Returns when the last message that was sent is recorded."""
+        """Returns when the last message that was sent is recorded, also if the caller is cancelled meanwhile: that
+        arrives at its next await."""
         if self._recording is not None:
-            await asyncio.shield(self._recording)
+            await shielded(_ended(self._recording))
             self._recording = None
 
     async def sending(self, key: str) -> None:
@@ -107,6 +110,10 @@ class ReplyLedger:
     def failed(self, key: str) -> bool:
         self._failures[key] += 1
         return self._failures[key] >= self._attempts
+
+
+async def _ended(writing: asyncio.Task[None]) -> None:
+    await writing
 
 
 async def try_to_store(write: Callable[[], Awaitable[None]]) -> None:

@@ -1,0 +1,46 @@
+"""The ledger of a reply, in front of a real outbox that takes its time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from channels.channel import Sent
+from gateway.outbound.ledger import ReplyLedger
+from gateway.store import Store
+from tests.gateway.notes import begin, tell
+
+
+class SlowOutbox:
+    """The store; what was sent is written when the test says so."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def sent(self, reply_id: str, key: str, ref: str, digest: str) -> None:
+        self.begun.set()
+        await self.go.wait()
+        await self._store.sent(reply_id, key, ref, digest)
+
+
+async def test_what_was_sent_is_recorded_before_a_cancelled_sender_ends(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    outbox = SlowOutbox(store)
+    ledger = ReplyLedger(outbox, turn.id, attempts=1, undeliverable=lambda key, reason: None)
+    await ledger.sending("t1")
+    await ledger.sent("t1", "m9", "digest")
+    sender = asyncio.create_task(ledger.recorded())
+    await outbox.begun.wait()
+    sender.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not sender.done()
+    outbox.go.set()
+    await asyncio.wait((sender,))
+    assert await store.pieces(turn.id) == (Sent("t1", "shown", "m9", "digest"),)
