@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,6 +16,21 @@ from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
 from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
+
+IN_MEMORY = Path("/dev/shm")
+NEEDED_MEMORY = 2_000_000_000
+"""Bytes; what the files of a whole run take."""
+
+
+def _keep_files_in_memory() -> None:
+    """Where the machine has room for them: SQLite waits for the disk at every commit, which proves nothing here."""
+    if "PYTEST_DEBUG_TEMPROOT" in os.environ or not os.access(IN_MEMORY, os.W_OK | os.X_OK):
+        return
+    if shutil.disk_usage(IN_MEMORY).free > NEEDED_MEMORY:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(IN_MEMORY)
+
+
+_keep_files_in_memory()
 
 # python-telegram-bot warns about a type it will change, unless it is asked for the new one; warnings are errors here.
 os.environ["PTB_TIMEDELTA"] = "1"
