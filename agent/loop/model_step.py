@@ -9,6 +9,7 @@ from typing import assert_never
 
 from agent.agent import Agent
 from agent.arguments import fit_arguments
+from agent.context.tokens import estimate_tokens
 from agent.decisions.approvals import limit_approval, limit_extensions
 from agent.events import Emit, TextDelta
 from agent.gate import storable, text
@@ -137,7 +138,7 @@ class ModelStep:
         is_guessed = False
         for _ in range(MAX_COMPACTIONS):
             try:
-                return await self._agent.model.answer(request, self.stream.receive), request
+                return await self._send(request), request
             except ModelError as error:
                 added = request.transcript[len(self._request().transcript) :]
                 is_too_long = error.kind == "too_long"
@@ -146,7 +147,22 @@ class ModelStep:
                 if not is_too_long or not await self._compact(force=True):
                     raise
             request = replace(request, transcript=[*self._request().transcript, *added])
-        return await self._agent.model.answer(request, self.stream.receive), request
+        return await self._send(request), request
+
+    async def _send(self, request: Request) -> Answer:
+        """Asks the model; observers learn the size of the request."""
+        hooks = self._agent.hooks
+        if hooks.active("on_event"):
+            requested = {
+                "event": "ModelRequested",
+                "step": self._step,
+                "model": request.model,
+                "messages": len(request.transcript),
+                "tools": len(request.tools),
+                "tokens": estimate_tokens(request),
+            }
+            hooks.observe(self._turn_context.hook_context, requested)
+        return await self._agent.model.answer(request, self.stream.receive)
 
     def _may_be_too_long(self, error: ModelError) -> bool:
         """Whether a rejection without a clear reason comes from the length: the window is nearly full."""

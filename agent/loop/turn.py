@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from agent.agent import Agent
 from agent.decisions.approvals import DROPPED, open_decision, refused_limit
@@ -26,6 +27,7 @@ from agent.log import (
     Entry,
     ModelAnswered,
     Notice,
+    Resumed,
     Spent,
     TurnOutcome,
     Undelivered,
@@ -51,6 +53,8 @@ from agent.transcript import UNKNOWN, Conversation, RenderedTurn, undelivered_pa
 from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_RESTARTS = 5
 """A turn that is interrupted by so many restarts without progress is probably their cause."""
@@ -154,6 +158,7 @@ class Turn:
         return self._ended
 
     async def _run_to_the_end(self) -> None:
+        self._observe_beginning()
         try:
             await self._run_steps()
         except ModelError as error:
@@ -379,11 +384,22 @@ class Turn:
         if not isinstance(event, Logged):
             # The entry of a logged event has passed the gate.
             event = storable(event)
-        if self._agent.hooks.active("on_event"):
-            self._agent.hooks.observe(
-                self._turn_context.hook_context, json.loads(self._agent.mask(json.dumps(as_json(event))))
-            )
+        self._observe(as_json, event)
         await self._emit(event)
+
+    def _observe_beginning(self) -> None:
+        """Observers learn that the turn runs, and what it has read before it runs for the first time."""
+        is_resumed = any(isinstance(entry, ModelAnswered | Resumed) for entry in self._entries)
+        self._observe(dict, {"event": "TurnStarted", "resumed": is_resumed})
+        if not is_resumed:
+            for entry in self._entries:
+                self._observe(as_json, Logged(entry))
+
+    def _observe(self, render: Callable[[T], dict[str, Any]], event: T) -> None:
+        """Passes the event to the hooks that observe, rendered only if there are any."""
+        if self._agent.hooks.active("on_event"):
+            masked = json.loads(self._agent.mask(json.dumps(render(event))))
+            self._agent.hooks.observe(self._turn_context.hook_context, masked)
 
 
 async def fail_turn(
