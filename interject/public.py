@@ -23,7 +23,7 @@ from agent.hook import (
     ToolEnd,
 )
 from agent.journal import Journal, JournalError, TurnLost
-from agent.log import Entry, UserMessage
+from agent.log import Entry, SuggestedReply, Usage, UserMessage
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
 from agent.media import Attachment, MediaError, MediaStore
@@ -69,6 +69,7 @@ __all__ = [
     "ScriptedModel",
     "Stop",
     "Subject",
+    "SuggestedReply",
     "Tool",
     "ToolCall",
     "ToolContext",
@@ -78,6 +79,7 @@ __all__ = [
     "Turn",
     "TurnContext",
     "TurnLost",
+    "Usage",
     "UserMessage",
     "read_workspace_file",
     "tool",
