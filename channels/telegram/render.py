@@ -42,6 +42,8 @@ ANSWER_LIMIT = 1000
 LABEL_LIMIT = 60
 """UTF-16 units of a button's label that fit on a phone."""
 OPTIONS_LIMIT = 50
+FOLDED_QUOTE = 600
+"""UTF-16 units beyond which a quote, such as the model's reasoning, is folded until somebody opens it."""
 CAPTION_LIMIT = limits.CAPTION - 124
 """The rest is reserved for the repeat note."""
 ENTITIES_BYTES = limits.ENTITIES_BYTES - 500
@@ -333,7 +335,10 @@ def _block(block: Block, *, indent: str = "", quoted: bool = False) -> str:
             return _pre(block)
         case Quote():
             inner = f"\n\n{indent}".join(_block(part, indent=indent, quoted=True) for part in block.blocks)
-            return f"▏{inner}" if quoted else f"<blockquote>{inner}</blockquote>"
+            if quoted:
+                return f"▏{inner}"
+            is_long = utf16(unformatted(inner)) > FOLDED_QUOTE
+            return f"<blockquote{' expandable' if is_long else ''}>{inner}</blockquote>"
         case Listing():
             return f"\n{indent}".join(_item(item, indent, quoted) for item in block.items)
         case Table():

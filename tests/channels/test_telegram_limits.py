@@ -64,8 +64,8 @@ def read(html: str) -> str:
         match entity["type"]:
             case "pre" | "code":
                 assert not inside & (STYLES | {"pre", "code"})
-            case "blockquote":
-                assert "blockquote" not in inside
+            case "blockquote" | "expandable_blockquote":
+                assert not inside & {"blockquote", "expandable_blockquote"}
             case "text_link":
                 assert "text_link" not in inside
                 assert re.match(r"https?://[^\s/]+\.", entity["url"])

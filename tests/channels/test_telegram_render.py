@@ -48,6 +48,8 @@ def chunks(markdown: str) -> tuple[str, ...]:
         (f'{FENCE}py\nx = "<"\n{FENCE}', '<pre><code class="language-py">x = "&lt;"</code></pre>'),
         (f"{FENCE}\nx", "<pre>x</pre>"),
         ("> a\n> > b", "<blockquote>a\n\n▏b</blockquote>"),
+        (f"> {'a' * 600}", f"<blockquote>{'a' * 600}</blockquote>"),
+        (f"> {'a' * 601}", f"<blockquote expandable>{'a' * 601}</blockquote>"),
         ("- a\n  - b\n\n    more\n- c", "• a\n   • b\n      more\n• c"),
         ("2. a\n3. b", "2. a\n3. b"),
         ('[l](https://e.org/?a=1&b="2")', '<a href="https://e.org/?a=1&amp;b=&quot;2&quot;">l</a>'),
