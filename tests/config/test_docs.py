@@ -33,6 +33,8 @@ TOKENS = {
     "SLACK_BOT_TOKEN": "xoxb",
     "SLACK_APP_TOKEN": "xapp",
     "DISCORD_BOT_TOKEN": "d",
+    "GITHUB_TOKEN": "g",
+    "DOCS_TOKEN": "d",
     "PROXY_KEY_1": "sk-1",
     "PROXY_KEY_2": "sk-2",
     **dict.fromkeys(key_variables().values(), "sk"),
@@ -243,6 +245,7 @@ class TestTheManifestOfSlack:
     def test_subscribes_to_the_events_that_the_channel_handles(self) -> None:
         assert text_list(manifest(), "settings", "event_subscriptions", "bot_events") == [
             "agent_session_stopped",
+            "app_home_opened",
             "app_mention",
             "channel_id_changed",
             "message.channels",
