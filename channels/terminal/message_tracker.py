@@ -45,6 +45,12 @@ class MessageTracker:
         self._open_replies: dict[str, Reply] = {}
         self._open_question = ""
         self._answered_question = ""
+        self._ends: set[MessageState] = set()
+
+    @property
+    def ends(self) -> frozenset[MessageState]:
+        """How the tasks of the messages have ended so far."""
+        return frozenset(self._ends)
 
     def sent(self, typed: TypedMessage) -> None:
         self._messages[typed.id] = _Message(is_text=not typed.text.lstrip().startswith("/"))
@@ -54,7 +60,7 @@ class MessageTracker:
         """Its state may have been reported before this."""
         message = self._messages[typed.id]
         message.row = row
-        message.state = self._early_states.pop(row, "waiting")
+        self._set_state(message, self._early_states.pop(row, "waiting"))
         self._tidy()
 
     def failed(self, typed: TypedMessage) -> None:
@@ -69,10 +75,15 @@ class MessageTracker:
         if message is None:
             self._early_states[row] = state
         else:
-            message.state = state
+            self._set_state(message, state)
             if state in ("refused", "withdrawn"):
                 self._take_back(message)
         self._tidy()
+
+    def _set_state(self, message: _Message, state: MessageState) -> None:
+        message.state = state
+        if message.has_ended:
+            self._ends.add(state)
 
     def reply_changed(self, reply: Reply) -> None:
         if not reply.done:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 from uuid import uuid4
 
-from channels.message import MessageStatus, Receipt
+from channels.message import MessageState, MessageStatus, Receipt
 from channels.reply import Reply
 from channels.terminal.message_tracker import MessageTracker
 from channels.terminal.parse import TypedMessage
@@ -118,6 +118,11 @@ class PlainScreen:
     async def show_status(self, status: MessageStatus) -> None:
         self._tracker.status_changed(status.id, status.state)
         self._changed.set()
+
+    @property
+    def ends(self) -> frozenset[MessageState]:
+        """How the tasks of the messages have ended so far."""
+        return self._tracker.ends
 
     async def print_notice(self, text: str) -> None:
         await self._printer.print_notice(text)

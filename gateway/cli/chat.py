@@ -29,13 +29,19 @@ from gateway.cli.logs import log_to, secrets_in
 EMPTY_INPUT = 2
 """The exit code when the piped input is empty."""
 
+FAILED = 3
+"""The exit code when a task of a piped message failed, or its answer could not be shown in full."""
+
+STOPPED = 4
+"""The exit code when a task of a piped message was stopped."""
+
 
 class EmptyInput(Exception):
     """The piped input holds no message."""
 
 
 def chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
-    """Returns the exit code: 1 when no gateway answered or a message was not sent; `EMPTY_INPUT`."""
+    """Returns the exit code: 1 when no gateway answered or nothing was sent, `EMPTY_INPUT`, `FAILED`, `STOPPED`."""
     code = 1
     try:
         make_home(configuration.home)
@@ -61,8 +67,18 @@ async def _chat(configuration: Configuration, url: str | None, *, new: bool) -> 
             await _run_both(screen, _run_in_process(configuration, screen))
         else:
             await _run_both(screen, _connect(link, screen, find_link))
-        return screen.failures and 1
+        return _exit_code(screen)
     return 1
+
+
+def _exit_code(screen: Screen) -> int:
+    """A person at a terminal has seen how the tasks ended; a script learns it from the code."""
+    if screen.failures:
+        return 1
+    ends = screen.ends if isinstance(screen, PlainScreen) else frozenset()
+    if ends & {"failed", "undelivered"}:
+        return FAILED
+    return STOPPED if "stopped" in ends else 0
 
 
 async def _running_gateway(home: Path) -> GatewayLink | None:

@@ -29,7 +29,7 @@ from gateway.cli.home import describe_error
 from gateway.cli.init import Person, ask
 from interject.collisions import PACKAGES
 from tests.servers.discord import Discord
-from tests.servers.models import ModelServer
+from tests.servers.models import Fail, ModelServer
 from tests.servers.raw_models import RawModelServer, whole
 from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
@@ -327,6 +327,32 @@ async def test_an_empty_input_is_refused(desk: Desk) -> None:
     ended = await desk.call("chat", typed=" \n")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "interject: nothing to send: the input is empty\n"
+
+
+async def test_the_exit_code_of_a_piped_chat_says_that_its_task_failed(desk: Desk) -> None:
+    async with ModelServer() as models:
+        models.script(Fail(401))
+        desk.write(
+            f'[agent]\nmodel = "openai:test"\n[models.openai]\napi_key = "k"\nbase_url = "{models.openai_url}"\n'
+            "[web]\nport = 0\n"
+        )
+        ended = await desk.call("chat", typed="hello")
+    assert ended.code == 3, ended
+
+
+async def test_the_exit_code_of_a_piped_chat_says_that_its_task_was_stopped(desk: Desk) -> None:
+    desk.write("[web]\nport = 0\n")
+    chat = await desk.start("chat")
+    try:
+        assert chat.stdin is not None
+        assert chat.stdout is not None
+        chat.stdin.write(b"do a long task")
+        chat.stdin.close()
+        await asyncio.wait_for(chat.stdout.readline(), 30)
+        chat.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(chat.wait(), 30) == 4
+    finally:
+        await _gone(chat)
 
 
 async def test_progress_has_lines_of_its_own_where_both_streams_are_one_file(desk: Desk) -> None:
