@@ -210,21 +210,26 @@ def without_formatting(text: Text) -> tuple[Text, ...]:
     """The text in smaller messages without formatting, with links as plain addresses."""
     plain_text = "\n\n".join(_plain(parse(text.markdown)))
     chunks = list(_chunks([Paragraph((Span(plain_text),))], SIMPLE_LIMIT))
-    texts = [Text(markdown, nonce=_digest(text.nonce, str(number))) for number, markdown in enumerate(chunks)]
+    # A message in a box can only be edited into another one in a box.
+    texts = [
+        Text(markdown, nonce=_digest(text.nonce, str(number)), accent=text.accent)
+        for number, markdown in enumerate(chunks)
+    ]
     return (*texts[:-1], replace(texts[-1], buttons=text.buttons)) if texts else ()
 
 
 def notice(content: Content, reason: str) -> Text:
     """What is shown in place of content that Discord refuses."""
+    accent = None
     match content:
         case Media(attachment, caption):
             line = escaped(_cut(f"📎 {attachment.name} could not be sent: {reason}", SIMPLE_LIMIT))
             shown = "\n\n".join(filter(None, (caption, line)))
-        case Text():
+        case Text(accent=accent):
             shown = escaped(_cut(f"⚠️ A part of this answer could not be shown here: {reason}", SIMPLE_LIMIT))
         case _:
             assert_never(content)
-    return Text(shown, nonce=_digest(content.nonce, "notice"))
+    return Text(shown, nonce=_digest(content.nonce, "notice"), accent=accent)
 
 
 def _digest(*parts: str) -> str:

@@ -964,3 +964,17 @@ async def test_typing_is_shown_and_its_failure_is_nobodys_trouble(discord: Disco
     discord.fail_next("POST /channels/*/typing", 500)
     await channel.typing(address(ann))
     assert channel.pace(address(ann)) >= 1.0
+
+
+async def test_a_decision_whose_words_are_refused_is_shown_in_simpler_ones_in_the_same_box(
+    discord: Discord, channel: DiscordChannel
+) -> None:
+    ann, ledger = discord.direct(), MemoryLedger()
+    asked = QuestionSegment("d:1_0", "**May I?**", ("Allow", "Deny"))
+    decided = replace(asked, open=False, answer="Allowed by Ann", decision="allowed")
+    await channel.show(replace(reply_in(ann, asked, done=False), parked=True), ledger)
+    discord.fail_next("PATCH /channels/*/messages/*", 400, code=50035)
+    await channel.show(reply_in(ann, decided), ledger)
+    [shown] = ann.messages
+    assert "Allowed by Ann" in shown.words
+    assert shown.buttons == []
