@@ -220,12 +220,13 @@ def without_formatting(text: Text) -> tuple[Text, ...]:
 
 def notice(content: Content, reason: str) -> Text:
     """What is shown in place of content that Discord refuses."""
-    accent = None
+    accent: int | None = None
     match content:
         case Media(attachment, caption):
             line = escaped(_cut(f"📎 {attachment.name} could not be sent: {reason}", SIMPLE_LIMIT))
             shown = "\n\n".join(filter(None, (caption, line)))
-        case Text(accent=accent):
+        case Text():
+            accent = content.accent
             shown = escaped(_cut(f"⚠️ A part of this answer could not be shown here: {reason}", SIMPLE_LIMIT))
         case _:
             assert_never(content)
