@@ -390,11 +390,12 @@ class World:
                 assert verdicts[entry.call_id].startswith("allowed"), "nothing runs that was not allowed"
 
     def _check_order(self, heard: list[tuple[UserMessage, Turn]]) -> None:
-        """Of what is to be read in the same way, nothing overtakes anything in its conversation."""
+        """Of what is to be read in the same way, nothing overtakes anything in its conversation but a message whose
+        files are being fetched, which a running turn does not wait for."""
         read: dict[tuple[str, str], list[int]] = {}
         for said, turn in heard:
             sent = self._sent.get(said.id)
-            if sent is not None and sent.message.kind != "command":
+            if sent is not None and sent.message.kind != "command" and not sent.message.files:
                 read.setdefault((turn.session, sent.busy), []).append(said.id)
         assert all(ids == sorted(ids) for ids in read.values()), read
 
