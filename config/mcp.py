@@ -106,7 +106,7 @@ class McpProgramSettings(McpSection):
     variables: dict[VariableName, Secret] = Field(
         default_factory=dict,
         description="Further environment variables, with their values, such as a token of its own.",
-        examples=[{"GITHUB_TOKEN": "${NAME}"}],
+        examples=[{"GITHUB_TOKEN": "${GITHUB_TOKEN}"}],
     )
     sandbox: Literal["auto", "none"] = Field(
         default="auto",
@@ -143,7 +143,7 @@ class McpUrlSettings(McpSection):
     headers: dict[str, Secret] = Field(
         default_factory=dict,
         description="Headers of each request.",
-        examples=[{"Authorization": "Bearer ${NAME}"}],
+        examples=[{"Authorization": "Bearer ${DOCS_TOKEN}"}],
     )
 
 

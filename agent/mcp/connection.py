@@ -69,9 +69,9 @@ class Connection:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    @property
-    def has_resources(self) -> bool:
-        return self._client.server_capabilities.resources is not None
+    async def has_resources(self) -> bool:
+        """Many servers declare that they can have some, and have none."""
+        return self._client.server_capabilities.resources is not None and bool(await self._resource_lines())
 
     async def tools(self) -> Listing:
         if self._client.server_capabilities.tools is None:
@@ -105,6 +105,11 @@ class Connection:
 
     async def resources(self) -> str:
         """The resources, and the patterns of resources, a line each."""
+        lines = await self._resource_lines()
+        more = f"\n[{len(lines) - MAX_LISTED} more are left out]" if len(lines) > MAX_LISTED else ""
+        return "\n".join(lines[:MAX_LISTED]) + more if lines else "The server has no resources."
+
+    async def _resource_lines(self) -> list[str]:
         with _errors():
             listed = await self._client.list_resources(cache_mode="refresh")
         lines = [_line(each.uri, each.title or each.name, each.description) for each in listed.resources]
@@ -115,8 +120,7 @@ class Connection:
                 _line(each.uri_template, each.title or each.name, each.description)
                 for each in templates.resource_templates
             ]
-        more = f"\n[{len(lines) - MAX_LISTED} more are left out]" if len(lines) > MAX_LISTED else ""
-        return "\n".join(lines[:MAX_LISTED]) + more if lines else "The server has no resources."
+        return lines
 
     async def resource(self, uri: str, media: MediaStore) -> ToolResult:
         return await resource_result(await self._contents(uri), media)

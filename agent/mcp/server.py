@@ -6,12 +6,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from agent.gate import one_line
 from agent.interrupt import cancel_and_wait
@@ -44,6 +44,8 @@ SHOWN_EVERY = 0.25
 
 MAX_LOGGED = 20
 """Lines of a server's log that are logged per second."""
+
+T = TypeVar("T")
 
 State = Literal["starting", "running", "down"]
 
@@ -85,14 +87,19 @@ class Status:
     tools: int
     problems: tuple[str, ...]
 
-    def __str__(self) -> str:
+    @property
+    def parts(self) -> list[str]:
+        """What is to be said of it, one thing each."""
         match self.state:
             case "starting":
-                return "starting"
+                return ["starting"]
             case "down":
-                return f"down: {self.reason}"
+                return [f"down: {self.reason}"]
             case "running":
-                return "; ".join([f"{self.tools} tools", *self.problems])
+                return [f"{self.tools} tool{'' if self.tools == 1 else 's'}", *self.problems]
+
+    def __str__(self) -> str:
+        return "; ".join(self.parts)
 
 
 class McpServer:
@@ -108,6 +115,7 @@ class McpServer:
         self._timing = timing or Timing()
         self._tools: tuple[McpTool, ...] = ()
         self._listed: tuple[ListedTool, ...] = ()
+        self._has_resources = False
         self._problems: tuple[str, ...] = ()
         self._prompts: tuple[Prompt, ...] = ()
         self._connection: Connection | None = None
@@ -330,18 +338,29 @@ class McpServer:
 
     async def _update(self, connection: Connection) -> None:
         listing = await connection.tools()
-        self._prompts = await connection.prompts()
+        self._prompts = await self._if_listed(connection.prompts(), ())
+        has_resources = await self._if_listed(connection.has_resources(), False)
         tools = tuple(tool for tool in listing.tools if self._policy.offers(tool.name))
         if listing.problems != self._problems:
             for problem in listing.problems:
                 log.warning("MCP server %s: %s", self.name, problem)
         self._problems = listing.problems
-        if tools == self._listed and self._tools:
+        if (tools, has_resources) == (self._listed, self._has_resources):
             return
         if self._listed:
             log.info("MCP server %s: its tools have changed: %s", self.name, _difference(self._listed, tools))
-        self._listed = tools
-        self._tools = tuple(self._made(tools, with_resources=connection.has_resources))
+        self._listed, self._has_resources = tools, has_resources
+        self._tools = tuple(self._made(tools, with_resources=has_resources))
+
+    async def _if_listed(self, listing: Awaitable[T], otherwise: T) -> T:
+        """A list that a server declares and then refuses costs only itself."""
+        try:
+            return await listing
+        except McpError as error:
+            if error.lost:
+                raise
+            log.info("MCP server %s: a list of it cannot be read: %s", self.name, error)
+            return otherwise
 
     def _made(self, listed: Sequence[ListedTool], *, with_resources: bool) -> Iterator[McpTool]:
         """The same tool objects for tools that are the same: what is made of them can be kept."""

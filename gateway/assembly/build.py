@@ -31,7 +31,7 @@ from gateway.assembly.channels import access, load_replies, platforms, webhooks
 from gateway.assembly.custom_tools import own_tools
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.load_ahead import Load, load_ahead
-from gateway.assembly.mcp import open_mcp
+from gateway.assembly.mcp import mcp_problems, open_mcp
 from gateway.assembly.models import cost_of, open_models, open_reader, unpriced
 from gateway.assembly.shell_policy import ShellPolicy, runs_code, shell_policy, who_may_run_commands
 from gateway.assembly.tools import configured_tools
@@ -166,7 +166,7 @@ async def _gateway(
         workspaces=workspaces,
         files=files,
         reloads=(own.reload,),
-        tool_problems=own.problems,
+        tool_problems=lambda: {**own.problems(), **mcp_problems(servers)},
         read_file=await stack.enter_async_context(open_reader(settings, media)),
         remove_files=media.remove,
     )

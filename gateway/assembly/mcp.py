@@ -16,6 +16,7 @@ from agent.worker_process import COMMAND_VARIABLES, passed_on
 from config.load import Configuration
 from config.mcp import McpProgramSettings, McpSettings, McpUrlSettings
 from config.tools import TOOLS
+from gateway.outbound.wording import escaped
 from gateway.private_files import private_folder
 
 if TYPE_CHECKING:
@@ -49,6 +50,16 @@ async def open_mcp(configuration: Configuration, stack: AsyncExitStack) -> tuple
         )
         servers.append(await stack.enter_async_context(server))
     return tuple(servers)
+
+
+def mcp_problems(servers: Iterable[McpServer]) -> dict[str, str]:
+    """What does not work at the moment, by server, as Markdown."""
+    found = ((server.name, server.status) for server in servers)
+    return {
+        f"MCP server {name}": "; ".join(map(escaped, status.parts))
+        for name, status in found
+        if status.state != "running" or status.problems
+    }
 
 
 async def _missing_sandbox(servers: Iterable[McpSettings]) -> str:

@@ -17,6 +17,7 @@ from gateway.assembly.web import exposure
 from gateway.cli.banner import allowed_users
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.hooks import check_hook
+from gateway.cli.checks.mcp import check_servers, place_of
 from gateway.cli.checks.models import check_key, check_model, check_transcription
 from gateway.cli.checks.names import listed_roles, resolved_names
 from gateway.cli.checks.own_tools import check_own_tools
@@ -35,6 +36,7 @@ def check(configuration: Configuration, *, online: bool) -> int:
     results += check_own_tools(configuration)
     if online:
         results += asyncio.run(_check_online(settings))
+        results += asyncio.run(check_servers(configuration))
     sys.stdout.write("".join(f"{result}\n" for result in results))
     return 0 if all(result.ok for result in results) else 1
 
@@ -55,6 +57,7 @@ def _summary(configuration: Configuration, running: ShellPolicy) -> str:
         f"  tools: {', '.join(settings.tools.enabled) or 'none'}",
         f"  shell commands: {who_may_run_commands(settings, running)}",
         *(f"  hook {hook.name}: {hook.type}, at {', '.join(hook.points)}" for hook in settings.hooks),
+        *(f"  MCP server {name}: {place_of(server)}" for name, server in settings.mcp.items()),
         *([f"  context files: {', '.join(files)}"] if (files := _context_files(configuration)) else ()),
         f"  state: {configuration.home}",
     ]

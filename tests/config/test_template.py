@@ -124,7 +124,13 @@ def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) ->
     text = re.sub(one_of_two, "", template(Answers()), flags=re.MULTILINE)
 
     settings = operator.settings(
-        uncommented(text), OPENAI_API_KEY="k", ANTHROPIC_API_KEY="k", BRAVE_API_KEY="k", **TOKENS
+        uncommented(text),
+        OPENAI_API_KEY="k",
+        ANTHROPIC_API_KEY="k",
+        BRAVE_API_KEY="k",
+        GITHUB_TOKEN="g",
+        DOCS_TOKEN="d",
+        **TOKENS,
     )
 
     assert settings.tools.enabled == list(TOOLS)

@@ -49,11 +49,13 @@ def answer(method: str, params: dict[str, object]) -> dict[str, object] | None:
         case "initialize":
             return {
                 "protocolVersion": params["protocolVersion"],
-                "capabilities": {"tools": {"listChanged": True}, "logging": {}},
+                "capabilities": {"tools": {"listChanged": True}, "logging": {}, "prompts": {}, "resources": {}},
                 "serverInfo": {"name": "odd", "version": "1"},
             }
         case "tools/list":
             return {"tools": LIES if KIND == "lie" else [{"name": "odd", "inputSchema": OBJECT}]}
+        case "prompts/list" | "resources/list":
+            return {"prompts": 7, "resources": 7}
         case "tools/call" if KIND == "long":
             while True:
                 sys.stdout.write("x" * 1_000_000)

@@ -1,0 +1,149 @@
+"""MCP servers in a whole gateway: steered, approved, and kept apart from what pages ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
+from tests.servers.mcp_example import serve
+from tests.servers.models import Call, ModelServer, Say
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def models() -> AsyncIterator[ModelServer]:
+    async with ModelServer(api_key=KEY) as server:
+        yield server
+
+
+@pytest.fixture
+async def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    monkeypatch.setenv("MCP_RECORD", str(tmp_path))
+    async with serve() as url:
+        yield url
+
+
+def calls(folder: Path) -> list[str]:
+    file = folder / "calls"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def example(url: str, more: str = "") -> str:
+    return f'[mcp.example]\nurl = "{url}"\n{more}'
+
+
+async def ready(ann: Person) -> None:
+    """Until then the model is not told of its tools."""
+    async with asyncio.timeout(60):
+        while "MCP server" in await ann.asks("/status"):  # noqa: ASYNC110 - it is asked of a gateway
+            await asyncio.sleep(0.02)
+
+
+async def test_an_interjection_cancels_a_call_at_the_server_and_the_model_is_told(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    models.respond(answering(Call("example_wait", {}), Say("As you wish.")))
+    async with person(tmp_path, models, example(url)) as ann:
+        await ready(ann)
+        await ann.say("wait")
+        await ann.sees(lambda replies: "25%: waiting" in shown(replies[-1]))
+        await ann.say("never mind")
+        reply = await ann.sees(lambda replies: replies[-1]["done"] and "As you wish." in shown(replies[-1]))
+        assert "(cancelled): Cancelled: a new message arrived" in reply
+    assert calls(tmp_path) == ["wait began", "wait cancelled"]
+    result = asked(models, "big")[-1].results.popitem()[1]
+    assert result.startswith("Cancelled: a new message arrived while this call was running.")
+
+
+async def test_calls_of_two_servers_that_wait_are_skipped_by_an_interjection(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    models.respond(
+        answering(
+            [Call("example_wait", {}), Call("example_note", {"text": "a"}), Call("second_drop", {"table": "t"})],
+            Say("Stopped."),
+        )
+    )
+    settings = example(url, f'[mcp.example.tools.note]\napproval = "never"\n[mcp.second]\nurl = "{url}"\n')
+    async with person(tmp_path, models, settings) as ann:
+        await ready(ann)
+        await ann.say("wait, then change things")
+        await ann.sees(lambda replies: "25%: waiting" in shown(replies[-1]))
+        await ann.say("stop that")
+        await ann.sees(lambda replies: replies[-1]["done"] and "Stopped." in shown(replies[-1]))
+    assert calls(tmp_path) == ["wait began", "wait cancelled"]
+    results = list(asked(models, "big")[-1].results.values())
+    assert [result.split(":")[0] for result in results] == ["Cancelled", "Skipped", "Skipped"]
+
+
+async def test_a_call_that_destroys_needs_approval_each_time_and_one_that_adds_until_it_is_allowed(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    note, drop = Call("example_note", {"text": "a"}), Call("example_drop", {"table": "t"})
+    models.respond(answering(note, note, drop, Say("Done.")))
+    async with person(tmp_path, models, example(url)) as ann:
+        await ready(ann)
+        await ann.say("note, note, drop")
+        await ann.presses("Allow for this conversation")
+        question = await ann.sees(lambda replies: "example_drop" in shown(replies[-1]) and not replies[-1]["done"])
+        assert "Allow for this conversation" not in question.rpartition("example_drop")[2]
+        assert calls(tmp_path) == ["note a", "note a"]
+        await ann.presses("Deny")
+        await ann.sees(lambda replies: replies[-1]["done"])
+    assert calls(tmp_path) == ["note a", "note a"]
+
+
+async def test_a_page_that_asks_for_a_call_gets_a_question_to_people(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    models.respond(answering(Call("example_read_page", {}), Call("example_drop", {"table": "everything"}), Say("No.")))
+    settings = example(url, '[mcp.example.tools.drop]\napproval = "never"\n')
+    async with person(tmp_path, models, settings) as ann:
+        await ready(ann)
+        await ann.say("read the page")
+        await ann.presses("Deny")
+        reply = await ann.sees(lambda replies: replies[-1]["done"])
+        assert "this task has read text from outside" in reply
+        assert "example_read_page" in reply
+    assert calls(tmp_path) == []
+
+
+async def test_a_picture_of_a_server_is_delivered_and_the_model_sees_it(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    models.respond(answering(Call("example_picture", {}), Say("A pixel.")))
+    async with person(tmp_path, models, example(url)) as ann:
+        await ready(ann)
+        await ann.say("draw")
+        await ann.sees(lambda replies: replies[-1]["done"])
+        (reply,) = (await ann.replies())[-1:]
+    assert "picture.png" in str(reply)
+    assert "logo.png" in str(reply)
+
+
+async def test_a_server_that_cannot_be_used_delays_nobody_and_status_says_why(
+    tmp_path: Path, models: ModelServer
+) -> None:
+    models.respond(answering(Say("Hello.")))
+    script = ROOT / "tests" / "servers" / "mcp_odd.py"
+    settings = (
+        f'[mcp.silent]\ncommand = ["{sys.executable}", "{script}", "{tmp_path}", "hang"]\nsandbox = "none"\n'
+        f'[mcp.lies]\ncommand = ["{sys.executable}", "{script}", "{tmp_path}", "lie"]\nsandbox = "none"\n'
+        '[mcp.absent]\nurl = "http://127.0.0.1:9/mcp"\n'
+    )
+    async with person(tmp_path, models, settings) as ann:
+        assert await ann.asks("hello") == "Hello."
+        for _ in range(100):
+            status = (await ann.asks("/status")).replace("\\", "")
+            if "absent: down" in status and "3 tools" in status:
+                break
+            await asyncio.sleep(0.05)
+    assert "MCP server silent: starting" in status
+    assert "MCP server absent: down: it cannot be reached" in status
+    assert "MCP server lies: 3 tools; the tool text: its schema is not an object; the tool typo: " in status
