@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from shutil import which
 from typing import Any, Literal
 
 import pytest
@@ -197,6 +198,34 @@ async def test_nobody_is_believed_whose_annotations_are_ignored(
     async with over("http", tmp_path, monkeypatch, Policy(trusts_annotations=False)) as example:
         add = example.tools()["add"]
         assert (add.effect, add.approval, add.foreign, add.repeatable) == ("external", "once", True, False)
+
+
+EVERYTHING = "@modelcontextprotocol/server-everything"
+
+
+async def test_the_reference_server_of_the_npm_registry_is_usable(tmp_path: Path) -> None:
+    """Without the network: it must be in the cache of npm already."""
+    if (npx := which("npx")) is None:
+        pytest.skip("npx is not installed: the reference server is NOT tested")
+    command = (npx, "--offline", "-y", EVERYTHING)
+    found = await asyncio.create_subprocess_exec(
+        *(npx, "--offline", "-y", "-p", EVERYTHING, "node", "-e", "0"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    if await found.wait():
+        pytest.skip(f"{EVERYTHING} is not in the cache of npm: it is NOT tested. `npx -y {EVERYTHING}` puts it there")
+    async with McpServer("every", ProcessSource("every", command, dict(os.environ)), timing=QUICKLY) as server:
+        assert (await server.settled()).state == "running"
+        every = Calls(server)
+        assert (await every.call("echo", message="hi")).text == "Echo: hi"
+        assert [file.media_type for file in (await every.call("get-tiny-image")).images] == ["image/png"]
+        running = asyncio.create_task(every.call("trigger-long-running-operation", duration=60, steps=600))
+        assert (await asyncio.wait_for(every.shown.get(), 30)).endswith("%")
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (await every.call("get-sum", a=1, b=2)).text == "The sum of 1 and 2 is 3."
 
 
 # Servers that misbehave

@@ -6,9 +6,12 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from shutil import which
 
 import pytest
 
+from config.load import load
+from gateway.cli.checks.mcp import check_servers
 from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
 from tests.servers.mcp_example import serve
 from tests.servers.models import Call, ModelServer, Say
@@ -147,3 +150,83 @@ async def test_a_server_that_cannot_be_used_delays_nobody_and_status_says_why(
     assert "MCP server silent: starting" in status
     assert "MCP server absent: down: it cannot be reached" in status
     assert "MCP server lies: 3 tools; the tool text: its schema is not an object; the tool typo: " in status
+
+
+@pytest.mark.skipif(
+    which("bwrap") is None, reason="bubblewrap is not installed: the sandbox of MCP servers is NOT tested"
+)
+async def test_a_program_sees_neither_the_gateways_files_nor_its_variables(
+    tmp_path: Path, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_GATEWAY", "a-secret")
+    monkeypatch.setenv("NAMED", "yes")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("a")
+    seen = [tmp_path / "notes" / "a.txt", tmp_path / "interject.toml", tmp_path / "home" / "interject.db", ROOT]
+    script = tmp_path / "sees.py"
+    script.write_text(SEES.format(files=[str(path) for path in seen]))
+    models.respond(answering(Call("files_odd", {}), Say("Seen.")))
+    settings = (
+        f'[mcp.files]\ncommand = ["/usr/bin/env", "python3", "{script}"]\nreadable = ["notes"]\n'
+        'environment = ["NAMED"]\nvariables = { TOKEN = "token-of-the-server" }\n'
+        '[mcp.files.tools.odd]\napproval = "never"\n'
+    )
+    async with person(tmp_path, models, settings) as ann:
+        await ready(ann)
+        await ann.asks("look")
+        assert all(path.exists() for path in seen)
+    (result,) = asked(models, "big")[-1].results.values()
+    assert "True False False False" in result
+    assert "NAMED=yes" in result
+    assert "SECRET_OF_THE_GATEWAY" not in result
+    assert "token-of-the-server" not in result
+
+
+SEES = """\
+import json, os, sys
+
+for line in sys.stdin:
+    request = json.loads(line)
+    method = request["method"]
+    if "id" not in request:
+        continue
+    answer = {{"result": {{}}}}
+    if method == "initialize":
+        answer["result"] = {{
+            "protocolVersion": request["params"]["protocolVersion"],
+            "capabilities": {{"tools": {{}}}},
+            "serverInfo": {{"name": "sees", "version": "1"}},
+        }}
+    elif method == "tools/list":
+        answer["result"] = {{"tools": [{{"name": "odd", "inputSchema": {{"type": "object"}}}}]}}
+    elif method == "tools/call":
+        text = " ".join(str(os.path.exists(file)) for file in {files}) + "\\n"
+        text += "\\n".join(f"{{name}}={{value}}" for name, value in os.environ.items())
+        answer["result"] = {{"content": [{{"type": "text", "text": text}}]}}
+    else:
+        answer = {{"error": {{"code": -32601, "message": "no such method"}}}}
+    print(json.dumps({{"jsonrpc": "2.0", "id": request["id"], **answer}}), flush=True)
+"""
+
+
+async def test_an_agent_has_the_servers_and_tools_that_are_its_own(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    models.respond(answering(Say("Hello.")))
+    settings = example(url, f'[mcp.second]\nurl = "{url}"\ninclude = ["add"]\n')
+    async with person(tmp_path, models, settings, agent='mcp = ["second"]\ntools = ["second_*", "todos"]\n') as ann:
+        await ready(ann)
+        await ann.asks("hello")
+    assert sorted(asked(models, "big")[-1].tools) == ["second_add", "todos"]
+
+
+def test_check_starts_each_server_and_says_what_is_wrong(tmp_path: Path) -> None:
+    script = ROOT / "tests" / "servers" / "mcp_odd.py"
+    (tmp_path / "interject.toml").write_text(
+        f'[mcp.lies]\ncommand = ["{sys.executable}", "{script}", "{tmp_path}", "lie"]\nsandbox = "none"\n'
+        '[mcp.absent]\nurl = "http://127.0.0.1:9/mcp?key=secret"\n'
+    )
+    checks = asyncio.run(check_servers(load(tmp_path / "interject.toml", {}, tmp_path / "home")))
+    assert [check.ok for check in checks] == [False, False]
+    assert str(checks[0]).startswith("  !!  MCP server lies: 3 tools; the tool text: its schema is not an object; ")
+    assert str(checks[1]) == "  !!  MCP server absent: down: it cannot be reached (ConnectError)"
