@@ -19,6 +19,7 @@ from agent.tools.delegate import delegate
 from benchmarks.commands import commands
 from benchmarks.contenders import ROOT, TIMEOUT, Failed
 from benchmarks.loop_process import CONCURRENT_TURNS, LONG_TURNS, STEPS
+from benchmarks.mcp_calls import mcp_calls
 from benchmarks.meter import percentile
 from benchmarks.rendering import rendering
 from benchmarks.scenarios import Bench, Scenario
@@ -210,4 +211,5 @@ LOOP: Mapping[str, Scenario] = {
     "interjections": interjections,
     "commands": commands,
     "rendering": rendering,
+    "mcp": mcp_calls,
 }
