@@ -24,13 +24,15 @@ Point = Literal[
 
 @dataclass(frozen=True, slots=True)
 class HookContext:
-    """The conversation, turn and sender that a hook is called for; `run_id` is "" before the turn starts."""
+    """The conversation, turn and sender that a hook is called for, and the name of the turn's agent; `run_id` and
+    `agent` are "" before the turn starts."""
 
     session: str = ""
     channel: str = ""
     run_id: str = ""
     sender: str = ""
     sender_id: str = ""
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ from config.section import PathText, Positive, Section, wrong
 DEFAULT_AGENT = "main"
 """The name of the agent of [agent]."""
 
+NO_CHOICE = "default"
+"""What `/agent` takes for "as the routes say", so that no agent has this name."""
+
 
 def _agent_name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", text):
@@ -144,6 +147,8 @@ def faults_of_agents(
     known = {*agents, DEFAULT_AGENT}
     if DEFAULT_AGENT in agents:
         yield Fault(("agents", DEFAULT_AGENT), f"{DEFAULT_AGENT} is the agent of [agent]. Choose another name")
+    if NO_CHOICE in agents:
+        yield Fault(("agents", NO_CHOICE), f"`/agent {NO_CHOICE}` undoes a choice. Choose another name")
     for name in agents:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", name):
             yield Fault(("agents", name), 'expected a name of up to 32 lower-case letters, digits, "-" and "_"')

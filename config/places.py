@@ -29,7 +29,7 @@ def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fau
                 yield Fault(key, f"{folder} contains {what} ({path}). Choose a folder of its own")
                 break
     yield from _overlapping(folders)
-    yield from _misplaced_skills(settings, own, (workspace, media))
+    yield from _misplaced_skills(settings, own, tuple(folders.values()))
     for name in ("hooks", "backups"):
         for key, folder in folders.items():
             if folder.is_relative_to(home.resolve() / name):

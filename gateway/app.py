@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Container, Mapping,
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from agent.agent import unmasked
 from agent.hook import Hooks, NoHooks
@@ -15,7 +16,6 @@ from agent.log import Undelivered, UndeliveredPart
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
-from channels.address import Sender
 from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
@@ -71,8 +71,15 @@ async def no_file_text(attachment: Attachment) -> FileText:
     return FileText()
 
 
-def no_folder(session: str, person: Sender) -> None:
-    """For a gateway without workspaces of its own."""
+async def workspace_of(
+    store: Store, agents: Agents, workspaces: Workspaces | None, command: records.Command
+) -> Path | None:
+    """The folder of the agent that whoever gives the command has there; None without workspaces of their own."""
+    if workspaces is None:
+        return None
+    choice = await store.model_of(command.session)
+    name = agents.pick(choice.agent, command.address, command.sender)
+    return workspaces.folder(command.session, command.sender, agent=name)
 
 
 def no_price(request: Request, model: str) -> float:
@@ -200,6 +207,7 @@ class Gateway:
                 access,
                 self._problems_by_channel,
                 context,
+                agents,
                 workspaces,
                 tool_problems,
             ),
@@ -208,8 +216,8 @@ class Gateway:
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self._stored_replies),
             ContextCommands(store, histories, agents, access, budgets),
-            HowCommand(store),
-            SkillCommands(files, access.roles, no_folder if workspaces is None else workspaces.folder),
+            HowCommand(store, agents),
+            SkillCommands(files, access.roles, partial(workspace_of, store, agents, workspaces)),
             ReloadCommand(access, self.reload),
         )
         self._role_changes = RoleChanges(store, access, revocations, self.channels)

@@ -71,7 +71,7 @@ def _private(configuration: Configuration) -> Iterator[Path]:
     """The gateway's own files and those that the settings name, wherever they are."""
     settings = configuration.settings
     database = settings.store.url.removeprefix(SQLITE)
-    yield from (configuration.home, settings.media.path, *workspace_roots(settings))
+    yield from (configuration.home, settings.media.path, *workspace_roots(settings).values())
     yield from (Path(database + suffix) for suffix in ("", "-wal", "-shm", ".lock"))
     if configuration.file is not None:
         file = configuration.file.absolute()

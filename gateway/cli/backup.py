@@ -7,6 +7,7 @@ from pathlib import Path
 
 from config.load import Configuration
 from config.settings import Settings
+from gateway.assembly.workspaces import workspace_roots
 from gateway.cli.home import describe_error
 from gateway.store import backup
 from gateway.store.errors import StoreBusy, StoreError
@@ -42,9 +43,9 @@ def restore(configuration: Configuration, source: Path, *, overwrite: bool) -> i
     return 0
 
 
-def _workspaces(settings: Settings) -> Path | None:
-    """None if the workspace is a folder of the operator's own."""
-    return None if settings.agent.workspaces == "shared" else settings.agent.workspace
+def _workspaces(settings: Settings) -> dict[str, Path]:
+    """None of them if a workspace is a folder of the operator's own."""
+    return {} if settings.agent.workspaces == "shared" else workspace_roots(settings)
 
 
 def _contents(summary: backup.BackupSummary) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from agent.model import EFFORTS, Reasoning, reasoning_from
 from gateway.inbound.access import AccessPolicy
+from gateway.outbound.call_lines import code, one_line
 from gateway.outbound.wording import escaped, usage
 from gateway.store.records import Busy, Command, ModelChoice
 from gateway.turns.agents import Agents
@@ -72,15 +73,14 @@ class ConversationCommands:
         return f"Model from the next task on: {await self._described(command, choice)}."
 
     async def agent(self, command: Command) -> str:
-        chosen = command.arguments.strip()
+        chosen, choosable = command.arguments.strip().lower(), self._choosable(command)
         if not chosen:
             return await self._show_agents(command)
-        if chosen == DEFAULT:
-            await self._store.set_agent(command.session, "")
-        elif chosen in self._choosable(command):
-            await self._store.set_agent(command.session, chosen)
-        else:
-            return f"There is no agent `{escaped(chosen)}` that you may choose. {await self._show_agents(command)}"
+        # Whoever may choose none may not undo the choice of others either.
+        if chosen not in choosable and not (chosen == DEFAULT and choosable):
+            unknown = code(one_line(chosen, 64))
+            return f"There is no agent {unknown} that you may choose. {await self._show_agents(command)}"
+        await self._store.set_agent(command.session, "" if chosen == DEFAULT else chosen)
         return f"Agent from the next task on: `{await self._agent_of(command)}`."
 
     async def _show_agents(self, command: Command) -> str:

@@ -11,6 +11,7 @@ from agent.tools.titles import call_title
 from gateway.outbound.call_lines import code, one_line
 from gateway.outbound.wording import dollars
 from gateway.store.records import Command, Turn, UsageTotals
+from gateway.turns.agents import MAIN, Agents
 from gateway.turns.budgets import UsageStore
 
 NOTHING = "There is no answer yet in this conversation."
@@ -26,16 +27,20 @@ class HowStore(UsageStore, Protocol):
 
 
 class HowCommand:
-    def __init__(self, store: HowStore) -> None:
+    def __init__(self, store: HowStore, agents: Agents) -> None:
         self._store = store
+        self._agents = agents
 
     async def how(self, command: Command) -> str:
-        """The models, the tools with what they were asked for and how they made it, and the cost."""
+        """The agent, the models, the tools with what they were asked for and how they made it, and the cost."""
         newest = await self._store.newest_turn(command.session)
         if newest is None:
             return NOTHING
         turn, spent = await self._store.turn(newest), await self._store.spent(turn=newest)
         lines = list(_lines(turn.entries, spent))
+        name = self._agents.pick(turn.agent, turn.address, turn.principal)
+        if lines and name != MAIN:
+            lines.insert(0, f"- the agent {code(name)}")
         return "The last answer was made by:\n\n" + "\n".join(lines) if lines else NOTHING
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 from agent.skills.skills import FoundSkill, Skills
 from agent.skills.tool import command_note, skill_tool
-from channels.address import Sender
 from channels.channel import CommandHelp
 from channels.message import InboundMessage
 from gateway.outbound.wording import escaped
@@ -28,8 +27,11 @@ NOT_AVAILABLE = "Skills are not available to you here."
 class SkillCommands:
     """Only the operator's skills are commands; what is in a workspace is read by the agent alone."""
 
-    def __init__(self, files: AgentFiles, roles: Roles, workspace_of: Callable[[str, Sender], Path | None]) -> None:
-        """`workspace_of` gives the workspace of a session in which this person writes, None if it has none."""
+    def __init__(
+        self, files: AgentFiles, roles: Roles, workspace_of: Callable[[Command], Awaitable[Path | None]]
+    ) -> None:
+        """`workspace_of` gives the workspace of the agent that whoever gives the command has there, None without
+        one."""
         self._files = files
         self._roles = roles
         self._workspace_of = workspace_of
@@ -59,7 +61,7 @@ class SkillCommands:
     async def list(self, command: Command) -> str:
         if not self.may_use(command.sender.level):
             return NOT_AVAILABLE
-        skills = await self._files.skills(self._workspace_of(command.session, command.sender))
+        skills = await self._files.skills(await self._workspace_of(command))
         lines = [_line(each) for each in skills.found[:MAX_SHOWN]] or ["There are no skills here."]
         lines += [f"- ⚠️ not usable: {escaped(each.short)}" for each in skills.invalid[:MAX_SHOWN]]
         more = max(0, len(skills.found) - MAX_SHOWN) + max(0, len(skills.invalid) - MAX_SHOWN)

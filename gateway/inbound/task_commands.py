@@ -14,7 +14,8 @@ from gateway.bus import Bus
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.reply_builder import STOPPED_BY, STOPPED_BY_USER
 from gateway.outbound.wording import duration, escaped, queued_messages, quoted
-from gateway.store.records import AuditEvent, Command, Turn, UndeliveredReply, UndoneTurn
+from gateway.store.records import AuditEvent, Command, ModelChoice, Turn, UndeliveredReply, UndoneTurn
+from gateway.turns.agents import MAIN, Agents
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import person_on
 from gateway.turns.context_use import ContextUse
@@ -47,6 +48,7 @@ class TaskStore(Protocol):
     async def count_waiting(self, session: str) -> int: ...
     async def unfinished(self, session: str) -> Turn | None: ...
     async def stop_parked(self, session: str, reason: str) -> bool: ...
+    async def model_of(self, session: str) -> ModelChoice: ...
     async def open_question(self, session: str) -> str | None: ...
     async def wrap(self, command_id: int) -> bool: ...
     async def begin_side_question(self, command_id: int) -> Turn: ...
@@ -71,6 +73,7 @@ class TaskCommands:
         access: AccessPolicy,
         problem: Callable[[], Mapping[str, str]],
         context: ContextUse,
+        agents: Agents,
         workspaces: Workspaces | None = None,
         tool_problems: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
@@ -84,6 +87,7 @@ class TaskCommands:
         self._access = access
         self._problems = problem
         self._context = context
+        self._agents = agents
         self._workspaces = workspaces
         self._tool_problems = tool_problems
 
@@ -175,6 +179,8 @@ class TaskCommands:
             lines = [f"Running task: {_describe(active)}"]
         elif question is not None:
             lines = [f"Waiting for an answer to: {question}"]
+        if (agent := await self._agent_of(command, active)) != MAIN:
+            lines.append(f"Agent: `{agent}`.")
         if queued:
             lines.append(f"Queued messages: {queued}.")
         items = [item for item in await self._background.items(command.session) if item.state == "running"]
@@ -186,7 +192,7 @@ class TaskCommands:
             elsewhere = len(await self._store.undelivered(None)) - len(undelivered)
             if elsewhere:
                 lines.append(f"Not delivered in other conversations: {elsewhere}. `/redeliver {ALL}` tries again.")
-        context = await self._context.of(command.session, command.address)
+        context = await self._context.of(command.session, command.address, command.sender)
         if context is not None and context.share >= SHOWN_SHARE:
             lines.append(f"Context: {context.share:.0%} of the model's {context.window:,} tokens.")
         others = sum(other is not active and not other.needs_no_slot for other in self._dispatcher.running())
@@ -196,6 +202,14 @@ class TaskCommands:
         if self._access.is_admin(command.address, command.sender):
             lines.extend(f"{part}: {problem}" for part, problem in self._tool_problems().items())
         return "\n\n".join(lines)
+
+    async def _agent_of(self, command: Command, active: ActiveTurn | None) -> str:
+        """That of the running task, else the one that this person's next task will have."""
+        turn = None if active is None else active.record
+        if turn is not None:
+            return self._agents.pick(turn.agent, turn.address, turn.principal)
+        choice = await self._store.model_of(command.session)
+        return self._agents.pick(choice.agent, command.address, command.sender)
 
     def _may_stop_any(self, command: Command) -> bool:
         return self._access.may_stop_any(command.address, command.sender)

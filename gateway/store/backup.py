@@ -7,8 +7,8 @@ import json
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -25,6 +25,8 @@ DATABASE = "interject.db"
 MANIFEST = "backup.json"
 MEDIA = "media/"
 WORKSPACES = "workspaces/"
+AGENTS = "agents/"
+"""Workspaces of agents that have a folder of their own, by the agent's name."""
 
 _CHUNK = 1 << 20
 
@@ -44,11 +46,15 @@ class BackupSummary:
     left_out: int = 0
 
 
+Workspaces = Mapping[str, Path]
+"""The folders of the workspaces by the name of the agent that has one of its own, "" for all others."""
+
+
 def back_up(
-    url: str, media: Path, target: Path, *, workspaces: Path | None = None, overwrite: bool = False
+    url: str, media: Path, target: Path, *, workspaces: Workspaces | None = None, overwrite: bool = False
 ) -> BackupSummary:
-    """Writes a backup, also beside a running gateway, without making it wait. `workspaces` is the folder of the
-    workspaces, None if they are the operator's own. Raises `StoreError` and `OSError`."""
+    """Writes a backup, also beside a running gateway, without making it wait. `workspaces` are left out if they are the
+    operator's own. Raises `StoreError` and `OSError`."""
     path = database_path(url)
     if not path.exists():
         raise StoreFailed(f"{path} does not exist yet: there is nothing to back up")
@@ -57,16 +63,16 @@ def back_up(
     with TemporaryDirectory(dir=target.absolute().parent, prefix=".backup-") as folder:
         copy, archive = Path(folder) / DATABASE, Path(folder) / "backup.zip"
         _copy_database(path, copy)
-        summary = _write_archive(copy, media, workspaces, archive)
+        summary = _write_archive(copy, media, workspaces or {}, archive)
         archive.replace(target)
     return summary
 
 
 def restore(
-    url: str, media: Path, source: Path, *, workspaces: Path | None = None, overwrite: bool = False
+    url: str, media: Path, source: Path, *, workspaces: Workspaces | None = None, overwrite: bool = False
 ) -> BackupSummary:
     """Puts the backup in the place of the database, adds its media, and puts its workspaces in the place of those of
-    the same name, after checking all of it.
+    the same name, after checking all of it. Those of an agent that has no folder in `workspaces` are not restored.
 
     Raises `StoreBusy` while a gateway runs, `StoreError` for existing data without `overwrite` and for a damaged
     backup, and `OSError`. Nothing is changed then.
@@ -83,8 +89,7 @@ def restore(
             media.mkdir(parents=True, exist_ok=True, mode=0o700)
             with TemporaryDirectory(dir=media, prefix=".restore-") as files:
                 _extract_media(archive, Path(files), source)
-                if workspaces is not None:
-                    _restore_workspaces(archive, workspaces, source)
+                _restore_workspaces(archive, workspaces or {}, source)
                 _move_media(Path(files), media)
             # A journal of the old database would be applied to the new one.
             for suffix in ("-wal", "-shm"):
@@ -110,7 +115,7 @@ def _copy_database(path: Path, copy: Path) -> None:
         raise StoreFailed(f"{path} cannot be copied: {error}") from error
 
 
-def _write_archive(copy: Path, media: Path, workspaces: Path | None, archive: Path) -> BackupSummary:
+def _write_archive(copy: Path, media: Path, workspaces: Workspaces, archive: Path) -> BackupSummary:
     with closing(sqlite3.connect(copy)) as database:
         hashes = [hash for (hash,) in database.execute("SELECT hash FROM media ORDER BY hash")]
         count = {
@@ -122,7 +127,7 @@ def _write_archive(copy: Path, media: Path, workspaces: Path | None, archive: Pa
         zipped.write(copy, DATABASE)
         stored = sum(_add_file(zipped, media, hash) for hash in hashes)
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
-        added, left_out = _add_workspaces(zipped, workspaces) if workspaces and workspaces.is_dir() else (0, 0)
+        counts = [_add_workspaces(zipped, _prefix(agent), root) for agent, root in workspaces.items() if root.is_dir()]
         summary = BackupSummary(
             made_at,
             schema,
@@ -130,8 +135,8 @@ def _write_archive(copy: Path, media: Path, workspaces: Path | None, archive: Pa
             count["inbox"],
             stored,
             missing=len(hashes) - stored,
-            workspaces=added,
-            left_out=left_out,
+            workspaces=sum(added for added, _ in counts),
+            left_out=sum(left_out for _, left_out in counts),
         )
         zipped.writestr(MANIFEST, json.dumps(asdict(summary), indent=2))
     return summary
@@ -150,7 +155,12 @@ def _add_file(zipped: ZipFile, media: Path, hash: str) -> bool:
     return False
 
 
-def _add_workspaces(zipped: ZipFile, workspaces: Path) -> tuple[int, int]:
+def _prefix(agent: str) -> str:
+    """How the names of the files of that agent's workspaces begin in the archive."""
+    return f"{AGENTS}{agent}/" if agent else WORKSPACES
+
+
+def _add_workspaces(zipped: ZipFile, prefix: str, workspaces: Path) -> tuple[int, int]:
     """The number of files added, and of those that could not be read. Links are not followed, also none that takes the
     place of a folder meanwhile."""
     added = left_out = 0
@@ -161,7 +171,7 @@ def _add_workspaces(zipped: ZipFile, workspaces: Path) -> tuple[int, int]:
             folders[:] = [name for name in folders if not name.startswith(".")]
             continue
         for name in names:
-            kept = _add_workspace_file(zipped, WORKSPACES + (within / name).as_posix(), name, descriptor)
+            kept = _add_workspace_file(zipped, prefix + (within / name).as_posix(), name, descriptor)
             added, left_out = added + (kept is True), left_out + (kept is False)
     return added, left_out
 
@@ -249,30 +259,49 @@ def _extract_media(archive: ZipFile, files: Path, source: Path) -> None:
             temporary.rename(files / hash)
 
 
-def _restore_workspaces(archive: ZipFile, workspaces: Path, source: Path) -> None:
-    """Whole folders take the place of others: what is in those may be links."""
-    names = [name for name in archive.namelist() if name.startswith(WORKSPACES)]
-    if not names:
-        return
-    workspaces.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _restore_workspaces(archive: ZipFile, workspaces: Workspaces, source: Path) -> None:
+    """Those of all agents are read before one is put in its place."""
+    with ExitStack() as stack:
+        read = [
+            (root, stack.enter_context(_extracted_workspaces(archive, names, root, source)))
+            for agent, root in workspaces.items()
+            if (names := _names_below(archive, _prefix(agent)))
+        ]
+        for root, folder in read:
+            _move_workspaces(folder, root)
+
+
+def _names_below(archive: ZipFile, prefix: str) -> dict[str, str]:
+    """The names in the archive that begin so, with the rest of each."""
+    return {name: name.removeprefix(prefix) for name in archive.namelist() if name.startswith(prefix)}
+
+
+@contextmanager
+def _extracted_workspaces(archive: ZipFile, names: Mapping[str, str], root: Path, source: Path) -> Iterator[Path]:
+    """A folder for what is put in the place of others, `old`, with the files of the archive in `new`."""
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
     # What cannot be deleted now is deleted by the gateway when it starts, by this name.
-    with TemporaryDirectory(dir=workspaces, prefix=".deleted-restore-", ignore_cleanup_errors=True) as folder:
-        new, old = Path(folder, "new"), Path(folder, "old")
-        for each in (new, old):
-            each.mkdir(mode=0o700)
-        for name in names:
-            parts = PurePosixPath(name).parts[1:]
-            if len(parts) < 2 or any(part in ("..", ".") or "\\" in part for part in parts):
+    with TemporaryDirectory(dir=root, prefix=".deleted-restore-", ignore_cleanup_errors=True) as folder:
+        for each in ("new", "old"):
+            Path(folder, each).mkdir(mode=0o700)
+        for name, within in names.items():
+            parts = PurePosixPath(within).parts
+            if len(parts) < 2 or parts[0] == "/" or any(part in ("..", ".") or "\\" in part for part in parts):
                 raise _damaged(source, f"{name!r} is not the name of a file in a workspace")
-            target = new.joinpath(*parts)
+            target = Path(folder, "new", *parts)
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _extract(archive, name, target)
             target.chmod((archive.getinfo(name).external_attr >> 16) & 0o700 or 0o600)
-        for made in new.iterdir():
-            place = workspaces / made.name
-            if os.path.lexists(place):
-                place.rename(old / made.name)
-            made.rename(place)
+        yield Path(folder)
+
+
+def _move_workspaces(folder: Path, root: Path) -> None:
+    """Whole folders take the place of others: what is in those may be links."""
+    for made in Path(folder, "new").iterdir():
+        place = root / made.name
+        if os.path.lexists(place):
+            place.rename(folder / "old" / made.name)
+        made.rename(place)
 
 
 def _move_media(files: Path, media: Path) -> None:

@@ -114,7 +114,7 @@ def begin_side_question(connection: Connection, worker: str, command_id: int) ->
     if row is None or row.state != "waiting":
         raise LookupError(f"inbox row {command_id} is no command that waits")
     turn = _turn_for(row, "aside")
-    number, generation = insert_running(connection, turn, worker)
+    number, turn = insert_running(connection, turn, worker)
     is_group = turn.address.kind == "group"
     message = UserMessage(
         row.id, row.sender_name, row.text, (), row.note, row.message_id, is_group, sender_id=row.sender_id
@@ -122,7 +122,7 @@ def begin_side_question(connection: Connection, worker: str, command_id: int) ->
     read = MessagesRead(1, (message,))
     logs.write(connection, number, 1, [read])
     connection.execute(_answer_command, {"row": command_id, "by": turn.id})
-    return with_settings(connection, replace(turn, entries=(read,), generation=generation))
+    return with_settings(connection, replace(turn, entries=(read,)))
 
 
 def resume_side_question(connection: Connection, worker: str, turn_id: str) -> Turn:

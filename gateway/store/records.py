@@ -154,8 +154,8 @@ class Turn:
     `root`: the turn whose budget its usage counts for; for a delegated turn, the one that a person began.
 
     Settings of its session, as of the claim: `allowed` tools need no approval, `model` is the chosen one ("" for the
-    default) and `reasoning` how much it is to reason, `agent` the chosen agent ("" for the one of the place),
-    `generation` counts the resets by `/new`.
+    default) and `reasoning` how much it is to reason, `generation` counts the resets by `/new`. `agent` is the agent
+    that was chosen when the turn began, "" for the one of the place.
     """
 
     id: str

@@ -18,10 +18,16 @@ from gateway.store.schema import AnyRow, sessions, turns, work
 from gateway.store.sessions import current_generation
 
 _values = {
-    **{column.name: bindparam(column.name) for column in turns.c if column.name not in ("number", "generation")},
+    **{
+        column.name: bindparam(column.name)
+        for column in turns.c
+        if column.name not in ("number", "generation", "agent")
+    },
     "generation": current_generation,
+    # A turn that is resumed goes on with its agent, whatever was chosen meanwhile.
+    "agent": select(sessions.c.agent).where(sessions.c.key == bindparam("session")).scalar_subquery(),
 }
-_insert_running = insert(turns).values(_values).returning(turns.c.number, turns.c.generation)
+_insert_running = insert(turns).values(_values).returning(turns.c.number, turns.c.generation, turns.c.agent)
 _insert_ended = (
     sqlite.insert(turns).values(_values).on_conflict_do_nothing(index_elements=["id"]).returning(turns.c.number)
 )
@@ -30,7 +36,6 @@ _settings = (
     select(
         sessions.c.allowed,
         sessions.c.model,
-        sessions.c.agent,
         # Delegated tasks reason as much as the conversation that they are for.
         func.coalesce(sessions.c.reasoning, _conversation.c.reasoning).label("reasoning"),
         work.c.root,
@@ -48,10 +53,10 @@ def new_turn(id: str, session: str, address: Address, principal: Sender, reply_t
     return Turn(id, session, 1, address, principal, reply_to, kind, (), datetime.now(UTC))
 
 
-def insert_running(connection: Connection, turn: Turn, worker: str) -> tuple[int, int]:
-    """The new row's number and generation."""
-    number, generation = connection.execute(_insert_running, _values_of(turn, worker, "running")).one()
-    return number, generation
+def insert_running(connection: Connection, turn: Turn, worker: str) -> tuple[int, Turn]:
+    """The new row's number, and the turn with its generation and the agent that is chosen for its session."""
+    number, generation, agent = connection.execute(_insert_running, _values_of(turn, worker, "running")).one()
+    return number, replace(turn, generation=generation, agent=agent or "")
 
 
 def insert_ended(connection: Connection, turn: Turn, worker: str) -> int | None:
@@ -61,14 +66,13 @@ def insert_ended(connection: Connection, turn: Turn, worker: str) -> int | None:
 
 
 def with_settings(connection: Connection, turn: Turn) -> Turn:
-    """The turn with the settings of its session (`allowed`, `model`, `reasoning`, `agent`) and with its `root`."""
+    """The turn with the settings of its session (`allowed`, `model`, `reasoning`) and with its `root`."""
     found = connection.execute(_settings, {"session": turn.session}).one()
     return replace(
         turn,
         allowed=frozenset(found.allowed or ()),
         model=found.model or "",
         reasoning=reasoning_from(found.reasoning or ""),
-        agent=found.agent or "",
         root=found.root or turn.id,
     )
 
@@ -93,6 +97,7 @@ def turn_from(row: AnyRow, entries: tuple[Entry, ...], epoch: int | None = None)
         parked=row.parked,
         root=row.id,
         generation=row.generation,
+        agent=row.agent or "",
     )
 
 

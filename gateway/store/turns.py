@@ -150,13 +150,15 @@ def _begin(connection: Connection, worker: str, session: str) -> Turn | None:
     principal = Sender(first.sender_id, first.sender_name, first.sender_handle, level=first.level)
     address = address_from_json(first.address)
     turn = new_turn(first.run or uuid4().hex, session, address, principal, first.message_id, "turn")
-    number, generation = insert_running(connection, turn, worker)
-    read = MessagesRead(1, consume(connection, rows, turn.id, 1, generation))
+    number, turn = insert_running(connection, turn, worker)
+    read = MessagesRead(1, consume(connection, rows, turn.id, 1, turn.generation))
     logs.write(connection, number, 1, [read])
     if are_more:
         queue_lower(connection, session, principal.level)
-    earlier = connection.execute(_earlier, {"session": session, "of_generation": generation, "own": number}).first()
-    turn = with_settings(connection, replace(turn, entries=(read,), generation=generation))
+    earlier = connection.execute(
+        _earlier, {"session": session, "of_generation": turn.generation, "own": number}
+    ).first()
+    turn = with_settings(connection, replace(turn, entries=(read,)))
     return replace(turn, first=earlier is None, unread=waiting_busy(connection, session) if are_more else None)
 
 

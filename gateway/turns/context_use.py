@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from agent.loop.offered_tools import callable_tools, described_tools
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.history import Context
 from gateway.store.records import ModelChoice
 from gateway.turns.agents import Agents
@@ -30,10 +30,10 @@ class ContextUse:
         self._histories = histories
         self._agents = agents
 
-    async def of(self, session: str, address: Address) -> Context | None:
-        """None for an agent that leaves its context to the provider."""
+    async def of(self, session: str, address: Address, sender: Sender | None = None) -> Context | None:
+        """For the agent that this person has there; None for one that leaves its context to the provider."""
         choice = await self._store.model_of(session)
-        agent = self._agents.of(self._agents.pick(choice.agent, address, None), address)
+        agent = self._agents.of(self._agents.pick(choice.agent, address, sender), address)
         if agent.compactor is None:
             return None
         past = await self._histories.of(session)

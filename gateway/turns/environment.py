@@ -50,7 +50,7 @@ class TurnEnvironment:
         default_model = self._agents.default_model(name, address.channel)
         turn_cost = task.turn_cost if task else self._agents.named[name].turn_cost
         context = TurnContext(
-            hook_context(record),
+            hook_context(record, name),
             record.allowed,
             record.model,
             record.reasoning,
@@ -77,7 +77,7 @@ class TurnEnvironment:
         await self._background.ended(record)
 
 
-def hook_context(record: records.Turn) -> HookContext:
-    """The turn's place and person, for hooks."""
+def hook_context(record: records.Turn, agent: str) -> HookContext:
+    """The turn's place, person and agent, for hooks."""
     principal = record.principal
-    return HookContext(record.session, record.address.channel, record.id, principal.name, principal.id)
+    return HookContext(record.session, record.address.channel, record.id, principal.name, principal.id, agent)

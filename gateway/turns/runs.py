@@ -88,11 +88,12 @@ class RunReports:
 
     async def _review(self, turn: records.Turn, call: Call, given: ExternalResult) -> tuple[CallEnded, EndTurn | None]:
         """The result after masking, hooks and truncation; and why the turn has to end, if a hook ends it."""
-        agent, ending = self._agents.of(self._agents.pick(turn.agent, turn.address, turn.principal), turn.address), None
+        name, ending = self._agents.pick(turn.agent, turn.address, turn.principal), None
+        agent = self._agents.of(name, turn.address)
         outcome: Outcome = "failed" if given.failed else "done"
         end = ToolEnd(call.id, call.name, outcome, agent.mask(given.text))
         if agent.hooks.active("after_tool"):
-            end, ruled = await agent.hooks.ask("after_tool", hook_context(turn), end)
+            end, ruled = await agent.hooks.ask("after_tool", hook_context(turn, name), end)
             if ruled is not None and isinstance(ruled.ruling, End | Stop):
                 ending = EndTurn(ruled.ruling, ruled.hook)
         text, full = await truncate_result(end.text, f"external-{call.name}-{call.id}", agent.media)

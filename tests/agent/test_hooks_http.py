@@ -67,7 +67,7 @@ async def test_an_endpoint_is_asked_with_a_signed_body() -> None:
         "protocol": 1,
         "hook": "guard",
         "point": "before_tool",
-        "context": {"session": "s", "channel": "web", "run_id": "", "sender": "Ada", "sender_id": ""},
+        "context": {"session": "s", "channel": "web", "run_id": "", "sender": "Ada", "sender_id": "", "agent": ""},
         "subject": {
             "call_id": "c1",
             "tool": "shell",

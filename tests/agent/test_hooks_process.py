@@ -126,7 +126,7 @@ deny(question, json.dumps([params, event, question]))
     async with script.hook(program, points=("before_tool", "on_event")) as hook:
         await hook.observe(HERE, {"kind": "model_answered", "step": 1})
         answer = await ask(hook)
-    context = '{"session": "s", "channel": "terminal", "run_id": "r", "sender": "Ada", "sender_id": "7"}'
+    context = '{"session": "s", "channel": "terminal", "run_id": "r", "sender": "Ada", "sender_id": "7", "agent": ""}'
     assert answer.reason == (
         '[{"protocol": 1, "name": "guard", "points": ["before_tool", "on_event"]}, '
         f'{{"jsonrpc": "2.0", "method": "event", "params": {{"context": {context}, '

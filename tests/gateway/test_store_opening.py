@@ -149,12 +149,14 @@ async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_p
         database.executemany("INSERT INTO turn_log (turn, n, entry) VALUES (?, ?, ?)", rows)
         for table in TABLES_SINCE_0001:
             database.execute(f"DROP TABLE {table}")
-        for column in ("foreign", "level"):
+        for column in ("foreign", "level", "follows"):
             database.execute(f'ALTER TABLE inbox DROP COLUMN "{column}"')
         database.execute("DROP INDEX ix_turns_undeliverable")
         database.execute("ALTER TABLE turns DROP COLUMN undeliverable")
-        database.execute("ALTER TABLE turns DROP COLUMN draft")
-        database.execute("ALTER TABLE sessions DROP COLUMN reasoning")
+        for column in ("draft", "agent"):
+            database.execute(f"ALTER TABLE turns DROP COLUMN {column}")
+        for column in ("reasoning", "agent"):
+            database.execute(f"ALTER TABLE sessions DROP COLUMN {column}")
         database.execute("UPDATE alembic_version SET version_num = '0001'")
         database.commit()
     async with open_store(url_of(tmp_path)) as store:
