@@ -8,18 +8,21 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from agent.gate import one_line
 from agent.interrupt import cancel_and_wait
+from agent.mcp.account import Account, Link, OpenLink
 from agent.mcp.errors import McpError
+from agent.mcp.known_tools import KnownTools, read_known_tools, write_known_tools
 from agent.mcp.listing import ListedTool
 from agent.mcp.names import tool_name
 from agent.mcp.rules import RuleChanges, rules_of
-from agent.mcp.sources import Source
+from agent.mcp.sources import HttpSource, Source
 from agent.mcp.tools import McpTool, mcp_tool
 from agent.tool import Tool, ToolContext, ToolError
 from agent.tool_result import ToolResult
@@ -45,9 +48,16 @@ SHOWN_EVERY = 0.25
 MAX_LOGGED = 20
 """Lines of a server's log that are logged per second."""
 
+SIGN_IN_TIME = 600.0
+"""Seconds that a call waits for a person who signs in, beside its own time."""
+
+NOT_SIGNED_IN = "nobody is signed in"
+
 T = TypeVar("T")
 
-State = Literal["starting", "running", "down"]
+NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+
+State = Literal["starting", "running", "down", "signed_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +118,31 @@ class McpServer:
     Use as a context manager, in the task that leaves it: entering starts the server in the background.
     """
 
-    def __init__(self, name: str, source: Source, policy: Policy | None = None, timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        policy: Policy | None = None,
+        timing: Timing | None = None,
+        *,
+        known: Path | None = None,
+        open_link: OpenLink | None = None,
+        personal: bool = False,
+    ) -> None:
+        """`known` is a file in which its tools are kept, for the next start. `open_link` leads to a person who is to
+        sign in because of a call. A `personal` server is used with the account of one person, for that person."""
         self.name = name
+        self._known = known
+        self._account = source.account if isinstance(source, HttpSource) else None
+        self._open_link = open_link
+        self._personal = personal
+        self._signing = asyncio.Lock()
+        self._signed_in = asyncio.Event()
         self._source = source
         self._policy = policy or Policy()
         self._timing = timing or Timing()
         self._tools: tuple[McpTool, ...] = ()
-        self._listed: tuple[ListedTool, ...] = ()
-        self._has_resources = False
+        self._found = KnownTools()
         self._problems: tuple[str, ...] = ()
         self._prompts: tuple[Prompt, ...] = ()
         self._connection: Connection | None = None
@@ -130,6 +157,8 @@ class McpServer:
         self._owner: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> McpServer:
+        if self._known is not None:
+            self._offer(await asyncio.to_thread(read_known_tools, self._known))
         self._owner = asyncio.create_task(self._supervise())
         return self
 
@@ -138,7 +167,16 @@ class McpServer:
             await cancel_and_wait(self._owner)
 
     def __iter__(self) -> Iterator[Tool]:
-        return iter(self._tools)
+        if self._state != "signed_out" or self._open_link is None:
+            return iter(self._tools)
+        waiting = (replace(tool, timeout=tool.timeout + SIGN_IN_TIME) for tool in self._tools)
+        return iter((self._sign_in_tool, *waiting))
+
+    @cached_property
+    def _sign_in_tool(self) -> McpTool:
+        about = f"Signs the person in at {self.name}, whose tools can be used after that. It sends them a link."
+        rules = rules_of({"readOnlyHint": True, "openWorldHint": False}, SIGN_IN_TIME, None)
+        return mcp_tool(tool_name(self.name, "sign_in", self._policy.taken), about, NO_ARGUMENTS, rules, self._sign_in)
 
     @property
     def status(self) -> Status:
@@ -157,6 +195,68 @@ class McpServer:
         """The text of one of its prompts. Raises `McpError`."""
         async with asyncio.timeout(self._policy.timeout):
             return await (await self._connected()).prompt(name, arguments)
+
+    # Signing in
+
+    @property
+    def account(self) -> Account | None:
+        return self._account
+
+    async def sign_in(self, link: Link) -> None:
+        """Signs a person in, and connects anew as them. Raises `McpError` with why it did not work."""
+        if self._account is None:
+            raise McpError("it is a program on this machine, at which nobody signs in")
+        oauth = await asyncio.to_thread(import_module, "agent.mcp.oauth")
+        await oauth.sign_in(self._account, link)
+        log.info("MCP server %s: somebody has signed in", self.name)
+        self._connect_anew()
+
+    async def sign_out(self) -> bool:
+        """Forgets the account, and what it could do; whether there was one. Raises `OSError`."""
+        if self._account is None:
+            return False
+        was_signed_in = await asyncio.to_thread(self._account.forget)
+        self._tools, self._found, self._prompts = (), KnownTools(), ()
+        if self._known is not None:
+            await asyncio.to_thread(self._known.unlink, missing_ok=True)
+        self._connect_anew()
+        return was_signed_in
+
+    def _connect_anew(self) -> None:
+        self._lose("the account has changed")
+        if self._state == "signed_out":
+            self._state = "starting"
+            self._settled.clear()
+        self._signed_in.set()
+
+    async def _sign_in(self, context: ToolContext, arguments: Mapping[str, Any]) -> ToolResult:
+        try:
+            await self._ready(context, _Shown(context))
+        except McpError as error:
+            raise ToolError(f"{self.name}: {error}") from error
+        names = ", ".join(tool.name for tool in self._tools)
+        return ToolResult(f"Signed in. The tools are: {names}" if names else "Signed in. There are no tools.")
+
+    async def _ready(self, context: ToolContext, shown: _Shown) -> Connection:
+        """The connection. A person is asked to sign in if it needs that. Raises `McpError`."""
+        try:
+            return await self._connected()
+        except McpError:
+            if self._state != "signed_out":
+                raise
+        async with self._signing:
+            if self._account is not None and self._account.signed_in and self._state == "signed_out":
+                # Perhaps by another process, since the last attempt.
+                self._connect_anew()
+            try:
+                return await self._connected()
+            except McpError:
+                if self._state != "signed_out" or self._open_link is None:
+                    raise
+            link = await self._open_link(self.name, context.asked_by, personal=self._personal)
+            await shown.show("waiting for the sign-in")
+            await self.sign_in(link)
+        return await self._connected()
 
     # Observing the connection
 
@@ -204,12 +304,13 @@ class McpServer:
         try:
             for is_last in (False, True):
                 try:
-                    result: ToolResult = await run(await self._connected(), shown)
+                    result: ToolResult = await run(await self._ready(context, shown), shown)
                     return result
                 except McpError as error:
-                    if error.lost:
+                    refused = self._connection is not None and self._is_refused
+                    if error.lost or refused:
                         self._lose(str(error))
-                    if is_last or not error.not_run:
+                    if is_last or not (error.not_run or refused):
                         raise ToolError(f"{self.name}: {error}") from error
             raise AssertionError("unreachable")
         finally:
@@ -226,6 +327,8 @@ class McpServer:
                     await self._settled.wait()
             except TimeoutError:
                 raise McpError("the server is still starting. Try again later") from None
+        if self._state == "signed_out":
+            raise McpError(f"{self._reason}. An admin can sign in: /mcp login {self.name}")
         if self._connection is None:
             raise McpError(f"the server is down: {self._reason}. It is being started again")
         return self._connection
@@ -261,6 +364,9 @@ class McpServer:
             if _is_cancelled():
                 # What fails while a connection is closed takes the place of the cancellation.
                 raise asyncio.CancelledError
+            if self._is_refused:
+                await self._until_signed_in()
+                continue
             attempt = 0 if self._was_open else attempt + 1
             if self._was_open and time.monotonic() - since > HEALTHY_AFTER:
                 delay = self._timing.restart_delay
@@ -272,6 +378,21 @@ class McpServer:
             self._state = "starting"
             self._settled.clear()
             delay = min(2 * delay, self._timing.max_restart_delay)
+
+    @property
+    def _is_refused(self) -> bool:
+        return self._account is not None and self._account.refused
+
+    async def _until_signed_in(self) -> None:
+        """A server that nobody may use yet is left alone."""
+        log.info("MCP server %s: %s", self.name, NOT_SIGNED_IN)
+        assert self._account is not None
+        self._signed_in.clear()
+        self._settle("signed_out", NOT_SIGNED_IN)
+        await self._signed_in.wait()
+        self._account.refused = False
+        self._state = "starting"
+        self._settled.clear()
 
     async def _run_once(self, attempt: int) -> None:
         """One connection, until it is lost. Raises `McpError` with why it ended."""
@@ -345,12 +466,18 @@ class McpServer:
             for problem in listing.problems:
                 log.warning("MCP server %s: %s", self.name, problem)
         self._problems = listing.problems
-        if (tools, has_resources) == (self._listed, self._has_resources):
+        found = KnownTools(tools, has_resources)
+        if found == self._found:
             return
-        if self._listed:
-            log.info("MCP server %s: its tools have changed: %s", self.name, _difference(self._listed, tools))
-        self._listed, self._has_resources = tools, has_resources
-        self._tools = tuple(self._made(tools, with_resources=has_resources))
+        if self._found.tools:
+            log.info("MCP server %s: its tools have changed: %s", self.name, _difference(self._found.tools, tools))
+        self._offer(found)
+        if self._known is not None:
+            await asyncio.to_thread(write_known_tools, self._known, found)
+
+    def _offer(self, found: KnownTools) -> None:
+        self._found = found
+        self._tools = tuple(self._made(found.tools, with_resources=found.has_resources))
 
     async def _if_listed(self, listing: Awaitable[T], otherwise: T) -> T:
         """A list that a server declares and then refuses costs only itself."""
@@ -363,7 +490,6 @@ class McpServer:
             return otherwise
 
     def _made(self, listed: Sequence[ListedTool], *, with_resources: bool) -> Iterator[McpTool]:
-        """The same tool objects for tools that are the same: what is made of them can be kept."""
         policy, taken = self._policy, set(self._policy.taken)
         for tool in listed:
             name = tool_name(self.name, tool.name, taken)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    # Comes with the SDK, which is loaded when a server starts.
-    import httpx2
+from agent.mcp.account import Account
 
 Wire = Literal["process", "http", "sse"]
 
@@ -30,12 +28,13 @@ class ProcessSource:
 
 @dataclass(frozen=True, slots=True)
 class HttpSource:
-    """A server at a URL, over the first of `wires` that works. `headers` may be secret; `auth` signs requests in."""
+    """A server at a URL, over the first of `wires` that works. `headers` may be secret. With an `account`
+    requests are signed with its tokens, if the server asks for a sign-in."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     wires: tuple[Wire, ...] = ("http", "sse")
-    auth: httpx2.Auth | None = None
+    account: Account | None = None
 
 
 Source = ProcessSource | HttpSource

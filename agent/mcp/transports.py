@@ -24,7 +24,9 @@ from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_mes
 from agent.gate import one_line
 from agent.interrupt import cancel_and_wait, shielded
 from agent.mcp.errors import McpError
+from agent.mcp.http import HTTP_TIMEOUT, MAX_MESSAGE, http_client
 from agent.mcp.listing import read_listing
+from agent.mcp.oauth import AccountAuth
 from agent.mcp.sources import HttpSource, ProcessSource
 from agent.tools.piped_process import PipedProcess, start_piped
 from agent.tools.stderr import log_stderr
@@ -34,9 +36,6 @@ log = logging.getLogger(__name__)
 # They log addresses and ids of sessions, which may be secret.
 for name in ("mcp", "client", "httpx2"):
     logging.getLogger(name).setLevel(logging.WARNING)
-
-MAX_MESSAGE = 24 * 1024 * 1024
-"""Bytes of one message. A file in a result is base64, which is a third longer than the file."""
 
 MAX_NOTICES_PER_SECOND = 200
 """Notices (progress, logs, changes) of one server that are heard per second; further ones are dropped."""
@@ -52,9 +51,6 @@ PROBLEMS = "interject/problems"
 
 GRACE = 2.0
 """Seconds that a process has to end by itself when its input is closed."""
-
-HTTP_TIMEOUT = httpx2.Timeout(30.0, read=600.0)
-"""A server may answer a call in a stream that is silent for long; the time of a call is limited elsewhere."""
 
 Message = SessionMessage | Exception
 Streams = tuple[MemoryObjectReceiveStream[Message], MemoryObjectSendStream[SessionMessage]]
@@ -130,7 +126,7 @@ async def _write_lines(process: PipedProcess, leaving: ObjectReceiveStream[Sessi
 async def over_http(source: HttpSource) -> AsyncIterator[TransportStreams]:
     """The server over streamable HTTP."""
     async with (
-        _client(dict(source.headers), HTTP_TIMEOUT, source.auth) as client,
+        http_client(dict(source.headers), HTTP_TIMEOUT, _auth(source)) as client,
         streamable_http_client(source.url, http_client=client, max_sse_event_size=MAX_MESSAGE) as streams,
     ):
         yield streams
@@ -144,52 +140,14 @@ async def over_sse(source: HttpSource) -> AsyncIterator[TransportStreams]:
         dict(source.headers),
         timeout=30.0,
         sse_read_timeout=600.0,
-        httpx_client_factory=_client,
-        auth=source.auth,
+        httpx_client_factory=http_client,
+        auth=_auth(source),
     ) as streams:
         yield streams
 
 
-def _client(
-    headers: dict[str, str] | None = None, timeout: httpx2.Timeout | None = None, auth: httpx2.Auth | None = None
-) -> httpx2.AsyncClient:
-    # Not compressed: a small answer could become a large one.
-    return httpx2.AsyncClient(
-        headers={"User-Agent": "Interject", "Accept-Encoding": "identity", **(headers or {})},
-        timeout=timeout or HTTP_TIMEOUT,
-        auth=auth,
-        transport=_LimitedTransport(),
-    )
-
-
-class _LimitedTransport(httpx2.AsyncHTTPTransport):
-    """Refuses answers that are too long or compressed. Streams of events have a limit for each event instead."""
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await super().handle_async_request(request)
-        if response.headers.get("content-encoding", "identity") != "identity":
-            await response.aclose()
-            raise httpx2.DecodingError("the answer is compressed, which was not asked for", request=request)
-        if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-            assert isinstance(response.stream, httpx2.AsyncByteStream)
-            response.stream = _LimitedStream(response.stream)
-        return response
-
-
-class _LimitedStream(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._stream:
-            size += len(chunk)
-            if size > MAX_MESSAGE:
-                raise httpx2.ReadError(f"the answer has more than {MAX_MESSAGE} bytes")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+def _auth(source: HttpSource) -> httpx2.Auth | None:
+    return None if source.account is None else AccountAuth(source.account)
 
 
 @asynccontextmanager

@@ -40,6 +40,8 @@ async def open_mcp(configuration: Configuration, stack: AsyncExitStack) -> tuple
     from agent.mcp.server import McpServer, Timing
 
     missing = await _missing_sandbox(settings.values())
+    folder = configuration.home / "mcp"
+    private_folder(folder)
     servers = []
     for name, given in settings.items():
         server = McpServer(
@@ -47,6 +49,7 @@ async def open_mcp(configuration: Configuration, stack: AsyncExitStack) -> tuple
             _source(configuration, name, given, sandboxed=not missing),
             _policy(given),
             Timing(start=given.start_timeout),
+            known=folder / f"{name}.json",
         )
         servers.append(await stack.enter_async_context(server))
     return tuple(servers)
@@ -119,7 +122,6 @@ def _in_sandbox(
     from agent.mcp.sources import ProcessSource
 
     folder = configuration.home / "mcp" / name
-    private_folder(folder.parent)
     private_folder(folder)
     command = [_absolute(part, base) for part in given.command]
     for path in (*given.readable, *given.writable):

@@ -281,6 +281,21 @@ async def test_a_call_of_a_server_that_is_down_fails_in_words(tmp_path: Path, mo
         await server.__aexit__()
 
 
+async def test_after_a_restart_the_tools_are_there_before_the_server_is(tmp_path: Path) -> None:
+    file = tmp_path / "known.json"
+    async with serve() as url:
+        async with McpServer("example", HttpSource(url), known=file) as server:
+            await server.settled()
+            before = [(tool.spec, tool.effect, tool.approval) for tool in server]
+        async with McpServer("example", HttpSource(url), known=file) as server:
+            assert server.status.state == "starting"
+            assert [(tool.spec, tool.effect, tool.approval) for tool in server] == before
+            assert (await Calls(server).call("add", a=1, b=1)).text == "2"
+    file.write_text('{"tools": [{"name": 7}]}')
+    async with McpServer("example", HttpSource(url), known=file) as server:
+        assert list(server) == []
+
+
 async def test_a_flood_of_notices_is_slowed_down_and_holds_nobody_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
