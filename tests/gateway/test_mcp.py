@@ -230,3 +230,31 @@ def test_check_starts_each_server_and_says_what_is_wrong(tmp_path: Path) -> None
     assert [check.ok for check in checks] == [False, False]
     assert str(checks[0]).startswith("  !!  MCP server lies: 3 tools; the tool text: its schema is not an object; ")
     assert str(checks[1]) == "  !!  MCP server absent: down: it cannot be reached (ConnectError)"
+
+
+async def test_a_call_that_is_approved_after_a_restart_runs(tmp_path: Path, models: ModelServer, url: str) -> None:
+    models.respond(answering(Call("example_drop", {"table": "t"}), Say("Dropped.")))
+    async with person(tmp_path, models, example(url)) as ann:
+        await ready(ann)
+        await ann.say("drop it")
+        await ann.sees(lambda replies: "Allow" in shown(replies[-1]))
+    async with person(tmp_path, models, example(url)) as ann:
+        await ann.presses("Allow once")
+        await ann.sees(lambda replies: replies[-1]["done"] and "Dropped." in shown(replies[-1]))
+    assert calls(tmp_path) == ["drop t"]
+
+
+AT_ONCE = "shutdown_grace = 0\n"
+
+
+async def test_a_call_that_a_restart_interrupts_is_repeated_if_it_only_reads(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    models.respond(answering(Call("example_wait", {})))
+    async with person(tmp_path, models, example(url), agent=AT_ONCE) as ann:
+        await ready(ann)
+        await ann.say("wait")
+        await ann.sees(lambda replies: "25%: waiting" in shown(replies[-1]))
+    async with person(tmp_path, models, example(url), agent=AT_ONCE), asyncio.timeout(60):
+        while calls(tmp_path).count("wait began") < 2:  # noqa: ASYNC110 - the server writes a file
+            await asyncio.sleep(0.02)
