@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from agent.arguments import fit_arguments
 from agent.background import Background, NoBackground
+from agent.hook import HookContext
 from agent.log import Usage
 from agent.media import Attachment, MediaStore
 from agent.model import ToolSpec
@@ -54,7 +55,8 @@ class ToolContext:
     `attachments` are the conversation's attachments, newest last, for tools that find them by name. `call_id` is the
     same when the call is repeated after a restart. `background` is the background work, if available. `charge`
     records what the call costs: it counts in the turn's costs and limits, however the call ends. `settings` are the
-    tool's own, if it has a model for them. `tools` are all those that the turn may call.
+    tool's own, if it has a model for them. `tools` are all those that the turn may call. `asked_by` is where the turn
+    is, and who began it.
     """
 
     workspace: Path
@@ -66,6 +68,7 @@ class ToolContext:
     charge: Charge = _no_charge
     settings: Any = None
     tools: Sequence[Tool] = ()
+    asked_by: HookContext = field(default_factory=HookContext)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ class Status:
                 return ["starting"]
             case "down":
                 return [f"down: {self.reason}"]
+            case "signed_out":
+                return [self.reason]
             case "running":
                 return [f"{self.tools} tool{'' if self.tools == 1 else 's'}", *self.problems]
 
@@ -303,16 +305,19 @@ class McpServer:
         self._running.add(shown)
         try:
             for is_last in (False, True):
+                connection = await self._ready(context, shown)
                 try:
-                    result: ToolResult = await run(await self._ready(context, shown), shown)
+                    result: ToolResult = await run(connection, shown)
                     return result
                 except McpError as error:
-                    refused = self._connection is not None and self._is_refused
-                    if error.lost or refused:
+                    was_not_run = error.not_run or self._is_refused
+                    if error.lost or was_not_run:
                         self._lose(str(error))
-                    if is_last or not (error.not_run or refused):
-                        raise ToolError(f"{self.name}: {error}") from error
+                    if is_last or not was_not_run:
+                        raise
             raise AssertionError("unreachable")
+        except McpError as error:
+            raise ToolError(f"{self.name}: {error}") from error
         finally:
             self._running.discard(shown)
             if not self._running:
@@ -410,7 +415,8 @@ class McpServer:
             try:
                 await self._keep_current(connection)
             finally:
-                self._connection = None
+                self._connection, self._state = None, "starting"
+                self._settled.clear()
                 await cancel_and_wait(listening)
 
     async def _open(self, stack: AsyncExitStack, attempt: int) -> Connection:
@@ -459,8 +465,12 @@ class McpServer:
 
     async def _update(self, connection: Connection) -> None:
         listing = await connection.tools()
-        self._prompts = await self._if_listed(connection.prompts(), ())
+        prompts = await self._if_listed(connection.prompts(), ())
         has_resources = await self._if_listed(connection.has_resources(), False)
+        if self._lost:
+            # What was listed may be another account's.
+            raise McpError(self._lost)
+        self._prompts = prompts
         tools = tuple(tool for tool in listing.tools if self._policy.offers(tool.name))
         if listing.problems != self._problems:
             for problem in listing.problems:

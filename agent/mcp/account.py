@@ -1,0 +1,166 @@
+"""Accounts at MCP servers: who is signed in where, in files for the gateway's user only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.hook import HookContext
+
+MAX_FILE = 1_000_000
+"""Bytes of a file that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """What an authorization server knows us as, where it does not register clients by itself; `scope` is what is asked
+    for ("": what the server says)."""
+
+    client_id: str = ""
+    client_secret: str = ""
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """What the authorization server sent back with the person: a code for tokens."""
+
+    code: str
+    state: str
+    issuer: str | None = None
+
+
+class Link(Protocol):
+    """The way to one person who is to sign in.
+
+    `redirect_uri` is where the authorization server sends them back to, `document` the URL at which it can read what
+    client this is, None if there is none.
+    """
+
+    redirect_uri: str
+    document: str | None
+
+    async def show(self, url: str) -> None:
+        """Shows the person the page of the authorization server at which they sign in. Raises `McpError`."""
+
+    async def returned(self) -> Callback:
+        """What the person came back with. Raises `McpError` if they refuse, or if it takes too long."""
+
+
+class OpenLink(Protocol):
+    async def __call__(self, server: str, asked: HookContext, *, personal: bool) -> Link:
+        """A link for the person who asked, to sign in at a server: for themselves if it is `personal`, else for
+        everybody. Raises `McpError` with what to do instead."""
+
+
+class Account:
+    """The sign-in of everybody, or of one person, at one MCP server. Methods block for a small file."""
+
+    def __init__(self, file: Path, url: str, client: ClientSettings | None = None) -> None:
+        self.file = file
+        self.url = url
+        self.client = client or ClientSettings()
+        self.refused = False
+        """Whether the server wants a sign-in that it has not got."""
+
+    @property
+    def signed_in(self) -> bool:
+        return self.file.exists()
+
+    def read(self) -> dict[str, Any]:
+        """What was written last; nothing if there is none, or if the file cannot be read any more."""
+        try:
+            if self.file.stat().st_size > MAX_FILE:
+                return {}
+            kept = json.loads(self.file.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return kept if isinstance(kept, dict) and kept.get("url") == self.url else {}
+
+    def write(self, kept: dict[str, Any]) -> None:
+        """Replaces the file as a whole: a crash leaves the old one or the new one. Raises `OSError`."""
+        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(f".{os.getpid()}.new")
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            json.dump({"url": self.url, **kept}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self.file)
+        self.refused = False
+
+    def forget(self) -> bool:
+        """Signs out here; whether somebody was signed in. Raises `OSError`."""
+        try:
+            self.file.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+
+class Accounts:
+    """The folder of all accounts: `NAME.json` of a server, `NAME.PERSON.json` with a hash in the place of the person.
+
+    Called, it gives the secrets in it, for masking.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[Path, tuple[int, int]] = {}
+        self._secrets: frozenset[str] = frozenset()
+        self._version = 0
+
+    def shared(self, server: str, url: str, client: ClientSettings) -> Account:
+        return Account(self._folder / f"{server}.json", url, client)
+
+    def personal(self, server: str, person: str, url: str, client: ClientSettings) -> Account:
+        """`person` is "channel:id"."""
+        return Account(self._folder / f"{server}.{_hash(person)}.json", url, client)
+
+    def forget_person(self, person: str) -> None:
+        """Raises `OSError`."""
+        for file in self._folder.glob(f"*.{_hash(person)}.json"):
+            file.unlink(missing_ok=True)
+
+    def signed_in(self, server: str) -> int:
+        """How many are."""
+        return sum(1 for _ in self._folder.glob(f"{server}.json")) + sum(
+            1 for _ in self._folder.glob(f"{server}.*.json")
+        )
+
+    def __call__(self) -> frozenset[str]:
+        """All secrets until now; reads the files that have changed."""
+        with suppress(OSError):
+            version = self._folder.stat().st_mtime_ns
+            if version != self._version:
+                for file in self._folder.glob("*.json"):
+                    self._read(file)
+                self._version = version
+        return self._secrets
+
+    def _read(self, file: Path) -> None:
+        with suppress(OSError, ValueError):
+            found = file.stat()
+            version = (found.st_ino, found.st_mtime_ns)
+            if self._seen.get(file) != version:
+                self._secrets |= frozenset(_secrets(json.loads(file.read_bytes())))
+                self._seen[file] = version
+
+
+def _secrets(kept: object) -> Iterator[str]:
+    if isinstance(kept, dict):
+        for key, value in kept.items():
+            if isinstance(value, str) and key in ("access_token", "refresh_token", "client_secret"):
+                yield value
+            else:
+                yield from _secrets(value)
+
+
+def _hash(person: str) -> str:
+    return sha256(person.encode()).hexdigest()[:32]
