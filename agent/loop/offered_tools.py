@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
 from typing import Annotated
 
 from pydantic import Field
@@ -20,6 +22,12 @@ MAX_DESCRIBED = 40
 
 MAX_FOUND = 8
 """Tools that one search finds."""
+
+MAX_QUERY = 500
+"""Characters of a query."""
+
+MAX_REMEMBERED = 10
+"""Searches of a conversation, the latest, whose tools stay described without having been called."""
 
 
 def callable_tools(toolset: Toolset, entries: Iterable[Entry]) -> tuple[Tool, ...]:
@@ -46,7 +54,8 @@ def described_tools(tools: Sequence[Tool], past: Sequence[RenderedTurn], entries
 async def find_tools(
     context: ToolContext,
     query: Annotated[
-        str, Field(min_length=1, max_length=500, description="What the tool should do, in a few words, or its name.")
+        str,
+        Field(min_length=1, max_length=MAX_QUERY, description="What the tool should do, in a few words, or its name."),
     ],
 ) -> str:
     """Finds tools by what they do. You are not described all tools; those found here you can call in your next step."""
@@ -59,7 +68,7 @@ async def find_tools(
 
 def search_tools(tools: Sequence[Tool], query: str) -> tuple[Tool, ...]:
     """The tools whose names and descriptions have most of the words of the query, best first."""
-    words = set(_words(query))
+    words = frozenset(_words(query))
     scored = [(_score(each, words), number, each) for number, each in enumerate(tools)]
     best = sorted((entry for entry in scored if entry[0] > 0), key=lambda entry: (-entry[0], entry[1]))
     return tuple(each for _, _, each in best[:MAX_FOUND])
@@ -68,7 +77,8 @@ def search_tools(tools: Sequence[Tool], query: str) -> tuple[Tool, ...]:
 def _called_or_found(tools: Sequence[Tool], past: Sequence[RenderedTurn], entries: Sequence[Entry]) -> frozenset[str]:
     """Names of tools, from the calls of the conversation: a search finds again what it has found."""
     calls = tuple(_calls(past, entries))
-    queries = {_query(call) for call in calls if call.name == find_tools.name} - {""}
+    latest = dict.fromkeys(_query(call) for call in reversed(calls) if call.name == find_tools.name)
+    queries = islice(filter(None, latest), MAX_REMEMBERED)
     found = (each.name for query in queries for each in search_tools(tools, query))
     return frozenset((*(call.name for call in calls), *found))
 
@@ -81,18 +91,25 @@ def _calls(past: Sequence[RenderedTurn], entries: Sequence[Entry]) -> Iterator[C
 
 
 def _query(call: Call) -> str:
-    """The query of a search; "" if its arguments are not valid."""
+    """The query of a search; "" if its arguments are not valid, so that it was not run."""
     try:
         arguments = json.loads(call.arguments or "{}")
     except ValueError:
         return ""
     query = arguments.get("query") if isinstance(arguments, dict) else None
-    return query if isinstance(query, str) else ""
+    return query if isinstance(query, str) and len(query) <= MAX_QUERY else ""
 
 
-def _score(tool: Tool, words: set[str]) -> int:
+def _score(tool: Tool, words: frozenset[str]) -> int:
     """A word in the name counts more than one in the description."""
-    return 3 * len(words.intersection(_words(tool.name))) + len(words.intersection(_words(tool.description)))
+    in_name, in_description = _words_of(tool.name, tool.description)
+    return 3 * len(words & in_name) + len(words & in_description)
+
+
+@lru_cache(maxsize=2_000)
+def _words_of(name: str, description: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The words of a tool's name and description. The same tools are searched at each step."""
+    return frozenset(_words(name)), frozenset(_words(description))
 
 
 def _words(text: str) -> Iterator[str]:

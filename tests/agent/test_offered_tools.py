@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 
 from agent.agent import Agent
 from agent.hook import HookContext, Hooks, ModelRequest, NoHooks, Point, Ruled
-from agent.log import Call, CallEnded, Entry, MessagesRead, UserMessage
+from agent.log import Call, CallEnded, Entry, MessagesRead, ModelAnswered, UserMessage
 from agent.loop.memory_journal import MemoryJournal
-from agent.loop.offered_tools import MAX_DESCRIBED, find_tools, search_tools
+from agent.loop.offered_tools import MAX_DESCRIBED, MAX_REMEMBERED, described_tools, find_tools, search_tools
 from agent.loop.turn import Turn
 from agent.model import Answer, Request
 from agent.testing import MemoryMedia
@@ -85,6 +86,30 @@ async def test_beyond_the_limit_the_model_finds_a_tool_and_calls_it(tmp_path: An
     found, done = endings(entries)
     assert "- send_invoice: Sends a bill to a customer." in found[1]
     assert done == ("done", "seen")
+
+
+def searched(*queries: str) -> list[Entry]:
+    return [
+        ModelAnswered(step, (Call(str(step), "find_tools", json.dumps({"query": query})),))
+        for step, query in enumerate(queries, start=1)
+    ]
+
+
+def test_the_tools_of_the_latest_searches_are_described_and_those_that_were_called() -> None:
+    tools = (*many(200), find_tools)
+    numbers = range(100, 101 + MAX_REMEMBERED)
+    entries = searched(*(f"plain_{number}" for number in numbers))
+    described = {each.name for each in described_tools(tools, (), entries)}
+    assert "plain_100" not in described
+    assert {f"plain_{number}" for number in numbers[1:]} <= described
+    called = [ModelAnswered(1, (Call("c", "plain_100", "{}"),)), *entries]
+    assert "plain_100" in {each.name for each in described_tools(tools, (), called)}
+
+
+def test_a_search_that_was_not_run_describes_nothing() -> None:
+    tools = (*many(200), find_tools)
+    described = described_tools(tools, (), searched("send_invoice " * 100, ""))
+    assert len(described) == MAX_DESCRIBED
 
 
 async def test_a_tool_that_was_not_described_is_not_run_the_first_time(tmp_path: Any) -> None:
