@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from agent.log import ForeignText
 from agent.media import Attachment
-from channels.address import FULL, Address, Sender
+from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
 from gateway.store import audit, decisions, forgotten_events, identities, pairing, strangers
@@ -30,11 +30,10 @@ from gateway.store.encoding import (
     tools_to_json,
 )
 from gateway.store.fetching import use_media
-from gateway.store.inbox import busy_unless_blocked, let_steer, queue_lower
+from gateway.store.inbox import busy_unless_blocked, let_steer, queue_if_lower
 from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy, Turn
 from gateway.store.schema import AnyRow, clean, inbox, is_message, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import conversation_of, touch
-from gateway.store.turn_rows import level_of
 from gateway.store.turns import begin_if_idle, stop_turn
 
 log = logging.getLogger(__name__)
@@ -289,7 +288,7 @@ def _accept_new(
             connection.execute(_answer_decision, {"row": own, "of_turn": turn_id, "at_step": step})
             return Arrival(own, session, state="answered", reason=DECIDED, decided=True)
     stop_reason = ""
-    if _may_not_steer(connection, message.sender, session):
+    if queue_if_lower(connection, session, message.sender.level):
         busy = "queue"
     if busy == "interrupt":
         busy, stop_reason = _interrupt(connection, message, session, own, options)
@@ -301,17 +300,6 @@ def _accept_new(
         wakes = wakes if steers else None
         return Arrival(own, session, wakes=wakes, to_fetch=own, stop_reason=stop_reason, begins=begins)
     return Arrival(own, session, wakes=wakes, stop_reason=stop_reason, begins=begins)
-
-
-def _may_not_steer(connection: Connection, sender: Sender, session: str) -> bool:
-    """Whether somebody of a higher level began the running or parked turn; the message waits until that ends."""
-    if sender.level == FULL:
-        return False
-    turn = connection.execute(_unfinished_turn, {"session": session}).first()
-    if turn is None or sender.level >= level_of(turn):
-        return False
-    queue_lower(connection, session, level_of(turn))
-    return True
 
 
 def _join_album(connection: Connection, carrier: AnyRow, message: InboundMessage, session: str, own: int) -> Arrival:

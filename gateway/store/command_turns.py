@@ -12,6 +12,7 @@ from agent.log import Ended, Entry, MessagesRead, Notice, UserMessage
 from channels.address import Address, Sender
 from gateway.store import logs, sessions
 from gateway.store.encoding import address_from_json
+from gateway.store.inbox import queue_if_lower
 from gateway.store.records import Turn, TurnKind
 from gateway.store.schema import AnyRow, inbox, is_command, is_running, is_side_question, is_turn, turns
 from gateway.store.sessions import current_generation
@@ -71,6 +72,7 @@ def send_as_text(connection: Connection, command_id: int, unknown: int) -> bool:
     connection.execute(_mark_sent, {"row": unknown})
     text = f"/{meant.command} {meant.text}".rstrip()
     connection.execute(_become_message, {"of_row": command_id, "new_text": text, "new_run": uuid4().hex})
+    queue_if_lower(connection, row.session, row.level)
     return True
 
 

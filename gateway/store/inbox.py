@@ -8,9 +8,22 @@ from itertools import takewhile
 from sqlalchemy import Connection, Text, and_, bindparam, cast, func, literal_column, or_, select, update
 
 from agent.log import UserMessage
+from channels.address import FULL
 from gateway.store.encoding import attachments_from_json, foreign_from_json, tools_from_json
 from gateway.store.records import Busy, MessageChange
-from gateway.store.schema import AnyRow, clean, inbox, is_command, is_message, is_waiting, is_wrap
+from gateway.store.schema import (
+    AnyRow,
+    clean,
+    inbox,
+    is_command,
+    is_message,
+    is_running,
+    is_turn,
+    is_waiting,
+    is_wrap,
+    turns,
+)
+from gateway.store.turn_rows import level_of
 
 TOO_LATE_TO_WITHDRAW = "the message was withdrawn after it had been answered"
 TOO_LATE_TO_UPDATE = "the message was completed after it had been answered"
@@ -103,6 +116,8 @@ _queue_lower = (
     )
     .values(busy="queue")
 )
+
+_unfinished_turn = select(turns.c.principal).where(turns.c.session == bindparam("session"), is_turn, is_running)
 
 _finish_requests = (
     select(inbox).where(inbox.c.session == bindparam("session"), is_waiting, is_wrap).order_by(inbox.c.id)
@@ -224,6 +239,18 @@ def let_steer(connection: Connection, row_ids: Sequence[int]) -> None:
 def queue_lower(connection: Connection, session: str, level: int) -> None:
     """Messages of a lower level than the running turn's do not steer it: each waits to be read alone."""
     connection.execute(_queue_lower, {"of_session": session, "turn_level": level})
+
+
+def queue_if_lower(connection: Connection, session: str, level: int) -> bool:
+    """Whether somebody of a higher level than this began the running or parked turn: the waiting messages of lower
+    levels then wait until that ends."""
+    if level == FULL:
+        return False
+    turn = connection.execute(_unfinished_turn, {"session": session}).first()
+    if turn is None or level >= level_of(turn):
+        return False
+    queue_lower(connection, session, level_of(turn))
+    return True
 
 
 def _answers(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> list[AnyRow]:

@@ -9,10 +9,11 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from agent.log import CallEnded, Entry, SuggestedReply
 from gateway.store import logs
+from gateway.store.inbox import queue_if_lower
 from gateway.store.schema import inbox, is_command, is_turn, is_waiting, turns
 from gateway.store.sessions import current_generation
 
-_row = select(inbox.c.session).where(inbox.c.id == bindparam("row"), is_command, is_waiting)
+_row = select(inbox.c.session, inbox.c.level).where(inbox.c.id == bindparam("row"), is_command, is_waiting)
 _turn = select(turns.c.number).where(
     turns.c.id == bindparam("turn_id"),
     turns.c.session == bindparam("session"),
@@ -32,15 +33,18 @@ _become_message = (
 def say_suggested(connection: Connection, command_id: int, turn_id: str, place: int, option: int) -> bool:
     """A pressed button becomes a message with the text of a suggestion: the `option` of the call that is the turn's
     call with suggestions number `place`, from 0. False if there is none (any more) in this conversation."""
-    session = connection.execute(_row, {"row": command_id}).scalar()
-    number = connection.execute(_turn, {"turn_id": turn_id, "session": session}).scalar()
-    if session is None or number is None:
+    row = connection.execute(_row, {"row": command_id}).first()
+    if row is None:
+        return False
+    number = connection.execute(_turn, {"turn_id": turn_id, "session": row.session}).scalar()
+    if number is None:
         return False
     made = suggested(logs.read(connection, number))
     if not (0 <= place < len(made) and 0 <= option < len(made[place])):
         return False
     text = made[place][option].text
     connection.execute(_become_message, {"of_row": command_id, "new_text": text, "new_run": uuid4().hex})
+    queue_if_lower(connection, row.session, row.level)
     return True
 
 
