@@ -209,8 +209,12 @@ async def test_a_conversation_is_listed_with_its_title(store: Store) -> None:
     assert listed.title == "A cat drawn"
     await store.reset_session("one")
     await store.set_title("one", "Too late", turn.generation)
+    assert await store.conversations("web") == (), "nothing was said in it yet"
+    (earlier,) = await store.earlier("web")
+    assert (earlier.title, earlier.generation) == ("draw a cat", turn.generation)
+    await store.accept(message("draw a dog", address=web), "one")
     (listed,) = await store.conversations("web")
-    assert listed.title == "draw a cat"
+    assert listed.title == "draw a dog"
     await store.set_title("one", "In time")
     (listed,) = await store.conversations("web")
     assert listed.title == "In time"
