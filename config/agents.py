@@ -163,6 +163,8 @@ def faults_of_agents(
             yield Fault(("routes", index, "channel"), f"there is no channel of this name: {_listed(channels)}")
         if route.thread is not None and route.chat is None:
             yield Fault(("routes", index, "thread"), "needs chat, the chat that the thread is in")
+        if route.person is not None and route.person.startswith("@"):
+            yield Fault(("routes", index, "person"), "expected the platform's id of the person: names can change")
         if not route.conditions:
             yield Fault(("routes", index), "needs a condition: channel, chat, thread, person or role")
 

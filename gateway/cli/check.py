@@ -15,6 +15,7 @@ from gateway.assembly.models import model_names, providers_in_use, section_of, u
 from gateway.assembly.shell_policy import ShellPolicy, shell_policy, who_may_run_commands
 from gateway.assembly.web import exposure
 from gateway.cli.banner import allowed_users
+from gateway.cli.checks.agents import agents_and_routes, unreachable_routes
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.hooks import check_hook
 from gateway.cli.checks.mcp import check_servers, place_of
@@ -45,10 +46,12 @@ def _summary(configuration: Configuration, running: ShellPolicy) -> str:
     settings = configuration.settings
     web = f"http://{settings.web.host}:{settings.web.port}" if settings.web.enabled else "off"
     warnings = [warning for warning in (exposure(settings.web), readable_secrets(configuration)) if warning]
+    warnings += unreachable_routes(settings)
     lines = [
         f"The configuration is valid ({configuration.file or 'no file, defaults only'}).",
         f"  model: {settings.agent.model}",
         *([f"  small model: {settings.agent.small_model}"] if settings.agent.small_model is not None else ()),
+        *(f"  {line}" for line in agents_and_routes(settings)),
         f"  web chat: {web}{f', publicly {settings.web.url}' if settings.web.url else ''}",
         *(f"  warning: {warning}" for warning in warnings),
         *([f"  no known price, count as free: {', '.join(names)}"] if (names := unpriced(settings)) else ()),

@@ -24,9 +24,12 @@ from tests.servers.telegram import BotApi
 KEY = "sk-a-key-that-nobody-may-see"
 CHAT = "/api/conversations/me"
 
-AGENT = 'model = "openai:big"\nsmall_model = "openai:small"\nworkspaces = "shared"\n'
+AGENT = 'model = "openai:big"\nsmall_model = "openai:small"\n'
 PRICES = "".join(f"[models.openai.{name}]\nprice = {{ input = 10, output = 10 }}\n" for name in ("big", "small"))
 """Dollars per million tokens."""
+
+
+_numbers = count(1)
 
 
 class Person:
@@ -34,10 +37,9 @@ class Person:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
-        self._numbers = count(1)
 
     async def say(self, text: str) -> None:
-        message = {"client_id": f"message-{next(self._numbers)}", "text": text}
+        message = {"client_id": f"message-{next(_numbers)}", "text": text}
         (await self._client.post(f"{CHAT}/messages", json=message)).raise_for_status()
 
     async def asks(self, text: str) -> str:
@@ -58,7 +60,7 @@ class Person:
         await self.sees(lambda replies: bool(replies) and bool(_open_questions(replies[-1])))
         (question,) = _open_questions((await self.replies())[-1])
         number = question["options"].index(option)
-        answer = {"client_id": f"answer-{next(self._numbers)}", "question": question["key"], "option": number}
+        answer = {"client_id": f"answer-{next(_numbers)}", "question": question["key"], "option": number}
         await self.post("answer", answer)
 
     async def post(self, route: str, body: dict[str, Any]) -> None:
@@ -94,11 +96,12 @@ def shown(reply: dict[str, Any]) -> str:
 
 @asynccontextmanager
 async def person(
-    folder: Path, models: ModelServer, more: str = "", *, agent: str = "", web: str = ""
+    folder: Path, models: ModelServer, more: str = "", *, agent: str = "", web: str = "", workspaces: str = "shared"
 ) -> AsyncIterator[Person]:
     """A gateway of which more is set, and somebody who talks to it."""
     (folder / "interject.toml").write_text(
-        f"[agent]\n{AGENT}{agent}\n[web]\nport = 0\n{web}\n"
+        f'[agent]\n{AGENT}workspaces = "{workspaces}"\n{agent}\n'
+        f"[web]\nport = 0\n{web}\n"
         f'[models.openai]\napi_key = "{KEY}"\nbase_url = "{models.openai_url}"\n{PRICES}{more}'
     )
     async with gateway(folder / "interject.toml") as built:
