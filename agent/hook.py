@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from agent.media import Attachment
 from agent.model import ModelSettings
+from agent.tool_result import SuppliedResult
 
 Point = Literal[
     "on_message",
@@ -71,14 +72,16 @@ class ModelAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """before_tool and approve_tool. In before_tool `arguments` may be changed. `foreign` are the sources of the text
-    from outside that the task has read."""
+    """before_tool and approve_tool. In before_tool `arguments` may be changed, and `tool` to another one of `tools`
+    (those that may be called here, with their effects, at before_tool only); `effect` follows. `foreign` are the
+    sources of the text from outside that the task has read."""
 
     call_id: str
     tool: str
     arguments: Mapping[str, Any]
     effect: str
     foreign: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,8 @@ S = TypeVar("S", bound=Subject)
 
 
 @dataclass(frozen=True, slots=True)
-class Respond:
-    """`text` is the tool's result or the model's answer; the tool or the model is not called."""
-
-    text: str
+class Respond(SuppliedResult):
+    """This is the tool's result, or its `text` the model's answer; the tool or the model is not called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,12 +187,13 @@ class CallStarted:
     """Written before the tool runs, so that after a crash "never started" differs from "may have run".
 
     `until`: the call runs externally, with these `arguments`; the turn waits for its result until then, in seconds
-    since 1970.
+    since 1970. `tool` and `arguments` are what runs, where hooks have changed it; "" for what the model wrote.
     """
 
     call_id: str
     until: float | None = None
     arguments: JsonText = ""
+    tool: str = ""
     kind: Literal["call_started"] = "call_started"
 
 
@@ -239,8 +240,9 @@ class ApprovalRequested:
     """A person has to decide before the turn continues. `id` is the call's id, or the limit's; `question` is Markdown;
     `expires_at` is in seconds since 1970: after that, the request counts as denied.
 
-    Approval covers the call with these `arguments`. If a hook gave a `response`, that is the call's result. `full` is a
-    text file with all of the arguments, if the question shows only their beginning.
+    Approval covers the call of `tool` ("": the one that the model called) with these `arguments`. `result` is what the
+    call then ends with, if a hook supplied it; in logs of earlier versions `response` is its text. `full` is a text
+    file with all of the arguments, if the question shows only their beginning.
     """
 
     id: str
@@ -251,7 +253,16 @@ class ApprovalRequested:
     arguments: JsonText = ""
     response: str | None = None
     full: Attachment | None = None
+    result: CallEnded | None = None
+    tool: str = ""
     kind: Literal["approval_requested"] = "approval_requested"
+
+    @property
+    def supplied(self) -> CallEnded | None:
+        """The result that a hook supplied."""
+        if self.result is None and self.response is not None:
+            return CallEnded(self.id, "done", self.response)
+        return self.result
 
 
 ApprovalDecision = Literal["allowed", "allowed_always", "denied", "expired", "dropped"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agent.decisions.approvals import open_decision
 from agent.decisions.external_tools import pending, results_deadline
@@ -33,6 +33,11 @@ def unresolved(entries: Sequence[Entry]) -> list[tuple[Call, bool]]:
     started = {entry.call_id for entry in entries if isinstance(entry, CallStarted)}
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
     return [(call, call.id in started) for call in calls_of(entries) if call.id not in ended]
+
+
+def tools_in_place(entries: Iterable[Entry]) -> dict[str, str]:
+    """The tools that hooks had run in place of those that the model called, by the ids of the calls."""
+    return {entry.call_id: entry.tool for entry in entries if isinstance(entry, CallStarted) and entry.tool}
 
 
 def endings(entries: Sequence[Entry], outcome: Outcome, text: str) -> tuple[CallEnded, ...]:

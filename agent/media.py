@@ -29,6 +29,14 @@ class Attachment:
         return self.media_type in PICTURES
 
 
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """Bytes that are not in the media store yet, with the name of their file."""
+
+    name: str
+    data: bytes
+
+
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
@@ -47,6 +55,10 @@ class MediaError(Exception):
 class FileTooLarge(MediaError):
     def __init__(self, name: str, size: int, limit: int) -> None:
         super().__init__(f"{name} has {size:,} bytes, more than the {limit:,} that are allowed")
+
+
+class UnusableFile(MediaError):
+    """The file is not what it is supplied as."""
 
 
 class MediaMissing(MediaError):

@@ -1,11 +1,11 @@
-"""The result of a tool call, as the tool returns it."""
+"""The result of a tool call: as the tool returns it, and as somebody supplies it in the tool's place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from agent.log import SuggestedReply
-from agent.media import Attachment
+from agent.media import Attachment, NewFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +29,26 @@ class ToolResult:
     failed: bool = False
     suggestions: tuple[SuggestedReply, ...] = ()
     how: str = ""
+
+
+MAX_SUPPLIED_FILES = 20
+"""Files and images of one supplied result together."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuppliedResult:
+    """The result of a call whose tool did not run here: a hook's, or that of a program over the HTTP API.
+
+    `text` for the model, `files` with one `caption` and `for_user` (Markdown) for the person, `images` shown to the
+    model; the names and bytes of `files` and `images` are in place of stored attachments. `final`, `silent` and
+    `failed` as in `ToolResult`.
+    """
+
+    text: str = ""
+    files: tuple[NewFile, ...] = ()
+    images: tuple[NewFile, ...] = ()
+    caption: str = ""
+    for_user: str = ""
+    final: bool = False
+    silent: bool = False
+    failed: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from agent.media import NewFile
 from channels.address import Address
 
 RunState = Literal[
@@ -35,11 +36,19 @@ class PendingCall:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """The result of a call that the caller ran."""
+    """The result of a call that the caller ran: `text` for the model, `files` with one `caption` and `for_user`
+    (Markdown) for people, `images` shown to the model. `final`: it is the turn's answer; `silent`: people are not shown
+    the call."""
 
     call_id: str
     text: str
     failed: bool = False
+    files: tuple[NewFile, ...] = ()
+    images: tuple[NewFile, ...] = ()
+    caption: str = ""
+    for_user: str = ""
+    final: bool = False
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +83,6 @@ class Runs(Protocol):
     async def submit_results(self, run_id: str, results: Sequence[CallResult]) -> None:
         """Stores the results, exactly one for each pending call, and resumes the turn.
 
-        Raises `UnknownRun`, `WrongResults`, and `channels.channel.NotStored` when they cannot be stored.
+        Raises `UnknownRun`, `WrongResults`, `agent.media.FileTooLarge`, and `channels.channel.NotStored` when they
+        cannot be stored.
         """

@@ -26,7 +26,7 @@ from agent.journal import Journal, JournalError, TurnLost
 from agent.log import Entry, SuggestedReply, Usage, UserMessage
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
-from agent.media import Attachment, MediaError, MediaStore
+from agent.media import Attachment, MediaError, MediaStore, NewFile
 from agent.model import Answer, Model, ModelError, ModelSettings, Request
 from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
@@ -60,6 +60,7 @@ __all__ = [
     "ModelError",
     "ModelRequest",
     "ModelSettings",
+    "NewFile",
     "OnSteer",
     "Point",
     "ReplyPart",

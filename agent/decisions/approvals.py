@@ -36,12 +36,12 @@ def call_approval(
     arguments: str,
     reason: str,
     expires_at: float,
-    response: str | None = None,
+    result: CallEnded | None = None,
     *,
     in_group: bool = False,
 ) -> ApprovalRequested:
-    """The request to approve the call with these arguments (JSON text). Only tools that need approval once
-    offer to allow it for the conversation."""
+    """The request to approve the call of the tool with these arguments (JSON text); `result` is what a hook supplied in
+    place of running it. Only tools that need approval once offer to allow it for the conversation."""
     shown = [f"{name}:\n{_fenced(value, tool)}" if name else _fenced(value, tool) for name, value in _values(arguments)]
     lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *shown]
     if reason:
@@ -49,7 +49,10 @@ def call_approval(
     options: tuple[str, ...] = EACH_TIME_OPTIONS
     if tool.approval == "once":
         options = GROUP_APPROVAL_OPTIONS if in_group else APPROVAL_OPTIONS
-    return ApprovalRequested(call.id, "call", "\n\n".join(lines), options, expires_at, arguments, response)
+    other = "" if tool.name == call.name else tool.name
+    return ApprovalRequested(
+        call.id, "call", "\n\n".join(lines), options, expires_at, arguments, result=result, tool=other
+    )
 
 
 def decision_options(request: ApprovalRequested) -> tuple[ApprovalDecision, ...]:
@@ -87,10 +90,10 @@ def decision_on(call_id: str, entries: Sequence[Entry]) -> tuple[ApprovalRequest
 
 def allowed_tools(entries: Sequence[Entry], calls: Iterable[Call]) -> frozenset[str]:
     """The tools that people have allowed in this turn for the whole conversation."""
-    always = {
-        entry.id for entry in entries if isinstance(entry, ApprovalDecided) and entry.decision == "allowed_always"
-    }
-    return frozenset(call.name for call in calls if call.id in always)
+    decisions = _decisions(entries)
+    always = {e.id for e in decisions if isinstance(e, ApprovalDecided) and e.decision == "allowed_always"}
+    others = {e.id: e.tool for e in decisions if isinstance(e, ApprovalRequested) and e.tool}
+    return frozenset(others.get(call.id, call.name) for call in calls if call.id in always)
 
 
 def limit_extensions(entries: Iterable[Entry]) -> int:

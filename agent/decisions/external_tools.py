@@ -38,15 +38,6 @@ class ExternalTool(Tool):
         object.__setattr__(self, "spec", ToolSpec(self.name, self.description, self.schema))
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalResult:
-    """The supplied result of a call."""
-
-    call_id: str
-    text: str
-    failed: bool = False
-
-
 def external_tool(tool: DeclaredTool) -> ExternalTool:
     """The declared tool as a `Tool` for the loop."""
     return ExternalTool(
@@ -100,10 +91,9 @@ def endings_without_result(entries: Sequence[Entry], *, overdue: bool = False) -
     return tuple(CallEnded(call.id, "cancelled", SUPERSEDED) for call in pending(entries))
 
 
-def check_results(results: Sequence[ExternalResult], entries: Sequence[Entry]) -> str:
-    """The errors of the results, as text; "" if there is exactly one for each pending call."""
+def check_results(supplied: Sequence[str], entries: Sequence[Entry]) -> str:
+    """What is wrong with results of these calls, as text; "" if there is exactly one for each pending call."""
     waiting = [call.id for call in pending(entries)]
-    supplied = [result.call_id for result in results]
     ended = {entry.call_id: entry.outcome for entry in entries if isinstance(entry, CallEnded)}
     duplicates = [id for id in dict.fromkeys(supplied) if supplied.count(id) > 1]
     late = [f"{id} ({ended[id]})" for id in dict.fromkeys(supplied) if id in ended]

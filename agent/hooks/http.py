@@ -15,7 +15,7 @@ from agent.agent import unmasked
 from agent.gate import one_line
 from agent.hook import HookContext, Point, Ruling, Subject
 from agent.hooks.runner import HookError
-from agent.hooks.wire import MAX_BYTES, VERSION, decode, encode, event_params, parse_decision, question_params
+from agent.hooks.wire import MAX_ANSWER_BYTES, VERSION, decode, encode, event_params, parse_decision, question_params
 
 # httpx logs the URL of each request, which may contain a secret.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -85,6 +85,6 @@ async def _body(response: httpx.Response) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
-        if len(body) > MAX_BYTES:
-            raise HookError(f"its response exceeds {MAX_BYTES:,} bytes")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise HookError(f"its response exceeds {MAX_ANSWER_BYTES:,} bytes")
     return bytes(body)

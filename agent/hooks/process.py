@@ -18,7 +18,7 @@ from agent.gate import one_line
 from agent.hook import HookContext, Point, Ruling, Subject
 from agent.hooks.rpc import RpcClient
 from agent.hooks.runner import HookError
-from agent.hooks.wire import MAX_BYTES, VERSION, event_params, parse_decision, question_params
+from agent.hooks.wire import MAX_ANSWER_BYTES, VERSION, event_params, parse_decision, question_params
 from agent.interrupt import cancel_and_wait, shielded
 from agent.tools.piped_process import PipedProcess, ProcessInput, start_piped
 from agent.tools.stderr import log_stderr
@@ -120,7 +120,7 @@ class ProcessHook:
                     self._command,
                     directory=self._directory,
                     environment=passed_on(os.environ, self._variables),
-                    max_line=MAX_BYTES,
+                    max_line=MAX_ANSWER_BYTES,
                 )
             )
         except (OSError, ValueError) as error:

@@ -73,7 +73,9 @@ async def _safely(method: Method, context: HookContext, subject: object) -> Any:
 
 def _copy(subject: Subject) -> Subject:
     """A copy whose mutable parts the hook may change."""
-    return replace(subject, arguments=copy.deepcopy(subject.arguments)) if isinstance(subject, ToolCall) else subject
+    if not isinstance(subject, ToolCall):
+        return subject
+    return replace(subject, arguments=copy.deepcopy(subject.arguments), tools=dict(subject.tools))
 
 
 def _load(path: str) -> Any:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from agent.gate import one_line
 from agent.hooks.rules import describe
 from agent.hooks.runner import HookError
-from agent.hooks.wire import MAX_BYTES, decode, encode
+from agent.hooks.wire import MAX_ANSWER_BYTES, decode, encode
 
 MAX_UNANSWERED = 100
 """Abandoned requests without an answer, beyond which the process is restarted."""
@@ -117,7 +117,7 @@ class RpcClient:
         except asyncio.IncompleteReadError:
             return b""
         except asyncio.LimitOverrunError:
-            raise HookError(f"it wrote a line of more than {MAX_BYTES:,} bytes") from None
+            raise HookError(f"it wrote a line of more than {MAX_ANSWER_BYTES:,} bytes") from None
 
     def _receive(self, line: bytes) -> None:
         try:

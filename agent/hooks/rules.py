@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from agent.gate import one_line
 from agent.hook import (
@@ -18,9 +18,12 @@ from agent.hook import (
     Ruling,
     Stop,
     Subject,
+    ToolCall,
 )
 from agent.hooks.runner import HookError
+from agent.media import NewFile
 from agent.model import ModelSettings
+from agent.tool_result import MAX_SUPPLIED_FILES
 
 S = TypeVar("S", bound=Subject)
 
@@ -60,6 +63,7 @@ class _AnswerChange(Change):
 
 
 class _CallChange(Change):
+    tool: str = ""
     arguments: dict[str, JsonValue] = {}
 
 
@@ -70,6 +74,19 @@ class _EndChange(Change):
 
 class _PartChange(Change):
     text: str = ""
+
+
+class _Response(Change):
+    """The fields of `Respond`."""
+
+    text: str
+    files: tuple[NewFile, ...] = Field(strict=False)
+    images: tuple[NewFile, ...] = Field(strict=False)
+    caption: str
+    for_user: str
+    final: bool
+    silent: bool
+    failed: bool
 
 
 CHANGES: dict[Point, type[Change]] = {
@@ -104,7 +121,7 @@ def apply_change(point: Point, subject: S, change: bytes) -> S:
         parts = CHANGES[point].model_validate_json(change)
     except ValidationError as error:
         raise HookError(describe(error)) from error
-    return replace(subject, **_parts(parts, parts.model_fields_set))
+    return _consistent(replace(subject, **_parts(parts, parts.model_fields_set)), subject)
 
 
 def denial(point: Point, reason: str) -> Ruling:
@@ -128,7 +145,21 @@ def _check_ruling(point: Point, ruling: Ruling) -> Ruling:
     text = ruling.text if isinstance(ruling, Respond) else ruling.reason
     if not isinstance(text, str):
         raise HookError(f"the text of {type(ruling).__name__} must be a string, not {type(text).__name__}")
-    return ruling
+    return _check_response(point, ruling) if isinstance(ruling, Respond) else ruling
+
+
+def _check_response(point: Point, response: Respond) -> Respond:
+    try:
+        parts = _Response.model_validate(_parts(response, _Response.model_fields))
+    except ValidationError as error:
+        raise HookError(describe(error)) from error
+    response = Respond(**_parts(parts, _Response.model_fields))
+    if point == "before_model" and response != Respond(response.text):
+        raise HookError("only a text can be the model's answer")
+    count = len(response.files) + len(response.images)
+    if count > MAX_SUPPLIED_FILES:
+        raise HookError(f"a result may have {MAX_SUPPLIED_FILES} files and images, not {count}")
+    return response
 
 
 def _check_change(point: Point, subject: S, changed: S) -> S:
@@ -142,9 +173,16 @@ def _check_change(point: Point, subject: S, changed: S) -> S:
         parts = CHANGES[point].model_validate(_parts(changed, mutable))
     except ValidationError as error:
         raise HookError(describe(error)) from error
-    now = replace(subject, **_parts(parts, mutable))
+    now = _consistent(replace(subject, **_parts(parts, mutable)), subject)
     if isinstance(now, ModelRequest) and isinstance(subject, ModelRequest):
         _check_tools(subject, now)
+    return now
+
+
+def _consistent(now: S, before: S) -> S:
+    """A call with the effect of its tool, for the hooks that see it next; "" if there is no such tool."""
+    if isinstance(now, ToolCall) and isinstance(before, ToolCall) and now.tool != before.tool:
+        return replace(now, effect=before.tools.get(now.tool, ""))
     return now
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,12 +15,16 @@ from agent.gate import one_line
 from agent.hook import Ask, Deny, End, HookContext, Point, Respond, Ruling, Stop, Subject
 from agent.hooks.rules import apply_change, describe
 from agent.hooks.runner import HookError
+from agent.media import NewFile
 
 VERSION = 1
 """Version of the messages and of the protocols that carry them."""
 
 MAX_BYTES = 1_048_576
-"""Size limit of one message."""
+"""Size limit of one message to a hook."""
+
+MAX_ANSWER_BYTES = 16_777_216
+"""Size limit of one answer, which may have files in base64."""
 
 
 class _Message(BaseModel):
@@ -35,9 +40,41 @@ class _Modify(_Message):
     change: dict[str, JsonValue]
 
 
+class _File(_Message):
+    name: str
+    data: str
+
+    def decoded(self) -> NewFile:
+        """Raises `HookError`."""
+        try:
+            return NewFile(self.name, base64.b64decode(self.data, validate=True))
+        except ValueError:
+            raise HookError(f"the data of {one_line(self.name, 100)} is not valid base64") from None
+
+
 class _Respond(_Message):
     decision: Literal["respond"]
-    text: str
+    text: str = ""
+    files: list[_File] = []
+    images: list[_File] = []
+    caption: str = ""
+    for_user: str = ""
+    final: bool = False
+    silent: bool = False
+    failed: bool = False
+
+    def response(self) -> Respond:
+        """Raises `HookError`."""
+        return Respond(
+            self.text,
+            tuple(file.decoded() for file in self.files),
+            tuple(file.decoded() for file in self.images),
+            self.caption,
+            self.for_user,
+            self.final,
+            self.silent,
+            self.failed,
+        )
 
 
 class _Ask(_Message):
@@ -103,7 +140,7 @@ def parse_decision(point: Point, subject: Subject, answer: object) -> Subject | 
         case _Modify():
             return apply_change(point, subject, to_json(decision.change))
         case _Respond():
-            return Respond(decision.text)
+            return decision.response()
         case _Ask():
             return Ask(decision.reason)
         case _Deny():

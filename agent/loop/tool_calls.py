@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from agent.agent import Agent
 from agent.background import BackgroundError
@@ -31,6 +31,8 @@ from agent.turn_context import TurnContext
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 MAX_CONCURRENT_READS = 8
 
 MAX_TITLE_LENGTH = 80
@@ -48,6 +50,7 @@ NOT_IN_BACKGROUND = (
     "Cancelled: a new message arrived while this call was running, and it could not go on in the background: {reason}. "
     "It was stopped early and has no result."
 )
+IN_PLACE = "[A hook had {tool} run in place of {call}.]\n{text}"
 IN_BACKGROUND = (
     "A new message arrived, so this call continues in the background as {handle}. Its result will come as a message. "
     "Use the tool background, if you have it, to look at the call or to stop it."
@@ -85,7 +88,7 @@ class ToolCallRunner:
         self._emit = emit
         self._entries = entries
         self._attachments = attachments
-        self._review = ToolReview(agent, turn_context, entries, past)
+        self._review = ToolReview(agent, turn_context, entries, past, self._tools)
         self._costs = CallCosts(turn_context.budget, entries)
         self._shown: dict[str, str] = {}
         self._in_background: set[str] = set()
@@ -94,7 +97,8 @@ class ToolCallRunner:
         """Runs the calls. False when the turn has to wait for an answer, an approval or the result of an external
         call. Raises `EndTurn`."""
         external = [call for call in calls if self._is_external(call)]
-        for batch in self._batches([call for call in calls if call not in external]):
+        own = [call for call in calls if call not in external]
+        for batch in _batches(own, lambda call: self._tools.get(call.name)):
             if self._journal.interjected:
                 await self._skip(batch)
             elif self._is_question(batch[0]):
@@ -113,11 +117,12 @@ class ToolCallRunner:
         if self._journal.interjected:
             await self._skip(calls)
             return True
-        await self._run_batch([each for each in ready if each.response is not None])
+        own = [each for each in ready if each.supplied is not None or not isinstance(each.tool, ExternalTool)]
+        await self._run_in_order(own)
         if question is not None:
             await self._append(question)
             return False
-        external = [each for each in ready if each.response is None]
+        external = [each for each in ready if each not in own]
         until = time.time() + self._agent.approval_timeout
         await self._append(
             *(CallStarted(each.call.id, until, self._agent.mask(each.arguments or "{}")) for each in external)
@@ -135,24 +140,6 @@ class ToolCallRunner:
             return False
         return True
 
-    def _batches(self, calls: Sequence[Call]) -> Iterator[list[Call]]:
-        """Batches of consecutive calls that only read; a call with effects is a batch of its own."""
-        batch: list[Call] = []
-        for call in calls:
-            tool = self._tools.get(call.name)
-            if tool is not None and tool.effect != "read":
-                if batch:
-                    yield batch
-                yield [call]
-                batch = []
-                continue
-            batch.append(call)
-            if len(batch) == MAX_CONCURRENT_READS:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
     async def _run_allowed(self, batch: Sequence[Call]) -> bool:
         """Runs the allowed calls. False when one needs approval; the calls before it have run."""
         ready, question = await self._review_calls(batch)
@@ -160,10 +147,18 @@ class ToolCallRunner:
             # A message arrived while hooks were running.
             await self._skip(batch)
             return True
-        await self._run_batch(ready)
+        await self._run_in_order(ready)
         if question is not None:
             await self._append(question)
         return question is None
+
+    async def _run_in_order(self, ready: Sequence[Ready]) -> None:
+        """Runs the calls as the effects of their tools allow, which hooks may have changed."""
+        for batch in _batches(ready, lambda each: each.tool):
+            if self._journal.interjected:
+                await self._skip([each.call for each in batch])
+            else:
+                await self._run_batch(batch)
 
     async def _skip(self, calls: Sequence[Call]) -> None:
         """Ends the calls as skipped that have not ended; none of them has started."""
@@ -191,15 +186,15 @@ class ToolCallRunner:
             return _failed(call, f"Unknown tool {call.name!r}. Available tools: {known}.")
         return await self._review.review_call(call, tool)
 
-    def _changed(self, ready: Ready) -> str:
-        """The call's arguments if hooks have changed them, else ""."""
+    def _started(self, ready: Ready) -> CallStarted:
+        """With the tool and its arguments if hooks have changed them."""
+        other = "" if ready.tool.name == ready.call.name else ready.tool.name
         arguments = self._agent.mask(ready.arguments)
-        return "" if arguments == self._agent.mask(ready.call.arguments) else arguments
+        is_same = not other and arguments == self._agent.mask(ready.call.arguments)
+        return CallStarted(ready.call.id, arguments="" if is_same else arguments, tool=other)
 
     async def _run_batch(self, batch: Sequence[Ready]) -> None:
-        if not batch:
-            return
-        await self._append(*(CallStarted(ready.call.id, arguments=self._changed(ready)) for ready in batch))
+        await self._append(*map(self._started, batch))
         running = [asyncio.ensure_future(self._run_call(ready)) for ready in batch]
         logged = 0
         try:
@@ -218,13 +213,16 @@ class ToolCallRunner:
 
     async def _run_call(self, ready: Ready) -> CallEnded:
         """The call's one result, after hooks and masking."""
-        return await self._review.finish_result(ready, await self._end_of(ready))
+        end = await self._review.finish_result(ready.tool.name, await self._end_of(ready))
+        if ready.tool.name == ready.call.name or ready.supplied is not None or end.final:
+            return end
+        return replace(end, text=IN_PLACE.format(call=ready.call.name, tool=ready.tool.name, text=end.text))
 
     async def _end_of(self, ready: Ready) -> CallEnded:
         """Runs the call. Whatever the tool raises becomes a result."""
         call, tool = ready.call, ready.tool
-        if ready.response is not None:
-            return CallEnded(call.id, "done", ready.response)
+        if ready.supplied is not None:
+            return ready.supplied
         try:
             async with self._costs.reserved(call.id, tool.cost):
                 result = await self._race(ready)
@@ -276,6 +274,7 @@ class ToolCallRunner:
             self._costs.charge_for(call.id),
             settings=ready.tool.settings,
             tools=tuple(self._tools.values()),
+            asked_by=self._turn_context.hook_context,
         )
         async with asyncio.timeout(ready.tool.timeout):
             result = storable(await ready.tool.call(context, ready.arguments))
@@ -331,11 +330,30 @@ class ToolCallRunner:
             raise BackgroundError(text, foreign=found) from error
         if ready.call.id not in self._in_background:
             return result
-        end = await self._review.review_result(ready, _done(ready.call, result, ready.tool))
+        end = await self._review.review_result(ready.tool.name, _done(ready.call, result, ready.tool))
         return replace(result, text=end.text, attachments=end.attachments, for_user=end.for_user, foreign=end.foreign)
 
     def _last_shown(self, ready: Ready) -> str:
         return self._shown.get(ready.call.id, "")
+
+
+def _batches(items: Sequence[T], tool_of: Callable[[T], Tool | None]) -> Iterator[list[T]]:
+    """Batches of consecutive calls that only read; a call with effects is a batch of its own."""
+    batch: list[T] = []
+    for item in items:
+        tool = tool_of(item)
+        if tool is not None and tool.effect != "read":
+            if batch:
+                yield batch
+            yield [item]
+            batch = []
+            continue
+        batch.append(item)
+        if len(batch) == MAX_CONCURRENT_READS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 async def _never() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from agent.agent import Agent
 from agent.decisions.approvals import (
@@ -16,7 +17,9 @@ from agent.decisions.approvals import (
     denial,
     full_arguments,
 )
+from agent.decisions.external_tools import ExternalTool
 from agent.foreign import foreign_sources, name_sources
+from agent.gate import one_line
 from agent.hook import Ask, Deny, End, ReplyPart, Respond, Ruled, Stop, ToolCall, ToolEnd
 from agent.log import ApprovalRequested, Call, CallEnded, Entry
 from agent.log_state import calls_of
@@ -24,6 +27,7 @@ from agent.loop.streaming import EndTurn, review, review_files
 from agent.media import MediaError
 from agent.tool import Tool, ToolError
 from agent.tools.output_limits import truncate_result
+from agent.tools.supplied_results import supplied_end
 from agent.transcript import RenderedTurn
 from agent.turn_context import TurnContext
 
@@ -33,30 +37,43 @@ DENIED_AFTER_FOREIGN = (
     "Denied, because {has_read}. After that, no call may have effects outside the workspace until a person writes "
     "again. Tell the person what you would have done."
 )
+NOT_IN_PLACE = (
+    "Denied: in place of {call} a hook called the tool {tool}, which it cannot call here. It can call: {others}. "
+    "Nothing was run."
+)
+UNUSABLE = "The hook {hook!r} supplied a result that cannot be used: {error}. Nothing was run."
+_NO_TOOLS: Mapping[str, Tool] = MappingProxyType({})
 WITHHELD = "[Not shown to the person: denied by a hook]"
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A call that may run, with its final arguments; `response` is a hook's result in place of running it."""
+    """A call that may run, with its final tool and arguments; `supplied` is a hook's result in place of running it."""
 
     call: Call
     tool: Tool
     arguments: str
-    response: str | None = None
+    supplied: CallEnded | None = None
 
 
 class ToolReview:
     """Reviews the calls of one step before they run, and their results before anybody sees them."""
 
     def __init__(
-        self, agent: Agent, turn_context: TurnContext, entries: Sequence[Entry], past: Sequence[RenderedTurn] = ()
+        self,
+        agent: Agent,
+        turn_context: TurnContext,
+        entries: Sequence[Entry],
+        past: Sequence[RenderedTurn] = (),
+        tools: Mapping[str, Tool] = _NO_TOOLS,
     ) -> None:
-        """`entries` is the turn's log, which grows meanwhile; `past` is the conversation before the turn."""
+        """`entries` is the turn's log, which grows meanwhile; `past` is the conversation before the turn; `tools` are
+        those that may be called, by name."""
         self._agent = agent
         self._turn_context = turn_context
         self._entries = entries
         self._past = past
+        self._tools = tools
         self._end_turn: EndTurn | None = None
 
     @property
@@ -69,20 +86,23 @@ class ToolReview:
         decision = decision_on(call.id, self._entries)
         if decision is not None:
             request, decided = decision
-            if decided.decision in ("allowed", "allowed_always"):
-                return Ready(call, tool, request.arguments, request.response)
-            return denial(call, decided)
+            if decided.decision not in ("allowed", "allowed_always"):
+                return denial(call, decided)
+            approved = self._tools.get(request.tool) if request.tool else tool
+            if approved is None:
+                return self._not_in_place(call, request.tool)
+            return Ready(call, approved, request.arguments, request.supplied)
         try:
             tool.check(call.arguments)
         except ToolError as error:
             return CallEnded(call.id, "failed", str(error))
         return await self._review_by_hooks(Ready(call, tool, call.arguments))
 
-    async def review_result(self, ready: Ready, end: CallEnded) -> CallEnded:
+    async def review_result(self, tool: str, end: CallEnded) -> CallEnded:
         """The result after the hooks at after_tool and before_reply. `end_turn` then has their decision to end."""
         hooks = self._agent.hooks
         if hooks.active("after_tool"):
-            end = await self._ask_after_tool(ready, end)
+            end = await self._ask_after_tool(tool, end)
         if not hooks.active("before_reply"):
             return end
         try:
@@ -91,24 +111,27 @@ class ToolReview:
             self._end_turn = end_turn
             return replace(end, attachments=(), for_user="", final=False)
 
-    async def finish_result(self, ready: Ready, end: CallEnded) -> CallEnded:
+    async def finish_result(self, tool: str, end: CallEnded) -> CallEnded:
         """The result after hooks and masking, truncated for the model's context."""
-        end, mask = await self.review_result(ready, end), self._agent.mask
-        text, full = await truncate_result(mask(end.text), f"{ready.tool.name}-{end.call_id}", self._agent.media)
+        end, mask = await self.review_result(tool, end), self._agent.mask
+        text, full = await truncate_result(mask(end.text), f"{tool}-{end.call_id}", self._agent.media)
         return replace(end, text=text, full=full, caption=mask(end.caption), for_user=mask(end.for_user))
 
     async def _review_by_hooks(self, ready: Ready) -> Ready | CallEnded | ApprovalRequested:
         """The hooks' decision. Hooks at approve_tool see the call as before_tool has changed it."""
+        changed, by = await self._ask_before_tool(ready)
+        ruling = _ruling(by)
+        if isinstance(changed, CallEnded):
+            return changed
+        ready = changed
         needs_approval, reason = self._needs_approval(ready.tool), ""
-        ready, ruled = await self._ask_before_tool(ready)
-        match _ruling(ruled):
-            case Respond(text):
-                ready = replace(ready, response=text)
-                needs_approval = needs_approval and not (ruled is not None and ruled.trusted)
+        match ruling:
+            case Respond():
+                needs_approval = needs_approval and not (by is not None and by.trusted)
             case Ask(why):
                 needs_approval, reason = True, why
             case Deny(why):
-                return _denied(ready.call, why, ruled)
+                return _denied(ready.call, why, by)
             case None:
                 pass
         ruled = await self._ask_approve_tool(ready)
@@ -119,6 +142,8 @@ class ToolReview:
                 return _denied(ready.call, why, ruled)
             case Respond() | None:
                 pass
+        if isinstance(ruling, Respond) and by is not None:
+            ready = replace(ready, supplied=await self._supplied_end(ready, ruling, by.hook))
         sources = self._restricting_sources(ready)
         if not sources:
             return await self._request_approval(ready, reason) if needs_approval else ready
@@ -130,7 +155,7 @@ class ToolReview:
 
     def _restricting_sources(self, ready: Ready) -> tuple[str, ...]:
         """The sources of foreign text because of which the call needs approval: it may do what that text asks for."""
-        if self._agent.foreign_text == "allow" or ready.tool.effect != "external" or ready.response is not None:
+        if self._agent.foreign_text == "allow" or ready.tool.effect != "external" or ready.supplied is not None:
             return ()
         return self._foreign_sources()
 
@@ -147,24 +172,45 @@ class ToolReview:
             self._entries, calls_of(self._entries)
         )
 
-    async def _ask_before_tool(self, ready: Ready) -> tuple[Ready, Ruled | None]:
-        """The call after the hooks at before_tool."""
+    async def _ask_before_tool(self, ready: Ready) -> tuple[Ready | CallEnded, Ruled | None]:
+        """The call after the hooks at before_tool, denied if they put a tool in its place that may not be called."""
         hooks = self._agent.hooks
         if not hooks.active("before_tool"):
             return ready, None
-        subject, ruled = await hooks.ask(
-            "before_tool", self._turn_context.hook_context, _subject(ready, self._foreign_sources())
-        )
-        return replace(ready, arguments=_arguments(subject, ready)), ruled
+        others = {name: tool.effect for name, tool in self._tools.items() if _may_replace(tool)}
+        subject = replace(self._subject(ready), tools=others)
+        subject, ruled = await hooks.ask("before_tool", self._turn_context.hook_context, subject)
+        ready = replace(ready, arguments=_arguments(subject, ready))
+        if subject.tool == ready.tool.name:
+            return ready, ruled
+        tool = self._tools.get(subject.tool)
+        if tool is None or not _may_replace(tool):
+            return self._not_in_place(ready.call, subject.tool), ruled
+        return replace(ready, tool=tool), ruled
+
+    def _subject(self, ready: Ready) -> ToolCall:
+        arguments = json.loads(ready.arguments or "{}")
+        return ToolCall(ready.call.id, ready.tool.name, arguments, ready.tool.effect, self._foreign_sources())
+
+    def _not_in_place(self, call: Call, tool: str) -> CallEnded:
+        others = ", ".join(name for name, each in self._tools.items() if _may_replace(each)) or "none"
+        text = NOT_IN_PLACE.format(call=call.name, tool=one_line(tool, 64), others=others)
+        return CallEnded(call.id, "denied", text)
+
+    async def _supplied_end(self, ready: Ready, response: Respond, hook: str) -> CallEnded:
+        """The result that the hook supplied; a failed one if its files cannot be used."""
+        agent = self._agent
+        try:
+            return await supplied_end(ready.call.id, response, agent.media, agent.mask, final=ready.tool.final)
+        except MediaError as error:
+            return CallEnded(ready.call.id, "failed", UNUSABLE.format(hook=hook, error=error))
 
     async def _ask_approve_tool(self, ready: Ready) -> Ruled | None:
         """The ruling of the hooks at approve_tool, which change nothing."""
         hooks = self._agent.hooks
         if not hooks.active("approve_tool"):
             return None
-        _, ruled = await hooks.ask(
-            "approve_tool", self._turn_context.hook_context, _subject(ready, self._foreign_sources())
-        )
+        _, ruled = await hooks.ask("approve_tool", self._turn_context.hook_context, self._subject(ready))
         return ruled
 
     async def _request_approval(
@@ -178,7 +224,7 @@ class ToolReview:
         in_group = self._turn_context.in_group
         tool = replace(ready.tool, approval="always") if each_time else ready.tool
         request = call_approval(
-            tool, ready.call, ready.arguments, reason, expires_at, ready.response, in_group=in_group
+            tool, ready.call, ready.arguments, reason, expires_at, ready.supplied, in_group=in_group
         )
         return await self._with_all_arguments(request, ready)
 
@@ -193,9 +239,9 @@ class ToolReview:
         except MediaError as error:
             return CallEnded(ready.call.id, "denied", f"Denied: people cannot be shown all of this call: {error}")
 
-    async def _ask_after_tool(self, ready: Ready, end: CallEnded) -> CallEnded:
+    async def _ask_after_tool(self, tool: str, end: CallEnded) -> CallEnded:
         """The result after the hooks at after_tool."""
-        shown = ToolEnd(end.call_id, ready.tool.name, end.outcome, end.text, end.for_user, end.foreign)
+        shown = ToolEnd(end.call_id, tool, end.outcome, end.text, end.for_user, end.foreign)
         changed, ruled = await self._agent.hooks.ask("after_tool", self._turn_context.hook_context, shown)
         if ruled is not None and isinstance(ruled.ruling, End | Stop):
             self._end_turn = EndTurn(ruled.ruling, ruled.hook)
@@ -217,8 +263,10 @@ class ToolReview:
         )
 
 
-def _subject(ready: Ready, foreign: tuple[str, ...]) -> ToolCall:
-    return ToolCall(ready.call.id, ready.tool.name, json.loads(ready.arguments or "{}"), ready.tool.effect, foreign)
+def _may_replace(tool: Tool) -> bool:
+    """Whether a hook may put a call of the tool in another one's place: only the model asks people, and asks programs
+    to run their tools."""
+    return not tool.asks and not isinstance(tool, ExternalTool)
 
 
 def _arguments(subject: ToolCall, ready: Ready) -> str:

@@ -40,6 +40,7 @@ from agent.log_state import (
     is_answered,
     restarts_in_a_row,
     step_of,
+    tools_in_place,
     unresolved,
     waits_for_people,
 )
@@ -335,9 +336,9 @@ class Turn:
 
         If the outcome of a call is unknown, no later call is run, unless the call is repeatable.
         """
-        left = unresolved(self._entries)
+        left, ran = unresolved(self._entries), tools_in_place(self._entries)
         repeatable = {tool.name for tool in self._agent.tools if tool.repeatable}
-        if any(started and call.name not in repeatable for call, started in left):
+        if any(started and ran.get(call.id, call.name) not in repeatable for call, started in left):
             await self._append(*endings(self._entries, "unknown", UNKNOWN))
         elif left and await self._read_inbox():
             await self._append(*endings(self._entries, "cancelled", CANCELLED))

@@ -16,7 +16,7 @@ from channels.message import Deliver, FileRef, InboundMessage, MessageState, Mes
 from channels.reply import Reply
 from channels.runs import CallResult, RunReport, Runs
 from channels.web.feed import Change, Changed, Closed, Feed, Reload
-from channels.web.parse import OWNER, Post, attachment_of, clean_name, clean_text, parse, parse_address
+from channels.web.parse import OWNER, Post, attachment_of, clean_name, clean_result, clean_text, parse, parse_address
 from channels.web.render import (
     Event,
     Wire,
@@ -183,7 +183,7 @@ class WebChannel:
         """Stores results of calls. Raises as `channels.runs.Runs.submit_results` does, and `NotListening`."""
         if self._listener is None:
             raise NotListening
-        await self._runs.submit_results(run, [replace(each, text=clean_text(each.text)) for each in results])
+        await self._runs.submit_results(run, list(map(clean_result, results)))
 
     def watch(self, chat: str) -> AsyncGenerator[Event]:
         """The history of a conversation and all its events from now on.

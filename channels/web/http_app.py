@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,12 +14,12 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
-from agent.media import PICTURES, Attachment, FileTooLarge, MediaError, MediaMissing
+from agent.media import PICTURES, Attachment, FileTooLarge, MediaError, MediaMissing, NewFile
 from channels.channel import CommandHelp, NotStored
 from channels.message import DeclaredTool
 from channels.runs import CallResult, UnknownRun, WrongResults
@@ -31,6 +32,7 @@ from channels.web.render import Event, Wire
 
 _PAGE = Path(__file__).parent / "page"
 _MAX_FILES = 50
+_MAX_RESULT_FILES = 20
 _MAX_TEXT_LENGTH = 2_000_000
 _UPLOAD_LIMIT = 100_000_000
 _MAX_WAIT_SECONDS = 60.0
@@ -54,10 +56,46 @@ class _TextPost(BaseModel, extra="forbid"):
     tools: list[_Tool] = []
 
 
+def _from_base64(data: object) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True) if isinstance(data, str) else b""
+    except ValueError:
+        raise ValueError("this is not valid base64") from None
+
+
+class _File(BaseModel, extra="forbid"):
+    """`data` is base64."""
+
+    name: str
+    data: Annotated[bytes, BeforeValidator(_from_base64)]
+
+    def new(self) -> NewFile:
+        return NewFile(self.name, self.data)
+
+
 class _Result(BaseModel, extra="forbid"):
     call_id: str
-    text: str
+    text: str = ""
     failed: bool = False
+    files: list[_File] = Field(default=[], max_length=_MAX_RESULT_FILES)
+    images: list[_File] = Field(default=[], max_length=_MAX_RESULT_FILES)
+    caption: str = Field(default="", max_length=_MAX_TEXT_LENGTH)
+    for_user: str = Field(default="", max_length=_MAX_TEXT_LENGTH)
+    final: bool = False
+    silent: bool = False
+
+    def result(self) -> CallResult:
+        return CallResult(
+            self.call_id,
+            self.text,
+            self.failed,
+            tuple(file.new() for file in self.files),
+            tuple(file.new() for file in self.images),
+            self.caption,
+            self.for_user,
+            self.final,
+            self.silent,
+        )
 
 
 class _ResultsPost(BaseModel, extra="forbid"):
@@ -173,7 +211,7 @@ def _serve_runs(api: FastAPI, channel: WebChannel) -> None:
     @api.post("/api/runs/{run}/results")
     async def results(run: str, request: Request) -> Wire:
         post = _ResultsPost.model_validate_json(await request.body())
-        await channel.submit_results(run, [CallResult(each.call_id, each.text, each.failed) for each in post.results])
+        await channel.submit_results(run, [each.result() for each in post.results])
         return await channel.run(run, 0.0)
 
 

@@ -222,8 +222,8 @@ class ReplyBuilder:
         match entry:
             case ModelAnswered():
                 self._answer(entry)
-            case CallStarted(call_id, arguments=arguments):
-                self._start_call(call_id, arguments)
+            case CallStarted():
+                self._start_call(entry)
             case CallEnded():
                 self._end_call(entry)
             case ApprovalRequested():
@@ -293,11 +293,14 @@ class ReplyBuilder:
 
     # --- tool calls ---
 
-    def _start_call(self, call_id: str, arguments: str) -> None:
-        """`arguments` are those that the call runs with, if hooks or people have changed them."""
-        if arguments and call_id in self._calls:
-            self._calls[call_id] = replace(self._calls[call_id], arguments=arguments)
-            self._change_call(call_id, title=short_title(self._calls[call_id]))
+    def _start_call(self, started: CallStarted) -> None:
+        """Shows what runs, where hooks have changed it."""
+        call_id = started.call_id
+        if started.arguments and call_id in self._calls:
+            call = self._calls[call_id]
+            call = replace(call, name=started.tool or call.name, arguments=started.arguments)
+            self._calls[call_id] = call
+            self._change_call(call_id, name=call.name, title=short_title(call))
         self._change_call(call_id, state="running")
         question = parse_question(self._calls[call_id]) if call_id in self._calls else None
         if question is not None:

@@ -146,7 +146,7 @@ def _open_in(connection: Connection, turn: AnyRow | None) -> _OpenRequest | None
 def _write(connection: Connection, found: _OpenRequest, decided: ApprovalDecided, by: Sender) -> None:
     logs.write(connection, found.turn.number, len(found.entries) + 1, [decided])
     release(connection, found.turn.number)
-    tool = _tool_of(found.asked.id, found.entries)
+    tool = found.asked.tool or _tool_of(found.asked.id, found.entries)
     if decided.decision == "allowed_always" and tool is not None:
         allow_tool(connection, found.turn.session, tool)
     audit.record(connection, _audit_event(found, decided, by, tool))

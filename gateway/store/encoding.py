@@ -23,8 +23,8 @@ def attachments_of(entry: Entry) -> tuple[Attachment, ...]:
             return attachments + images + (() if full is None else (full,))
         case Notice(attachments=attachments):
             return attachments
-        case ApprovalRequested(full=full) if full is not None:
-            return (full,)
+        case ApprovalRequested(full=full, result=result):
+            return (*(() if full is None else (full,)), *(() if result is None else attachments_of(result)))
         case _:
             return ()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from agent.decisions.external_tools import ExternalResult, check_results
+from agent.decisions.external_tools import check_results
 from agent.log import CallEnded, Entry
 from gateway.store import logs
 from gateway.store.decisions import release
@@ -35,7 +35,7 @@ def supply(connection: Connection, turn_id: str, results: Sequence[CallEnded], s
     if turn is None:
         return None
     entries = logs.read(connection, turn.number)
-    if not results or check_results([ExternalResult(result.call_id, result.text) for result in results], entries):
+    if not results or check_results([result.call_id for result in results], entries):
         return None
     logs.write(connection, turn.number, len(entries) + 1, results)
     release(connection, turn.number)

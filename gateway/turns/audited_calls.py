@@ -38,15 +38,16 @@ class AuditedCalls:
         for entry in entries:
             call = self._calls.get(entry.call_id) if isinstance(entry, CallStarted) else None
             if isinstance(entry, CallStarted) and call is not None:
-                effect = self._effect(call.name)
+                tool = entry.tool or call.name
+                effect = self._effect(tool)
                 if effect != "read":
-                    yield self._event(call, effect, entry.arguments or call.arguments)
+                    yield self._event(tool, effect, entry.arguments or call.arguments)
 
     def _effect(self, name: str) -> Effect:
         return next((tool.effect for tool in self._tools if tool.name == name), "external")
 
-    def _event(self, call: Call, effect: Effect, arguments: str) -> AuditEvent:
+    def _event(self, tool: str, effect: Effect, arguments: str) -> AuditEvent:
         turn = self._turn
-        detail = {"tool": call.name, "effect": effect, "arguments": arguments[:MAX_ARGUMENTS], "turn": turn.id}
+        detail = {"tool": tool, "effect": effect, "arguments": arguments[:MAX_ARGUMENTS], "turn": turn.id}
         actor = person_on(turn.address, turn.principal)
         return AuditEvent("tool_call", actor, turn.principal.name, turn.session, detail)

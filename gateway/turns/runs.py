@@ -7,12 +7,15 @@ import json
 from collections.abc import Sequence
 from typing import Protocol
 
-from agent.decisions.external_tools import ExternalResult, check_results, pending
-from agent.hook import End, Stop, ToolEnd
-from agent.log import Call, CallEnded, Entry, Outcome
+from agent.decisions.external_tools import check_results, pending
+from agent.log import Call, CallEnded, Entry
 from agent.loop.streaming import EndTurn
+from agent.loop.tool_review import ToolReview
+from agent.media import FileTooLarge, MediaError, UnusableFile
 from agent.skills.tool import NAME as SKILL
-from agent.tools.output_limits import truncate_result
+from agent.tool_result import SuppliedResult
+from agent.tools.supplied_results import supplied_end
+from agent.turn_context import TurnContext
 from channels.address import Address
 from channels.channel import NotStored
 from channels.runs import CallResult, PendingCall, RunReport, RunState, UnknownRun, WrongResults
@@ -70,13 +73,12 @@ class RunReports:
         if run.turn is None:
             raise WrongResults(NOTHING_PENDING)
         turn = await self._store.turn(run.turn)
-        given = [ExternalResult(result.call_id, result.text, result.failed) for result in results]
-        if wrong := check_results(given, turn.entries):
+        if wrong := check_results([result.call_id for result in results], turn.entries):
             raise WrongResults(wrong)
-        if not given:
+        if not results:
             raise WrongResults(NOTHING_PENDING)
         calls = {call.id: call for call in pending(turn.entries)}
-        reviewed = [await self._review(turn, calls[each.call_id], each) for each in given]
+        reviewed = [await self._review(turn, calls[each.call_id], each) for each in results]
         stop = next((str(ending) for _, ending in reviewed if ending is not None), None)
         try:
             session = await self._store.supply(turn.id, [end for end, _ in reviewed], stop)
@@ -86,18 +88,20 @@ class RunReports:
             raise WrongResults(TOO_LATE)
         self._bus.wake(session, "queue")
 
-    async def _review(self, turn: records.Turn, call: Call, given: ExternalResult) -> tuple[CallEnded, EndTurn | None]:
-        """The result after masking, hooks and truncation; and why the turn has to end, if a hook ends it."""
-        name, ending = self._agents.pick(turn.agent, turn.address, turn.principal), None
+    async def _review(self, turn: records.Turn, call: Call, given: CallResult) -> tuple[CallEnded, EndTurn | None]:
+        """The result as one of the gateway's own tools gets it; and why the turn has to end, if a hook ends it."""
+        name = self._agents.pick(turn.agent, turn.address, turn.principal)
         agent = self._agents.of(name, turn.address)
-        outcome: Outcome = "failed" if given.failed else "done"
-        end = ToolEnd(call.id, call.name, outcome, agent.mask(given.text))
-        if agent.hooks.active("after_tool"):
-            end, ruled = await agent.hooks.ask("after_tool", hook_context(turn, name), end)
-            if ruled is not None and isinstance(ruled.ruling, End | Stop):
-                ending = EndTurn(ruled.ruling, ruled.hook)
-        text, full = await truncate_result(end.text, f"external-{call.name}-{call.id}", agent.media)
-        return CallEnded(call.id, outcome, text, for_user=end.for_user, full=full), ending
+        review = ToolReview(agent, TurnContext(hook_context(turn, name)), turn.entries)
+        try:
+            end = await supplied_end(call.id, _supplied(given), agent.media, agent.mask)
+            return await review.finish_result(call.name, end), review.end_turn
+        except UnusableFile as error:
+            raise WrongResults(f"the result of {call.id} cannot be used: {error}") from error
+        except FileTooLarge:
+            raise
+        except MediaError as error:
+            raise NotStored(f"The gateway cannot store files at the moment: {error}") from error
 
     async def _find(self, run_id: str) -> records.Run:
         run = await self._store.run(run_id)
@@ -112,3 +116,16 @@ class RunReports:
         # The turn may have been parked since the run was read.
         state: RunState = "parked" if calls and run.state == "running" else run.state
         return RunReport(run.run_id, state, run.turn, run.step, run.reason, run.is_over, calls)
+
+
+def _supplied(result: CallResult) -> SuppliedResult:
+    return SuppliedResult(
+        result.text,
+        result.files,
+        result.images,
+        result.caption,
+        result.for_user,
+        result.final,
+        result.silent,
+        result.failed,
+    )

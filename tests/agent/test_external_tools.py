@@ -14,7 +14,6 @@ from agent.agent import Agent
 from agent.decisions.external_tools import (
     SUPERSEDED,
     TIMED_OUT,
-    ExternalResult,
     available_tools,
     check_results,
     endings_without_result,
@@ -316,9 +315,9 @@ def test_somebody_who_looks_on_is_shown_that_results_are_waited_for() -> None:
     ],
 )
 def test_results_are_checked_against_what_is_pending(given: str, wrong: str) -> None:
-    assert check_results([ExternalResult(id, "text") for id in given], PENDING) == wrong
+    assert check_results(given, PENDING) == wrong
 
 
 def test_results_that_come_too_late_are_told_so() -> None:
     entries = (*PENDING, *endings_without_result(PENDING))
-    assert check_results([ExternalResult("a", "snow")], entries) == "no longer pending: a (cancelled)"
+    assert check_results(["a"], entries) == "no longer pending: a (cancelled)"

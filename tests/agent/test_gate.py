@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from agent.events import Charged, Logged, TextDelta
 from agent.gate import MAX_COUNT, MAX_DEPTH, TextJoiner, count, json_text, json_value, storable, text, tokens
 from agent.log import (
+    ApprovalRequested,
     Call,
+    CallEnded,
     Entry,
     ModelAnswered,
     Notice,
@@ -167,3 +169,17 @@ def test_events_pass_too() -> None:
     broken_usage: Any = 10.5
     assert storable(Charged(Usage(broken_usage), "m", "failed")) == Charged(Usage(10), "m", "failed")
     assert storable(Logged(ModelAnswered(1, (Text("a\0"),)))) == Logged(ModelAnswered(1, (Text("a�"),)))
+
+
+def test_a_request_in_a_log_of_an_earlier_version_has_the_text_that_a_hook_supplied() -> None:
+    stored = {
+        "kind": "approval_requested",
+        "id": "c",
+        "subject": "call",
+        "question": "?",
+        "options": [],
+        "expires_at": 1,
+    }
+    (read,) = load([json.dumps({**stored, "response": "42"})])
+    assert isinstance(read, ApprovalRequested)
+    assert read.supplied == CallEnded("c", "done", "42")

@@ -30,7 +30,7 @@ from agent.hook import (
 from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.python import PythonHook
 from agent.hooks.runner import HookError
-from agent.media import Attachment
+from agent.media import Attachment, NewFile
 from agent.model import ModelSettings
 
 HERE = HookContext(session="s", channel="terminal", run_id="r", sender="Ada")
@@ -38,7 +38,7 @@ HERE = HookContext(session="s", channel="terminal", run_id="r", sender="Ada")
 MESSAGE = MessageIn("hello")
 REQUEST = ModelRequest(1, ("hello",), "Be kind.", ("shell", "read_file"))
 ANSWER = ModelAnswer(1, "hi", "demo", ("shell",))
-CALL = ToolCall("c1", "shell", {"command": "ls"}, "external")
+CALL = ToolCall("c1", "shell", {"command": "ls"}, "external", tools={"shell": "external", "read_file": "read"})
 RESULT = ToolEnd("c1", "shell", "done", "a.txt")
 PART = ReplyPart("text", "hi")
 
@@ -161,12 +161,14 @@ async def test_each_point_takes_its_rulings_and_no_other(point: Point, ruling: R
         ),
         ("after_model", replace(ANSWER, text="ho")),
         ("before_tool", replace(CALL, arguments={"command": "ls", "deep": [1, {"a": None}]})),
+        ("before_tool", replace(CALL, tool="read_file", effect="read")),
         ("after_tool", replace(RESULT, text="b.txt", for_user="**b**")),
         ("before_reply", replace(PART, text="")),
     ],
 )
 async def test_what_may_be_changed_is_changed(point: Point, now: Subject) -> None:
-    assert await asked(point, hook(point, saying(now))) == (now, None)
+    said = replace(now, effect=CALL.effect) if isinstance(now, ToolCall) else now
+    assert await asked(point, hook(point, saying(said))) == (now, None)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,13 @@ async def test_what_may_be_changed_is_changed(point: Point, now: Subject) -> Non
         ("before_model", replace(REQUEST, notices=["a list"]), "notices: Input should be a valid tuple"),  # type: ignore[arg-type]
         ("before_model", replace(REQUEST, settings=ModelSettings(temperature="hot")), "settings.temperature: "),  # type: ignore[arg-type]
         ("after_model", replace(ANSWER, tools=()), "tools cannot be changed here"),
-        ("before_tool", replace(CALL, tool="read_file"), "tool cannot be changed here"),
+        ("before_tool", replace(CALL, tools={"dig": "read"}), "tools cannot be changed here"),
+        ("before_tool", Respond("x", files=(NewFile("a.png", "text"),)), "files.0.data: Input should be a valid bytes"),  # type: ignore[arg-type]
+        ("before_tool", Respond("x", images=("a.png",)), "images.0: "),  # type: ignore[arg-type]
+        ("before_tool", Respond("x", final=1), "final: Input should be a valid boolean"),  # type: ignore[arg-type]
+        ("before_tool", Respond("x", (NewFile("a", b"1"),) * 21), "a result may have 20 files and images, not 21"),
+        ("before_model", Respond("x", for_user="y"), "only a text can be the model's answer"),
+        ("approve_tool", replace(CALL, tool="read_file"), "tool cannot be changed here"),
         ("before_tool", replace(CALL, effect="read"), "effect cannot be changed here"),
         ("before_tool", replace(CALL, arguments={"command": object()}), "arguments.command: "),
         ("before_tool", replace(CALL, arguments={1: 2}), "arguments.1"),  # type: ignore[dict-item]
@@ -204,8 +212,9 @@ async def test_what_may_not_be_changed_is_an_error_of_the_hook(
 async def test_arguments_changed_in_place_change_nothing() -> None:
     async def spoil(context: HookContext, call: ToolCall) -> None:
         call.arguments["command"] = "rm -rf /"  # type: ignore[index]
+        call.tools["shell"] = "read"  # type: ignore[index]
 
-    call = ToolCall("c1", "shell", {"command": "ls"}, "external")
+    call = ToolCall("c1", "shell", {"command": "ls"}, "external", tools=dict(CALL.tools))
     now, ruled = await asked("approve_tool", hook("approve_tool", spoil), subject=call)
     assert (now, ruled) == (CALL, None)
     assert call == CALL

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from agent.hook import Deny, HookContext, MessageIn, Ruled, ToolCall
+from agent.hook import Deny, HookContext, MessageIn, Respond, Ruled, ToolCall
 from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.http import HttpHook, signature
 from agent.hooks.runner import HookError
+from agent.media import NewFile
 
 HERE = HookContext(session="s", channel="web", sender="Ada")
 CALL = ToolCall("c1", "shell", {"command": "ls"}, "external")
@@ -74,6 +75,7 @@ async def test_an_endpoint_is_asked_with_a_signed_body() -> None:
             "arguments": {"command": "ls"},
             "effect": "external",
             "foreign": [],
+            "tools": {},
         },
     }
 
@@ -103,6 +105,13 @@ async def test_an_endpoint_changes_what_it_names() -> None:
         assert await hook.ask("on_message", HERE, MessageIn("hi", "a note")) == MessageIn("bye", "a note")
 
 
+async def test_an_endpoint_supplies_a_whole_result() -> None:
+    result = {"text": "a cat", "files": [{"name": "cat.png", "data": "UE5H"}], "for_user": "Look.", "final": True}
+    async with endpoint(answering({"decision": "respond", **result})) as hook:
+        given = await hook.ask("before_tool", HERE, CALL)
+    assert given == Respond("a cat", (NewFile("cat.png", b"PNG"),), for_user="Look.", final=True)
+
+
 @pytest.mark.parametrize("answer", [{"decision": "continue"}, b"", b"\n"])
 async def test_an_endpoint_without_an_opinion_lets_it_go_on(answer: object) -> None:
     async with endpoint(answering(answer)) as hook:
@@ -116,8 +125,12 @@ async def test_an_endpoint_without_an_opinion_lets_it_go_on(answer: object) -> N
         (answering(b"", status=401), "it answered 401"),
         (answering(b"<html>"), "its answer is not JSON: <html>"),
         (answering({"decision": "perhaps"}), "its answer is invalid"),
+        (
+            answering({"decision": "respond", "files": [{"name": "a", "data": "?"}]}),
+            "the data of a is not valid base64",
+        ),
         (answering({"decision": "modify", "change": {"effect": "read"}}), "effect cannot be changed here"),
-        (answering(b"x" * 1_100_000), "its response exceeds 1,048,576 bytes"),
+        (answering(b"x" * 16_800_000), "its response exceeds 16,777,216 bytes"),
     ],
 )
 async def test_whatever_else_it_answers_is_an_error(handler: Handler, why: str) -> None:

@@ -133,7 +133,7 @@ deny(question, json.dumps([params, event, question]))
         '"event": {"kind": "model_answered", "step": 1}}}, '
         f'{{"jsonrpc": "2.0", "id": 2, "method": "hook/before_tool", "params": {{"context": {context}, '
         '"subject": {"call_id": "c1", "tool": "shell", "arguments": {"command": "ls"}, "effect": "external", '
-        '"foreign": []}}}]'
+        '"foreign": [], "tools": {}}}}]'
     )
 
 
@@ -152,7 +152,7 @@ read()
     [
         ('{"decision": "maybe"}', "its answer is invalid"),
         ('{"decision": "deny"}', "reason: Field required"),
-        ('{"decision": "modify", "change": {"tool": "dig"}}', "tool cannot be changed here"),
+        ('{"decision": "modify", "change": {"effect": "read"}}', "effect cannot be changed here"),
         ('{"decision": "modify", "change": {"arguments": "ls"}}', "arguments: Input should be"),
         ('{"decision": "modify"}', "change: Field required"),
         ("[]", "its answer is invalid"),
@@ -225,10 +225,10 @@ LIES = {
         "say(json.dumps({**REPLY, 'method': 'tell', 'params': {}})); read()",
         "invalid answer",
     ),
-    "writes a huge line": ("say('x' * 1_100_000); read()", "it wrote a line of more than 1,048,576 bytes"),
+    "writes a huge line": ("say('x' * 16_800_000); read()", "it wrote a line of more than 16,777,216 bytes"),
     "writes a huge line without end": (
-        "[sys.stdout.write('x' * 65536) for _ in iter(int, 1)]",
-        "it wrote a line of more than 1,048,576 bytes",
+        "[sys.stdout.write('x' * 1_000_000) for _ in iter(int, 1)]",
+        "it wrote a line of more than 16,777,216 bytes",
     ),
     "closes its output": ("os.close(1); os.closerange(3, 256); read()", "it closed its output"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from agent.decisions.external_tools import SUPERSEDED, TIMED_OUT
 from gateway.assembly.build import Built
+from tests.channels.web_gateway import png
 from tests.gateway.stage import gateway
 from tests.gateway.test_kill import process
 from tests.servers.models import Call, ModelServer, Pause, Request, Say
@@ -460,6 +462,96 @@ async def test_a_hook_may_end_the_turn_for_a_result_from_outside(tmp_path: Path,
         report = await caller.finished(run)
         assert (report["state"], report["reason"]) == ("stopped", "too late (the hook 'strict')")
     assert len(models.requests) == 1
+
+
+def file_of(name: str, data: bytes) -> Json:
+    return {"name": name, "data": base64.b64encode(data).decode()}
+
+
+PICTURE = file_of("snow.png", png(8, 8))
+
+
+def segments(items: list[Json], kind: str) -> list[Json]:
+    *_, reply = [item["reply"] for item in items if item["kind"] == "reply"]
+    return [segment for segment in reply["segments"] if segment["kind"] == kind]
+
+
+async def test_a_result_has_files_for_people_words_for_them_and_pictures_for_the_model(site: Site) -> None:
+    site.models.respond(asks(Call("weather", {"city": "Oslo"})))
+    more = {"files": [PICTURE, file_of("../log.txt", b"cold")], "caption": "Now", "images": [PICTURE]}
+    async with site.caller() as caller:
+        run = await caller.say("How is the weather?", WEATHER)
+        (call,) = await caller.pending(run)
+        answer = await caller.supply(run, result(call, "It snows.", for_user="It is **cold**.", **more))
+        assert answer.status_code == 200, answer.text
+        await caller.finished(run)
+        items = await caller.history()
+        shown = segments(items, "media")
+        assert [(each["attachment"]["name"], each["caption"]) for each in shown] == [
+            ("snow.png", "Now"),
+            ("log.txt", ""),
+        ]
+        stored = await caller.client.get(f"/media/{shown[1]['attachment']['hash']}/log.txt")
+        assert stored.content == b"cold"
+        assert [each["markdown"] for each in segments(items, "text")] == ["It is **cold**.", "It snows."]
+    assert [len(message.images) for message in site.models.requests[-1].messages if message.images] == [1]
+
+
+@pytest.mark.parametrize("is_final", [True, False])
+async def test_a_final_result_is_the_answer(site: Site, is_final: bool) -> None:
+    site.models.respond(asks(Call("clock", {})))
+    async with site.caller() as caller:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        await caller.supply(run, result(call, "noon", final=is_final, silent=True))
+        assert (await caller.finished(run))["state"] == "completed"
+        assert last_words(await caller.history()) == "noon"
+        assert segments(await caller.history(), "call") == []
+    assert len(site.models.requests) == (1 if is_final else 2)
+
+
+WITHHELD = "replace(subject, text=subject.text.replace('damn', 'dear')) if subject.kind == 'text' else Deny('no files')"
+
+
+async def test_hooks_look_at_what_a_result_from_outside_shows_people(tmp_path: Path, models: ModelServer) -> None:
+    models.respond(asks(Call("clock", {})))
+    async with Site(tmp_path, models, _hook(tmp_path, "before_reply", WITHHELD)).caller() as caller:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        more = {"files": [PICTURE], "for_user": "A damn clock. test-key", "caption": "test-key"}
+        await caller.supply(run, result(call, "noon", **more))
+        await caller.finished(run)
+        items = await caller.history()
+        assert segments(items, "media") == []
+        assert segments(items, "text")[0]["markdown"] == "A dear clock. [secret]"
+    assert "Not shown to the person" in str(models.requests[-1].results)
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "why"),
+    [
+        ({"files": [{"name": "a", "data": "?"}]}, 422, "results.0.files.0.data: "),
+        ({"files": [{"name": "a"}]}, 422, "results.0.files.0.data: Field required"),
+        ({"files": [file_of("a.txt", b"")]}, 409, "a.txt is empty"),
+        ({"images": [file_of("a.txt", b"text")]}, 409, "a.txt cannot be shown to the model as a picture"),
+        ({"files": [PICTURE] * 11, "images": [PICTURE] * 10}, 409, "a result may have 20 files and images, not 21"),
+        ({"files": [file_of("a.bin", b"x" * 52_428_801)]}, 413, "a.bin has 52,428,801 bytes"),
+        ({"silent": "yes, please"}, 422, "results.0.silent: "),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_result_that_cannot_be_used_is_refused_and_may_be_supplied_anew(
+    site: Site, more: Json, status: int, why: str
+) -> None:
+    site.models.respond(asks(Call("clock", {})))
+    async with site.caller() as caller:
+        run = await caller.say("Time?", CLOCK)
+        (call,) = await caller.pending(run)
+        answer = await caller.supply(run, result(call, "midnight", **more))
+        assert (answer.status_code, why in answer.json()["error"]) == (status, True), answer.text
+        await caller.supply(run, result(call, "noon"))
+        await caller.finished(run)
+        assert last_words(await caller.history()) == "noon"
 
 
 async def test_tools_can_be_declared_beside_files(site: Site) -> None:

@@ -57,7 +57,7 @@ def test_it_names_every_field_of_the_context() -> None:
 
 def test_its_requests_are_those_that_are_sent() -> None:
     shown = [json.loads(line) for line in re.findall(r"^→ (.*)$", page("hooks"), re.MULTILINE)]
-    call = ToolCall("…", "shell", {"command": "sudo ls"}, "external")
+    call = ToolCall("…", "shell", {"command": "sudo ls"}, "external", tools={"shell": "external", "read_file": "read"})
     sent = question_params(HookContext("…", "slack", "…", "Ada", "U7", "main"), call)
     assert shown[1]["params"] == json.loads(json.dumps(sent))
 

@@ -87,8 +87,8 @@ def _entry(entry: Entry, calls: dict[str, Call]) -> Iterator[str]:
             flags = " (interrupted)" * entry.interrupted + " (cut off)" * entry.cut_off
             parts = " + ".join(filter(None, (_part(part) for part in entry.parts)))
             yield f"answered: {parts or 'nothing'}{flags}"
-        case CallStarted(call_id):
-            yield f"{_call(calls, call_id)} started"
+        case CallStarted(call_id, tool=tool):
+            yield f"{_call(calls, call_id)} started" + (f" as {call_form(tool, entry.arguments)}" if tool else "")
         case CallEnded():
             made = "".join(f" [{attachment.name}]" for attachment in entry.attachments)
             flags = " (final)" * entry.final + " (silent)" * entry.silent

@@ -26,6 +26,9 @@ from agent.hook import (
     ToolEnd,
 )
 from agent.hooks.chain import RegisteredHook
+from agent.media import NewFile
+from tests.scenarios.steps_people import file_named
+from tests.scenarios.tools import split
 
 
 class NoSuchHook(Exception):
@@ -63,6 +66,8 @@ class Runner:
         return None
 
 
+FILES = ("files", "images")
+
 _RULINGS: dict[str, Callable[[str], Ruling]] = {
     "answers": Respond,
     "asks": Ask,
@@ -73,7 +78,7 @@ _RULINGS: dict[str, Callable[[str], Ruling]] = {
 
 _DECLARED = re.compile(
     r"(?P<name>[a-z]+) (?P<point>[a-z_]+)(?: of (?P<tool>[a-z_]+))?"
-    r" (?P<verb>answers|asks|denies|ends|stops|writes|replaces|breaks|uses|hides)(?P<trusted>, trusted)?"
+    r" (?P<verb>answers|asks|denies|ends|stops|writes|replaces|breaks|uses|hides|supplies|calls)(?P<trusted>, trusted)?"
     r"(?:: (?P<words>.*))?"
 )
 
@@ -98,12 +103,23 @@ def _say(verb: str, words: str, subject: Subject) -> Subject | Ruling:
         case "replaces":
             old, _, new = words.partition(" by ")
             return _replaced(subject, old, new)
+        case "supplies":
+            return _supplied(json.loads(words))
+        case "calls" if isinstance(subject, ToolCall):
+            tool, arguments = split(words)
+            return replace(subject, tool=tool, arguments=arguments or {})
         case "uses" if isinstance(subject, ModelRequest):
             return replace(subject, model=words)
         case "hides" if isinstance(subject, ModelRequest):
             return replace(subject, tools=tuple(tool for tool in subject.tools if tool != words))
         case _:
             return _RULINGS[verb](words)
+
+
+def _supplied(fields: Mapping[str, Any]) -> Respond:
+    """A whole result; its files are those that people send under these names."""
+    files = {kind: tuple(NewFile(name, file_named(name)) for name in fields.get(kind, ())) for kind in FILES}
+    return Respond(**{**fields, **files})
 
 
 def _written(subject: Subject, words: str) -> Subject:

@@ -94,8 +94,8 @@ async def told_of_many(world: World, number: str) -> None:
 async def these_hooks(world: World, block: tuple[str, ...]) -> None:
     """The hooks there are, one a line: `guard before_tool of change denies: not today`. They may `answers`, `asks`,
     `denies`, `ends` or `stops` for a reason; `writes` other arguments, a note to a message or a word to the model;
-    `replaces: old by new`; `hides: tool`; `uses: model`; or `breaks`. What one `answers, trusted: …` needs no
-    approval."""
+    `supplies` a whole result, as JSON; `calls: look {"path": "a"}` in a call's place; `replaces: old by new`;
+    `hides: tool`; `uses: model`; or `breaks`. What one `answers, trusted: …` needs no approval."""
     try:
         world.given.hooks += [declared_hook(line) for line in block if line]
     except NoSuchHook as error:
