@@ -71,6 +71,42 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "channels = 1\n",
         "interject.toml:1: channels: expected a section, not a single value",
     ),
+    "an agent with the name of the first one": (
+        "[agents.main]\n",
+        "interject.toml:1: agents.main: main is the agent of [agent]. Choose another name",
+    ),
+    "an agent with the name of no choice": (
+        "[agents.default]\n",
+        "interject.toml:1: agents.default: `/agent default` undoes a choice. Choose another name",
+    ),
+    "an agent with a name that nobody can type": (
+        '[agents."My Agent"]\n',
+        'interject.toml:1: agents."My Agent": expected a name of up to 32 lower-case letters, digits, "-" and "_"',
+    ),
+    "a delegate that does not exist": (
+        '[agents.red]\ndelegates = ["blue"]\n',
+        "interject.toml:2: agents.red.delegates[0]: there is no agent of this name in [agents]: main, red",
+    ),
+    "a route to nobody": (
+        '[[routes]]\nagent = "red"\nchannel = "web"\n',
+        "interject.toml:2: routes[0].agent: there is no agent of this name: main",
+    ),
+    "a route without a condition": (
+        '[[routes]]\nagent = "main"\n',
+        "interject.toml:1: routes[0]: needs a condition: channel, chat, thread, person or role",
+    ),
+    "a route for a thread of any chat": (
+        '[[routes]]\nagent = "main"\nthread = "7"\n',
+        "interject.toml:3: routes[0].thread: needs chat, the chat that the thread is in",
+    ),
+    "a route for a name": (
+        '[[routes]]\nagent = "main"\nperson = "@ann"\n',
+        "interject.toml:3: routes[0].person: expected the platform's id of the person: names can change",
+    ),
+    "a route for a channel that does not exist": (
+        '[[routes]]\nagent = "main"\nchannel = "slack"\n',
+        "interject.toml:3: routes[0].channel: there is no channel of this name: terminal, web",
+    ),
     "a section that is a value": (
         "agent = 5\n",
         "interject.toml:1: agent: expected a section, not a single value",
