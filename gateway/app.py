@@ -16,6 +16,7 @@ from agent.log import Undelivered, UndeliveredPart
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
+from agent.toolset import Toolset
 from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
@@ -29,6 +30,7 @@ from gateway.inbound.data_commands import DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.how_command import HowCommand
 from gateway.inbound.identities import Identities
+from gateway.inbound.prompt_commands import PromptCommands
 from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
 from gateway.inbound.reload_command import ReloadCommand
@@ -55,7 +57,9 @@ from gateway.turns.deletion import AffectedTurns, DataDeletion, keep_files, keep
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
+from gateway.turns.mcp import Mcp, NoMcp
 from gateway.turns.revocation_stops import obey_stop_requests
+from gateway.turns.roles import Roles
 from gateway.turns.runs import RunReports
 from gateway.turns.titles import Titles
 from gateway.turns.typing import show_typing
@@ -80,6 +84,13 @@ async def workspace_of(
     choice = await store.model_of(command.session)
     name = agents.pick(choice.agent, command.address, command.sender)
     return workspaces.folder(command.session, command.sender, agent=name)
+
+
+async def tools_of(store: Store, agents: Agents, roles: Roles, command: records.Command) -> Toolset:
+    """The tools that whoever gives the command has there."""
+    choice = await store.model_of(command.session)
+    name = agents.pick(choice.agent, command.address, command.sender)
+    return roles.toolset(command.sender.level, agents.of(name, command.address).tools)
 
 
 def no_price(request: Request, model: str) -> float:
@@ -132,14 +143,17 @@ class Gateway:
         files: AgentFiles | None = None,
         reloads: Sequence[Reload] = (),
         tool_problems: Callable[[], Mapping[str, str]] = dict,
+        mcp: Mcp | None = None,
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
     ) -> None:
         """`agents` are those that turns have, `files` their skills and context files. `small` is the model that names
         conversations, `estimate` gives what a request may cost, in dollars, that is for a model if it names none,
         `read_file` the text of people's files; `mask` removes known secrets from a text. Without `workspaces` every
         turn works in its agent's own. `reloads` load parts anew that an operator has edited; `tool_problems` are those
-        of the operator's own tools, by part. `remove_files` deletes stored files that nothing uses any more."""
+        of the operator's own tools, by part. `mcp` are the MCP servers. `remove_files` deletes stored files that
+        nothing uses any more."""
         options = options or GatewayOptions()
+        mcp = mcp or NoMcp()
         files = files or AgentFiles()
         self.store = store
         self.bus = bus or LocalBus()
@@ -161,6 +175,7 @@ class Gateway:
             limits=options.delivery,
         )
         notices = Notices(store, self.delivery)
+        mcp.attach(notices)
 
         self._stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
         self.background = BackgroundWork(store, self.bus, options.background)
@@ -180,6 +195,7 @@ class Gateway:
                 self._titles,
                 access.roles,
                 files,
+                mcp.prepare,
             ),
             max_running=options.max_running_turns,
             grace=options.shutdown_grace,
@@ -189,6 +205,7 @@ class Gateway:
             store,
             remove_files,
             keep_folder if workspaces is None else workspaces.remove,
+            forget_person=mcp.forget_person,
             stop=affected.stop,
             forget=histories.forget,
         )
@@ -218,7 +235,9 @@ class Gateway:
             ContextCommands(store, histories, agents, access, budgets),
             HowCommand(store, agents),
             SkillCommands(files, access.roles, partial(workspace_of, store, agents, workspaces)),
+            PromptCommands(mcp.shared, access.roles, partial(tools_of, store, agents, access.roles)),
             ReloadCommand(access, self.reload),
+            mcp.answer,
         )
         self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)

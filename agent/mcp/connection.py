@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -21,7 +20,8 @@ from pydantic import ValidationError
 from agent.gate import one_line
 from agent.mcp.errors import McpError
 from agent.mcp.listing import MAX_TOOLS, ListedTool, Listing
-from agent.mcp.results import Contents, prompt_text, resource_result, tool_result
+from agent.mcp.prompts import MAX_ARGUMENTS, MAX_PROMPT_NAME, Prompt, PromptArgument
+from agent.mcp.results import Contents, prompt_result, resource_result, tool_result
 from agent.mcp.sources import ProcessSource, Source, Wire
 from agent.mcp.transports import PROBLEMS, bounded, over_http, over_process, over_sse
 from agent.media import MediaStore
@@ -51,16 +51,6 @@ class Observer(Protocol):
 
     async def says(self, level: str, text: str) -> None:
         """A line of its log, of any length and with any characters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt of a server; `arguments` are the names of its arguments, the required ones first."""
-
-    name: str
-    description: str
-    arguments: tuple[str, ...] = ()
-    required: int = 0
 
 
 class Connection:
@@ -134,12 +124,13 @@ class Connection:
             return ()
         with _errors():
             listed = await self._client.list_prompts(cache_mode="refresh")
-        return tuple(map(_prompt, listed.prompts[:MAX_LISTED]))
+        return tuple(map(_prompt, filter(_is_usable, listed.prompts[:MAX_LISTED])))
 
-    async def prompt(self, name: str, arguments: Mapping[str, str]) -> str:
-        """The text of a prompt with these arguments."""
+    async def prompt(self, name: str, arguments: Mapping[str, str], media: MediaStore) -> ToolResult:
+        """A prompt with these arguments."""
         with _errors():
-            return prompt_text((await self._client.get_prompt(name, dict(arguments))).messages)
+            prompt = await self._client.get_prompt(name, dict(arguments))
+        return await prompt_result(prompt.messages, media, self._contents)
 
     async def listen(self, observer: Observer) -> None:
         """Tells of changes, where the protocol wants that to be asked for. Returns where it does not."""
@@ -229,11 +220,15 @@ def _listed(tool: types.Tool) -> ListedTool:
     return ListedTool(tool.name, tool.description or tool.name, tool.input_schema, hints)
 
 
+def _is_usable(prompt: types.Prompt) -> bool:
+    names = [prompt.name, *(argument.name for argument in prompt.arguments or ())]
+    return len(names) <= 1 + MAX_ARGUMENTS and all(0 < len(name) <= MAX_PROMPT_NAME for name in names)
+
+
 def _prompt(prompt: types.Prompt) -> Prompt:
-    arguments = sorted(prompt.arguments or (), key=lambda argument: not argument.required)
-    names = tuple(argument.name for argument in arguments)
+    arguments = (PromptArgument(argument.name, bool(argument.required)) for argument in prompt.arguments or ())
     about = one_line(prompt.description or prompt.title or prompt.name, 100)
-    return Prompt(prompt.name, about, names, sum(bool(argument.required) for argument in arguments))
+    return Prompt(prompt.name, about, tuple(arguments))
 
 
 def _line(uri: str, name: str, description: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The tools that a server had last, in a file: after a restart they are there before the server is."""
+"""The tools and prompts that a server had last, in a file: after a restart they are there before the server is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.gate import one_line
 from agent.mcp.listing import ListedTool
+from agent.mcp.prompts import Prompt, PromptArgument
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 class KnownTools:
     tools: tuple[ListedTool, ...] = ()
     has_resources: bool = False
+    prompts: tuple[Prompt, ...] = ()
 
 
 def read_known_tools(file: Path) -> KnownTools:
@@ -24,12 +27,17 @@ def read_known_tools(file: Path) -> KnownTools:
     try:
         written = json.loads(file.read_text(encoding="utf-8"))
         tools = tuple(ListedTool(**tool) for tool in written["tools"])
-        return KnownTools(tools, bool(written["has_resources"]))
+        prompts = tuple(map(_prompt, written.get("prompts", ())))
+        return KnownTools(tools, bool(written["has_resources"]), prompts)
     except FileNotFoundError:
         return KnownTools()
     except (OSError, ValueError, TypeError, KeyError) as error:
         log.warning("the known tools in %s cannot be read: %s", file, one_line(error))
         return KnownTools()
+
+
+def _prompt(written: dict[str, Any]) -> Prompt:
+    return Prompt(**{**written, "arguments": tuple(PromptArgument(**each) for each in written["arguments"])})
 
 
 def write_known_tools(file: Path, known: KnownTools) -> None:

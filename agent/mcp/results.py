@@ -62,19 +62,12 @@ async def resource_result(contents: Sequence[Contents], media: MediaStore) -> To
     return collected.result()
 
 
-def prompt_text(messages: Sequence[PromptMessage]) -> str:
-    """The messages of a prompt as one text."""
-    return "\n\n".join(filter(None, (_text_of(message) for message in messages)))[:MAX_TEXT]
-
-
-def _text_of(message: PromptMessage) -> str:
-    match message.content:
-        case TextContent() as content:
-            return content.text
-        case EmbeddedResource(resource=TextResourceContents() as resource):
-            return resource.text
-        case other:
-            return f"[{other.type} is left out]"
+async def prompt_result(messages: Sequence[PromptMessage], media: MediaStore, read: ReadResource) -> ToolResult:
+    """The messages of a prompt, one after the other."""
+    collected = _Collected(media)
+    for message in messages:
+        await collected.add(message.content, read)
+    return collected.result()
 
 
 class _Collected:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -21,6 +22,7 @@ from agent.mcp.errors import McpError
 from agent.mcp.known_tools import KnownTools, read_known_tools, write_known_tools
 from agent.mcp.listing import ListedTool
 from agent.mcp.names import tool_name
+from agent.mcp.prompts import Prompt, PromptCommand, command_name
 from agent.mcp.rules import RuleChanges, rules_of
 from agent.mcp.sources import HttpSource, Source
 from agent.mcp.tools import McpTool, mcp_tool
@@ -29,7 +31,7 @@ from agent.tool_result import ToolResult
 from agent.toolset import matches
 
 if TYPE_CHECKING:
-    from agent.mcp.connection import Connection, Prompt
+    from agent.mcp.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,16 @@ NOT_SIGNED_IN = "nobody is signed in"
 T = TypeVar("T")
 
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
+
+PROMPT = "prompt"
+PROMPT_ARGUMENTS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "arguments": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "required": ["name"],
+}
 
 State = Literal["starting", "running", "down", "signed_out"]
 
@@ -132,7 +144,8 @@ class McpServer:
         personal: bool = False,
     ) -> None:
         """`known` is a file in which its tools are kept, for the next start. `open_link` leads to a person who is to
-        sign in because of a call. A `personal` server is used with the account of one person, for that person."""
+        sign in because of a call. A `personal` server is used
+        with the account of one person, for that person; with known tools it connects when it is first called."""
         self.name = name
         self._known = known
         self._account = source.account if isinstance(source, HttpSource) else None
@@ -146,7 +159,7 @@ class McpServer:
         self._tools: tuple[McpTool, ...] = ()
         self._found = KnownTools()
         self._problems: tuple[str, ...] = ()
-        self._prompts: tuple[Prompt, ...] = ()
+        self._prompt_tool: McpTool | None = None
         self._connection: Connection | None = None
         self._state: State = "starting"
         self._reason = "it has not been started"
@@ -161,8 +174,12 @@ class McpServer:
     async def __aenter__(self) -> McpServer:
         if self._known is not None:
             self._offer(await asyncio.to_thread(read_known_tools, self._known))
-        self._owner = asyncio.create_task(self._supervise())
+        if not (self._personal and self.has_known_tools):
+            self._start()
         return self
+
+    def _start(self) -> None:
+        self._owner = asyncio.create_task(self._supervise())
 
     async def __aexit__(self, *exc: object) -> None:
         if self._owner is not None:
@@ -186,17 +203,35 @@ class McpServer:
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
-        return self._prompts
+        return self._found.prompts
+
+    def prompt_commands(self, taken: Collection[str] = ()) -> Iterator[PromptCommand]:
+        """Commands for its prompts, if the tool that reads them is offered; `taken` are names of other commands."""
+        names: set[str] = set()
+        for prompt in self.prompts if self._prompt_tool is not None else ():
+            name = command_name(self.name, prompt.name, {*taken, *names})
+            names.add(name)
+            assert self._prompt_tool is not None
+            yield PromptCommand(name, prompt, self._prompt_tool)
 
     async def settled(self) -> Status:
         """The status once the first attempt to start has ended."""
         await self._settled.wait()
         return self.status
 
-    async def prompt(self, name: str, arguments: Mapping[str, str]) -> str:
-        """The text of one of its prompts. Raises `McpError`."""
-        async with asyncio.timeout(self._policy.timeout):
-            return await (await self._connected()).prompt(name, arguments)
+    @property
+    def has_known_tools(self) -> bool:
+        """Whether it is known what it offers, perhaps from before."""
+        return bool(self._found.tools)
+
+    @property
+    def is_started(self) -> bool:
+        return self._owner is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call runs, or somebody is signing in."""
+        return bool(self._running) or self._signing.locked()
 
     # Signing in
 
@@ -218,7 +253,7 @@ class McpServer:
         if self._account is None:
             return False
         was_signed_in = await asyncio.to_thread(self._account.forget)
-        self._tools, self._found, self._prompts = (), KnownTools(), ()
+        self._offer(KnownTools())
         if self._known is not None:
             await asyncio.to_thread(self._known.unlink, missing_ok=True)
         self._connect_anew()
@@ -299,6 +334,17 @@ class McpServer:
 
         return await self._run(context, run)
 
+    async def _read_prompt(self, context: ToolContext, arguments: Mapping[str, Any]) -> ToolResult:
+        name, given = arguments.get("name"), arguments.get("arguments") or {}
+        if not isinstance(name, str) or not name or not isinstance(given, dict):
+            raise ToolError("The argument name is missing, or arguments is not an object.")
+        texts = {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in given.items()}
+
+        async def run(connection: Connection, shown: _Shown) -> ToolResult:
+            return await connection.prompt(name, texts, context.media)
+
+        return await self._run(context, run)
+
     async def _run(self, context: ToolContext, run: Callable[[Connection, _Shown], Any]) -> ToolResult:
         """The result; a call that has not been run because the server had forgotten the session is repeated once."""
         shown = _Shown(context)
@@ -326,6 +372,8 @@ class McpServer:
 
     async def _connected(self) -> Connection:
         """The connection. Waits while the server starts. Raises `McpError` with why it is down."""
+        if self._owner is None:
+            self._start()
         if self._connection is None and self._state == "starting":
             try:
                 async with asyncio.timeout(self._timing.wait):
@@ -476,10 +524,10 @@ class McpServer:
             for problem in listing.problems:
                 log.warning("MCP server %s: %s", self.name, problem)
         self._problems = listing.problems
-        found = KnownTools(tools, has_resources)
+        found = KnownTools(tools, has_resources, prompts)
         if found == self._found:
             return
-        if self._found.tools:
+        if self._found.tools and self._found.tools != tools:
             log.info("MCP server %s: its tools have changed: %s", self.name, _difference(self._found.tools, tools))
         self._offer(found)
         if self._known is not None:
@@ -487,7 +535,9 @@ class McpServer:
 
     def _offer(self, found: KnownTools) -> None:
         self._found = found
-        self._tools = tuple(self._made(found.tools, with_resources=found.has_resources))
+        tools = tuple(self._made(found.tools, with_resources=found.has_resources))
+        self._prompt_tool = self._made_prompt_tool({tool.name for tool in tools}) if found.prompts else None
+        self._tools = tools if self._prompt_tool is None else (*tools, self._prompt_tool)
 
     async def _if_listed(self, listing: Awaitable[T], otherwise: T) -> T:
         """A list that a server declares and then refuses costs only itself."""
@@ -521,6 +571,16 @@ class McpServer:
                     rules = rules_of({"readOnlyHint": True}, policy.timeout, policy.changes.get(own))
                     schema = {"type": "object", "properties": arguments, "required": list(arguments)}
                     yield mcp_tool(tool_name(self.name, own, taken), about, schema, rules, run)
+
+    def _made_prompt_tool(self, taken: Container[str]) -> McpTool | None:
+        """People choose a prompt, so its text counts as theirs, unless the server is not trusted."""
+        policy = self._policy
+        if not policy.offers(PROMPT):
+            return None
+        hints = {"readOnlyHint": True, "openWorldHint": not policy.trusts_annotations}
+        rules = rules_of(hints, policy.timeout, policy.changes.get(PROMPT))
+        about = "Reads a prompt of the server, which a person has chosen by its command."
+        return mcp_tool(tool_name(self.name, PROMPT, taken), about, PROMPT_ARGUMENTS, rules, self._read_prompt)
 
     def _settle(self, state: State, reason: str) -> None:
         self._state, self._reason = state, reason

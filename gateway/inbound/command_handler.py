@@ -76,7 +76,7 @@ class CommandHandler:
         return self._commands.knows(name)
 
     def as_message(self, message: InboundMessage, level: int) -> InboundMessage:
-        """A command that is the name of a skill, as the message that it is; any other message unchanged."""
+        """A command that begins a message, as the message that it is; any other message unchanged."""
         return self._commands.as_message(message, level)
 
     async def handle(self, command: records.Command) -> None:

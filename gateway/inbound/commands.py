@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
 
 from agent.log import Notice
 from channels.channel import CommandHelp
@@ -14,8 +16,9 @@ from gateway.inbound.conversation_commands import BUSY_MODES, ConversationComman
 from gateway.inbound.data_commands import EVERYWHERE, DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.how_command import HowCommand
+from gateway.inbound.prompt_commands import PromptCommands
 from gateway.inbound.reload_command import ReloadCommand
-from gateway.inbound.skill_commands import NOT_AVAILABLE, SkillCommands
+from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import ALL, CLEAN, TaskCommands
 from gateway.store.records import Busy, Command
 
@@ -52,6 +55,21 @@ class _Entry:
     arguments: str = ""
 
 
+class MessageCommands(Protocol):
+    """Commands that begin a message to the agent: names of skills and prompts."""
+
+    def knows(self, name: str) -> bool: ...
+
+    def as_message(self, message: InboundMessage, level: int) -> InboundMessage:
+        """The message, with a note for the model; unchanged if it cannot be one for a sender of this level."""
+
+    def refusal(self, command: Command) -> str:
+        """What to tell the person whose command has not become a message, as markdown."""
+
+    def help(self) -> tuple[CommandHelp, ...]:
+        """For the menus of platforms. Blocking."""
+
+
 class Commands:
     """The table of commands. `answer` runs one and returns the answer to the person, as markdown.
 
@@ -68,9 +86,11 @@ class Commands:
         context: ContextCommands,
         how: HowCommand,
         skills: SkillCommands,
+        prompts: PromptCommands,
         reload: ReloadCommand,
+        mcp: Callable[[Command], Awaitable[str]],
     ) -> None:
-        self._skills = skills
+        self._begin_messages: tuple[MessageCommands, ...] = (skills, prompts)
         self._table = {
             "stop": _Entry("stop the running task; with `all`, background tasks too", tasks.stop, ALL),
             "wrap": _Entry("let the running task finish up and summarize", tasks.wrap, "message"),
@@ -88,6 +108,8 @@ class Commands:
             "usage": _Entry("show token usage and cost", conversation.usage),
             "how": _Entry("show how the last answer was made: model, tools, cost", how.how),
             "skills": _Entry("list the skills, each of which is a command too", skills.list),
+            "prompts": _Entry("list the prompts of MCP servers, each of which is a command too", prompts.list),
+            "mcp": _Entry("list the MCP servers; sign in or out at one", mcp, "login | logout NAME"),
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),
@@ -98,18 +120,25 @@ class Commands:
         }
 
     def list(self) -> tuple[CommandHelp, ...]:
-        """Those of the gateway, then the skills. Blocking."""
-        own = tuple(CommandHelp(name, entry.help, entry.arguments) for name, entry in self._table.items())
-        return (*own, *(skill for skill in self._skills.help() if not self._is_own(skill.name)))
+        """Those of the gateway, then those that begin a message. Blocking."""
+        found = {name: CommandHelp(name, entry.help, entry.arguments) for name, entry in self._table.items()}
+        for command in chain.from_iterable(each.help() for each in self._begin_messages):
+            if not self._is_own(command.name):
+                found.setdefault(command.name, command)
+        return tuple(found.values())
 
     def knows(self, name: str) -> bool:
-        return self._is_own(name) or self._skills.find(name) is not None
+        return self._is_own(name) or self._beginning(name) is not None
 
     def as_message(self, message: InboundMessage, level: int) -> InboundMessage:
-        """A command that is the name of a skill, as the message that it is; any other message unchanged."""
+        """A command that begins a message, as the message that it is; any other message unchanged."""
         if message.kind != "command" or self._is_own(message.command or ""):
             return message
-        return self._skills.as_message(message, level)
+        commands = self._beginning(message.command or "")
+        return message if commands is None else commands.as_message(message, level)
+
+    def _beginning(self, name: str) -> MessageCommands | None:
+        return next((each for each in self._begin_messages if each.knows(name)), None)
 
     def _is_own(self, name: str) -> bool:
         return name == ANSWER or _ALIASES.get(name, name) in self._table
@@ -117,8 +146,8 @@ class Commands:
     async def answer(self, command: Command) -> str | Notice | None:
         """None: the command has become a message or a side question, and is answered as such."""
         entry = self._table.get(_ALIASES.get(command.name, command.name))
-        if entry is None and self._skills.find(command.name) is not None:
-            return NOT_AVAILABLE
+        if entry is None and (commands := self._beginning(command.name)) is not None:
+            return commands.refusal(command)
         if entry is None:
             return Notice(
                 f"There is no command `/{command.name}`.\n\nI have not read your message. `/help` lists the commands.",

@@ -40,6 +40,9 @@ class SkillCommands:
         """Telegram's commands have no hyphens, and skills no underscores."""
         return self._files.find(name.replace("_", "-"))
 
+    def knows(self, name: str) -> bool:
+        return self.find(name) is not None
+
     def as_message(self, message: InboundMessage, level: int) -> InboundMessage:
         """A command that is the name of a skill, as the message that it is, with the skill; any other unchanged."""
         found = self.find(message.command or "")
@@ -52,6 +55,10 @@ class SkillCommands:
     def may_use(self, level: int) -> bool:
         tool = skill_tool(Skills(), with_shell=False)
         return any(self._roles.toolset(level, (tool,)))
+
+    def refusal(self, command: Command) -> str:
+        """Why the command has not become a message."""
+        return NOT_AVAILABLE
 
     def help(self) -> tuple[CommandHelp, ...]:
         """Blocking."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ import pytest
 
 from agent.mcp.listing import read_listing
 from agent.mcp.names import tool_name
+from agent.mcp.prompts import MAX_COMMAND, Prompt, PromptArgument, command_name
 from agent.mcp.rules import RuleChanges, ToolRules, rules_of
 from agent.mcp.schemas import BadSchema, usable_schema
 from agent.mcp.server import McpServer, Policy, Timing
@@ -106,8 +108,9 @@ async def test_a_server_is_used_and_a_cancelled_call_is_cancelled_there(
         await example.until(lambda: "wait cancelled" in lines(tmp_path))
         assert (await example.call("add", a=2, b=2)).text == "4"
         (prompt,) = example.server.prompts
-        assert (prompt.name, prompt.arguments, prompt.required) == ("review", ("subject",), 1)
-        assert await example.server.prompt("review", {"subject": "the door"}) == "Review the door, please."
+        assert (prompt.name, prompt.usage) == ("review", "<subject> [focus]")
+        read = await example.call("prompt", name="review", arguments={"subject": "the door"})
+        assert read.text == "Review the door, please."
 
 
 async def test_pictures_files_and_resources_of_a_result_are_delivered_as_ours(
@@ -418,3 +421,38 @@ def test_a_server_that_has_not_started_has_not_loaded_the_library() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+# Prompts
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("", None),
+        ("12", {"number": "12"}),
+        ("12  all of  it", {"number": "12", "focus": "all", "style": "of  it"}),
+    ],
+)
+def test_the_arguments_of_a_prompt_are_words_and_the_last_one_takes_the_rest(
+    text: str, arguments: dict[str, str] | None
+) -> None:
+    declared = (PromptArgument("number", required=True), PromptArgument("focus"), PromptArgument("style"))
+    prompt = Prompt("review", "Reviews.", declared)
+    assert prompt.filled(text) == arguments
+    assert prompt.usage == "<number> [focus] [style]"
+
+
+def test_a_prompt_that_needs_a_later_argument_needs_those_before_it_too() -> None:
+    prompt = Prompt("move", "Moves.", (PromptArgument("from"), PromptArgument("to", required=True)))
+    assert prompt.filled("here") is None
+    assert prompt.filled("here there") == {"from": "here", "to": "there"}
+
+
+def test_each_prompt_is_one_command_that_every_platform_takes() -> None:
+    names = ["Review it!", "review-it", "review_it", "r" * 300, "r" * 301, "überprüfen", "\ud800"]
+    taken: set[str] = set()
+    for name in names:
+        taken.add(command_name("my-server", name, taken))
+    assert len(taken) == len(names)
+    assert all(re.fullmatch("[a-z0-9_]+", command) and len(command) <= MAX_COMMAND for command in taken)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import pytest
 
 from config.load import load
 from gateway.cli.checks.mcp import check_servers
+from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
 from tests.servers.mcp_example import serve
-from tests.servers.models import Call, ModelServer, Say
+from tests.servers.models import Call, ModelServer, Request, Say
+from tests.servers.telegram import BotApi
 
 ROOT = Path(__file__).parents[2]
 
@@ -258,3 +262,69 @@ async def test_a_call_that_a_restart_interrupts_is_repeated_if_it_only_reads(
     async with person(tmp_path, models, example(url), agent=AT_ONCE), asyncio.timeout(60):
         while calls(tmp_path).count("wait began") < 2:  # noqa: ASYNC110 - the server writes a file
             await asyncio.sleep(0.02)
+
+
+# Prompts
+
+REVIEW = Call("example_prompt", {"name": "review", "arguments": {"subject": "the", "focus": "old door"}})
+
+
+def said(request: Request) -> str:
+    return "\n".join(message.text for message in request.messages if message.role == "user")
+
+
+async def test_a_prompt_is_a_command_whose_arguments_are_the_words_after_it(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    models.respond(answering(REVIEW, Say("It is fine.")))
+    async with person(tmp_path, models, example(url)) as ann:
+        await ready(ann)
+        assert "- `/example_review <subject> [focus]`: Asks for a review" in await ann.asks("/prompts")
+        assert "Something is missing: `/example_review <subject> [focus]`" in await ann.asks("/example_review")
+        assert not asked(models, "big")
+        await ann.say("/example_review the old door")
+        await ann.sees(lambda replies: replies[-1]["done"] and "It is fine." in shown(replies[-1]))
+    first, last = asked(models, "big")
+    assert "/example_review the old door" in said(first)
+    assert json.dumps({"name": "review", "arguments": {"subject": "the", "focus": "old door"}}) in said(first)
+    assert list(last.results.values()) == ["Review the, please."]
+    assert calls(tmp_path) == ["prompt the old door"]
+
+
+async def test_prompts_are_commands_in_telegram_for_those_who_may_use_the_server(
+    tmp_path: Path, models: ModelServer, api: BotApi, url: str
+) -> None:
+    models.respond(lambda request: Say("ok"))
+    settings = write_settings(tmp_path, api, models, more=f'[roles.guest]\ntools = ["ask_user"]\n{example(url)}')
+    settings.write_text(
+        settings.read_text().replace('allow = ["*"]', 'allow = ["7"]\nguests = ["8"]').replace("test-key", KEY)
+    )
+    async with gateway(settings):
+        ann, gus = api.private(user_id=7, name="Ann"), api.private(user_id=8, name="Gus")
+        await until_listed(ann)
+        await gus.say("/example_review the door")
+        await gus.hear("This prompt is not available to you here.")
+        await gus.say("/prompts")
+        await gus.hear("There are no prompts here.")
+        assert not models.requests
+        await ann.say("/example_review the door")
+        await ann.hear("ok")
+    assert "/example_review the door" in said(models.requests[0])
+    async with gateway(settings):
+        # Known from the last time, before the server has started.
+        ann = api.private(user_id=7, name="Ann")
+        await ann.say("/prompts")
+        await ann.until(lambda ann: "/example_review" in ann.texts[-1])
+        registered = [command["command"] for commands in api.commands.values() for command in commands]
+    assert "example_review" in registered
+
+
+async def until_listed(ann: Any) -> None:
+    """Until the server has started: there is nothing else that a person could see of it there."""
+    async with asyncio.timeout(60):
+        while True:
+            before = len(ann.texts)
+            await ann.say("/prompts")
+            await ann.until(lambda ann, before=before: len(ann.texts) > before)
+            if "/example_review" in ann.texts[-1]:
+                return

@@ -149,8 +149,9 @@ def example(name: str = "example") -> MCPServer:
         return PIXEL + b"logo"
 
     @server.prompt()
-    def review(subject: str) -> str:
+    def review(subject: str, focus: str = "") -> str:
         """Asks for a review."""
+        record(f"prompt {subject} {focus}".rstrip())
         return f"Review {subject}, please."
 
     return server
