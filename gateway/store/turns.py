@@ -10,7 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from agent.journal import TurnLost
-from agent.log import Ended, Entry, MessagesRead, ModelAnswered, Resumed, dump, load
+from agent.log import CallEnded, Ended, Entry, MessagesRead, ModelAnswered, Resumed, dump, load
 from channels.address import Sender
 from gateway.store import audit, inbox, logs
 from gateway.store.decisions import RELEASED
@@ -87,6 +87,7 @@ _held_turn = select(
     turns.c.generation,
     turns.c.kind,
     turns.c.principal,
+    turns.c.worker,
     turns.c.draft.is_not(None).label("has_draft"),
     _last.label("last"),
 ).where(turns.c.id == bindparam("turn_id"), turns.c.epoch == bindparam("held_epoch"), is_running)
@@ -233,8 +234,11 @@ def close(
 
     Nothing is returned, and the turn goes on, if it is completed and a message steers it: that there is none and that
     the turn ends is one transaction. A request to finish up does not keep the turn open: it is read at the last step.
+    Where a turn is stopped in the moment in which it has parked, results from outside may have come before: they stand.
     """
     turn = _hold(connection, turn_id, epoch)
+    if turn.worker == RELEASED:
+        entries = _without_second_results(connection, turn.number, entries)
     waiting = waiting_rows(connection, turn.session) if turn.kind == "turn" else ()
     if ended.outcome == "completed" and any(map(needs_turn, rows_for_running_turn(waiting, level_of(turn)))):
         _log(connection, turn, entries)
@@ -244,6 +248,11 @@ def close(
     values = {"turn": turn.number, "outcome": ended.outcome, "why": ended.reason, "now": datetime.now(UTC)}
     connection.execute(_end_turn, values)
     return (*read, ended)
+
+
+def _without_second_results(connection: Connection, number: int, entries: Sequence[Entry]) -> Sequence[Entry]:
+    ended = {entry.call_id for entry in logs.read(connection, number) if isinstance(entry, CallEnded)}
+    return [entry for entry in entries if not (isinstance(entry, CallEnded) and entry.call_id in ended)]
 
 
 def _log(connection: Connection, turn: AnyRow, entries: Sequence[Entry]) -> None:

@@ -1,4 +1,4 @@
-"""Thousands of interleavings of people, turns, commands, background work, crashes and restarts over the store's
+"""Ten thousand interleavings of people, turns, commands, background work, crashes and restarts over the store's
 transactions."""
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from gateway.store.sqlite_file import open_current
 from tests.gateway.notes import PHOTO, message
 from tests.gateway.stepwise import GOES_ON, NOW, Gateway, first_read
 
-EXAMPLES = int(os.environ.get("INTERLEAVINGS", "4000"))
+EXAMPLES = int(os.environ.get("INTERLEAVINGS", "10000"))
 """More of them find what is rarer; `INTERLEAVINGS=100000 HYPOTHESIS_PROFILE=random` looks for new ones."""
 
-PARTS = 4
+PARTS = 8
 """Tests side by side, each with a seed of its own."""
 
 HERE = Address("telegram", "bot", "7")
@@ -482,7 +482,7 @@ def play(connection: Connection, example: bytes, tell: Callable[[str], None]) ->
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_thousands_of_interleavings_keep_every_law(
+def test_ten_thousand_interleavings_keep_every_law(
     tmp_path: Path, part: int, record_property: Callable[[str, object], None]
 ) -> None:
     number = secrets.randbelow(2**32) if os.environ.get("HYPOTHESIS_PROFILE") == "random" else part

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.journal import TurnLost
-from agent.log import CallEnded, CallStarted, Ended, MessagesRead, ModelAnswered, Notice, Resumed, Text
+from agent.log import Call, CallEnded, CallStarted, Ended, MessagesRead, ModelAnswered, Notice, Resumed, Text
 from agent.media import Attachment
 from channels.address import Address
 from channels.channel import Sent
@@ -306,3 +306,17 @@ async def test_media_used_by_a_message_or_a_turn_are_not_forgotten(store: Store)
 
 def _picture(hash: str) -> Attachment:
     return replace(PICTURE, hash=hash)
+
+
+async def test_results_from_outside_stand_where_the_turn_is_stopped_in_the_moment_it_has_parked(store: Store) -> None:
+    """Its worker has parked it and knows of no results yet, when it ends the turn."""
+    await tell(store)
+    turn = await begin(store)
+    asked = ModelAnswered(1, (Call("a", "buy", "{}"), Call("b", "buy", "{}")))
+    await store.append(turn.id, turn.epoch, (asked, CallStarted("a", 9e9, "{}"), CallStarted("b", 9e9, "{}")))
+    assert await store.park(turn.id, turn.epoch)
+    results = [CallEnded("a", "done", "Bought."), CallEnded("b", "done", "Bought.")]
+    assert await store.supply(turn.id, results) == SESSION
+    stopped = Ended("stopped", "stop")
+    assert await store.close(turn.id, turn.epoch, stopped, [CallEnded(id, "cancelled", "It ended.") for id in "ab"])
+    assert (await store.turn(turn.id)).entries[-3:] == (*results, stopped)
