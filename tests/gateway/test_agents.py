@@ -13,6 +13,7 @@ import pytest
 from gateway.cli.main import main
 from tests.gateway.stage import gateway
 from tests.gateway.test_from_settings import KEY, Person, person
+from tests.servers.mcp_example import serve
 from tests.servers.models import Call, Fail, Gate, ModelServer, Request, Say, Turn, Usage
 from tests.servers.telegram import BotApi, Chat
 from tests.servers.telegram import Person as TelegramPerson
@@ -256,6 +257,33 @@ max_steps = 2
     assert first.body["temperature"] == 0.25
     assert asked(keyed, "red")[0].body["temperature"] == 0.25
     assert len(asked(keyed, "blue")) == 3, reply  # two steps, and one without tools that sums up
+
+
+async def test_an_agent_has_the_mcp_servers_of_its_section(tmp_path: Path, keyed: ModelServer) -> None:
+    async with serve() as url:
+        servers = "".join(f'[mcp.{name}]\nurl = "{url}"\ninclude = ["add"]\n' for name in ("alpha", "beta"))
+        agents = AGENTS.replace('"openai:red"', '"openai:red"\nmcp = ["al*"]').replace('blue"', 'blue"\nmcp = []')
+        async with person(tmp_path, keyed, servers + agents + PRICES) as ann:
+            async with asyncio.timeout(60):
+                while "MCP server" in await ann.asks("/status"):  # noqa: ASYNC110 - it is asked of a gateway
+                    await asyncio.sleep(0.02)
+            for name in ("main", "red", "blue"):
+                await ann.asks(f"/agent {name}")
+                await ann.asks("who?")
+    of_servers = {
+        name: [tool for tool in asked(keyed, name)[0].tools if tool.endswith("_add")] for name in ("big", "red", "blue")
+    }
+    assert of_servers == {"big": ["alpha_add", "beta_add"], "red": ["alpha_add"], "blue": []}
+
+
+async def test_the_skills_of_a_workspace_are_listed_where_its_agent_answers(tmp_path: Path, keyed: ModelServer) -> None:
+    skill = tmp_path / "red-files" / ".agents" / "skills" / "painting"
+    skill.mkdir(parents=True)
+    (skill / "SKILL.md").write_text("---\nname: painting\ndescription: About paint.\n---\nPaint.\n")
+    async with person(tmp_path, keyed, "[skills]\nworkspace = true\n" + FILES + PRICES) as ann:
+        assert "painting" not in await ann.asks("/skills")
+        await ann.asks("/agent red")
+        assert "painting" in await ann.asks("/skills")
 
 
 async def test_the_limit_of_an_agents_turn_counts_the_tasks_that_it_delegates(
