@@ -11,6 +11,9 @@ from urllib.parse import quote, quote_plus
 MIN_SECRET_LENGTH = 8
 """Characters. Shorter secrets are often ordinary words, and would be masked within other text."""
 
+MAX_CHANGED = 1000
+"""Secrets that are kept of those that change, such as tokens that are refreshed every hour."""
+
 MASKED = "[secret]"
 
 
@@ -21,22 +24,31 @@ class Mask:
     A text without secrets is returned as the same object. Secrets shorter than 8 characters are ignored.
     """
 
-    def __init__(self, secrets: Iterable[str], changing: Callable[[], str] | None = None) -> None:
-        """`changing` gives a secret that may be replaced at any time; those that it gave before stay masked."""
+    def __init__(self, secrets: Iterable[str], *changing: Callable[[], Iterable[str]]) -> None:
+        """`changing` give secrets that may be replaced at any time; the last ones that they gave before stay masked."""
         self._changing = changing
-        self._secrets: frozenset[str] = frozenset()
-        self._learn(secrets)
+        self._fixed = frozenset(secrets)
+        self._changed: dict[str, None] = {}
+        """What the changing ones gave, the oldest first."""
+        self._compile()
 
-    def _learn(self, secrets: Iterable[str]) -> None:
-        self._secrets |= frozenset(secrets)
-        forms = {form for secret in self._secrets if len(secret) >= MIN_SECRET_LENGTH for form in _forms(secret)}
+    def _compile(self) -> None:
+        secrets = (secret for secret in (*self._fixed, *self._changed) if len(secret) >= MIN_SECRET_LENGTH)
         # Longest first: one secret may be the start of another.
-        self._forms = tuple(sorted(forms, key=len, reverse=True))
+        self._forms = tuple(sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True))
         self._pattern = re.compile("|".join(map(re.escape, self._forms)))
 
+    def _learn_changes(self) -> None:
+        found = [secret for changing in self._changing for secret in changing() if secret not in self._changed]
+        if found:
+            self._changed |= dict.fromkeys(found)
+            for oldest in tuple(self._changed)[: max(0, len(self._changed) - MAX_CHANGED)]:
+                del self._changed[oldest]
+            self._compile()
+
     def __call__(self, text: str) -> str:
-        if self._changing is not None and (secret := self._changing()) not in self._secrets:
-            self._learn([secret])
+        if self._changing:
+            self._learn_changes()
         # Few texts hold a secret, and searching for each form is many times faster than the pattern.
         if not any(form in text for form in self._forms):
             return text

@@ -18,7 +18,7 @@ from agent.background import Background, NoBackground
 from agent.hook import HookContext
 from agent.log import Usage
 from agent.media import Attachment, MediaStore
-from agent.model import ToolSpec
+from agent.model import Answer, Request, ToolSpec
 from agent.tool_result import ToolResult
 
 Effect = Literal["read", "write", "external"]
@@ -40,12 +40,20 @@ Charge = Callable[[Usage, str], None]
 """Records what a call has used, under the name of the model or service that it was used of."""
 
 
+AskModel = Callable[[Request], Awaitable[Answer]]
+"""Asks the turn's model. Raises `ToolError` if it may not be asked (again), and if it does not answer."""
+
+
 class ToolError(Exception):
     """The call failed in a way that the model can act on; the message is its result."""
 
 
 def _no_charge(usage: Usage, name: str) -> None:
     return None
+
+
+async def _no_model(request: Request) -> Answer:
+    raise ToolError("There is no model that can be asked here.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,8 @@ class ToolContext:
     same when the call is repeated after a restart. `background` is the background work, if available. `charge`
     records what the call costs: it counts in the turn's costs and limits, however the call ends. `settings` are the
     tool's own, if it has a model for them. `tools` are all those that the turn may call. `asked_by` is where the turn
-    is, and who began it.
+    is, and who began it; `others_wrote`: it has read messages of other people, too. `ask_model` asks the turn's model,
+    at the turn's expense, while the call runs.
     """
 
     workspace: Path
@@ -69,6 +78,8 @@ class ToolContext:
     settings: Any = None
     tools: Sequence[Tool] = ()
     asked_by: HookContext = field(default_factory=HookContext)
+    others_wrote: bool = False
+    ask_model: AskModel = _no_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from typing import Protocol
 
@@ -57,6 +58,29 @@ class Changed:
     def __iter__(self) -> Iterator[Tool]:
         self._changed = {id(tool): self._changed.get(id(tool)) or (tool, self._change(tool)) for tool in self._toolset}
         return iter([changed for _, changed in self._changed.values()])
+
+
+_person: ContextVar[str] = ContextVar("_person", default="")
+
+
+class ForPerson:
+    """The tools of a toolset as they are for one person ("channel:id"), where some of them are a person's own."""
+
+    def __init__(self, toolset: Toolset, person: str) -> None:
+        self._toolset = toolset
+        self._for = person
+
+    def __iter__(self) -> Iterator[Tool]:
+        before = _person.set(self._for)
+        try:
+            return iter(tuple(self._toolset))
+        finally:
+            _person.reset(before)
+
+
+def current_person() -> str:
+    """For toolsets with tools that are a person's own: whose are asked for; "" for nobody's."""
+    return _person.get()
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

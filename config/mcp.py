@@ -68,7 +68,7 @@ class McpSection(Section):
     exclude: list[str] = Field(
         default_factory=list,
         description="Names or patterns of tools that are not offered. The tools for the server's resources are "
-        "list_resources and read_resource.",
+        "list_resources and read_resource, the one for its prompts is prompt.",
         examples=[["delete_*"]],
     )
     annotations: Literal["trust", "ignore"] = Field(
@@ -77,6 +77,11 @@ class McpSection(Section):
         'effects outside and results from outside ("ignore").',
     )
     timeout: Positive = Field(default=60.0, description="Maximum duration of a call in seconds.")
+    sampling: bool = Field(
+        default=False,
+        description="Whether the server may ask the model of the conversation that calls it, at the expense of that "
+        "conversation's turn.",
+    )
     start_timeout: Positive = Field(
         default=60.0, description="Seconds within which the server must be ready. The gateway does not wait for it."
     )
@@ -144,6 +149,25 @@ class McpUrlSettings(McpSection):
         default_factory=dict,
         description="Headers of each request.",
         examples=[{"Authorization": "Bearer ${DOCS_TOKEN}"}],
+    )
+    per_person: bool = Field(
+        default=False,
+        description="Whether each person signs in with an account of their own, which the agent uses in their turns "
+        "only. By default an admin signs in, for everybody.",
+    )
+    client_id: str | None = Field(
+        default=None,
+        description="The id under which the authorization server knows this gateway, if it does not register clients "
+        "by itself.",
+        examples=["interject-1234"],
+    )
+    client_secret: Secret | None = Field(
+        default=None, description="The secret for client_id, if there is one.", examples=["${MCP_CLIENT_SECRET}"]
+    )
+    scope: str | None = Field(
+        default=None,
+        description="The scopes to ask for when somebody signs in. Default: those that the server names.",
+        examples=["read write"],
     )
 
 

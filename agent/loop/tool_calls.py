@@ -17,8 +17,9 @@ from agent.events import Emit, Progress
 from agent.gate import storable
 from agent.interrupt import Interrupted, cancel_and_wait, race
 from agent.journal import Journal
-from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry
+from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry, MessagesRead
 from agent.loop.call_costs import CallCosts
+from agent.loop.call_model import CallModel
 from agent.loop.offered_tools import callable_tools
 from agent.loop.streaming import EndTurn
 from agent.loop.tool_review import Ready, ToolReview
@@ -90,6 +91,7 @@ class ToolCallRunner:
         self._attachments = attachments
         self._review = ToolReview(agent, turn_context, entries, past, self._tools)
         self._costs = CallCosts(turn_context.budget, entries)
+        self._model = CallModel(agent, turn_context, self._costs, entries)
         self._shown: dict[str, str] = {}
         self._in_background: set[str] = set()
 
@@ -275,9 +277,10 @@ class ToolCallRunner:
             settings=ready.tool.settings,
             tools=tuple(self._tools.values()),
             asked_by=self._turn_context.hook_context,
+            others_wrote=_others_wrote(self._entries, self._turn_context.hook_context.sender_id),
         )
-        async with asyncio.timeout(ready.tool.timeout):
-            result = storable(await ready.tool.call(context, ready.arguments))
+        async with self._model.of_call(call.id) as ask_model, asyncio.timeout(ready.tool.timeout):
+            result = storable(await ready.tool.call(replace(context, ask_model=ask_model), ready.arguments))
         text, caption, for_user, how = map(agent.mask, (result.text, result.caption, result.for_user, result.how))
         return replace(result, text=text, caption=caption, for_user=for_user, how=how)
 
@@ -358,6 +361,11 @@ def _batches(items: Sequence[T], tool_of: Callable[[T], Tool | None]) -> Iterato
 
 async def _never() -> None:
     await asyncio.get_running_loop().create_future()
+
+
+def _others_wrote(entries: Sequence[Entry], person: str) -> bool:
+    read = (message for entry in entries if isinstance(entry, MessagesRead) for message in entry.messages)
+    return any(message.sender_id not in ("", person) for message in read)
 
 
 def _with_compensation(tool: Tool, text: str) -> str:

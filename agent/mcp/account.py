@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 from agent.hook import HookContext
 
+CLIENT_NAME = "Interject"
+"""What authorization servers show people of us."""
+
 MAX_FILE = 1_000_000
 """Bytes of a file that is read."""
 
@@ -112,7 +115,6 @@ class Accounts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen: dict[Path, tuple[int, int]] = {}
         self._secrets: frozenset[str] = frozenset()
         self._version = 0
 
@@ -135,22 +137,23 @@ class Accounts:
         )
 
     def __call__(self) -> frozenset[str]:
-        """All secrets until now; reads the files that have changed."""
+        """Reads the files again when one of them has been replaced."""
         with suppress(OSError):
             version = self._folder.stat().st_mtime_ns
             if version != self._version:
-                for file in self._folder.glob("*.json"):
-                    self._read(file)
+                self._secrets = frozenset(
+                    secret for file in self._folder.glob("*.json") for secret in _secrets_in(file)
+                )
                 self._version = version
         return self._secrets
 
-    def _read(self, file: Path) -> None:
-        with suppress(OSError, ValueError):
-            found = file.stat()
-            version = (found.st_ino, found.st_mtime_ns)
-            if self._seen.get(file) != version:
-                self._secrets |= frozenset(_secrets(json.loads(file.read_bytes())))
-                self._seen[file] = version
+
+def _secrets_in(file: Path) -> tuple[str, ...]:
+    """None of a file that is no longer there, or is none of ours."""
+    try:
+        return tuple(_secrets(json.loads(file.read_bytes())))
+    except (OSError, ValueError):
+        return ()
 
 
 def _secrets(kept: object) -> Iterator[str]:
@@ -160,6 +163,11 @@ def _secrets(kept: object) -> Iterator[str]:
                 yield value
             else:
                 yield from _secrets(value)
+
+
+def tools_file(account: Path) -> Path:
+    """Where the tools are kept that an account was offered last."""
+    return account.with_suffix(".tools")
 
 
 def _hash(person: str) -> str:

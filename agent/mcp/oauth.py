@@ -23,14 +23,12 @@ from pydantic import AnyUrl, BaseModel, ValidationError
 
 from agent.gate import one_line
 from agent.interrupt import shielded
-from agent.mcp.account import Account, Link
+from agent.mcp.account import CLIENT_NAME, Account, Link
 from agent.mcp.errors import McpError
 from agent.mcp.http import http_client
 
 # It logs failures with the codes and states in them; they are told as errors here.
 logging.getLogger("mcp.client.auth").setLevel(logging.CRITICAL)
-
-CLIENT_NAME = "Interject"
 
 PROTOCOL = "2025-06-18"
 """The version of the protocol since which tokens are for one server (RFC 8707)."""

@@ -31,6 +31,8 @@ from agent.tool_result import ToolResult
 from agent.toolset import matches
 
 if TYPE_CHECKING:
+    from mcp_types import CreateMessageRequestParams, CreateMessageResult
+
     from agent.mcp.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,11 @@ SIGN_IN_TIME = 600.0
 """Seconds that a call waits for a person who signs in, beside its own time."""
 
 NOT_SIGNED_IN = "nobody is signed in"
+
+OTHERS_WROTE = (
+    "this uses the account of {person}, but other people have written in this task as well. It is not used for them: "
+    "{person} can ask again in a task of their own"
+)
 
 T = TypeVar("T")
 
@@ -87,7 +94,8 @@ class Timing:
 class Policy:
     """What is offered of a server's tools, and how. `include` and `exclude` are names or patterns; nothing in `include`
     means all. `changes` are the operator's, by the server's names. `timeout` is in seconds, for a call. Without
-    `trusts_annotations`, every tool counts as one with effects outside. `taken` are names that other tools have."""
+    `trusts_annotations`, every tool counts as one with effects outside. `taken` are names that other tools have.
+    With `sampling`, the server may ask the model of the turn that calls it."""
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -95,6 +103,7 @@ class Policy:
     timeout: float = 60.0
     trusts_annotations: bool = True
     taken: frozenset[str] = frozenset()
+    sampling: bool = False
 
     def offers(self, name: str) -> bool:
         return (not self.include or matches(name, self.include)) and not matches(name, self.exclude)
@@ -276,6 +285,8 @@ class McpServer:
 
     async def _ready(self, context: ToolContext, shown: _Shown) -> Connection:
         """The connection. A person is asked to sign in if it needs that. Raises `McpError`."""
+        if self._personal and context.others_wrote:
+            raise McpError(OTHERS_WROTE.format(person=context.asked_by.sender or "the person who began the task"))
         try:
             return await self._connected()
         except McpError:
@@ -366,9 +377,31 @@ class McpServer:
             raise ToolError(f"{self.name}: {error}") from error
         finally:
             self._running.discard(shown)
+            await cancel_and_wait(*shown.asking)
             if not self._running:
                 # A call that was cancelled or too slow may have hung the server: its tools are listed to see.
                 self._wake.set()
+
+    async def _sample(self, params: CreateMessageRequestParams) -> CreateMessageResult:
+        """The model's answer to the server, for the call that runs. With more calls than one, it is not known whose
+        turn would pay. Raises `McpError`."""
+        from agent.mcp.sampling import sampled
+
+        if len(self._running) != 1:
+            raise McpError("the model can be asked only while exactly one call runs")
+        (call,) = self._running
+        await call.show("asks the model")
+        asking = asyncio.ensure_future(sampled(params, call.context))
+        call.asking.add(asking)
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise McpError("the call has ended") from None
+        finally:
+            call.asking.discard(asking)
+            await cancel_and_wait(asking)
 
     async def _connected(self) -> Connection:
         """The connection. Waits while the server starts. Raises `McpError` with why it is down."""
@@ -477,7 +510,8 @@ class McpServer:
             self._lost = ""
             try:
                 mode: Literal["auto", "legacy"] = "legacy" if attempt % 2 else "auto"
-                return await stack.enter_async_context(connect(wire, self._source, mode, self))
+                sample = self._sample if self._policy.sampling else None
+                return await stack.enter_async_context(connect(wire, self._source, mode, self, sample))
             except McpError as error:
                 failed = failed or error
         raise failed or McpError("it has no address")
@@ -596,14 +630,16 @@ class _Shown:
     """What people see of a running call."""
 
     def __init__(self, context: ToolContext) -> None:
-        self._context = context
+        self.context = context
+        self.asking: set[asyncio.Task[Any]] = set()
+        """The server's requests to the model meanwhile."""
         self._at = -SHOWN_EVERY
 
     async def show(self, text: str) -> None:
         now = time.monotonic()
         if now - self._at >= SHOWN_EVERY:
             self._at = now
-            await self._context.progress(text)
+            await self.context.progress(text)
 
 
 class _BoundedLog:

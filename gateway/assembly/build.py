@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 from agent.hook import Hooks
 from agent.hooks.chain import HookChain
@@ -31,7 +32,7 @@ from gateway.assembly.channels import access, load_replies, platforms, webhooks
 from gateway.assembly.custom_tools import own_tools
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.load_ahead import Load, load_ahead
-from gateway.assembly.mcp import mcp_problems, open_mcp
+from gateway.assembly.mcp import accounts, mcp_problems, open_servers
 from gateway.assembly.models import cost_of, open_models, open_reader, unpriced
 from gateway.assembly.shell_policy import ShellPolicy, runs_code, shell_policy, who_may_run_commands
 from gateway.assembly.tools import configured_tools
@@ -49,6 +50,10 @@ from gateway.turns.workspaces import Workspaces
 from gateway.web.connections import default_limits
 from gateway.web.http_server import bind, serve
 from gateway.web.token import WebToken
+
+if TYPE_CHECKING:
+    # Only where MCP servers are configured.
+    from gateway.inbound.sign_ins import SignIns
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +87,7 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         media = DiskMedia(settings.media.path, store)
         workspaces = workspaces_of(settings)
         ahead: list[Load] = []
-        gateway = await _gateway(configuration, store, media, workspaces, stack, ahead)
+        gateway, sign_ins = await _gateway(configuration, store, media, workspaces, stack, ahead)
         configured = platforms(settings, media, store)
         for channel in (*configured.values(), *extra):
             gateway.add(channel)
@@ -98,6 +103,8 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             stack.callback(listener.close)
             token = WebToken(configuration.home)
             address = link(listener, token())
+            if sign_ins is not None:
+                sign_ins.local_url = address.partition("/?")[0]
             if warning := exposure(settings.web):
                 log.warning("%s", warning)
             web = WebChannel(
@@ -106,7 +113,9 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             gateway.add(web)
             limits = default_limits(behind_proxy=settings.web.url is not None)
             services.append(
-                partial(serve, partial(site, web, settings.web, webhooks(settings, configured)), listener, limits)
+                partial(
+                    serve, partial(site, web, settings.web, webhooks(settings, configured), sign_ins), listener, limits
+                )
             )
         await stack.enter_async_context(gateway)
         yield Built(gateway, tuple(services), address)
@@ -126,12 +135,11 @@ async def _gateway(
     workspaces: Workspaces,
     stack: AsyncExitStack,
     ahead: list[Load],
-) -> Gateway:
+) -> tuple[Gateway, SignIns | None]:
     """The gateway without its channels; the stack closes what was opened for it. `ahead` gets what the first message
     needs."""
     settings = configuration.settings
-    token = WebToken(configuration.home) if settings.web.enabled else None
-    mask = Mask((secret.get_secret_value() for secret in every_secret(settings)), changing=token)
+    mask = Mask((secret.get_secret_value() for secret in every_secret(settings)), *_changing_secrets(configuration))
     hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
     models = await open_models(settings, media, stack, ahead)
     _warn_of_prices(settings)
@@ -139,11 +147,10 @@ async def _gateway(
     _warn_of_commands(settings, running)
     configured = configured_tools(settings, running, stack)
     own = await asyncio.to_thread(own_tools, configuration, mask)
-    servers = await open_mcp(configuration, stack)
     policy = access(settings)
-    tools_of_servers = {server.name: server for server in servers}
+    mcp, sign_ins = await open_servers(configuration, store, policy, stack)
     agents = configured_agents(
-        Parts(settings, models, media, hooks, mask, running, configured, own, tools_of_servers), policy
+        Parts(settings, models, media, hooks, mask, running, configured, own, mcp.toolsets), policy
     )
     ahead += [
         partial(asyncio.to_thread, load_replies, settings),
@@ -153,7 +160,7 @@ async def _gateway(
     files = agent_files(configuration)
     await warn_of_skills(files)
     small = models.get(settings.agent.small_model or "")
-    return Gateway(
+    gateway = Gateway(
         store,
         media,
         policy,
@@ -166,10 +173,20 @@ async def _gateway(
         workspaces=workspaces,
         files=files,
         reloads=(own.reload,),
-        tool_problems=lambda: {**own.problems(), **mcp_problems(servers)},
+        tool_problems=lambda: {**own.problems(), **mcp_problems(mcp.shared)},
+        mcp=mcp,
         read_file=await stack.enter_async_context(open_reader(settings, media)),
         remove_files=media.remove,
     )
+    return gateway, sign_ins
+
+
+def _changing_secrets(configuration: Configuration) -> Iterator[Callable[[], Iterable[str]]]:
+    if configuration.settings.web.enabled:
+        token = WebToken(configuration.home)
+        yield lambda: (token(),)
+    if configuration.settings.mcp:
+        yield accounts(configuration.home)
 
 
 def _read_a_log() -> None:

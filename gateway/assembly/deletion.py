@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from config.settings import Settings
+import asyncio
+
+from config.load import Configuration
+from gateway.assembly.mcp import ACCOUNTS, accounts
 from gateway.assembly.workspaces import workspaces_of
 from gateway.media import DiskMedia
 from gateway.store import Store
 from gateway.turns.deletion import DataDeletion
 
 
-def deletion_without_gateway(settings: Settings, store: Store) -> DataDeletion:
+def deletion_without_gateway(configuration: Configuration, store: Store) -> DataDeletion:
     """Deletes where the settings say that data is."""
-    return DataDeletion(store, DiskMedia(settings.media.path, store).remove, workspaces_of(settings).remove)
+    settings = configuration.settings
+
+    async def forget_person(person: str) -> None:
+        if (configuration.home / ACCOUNTS).exists():
+            await asyncio.to_thread(accounts(configuration.home).forget_person, person)
+
+    return DataDeletion(
+        store,
+        DiskMedia(settings.media.path, store).remove,
+        workspaces_of(settings).remove,
+        forget_person=forget_person,
+    )

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING
@@ -16,25 +17,59 @@ from agent.worker_process import COMMAND_VARIABLES, passed_on
 from config.load import Configuration
 from config.mcp import McpProgramSettings, McpSettings, McpUrlSettings
 from config.tools import TOOLS
+from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import escaped
 from gateway.private_files import private_folder
+from gateway.store import Store
+from gateway.turns.mcp import Mcp, NoMcp
 
 if TYPE_CHECKING:
+    from agent.mcp.account import Accounts, ClientSettings, OpenLink
+    from agent.mcp.personal import PersonalServers
     from agent.mcp.server import McpServer, Policy
     from agent.mcp.sources import Source
+    from gateway.inbound.sign_ins import SignIns
 
 log = logging.getLogger(__name__)
 
 LIMITS = CommandLimits(memory=8192 * MIB, temporary=1024 * MIB, cpu_seconds=30 * 86400)
 """Of a server in the sandbox, which may run for weeks."""
 
+ACCOUNTS = "mcp-tokens"
+"""The folder in the data directory with the tokens of those who are signed in."""
+
 OTHER_TOOLS = frozenset({*TOOLS, "find_tools"})
 """Names that tools of servers do not get."""
 
 
-async def open_mcp(configuration: Configuration, stack: AsyncExitStack) -> tuple[McpServer, ...]:
-    """The servers, which start in the background; the stack ends them."""
-    settings = configuration.settings.mcp
+async def open_servers(
+    configuration: Configuration, store: Store, policy: AccessPolicy, stack: AsyncExitStack
+) -> tuple[Mcp, SignIns | None]:
+    """All servers, with the links by which people sign in; None without servers."""
+    if not configuration.settings.mcp:
+        return NoMcp(), None
+    from agent.mcp.personal import Servers
+    from gateway.inbound.mcp_commands import McpCommands
+    from gateway.inbound.sign_ins import SignIns
+
+    web = configuration.settings.web
+    sign_ins = SignIns(store, policy, web.url if web.enabled else None)
+    shared = await open_mcp(configuration, stack, sign_ins.open)
+    personal = await open_personal_mcp(configuration, stack, sign_ins.open)
+    servers = Servers(
+        {server.name: server for server in shared},
+        {servers.name: servers for servers in personal},
+        accounts(configuration.home),
+    )
+    return await stack.enter_async_context(McpCommands(servers, sign_ins, policy)), sign_ins
+
+
+async def open_mcp(
+    configuration: Configuration, stack: AsyncExitStack, open_link: OpenLink | None = None
+) -> tuple[McpServer, ...]:
+    """The servers that everybody shares, which start in the background; the stack ends them. `open_link` leads to a
+    person who is to sign in."""
+    settings = {name: given for name, given in configuration.settings.mcp.items() if not _is_personal(given)}
     if not settings:
         return ()
     from agent.mcp.server import McpServer, Timing
@@ -50,9 +85,64 @@ async def open_mcp(configuration: Configuration, stack: AsyncExitStack) -> tuple
             _policy(given),
             Timing(start=given.start_timeout),
             known=folder / f"{name}.json",
+            open_link=open_link,
         )
         servers.append(await stack.enter_async_context(server))
     return tuple(servers)
+
+
+async def open_personal_mcp(
+    configuration: Configuration, stack: AsyncExitStack, open_link: OpenLink
+) -> tuple[PersonalServers, ...]:
+    """The servers per person; the stack ends them."""
+    settings = {name: given for name, given in configuration.settings.mcp.items() if _is_personal(given)}
+    if not settings:
+        return ()
+    from agent.mcp.personal import PersonalServers
+
+    return tuple(
+        [
+            await stack.enter_async_context(PersonalServers(name, partial(_of_person, configuration, open_link, name)))
+            for name in settings
+        ]
+    )
+
+
+def _of_person(configuration: Configuration, open_link: OpenLink, name: str, person: str) -> McpServer:
+    from agent.mcp.account import tools_file
+    from agent.mcp.server import McpServer, Timing
+    from agent.mcp.sources import HttpSource
+
+    given = configuration.settings.mcp[name]
+    assert isinstance(given, McpUrlSettings)
+    account = accounts(configuration.home).personal(name, person, given.url, client_settings(given))
+    return McpServer(
+        name,
+        HttpSource(given.url, _headers(given), account=account),
+        _policy(given),
+        Timing(start=given.start_timeout),
+        known=tools_file(account.file),
+        open_link=open_link,
+        personal=True,
+    )
+
+
+def accounts(home: Path) -> Accounts:
+    """Who is signed in at MCP servers."""
+    from agent.mcp.account import Accounts
+
+    return Accounts(home / ACCOUNTS)
+
+
+def client_settings(given: McpUrlSettings) -> ClientSettings:
+    from agent.mcp.account import ClientSettings
+
+    secret = given.client_secret
+    return ClientSettings(given.client_id or "", "" if secret is None else secret.get_secret_value(), given.scope or "")
+
+
+def _is_personal(given: McpSettings) -> bool:
+    return isinstance(given, McpUrlSettings) and given.per_person
 
 
 def mcp_problems(servers: Iterable[McpServer]) -> dict[str, str]:
@@ -97,6 +187,7 @@ def _policy(given: McpSettings) -> Policy:
         timeout=given.timeout,
         trusts_annotations=given.annotations == "trust",
         taken=OTHER_TOOLS,
+        sampling=given.sampling,
     )
 
 
@@ -105,7 +196,10 @@ def _source(configuration: Configuration, name: str, given: McpSettings, *, sand
 
     match given:
         case McpUrlSettings():
-            return HttpSource(given.url, {key: value.get_secret_value() for key, value in given.headers.items()})
+            account = accounts(configuration.home).shared(name, given.url, client_settings(given))
+            # A token of the settings takes the place of a sign-in.
+            has_token = any(header.lower() == "authorization" for header in given.headers)
+            return HttpSource(given.url, _headers(given), account=None if has_token else account)
         case McpProgramSettings():
             base = Path.cwd() if configuration.file is None else configuration.file.absolute().parent
             own = {key: value.get_secret_value() for key, value in given.variables.items()}
@@ -113,6 +207,10 @@ def _source(configuration: Configuration, name: str, given: McpSettings, *, sand
             if not sandboxed or given.sandbox == "none":
                 return ProcessSource(name, tuple(given.command), environment, base)
             return _in_sandbox(configuration, name, given, environment, base)
+
+
+def _headers(given: McpUrlSettings) -> dict[str, str]:
+    return {key: value.get_secret_value() for key, value in given.headers.items()}
 
 
 def _in_sandbox(

@@ -7,12 +7,17 @@ import importlib
 import ipaddress
 import socket
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from channels.channel import WebhookChannel
 from channels.web.channel import WebChannel
 from config.settings import WebSettings
 from gateway.web.connections import App
 from gateway.web.http_server import mounted
+
+if TYPE_CHECKING:
+    # Only where MCP servers are configured.
+    from gateway.inbound.sign_ins import SignIns
 
 
 def link(listener: socket.socket, token: str) -> str:
@@ -36,8 +41,14 @@ def exposure(settings: WebSettings) -> str:
     )
 
 
-async def site(web: WebChannel, settings: WebSettings, webhooks: Mapping[str, WebhookChannel]) -> App:
-    """The web chat and the platforms' webhooks. Loaded on the first connection."""
+async def site(
+    web: WebChannel, settings: WebSettings, webhooks: Mapping[str, WebhookChannel], sign_ins: SignIns | None = None
+) -> App:
+    """The web chat, the platforms' webhooks, and the pages of people who sign in. Loaded on the first connection."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
     api = page.app(web, host=settings.host, url=settings.url or "")
-    return mounted(api, {path: channel.asgi() for path, channel in webhooks.items()})
+    others = {path: channel.asgi() for path, channel in webhooks.items()}
+    if sign_ins is not None:
+        pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
+        others["/oauth/"] = pages.app(sign_ins, settings.url or "")
+    return mounted(api, others)

@@ -97,7 +97,7 @@ def delete(configuration: Configuration, selection: Selection, *, confirmed: boo
 async def _carry_out(configuration: Configuration) -> None:
     """Raises `StoreBusy` if a gateway runs, which carries out what is requested itself."""
     async with open_store(configuration.settings.store.url) as store:
-        await deletion_without_gateway(configuration.settings, store).catch_up()
+        await deletion_without_gateway(configuration, store).catch_up()
 
 
 def _wait(url: str, request_id: int) -> DeletionReport | None:

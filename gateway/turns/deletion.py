@@ -80,6 +80,10 @@ async def keep_folder(owner: FolderOwner) -> bool:
     return False
 
 
+async def forget_nobody(person: str) -> None:
+    """For a gateway that stores nothing of people beside the store."""
+
+
 async def stop_nothing(session: str, wanted: DeletionRequest) -> None:
     """For a process without turns."""
 
@@ -95,15 +99,18 @@ class DataDeletion:
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
         remove_folder: Callable[[FolderOwner], Awaitable[bool]] = keep_folder,
         *,
+        forget_person: Callable[[str], Awaitable[None]] = forget_nobody,
         stop: Callable[[str, DeletionRequest], Awaitable[None]] = stop_nothing,
         forget: Callable[[str], None] = forget_nothing,
     ) -> None:
         """`remove_files` deletes stored files that nothing uses any more; `remove_folder` deletes a
-        workspace, and says whether there was one. `stop` stops what a deletion affects in a session, `forget` drops
+        workspace, and says whether there was one. `forget_person` removes what is stored of a person elsewhere, such as
+        their sign-ins. `stop` stops what a deletion affects in a session, `forget` drops
         the session's history from memory."""
         self._store = store
         self._remove_files = remove_files
         self._remove_folder = remove_folder
+        self._forget_person = forget_person
         self._stop = stop
         self._forget = forget
         self._lock = asyncio.Lock()
@@ -167,6 +174,9 @@ class DataDeletion:
     async def _delete(self, wanted: DeletionRequest) -> None:
         sessions = (wanted.session,) if wanted.session else await self._store.sessions_of(wanted.person)
         await asyncio.gather(*(self._stop(session, wanted) for session in sessions))
+        if wanted.scope == "person":
+            # Before it counts as deleted: what fails here is tried again.
+            await self._forget_person(wanted.person)
         deleted = await self._store.carry_out_deletion(wanted.id, midnight())
         log.info("deleted (%s, asked for by %s): %s", wanted.scope, wanted.by or "the settings", deleted.report)
         await self._clean_up(deleted)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
 from agent.agent import Agent
 from agent.hook import HookContext
 from agent.log import Entry
+from agent.toolset import Combined, ForPerson
 from agent.turn_context import TurnContext
 from gateway.sessions import is_child
 from gateway.store import records
 from gateway.turns.agent_files import AgentFiles
 from gateway.turns.agents import Agents
 from gateway.turns.background import BackgroundWork
-from gateway.turns.budgets import Budgets
+from gateway.turns.budgets import Budgets, person_on
 from gateway.turns.roles import Roles
 from gateway.turns.titles import Titles
 from gateway.turns.workspaces import Workspaces
@@ -32,8 +34,10 @@ class TurnEnvironment:
         titles: Titles,
         roles: Roles,
         files: AgentFiles,
+        prepare_tools: Callable[[str], Awaitable[None]],
     ) -> None:
-        """Without `workspaces` every turn works in the agent's own."""
+        """Without `workspaces` every turn works in the agent's own. `prepare_tools` makes ready what is a person's own
+        ("channel:id") of the tools."""
         self._agents = agents
         self._workspaces = workspaces
         self._budgets = budgets
@@ -41,6 +45,7 @@ class TurnEnvironment:
         self._titles = titles
         self._roles = roles
         self._files = files
+        self._prepare_tools = prepare_tools
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
         """The turn's agent and its context: what the person may have it do who began it."""
@@ -61,10 +66,15 @@ class TurnEnvironment:
         agent = self._agents.of(name, address)
         if self._workspaces is not None:
             agent = replace(agent, workspace=self._workspaces.of(record, name))
-        agent = replace(agent, tools=self._roles.toolset(level, agent.tools))
+        person = person_on(address, record.principal)
+        await self._prepare_tools(person)
+        agent = replace(agent, tools=self._roles.toolset(level, ForPerson(agent.tools, person)))
         agent, skills = await self._files.with_skills(agent, allowed=partial(self._roles.toolset, level))
         delegates = {
-            other: self._roles.toolset(level, self._agents.of(other, address).tools) for other in agent.delegates
+            other: self._roles.toolset(
+                level, ForPerson(Combined(self._files.offered, self._agents.of(other, address).tools), person)
+            )
+            for other in agent.delegates
         }
         agent, context = self._background.prepare(record, task, agent, context, delegates, turn_cost)
         agent = await self._files.with_instructions(agent, skills)

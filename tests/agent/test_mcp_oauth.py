@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agent.hook import HookContext
+from agent.masking import Mask
 from agent.mcp.account import Account, Accounts, Callback, ClientSettings
 from agent.mcp.errors import McpError
 from agent.mcp.server import McpServer, Timing
@@ -207,12 +208,13 @@ async def test_tokens_of_another_address_are_not_sent(tmp_path: Path, url: str, 
 
 def test_what_is_in_the_files_is_masked_from_then_on(tmp_path: Path) -> None:
     accounts = Accounts(tmp_path / "mcp-tokens")
-    assert accounts() == frozenset()
+    mask = Mask(["a fixed secret"], accounts)
+    assert mask("access-1") == "access-1"
     one = accounts.personal("private", "web:ann", "http://a", ClientSettings())
     one.write({"tokens": {"access_token": "access-1", "refresh_token": "refresh-1"}, "client": {"client_id": "id"}})
-    assert accounts() == {"access-1", "refresh-1"}
+    assert mask("access-1, refresh-1, id") == "[secret], [secret], id"
     one.write({"tokens": {"access_token": "access-2"}})
-    assert accounts() == {"access-1", "refresh-1", "access-2"}
+    assert mask("access-1, access-2, a fixed secret") == "[secret], [secret], [secret]"
     accounts.forget_person("web:bob")
     assert one.signed_in
     accounts.forget_person("web:ann")

@@ -1,0 +1,193 @@
+"""Links with which people sign in at MCP servers: each is sent to one person alone, is used once, and expires."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from agent.hook import HookContext
+from agent.log import Notice
+from agent.mcp.account import Callback
+from agent.mcp.errors import McpError
+from channels.address import Address, Sender
+from gateway.inbound.access import AccessPolicy
+from gateway.outbound.wording import escaped
+from gateway.sessions import session_key
+from gateway.store import records
+from gateway.turns.mcp import Tell
+
+LINK_TIME = 600.0
+"""Seconds in which a link must be used."""
+
+MAX_LINKS = 1000
+"""Links that wait at once; a further one takes the place of the oldest."""
+
+MAX_BROWSERS = 5
+"""Browsers in which one link may be opened."""
+
+ON_THIS_MACHINE = ("web", "terminal")
+"""Channels whose people reach a server of this machine."""
+
+NO_ADDRESS = (
+    "signing in needs an address of this gateway that people can open: [web] url in the settings. Without it, the "
+    "operator can sign in with the command line: interject mcp login {server}"
+)
+ADMINS_ONLY = "only an admin can sign in there, because everybody uses the account. An admin writes /mcp login {server}"
+WRITE_DIRECTLY = "a link to sign in is sent in a direct chat only. Write /mcp login {server} to the bot directly"
+REFUSED = "the sign-in was refused ({error})"
+NOT_USED = "nobody has signed in within 10 minutes"
+REPLACED = "a newer link was sent; that one counts"
+
+
+class SignInStore(Protocol):
+    async def turn(self, turn_id: str) -> records.Turn: ...
+    async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]: ...
+
+
+@dataclass(eq=False)
+class SignInLink:
+    """A link for one person. Implements `agent.mcp.account.Link`.
+
+    `ticket` is in the address that they get, `browsers` are those that have opened it: only one of them may come back.
+    """
+
+    links: SignIns
+    server: str
+    person: str
+    who: str
+    address: Address
+    reply_to: str | None
+    redirect_uri: str
+    document: str | None
+    url: str = ""
+    state: str = ""
+    ticket: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    browsers: list[str] = field(default_factory=list)
+    expires_at: float = field(default_factory=lambda: time.monotonic() + LINK_TIME)
+
+    def __post_init__(self) -> None:
+        self.answer: asyncio.Future[Callback] = asyncio.get_running_loop().create_future()
+
+    async def show(self, url: str) -> None:
+        """Sends the person the link."""
+        self.url, self.state = url, (parse_qs(urlsplit(url).query).get("state") or [""])[0]
+        await self.links.send(self)
+
+    async def returned(self) -> Callback:
+        try:
+            async with asyncio.timeout(self.expires_at - time.monotonic()):
+                return await self.answer
+        except TimeoutError:
+            raise McpError(NOT_USED) from None
+        finally:
+            self.links.remove(self)
+
+
+class SignIns:
+    """The links that wait, by their tickets."""
+
+    def __init__(self, store: SignInStore, access: AccessPolicy, public_url: str | None) -> None:
+        """`public_url` is the address of the web server for people elsewhere."""
+        self._store = store
+        self._access = access
+        self._public = public_url
+        self.local_url: str | None = None
+        """Its address on this machine, once it listens."""
+        self.tell: Tell | None = None
+        """What sends messages, once there is a gateway."""
+        self._links: dict[str, SignInLink] = {}
+
+    async def open(self, server: str, asked: HookContext, *, personal: bool) -> SignInLink:
+        """For a call in a turn: a link for whoever began it. Raises `McpError`."""
+        try:
+            turn = await self._store.turn(asked.run_id)
+        except LookupError:
+            raise McpError("nobody is here who could sign in") from None
+        return await self.link(server, turn.address, turn.principal, turn.reply_to, personal=personal)
+
+    async def link(
+        self, server: str, address: Address, sender: Sender, reply_to: str | None, *, personal: bool
+    ) -> SignInLink:
+        """A link for this person. Raises `McpError` with what to do instead."""
+        if not personal and not self._access.is_admin(address, sender):
+            raise McpError(ADMINS_ONLY.format(server=server))
+        base = self._base(address.channel)
+        if base is None:
+            raise McpError(NO_ADDRESS.format(server=server))
+        where = await self._private(address, sender)
+        if where is None:
+            raise McpError(WRITE_DIRECTLY.format(server=server))
+        document = f"{base}/oauth/client.json" if base.startswith("https://") else None
+        person = f"{address.channel}:{sender.id}"
+        reply_to = reply_to if where == address else None
+        return SignInLink(self, server, person, sender.name, where, reply_to, f"{base}/oauth/callback", document)
+
+    def _base(self, channel: str) -> str | None:
+        return (self._public or "").rstrip("/") or (self.local_url if channel in ON_THIS_MACHINE else None)
+
+    async def _private(self, address: Address, sender: Sender) -> Address | None:
+        """Where only this person reads."""
+        if address.kind == "direct":
+            return address
+        chats = await self._store.direct_chats(address.channel, (sender.id.lower(),))
+        return chats[-1][1] if chats else None
+
+    async def send(self, link: SignInLink) -> None:
+        assert self.tell is not None, "there is no gateway yet"
+        for other in tuple(self._links.values()):
+            if (other.server, other.person) == (link.server, link.person):
+                self._fail(other, REPLACED)
+        while len(self._links) >= MAX_LINKS:
+            self._fail(next(iter(self._links.values())), REPLACED)
+        self._links[link.ticket] = link
+        base = link.redirect_uri.removesuffix("/oauth/callback")
+        text = (
+            f"🔑 [Sign in at {escaped(link.server)}]({base}/oauth/start?ticket={link.ticket})\n\n"
+            "The link is for you alone: do not pass it on. It is valid for 10 minutes."
+        )
+        await self.tell.send(
+            session_key(link.address), link.address, link.reply_to, Notice(text), f"sign-in:{link.ticket}"
+        )
+
+    def remove(self, link: SignInLink) -> None:
+        self._links.pop(link.ticket, None)
+
+    def _fail(self, link: SignInLink, reason: str) -> None:
+        self.remove(link)
+        if not link.answer.done():
+            link.answer.set_exception(McpError(reason))
+
+    # What browsers ask
+
+    def find(self, ticket: str) -> SignInLink | None:
+        """A link that waits."""
+        link = self._links.get(ticket)
+        return None if link is None or link.expires_at < time.monotonic() else link
+
+    def begin(self, link: SignInLink, browser: str) -> str:
+        """The person goes on in this browser ("": one without a cookie); the secret that it is to show afterwards."""
+        if browser not in link.browsers:
+            browser = secrets.token_urlsafe(24)
+            link.browsers = [*link.browsers[1 - MAX_BROWSERS :], browser]
+        return browser
+
+    def come_back(self, query: Mapping[str, str], browser: str) -> bool:
+        """Takes what the authorization server sent with the browser. False if no link waits for that, in that browser:
+        a link that was used, replaced or has expired, another person's, or none of ours."""
+        state = query.get("state", "")
+        link = next((each for each in self._links.values() if secrets.compare_digest(each.state, state)), None)
+        if link is None or self.find(link.ticket) is None or browser not in link.browsers or link.answer.done():
+            return False
+        if "error" in query or not query.get("code"):
+            error = query.get("error", "no code")
+            words = error.replace("_", " ") if error.replace("_", "").isalpha() and len(error) < 50 else "unknown error"
+            self._fail(link, REFUSED.format(error=words))
+        else:
+            self.remove(link)
+            link.answer.set_result(Callback(query["code"], state, query.get("iss")))
+        return True

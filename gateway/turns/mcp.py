@@ -1,0 +1,62 @@
+"""What turns, commands and deletion need of MCP servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from agent.log import Notice
+from agent.toolset import Toolset
+from channels.address import Address
+from gateway.store.records import Command
+
+if TYPE_CHECKING:
+    # Only where servers are configured.
+    from agent.mcp.server import McpServer
+
+
+class Tell(Protocol):
+    """Sends messages of the gateway: see `gateway.outbound.notices`."""
+
+    async def send(self, session: str, address: Address, reply_to: str | None, notice: Notice, key: str) -> None: ...
+
+
+class Mcp(Protocol):
+    @property
+    def shared(self) -> tuple[McpServer, ...]:
+        """The servers that everybody uses with one account."""
+
+    @property
+    def toolsets(self) -> Mapping[str, Toolset]:
+        """The tools of each server, by its name."""
+
+    def attach(self, tell: Tell) -> None:
+        """The gateway that sends people their links."""
+
+    async def prepare(self, person: str) -> None:
+        """Before a turn of this person ("channel:id"): their own servers are made ready."""
+
+    async def forget_person(self, person: str) -> None:
+        """Removes what is stored of the person. Raises `OSError`."""
+
+    async def answer(self, command: Command) -> str:
+        """`/mcp`, as Markdown."""
+
+
+class NoMcp:
+    """Without servers."""
+
+    shared: tuple[McpServer, ...] = ()
+    toolsets: Mapping[str, Toolset] = {}
+
+    def attach(self, tell: Tell) -> None:
+        """Nobody signs in."""
+
+    async def prepare(self, person: str) -> None:
+        """There is nothing to make ready."""
+
+    async def forget_person(self, person: str) -> None:
+        """Nothing is stored."""
+
+    async def answer(self, command: Command) -> str:
+        return "There are no MCP servers."
