@@ -22,6 +22,9 @@ class Budget(Protocol):
     async def reserve_call(self, call_id: str, cost: float, extensions: int) -> str | None:
         """Likewise for a tool call that costs about so much, in dollars; `release_call` follows."""
 
+    async def reserve_request(self, call_id: str, request: Request, extensions: int) -> str | None:
+        """Likewise for a request that a tool call makes; `release_call` follows."""
+
     def release_call(self, call_id: str) -> None:
         """Frees the reservation of a tool call."""
 
@@ -36,6 +39,9 @@ class NoBudget:
         return None
 
     async def reserve_call(self, call_id: str, cost: float, extensions: int) -> str | None:
+        return None
+
+    async def reserve_request(self, call_id: str, request: Request, extensions: int) -> str | None:
         return None
 
     def release_call(self, call_id: str) -> None:

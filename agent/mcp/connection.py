@@ -12,6 +12,7 @@ import anyio
 import httpx2
 import mcp_types as types
 from mcp.client.client import Client
+from mcp.client.session import ClientRequestContext
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -35,6 +36,9 @@ MAX_LISTED = 200
 
 LISTEN_AGAIN = 5.0
 """Seconds between the end of a stream of changes and the next one."""
+
+Sample = Callable[[types.CreateMessageRequestParams], Awaitable[types.CreateMessageResult]]
+"""The model's answer to the server. Raises `McpError`."""
 
 Mode = Literal["auto", "legacy"]
 OnProgress = Callable[[str], Awaitable[None]]
@@ -149,10 +153,13 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(wire: Wire, source: Source, mode: Mode, observer: Observer) -> AsyncIterator[Connection]:
+async def connect(
+    wire: Wire, source: Source, mode: Mode, observer: Observer, sample: Sample | None = None
+) -> AsyncIterator[Connection]:
     """A connection whose handshake is done; `observer` is told what it says. Raises `McpError`.
 
     `mode` "legacy" leaves out the question for the version of the protocol, which some older servers cannot bear.
+    Without `sample` a server is told that it cannot ask the model.
     """
 
     async def handle(message: types.ServerNotification | Exception) -> None:
@@ -165,6 +172,15 @@ async def connect(wire: Wire, source: Source, mode: Mode, observer: Observer) ->
         data = params.data
         await observer.says(params.level, data if isinstance(data, str) else str(data)[:2000])
 
+    async def answer(
+        context: ClientRequestContext, params: types.CreateMessageRequestParams
+    ) -> types.CreateMessageResult | types.ErrorData:
+        assert sample is not None
+        try:
+            return await sample(params)
+        except McpError as error:
+            return types.ErrorData(code=types.INVALID_REQUEST, message=str(error))
+
     client = Client(
         bounded(_transport(wire, source), observer.closed),
         mode=mode,
@@ -173,6 +189,7 @@ async def connect(wire: Wire, source: Source, mode: Mode, observer: Observer) ->
         logging_callback=handle_log,
         log_level="info",
         message_handler=handle,
+        sampling_callback=None if sample is None else answer,
     )
     with _errors():
         async with client:

@@ -166,10 +166,13 @@ class TurnBudget:
         self._held_for: dict[str, float] = {}
 
     async def reserve(self, request: Request, extensions: int) -> str | None:
-        limit, self._held = await self._budgets.reserve(
+        limit, self._held = await self._reserve(request, extensions)
+        return limit
+
+    async def _reserve(self, request: Request, extensions: int) -> tuple[str | None, float]:
+        return await self._budgets.reserve(
             self._limits, self._turn, self._person, self._model, request, extensions, self._task
         )
-        return limit
 
     def release(self) -> None:
         self._budgets.release(self._turn, self._person, self._held)
@@ -179,6 +182,10 @@ class TurnBudget:
         limit, self._held_for[call_id] = await self._budgets.reserve_cost(
             self._limits, self._turn, self._person, cost, extensions
         )
+        return limit
+
+    async def reserve_request(self, call_id: str, request: Request, extensions: int) -> str | None:
+        limit, self._held_for[call_id] = await self._reserve(request, extensions)
         return limit
 
     def release_call(self, call_id: str) -> None:
