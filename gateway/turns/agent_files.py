@@ -49,6 +49,11 @@ class AgentFiles:
         """The operator's skill of this name, as it is now. It looks at one file in each place."""
         return self._reader.find(self.places, name)
 
+    @property
+    def offered(self) -> Toolset:
+        """The tool that reads skills, if there may be some. Which ones is only known when a turn begins."""
+        return (skill_tool(Skills(), with_shell=False),) if self.places or self._in_workspace else ()
+
     async def with_skills(self, agent: Agent, *, allowed: Callable[[Toolset], Toolset]) -> tuple[Agent, Skills]:
         """The agent with the tool that reads its skills, if there are any and it is allowed."""
         skills = (await self.skills(agent.workspace)).named(agent.skills)
