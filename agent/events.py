@@ -30,9 +30,17 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The model call is delayed; `reason` is one short line for people."""
+    """The model call is delayed; `reason` is one short line for people.
+
+    `model` is the one that is waited for, by the operator's name. After an error, `error` is its kind, and either
+    `instead` the model that is asked next, or `seconds` the pause before another attempt.
+    """
 
     reason: str
+    model: str = ""
+    error: str = ""
+    instead: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
 from gateway.lifecycle.reloading import Reload, Reloading
 from gateway.lifecycle.supervision import Service, listen, supervised
+from gateway.observations import Observations
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
 from gateway.outbound.delivery import DEFAULT_LIMITS, Delivery, RetryLimits
 from gateway.outbound.moved_chats import MovedChats
@@ -162,6 +163,7 @@ class Gateway:
         self._problems: dict[str, str] = {}
         self._files = files
 
+        self._observations = Observations(hooks, mask)
         self._replies = ChannelReplies(options.reply_options, mask)
         histories = HistoryCache(store)
         self._moved_chats = MovedChats(store, histories.forget)
@@ -173,6 +175,7 @@ class Gateway:
             part_undelivered=self._part_not_delivered,
             whole=options.unstreamed,
             limits=options.delivery,
+            observations=self._observations,
         )
         notices = Notices(store, self.delivery)
         mcp.attach(notices)
@@ -258,6 +261,7 @@ class Gateway:
             waiting_notice_at=options.waiting_notice_at,
             messages_per_minute=options.messages_per_minute,
             debounce=options.debounce,
+            observations=self._observations,
         )
         self.bus.attach(self.receiver, self.dispatcher)
         self._stack = AsyncExitStack()
@@ -291,7 +295,7 @@ class Gateway:
             deliver = self._moved_chats.receiving(self.bus.deliver)
             commands = await asyncio.to_thread(self.commands.list)
             for channel in self.channels.values():
-                group.create_task(listen(channel, deliver, commands, self._problems))
+                group.create_task(listen(channel, deliver, commands, self._problems, self._observations))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(

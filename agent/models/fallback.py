@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agent.events import OnDelta, Waiting
+from agent.events import Delta, OnDelta, Waiting
 from agent.model import Answer, Model, ModelError, ModelErrorKind, Request
 from agent.models.refused_features import refused_feature
 from agent.models.retry import RETRYABLE, DeltaTracker
@@ -104,7 +104,7 @@ class FallbackModel:
         current = self._next(untried) or min(untried, key=lambda named: self._cool_downs.end(named.name))
         while True:
             untried.remove(current)
-            tracker = DeltaTracker(on_delta)
+            tracker = DeltaTracker(_naming(current.name, on_delta))
             try:
                 answer = await current.model.answer(request, tracker.on_delta)
             except ModelError as error:
@@ -112,7 +112,8 @@ class FallbackModel:
                 if fallback is None:
                     raise
                 await tracker.withdraw()
-                await on_delta(Waiting(f"{_reason(error)}; using {fallback.name} instead."))
+                notice = f"{_reason(error)}; using {fallback.name} instead."
+                await on_delta(Waiting(notice, current.name, error.kind, fallback.name))
                 current = fallback
             else:
                 return replace(answer, model=current.name)
@@ -127,7 +128,8 @@ class FallbackModel:
         if not first:
             default = self._models[0].name
             log.warning("a request names the model %r, which is not configured; using %s instead", requested, default)
-            await on_delta(Waiting(f"{requested} is not configured here; using {default} instead."))
+            notice = f"{requested} is not configured here; using {default} instead."
+            await on_delta(Waiting(notice, requested, instead=default))
         return first + [named for named in self._models if named.name != requested]
 
     def _fallback(self, error: ModelError, current: NamedModel, untried: Sequence[NamedModel]) -> NamedModel | None:
@@ -149,3 +151,12 @@ def _reason(error: ModelError) -> str | None:
     if error.kind == "bad_request" and refused_feature(error) is not None:
         return LACKS_A_FEATURE
     return FALLBACK_REASONS.get(error.kind)
+
+
+def _naming(model: str, on_delta: OnDelta) -> OnDelta:
+    """Adds the model's name to its notices."""
+
+    async def named(delta: Delta) -> None:
+        await on_delta(replace(delta, model=model) if isinstance(delta, Waiting) and not delta.model else delta)
+
+    return named

@@ -93,7 +93,8 @@ class KeyRing:
         seconds = slot - now
         if seconds >= NOTICE_AFTER:
             limit = f"{self._per_minute} requests per minute"
-            await on_delta(Waiting(f"The limit of {limit} is reached; waiting {seconds:.0f} s."))
+            notice = f"The limit of {limit} is reached; waiting {seconds:.0f} s."
+            await on_delta(Waiting(notice, seconds=round(seconds, 1)))
         if seconds > 0:
             await asyncio.sleep(seconds)
 

@@ -56,7 +56,8 @@ class OutageModel:
                 if is_first:
                     minutes = math.ceil(self._patience / 60)
                     log.warning("no model answers (%s); trying again for up to %d min", error.kind, minutes)
-                    await on_delta(Waiting(f"{RETRYABLE[error.kind]}; trying again for up to {minutes} min."))
+                    notice = f"{RETRYABLE[error.kind]}; trying again for up to {minutes} min."
+                    await on_delta(Waiting(notice, error=error.kind, seconds=round(wait, 1)))
             await self._sleep(wait)
             pause = min(pause * 2, MAX_PAUSE)
 

@@ -73,7 +73,8 @@ class RetryingModel:
                 if attempt >= self._max_attempts(error) or total_delay > MAX_TOTAL_DELAY:
                     raise
                 await tracker.withdraw()
-                await on_delta(Waiting(f"{RETRYABLE[error.kind]}; trying again in {max(1, round(delay))} s."))
+                notice = f"{RETRYABLE[error.kind]}; trying again in {max(1, round(delay))} s."
+                await on_delta(Waiting(notice, error=error.kind, seconds=round(delay, 1)))
                 await self._sleep(delay)
                 continue
             if _has_content(answer) or _is_finished(answer, request):

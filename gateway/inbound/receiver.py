@@ -27,6 +27,7 @@ from gateway.inbound.identities import Identities
 from gateway.inbound.message_rate import MessageRate
 from gateway.inbound.refusals import Refusals
 from gateway.lifecycle.tasks import BackgroundTasks
+from gateway.observations import Observations
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
 from gateway.outbound.wording import queued_messages
@@ -82,6 +83,7 @@ class Receiver:
         waiting_notice_at: int,
         messages_per_minute: int | None = None,
         debounce: Mapping[str, float] = NO_DEBOUNCE,
+        observations: Observations | None = None,
     ) -> None:
         """People are told when `waiting_notice_at` messages are queued, and when they send more than
         `messages_per_minute`, which are refused. `debounce` are the seconds without another message after which an idle
@@ -91,6 +93,7 @@ class Receiver:
         self._access = access
         self._identities = identities
         self._hooks = hooks
+        self._observations = observations or Observations()
         self._dispatcher = dispatcher
         self._commands = commands
         self._attachments = attachments
@@ -271,6 +274,7 @@ class Receiver:
         if arrival is not None and arrival.is_stored and not arrival.duplicate:
             is_refused = arrival.state == "refused"
             self._bus.publish(MessageAccepted(arrival.session, message.address, arrival.id, is_refused))
+            self._observations.received(message, arrival.id, arrival.state, arrival.reason)
             is_denied = is_denied and arrival.reason == refused
             if not is_denied and not is_read and not (is_refused and options.over_limit):
                 self._pass_on(message, arrival)

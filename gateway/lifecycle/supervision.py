@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from channels.channel import Channel, ChannelRejected, CommandHelp
 from channels.message import Deliver
+from gateway.observations import Observations
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,14 @@ Service = Callable[[], Awaitable[None]]
 
 
 async def listen(
-    channel: Channel, deliver: Deliver, commands: tuple[CommandHelp, ...], problem: dict[str, str]
+    channel: Channel,
+    deliver: Deliver,
+    commands: tuple[CommandHelp, ...],
+    problem: dict[str, str],
+    observations: Observations,
 ) -> None:
     """Listens on one channel and restarts it when it fails, until cancelled or done. `problem` has, by channel, why it
-    does not work at the moment, for people."""
+    does not work at the moment, for people; `observations` are told."""
     pause = FIRST_PAUSE
     while True:
         since = time.monotonic()
@@ -42,7 +47,9 @@ async def listen(
             log.exception("%s: the channel failed and restarts", channel.name)
         if time.monotonic() - since > RESET_AFTER:
             pause = FIRST_PAUSE
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        seconds = pause * random.uniform(0.8, 1.2)
+        observations.channel_failed(channel.name, problem[channel.name], seconds)
+        await asyncio.sleep(seconds)
         problem.pop(channel.name, None)
         pause = min(MAX_PAUSE, 2 * pause)
 

@@ -33,6 +33,7 @@ from channels.channel import (
 )
 from channels.message import MessageState, MessageStatus
 from channels.reply import Reply
+from gateway.observations import Observations
 from gateway.outbound.ledger import Outbox, ReplyLedger, try_to_store
 from gateway.outbound.moved_chats import MovedChats
 from gateway.outbound.reply_builder import ReplyBuilder, call_of
@@ -184,8 +185,10 @@ class Delivery:
         part_undelivered: OnPartUndelivered,
         whole: Container[str] = (),
         limits: RetryLimits = DEFAULT_LIMITS,
+        observations: Observations | None = None,
     ) -> None:
         """On the channels named in `whole`, replies are shown only when they are complete."""
+        self._observations = observations or Observations()
         self._channels = channels
         self._outbox = outbox
         self._on_undelivered = undelivered
@@ -401,7 +404,7 @@ class Delivery:
         except Unreachable as error:
             log.warning("%s: a reply could not be shown yet: %s", channel.name, error)
             reply.failing_since, reply.unreachable = None, reply.unreachable + 1
-            reply.due = time.monotonic() + self._backoff(reply.unreachable)
+            self._delay(reply, str(error), self._backoff(reply.unreachable))
         except Undeliverable as error:
             await self._give_up(conversation, channel, reply, str(error))
         except Exception:
@@ -447,7 +450,11 @@ class Delivery:
         if now - reply.failed_since(now) >= self._limits.seconds:
             await self._give_up(conversation, channel, reply, reason)
         else:
-            reply.due = now + seconds
+            self._delay(reply, reason, seconds)
+
+    def _delay(self, reply: _Reply, reason: str, seconds: float) -> None:
+        reply.due = time.monotonic() + seconds
+        self._observations.delayed(reply.builder.reply(), reason, seconds)
 
     async def _follow(self, conversation: _Conversation, channel: Channel, reply: _Reply, chat: str) -> None:
         """The chat has another id: the reply goes on there."""
@@ -475,6 +482,7 @@ class Delivery:
     ) -> None:
         """The reply is shown, or known to be undeliverable. Recorded, and told."""
         undelivered = Undelivered(parts) if parts else None
+        self._observations.delivered(document, undelivered)
         if undelivered is not None:
             _remember(self._not_delivered, document.id, undelivered.reason)
             for state in conversation.states.values():

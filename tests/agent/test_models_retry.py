@@ -79,7 +79,8 @@ async def test_the_pause_the_provider_asked_for_is_kept_and_a_little_more(random
     attempt = Attempt(ModelError("rate_limit", "x", retry_after=20), "Fine.", random=random)
     await attempt.answer()
     assert attempt.slept == [seconds]
-    assert attempt.deltas[0] == Waiting(f"The model's rate limit is reached; trying again in {seconds} s.")
+    notice = f"The model's rate limit is reached; trying again in {seconds} s."
+    assert attempt.deltas[0] == Waiting(notice, error="rate_limit", seconds=seconds)
 
 
 async def test_nobody_waits_for_more_than_a_minute_in_all() -> None:
