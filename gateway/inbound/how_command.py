@@ -32,7 +32,8 @@ class HowCommand:
         self._agents = agents
 
     async def how(self, command: Command) -> str:
-        """The agent, the models, the tools with what they were asked for and how they made it, and the cost."""
+        """The agent, the models, the tools with what they were asked for and how they made it, and the cost. Calls that
+        people are not shown are not named here either."""
         newest = await self._store.newest_turn(command.session)
         if newest is None:
             return NOTHING
@@ -47,7 +48,7 @@ class HowCommand:
 def _lines(entries: Sequence[Entry], spent: UsageTotals) -> Iterator[str]:
     yield from _models(entries)
     ends = {entry.call_id: entry for entry in entries if isinstance(entry, CallEnded)}
-    calls = calls_of(entries)
+    calls = [call for call in calls_of(entries) if (end := ends.get(call.id)) is None or not end.silent]
     yield from (_call(call, ends.get(call.id)) for call in calls[-MAX_CALLS:])
     if len(calls) > MAX_CALLS:
         yield f"- {len(calls) - MAX_CALLS} earlier calls"
