@@ -122,7 +122,9 @@ class ProviderImageModel:
         return error.saying(f"{REFUSED} It says: {error.detail[:300]}" if error.detail else REFUSED)
 
     async def _download(self, url: str) -> bytes:
-        """The picture that a server has put elsewhere. The key is not sent there, and nothing else of the provider."""
+        """The picture that a server has put elsewhere. The key is not sent there, and nothing else of the provider.
+
+        Raises `ModelError`, always with `was_answer`: the picture was drawn, and costs what it costs."""
         try:
             request = self._client().build_request("GET", url)
             if request.url.scheme not in ("http", "https"):
@@ -130,9 +132,13 @@ class ProviderImageModel:
             async with self._response(request) as response:
                 if response.is_success:
                     return await _read(response, MAX_PICTURE_BYTES)
-                raise ModelError("server", f"The picture was drawn, but its address answered {response.status_code}.")
+                raise ModelError("server", f"Its address answered {response.status_code}.")
         except (httpx.InvalidURL, ValueError) as error:
             raise ModelError("server", UNREADABLE, was_answer=True) from error
+        except ModelError as error:
+            if error.was_answer:
+                raise
+            raise ModelError("server", f"It exists, but cannot be fetched. {error}", was_answer=True) from error
 
     @asynccontextmanager
     async def _response(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -254,6 +255,20 @@ async def test_a_picture_at_an_address_is_fetched_without_the_key(
         (reply,) = await ann.replies()
     assert [segment["kind"] for segment in reply["segments"]].count("media") == 1
     assert images.refused == []
+
+
+@pytest.mark.parametrize("address", ["{url}/gone.png", "http://127.0.0.1:1/picture.png"])
+async def test_a_picture_that_cannot_be_fetched_was_drawn_so_its_cost_counts(
+    tmp_path: Path, models: ModelServer, images: ImageServer, address: str
+) -> None:
+    answer = {"data": [{"url": address.format(url=images.url)}]}
+    images.faults.append(Body(json.dumps(answer).encode()))
+    models.respond(script(draws(), Say("It did not work.")))
+    async with person(tmp_path, models, drawing(images)) as ann:
+        shown = await ann.asks("draw")
+        usage = await ann.asks("/usage")
+    assert "It exists, but cannot be fetched." in shown
+    assert "The last task: $0.25" in usage
 
 
 async def test_after_text_from_outside_people_are_asked_before_anything_is_drawn(
