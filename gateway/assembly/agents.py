@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 from agent.agent import Agent
@@ -15,15 +15,13 @@ from agent.model import Model
 from agent.models.chain import model_chain
 from agent.models.fallback import CoolDowns
 from agent.tool import Tool
-from agent.tools import load_tool
 from agent.toolset import Changed, Combined, Filtered, Toolset, matches
 from channels.address import Address
 from config.agents import NamedAgentSettings
 from config.settings import AgentSettings, Settings
-from config.tools import CustomToolSettings
 from gateway.assembly.models import context_window, default_model, default_parameters, sees_pictures
 from gateway.assembly.shell_policy import ShellPolicy
-from gateway.assembly.tools import NEED_SETTINGS
+from gateway.assembly.tools import built_in_tools, with_rules
 from gateway.inbound.access import AccessPolicy
 from gateway.turns.agents import AgentInfo, Agents, ConfiguredAgents, Route
 
@@ -63,28 +61,12 @@ class Parts:
 
     @cached_property
     def built_in(self) -> tuple[Tool, ...]:
-        names = [name for name in self.settings.tools.enabled if name in self.configured or name not in NEED_SETTINGS]
-        return tuple(
-            self.with_rules(self.configured[name] if name in self.configured else load_tool(name))
-            for name in dict.fromkeys(names)
-        )
+        return built_in_tools(self.settings, self.configured)
 
     @cached_property
     def with_own_rules(self) -> Toolset:
         """The operator's own tools, by the rules of their sections."""
-        return Changed(self.own, self.with_rules)
-
-    def with_rules(self, tool: Tool) -> Tool:
-        """The tool with the operator's settings."""
-        rules = self.settings.tools.rules(tool.name)
-        final = rules.final if isinstance(rules, CustomToolSettings) else None
-        return replace(
-            tool,
-            approval=rules.approval or tool.approval,
-            on_steer=rules.on_steer or tool.on_steer,
-            timeout=rules.timeout or tool.timeout,
-            final=tool.final if final is None else final,
-        )
+        return Changed(self.own, partial(with_rules, self.settings))
 
 
 def configured_agents(parts: Parts, access: AccessPolicy) -> Agents:
