@@ -18,7 +18,7 @@ from tests.gateway.test_discord_chat import SETTINGS as ON_DISCORD
 from tests.gateway.test_from_settings import person
 from tests.gateway.test_slack_chat import SETTINGS as ON_SLACK
 from tests.servers.discord import Discord
-from tests.servers.models import Call, Gate, ModelServer, Request, Say
+from tests.servers.models import Call, Gate, ModelServer, Request, Say, Turn
 from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
 
@@ -174,6 +174,24 @@ async def test_an_agent_is_told_of_its_own_skills_only(folder: Path, models: Mod
     (system,) = (each.system for each in models.requests if each.model == "big")
     assert "- release-notes:" in system
     assert "meeting-notes" not in system
+
+
+async def test_a_task_for_another_agent_has_the_skills_of_that_agent(folder: Path, models: ModelServer) -> None:
+    def answer(request: Request) -> Turn:
+        if request.model == "red":
+            return Say("Read.") if request.results else Call("skill", {"name": "meeting-notes"})
+        if request.model == "big" and not request.results:
+            return Call("delegate", {"task": "read it", "agent": "red"})
+        return Say("Done.")
+
+    models.respond(answer)
+    red = '[agents.red]\nmodel = "openai:red"\nskills = ["meeting-*"]\n'
+    async with person(folder, models, SKILLS + red, agent='delegates = ["red"]\n') as ann:
+        await ann.asks("have it read")
+    first, second = (each for each in models.requests if each.model == "red")
+    assert "- meeting-notes:" in first.system
+    assert "release-notes" not in first.system
+    assert ["Skill meeting-notes" in text for text in second.results.values()] == [True]
 
 
 async def test_invalid_skills_are_named_and_the_others_work(
