@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -17,7 +17,7 @@ from gateway.cli.checks.mcp import check_servers
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
 from tests.servers.mcp_example import serve
-from tests.servers.models import Call, ModelServer, Request, Say
+from tests.servers.models import Call, Gate, ModelServer, Request, Say, Turn, Usage
 from tests.servers.telegram import BotApi
 
 ROOT = Path(__file__).parents[2]
@@ -328,3 +328,84 @@ async def until_listed(ann: Any) -> None:
             await ann.until(lambda ann, before=before: len(ann.texts) > before)
             if "/example_review" in ann.texts[-1]:
                 return
+
+
+# Sampling
+
+
+def translating(calls: Sequence[Call]) -> Callable[[Request], Turn]:
+    """`big` makes these calls, translates what a server asks it to, and ends."""
+    script = iter([list(calls), Say("Done.")])
+
+    def answer(request: Request) -> Turn:
+        if request.model == "small":
+            return Say("Small words.")
+        return [Say("hallo"), Usage(1000, 1000)] if "You translate." in request.system else next(script)
+
+    return answer
+
+
+TRANSLATE = Call("example_translate", {"text": "hello"})
+
+
+async def test_a_server_asks_the_model_of_the_turn_which_pays_for_it(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    models.respond(translating([TRANSLATE]))
+    async with person(tmp_path, models, example(url, "sampling = true\n")) as ann:
+        await ready(ann)
+        await ann.say("translate hello")
+        reply = await ann.sees(lambda replies: replies[-1]["done"] and "Done." in shown(replies[-1]))
+        assert "example_translate" in reply
+        # 2,000 tokens at 10 dollars a million.
+        assert "$0.02" in await ann.asks("/usage")
+    question = next(request for request in asked(models, "big") if "You translate." in request.system)
+    assert [(message.role, len(message.images)) for message in question.messages] == [("system", 0), ("user", 1)]
+    assert "Translate: hello" in said(question)
+    assert 4096 in (question.body.get("max_tokens"), question.body.get("max_completion_tokens"))
+    assert "translate hello" not in said(question)
+    assert "hallo" in next(iter(asked(models, "big")[-1].results.values()))
+    assert calls(tmp_path) == ["translate hello"]
+
+
+@pytest.mark.parametrize(
+    ("more", "limits", "why"),
+    [
+        ("", "", "sampling"),
+        ("sampling = true\n", "[limits]\nturn_cost = 0.04\n", "The model is not asked: This task has cost"),
+    ],
+)
+async def test_a_server_is_refused_where_that_is_not_set_or_the_turn_may_spend_no_more(
+    tmp_path: Path, models: ModelServer, url: str, more: str, limits: str, why: str
+) -> None:
+    models.respond(translating([TRANSLATE]))
+    settings = example(url, f'include = ["translate"]\n{more}{limits}')
+    async with person(tmp_path, models, settings) as ann:
+        await ready(ann)
+        await ann.say("translate hello")
+        await ann.sees(lambda replies: replies[-1]["done"] and "Done." in shown(replies[-1]))
+    assert not [request for request in models.requests if "You translate." in request.system]
+    assert why in next(iter(asked(models, "big")[-1].results.values()))
+    assert calls(tmp_path) == []
+
+
+async def test_an_interjection_that_cancels_a_call_cancels_what_it_asks_the_model(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    never = asyncio.Event()
+    script = iter([TRANSLATE, Say("As you wish.")])
+
+    def answer(request: Request) -> Turn:
+        if request.model == "small":
+            return Say("Small words.")
+        return Say(["hal", Gate(never), "lo"]) if "You translate." in request.system else next(script)
+
+    models.respond(answer)
+    async with person(tmp_path, models, example(url, "sampling = true\n")) as ann:
+        await ready(ann)
+        await ann.say("translate hello")
+        await ann.sees(lambda replies: "asks the model" in shown(replies[-1]))
+        await ann.say("never mind")
+        await ann.sees(lambda replies: replies[-1]["done"] and "As you wish." in shown(replies[-1]))
+    assert next(iter(asked(models, "big")[-1].results.values())).startswith("Cancelled: a new message arrived")
+    assert calls(tmp_path) == []

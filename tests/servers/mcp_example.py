@@ -15,16 +15,20 @@ import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Annotated
 
 import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import Resolve, Sample
 from mcp_types import (
     AudioContent,
     CallToolResult,
+    CreateMessageResult,
     EmbeddedResource,
     ImageContent,
     ResourceLink,
+    SamplingMessage,
     TextContent,
     TextResourceContents,
     ToolAnnotations,
@@ -45,6 +49,12 @@ def record(line: str) -> None:
     if folder:
         with (Path(folder) / "calls").open("a") as file:
             file.write(f"{line}\n")
+
+
+def question(text: str) -> Sample:
+    picture = ImageContent(data=base64.b64encode(PIXEL).decode(), mime_type="image/png")
+    asked = [SamplingMessage(role="user", content=[TextContent(text=f"Translate: {text}"), picture])]
+    return Sample(asked, max_tokens=1_000_000, system_prompt="You translate.")
 
 
 def example(name: str = "example") -> MCPServer:
@@ -120,6 +130,13 @@ def example(name: str = "example") -> MCPServer:
                 ImageContent(data="no base64!", mime_type="image/png"),
             ]
         )
+
+    @server.tool(annotations=READS)
+    async def translate(text: str, answer: Annotated[CreateMessageResult, Resolve(question)]) -> str:
+        """Translates a text with the client's model."""
+        record(f"translate {text}")
+        assert isinstance(answer.content, TextContent)
+        return f"{answer.model} says {answer.content.text}"
 
     @server.tool(annotations=READS)
     async def fail() -> CallToolResult:
