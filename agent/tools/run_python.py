@@ -19,7 +19,7 @@ from agent.interrupt import shielded
 from agent.media import Attachment, MediaError
 from agent.tool import Tool, ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
-from agent.tools.sandbox import CommandPolicy
+from agent.tools.sandbox import CommandPolicy, python_environment
 from agent.tools.shell import MAX_TIMEOUT, NETWORK, NO_NETWORK, SANDBOXED, run_command
 from agent.tools.workspace import file_errors, inside, read_bytes
 
@@ -81,11 +81,9 @@ def run_python_with(policy: CommandPolicy) -> Tool:
 
 @cache
 def python_folders() -> tuple[Path, ...]:
-    """The folders of the gateway's own Python and its packages: what code needs of them, and not what is beside them,
-    such as settings in the folder of a virtual environment."""
+    """The folders of the gateway's own Python and its packages."""
     prefixes = dict.fromkeys(Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix))
-    names = ("bin", "lib", "lib64", "pyvenv.cfg")
-    return tuple(prefix / name for prefix in prefixes for name in names if (prefix / name).exists())
+    return tuple(path for prefix in prefixes for path in python_environment(prefix))
 
 
 @cache

@@ -207,6 +207,13 @@ def _folders_of(entry: Path) -> list[Path]:
     return [prefix / name for name in dict.fromkeys((*OPTIONAL_FOLDERS, entry.name)) if (prefix / name).exists()]
 
 
+def python_environment(prefix: Path) -> list[Path]:
+    """What programs of a Python environment need of its folder, and not what is beside that, such as the settings in a
+    folder that is a virtual environment too."""
+    names = ("bin", "lib", "lib64", "pyvenv.cfg")
+    return [prefix / name for name in names if (prefix / name).exists()]
+
+
 def _is_visible(path: Path, *programs: Path) -> bool:
     """Whether a file or folder is part of what the sandbox shows of the system, or of the programs."""
     shown: tuple[str | Path, ...] = (*READ_ONLY_SYSTEM, *_optional_programs(), *programs)

@@ -12,7 +12,14 @@ from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING
 
-from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavailable, probe_sandbox
+from agent.tools.sandbox import (
+    MIB,
+    CommandLimits,
+    CommandPolicy,
+    SandboxUnavailable,
+    probe_sandbox,
+    python_environment,
+)
 from agent.worker_process import COMMAND_VARIABLES, passed_on
 from config.load import Configuration
 from config.mcp import McpProgramSettings, McpSettings, McpUrlSettings
@@ -244,14 +251,14 @@ def _absolute(part: str, base: Path) -> str:
 
 
 def _program_files(program: str) -> Iterator[Path]:
-    """The program, and the folders of its Python environment if it is of one."""
+    """The program, and what it needs of its Python environment if it is of one."""
     found = which(program)
     if found is None:
         return
     path = Path(found)
     yield path
     if (path.parent.parent / "pyvenv.cfg").is_file():
-        yield from (path.parent.parent, Path(sys.base_prefix))
+        yield from (*python_environment(path.parent.parent), *python_environment(Path(sys.base_prefix)))
 
 
 def _named_files(command: Sequence[str]) -> Iterator[Path]:
