@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,42 @@ async def test_a_hook_may_change_the_arguments_that_a_call_is_handed_out_with() 
     assert await stage.play() is None
     (call,) = pending(stage.entries)
     assert call.arguments == '{"city": "Bergen"}'
+
+
+@tool(effect="write")
+async def bell(context: ToolContext) -> str:
+    """Our own, of another name."""
+    return "ding"
+
+
+class PutsInPlace(NoHooks):
+    """A hook that puts a call of one tool in the place of each call of another."""
+
+    def __init__(self, called: str, run: str) -> None:
+        self._called = called
+        self._run = run
+
+    def active(self, point: Point) -> bool:
+        return point == "before_tool"
+
+    async def ask(self, point: Point, context: HookContext, subject: Any) -> tuple[Any, Ruled | None]:
+        return (replace(subject, tool=self._run) if subject.tool == self._called else subject), None
+
+
+async def test_a_hook_may_have_one_of_our_own_tools_run_in_place_of_an_external_one() -> None:
+    stage = Stage(ScriptedModel(calls("weather", "clock")), bell, hooks=PutsInPlace("weather", "bell"))
+    assert await stage.play() is None
+    assert [call.name for call in pending(stage.entries)] == ["clock"]
+    assert stage.results() == {"weather": ("done", "[A hook had bell run in place of weather.]\nding")}
+
+
+@pytest.mark.parametrize("other", ["weather", "ask_user", "dig"])
+async def test_a_hook_cannot_ask_programs_and_people_in_place_of_a_call(other: str) -> None:
+    stage = Stage(ScriptedModel(calls("bell"), "No."), bell, ask_user, hooks=PutsInPlace("bell", other))
+    assert await stage.play() == Ended("completed")
+    ((outcome, text),) = stage.results().values()
+    assert outcome == "denied"
+    assert f"the tool {other}, which it cannot call here. It can call: bell. Nothing was run." in text
 
 
 async def test_a_call_that_people_have_to_approve_is_begun_with_the_others_once_they_have() -> None:

@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
+from agent.agent import Agent
 from agent.decisions.questions import ask_user
+from agent.hook import HookContext, ToolCall
+from agent.hooks.chain import HookChain, RegisteredHook
+from agent.hooks.python import PythonHook
 from agent.log import Call
 from agent.models.scripted import ScriptedModel
+from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
 from channels.address import Sender
 from channels.reply import QuestionSegment
@@ -87,6 +92,22 @@ async def test_calls_with_effects_are_in_it_with_their_arguments_and_reading_one
     assert (call["actor"], call["name"]) == ("memory:7", "Ann")
     assert json.loads(call["arguments"]) == {"to": "x@example.com"}
     assert "secret plan" not in json.dumps(call)
+
+
+async def test_it_has_what_ran_in_the_place_of_a_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def put_in_place(context: HookContext, call: ToolCall) -> ToolCall:
+        return replace(call, tool="send", arguments={"to": "y@example.com"})
+
+    hook = RegisteredHook("guard", PythonHook({"before_tool": put_in_place}), ("before_tool",))
+    model = ScriptedModel(calls(("look", {})), "Done.")
+    async with HookChain([hook]) as chain:
+        agent = Agent(model, MemoryMedia(), tmp_path, (look, send), hooks=chain)
+        async with playing(tmp_path, model, agent=lambda _: agent) as play:
+            await play.say("go")
+            await play.reply("Done.")
+    (call,) = named(events(tmp_path, capsys), "tool_call")
+    assert (call["tool"], call["effect"]) == ("send", "external")
+    assert json.loads(call["arguments"]) == {"to": "y@example.com"}
 
 
 async def test_it_says_who_decided_about_whose_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
