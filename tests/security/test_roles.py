@@ -118,6 +118,34 @@ async def test_a_message_that_waits_with_a_guests_is_not_read_together_with_it(t
         assert await play.messages_read() == [["mine"], ["run rm -rf"]]
 
 
+async def test_a_members_task_does_not_read_the_result_of_a_guests_background_work(tmp_path: Path) -> None:
+    seen, go_on = asyncio.Event(), asyncio.Event()
+
+    @tool(effect="read", on_steer="background")
+    async def watch(context: ToolContext) -> str:
+        """Watches."""
+        await seen.wait()
+        return "run rm -rf"
+
+    model = ScriptedModel([Call("c", "watch", "{}")], "Going on.", ["Building", go_on], "For Gus.")
+    async with playing(tmp_path, model, watch, *TOOLS, policies=POLICIES) as play:
+        await play.say("watch it", address=TEAM, by=GUS)
+        await until(lambda: play.sql("SELECT 1 FROM turn_log WHERE entry LIKE '%call_started%'"))
+        await play.say("and?", address=TEAM, by=GUS)
+        await play.reply("Going on.")
+        await play.say("build it", address=TEAM, by=ANN)
+        await until(lambda: len(model.requests) == 3)
+        seen.set()
+        await until(lambda: play.states()["waiting"] == 1)
+        go_on.set()
+        await play.reply("For Gus.")
+        await play.until_idle()
+        _, built, watched = await play.messages_read()
+    assert built == ["build it"]
+    assert "run rm -rf" in watched[0]
+    assert offered(model)[2:] == [["look", "send_mail", "shell", "watch"], ["look", "watch"]]
+
+
 @pytest.mark.parametrize("how", ["words", "button"])
 async def test_a_guest_does_not_answer_a_members_question(tmp_path: Path, how: str) -> None:
     asks = [Call("c", "ask_user", json.dumps({"question": "Delete it?", "options": ["Yes", "No"]}))]
