@@ -26,18 +26,27 @@ def read_known_tools(file: Path) -> KnownTools:
     """None are known if there is no such file, or if it cannot be read. Blocking."""
     try:
         written = json.loads(file.read_text(encoding="utf-8"))
-        tools = tuple(ListedTool(**tool) for tool in written["tools"])
+        tools = tuple(map(_listed, written["tools"]))
         prompts = tuple(map(_prompt, written.get("prompts", ())))
         return KnownTools(tools, bool(written["has_resources"]), prompts)
     except FileNotFoundError:
         return KnownTools()
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         log.warning("the known tools in %s cannot be read: %s", file, one_line(error))
         return KnownTools()
 
 
 def _prompt(written: dict[str, Any]) -> Prompt:
     return Prompt(**{**written, "arguments": tuple(PromptArgument(**each) for each in written["arguments"])})
+
+
+def _listed(written: dict[str, Any]) -> ListedTool:
+    """Raises `TypeError` for what is no tool."""
+    tool = ListedTool(**written)
+    for value, kind in ((tool.name, str), (tool.description, str), (tool.schema, dict), (tool.annotations, dict)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is not of the type {kind.__name__}")
+    return tool
 
 
 def write_known_tools(file: Path, known: KnownTools) -> None:
