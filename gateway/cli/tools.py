@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.decisions.approvals import visible
 from agent.gate import one_line
@@ -24,10 +25,15 @@ from config.load import Configuration
 from config.settings import every_secret
 from config.tools import TOOLS
 from gateway.assembly.custom_tools import OwnTools
+from gateway.assembly.mcp import open_mcp
 from gateway.assembly.shell_policy import shell_policy
 from gateway.assembly.tools import built_in_tools, configured_tools, with_rules
 from gateway.cli.event_loop import run_in_loop
 from gateway.outbound.wording import plain
+
+if TYPE_CHECKING:
+    # Only where servers are configured.
+    from agent.mcp.server import McpServer, Status
 
 BUILT_IN = "built-in"
 
@@ -71,14 +77,15 @@ def try_tool(
 
 
 async def _show(configuration: Configuration, *, as_json: bool) -> int:
-    async with _opened(configuration) as tools:
+    async with _opened(configuration, with_servers=True) as tools:
         lines = _as_json(tools) if as_json else _as_table(tools)
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         return 1 if tools.own.faults else 0
 
 
 @asynccontextmanager
-async def _opened(configuration: Configuration) -> AsyncIterator[_Tools]:
+async def _opened(configuration: Configuration, *, with_servers: bool) -> AsyncIterator[_Tools]:
+    """`with_servers`: the tools of MCP servers too, which are started for that."""
     settings = configuration.settings
     async with AsyncExitStack() as stack:
         policy = await shell_policy(configuration)
@@ -91,13 +98,27 @@ async def _opened(configuration: Configuration) -> AsyncIterator[_Tools]:
         ]
         there = {row.tool.name for row in built_in}
         off: dict[str, str] = {name: _why_off(configuration, name) for name in TOOLS if name not in there}
-        yield _Tools([*built_in, *_own_rows(configuration, own, note)], off, own)
+        rows = [*built_in, *_own_rows(configuration, own, note)]
+        if with_servers:
+            servers = await open_mcp(configuration, stack)
+            for server in servers:
+                status = await server.settled()
+                rows += _rows_of(server, status)
+                if status.state != "running":
+                    off[f"{server.name}_*"] = f"MCP server {server.name}: {status}"
+        yield _Tools(rows, off, own)
 
 
 def _own_rows(configuration: Configuration, own: OwnTools, note: str) -> Iterator[_Row]:
     tools: Toolset = Changed(own, lambda tool: with_rules(configuration.settings, tool))
     for tool, listed in zip(tools, own.listed, strict=True):
         yield _Row(tool, listed.origin, note if tool.runs_code else "")
+
+
+def _rows_of(server: McpServer, status: Status) -> Iterator[_Row]:
+    note = "" if status.state == "running" else "as last known"
+    for tool in server:
+        yield _Row(tool, f"MCP server {server.name}", note)
 
 
 def _why_off(configuration: Configuration, name: str) -> str:
@@ -153,7 +174,8 @@ def _as_json(tools: _Tools) -> Iterator[str]:
 async def _try(
     configuration: Configuration, name: str, arguments: str, *, as_json: bool, workspace: Path | None, allowed: bool
 ) -> int:
-    async with _opened(configuration) as tools:
+    with_servers = any(name.startswith(f"{server}_") for server in configuration.settings.mcp)
+    async with _opened(configuration, with_servers=with_servers) as tools:
         tool = tools.find(name)
         if tool is None:
             return _fail(_missing(tools, name))
