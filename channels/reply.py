@@ -22,7 +22,7 @@ class TextSegment:
 
     `new_message`: a person wrote since the text before it, so it goes below that message, in a message of its own.
     `secondary`: it reports on the work (tool calls, reasoning) and is displayed less prominently; while `open` any of
-    it may change.
+    it may change. `unanswered`: the words of the gateway about a task that has ended without an answer.
     """
 
     key: str
@@ -33,6 +33,7 @@ class TextSegment:
     step: int = 0
     secondary: bool = False
     by_restart: bool = False
+    unanswered: bool = False
     kind: Literal["text"] = "text"
 
     @property

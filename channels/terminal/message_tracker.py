@@ -14,7 +14,8 @@ from channels.terminal.parse import TypedMessage, open_question
 class _Message:
     """`row` is its id in the inbox, once it is committed; `replied`: a reply that may answer it was shown to its end.
 
-    `is_text`: it is no command. `answers` is the key of the question that was open when it was sent.
+    `is_text`: it is no command. `answers` is the key of the question that was open when it was sent. `begins`: a task
+    begins with it, as its reply says, or because it was sent to wait for the end of what runs.
     """
 
     is_text: bool
@@ -22,6 +23,7 @@ class _Message:
     row: int | None = None
     state: MessageState | Literal["sending"] = "sending"
     replied: bool = False
+    begins: bool = False
 
     @property
     def is_pending(self) -> bool:
@@ -56,6 +58,18 @@ class MessageTracker:
         self._messages[typed.id] = _Message(is_text=not typed.text.lstrip().startswith("/"))
         self._update_answer()
 
+    def queued(self, typed: TypedMessage) -> None:
+        """It is sent to wait for the end of what runs."""
+        message = self._messages[typed.id]
+        message.begins, message.is_text = True, False
+
+    @property
+    def has_steered(self) -> bool:
+        """Whether a message was read, perhaps by a task that began with another message: its reply answers this one."""
+        return any(
+            not message.begins and (message.state == "read" or message.has_ended) for message in self._messages.values()
+        )
+
     def accepted(self, typed: TypedMessage, row: int) -> None:
         """Its state may have been reported before this."""
         message = self._messages[typed.id]
@@ -86,6 +100,9 @@ class MessageTracker:
             self._ends.add(state)
 
     def reply_changed(self, reply: Reply) -> None:
+        begun = self._messages.get(reply.reply_to or "")
+        if begun is not None:
+            begun.begins = True
         if not reply.done:
             self._open_replies[reply.id] = reply
             self._update_question()

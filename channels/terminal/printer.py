@@ -73,6 +73,13 @@ class Printer:
         for part in parts:
             await self._print(part, files)
 
+    def skip(self, reply: Reply) -> None:
+        """Takes what the reply shows now as printed: of this reply, only what comes after it is printed."""
+        shown = self._shown.get(reply.id, PrintState())
+        if shown is not None:
+            now, _ = advance(shown, reply, self._style())
+            self._record(reply, now)
+
     def growing(self, reply: Reply) -> list[str]:
         """The lines of the reply that are not printed yet, because they may still change."""
         shown = self._shown.get(reply.id) or PrintState()

@@ -29,7 +29,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Text to print. `secondary`: about the work (tool calls, reasoning), not part of the answer."""
+    """Text to print. `secondary`: about the work (tool calls, reasoning, failures, offers), not part of the answer."""
 
     text: str
     spacing: Spacing
@@ -110,7 +110,7 @@ def growing(shown: PrintState, reply: Reply, style: Style) -> list[str]:
 
 
 def _advance_text(shown: PrintState, segment: TextSegment, style: Style, parts: list[Part]) -> PrintState:
-    if segment.secondary:
+    if segment.secondary or (segment.unanswered and style.width is None):
         return _advance_secondary(shown, segment, style, parts)
     printed = shown.text if shown.text.key == segment.key else PrintedText(segment.key)
     markdown = printable(segment.markdown)
@@ -149,11 +149,13 @@ def _dimmed(text: str) -> Iterator[str]:
 
 
 def _advance_question(shown: PrintState, question: QuestionSegment, style: Style, parts: list[Part]) -> PrintState:
+    # On a screen, an offer has its place in the answer.
+    is_secondary = bool(question.typed) and style.width is None
     if question.key not in shown.asked:
         lines = [_question_text(question.question, style)]
         if question.open:
             lines += [_question_text(question.typed, style)] if question.typed else _option_lines(question, style)
-        parts += [TextPart("\n".join(lines), "paragraph"), TextPart("", "line")]
+        parts += [TextPart("\n".join(lines), "paragraph", is_secondary), TextPart("", "line", is_secondary)]
         shown = replace(shown, asked=shown.asked | {question.key}, after_call=False)
     if question.open:
         return shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Protocol
 from uuid import uuid4
 
@@ -54,7 +55,8 @@ def new_message(text: str, *, quiet: bool = False) -> TypedMessage:
 class PlainScreen:
     """Sends the texts of `source` one after another, each when the previous one is answered or has led to a question.
 
-    Then it ends.
+    Then it ends. Of the conversation it prints the replies to its own messages only, and questions that wait for an
+    answer. A text that is sent while something else runs waits for its end, and is answered by a task of its own.
     """
 
     def __init__(self, printer: Printer, source: AsyncIterator[str]) -> None:
@@ -64,6 +66,10 @@ class PlainScreen:
         self._tracker = MessageTracker()
         self._outgoing: asyncio.Queue[TypedMessage] = asyncio.Queue()
         self._quiet_ids: set[str] = set()
+        self._ids: set[str] = set()
+        self._joined: set[str] = set()
+        self._others: set[str] = set()
+        """The replies to others that are growing."""
         self._changed = asyncio.Event()
         self._left = False
         self._broken = False
@@ -88,7 +94,11 @@ class PlainScreen:
         self._send(new_message("/stop", quiet=True))
 
     async def read(self) -> TypedMessage:
-        return await self._outgoing.get()
+        typed = await self._outgoing.get()
+        if not self._others or typed.text.lstrip().startswith("/"):
+            return typed
+        self._tracker.queued(typed)
+        return replace(typed, text=f"/queue {typed.text}")
 
     async def accepted(self, typed: TypedMessage, receipt: Receipt | None) -> None:
         if receipt is None:
@@ -106,6 +116,21 @@ class PlainScreen:
         self._changed.set()
 
     async def show(self, reply: Reply, files: Files) -> None:
+        self._others.discard(reply.id)
+        if self._is_ours(reply):
+            await self._show_ours(reply, files)
+        else:
+            self._printer.skip(reply)
+            self._others |= set() if reply.done else {reply.id}
+        self._changed.set()
+
+    def _is_ours(self, reply: Reply) -> bool:
+        """Whether it answers a message of this screen, or waits for one."""
+        if reply.reply_to in self._ids or reply.parked or self._tracker.has_steered:
+            self._joined.add(reply.id)
+        return reply.id in self._joined
+
+    async def _show_ours(self, reply: Reply, files: Files) -> None:
         try:
             if reply.reply_to not in self._quiet_ids:
                 await self._printer.show(reply, files)
@@ -113,7 +138,6 @@ class PlainScreen:
             # The reader of the answer closed the pipe.
             self._left = self._broken = True
         self._tracker.reply_changed(reply)
-        self._changed.set()
 
     async def show_status(self, status: MessageStatus) -> None:
         self._tracker.status_changed(status.id, status.state)
@@ -133,6 +157,7 @@ class PlainScreen:
     def _send(self, typed: TypedMessage) -> None:
         if typed.quiet:
             self._quiet_ids.add(typed.id)
+        self._ids.add(typed.id)
         self._tracker.sent(typed)
         self._outgoing.put_nowait(typed)
 

@@ -438,7 +438,7 @@ class ReplyBuilder:
                 self._close_question(segment.key)
         match ended.outcome:
             case "stopped":
-                self._put(TextSegment("end", f"⏹ _{_stop_text(ended.reason)}._"))
+                self._put(TextSegment("end", f"⏹ _{_stop_text(ended.reason)}._", unanswered=True))
             case "failed":
                 self._put(self._failure(f"⚠️ I could not finish this: {ended.reason}"))
             case "completed":
@@ -449,7 +449,7 @@ class ReplyBuilder:
 
     def _failure(self, text: str) -> Segment:
         if not self._retryable:
-            return TextSegment("end", text)
+            return TextSegment("end", text, unanswered=True)
         return QuestionSegment(f"{RETRY}{self.id}", text, (TRY_AGAIN,), typed="`/retry` tries again.")
 
     def _put(self, segment: Segment) -> None:

@@ -249,3 +249,18 @@ def test_lines_break_between_words_by_the_width_of_letters() -> None:
 def test_without_color_there_are_no_escape_codes() -> None:
     state = reply(TextSegment("t1", "# T\n\n**b** `c`\n\n> q\n\n---"), CallSegment("c:1", "x", "x", "done"), done=True)
     assert "\x1b" not in "".join(texts(tuple(play(COLORLESS, state))))
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        QuestionSegment("retry:1", "⚠️ I could not finish this.", ("Try again",), typed="`/retry` tries again."),
+        TextSegment("end", "⏹ _Stopped._", unanswered=True),
+    ],
+)
+@pytest.mark.parametrize(("style", "apart"), [(PIPE, True), (TERMINAL, False)])
+def test_a_pipe_tells_failures_and_offers_beside_the_answer(segment: Segment, style: Style, apart: bool) -> None:
+    printed = play(style, reply(segment), reply(segment, done=True))
+    told = [part for part in printed if isinstance(part, TextPart) and part.text]
+    assert told
+    assert all(part.secondary is apart for part in told)
