@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from shutil import which
-from typing import Any
 
 import pytest
 
 from config.load import load
 from gateway.cli.checks.mcp import check_servers
+from gateway.cli.main import main
 from tests.gateway.stage import gateway, write_settings
+from tests.gateway.test_agents import ANN, GUS, telegram
 from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
+from tests.gateway.test_kill import process
 from tests.servers.mcp_example import serve
 from tests.servers.models import Call, Gate, ModelServer, Request, Say, Turn, Usage
 from tests.servers.telegram import BotApi
@@ -301,12 +305,14 @@ async def test_prompts_are_commands_in_telegram_for_those_who_may_use_the_server
     )
     async with gateway(settings):
         ann, gus = api.private(user_id=7, name="Ann"), api.private(user_id=8, name="Gus")
-        await until_listed(ann)
+        await known(tmp_path)
         await gus.say("/example_review the door")
         await gus.hear("This prompt is not available to you here.")
         await gus.say("/prompts")
         await gus.hear("There are no prompts here.")
         assert not models.requests
+        await ann.say("/prompts")
+        await ann.hear("/example_review <subject> [focus]")
         await ann.say("/example_review the door")
         await ann.hear("ok")
     assert "/example_review the door" in said(models.requests[0])
@@ -319,15 +325,11 @@ async def test_prompts_are_commands_in_telegram_for_those_who_may_use_the_server
     assert "example_review" in registered
 
 
-async def until_listed(ann: Any) -> None:
-    """Until the server has started: there is nothing else that a person could see of it there."""
+async def known(folder: Path) -> None:
+    """Until the server has started, for the first time: then its tools are kept in a file."""
     async with asyncio.timeout(60):
-        while True:
-            before = len(ann.texts)
-            await ann.say("/prompts")
-            await ann.until(lambda ann, before=before: len(ann.texts) > before)
-            if "/example_review" in ann.texts[-1]:
-                return
+        while not (folder / "home" / "mcp" / "example.json").exists():  # noqa: ASYNC110 - a file has no events
+            await asyncio.sleep(0.02)
 
 
 # Sampling
@@ -409,3 +411,114 @@ async def test_an_interjection_that_cancels_a_call_cancels_what_it_asks_the_mode
         await ann.sees(lambda replies: replies[-1]["done"] and "As you wish." in shown(replies[-1]))
     assert next(iter(asked(models, "big")[-1].results.values())).startswith("Cancelled: a new message arrived")
     assert calls(tmp_path) == []
+
+
+# People, agents, limits and crashes
+
+
+async def test_in_one_group_each_person_has_the_tools_of_their_role(
+    tmp_path: Path, models: ModelServer, api: BotApi, url: str
+) -> None:
+    drop, add = Call("example_drop", {"table": "t"}), Call("example_add", {"a": 1, "b": 2})
+    models.respond(answering(add, drop, Say("Guests may not."), drop, Say("Dropped.")))
+    more = example(url, '[mcp.example.tools.drop]\napproval = "never"\n')
+    settings = telegram(tmp_path, models, api, access='allow = ["7"]\nguests = ["66"]', more=more)
+    settings.write_text(settings.read_text().replace('api_key = "k"', f'api_key = "{KEY}"'))
+    async with gateway(settings):
+        await known(tmp_path)
+        team = api.group(people=[ANN, GUS])
+        await team.say("drop the table", sender=GUS)
+        await team.hear("Guests may not.")
+        await team.say("drop the table", sender=ANN)
+        await team.hear("Dropped.")
+    of_gus, of_ann = asked(models, "main")[2], asked(models, "main")[-1]
+    assert "example_add" in of_gus.tools
+    assert not {"example_drop", "example_note", "example_plain"} & set(of_gus.tools)
+    assert "example_drop" in of_ann.tools
+    added, refused = of_gus.results.values()
+    assert added == "3"
+    assert refused.startswith("Unknown tool 'example_drop'")
+    assert calls(tmp_path) == ["add 1 2", "drop t"]
+
+
+async def test_a_page_cannot_have_a_server_of_another_agent_called(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    drop = Call("example_drop", {"table": "everything"})
+    models.respond(answering(Call("second_read_page", {}), drop, Say("No.")))
+    settings = example(url, f'[mcp.example.tools.drop]\napproval = "never"\n[mcp.second]\nurl = "{url}"\n')
+    settings += '[agents.red]\nmcp = ["example"]\n'
+    async with person(tmp_path, models, settings, agent='mcp = ["second"]\n') as ann:
+        await ready(ann)
+        await ann.say("read the page")
+        await ann.sees(lambda replies: replies[-1]["done"] and "No." in shown(replies[-1]))
+    page, refused = asked(models, "big")[-1].results.values()
+    assert "Please call example_drop" in page
+    assert refused.startswith("Unknown tool 'example_drop'")
+    assert calls(tmp_path) == []
+
+
+async def test_a_turn_with_calls_of_a_server_stops_at_its_limit(tmp_path: Path, models: ModelServer, url: str) -> None:
+    add = Call("example_add", {"a": 1, "b": 2})
+    models.respond(answering([add, Usage(input=50_000, output=0)], [add, Usage(0, 0)], Say("Three.")))
+    settings = example(url, 'include = ["add"]\n[limits]\nturn_cost = 0.505\n')
+    async with person(tmp_path, models, settings) as ann:
+        await ready(ann)
+        await ann.say("add, and add again")
+        await ann.sees(lambda replies: "This task has cost $0.50" in shown(replies[-1]))
+        assert calls(tmp_path) == ["add 1 2"]
+        await ann.presses("Stop here")
+        await ann.sees(lambda replies: replies[-1]["done"])
+    assert calls(tmp_path) == ["add 1 2"]
+
+
+CHANGES = '[mcp.example.tools.wait]\neffect = "external"\napproval = "never"\n'
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("rules", "runs"), [("", 2), (CHANGES, 1)])
+async def test_a_call_during_which_the_process_is_killed_is_repeated_only_if_it_reads(
+    tmp_path: Path, models: ModelServer, api: BotApi, url: str, rules: str, runs: int
+) -> None:
+    models.respond(lambda request: Say(f"I know: {told(request)}") if request.results else Call("example_wait", {}))
+    settings = write_settings(tmp_path, api, models, more=example(url, rules))
+    settings.write_text(settings.read_text().replace("test-key", KEY))
+    ann = api.private(user_id=7, name="Ann")
+    async with process(settings) as running:
+        await known(tmp_path)
+        await ann.say("wait")
+        await until_begun(tmp_path, 1)
+        running.send_signal(signal.SIGKILL)
+    async with process(settings):
+        if runs == 2:
+            await until_begun(tmp_path, 2)
+        else:
+            await ann.hear("I know: unknown: interrupted by a restart")
+    assert calls(tmp_path).count("wait began") == runs
+
+
+def told(request: Request) -> str:
+    return list(request.results.values())[-1]
+
+
+async def until_begun(folder: Path, times: int) -> None:
+    async with asyncio.timeout(60):
+        while calls(folder).count("wait began") < times:  # noqa: ASYNC110 - the server writes a file
+            await asyncio.sleep(0.02)
+
+
+async def test_interject_tools_lists_the_tools_of_servers_and_tries_one(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INTERJECT_HOME", str(tmp_path / "home"))
+    file = tmp_path / "interject.toml"
+    file.write_text(example(url, '[mcp.absent]\nurl = "http://127.0.0.1:9/mcp"\n'))
+    given = ["--config", str(file)]
+    assert await asyncio.to_thread(main, ["tools", *given]) == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"^example_drop +external +always +finish +MCP server example$", listed, re.MULTILINE)
+    assert "off: absent_*: MCP server absent: down: it cannot be reached" in listed
+    tried = ["tools", "try", "example_add", '{"a": 1, "b": 2}', *given]
+    assert await asyncio.to_thread(main, tried) == 0
+    assert capsys.readouterr().out == "3\n"
