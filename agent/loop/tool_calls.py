@@ -17,7 +17,7 @@ from agent.events import Emit, Progress
 from agent.gate import storable
 from agent.interrupt import Interrupted, cancel_and_wait, race
 from agent.journal import Journal
-from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry, MessagesRead
+from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry, MessagesRead, SuggestedReply
 from agent.loop.call_costs import CallCosts
 from agent.loop.call_model import CallModel
 from agent.loop.offered_tools import callable_tools
@@ -281,8 +281,7 @@ class ToolCallRunner:
         )
         async with self._model.of_call(call.id) as ask_model, asyncio.timeout(ready.tool.timeout):
             result = storable(await ready.tool.call(replace(context, ask_model=ask_model), ready.arguments))
-        text, caption, for_user, how = map(agent.mask, (result.text, result.caption, result.for_user, result.how))
-        return replace(result, text=text, caption=caption, for_user=for_user, how=how)
+        return _masked(result, agent.mask)
 
     async def _until_background(self, ready: Ready) -> ToolResult:
         """The result, or, soon after an interjection, a note that the call continues in the background. One that may
@@ -361,6 +360,16 @@ def _batches(items: Sequence[T], tool_of: Callable[[T], Tool | None]) -> Iterato
 
 async def _never() -> None:
     await asyncio.get_running_loop().create_future()
+
+
+def _masked(result: ToolResult, mask: Callable[[str], str]) -> ToolResult:
+    """The result without known secrets, in all of its words."""
+    text, caption, for_user, how = map(mask, (result.text, result.caption, result.for_user, result.how))
+    suggestions = tuple(SuggestedReply(mask(each.label), mask(each.text)) for each in result.suggestions)
+    foreign = tuple(map(mask, result.foreign))
+    return replace(
+        result, text=text, caption=caption, for_user=for_user, how=how, suggestions=suggestions, foreign=foreign
+    )
 
 
 def _others_wrote(entries: Sequence[Entry], person: str) -> bool:
