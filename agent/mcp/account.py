@@ -131,10 +131,8 @@ class Accounts:
             file.unlink(missing_ok=True)
 
     def signed_in(self, server: str) -> int:
-        """How many are."""
-        return sum(1 for _ in self._folder.glob(f"{server}.json")) + sum(
-            1 for _ in self._folder.glob(f"{server}.*.json")
-        )
+        """How many sign-ins there are: at most one if it is not per person."""
+        return len([*self._folder.glob(f"{server}.json"), *self._folder.glob(f"{server}.*.json")])
 
     def __call__(self) -> frozenset[str]:
         """Reads the files again when one of them has been replaced."""

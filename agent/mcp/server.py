@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from agent.gate import one_line
@@ -61,6 +63,8 @@ OTHERS_WROTE = (
     "this uses the account of {person}, but other people have written in this task as well. It is not used for them: "
     "{person} can ask again in a task of their own"
 )
+
+_LOADING = threading.Lock()
 
 T = TypeVar("T")
 
@@ -252,7 +256,7 @@ class McpServer:
         """Signs a person in, and connects anew as them. Raises `McpError` with why it did not work."""
         if self._account is None:
             raise McpError("it is a program on this machine, at which nobody signs in")
-        oauth = await asyncio.to_thread(import_module, "agent.mcp.oauth")
+        oauth = await asyncio.to_thread(_load, "agent.mcp.oauth")
         await oauth.sign_in(self._account, link)
         log.info("MCP server %s: somebody has signed in", self.name)
         self._connect_anew()
@@ -434,7 +438,7 @@ class McpServer:
         """Keeps the server running forever. Catches whatever goes wrong with one connection."""
         delay, attempt = self._timing.restart_delay, 0
         try:
-            await asyncio.to_thread(import_module, "agent.mcp.connection")
+            await asyncio.to_thread(_load, "agent.mcp.connection")
         except ImportError as error:
             self._settle("down", f"the MCP library cannot be loaded: {one_line(error)}")
             return
@@ -619,6 +623,13 @@ class McpServer:
     def _settle(self, state: State, reason: str) -> None:
         self._state, self._reason = state, reason
         self._settled.set()
+
+
+def _load(module: str) -> ModuleType:
+    """The module, and with it the SDK. Blocking: one at a time, because threads that load parts of the SDK at once may
+    wait for each other."""
+    with _LOADING:
+        return import_module(module)
 
 
 def _is_cancelled() -> bool:

@@ -72,6 +72,13 @@ def _command(arguments: argparse.Namespace) -> int:
             return show_models(_load(arguments.config), arguments.provider, as_json=arguments.json)
         case "tools":
             return _tools(arguments)
+        case "mcp":
+            from gateway.cli.mcp import log_in, log_out, show_servers
+
+            configuration = _load(arguments.config)
+            if arguments.action == "list":
+                return show_servers(configuration)
+            return (log_in if arguments.action == "login" else log_out)(configuration, arguments.name)
         case "pair":
             from gateway.cli.pair import approve, show_requests
 
@@ -213,6 +220,13 @@ def _parser() -> argparse.ArgumentParser:
     attempt.add_argument("--yes", action="store_true", help="approve the call")
     attempt.add_argument("--json", action="store_true", help="the result as JSON")
     add_config(attempt, default)
+    mcp = add("mcp", "list the MCP servers, and sign in at one", "For all people; works beside a running gateway.")
+    actions = mcp.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add_config(actions.add_parser("list", help="the servers, and where somebody is signed in"), default)
+    for verb, about in (("login", "print a link, and wait until somebody has signed in"), ("logout", "sign out")):
+        signing = actions.add_parser(verb, help=about)
+        signing.add_argument("name", metavar="NAME", help="the server's name in the settings")
+        add_config(signing, default)
     pair = add(
         "pair", "list and approve pairing requests", "For channels with `pair = true`; works beside a running gateway."
     )

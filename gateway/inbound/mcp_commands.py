@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from uuid import uuid4
@@ -21,7 +22,13 @@ from gateway.turns.budgets import person_on
 from gateway.turns.mcp import Tell
 
 USAGE = "`/mcp` lists the servers, `/mcp login NAME` signs you in at one, `/mcp logout NAME` signs you out."
+MAX_REASON = 500
+"""Characters of why something did not work, part of which a server may have said."""
+
 ADMINS_ONLY = "Everybody uses the account at this server, so only admins may do that."
+
+
+log = logging.getLogger(__name__)
 
 
 class McpCommands:
@@ -73,7 +80,7 @@ class McpCommands:
             server = await self._servers.of(name, person_on(command.address, command.sender))
             return await (self._sign_in(command, server) if action == "login" else self._sign_out(server))
         except McpError as error:
-            return f"⚠️ {escaped(name)}: {escaped(str(error))}"
+            return f"⚠️ {escaped(name)}: {escaped(str(error), MAX_REASON)}"
         except OSError as error:
             return f"⚠️ {escaped(name)}: the sign-in cannot be removed: {escaped(error.strerror or str(error))}"
 
@@ -84,7 +91,7 @@ class McpCommands:
             try:
                 lines.append(f"- `{name}`, with an account of your own: {_state(await self._servers.of(name, person))}")
             except McpError as error:
-                lines.append(f"- `{name}`: {escaped(str(error))}")
+                lines.append(f"- `{name}`: {escaped(str(error), MAX_REASON)}")
         return "\n".join([*lines, "", USAGE])
 
     async def _sign_in(self, command: Command, server: McpServer) -> str:
@@ -93,15 +100,19 @@ class McpCommands:
         link = await self._sign_ins.link(
             server.name, command.address, command.sender, command.message_id, personal=is_personal
         )
-        self._tasks.start(partial(self._wait, server, link, command))
+        self._tasks.start(partial(self._wait, server, link))
         return f"I send you a link to sign in at `{server.name}`, in a direct chat."
 
-    async def _wait(self, server: McpServer, link: SignInLink, command: Command) -> None:
+    async def _wait(self, server: McpServer, link: SignInLink) -> None:
+        """Tells the person how it ended. A failure here affects only this sign-in."""
         try:
             await server.sign_in(link)
             text = f"You are signed in at `{server.name}`."
         except McpError as error:
-            text = f"⚠️ Not signed in at `{server.name}`: {escaped(str(error))}."
+            text = f"⚠️ Not signed in at `{server.name}`: {escaped(str(error), MAX_REASON)}."
+        except Exception:
+            log.exception("a sign-in at %s failed", server.name)
+            text = f"⚠️ Not signed in at `{server.name}`: internal error in the gateway; details are in its log."
         where = link.address
         assert self._sign_ins.tell is not None
         await self._sign_ins.tell.send(session_key(where), where, None, Notice(text), f"signed-in:{uuid4().hex}")

@@ -147,7 +147,7 @@ class SignIns:
         self._links[link.ticket] = link
         base = link.redirect_uri.removesuffix("/oauth/callback")
         text = (
-            f"🔑 [Sign in at {escaped(link.server)}]({base}/oauth/start?ticket={link.ticket})\n\n"
+            f"🔑 Sign in at {escaped(link.server)}: <{base}/oauth/start?ticket={link.ticket}>\n\n"
             "The link is for you alone: do not pass it on. It is valid for 10 minutes."
         )
         await self.tell.send(

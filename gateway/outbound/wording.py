@@ -67,18 +67,18 @@ def quoted(text: str) -> str:
     return f"“{short if len(short) <= MAX_QUOTE_LENGTH else short[: MAX_QUOTE_LENGTH - 1] + '…'}”"
 
 
-def plain(name: str) -> str:
-    """A name from outside for a terminal or a log: one short line, with whatever could change the display (control
-    and direction characters, invisible ones) as a visible escape."""
+def plain(name: str, limit: int = MAX_NAME_LENGTH) -> str:
+    """A name from outside for a terminal or a log: one line of up to `limit` characters, with whatever could change the
+    display (control and direction characters, invisible ones) as a visible escape."""
     line = " ".join(name.split())
-    short = line if len(line) <= MAX_NAME_LENGTH else f"{line[: MAX_NAME_LENGTH - 1]}…"
+    short = line if len(line) <= limit else f"{line[: limit - 1]}…"
     return "".join(map(_visible, short))
 
 
-def escaped(name: str) -> str:
+def escaped(name: str, limit: int = MAX_NAME_LENGTH) -> str:
     """A name from outside for a message of the gateway, which is Markdown: as `plain`, and without any markup. Not for
     the beginning of a line, where more characters have a meaning."""
-    return _MARKUP.sub(literal, plain(name))
+    return _MARKUP.sub(literal, plain(name, limit))
 
 
 def literal(found: re.Match[str]) -> str:

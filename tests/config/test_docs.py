@@ -35,6 +35,7 @@ TOKENS = {
     "DISCORD_BOT_TOKEN": "d",
     "GITHUB_TOKEN": "g",
     "DOCS_TOKEN": "d",
+    "MCP_CLIENT_SECRET": "m",
     "PROXY_KEY_1": "sk-1",
     "PROXY_KEY_2": "sk-2",
     **dict.fromkeys(key_variables().values(), "sk"),

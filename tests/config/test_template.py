@@ -130,6 +130,7 @@ def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) ->
         BRAVE_API_KEY="k",
         GITHUB_TOKEN="g",
         DOCS_TOKEN="d",
+        MCP_CLIENT_SECRET="m",
         **TOKENS,
     )
 

@@ -1,0 +1,169 @@
+"""`interject mcp`: lists the MCP servers, and signs everybody in or out at one. Works beside a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from urllib.parse import parse_qs, urlsplit
+
+from agent.mcp.account import Callback
+from config.load import Configuration
+from config.mcp import McpUrlSettings
+from gateway.assembly.mcp import accounts, client_settings
+from gateway.cli.checks.mcp import place_of
+from gateway.cli.home import describe_error, make_home
+
+WAIT = 600.0
+"""Seconds in which the person must have signed in."""
+
+MAX_REQUEST = 16_384
+"""Bytes of a browser's request that are read."""
+
+THANKS = "Thank you. You can close this page: the command line says what came of it."
+UNKNOWN = "This is not the answer that is waited for."
+
+
+def show_servers(configuration: Configuration) -> int:
+    """A line each. Returns the exit code."""
+    folder = accounts(configuration.home)
+    for name, given in configuration.settings.mcp.items():
+        state = ""
+        if isinstance(given, McpUrlSettings):
+            state = _signed_in(folder.signed_in(name), per_person=given.per_person)
+        sys.stdout.write(f"{name}: {place_of(given)}{state}\n")
+    if not configuration.settings.mcp:
+        sys.stdout.write("There are no MCP servers in the settings.\n")
+    return 0
+
+
+def _signed_in(number: int, *, per_person: bool) -> str:
+    if per_person:
+        return f" ({number} {'person is' if number == 1 else 'people are'} signed in)"
+    return " (signed in)" if number else ""
+
+
+def log_in(configuration: Configuration, name: str) -> int:
+    """Prints a link and waits until somebody has signed in with it, in a browser on this machine. Returns the exit
+    code."""
+    given = _server(configuration, name)
+    if given is None:
+        return 1
+    from agent.mcp.errors import McpError
+    from agent.mcp.oauth import sign_in
+
+    account = accounts(configuration.home).shared(name, given.url, client_settings(given))
+
+    async def run() -> None:
+        async with _Loopback() as link:
+            await sign_in(account, link)
+
+    try:
+        make_home(configuration.home)
+        asyncio.run(run())
+    except (McpError, OSError) as error:
+        sys.stderr.write(f"interject: {name}: {describe_error(error, configuration.home)}\n")
+        return 1
+    sys.stdout.write(
+        f"Signed in at {name}. A running gateway uses it with the next call, or after /mcp login {name}.\n"
+    )
+    return 0
+
+
+def log_out(configuration: Configuration, name: str) -> int:
+    """Returns the exit code."""
+    given = _server(configuration, name)
+    if given is None:
+        return 1
+    try:
+        was_signed_in = accounts(configuration.home).shared(name, given.url, client_settings(given)).forget()
+    except OSError as error:
+        sys.stderr.write(f"interject: {name}: {describe_error(error, configuration.home)}\n")
+        return 1
+    sys.stdout.write(
+        f"Signed out of {name}. A running gateway forgets it when it is restarted.\n"
+        if was_signed_in
+        else f"Nobody was signed in at {name}.\n"
+    )
+    return 0
+
+
+def _server(configuration: Configuration, name: str) -> McpUrlSettings | None:
+    """The server that everybody shares; None, with what is wrong on stderr, if it is none of that kind."""
+    given = configuration.settings.mcp.get(name)
+    if given is None:
+        known = ", ".join(configuration.settings.mcp) or "none"
+        sys.stderr.write(f"interject: there is no MCP server {name!r} in the settings. There are: {known}\n")
+    elif not isinstance(given, McpUrlSettings):
+        sys.stderr.write(f"interject: {name} is a program on this machine, at which nobody signs in\n")
+    elif given.per_person:
+        sys.stderr.write(f"interject: at {name} each person signs in for themselves, in chat: /mcp login {name}\n")
+    else:
+        return given
+    return None
+
+
+class _Loopback:
+    """A free port of this machine to which the browser comes back. Implements `agent.mcp.account.Link`.
+
+    Use as a context manager.
+    """
+
+    document: str | None = None
+
+    def __init__(self) -> None:
+        self.redirect_uri = ""
+        self._state = ""
+
+    async def __aenter__(self) -> _Loopback:
+        self._answer: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=MAX_REQUEST)
+        self.redirect_uri = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/oauth/callback"
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def show(self, url: str) -> None:
+        self._state = _query(url).get("state", "")
+        sys.stdout.write(f"Open this link in a browser on this machine, and sign in:\n\n  {url}\n\n")
+        sys.stdout.flush()
+
+    async def returned(self) -> Callback:
+        from agent.mcp.errors import McpError
+
+        try:
+            async with asyncio.timeout(WAIT):
+                answer = await self._answer
+        except TimeoutError:
+            raise McpError("nobody has signed in within 10 minutes") from None
+        if "code" not in answer:
+            raise McpError("the sign-in was refused")
+        return Callback(answer["code"], answer["state"], answer.get("iss"))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request of a browser. Only the one with the state counts."""
+        try:
+            async with asyncio.timeout(10):
+                head = await reader.readuntil(b"\r\n\r\n")
+            path = head.decode("latin-1").split(" ", 2)[1]
+            query = _query(path)
+            is_ours = path.startswith("/oauth/callback?") and bool(self._state) and query.get("state") == self._state
+            text = (THANKS if is_ours else UNKNOWN).encode()
+            status = b"200 OK" if is_ours else b"404 Not Found"
+            writer.write(
+                b"HTTP/1.1 " + status + b"\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+                b"Content-Length: " + str(len(text)).encode() + b"\r\n\r\n" + text
+            )
+            await writer.drain()
+            if is_ours and not self._answer.done():
+                self._answer.set_result(query)
+        except (OSError, TimeoutError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            # It is no browser, or has gone.
+            return
+        finally:
+            writer.close()
+
+
+def _query(url: str) -> dict[str, str]:
+    return {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
