@@ -64,11 +64,12 @@ class SignInLink:
     reply_to: str | None
     redirect_uri: str
     document: str | None
+    expires_at: float
+    """By the clock of `time.monotonic`."""
     url: str = ""
     state: str = ""
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     browsers: list[str] = field(default_factory=list)
-    expires_at: float = field(default_factory=lambda: time.monotonic() + LINK_TIME)
 
     def __post_init__(self) -> None:
         self.answer: asyncio.Future[Callback] = asyncio.get_running_loop().create_future()
@@ -91,8 +92,11 @@ class SignInLink:
 class SignIns:
     """The links that wait, by their tickets."""
 
-    def __init__(self, store: SignInStore, access: AccessPolicy, public_url: str | None) -> None:
-        """`public_url` is the address of the web server for people elsewhere."""
+    def __init__(
+        self, store: SignInStore, access: AccessPolicy, public_url: str | None, *, link_time: float = LINK_TIME
+    ) -> None:
+        """`public_url` is the address of the web server for people elsewhere. `link_time` is in seconds."""
+        self._link_time = link_time
         self._store = store
         self._access = access
         self._public = public_url
@@ -125,7 +129,8 @@ class SignIns:
         document = f"{base}/oauth/client.json" if base.startswith("https://") else None
         person = f"{address.channel}:{sender.id}"
         reply_to = reply_to if where == address else None
-        return SignInLink(self, server, person, sender.name, where, reply_to, f"{base}/oauth/callback", document)
+        until = time.monotonic() + self._link_time
+        return SignInLink(self, server, person, sender.name, where, reply_to, f"{base}/oauth/callback", document, until)
 
     def _base(self, channel: str) -> str | None:
         return (self._public or "").rstrip("/") or (self.local_url if channel in ON_THIS_MACHINE else None)

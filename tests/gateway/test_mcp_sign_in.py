@@ -6,14 +6,21 @@ import asyncio
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from agent.log import Notice
+from agent.mcp.errors import McpError
+from channels.address import Address, Sender
 from gateway.cli.main import main
+from gateway.inbound.access import AccessPolicy
+from gateway.inbound.sign_ins import SignIns
+from gateway.store import records
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
 from tests.gateway.test_kill import process
@@ -270,3 +277,67 @@ async def test_who_was_signed_in_when_the_process_was_killed_still_is(
         await ann.say("who am I?")
         await ann.hear("you are ann")
     assert authority.refreshed == 1
+
+
+async def test_the_command_line_signs_in_and_out_for_everybody(
+    tmp_path: Path, private: str, monkeypatch: pytest.MonkeyPatch, browser: Browser
+) -> None:
+    monkeypatch.setenv("INTERJECT_HOME", str(tmp_path / "home"))
+    settings = tmp_path / "interject.toml"
+    settings.write_text(settings_of(private) + f'[mcp.mine]\nurl = "{private}"\nper_person = true\n')
+
+    async def interject(*arguments: str) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        command = [sys.executable, "-m", "interject", "mcp", *arguments, "--config", str(settings)]
+        return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+
+    async def told(*arguments: str) -> str:
+        out, problem = await (await interject(*arguments)).communicate()
+        return (out + problem).decode()
+
+    running = await interject("login", "private")
+    assert running.stdout is not None
+    shown_url = ""
+    while "http" not in shown_url:
+        shown_url = (await running.stdout.readline()).decode()
+    back = await grant(shown_url.strip(), "ann")
+    assert (await browser.client.get(re.sub(r"state=[^&]+", "state=another", back))).status_code == 404
+    assert (await browser.client.get(back)).status_code == 200
+    out, _ = await running.communicate()
+    assert b"Signed in at private" in out
+    assert running.returncode == 0
+    listed, refused, gone = await asyncio.gather(told("list"), told("login", "mine"), told("login", "absent"))
+    assert f"private: {private} (signed in)" in listed
+    assert "mine: " in listed
+    assert "each person signs in for themselves" in refused
+    assert "no MCP server 'absent'" in gone
+    assert "Signed out of private" in await told("logout", "private")
+    assert list((tmp_path / "home" / "mcp-tokens").iterdir()) == []
+
+
+class Nowhere:
+    """Sends nothing and knows one direct chat."""
+
+    chat = Address("web", "", "me")
+
+    async def send(self, session: str, address: Address, reply_to: str | None, notice: Notice, key: str) -> None:
+        return None
+
+    async def turn(self, turn_id: str) -> records.Turn:
+        raise LookupError
+
+    async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]:
+        return ()
+
+
+async def test_a_link_that_has_expired_leads_nowhere_and_says_so() -> None:
+    nowhere = Nowhere()
+    links = SignIns(nowhere, AccessPolicy({}), "http://127.0.0.1", link_time=0.05)
+    links.tell = nowhere
+    link = await links.link("private", nowhere.chat, Sender("me", "Ann"), None, personal=True)
+    await link.show("https://a.example/authorize?state=a-state")
+    browser = links.begin(link, "")
+    with pytest.raises(McpError, match="nobody has signed in"):
+        await link.returned()
+    assert links.find(link.ticket) is None
+    assert not links.come_back({"state": "a-state", "code": "a-code"}, browser)
