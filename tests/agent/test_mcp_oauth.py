@@ -15,12 +15,14 @@ import pytest
 
 from agent.hook import HookContext
 from agent.masking import Mask
-from agent.mcp.account import Account, Accounts, Callback, ClientSettings
+from agent.mcp.account import Account, Accounts, Callback, ClientSettings, tools_file
 from agent.mcp.errors import McpError
+from agent.mcp.personal import PersonalServers
 from agent.mcp.server import McpServer, Timing
 from agent.mcp.sources import HttpSource
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
+from agent.toolset import ForPerson
 from tests.servers.oauth import AuthorizationServer, grant, returned, serve_private
 
 QUICKLY = Timing(restart_delay=0.05, max_restart_delay=0.2)
@@ -219,3 +221,70 @@ def test_what_is_in_the_files_is_masked_from_then_on(tmp_path: Path) -> None:
     assert one.signed_in
     accounts.forget_person("web:ann")
     assert not one.signed_in
+
+
+@asynccontextmanager
+async def personal(folder: Path, url: str, *, idle: float = 60.0, max_open: int = 9) -> AsyncIterator[PersonalServers]:
+    accounts = Accounts(folder / "mcp-tokens")
+
+    def make(who: str) -> McpServer:
+        account = accounts.personal("private", who, url, ClientSettings())
+        source = HttpSource(url, wires=("http",), account=account)
+        known = tools_file(account.file)
+        return McpServer(
+            "private", source, timing=QUICKLY, known=known, open_link=Browser(who.partition(":")[2]), personal=True
+        )
+
+    async with PersonalServers("private", make, idle=idle, max_open=max_open) as servers:
+        yield servers
+
+
+async def test_each_person_has_their_own_account_and_tools_which_are_known_before_the_connection(
+    tmp_path: Path, url: str
+) -> None:
+    async with personal(tmp_path, url) as servers:
+        for who in ("web:ann", "web:bob"):
+            await servers.prepare(who)
+            assert await call(await servers.of(who), "sign_in")
+        assert await call(await servers.of("web:ann"), "whoami") == "you are ann"
+        assert await call(await servers.of("web:bob"), "whoami") == "you are bob"
+        assert list(servers) == [], "nobody's turn"
+        assert "private_whoami" in [tool.name for tool in ForPerson(servers, "web:ann")]
+    async with personal(tmp_path, url) as servers:
+        await servers.prepare("web:ann")
+        server = await servers.of("web:ann")
+        assert not server.is_started
+        assert "private_whoami" in [tool.name for tool in ForPerson(servers, "web:ann")]
+        assert list(ForPerson(servers, "web:bob")) == []
+        assert await call(server, "whoami") == "you are ann"
+        await servers.forget("web:ann")
+        assert servers.people == ()
+
+
+async def test_connections_of_people_are_bounded_and_closed_when_idle(tmp_path: Path, url: str) -> None:
+    async with personal(tmp_path, url, max_open=2) as servers:
+        for who in ("web:a", "web:b", "web:c"):
+            await servers.of(who)
+        assert servers.people == ("web:b", "web:c")
+    async with personal(tmp_path, url, idle=0.05) as servers:
+        await servers.of("web:a")
+        async with asyncio.timeout(20):
+            while servers.people:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.01)
+
+
+async def test_an_account_is_not_used_for_what_other_people_have_written(tmp_path: Path, url: str) -> None:
+    async with personal(tmp_path, url) as servers:
+        server = await servers.of("web:ann")
+        await server.settled()
+        await call(server, "sign_in")
+        (tool,) = (tool for tool in server if tool.name == "private_whoami")
+        context = ToolContext(
+            Path("unused"), MemoryMedia(), nothing, asked_by=HookContext(sender="Ann"), others_wrote=True
+        )
+        with pytest.raises(ToolError, match="the account of Ann, but other people have written"):
+            await tool.call(context, "{}")
+
+
+async def nothing(text: str) -> None:
+    return None
