@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def _keep_files_in_memory() -> None:
 
 _keep_files_in_memory()
 
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Of a test that kills the process, a folder on a real disk: what is on it after the kill is what was written."""
+    if request.node.get_closest_marker("crash") is None:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="interject-crash-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder).resolve()
+
+
 # python-telegram-bot warns about a type it will change, unless it is asked for the new one; warnings are errors here.
 os.environ["PTB_TIMEDELTA"] = "1"
 
@@ -53,6 +65,36 @@ settings.register_profile("random", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 expect.set_options(timeout=60_000)
+
+
+LONG = (
+    "gateway/test_interleavings.py",
+    "gateway/test_session_machine.py",
+    "gateway/test_kill.py",
+    "gateway/test_kill_states.py",
+    "security/test_odd_answers.py",
+    "gateway/test_store_machine.py",
+    "gateway/test_delivery_machine.py",
+)
+"""The files with the longest tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each worker begins with its share of the longest tests: none begins one when the others have nothing left to do.
+
+    With `--dist worksteal` each is first given as many tests as the others, in order.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.path.as_posix().endswith(LONG)]
+    others = [item for item in items if not item.path.as_posix().endswith(LONG)]
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        first = long[worker::workers]
+        share = (len(items) - len(ordered)) // (workers - worker)
+        count = max(0, share - len(first))
+        ordered += first + others[:count]
+        others = others[count:]
+    items[:] = ordered + others
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import tomllib
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from gateway.cli.checks.discord import discord_invitation
 from gateway.cli.checks.slack import SLACK_SCOPES
 from gateway.cli.home import describe_error
 from gateway.cli.init import Person, ask
+from gateway.cli.main import main
 from interject.collisions import PACKAGES
 from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
@@ -93,6 +95,15 @@ class Desk:
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), (err or b"").decode())
 
+    async def here(self, *arguments: str) -> Ended:
+        """Calls the command in this process, which spares the start of another: for what a command does, not how it
+        is started."""
+        given = [*arguments, "--config", str(self.folder / "interject.toml")]
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = await asyncio.to_thread(main, given)
+        return Ended(code, out.getvalue(), err.getvalue())
+
     @asynccontextmanager
     async def running(self, *arguments: str) -> AsyncIterator[Gateway]:
         process = await self.start("run", *arguments)
@@ -135,8 +146,10 @@ async def gone(process: Process) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    desk = Desk(tmp_path)
+    monkeypatch.setenv("INTERJECT_HOME", str(desk.home))
+    return desk
 
 
 # --- run ---
@@ -570,7 +583,7 @@ async def test_check_online_tests_keys_tokens_and_models(desk: Desk, provider: s
         async def check(model: str = listed, key: str = "the-right-key", token: str = api.token) -> Ended:
             servers = {"openai": models.openai_url, "anthropic": models.anthropic_url, "api": api.url}
             desk.write(SERVED.format(model=f"{provider}:{model}", key=key, token=token, **servers))
-            return await desk.call("check", "--online")
+            return await desk.here("check", "--online")
 
         right = await check()
         wrong_key = await check(key="a-wrong-key")
@@ -603,7 +616,7 @@ async def test_check_online_names_the_servers_that_cannot_be_reached(desk: Desk)
             **dict.fromkeys(("openai", "anthropic", "api"), "http://127.0.0.1:1"),
         )
     )
-    ended = await desk.call("check", "--online")
+    ended = await desk.here("check", "--online")
     assert ended.code == 1
     assert ended.out.count("http://127.0.0.1:1 cannot be reached") == 2
     assert TOKEN not in ended.out + ended.err
@@ -622,7 +635,7 @@ admins = ["@ann"]
 async def test_check_online_checks_a_slack_app(desk: Desk) -> None:
     async with Slack(name="helper", scopes=SLACK_SCOPES) as slack:
         desk.write(slack_settings(slack))
-        ended = await desk.call("check", "--online")
+        ended = await desk.here("check", "--online")
     assert ended.code == 0, ended
     assert ended.out.splitlines()[-4:] == [
         "  ok  slack bot token: valid, the bot is @helper in the workspace Test",
@@ -637,9 +650,9 @@ async def test_check_online_checks_a_slack_app(desk: Desk) -> None:
 async def test_check_online_says_what_a_slack_app_lacks_and_how_to_fix_it(desk: Desk) -> None:
     async with Slack(scopes=set(SLACK_SCOPES) - {"files:write", "users:read"}) as slack:
         desk.write(slack_settings(slack))
-        poor = await desk.call("check", "--online")
+        poor = await desk.here("check", "--online")
         desk.write(slack_settings(slack, bot_token="xoxb-wrong-token", app_token=slack.bot_token))
-        wrong = await desk.call("check", "--online")
+        wrong = await desk.here("check", "--online")
     assert (poor.code, wrong.code) == (1, 1)
     assert "!!  slack scopes: missing: files:write, users:read. Add them under OAuth & Permissions" in poor.out
     assert "!!  slack bot token: token rejected by Slack (invalid_auth); get the Bot User OAuth" in wrong.out
@@ -652,7 +665,7 @@ async def test_check_online_says_what_cannot_be_checked_of_slack_over_http(desk:
     async with Slack() as slack:
         settings = f'[channels.work]\ntype = "slack"\nbot_token = "{slack.bot_token}"\nsigning_secret = "{TOKEN}"\n'
         desk.write(f'{settings}api_url = "{slack.api_url}"\npair = true\n')
-        ended = await desk.call("check", "--online")
+        ended = await desk.here("check", "--online")
     assert ended.code == 0
     assert "ok  work scopes: not reported by Slack" in ended.out
     assert "ok  work signing secret: cannot be checked from here" in ended.out
@@ -663,7 +676,7 @@ async def test_check_online_says_what_cannot_be_checked_of_slack_over_http(desk:
 async def test_check_online_checks_a_discord_bot(desk: Desk) -> None:
     async with Discord(username="helper") as discord:
         desk.write(f'[channels.discord]\ntoken = "{discord.token}"\napi_url = "{discord.api_url}"\nallow = ["*"]\n')
-        ended = await desk.call("check", "--online")
+        ended = await desk.here("check", "--online")
     assert ended.code == 0, ended
     assert ended.out.splitlines()[-4:] == [
         "  ok  discord token: valid, the bot is @helper",
@@ -677,9 +690,9 @@ async def test_check_online_checks_a_discord_bot(desk: Desk) -> None:
 async def test_check_online_says_what_a_discord_bot_lacks_and_how_to_fix_it(desk: Desk) -> None:
     async with Discord(allowed_intents=0) as discord:
         desk.write(f'[channels.discord]\ntoken = "{discord.token}"\napi_url = "{discord.api_url}"\n')
-        poor = await desk.call("check", "--online")
+        poor = await desk.here("check", "--online")
         desk.write(f'[channels.discord]\ntoken = "{TOKEN}"\napi_url = "{discord.api_url}"\n')
-        wrong = await desk.call("check", "--online")
+        wrong = await desk.here("check", "--online")
     assert (poor.code, wrong.code) == (1, 1)
     assert "!!  discord intents: Message Content Intent is off. Switch it on: developer portal, Bot" in poor.out
     assert '!!  discord allowlist: nobody yet; add allow = ["@your_name"]' in poor.out
@@ -698,7 +711,7 @@ PLATFORMS = {
 async def test_check_online_notices_an_unreachable_server_and_a_wrong_one(desk: Desk, platform: str) -> None:
     async def check(url: str) -> Ended:
         desk.write(f'[channels.{platform}]\n{PLATFORMS[platform]}\napi_url = "{url}"\n')
-        return await desk.call("check", "--online")
+        return await desk.here("check", "--online")
 
     async with ModelServer(api_key="any") as another:
         unreachable, wrong = await check("http://127.0.0.1:1"), await check(another.openai_url)
@@ -720,7 +733,7 @@ async def test_check_online_says_what_a_telegram_bot_does_in_groups(desk: Desk, 
     async with BotApi() as api:
         channel = f'[channels.telegram]\ntoken = "{api.token}"\napi_url = "{api.url}"\nallow = ["*"]\n'
         desk.write(f'{channel}groups = "{groups}"\n')
-        ended = await desk.call("check", "--online")
+        ended = await desk.here("check", "--online")
     assert ended.code == 0
     assert told in ended.out
 
@@ -748,8 +761,8 @@ async def test_models_lists_what_each_server_offers(desk: Desk, type: ProtocolNa
     async with ModelServer(api_key="the-right-key") as models:
         listed = await _first_model(models)
         desk.write(SEVERAL.format(model=listed, type=type, url=models.url(type), token=TOKEN))
-        everything, one = await desk.call("models"), await desk.call("models", "work", "--json")
-        unknown = await desk.call("models", "wrok")
+        everything, one = await desk.here("models"), await desk.here("models", "work", "--json")
+        unknown = await desk.here("models", "wrok")
     assert (everything.code, one.code, unknown.code) == (1, 0, 1)
     line = next(line for line in everything.out.splitlines() if line.startswith(f"work:{listed} "))
     assert line.split()[1:] == ["40,000", "tokens", "$1.5", "in,", "$6", "out", "per", "million"]
@@ -769,7 +782,7 @@ async def test_models_reads_windows_and_prices_where_a_server_lists_them(desk: D
     async with RawModelServer() as server:
         server.respond(lambda request: whole(listed))
         desk.write(f'[models.vllm]\nbase_url = "{server.url}/v1?tenant=a"\nquery = {{ version = "7" }}\n')
-        ended = await desk.call("models")
+        ended = await desk.here("models")
     assert server.requests[0].target == "/v1/models?tenant=a&version=7"
     assert [line.split() for line in ended.out.splitlines()] == [
         ["vllm:a/big", "262,144", "tokens", "free"],
@@ -784,7 +797,7 @@ async def test_models_are_listed_with_the_headers_that_requests_have(desk: Desk,
         server.respond(lambda request: whole({"data": []}))
         headers = '{ authorization = "Basic mine", X-Team = "a" }'
         desk.write(f'[models.vllm]\nbase_url = "{server.url}/v1"\nheaders = {headers}\n{key}\n')
-        await desk.call("models")
+        await desk.here("models")
     assert (server.requests[0].headers["authorization"], server.requests[0].headers["x-team"]) == (sent, "a")
 
 
@@ -792,7 +805,7 @@ async def test_models_are_listed_without_a_key_where_none_is_set(desk: Desk) -> 
     async with RawModelServer() as server:
         server.respond(lambda request: whole({"data": []}))
         desk.write(f'[models.vllm]\nbase_url = "{server.url}/v1"\n')
-        await desk.call("models")
+        await desk.here("models")
     assert "authorization" not in server.requests[0].headers
 
 
@@ -803,7 +816,7 @@ async def test_check_online_asks_for_a_model_that_is_not_listed_and_tests_every_
     async with ModelServer(api_key="the-right-key") as models:
         url = models.url(type)
         desk.write(SEVERAL.format(model="secret-preview", type=type, url=url, token=TOKEN))
-        ended = await desk.call("check", "--online")
+        ended = await desk.here("check", "--online")
     assert f"ok  model: key accepted, {url} has the model secret-preview" in ended.out
     assert f"!!  key 2 of work: key rejected by {url}; see api_key in [models.work]" in ended.out
     assert "the-right-key" not in ended.out + ended.err
@@ -831,7 +844,7 @@ async def test_check_online_checks_the_models_of_channels_and_of_voice_notes(des
             model = "openai:{listed}"
             """
         )
-        ended = await desk.call("check", "--online")
+        ended = await desk.here("check", "--online")
     assert f"ok  model: key accepted, {url} has the model {listed}" in ended.out
     assert "!!  voice notes: key accepted, but" in ended.out
     assert "does not list the model whisper-9" in ended.out
@@ -879,7 +892,7 @@ async def test_a_folder_named_like_one_of_our_packages_is_a_clear_message(desk: 
     module = desk.folder / package / "__init__.py"
     module.parent.mkdir()
     module.write_text("raise RuntimeError('must not be imported')\n")
-    ended = await desk.call("check")
+    ended = await desk.here("check")
     assert (ended.code, ended.out) == (1, "")
     assert f'Python finds {module.parent} before Interject\'s own package "{package}"' in ended.err
     for way in ("pipx", "uv tool", "container image"):
