@@ -184,8 +184,10 @@ class SignIns:
     def come_back(self, query: Mapping[str, str], browser: str) -> bool:
         """Takes what the authorization server sent with the browser. False if no link waits for that, in that browser:
         a link that was used, replaced or has expired, another person's, or none of ours."""
+        # As bytes: strings with other characters than ASCII are not compared.
         state = query.get("state", "")
-        link = next((each for each in self._links.values() if secrets.compare_digest(each.state, state)), None)
+        given = state.encode(errors="replace")
+        link = next((each for each in self._links.values() if secrets.compare_digest(each.state.encode(), given)), None)
         if link is None or self.find(link.ticket) is None or browser not in link.browsers or link.answer.done():
             return False
         if "error" in query or not query.get("code"):
