@@ -391,6 +391,16 @@ async def test_a_server_is_refused_where_that_is_not_set_or_the_turn_may_spend_n
     assert calls(tmp_path) == []
 
 
+async def translation(models: ModelServer) -> Request:
+    """What a server has asked the model, once that has arrived."""
+    async with asyncio.timeout(30):
+        while True:
+            for request in models.requests:
+                if "You translate." in request.system:
+                    return request
+            await asyncio.sleep(0.02)
+
+
 async def test_an_interjection_that_cancels_a_call_cancels_what_it_asks_the_model(
     tmp_path: Path, models: ModelServer, url: str
 ) -> None:
@@ -407,8 +417,10 @@ async def test_an_interjection_that_cancels_a_call_cancels_what_it_asks_the_mode
         await ready(ann)
         await ann.say("translate hello")
         await ann.sees(lambda replies: "asks the model" in shown(replies[-1]))
+        question = await translation(models)
         await ann.say("never mind")
         await ann.sees(lambda replies: replies[-1]["done"] and "As you wish." in shown(replies[-1]))
+        await asyncio.wait_for(question.disconnection.wait(), 30)
     assert next(iter(asked(models, "big")[-1].results.values())).startswith("Cancelled: a new message arrived")
     assert calls(tmp_path) == []
 
