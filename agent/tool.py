@@ -105,6 +105,8 @@ class Tool:
     """Whether results contain text that none of the people in the conversation has written, such as a web page."""
     runs_code: bool = False
     """Whether a call runs code or commands that the model has written."""
+    uses_account: bool = False
+    """Whether a call may reach what is not for everybody, with an account that the operator has somewhere."""
     cost: float = 0.0
     """What a call costs in dollars, approximately. It is run only if that is within the limits of spending."""
     final: bool = False

@@ -15,7 +15,8 @@ class RoleSettings(Section):
     tools: list[Pattern] | None = Field(
         default=None,
         description="Tools, by name or pattern, of those that are enabled or configured. Default: for members all of "
-        "them; for guests those without effects outside the workspace that run no code.",
+        "them; for guests those without effects outside the workspace that run no code and belong to no MCP "
+        "server.",
         examples=[["read_file", "ask_user", "github_*"]],
     )
     agents: list[str] = Field(

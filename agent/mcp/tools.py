@@ -54,5 +54,6 @@ def mcp_tool(name: str, description: str, schema: dict[str, Any], rules: ToolRul
         repeatable=rules.repeatable,
         compensation="" if rules.effect == "read" else UNDOING,
         foreign=rules.foreign,
+        uses_account=True,
         schema=schema,
     )

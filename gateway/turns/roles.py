@@ -38,7 +38,8 @@ class Roles:
     turns."""
 
     def __init__(self, member: Rights = Rights(), guest: Rights = Rights()) -> None:
-        """Guests without `tools` have those that can have no effect outside the workspace, but none that runs code."""
+        """Guests without `tools` have those that can have no effect outside the workspace, but none that runs code or uses an
+        account of the operator's."""
         self._member = member
         self._guest = guest
 
@@ -77,7 +78,7 @@ class Roles:
         allowed = self._rights(level).tools
         if allowed is not None:
             return matches(tool.name, allowed)
-        return level > GUEST or tool.asks or (tool.effect != "external" and not tool.runs_code)
+        return level > GUEST or tool.asks or not (tool.effect == "external" or tool.runs_code or tool.uses_account)
 
     def _rights(self, level: int) -> Rights:
         if level >= FULL:

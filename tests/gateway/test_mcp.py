@@ -444,13 +444,13 @@ async def test_in_one_group_each_person_has_the_tools_of_their_role(
         await team.say("drop the table", sender=ANN)
         await team.hear("Dropped.")
     of_gus, of_ann = asked(models, "main")[2], asked(models, "main")[-1]
-    assert "example_add" in of_gus.tools
-    assert not {"example_drop", "example_note", "example_plain"} & set(of_gus.tools)
+    assert not any(name.startswith("example_") for name in of_gus.tools)
     assert "example_drop" in of_ann.tools
-    added, refused = of_gus.results.values()
-    assert added == "3"
-    assert refused.startswith("Unknown tool 'example_drop'")
-    assert calls(tmp_path) == ["add 1 2", "drop t"]
+    assert [result.split(".")[0] for result in of_gus.results.values()] == [
+        "Unknown tool 'example_add'",
+        "Unknown tool 'example_drop'",
+    ]
+    assert calls(tmp_path) == ["drop t"]
 
 
 async def test_a_page_cannot_have_a_server_of_another_agent_called(
