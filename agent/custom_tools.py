@@ -232,6 +232,9 @@ def _settings(found: Tool, name: str, options: Mapping[str, Any]) -> BaseModel |
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg']}" for each in problems)
         raise _Unusable(at, wrong) from None
+    except Exception as error:
+        # Whatever a validator of the operator's code raises.
+        raise _Unusable(at, f"its settings cannot be checked: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _without_clashes(

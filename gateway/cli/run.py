@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 import sys
+from functools import partial
 
 from agent.hooks.runner import HookError
 from channels.channel import ChannelError
 from config.load import Configuration
+from gateway.app import Gateway
 from gateway.assembly.build import build
 from gateway.cli.banner import banner
-from gateway.cli.event_loop import CancelOnSignal, run_in_loop
+from gateway.cli.event_loop import CancelOnSignal, RunOnSignal, run_in_loop
 from gateway.cli.home import describe_error
 from gateway.cli.instance_file import published
 from gateway.cli.logs import log_to, secrets_in
@@ -20,10 +23,15 @@ from gateway.cli.web_token import sign_in_link
 from gateway.store.errors import StoreError
 from gateway.web.http_server import PortTaken
 
+log = logging.getLogger(__name__)
+
 
 def run(configuration: Configuration) -> int:
     """Returns the exit code: 0 when a signal ended it, 1 when it could not start."""
     hide_memory()
+    if hasattr(signal, "SIGHUP"):
+        # Until the event loop runs; then it reloads.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log_to(sys.stderr, secrets_in(configuration))
     try:
         return run_in_loop(_serve(configuration))
@@ -33,12 +41,17 @@ def run(configuration: Configuration) -> int:
 
 
 async def _serve(configuration: Configuration) -> int:
-    with CancelOnSignal(signal.SIGINT, signal.SIGTERM, grace=configuration.settings.agent.shutdown_grace):
+    grace = configuration.settings.agent.shutdown_grace
+    with RunOnSignal() as reloads, CancelOnSignal(signal.SIGINT, signal.SIGTERM, grace=grace):
         async with build(configuration) as built:
             with published(configuration.home, built.link):
                 sys.stdout.write(f"{banner(configuration, sign_in_link(configuration, built.link))}\n")
                 sys.stdout.flush()
                 gc.freeze()
                 gc.enable()
-                await built.gateway.run(*built.services)
+                await built.gateway.run(*built.services, partial(reloads.run, partial(_reload, built.gateway)))
     return 0
+
+
+async def _reload(gateway: Gateway) -> None:
+    log.info("reloaded: %s", " ".join((await gateway.reload()).split()))
