@@ -235,6 +235,14 @@ class TitledPlaces(Protocol):
         """May do nothing: failures are only logged."""
 
 
+@runtime_checkable
+class DescribedPlaces(Protocol):
+    """A channel whose platform has a text about a group or channel that people of it write, such as its topic."""
+
+    async def topic(self, address: Address) -> str:
+        """That text, "" if there is none. Raises `ChatMoved`, or as `Channel.fetch` does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A group of people on the platform. `name` is for display."""

@@ -129,6 +129,12 @@ class ChannelSection(ModelParameters):
         examples=["You help the people of this team. Answer briefly."],
     )
 
+    topic_instructions: bool = Field(
+        default=False,
+        description="Whether what a group or channel says of itself on the platform (its topic, description or pinned "
+        "message) is added to the system prompt of tasks there. Whoever may change it influences those tasks.",
+    )
+
     retention: Age | None = Field(
         default=None,
         description="Age at which this channel's messages and answers are deleted, instead of [retention] "

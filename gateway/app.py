@@ -63,6 +63,7 @@ from gateway.turns.revocation_stops import obey_stop_requests
 from gateway.turns.roles import Roles
 from gateway.turns.runs import RunReports
 from gateway.turns.titles import Titles
+from gateway.turns.topics import Topics
 from gateway.turns.typing import show_typing
 from gateway.turns.undelivered import StoredReplies
 from gateway.turns.workspaces import Workspaces
@@ -106,7 +107,8 @@ class GatewayOptions:
     `debounce` are the seconds without another message after which an idle conversation is answered, by channel.
     After `file_wait` seconds a message is read without the files that are not here yet.
     Replies do not stream on the channels `unstreamed`; `reply_options` are by channel, `delivery` says how long it is
-    tried to show them. A conversation may choose one of `models`.
+    tried to show them. A conversation may choose one of `models`. On the channels `topics`, what a place says of itself
+    is added to the instructions of turns there.
     """
 
     max_running_turns: int = 500
@@ -121,6 +123,7 @@ class GatewayOptions:
     spending: SpendingLimits = field(default_factory=SpendingLimits)
     delivery: RetryLimits = DEFAULT_LIMITS
     models: Sequence[str] = ()
+    topics: Container[str] = ()
 
 
 class Gateway:
@@ -198,6 +201,7 @@ class Gateway:
                 self._titles,
                 access.roles,
                 files,
+                Topics(self.channels, options.topics),
                 mcp.prepare,
             ),
             max_running=options.max_running_turns,

@@ -29,8 +29,9 @@ from channels.channel import (
 from channels.discord import limits
 from channels.discord.api import Rest, discord_errors, only_logged, token_rejected
 from channels.discord.connection import IDENTIFY_INTERVAL, Connection
+from channels.discord.content import readable
 from channels.discord.cursors import MessageCursors
-from channels.discord.directory import Directory
+from channels.discord.directory import Directory, guild_channel
 from channels.discord.inbound import Inbound
 from channels.discord.interactions import Interactions
 from channels.discord.member_roles import MemberRoles
@@ -321,8 +322,20 @@ class DiscordChannel:
 
     async def _parent(self, thread: str) -> str:
         with discord_errors():
-            channel = await self._rest.request(Route("GET", "/channels/{channel_id}", channel_id=thread))
+            channel = await self._channel(thread)
         return str(channel.get("parent_id") or "")
+
+    async def topic(self, address: Address) -> str:
+        """https://discord.com/developers/docs/resources/channel#get-channel. A thread has its channel's or forum's."""
+        with discord_errors():
+            channel = await self._channel(address.chat)
+            if (found := guild_channel(channel, "")).thread:
+                channel = await self._channel(found.parent)
+        return readable(channel.get("topic") or "", {}, self._directory)
+
+    async def _channel(self, id: str) -> Json:
+        channel: Json = await self._rest.request(Route("GET", "/channels/{channel_id}", channel_id=id))
+        return channel
 
     async def _message(self, chat: str, id: str) -> Json | None:
         path = "/channels/{channel_id}/messages/{message_id}"

@@ -45,7 +45,7 @@ from channels.slack.api import (
     retry_seconds,
     slack_errors,
 )
-from channels.slack.content import CANVAS, Json, files_of, whole
+from channels.slack.content import CANVAS, Json, about, files_of, readable, whole
 from channels.slack.inbound import Inbound
 from channels.slack.missed import MissedMessages
 from channels.slack.outbound import ChatTarget, Streams
@@ -434,6 +434,12 @@ class SlackChannel:
         except Undeliverable as error:
             raise FileUnavailable(str(error)) from error
         return tuple([await self._earlier(message) for message in said])
+
+    async def topic(self, address: Address) -> str:
+        """https://docs.slack.dev/reference/methods/conversations.info"""
+        with slack_errors():
+            text = about((await self._api.call("conversations.info", channel=address.chat))["channel"])
+        return readable(text, await self._names.get(people_in({"text": text})))
 
     async def _earlier(self, message: Json) -> ThreadRoot:
         names = self._groups.added_to(await self._names.get(people_in(message)))

@@ -58,6 +58,13 @@ def whole(message: Json, names: Mapping[str, Sender]) -> str:
     return _joined(readable(written(message), names), *passed_on, *links, *lost_files(message), gap="\n")
 
 
+def about(channel: Json) -> str:
+    """What people wrote about the channel, in Slack's markup. Slack's app calls the `purpose` its description:
+    https://docs.slack.dev/reference/objects/conversation-object"""
+    parts = {label: channel.get(name) or {} for label, name in (("Topic", "topic"), ("Description", "purpose"))}
+    return "\n".join(f"{label}: {part['value']}" for label, part in parts.items() if part.get("value"))
+
+
 def quoted(attachment: Json, names: Mapping[str, Sender]) -> str:
     text = readable(written(attachment), names)
     whom = author_name(attachment, names)

@@ -31,6 +31,7 @@ from channels.telegram.api import (
     telegram_errors,
     token_rejected,
 )
+from channels.telegram.content import about
 from channels.telegram.inbound import POLL_TIMEOUT, UPDATES, Inbound
 from channels.telegram.inbound import REACTIONS as REACTION_UPDATES
 from channels.telegram.parse import Bot
@@ -211,6 +212,11 @@ class TelegramChannel:
     async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
         """Of what this process has received: in privacy mode Telegram sends bots only what is meant for them."""
         return self._talk.between(address, after, before)
+
+    async def topic(self, address: Address) -> str:
+        """https://core.telegram.org/bots/api#getchat"""
+        with telegram_errors():
+            return about(await call(self._api, "getChat", chat_id=address.chat))
 
     # --- outbound ---
 

@@ -114,6 +114,18 @@ def visible(message: Json, names: Sequence[Span] = ()) -> str:
     return "\n".join(filter(None, (text, *_others(message), _lost_file(message)))) or _unknown(message)
 
 
+def about(chat: Json) -> str:
+    """What people wrote about the chat: its description and the newest message that they pinned.
+
+    https://core.telegram.org/bots/api#chatfullinfo
+    """
+    description, pinned = chat.get("description"), chat.get("pinned_message")
+    shown = visible(pinned) if pinned else ""
+    return _lines(
+        f"Description: {clean(str(description))}" if description else None, f"Pinned: {shown}" if shown else None
+    )
+
+
 def raw_text(message: Json) -> str:
     """The text as it was written, without its formatting."""
     written = message.get("text") or message.get("caption") or ""

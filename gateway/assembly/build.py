@@ -223,6 +223,7 @@ def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> G
         background=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
         spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost, limits.delegate_tokens),
         models=tuple(models),
+        topics=[name for name, section in settings.channels.items() if section.topic_instructions],
     )
 
 

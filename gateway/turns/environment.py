@@ -19,6 +19,7 @@ from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, person_on
 from gateway.turns.roles import Roles
 from gateway.turns.titles import Titles
+from gateway.turns.topics import Topics
 from gateway.turns.workspaces import Workspaces
 
 
@@ -34,6 +35,7 @@ class TurnEnvironment:
         titles: Titles,
         roles: Roles,
         files: AgentFiles,
+        topics: Topics,
         prepare_tools: Callable[[str], Awaitable[None]],
     ) -> None:
         """Without `workspaces` every turn works in the agent's own. `prepare_tools` makes ready what is a person's own
@@ -45,6 +47,7 @@ class TurnEnvironment:
         self._titles = titles
         self._roles = roles
         self._files = files
+        self._topics = topics
         self._prepare_tools = prepare_tools
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
@@ -77,7 +80,7 @@ class TurnEnvironment:
             for other in agent.delegates
         }
         agent, context = self._background.prepare(record, task, agent, context, delegates, turn_cost)
-        agent = await self._files.with_instructions(agent, skills)
+        agent = await self._files.with_instructions(agent, skills, await self._topics.of(address))
         # A delegated task may ask for a model of its own.
         model = self._roles.model(level, context.model, default_model)
         return agent, replace(context, model=model)

@@ -21,7 +21,8 @@ def settings(operator: Operator, number: int) -> Settings:
 
 def test_the_examples_are_valid_settings(operator: Operator) -> None:
     names = [set(settings(operator, number).agents) for number in range(len(examples(page("agents"))))]
-    assert names == [{"research"}, {"support", "builds"}, {"home"}, {"research"}]
+    assert names == [{"research"}, {"support", "builds"}, {"home"}, {"research"}, set()]
+    assert settings(operator, 4).channels["slack"].topic_instructions
 
 
 @pytest.mark.parametrize(

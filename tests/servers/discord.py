@@ -535,6 +535,7 @@ class Place:
         self.people = list(people)
         self.guild, self.parent = guild, parent
         self.owner_id, self.archived = owner_id, archived
+        self.topic: str | None = None  # of a channel, or the guidelines of a forum; threads have none
         self.log: dict[int, Json] = {}  # every message that exists, attachments without links
         self.deleted: list[Shown] = []
         self.typing: list[float] = []  # monotonic seconds
@@ -792,7 +793,7 @@ class Place:
         card |= {"guild_id": str(self.guild.id), "name": self.name, "rate_limit_per_user": 0}
         if self.parent is None:
             position = self.guild.channels.index(self) if self in self.guild.channels else 0
-            fields = {"position": position, "topic": None, "nsfw": False, "parent_id": None}
+            fields = {"position": position, "topic": self.topic, "nsfw": False, "parent_id": None}
             forum = {"available_tags": [], "default_auto_archive_duration": 1440} if self.kind == FORUM else {}
             return card | fields | forum | {"permission_overwrites": []}
         return card | self._thread_card(self.parent)

@@ -1181,6 +1181,7 @@ class Place:
         self.id = place_id
         self.kind = kind  # im, mpim, channel or group (a private channel): the channel_type of events
         self.name = name
+        self.about = {"topic": "", "purpose": ""}  # as the Web API gives it: with & < > escaped
         self.people = list(people)
         self.log: dict[str, Message] = {}  # every message that exists, as JSON
         self.deleted: list[Shown] = []
@@ -1769,7 +1770,8 @@ class Place:
             "context_team_id": TEAM,
         }
         if is_channel:
-            card |= {"name": self.name, "name_normalized": self.name, "topic": {"value": ""}, "purpose": {"value": ""}}
+            card |= {"name": self.name, "name_normalized": self.name}
+            card |= {name: {"value": text, "creator": "", "last_set": 0} for name, text in self.about.items()}
         return card | ({"user": self.people[0].id} if self.is_direct else {})
 
 

@@ -665,6 +665,8 @@ class Chat:
         self.people = list(people)
         self.card: Json = {"id": chat_id, "type": kind} | card
         self.topics: dict[int, str] = {}
+        self.description = ""  # of a group or channel, at most 255 characters
+        self.pinned: Json | None = None  # the newest pinned message
         self.log: dict[int, Json] = {}  # every message that exists, as JSON
         self.deleted: list[Shown] = []
         self.actions: list[Action] = []
@@ -771,6 +773,11 @@ class Chat:
         message = self.compose(author, topic, None if reply_to is None else _id_of(reply_to), fields)
         self._remember(message, "message")
         return message
+
+    async def pin(self, message: "int | Json | Shown") -> Json:
+        """Pins a message; the bot is sent the service message about it."""
+        self.pinned = self.log[_id_of(message)]
+        return await self.send(pinned_message=self.pinned)
 
     async def edit(self, message: "int | Json | Shown", text: str | None) -> Json:
         """Edits a person's message (without text: its caption); None changes mere metadata, which makes updates too."""
@@ -1117,7 +1124,10 @@ class _Methods:
 
     def get_chat(self, params: Params) -> Json:
         chat = self._chat(params)
-        return chat.card | {"accent_color_id": 0, "max_reaction_count": 11, "accepted_gift_types": _NO_GIFTS}
+        about: Json = {"description": chat.description} if chat.description else {}
+        if chat.pinned is not None:
+            about["pinned_message"] = {key: value for key, value in chat.pinned.items() if key != "reply_to_message"}
+        return chat.card | about | {"accent_color_id": 0, "max_reaction_count": 11, "accepted_gift_types": _NO_GIFTS}
 
     def get_chat_member(self, params: Params) -> Json:
         chat, user_id = self._chat(params), params.number("user_id")
