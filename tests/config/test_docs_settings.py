@@ -20,7 +20,7 @@ from config.settings import (
     StoreSettings,
 )
 from config.skills import SkillSettings
-from config.tools import SECTIONS, ToolSettings
+from config.tools import SECTIONS, CustomToolSettings, ToolSettings
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
 
@@ -35,7 +35,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "agents": [NamedAgentSettings],
     "routes": [RouteSettings],
     "roles": [RoleSettings],
-    "tools": [ToolSettings, *SECTIONS.values()],
+    "tools": [ToolSettings, *SECTIONS.values(), CustomToolSettings],
     "skills": [SkillSettings],
     "limits": [LimitSettings],
     "safety": [SafetySettings],
