@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from agent.log import Call, MessagesRead, ModelAnswered, Outcome, UserMessage
+from agent.log import Call
 from agent.media import Attachment
 from agent.model import Request
-from agent.transcript import Exchange, Result, Results, SystemNote
+from agent.models.demo_image import described, shapes_in
+from agent.models.demo_state import (
+    Pages,
+    Reply,
+    State,
+    calls,
+    enumerated,
+    first_line,
+    given_name,
+    page_of,
+    quote,
+    read_state,
+)
+from agent.transcript import Result
 
 INTRODUCTION = (
     "I am Interject's built-in demo model: a script that works offline and needs no key. "
@@ -19,7 +32,10 @@ INTRODUCTION = (
 ABILITIES = (
     "Try one of these:\n\n"
     "- *draw a chart*, or *pie chart of 3, 5, 8*\n"
+    "- *draw a picture of a boat at night*\n"
     "- *do a long task*, then write to me while I work on it\n"
+    "- *count the stock*, by an example MCP server, and write to me meanwhile\n"
+    "- *write a file about tea*\n"
     "- *ask me*, then choose an answer\n"
     "- *my name is Ann*, and later: *what is my name?*\n"
     "- send me a picture or a file"
@@ -38,141 +54,36 @@ ALL_READ = (
 
 BACKGROUND_ENDED = "The background task has finished, and I have received its result."
 
+REAL_PICTURES = (
+    "No image model was asked: the demo draws simple shapes for the words that it knows, on this machine. "
+    "For real pictures set `model` in `[tools.generate_image]`, for example to `openai:gpt-image-1`."
+)
+NO_STOCK = (
+    "The tools of the example MCP server are not here. The file `examples/mcp/stock.py` of the repository says how to "
+    "add it to the settings."
+)
+
+COUNT = "stock_count_shelf"
+SHELVES = ("tea", "coffee", "cups")
+FILE = "demo.md"
+MAX_PROMPT = 4_000
+STOPPED = "I stop here and do nothing more."
+STOP_WORDS = r"(?i)\b(stop|enough|cancel|abort|quit)\b"
+STOCK_WORDS = r"(?i)\b(stock|shelf|shelves|inventory|mcp)\b"
+
 CHART_KINDS = ("pie", "scatter", "line", "bar")
 DEFAULT_PAGES = 5
 MAX_PAGES = 9
 SECONDS_PER_PAGE = 3
-MAX_QUOTE_LENGTH = 80
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    text: str
-    calls: tuple[Call, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """The state of the conversation: people's new messages since the last answer, and the results of its calls.
-
-    `interrupted`: that answer was interrupted. `background_ended`: a background task has ended since.
-    """
-
-    new_messages: tuple[UserMessage, ...]
-    background_ended: bool
-    last_answer: ModelAnswered | None
-    interrupted: bool
-    results: tuple[Result, ...]
-    pages: Pages
-    name: str
-    tools: frozenset[str]
-    calls_made: int
-
-    @property
-    def message(self) -> str:
-        return "\n".join(message.text for message in self.new_messages).strip()
-
-    @property
-    def attachments(self) -> tuple[Attachment, ...]:
-        return tuple(attachment for message in self.new_messages for attachment in message.attachments)
-
-
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """The progress of the long task: the outcome of each page, by its number."""
-
-    total: int = 0
-    outcomes: tuple[tuple[int, Outcome], ...] = ()
-
-    def with_outcome(self, *outcomes: Outcome) -> list[int]:
-        return sorted(page for page, outcome in self.outcomes if outcome in outcomes)
-
-    @property
-    def remaining(self) -> list[int]:
-        """The pages to read. One that may have been read, or failed, is not tried again."""
-        return self.with_outcome("skipped", "cancelled")
 
 
 def reply(request: Request) -> tuple[str, tuple[Call, ...]]:
     """The text of the demo's next answer, and its calls."""
-    state = _state(request)
+    state = read_state(request)
     answer = _after_calls(state) if state.results else _to_messages(state)
     introduction = INTRODUCTION if state.last_answer is None else ""
     return introduction + answer.text, answer.calls
-
-
-# Reading the conversation
-
-
-def _state(request: Request) -> State:
-    transcript = request.transcript
-    if request.text_only and isinstance(transcript[-1], SystemNote):
-        # The note after the conversation only says how to answer.
-        transcript = transcript[:-1]
-    last = next((exchange for exchange in reversed(transcript) if isinstance(exchange, ModelAnswered)), None)
-    since = _since_last_answer(transcript)
-    messages = [message for exchange in since if isinstance(exchange, MessagesRead) for message in exchange.messages]
-    before = transcript[-len(since) - 1] if len(since) < len(transcript) else None
-    return State(
-        new_messages=tuple(message for message in messages if message.source == "person"),
-        background_ended=any(message.source == "work" for message in messages),
-        last_answer=last,
-        interrupted=isinstance(before, ModelAnswered) and before.interrupted,
-        results=tuple(result for exchange in since if isinstance(exchange, Results) for result in exchange.results),
-        pages=_pages(transcript),
-        name=_name(transcript),
-        tools=frozenset() if request.text_only else frozenset(tool.name for tool in request.tools),
-        calls_made=sum(len(exchange.calls) for exchange in transcript if isinstance(exchange, ModelAnswered)),
-    )
-
-
-def _since_last_answer(transcript: Sequence[Exchange]) -> list[Exchange]:
-    """What came after the last answer. A turn that was ended, for example by a stop, is not continued."""
-    since: list[Exchange] = []
-    for exchange in reversed(transcript):
-        if isinstance(exchange, ModelAnswered | SystemNote):
-            break
-        since.append(exchange)
-    return since[::-1]
-
-
-def _pages(transcript: Sequence[Exchange]) -> Pages:
-    total = 0
-    outcomes: dict[int, Outcome] = {}
-    for exchange in transcript:
-        for result in exchange.results if isinstance(exchange, Results) else ():
-            page = _page(result.call)
-            if page is None:
-                continue
-            number, total = page
-            if number == 1:
-                outcomes.clear()
-            outcomes[number] = result.outcome
-    return Pages(total, tuple(outcomes.items()))
-
-
-def _page(call: Call) -> tuple[int, int] | None:
-    found = re.search(r"page (\d+) of (\d+) read", call.arguments) if call.name == "shell" else None
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def _name(transcript: Sequence[Exchange]) -> str:
-    names = [
-        name
-        for exchange in transcript
-        if isinstance(exchange, MessagesRead)
-        for message in exchange.messages
-        if (name := _given_name(message.text))
-    ]
-    return names[-1] if names else ""
-
-
-def _given_name(text: str) -> str:
-    found = re.search(r"(?i:\bmy name is|\bmy name's|\bcall me)\s+([\w'-]+)", text) or re.search(
-        r"(?i:\bi am|\bi'm)\s+([A-Z][\w'-]*)", text
-    )
-    return found[1][:1].upper() + found[1][1:] if found else ""
 
 
 # Answering a message
@@ -186,7 +97,7 @@ def _to_messages(state: State) -> Reply:
     reply = _to_message(state)
     if not state.interrupted:
         return reply
-    return replace(reply, text=f"You interrupted my answer: {_quote(state.message)}.\n\n{reply.text}")
+    return replace(reply, text=f"You interrupted my answer: {quote(state.message)}.\n\n{reply.text}")
 
 
 def _to_message(state: State) -> Reply:
@@ -195,13 +106,31 @@ def _to_message(state: State) -> Reply:
         return Reply(_about_attachments(state.attachments))
     if re.search(r"(?i)\bask (me|us)\b", message):
         return _question(state)
+    if _wants_picture(state):
+        return _picture(state)
     if _wants_chart(message):
         return _chart(state)
+    if re.search(STOCK_WORDS, message):
+        return _count(state)
+    if _wants_file(message):
+        return _write(state)
     if state.pages.remaining and re.search(r"(?i)\b(go on|continue|carry on|resume)\b", message):
         return _continue_task(state, "All right.")
     if _wants_task(message):
         return _start_task(state)
     return Reply(_small_talk(state) or _fallback(message))
+
+
+def _wants_picture(state: State) -> bool:
+    """Whether it is a picture, not a chart. Without the tool for pictures, a chart is drawn for both."""
+    message = state.message
+    if "generate_image" not in state.tools or re.search(r"(?i)\b(charts?|graphs?|plots?|diagrams?|pies?)\b", message):
+        return False
+    return bool(re.search(r"(?i)\b(draw|paint|pictures?|images?|drawings?|photos?)\b", message))
+
+
+def _wants_file(message: str) -> bool:
+    return bool(re.search(r"(?i)\b(write|make|create|save)\b.*\b(files?|notes?|documents?)\b", message))
 
 
 def _wants_chart(message: str) -> bool:
@@ -216,7 +145,7 @@ def _small_talk(state: State) -> str:
     message, name = state.message, f", {state.name}" if state.name else ""
     if re.search(r"(?i)\bwhat('s| is) my name\b|\bwho am i\b", message):
         return f"Your name is {state.name}: you told me." if name else "You have not told me yet. Say *my name is …*."
-    if _given_name(message):
+    if given_name(message):
         return f"Nice to meet you{name}. I will remember your name in this conversation."
     if re.search(r"(?i)\b(real model|configure|config|set ?up|api key|install)\b", message):
         return CONFIGURATION
@@ -238,11 +167,11 @@ def _fallback(message: str) -> str:
         return f"That message was empty. {HINT}"
     count = len(message.split())
     words = "one word" if count == 1 else f"{count} words"
-    return f"I read {words}: {_quote(message)}. A script cannot answer that; a real model could. {HINT}"
+    return f"I read {words}: {quote(message)}. A script cannot answer that; a real model could. {HINT}"
 
 
 def _about_attachments(attachments: Sequence[Attachment]) -> str:
-    files = _enumerate([_description(attachment) for attachment in attachments])
+    files = enumerated([_description(attachment) for attachment in attachments])
     pronoun = "it" if len(attachments) == 1 else "they"
     return f"I received {files}. A real model would look inside; I can only confirm that {pronoun} arrived complete."
 
@@ -262,11 +191,11 @@ def _question(state: State) -> Reply:
     if "ask_user" not in state.tools:
         return Reply("I would ask you, but the tool `ask_user` is not enabled here.")
     question = {"question": "Which chart should I draw?", "options": list(CHART_KINDS)}
-    return Reply("", _calls(state, "ask_user", [json.dumps(question)]))
+    return Reply("", calls(state, "ask_user", [json.dumps(question)]))
 
 
 def _after_question(state: State) -> Reply:
-    return _chart(state, f"You chose {_quote(state.message)}. ")
+    return _chart(state, f"You chose {quote(state.message)}. ")
 
 
 # The chart
@@ -277,7 +206,7 @@ def _chart(state: State, prefix: str = "") -> Reply:
         return Reply(f"{prefix}I would draw it, but the tool `draw_chart` is not enabled here.".lstrip())
     arguments = _chart_arguments(state.message)
     kind = arguments["kind"]
-    return Reply(f"{prefix}Drawing a {kind} chart.", _calls(state, "draw_chart", [json.dumps(arguments)]))
+    return Reply(f"{prefix}Drawing a {kind} chart.", calls(state, "draw_chart", [json.dumps(arguments)]))
 
 
 def _chart_arguments(message: str) -> dict[str, object]:
@@ -312,7 +241,7 @@ def _data(message: str) -> tuple[list[str], list[float]]:
 
 def _about_chart(result: Result) -> str:
     if result.outcome != "done":
-        return f"The chart was not drawn. {_first_line(result.text)}"
+        return f"The chart was not drawn. {first_line(result.text)}"
     chart = json.loads(result.call.arguments)
     values = chart["series"][0]["values"]
     labels = chart.get("labels") or [str(place) for place in chart["series"][0]["x"]]
@@ -321,6 +250,65 @@ def _about_chart(result: Result) -> str:
         f"Here is the chart: *{chart['title']}*. The highest is {labels[high]} with {values[high]:g}, "
         f"the lowest is {labels[low]} with {values[low]:g}. A real tool drew it, in a separate process."
     )
+
+
+# The picture
+
+
+def _picture(state: State, prefix: str = "") -> Reply:
+    prompt = state.message
+    caption = f"Demo drawing: {described(shapes_in(prompt))}. No image model drew it."
+    arguments = {"prompt": prompt[:MAX_PROMPT], "alt": caption}
+    return Reply(f"{prefix}Drawing a picture.", calls(state, "generate_image", [json.dumps(arguments)]))
+
+
+def _about_picture(result: Result) -> str:
+    return REAL_PICTURES if result.outcome == "done" else f"The picture was not drawn. {first_line(result.text)}"
+
+
+# The file
+
+
+def _write(state: State) -> Reply:
+    if not {"write_file", "send_file"} <= state.tools:
+        return Reply("I would write it, but the tools `write_file` and `send_file` are not enabled here.")
+    content = f"# Written by Interject's demo\n\nYou asked: {quote(state.message)}\n"
+    (write,) = calls(state, "write_file", [json.dumps({"path": FILE, "content": content})])
+    return Reply(f"Writing `{FILE}`.", (write,))
+
+
+def _after_writing(state: State) -> Reply:
+    (written,) = (result for result in state.results if result.call.name == "write_file")
+    if written.outcome != "done" or "send_file" not in state.tools:
+        return Reply(f"The file was not written. {first_line(written.text)}")
+    return Reply(
+        "The file is in the workspace; here it is.",
+        calls(state, "send_file", [json.dumps({"path": FILE})]),
+    )
+
+
+def _about_file(result: Result) -> str:
+    if result.outcome != "done":
+        return f"The file was not sent. {first_line(result.text)}"
+    return "A real model would write into it what you asked for."
+
+
+# The stock, which an example MCP server counts
+
+
+def _count(state: State) -> Reply:
+    if COUNT not in state.tools:
+        return Reply(NO_STOCK)
+    return Reply(
+        f"I will count {enumerated(SHELVES)}, a few seconds each. Write to me meanwhile: the count that runs is "
+        "cancelled at the MCP server, and the others are skipped. For example: *stop and draw a chart*.",
+        calls(state, COUNT, [json.dumps({"shelf": shelf}) for shelf in SHELVES]),
+    )
+
+
+def _about_stock(result: Result) -> str:
+    shelf = json.loads(result.call.arguments)["shelf"]
+    return f"{first_line(result.text)}." if result.outcome == "done" else f"{shelf}: {result.outcome}."
 
 
 # The long task
@@ -339,7 +327,7 @@ def _start_task(state: State) -> Reply:
 
 def _read(state: State, pages: Sequence[int], total: int) -> tuple[Call, ...]:
     commands = [f'sleep {SECONDS_PER_PAGE}; echo "page {page} of {total} read"' for page in pages]
-    return _calls(state, "shell", [json.dumps({"command": command}) for command in commands])
+    return calls(state, "shell", [json.dumps({"command": command}) for command in commands])
 
 
 def _requested_pages(message: str) -> int | None:
@@ -354,16 +342,27 @@ def _after_calls(state: State) -> Reply:
     """Reports the outcomes of the calls, then follows the messages sent meanwhile, or continues."""
     if any(result.call.name == "ask_user" for result in state.results) and state.new_messages:
         return _after_question(state)
-    charts = " ".join(_about_chart(result) for result in state.results if result.call.name == "draw_chart")
-    reading = any(_page(result.call) for result in state.results)
-    report = " ".join(filter(None, [charts, _report(state.pages) if reading else ""]))
+    told = [ABOUT[result.call.name](result) for result in state.results if result.call.name in ABOUT]
+    reading = any(page_of(result.call) for result in state.results)
+    report = " ".join([*told, *([_report(state.pages)] if reading else [])])
     if state.new_messages:
         return _after_interjection(
-            state, f"You wrote {_quote(state.message)}, so I paused. {report}\n\n", reading=reading
+            state, f"You wrote {quote(state.message)}, so I paused. {report}\n\n", reading=reading
         )
+    if any(result.call.name == "write_file" for result in state.results):
+        return _after_writing(state)
     if not reading:
         return Reply(report)
     return _after_pages(state, report)
+
+
+ABOUT: Mapping[str, Callable[[Result], str]] = {
+    "draw_chart": _about_chart,
+    "generate_image": _about_picture,
+    "send_file": _about_file,
+    COUNT: _about_stock,
+}
+"""What is said of the result of a call, by its tool."""
 
 
 def _report(pages: Pages) -> str:
@@ -380,19 +379,23 @@ def _report(pages: Pages) -> str:
 
 
 def _after_interjection(state: State, prefix: str, *, reading: bool) -> Reply:
+    message = state.message
     if not reading:
         reply = _to_message(state)
+        if not reply.calls and re.search(STOP_WORDS, message):
+            reply = Reply(STOPPED)
         return replace(reply, text=prefix + reply.text)
-    message = state.message
     if state.attachments:
         return _continue_task(state, prefix + _about_attachments(state.attachments))
+    if _wants_picture(state):
+        return _picture(state, prefix)
     if _wants_chart(message):
         return _chart(state, prefix)
     requested = _requested_pages(message)
     if requested is not None:
         return _shorten_task(state, prefix, requested)
-    if re.search(r"(?i)\b(stop|enough|cancel|abort|quit)\b", message):
-        return Reply(f"{prefix}I stop here and do nothing more.")
+    if re.search(STOP_WORDS, message):
+        return Reply(prefix + STOPPED)
     return _continue_task(state, prefix + (_small_talk(state) or "I will keep it in mind."))
 
 
@@ -423,28 +426,9 @@ def _after_pages(state: State, report: str) -> Reply:
 # Words
 
 
-def _calls(state: State, name: str, arguments: Sequence[str]) -> tuple[Call, ...]:
-    return tuple(
-        Call(f"demo_{state.calls_made + number}", name, argument) for number, argument in enumerate(arguments, 1)
-    )
-
-
-def _quote(text: str) -> str:
-    line = " ".join(text.split())
-    return f"“{line}”" if len(line) <= MAX_QUOTE_LENGTH else f"“{line[: MAX_QUOTE_LENGTH - 1].rstrip()}…”"
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
-
-
 def _page_numbers(pages: Sequence[int]) -> str:
-    return f"page{'' if len(pages) == 1 else 's'} {_enumerate([str(page) for page in pages])}"
+    return f"page{'' if len(pages) == 1 else 's'} {enumerated([str(page) for page in pages])}"
 
 
 def _pages_text(pages: int) -> str:
     return f"{NUMBER_WORDS[pages] if pages < len(NUMBER_WORDS) else pages} page{'' if pages == 1 else 's'}"
-
-
-def _enumerate(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -61,6 +61,11 @@ def model_names(settings: Settings) -> list[str]:
     return list(dict.fromkeys(name for name in named if name))
 
 
+def is_demo(settings: Settings) -> bool:
+    """Whether the demo is the only model."""
+    return model_names(settings) == ["demo"]
+
+
 def providers_in_use(settings: Settings) -> list[str]:
     """The providers that have a section or a model in use, once each."""
     used = (provider_and_name(name)[0] for name in model_names(settings) if name != "demo")

@@ -12,7 +12,7 @@ from agent.tools import load_tool
 from config.models import is_at_home, provider_and_name
 from config.settings import Settings
 from config.tools import CustomToolSettings
-from gateway.assembly.models import provider_of, section_of
+from gateway.assembly.models import is_demo, provider_of, section_of
 from gateway.assembly.shell_policy import ShellPolicy
 
 if TYPE_CHECKING:
@@ -72,15 +72,26 @@ def shell_tool(settings: Settings, shell_policy: ShellPolicy) -> Tool | None:
 
 
 def image_tool(settings: Settings, stack: AsyncExitStack) -> Tool | None:
-    """The tool that draws pictures, None if no image model is set. It connects on first use; the stack closes it."""
+    """The tool that draws pictures, None if no image model is set. It connects on first use; the stack closes it.
+    The demo draws without one."""
     model = settings.tools.generate_image.model
-    if model is None or "generate_image" not in settings.tools.enabled:
+    if "generate_image" not in settings.tools.enabled:
         return None
+    if model is None:
+        return _demo_image_tool() if is_demo(settings) else None
     from agent.tools.generate_image import generate_image_with
 
     opened = _image_model(settings, model)
     stack.push_async_callback(opened.aclose)
     return generate_image_with(opened)
+
+
+def _demo_image_tool() -> Tool:
+    """What it draws stays on this machine and costs nothing, as a chart does."""
+    from agent.models.demo_image import DemoImageModel
+    from agent.tools.generate_image import generate_image_with
+
+    return replace(generate_image_with(DemoImageModel()), effect="read", repeatable=True, compensation="")
 
 
 def search_tool(settings: Settings) -> Tool | None:

@@ -63,6 +63,25 @@ async def test_a_chat_and_a_picture(ann: Person) -> None:
     await expect(ann.find("call", state="done")).to_have_count(1)
 
 
+async def test_a_picture_that_says_that_it_is_a_demo_drawing(ann: Person) -> None:
+    await ann.say("draw a picture of two red houses at the sea by night")
+    await ann.sees_all_answered(1)
+    picture = ann.find("picture").locator("img")
+    await expect(picture).to_have_js_property("complete", True)
+    assert await picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [960, 640]
+    await expect(ann.find("log")).to_contain_text("No image model drew it.")
+    await expect(ann.find("log")).to_contain_text("[tools.generate_image]")
+
+
+async def test_a_file_that_is_written_and_sent(ann: Person, tmp_path: Path) -> None:
+    await ann.say("write a file about tea")
+    await ann.sees_all_answered(1)
+    await expect(ann.find("call", state="done")).to_have_count(2)
+    (file,) = (tmp_path / "home").rglob("demo.md")
+    assert "write a file about tea" in file.read_text()
+    await expect(ann.find("log")).to_contain_text("demo.md")
+
+
 async def test_steering_a_running_task(ann: Person) -> None:
     await ann.say("research something slow")
     await expect(ann.find("call", state="running")).to_have_count(1, timeout=SLOWLY)
