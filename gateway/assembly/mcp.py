@@ -24,6 +24,7 @@ from agent.worker_process import COMMAND_VARIABLES, passed_on
 from config.load import Configuration
 from config.mcp import McpProgramSettings, McpSettings, McpUrlSettings
 from config.tools import TOOLS
+from gateway.assembly.models import is_demo
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import escaped
 from gateway.private_files import private_folder
@@ -52,9 +53,9 @@ OTHER_TOOLS = frozenset({*TOOLS, "find_tools"})
 async def open_servers(
     configuration: Configuration, store: Store, policy: AccessPolicy, stack: AsyncExitStack
 ) -> tuple[Mcp, SignIns | None]:
-    """All servers, with the links by which people sign in; None without servers."""
+    """All servers, with the links by which people sign in; None without servers. The demo has an example."""
     if not configuration.settings.mcp:
-        return NoMcp(), None
+        return _without_settings(configuration, stack), None
     from agent.mcp.personal import Servers
     from gateway.inbound.mcp_commands import McpCommands
     from gateway.inbound.sign_ins import SignIns
@@ -69,6 +70,15 @@ async def open_servers(
         accounts(configuration.home),
     )
     return await stack.enter_async_context(McpCommands(servers, sign_ins, policy)), sign_ins
+
+
+def _without_settings(configuration: Configuration, stack: AsyncExitStack) -> Mcp:
+    """None, but an example for the demo where there is no settings file."""
+    if configuration.file is not None or not is_demo(configuration.settings):
+        return NoMcp()
+    from gateway.assembly.demo_mcp import demo_mcp
+
+    return demo_mcp(stack)
 
 
 async def open_mcp(

@@ -1,13 +1,16 @@
 """The page of the MCP servers and its settings, held to the code; its example runs."""
 
+import asyncio
 import json
 import re
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
+from agent.interrupt import cancel_and_wait
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext
 from config.load import load
@@ -15,7 +18,7 @@ from config.mcp import McpProgramSettings, McpSection, McpToolRules, McpUrlSetti
 from config.section import Section
 from gateway.assembly.mcp import open_mcp
 from tests.config.conftest import Operator
-from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
+from tests.config.test_docs import ROOT, TOKENS, examples, in_first_column, page, section
 
 
 def test_the_examples_of_the_page_are_valid_settings(operator: Operator) -> None:
@@ -35,6 +38,35 @@ async def test_the_server_of_the_page_runs(tmp_path: Path) -> None:
         (roll,) = server
         result = await roll.call(ToolContext(tmp_path, MemoryMedia(), _nobody_sees), '{"sides": 1}')
     assert (roll.name, roll.effect, result.text) == ("dice_roll", "read", "1")
+
+
+async def test_the_example_server_runs_with_the_settings_that_it_names_and_its_count_is_cancelled(
+    tmp_path: Path,
+) -> None:
+    example = (ROOT / "examples" / "mcp" / "stock.py").read_text()
+    (settings,) = re.findall(r"^    \[mcp\.stock\]\n(?:(?:    .*)?\n)+", example, re.MULTILINE)
+    (tmp_path / "mcp").mkdir()
+    (tmp_path / "mcp" / "stock.py").write_text(example)
+    (tmp_path / "interject.toml").write_text(dedent(settings).replace('"python3"', f'"{sys.executable}"'))
+    began = asyncio.Event()
+
+    async def progress(text: str) -> None:
+        if "box 1 of 9" in text:
+            began.set()
+
+    async with AsyncExitStack() as stack:
+        (server,) = await open_mcp(load(tmp_path / "interject.toml", {}, tmp_path / "home"), stack)
+        assert str(await server.settled()) == "2 tools"
+        tools = {tool.name: tool for tool in server}
+        listing, counting = tools["stock_list_shelves"], tools["stock_count_shelf"]
+        count = asyncio.create_task(
+            counting.call(ToolContext(tmp_path, MemoryMedia(), progress), '{"shelf": "coffee"}')
+        )
+        await began.wait()
+        await cancel_and_wait(count)
+        result = await listing.call(ToolContext(tmp_path, MemoryMedia(), _nobody_sees), "{}")
+    assert (listing.approval, counting.approval, counting.on_steer) == ("never", "never", "cancel")
+    assert "coffee: not counted yet" in result.text
 
 
 async def _nobody_sees(text: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from config.load import load
+from config.load import Configuration, load
 from gateway.assembly.build import Built, build
 from tests.servers.models import ModelServer
 from tests.servers.telegram import BotApi
@@ -41,12 +41,14 @@ def write_settings(
 
 @asynccontextmanager
 async def gateway(
-    settings: Path,
+    settings: Path | Configuration,
     prepare: Callable[[Built], None] = lambda _: None,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Built]:
     """A running gateway in this process; leaving ends it as Ctrl-C would. `prepare` may add channels before it runs."""
-    async with build(load(settings, environ or {}, settings.parent / "home")) as built:
+    if isinstance(settings, Path):
+        settings = load(settings, environ or {}, settings.parent / "home")
+    async with build(settings) as built:
         prepare(built)
         running = asyncio.create_task(built.gateway.run(*built.services))
         try:

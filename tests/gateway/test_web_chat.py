@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
+from config.load import load
+from gateway.assembly.build import Built
 from tests.gateway.stage import gateway
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -40,15 +43,29 @@ class Person:
 async def ann(tmp_path: Path, browser: Browser) -> AsyncIterator[Person]:
     settings = tmp_path / "interject.toml"
     settings.write_text("[web]\nport = 0\n")
-    async with asyncio.timeout(90), gateway(settings) as built:
-        assert built.link is not None
-        context = await browser.new_context()
-        page = await context.new_page()
-        await page.goto(built.link)
-        ann = Person(page)
-        await expect(ann.find("connection")).to_have_attribute("data-state", "on", timeout=SLOWLY)
+    async with asyncio.timeout(90), gateway(settings) as built, person(built, browser) as ann:
         yield ann
-        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def newcomer(tmp_path: Path, browser: Browser) -> AsyncIterator[Person]:
+    """Without a settings file. The port is free."""
+    configuration = load(None, {"INTERJECT_WEB__PORT": "0"}, tmp_path / "home")
+    assert configuration.file is None
+    async with asyncio.timeout(90), gateway(configuration) as built, person(built, browser) as newcomer:
+        yield newcomer
+
+
+@asynccontextmanager
+async def person(built: Built, browser: Browser) -> AsyncIterator[Person]:
+    assert built.link is not None
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(built.link)
+    person = Person(page)
+    await expect(person.find("connection")).to_have_attribute("data-state", "on", timeout=SLOWLY)
+    yield person
+    await context.close()
 
 
 async def test_a_chat_and_a_picture(ann: Person) -> None:
@@ -91,6 +108,24 @@ async def test_steering_a_running_task(ann: Person) -> None:
     await expect(ann.find("call", state="skipped")).to_have_count(4)
     await expect(ann.find("picture")).to_have_count(1)
     await expect(ann.find("message-state").last).to_contain_text("Read during step 2")
+
+
+async def test_steering_calls_of_the_example_mcp_server(newcomer: Person) -> None:
+    await newcomer.say("count the stock")
+    await expect(newcomer.find("log")).to_contain_text("box 1 of 12", timeout=SLOWLY)
+    await newcomer.say("stop and draw a chart")
+    await newcomer.sees_all_answered(2)
+    await expect(newcomer.find("call", state="cancelled")).to_have_count(1)
+    await expect(newcomer.find("call", state="skipped")).to_have_count(2)
+    await expect(newcomer.find("picture")).to_have_count(1)
+    await expect(newcomer.find("log")).to_contain_text("tea: cancelled. coffee: skipped. cups: skipped.")
+
+
+async def test_with_a_settings_file_there_are_only_the_mcp_servers_that_it_names(ann: Person) -> None:
+    await ann.say("count the stock")
+    await ann.sees_all_answered(1)
+    await expect(ann.find("log")).to_contain_text("The tools of the example MCP server are not here.")
+    await expect(ann.find("call")).to_have_count(0)
 
 
 async def test_stopping_a_running_task(ann: Person) -> None:
