@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.context.compaction import Compactor
+from agent.context.manager import ContextManager
 from agent.foreign import ForeignRule
 from agent.hook import Hooks, NoHooks
 from agent.media import MediaStore
@@ -38,7 +38,7 @@ class Agent:
     instructions: str = ""
     max_steps: int = 50
     hooks: Hooks = field(default_factory=NoHooks)
-    compactor: Compactor | None = None
+    compactor: ContextManager | None = None
     mask: Callable[[str], str] = unmasked
     approval_timeout: float = DEFAULT_APPROVAL_TIMEOUT
     foreign_text: ForeignRule = "ask"

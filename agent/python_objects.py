@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import linecache
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -40,8 +42,36 @@ def load_object(path: str, group: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise _load_error(error, module, None) from error
+        raise load_error(error, module) from error
     return attribute(found, name)
+
+
+def load_class(path: str) -> type:
+    """The class at "module:Class" or "folder/file.py:Class". Raises `LoadError`, whatever the code raises."""
+    found = load_object(path, "")
+    if not isinstance(found, type):
+        raise LoadError(f"it is a {type(found).__name__}, not a class")
+    return found
+
+
+def create_object(kind: type, *arguments: object) -> Any:
+    """An object of the operator's class. Raises `LoadError`, whatever the code raises."""
+    try:
+        return kind(*arguments)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        wrong = load_error(error, kind.__module__)
+        raise (wrong if wrong.file else LoadError(str(wrong), *place_of(kind))) from error
+
+
+def place_of(found: type | Callable[..., object]) -> tuple[Path | None, int]:
+    """The file and line of a class or function, as far as they are known."""
+    try:
+        file = inspect.getsourcefile(found)
+        return (Path(file), inspect.getsourcelines(found)[1]) if file else (None, 0)
+    except (OSError, TypeError):
+        return None, 0
 
 
 def load_file(file: Path) -> ModuleType:
@@ -65,7 +95,7 @@ def load_file(file: Path) -> ModuleType:
             sys.modules[name] = earlier
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise _load_error(error, name, file) from error
+        raise load_error(error, name, file) from error
     finally:
         linecache.checkcache(str(file))
     return module
@@ -107,10 +137,10 @@ def _entry_point(name: str, group: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise _load_error(error, found[0].module, None) from error
+        raise load_error(error, found[0].module) from error
 
 
-def _load_error(error: BaseException, module: str, file: Path | None) -> LoadError:
+def load_error(error: BaseException, module: str, file: Path | None = None) -> LoadError:
     """With the line: of a syntax error, else of the module's code that ran last."""
     if isinstance(error, SyntaxError) and error.filename:
         return LoadError(f"{type(error).__name__}: {one_line(error.msg)}", Path(error.filename), error.lineno or 0)

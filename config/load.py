@@ -124,13 +124,16 @@ def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Se
         return anchored(path, written.base(key) if key[-1] in section.model_fields_set else home)
 
     agent, store, media, skills = settings.agent, settings.store, settings.media, settings.skills
+    context = agent.context and _absolute_code(agent.context, written.base(("agent", "context")))
     workspace = absolute(agent.workspace, agent, ("agent", "workspace"))
     instructions = agent.instructions_file and absolute(agent.instructions_file, agent, ("agent", "instructions_file"))
     database = absolute(Path(store.url.removeprefix(SQLITE)), store, ("store", "url"))
     pictures = absolute(media.path, media, ("media", "path"))
     return settings.model_copy(
         update={
-            "agent": agent.model_copy(update={"workspace": workspace, "instructions_file": instructions}),
+            "agent": agent.model_copy(
+                update={"workspace": workspace, "instructions_file": instructions, "context": context}
+            ),
             "agents": {
                 name: _with_absolute_files(named, written.base(("agents", name)))
                 for name, named in settings.agents.items()
@@ -165,9 +168,12 @@ def _with_absolute_files(agent: NamedAgentSettings, base: Path) -> NamedAgentSet
 
 def _with_absolute_code(section: CodeSection, base: Path) -> CodeSection:
     """A section that names Python code: in a file, or in a module."""
-    file, _, name = section.path.rpartition(":")
-    path = f"{anchored(Path(file), base)}:{name}" if file.endswith(".py") else section.path
-    return section.model_copy(update={"path": path})
+    return section.model_copy(update={"path": _absolute_code(section.path, base)})
+
+
+def _absolute_code(path: str, base: Path) -> str:
+    file, _, name = path.rpartition(":")
+    return f"{anchored(Path(file), base)}:{name}" if file.endswith(".py") else path
 
 
 def _with_absolute_folders(server: McpSettings, base: Path) -> McpSettings:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config.errors import Fault, Key
 from config.hooks import ProcessHookSettings, PythonHookSettings
-from config.settings import Settings, every_agent
+from config.settings import Settings, every_agent, own_code
 
 
 def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fault]:
@@ -71,6 +71,7 @@ def _own_files(settings: Settings, home: Path, file: Path | None) -> Iterator[tu
     for agent in every_agent(settings).values():
         if agent.instructions_file is not None:
             yield agent.instructions_file, "the instructions"
+    yield from own_code(settings)
     for name, tool in settings.tools.custom.items():
         if (module := tool.path.rpartition(":")[0]).endswith(".py"):
             yield Path(module), f"the tool {name}"

@@ -55,6 +55,16 @@ def _known_or_large_enough(tokens: int) -> int:
     return tokens
 
 
+def _class(text: str) -> str:
+    module, _, name = text.rpartition(":")
+    if (
+        not (module.endswith(".py") or all(part.isidentifier() for part in module.split(".")))
+        or not name.isidentifier()
+    ):
+        raise wrong('expected "module:Class" or "folder/file.py:Class"')
+    return text
+
+
 class AgentSettings(ModelParameters):
     """The agent: its model, its system prompt and its limits."""
 
@@ -119,6 +129,12 @@ class AgentSettings(ModelParameters):
         default=True,
         description="Whether conversations are compacted by themselves before they outgrow the context window. Without "
         "it people do that with `/compact`.",
+    )
+    context: Annotated[str, AfterValidator(_class)] | None = Field(
+        default=None,
+        description="Context manager of your own, which decides what the model is shown of a conversation: "
+        '"module:Class", or "folder/file.py:Class". Default: the built-in one, which summarizes the older part.',
+        examples=["context/last_exchanges.py:LastExchanges"],
     )
     instructions: str | None = Field(
         default=None,
@@ -500,6 +516,13 @@ def _webhooks_without_web_server(channel: ChannelSettings, at: Key) -> Iterator[
 def every_agent(settings: Settings) -> dict[Key, AgentSettings | NamedAgentSettings]:
     """The sections of all agents by their keys."""
     return {("agent",): settings.agent, **{("agents", name): named for name, named in settings.agents.items()}}
+
+
+def own_code(settings: Settings) -> Iterator[tuple[Path, str]]:
+    """The files of the operator's Python code that [agent] names, and what each is."""
+    module = (settings.agent.context or "").rpartition(":")[0]
+    if module.endswith(".py"):
+        yield Path(module), "the context manager"
 
 
 def every_secret(settings: Settings) -> tuple[SecretStr, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from agent.agent import Agent
-from agent.events import Event
+from agent.context.compaction import NoSummary
+from agent.context.manager import BaseContextManager, ContextManager, ContextOptions, keep_last
+from agent.events import Charged, Event, Waiting
 from agent.hook import (
     Ask,
     Deny,
@@ -23,7 +25,7 @@ from agent.hook import (
     ToolEnd,
 )
 from agent.journal import Journal, JournalError, TurnLost
-from agent.log import Entry, SuggestedReply, Usage, UserMessage
+from agent.log import Compacted, Entry, Spent, SuggestedReply, Usage, UserMessage
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
 from agent.media import Attachment, MediaError, MediaStore, NewFile
@@ -33,6 +35,7 @@ from agent.testing import MemoryMedia
 from agent.tool import Approval, Effect, OnSteer, Tool, ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
 from agent.tools.workspace import read_workspace_file, write_workspace_file
+from agent.transcript import RenderedTurn
 from agent.turn_context import TurnContext
 
 __all__ = [
@@ -41,6 +44,11 @@ __all__ = [
     "Approval",
     "Ask",
     "Attachment",
+    "BaseContextManager",
+    "Charged",
+    "Compacted",
+    "ContextManager",
+    "ContextOptions",
     "Deny",
     "Effect",
     "End",
@@ -61,13 +69,16 @@ __all__ = [
     "ModelRequest",
     "ModelSettings",
     "NewFile",
+    "NoSummary",
     "OnSteer",
     "Point",
+    "RenderedTurn",
     "ReplyPart",
     "Request",
     "Respond",
     "Ruling",
     "ScriptedModel",
+    "Spent",
     "Stop",
     "Subject",
     "SuggestedReply",
@@ -82,6 +93,8 @@ __all__ = [
     "TurnLost",
     "Usage",
     "UserMessage",
+    "Waiting",
+    "keep_last",
     "read_workspace_file",
     "tool",
     "write_workspace_file",

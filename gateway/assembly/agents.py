@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from agent.agent import Agent
-from agent.context.compaction import Compactor
 from agent.hook import Hooks
 from agent.masking import Mask
 from agent.media import MediaStore
@@ -19,7 +18,8 @@ from agent.toolset import Changed, Combined, Filtered, Toolset, matches
 from channels.address import Address
 from config.agents import NamedAgentSettings
 from config.settings import AgentSettings, Settings
-from gateway.assembly.models import context_window, default_model, default_parameters, sees_pictures
+from gateway.assembly.context import ContextManagers, context_options
+from gateway.assembly.models import default_model, default_parameters, sees_pictures
 from gateway.assembly.shell_policy import ShellPolicy
 from gateway.assembly.tools import built_in_tools, with_rules
 from gateway.inbound.access import AccessPolicy
@@ -38,7 +38,7 @@ DELEGATES = "\n\nYou can give tasks to these agents, by the argument agent of th
 @dataclass(frozen=True)
 class Parts:
     """What agents are made of. `configured` are the tools that need settings, by name; `own` those of the operator;
-    `servers` those of each MCP server, by the server's name."""
+    `servers` those of each MCP server, by the server's name; `contexts` creates their context managers."""
 
     settings: Settings
     models: Mapping[str, Model]
@@ -49,6 +49,7 @@ class Parts:
     configured: Mapping[str, Tool]
     own: Toolset
     servers: Mapping[str, Toolset]
+    contexts: ContextManagers
 
     @cached_property
     def cool_downs(self) -> CoolDowns:
@@ -115,15 +116,7 @@ def _agent(parts: Parts, name: str, channel: str) -> Agent:
         _instructions(settings, name, channel),
         (own and own.max_steps) or given.max_steps,
         hooks=parts.hooks,
-        compactor=Compactor(
-            context_window(settings, default),
-            summariser,
-            window_of=partial(context_window, settings),
-            reserve=given.context_reserve,
-            full_at=given.context_full_at,
-            keep=given.context_keep,
-            auto=given.auto_compact,
-        ),
+        compactor=parts.contexts(context_options(settings, default, summariser)),
         mask=parts.mask,
         approval_timeout=settings.tools.approval_expires,
         foreign_text=settings.safety.foreign_text,

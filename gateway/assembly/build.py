@@ -29,6 +29,7 @@ from gateway.app import Gateway, GatewayOptions
 from gateway.assembly.agent_files import agent_files, warn_of_skills
 from gateway.assembly.agents import Parts, build_agents, configured_agents
 from gateway.assembly.channels import access, load_replies, platforms, webhooks
+from gateway.assembly.context import context_managers
 from gateway.assembly.custom_tools import own_tools
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.load_ahead import Load, load_ahead
@@ -71,7 +72,7 @@ class Built:
 async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[Built]:
     """Opens the store and builds the gateway; `extra` are channels without settings, such as a terminal.
 
-    Raises `StoreError`, `HookError`, `PortTaken` and `OSError` with messages for people.
+    Raises `StoreError`, `HookError`, `ContextError`, `PortTaken` and `OSError` with messages for people.
     """
     settings = configuration.settings
     # Conversations are private to the operator's account.
@@ -146,11 +147,12 @@ async def _gateway(
     running = await shell_policy(configuration)
     _warn_of_commands(settings, running)
     configured = configured_tools(settings, running, stack)
+    contexts = await asyncio.to_thread(context_managers, settings, mask)
     own = await asyncio.to_thread(own_tools, configuration, mask)
     policy = access(settings)
     mcp, sign_ins = await open_servers(configuration, store, policy, stack)
     agents = configured_agents(
-        Parts(settings, models, media, hooks, mask, running, configured, own, mcp.toolsets), policy
+        Parts(settings, models, media, hooks, mask, running, configured, own, mcp.toolsets, contexts), policy
     )
     ahead += [
         partial(asyncio.to_thread, load_replies, settings),

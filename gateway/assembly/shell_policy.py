@@ -13,7 +13,7 @@ from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavai
 from config.channels import BUILT_IN_CHANNELS
 from config.hooks import ProcessHookSettings, PythonHookSettings
 from config.load import SQLITE, Configuration
-from config.settings import Settings, every_agent
+from config.settings import Settings, every_agent, own_code
 from gateway.assembly.custom_tools import own_tool_files
 from gateway.assembly.workspaces import workspace_roots
 
@@ -77,6 +77,7 @@ def _private(configuration: Configuration) -> Iterator[Path]:
         file = configuration.file.absolute()
         yield from (file, file.with_name(".env"))
     yield from (agent.instructions_file for agent in every_agent(settings).values() if agent.instructions_file)
+    yield from (path for path, _ in own_code(settings))
     yield from _hook_files(configuration)
     yield from own_tool_files(configuration)
 

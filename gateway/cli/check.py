@@ -17,6 +17,7 @@ from gateway.assembly.web import exposure
 from gateway.cli.banner import allowed_users
 from gateway.cli.checks.agents import agents_and_routes, unreachable_routes
 from gateway.cli.checks.channels import check_channel
+from gateway.cli.checks.context import check_context
 from gateway.cli.checks.hooks import check_hook
 from gateway.cli.checks.mcp import check_servers, place_of
 from gateway.cli.checks.models import check_key, check_model, check_transcription
@@ -33,6 +34,7 @@ def check(configuration: Configuration, *, online: bool) -> int:
     sys.stdout.write(f"{_summary(configuration, running)}\n")
     settings = configuration.settings
     results = [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
+    results += check_context(settings)
     results += check_skills(settings)
     results += check_own_tools(configuration)
     if online:

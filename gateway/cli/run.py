@@ -8,6 +8,7 @@ import signal
 import sys
 from functools import partial
 
+from agent.context.manager import ContextError
 from agent.hooks.runner import HookError
 from channels.channel import ChannelError
 from config.load import Configuration
@@ -35,7 +36,7 @@ def run(configuration: Configuration) -> int:
     log_to(sys.stderr, secrets_in(configuration))
     try:
         return run_in_loop(_serve(configuration))
-    except (StoreError, HookError, PortTaken, ChannelError, OSError) as error:
+    except (StoreError, HookError, ContextError, PortTaken, ChannelError, OSError) as error:
         sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")
         return 1
 
