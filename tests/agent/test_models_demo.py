@@ -159,6 +159,60 @@ async def test_its_calls_fit_the_real_tools(wish: str) -> None:
         tool.arguments.model_validate_json(call.arguments)
 
 
+EVERYTHING = tuple(
+    tool.spec for tool in load_tools(["shell", "draw_chart", "generate_image", "write_file", "send_file"])
+)
+
+
+@pytest.mark.parametrize(
+    ("wish", "tool"),
+    [
+        ("draw a picture of two cats", "generate_image"),
+        ("paint an image", "generate_image"),
+        ("draw the sea", "generate_image"),
+        ("draw a picture of a pie chart", "draw_chart"),
+        ("draw a chart", "draw_chart"),
+        ("write a note about tea", "write_file"),
+    ],
+)
+async def test_it_chooses_the_tool_by_the_words(wish: str, tool: str) -> None:
+    talk = Talk(EVERYTHING)
+    await talk.say(wish)
+    (call,) = talk.calls
+    assert call.name == tool
+    load_tools([tool])[0].arguments.model_validate_json(call.arguments)
+
+
+async def test_a_picture_has_a_caption_that_is_true() -> None:
+    talk = Talk(EVERYTHING)
+    await talk.say("draw a picture of two red houses and a cat")
+    (call,) = talk.calls
+    caption = json.loads(call.arguments)["alt"]
+    assert "2 × red hut, cat" in caption  # noqa: RUF001 - the sign for counts
+    assert "No image model drew it" in caption
+    assert "[tools.generate_image]" in await talk.calls_end(["done"])
+
+
+async def test_a_file_that_could_not_be_written_is_not_sent() -> None:
+    talk = Talk(EVERYTHING)
+    await talk.say("write a file about tea")
+    assert "not written" in await talk.calls_end(["failed"])
+    assert talk.calls == ()
+    await talk.say("write a file about tea")
+    await talk.calls_end(["done"])
+    assert [call.name for call in talk.calls] == ["send_file"]
+
+
+async def test_a_count_that_is_stopped_is_told_and_not_begun_again() -> None:
+    talk = Talk((ToolSpec("stock_count_shelf", "Counts.", {}),))
+    await talk.say("count the stock")
+    assert [json.loads(call.arguments)["shelf"] for call in talk.calls] == ["tea", "coffee", "cups"]
+    said = await talk.interject("stop", ["cancelled", "skipped", "skipped"])
+    assert "tea: cancelled. coffee: skipped. cups: skipped." in said
+    assert "I stop here" in said
+    assert talk.calls == ()
+
+
 async def test_it_talks_about_the_chart_it_drew() -> None:
     talk = Talk()
     await talk.say("bar chart: apples 3, pears 5")
