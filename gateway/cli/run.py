@@ -55,4 +55,10 @@ async def _serve(configuration: Configuration) -> int:
 
 
 async def _reload(gateway: Gateway) -> None:
-    log.info("reloaded: %s", " ".join((await gateway.reload()).split()))
+    try:
+        told = await gateway.reload()
+    except Exception:
+        # Whatever fails, the gateway goes on with what it has.
+        log.exception("the reload failed")
+    else:
+        log.info("reloaded: %s", " ".join(told.split()))
