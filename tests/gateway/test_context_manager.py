@@ -10,6 +10,8 @@ import pytest
 
 from agent.context.manager import ContextOptions
 from agent.context.own_manager import OwnManagers
+from agent.log import Compacted
+from agent.masking import Mask
 from agent.models.scripted import ScriptedModel
 from agent.transcript import RenderedTurn, SystemNote
 from tests.gateway.test_cli import Desk
@@ -71,7 +73,7 @@ async def test_a_restarted_gateway_shows_the_model_the_same(tmp_path: Path, mode
     assert [number for number in range(8) if f"number {number}," in shown] == [2, 3, 4, 5, 6, 7]
 
 
-async def test_a_summary_is_masked_and_logged_once(tmp_path: Path, models: ModelServer) -> None:
+async def test_the_model_is_not_shown_a_secret_in_a_summary(tmp_path: Path, models: ModelServer) -> None:
     (tmp_path / "own.py").write_text(
         f"{BASE}    async def compact(self, past, entries, **about):\n"
         f"        return [Compacted(1, past[-1].id, 'It was {KEY}.', foreign=('x',))] if past else []\n"
@@ -127,9 +129,7 @@ async def test_a_share_and_a_window_that_are_none_are_ours(
     assert "context manager, window: " in caplog.text
 
 
-async def test_one_that_is_slow_is_cancelled_and_what_it_says_later_is_not_heard(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_one_that_is_slow_is_cancelled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "own.py").write_text(
         f"{BASE}    async def compact(self, past, entries, **about):\n        await asyncio.Event().wait()\n"
     )
@@ -146,16 +146,16 @@ async def _fail(delta: object) -> None:
     raise AssertionError(delta)
 
 
-async def test_text_from_outside_stays_known_whatever_the_summary_says(tmp_path: Path) -> None:
+async def test_in_what_is_logged_secrets_are_masked_and_text_from_outside_stays_known(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         f"{BASE}    async def compact(self, past, entries, **about):\n"
-        "        return [Compacted(1, past[-1].id, 'Nothing from outside.')]\n"
+        f"        return [Compacted(1, past[-1].id, 'Nothing from outside but {KEY}.')]\n"
     )
     options = ContextOptions(8000, lambda name: 8000, ScriptedModel(), reserve=0, full_at=0.8, keep=0.3, auto=True)
-    manager = OwnManagers(f"{tmp_path}/own.py:Own", str).create(options)
+    manager = OwnManagers(f"{tmp_path}/own.py:Own", Mask([KEY])).create(options)
     past = (RenderedTurn("1", (SystemNote("Earlier.", summary=True, foreign=("https://elsewhere",)),)),)
     (found,) = await manager.compact(past, (), instructions="", tools=(), on_delta=_fail)
-    assert getattr(found, "foreign", None) == ("https://elsewhere",)
+    assert found == Compacted(1, "1", "Nothing from outside but [secret].", foreign=("https://elsewhere",))
 
 
 NO_OPTIONS = """\
