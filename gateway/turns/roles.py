@@ -38,8 +38,8 @@ class Roles:
     turns."""
 
     def __init__(self, member: Rights = Rights(), guest: Rights = Rights()) -> None:
-        """Guests without `tools` have those that can have no effect outside the workspace, but none that runs code or uses an
-        account of the operator's."""
+        """Guests without `tools` have those that can have no effect outside the workspace, but none that runs code or
+        uses an account of the operator's."""
         self._member = member
         self._guest = guest
 

@@ -12,7 +12,7 @@ from config.models import ModelSettings, PriceSettings, ProviderSettings
 from config.roles import RoleSettings
 from config.settings import LimitSettings, Settings
 from config.template import Answers, ChannelAnswers, template
-from config.tools import SECTIONS, TOOLS
+from config.tools import SECTIONS, TOOLS, CustomToolSettings
 from tests.config.conftest import Operator
 
 EVERYTHING = Answers(
@@ -97,6 +97,7 @@ def test_every_setting_is_in_it_with_its_description() -> None:
         **{f"channels.{name}": (written["channels"][name], model) for name, model in CHANNELS.items()},
         **{f"hooks.{hook['type']}": (hook, HOOKS[hook["type"]]) for hook in written["hooks"]},
         **{f"tools.{name}": (written["tools"].pop(name), model) for name, model in SECTIONS.items()},
+        "tools.word_count": (written["tools"].pop("word_count"), CustomToolSettings),
         "mcp.tools": (written["mcp"]["github"].pop("tools")["create_issue"], McpToolRules),
         **{f"mcp.{name}": (written["mcp"][name], model) for name, model in EXAMPLES.items()},
     }
