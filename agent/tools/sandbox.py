@@ -158,6 +158,8 @@ class CommandPolicy:
         for name in (*READ_ONLY_SYSTEM, *_optional_programs()):
             # A link on systems whose programs are all in /usr.
             yield from ("--symlink", os.readlink(name), name) if os.path.islink(name) else ("--ro-bind-try", name, name)
+        yield from ("--size", str(self.limits.temporary), "--perms", "1777", "--tmpfs", "/tmp")
+        # After /tmp, beneath which they may be.
         programs = [path for path in self.programs if not _is_visible(path)]
         for name in (*READ_ONLY_ETC, *((RESOLVER,) if self.network else ()), *map(str, programs)):
             yield from ("--ro-bind-try", name, name)
@@ -167,7 +169,6 @@ class CommandPolicy:
         # Read-only: root without capabilities may still write to files of root, such as kernel settings.
         yield from ("--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev")
         yield from ("--size", str(SHARED_MEMORY), "--perms", "1777", "--tmpfs", "/dev/shm")
-        yield from ("--size", str(self.limits.temporary), "--perms", "1777", "--tmpfs", "/tmp")
         for folder in map(Path.resolve, self.readable):
             yield from ("--ro-bind-try", str(folder), str(folder))
         for folder in (workspace, *self.writable):

@@ -93,6 +93,7 @@ def test_what_is_not_certain_is_refused_by_name(written: str, named: str) -> Non
 @pytest.mark.parametrize("name", ["", "größe", "a" * 65, "two words", "a.b"])
 def test_a_tool_with_a_name_that_providers_refuse_cannot_be_made(name: str) -> None:
     async def work(context: ToolContext) -> str:
+        """Works."""
         return ""
 
     work.__name__ = name

@@ -892,7 +892,7 @@ async def test_a_folder_named_like_one_of_our_packages_is_a_clear_message(desk: 
     module = desk.folder / package / "__init__.py"
     module.parent.mkdir()
     module.write_text("raise RuntimeError('must not be imported')\n")
-    ended = await desk.here("check")
+    ended = await desk.call("check")
     assert (ended.code, ended.out) == (1, "")
     assert f'Python finds {module.parent} before Interject\'s own package "{package}"' in ended.err
     for way in ("pipx", "uv tool", "container image"):

@@ -38,7 +38,7 @@ from channels.channel import (
 )
 from channels.memory import MemoryChannel
 from channels.message import InboundMessage
-from channels.reply import MediaSegment, Reply, TextSegment
+from channels.reply import MediaSegment, QuestionSegment, Reply, TextSegment
 from channels.sync import Piece, sync_pieces
 from gateway.app import Gateway, GatewayOptions
 from gateway.inbound.access import AccessPolicy
@@ -164,6 +164,9 @@ def pieces_of(reply: Reply) -> list[Piece[str]]:
                 pieces.append(Piece(key, markdown, markdown))
             case MediaSegment(key, attachment):
                 pieces.append(Piece(key, attachment.hash, f"file {attachment.name}", editable=False))
+            case QuestionSegment(key, question):
+                # A task that was interrupted too often ends with the offer to try again.
+                pieces.append(Piece(key, question, question))
     return pieces
 
 

@@ -88,10 +88,10 @@ async def test_a_turn_does_not_complete_before_a_background_result_is_read(store
     assert not await store.close(turn.id, turn.epoch, COMPLETED)
 
 
-async def test_a_background_result_waits_behind_a_file_like_any_message(store: Store) -> None:
+async def test_a_background_result_is_read_after_a_file_that_is_there_when_the_turn_begins(store: Store) -> None:
     look = await store.accept(message("look", files=(PHOTO,)), SESSION)
     assert look is not None
-    assert (await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")).wakes is None
+    await add_background_message(store, SESSION, HERE, ANN, "built", (), "work:1")
     await store.mark_ready(look.id, (PHOTO,), ())
     assert first_words(await begin(store)) == ["look", "built"]
 
