@@ -19,6 +19,8 @@ from agent.models.image_prices import ImagePrice
 from agent.models.image_protocols import REFUSED, UNREADABLE, ImageAnswer, ImageProtocol, ImageRequest
 from agent.models.keys import KeyRing
 from agent.models.provider import Provider
+from agent.tools.addresses import is_public
+from agent.tools.checked_transport import AddressRefused, CheckedTransport
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ MAX_ANSWER_BYTES = 2 * MAX_PICTURE_BYTES
 
 MAX_ERROR_BYTES = 256 * 1024
 
-CONNECT_SECONDS = 20.0
+TIMEOUT = httpx.Timeout(None, connect=20.0)
 
 
 class ProviderImageModel:
@@ -102,7 +104,7 @@ class ProviderImageModel:
         else:
             body = {**request.body, **self._provider.extra_body}
             call = self._client().build_request("POST", url, headers=headers, json=body)
-        async with self._response(call) as response:
+        async with _response(self._client(), call) as response:
             if response.is_success:
                 return await _read(response, MAX_ANSWER_BYTES)
             words = await _read(response, MAX_ERROR_BYTES, cut=True)
@@ -122,17 +124,20 @@ class ProviderImageModel:
         return error.saying(f"{REFUSED} It says: {error.detail[:300]}" if error.detail else REFUSED)
 
     async def _download(self, url: str) -> bytes:
-        """The picture that a server has put elsewhere. The key is not sent there, and nothing else of the provider.
+        """The picture that a server has put elsewhere: on its own host or in the public internet, as the server could
+        name any address of the gateway's network. The key is not sent there, and nothing else of the provider.
 
         Raises `ModelError`, always with `was_answer`: the picture was drawn, and costs what it costs."""
         try:
-            request = self._client().build_request("GET", url)
-            if request.url.scheme not in ("http", "https"):
+            where = httpx.URL(url)
+            if where.scheme not in ("http", "https"):
                 raise ModelError("server", UNREADABLE, was_answer=True)
-            async with self._response(request) as response:
-                if response.is_success:
-                    return await _read(response, MAX_PICTURE_BYTES)
-                raise ModelError("server", f"Its address answered {response.status_code}.")
+            if where.host == httpx.URL(self._provider.base_url).host:
+                return await _picture(self._client(), where)
+            async with _public_client() as client:
+                return await _picture(client, where)
+        except AddressRefused as error:
+            raise ModelError("server", f"It exists, but cannot be fetched: {error}.", was_answer=True) from error
         except (httpx.InvalidURL, ValueError) as error:
             raise ModelError("server", UNREADABLE, was_answer=True) from error
         except ModelError as error:
@@ -140,21 +145,10 @@ class ProviderImageModel:
                 raise
             raise ModelError("server", f"It exists, but cannot be fetched. {error}", was_answer=True) from error
 
-    @asynccontextmanager
-    async def _response(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-        """The response, whose body has not been read. Leaving closes the connection of one that was not read to its
-        end; so does cancelling."""
-        with transport_errors():
-            response = await self._client().send(request, stream=True)
-        try:
-            yield response
-        finally:
-            await response.aclose()
-
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
             # Redirects are not followed: the key would be sent to another server.
-            self._http = HttpxAiohttpClient(timeout=httpx.Timeout(None, connect=CONNECT_SECONDS))
+            self._http = HttpxAiohttpClient(timeout=TIMEOUT)
         return self._http
 
     def _key_header(self, key: str) -> dict[str, str]:
@@ -175,6 +169,29 @@ async def _with_keys(keys: KeyRing, send: Callable[[str], Awaitable[ImageAnswer]
 
 async def _ignore(_: Delta) -> None:
     return None
+
+
+def _public_client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=CheckedTransport(is_public), timeout=TIMEOUT, trust_env=False)
+
+
+async def _picture(client: httpx.AsyncClient, url: httpx.URL) -> bytes:
+    async with _response(client, client.build_request("GET", url)) as response:
+        if response.is_success:
+            return await _read(response, MAX_PICTURE_BYTES)
+        raise ModelError("server", f"Its address answered {response.status_code}.")
+
+
+@asynccontextmanager
+async def _response(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+    """The response, whose body has not been read. Leaving closes the connection of one that was not read to its end; so
+    does cancelling."""
+    with transport_errors():
+        response = await client.send(request, stream=True)
+    try:
+        yield response
+    finally:
+        await response.aclose()
 
 
 async def _read(response: httpx.Response, max_bytes: int, *, cut: bool = False) -> bytes:

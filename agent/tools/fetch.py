@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
-import ssl
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from ipaddress import ip_address
 from typing import Annotated
 
 import httpx
@@ -23,6 +19,7 @@ from agent.files.text_detection import detect
 from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
 from agent.tools.addresses import Address, is_public
+from agent.tools.checked_transport import AddressRefused, CheckedTransport
 from agent.worker_process import WorkerFailed, run_worker
 
 MAX_CHARACTERS = 50_000
@@ -64,10 +61,6 @@ def _excerpt(page: Page, offset: int) -> str:
     return f"{page.url}\n\n{page.text[offset:end]}{more}{note}"
 
 
-class AddressRefused(Exception):
-    """The host has no address that is allowed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Fetcher:
     """Fetches text. `allow` decides which addresses may be connected to; `timeout` is in seconds, for a whole fetch."""
@@ -95,7 +88,7 @@ class Fetcher:
 
     async def _fetch(self, url: str) -> Page:
         client = httpx.AsyncClient(
-            transport=_CheckedTransport(self.allow),
+            transport=CheckedTransport(self.allow),
             follow_redirects=True,
             max_redirects=self.max_redirects,
             timeout=httpx.Timeout(self.timeout, connect=10.0),
@@ -198,59 +191,3 @@ def _decoded(body: bytes, named: str | None) -> str:
 def _hint(body: bytes) -> str:
     text = " ".join(re.sub(r"<[^<>]{0,500}>", " ", body[:4000].decode(errors="replace")).split())
     return f": {text[:300]}" if text else ""
-
-
-class _CheckedTransport(httpx.AsyncBaseTransport):
-    """Connects to exactly the address that was checked: a second DNS lookup could give another one.
-
-    The name is kept in the Host header and the TLS handshake (`sni_hostname`, httpx's documented request extension).
-    """
-
-    def __init__(self, allow: Callable[[Address], bool]) -> None:
-        self._allow = allow
-        # No keep-alive: connections are pooled by address, so that requests for another host would reuse them.
-        self._inner = httpx.AsyncHTTPTransport(
-            verify=_tls(), limits=httpx.Limits(max_keepalive_connections=0), trust_env=False
-        )
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.scheme not in ("http", "https"):
-            raise httpx.UnsupportedProtocol(f"{request.url.scheme} is not supported", request=request)
-        if request.url.port is not None and not 0 < request.url.port < 65_536:
-            raise httpx.ConnectError(f"there is no port {request.url.port}", request=request)
-        failure: httpx.TransportError | None = None
-        for address in await self._addresses(request.url.raw_host.decode("ascii")):
-            try:
-                return await self._inner.handle_async_request(_with_address(request, address))
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                failure = error
-        raise failure or httpx.ConnectError("the name has no address", request=request)
-
-    async def _addresses(self, host: str) -> list[Address]:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpx.ConnectError(f"{host} was not found") from error
-        addresses = list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
-        allowed = [address for address in addresses if self._allow(address)]
-        if not allowed:
-            raise AddressRefused(f"{host} resolves to {addresses[0]}, which is not an address of the public internet")
-        return allowed[:4]
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-def _with_address(request: httpx.Request, address: Address) -> httpx.Request:
-    return httpx.Request(
-        request.method,
-        request.url.copy_with(host=str(address)),
-        headers=request.headers,
-        stream=request.stream,
-        extensions=request.extensions | {"sni_hostname": request.url.raw_host.decode("ascii")},
-    )
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context(trust_env=False)

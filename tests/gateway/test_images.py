@@ -271,6 +271,19 @@ async def test_a_picture_that_cannot_be_fetched_was_drawn_so_its_cost_counts(
     assert "The last task: $0.25" in usage
 
 
+@pytest.mark.parametrize("host", ["localhost", "[::1]", "169.254.169.254", "2130706433"])
+async def test_an_address_in_the_gateways_network_is_not_asked_for_a_picture(
+    tmp_path: Path, models: ModelServer, images: ImageServer, host: str
+) -> None:
+    images.drawn.append(b"a secret of the network")
+    address = images.url.replace("127.0.0.1", host) + "/pictures/1.png"
+    images.faults.append(Body(json.dumps({"data": [{"url": address}]}).encode()))
+    models.respond(script(draws(), Say("It did not work.")))
+    async with person(tmp_path, models, drawing(images)) as ann:
+        shown = await ann.asks("draw")
+    assert "which is not an address of the public internet" in shown
+
+
 async def test_after_text_from_outside_people_are_asked_before_anything_is_drawn(
     tmp_path: Path, models: ModelServer, images: ImageServer
 ) -> None:
