@@ -29,9 +29,8 @@ from agent.log import (
 from agent.log_state import detect_loop, is_finishing_up, step_of, steps_since_message
 from agent.loop.offered_tools import callable_tools, described_tools
 from agent.loop.streaming import AnswerStream, EndTurn
-from agent.model import Answer, ModelError, ModelSettings, Request, ToolSpec
+from agent.model import Answer, ModelError, ModelSettings, Request
 from agent.models.called_names import with_known_names
-from agent.tool import Tool
 from agent.transcript import Conversation, SystemNote
 from agent.turn_context import TurnContext
 
@@ -94,6 +93,9 @@ class ModelStep:
         self._conversation = conversation
         self._entries = entries
         self._step = step_of(entries)
+        self._callable = callable_tools(agent.tools, entries)
+        described = described_tools(self._callable, conversation.past, entries)
+        self._tools = tuple(tool.spec for tool in described)
         self.denials: tuple[CallEnded, ...] = ()
         self.notice = ""
         self.stream = AnswerStream(agent.hooks, turn_context.hook_context, emit, self._step, agent.mask)
@@ -125,7 +127,7 @@ class ModelStep:
             self._conversation.past,
             self._entries,
             instructions=self._agent.instructions,
-            tools=self._tools(),
+            tools=self._tools,
             model=self._turn_context.model,
             on_delta=self.stream.receive,
             force=force,
@@ -173,23 +175,16 @@ class ModelStep:
             self._conversation.past,
             self._entries,
             instructions=self._agent.instructions,
-            tools=self._tools(),
+            tools=self._tools,
             model=self._turn_context.model,
         )
         return share >= NEARLY_FULL
-
-    def _tools(self) -> tuple[ToolSpec, ...]:
-        tools = described_tools(self._callable(), self._conversation.past, self._entries)
-        return tuple(tool.spec for tool in tools)
-
-    def _callable(self) -> tuple[Tool, ...]:
-        return callable_tools(self._agent.tools, self._entries)
 
     def _request(self) -> Request:
         request = Request(
             text(self._agent.instructions),
             self._conversation.up_to(self._entries),
-            self._tools(),
+            self._tools,
             model=self._turn_context.model,
             settings=ModelSettings(reasoning=self._turn_context.reasoning),
         )
@@ -267,8 +262,8 @@ class ModelStep:
     def _denials(self, answered: ModelAnswered, request: Request) -> tuple[CallEnded, ...]:
         """The results of calls of tools that are not in the request: hooks have taken them out, or the model was not
         described them."""
-        described = {tool.name for tool in self._tools()}
-        known = {tool.name for tool in self._callable()} - {tool.name for tool in request.tools}
+        described = {tool.name for tool in self._tools}
+        known = {tool.name for tool in self._callable} - {tool.name for tool in request.tools}
         return tuple(
             CallEnded(call.id, "denied", (HIDDEN if call.name in described else NOT_DESCRIBED).format(tool=call.name))
             for call in answered.calls
