@@ -46,6 +46,7 @@ from agent.log_state import (
 )
 from agent.loop.attachments import ConversationFiles
 from agent.loop.model_step import ModelStep
+from agent.loop.offered_tools import callable_tools
 from agent.loop.streaming import EndTurn
 from agent.loop.tool_calls import CANCELLED, SKIPPED, ToolCallRunner
 from agent.model import ModelError
@@ -337,12 +338,14 @@ class Turn:
         If the outcome of a call is unknown, no later call is run, unless the call is repeatable.
         """
         left, ran = unresolved(self._entries), tools_in_place(self._entries)
-        repeatable = {tool.name for tool in self._agent.tools if tool.repeatable}
+        if not left:
+            return
+        repeatable = {tool.name for tool in callable_tools(self._agent.tools, self._entries) if tool.repeatable}
         if any(started and ran.get(call.id, call.name) not in repeatable for call, started in left):
             await self._append(*endings(self._entries, "unknown", UNKNOWN))
-        elif left and await self._read_inbox():
+        elif await self._read_inbox():
             await self._append(*endings(self._entries, "cancelled", CANCELLED))
-        elif left:
+        else:
             await self._run([call for call, _ in left])
 
     async def _await_people(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from agent.agent import Agent
 from agent.hook import HookContext, Hooks, ModelRequest, NoHooks, Point, Ruled
-from agent.log import Call, CallEnded, Entry, MessagesRead, ModelAnswered, UserMessage
+from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAnswered, Resumed, UserMessage
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.offered_tools import MAX_DESCRIBED, MAX_REMEMBERED, described_tools, find_tools, search_tools
 from agent.loop.turn import Turn
@@ -50,15 +50,19 @@ def calls(name: str, arguments: str = "{}") -> Answer:
     return Answer((Call("1", name, arguments),), finish="calls")
 
 
-async def play(tmp_path: Any, model: Asked, tools: Toolset, hooks: Hooks | None = None) -> list[Entry]:
+BEGUN = MessagesRead(1, (UserMessage(1, "Ann", "go"),))
+
+
+async def play(
+    tmp_path: Any, model: Asked, tools: Toolset, hooks: Hooks | None = None, log: tuple[Entry, ...] = (BEGUN,)
+) -> list[Entry]:
     journal = MemoryJournal()
     agent = Agent(model, MemoryMedia(), tmp_path, tools, hooks=hooks or NoHooks())
 
     async def emit(event: object) -> None:
         pass
 
-    begun = MessagesRead(1, (UserMessage(1, "Ann", "go"),))
-    turn = Turn(agent, journal, emit, id="a" * 32, entries=[begun])
+    turn = Turn(agent, journal, emit, id="a" * 32, entries=log)
     await turn.run()
     return list(turn.entries)
 
@@ -86,6 +90,15 @@ async def test_beyond_the_limit_the_model_finds_a_tool_and_calls_it(tmp_path: An
     found, done = endings(entries)
     assert "- send_invoice: Sends a bill to a customer." in found[1]
     assert done == ("done", "seen")
+
+
+async def test_a_search_that_a_restart_interrupted_is_repeated(tmp_path: Any) -> None:
+    search = Call("1", "find_tools", '{"query": "bill a customer"}')
+    interrupted = (BEGUN, ModelAnswered(1, (search,)), CallStarted("1"), Resumed())
+    entries = await play(tmp_path, Asked(Answer(())), many(200), log=interrupted)
+    ((outcome, text),) = endings(entries)
+    assert outcome == "done"
+    assert "send_invoice" in text
 
 
 def searched(*queries: str) -> list[Entry]:
