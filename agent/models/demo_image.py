@@ -46,6 +46,7 @@ _WORDS = {
 _MANY = frozenset({"forest", "woods", "wood", "village", "garden", "park", "alps"})
 _COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown", "grey")
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NIGHT = re.compile(r"(?i)\b(?:night|dark)\b")
 _KINDS = {kind: re.compile(rf"(?i)(?:{words})") for kind, words in _WORDS.items()}
 
 
@@ -73,7 +74,7 @@ class DemoImageModel:
             "width": width,
             "height": height,
             "shapes": [asdict(shape) for shape in shapes],
-            "night": bool(re.search(r"(?i)\b(night|moon|stars?|dark)\b", prompt)),
+            "night": bool({"moon", "star"}.intersection(shape.kind for shape in shapes)),
             "seed": prompt,
         }
         try:
@@ -87,19 +88,25 @@ class DemoImageModel:
 
 
 def shapes_in(prompt: str) -> list[Shape]:
-    """What is drawn for a prompt: the things that have a shape, with the color and the number before their word."""
+    """What is drawn for a prompt: the things that have a shape, with the color and the number before their word, and
+    what belongs to them: boats and fish are in the sea, and the moon and stars are in the sky at night."""
     found: dict[str, Shape] = {}
     color, count = "", 0
     for word in re.findall(r"[^\W_]+", prompt.lower()):
         kind = next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(word)), None)
         if kind is not None:
             several = 3 if word.endswith("s") or word in _MANY else 1
-            found.setdefault(kind, Shape(kind, color, min(count or several, MAX_COUNT)))
+            known = found.get(kind, Shape(kind))
+            found[kind] = Shape(kind, color or known.color, min(count or max(several, known.count), MAX_COUNT))
             color, count = "", 0
         elif word in _COLORS or word == "gray":
             color = "grey" if word == "gray" else word
         elif word in _NUMBERS or word.isdecimal():
             count = _NUMBERS.index(word) + 1 if word in _NUMBERS else int(word[:3])
+    if _NIGHT.search(prompt) and "moon" not in found and "star" not in found:
+        found |= {"moon": Shape("moon"), "star": Shape("star", count=3)}
+    if "boat" in found or "fish" in found:
+        found.setdefault("sea", Shape("sea"))
     return list(found.values())[:MAX_SHAPES]
 
 

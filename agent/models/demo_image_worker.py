@@ -94,7 +94,9 @@ def _landscape(canvas: Canvas, shapes: Sequence[Mapping[str, Any]]) -> None:
     for group in (_in_the_air(shapes), [shape for shape in shapes if shape["kind"] == "boat"], _on_the_ground(shapes)):
         things = [shape for shape in group for _ in range(shape["count"])]
         for number, shape in enumerate(things):
-            x = canvas.width * (number + 0.5 + canvas.chance.uniform(-0.15, 0.15)) / len(things)
+            # Boats to the right, so that what stands in front hides little of them.
+            middle = 0.75 if shape["kind"] == "boat" else 0.5
+            x = canvas.width * (number + middle + canvas.chance.uniform(-0.15, 0.15)) / len(things)
             y = canvas.chance.uniform(-1, 1)
             DRAWN[shape["kind"]](canvas, x, y, COLORS.get(shape["color"], ""))
     for kind in ("rain", "snow"):
@@ -189,7 +191,7 @@ def _heart(canvas: Canvas, x: float, y: float, color: str) -> None:
 
 
 def _fish(canvas: Canvas, x: float, y: float, color: str) -> None:
-    y, unit, color = (0.84 + 0.05 * y) * canvas.height, canvas.unit, color or COLORS["orange"]
+    y, unit, color = (0.72 + 0.03 * y) * canvas.height, canvas.unit, color or COLORS["orange"]
     canvas.shape((x + 4 * unit, y), (x + 10 * unit, y - 4 * unit), (x + 10 * unit, y + 4 * unit), color=color)
     canvas.draw.ellipse((x - 7 * unit, y - 3.6 * unit, x + 6 * unit, y + 3.6 * unit), fill=color)
     canvas.disc(x - 4 * unit, y - 0.8 * unit, 0.8 * unit, "#26272b")

@@ -177,8 +177,10 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, help: str, description: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}. {description}")
 
-    def add_config(command: argparse.ArgumentParser, help: str) -> None:
-        command.add_argument("--config", type=Path, metavar="FILE", help=help)
+    def add_config(command: argparse.ArgumentParser, help: str, *, again: bool = False) -> None:
+        """`again`: it may stand before the sub-command, too; without a value here, that one counts."""
+        unset = argparse.SUPPRESS if again else None
+        command.add_argument("--config", type=Path, metavar="FILE", default=unset, help=help)
 
     default = "default: INTERJECT_CONFIG, ./interject.toml, or interject.toml in the data directory"
     run = add(
@@ -218,8 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     attempt.add_argument("arguments", nargs="?", default="{}", metavar="JSON", help="its arguments, like '{\"n\": 3}'")
     attempt.add_argument("--workspace", type=Path, metavar="FOLDER", help="work there (default: a temporary folder)")
     attempt.add_argument("--yes", action="store_true", help="approve the call")
-    attempt.add_argument("--json", action="store_true", help="the result as JSON")
-    add_config(attempt, default)
+    attempt.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="the result as JSON")
+    add_config(attempt, default, again=True)
     mcp = add("mcp", "list the MCP servers, and sign in at one", "For all people; works beside a running gateway.")
     actions = mcp.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_config(actions.add_parser("list", help="the servers, and where somebody is signed in"), default)

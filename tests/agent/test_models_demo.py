@@ -10,6 +10,7 @@ from agent.log import Call, MessagesRead, ModelAnswered, Outcome, UserMessage
 from agent.media import Attachment
 from agent.model import Answer, Request, ToolSpec
 from agent.models.demo import DemoModel
+from agent.models.demo_image import described, shapes_in
 from agent.tools import load_tools
 from agent.transcript import Exchange, Result, Results, SystemNote
 
@@ -335,3 +336,16 @@ async def test_a_stopped_task_is_not_gone_on_with_by_itself() -> None:
     answer = await talk.say("hello")
     assert talk.calls == ()
     assert "page" not in answer
+
+
+@pytest.mark.parametrize(
+    ("prompt", "drawn"),
+    [
+        ("a boat at night", "boat, moon, 3 × star, sea"),  # noqa: RUF001 - the sign for counts
+        ("a garden with blue flowers", "3 × blue flower"),  # noqa: RUF001
+        ("two red fish", "2 × red fish, sea"),  # noqa: RUF001
+        ("a sad song", "circles, as none of its words has a shape in the demo"),
+    ],
+)
+def test_what_belongs_to_the_things_of_a_picture_is_drawn_too(prompt: str, drawn: str) -> None:
+    assert described(shapes_in(prompt)) == drawn

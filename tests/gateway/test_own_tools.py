@@ -366,6 +366,8 @@ async def test_a_secret_option_reaches_the_tool_and_nobody_else(
     assert await asyncio.to_thread(main, ["tools", "try", "tracker", *given]) == 0
     tried = capsys.readouterr().out
     assert tried.startswith("it is ")
+    assert await asyncio.to_thread(main, ["tools", *given, "--json", "try", "tracker"]) == 0
+    assert capsys.readouterr().out.startswith("{")
     assert await asyncio.to_thread(main, ["tools", "--json", *given]) == 0
     assert await asyncio.to_thread(main, ["check", *given]) == 0
     assert TOKEN not in tried + "".join(capsys.readouterr())
