@@ -12,7 +12,7 @@ MIN_SECRET_LENGTH = 8
 """Characters. Shorter secrets are often ordinary words, and would be masked within other text."""
 
 MAX_CHANGED = 1000
-"""Secrets that are kept of those that change, such as tokens that are refreshed every hour."""
+"""Secrets that are kept of those that change, such as tokens that are refreshed every hour, beside the current ones."""
 
 MASKED = "[secret]"
 
@@ -29,30 +29,28 @@ class Mask:
         self._changing = changing
         self._fixed = frozenset(secrets)
         self._changed: dict[str, None] = {}
-        """What the changing ones gave, the oldest first."""
-        self._compile()
+        """What the changing ones give, after what they gave before, the oldest first."""
+        self._list_forms()
 
-    def _compile(self) -> None:
+    def _list_forms(self) -> None:
         secrets = (secret for secret in (*self._fixed, *self._changed) if len(secret) >= MIN_SECRET_LENGTH)
         # Longest first: one secret may be the start of another.
         self._forms = tuple(sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True))
-        self._pattern = re.compile("|".join(map(re.escape, self._forms)))
 
     def _learn_changes(self) -> None:
-        found = [secret for changing in self._changing for secret in changing() if secret not in self._changed]
-        if found:
-            self._changed |= dict.fromkeys(found)
-            for oldest in tuple(self._changed)[: max(0, len(self._changed) - MAX_CHANGED)]:
-                del self._changed[oldest]
-            self._compile()
+        current = frozenset(secret for changing in self._changing for secret in changing())
+        if current <= self._changed.keys():
+            return
+        earlier = [secret for secret in self._changed if secret not in current]
+        self._changed = dict.fromkeys((*earlier[-MAX_CHANGED:], *current))
+        self._list_forms()
 
     def __call__(self, text: str) -> str:
         if self._changing:
             self._learn_changes()
-        # Few texts hold a secret, and searching for each form is many times faster than the pattern.
-        if not any(form in text for form in self._forms):
-            return text
-        return self._pattern.sub(MASKED, text)
+        # Few texts hold a secret, and searching for each form is many times faster than a pattern of them all.
+        found = [form for form in self._forms if form in text]
+        return re.sub("|".join(map(re.escape, found)), MASKED, text) if found else text
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.masking import Mask
+from agent.masking import MAX_CHANGED, Mask
 
 SECRET = 'sk-"4711"/a+b c\\é'
 
@@ -57,6 +57,18 @@ def test_no_secret_is_left_and_a_text_without_one_is_the_same_object(secrets: li
 
 def test_of_two_secrets_that_begin_alike_the_longer_goes_first() -> None:
     assert Mask(["abcdefgh", "abcdefgh-ijkl"])("abcdefgh-ijkl abcdefgh!") == "[secret] [secret]!"
+
+
+def test_all_current_secrets_are_masked_and_the_latest_of_those_before() -> None:
+    current = ["the first one"]
+    mask = Mask(["a fixed secret"], lambda: current)
+    assert mask("the first one") == "[secret]"
+    current = [f"the token of person {person}!" for person in range(MAX_CHANGED + 5)]
+    assert mask("\n".join(current)) == "\n".join(["[secret]"] * len(current))
+    assert mask("the first one, a fixed secret") == "[secret], [secret]"
+    current = ["the newest one"]
+    assert mask("the newest one, a fixed secret") == "[secret], [secret]"
+    assert mask("the first one") == "the first one"
 
 
 def test_short_secrets_are_words_and_stay() -> None:
