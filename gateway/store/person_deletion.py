@@ -212,12 +212,13 @@ def _emptied(message: UserMessage, forgotten: _Forgotten) -> UserMessage:
 
 
 def _forget_summaries(connection: Connection, deleted: DeletedRows, session: str, first: int) -> None:
-    """Summaries written since the person's first message may repeat what they wrote."""
+    """Summaries written since the person's first message may repeat what they wrote; so may a note that something was
+    left out, which an operator's context manager writes, or into which ours puts earlier summaries."""
     since = select(turns.c.number).where(turns.c.session == session, turns.c.number >= first)
     for number in connection.execute(since).scalars().all():
         entries = logs.read(connection, number)
         for n, entry in enumerate(entries, 1):
-            if isinstance(entry, Compacted) and not entry.left_out:
+            if isinstance(entry, Compacted) and entry.summary != DELETED_SUMMARY:
                 marks = (DELETED_TEXT,) if entry.foreign else ()
                 emptied = replace(entry, summary=DELETED_SUMMARY, left_out=True, foreign=marks)
                 connection.execute(

@@ -6,19 +6,22 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.agent import Agent
+from agent.context.compaction import Compactor
 from agent.decisions.questions import ask_user
-from agent.log import Call, MessagesRead, Usage
+from agent.log import Call, Compacted, Entry, MessagesRead, Usage
 from agent.model import Request
 from agent.models.scripted import Script, ScriptedModel
+from agent.testing import MemoryMedia
 from agent.tools import load_tools
-from agent.transcript import Results
+from agent.transcript import RenderedTurn, Results, last_compaction
 from channels.address import Address, Sender
 from channels.memory import plain_text
 from channels.message import ForeignText
@@ -102,6 +105,46 @@ async def test_forget_in_a_group_removes_words_that_stand_among_those_of_strange
         assert traces(play, "swordfish") == []
         assert traces(play, "what now?")
         assert traces(play, "https://example.org")
+
+
+class Repeating(Compactor):
+    """A context manager that puts what was said into the note with which it shortens a conversation."""
+
+    def __init__(self, *, left_out: bool) -> None:
+        super().__init__(100_000, ScriptedModel())
+        self._left_out = left_out
+
+    async def compact(
+        self, past: Sequence[RenderedTurn], entries: Sequence[Entry], **_: object
+    ) -> tuple[Compacted, ...]:
+        read = [each for turn in past for each in turn.exchanges if isinstance(each, MessagesRead)]
+        if not read or last_compaction(entries):
+            return ()
+        said = ", ".join(message.text for each in read for message in each.messages)
+        return (Compacted(1, past[-1].id, f"People said: {said}", left_out=self._left_out),)
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+async def test_forget_in_a_group_removes_words_from_what_stands_for_earlier_turns(
+    tmp_path: Path, left_out: bool
+) -> None:
+    model = ScriptedModel("Noted, Ann.", "Noted, Bob.", "What combination?")
+    agent = Agent(model, MemoryMedia(), tmp_path, compactor=Repeating(left_out=left_out))
+    async with playing(tmp_path, model, policies=POLICIES, agent=lambda _: agent) as play:
+        await play.deliver(inbound(SECRET, address=GROUP))
+        await play.reply("Noted, Ann.")
+        await play.until_idle()
+        await play.deliver(inbound("lunch is at noon", address=GROUP, by=BOB))
+        await play.reply("Noted, Bob.")
+        await play.until_idle()
+        assert f"People said: {SECRET}" in str(model.requests[-1].transcript)
+        await play.deliver(inbound("/forget yes", address=GROUP))
+        await play.reply("Deleted:")
+        await play.until_idle()
+        assert traces(play, "swordfish") == []
+        await play.deliver(inbound("what was it?", address=GROUP, by=BOB))
+        await play.reply("What combination?")
+        assert "swordfish" not in str(model.requests[-1].transcript)
 
 
 async def test_a_running_turn_is_stopped_first(tmp_path: Path) -> None:
