@@ -49,7 +49,7 @@ from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import Store, records
 from gateway.store.background import Limits
 from gateway.turns.agent_files import AgentFiles
-from gateway.turns.agents import Agents
+from gateway.turns.agents import Agents, next_choice
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.context_use import ContextUse
@@ -83,16 +83,14 @@ async def workspace_of(
     """The folder of the agent that whoever gives the command has there; None without workspaces of their own."""
     if workspaces is None:
         return None
-    choice = await store.model_of(command.session)
-    name = agents.pick(choice.agent, command.address, command.sender)
-    return workspaces.folder(command.session, command.sender, agent=name)
+    choice = await next_choice(store, agents, command.session, command.address, command.sender)
+    return workspaces.folder(command.session, command.sender, agent=choice.agent)
 
 
 async def tools_of(store: Store, agents: Agents, roles: Roles, command: records.Command) -> Toolset:
     """The tools that whoever gives the command has there."""
-    choice = await store.model_of(command.session)
-    name = agents.pick(choice.agent, command.address, command.sender)
-    return roles.toolset(command.sender.level, agents.of(name, command.address).tools)
+    choice = await next_choice(store, agents, command.session, command.address, command.sender)
+    return roles.toolset(command.sender.level, agents.of(choice.agent, command.address).tools)
 
 
 def no_price(request: Request, model: str) -> float:

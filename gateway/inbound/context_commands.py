@@ -11,8 +11,8 @@ from channels.address import Sender
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.task_commands import only_beginner
 from gateway.outbound.wording import escaped
-from gateway.store.records import Command, ModelChoice, Turn
-from gateway.turns.agents import Agents
+from gateway.store.records import Command, Turn
+from gateway.turns.agents import Agents, ModelChoices, next_choice
 from gateway.turns.budgets import Budgets
 from gateway.turns.history_cache import HistoryCache
 
@@ -22,10 +22,9 @@ FOCUS = "what to keep"
 NOTHING_TO_SUMMARIZE = "There is nothing to summarize yet: the conversation is short."
 
 
-class ContextStore(Protocol):
+class ContextStore(ModelChoices, Protocol):
     async def unfinished(self, session: str) -> Turn | None: ...
     async def who_began(self, session: str) -> Sender | None: ...
-    async def model_of(self, session: str) -> ModelChoice: ...
     async def compact(self, command_id: int, through: str, entries: Sequence[Entry]) -> str | None: ...
 
 
@@ -51,9 +50,8 @@ class ContextCommands:
             return f"A task is running. `/stop` it first, or wait for its end, then `/{command.name}`."
         if refusal := await self._refusal(command):
             return refusal
-        choice = await self._store.model_of(command.session)
-        name = self._agents.pick(choice.agent, command.address, command.sender)
-        compactor = self._agents.of(name, command.address).compactor
+        choice = await next_choice(self._store, self._agents, command.session, command.address, command.sender)
+        compactor = self._agents.of(choice.agent, command.address).compactor
         past = await self._histories.of(command.session)
         if compactor is None or not past:
             return NOTHING_TO_SUMMARIZE

@@ -11,7 +11,7 @@ from gateway.inbound.access import AccessPolicy
 from gateway.outbound.call_lines import code, one_line
 from gateway.outbound.wording import escaped, usage
 from gateway.store.records import Busy, Command, ModelChoice
-from gateway.turns.agents import Agents
+from gateway.turns.agents import Agents, ModelChoices, next_choice
 from gateway.turns.budgets import UsageStore, midnight, person_on
 
 BUSY_MODES: Mapping[Busy, str] = {
@@ -25,11 +25,10 @@ DEFAULT = "default"
 """The argument of `/model` and `/agent` that undoes a choice."""
 
 
-class ConversationStore(UsageStore, Protocol):
+class ConversationStore(UsageStore, ModelChoices, Protocol):
     async def set_busy(self, session: str, busy: Busy) -> None: ...
     async def set_agent(self, session: str, agent: str) -> None: ...
     async def set_model(self, session: str, choice: ModelChoice) -> None: ...
-    async def model_of(self, session: str) -> ModelChoice: ...
     async def newest_turn(self, session: str) -> str | None: ...
 
 
@@ -100,8 +99,8 @@ class ConversationCommands:
         return [name for name in self._agents.named if self._access.roles.may_choose_agent(role, name)]
 
     async def _agent_of(self, command: Command) -> str:
-        choice = await self._store.model_of(command.session)
-        return self._agents.pick(choice.agent, command.address, command.sender)
+        choice = await next_choice(self._store, self._agents, command.session, command.address, command.sender)
+        return choice.agent
 
     async def _show_models(self, command: Command) -> str:
         chosen = await self._described(command, await self._store.model_of(command.session))

@@ -14,8 +14,8 @@ from gateway.bus import Bus
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.reply_builder import STOPPED_BY, STOPPED_BY_USER
 from gateway.outbound.wording import duration, escaped, queued_messages, quoted
-from gateway.store.records import AuditEvent, Command, ModelChoice, Turn, UndeliveredReply, UndoneTurn
-from gateway.turns.agents import MAIN, Agents
+from gateway.store.records import AuditEvent, Command, Turn, UndeliveredReply, UndoneTurn
+from gateway.turns.agents import MAIN, Agents, ModelChoices, next_choice
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import person_on
 from gateway.turns.context_use import ContextUse
@@ -43,12 +43,11 @@ SHOWN_SHARE = 0.01
 _REPLY_ID = re.compile("[0-9a-f]{32}")
 
 
-class TaskStore(Protocol):
+class TaskStore(ModelChoices, Protocol):
     async def reset_session(self, session: str) -> None: ...
     async def count_waiting(self, session: str) -> int: ...
     async def unfinished(self, session: str) -> Turn | None: ...
     async def stop_parked(self, session: str, reason: str) -> bool: ...
-    async def model_of(self, session: str) -> ModelChoice: ...
     async def open_question(self, session: str) -> str | None: ...
     async def wrap(self, command_id: int) -> bool: ...
     async def begin_side_question(self, command_id: int) -> Turn: ...
@@ -208,8 +207,8 @@ class TaskCommands:
         turn = None if active is None else active.record
         if turn is not None:
             return self._agents.pick(turn.agent, turn.address, turn.principal)
-        choice = await self._store.model_of(command.session)
-        return self._agents.pick(choice.agent, command.address, command.sender)
+        choice = await next_choice(self._store, self._agents, command.session, command.address, command.sender)
+        return choice.agent
 
     def _may_stop_any(self, command: Command) -> bool:
         return self._access.may_stop_any(command.address, command.sender)

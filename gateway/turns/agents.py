@@ -8,6 +8,7 @@ from typing import Protocol
 
 from agent.agent import Agent
 from channels.address import Address, Sender
+from gateway.store.records import ModelChoice
 from gateway.turns.roles import Role
 
 MAIN = "main"
@@ -59,6 +60,18 @@ class Agents(Protocol):
     def pick(self, chosen: str, address: Address, sender: Sender | None) -> str:
         """The name of the agent for a turn there that this person begins: the one that was chosen for the
         conversation ("": none), if there still is one of this name, else that of the first route that holds."""
+
+
+class ModelChoices(Protocol):
+    async def model_of(self, session: str) -> ModelChoice: ...
+
+
+async def next_choice(
+    store: ModelChoices, agents: Agents, session: str, address: Address, sender: Sender | None
+) -> ModelChoice:
+    """What is chosen for the session, with the agent that the next turn will have if this person begins it."""
+    choice = await store.model_of(session)
+    return replace(choice, agent=agents.pick(choice.agent, address, sender))
 
 
 class ConfiguredAgents:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from agent.loop.offered_tools import callable_tools, described_tools
 from channels.address import Address, Sender
 from channels.history import Context
-from gateway.store.records import ModelChoice
-from gateway.turns.agents import Agents
+from gateway.turns.agents import Agents, ModelChoices, next_choice
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.history_cache import HistoryCache
-
-
-class ModelChoices(Protocol):
-    async def model_of(self, session: str) -> ModelChoice: ...
 
 
 class ContextUse:
@@ -32,8 +25,8 @@ class ContextUse:
 
     async def of(self, session: str, address: Address, sender: Sender | None = None) -> Context | None:
         """For the agent that this person has there; None for one that leaves its context to the provider."""
-        choice = await self._store.model_of(session)
-        agent = self._agents.of(self._agents.pick(choice.agent, address, sender), address)
+        choice = await next_choice(self._store, self._agents, session, address, sender)
+        agent = self._agents.of(choice.agent, address)
         if agent.compactor is None:
             return None
         past = await self._histories.of(session)
