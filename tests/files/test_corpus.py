@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,18 +85,6 @@ NOTED = {
     "cut short.jpg": "cut short: the rest of it is missing",
     "animated.gif": "animated: the first of 3 frames",
 }
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[BotApi]:
-    async with BotApi() as api:
-        yield api
-
-
-@pytest.fixture
-async def models() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as server:
-        yield server
 
 
 async def test_documents_and_texts_are_read(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
