@@ -23,7 +23,7 @@ from tests.config.test_docs import ROOT, TOKENS, examples, in_first_column, page
 
 def test_the_examples_of_the_page_are_valid_settings(operator: Operator) -> None:
     names = [list(operator.settings(example, **TOKENS).mcp) for example in examples(page("mcp"))]
-    assert names == [["dice"], ["github", "docs"], ["mail"]]
+    assert names == [["dice"], ["github", "docs"], ["browser"], ["mail"]]
 
 
 async def test_the_server_of_the_page_runs(tmp_path: Path) -> None:
