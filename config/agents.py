@@ -33,8 +33,40 @@ AgentName = Annotated[str, AfterValidator(_agent_name)]
 Pattern = Annotated[str, Field(min_length=1, max_length=64)]
 """A name, or a pattern of names: `github_*`."""
 
+AgentTools = Annotated[
+    list[Pattern] | None,
+    Field(
+        description="Its tools, by name or pattern, of those that are enabled or configured. Default: all of them.",
+        examples=[["*_file", "fetch_url", "github_*"]],
+    ),
+]
+AgentServers = Annotated[
+    list[Pattern] | None,
+    Field(description="Its MCP servers, by name or pattern. Default: all of them.", examples=[["github"]]),
+]
+AgentSkills = Annotated[
+    list[Pattern] | None,
+    Field(description="Its skills, by name or pattern. Default: all of them.", examples=[["release-*"]]),
+]
 
-class NamedAgentSettings(ModelParameters):
+
+class AgentSection(ModelParameters):
+    """What the sections of all agents have in common."""
+
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """The parameters of its models last."""
+        return dict(sorted(cls.model_fields.items(), key=lambda field: field[0] in ModelParameters.model_fields))
+
+    @field_validator("instructions_file", check_fields=False)
+    @classmethod
+    def _one_source_of_instructions(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if file is not None and info.data.get("instructions") is not None:
+            raise wrong("cannot be combined with instructions. Keep one of the two")
+        return file
+
+
+class NamedAgentSettings(AgentSection):
     """An agent of your own, beside the one of [agent]: what it leaves out is as there. Routes, `/agent` and `delegate`
     lead to it."""
 
@@ -62,19 +94,9 @@ class NamedAgentSettings(ModelParameters):
         description="Text file with the system prompt, instead of `instructions`.",
         examples=["research.md"],
     )
-    tools: list[Pattern] | None = Field(
-        default=None,
-        description="Its tools, by name or pattern, of those that are enabled or configured. Default: all of them.",
-        examples=[["fetch_url", "web_search", "github_*"]],
-    )
-    mcp: list[Pattern] | None = Field(
-        default=None,
-        description="Its MCP servers, by name or pattern. Default: all of them.",
-        examples=[["github"]],
-    )
-    skills: list[Pattern] | None = Field(
-        default=None, description="Its skills, by name or pattern. Default: all of them.", examples=[["release-*"]]
-    )
+    tools: AgentTools = None
+    mcp: AgentServers = None
+    skills: AgentSkills = None
     workspace: PathText | None = Field(
         default=None,
         description="Directory of its workspaces, apart from those of other agents. Default: that of [agent], shared "
@@ -97,18 +119,6 @@ class NamedAgentSettings(ModelParameters):
         description="Other agents that it may give tasks to with the tool `delegate`. They work with their own tools.",
         examples=[["main"]],
     )
-
-    @classmethod
-    def fields(cls) -> dict[str, FieldInfo]:
-        """The parameters of its models last."""
-        return dict(sorted(cls.model_fields.items(), key=lambda field: field[0] in ModelParameters.model_fields))
-
-    @field_validator("instructions_file")
-    @classmethod
-    def _one_source_of_instructions(cls, file: Path | None, info: ValidationInfo) -> Path | None:
-        if file is not None and info.data.get("instructions") is not None:
-            raise wrong("cannot be combined with instructions. Keep one of the two")
-        return file
 
 
 class RouteSettings(Section):
@@ -149,9 +159,6 @@ def faults_of_agents(
         yield Fault(("agents", DEFAULT_AGENT), f"{DEFAULT_AGENT} is the agent of [agent]. Choose another name")
     if NO_CHOICE in agents:
         yield Fault(("agents", NO_CHOICE), f"`/agent {NO_CHOICE}` undoes a choice. Choose another name")
-    for name in agents:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", name):
-            yield Fault(("agents", name), 'expected a name of up to 32 lower-case letters, digits, "-" and "_"')
     for at, given in ((("agent",), delegates), *((("agents", name), agents[name].delegates) for name in agents)):
         for index, name in enumerate(given):
             if name not in known:

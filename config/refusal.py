@@ -67,8 +67,6 @@ def _explained(details: ErrorDetails, tree: Table) -> Fault | Unknown:
             return Unknown(key)
         case "model_type" if key[0] == "models" and kind_at(key, tree) is None:
             return Unknown(key)
-        case "literal_error" if key[-1] == "[key]":
-            return Unknown(key[:-1])
         case "literal_error" if kind_at(key, tree) is None:
             return Unknown(key)
         case "literal_error":
@@ -85,7 +83,9 @@ def _explained(details: ErrorDetails, tree: Table) -> Fault | Unknown:
         case "list_type" if key == ("hooks",):
             return Fault(key, "expected a list of sections: [[hooks]] in the file, or JSON in INTERJECT_HOOKS")
         case "wrong":
-            return Fault(context.get("at", key), context["explanation"])
+            # Pydantic's mark of a key that is wrong itself.
+            own = key[:-1] if key[-1:] == ("[key]",) else key
+            return Fault(context.get("at", own), context["explanation"])
         case kind:
             return Fault(key, _EXPECTED.get(kind, details["msg"]))
 

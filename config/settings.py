@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
 
 from config.age import Age
-from config.agents import AgentName, NamedAgentSettings, Pattern, RouteSettings, faults_of_agents
+from config.agents import (
+    AgentName,
+    AgentSection,
+    AgentServers,
+    AgentSkills,
+    AgentTools,
+    NamedAgentSettings,
+    RouteSettings,
+    faults_of_agents,
+)
 from config.channels import BUILT_IN_CHANNELS, ChannelSettings, SlackSettings, TelegramSettings, channel_by_type
 from config.errors import Fault, Key
 from config.hooks import HookSettings, hook_by_type
@@ -22,7 +30,6 @@ from config.mcp import McpSettings, ServerName, mcp_by_place
 from config.models import (
     MIN_CONTEXT_WINDOW,
     ModelName,
-    ModelParameters,
     ProviderSettings,
     RealModelName,
     fault_of_model,
@@ -65,7 +72,7 @@ def _class(text: str) -> str:
     return text
 
 
-class AgentSettings(ModelParameters):
+class AgentSettings(AgentSection):
     """The agent: its model, its system prompt and its limits."""
 
     model: ModelName = Field(
@@ -153,19 +160,9 @@ class AgentSettings(ModelParameters):
         "of the same name in the workspace, which people and the agent write. At most 32 kB of each.",
         examples=[["AGENTS.md", "persona.md"]],
     )
-    tools: list[Pattern] | None = Field(
-        default=None,
-        description="Its tools, by name or pattern, of those that are enabled or configured. Default: all of them.",
-        examples=[["*_file", "fetch_url", "github_*"]],
-    )
-    mcp: list[Pattern] | None = Field(
-        default=None,
-        description="Its MCP servers, by name or pattern. Default: all of them.",
-        examples=[["github"]],
-    )
-    skills: list[Pattern] | None = Field(
-        default=None, description="Its skills, by name or pattern. Default: all of them.", examples=[["release-*"]]
-    )
+    tools: AgentTools = None
+    mcp: AgentServers = None
+    skills: AgentSkills = None
     delegates: list[AgentName] = Field(
         default_factory=list,
         description="Agents of [agents] that it may give tasks to with the tool `delegate`. They work with their own "
@@ -211,11 +208,6 @@ class AgentSettings(ModelParameters):
         "resume at the next start.",
     )
 
-    @classmethod
-    def fields(cls) -> dict[str, FieldInfo]:
-        """The parameters of its models last."""
-        return dict(sorted(cls.model_fields.items(), key=lambda field: field[0] in ModelParameters.model_fields))
-
     @field_validator("routing")
     @classmethod
     def _routing_needs_a_small_model(cls, routing: bool, info: ValidationInfo) -> bool:
@@ -233,13 +225,6 @@ class AgentSettings(ModelParameters):
             "is already listed: each model may appear only once",
         )
         return fallback
-
-    @field_validator("instructions_file")
-    @classmethod
-    def _one_source_of_instructions(cls, file: Path | None, info: ValidationInfo) -> Path | None:
-        if file is not None and info.data.get("instructions") is not None:
-            raise wrong("cannot be combined with agent.instructions. Keep one of the two")
-        return file
 
 
 class StoreSettings(Section):
@@ -359,7 +344,7 @@ class Settings(Section):
     media: MediaSettings = Field(default_factory=MediaSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     channels: dict[str, Annotated[ChannelSettings, BeforeValidator(channel_by_type)]] = Field(default_factory=dict)
-    agents: dict[str, NamedAgentSettings] = Field(default_factory=dict)
+    agents: dict[AgentName, NamedAgentSettings] = Field(default_factory=dict)
     routes: list[RouteSettings] = Field(default_factory=list, validate_default=True)
     roles: RolesSettings = Field(default_factory=RolesSettings)
     hooks: list[Annotated[HookSettings, BeforeValidator(hook_by_type)]] = Field(default_factory=list)

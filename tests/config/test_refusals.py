@@ -83,6 +83,14 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[agents."My Agent"]\n',
         'interject.toml:1: agents."My Agent": expected a name of up to 32 lower-case letters, digits, "-" and "_"',
     ),
+    "an MCP server with a name that separates nothing": (
+        '[mcp.my_docs]\nurl = "https://docs.example.com"\n',
+        'interject.toml:1: mcp.my_docs: expected a name of up to 24 lower-case letters, digits and "-"',
+    ),
+    "a variable of an MCP server that cannot be one": (
+        '[mcp.docs]\ncommand = ["docs"]\nvariables = { 1A = "x" }\n',
+        "interject.toml:3: mcp.docs.variables.1A: expected the name of an environment variable",
+    ),
     "a delegate that does not exist": (
         '[agents.red]\ndelegates = ["blue"]\n',
         "interject.toml:2: agents.red.delegates[0]: there is no agent of this name in [agents]: main, red",
@@ -590,7 +598,11 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "instructions twice": (
         '[agent]\ninstructions = "x"\ninstructions_file = "y"\n',
-        "interject.toml:3: agent.instructions_file: cannot be combined with agent.instructions. Keep one of the two",
+        "interject.toml:3: agent.instructions_file: cannot be combined with instructions. Keep one of the two",
+    ),
+    "instructions of a named agent twice": (
+        '[agents.red]\ninstructions = "x"\ninstructions_file = "y"\n',
+        "interject.toml:3: agents.red.instructions_file: cannot be combined with instructions. Keep one of the two",
     ),
     "instructions in a missing file": (
         '[agent]\ninstructions_file = "y"\n',
