@@ -83,3 +83,9 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
             log.error("%s ignores its cancellation and is abandoned", task)
         elif not task.cancelled():
             task.exception()
+
+
+def is_cancelled() -> bool:
+    """Whether the current task was cancelled, rather than an operation that it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -150,6 +150,23 @@ class Tool:
         return result
 
 
+class AnyArguments(BaseModel):
+    """Arguments that somebody else checks, who runs the tool."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaTool(Tool):
+    """A tool with a JSON schema from outside, whose `arguments` are `AnyArguments`: `check` only ensures that they are
+    a JSON object."""
+
+    schema: dict[str, Any] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", ToolSpec(self.name, self.description, self.schema))
+
+
 def tool(
     *,
     effect: Effect,

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass
 
 from agent.log import Call, CallEnded, CallStarted, DeclaredTool, Entry, MessagesRead, ModelAnswered
-from agent.model import ToolSpec
-from agent.tool import Tool, ToolContext, ToolError
+from agent.tool import AnyArguments, SchemaTool, Tool, ToolContext, ToolError
 
 SUPERSEDED = (
     "Cancelled: a new message arrived before a result was supplied. The call may still have been run, fully or in part."
@@ -18,24 +14,13 @@ SUPERSEDED = (
 TIMED_OUT = "No result was supplied in time. The call may still have been run, fully or in part."
 
 
-class _AnyArguments(BaseModel):
-    """Arguments that only the caller who runs the tool can check."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 async def _never_run(context: ToolContext) -> str:
     raise ToolError("this tool runs externally")
 
 
 @dataclass(frozen=True, slots=True)
-class ExternalTool(Tool):
-    """A declared tool. `check` only ensures that the arguments are a JSON object."""
-
-    schema: dict[str, Any] = field(kw_only=True)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "spec", ToolSpec(self.name, self.description, self.schema))
+class ExternalTool(SchemaTool):
+    """A declared tool."""
 
 
 def external_tool(tool: DeclaredTool) -> ExternalTool:
@@ -43,7 +28,7 @@ def external_tool(tool: DeclaredTool) -> ExternalTool:
     return ExternalTool(
         name=tool.name,
         description=tool.description,
-        arguments=_AnyArguments,
+        arguments=AnyArguments,
         run=_never_run,
         effect="external",
         on_steer="finish",

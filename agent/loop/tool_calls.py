@@ -15,7 +15,7 @@ from agent.background import BackgroundError
 from agent.decisions.external_tools import ExternalTool
 from agent.events import Emit, Progress
 from agent.gate import storable
-from agent.interrupt import Interrupted, cancel_and_wait, race
+from agent.interrupt import Interrupted, cancel_and_wait, is_cancelled, race
 from agent.journal import Journal
 from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry, MessagesRead, SuggestedReply
 from agent.loop.call_costs import CallCosts
@@ -234,7 +234,7 @@ class ToolCallRunner:
             text = NOT_IN_BACKGROUND.format(reason=str(error).rstrip("."))
             return CallEnded(call.id, "cancelled", _with_compensation(tool, text))
         except asyncio.CancelledError:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             return _failed(call, f"{tool.name} ended without a result: an operation that it awaited was cancelled.")
         except TimeoutError:
@@ -379,12 +379,6 @@ def _others_wrote(entries: Sequence[Entry], person: str) -> bool:
 
 def _with_compensation(tool: Tool, text: str) -> str:
     return f"{text} {tool.compensation}" if tool.compensation else text
-
-
-def _is_cancelled() -> bool:
-    """Whether the current task was cancelled, rather than an operation that it awaited."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _sources(tool: Tool, found: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from agent.gate import one_line
-from agent.interrupt import cancel_and_wait
+from agent.interrupt import cancel_and_wait, is_cancelled
 from agent.mcp.account import Account, Link, OpenLink
 from agent.mcp.errors import McpError
 from agent.mcp.known_tools import KnownTools, read_known_tools, write_known_tools
@@ -400,7 +400,7 @@ class McpServer:
         try:
             return await asking
         except asyncio.CancelledError:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             raise McpError("the call has ended") from None
         finally:
@@ -451,7 +451,7 @@ class McpServer:
             except Exception as error:
                 log.exception("MCP server %s: internal error", self.name)
                 reason = f"internal error ({type(error).__name__})"
-            if _is_cancelled():
+            if is_cancelled():
                 # What fails while a connection is closed takes the place of the cancellation.
                 raise asyncio.CancelledError
             if self._is_refused:
@@ -556,7 +556,6 @@ class McpServer:
         if self._lost:
             # What was listed may be another account's.
             raise McpError(self._lost)
-        self._prompts = prompts
         tools = tuple(tool for tool in listing.tools if self._policy.offers(tool.name))
         if listing.problems != self._problems:
             for problem in listing.problems:
@@ -630,11 +629,6 @@ def _load(module: str) -> ModuleType:
     wait for each other."""
     with _LOADING:
         return import_module(module)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 class _Shown:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from agent.mcp.rules import ToolRules
-from agent.model import ToolSpec
-from agent.tool import Tool, ToolContext
+from agent.tool import AnyArguments, SchemaTool, ToolContext
 from agent.tool_result import ToolResult
 
 UNDOING = (
@@ -21,20 +18,9 @@ UNDOING = (
 Run = Callable[[ToolContext, Mapping[str, Any]], Awaitable[ToolResult]]
 
 
-class _AnyArguments(BaseModel):
-    """Arguments that the server checks."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 @dataclass(frozen=True, slots=True)
-class McpTool(Tool):
+class McpTool(SchemaTool):
     """A tool with the schema of its server. `run` is called with the arguments as one mapping."""
-
-    schema: dict[str, Any] = field(kw_only=True)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "spec", ToolSpec(self.name, self.description, self.schema))
 
     async def call(self, context: ToolContext, arguments: str) -> ToolResult:
         result: ToolResult | str = await self.run(context, self.check(arguments).model_extra or {})
@@ -45,7 +31,7 @@ def mcp_tool(name: str, description: str, schema: dict[str, Any], rules: ToolRul
     return McpTool(
         name=name,
         description=description,
-        arguments=_AnyArguments,
+        arguments=AnyArguments,
         run=run,
         effect=rules.effect,
         on_steer=rules.on_steer,
