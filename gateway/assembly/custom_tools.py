@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUILT_IN = frozenset({*TOOLS, SKILL, find_tools.name})
-"""Names that own tools do not get."""
+"""Names that no other tools get."""
 
 
 class OwnTools:

@@ -23,7 +23,7 @@ from agent.tools.sandbox import (
 from agent.worker_process import COMMAND_VARIABLES, passed_on
 from config.load import Configuration
 from config.mcp import McpProgramSettings, McpSettings, McpUrlSettings
-from config.tools import TOOLS
+from gateway.assembly.custom_tools import BUILT_IN
 from gateway.assembly.models import is_demo
 from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import escaped
@@ -45,9 +45,6 @@ LIMITS = CommandLimits(memory=8192 * MIB, temporary=1024 * MIB, cpu_seconds=30 *
 
 ACCOUNTS = "mcp-tokens"
 """The folder in the data directory with the tokens of those who are signed in."""
-
-OTHER_TOOLS = frozenset({*TOOLS, "find_tools"})
-"""Names that tools of servers do not get."""
 
 
 async def open_servers(
@@ -203,7 +200,7 @@ def _policy(given: McpSettings) -> Policy:
         changes=changes,
         timeout=given.timeout,
         trusts_annotations=given.annotations == "trust",
-        taken=OTHER_TOOLS,
+        taken=BUILT_IN,
         sampling=given.sampling,
     )
 
