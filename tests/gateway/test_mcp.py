@@ -16,6 +16,7 @@ import pytest
 from config.load import load
 from gateway.cli.checks.mcp import check_servers
 from gateway.cli.main import main
+from tests.gateway.play import until
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_agents import ANN, GUS, telegram
 from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
@@ -150,11 +151,10 @@ async def test_a_server_that_cannot_be_used_delays_nobody_and_status_says_why(
     )
     async with person(tmp_path, models, settings) as ann:
         assert await ann.asks("hello") == "Hello."
-        for _ in range(100):
-            status = (await ann.asks("/status")).replace("\\", "")
-            if "absent: down" in status and "3 tools" in status:
-                break
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            status = ""
+            while not ("absent: down" in status and "3 tools" in status):
+                status = (await ann.asks("/status")).replace("\\", "")
     assert "MCP server silent: starting" in status
     assert "MCP server absent: down: it cannot be reached" in status
     assert "MCP server lies: 3 tools; the tool text: its schema is not an object; the tool typo: " in status
@@ -263,9 +263,8 @@ async def test_a_call_that_a_restart_interrupts_is_repeated_if_it_only_reads(
         await ready(ann)
         await ann.say("wait")
         await ann.sees(lambda replies: "25%: waiting" in shown(replies[-1]))
-    async with person(tmp_path, models, example(url), agent=AT_ONCE), asyncio.timeout(60):
-        while calls(tmp_path).count("wait began") < 2:  # noqa: ASYNC110 - the server writes a file
-            await asyncio.sleep(0.02)
+    async with person(tmp_path, models, example(url), agent=AT_ONCE):
+        await until_begun(tmp_path, 2)
 
 
 # Prompts
@@ -328,8 +327,7 @@ async def test_prompts_are_commands_in_telegram_for_those_who_may_use_the_server
 async def known(folder: Path) -> None:
     """Until the server has started, for the first time: then its tools are kept in a file."""
     async with asyncio.timeout(60):
-        while not (folder / "home" / "mcp" / "example.json").exists():  # noqa: ASYNC110 - a file has no events
-            await asyncio.sleep(0.02)
+        await until((folder / "home" / "mcp" / "example.json").exists)
 
 
 # Sampling
@@ -516,8 +514,7 @@ def told(request: Request) -> str:
 
 async def until_begun(folder: Path, times: int) -> None:
     async with asyncio.timeout(60):
-        while calls(folder).count("wait began") < times:  # noqa: ASYNC110 - the server writes a file
-            await asyncio.sleep(0.02)
+        await until(lambda: calls(folder).count("wait began") >= times)
 
 
 async def test_interject_tools_lists_the_tools_of_servers_and_tries_one(

@@ -18,11 +18,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 from PIL import Image
+
+from tests.servers.local import LocalServer
 
 SIZES = {
     "gpt-image-1": {"auto", "1024x1024", "1536x1024", "1024x1536"},
@@ -72,7 +73,7 @@ class Asked:
 
 
 @dataclass
-class ImageServer:
+class ImageServer(LocalServer):
     key: str = "sk-right-0123456789"
     faults: deque[Fail | Hang | Late | Body] = field(default_factory=deque)
     asked: list[Asked] = field(default_factory=list)
@@ -85,12 +86,6 @@ class ImageServer:
         self.arrived = asyncio.Event()
         self.left = asyncio.Event()
         self._colours = count(1)
-        self._runner: web.AppRunner | None = None
-
-    @property
-    def url(self) -> str:
-        assert self._runner is not None
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     @property
     def openai_url(self) -> str:
@@ -101,22 +96,13 @@ class ImageServer:
         """Where it speaks the protocol of chats, as the setting has it."""
         return f"{self.url}/v1beta/openai"
 
-    async def __aenter__(self) -> Self:
+    def app(self) -> web.Application:
         app = web.Application(client_max_size=30 * 1024 * 1024)
         app.router.add_post("/v1/images/generations", self._generate)
         app.router.add_post("/v1/images/edits", self._edit)
         app.router.add_post("/v1beta/models/{call}", self._gemini)
         app.router.add_get("/pictures/{number}.png", self._picture)
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        return app
 
     # OpenAI
 

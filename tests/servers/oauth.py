@@ -16,8 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from secrets import token_urlsafe
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
@@ -28,6 +27,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp_types import ToolAnnotations
 
+from tests.servers.local import LocalServer
 from tests.servers.mcp_example import record, serve
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -47,7 +47,7 @@ class Grant:
 
 
 @dataclass
-class AuthorizationServer:
+class AuthorizationServer(LocalServer):
     """`lifetime` of access tokens in seconds. `documents`: clients may be URLs of documents. `failing`: the status of
     every answer for a token."""
 
@@ -63,29 +63,14 @@ class AuthorizationServer:
         self._codes: dict[str, Grant] = {}
         self._refresh_tokens: dict[str, Grant] = {}
         self._used: dict[str, Grant] = {}
-        self._runner: web.AppRunner | None = None
 
-    @property
-    def url(self) -> str:
-        assert self._runner is not None
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def __aenter__(self) -> Self:
+    def app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/.well-known/oauth-authorization-server", self._metadata)
         app.router.add_post("/register", self._register)
         app.router.add_get("/authorize", self._authorize)
         app.router.add_post("/token", self._token)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        return app
 
     def revoke(self, person: str) -> None:
         """All tokens of a person."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
+
+from tests.servers.local import LocalServer
 
 KEY = "search-key-0123456789"
 
@@ -23,7 +24,7 @@ PAGES = [
 
 
 @dataclass
-class SearchServer:
+class SearchServer(LocalServer):
     """`fail` answers every request with this status and these headers; `hangs` never answers."""
 
     fail: tuple[int, dict[str, str]] | None = None
@@ -35,29 +36,14 @@ class SearchServer:
     def __post_init__(self) -> None:
         self.arrived = asyncio.Event()
         self.left = asyncio.Event()
-        self._runner: web.AppRunner | None = None
 
-    @property
-    def url(self) -> str:
-        assert self._runner is not None
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def __aenter__(self) -> Self:
+    def app(self) -> web.Application:
         app = web.Application(middlewares=[self._faults])
         app.router.add_get("/brave/web/search", self._brave)
         app.router.add_post("/tavily/search", self._tavily)
         app.router.add_post("/exa/search", self._exa)
         app.router.add_get("/searxng/search", self._searxng)
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        return app
 
     @web.middleware
     async def _faults(self, request: web.Request, handler: Any) -> web.StreamResponse:
