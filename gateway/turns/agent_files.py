@@ -63,14 +63,15 @@ class AgentFiles:
         own = allowed((skill_tool(skills, with_shell=with_shell),))
         return replace(agent, tools=Combined(own, agent.tools)), skills
 
-    async def with_instructions(self, agent: Agent, skills: Skills, topic: str) -> Agent:
-        """The agent with its context files in its instructions, a list of the skills if it may read them, and what
-        the place says of itself (`gateway.turns.topics`)."""
+    async def texts(self, agent: Agent, skills: Skills) -> list[str]:
+        """Parts of the agent's instructions: its context files, and a list of the skills if it may read them."""
         texts: list[str] = []
         if self._context_files.exist(agent.workspace):
             texts += await asyncio.to_thread(lambda: list(self._context_files.texts(agent.workspace)))
         if skills.found and any(tool.name == NAME for tool in agent.tools):
             texts.append(listing(skills))
-        if topic:
-            texts.append(topic)
-        return replace(agent, instructions=with_texts(agent.instructions, texts)) if texts else agent
+        return texts
+
+    async def with_instructions(self, agent: Agent, skills: Skills, topic: str) -> Agent:
+        """The agent with these texts and the topic in its instructions."""
+        return replace(agent, instructions=with_texts(agent.instructions, [*await self.texts(agent, skills), topic]))
