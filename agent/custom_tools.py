@@ -184,7 +184,7 @@ def _named_tool(source: ToolSource, files: _Files, reserved: Collection[str]) ->
     try:
         found = attribute(files.module(Path(file)), name) if file.endswith(".py") else load_object(source.path, GROUP)
     except LoadError as error:
-        raise _Unusable(_place(error, source.path), str(error)) from error
+        raise _Unusable(error.place or source.path, str(error)) from error
     if not isinstance(found, Tool):
         raise _Unusable(source.path, f"it is a {type(found).__name__}, not a function with @tool")
     files.used.add(id(found))
@@ -198,7 +198,7 @@ def _tools_in(file: Path, files: _Files, named: Collection[int], reserved: Colle
     try:
         module = files.module(file)
     except LoadError as error:
-        raise _Unusable(_place(error, str(file)), str(error)) from error
+        raise _Unusable(error.place or str(file), str(error)) from error
     tools = {id(each): each for each in vars(module).values() if isinstance(each, Tool) and _file_of(each) == file}
     return tuple(_checked(each, each.name, {}, str(file), reserved) for key, each in tools.items() if key not in named)
 
@@ -249,12 +249,6 @@ def _without_clashes(
             wrong = f"the name {each.tool.name} is taken by the tool at {first.origin}"
             faults.append(ToolFault(each.tool.name, each.origin, wrong))
     return tuple(tools.values()), tuple(faults)
-
-
-def _place(error: LoadError, path: str) -> str:
-    if error.file is None:
-        return path
-    return f"{error.file}:{error.line}" if error.line else str(error.file)
 
 
 def _origin(tool: Tool) -> str:

@@ -1,7 +1,8 @@
-"""Loads objects of the operator's Python code: from a module, from a file, or from an entry point of a package."""
+"""The operator's Python code: its objects, from a module, a file or an entry point of a package, and their answers."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib
 import importlib.util
@@ -9,13 +10,16 @@ import inspect
 import linecache
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.gate import one_line
+from agent.interrupt import cancel_and_wait
+
+T = TypeVar("T")
 
 
 class LoadError(Exception):
@@ -25,6 +29,13 @@ class LoadError(Exception):
         super().__init__(message)
         self.file = file
         self.line = line
+
+    @property
+    def place(self) -> str:
+        """ "file:line" or the file, "" if it is not known."""
+        if self.file is None:
+            return ""
+        return f"{self.file}:{self.line}" if self.line else str(self.file)
 
 
 def load_object(path: str, group: str) -> Any:
@@ -72,6 +83,35 @@ def place_of(found: type | Callable[..., object]) -> tuple[Path | None, int]:
         return (Path(file), inspect.getsourcelines(found)[1]) if file else (None, 0)
     except (OSError, TypeError):
         return None, 0
+
+
+async def answer_of(work: Awaitable[T], failed: type[Exception], seconds: float | None = None) -> T:
+    """What the operator's code answers; raises what it raises. Code that ignores its cancellation is abandoned, as with
+    tools.
+
+    Raises `failed` if the code takes longer than `seconds`, cancels itself, or raises what would end the event loop,
+    such as `SystemExit`.
+    """
+    working = asyncio.ensure_future(_safely(work, failed))
+    try:
+        await asyncio.wait((working,), timeout=seconds)
+        if not working.done():
+            raise failed(f"it took longer than {seconds:g} seconds")
+    finally:
+        if not working.done():
+            await cancel_and_wait(working)
+    if working.cancelled():
+        raise failed("it cancelled itself")
+    return working.result()
+
+
+async def _safely(work: Awaitable[T], failed: type[Exception]) -> T:
+    try:
+        return await work
+    except (asyncio.CancelledError, KeyboardInterrupt, Exception):
+        raise
+    except BaseException as error:
+        raise failed(f"it raised {type(error).__name__}: {one_line(error)}") from error
 
 
 def load_file(file: Path) -> ModuleType:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 from agent.context.compaction import MAX_SOURCES, NoSummary
 from agent.context.manager import ContextError, ContextManager, ContextOptions, standard
 from agent.events import Charged, Delta, OnDelta, Waiting
 from agent.foreign import sources_in
 from agent.gate import one_line, storable
-from agent.interrupt import cancel_and_wait
 from agent.log import CallEnded, Compacted, Entry, MessagesRead, ModelAnswered, Spent
 from agent.model import ToolSpec
-from agent.python_objects import LoadError, create_object, load_class, load_error, place_of
+from agent.python_objects import LoadError, answer_of, create_object, load_class, load_error, place_of
 from agent.transcript import Exchange, RenderedTurn, SystemNote, last_compaction, transcript
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 TIMEOUT = 30.0
 """Seconds for one answer of the context manager; people wait meanwhile."""
@@ -62,7 +57,7 @@ class OwnManagers:
         try:
             yield
         except LoadError as error:
-            place = f"{_place(error)}: " if error.file else ""
+            place = f"{error.place}: " if error.place else ""
             raise ContextError(
                 self._mask(f"{place}the context manager {self._path!r} cannot be used: {error}")
             ) from error
@@ -76,10 +71,6 @@ def _check_method(kind: type, name: str, *, is_async: bool) -> None:
         raise LoadError(f"{name} must be an async method: async def {name}(self, …)", *place_of(method))
     if not is_async and inspect.iscoroutinefunction(method):
         raise LoadError(f"{name} must not be an async method", *place_of(method))
-
-
-def _place(error: LoadError) -> str:
-    return f"{error.file}:{error.line}" if error.line else str(error.file)
 
 
 class _Guarded:
@@ -137,11 +128,10 @@ class _Guarded:
         shown = tuple(entries)
         deltas = _Deltas(on_delta, self._mask)
         try:
-            found = await self._bounded(
-                self._manager.compact(
-                    past, shown, instructions=instructions, tools=tools, on_delta=deltas, model=model, force=force
-                )
+            work = self._manager.compact(
+                past, shown, instructions=instructions, tools=tools, on_delta=deltas, model=model, force=force
             )
+            found = await answer_of(work, ContextError, self._timeout)
             return self._checked(found, past, shown)
         except Exception as error:  # noqa: BLE001 - the operator's code
             self._report("compact", error)
@@ -153,7 +143,8 @@ class _Guarded:
         self, past: Sequence[RenderedTurn], *, focus: str = "", model: str = ""
     ) -> Sequence[Entry] | None:
         try:
-            found = await self._bounded(self._manager.summarize(past, focus=focus, model=model))
+            work = self._manager.summarize(past, focus=focus, model=model)
+            found = await answer_of(work, ContextError, self._timeout)
             entries = () if found is None else self._checked(found, past, ())
             return entries if last_compaction(entries) else None
         except NoSummary as error:
@@ -161,20 +152,6 @@ class _Guarded:
         except Exception as error:
             self._report("summarize", error)
             raise NoSummary("the context manager failed; the log says why") from error
-
-    async def _bounded(self, answer: Awaitable[T]) -> T:
-        """Its answer. Code that ignores its cancellation is abandoned, as with tools."""
-        calling = asyncio.ensure_future(_safely(answer))
-        try:
-            await asyncio.wait((calling,), timeout=self._timeout)
-            if not calling.done():
-                raise ContextError(f"it took longer than {self._timeout:g} seconds")
-        finally:
-            if not calling.done():
-                await cancel_and_wait(calling)
-        if calling.cancelled():
-            raise ContextError("it cancelled itself")
-        return calling.result()
 
     def _checked(self, found: object, past: Sequence[RenderedTurn], entries: Sequence[Entry]) -> tuple[Entry, ...]:
         """The entries as they may be logged. Raises `ContextError`."""
@@ -211,7 +188,7 @@ class _Guarded:
     def _report(self, method: str, error: BaseException) -> None:
         """Says in the log what failed, and where in the operator's code."""
         found = load_error(error, type(self._manager).__module__)
-        place = f"{_place(found)}: " if found.file else ""
+        place = f"{found.place}: " if found.place else ""
         wrong = one_line(error) if isinstance(error, ContextError) else str(found)
         log.error("%s", self._mask(f"{place}context manager, {method}: {wrong}. The conversation stays as it is"))
 
@@ -246,13 +223,3 @@ def _is_the_same(entry: Compacted, previous: Compacted | None) -> bool:
 def _is_replaced(exchange: Exchange, *, steps: bool) -> bool:
     """Whether the summary may have been made of this part of the running turn. Messages of people are always shown."""
     return isinstance(exchange, SystemNote) or (steps and not isinstance(exchange, MessagesRead))
-
-
-async def _safely(answer: Awaitable[T]) -> T:
-    """The answer. Exceptions that would end the event loop, such as `SystemExit`, become errors of the manager."""
-    try:
-        return await answer
-    except (asyncio.CancelledError, KeyboardInterrupt, Exception):
-        raise
-    except BaseException as error:
-        raise ContextError(f"it raised {type(error).__name__}: {one_line(error)}") from error

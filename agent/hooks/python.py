@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,8 +11,7 @@ from typing import Any
 from agent.gate import one_line
 from agent.hook import Hook, HookContext, Point, Ruling, Subject, ToolCall
 from agent.hooks.runner import HookError
-from agent.interrupt import cancel_and_wait
-from agent.python_objects import LoadError, load_object
+from agent.python_objects import LoadError, answer_of, load_object
 
 GROUP = "interject.hooks"
 """The entry point group in which packages register hooks."""
@@ -41,15 +39,7 @@ class PythonHook:
         await self._call("on_event", context, event)
 
     async def _call(self, point: Point, context: HookContext, subject: object) -> Any:
-        calling = asyncio.ensure_future(_safely(self._methods[point], context, subject))
-        try:
-            await asyncio.wait((calling,))
-        finally:
-            if not calling.done():
-                await cancel_and_wait(calling)
-        if calling.cancelled():
-            raise HookError("it cancelled itself")
-        return calling.result()
+        return await answer_of(self._methods[point](context, subject), HookError)
 
 
 def python_hook(path: str, points: Sequence[Point]) -> PythonHook:
@@ -59,16 +49,6 @@ def python_hook(path: str, points: Sequence[Point]) -> PythonHook:
     """
     hook = _create(path, _load(path))
     return PythonHook({point: _method(path, hook, point) for point in points})
-
-
-async def _safely(method: Method, context: HookContext, subject: object) -> Any:
-    """Calls the method. Exceptions that would end the event loop, such as `SystemExit`, become errors of the hook."""
-    try:
-        return await method(context, subject)
-    except (asyncio.CancelledError, KeyboardInterrupt, Exception):
-        raise
-    except BaseException as error:
-        raise HookError(f"it raised {type(error).__name__}: {one_line(error)}") from error
 
 
 def _copy(subject: Subject) -> Subject:
