@@ -37,8 +37,6 @@ MAX_FILES = 20
 MAX_LINKS_READ = 5
 """Linked files of one result that are fetched."""
 
-MAX_STRUCTURED_DEPTH = 64
-
 Contents = TextResourceContents | BlobResourceContents
 ReadResource = Callable[[str], Awaitable[Sequence[Contents]]]
 """The contents of a resource of the same server, by its URI. Raises `McpError`."""
