@@ -32,9 +32,11 @@ MAX_REMEMBERED = 10
 
 def callable_tools(toolset: Toolset, entries: Iterable[Entry]) -> tuple[Tool, ...]:
     """The tools that may be called: those of the toolset as it is now and those declared with messages, and
-    `find_tools` if not all of them are described."""
+    `find_tools` if not all of them are described, in place of one that is declared under its name."""
     tools = available_tools(tuple(toolset), entries)
-    return (*tools, find_tools) if len(tools) > MAX_DESCRIBED else tools
+    if len(tools) <= MAX_DESCRIBED:
+        return tools
+    return (*(each for each in tools if each.name != find_tools.name), find_tools)
 
 
 def described_tools(tools: Sequence[Tool], past: Sequence[RenderedTurn], entries: Sequence[Entry]) -> tuple[Tool, ...]:

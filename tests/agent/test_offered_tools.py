@@ -11,7 +11,17 @@ import pytest
 
 from agent.agent import Agent
 from agent.hook import HookContext, Hooks, ModelRequest, NoHooks, Point, Ruled
-from agent.log import Call, CallEnded, CallStarted, Entry, MessagesRead, ModelAnswered, Resumed, UserMessage
+from agent.log import (
+    Call,
+    CallEnded,
+    CallStarted,
+    DeclaredTool,
+    Entry,
+    MessagesRead,
+    ModelAnswered,
+    Resumed,
+    UserMessage,
+)
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.offered_tools import MAX_DESCRIBED, MAX_REMEMBERED, described_tools, find_tools, search_tools
 from agent.loop.turn import Turn
@@ -99,6 +109,15 @@ async def test_a_search_that_a_restart_interrupted_is_repeated(tmp_path: Any) ->
     ((outcome, text),) = endings(entries)
     assert outcome == "done"
     assert "send_invoice" in text
+
+
+async def test_a_declared_tool_with_the_name_of_the_search_gives_way_to_it(tmp_path: Any) -> None:
+    declared = DeclaredTool(find_tools.name, "Finds something else.", {"type": "object"})
+    begun = MessagesRead(1, (UserMessage(1, "Ann", "go", tools=(declared,)),))
+    model = Asked(calls("find_tools", '{"query": "bill a customer"}'), Answer(()))
+    entries = await play(tmp_path, model, many(200), log=(begun,))
+    assert [names.count("find_tools") for names in model.described] == [1, 1]
+    assert [outcome for outcome, _ in endings(entries)] == ["done"]
 
 
 def searched(*queries: str) -> list[Entry]:
