@@ -83,9 +83,6 @@ class DemoImageModel:
             raise ModelError("server", "The demo could not draw it. Please try again.") from error
         return GeneratedImage(data, size=f"{width}x{height}", revised_prompt=described(shapes))
 
-    async def aclose(self) -> None:
-        """It has nothing open."""
-
 
 def shapes_in(prompt: str) -> list[Shape]:
     """What is drawn for a prompt: the things that have a shape, with the color and the number before their word, and
