@@ -28,7 +28,7 @@ class Agent:
     `name` is its name in the settings, `delegates` are the names of the agents that it may give tasks to.
     `approval_timeout` is in seconds: after that, an approval request counts as denied. `foreign_text` is what happens
     to calls with effects outside the workspace after text from outside was read. `skills` are the names of its skills,
-    or patterns of them; None for all.
+    or patterns of them; None for all. `servers` are the names of the MCP servers of which it may have tools.
     """
 
     model: Model
@@ -45,3 +45,4 @@ class Agent:
     name: str = ""
     delegates: tuple[str, ...] = ()
     skills: tuple[str, ...] | None = None
+    servers: tuple[str, ...] = ()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from typing import Protocol
 
 from agent.tool import Tool
+
+_WILDCARD = re.compile(r"[*?\[]")
 
 
 class Toolset(Protocol):
@@ -86,3 +89,9 @@ def current_person() -> str:
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether one of the patterns is the name, or fits it: `github_*` fits `github_search`."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def may_match(prefix: str, patterns: Iterable[str]) -> bool:
+    """Whether a name that begins so may fit one of the patterns. Of a wildcard only where it begins is looked at."""
+    heads = (_WILDCARD.split(pattern, maxsplit=1) for pattern in patterns)
+    return any(head.startswith(prefix) or (bool(rest) and prefix.startswith(head)) for head, *rest in heads)

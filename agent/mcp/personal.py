@@ -157,9 +157,9 @@ class Servers:
             raise McpError(f"there is no MCP server {name!r}")
         return await self.personal[name].of(person)
 
-    async def prepare(self, person: str) -> None:
-        """Before a turn of the person ("channel:id")."""
-        await asyncio.gather(*(servers.prepare(person) for servers in self.personal.values()))
+    async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
+        """Before a turn of the person ("channel:id"), with the names of the servers that it needs."""
+        await asyncio.gather(*(servers.prepare(person) for name, servers in self.personal.items() if needed(name)))
 
     async def forget_person(self, person: str) -> None:
         """Signs the person out everywhere, also at servers that are no longer in the settings. Raises `OSError`."""

@@ -14,7 +14,7 @@ from agent.model import Model
 from agent.models.chain import model_chain
 from agent.models.fallback import CoolDowns
 from agent.tool import Tool
-from agent.toolset import Changed, Combined, Filtered, Toolset, matches
+from agent.toolset import Changed, Combined, Filtered, Toolset, matches, may_match
 from channels.address import Address
 from config.agents import NamedAgentSettings
 from config.settings import AgentSettings, Settings
@@ -123,15 +123,26 @@ def _agent(parts: Parts, name: str, channel: str) -> Agent:
         skills=None if skills is None else tuple(skills),
         name=name,
         delegates=tuple((own or given).delegates),
+        servers=_servers(parts, own or given),
     )
 
 
 def _tools(parts: Parts, section: AgentSettings | NamedAgentSettings, *, with_code: bool) -> Toolset:
     """The agent's tools, without those that run code where that is not offered."""
-    servers = [tools for name, tools in parts.servers.items() if section.mcp is None or matches(name, section.mcp)]
+    servers = [parts.servers[name] for name in _servers(parts, section)]
     tools = Combined(_with_code(parts.built_in, with_code), _with_code(parts.with_own_rules, with_code), *servers)
     patterns = section.tools
     return tools if patterns is None else Filtered(tools, lambda tool: matches(tool.name, patterns))
+
+
+def _servers(parts: Parts, section: AgentSettings | NamedAgentSettings) -> tuple[str, ...]:
+    """The names of the MCP servers that the agent may have tools of."""
+    return tuple(
+        name
+        for name in parts.servers
+        if (section.mcp is None or matches(name, section.mcp))
+        and (section.tools is None or may_match(f"{name}_", section.tools))
+    )
 
 
 def _with_code(tools: Toolset, with_code: bool) -> Toolset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from uuid import uuid4
 
@@ -58,8 +58,8 @@ class McpCommands:
     def attach(self, tell: Tell) -> None:
         self._sign_ins.tell = tell
 
-    async def prepare(self, person: str) -> None:
-        await self._servers.prepare(person)
+    async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
+        await self._servers.prepare(person, needed)
 
     async def forget_person(self, person: str) -> None:
         await self._servers.forget_person(person)

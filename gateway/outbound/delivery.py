@@ -88,7 +88,7 @@ class _Reply:
 
     `attempts` have failed in a row, the first at `failing_since`; `progress` is the ledger's at that time. `errors` in
     a row were unexpected, and at `unreachable` in a row the platform could not be reached. `given_up`: it is shown
-    again only when it is settled. `growing` are the keys of the growing texts that the channel was last given.
+    again only when it is settled. `given` are the keys of the segments that the channel was last given.
     """
 
     builder: ReplyBuilder
@@ -103,7 +103,7 @@ class _Reply:
     errors: int = 0
     unreachable: int = 0
     given_up: bool = False
-    growing: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
 
     @property
     def is_settled(self) -> bool:
@@ -247,7 +247,7 @@ class Delivery:
     def is_seen(self, builder: ReplyBuilder) -> bool:
         """Whether people may have read any of the text that the model is generating: the channel was given some."""
         reply = self._find(builder)
-        return reply is not None and not reply.growing.isdisjoint(builder.growing)
+        return reply is not None and not reply.given.isdisjoint(builder.growing)
 
     def _find(self, builder: ReplyBuilder) -> _Reply | None:
         chat = self._chats.get(_chat_key(builder.address))
@@ -419,7 +419,7 @@ class Delivery:
     async def _show_newest(self, conversation: _Conversation, channel: Channel, reply: _Reply) -> None:
         builder = reply.builder
         document, version = builder.reply(), builder.version
-        reply.growing = builder.growing
+        reply.given = frozenset(segment.key for segment in document.segments)
         address = self._moved_chats.current(document.address)
         await channel.show(replace(document, address=address), reply.ledger)
         reply.succeeded()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from agent.agent import Agent
+from agent.context.context_files import with_texts
 from agent.hook import HookContext
 from agent.log import Entry
 from agent.toolset import Combined, ForPerson
@@ -22,6 +23,8 @@ from gateway.turns.titles import Titles
 from gateway.turns.topics import Topics
 from gateway.turns.workspaces import Workspaces
 
+PrepareServers = Callable[[str, Callable[[str], bool]], Awaitable[None]]
+
 
 class TurnEnvironment:
     """Implements `gateway.turns.dispatcher.Environment`."""
@@ -36,10 +39,10 @@ class TurnEnvironment:
         roles: Roles,
         files: AgentFiles,
         topics: Topics,
-        prepare_tools: Callable[[str], Awaitable[None]],
+        prepare_servers: PrepareServers,
     ) -> None:
-        """Without `workspaces` every turn works in the agent's own. `prepare_tools` makes ready what is a person's own
-        ("channel:id") of the tools."""
+        """Without `workspaces` every turn works in the agent's own. `prepare_servers` makes ready those of a person's
+        own ("channel:id") MCP servers that are needed."""
         self._agents = agents
         self._workspaces = workspaces
         self._budgets = budgets
@@ -48,7 +51,7 @@ class TurnEnvironment:
         self._roles = roles
         self._files = files
         self._topics = topics
-        self._prepare_tools = prepare_tools
+        self._prepare_servers = prepare_servers
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
         """The turn's agent and its context: what the person may have it do who began it."""
@@ -70,17 +73,20 @@ class TurnEnvironment:
         if self._workspaces is not None:
             agent = replace(agent, workspace=self._workspaces.of(record, name))
         person = person_on(address, record.principal)
-        await self._prepare_tools(person)
+        others = {other: self._agents.of(other, address) for other in agent.delegates}
+        servers = {server for each in (agent, *others.values()) for server in each.servers}
+        await self._prepare_servers(
+            person, lambda server: server in servers and self._roles.may_use_server(level, server)
+        )
         agent = replace(agent, tools=self._roles.toolset(level, ForPerson(agent.tools, person)))
         agent, skills = await self._files.with_skills(agent, allowed=partial(self._roles.toolset, level))
         delegates = {
-            other: self._roles.toolset(
-                level, ForPerson(Combined(self._files.offered, self._agents.of(other, address).tools), person)
-            )
-            for other in agent.delegates
+            other: self._roles.toolset(level, ForPerson(Combined(self._files.offered, its.tools), person))
+            for other, its in others.items()
         }
         agent, context = self._background.prepare(record, task, agent, context, delegates, turn_cost)
-        agent = await self._files.with_instructions(agent, skills, await self._topics.of(address))
+        texts = [*await self._files.texts(agent, skills), await self._topics.of(address)]
+        agent = replace(agent, instructions=with_texts(agent.instructions, texts))
         # A delegated task may ask for a model of its own.
         model = self._roles.model(level, context.model, default_model)
         return agent, replace(context, model=model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from agent.log import Notice
@@ -33,8 +33,9 @@ class Mcp(Protocol):
     def attach(self, tell: Tell) -> None:
         """The gateway that sends people their links."""
 
-    async def prepare(self, person: str) -> None:
-        """Before a turn of this person ("channel:id"): their own servers are made ready."""
+    async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
+        """Before a turn of this person ("channel:id"): their own servers are made ready, those that are `needed` by
+        their names."""
 
     async def forget_person(self, person: str) -> None:
         """Removes what is stored of the person. Raises `OSError`."""
@@ -52,7 +53,7 @@ class NoMcp:
     def attach(self, tell: Tell) -> None:
         """Nobody signs in."""
 
-    async def prepare(self, person: str) -> None:
+    async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         """There is nothing to make ready."""
 
     async def forget_person(self, person: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from agent.tool import Tool
-from agent.toolset import Filtered, Toolset, matches
+from agent.toolset import Filtered, Toolset, matches, may_match
 from channels.address import FULL
 
 Role = Literal["admin", "member", "guest"]
@@ -53,6 +53,11 @@ class Roles:
         if level > GUEST and self._rights(level).tools is None:
             return toolset
         return Filtered(toolset, partial(self._may_use, level))
+
+    def may_use_server(self, level: int, name: str) -> bool:
+        """Whether turns of this level may use some tool of this MCP server."""
+        allowed = self._rights(level).tools
+        return level > GUEST if allowed is None else may_match(f"{name}_", allowed)
 
     def models(self, level: int, models: Iterable[str]) -> tuple[str, ...]:
         """Those of the models that people of this level may choose from."""

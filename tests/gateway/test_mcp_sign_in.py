@@ -234,6 +234,43 @@ async def sign_in(chat: Chat, words: str, name: str) -> None:
     await chat.hear("You are signed in")
 
 
+@pytest.mark.parametrize(
+    ("agent", "access", "is_needed"),
+    [
+        ("", 'allow = ["*"]', True),
+        ('tools = ["private_*"]', 'allow = ["*"]', True),
+        ('mcp = ["docs"]\ntools = ["*"]', 'allow = ["*"]', False),
+        ('tools = ["read_file", "list_*"]', 'allow = ["*"]', False),
+        ("", 'guests = ["*"]', False),
+        ("", 'guests = ["*"]\n[roles.guest]\ntools = ["read_*"]', False),
+        ("", 'guests = ["*"]\n[roles.guest]\ntools = ["priv*"]', True),
+        ('mcp = []\ndelegates = ["reader"]', 'allow = ["*"]\n[agents.reader]\nmcp = ["private"]', True),
+    ],
+)
+async def test_a_persons_server_is_connected_only_for_turns_that_may_have_its_tools(
+    tmp_path: Path, models: ModelServer, api: BotApi, agent: str, access: str, is_needed: bool
+) -> None:
+    connections = 0
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        more = settings_of(url, "per_person = true\n") + '[mcp.docs]\ncommand = ["false"]\nsandbox = "none"\n'
+        settings = write_settings(tmp_path, api, models, more=more)
+        text = settings.read_text().replace('allow = ["*"]', access).replace('"test-key"', f'"{KEY}"')
+        settings.write_text(text.replace("[agent]", f"[agent]\n{agent}", 1))
+        models.respond(lambda _: Say("Hello."))
+        async with gateway(settings):
+            gus = api.private(9, "Gus")
+            await gus.say("hi")
+            await gus.hear("Hello.")
+    assert bool(connections) is is_needed
+
+
 def whoami(request: Request) -> Turn:
     """Asks who the person is, with what there is, and says what came of it."""
     said = [message for message in request.messages if message.role in ("user", "tool")]
