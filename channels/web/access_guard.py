@@ -43,20 +43,49 @@ class _TokenReplaced(Exception):
     """The token with which the request came is not valid any more."""
 
 
-class AccessGuard:
-    """ASGI middleware around the whole app. `host` is the host that the server binds, `url` its public address behind
-    a proxy, whose host and origin are known as well.
+class Site:
+    """Which hosts and origins are this server's own. `host` is what the server binds, `url` its public address behind a
+    proxy, whose host and origin are known as well.
 
     A foreign page can neither post here (its origin differs) nor read by pointing its own host name at this machine
     (DNS rebinding: that host is unknown).
     """
 
-    def __init__(self, app: ASGIApp, token: Callable[[], str], host: str, url: str = "") -> None:
-        self._app = app
-        self._token = token
+    def __init__(self, host: str, url: str = "") -> None:
         self._host = host.lower()
         self._url = url.lower()
         self._public_host = _host_name(urlsplit(self._url).netloc)
+
+    def knows_host(self, request: HTTPConnection) -> bool:
+        host = _host_name(request.headers.get("host", ""))
+        if self._host in _ANY_HOST and _is_ip(host):
+            return True
+        return host in LOOPBACK or (host != "" and host in (self._host, self._public_host))
+
+    def knows_origin(self, request: HTTPConnection) -> bool:
+        origin = request.headers.get("origin")
+        if origin is None or (self._url and origin.lower() == self._url):
+            return True
+        return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+
+    def is_secure(self, request: HTTPConnection) -> bool:
+        return "https" in (request.url.scheme, urlsplit(self._url).scheme)
+
+    def cookie_name(self, request: HTTPConnection) -> str:
+        """With the port: browsers share cookies between the ports of a host, and another gateway may use another port.
+
+        `__Host-` keeps other hosts of the same domain from setting it.
+        """
+        return f"{'__Host-' if self.is_secure(request) else ''}interject-{request.url.port or 80}"
+
+
+class AccessGuard:
+    """ASGI middleware around the whole app, for the `Site` of this host and public address."""
+
+    def __init__(self, app: ASGIApp, token: Callable[[], str], host: str, url: str = "") -> None:
+        self._app = app
+        self._token = token
+        self._site = Site(host, url)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,9 +101,9 @@ class AccessGuard:
 
     def _answer(self, request: HTTPConnection) -> Response | None:
         """The answer to requests without access, and to the sign-in link; None for all others."""
-        if not self._knows_host(request):
+        if not self._site.knows_host(request):
             return _refuse(403, "Unknown host. Open the page with the sign-in link that Interject printed.")
-        if not self._knows_origin(request):
+        if not self._site.knows_origin(request):
             return _refuse(403, "Requests from other sites are not allowed.")
         if _is_public(request):
             return None
@@ -82,7 +111,9 @@ class AccessGuard:
             return self._sign_in(request)
         if request.url.path == "/sign-out" and request.scope["method"] == "POST":
             return self._sign_out(request)
-        if self._is_token(_bearer(request)) or self._is_token(request.cookies.get(self._cookie_name(request))):
+        if self._is_token(bearer_token(request)) or self._is_token(
+            request.cookies.get(self._site.cookie_name(request))
+        ):
             return None
         if request.url.path == "/":
             return HTMLResponse(_SIGN_IN_PAGE, 401)
@@ -93,31 +124,21 @@ class AccessGuard:
     def _sign_in(self, request: HTTPConnection) -> Response:
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
-            self._cookie_name(request),
+            self._site.cookie_name(request),
             self._token(),
             max_age=_COOKIE_AGE,
             httponly=True,
             samesite="strict",
-            secure=self._is_secure(request),
+            secure=self._site.is_secure(request),
         )
         return answer
 
     def _sign_out(self, request: HTTPConnection) -> Response:
         answer = JSONResponse({})
         answer.delete_cookie(
-            self._cookie_name(request), httponly=True, samesite="strict", secure=self._is_secure(request)
+            self._site.cookie_name(request), httponly=True, samesite="strict", secure=self._site.is_secure(request)
         )
         return answer
-
-    def _is_secure(self, request: HTTPConnection) -> bool:
-        return "https" in (request.url.scheme, urlsplit(self._url).scheme)
-
-    def _cookie_name(self, request: HTTPConnection) -> str:
-        """With the port: browsers share cookies between the ports of a host, and another gateway may use another port.
-
-        `__Host-` keeps other hosts of the same domain from setting it.
-        """
-        return f"{'__Host-' if self._is_secure(request) else ''}interject-{request.url.port or 80}"
 
     def _while_valid(self, send: Send) -> Send:
         """Ends an event stream when the token is replaced."""
@@ -135,18 +156,6 @@ class AccessGuard:
 
         return send_while_valid
 
-    def _knows_host(self, request: HTTPConnection) -> bool:
-        host = _host_name(request.headers.get("host", ""))
-        if self._host in _ANY_HOST and _is_ip(host):
-            return True
-        return host in LOOPBACK or (host != "" and host in (self._host, self._public_host))
-
-    def _knows_origin(self, request: HTTPConnection) -> bool:
-        origin = request.headers.get("origin")
-        if origin is None or (self._url and origin.lower() == self._url):
-            return True
-        return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
-
     def _is_token(self, given: str | None) -> bool:
         return given is not None and hmac.compare_digest(given.encode(), self._token().encode())
 
@@ -156,7 +165,7 @@ def _is_public(request: HTTPConnection) -> bool:
     return request.url.path.startswith("/page/")
 
 
-def _bearer(request: HTTPConnection) -> str | None:
+def bearer_token(request: HTTPConnection) -> str | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 

@@ -115,7 +115,10 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             limits = default_limits(behind_proxy=settings.web.url is not None)
             services.append(
                 partial(
-                    serve, partial(site, web, settings.web, webhooks(settings, configured), sign_ins), listener, limits
+                    serve,
+                    partial(site, gateway, web, settings.web, webhooks(settings, configured), sign_ins),
+                    listener,
+                    limits,
                 )
             )
         await stack.enter_async_context(gateway)

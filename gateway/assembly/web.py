@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from channels.channel import WebhookChannel
 from channels.web.channel import WebChannel
 from config.settings import WebSettings
+from gateway.app import Gateway
 from gateway.web.connections import App
 from gateway.web.http_server import mounted
 
@@ -42,13 +43,26 @@ def exposure(settings: WebSettings) -> str:
 
 
 async def site(
-    web: WebChannel, settings: WebSettings, webhooks: Mapping[str, WebhookChannel], sign_ins: SignIns | None = None
+    gateway: Gateway,
+    web: WebChannel,
+    settings: WebSettings,
+    webhooks: Mapping[str, WebhookChannel],
+    sign_ins: SignIns | None = None,
 ) -> App:
-    """The web chat, the platforms' webhooks, and the pages of people who sign in. Loaded on the first connection."""
+    """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Loaded on the first
+    connection."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
-    api = page.app(web, host=settings.host, url=settings.url or "")
+    chat = page.app(web, host=settings.host, url=settings.url or "")
     others = {path: channel.asgi() for path, channel in webhooks.items()}
+    others["/api/v1/"] = await asyncio.to_thread(_control_api, gateway, web, settings)
     if sign_ins is not None:
         pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
         others["/oauth/"] = pages.app(sign_ins, settings.url or "")
-    return mounted(api, others)
+    return mounted(chat, others)
+
+
+def _control_api(gateway: Gateway, web: WebChannel, settings: WebSettings) -> App:
+    from gateway.api.app import app
+    from gateway.api.guard import OwnerOnly
+
+    return app(gateway, OwnerOnly(web.token), host=settings.host, url=settings.url or "")

@@ -1,0 +1,33 @@
+"""The API as an ASGI application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from gateway.api import conversations
+from gateway.api.guard import Callers, Guard
+from gateway.api.problems import ProblemBody, answer_problems
+from gateway.app import Gateway
+
+PREFIX = "/api/v1"
+VERSION = "1"
+
+_ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}, "5XX": {"model": ProblemBody}}
+
+
+def app(gateway: Gateway, callers: Callers, *, host: str, url: str = "") -> FastAPI:
+    """The app for paths that begin with /api/v1. `host` is what the server binds, `url` its public address."""
+    api = FastAPI(
+        title="Interject",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+    )
+    api.add_middleware(Guard, callers=callers, host=host, url=url)
+    answer_problems(api)
+    for router in (conversations.router(gateway),):
+        api.include_router(router, prefix=PREFIX, responses=_ERRORS)
+    return api

@@ -1,0 +1,66 @@
+"""Who sends a request, and what they may do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from fastapi import Depends, Request
+
+from agent.toolset import matches
+from channels.address import Sender
+from gateway.api.problems import Problem
+
+Scope = Literal["read", "chat", "operate", "admin"]
+"""What a key is for, each with all before it: see conversations; write, steer and stop in them; act for everybody and
+see usage and audit; manage people, keys and settings."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`sender` is the author of what the caller writes. `conversations` and `agents` are patterns of the only
+    conversation ids and agents' names that the caller may use; None: all."""
+
+    sender: Sender
+    scope: Scope
+    conversations: tuple[str, ...] | None = None
+    agents: tuple[str, ...] | None = None
+
+    def may(self, scope: Scope) -> bool:
+        return SCOPES.index(self.scope) >= SCOPES.index(scope)
+
+    def sees(self, conversation: str) -> bool:
+        """Whether the conversation with this id (`gateway.api.ids`) exists for the caller."""
+        return self.conversations is None or matches(conversation, self.conversations)
+
+    def may_use(self, agent: str) -> bool:
+        return self.agents is None or matches(agent, self.agents)
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller that `gateway.api.guard` has found."""
+    caller = request.scope["caller"]
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def _needs(scope: Scope) -> Callable[[Request], Caller]:
+    def caller(request: Request) -> Caller:
+        found = caller_of(request)
+        if not found.may(scope):
+            raise Problem(
+                403, "scope_missing", f'This needs a key with the scope "{scope}"; yours has "{found.scope}".'
+            )
+        return found
+
+    return caller
+
+
+Reader = Annotated[Caller, Depends(_needs("read"))]
+Writer = Annotated[Caller, Depends(_needs("chat"))]
+Operator = Annotated[Caller, Depends(_needs("operate"))]
+Admin = Annotated[Caller, Depends(_needs("admin"))]
+"""Parameters of routes: the caller, who must have this scope."""

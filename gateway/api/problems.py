@@ -1,0 +1,82 @@
+"""Errors of the API: `application/problem+json` (RFC 9457) with a stable `code`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from agent.media import FileTooLarge, MediaError, MediaMissing
+from channels.channel import NotStored
+from channels.runs import UnknownRun, WrongResults
+from gateway.store.errors import StoreError
+
+MEDIA_TYPE = "application/problem+json"
+_MAX_PROBLEMS = 5
+
+
+class Problem(Exception):
+    """Ends a request with this status. `code` is for programs and never changes its meaning, `detail` is for people;
+    `retry_after` is in seconds."""
+
+    def __init__(self, status: int, code: str, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def response(self) -> Response:
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        body = {"status": self.status, "code": self.code, "detail": self.detail}
+        return JSONResponse(body, self.status, headers, MEDIA_TYPE)
+
+
+class ProblemBody(BaseModel):
+    """The body of an error."""
+
+    status: int
+    code: str
+    detail: str
+
+
+def answer_problems(api: FastAPI) -> None:
+    """Turns errors into problems. Unexpected errors are logged by the server."""
+
+    def answer(kind: type[Exception], make: Callable[[Exception], Problem]) -> None:
+        async def handle(request: Request, error: Exception) -> Response:
+            return make(error).response()
+
+        api.add_exception_handler(kind, handle)
+
+    answer(Problem, lambda error: error if isinstance(error, Problem) else _unexpected(error))
+    answer(UnknownRun, lambda error: Problem(404, "run_not_found", str(error)))
+    answer(WrongResults, lambda error: Problem(409, "wrong_results", str(error)))
+    answer(NotStored, lambda error: Problem(503, "not_stored", str(error), retry_after=5))
+    answer(StoreError, lambda error: Problem(503, "store_failed", str(error), retry_after=5))
+    answer(MediaMissing, lambda error: Problem(404, "file_not_found", str(error)))
+    answer(FileTooLarge, lambda error: Problem(413, "file_too_large", str(error)))
+    answer(MediaError, lambda error: Problem(507, "file_not_stored", str(error)))
+    answer(HTTPException, lambda error: _of_http(error) if isinstance(error, HTTPException) else _unexpected(error))
+    answer(ValidationError, _invalid)
+    answer(RequestValidationError, _invalid)
+    answer(Exception, _unexpected)
+
+
+def _of_http(error: HTTPException) -> Problem:
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    return Problem(error.status_code, codes.get(error.status_code, "http_error"), str(error.detail))
+
+
+def _invalid(error: Exception) -> Problem:
+    assert isinstance(error, ValidationError | RequestValidationError)
+    found = [f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors()[:_MAX_PROBLEMS]]
+    return Problem(422, "invalid_request", f"The request is not valid: {'; '.join(found)}.")
+
+
+def _unexpected(error: Exception) -> Problem:
+    return Problem(500, "internal_error", "Internal error. See the gateway's log.")
