@@ -148,7 +148,8 @@ class MessagesRead:
 class ModelAnswered:
     """The model's answer in one step. `interrupted`: a message or a stop ended the stream early, or a restart did
     (`by_restart`); `cut_off`: the model's length limit did; `refused`: its provider's filter did. `shown` is the text
-    that people see, if hooks changed it."""
+    that people see, if hooks changed it. `seconds` is how long the model took, with all attempts, and `first_token`
+    after how many seconds the first of this answer came; None where there is none, or it is not known."""
 
     step: int
     parts: tuple[Part, ...]
@@ -159,6 +160,8 @@ class ModelAnswered:
     shown: str | None = None
     refused: bool = False
     by_restart: bool = False
+    seconds: float | None = field(default=None, compare=False)
+    first_token: float | None = field(default=None, compare=False)
     kind: Literal["model_answered"] = "model_answered"
 
     @property

@@ -164,6 +164,7 @@ class ModelStep:
                 "tokens": estimate_tokens(request),
             }
             hooks.observe(self._turn_context.hook_context, requested)
+        self.stream.begin()
         return await self._agent.model.answer(request, self.stream.receive)
 
     def _may_be_too_long(self, error: ModelError) -> bool:
@@ -250,6 +251,8 @@ class ModelStep:
             answer.model,
             cut_off=answer.finish == "length",
             refused=answer.finish == "refused",
+            seconds=self.stream.seconds,
+            first_token=self.stream.first_token,
         )
         answered = await self._reviewed_answer(answered)
         answered = storable(answered)

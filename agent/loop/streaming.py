@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import assert_never
 
@@ -59,8 +60,29 @@ class AnswerStream:
         self._usage = Usage()
         self._model = ""
         self._reviews = hooks.active("before_reply")
+        self._asked_at: float | None = None
+        self._first_at: float | None = None
+
+    def begin(self) -> None:
+        """The model is asked now."""
+        self._asked_at = time.monotonic()
+
+    @property
+    def seconds(self) -> float | None:
+        """Since the model was asked; None if it was not."""
+        return self._since_asked(time.monotonic())
+
+    @property
+    def first_token(self) -> float | None:
+        """Seconds until the answer's first text or reasoning; None if there was none."""
+        return self._since_asked(self._first_at)
+
+    def _since_asked(self, at: float | None) -> float | None:
+        return None if at is None or self._asked_at is None else round(max(0.0, at - self._asked_at), 3)
 
     async def receive(self, delta: Delta) -> None:
+        if self._first_at is None and isinstance(delta, TextDelta | ReasoningDelta):
+            self._first_at = time.monotonic()
         match delta:
             case TextDelta(piece):
                 text = self._text.add(piece)
@@ -75,6 +97,7 @@ class AnswerStream:
             case ReasoningDelta(piece):
                 delta = ReasoningDelta(self._reasoning.add(piece))
             case Withdrawn():
+                self._first_at = None
                 self._text.clear()
                 self._reasoning.clear()
                 self._received.clear()
@@ -114,7 +137,16 @@ class AnswerStream:
         if not text and self._usage == Usage():
             return tuple(self._charges)
         parts = (Text(text),) if text else ()
-        return (*self._charges, ModelAnswered(self._step, parts, self._usage, self._model, interrupted=True))
+        answered = ModelAnswered(
+            self._step,
+            parts,
+            self._usage,
+            self._model,
+            interrupted=True,
+            seconds=self.seconds,
+            first_token=self.first_token,
+        )
+        return (*self._charges, answered)
 
     async def discard(self) -> tuple[Spent, ...]:
         """Withdraws the text so far, which nobody has seen; the cost of the answer."""

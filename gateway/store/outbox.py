@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
@@ -27,10 +29,11 @@ _upsert = insert(outbox).values(
     ref=bindparam("ref"),
     digest=bindparam("digest"),
     reason=bindparam("why"),
+    at=bindparam("time"),
 )
 _upsert = _upsert.on_conflict_do_update(
     index_elements=["reply_id", "key"],
-    set_={name: _upsert.excluded[name] for name in ("state", "ref", "digest", "reason")},
+    set_={name: _upsert.excluded[name] for name in ("state", "ref", "digest", "reason", "at")},
 )
 
 _rename = update(outbox).where(_piece).values(key=bindparam("new_key"), digest="")
@@ -76,7 +79,7 @@ def _put(
     reason: str | None = None,
 ) -> None:
     values = {"of_reply": reply_id, "of_key": key, "now": state, "ref": ref, "digest": digest, "why": reason}
-    connection.execute(_upsert, values)
+    connection.execute(_upsert, values | {"time": datetime.now(UTC)})
 
 
 def rename(connection: Connection, reply_id: str, old: str, new: str) -> None:

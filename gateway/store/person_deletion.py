@@ -185,8 +185,10 @@ def _forget_in_log(
     if has_read and not is_own:
         deleted.count(quoting=sum(isinstance(entry, ModelAnswered) for entry in entries))
     if changed != list(entries):
+        at = (None,) * len(changed) if is_own else logs.times(connection, number)
         connection.execute(delete(turn_log).where(turn_log.c.turn == number))
-        lines = [{"turn": number, "n": n, "entry": dump(entry)} for n, entry in enumerate(changed, 1)]
+        numbered = enumerate(zip(changed, at, strict=True), 1)
+        lines = [{"turn": number, "n": n, "entry": dump(entry), "at": time} for n, (entry, time) in numbered]
         if lines:
             connection.execute(insert(turn_log), lines)
     return has_read

@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0013"
+REVISION = "0014"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -181,6 +181,8 @@ turn_log = Table(
     Column("turn", Key, ForeignKey("turns.number"), primary_key=True, autoincrement=False),
     Column("n", Integer, primary_key=True, autoincrement=False),
     Column("entry", Text, nullable=False),
+    # When it was written; unknown in logs of earlier versions.
+    Column("at", Timestamp),
     sqlite_with_rowid=False,
 )
 
@@ -194,6 +196,8 @@ outbox = Table(
     Column("ref", SafeText, nullable=False),
     Column("digest", SafeText, nullable=False),
     Column("reason", SafeText),
+    # When it came into this state; unknown in outboxes of earlier versions.
+    Column("at", Timestamp),
     CheckConstraint("state IN ('sending', 'shown', 'simplified', 'undeliverable')", name="state"),
     sqlite_with_rowid=False,
 )

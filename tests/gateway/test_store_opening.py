@@ -157,6 +157,8 @@ async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_p
             database.execute(f"ALTER TABLE turns DROP COLUMN {column}")
         for column in ("reasoning", "agent"):
             database.execute(f"ALTER TABLE sessions DROP COLUMN {column}")
+        for table in ("turn_log", "outbox"):
+            database.execute(f'ALTER TABLE {table} DROP COLUMN "at"')
         database.execute("UPDATE alembic_version SET version_num = '0001'")
         database.commit()
     async with open_store(url_of(tmp_path)) as store:
