@@ -27,7 +27,7 @@ _of_turn = select(
 _by_number = _of_turn.where(turns.c.number == bindparam("turn"))
 _by_id = _of_turn.where(turns.c.id == bindparam("turn"))
 _insert = insert(usage).values({column.name: bindparam(column.name) for column in usage.c if column.name != "id"})
-_totals = select(
+totals_columns = (
     func.count().label("calls"),
     *(
         func.coalesce(func.sum(column), 0).label(column.name)
@@ -43,6 +43,9 @@ _totals = select(
     func.coalesce(func.max(usage.c.estimated), False).label("estimated"),
     func.coalesce(func.max(case((usage.c.cost == 0, 1), else_=0)), 0).label("unpriced"),
 )
+"""What `totals_from` reads, of a group of rows of `usage`."""
+
+_totals = select(*totals_columns)
 
 
 def record(connection: Connection, number: int, entries: Sequence[Entry]) -> None:
@@ -94,7 +97,10 @@ def spent(
         asked = asked.where(usage.c.person == person)
     if since is not None:
         asked = asked.where(usage.c.at >= since)
-    row = connection.execute(asked).one()
+    return totals_from(connection.execute(asked).one())
+
+
+def totals_from(row: AnyRow) -> UsageTotals:
     return UsageTotals(
         calls=row.calls,
         input=row.input,

@@ -106,7 +106,9 @@ _title = (
     .limit(1)
     .scalar_subquery()
 )
-_shown_title = func.coalesce(func.substr(sessions.c.title, 1, MAX_TITLE_LENGTH), _title)
+shown_title = func.coalesce(func.substr(sessions.c.title, 1, MAX_TITLE_LENGTH), _title)
+"""A session's title, or else the beginning of its first message."""
+
 _is_running = (
     select(turns.c.number).where(turns.c.session == sessions.c.key, is_turn, is_running, ~turns.c.parked).exists()
 )
@@ -114,7 +116,7 @@ _conversations = (
     select(
         sessions.c.key,
         sessions.c.address,
-        _shown_title.label("title"),
+        shown_title.label("title"),
         sessions.c.last_at,
         _is_running.label("running"),
     )
