@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ HEADER = b"SQLite format 3\0"
 MAX_CHECKED_SIZE = 32 * 1024 * 1024
 """Bytes; files up to this size are checked page by page when they are opened, which takes 50 ms at most."""
 
+LOOK = 0.05
+"""Seconds; longer than a command needs to look whether the database is locked."""
+
 WRITING = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "secure_delete=ON")
 READING = ("query_only=ON", "busy_timeout=5000")
 
@@ -42,14 +46,13 @@ def database_path(url: str) -> Path:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Locks the database for this process. Raises `StoreBusy`, or `StoreFailed` where nothing can be written."""
-    lock = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Here, before anything is written: SQLite gives its other files the mode of the database.
         for part in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
             if part == path or part.exists():
                 private_file(part)
-        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(lock_file(path), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StoreFailed(f"{path} cannot be opened for writing: {error.strerror}. Check [store] url") from error
     try:
@@ -59,14 +62,30 @@ def locked(path: Path) -> Iterator[None]:
         os.close(file)
 
 
+def lock_file(path: Path) -> Path:
+    """The file that the process which holds the database has locked, with its process id in it."""
+    return path.with_name(path.name + ".lock")
+
+
 def _lock(file: int, path: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_locked(file):
+            # A command that looks whether a gateway runs holds the lock for a moment.
+            time.sleep(LOOK)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(file, 20, 0).decode("ascii", "replace").strip()
         raise StoreBusy(path, int(holder) if holder.isdecimal() else None) from error
     os.ftruncate(file, 0)
     os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+
+
+def _is_locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_current(path: Path) -> Engine:
@@ -103,13 +122,13 @@ def _find_revision(path: Path) -> str | None:
     except OSError as error:
         raise StoreFailed(f"{path} cannot be read: {error.strerror}") from error
     try:
-        with closing(sqlite3.connect(_read_only_uri(path), uri=True)) as database:
+        with closing(sqlite3.connect(read_only_uri(path), uri=True)) as database:
             return _revision(database, path)
     except sqlite3.DatabaseError as error:
         raise StoreCorrupt(path, f"it is damaged ({error})") from error
 
 
-def _read_only_uri(path: Path) -> str:
+def read_only_uri(path: Path) -> str:
     """A URI that reads the file without creating others, unless a crash left a journal that must be read too."""
     journal = path.with_name(path.name + "-wal")
     return f"file:{quote(str(path))}?{'mode=ro' if journal.exists() else 'immutable=1'}"

@@ -33,6 +33,7 @@ from gateway.store import (
     outbox,
     pairing,
     questions,
+    overview,
     reactions,
     reading,
     revocation,
@@ -44,6 +45,7 @@ from gateway.store import (
     undo,
 )
 from gateway.store.engine import Engine, Job
+    usage,
 from gateway.store.records import PastTurn
 from gateway.store.sqlite import open_sqlite
 
@@ -204,6 +206,12 @@ class Store:
     rename = writes(outbox.rename)
     removed = writes(outbox.removed)
     simplified = writes(outbox.simplified)
+    # What goes on
+    conversation_rows = reads(overview.conversation_rows)
+    overview = reads(overview.overview)
+    usage_by = reads(usage.usage_by)
+    total_usage = reads(usage.total_usage)
+
     undeliverable = writes(outbox.undeliverable)
     delivered = writes(delivery.delivered)
     undelivered = writes(delivery.undelivered)
