@@ -31,9 +31,9 @@ from gateway.store import (
     media_cleanup,
     moves,
     outbox,
+    overview,
     pairing,
     questions,
-    overview,
     reactions,
     reading,
     revocation,
@@ -43,9 +43,9 @@ from gateway.store import (
     suggestions,
     turns,
     undo,
+    usage,
 )
 from gateway.store.engine import Engine, Job
-    usage,
 from gateway.store.records import PastTurn
 from gateway.store.sqlite import open_sqlite
 
@@ -199,6 +199,12 @@ class Store:
     spent = writes(costs.spent)
     add_spent = writes(costs.add_spent)
 
+    # What goes on
+    conversation_rows = reads(overview.conversation_rows)
+    overview = reads(overview.overview)
+    usage_by = reads(usage.usage_by)
+    total_usage = reads(usage.total_usage)
+
     # Outbox
     pieces = writes(outbox.pieces)
     sending = writes(outbox.sending)
@@ -206,12 +212,6 @@ class Store:
     rename = writes(outbox.rename)
     removed = writes(outbox.removed)
     simplified = writes(outbox.simplified)
-    # What goes on
-    conversation_rows = reads(overview.conversation_rows)
-    overview = reads(overview.overview)
-    usage_by = reads(usage.usage_by)
-    total_usage = reads(usage.total_usage)
-
     undeliverable = writes(outbox.undeliverable)
     delivered = writes(delivery.delivered)
     undelivered = writes(delivery.undelivered)
