@@ -72,6 +72,10 @@ class ChannelAccess:
         """Whether "*" and pairing include the sender: they mean people, and members unless the settings say more."""
         return sender.is_person and (self.outsiders or sender.membership == "member")
 
+    def wildcard_in(self, users: Collection[str], sender: Sender) -> bool:
+        """Whether the list has "*", and that includes the sender."""
+        return "*" in users and self.wildcard_includes(sender)
+
 
 def is_name(user: str) -> bool:
     """Whether the entry of a list has to be resolved to an id: the @name of a person or group, the name of a role."""
@@ -179,30 +183,37 @@ class AccessPolicy:
         return self._role(channel, sender) is not None
 
     def _role(self, channel: str, sender: Sender) -> Role | None:
-        """The one with most rights of those that the settings give the sender; None if they do not admit the sender."""
+        """The one with most rights of those that the settings give the sender; None if they do not admit the sender.
+
+        "*" stands for everybody who is not listed otherwise: whom a role lists has that role, and whom the allowlist
+        lists has no fewer rights than "*" gives."""
         if not self.has_settings(channel):
             return "admin"
         settings = self._settings(channel)
         for role, users in settings.by_role():
-            if self._lists(channel, users, sender):
+            if self._names(channel, users, sender):
                 return role
-        return settings.default_role(sender) if self._lists(channel, settings.allow, sender) else None
+        everybodys = next((role for role, users in settings.by_role() if settings.wildcard_in(users, sender)), None)
+        if self._names(channel, settings.allow, sender):
+            return "member" if everybodys == "member" else settings.default_role(sender)
+        if everybodys is None and settings.wildcard_in(settings.allow, sender):
+            return settings.default_role(sender)
+        return everybodys
 
     def _named_level(self, settings: ChannelAccess, sender: Sender, names: Collection[str]) -> int:
         """The sender's level, if one of the names means the sender."""
         roles = [role for role, users in settings.by_role() if not users.isdisjoint(names)]
         return self.roles.level(roles[0] if roles else settings.default_role(sender))
 
-    def _lists(self, channel: str, users: Collection[str], sender: Sender) -> bool:
-        if "*" in users and self._settings(channel).wildcard_includes(sender):
-            return True
+    def _names(self, channel: str, users: Collection[str], sender: Sender) -> bool:
+        """Whether the list means the sender, or a group of theirs, other than by "*"."""
         ids = self._ids_of(channel, users)
         in_group = sender.is_person and any(group.lower() in ids for group in sender.groups)
         return in_group or sender.id.lower() in ids
 
     def is_admin(self, address: Address, sender: Sender) -> bool:
         channel = address.channel
-        return not self.has_settings(channel) or self._lists(channel, self._settings(channel).admins, sender)
+        return not self.has_settings(channel) or self._names(channel, self._settings(channel).admins, sender)
 
     def may_stop_any(self, address: Address, sender: Sender) -> bool:
         """Whether they may stop and decide for everybody's turns: in groups admins only, in direct chats all."""

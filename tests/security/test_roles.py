@@ -365,6 +365,59 @@ async def test_a_role_of_that_name_in_another_server_means_nothing(
     assert not models.requests
 
 
+LISTED = "With a shell."
+"""What a member is answered."""
+GUESTS = "Without a shell."
+
+
+@pytest.mark.parametrize(
+    ("access", "words"),
+    [
+        ('allow = ["7"]\nguests = ["*"]', [LISTED, GUESTS]),
+        ('members = ["7"]\nguests = ["*"]', [LISTED, GUESTS]),
+        ('admins = ["7"]\nguests = ["*"]', [LISTED, GUESTS]),
+        ('guests = ["7"]\nmembers = ["*"]', [GUESTS, LISTED]),
+        ('allow = ["7"]\nmembers = ["*"]', [LISTED, LISTED]),
+        ('allow = ["*"]\nguests = ["7"]', [GUESTS, LISTED]),
+        ('allow = ["7", "*"]\nguests = ["*"]', [LISTED, GUESTS]),
+        ('allow = ["7"]\nmembers = ["9"]\nguests = ["*"]', [GUESTS, GUESTS]),
+    ],
+)
+async def test_an_explicit_entry_counts_more_than_a_wildcard(
+    tmp_path: Path, models: ModelServer, api: BotApi, access: str, words: list[str]
+) -> None:
+    async with on_telegram(tmp_path, models, api, f"{access}\n{UNSAFE}").running():
+        for person, expected in zip((7, 8), words, strict=True):
+            chat = api.private(user_id=person, name=f"Person {person}")
+            await chat.say("hello")
+            await chat.hear(expected)
+
+
+async def test_an_entry_of_a_group_counts_more_than_a_wildcard(
+    tmp_path: Path, models: ModelServer, slack: Slack
+) -> None:
+    ann, bob = slack.person("Ann"), slack.person("Bob")
+    group = slack.user_group("engineering", [ann])
+    async with on_slack(tmp_path, models, slack, f'allow = ["{group.id}"]\nguests = ["*"]\n{UNSAFE}').running():
+        await slack.connected()
+        for person, expected in ((ann, LISTED), (bob, GUESTS)):
+            await slack.direct(person).say("hello")
+            await slack.direct(person).hear(expected)
+
+
+async def test_an_entry_of_a_role_counts_more_than_a_wildcard(
+    tmp_path: Path, models: ModelServer, discord: Discord
+) -> None:
+    team = discord.channel("team", [ANN_D, BOB_D])
+    role = discord.guild().role("Core", [ANN_D])
+    access = f'allow = ["role:{role}"]\nguests = ["*"]\ngroups = "all"\n{UNSAFE}'
+    async with on_discord(tmp_path, models, discord, access).running():
+        await discord.connected()
+        for person, expected in ((ANN_D, LISTED), (BOB_D, GUESTS)):
+            await team.say("hello", by=person)
+            await team.hear(expected)
+
+
 async def test_a_guest_has_the_models_and_the_budget_of_the_role(
     tmp_path: Path, models: ModelServer, api: BotApi
 ) -> None:
