@@ -20,6 +20,7 @@ from agent.toolset import Toolset
 from channels.channel import Channel
 from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
+from gateway.inbound.access_changes import AccessChanges
 from gateway.inbound.access_commands import AccessCommands
 from gateway.inbound.attachments import WAIT, AttachmentFetcher, FileText, ReadFile
 from gateway.inbound.command_handler import CommandHandler
@@ -162,7 +163,13 @@ class Gateway:
         self.reload = Reloading(*reloads)
         self.channels: dict[str, Channel] = {}
         self._problems: dict[str, str] = {}
-        self._files = files
+        self.access = access
+        self.agents = agents
+        self.models = options.models
+        self.mcp = mcp
+        self.files = files
+        self.mask = mask
+        self.tool_problems = tool_problems
 
         self._observations = Observations(hooks, mask)
         self._replies = ChannelReplies(options.reply_options, mask)
@@ -181,7 +188,7 @@ class Gateway:
         notices = Notices(store, self.delivery)
         mcp.attach(notices)
 
-        self._stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
+        self.stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
         self.background = BackgroundWork(store, self.bus, options.background)
         self._titles = Titles(store, small and MaskingModel(small, mask), self.channels)
         budgets = Budgets(store, options.spending, estimate)
@@ -219,6 +226,7 @@ class Gateway:
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete, context)
 
         revocations = Revocations(self.bus, self.delivery, self.background)
+        self.access_changes = AccessChanges(store, notices, revocations)
         self.commands = Commands(
             TaskCommands(
                 store,
@@ -227,16 +235,16 @@ class Gateway:
                 histories,
                 self.background,
                 access,
-                self._problems_by_channel,
+                self.problems,
                 context,
                 agents,
                 workspaces,
                 tool_problems,
             ),
             ConversationCommands(store, access, options.models, agents),
-            AccessCommands(store, notices, access, revocations),
+            AccessCommands(store, access, self.access_changes),
             DataCommands(store, media, notices, access, self.deletion.delete),
-            DeliveryCommands(access, self._stored_replies),
+            DeliveryCommands(access, self.stored_replies),
             ContextCommands(store, histories, agents, access, budgets),
             HowCommand(store, agents),
             SkillCommands(files, access.roles, partial(workspace_of, store, agents, workspaces)),
@@ -272,10 +280,10 @@ class Gateway:
         """Adds a channel, before `run()`."""
         self.channels[channel.name] = channel
 
-    def _problems_by_channel(self) -> dict[str, str]:
+    def problems(self) -> dict[str, str]:
         """The known problems by channel, and that of the skills."""
         own = {channel.name: channel.problem for channel in self.channels.values() if channel.problem}
-        skills = {"skills": self._files.problem} if self._files.problem else {}
+        skills = {"skills": self.files.problem} if self.files.problem else {}
         return own | self._problems | skills
 
     async def __aenter__(self) -> Gateway:
@@ -312,7 +320,7 @@ class Gateway:
     async def _resume(self, pending: records.Pending) -> None:
         """Replies first, so that they come before new ones; then commands, so that a stop takes effect before the turn
         that it stops."""
-        await self._stored_replies.show(pending.undelivered)
+        await self.stored_replies.show(pending.undelivered)
         await self.background.resume()
         self.receiver.resume(pending)
         for turn_id in pending.side_questions:
@@ -331,4 +339,4 @@ class Gateway:
         self.dispatcher.not_delivered(reply, part)
 
     async def _not_delivered(self, reply: ReplyBuilder, undelivered: Undelivered) -> None:
-        await self._stored_replies.not_delivered(reply, undelivered)
+        await self.stored_replies.not_delivered(reply, undelivered)

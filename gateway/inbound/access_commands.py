@@ -6,22 +6,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
-from agent.log import Notice
 from gateway.inbound.access import AccessPolicy
-from gateway.inbound.revocations import Revocations
-from gateway.outbound.notices import Notices
+from gateway.inbound.access_changes import AccessChanges
 from gateway.outbound.wording import escaped, person
-from gateway.store.records import Command, Identity, Pairing, Revoked, Stranger
+from gateway.store.records import Command, Identity, Pairing, Stranger
 from gateway.turns.budgets import person_on
 
-APPROVED = "Your access was approved. What can I do for you?"
 ADMINS_ONLY = "Only admins may do that."
 REVOKE = "revoke"
 
 
 class AccessStore(Protocol):
-    async def approve_pairing(self, code: str, by: str, by_name: str, channel: str | None) -> Pairing | None: ...
-    async def revoke_pairing(self, channel: str, sender: str, by: str, by_name: str) -> Revoked | None: ...
     async def pairings(self) -> tuple[Pairing, ...]: ...
     async def identities(self) -> tuple[Identity, ...]: ...
     async def strangers(self, channel: str | None) -> tuple[Stranger, ...]: ...
@@ -30,28 +25,19 @@ class AccessStore(Protocol):
 class AccessCommands:
     """Each method runs one command and returns the answer to the person."""
 
-    def __init__(
-        self,
-        store: AccessStore,
-        notices: Notices,
-        access: AccessPolicy,
-        revocations: Revocations,
-    ) -> None:
+    def __init__(self, store: AccessStore, access: AccessPolicy, changes: AccessChanges) -> None:
         self._store = store
-        self._notices = notices
         self._access = access
-        self._revocations = revocations
+        self._changes = changes
 
     async def pair(self, command: Command) -> str:
         if not self._access.is_admin(command.address, command.sender):
             return "Only admins may approve pairing codes."
-        code = command.arguments.strip().upper()
         actor = person_on(command.address, command.sender)
         channel = self._channel_of(command)
-        pairing = await self._store.approve_pairing(code, actor, command.sender.name, channel) if code else None
+        pairing = await self._changes.approve(command.arguments, actor, command.sender.name, channel)
         if pairing is None:
             return "Unknown or expired pairing code. Usage: `/pair CODE`."
-        await self._notices.send(pairing.session, pairing.address, None, Notice(APPROVED), f"approved:{pairing.code}")
         return f"Approved: {person(pairing.sender)} may now write to me."
 
     async def access(self, command: Command) -> str:
@@ -65,15 +51,11 @@ class AccessCommands:
 
     async def _revoke(self, command: Command, user: str) -> str:
         """Takes effect at once: for queued messages and running tasks too."""
-        own = self._channel_of(command)
-        paired = [each for each in await self._store.pairings() if _is_of(each.channel, own)]
-        found = next((each for each in paired if each.sender.id.lower() == user.strip("`").lower()), None)
+        actor = person_on(command.address, command.sender)
+        channel = self._channel_of(command)
+        found = await self._changes.revoke(user.strip("`"), actor, command.sender.name, channel)
         if found is None:
             return f"Nobody with the user id {escaped(user)} has access by pairing. `/access` lists who has."
-        actor = person_on(command.address, command.sender)
-        revoked = await self._store.revoke_pairing(found.channel, found.sender.id, actor, command.sender.name)
-        if revoked is not None:
-            await self._revocations.apply(revoked)
         return f"Revoked: {person(found.sender)} may no longer write to me. (Users in the settings are not affected.)"
 
     async def _list(self, channel: str | None) -> str:
