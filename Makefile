@@ -24,8 +24,8 @@ docs: .venv/installed-dev
 	$(BIN)/mkdocs build --strict --quiet
 
 .venv/made:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-	  || { echo "Interject needs Python 3.11 to 3.13; choose one with: make run PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Interject needs Python 3.11 or newer; choose one with: make run PYTHON=python3.14" >&2; exit 1; }
 	@echo "Making the environment in .venv (once; a minute or so) ..."
 	@$(PYTHON) -m venv .venv
 	@touch $@
