@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from config.age import parse_age
 from config.load import Configuration
+from gateway.cli.output import fail, parse_since, write_lines
 from gateway.store import offline
 from gateway.store.errors import StoreError
 from gateway.store.records import AuditRow
@@ -20,26 +20,16 @@ BEGINNING = datetime.fromtimestamp(0, UTC)
 def show_audit_log(configuration: Configuration, since: str | None, *, as_json: bool) -> int:
     """Returns the exit code: 2 when `since` is no time, 1 when the log cannot be read."""
     try:
-        start = BEGINNING if since is None else _time(since)
-    except ValueError:
-        sys.stderr.write(f"interject: --since {since}: expected an age like 7d, or a date like 2026-11-30\n")
+        start = BEGINNING if since is None else parse_since(since)
+    except ValueError as error:
+        sys.stderr.write(f"interject: {error}\n")
         return 2
     try:
         rows = offline.audit_since(configuration.settings.store.url, start)
     except StoreError as error:
-        sys.stderr.write(f"interject: {error}\n")
-        return 1
-    sys.stdout.write("".join(f"{_json(row) if as_json else _line(row)}\n" for row in rows))
+        return fail(configuration, error)
+    write_lines(_json(row) if as_json else _line(row) for row in rows)
     return 0
-
-
-def _time(text: str) -> datetime:
-    """A date, a time, or an age before now. Raises `ValueError`."""
-    age = parse_age(text)
-    if age is not None:
-        return datetime.now(UTC) - age
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _json(row: AuditRow) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli import VERSION
+from gateway.cli.standard_streams import discard_stdout, open_standard_streams, why_stdout_fails
+from gateway.cli.operate import COMMANDS, add_commands, operate
 
 if TYPE_CHECKING:
     from config.load import Configuration
@@ -112,6 +114,8 @@ def _command(arguments: argparse.Namespace) -> int:
             from gateway.cli.audit import show_audit_log
 
             return show_audit_log(_load(arguments.config), arguments.since, as_json=arguments.json)
+        case command if command in COMMANDS:
+            return operate(arguments, _load(arguments.config))
         case _:
             sys.stdout.write(f"interject {VERSION}\n")
             return 0
@@ -286,5 +290,6 @@ def _parser() -> argparse.ArgumentParser:
     add_config(audit, default)
     audit.add_argument("--since", metavar="WHEN", help="only newer entries: an age (7d, 12h) or a date (2026-11-30)")
     audit.add_argument("--json", action="store_true", help="JSON Lines: one object per line")
+    add_commands(add, default)
     add("version", "print the version", "")
     return parser

@@ -1,0 +1,67 @@
+"""The operators' commands: what goes on, what it cost, what is wrong, and why. Their arguments, and which module runs
+each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, assert_never, get_args
+
+if TYPE_CHECKING:
+    from config.load import Configuration
+
+Command = Literal["status", "usage", "sessions"]
+COMMANDS: tuple[Command, ...] = get_args(Command)
+
+JSON_OBJECT = "print one JSON object"
+JSON_LINES = "JSON Lines: one object per line"
+
+
+class AddCommand(Protocol):
+    def __call__(self, name: str, help: str, description: str) -> argparse.ArgumentParser: ...
+
+
+def add_commands(add: AddCommand, configured: str) -> None:
+    """`configured` is the help of --config."""
+    status = add(
+        "status",
+        "show whether a gateway runs, and what goes on in it",
+        "Tasks, unread messages, undelivered replies, cost, disk. Exit code 1 if none runs.",
+    )
+    status.add_argument("--json", action="store_true", help=JSON_OBJECT)
+    usage = add("usage", "show tokens and cost", "Works beside a running gateway.")
+    usage.add_argument("--since", metavar="WHEN", help="only since then: an age (7d, 12h) or a date (2026-11-30)")
+    usage.add_argument("--by", choices=("person", "conversation", "channel", "model", "day"), default="model")
+    usage.add_argument("--json", action="store_true", help=JSON_LINES)
+    sessions = add("sessions", "list the conversations", "With their state, last activity and cost.")
+    sessions.add_argument("--limit", type=_count, default=50, metavar="N", help="how many, the newest first (50)")
+    sessions.add_argument("--json", action="store_true", help=JSON_LINES)
+    for command in (status, usage, sessions):
+        command.add_argument("--config", type=Path, metavar="FILE", help=configured)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected a number from 1 on")
+    return number
+
+
+def operate(arguments: argparse.Namespace, configuration: Configuration) -> int:
+    """Runs the command, which is one of `COMMANDS`. Returns the exit code."""
+    command: Command = arguments.command
+    match command:
+        case "status":
+            from gateway.cli.status import show_status
+
+            return show_status(configuration, as_json=arguments.json)
+        case "usage":
+            from gateway.cli.usage import show_usage
+
+            return show_usage(configuration, arguments.by, arguments.since, as_json=arguments.json)
+        case "sessions":
+            from gateway.cli.sessions import show_sessions
+
+            return show_sessions(configuration, arguments.limit, as_json=arguments.json)
+        case _:
+            assert_never(command)
