@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli import VERSION
-from gateway.cli.standard_streams import discard_stdout, open_standard_streams, why_stdout_fails
 from gateway.cli.operate import COMMANDS, add_commands, operate
 
 if TYPE_CHECKING:
