@@ -35,3 +35,9 @@ def parent_key(session: str) -> str | None:
     """The session that delegated this session's task; None for a conversation with people."""
     found = _CHILD.fullmatch(session)
     return found and found[1]
+
+
+def conversation_of(session: str) -> str:
+    """The session with people for which this one works; itself, if it has people."""
+    parent = parent_key(session)
+    return session if parent is None else conversation_of(parent)

@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.api import conversations
+from gateway.api import catalog, conversations, operations, people, usage
 from gateway.api.guard import Callers, Guard
+from gateway.api.operations import NO_FACTS, OperatorFacts
 from gateway.api.problems import ProblemBody, answer_problems
 from gateway.app import Gateway
 
@@ -17,7 +18,7 @@ VERSION = "1"
 _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}, "5XX": {"model": ProblemBody}}
 
 
-def app(gateway: Gateway, callers: Callers, *, host: str, url: str = "") -> FastAPI:
+def app(gateway: Gateway, callers: Callers, *, host: str, url: str = "", facts: OperatorFacts = NO_FACTS) -> FastAPI:
     """The app for paths that begin with /api/v1. `host` is what the server binds, `url` its public address."""
     api = FastAPI(
         title="Interject",
@@ -28,6 +29,12 @@ def app(gateway: Gateway, callers: Callers, *, host: str, url: str = "") -> Fast
     )
     api.add_middleware(Guard, callers=callers, host=host, url=url)
     answer_problems(api)
-    for router in (conversations.router(gateway),):
+    for router in (
+        conversations.router(gateway),
+        operations.router(gateway, facts),
+        catalog.router(gateway),
+        people.router(gateway),
+        usage.router(gateway),
+    ):
         api.include_router(router, prefix=PREFIX, responses=_ERRORS)
     return api

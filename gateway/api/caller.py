@@ -29,6 +29,11 @@ class Caller:
     conversations: tuple[str, ...] | None = None
     agents: tuple[str, ...] | None = None
 
+    @property
+    def actor(self) -> str:
+        """As the audit log names it."""
+        return f"web:{self.sender.id}"
+
     def may(self, scope: Scope) -> bool:
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
 

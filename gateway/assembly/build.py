@@ -39,6 +39,7 @@ from gateway.assembly.shell_policy import ShellPolicy, runs_code, shell_policy, 
 from gateway.assembly.tools import configured_tools
 from gateway.assembly.web import exposure, link, site
 from gateway.assembly.workspaces import make_workspace_roots, workspaces_of
+from gateway.lifecycle.recent_log import recent_log
 from gateway.lifecycle.retention import Retention, keep_retention
 from gateway.lifecycle.supervision import Service
 from gateway.media import DiskMedia
@@ -116,7 +117,16 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
             services.append(
                 partial(
                     serve,
-                    partial(site, gateway, web, settings.web, webhooks(settings, configured), sign_ins),
+                    partial(
+                        site,
+                        gateway,
+                        web,
+                        settings.web,
+                        webhooks(settings, configured),
+                        sign_ins,
+                        configuration=configuration,
+                        log=stack.enter_context(recent_log(gateway.mask)),
+                    ),
                     listener,
                     limits,
                 )

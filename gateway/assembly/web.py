@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 from channels.channel import WebhookChannel
 from channels.web.channel import WebChannel
+from config.load import Configuration
 from config.settings import WebSettings
+from config.shown import shown
 from gateway.app import Gateway
+from gateway.lifecycle.recent_log import RecentLog
 from gateway.web.connections import App
 from gateway.web.http_server import mounted
 
@@ -48,21 +51,30 @@ async def site(
     settings: WebSettings,
     webhooks: Mapping[str, WebhookChannel],
     sign_ins: SignIns | None = None,
+    *,
+    configuration: Configuration,
+    log: RecentLog,
 ) -> App:
     """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Loaded on the first
     connection."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
     chat = page.app(web, host=settings.host, url=settings.url or "")
     others = {path: channel.asgi() for path, channel in webhooks.items()}
-    others["/api/v1/"] = await asyncio.to_thread(_control_api, gateway, web, settings)
+    others["/api/v1/"] = await asyncio.to_thread(_control_api, gateway, web, configuration, log)
     if sign_ins is not None:
         pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
         others["/oauth/"] = pages.app(sign_ins, settings.url or "")
     return mounted(chat, others)
 
 
-def _control_api(gateway: Gateway, web: WebChannel, settings: WebSettings) -> App:
+def _control_api(gateway: Gateway, web: WebChannel, configuration: Configuration, log: RecentLog) -> App:
     from gateway.api.app import app
     from gateway.api.guard import OwnerOnly
+    from gateway.api.operations import OperatorFacts, Setting
 
-    return app(gateway, OwnerOnly(web.token), host=settings.host, url=settings.url or "")
+    def settings() -> list[Setting]:
+        return [Setting.model_validate(each, from_attributes=True) for each in shown(configuration.settings)]
+
+    own = configuration.settings.web
+    facts = OperatorFacts(settings, log.lines)
+    return app(gateway, OwnerOnly(web.token), host=own.host, url=own.url or "", facts=facts)

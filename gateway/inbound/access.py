@@ -164,6 +164,13 @@ class AccessPolicy:
         """Who is listed with a role in the settings."""
         return self._settings(channel).by_role()
 
+    def lists(self) -> Iterator[tuple[str, Role | Literal["allow"], frozenset[str]]]:
+        """Who is listed in the settings, with a role or on the allowlist, by channel."""
+        for channel, settings in self._channels.items():
+            yield from ((channel, role, users) for role, users in settings.by_role() if users)
+            if settings.allow:
+                yield channel, "allow", settings.allow
+
     def level_of(self, channel: str, sender: Sender, *, is_paired: bool = False) -> int | None:
         """What the settings and pairing give the sender; None: nothing."""
         role = self._role(channel, sender)

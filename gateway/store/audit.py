@@ -46,10 +46,18 @@ def record(connection: Connection, *events: AuditEvent) -> None:
     connection.execute(_insert, rows)
 
 
-def since(connection: Connection, time: datetime) -> Sequence[AuditRow]:
-    """The events since then, oldest first, without the hashes of single settings."""
-    rows = (_from_row(row) for row in connection.execute(_since, {"since": time}))
-    return [replace(row, detail=_shown(row.detail)) for row in rows]
+def since(
+    connection: Connection, time: datetime, event: str | None = None, limit: int | None = None
+) -> Sequence[AuditRow]:
+    """The events since then, all or of one kind, oldest first, without the hashes of single settings; `limit`: only so
+    many of the newest."""
+    query = _since if event is None else _since.where(audit.c.event == event)
+    if limit is not None:
+        query = query.order_by(None).order_by(audit.c.id.desc()).limit(limit)
+    rows = [
+        replace(row, detail=_shown(row.detail)) for row in map(_from_row, connection.execute(query, {"since": time}))
+    ]
+    return rows if limit is None else rows[::-1]
 
 
 def newest(connection: Connection, event: str) -> AuditRow | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from agent.decisions.approvals import open_decision
 from agent.decisions.external_tools import pending
@@ -74,6 +74,23 @@ class Inbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A conversation with its title, or else the beginning of its first message."""
+
+    address: Address
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The unread messages of one conversation: how many, and when the oldest was received."""
+
+    session: str
+    messages: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """`turns` are the oldest `MAX_TURNS` that have not ended, of `open` in all; `pending` replies are being delivered;
     `today` is what was used since midnight UTC."""
@@ -106,8 +123,19 @@ class ConversationRow:
 
 
 _open = select(turns).where(is_running).order_by(turns.c.number).limit(MAX_TURNS)
+_parked = _open.where(turns.c.parked)
 _inbox = select(func.count(), func.count(func.distinct(inbox.c.session)), func.min(inbox.c.received_at)).where(
     is_waiting
+)
+_places = select(sessions.c.key, sessions.c.address, shown_title.label("title")).where(
+    sessions.c.key.in_(bindparam("keys", expanding=True))
+)
+_queues = (
+    select(inbox.c.session, func.count().label("messages"), func.min(inbox.c.received_at).label("oldest"))
+    .where(is_waiting)
+    .group_by(inbox.c.session)
+    .order_by(func.min(inbox.c.received_at))
+    .limit(MAX_TURNS)
 )
 _waiting = select(inbox.c.session, func.count()).where(is_waiting).group_by(inbox.c.session)
 _unfinished = select(turns.c.session, turns.c.parked).where(is_running, is_turn)
@@ -118,7 +146,7 @@ def overview(connection: Connection, midnight: datetime) -> Overview:
     """What goes on now."""
     messages, conversations, oldest = connection.execute(_inbox).one()
     return Overview(
-        turns=_open_turns(connection),
+        turns=_open_turns(connection, _open),
         open=_count(connection, select(func.count()).select_from(turns).where(is_running)),
         inbox=Inbox(messages, conversations, oldest),
         background=_count(connection, select(func.count()).select_from(work).where(is_running_work)),
@@ -128,8 +156,26 @@ def overview(connection: Connection, midnight: datetime) -> Overview:
     )
 
 
-def _open_turns(connection: Connection) -> tuple[OpenTurn, ...]:
-    rows = connection.execute(_open).all()
+def parked_turns(connection: Connection) -> tuple[OpenTurn, ...]:
+    """The turns that wait for people, the oldest `MAX_TURNS`."""
+    return _open_turns(connection, _parked)
+
+
+def queues(connection: Connection) -> tuple[Queue, ...]:
+    """The conversations with unread messages, those first that wait longest; at most `MAX_TURNS`."""
+    return tuple(Queue(row.session, row.messages, row.oldest) for row in connection.execute(_queues))
+
+
+def places(connection: Connection, keys: Collection[str]) -> dict[str, Place]:
+    """The conversations with these session keys, those that exist."""
+    return {
+        row.key: Place(address_from_json(row.address), " ".join((row.title or "").split()))
+        for row in connection.execute(_places, {"keys": list(keys)})
+    }
+
+
+def _open_turns(connection: Connection, query: Select[Any]) -> tuple[OpenTurn, ...]:
+    rows = connection.execute(query).all()
     costs = costs_of_turns(connection, [row.id for row in rows])
     return tuple(_open_turn(connection, row, costs.get(row.id, 0.0)) for row in rows)
 

@@ -375,6 +375,19 @@ class UsageTotals:
     estimated: bool = False
     unpriced: bool = False
 
+    def __add__(self, other: UsageTotals) -> UsageTotals:
+        return UsageTotals(
+            self.calls + other.calls,
+            self.input + other.input,
+            self.output + other.output,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+            self.reasoning + other.reasoning,
+            self.cost + other.cost,
+            self.estimated or other.estimated,
+            self.unpriced or other.unpriced,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:

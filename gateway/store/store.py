@@ -201,9 +201,13 @@ class Store:
 
     # What goes on
     conversation_rows = reads(overview.conversation_rows)
+    parked_turns = reads(overview.parked_turns)
+    queues = reads(overview.queues)
+    places = reads(overview.places)
     overview = reads(overview.overview)
     usage_by = reads(usage.usage_by)
     total_usage = reads(usage.total_usage)
+    costs_of_turns = reads(usage.costs_of_turns)
 
     # Outbox
     pieces = writes(outbox.pieces)
@@ -237,6 +241,7 @@ class Store:
     merge_address = writes(moves.merge)
 
     # Audit log
+    audit_since = reads(audit.since)
     record_audit = writes(audit.record)
     settings_salt = writes(audit.settings_salt)
     record_settings = writes(audit.record_settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 from urllib.parse import unquote
@@ -106,14 +106,8 @@ def _by_channel(found: Iterable[tuple[str, UsageTotals]]) -> dict[str, UsageTota
     sums: dict[str, UsageTotals] = {}
     for session, totals in found:
         channel = unquote(session.partition("/")[0])
-        sums[channel] = _sum(sums.get(channel, UsageTotals()), totals)
+        sums[channel] = sums.get(channel, UsageTotals()) + totals
     return sums
-
-
-def _sum(one: UsageTotals, other: UsageTotals) -> UsageTotals:
-    """Field by field; a flag holds if it holds for one of them."""
-    values = {field.name: (getattr(one, field.name), getattr(other, field.name)) for field in fields(UsageTotals)}
-    return UsageTotals(**{name: a or b if isinstance(a, bool) else a + b for name, (a, b) in values.items()})
 
 
 def _date(days: int) -> str:

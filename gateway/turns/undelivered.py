@@ -79,6 +79,14 @@ class StoredReplies:
             await self.show(undelivered)
         return len(undelivered)
 
+    async def show_one(self, turn_id: str, by: AuditEvent) -> bool:
+        """Tries again to deliver the reply of one turn; false if it was delivered."""
+        if all(reply.turn != turn_id for reply in await self._store.undelivered(None)):
+            return False
+        await self._store.redeliver([turn_id], by)
+        await self.show([turn_id])
+        return True
+
     async def not_delivered(self, builder: ReplyBuilder, undelivered: Undelivered) -> None:
         """Delivery has given the reply up, or a part of it: the model's next turn is told, and the person whose turn it
         is, where the chat itself cannot tell."""

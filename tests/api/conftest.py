@@ -33,9 +33,14 @@ class Api:
 
 
 @asynccontextmanager
-async def control_api(folder: Path, telegram: BotApi, models: ModelServer, *, more: str = "") -> AsyncIterator[Api]:
-    """A gateway with the web channel and Telegram; `more` is added at the end of its settings."""
+async def control_api(
+    folder: Path, telegram: BotApi, models: ModelServer, *, more: str = "", access: str = ""
+) -> AsyncIterator[Api]:
+    """A gateway with the web channel and Telegram, which everybody may use, or whom `access` says; `more` is added at
+    the end of its settings."""
     settings = write_settings(folder, telegram, models, more=more)
+    if access:
+        settings.write_text(settings.read_text().replace('allow = ["*"]', access))
     async with gateway(settings) as built:
         assert built.link is not None
         link = urlsplit(built.link)
