@@ -13,6 +13,9 @@ from weakref import WeakKeyDictionary
 COMMAND_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"})
 """Environment variables that child processes are given, beside LC_* and those that the operator names."""
 
+WORKER_VARIABLES = COMMAND_VARIABLES | {"MPLCONFIGDIR"}
+"""Those that our own workers are given: where matplotlib keeps what it knows of the system's fonts."""
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -32,7 +35,7 @@ async def run_worker(module: str, data: bytes, *, seconds: float) -> bytes:
     Raises `WorkerFailed` and `TimeoutError`.
     """
     libraries = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    environment = passed_on(os.environ) | {"PYTHONPATH": libraries}
+    environment = passed_on(os.environ, WORKER_VARIABLES) | {"PYTHONPATH": libraries}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", module),
         stdin=asyncio.subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from config.agents import NamedAgentSettings
-from config.errors import ConfigurationError, Fault, Key, Unknown, nearest
+from config.errors import ConfigurationError, Fault, Key, Problem, Unknown, nearest
 from config.expand import anchored, expand, variables_read
 from config.hooks import ProcessHookSettings, PythonHookSettings
 from config.mcp import McpProgramSettings, McpSettings
@@ -67,12 +68,19 @@ def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None
 
 
 def data_directory(environ: Mapping[str, str]) -> Path:
-    """The directory for state: INTERJECT_HOME, or the platform's default for user data."""
+    """The directory for state: INTERJECT_HOME, or the platform's default for user data. Raises `ConfigurationError`
+    where there is neither."""
     if given := environ.get("INTERJECT_HOME"):
         return anchored(Path(given), Path.cwd())
     import platformdirs  # loaded only if the directory is not given
 
-    return platformdirs.user_data_path("interject", appauthor=False)
+    # Without a home directory some releases of the library raise this, others return a relative path.
+    with suppress(RuntimeError):
+        found = platformdirs.user_data_path("interject", appauthor=False)
+        if found.is_absolute():
+            return found
+    problem = "this user has no home directory: set INTERJECT_HOME to a directory for the gateway's data"
+    raise ConfigurationError([Problem(problem)])
 
 
 def _file(path: Path | None, environ: Mapping[str, str], home: Path) -> Path | None:

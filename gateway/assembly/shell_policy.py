@@ -106,9 +106,17 @@ def who_may_run_commands(settings: Settings, shell_policy: ShellPolicy) -> str:
     if shell_policy.policy.sandboxed:
         network = "with" if shell_policy.policy.network else "without"
         return f"in a sandbox, {network} network"
-    user = getpass.getuser()
+    user = _user()
     if shell_policy.unavailable:
         where = f", and not offered on {channels}" if channels else ""
         return f"no sandbox{where}: {shell_policy.unavailable}. In web and terminal commands run as the user {user}"
     everybody = f"all allowed users of {channels}" if channels else "whoever has the web chat's link"
     return f'not in a sandbox (sandbox = "none"): {everybody} can run commands on this host as the user {user}'
+
+
+def _user() -> str:
+    """The name of the user that this process runs as, or the id of one that has no name, as in containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"with the id {os.getuid()}"

@@ -13,7 +13,11 @@ def make_home(home: Path) -> None:
 
 def describe_error(error: Exception, home: Path) -> str:
     """`<file>: <what is wrong>. <what to do>`; the error's own message where it is not about a file."""
-    if not isinstance(error, OSError) or not isinstance(error.filename, str | Path):
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or home}: {_reason(error)}. Make room; nothing else is needed"
+    if not isinstance(error.filename, str | Path):
         return str(error)
     file = Path(error.filename)
     is_ours = file.is_relative_to(home) or home.is_relative_to(file)

@@ -10,6 +10,7 @@ from getpass import getpass
 from pathlib import Path
 
 from config.channels import CHANNELS
+from config.errors import ConfigurationError
 from config.load import FILE, data_directory
 from config.models import provider_and_name
 from config.presets import PRESETS, Preset
@@ -53,6 +54,9 @@ def init(file: Path | None, environ: Mapping[str, str], *, force: bool) -> int:
         file.write_text(template(answers), encoding="utf-8")
     except OSError as error:
         sys.stderr.write(f"interject: {file} cannot be written: {error.strerror}\n")
+        return 1
+    except ConfigurationError as error:
+        sys.stderr.write(f"interject: {error}\n")
         return 1
     except EOFError:
         sys.stderr.write("\ninterject: nothing was written\n")

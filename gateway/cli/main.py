@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.cli import VERSION
 from gateway.cli.operate import COMMANDS, add_commands, operate
+from gateway.cli.standard_streams import discard_stdout, open_standard_streams, why_stdout_fails
 
 if TYPE_CHECKING:
     from config.load import Configuration
@@ -26,15 +27,30 @@ class Misconfigured(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
+    open_standard_streams()
     arguments = _parser().parse_args(argv)
     _skip_unused_imports()
     try:
-        return _command(arguments)
+        return _flushed(_command(arguments))
     except Misconfigured as error:
         sys.stderr.write(f"interject: invalid configuration\n\n{error}\n")
         return MISCONFIGURED
     except KeyboardInterrupt:
         return 130
+    except OSError:
+        why = why_stdout_fails()
+        if why is None:
+            raise
+        discard_stdout()
+        if not isinstance(why, BrokenPipeError):
+            sys.stderr.write(f"interject: standard output cannot be written: {why.strerror}\n")
+        return 1
+
+
+def _flushed(code: int) -> int:
+    """The exit code, after everything printed was written. Raises `OSError`."""
+    sys.stdout.flush()
+    return code
 
 
 def _skip_unused_imports() -> None:
@@ -48,6 +64,9 @@ def _skip_unused_imports() -> None:
 def _command(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "run":
+            from gateway.cli.init_process import leave_first_process
+
+            leave_first_process()
             # Modules are never garbage: collecting while they are imported takes a tenth of the start-up time.
             gc.disable()
             from gateway.cli.run import run

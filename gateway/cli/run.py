@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from functools import partial
 
 from agent.context.manager import ContextError
@@ -20,7 +21,10 @@ from gateway.cli.home import describe_error
 from gateway.cli.instance_file import published
 from gateway.cli.logs import log_to, secrets_in
 from gateway.cli.memory import hide_memory
+from gateway.cli.standard_streams import discard_stdout
 from gateway.cli.web_token import sign_in_link
+from gateway.cli.writable_folders import remove_old_temporary_files, use_writable_folders
+from gateway.lifecycle.systemd import Systemd
 from gateway.store.errors import StoreError
 from gateway.web.http_server import PortTaken
 
@@ -35,6 +39,7 @@ def run(configuration: Configuration) -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log_to(sys.stderr, secrets_in(configuration))
     try:
+        use_writable_folders(configuration.home)
         return run_in_loop(_serve(configuration))
     except (StoreError, HookError, ContextError, PortTaken, ChannelError, OSError) as error:
         sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")
@@ -43,20 +48,34 @@ def run(configuration: Configuration) -> int:
 
 async def _serve(configuration: Configuration) -> int:
     grace = configuration.settings.agent.shutdown_grace
+    started = time.time()
+    systemd = Systemd()
     with RunOnSignal() as reloads, CancelOnSignal(signal.SIGINT, signal.SIGTERM, grace=grace):
         async with build(configuration) as built:
             with published(configuration.home, built.link):
-                sys.stdout.write(f"{banner(configuration, sign_in_link(configuration, built.link))}\n")
-                sys.stdout.flush()
+                _show(banner(configuration, sign_in_link(configuration, built.link)))
+                remove_old_temporary_files(configuration.home, before=started)
                 gc.freeze()
                 gc.enable()
-                await built.gateway.run(*built.services, partial(reloads.run, partial(_reload, built.gateway)))
+                reload = partial(_reload, built.gateway, systemd)
+                await built.gateway.run(*built.services, partial(reloads.run, reload), systemd.run)
     return 0
 
 
-async def _reload(gateway: Gateway) -> None:
+def _show(text: str) -> None:
+    """Prints it; the gateway runs without a place to print to, too."""
     try:
-        told = await gateway.reload()
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        discard_stdout()
+        log.warning("standard output cannot be written (%s): nothing is printed there", error.strerror)
+
+
+async def _reload(gateway: Gateway, systemd: Systemd) -> None:
+    try:
+        with systemd.reloading():
+            told = await gateway.reload()
     except Exception:
         # Whatever fails, the gateway goes on with what it has.
         log.exception("the reload failed")
