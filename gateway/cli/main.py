@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.cli import VERSION
 from gateway.cli.operate import COMMANDS, add_commands, operate
-from gateway.cli.standard_streams import discard_stdout, open_standard_streams, why_stdout_fails
+from gateway.cli.standard_streams import discard, open_standard_streams, why_unwritable
 
 if TYPE_CHECKING:
     from config.load import Configuration
@@ -38,13 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError:
-        why = why_stdout_fails()
+        why = why_unwritable(sys.stdout)
         if why is None:
             raise
-        discard_stdout()
+        discard(sys.stdout)
         if not isinstance(why, BrokenPipeError):
             sys.stderr.write(f"interject: standard output cannot be written: {why.strerror}\n")
         return 1
+    finally:
+        if why_unwritable(sys.stderr):
+            discard(sys.stderr)
 
 
 def _flushed(code: int) -> int:
