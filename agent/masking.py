@@ -16,6 +16,9 @@ MAX_CHANGED = 1000
 
 MASKED = "[secret]"
 
+API_KEY = re.compile(r"ij_[0-9a-f]{10}_[A-Za-z0-9_-]{43}")
+"""A key of our own HTTP API, of which only a hash is known."""
+
 
 class Mask:
     """Replaces each secret in a text by "[secret]", whether it is plain, quoted for a URL or in JSON, or in base64,
@@ -48,6 +51,8 @@ class Mask:
     def __call__(self, text: str) -> str:
         if self._changing:
             self._learn_changes()
+        if "ij_" in text:
+            text = API_KEY.sub(MASKED, text)
         # Few texts hold a secret, and searching for each form is many times faster than a pattern of them all.
         found = [form for form in self._forms if form in text]
         return re.sub("|".join(map(re.escape, found)), MASKED, text) if found else text

@@ -11,6 +11,10 @@ from channels.address import Address, Sender
 
 MessageKind = Literal["new", "edited", "withdrawn", "command", "moved", "reaction"]
 
+BusyMode = Literal["steer", "queue", "collect", "interrupt"]
+"""What a message does that arrives while a turn runs: it steers the turn, waits to be read alone (`queue`) or together
+with other waiting messages (`collect`), or stops the turn and is read by the next."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
@@ -67,6 +71,8 @@ class InboundMessage:
     `tools` may be called by the turn that reads the message; their calls are run outside (`channels.runs`).
     `quoted` are the authors of messages that `note` quotes; `forwarded`: the text is theirs as well. `foreign` is text
     of people who may not write to the bot: the receiver makes it of these.
+    `busy` is what it does to a running turn, for a channel that lets its sender say so; None: as is set there.
+    `digest`, of a program's message, tells another message under the same event id from a redelivery.
     `is_update`: an edit by the platform, in which nobody said anything (a preview, a new position). It completes a
     message that waits or is worked on, and steers nothing.
     """
@@ -92,6 +98,8 @@ class InboundMessage:
     quoted: tuple[Sender, ...] = ()
     forwarded: bool = False
     foreign: tuple[ForeignText, ...] = ()
+    busy: BusyMode | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,8 @@ class ThreadRoot:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The message is committed. `duplicate`: it was before. `refused` is the reason why it may not be read.
+    """The message is committed. `duplicate`: it was before; `differs`: as another message, with another digest, and
+    this one was not stored. `refused` is the reason why it may not be read.
 
     `words`: the queued message, for a command that only chooses how the message after it is read (`/queue hello`).
     `run` is the run id, for a message that gets its own answer (see `channels.runs`).
@@ -118,6 +127,7 @@ class Receipt:
     refused: str | None = None
     words: str | None = None
     run: str | None = None
+    differs: bool = False
 
 
 Deliver = Callable[[InboundMessage], Awaitable[Receipt | None]]

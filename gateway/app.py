@@ -22,6 +22,7 @@ from gateway.bus import Bus, LocalBus
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.access_changes import AccessChanges
 from gateway.inbound.access_commands import AccessCommands
+from gateway.inbound.api_keys import ApiKeys
 from gateway.inbound.attachments import WAIT, AttachmentFetcher, FileText, ReadFile
 from gateway.inbound.command_handler import CommandHandler
 from gateway.inbound.commands import Commands
@@ -160,6 +161,8 @@ class Gateway:
         files = files or AgentFiles()
         self.store = store
         self.bus = bus or LocalBus()
+        self.keys = ApiKeys(store)
+        access.programs = self.keys
         self.reload = Reloading(*reloads)
         self.channels: dict[str, Channel] = {}
         self._problems: dict[str, str] = {}
@@ -225,7 +228,7 @@ class Gateway:
         context = ContextUse(store, self.dispatcher, histories, agents)
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete, context)
 
-        revocations = Revocations(self.bus, self.delivery, self.background)
+        revocations = self._revocations = Revocations(self.bus, self.delivery, self.background)
         self.access_changes = AccessChanges(store, notices, revocations)
         self.commands = Commands(
             TaskCommands(
@@ -298,6 +301,7 @@ class Gateway:
 
     async def run(self, *services: Service) -> None:
         """Resumes what an earlier process left and listens on every channel, until cancelled."""
+        await self.keys.load()
         await self._identities.load(self.channels.values())
         await self._moved_chats.load()
         await self._resume(await self.store.pending())
@@ -316,6 +320,15 @@ class Gateway:
             group.create_task(supervised(self.deletion.watch))
             for service in services:
                 group.create_task(supervised(service))
+
+    async def revoke_key(self, key: str, by: str, by_name: str) -> bool:
+        """Revokes a key of the control API, and stops what it has running; False if there is no such valid key. `by` is
+        an actor of the audit log. Raises `StoreError`."""
+        revoked = await self.store.revoke_api_key(key, by, by_name)
+        self.keys.forget()
+        for each in revoked or ():
+            await self._revocations.apply(each)
+        return revoked is not None
 
     async def _resume(self, pending: records.Pending) -> None:
         """Replies first, so that they come before new ones; then commands, so that a stop takes effect before the turn

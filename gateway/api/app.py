@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.api import catalog, conversations, operations, people, usage
+from gateway.api import catalog, conversations, keys, operations, people, usage
 from gateway.api.guard import Callers, Guard
 from gateway.api.operations import NO_FACTS, OperatorFacts
 from gateway.api.problems import ProblemBody, answer_problems
@@ -31,6 +31,7 @@ def app(gateway: Gateway, callers: Callers, *, host: str, url: str = "", facts: 
     answer_problems(api)
     for router in (
         conversations.router(gateway),
+        keys.router(gateway),
         operations.router(gateway, facts),
         catalog.router(gateway),
         people.router(gateway),

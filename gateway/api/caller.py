@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 from fastapi import Depends, Request
 
 from agent.toolset import matches
-from channels.address import Sender
+from channels.address import Address, Sender
+from channels.web.parse import OWNER
 from gateway.api.problems import Problem
+from gateway.inbound.api_keys import OWNER as OWNER_ELSEWHERE
+from gateway.store.api_keys import SENDER
+from gateway.store.records import ApiKeyScope
 
-Scope = Literal["read", "chat", "operate", "admin"]
-"""What a key is for, each with all before it: see conversations; write, steer and stop in them; act for everybody and
-see usage and audit; manage people, keys and settings."""
-
-SCOPES: tuple[Scope, ...] = get_args(Scope)
+SCOPES: tuple[ApiKeyScope, ...] = get_args(ApiKeyScope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,20 @@ class Caller:
     conversation ids and agents' names that the caller may use; None: all."""
 
     sender: Sender
-    scope: Scope
+    scope: ApiKeyScope
     conversations: tuple[str, ...] | None = None
     agents: tuple[str, ...] | None = None
 
     @property
     def actor(self) -> str:
         """As the audit log names it."""
-        return f"web:{self.sender.id}"
+        return self.sender.id if self.sender.id.startswith(SENDER) else f"web:{self.sender.id}"
 
-    def may(self, scope: Scope) -> bool:
+    def sender_at(self, address: Address) -> Sender:
+        """The author of what the caller writes there. On channels for others, the owner is no user of the platform."""
+        return Sender(OWNER_ELSEWHERE, "Operator") if self.sender == OWNER and address.channel != "web" else self.sender
+
+    def may(self, scope: ApiKeyScope) -> bool:
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
     def sees(self, conversation: str) -> bool:
@@ -52,7 +56,7 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def _needs(scope: Scope) -> Callable[[Request], Caller]:
+def _needs(scope: ApiKeyScope) -> Callable[[Request], Caller]:
     def caller(request: Request) -> Caller:
         found = caller_of(request)
         if not found.may(scope):

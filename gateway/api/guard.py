@@ -9,10 +9,14 @@ from typing import Protocol
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from channels.address import Sender
 from channels.web.access_guard import Site, bearer_token
 from channels.web.parse import OWNER
 from gateway.api.caller import Caller
 from gateway.api.problems import Problem
+from gateway.inbound.api_keys import ApiKeys
+from gateway.store.api_keys import SENDER
+from gateway.store.errors import StoreError
 
 
 class Callers(Protocol):
@@ -21,14 +25,20 @@ class Callers(Protocol):
     async def find(self, secret: str) -> Caller | None: ...
 
 
-class OwnerOnly:
-    """The web chat's token, whose owner may do everything."""
+class KeyCallers:
+    """Those with a key of the API, and the owner of the web chat's token, who may do everything."""
 
-    def __init__(self, token: Callable[[], str]) -> None:
+    def __init__(self, token: Callable[[], str], keys: ApiKeys) -> None:
         self._token = token
+        self._keys = keys
 
     async def find(self, secret: str) -> Caller | None:
-        return Caller(OWNER, "admin") if hmac.compare_digest(secret.encode(), self._token().encode()) else None
+        if hmac.compare_digest(secret.encode(), self._token().encode()):
+            return Caller(OWNER, "admin")
+        key = await self._keys.find(secret)
+        if key is None:
+            return None
+        return Caller(Sender(f"{SENDER}{key.id}", key.name), key.scope, key.conversations, key.agents)
 
 
 class Guard:
@@ -48,6 +58,10 @@ class Guard:
             scope["caller"] = await self._caller(HTTPConnection(scope))
         except Problem as problem:
             await problem.response()(scope, receive, send)
+            return
+        except StoreError as error:
+            failed = Problem(503, "store_failed", str(error), retry_after=5)
+            await failed.response()(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

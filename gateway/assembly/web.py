@@ -69,7 +69,7 @@ async def site(
 
 def _control_api(gateway: Gateway, web: WebChannel, configuration: Configuration, log: RecentLog) -> App:
     from gateway.api.app import app
-    from gateway.api.guard import OwnerOnly
+    from gateway.api.guard import KeyCallers
     from gateway.api.operations import OperatorFacts, Setting
 
     def settings() -> list[Setting]:
@@ -77,4 +77,4 @@ def _control_api(gateway: Gateway, web: WebChannel, configuration: Configuration
 
     own = configuration.settings.web
     facts = OperatorFacts(settings, log.lines)
-    return app(gateway, OwnerOnly(web.token), host=own.host, url=own.url or "", facts=facts)
+    return app(gateway, KeyCallers(web.token, gateway.keys), host=own.host, url=own.url or "", facts=facts)

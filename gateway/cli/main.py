@@ -116,6 +116,8 @@ def _command(arguments: argparse.Namespace) -> int:
             if arguments.action == "list":
                 return show_access(configuration)
             return revoke(configuration, arguments.channel, arguments.user)
+        case "keys":
+            return _keys(arguments)
         case "web-token":
             from gateway.cli.web_token import rotate, show
 
@@ -154,6 +156,24 @@ def _tools(arguments: argparse.Namespace) -> int:
         as_json=arguments.json,
         workspace=arguments.workspace,
         allowed=arguments.yes,
+    )
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    from gateway.cli.keys import create, revoke, show
+
+    configuration = _load(arguments.config)
+    if arguments.action == "list":
+        return show(configuration, as_json=arguments.json)
+    if arguments.action == "revoke":
+        return revoke(configuration, arguments.id)
+    return create(
+        configuration,
+        arguments.name,
+        arguments.scope,
+        agents=arguments.agent,
+        conversations=arguments.conversation,
+        expires=arguments.expires,
     )
 
 
@@ -269,6 +289,29 @@ def _parser() -> argparse.ArgumentParser:
     revoked.add_argument("channel", metavar="CHANNEL")
     revoked.add_argument("user", metavar="ID")
     add_config(revoked, default)
+    keys = add("keys", "make, list and revoke keys of the HTTP API", "Works beside a running gateway.")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    making = actions.add_parser("create", help="make a key; its secret is printed once")
+    making.add_argument("--name", required=True, metavar="NAME", help="who has it; the name of its messages")
+    making.add_argument(
+        "--scope",
+        choices=("read", "chat", "operate", "admin"),
+        default="chat",
+        help="what it is for, each with those before it (default: chat)",
+    )
+    making.add_argument("--agent", action="append", metavar="PATTERN", help="only agents with such a name; repeatable")
+    making.add_argument(
+        "--conversation", action="append", metavar="PATTERN", help="only conversations with such an id; repeatable"
+    )
+    making.add_argument(
+        "--expires", metavar="AGE", help="how long it is valid, like 90d (default: until it is revoked)"
+    )
+    listed = actions.add_parser("list", help="all keys, and when each was last used")
+    listed.add_argument("--json", action="store_true", help="JSON Lines: one object per key")
+    revoking = actions.add_parser("revoke", help="a key is not accepted any more; its running tasks are stopped")
+    revoking.add_argument("id", metavar="ID")
+    for action in (making, listed, revoking):
+        add_config(action, default)
     web_token = add("web-token", "print the web chat's sign-in link, or replace its token", "")
     actions = web_token.add_subparsers(dest="action", required=True, metavar="ACTION")
     add_config(actions.add_parser("show", help="print the sign-in link, in a terminal"), default)

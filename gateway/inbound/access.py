@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, Protocol
 
 from channels.address import FULL, Address, Sender
 from channels.message import InboundMessage
@@ -86,6 +86,24 @@ UNRESTRICTED = ChannelAccess(frozenset({"*"}), "all")
 """For a channel without access settings (web, terminal): its only user is the owner."""
 
 
+class Programs(Protocol):
+    """Senders that are programs with a key of the control API, on every channel."""
+
+    def is_program(self, sender: str) -> bool:
+        """Whether this is the sender id of a program."""
+
+    def role(self, sender: str) -> Role | None:
+        """None: its key is not valid any more, or lets it write nothing."""
+
+
+class NoPrograms:
+    def is_program(self, sender: str) -> bool:
+        return False
+
+    def role(self, sender: str) -> Role | None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class AccessCheck:
     """The result of a check without the store, and what the store checks before it accepts an admitted message: see
@@ -104,6 +122,7 @@ class AccessPolicy:
 
     def __init__(self, channels: Mapping[str, ChannelAccess], roles: Roles | None = None) -> None:
         self.roles = roles or Roles()
+        self.programs: Programs = NoPrograms()
         self._channels = channels
         self._ids: dict[tuple[str, str], str] = {}
         self._bot_messages: OrderedDict[str, int] = OrderedDict()
@@ -114,6 +133,14 @@ class AccessPolicy:
         if message.kind == "withdrawn":
             # Not every platform says who deleted a message; a deletion affects admitted messages only.
             return AccessCheck(Access.ADMITTED, "known")
+        if self.programs.is_program(sender.id):
+            # The settings of the channel are about its people.
+            role = self.programs.role(sender.id)
+            return (
+                AccessCheck(Access.REFUSED)
+                if role is None
+                else AccessCheck(Access.ADMITTED, level=self.roles.level(role))
+            )
         if not sender.is_person and not self._may_bot_write(message):
             return AccessCheck(Access.IGNORED)
         admission = _admission(message, settings)
@@ -194,6 +221,8 @@ class AccessPolicy:
 
         "*" stands for everybody who is not listed otherwise: whom a role lists has that role, and whom the allowlist
         lists has no fewer rights than "*" gives."""
+        if self.programs.is_program(sender.id):
+            return self.programs.role(sender.id)
         if not self.has_settings(channel):
             return "admin"
         settings = self._settings(channel)
@@ -220,6 +249,8 @@ class AccessPolicy:
 
     def is_admin(self, address: Address, sender: Sender) -> bool:
         channel = address.channel
+        if self.programs.is_program(sender.id):
+            return self.programs.role(sender.id) == "admin"
         return not self.has_settings(channel) or self._names(channel, self._settings(channel).admins, sender)
 
     def may_stop_any(self, address: Address, sender: Sender) -> bool:

@@ -165,7 +165,7 @@ class Receiver:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
         words = message.text if is_command and message.kind == "new" else None
-        return Receipt(arrival.id, arrival.duplicate, reason, words, arrival.run)
+        return Receipt(arrival.id, arrival.duplicate, reason, words, arrival.run, arrival.differs)
 
     async def _take(
         self, message: InboundMessage, access: Access, options: records.AcceptOptions
@@ -388,7 +388,7 @@ def _for_one_message(message: InboundMessage) -> tuple[InboundMessage, records.B
     """A command like "/queue …" as a message, with what it does to a running turn."""
     busy = FOR_ONE_MESSAGE.get(message.command or "")
     if busy is None or not (message.text.strip() or message.files):
-        return message, None
+        return message, message.busy
     return replace(message, kind="new", command=None), busy
 
 

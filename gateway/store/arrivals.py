@@ -56,7 +56,7 @@ _insert = (
     .returning(inbox.c.id)
 )
 
-_same_event = select(inbox.c.id, inbox.c.session, inbox.c.state, inbox.c.reason, inbox.c.run).where(
+_same_event = select(inbox.c.id, inbox.c.session, inbox.c.state, inbox.c.reason, inbox.c.run, inbox.c.digest).where(
     inbox.c.channel == bindparam("channel"), inbox.c.event_id == bindparam("event_id")
 )
 
@@ -194,7 +194,7 @@ def _refuse_stranger(
     channel, sender = message.address.channel, message.sender
     stored = connection.execute(_same_event, {"channel": channel, "event_id": message.event_id}).first()
     if stored is not None:
-        return _duplicate(connection, channel, message.event_id)
+        return _duplicate(connection, channel, message.event_id, message.digest)
     counted = strangers.count(connection, channel, sender)
     if counted.first:
         _audit_refusal(connection, message, session, reason)
@@ -221,7 +221,7 @@ def _store(
     run = uuid4().hex if message.kind == "new" else None
     own = _insert_message(connection, message, session, generation, refused, busy, run)
     if own is None:
-        return _duplicate(connection, message.address.channel, message.event_id)
+        return _duplicate(connection, message.address.channel, message.event_id, message.digest)
     if refused is not None:
         if refused not in (NOT_PAIRED, NOT_ALLOWED, options.over_limit):
             _audit_refusal(connection, message, session, refused)
@@ -379,6 +379,7 @@ def accept_background_message(
         "reason": "",
         "sent_at": now,
         "received_at": now,
+        "digest": None,
     }
     own = connection.execute(_insert, values).scalar()
     if own is None:
@@ -431,6 +432,7 @@ def _insert_message(
         "reason": refused or "",
         "sent_at": message.sent_at,
         "received_at": datetime.now(UTC),
+        "digest": message.digest,
     }
     return connection.execute(_insert, values).scalar()
 
@@ -444,6 +446,9 @@ def _sender_values(sender: Sender) -> dict[str, Any]:
     }
 
 
-def _duplicate(connection: Connection, channel: str, event_id: str) -> Arrival:
+def _duplicate(connection: Connection, channel: str, event_id: str, digest: str | None = None) -> Arrival:
     row = connection.execute(_same_event, {"channel": channel, "event_id": event_id}).one()
-    return Arrival(row.id, row.session, duplicate=True, state=row.state, reason=row.reason, run=row.run)
+    differs = row.digest != digest
+    return Arrival(
+        row.id, row.session, duplicate=True, state=row.state, reason=row.reason, run=row.run, differs=differs
+    )

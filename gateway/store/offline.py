@@ -10,10 +10,22 @@ from typing import TypeVar
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from gateway.store import api_keys as keys
 from gateway.store import audit, deletion, export, identities, pairing, revocation, strangers
 from gateway.store.errors import StoreFailed
 from gateway.store.export import ExportedConversation, ListedConversation
-from gateway.store.records import AuditRow, DeletionReport, DeletionRequest, Identity, Pairing, Revoked, Stranger
+from gateway.store.records import (
+    ApiKey,
+    ApiKeyScope,
+    AuditRow,
+    DeletionReport,
+    DeletionRequest,
+    Identity,
+    NewApiKey,
+    Pairing,
+    Revoked,
+    Stranger,
+)
 from gateway.store.sqlite_file import database_path, explain, prepare_writing
 
 T = TypeVar("T")
@@ -42,6 +54,40 @@ def all_strangers(url: str) -> tuple[Stranger, ...]:
 def all_identities(url: str) -> tuple[Identity, ...]:
     """Whom the @names of the settings mean. Raises `StoreError`."""
     return _in(url, identities.all_identities)
+
+
+def create_api_key(
+    url: str,
+    name: str,
+    scope: ApiKeyScope,
+    *,
+    agents: Sequence[str] | None = None,
+    conversations: Sequence[str] | None = None,
+    expires_at: datetime | None = None,
+) -> NewApiKey:
+    """A new key of the control API. Raises `StoreError`, and `ValueError` for a name that cannot be shown."""
+    return _in(
+        url,
+        lambda connection: keys.create(
+            connection,
+            name,
+            scope,
+            agents=agents,
+            conversations=conversations,
+            expires_at=expires_at,
+            by=audit.OPERATOR,
+        ),
+    )
+
+
+def api_keys(url: str) -> tuple[ApiKey, ...]:
+    """All keys of the control API. Raises `StoreError`."""
+    return _in(url, keys.every)
+
+
+def revoke_api_key(url: str, key: str) -> tuple[Revoked, ...] | None:
+    """None if there is no such key that is valid. Raises `StoreError`."""
+    return _in(url, lambda connection: keys.revoke(connection, key, audit.OPERATOR))
 
 
 def audit_since(url: str, time: datetime) -> Sequence[AuditRow]:

@@ -12,12 +12,8 @@ from agent.log import ApprovalDecision, Entry, TurnOutcome
 from agent.media import Attachment
 from agent.model import Reasoning
 from channels.address import Address, Sender
-from channels.message import FileRef, MessageState
+from channels.message import BusyMode, FileRef, MessageState
 from channels.runs import RunState
-
-BusyMode = Literal["steer", "queue", "collect", "interrupt"]
-"""What a message does that arrives while a turn runs: it steers the turn, waits to be read alone (`queue`) or together
-with other waiting messages (`collect`), or stops the turn and is read by the next."""
 
 Busy = Literal[BusyMode, "wrap", "work"]
 """`BusyMode`, or a request that the running turn finish up (`wrap`, which no other turn reads), or a message from
@@ -75,7 +71,8 @@ class MessageChange:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What became of an inbound message in the transaction that stored it.
+    """What became of an inbound message in the transaction that stored it. `differs`: of a duplicate, that the stored
+    message has another digest.
 
     `wakes`: a message can be read, or will be soon, and does this to a running turn. `to_fetch`: the row whose files
     are still to be fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this
@@ -101,6 +98,7 @@ class Arrival:
     named: tuple[str, ...] = ()
     is_stored: bool = True
     begins: bool = False
+    differs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,6 +480,8 @@ AuditKind = Literal[
     "undelivered",
     "redelivered",
     "moved",
+    "key_created",
+    "key_revoked",
 ]
 
 
@@ -506,6 +506,45 @@ class AuditRow:
     actor_name: str
     session: str
     detail: dict[str, Any]
+
+
+ApiKeyScope = Literal["read", "chat", "operate", "admin"]
+"""What a key of the control API is for, each with all before it: see conversations; write, steer and stop in them; act
+for everybody and see usage and audit; manage people, keys and settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """`hash` is that of its secret. `agents` and `conversations` are patterns of those that it may use, None for all;
+    `used_at` is exact to a minute."""
+
+    id: str
+    name: str
+    hash: str = field(repr=False)
+    scope: ApiKeyScope
+    agents: tuple[str, ...] | None
+    conversations: tuple[str, ...] | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    used_at: datetime | None
+    revoked_at: datetime | None
+
+    def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "valid" if self.expires_at is None or now < self.expires_at else "expired"
+
+    def is_valid(self, now: datetime) -> bool:
+        return self.state(now) == "valid"
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key with its secret, which is stored nowhere."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
 
 
 FolderOwner = Address | str

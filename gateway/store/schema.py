@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0014"
+REVISION = "0015"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -166,6 +166,8 @@ inbox = Table(
     Column("level", Integer, nullable=False, server_default=text("2")),
     # The row of the message whose late files these are.
     Column("follows", Integer),
+    # Of what a program has sent: the same event with another one is not the same message.
+    Column("digest", String(64)),
     UniqueConstraint("channel", "event_id"),
     CheckConstraint("kind IN ('new', 'edited', 'withdrawn', 'command')", name="kind"),
     CheckConstraint("source IN ('person', 'wrap', 'work')", name="source"),
@@ -350,6 +352,25 @@ audit = Table(
     Index("ix_audit_session", "session"),
 )
 """Who did what: `actor` is "channel:user id", "operator" on the command line, or "" for the gateway."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", SafeText, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("scope", String(10), nullable=False),
+    Column("agents", Json),
+    Column("conversations", Json),
+    Column("created_at", Timestamp, nullable=False),
+    Column("created_by", SafeText, nullable=False),
+    Column("expires_at", Timestamp),
+    Column("used_at", Timestamp),
+    Column("revoked_at", Timestamp),
+    CheckConstraint("scope IN ('read', 'chat', 'operate', 'admin')", name="scope"),
+    sqlite_with_rowid=False,
+)
+"""Keys of the control API; `hash` is the SHA-256 of the secret, `created_by` an actor of the audit log."""
 
 deletions = Table(
     "deletions",

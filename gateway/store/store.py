@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from gateway.store import (
+    api_keys,
     arrivals,
     audit,
     command_turns,
@@ -239,6 +240,12 @@ class Store:
     chat_moves = writes(moves.every)
     move_address = writes(moves.move_address)
     merge_address = writes(moves.merge)
+
+    # API keys
+    create_api_key = writes(api_keys.create)
+    revoke_api_key = writes(api_keys.revoke)
+    note_key_used = writes(api_keys.used)
+    api_keys = reads(api_keys.every)
 
     # Audit log
     audit_since = reads(audit.since)

@@ -60,7 +60,7 @@ ENTRIES_OF_0001 = {
 }
 """Entries of the turn log as revision 0001 stored them, and what they are now."""
 
-TABLES_SINCE_0001 = ("identities", "strangers", "audit", "deletions", "moves", "forgotten_events")
+TABLES_SINCE_0001 = ("api_keys", "identities", "strangers", "audit", "deletions", "moves", "forgotten_events")
 
 
 async def fill(folder: Path) -> Path:
@@ -149,7 +149,7 @@ async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_p
         database.executemany("INSERT INTO turn_log (turn, n, entry) VALUES (?, ?, ?)", rows)
         for table in TABLES_SINCE_0001:
             database.execute(f"DROP TABLE {table}")
-        for column in ("foreign", "level", "follows"):
+        for column in ("foreign", "level", "follows", "digest"):
             database.execute(f'ALTER TABLE inbox DROP COLUMN "{column}"')
         database.execute("DROP INDEX ix_turns_undeliverable")
         database.execute("ALTER TABLE turns DROP COLUMN undeliverable")

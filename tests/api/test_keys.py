@@ -1,0 +1,88 @@
+"""Keys: made and revoked over HTTP and on the command line, and what their holders may do."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from config.load import load
+from gateway.cli import keys
+from gateway.store import offline
+from tests.api.conftest import Api, control_api
+from tests.servers.models import ModelServer
+from tests.servers.telegram import BotApi
+
+
+async def new_key(control: Api, scope: str, **more: object) -> tuple[str, str]:
+    """Its id and secret."""
+    made = await control.client.post("/keys", json={"name": "ci", "scope": scope, **more})
+    assert made.status_code == 201
+    return made.json()["key"]["id"], made.json()["secret"]
+
+
+async def test_a_key_is_told_once_stored_as_a_hash_and_audited(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        id, secret = await new_key(control, "chat", days=90)
+        async with control.using(secret) as program:
+            assert (await program.get("/conversations")).status_code == 200
+        listed = (await control.client.get("/keys")).json()["keys"]
+    assert [(each["id"], each["scope"], each["state"], each["created_by"]) for each in listed] == [
+        (id, "chat", "valid", "web:owner")
+    ]
+    assert listed[0]["used_at"] is not None
+    assert secret not in json.dumps(listed)
+    [database] = (tmp_path / "home").glob("*.db")
+    with closing(sqlite3.connect(database)) as connection:
+        dumped = "\n".join(connection.iterdump())
+    assert secret.rpartition("_")[2] not in dumped
+    assert "key_created" in dumped
+
+
+async def test_a_revoked_key_is_worth_nothing(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        id, secret = await new_key(control, "read")
+        async with control.using(secret) as program:
+            assert (await program.get("/conversations")).status_code == 200
+            assert (await control.client.delete(f"/keys/{id}")).status_code == 204
+            refused = await program.get("/conversations")
+        again = await control.client.delete(f"/keys/{id}")
+    assert (refused.status_code, refused.json()["code"]) == (401, "key_missing")
+    assert (again.status_code, again.json()["code"]) == (404, "key_not_found")
+
+
+@pytest.mark.parametrize("scope", ["read", "chat", "operate"])
+async def test_only_admins_manage_keys(tmp_path: Path, models: ModelServer, api: BotApi, scope: str) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        _, secret = await new_key(control, scope)
+        async with control.using(secret) as program:
+            answers = [await program.get("/keys"), await program.post("/keys", json={"name": "mine"})]
+    assert [(each.status_code, each.json()["code"]) for each in answers] == [(403, "scope_missing")] * 2
+
+
+async def test_the_command_line_makes_and_revokes_keys_beside_a_running_gateway(
+    tmp_path: Path, models: ModelServer, api: BotApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        configuration = load(tmp_path / "interject.toml", {}, tmp_path / "home")
+        asked = {"agents": None, "conversations": ["web:*"], "expires": "90d"}
+        assert keys.create(configuration, "ci", "read", agents=None, conversations=["web:*"], expires="90d") == 0
+        assert keys.create(configuration, "ci", "read", **{**asked, "expires": "soon"}) == 2  # type: ignore[arg-type]
+        secret = capsys.readouterr().out.strip()
+        async with control.using(secret) as program:
+            assert (await program.get("/conversations")).status_code == 200
+            [key] = offline.api_keys(configuration.settings.store.url)
+            assert keys.revoke(configuration, key.id) == 0
+            # The running gateway reads the keys again at most a second later.
+            control.built.gateway.keys.forget()
+            assert (await program.get("/conversations")).status_code == 401
+        assert keys.revoke(configuration, key.id) == 1
+        assert keys.show(configuration, as_json=True) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[-1])["state"] == "revoked"
+    assert secret not in out
