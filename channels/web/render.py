@@ -90,19 +90,25 @@ def render_change(sent: Reply, now: Reply) -> Event:
     `order` lists the keys of all segments, `segments` holds those that are new or changed, and `grown` maps the
     key of a text that only grew to what was added to it, so that a long answer is not sent whole at every word.
     """
-    before = {segment.key: segment for segment in sent.segments}
-    changed = [segment for segment in now.segments if before.get(segment.key) != segment]
-    grown = {segment.key: added for segment in changed if (added := _growth(before.get(segment.key), segment))}
+    segments, grown = changed_segments(sent, now)
     data: Wire = {
         "id": now.id,
         "status": now.status,
         "done": now.done,
         "parked": now.parked,
         "order": [segment.key for segment in now.segments],
-        "segments": [_adapter(Segment).dump_python(each, mode="json") for each in changed if each.key not in grown],
+        "segments": [_adapter(Segment).dump_python(each, mode="json") for each in segments],
         "grown": grown,
     }
     return Event("change", data)
+
+
+def changed_segments(sent: Reply, now: Reply) -> tuple[list[Segment], dict[str, str]]:
+    """The segments that are new or changed, and, by key, what was added to texts that only grew."""
+    before = {segment.key: segment for segment in sent.segments}
+    changed = [segment for segment in now.segments if before.get(segment.key) != segment]
+    grown = {segment.key: added for segment in changed if (added := _growth(before.get(segment.key), segment))}
+    return [segment for segment in changed if segment.key not in grown], grown
 
 
 def _growth(before: Segment | None, now: Segment) -> str:

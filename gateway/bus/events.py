@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.events import Event
-from agent.log import TurnOutcome
+from agent.log import ApprovalDecided, TurnOutcome
 from channels.address import Address
 from channels.message import MessageState
 
@@ -35,11 +35,13 @@ class MessagesChanged:
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
-    """A turn runs; again, if it was parked or a restart interrupted it."""
+    """A turn runs; again, if it was parked or a restart interrupted it. `decided` is the decision that it had waited
+    for."""
 
     session: str
     address: Address
     turn: str
+    decided: ApprovalDecided | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,21 @@ class TurnEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryChanged:
+    """The conversation's history became another, not by a message or a turn: a part of it was taken back or deleted, or
+    a new one begins."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class TitleChanged:
+    """The conversation has another title."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lagged:
     """A subscriber was too slow: its oldest `count` unread events were dropped, and this is in their place. `session`
     is the one subscribed to, None for all."""
@@ -81,4 +98,14 @@ class Lagged:
     count: int
 
 
-BusEvent = MessageAccepted | MessagesChanged | TurnStarted | TurnProgress | TurnParked | TurnEnded | Lagged
+BusEvent = (
+    MessageAccepted
+    | MessagesChanged
+    | TurnStarted
+    | TurnProgress
+    | TurnParked
+    | TurnEnded
+    | HistoryChanged
+    | TitleChanged
+    | Lagged
+)

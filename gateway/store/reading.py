@@ -60,22 +60,23 @@ _turns_of = _turns_with_logs.where(turns.c.session == _of_session, turns.c.gener
     turns.c.number, turn_log.c.n
 )
 
+is_listed = and_(
+    inbox.c.source != "work",
+    or_(
+        and_(
+            is_message,
+            inbox.c.kind != "withdrawn",
+            # A message that decided something was answered by the turn that it released.
+            or_(inbox.c.state != "answered", inbox.c.turn.is_not(None)),
+        ),
+        and_(is_command, inbox.c.command.not_in(HIDDEN_COMMANDS)),
+    ),
+)
+"""Whether screens list the inbox row."""
+
 _rows = (
     select(inbox)
-    .where(
-        inbox.c.session == _of_session,
-        inbox.c.generation == _of_generation,
-        inbox.c.source != "work",
-        or_(
-            and_(
-                is_message,
-                inbox.c.kind != "withdrawn",
-                # A message that decided something was answered by the turn that it released.
-                or_(inbox.c.state != "answered", inbox.c.turn.is_not(None)),
-            ),
-            and_(is_command, inbox.c.command.not_in(HIDDEN_COMMANDS)),
-        ),
-    )
+    .where(inbox.c.session == _of_session, inbox.c.generation == _of_generation, is_listed)
     .order_by(inbox.c.id)
 )
 
@@ -273,7 +274,8 @@ def _command_from(row: AnyRow) -> Command:
     )
 
 
-def _as_written(row: AnyRow) -> str:
+def as_written(row: AnyRow) -> str:
+    """The message or the command as its sender wrote it."""
     command = "wrap" if row.source == "wrap" else row.command
     return row.text if command is None else f"/{command} {row.text}".rstrip()
 
@@ -283,7 +285,7 @@ def _inbox_row_from(row: AnyRow) -> InboxRow:
         id=row.id,
         message_id=row.message_id,
         sender=_sender_from(row),
-        text=_as_written(row),
+        text=as_written(row),
         attachments=attachments_from_json(row.attachments),
         state=row.state,
         turn=row.turn,

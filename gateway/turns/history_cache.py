@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -53,11 +53,17 @@ class History:
         return sum(len(turn.exchanges) for turn in self.past)
 
 
+def _untold(session: str) -> None:
+    """For a cache that nobody watches."""
+
+
 class HistoryCache:
     """The histories of the sessions used last."""
 
-    def __init__(self, store: PastTurns) -> None:
+    def __init__(self, store: PastTurns, changed: Callable[[str], None] = _untold) -> None:
+        """`changed` is told of each session whose history became another, not of turns that are added."""
         self._store = store
+        self._changed = changed
         self._cached: OrderedDict[str, History] = OrderedDict()
         self._count = 0
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -68,7 +74,7 @@ class HistoryCache:
         history = self._cached.get(session) or await self._read(session, new=new)
         self._cached.move_to_end(session)
         while self._count > MAX_CACHED and len(self._cached) > 1:
-            self.forget(next(iter(self._cached)))
+            self._drop(next(iter(self._cached)))
         return history.past
 
     async def _read(self, session: str, *, new: bool) -> History:
@@ -95,7 +101,11 @@ class HistoryCache:
             self._count += history.size
 
     def forget(self, session: str) -> None:
-        """Drops the session: it was reset, or another process has written to it."""
+        """The history became another: it was reset or deleted, or another process has written to it."""
+        self._drop(session)
+        self._changed(session)
+
+    def _drop(self, session: str) -> None:
         self._mark_outdated(session)
         history = self._cached.pop(session, None)
         if history is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -45,13 +45,25 @@ class TitleStore(Protocol):
     async def add_spent(self, turn: str, usage: Usage, model: str, purpose: str) -> None: ...
 
 
+def _untold(session: str) -> None:
+    """For titles that nobody watches."""
+
+
 class Titles:
     """Use as `async with`; leaving it cancels running requests. A conversation without a title is listed by its first
     words."""
 
-    def __init__(self, store: TitleStore, model: Model | None, channels: Mapping[str, Channel] = NO_CHANNELS) -> None:
-        """Without a model, conversations get no titles; platforms that show one are given the first words."""
+    def __init__(
+        self,
+        store: TitleStore,
+        model: Model | None,
+        channels: Mapping[str, Channel] = NO_CHANNELS,
+        changed: Callable[[str], None] = _untold,
+    ) -> None:
+        """Without a model, conversations get no titles; platforms that show one are given the first words. `changed` is
+        told of each session that has a new title."""
         self._store = store
+        self._changed = changed
         self._model = model
         self._channels = channels
         self._tasks = BackgroundTasks("making a title failed")
@@ -85,6 +97,7 @@ class Titles:
             title = await _title(model, entries, charges)
             if title:
                 await self._store.set_title(turn.session, title, turn.generation)
+                self._changed(turn.session)
         except (ModelError, StoreError, TimeoutError) as error:
             log.info("session %s: no title could be made: %s", turn.session, error)
         finally:

@@ -18,13 +18,14 @@ from gateway.sessions import session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.turns.context_use import ContextUse
-from gateway.turns.dispatcher import Dispatcher, message_state
+from gateway.turns.dispatcher import ActiveTurn, Dispatcher, message_state
 
 
 class ConversationStore(Protocol):
     async def conversations(self, channel: str) -> tuple[records.StoredConversation, ...]: ...
     async def earlier(self, channel: str) -> tuple[records.StoredConversation, ...]: ...
     async def rows(self, session: str, generation: int | None = None) -> tuple[records.InboxRow, ...]: ...
+    async def turn(self, turn_id: str) -> records.Turn: ...
     async def turns_of(self, session: str, generation: int | None = None) -> tuple[records.Turn, ...]: ...
 
 
@@ -68,12 +69,28 @@ class ConversationView:
         except StoreError as error:
             raise NotStored(f"The conversation cannot be deleted at the moment: {error}") from error
 
+    async def reply(self, session: str, turn_id: str) -> Reply:
+        """The reply of a turn of the session so far. Raises `LookupError` if there is no such turn."""
+        return (await self.builder(session, turn_id)).reply()
+
+    async def builder(self, session: str, turn_id: str) -> ReplyBuilder:
+        """The reply of a turn of the session as it grows. Raises `LookupError` if there is no such turn."""
+        return self._running(session, turn_id) or self._replies.of(await self._store.turn(turn_id))
+
+    def active(self, session: str, turn_id: str) -> ActiveTurn | None:
+        """The turn, if it runs in this process."""
+        for active in (self._dispatcher.active(session), self._dispatcher.active(turn_id)):
+            if active is not None and active.reply is not None and active.reply.id == turn_id:
+                return active
+        return None
+
     def _reply(self, turn: records.Turn) -> ReplyBuilder:
-        """The reply so far: a running turn's own, which has what is not in the log yet."""
-        for active in (self._dispatcher.active(turn.session), self._dispatcher.active(turn.id)):
-            if active is not None and active.reply is not None and active.reply.id == turn.id:
-                return active.reply
-        return self._replies.of(turn)
+        return self._running(turn.session, turn.id) or self._replies.of(turn)
+
+    def _running(self, session: str, turn_id: str) -> ReplyBuilder | None:
+        """A running turn's own, which has what is not in the log yet."""
+        active = self.active(session, turn_id)
+        return None if active is None else active.reply
 
 
 def _listed(stored: records.StoredConversation) -> Conversation:

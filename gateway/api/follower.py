@@ -1,0 +1,644 @@
+"""The follower makes events of the API from what the bus tells, once for all who watch, and only while somebody does.
+
+The events of a conversation are in order: growing replies are published before whatever comes next in their turn, and
+the whole reply before the end of its run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+from agent.events import Event as AgentEvent
+from agent.events import Logged
+from agent.log import (
+    ApprovalDecided,
+    ApprovalRequested,
+    Call,
+    CallEnded,
+    CallStarted,
+    Entry,
+    ModelAnswered,
+)
+from agent.media import Attachment
+from channels import reply as replies
+from channels.history import PersonMessage, ShownReply
+from channels.message import MessageState
+from channels.web.render import changed_segments
+from gateway import bus
+from gateway.api import events
+from gateway.api.broadcast import EVERYTHING, Broadcast, Frame, Missed, Watcher
+from gateway.api.ids import conversation_id
+from gateway.app import Gateway
+from gateway.outbound.call_lines import short_title
+from gateway.outbound.reply_builder import ReplyBuilder
+from gateway.sessions import is_child
+from gateway.store import watching
+from gateway.store.records import Turn
+
+log = logging.getLogger(__name__)
+
+PACE = 0.05
+"""Seconds between two events of a growing reply, at least."""
+
+REST = 4.0
+"""After rendering growing replies, so many times the time that it took belongs to everything else."""
+
+PING_SECONDS = 15.0
+CHECK_SECONDS = 5.0
+"""Between two looks at the channels' trouble, and for topics that nobody watches any more."""
+
+MAX_ITEMS = 200
+"""Messages and replies in a snapshot."""
+
+MAX_SHARED = 50
+"""A snapshot is used again while it is so many events old."""
+
+MAX_TEXT = 2_000
+"""Characters of a call's arguments or result in an event."""
+
+APPROVAL = "d:"
+"""Begins the keys of approval requests in a reply."""
+
+TOO_SLOW = "Events were missed: they came faster than they were taken."
+TOO_OLD = "The events after that id are not kept any more."
+
+Listener = Callable[[events.Event], None]
+"""Is told of every event but the growth of replies. Never waits, never raises."""
+
+
+@dataclass(slots=True)
+class _Live:
+    """A running turn. `sent` is its reply as published last, in `version` of the builder; `open` are the keys of its
+    open questions, `expires` when what is asked expires, by key."""
+
+    session: str
+    turn: str
+    builder: ReplyBuilder
+    sent: replies.Reply | None = None
+    version: int = -1
+    open: set[str] = field(default_factory=set)
+    expires: dict[str, float] = field(default_factory=dict)
+    calls: dict[str, Call] = field(default_factory=dict)
+
+
+class Follower:
+    """Its `run` is a service of the gateway."""
+
+    def __init__(self, gateway: Gateway, *, ping_seconds: float = PING_SECONDS, pace: float = PACE) -> None:
+        self._gateway = gateway
+        self._ping_seconds = ping_seconds
+        self._pace = pace
+        self._broadcast = Broadcast()
+        self._listeners: list[Listener] = []
+        self._live: dict[str, _Live] = {}
+        self._dirty: dict[str, _Live] = {}
+        self._grown = asyncio.Event()
+        self._trouble: dict[str, str] = {}
+        self._wanted = asyncio.Event()
+        self._following = asyncio.Event()
+
+    def listen(self, listener: Listener) -> None:
+        """Tells the listener from now on."""
+        self._listeners.append(listener)
+        self._wanted.set()
+
+    # --- streams ---
+
+    async def conversation(self, session: str, last_id: str | None) -> AsyncGenerator[bytes]:
+        """Server-sent events of one conversation: a snapshot, or what came after `last_id`, and what comes."""
+        with self._watch(session) as watcher:
+            await self._following.wait()
+            if not self._resume(watcher, last_id):
+                if last_id is not None:
+                    yield self._own(events.Reset(reason=TOO_OLD))
+                yield await self._renew(watcher)
+            while (found := await watcher.next(self._ping_seconds)) is not None:
+                match found:
+                    case Missed():
+                        yield self._own(events.Reset(reason=TOO_SLOW)) + await self._renew(watcher)
+                    case []:
+                        yield self._own(events.Ping(), watcher.position)
+                    case _:
+                        yield _joined(found)
+                        if any(frame.renews for frame in found):
+                            yield await self._renew(watcher)
+
+    async def everything(self, sees: Callable[[str], bool], last_id: str | None) -> AsyncGenerator[bytes]:
+        """Server-sent events of the conversations and channels that `sees` is true for: what came after `last_id`, and
+        what comes. It is asked with ids of conversations, and with "" for channels."""
+        with self._watch(EVERYTHING) as watcher:
+            await self._following.wait()
+            if self._resume(watcher, last_id):
+                yield self._own(events.Ping(), watcher.position)
+            else:
+                yield self._own(events.Reset(reason=TOO_OLD), watcher.position)
+            while (found := await watcher.next(self._ping_seconds)) is not None:
+                match found:
+                    case Missed():
+                        watcher.position = self._broadcast.number
+                        yield self._own(events.Reset(reason=TOO_SLOW), watcher.position)
+                    case []:
+                        yield self._own(events.Ping(), watcher.position)
+                    case _:
+                        if seen := [frame for frame in found if sees(frame.conversation)]:
+                            yield _joined(seen)
+
+    @contextmanager
+    def _watch(self, key: str) -> Iterator[Watcher]:
+        with self._broadcast.watch(key) as watcher:
+            self._wanted.set()
+            yield watcher
+
+    def _resume(self, watcher: Watcher, last_id: str | None) -> bool:
+        """Whether the watcher has all events since that id, or begins without one in the stream of everything."""
+        if last_id is None:
+            return watcher.topic.key == EVERYTHING
+        number = self._broadcast.number_of(last_id)
+        if number is None or watcher.topic.after(number) is None:
+            return False
+        watcher.position = number
+        watcher.wake()
+        return True
+
+    def _own(self, event: events.Event, position: int | None = None) -> bytes:
+        """An event for one watcher."""
+        return _encode(event, None if position is None else self._broadcast.id(position))
+
+    async def _renew(self, watcher: Watcher) -> bytes:
+        """A snapshot; the watcher goes on with the events after it."""
+        topic = watcher.topic
+        async with topic.lock:
+            if not self._is_shared(watcher):
+                topic.snapshot = await self._snapshot(topic.key)
+            assert topic.snapshot is not None
+        watcher.position = topic.snapshot.number
+        watcher.wake()
+        return topic.snapshot.data
+
+    def _is_shared(self, watcher: Watcher) -> bool:
+        """Whether the last snapshot of the topic, with the events after it, is as good as a new one."""
+        snapshot = watcher.topic.snapshot
+        later = None if snapshot is None else watcher.topic.after(snapshot.number)
+        return later is not None and len(later) <= MAX_SHARED and not any(frame.renews for frame in later)
+
+    async def _snapshot(self, session: str) -> Frame:
+        """What is published later changes it: replies are in it as they were published last."""
+        number, store = self._broadcast.number, self._gateway.store
+        sent = {live.turn: live.sent for live in self._live.values() if live.session == session}
+        conversation = await store.read(partial(watching.conversation, session=session))
+        messages = await store.read(partial(watching.messages_of, session=session))
+        by_id = {message.id: message for message in messages}
+        items: list[events.PersonMessage | events.ShownReply] = []
+        if conversation is not None:
+            for item in await self._gateway.conversation_view.history(conversation.address):
+                match item:
+                    case PersonMessage(id=row) if row in by_id:
+                        items.append(_message(by_id[row]))
+                    case ShownReply(reply):
+                        shown = sent.get(reply.id, reply)
+                        if shown is not None:
+                            items.append(events.ShownReply(reply=_reply(shown)))
+                    case _:
+                        # It came after the messages were read, and is published next.
+                        pass
+        id = conversation_id(session)
+        event = events.Snapshot(conversation=id, items=items[-MAX_ITEMS:], more=len(items) > MAX_ITEMS)
+        return Frame(number, id, _encode(event, self._broadcast.id(number)))
+
+    # --- following ---
+
+    async def run(self) -> None:
+        """Follows the bus while somebody watches, until cancelled. Then all streams end."""
+        try:
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                await self._follow()
+        except asyncio.CancelledError:
+            self._broadcast.close()
+            self._following.set()
+            raise
+
+    async def _follow(self) -> None:
+        """Follows until nobody watches."""
+        async with self._gateway.bus.subscribe(None) as subscription:
+            self._following.set()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(self._read(subscription)),
+                        group.create_task(self._publish_growth()),
+                        group.create_task(self._broadcast.distribute()),
+                    ]
+                    await self._until_idle()
+                    for task in tasks:
+                        task.cancel()
+            finally:
+                self._following.clear()
+                self._lose()
+
+    async def _until_idle(self) -> None:
+        while not self._broadcast.is_idle or self._listeners:
+            self._tell_trouble()
+            await asyncio.sleep(CHECK_SECONDS)
+            self._broadcast.expire()
+
+    def _lose(self) -> None:
+        self._live.clear()
+        self._dirty.clear()
+        self._broadcast.lose()
+
+    async def _read(self, subscription: bus.Subscription) -> None:
+        async for event in subscription:
+            if isinstance(event, bus.Lagged):
+                log.warning("events of the API: %s events of the bus were missed; watchers begin anew", event.count)
+                self._lose()
+            elif event.session is not None and self._is_followed(event.session):
+                await self._handle(event)
+
+    def _is_followed(self, session: str) -> bool:
+        """Delegated tasks have no conversation of their own."""
+        return (bool(self._listeners) or self._broadcast.is_watched(session)) and not is_child(session)
+
+    async def _handle(self, event: bus.BusEvent) -> None:
+        match event:
+            case bus.MessageAccepted():
+                await self._message_accepted(event)
+            case bus.MessagesChanged():
+                await self._messages_changed(event)
+            case bus.TurnStarted():
+                await self._turn_started(event)
+            case bus.TurnProgress():
+                await self._turn_progressed(event)
+            case bus.TurnParked():
+                await self._turn_parked(event)
+            case bus.TurnEnded():
+                await self._turn_ended(event)
+            case bus.HistoryChanged() | bus.TitleChanged():
+                await self._conversation_changed(event)
+            case bus.Lagged():
+                pass
+
+    # --- messages ---
+
+    async def _message_accepted(self, event: bus.MessageAccepted) -> None:
+        for message in await self._messages([event.id]):
+            state: MessageState = "refused" if event.refused else "waiting"
+            # It may have been read since.
+            was_read = message.state in ("read", *("answered", "failed", "stopped")[: 3 if message.turn else 0])
+            shown = _message(message, state if was_read or event.refused else message.state)
+            self._publish(event.session, events.MessageAccepted(conversation=_id(event), message=shown))
+            if event.refused:
+                await self._end_run(event.session, message)
+
+    async def _messages_changed(self, event: bus.MessagesChanged) -> None:
+        for message in await self._messages(event.ids):
+            if event.state == "waiting":
+                shown = _message(message, "waiting")
+                self._publish(event.session, events.MessageAccepted(conversation=_id(event), message=shown))
+                continue
+            if message.is_command and message.turn is not None:
+                await self._command_answered(event.session, message.turn)
+            self._publish_state(message, event.state, event.reason)
+            if event.state != "read":
+                await self._end_run(event.session, message)
+
+    async def _command_answered(self, session: str, turn: str) -> None:
+        with suppress(LookupError):
+            self._publish_whole(session, await self._gateway.conversation_view.reply(session, turn))
+
+    def _publish_state(self, message: watching.WatchedMessage, state: MessageState, reason: str) -> None:
+        event = events.MessageStateChanged(
+            conversation=conversation_id(message.session),
+            id=message.id,
+            state=state,
+            reason=reason,
+            turn=message.turn,
+            step=message.step,
+        )
+        self._publish(message.session, event)
+
+    async def _end_run(self, session: str, message: watching.WatchedMessage) -> None:
+        if message.run is not None:
+            report = await self._gateway.runs.report(message.run)
+            ended = events.RunEnded(conversation=conversation_id(session), turn=message.turn, run=report)
+            self._publish(session, ended)
+
+    async def _messages(self, ids: Collection[int]) -> Sequence[watching.WatchedMessage]:
+        return await self._gateway.store.read(partial(watching.messages, ids=ids))
+
+    # --- turns ---
+
+    async def _turn_started(self, event: bus.TurnStarted) -> None:
+        try:
+            record = await self._record(event.session, event.turn)
+        except LookupError:
+            return
+        agents, by = self._gateway.agents, record.principal
+        started = events.TurnStarted(
+            conversation=_id(event),
+            turn=event.turn,
+            agent=agents.pick(record.agent, record.address, by),
+            model=record.model,
+            by=events.Person(id=by.id, name=by.name),
+        )
+        self._publish(event.session, started)
+        self._live.pop(event.turn, None)
+        live = await self._live_turn(event.session, event.turn)
+        if live is not None and record.entries and isinstance(decided := record.entries[-1], ApprovalDecided):
+            # Made while the turn was parked.
+            live.open.add(f"{APPROVAL}{decided.id}")
+        if live is not None:
+            self._publish_reply(live)
+
+    async def _turn_progressed(self, event: bus.TurnProgress) -> None:
+        live = await self._live_turn(event.session, event.turn)
+        if live is None:
+            return
+        if isinstance(event.event, Logged):
+            self._entry_logged(live, event.event.entry)
+        if self._broadcast.is_watched(live.session) or _asks(event.event):
+            self._dirty[live.turn] = live
+            self._grown.set()
+
+    def _entry_logged(self, live: _Live, entry: Entry) -> None:
+        match entry:
+            case ModelAnswered():
+                live.calls.update((call.id, call) for call in entry.calls)
+                self._publish_reply(live)
+                step = events.TurnStep(
+                    conversation=conversation_id(live.session),
+                    turn=live.turn,
+                    step=entry.step,
+                    model=entry.model,
+                    input=entry.usage.input,
+                    output=entry.usage.output,
+                    cost=entry.usage.cost,
+                    calls=[call.id for call in entry.calls],
+                )
+                self._publish(live.session, step)
+            case CallStarted(call_id) if call_id in live.calls:
+                call = live.calls[call_id]
+                started = events.ToolStarted(
+                    conversation=conversation_id(live.session),
+                    turn=live.turn,
+                    call=call_id,
+                    name=entry.tool or call.name,
+                    title=short_title(call),
+                    arguments=(entry.arguments or call.arguments)[:MAX_TEXT],
+                )
+                self._publish(live.session, started)
+            case CallEnded(call_id):
+                ended = events.ToolEnded(
+                    conversation=conversation_id(live.session),
+                    turn=live.turn,
+                    call=call_id,
+                    name=live.calls[call_id].name if call_id in live.calls else "",
+                    outcome=entry.outcome,
+                    background=entry.background,
+                    text=entry.text[:MAX_TEXT],
+                    files=list(map(_file, entry.attachments)),
+                )
+                self._publish(live.session, ended)
+            case ApprovalRequested(id, expires_at=expires_at):
+                live.expires[f"{APPROVAL}{id}"] = expires_at
+            case _:
+                pass
+
+    async def _turn_parked(self, event: bus.TurnParked) -> None:
+        live = await self._live_turn(event.session, event.turn)
+        self._forget(event.turn)
+        if live is not None:
+            self._publish_reply(live)
+            parked = events.TurnParked(conversation=_id(event), turn=event.turn, decisions=sorted(live.open))
+            self._publish(event.session, parked)
+
+    async def _turn_ended(self, event: bus.TurnEnded) -> None:
+        """The whole reply comes first, and the ends of runs last."""
+        live = await self._live_turn(event.session, event.turn)
+        self._forget(event.turn)
+        if live is not None:
+            reply = live.builder.reply()
+            self._publish_decisions(live, reply)
+            self._publish_whole(event.session, reply)
+        messages = await self._gateway.store.read(partial(watching.read_by, turn=event.turn))
+        for message in messages:
+            self._publish_state(message, message.state, message.reason)
+        for message in messages:
+            await self._end_run(event.session, message)
+
+    async def _live_turn(self, session: str, turn: str) -> _Live | None:
+        """None if it is not stored any more."""
+        if turn in self._live:
+            return self._live[turn]
+        view = self._gateway.conversation_view
+        active = view.active(session, turn)
+        try:
+            builder = await view.builder(session, turn)
+            if active is not None and active.turn is not None:
+                entries = active.turn.entries
+            else:
+                entries = (await self._record(session, turn)).entries
+        except LookupError:
+            return None
+        live = self._live[turn] = _Live(session, turn, builder)
+        live.open = {segment.key for segment in _questions(builder.reply()) if segment.open}
+        for entry in entries:
+            if isinstance(entry, ModelAnswered):
+                live.calls.update((call.id, call) for call in entry.calls)
+        return live
+
+    async def _record(self, session: str, turn: str) -> Turn:
+        """Raises `LookupError`."""
+        active = self._gateway.conversation_view.active(session, turn)
+        return (active and active.record) or await self._gateway.store.turn(turn)
+
+    def _forget(self, turn: str) -> None:
+        self._live.pop(turn, None)
+        self._dirty.pop(turn, None)
+
+    # --- replies ---
+
+    async def _publish_growth(self) -> None:
+        """Publishes growing replies, each at most once in `PACE` seconds."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._grown.wait()
+            self._grown.clear()
+            began = loop.time()
+            dirty, self._dirty = self._dirty, {}
+            for live in dirty.values():
+                if self._live.get(live.turn) is live:
+                    self._publish_reply(live)
+                await asyncio.sleep(0)
+            await asyncio.sleep(max(self._pace, REST * (loop.time() - began)))
+
+    def _publish_reply(self, live: _Live) -> None:
+        """What has changed of the reply since it was published last."""
+        if live.builder.version == live.version and live.sent is not None:
+            return
+        self._dirty.pop(live.turn, None)
+        live.version = live.builder.version
+        reply = live.builder.reply()
+        if self._broadcast.is_watched(live.session):
+            self._publish_change(live, reply)
+        self._publish_decisions(live, reply)
+
+    def _publish_change(self, live: _Live, reply: replies.Reply) -> None:
+        before, live.sent = live.sent, reply
+        if before is None:
+            if reply.segments or reply.status:
+                self._publish_whole(live.session, reply, is_growing=True)
+            else:
+                live.sent = None
+            return
+        if before == reply:
+            return
+        segments, grown = changed_segments(before, reply)
+        changed = events.ReplyChanged(
+            conversation=conversation_id(live.session),
+            turn=reply.id,
+            status=reply.status,
+            done=reply.done,
+            parked=reply.parked,
+            order=[segment.key for segment in reply.segments],
+            segments=segments,
+            grown=grown,
+        )
+        self._publish(live.session, changed, is_growing=True)
+
+    def _publish_whole(self, session: str, reply: replies.Reply, *, is_growing: bool = False) -> None:
+        shown = events.ReplyShown(conversation=conversation_id(session), turn=reply.id, reply=_reply(reply))
+        self._publish(session, shown, is_growing=is_growing)
+
+    def _publish_decisions(self, live: _Live, reply: replies.Reply) -> None:
+        """What is asked since the last time, and what was decided."""
+        conversation = conversation_id(live.session)
+        for segment in _questions(reply):
+            kind: events.DecisionKind = "approval" if segment.key.startswith(APPROVAL) else "question"
+            if segment.open and segment.key not in live.open:
+                live.open.add(segment.key)
+                expires = live.expires.get(segment.key)
+                asked = events.DecisionAsked(
+                    conversation=conversation,
+                    turn=live.turn,
+                    id=segment.key,
+                    kind=kind,
+                    question=segment.question,
+                    options=list(segment.options),
+                    expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
+                )
+                self._publish(live.session, asked)
+            elif not segment.open and segment.key in live.open:
+                live.open.discard(segment.key)
+                decided = events.DecisionDecided(
+                    conversation=conversation,
+                    turn=live.turn,
+                    id=segment.key,
+                    kind=kind,
+                    decision=segment.decision,
+                    answer=segment.answer,
+                )
+                self._publish(live.session, decided)
+
+    # --- conversations and channels ---
+
+    async def _conversation_changed(self, event: bus.HistoryChanged | bus.TitleChanged) -> None:
+        found = await self._gateway.store.read(partial(watching.conversation, session=event.session))
+        change: events.Change
+        match event, found:
+            case _, None:
+                change = "deleted"
+            case bus.TitleChanged(), _:
+                change = "title"
+            case _, watching.WatchedConversation(is_empty=True):
+                change = "new"
+            case _:
+                change = "history"
+        changed = events.ConversationChanged(
+            conversation=conversation_id(event.session), change=change, title=found.title if found else ""
+        )
+        self._publish(event.session, changed, renews=change != "title")
+
+    def _tell_trouble(self) -> None:
+        """Channels that have got into trouble since the last look, or out of it."""
+        before, self._trouble = self._trouble, dict(self._gateway.problems())
+        for channel, problem in self._trouble.items():
+            if before.get(channel) != problem:
+                self._publish("", events.ChannelTrouble(channel=channel, problem=problem))
+        for channel in before.keys() - self._trouble.keys():
+            self._publish("", events.ChannelOk(channel=channel))
+
+    # --- out ---
+
+    def _publish(self, session: str, event: events.Event, *, is_growing: bool = False, renews: bool = False) -> None:
+        if self._broadcast.is_watched(session):
+            conversation = conversation_id(session)
+            self._broadcast.publish(session, conversation, partial(_encode, event), renews=renews)
+        if not is_growing:
+            for listener in self._listeners:
+                listener(event)
+
+
+def _encode(event: events.Event, id: str | None) -> bytes:
+    """As a server-sent event."""
+    head = f"event: {event.type}\n" if id is None else f"id: {id}\nevent: {event.type}\n"
+    return b"%sdata: %s\n\n" % (head.encode(), events.to_json(event))
+
+
+def _joined(frames: Sequence[Frame]) -> bytes:
+    return frames[0].data if len(frames) == 1 else b"".join(frame.data for frame in frames)
+
+
+def _id(event: bus.BusEvent) -> str:
+    return conversation_id(event.session or "")
+
+
+def _asks(event: AgentEvent) -> bool:
+    """Whether it may open or close a question."""
+    return isinstance(event, Logged) and not isinstance(event.entry, ModelAnswered)
+
+
+def _questions(reply: replies.Reply) -> list[replies.QuestionSegment]:
+    """Those that the turn waits for; the others are offers."""
+    found = (segment for segment in reply.segments if isinstance(segment, replies.QuestionSegment))
+    return [segment for segment in found if segment.step and not segment.typed]
+
+
+def _reply(reply: replies.Reply) -> events.Reply:
+    return events.Reply(
+        id=reply.id,
+        reply_to=reply.reply_to,
+        segments=list(reply.segments),
+        status=reply.status,
+        done=reply.done,
+        parked=reply.parked,
+    )
+
+
+def _message(message: watching.WatchedMessage, state: MessageState | None = None) -> events.PersonMessage:
+    return events.PersonMessage(
+        id=message.id,
+        message_id=message.message_id,
+        sender=events.Person(id=message.sender.id, name=message.sender.name),
+        text=message.text,
+        files=list(map(_file, message.attachments)),
+        state=state or message.state,
+        reason=message.reason,
+        run=message.run,
+        turn=message.turn,
+        step=message.step,
+        sent_at=message.sent_at,
+    )
+
+
+def _file(attachment: Attachment) -> events.File:
+    return events.File(
+        hash=attachment.hash, name=attachment.name, media_type=attachment.media_type, size=attachment.size
+    )

@@ -1,0 +1,79 @@
+"""Event streams: of one conversation, and of all that the caller may see."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from gateway.api import events
+from gateway.api.caller import Caller, Reader
+from gateway.api.follower import Follower
+from gateway.api.ids import conversation_id, session_of
+from gateway.api.problems import Problem
+from gateway.app import Gateway
+from gateway.store import watching
+
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""The latter tells nginx to pass on each event at once."""
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events; the data of each is an `Event` (see /api/v1/events/schema.json).",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+LastEventId = Annotated[str | None, Header(max_length=100, description="The id of the last event that was taken.")]
+
+
+class EventStream(StreamingResponse):
+    """Closes its source as soon as the client disconnects, not at the next garbage collection."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, source: AsyncGenerator[bytes]) -> None:
+        self._source = source
+        super().__init__(source, headers=_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._source):
+            await super().__call__(scope, receive, send)
+
+
+def router(gateway: Gateway, follower: Follower) -> APIRouter:
+    routes = APIRouter(tags=["events"])
+
+    @routes.get("/events/schema.json")
+    async def event_schema(caller: Reader) -> dict[str, Any]:
+        """The JSON schema of the data of each event."""
+        return events.schema()
+
+    @routes.get("/events", response_class=EventStream, responses=_STREAM)
+    async def all_events(caller: Reader, last_event_id: LastEventId = None) -> EventStream:
+        """The events of all conversations that the caller may see, and, with the scope `operate`, of channels, from now
+        on or after the last event taken."""
+        return EventStream(follower.everything(partial(_sees, caller), last_event_id))
+
+    @routes.get("/conversations/{conversation}/events", response_class=EventStream, responses=_STREAM)
+    async def conversation_events(conversation: str, caller: Reader, last_event_id: LastEventId = None) -> EventStream:
+        """A snapshot of the conversation and its events from now on, or those after the last event taken."""
+        session = session_of(conversation)
+        found = None
+        if caller.sees(conversation_id(session)):
+            found = await gateway.store.read(partial(watching.conversation, session=session))
+        if found is None:
+            raise Problem(404, "conversation_not_found", "There is no conversation with this id.")
+        return EventStream(follower.conversation(session, last_event_id))
+
+    return routes
+
+
+def _sees(caller: Caller, conversation: str) -> bool:
+    """`conversation` is "" for what happens to channels."""
+    return caller.sees(conversation) if conversation else caller.conversations is None and caller.may("operate")
