@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.cli import VERSION
 from gateway.cli.operate import COMMANDS, add_commands, operate
-from gateway.cli.standard_streams import discard, open_standard_streams, why_unwritable
+from gateway.cli.standard_streams import discard_unwritable, is_of_stream, open_standard_streams
 
 if TYPE_CHECKING:
     from config.load import Configuration
@@ -37,17 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return MISCONFIGURED
     except KeyboardInterrupt:
         return 130
-    except OSError:
-        why = why_unwritable(sys.stdout)
-        if why is None:
+    except OSError as error:
+        if not is_of_stream(error):
             raise
-        discard(sys.stdout)
-        if not isinstance(why, BrokenPipeError):
-            sys.stderr.write(f"interject: standard output cannot be written: {why.strerror}\n")
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"interject: standard output cannot be written: {error.strerror}\n")
         return 1
     finally:
-        if why_unwritable(sys.stderr):
-            discard(sys.stderr)
+        discard_unwritable()
 
 
 def _flushed(code: int) -> int:

@@ -21,7 +21,7 @@ from gateway.cli.home import describe_error
 from gateway.cli.instance_file import published
 from gateway.cli.logs import log_to, secrets_in
 from gateway.cli.memory import hide_memory
-from gateway.cli.standard_streams import discard
+from gateway.cli.standard_streams import discard_unwritable
 from gateway.cli.web_token import sign_in_link
 from gateway.cli.writable_folders import remove_old_temporary_files, use_writable_folders
 from gateway.lifecycle.systemd import Systemd
@@ -68,7 +68,7 @@ def _show(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     except OSError as error:
-        discard(sys.stdout)
+        discard_unwritable()
         log.warning("standard output cannot be written (%s): nothing is printed there", error.strerror)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from typing import TextIO
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 """By file descriptor."""
@@ -24,21 +24,20 @@ def open_standard_streams() -> None:
             setattr(sys, name, stream)
 
 
-def why_unwritable(stream: TextIO) -> OSError | None:
-    """Why what was written to the standard stream does not leave it; None if it does."""
-    try:
-        stream.flush()
-    except OSError as error:
-        return error
-    return None
+def is_of_stream(error: OSError) -> bool:
+    """Whether it says that a standard stream cannot be written: it is full, or nobody reads it. Commands handle the
+    errors of files and connections themselves."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO)
 
 
-def discard(stream: TextIO) -> None:
-    """What was written and will be written to the standard stream goes to /dev/null. Else Python tries to write it
-    again when it exits, and fails."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, stream.fileno())
-    finally:
-        os.close(null)
-    stream.flush()
+def discard_unwritable() -> None:
+    """What is still to be written to a stream that cannot be written goes to /dev/null, and so does what follows. Else
+    Python tries to write it again when it exits, and fails."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+            stream.flush()
