@@ -69,6 +69,7 @@ class InboundMessage:
     fetched (`Channel.thread_root`) and shown to the model. `has_talk`: it addresses the bot where others talk, and what
     was said there before can be read (`channels.channel.TalkReader`).
     `tools` may be called by the turn that reads the message; their calls are run outside (`channels.runs`).
+    `replies_to`, of a command, is the id of the message that it replies to.
     `quoted` are the authors of messages that `note` quotes; `forwarded`: the text is theirs as well. `foreign` is text
     of people who may not write to the bot: the receiver makes it of these.
     `busy` is what it does to a running turn, for a channel that lets its sender say so; None: as is set there.
@@ -98,6 +99,7 @@ class InboundMessage:
     quoted: tuple[Sender, ...] = ()
     forwarded: bool = False
     foreign: tuple[ForeignText, ...] = ()
+    replies_to: str | None = None
     busy: BusyMode | None = None
     digest: str | None = None
 

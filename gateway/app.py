@@ -40,6 +40,7 @@ from gateway.inbound.revocations import Revocations
 from gateway.inbound.role_changes import RoleChanges
 from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
+from gateway.inbound.trace_command import TraceCommand
 from gateway.lifecycle.reloading import Reload, Reloading
 from gateway.lifecycle.supervision import Service, listen, supervised
 from gateway.observations import Observations
@@ -250,6 +251,7 @@ class Gateway:
             DeliveryCommands(access, self.stored_replies),
             ContextCommands(store, histories, agents, access, budgets),
             HowCommand(store, agents),
+            TraceCommand(store, access),
             SkillCommands(files, access.roles, partial(workspace_of, store, agents, workspaces)),
             PromptCommands(mcp.shared, access.roles, partial(tools_of, store, agents, access.roles)),
             ReloadCommand(access, self.reload),

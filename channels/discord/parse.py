@@ -54,6 +54,9 @@ _COMMAND = re.compile(r"/([A-Za-z0-9_-]{1,64})(?:\s+(.*))?", re.DOTALL)
 _MAX_QUOTE = 4000
 """Characters of a quoted message in the note."""
 
+_REPLY = 19
+"""The type of a message that replies: https://discord.com/developers/docs/resources/message#message-object-message-types."""
+
 _UNREADABLE_NOTE = "In reply to a message that I cannot read"
 
 
@@ -243,6 +246,7 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind, n
             message_id=message_id,
             command=command[1].lower(),
             text=(command[2] or "").strip(),
+            replies_to=part(_replies_to, message, None),
         )
     text = text or ("" if files or title or foreign else _readable_text(words, message, directory))
     channel = directory.channels.get(address.chat)
@@ -388,6 +392,12 @@ def _note(message: Json, bot: Bot, directory: Directory) -> str:
     return _forward_note(message, directory) if _is_forward(message) else _reply_note(message, bot, directory)
 
 
+def _replies_to(message: Json) -> str | None:
+    """The id of the message that it replies to."""
+    replied = message.get("message_reference") if message.get("type", 0) == _REPLY else None
+    return None if replied is None else str(replied["message_id"])
+
+
 def _is_forward(message: Json) -> bool:
     reference = message.get("message_reference")
     return reference is not None and reference.get("type") == _FORWARD
@@ -404,7 +414,7 @@ def _forward_note(message: Json, directory: Directory) -> str:
 
 
 def _reply_note(message: Json, bot: Bot, directory: Directory) -> str:
-    if message.get("type", 0) != 19:
+    if message.get("type", 0) != _REPLY:
         return ""
     replied = message.get("referenced_message")
     if not replied:

@@ -146,6 +146,7 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind, now: dateti
             message_id=message_id,
             command=command[1].lower(),
             text=(command[3] or "").strip(),
+            replies_to=part(_replies_to, message, None),
         )
     is_addressed = address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot)
     return InboundMessage(
@@ -243,6 +244,13 @@ def _replies_to_bot(message: Json, bot: Bot) -> bool:
         # Every message in a topic is a reply to the service message that created the topic.
         return False
     return _is_bot(replied.get("from"), bot)
+
+
+def _replies_to(message: Json) -> str | None:
+    """The id of the message of this chat that it replies to."""
+    replied = message.get("reply_to_message")
+    # Every message in a topic is a reply to the service message that created the topic.
+    return None if not replied or "forum_topic_created" in replied else str(replied["message_id"])
 
 
 # --- context ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, assert_never, get_args
 if TYPE_CHECKING:
     from config.load import Configuration
 
-Command = Literal["status", "usage", "sessions"]
+Command = Literal["status", "usage", "sessions", "trace"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 JSON_OBJECT = "print one JSON object"
@@ -36,7 +36,14 @@ def add_commands(add: AddCommand, configured: str) -> None:
     sessions = add("sessions", "list the conversations", "With their state, last activity and cost.")
     sessions.add_argument("--limit", type=_count, default=50, metavar="N", help="how many, the newest first (50)")
     sessions.add_argument("--json", action="store_true", help=JSON_LINES)
-    for command in (status, usage, sessions):
+    trace = add("trace", "show what happened in a task, and when", "From its log; works beside a running gateway.")
+    trace.add_argument(
+        "task", metavar="TASK", help="the id of a task or of a run, or the first six characters of a task's"
+    )
+    shown = trace.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help=JSON_OBJECT)
+    shown.add_argument("--html", type=Path, metavar="FILE", help="write a page")
+    for command in (status, usage, sessions, trace):
         command.add_argument("--config", type=Path, metavar="FILE", help=configured)
 
 
@@ -63,5 +70,9 @@ def operate(arguments: argparse.Namespace, configuration: Configuration) -> int:
             from gateway.cli.sessions import show_sessions
 
             return show_sessions(configuration, arguments.limit, as_json=arguments.json)
+        case "trace":
+            from gateway.cli.trace import show_trace
+
+            return show_trace(configuration, arguments.task, as_json=arguments.json, html=arguments.html)
         case _:
             assert_never(command)

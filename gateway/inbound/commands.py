@@ -20,6 +20,8 @@ from gateway.inbound.prompt_commands import PromptCommands
 from gateway.inbound.reload_command import ReloadCommand
 from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import ALL, CLEAN, TaskCommands
+from gateway.inbound.trace_command import NAME as TRACE
+from gateway.inbound.trace_command import TraceCommand
 from gateway.store.records import Busy, Command
 
 ANSWER = "answer"
@@ -85,6 +87,7 @@ class Commands:
         delivery: DeliveryCommands,
         context: ContextCommands,
         how: HowCommand,
+        trace: TraceCommand,
         skills: SkillCommands,
         prompts: PromptCommands,
         reload: ReloadCommand,
@@ -107,6 +110,7 @@ class Commands:
             "agent": _Entry("show or choose the agent of this conversation", conversation.agent, "name"),
             "usage": _Entry("show token usage and cost", conversation.usage),
             "how": _Entry("show how the last answer was made: model, tools, cost", how.how),
+            TRACE: _Entry("show how a task went, in time: the one replied to, or the last", trace.trace, "task"),
             "skills": _Entry("list the skills, each of which is a command too", skills.list),
             "prompts": _Entry("list the prompts of MCP servers, each of which is a command too", prompts.list),
             "mcp": _Entry("list the MCP servers; sign in or out at one", mcp, "login | logout NAME"),

@@ -26,6 +26,7 @@ from gateway.inbound.heard import Heard
 from gateway.inbound.identities import Identities
 from gateway.inbound.message_rate import MessageRate
 from gateway.inbound.refusals import Refusals
+from gateway.inbound.trace_command import about_answered_message
 from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.observations import Observations
 from gateway.outbound.delivery import Delivery
@@ -154,7 +155,7 @@ class Receiver:
             self._heard.note(message, None)
             return None
         is_command = message.kind == "command"
-        message, busy = _for_one_message(message)
+        message, busy = _for_one_message(about_answered_message(message))
         if access is Access.ADMITTED:
             message = self._commands.as_message(message, checked.level)
         message = replace(message, sender=replace(message.sender, level=checked.level))

@@ -42,6 +42,7 @@ from gateway.store import (
     sessions,
     strangers,
     suggestions,
+    traces,
     turns,
     undo,
     usage,
@@ -201,6 +202,10 @@ class Store:
     add_spent = writes(costs.add_spent)
 
     # What goes on
+    find_turn = reads(traces.find_turn)
+    turn_of_message = reads(traces.turn_of_message)
+    conversation_of_turn = reads(traces.conversation_of_turn)
+    traced = reads(traces.traced)
     conversation_rows = reads(overview.conversation_rows)
     parked_turns = reads(overview.parked_turns)
     queues = reads(overview.queues)
