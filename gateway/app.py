@@ -18,7 +18,7 @@ from agent.model import Model, Request
 from agent.models.masking import MaskingModel
 from agent.toolset import Toolset
 from channels.channel import Channel
-from gateway.bus import Bus, LocalBus
+from gateway.bus import Bus, HistoryChanged, LocalBus, TitleChanged
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.access_changes import AccessChanges
 from gateway.inbound.access_commands import AccessCommands
@@ -177,7 +177,7 @@ class Gateway:
 
         self._observations = Observations(hooks, mask)
         self._replies = ChannelReplies(options.reply_options, mask)
-        histories = HistoryCache(store)
+        histories = HistoryCache(store, lambda session: self.bus.publish(HistoryChanged(session)))
         self._moved_chats = MovedChats(store, histories.forget)
         self.delivery = Delivery(
             self.channels,
@@ -194,7 +194,12 @@ class Gateway:
 
         self.stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
         self.background = BackgroundWork(store, self.bus, options.background)
-        self._titles = Titles(store, small and MaskingModel(small, mask), self.channels)
+        self._titles = Titles(
+            store,
+            small and MaskingModel(small, mask),
+            self.channels,
+            lambda session: self.bus.publish(TitleChanged(session)),
+        )
         budgets = Budgets(store, options.spending, estimate)
         self.dispatcher = Dispatcher(
             store,

@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.api import catalog, conversations, keys, operations, people, usage
+from gateway.api import catalog, conversations, keys, operations, people, streams, usage
+from gateway.api.follower import Follower
 from gateway.api.guard import Callers, Guard
 from gateway.api.operations import NO_FACTS, OperatorFacts
 from gateway.api.problems import ProblemBody, answer_problems
@@ -18,7 +19,15 @@ VERSION = "1"
 _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}, "5XX": {"model": ProblemBody}}
 
 
-def app(gateway: Gateway, callers: Callers, *, host: str, url: str = "", facts: OperatorFacts = NO_FACTS) -> FastAPI:
+def app(
+    gateway: Gateway,
+    callers: Callers,
+    follower: Follower,
+    *,
+    host: str,
+    url: str = "",
+    facts: OperatorFacts = NO_FACTS,
+) -> FastAPI:
     """The app for paths that begin with /api/v1. `host` is what the server binds, `url` its public address."""
     api = FastAPI(
         title="Interject",
@@ -36,6 +45,7 @@ def app(gateway: Gateway, callers: Callers, *, host: str, url: str = "", facts: 
         catalog.router(gateway),
         people.router(gateway),
         usage.router(gateway),
+        streams.router(gateway, follower),
     ):
         api.include_router(router, prefix=PREFIX, responses=_ERRORS)
     return api

@@ -108,21 +108,20 @@ class Watcher:
 
     async def next(self, seconds: float) -> list[Frame] | Missed | None:
         """The next events, none if there are none for so many seconds; None when the stream is to end."""
-        if not self._closed and self.position >= self.topic.lost and not self._news.is_set():
-            try:
-                async with asyncio.timeout(seconds):
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._closed:
+                    self._news.clear()
+                    found = self.topic.after(self.position)
+                    if found is None:
+                        return Missed()
+                    if found:
+                        self.position = found[-1].number
+                        return found
                     await self._news.wait()
-            except TimeoutError:
-                return []
-        self._news.clear()
-        if self._closed:
-            return None
-        found = self.topic.after(self.position)
-        if found is None:
-            return Missed()
-        if found:
-            self.position = found[-1].number
-        return found
+        except TimeoutError:
+            return []
+        return None
 
 
 class Broadcast:

@@ -132,6 +132,8 @@ class Follower:
     async def everything(self, sees: Callable[[str], bool], last_id: str | None) -> AsyncGenerator[bytes]:
         """Server-sent events of the conversations and channels that `sees` is true for: what came after `last_id`, and
         what comes. It is asked with ids of conversations, and with "" for channels."""
+        loop = asyncio.get_running_loop()
+        said_at = loop.time()
         with self._watch(EVERYTHING) as watcher:
             await self._following.wait()
             if self._resume(watcher, last_id):
@@ -143,11 +145,15 @@ class Follower:
                     case Missed():
                         watcher.position = self._broadcast.number
                         yield self._own(events.Reset(reason=TOO_SLOW), watcher.position)
-                    case []:
-                        yield self._own(events.Ping(), watcher.position)
                     case _:
-                        if seen := [frame for frame in found if sees(frame.conversation)]:
+                        seen = [frame for frame in found if sees(frame.conversation)]
+                        if seen:
                             yield _joined(seen)
+                        elif not found or loop.time() - said_at >= self._ping_seconds:
+                            yield self._own(events.Ping(), watcher.position)
+                        else:
+                            continue
+                        said_at = loop.time()
 
     @contextmanager
     def _watch(self, key: str) -> Iterator[Watcher]:
@@ -291,8 +297,7 @@ class Follower:
         for message in await self._messages([event.id]):
             state: MessageState = "refused" if event.refused else "waiting"
             # It may have been read since.
-            was_read = message.state in ("read", *("answered", "failed", "stopped")[: 3 if message.turn else 0])
-            shown = _message(message, state if was_read or event.refused else message.state)
+            shown = _message(message, state if message.turn or event.refused else None)
             self._publish(event.session, events.MessageAccepted(conversation=_id(event), message=shown))
             if event.refused:
                 await self._end_run(event.session, message)
@@ -623,6 +628,8 @@ def _reply(reply: replies.Reply) -> events.Reply:
 
 
 def _message(message: watching.WatchedMessage, state: MessageState | None = None) -> events.PersonMessage:
+    """`state` is another than the present one: what is told was so before."""
+    is_read = state != "waiting"
     return events.PersonMessage(
         id=message.id,
         message_id=message.message_id,
@@ -632,8 +639,8 @@ def _message(message: watching.WatchedMessage, state: MessageState | None = None
         state=state or message.state,
         reason=message.reason,
         run=message.run,
-        turn=message.turn,
-        step=message.step,
+        turn=message.turn if is_read else None,
+        step=message.step if is_read else None,
         sent_at=message.sent_at,
     )
 

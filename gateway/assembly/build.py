@@ -31,6 +31,7 @@ from gateway.assembly.agents import Parts, build_agents, configured_agents
 from gateway.assembly.channels import access, load_replies, platforms, webhooks
 from gateway.assembly.context import context_managers
 from gateway.assembly.custom_tools import own_tools
+from gateway.assembly.events import Following
 from gateway.assembly.hooks import configured_hooks
 from gateway.assembly.load_ahead import Load, load_ahead
 from gateway.assembly.mcp import accounts, mcp_problems, open_servers
@@ -93,7 +94,9 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
         configured = platforms(settings, media, store)
         for channel in (*configured.values(), *extra):
             gateway.add(channel)
+        following = Following(gateway)
         services: list[Service] = [
+            following.run,
             partial(load_ahead, ahead),
             workspaces.remove_leftovers,
             partial(_sweep, media),
@@ -126,6 +129,7 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
                         sign_ins,
                         configuration=configuration,
                         log=stack.enter_context(recent_log(gateway.mask)),
+                        following=following,
                     ),
                     listener,
                     limits,

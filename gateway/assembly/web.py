@@ -15,11 +15,15 @@ from config.load import Configuration
 from config.settings import WebSettings
 from config.shown import shown
 from gateway.app import Gateway
+from gateway.assembly.events import Following
 from gateway.lifecycle.recent_log import RecentLog
 from gateway.web.connections import App
 from gateway.web.http_server import mounted
 
 if TYPE_CHECKING:
+    # Loaded on the first connection.
+    from gateway.api.follower import Follower
+
     # Only where MCP servers are configured.
     from gateway.inbound.sign_ins import SignIns
 
@@ -54,20 +58,24 @@ async def site(
     *,
     configuration: Configuration,
     log: RecentLog,
+    following: Following,
 ) -> App:
     """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Loaded on the first
     connection."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
     chat = page.app(web, host=settings.host, url=settings.url or "")
     others = {path: channel.asgi() for path, channel in webhooks.items()}
-    others["/api/v1/"] = await asyncio.to_thread(_control_api, gateway, web, configuration, log)
+    follower = await following.follower()
+    others["/api/v1/"] = await asyncio.to_thread(_control_api, gateway, web, follower, configuration, log)
     if sign_ins is not None:
         pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
         others["/oauth/"] = pages.app(sign_ins, settings.url or "")
     return mounted(chat, others)
 
 
-def _control_api(gateway: Gateway, web: WebChannel, configuration: Configuration, log: RecentLog) -> App:
+def _control_api(
+    gateway: Gateway, web: WebChannel, follower: Follower, configuration: Configuration, log: RecentLog
+) -> App:
     from gateway.api.app import app
     from gateway.api.guard import KeyCallers
     from gateway.api.operations import OperatorFacts, Setting
@@ -77,4 +85,5 @@ def _control_api(gateway: Gateway, web: WebChannel, configuration: Configuration
 
     own = configuration.settings.web
     facts = OperatorFacts(settings, log.lines)
-    return app(gateway, KeyCallers(web.token, gateway.keys), host=own.host, url=own.url or "", facts=facts)
+    callers = KeyCallers(web.token, gateway.keys)
+    return app(gateway, callers, follower, host=own.host, url=own.url or "", facts=facts)

@@ -1,0 +1,197 @@
+"""Events of conversations on every channel, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from gateway.api.events import adapter, types
+from tests.api.conftest import Api, control_api
+from tests.api.streams import Stream, watching
+from tests.servers.models import Call, ModelServer, Pause, Say
+from tests.servers.telegram import BotApi
+
+ASKING = """
+[tools.shell]
+approval = "always"
+"""
+
+
+async def the_conversation(control: Api) -> str:
+    listed = (await control.client.get("/conversations")).json()["conversations"]
+    return str(listed[0]["id"])
+
+
+async def test_a_turn_in_telegram_is_told_in_order_and_its_end_comes_last(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script([Say("Looking."), Call("list_files", {"path": "."})], Say("Nothing there."))
+    async with control_api(tmp_path, api, models) as control, watching(control.client) as stream:
+        ann = api.private(7, "Ann")
+        await ann.say("what is there?")
+        ended = await stream.until("run.ended")
+    told = [each for each in stream.types[1:] if each not in ("reply", "reply.changed")]
+    assert told == [
+        "message",
+        "turn.started",
+        "message.state",
+        "turn.step",
+        "tool.started",
+        "tool.ended",
+        "turn.step",
+        "message.state",
+        "run.ended",
+    ]
+    message, started = stream.events[1].data, stream.events[2].data
+    assert message["message"]["text"] == "what is there?"
+    assert message["message"]["sender"] == {"id": "7", "name": "Ann"}
+    assert message["message"]["state"] == "waiting"
+    assert (started["agent"], started["by"]["name"]) == ("main", "Ann")
+    turn = started["turn"]
+    assert ended.data["run"]["state"] == "completed"
+    assert ended.data["run"]["run"] == message["message"]["run"] == turn
+    last_reply = max(index for index, type in enumerate(stream.types) if type == "reply")
+    assert stream.events[last_reply].data["reply"]["done"]
+    assert "reply.changed" not in stream.types[last_reply:]
+    assert stream.text(turn) == "Looking.\n\nNothing there."
+    assert len({event.id for event in stream.events}) == len(stream.events)
+    for event in stream.events:
+        adapter().validate_python(event.data)
+
+
+async def test_a_growing_reply_is_the_same_for_who_comes_early_and_late(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Say("Hello."), [Say(["One ", Pause(), "two ", Pause(), "three."])])
+    async with control_api(tmp_path, api, models) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("hi")
+        await ann.hear("Hello.")
+        id = await the_conversation(control)
+        async with watching(control.client, id) as early:
+            await ann.say("count")
+            await early.until("reply", "reply.changed", where=lambda data: "One" in str(data))
+            async with watching(control.client, id) as late:
+                assert late.types == ["snapshot"]
+                models.release()
+                await late.until("reply", "reply.changed")
+                models.release()
+                turn = (await late.until("run.ended")).data["turn"]
+                await early.until("run.ended")
+    assert early.types[0] == "snapshot"
+    assert early.text(turn) == late.text(turn) == "One two three."
+    assert any(event.data.get("grown") for event in early.events)
+    shared = {event.id: event.raw for event in late.events[1:]}
+    assert shared
+    assert {event.id: event.raw for event in early.events if event.id in shared} == shared
+
+
+async def test_a_client_that_comes_back_takes_up_where_it_was(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.script(Say("Hello."), [Say(["One ", Pause(), "two."])])
+    async with control_api(tmp_path, api, models) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("hi")
+        await ann.hear("Hello.")
+        id = await the_conversation(control)
+        async with watching(control.client, id) as before:
+            await ann.say("count")
+            await before.until("reply", "reply.changed", where=lambda data: "One" in str(data))
+        models.release()
+        await ann.hear("One two.")
+        async with watching(control.client, id, after=before.last_id) as after:
+            after.take_over(before)
+            turn = (await after.until("run.ended")).data["turn"]
+    assert "snapshot" not in after.types
+    assert "reset" not in after.types
+    assert after.text(turn) == "One two."
+    numbers = [int(event.id.partition("-")[2]) for event in (*before.events, *after.events)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+async def test_an_id_of_an_earlier_process_begins_anew(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("hi")
+        await ann.hear("Hello.")
+        id = await the_conversation(control)
+        async with watching(control.client, id, after="0badcafe-12") as stream:
+            snapshot = await stream.next()
+        async with watching(control.client, after="0badcafe-12") as everything:
+            pass
+    assert stream.types == ["reset", "snapshot"]
+    message, reply = snapshot.data["items"]
+    assert (message["text"], message["state"]) == ("hi", "answered")
+    assert reply["reply"]["segments"][0]["markdown"] == "Hello."
+    assert everything.types == ["reset"]
+
+
+async def test_an_approval_is_told_when_it_is_asked_and_when_it_is_decided(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Call("shell", {"command": "true"}), Say("Done."))
+    async with control_api(tmp_path, api, models, more=ASKING) as control, watching(control.client) as stream:
+        ann = api.private(7, "Ann")
+        await ann.say("do it")
+        asked = (await stream.until("decision.asked")).data
+        parked = (await stream.until("turn.parked")).data
+        await ann.say("yes")
+        decided = (await stream.until("decision.decided")).data
+        await stream.until("run.ended", where=lambda data: data["turn"] == asked["turn"])
+    assert (asked["kind"], parked["decisions"]) == ("approval", [asked["id"]])
+    assert asked["expires_at"] is not None
+    assert (decided["id"], decided["decision"]) == (asked["id"], "allowed")
+    assert stream.types.count("decision.decided") == 1
+
+
+async def test_a_new_conversation_at_the_same_place_brings_a_new_snapshot(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("hi")
+        await ann.hear("Hello.")
+        id = await the_conversation(control)
+        async with watching(control.client, id) as stream:
+            await ann.say("/new")
+            changed = await stream.until("conversation.changed")
+            snapshot = await stream.until("snapshot")
+            await ann.say("again")
+            await stream.until("run.ended")
+    assert changed.data["change"] == "new"
+    assert "hi" not in [item.get("text") for item in snapshot.data["items"]]
+    assert "again" in [event.data["message"]["text"] for event in stream.events if event.type == "message"]
+
+
+async def test_an_answer_to_a_command_is_a_reply(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with control_api(tmp_path, api, models) as control, watching(control.client) as stream:
+        await api.private(7, "Ann").say("/help")
+        await stream.until("message.state")
+    assert [each for each in stream.types if each != "ping"] == ["message", "reply", "message.state"]
+    assert stream.events[-1].data["state"] == "answered"
+    assert "/stop" in stream.text(stream.events[2].data["turn"])
+
+
+async def test_the_end_of_the_gateway_ends_streams(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    began = asyncio.Event()
+
+    async def watch(control: Api) -> Stream:
+        async with control.using(control.token) as client, watching(client) as stream:
+            began.set()
+            while await anext(stream, None) is not None:
+                pass
+        return stream
+
+    async with asyncio.TaskGroup() as group, control_api(tmp_path, api, models) as control:
+        task = group.create_task(watch(control))
+        await began.wait()
+    assert task.result().types == ["ping"]
+
+
+async def test_every_event_is_in_the_published_schema(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        schema = (await control.client.get("/events/schema.json")).json()
+        missing = await control.client.get("/conversations/telegram:1:2/events")
+    assert set(schema["discriminator"]["mapping"]) == set(types())
+    assert (missing.status_code, missing.json()["code"]) == (404, "conversation_not_found")
