@@ -107,6 +107,14 @@ def set_agent(connection: Connection, session: str, agent: str) -> None:
     connection.execute(_set_model, {"of_session": session, "chosen": None, "effort": None})
 
 
+def open_with_agent(connection: Connection, session: str, address: Address, agent: str) -> None:
+    """Creates the session if it is new, and has this agent answer there from the next turn on; "" for the one that the
+    settings choose."""
+    touch(connection, session, address)
+    if model_of(connection, session).agent != agent:
+        set_agent(connection, session, agent)
+
+
 def model_of(connection: Connection, session: str) -> ModelChoice:
     """The model and the agent chosen there."""
     found = connection.execute(_model, {"session": session}).first()

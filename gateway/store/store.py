@@ -27,6 +27,7 @@ from gateway.store import (
     external_results,
     fetching,
     finish_up,
+    health,
     identities,
     inbox,
     media_cleanup,
@@ -50,6 +51,7 @@ from gateway.store import (
 from gateway.store.engine import Engine, Job
 from gateway.store.records import PastTurn
 from gateway.store.sqlite import open_sqlite
+from gateway.store.writer import OnCommitted, untold
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,13 +61,14 @@ DECODED_IN_PLACE = 100
 
 
 @asynccontextmanager
-async def open_store(url: str, *, worker: str | None = None) -> AsyncIterator[Store]:
+async def open_store(url: str, *, worker: str | None = None, committed: OnCommitted = untold) -> AsyncIterator[Store]:
     """The store at a URL like `sqlite:////var/lib/interject/interject.db`, created or migrated first.
 
-    `worker` names this process in the turns that it holds; by default a unique name. Raises `StoreBusy`,
+    `worker` names this process in the turns that it holds; by default a unique name. `committed` is told of each
+    transaction. Raises `StoreBusy`,
     `StoreCorrupt`, `StoreTooNew` or `StoreFailed`.
     """
-    async with open_sqlite(url) as engine:
+    async with open_sqlite(url, committed) as engine:
         yield Store(engine, worker or uuid4().hex)
 
 
@@ -157,6 +160,7 @@ class Store:
     read_inbox = writes(turns.read_inbox)
     is_arriving = writes(turns.is_arriving)
     append = writes(turns.append)
+    end_input = writes(turns.end_input)
     keep = writes(turns.keep)
     park = writes(turns.park)
     stop_parked = writes(turns.stop_parked)
@@ -194,6 +198,7 @@ class Store:
     set_busy = writes(sessions.set_busy)
     set_model = writes(sessions.set_model)
     set_agent = writes(sessions.set_agent)
+    open_with_agent = writes(sessions.open_with_agent)
     model_of = writes(sessions.model_of)
     set_title = writes(sessions.set_title)
 
@@ -281,6 +286,10 @@ class Store:
     async def vacuum(self) -> bool:
         """See `Engine.vacuum`."""
         return await self._engine.vacuum()
+
+    # Health
+    check_writing = writes(health.check_writing)
+    backlog = reads(health.backlog)
 
     # Media
     record_media = writes(media_cleanup.record)

@@ -1,0 +1,114 @@
+"""The endpoint as an ASGI application: /v1/chat/completions, /v1/responses and /v1/models."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from functools import partial
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+from fastapi import FastAPI, Header, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from agent.media import Attachment, MediaStore
+from channels.web.body_limit import BodyLimit
+from gateway.api.caller import Reader, Writer
+from gateway.api.guard import Callers, Guard
+from gateway.api.openai import chat, responses
+from gateway.api.openai.errors import answer_errors
+from gateway.api.openai.exchange import Exchange
+from gateway.api.openai.requests import (
+    MODEL,
+    Asked,
+    ChatRequest,
+    ResponsesRequest,
+    asked_in_chat,
+    asked_in_responses,
+)
+from gateway.app import Gateway
+
+PREFIX = "/v1"
+MAX_BODY = 100_000_000
+CONVERSATION_HEADER = "Interject-Conversation"
+
+Named = Annotated[str | None, Header(alias=CONVERSATION_HEADER, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+def app(gateway: Gateway, media: MediaStore, callers: Callers, *, host: str, url: str = "") -> FastAPI:
+    """The app for paths that begin with /v1. `host` is what the server binds, `url` its public address."""
+    api = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
+    api.add_middleware(BodyLimit, limit=MAX_BODY)
+    api.add_middleware(Guard, callers=callers, host=host, url=url)
+    answer_errors(api)
+    started = int(time.time())
+
+    def exchange(request: Request, caller: Writer, asked: Asked) -> Exchange:
+        base = url.rstrip("/") or str(request.base_url).rstrip("/")
+        return Exchange(gateway, media, caller, asked, partial(_file_url, base))
+
+    @api.get(f"{PREFIX}/models")
+    async def models(caller: Reader) -> dict[str, Any]:
+        names = [name for name in gateway.agents.named if caller.may_use(name)]
+        ids = [MODEL, *(f"{MODEL}/{name}" for name in names)]
+        head = {"object": "model", "created": started, "owned_by": "interject"}
+        return {"object": "list", "data": [{"id": id, **head} for id in ids]}
+
+    @api.post(f"{PREFIX}/chat/completions")
+    async def completions(body: ChatRequest, request: Request, caller: Writer, named: Named = None) -> Response:
+        one = exchange(request, caller, asked_in_chat(body, named))
+        await one.begin()
+        created = int(time.time())
+        if not body.stream:
+            return await _unless_gone(request, chat.whole(one, body.model, created))
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        return _Stream(chat.chunks(one, body.model, created, with_usage=with_usage))
+
+    @api.post(f"{PREFIX}/responses")
+    async def create(body: ResponsesRequest, request: Request, caller: Writer, named: Named = None) -> Response:
+        one = exchange(request, caller, asked_in_responses(body, named))
+        await one.begin()
+        created = int(time.time())
+        if not body.stream:
+            return await _unless_gone(request, responses.whole(one, body.model, created))
+        return _Stream(responses.events(one, body.model, created))
+
+    return api
+
+
+def _file_url(base: str, file: Attachment) -> str:
+    query = f"?{urlencode({'type': file.media_type})}" if file.is_picture else ""
+    return f"{base}/media/{file.hash}/{quote(file.name, safe='')}{query}"
+
+
+async def _unless_gone(request: Request, answer: Coroutine[Any, Any, dict[str, Any]]) -> Response:
+    """The answer; it is given up when the client disconnects."""
+    answering = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
+        return JSONResponse(await answering) if answering.done() else Response(status_code=499)
+    finally:
+        for task in (answering, gone):
+            task.cancel()
+        await asyncio.gather(answering, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events. Their source is closed as soon as the client disconnects."""
+
+    def __init__(self, events: AsyncGenerator[bytes]) -> None:
+        self._events = events
+        super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().__call__(scope, receive, send)

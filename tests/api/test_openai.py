@@ -1,0 +1,236 @@
+"""The OpenAI-compatible endpoint, through the real SDK of OpenAI."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from PIL import Image
+
+from tests.api.conftest import Api, control_api
+from tests.servers.models import Call, ModelServer, Pause, Request, Say, Usage
+from tests.servers.telegram import BotApi
+
+AGENTS = '[agents.poet]\ninstructions = "Answer in verse."\n'
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+
+
+@asynccontextmanager
+async def endpoint(
+    folder: Path, telegram: BotApi, models: ModelServer, more: str = ""
+) -> AsyncIterator[tuple[openai.AsyncOpenAI, Api]]:
+    """OpenAI's client on a running gateway."""
+    async with (
+        control_api(folder, telegram, models, more=more) as control,
+        openai.AsyncOpenAI(api_key=control.token, base_url=f"{control.url}/v1", max_retries=0) as client,
+    ):
+        yield client, control
+
+
+def saying(role: str, content: Any) -> Any:
+    return {"role": role, "content": content}
+
+
+def said(request: Request) -> str:
+    return "\n".join(message.text for message in request.messages)
+
+
+async def test_a_completion_is_a_turn_with_what_the_request_says(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script([Say("Oslo."), Usage(12, 3)])
+    async with endpoint(tmp_path, api, models) as (client, _):
+        answer = await client.chat.completions.create(
+            model="interject",
+            messages=[
+                saying("system", "You are a geographer."),
+                saying("user", "Where is Norway?"),
+                saying("assistant", "In the north."),
+                saying("user", "Its capital?"),
+            ],
+            temperature=0,
+        )
+    assert answer.choices[0].message.content == "Oslo."
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (12, 3)
+    [request] = models.requests
+    for words in ("You are a geographer.", "user: Where is Norway?", "assistant: In the north.", "Its capital?"):
+        assert words in said(request)
+
+
+async def test_a_stream_has_the_answer_while_it_grows(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.script([Say(["One, ", Pause(), "two."]), Usage(12, 3)])
+    async with endpoint(tmp_path, api, models) as (client, _):
+        stream = await client.chat.completions.create(
+            model="interject",
+            messages=[saying("user", "Count.")],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        pieces: list[str] = []
+        usage = None
+        reasons = []
+        async for chunk in stream:
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                if choice.delta.content:
+                    if not pieces:
+                        models.release()
+                    pieces.append(choice.delta.content)
+                if choice.finish_reason:
+                    reasons.append(choice.finish_reason)
+    assert pieces[0].strip() == "One,"
+    assert "".join(pieces) == "One, two."
+    assert reasons == ["stop"]
+    assert usage is not None
+    assert usage.total_tokens == 15
+
+
+async def test_agents_are_models(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("Done."))
+    async with endpoint(tmp_path, api, models, AGENTS) as (client, _):
+        listed = [model.id async for model in client.models.list()]
+        await client.chat.completions.create(model="interject/poet", messages=[saying("user", "Hello")])
+        with pytest.raises(openai.NotFoundError) as refused:
+            await client.chat.completions.create(model="gpt-5", messages=[saying("user", "Hello")])
+    assert listed == ["interject", "interject/main", "interject/poet"]
+    assert "Answer in verse." in said(models.requests[0])
+    assert refused.value.code == "model_not_found"
+
+
+async def test_a_second_request_in_a_conversation_steers_the_running_one(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Say(["Looking at ", Pause(), "Rome."]), Say("Paris it is."))
+    async with endpoint(tmp_path, api, models) as (client, _):
+        named = {"Interject-Conversation": "trip"}
+
+        async def ask(words: str) -> str:
+            stream = await client.chat.completions.create(
+                model="interject", messages=[saying("user", words)], stream=True, extra_headers=named
+            )
+            pieces = []
+            async for chunk in stream:
+                pieces += [choice.delta.content or "" for choice in chunk.choices]
+            return "".join(pieces)
+
+        first = asyncio.create_task(ask("Plan a trip to Rome."))
+        await models.until_held()
+        second = await ask("Paris instead!")
+        assert second == "Paris it is."
+        assert (await first).endswith("Paris it is.")
+    assert "Paris instead!" in said(models.requests[1])
+
+
+async def test_a_lasting_conversation_has_its_own_history(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("Yes."))
+    async with endpoint(tmp_path, api, models) as (client, _):
+        for words in ("My name is Ann.", "Who am I?"):
+            await client.chat.completions.create(
+                model="interject", messages=[saying("user", words)], metadata={"conversation": "ann"}
+            )
+    assert said(models.requests[1]).count("My name is Ann.") == 1
+
+
+async def test_functions_of_the_program_are_called_and_their_results_read(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Call("weather", {"city": "Oslo"}), Say("It is cold."))
+    async with endpoint(tmp_path, api, models) as (client, _):
+        messages = [saying("user", "Is it cold in Oslo?")]
+        asked = await client.chat.completions.create(model="interject", messages=messages, tools=[WEATHER])
+        choice = asked.choices[0]
+        assert choice.finish_reason == "tool_calls"
+        [call] = choice.message.tool_calls or ()
+        assert call.type == "function"
+        assert (call.function.name, call.function.arguments) == ("weather", '{"city": "Oslo"}')
+        messages.append(choice.message.model_dump(exclude_none=True))
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": "-4 °C"})
+        answer = await client.chat.completions.create(model="interject", messages=messages, tools=[WEATHER])
+        assert answer.choices[0].message.content == "It is cold."
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(model="interject", messages=messages, tools=[WEATHER])
+    assert refused.value.code == "wrong_tool_results"
+    assert "-4 °C" in said(models.requests[1])
+
+
+async def test_responses_stream_text_and_calls(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.script([Say("Let me look."), Call("weather", {"city": "Oslo"})], Say("Cold."))
+    tool: Any = {"type": "function", "strict": False, **WEATHER["function"]}
+    async with endpoint(tmp_path, api, models) as (client, _):
+        async with client.responses.stream(
+            model="interject", input="Oslo?", instructions="Be brief.", tools=[tool]
+        ) as stream:
+            kinds = [event.type async for event in stream]
+            asked = await stream.get_final_response()
+        assert asked.output_text == "Let me look."
+        [call] = [item for item in asked.output if item.type == "function_call"]
+        answer = await client.responses.create(
+            model="interject",
+            input=[{"type": "function_call_output", "call_id": call.call_id, "output": "-4 °C"}],
+        )
+    assert kinds[0] == "response.created"
+    assert kinds[-1] == "response.completed"
+    assert "response.output_text.delta" in kinds
+    assert answer.output_text == "Cold."
+    assert "Be brief." in said(models.requests[0])
+
+
+async def test_pictures_are_shown_to_the_model(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("Red."))
+    picture = BytesIO()
+    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
+    address = f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
+    async with endpoint(tmp_path, api, models, "") as (client, _):
+        content = [{"type": "text", "text": "Which colour?"}, {"type": "image_url", "image_url": {"url": address}}]
+        await client.chat.completions.create(model="interject", messages=[saying("user", content)])
+        remote = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(model="interject", messages=[saying("user", remote)])
+    assert any(message.images for message in models.requests[0].messages)
+    assert refused.value.code == "unsupported_address"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_program_that_goes_away_stops_what_nobody_can_go_on_with(
+    tmp_path: Path, models: ModelServer, api: BotApi, stream: bool
+) -> None:
+    models.script(Say(["One, ", Pause(), "two."]))
+    async with endpoint(tmp_path, api, models) as (client, _):
+
+        async def ask() -> None:
+            answer: Any = await client.chat.completions.create(
+                model="interject", messages=[saying("user", "Count.")], stream=stream
+            )
+            async for _ in answer:
+                pass
+
+        asking = asyncio.create_task(ask())
+        held = await models.until_held()
+        asking.cancel()
+        await asyncio.wait_for(held.disconnection.wait(), 30)
+
+
+async def test_without_a_key_the_error_is_in_openais_form(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with (
+        control_api(tmp_path, api, models) as control,
+        openai.AsyncOpenAI(api_key="wrong", base_url=f"{control.url}/v1", max_retries=0) as client,
+    ):
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()
