@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shutil import disk_usage
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url
@@ -27,6 +28,9 @@ MAX_CHECKED_SIZE = 32 * 1024 * 1024
 
 LOOK = 0.05
 """Seconds; longer than a command needs to look whether the database is locked."""
+
+NEEDED_SPACE = 64 * 1024
+"""Bytes; with less room on the disk SQLite cannot make the files beside the database, and reports an I/O error."""
 
 WRITING = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "secure_delete=ON")
 READING = ("query_only=ON", "busy_timeout=5000")
@@ -171,8 +175,13 @@ def prepare_writing(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         cursor = connection.connection.cursor()
-        cursor.execute("BEGIN IMMEDIATE")
-        cursor.close()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            # As SQLAlchemy translates the errors of other statements, but not those of listeners.
+            raise DBAPIError("BEGIN IMMEDIATE", None, error) from error
+        finally:
+            cursor.close()
 
 
 def prepare_reading(engine: Engine) -> None:
@@ -207,7 +216,7 @@ def explain(path: Path, error: DBAPIError) -> StoreFailed:
     """SQLite's error in words for a person."""
     name = error.orig.sqlite_errorname if isinstance(error.orig, sqlite3.Error) else ""
     match name.removeprefix("SQLITE_").split("_")[0]:
-        case "FULL":
+        case "FULL" | "IOERR" if name.startswith("SQLITE_FULL") or disk_usage(path.parent).free < NEEDED_SPACE:
             why = "the disk is full. Make room; nothing else is needed"
         case "IOERR":
             why = f"the disk reports an error ({name}). Check the disk"
