@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agent.log import Ended, Entry, MessagesRead, ModelAnswered
+from agent.log import Ended, Entry, InputEnded, MessagesRead, ModelAnswered
 
 
 class JournalError(Exception):
@@ -40,6 +40,14 @@ class Journal(Protocol):
 
     async def append(self, *entries: Entry) -> None:
         """Adds entries to the log, in order."""
+
+    async def answered(self) -> None:
+        """Returns as soon as there is a message that answers the open `InputRequested` of the log. Such a message
+        interrupts nothing, and is not read from the inbox."""
+
+    async def end_input(self, otherwise: InputEnded) -> InputEnded:
+        """Ends the open request and logs that: with the answer, if there is one, or else as given. All in one
+        transaction."""
 
     async def keep(self, draft: ModelAnswered | None) -> None:
         """Keeps the unfinished answer of the model, in place of the one kept before, until an answer is logged. After

@@ -283,6 +283,41 @@ class ApprovalDecided:
     kind: Literal["approval_decided"] = "approval_decided"
 
 
+InputKind = Literal["options", "number", "text"]
+"""What answers a request for input beside its options: nothing else, a number, or any text."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequested:
+    """A running call asks the person who began the turn, and waits. `id` is the call's id and a number; `question` is
+    Markdown; `options` are answers that have buttons. `expires_at` is in seconds since 1970."""
+
+    id: str
+    call_id: str
+    question: str
+    options: tuple[str, ...]
+    takes: InputKind
+    expires_at: float
+    kind: Literal["input_requested"] = "input_requested"
+
+
+InputOutcome = Literal["given", "expired", "dropped"]
+"""`dropped`: a message that is no answer arrived instead, or the call ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputEnded:
+    """The one resolution of an `InputRequested`. `text` is what the person said, in the message `message` of the inbox,
+    which has the id `message_id` on the platform."""
+
+    id: str
+    outcome: InputOutcome
+    text: str = ""
+    message: int = 0
+    message_id: str | None = None
+    kind: Literal["input_ended"] = "input_ended"
+
+
 @dataclass(frozen=True, slots=True)
 class Compacted:
     """From here on the model is shown `summary` in place of the past turns up to and including `through` ("": none) and
@@ -366,6 +401,8 @@ Entry = (
     | CallEnded
     | ApprovalRequested
     | ApprovalDecided
+    | InputRequested
+    | InputEnded
     | Compacted
     | Notice
     | Resumed

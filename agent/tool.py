@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, Protocol, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from agent.arguments import fit_arguments
 from agent.background import Background, NoBackground
 from agent.hook import HookContext
-from agent.log import Usage
+from agent.log import InputEnded, InputKind, Usage
 from agent.media import Attachment, MediaStore
 from agent.model import Answer, Request, ToolSpec
 from agent.tool_result import ToolResult
@@ -44,6 +44,12 @@ AskModel = Callable[[Request], Awaitable[Answer]]
 """Asks the turn's model. Raises `ToolError` if it may not be asked (again), and if it does not answer."""
 
 
+class AskPerson(Protocol):
+    async def __call__(self, question: str, options: Sequence[str], takes: InputKind) -> InputEnded:
+        """Asks the person who began the turn, in Markdown, and waits while the call runs. Raises `ToolError` where
+        nobody can be asked."""
+
+
 class ToolError(Exception):
     """The call failed in a way that the model can act on; the message is its result."""
 
@@ -56,6 +62,10 @@ async def _no_model(request: Request) -> Answer:
     raise ToolError("There is no model that can be asked here.")
 
 
+async def _nobody(question: str, options: Sequence[str], takes: InputKind) -> InputEnded:
+    raise ToolError("Nobody can be asked here.")
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """The environment of a running call. `progress` shows people a text, which replaces the previous one.
@@ -65,7 +75,8 @@ class ToolContext:
     records what the call costs: it counts in the turn's costs and limits, however the call ends. `settings` are the
     tool's own, if it has a model for them. `tools` are all those that the turn may call. `asked_by` is where the turn
     is, and who began it; `others_wrote`: it has read messages of other people, too. `ask_model` asks the turn's model,
-    at the turn's expense, while the call runs.
+    at the turn's expense, while the call runs, and `ask_person` the person who began the turn. `in_group`: other people
+    read what they are asked.
     """
 
     workspace: Path
@@ -80,6 +91,8 @@ class ToolContext:
     asked_by: HookContext = field(default_factory=HookContext)
     others_wrote: bool = False
     ask_model: AskModel = _no_model
+    ask_person: AskPerson = _nobody
+    in_group: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from agent.log import (
     Compacted,
     Ended,
     Entry,
+    InputEnded,
+    InputRequested,
     MessagesRead,
     ModelAnswered,
     Notice,
@@ -118,6 +120,8 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
                 | Spent()
                 | ApprovalRequested()
                 | ApprovalDecided()
+                | InputRequested()
+                | InputEnded()
                 | Compacted()
                 | Notice()
                 | Resumed()

@@ -82,6 +82,10 @@ class McpSection(Section):
         description="Whether the server may ask the model of the conversation that calls it, at the expense of that "
         "conversation's turn.",
     )
+    elicitation: bool = Field(
+        default=False,
+        description="Whether the server may ask the person who began the task, while a call of theirs runs.",
+    )
     start_timeout: Positive = Field(
         default=60.0, description="Seconds within which the server must be ready. The gateway does not wait for it."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
-from agent.log import Ended, Entry, MessagesRead, ModelAnswered, UserMessage
+from agent.log import Ended, Entry, InputEnded, MessagesRead, ModelAnswered, UserMessage
 
 
 class MemoryJournal:
@@ -46,6 +46,14 @@ class MemoryJournal:
 
     async def append(self, *entries: Entry) -> None:
         self.entries.extend(entries)
+
+    async def answered(self) -> None:
+        """All messages are interjections here: requests for input are dropped by them, or expire."""
+        await asyncio.get_running_loop().create_future()
+
+    async def end_input(self, otherwise: InputEnded) -> InputEnded:
+        self.entries.append(otherwise)
+        return otherwise
 
     async def keep(self, draft: ModelAnswered | None) -> None:
         """Nothing is kept for a restart."""

@@ -19,6 +19,7 @@ from agent.interrupt import Interrupted, cancel_and_wait, is_cancelled, race
 from agent.journal import Journal
 from agent.log import ApprovalRequested, Call, CallEnded, CallStarted, Entry, MessagesRead, SuggestedReply
 from agent.loop.call_costs import CallCosts
+from agent.loop.call_input import CallInput
 from agent.loop.call_model import CallModel
 from agent.loop.offered_tools import callable_tools
 from agent.loop.streaming import EndTurn
@@ -74,13 +75,15 @@ class ToolCallRunner:
         turn_context: TurnContext,
         journal: Journal,
         append: Callable[..., Awaitable[None]],
+        record: Callable[..., Awaitable[None]],
         emit: Emit,
         *,
         entries: Sequence[Entry],
         attachments: tuple[Attachment, ...],
         past: Sequence[RenderedTurn] = (),
     ) -> None:
-        """`entries` is the turn's log, which `append` extends; `past` is the conversation before the turn."""
+        """`entries` is the turn's log, which `append` extends, and `record` by what the journal has written; `past` is
+        the conversation before the turn."""
         self._agent = agent
         self._tools = {tool.name: tool for tool in callable_tools(agent.tools, entries)}
         self._turn_context = turn_context
@@ -92,6 +95,7 @@ class ToolCallRunner:
         self._review = ToolReview(agent, turn_context, entries, past, self._tools)
         self._costs = CallCosts(turn_context.budget, entries)
         self._model = CallModel(agent, turn_context, self._costs, entries)
+        self._input = CallInput(agent, turn_context, journal, append, record, entries)
         self._shown: dict[str, str] = {}
         self._in_background: set[str] = set()
 
@@ -278,9 +282,15 @@ class ToolCallRunner:
             tools=tuple(self._tools.values()),
             asked_by=self._turn_context.hook_context,
             others_wrote=_others_wrote(self._entries, self._turn_context.hook_context.sender_id),
+            in_group=self._turn_context.in_group,
         )
-        async with self._model.of_call(call.id) as ask_model, asyncio.timeout(ready.tool.timeout):
-            result = storable(await ready.tool.call(replace(context, ask_model=ask_model), ready.arguments))
+        async with (
+            self._model.of_call(call.id) as ask_model,
+            asyncio.timeout(ready.tool.timeout) as limit,
+            self._input.of_call(call.id, limit) as ask_person,
+        ):
+            context = replace(context, ask_model=ask_model, ask_person=ask_person)
+            result = storable(await ready.tool.call(context, ready.arguments))
         return _masked(result, agent.mask)
 
     async def _until_background(self, ready: Ready) -> ToolResult:

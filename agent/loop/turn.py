@@ -324,6 +324,7 @@ class Turn:
             self._turn_context,
             self._journal,
             self._append,
+            self._record,
             self._emit_event,
             entries=self._entries,
             attachments=tuple(files.attachments),

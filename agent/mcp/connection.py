@@ -40,6 +40,9 @@ LISTEN_AGAIN = 5.0
 Sample = Callable[[types.CreateMessageRequestParams], Awaitable[types.CreateMessageResult]]
 """The model's answer to the server. Raises `McpError`."""
 
+Elicit = Callable[[types.ElicitRequestParams], Awaitable[types.ElicitResult]]
+"""People's answer to the server. Raises `McpError`."""
+
 Mode = Literal["auto", "legacy"]
 OnProgress = Callable[[str], Awaitable[None]]
 
@@ -154,12 +157,17 @@ class Connection:
 
 @asynccontextmanager
 async def connect(
-    wire: Wire, source: Source, mode: Mode, observer: Observer, sample: Sample | None = None
+    wire: Wire,
+    source: Source,
+    mode: Mode,
+    observer: Observer,
+    sample: Sample | None = None,
+    elicit: Elicit | None = None,
 ) -> AsyncIterator[Connection]:
     """A connection whose handshake is done; `observer` is told what it says. Raises `McpError`.
 
     `mode` "legacy" leaves out the question for the version of the protocol, which some older servers cannot bear.
-    Without `sample` a server is told that it cannot ask the model.
+    Without `sample` a server is told that it cannot ask the model, and without `elicit` that it cannot ask people.
     """
 
     async def handle(message: types.ServerNotification | Exception) -> None:
@@ -181,6 +189,15 @@ async def connect(
         except McpError as error:
             return types.ErrorData(code=types.INVALID_REQUEST, message=str(error))
 
+    async def ask_people(
+        context: ClientRequestContext, params: types.ElicitRequestParams
+    ) -> types.ElicitResult | types.ErrorData:
+        assert elicit is not None
+        try:
+            return await elicit(params)
+        except McpError as error:
+            return types.ErrorData(code=types.INVALID_REQUEST, message=str(error))
+
     client = Client(
         bounded(_transport(wire, source), observer.closed),
         mode=mode,
@@ -190,6 +207,7 @@ async def connect(
         log_level="info",
         message_handler=handle,
         sampling_callback=None if sample is None else answer,
+        elicitation_callback=None if elicit is None else ask_people,
     )
     with _errors():
         async with client:

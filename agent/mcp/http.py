@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import httpx2
 
 MAX_MESSAGE = 24 * 1024 * 1024
 """Bytes of one message. A file in a result is base64, which is a third longer than the file."""
 
-HTTP_TIMEOUT = httpx2.Timeout(30.0, read=600.0)
+HTTP_TIMEOUT = httpx2.Timeout(30.0, read=900.0)
 """A server may answer a call in a stream that is silent for long; the time of a call is limited elsewhere."""
 
 
@@ -23,6 +24,16 @@ def http_client(
         auth=auth,
         transport=_LimitedTransport(),
     )
+
+
+def is_safe_page(url: str) -> bool:
+    """Whether it is an address for people's browsers: https, or a server of this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in ("localhost", "127.0.0.1", "::1"))
 
 
 class _LimitedTransport(httpx2.AsyncHTTPTransport):

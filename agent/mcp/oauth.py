@@ -25,7 +25,7 @@ from agent.gate import one_line
 from agent.interrupt import shielded
 from agent.mcp.account import CLIENT_NAME, Account, Link
 from agent.mcp.errors import McpError
-from agent.mcp.http import http_client
+from agent.mcp.http import http_client, is_safe_page
 
 # It logs failures with the codes and states in them; they are told as errors here.
 logging.getLogger("mcp.client.auth").setLevel(logging.CRITICAL)
@@ -123,7 +123,7 @@ async def sign_in(account: Account, link: Link) -> None:
     replace those that were there. Raises `McpError` with why it did not work."""
 
     async def show(url: str) -> None:
-        if not _is_safe(url):
+        if not is_safe_page(url):
             raise McpError("its sign-in page is not at an https address")
         await link.show(url)
 
@@ -189,10 +189,3 @@ def _configured_client(account: Account, redirect_uri: str) -> OAuthClientInform
         token_endpoint_auth_method="client_secret_post" if client.client_secret else "none",
         redirect_uris=[AnyUrl(redirect_uri)],
     )
-
-
-def _is_safe(url: str) -> bool:
-    """Whether it is an address for people's browsers: https, or a server of this machine."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme == "https" or (parts.scheme == "http" and host in ("localhost", "127.0.0.1", "::1"))

@@ -8,8 +8,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -33,7 +34,7 @@ from agent.tool_result import ToolResult
 from agent.toolset import matches
 
 if TYPE_CHECKING:
-    from mcp_types import CreateMessageRequestParams, CreateMessageResult
+    from mcp_types import CreateMessageRequestParams, CreateMessageResult, ElicitRequestParams, ElicitResult
 
     from agent.mcp.connection import Connection
 
@@ -65,6 +66,9 @@ OTHERS_WROTE = (
 )
 
 _LOADING = threading.Lock()
+
+_ASKING: ContextVar[_Shown | None] = ContextVar("asking", default=None)
+"""The call that the current task makes."""
 
 T = TypeVar("T")
 
@@ -99,7 +103,8 @@ class Policy:
     """What is offered of a server's tools, and how. `include` and `exclude` are names or patterns; nothing in `include`
     means all. `changes` are the operator's, by the server's names. `timeout` is in seconds, for a call. Without
     `trusts_annotations`, every tool counts as one with effects outside. `taken` are names that other tools have.
-    With `sampling`, the server may ask the model of the turn that calls it."""
+    With `sampling`, the server may ask the model of the turn that calls it, and with `elicitation` the person who began
+    that turn."""
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -108,6 +113,7 @@ class Policy:
     trusts_annotations: bool = True
     taken: frozenset[str] = frozenset()
     sampling: bool = False
+    elicitation: bool = False
 
     def offers(self, name: str) -> bool:
         return (not self.include or matches(name, self.include)) and not matches(name, self.exclude)
@@ -364,6 +370,7 @@ class McpServer:
         """The result; a call that has not been run because the server had forgotten the session is repeated once."""
         shown = _Shown(context)
         self._running.add(shown)
+        _ASKING.set(shown)
         try:
             for is_last in (False, True):
                 connection = await self._ready(context, shown)
@@ -387,25 +394,31 @@ class McpServer:
                 self._wake.set()
 
     async def _sample(self, params: CreateMessageRequestParams) -> CreateMessageResult:
-        """The model's answer to the server, for the call that runs. With more calls than one, it is not known whose
-        turn would pay. Raises `McpError`."""
+        """The model's answer to the server, for the call that asks. Raises `McpError`."""
         from agent.mcp.sampling import sampled
 
-        if len(self._running) != 1:
-            raise McpError("the model can be asked only while exactly one call runs")
-        (call,) = self._running
+        call = self._asking_call("the model")
         await call.show("asks the model")
-        asking = asyncio.ensure_future(sampled(params, call.context))
-        call.asking.add(asking)
-        try:
-            return await asking
-        except asyncio.CancelledError:
-            if is_cancelled():
-                raise
-            raise McpError("the call has ended") from None
-        finally:
-            call.asking.discard(asking)
-            await cancel_and_wait(asking)
+        return await call.while_it_runs(sampled(params, call.context))
+
+    async def _elicit(self, params: ElicitRequestParams) -> ElicitResult:
+        """The answer to the server of the person whose turn calls it. Raises `McpError`."""
+        from agent.mcp.elicitation import elicited
+
+        call = self._asking_call("people")
+        return await call.while_it_runs(elicited(self.name, params, call.context))
+
+    def _asking_call(self, whom: str) -> _Shown:
+        """The call for which the server asks. Over older versions of the protocol that is known only while exactly one
+        runs: with more, it is not known whose turn would pay, or who is to answer. Raises `McpError`."""
+        asking = _ASKING.get()
+        if asking in self._running:
+            assert asking is not None
+            return asking
+        if len(self._running) != 1:
+            raise McpError(f"{whom} can be asked only while exactly one call runs")
+        (call,) = self._running
+        return call
 
     async def _connected(self) -> Connection:
         """The connection. Waits while the server starts. Raises `McpError` with why it is down."""
@@ -515,7 +528,8 @@ class McpServer:
             try:
                 mode: Literal["auto", "legacy"] = "legacy" if attempt % 2 else "auto"
                 sample = self._sample if self._policy.sampling else None
-                return await stack.enter_async_context(connect(wire, self._source, mode, self, sample))
+                elicit = self._elicit if self._policy.elicitation else None
+                return await stack.enter_async_context(connect(wire, self._source, mode, self, sample, elicit))
             except McpError as error:
                 failed = failed or error
         raise failed or McpError("it has no address")
@@ -637,8 +651,22 @@ class _Shown:
     def __init__(self, context: ToolContext) -> None:
         self.context = context
         self.asking: set[asyncio.Task[Any]] = set()
-        """The server's requests to the model meanwhile."""
+        """The server's requests to the model and to people meanwhile."""
         self._at = -SHOWN_EVERY
+
+    async def while_it_runs(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result; the end of the call cancels the work. Raises `McpError` then."""
+        asking = asyncio.ensure_future(work)
+        self.asking.add(asking)
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise McpError("the call has ended") from None
+        finally:
+            self.asking.discard(asking)
+            await cancel_and_wait(asking)
 
     async def show(self, text: str) -> None:
         now = time.monotonic()

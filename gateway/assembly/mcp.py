@@ -202,6 +202,7 @@ def _policy(given: McpSettings) -> Policy:
         trusts_annotations=given.annotations == "trust",
         taken=BUILT_IN,
         sampling=given.sampling,
+        elicitation=given.elicitation,
     )
 
 

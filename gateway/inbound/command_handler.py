@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 ALREADY_ANSWERED = "That question has been answered already."
 MAY_NOT_ANSWER = "Only people with the rights of the person who started the task may answer this."
+NOT_ASKED = "Only the person who started the task is asked this, and answers it once."
 NOT_SUGGESTED = "That belongs to an earlier conversation, or was removed. Please write what you want."
 NOT_SENT = "Not sent: it was sent already, or it is somebody else's."
 MAY_NOT_DECIDE = "Only admins and the person who started the task may decide this."
@@ -123,6 +124,8 @@ class CommandHandler:
                 return None
             case "not_allowed":
                 return MAY_NOT_ANSWER
+            case "not_yours":
+                return NOT_ASKED
             case "not_open":
                 return await self._decide(command, question, number)
             case _:

@@ -18,6 +18,8 @@ from agent.log import (
     Compacted,
     Ended,
     Entry,
+    InputEnded,
+    InputRequested,
     MessagesRead,
     ModelAnswered,
     Native,
@@ -69,6 +71,11 @@ TRY_AGAIN = "Try again"
 
 SUGGESTED = "say:"
 """Precedes the id of the turn and the number of the call in the key of suggested replies."""
+
+ASKED = "q:"
+"""Precedes the id of a question, or of a call's request for input, in its key."""
+
+NOT_ANSWERED = "no answer in time"
 
 FINISHING = "finishing up"
 WORKING = "working"
@@ -230,6 +237,10 @@ class ReplyBuilder:
                 self._request_approval(entry)
             case ApprovalDecided():
                 self._decide_approval(entry)
+            case InputRequested():
+                self._put_question(f"{ASKED}{entry.id}", entry.question, entry.options)
+            case InputEnded():
+                self._close_question(f"{ASKED}{entry.id}", _end_of_input(entry))
             case Notice(text, options, key, typed=typed) if options:
                 self._put(QuestionSegment(key, text, options, typed=typed))
             case Notice(text, attachments=attachments):
@@ -306,10 +317,10 @@ class ReplyBuilder:
         if question is not None:
             # Shown as a question, not as a call.
             self._drop_call(call_id)
-            self._put_question(f"q:{call_id}", question.question, question.options)
+            self._put_question(f"{ASKED}{call_id}", question.question, question.options)
 
     def _end_call(self, end: CallEnded) -> None:
-        if self._close_question(f"q:{end.call_id}"):
+        if self._close_question(f"{ASKED}{end.call_id}"):
             return
         self._show_end(end)
         if end.for_user.strip():
@@ -454,6 +465,18 @@ class ReplyBuilder:
 
     def _put(self, segment: Segment) -> None:
         self._segments[segment.key] = segment
+
+
+def _end_of_input(ended: InputEnded) -> str:
+    match ended.outcome:
+        case "given":
+            return ended.text
+        case "expired":
+            return NOT_ANSWERED
+        case "dropped":
+            return ""
+        case _:
+            assert_never(ended.outcome)
 
 
 def call_of(piece: str) -> str:

@@ -18,7 +18,7 @@ from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
-from gateway.store import audit, decisions, forgotten_events, identities, pairing, strangers
+from gateway.store import audit, decisions, forgotten_events, identities, input_requests, pairing, strangers
 from gateway.store.albums import ALBUM, joined_text
 from gateway.store.edits import accept_edit, accept_withdrawal, answered, as_new, is_in_work, is_known_target
 from gateway.store.encoding import (
@@ -30,7 +30,7 @@ from gateway.store.encoding import (
     tools_to_json,
 )
 from gateway.store.fetching import use_media
-from gateway.store.inbox import busy_unless_blocked, let_steer, queue_if_lower
+from gateway.store.inbox import busy_unless_blocked, let_answer, let_steer, queue_if_lower
 from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy, Turn
 from gateway.store.schema import AnyRow, clean, inbox, is_message, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import conversation_of, touch
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 NOT_PAIRED = "not approved by an admin yet"
 NOT_ALLOWED = "not on the allowlist"
+NOT_KNOWN = "nobody who may write to the bot has addressed it in this conversation"
 REPLACED = "the next message replaced it"
 DECIDED = "answered the question"
 DELETED = "its data was deleted"
@@ -129,7 +130,7 @@ def accept(
     """
     if forgotten_events.is_forgotten(connection, message.address.channel, message.event_id):
         return Arrival(0, session, duplicate=True, state="withdrawn", reason=DELETED, is_stored=False)
-    if options.admission in ("known", "known and paired") and not is_known(connection, session):
+    if _is_unknown_place(connection, session, options):
         return None
     if options.only_known_target and not is_known_target(connection, session, message.message_id):
         return None
@@ -174,6 +175,22 @@ def accept_and_begin(
         return arrival, None
     beginning.commit()
     return arrival, turn
+
+
+def refusal_of(
+    connection: Connection, message: InboundMessage, session: str, options: AcceptOptions
+) -> str | None:
+    """Why `accept` would not take a new message, by what the store knows of its sender and place; None if it would.
+    Nothing is stored."""
+    if _is_unknown_place(connection, session, options):
+        return NOT_KNOWN
+    channel, sender = message.address.channel, message.sender
+    return _refusal(connection, message, options, identities.meaning(connection, channel, options.names, sender))
+
+
+def _is_unknown_place(connection: Connection, session: str, options: AcceptOptions) -> bool:
+    """Whether the message is for the bot only where people have written to it before, and they have not."""
+    return options.admission in ("known", "known and paired") and not is_known(connection, session)
 
 
 def _refusal(
@@ -287,6 +304,9 @@ def _accept_new(
             turn_id, step = decided
             connection.execute(_answer_decision, {"row": own, "of_turn": turn_id, "at_step": step})
             return Arrival(own, session, state="answered", reason=DECIDED, decided=True)
+        if not is_edit and options.busy is None and input_requests.is_answered_by(connection, session, message):
+            let_answer(connection, own)
+            return Arrival(own, session, wakes=busy_unless_blocked(connection, session, own, "answer"))
     stop_reason = ""
     if queue_if_lower(connection, session, message.sender.level):
         busy = "queue"

@@ -32,7 +32,7 @@ TOO_LATE_TO_WRAP = "the task had ended already"
 MAX_ROW_ID = 2**62
 """Above every row id."""
 
-_STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "work", "interrupt", "collect", "queue")
+_STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "work", "answer", "interrupt", "collect", "queue")
 
 is_update = and_(inbox.c.kind == literal_column("'edited'"), inbox.c.busy == literal_column("'work'"))
 """An edit in which nobody said anything: it is for the turn that has read the message, if that comes to read it."""
@@ -104,6 +104,7 @@ _consume = (
     )
 )
 _set_steering = update(inbox).where(inbox.c.id.in_(bindparam("rows", expanding=True))).values(busy="steer")
+_set_answering = update(inbox).where(inbox.c.id == bindparam("row")).values(busy="answer")
 
 _queue_lower = (
     update(inbox)
@@ -234,6 +235,11 @@ def take_answer(connection: Connection, session: str, level: int, *, awaits_deci
 def let_steer(connection: Connection, row_ids: Sequence[int]) -> None:
     """The messages steer the running turn, whatever their busy mode was."""
     connection.execute(_set_steering, {"rows": row_ids})
+
+
+def let_answer(connection: Connection, row_id: int) -> None:
+    """The message is for the running call that asks for it."""
+    connection.execute(_set_answering, {"row": row_id})
 
 
 def queue_lower(connection: Connection, session: str, level: int) -> None:

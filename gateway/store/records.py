@@ -15,9 +15,9 @@ from channels.address import Address, Sender
 from channels.message import BusyMode, FileRef, MessageState
 from channels.runs import RunState
 
-Busy = Literal[BusyMode, "wrap", "work"]
+Busy = Literal[BusyMode, "wrap", "work", "answer"]
 """`BusyMode`, or a request that the running turn finish up (`wrap`, which no other turn reads), or a message from
-background work (`work`)."""
+background work (`work`), or one that answers a running call (`answer`)."""
 
 Admission = Literal["open", "known", "paired", "known and paired"]
 """What the store checks before it accepts a message: nothing; that people have written to the bot in this session
@@ -118,7 +118,7 @@ class Run:
         return self.state not in ("waiting", "running", "parked")
 
 
-ChoiceOutcome = Literal["chosen", "not_open", "not_allowed"]
+ChoiceOutcome = Literal["chosen", "not_open", "not_allowed", "not_yours"]
 """What became of a pressed option of a question."""
 
 DecisionOutcome = Literal["decided", "not_open", "not_allowed", "too_early"]

@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0015"
+REVISION = "0016"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -123,6 +123,8 @@ turns = Table(
     Column("undeliverable", SafeText),
     # The unfinished answer of the model, as an entry of the log.
     Column("draft", SafeText),
+    # The open request of a running call for input, as an entry of the log.
+    Column("asks", SafeText),
     # The one that was chosen for the session when the turn began.
     Column("agent", String(32)),
     CheckConstraint("kind IN ('turn', 'command', 'aside')", name="kind"),

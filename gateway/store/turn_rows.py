@@ -122,4 +122,5 @@ def _values_of(turn: Turn, worker: str, state: str) -> dict[str, Any]:
         "delivered": False,
         "undeliverable": None,
         "draft": None,
+        "asks": None,
     }

@@ -10,9 +10,9 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from agent.journal import TurnLost
-from agent.log import CallEnded, Ended, Entry, MessagesRead, ModelAnswered, Resumed, dump, load
+from agent.log import CallEnded, Ended, Entry, InputEnded, MessagesRead, ModelAnswered, Resumed, dump, load
 from channels.address import Sender
-from gateway.store import audit, inbox, logs
+from gateway.store import audit, inbox, input_requests, logs
 from gateway.store.decisions import RELEASED
 from gateway.store.encoding import address_from_json
 from gateway.store.inbox import (
@@ -62,6 +62,7 @@ _take_over = (
         deadline=None,
         delivered=False,
         draft=None,
+        asks=None,
     )
 )
 _keep = update(turns).where(turns.c.number == bindparam("turn")).values(draft=bindparam("answer"))
@@ -89,13 +90,14 @@ _held_turn = select(
     turns.c.principal,
     turns.c.worker,
     turns.c.draft.is_not(None).label("has_draft"),
+    turns.c.asks.is_not(None).label("is_asking"),
     _last.label("last"),
 ).where(turns.c.id == bindparam("turn_id"), turns.c.epoch == bindparam("held_epoch"), is_running)
 
 _end_turn = (
     update(turns)
     .where(turns.c.number == bindparam("turn"))
-    .values(state=bindparam("outcome"), reason=bindparam("why"), ended_at=bindparam("now"), draft=None)
+    .values(state=bindparam("outcome"), reason=bindparam("why"), ended_at=bindparam("now"), draft=None, asks=None)
 )
 
 
@@ -128,7 +130,7 @@ def begin_if_idle(connection: Connection, worker: str, session: str) -> Turn | N
 def resume(connection: Connection, left: AnyRow, worker: str) -> Turn:
     """Takes over the turn of a worker that is gone, which its log says. What people have read of its answer stays."""
     turn = _take_over_from(connection, left, worker)
-    added = (*_interrupted_answer(left.draft), Resumed())
+    added = (*_interrupted_answer(left.draft), *input_requests.left_open(left.asks), Resumed())
     logs.write(connection, left.number, len(turn.entries) + 1, added)
     return replace(turn, entries=(*turn.entries, *added))
 
@@ -172,6 +174,8 @@ def _resume_parked(connection: Connection, left: AnyRow, worker: str) -> Turn | 
 
 def _take_over_from(connection: Connection, left: AnyRow, worker: str) -> Turn:
     connection.execute(_take_over, {"turn": left.number, "new_worker": worker})
+    if left.asks is not None:
+        input_requests.release(connection, left.session)
     turn = turn_from(left, logs.read(connection, left.number), epoch=left.epoch + 1)
     return with_settings(connection, turn)
 
@@ -209,6 +213,17 @@ def append(
     audit.record(connection, *events)
 
 
+def end_input(connection: Connection, turn_id: str, epoch: int, otherwise: InputEnded) -> tuple[InputEnded, bool]:
+    """Ends the open request of a running call, and logs that: with the answer of a person if there is one, else as
+    given. Also whether other messages are for the turn now. Raises `TurnLost`."""
+    turn = _hold(connection, turn_id, epoch)
+    step = 1 + _last_step(connection, turn.number, ())
+    ended = input_requests.take(connection, turn.session, turn_id, step, turn.generation, otherwise)
+    has_more = input_requests.release(connection, turn.session)
+    _log(connection, turn, [ended])
+    return ended, has_more
+
+
 def keep(connection: Connection, turn_id: str, epoch: int, draft: ModelAnswered | None) -> None:
     """Keeps the unfinished answer, in place of the one kept before, until an answer is logged. Raises `TurnLost`."""
     turn = _hold(connection, turn_id, epoch)
@@ -237,6 +252,8 @@ def close(
     Where a turn is stopped in the moment in which it has parked, results from outside may have come before: they stand.
     """
     turn = _hold(connection, turn_id, epoch)
+    if turn.is_asking:
+        input_requests.release(connection, turn.session)
     if turn.worker == RELEASED:
         entries = _without_second_results(connection, turn.number, entries)
     waiting = waiting_rows(connection, turn.session) if turn.kind == "turn" else ()
@@ -257,6 +274,7 @@ def _without_second_results(connection: Connection, number: int, entries: Sequen
 
 def _log(connection: Connection, turn: AnyRow, entries: Sequence[Entry]) -> None:
     logs.write(connection, turn.number, turn.last + 1, entries)
+    input_requests.note(connection, turn.number, turn.session, entries)
     if turn.has_draft and any(isinstance(entry, ModelAnswered) for entry in entries):
         connection.execute(_keep, {"turn": turn.number, "answer": None})
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from agent.agent import Agent
 from agent.events import Event, Logged
 from agent.journal import JournalError, TurnLost
-from agent.log import Ended, Entry, MessagesRead, UndeliveredPart
+from agent.log import Ended, Entry, InputEnded, MessagesRead, UndeliveredPart
 from agent.loop.turn import INTERNAL_ERROR, Turn, fail_turn
 from agent.transcript import RenderedTurn, conversation
 from agent.turn_context import TurnContext
@@ -405,6 +405,8 @@ class Dispatcher:
             if isinstance(entry, MessagesRead):
                 ids = tuple(message.id for message in entry.messages)
                 self._bus.publish(MessagesChanged(record.session, record.address, ids, "read"))
+            elif isinstance(entry, InputEnded) and entry.message:
+                self._bus.publish(MessagesChanged(record.session, record.address, (entry.message,), "answered"))
         self._show_statuses(record, entries, "read")
 
     async def _fail(
@@ -450,13 +452,15 @@ def message_state(ended: Ended | None) -> MessageState:
 def message_statuses(
     record: records.Turn, entries: tuple[Entry, ...], state: MessageState, reason: str = ""
 ) -> Iterator[MessageStatus]:
-    """The status of each message that these log entries of the turn read."""
+    """The status of each message that these log entries of the turn read, or that answered a call of it."""
     for entry in entries:
         if isinstance(entry, MessagesRead):
             for message in entry.messages:
                 if message.source == "work":
                     continue
                 yield MessageStatus(record.address, message.id, message.message_id, state, entry.step, reason)
+        elif isinstance(entry, InputEnded) and entry.message:
+            yield MessageStatus(record.address, entry.message, entry.message_id, "answered")
 
 
 def _pause_until_unread(active: ActiveTurn) -> Callable[[float], Awaitable[None]]:

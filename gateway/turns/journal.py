@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
 from agent.journal import JournalError
-from agent.log import Ended, Entry, MessagesRead, ModelAnswered
+from agent.log import Ended, Entry, InputEnded, MessagesRead, ModelAnswered
 from gateway.store.errors import StoreError
 from gateway.store.records import AuditEvent, Busy, Turn
 from gateway.turns.audited_calls import AuditedCalls
@@ -25,6 +25,7 @@ class TurnStore(Protocol):
     async def append(
         self, turn_id: str, epoch: int, entries: tuple[Entry, ...], events: tuple[AuditEvent, ...]
     ) -> None: ...
+    async def end_input(self, turn_id: str, epoch: int, otherwise: InputEnded) -> tuple[InputEnded, bool]: ...
     async def keep(self, turn_id: str, epoch: int, draft: ModelAnswered | None) -> None: ...
     async def park(self, turn_id: str, epoch: int, until: datetime | None) -> bool: ...
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> tuple[Entry, ...]: ...
@@ -32,12 +33,14 @@ class TurnStore(Protocol):
 
 class InboxSignal:
     """What the inbox holds for a running turn. `unread`: the turn reads it before its next step. `skips_calls`: calls
-    that have not started are skipped. `interrupts`: the running step is interrupted."""
+    that have not started are skipped. `interrupts`: the running step is interrupted. `answers`: a running call has been
+    answered, which changes nothing else."""
 
     def __init__(self) -> None:
         self.unread = asyncio.Event()
         self.skips_calls = asyncio.Event()
         self.interrupts = asyncio.Event()
+        self.answers = asyncio.Event()
 
     def notify(self, busy: Busy = "steer") -> None:
         """Something was committed to the inbox. What waits for the turn's end signals nothing."""
@@ -48,6 +51,8 @@ class InboxSignal:
                 events = [self.unread, self.skips_calls]
             case "work":
                 events = [self.unread]
+            case "answer":
+                events = [self.answers]
             case "queue" | "collect" | "interrupt":
                 events = []
             case _:
@@ -106,6 +111,19 @@ class TurnJournal:
             await self._store.append(self._turn.id, self._turn.epoch, entries, self._audited.events(entries))
         except StoreError as error:
             raise JournalError(str(error)) from error
+
+    async def answered(self) -> None:
+        await self._signal.answers.wait()
+
+    async def end_input(self, otherwise: InputEnded) -> InputEnded:
+        try:
+            ended, has_more = await self._store.end_input(self._turn.id, self._turn.epoch, otherwise)
+        except StoreError as error:
+            raise JournalError(str(error)) from error
+        self._signal.answers.clear()
+        if has_more:
+            self._signal.notify()
+        return ended
 
     async def keep(self, draft: ModelAnswered | None) -> None:
         try:

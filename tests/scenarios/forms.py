@@ -17,6 +17,8 @@ from agent.log import (
     Compacted,
     Ended,
     Entry,
+    InputEnded,
+    InputRequested,
     MessagesRead,
     ModelAnswered,
     Native,
@@ -98,6 +100,10 @@ def _entry(entry: Entry, calls: dict[str, Call]) -> Iterator[str]:
         case ApprovalDecided():
             by, why = f" by {entry.by}" if entry.by else "", f": {entry.reason}" if entry.reason else ""
             yield f"decided: {entry.decision.replace('_', ' ')}{by}{why}"
+        case InputRequested():
+            yield f"asked for input: {entry.question} [{', '.join(entry.options)}]"
+        case InputEnded():
+            yield f"input {entry.outcome}" + (f": {entry.text}" if entry.text else "")
         case Compacted():
             yield "left out without a summary" if entry.left_out else f"summarised: {entry.summary}"
         case Spent():

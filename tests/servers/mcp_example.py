@@ -15,12 +15,13 @@ import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import uvicorn
 from mcp.server import MCPServer
+from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.resolve import Resolve, Sample
+from mcp.server.mcpserver.resolve import Elicit, Resolve, Sample
 from mcp_types import (
     AudioContent,
     CallToolResult,
@@ -33,6 +34,7 @@ from mcp_types import (
     TextResourceContents,
     ToolAnnotations,
 )
+from pydantic import BaseModel, Field
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 SEARCHES = ToolAnnotations(read_only_hint=True)
@@ -55,6 +57,15 @@ def question(text: str) -> Sample:
     picture = ImageContent(data=base64.b64encode(PIXEL).decode(), mime_type="image/png")
     asked = [SamplingMessage(role="user", content=[TextContent(text=f"Translate: {text}"), picture])]
     return Sample(asked, max_tokens=1_000_000, system_prompt="You translate.")
+
+
+class Wish(BaseModel):
+    size: Literal["small", "large"]
+    number: Annotated[int, Field(ge=1, le=5)] = 1
+
+
+def wanted(thing: str) -> Elicit[Wish]:
+    return Elicit(f"Which {thing}?", Wish)
 
 
 def example(name: str = "example") -> MCPServer:
@@ -137,6 +148,13 @@ def example(name: str = "example") -> MCPServer:
         record(f"translate {text}")
         assert isinstance(answer.content, TextContent)
         return f"{answer.model} says {answer.content.text}"
+
+    @server.tool(annotations=ADDS)
+    async def order(thing: str, wish: Annotated[ElicitationResult[Wish], Resolve(wanted)]) -> str:
+        """Orders a thing, as the person wishes."""
+        said = f"{wish.data.size} {wish.data.number}" if isinstance(wish, AcceptedElicitation) else wish.action
+        record(f"order {thing}: {said}")
+        return f"ordered: {said}"
 
     @server.tool(annotations=READS)
     async def fail() -> CallToolResult:

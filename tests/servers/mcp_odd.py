@@ -2,7 +2,9 @@
 
 `hang` answers nothing; `flood` sends notices without end; `long` answers a call with one endless line; `noise` writes
 what is no message; `old` ends when it is asked anything before `initialize`; `lie` lists tools that cannot be right;
-`deaf` ignores that a call is cancelled. What arrives is written to the file `received` in the folder, a line each.
+`deaf` ignores that a call is cancelled; `ask` asks people what the file `ask.json` in the folder says, by the protocol
+of 2025-11-25, and answers a call with what they answered. What arrives is written to the file `received` in the folder,
+a line each.
 """
 
 import json
@@ -61,13 +63,24 @@ def answer(method: str, params: dict[str, object]) -> dict[str, object] | None:
                 sys.stdout.write("x" * 1_000_000)
         case "tools/call" if KIND == "deaf":
             return None
+        case "tools/call" if KIND == "ask":
+            send(id="asked", method="elicitation/create", params=json.loads((FOLDER / "ask.json").read_text()))
+            return None
         case "tools/call":
             return {"content": [{"type": "text", "text": "called"}]}
     return {}
 
 
+calls: list[object] = []
 for line in sys.stdin:
     request = json.loads(line)
+    if "method" not in request:
+        assert request["id"] == "asked"
+        answered = json.dumps(request.get("result", request.get("error")))
+        send(id=calls.pop(), result={"content": [{"type": "text", "text": answered}]})
+        continue
+    if request["method"] == "tools/call":
+        calls.append(request["id"])
     with (FOLDER / "received").open("a") as file:
         file.write(f"{request['method']}\n")
     if KIND == "hang" or "id" not in request:
