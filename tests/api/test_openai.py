@@ -114,6 +114,20 @@ async def test_agents_are_models(tmp_path: Path, models: ModelServer, api: BotAp
     assert refused.value.code == "model_not_found"
 
 
+async def test_a_key_for_one_agent_uses_no_other(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("A verse."))
+    async with endpoint(tmp_path, api, models, AGENTS) as (_, control):
+        made = await control.client.post("/keys", json={"name": "poet", "scope": "chat", "agents": ["poet"]})
+        async with openai.AsyncOpenAI(
+            api_key=made.json()["secret"], base_url=f"{control.url}/v1", max_retries=0
+        ) as client:
+            assert [model.id async for model in client.models.list()] == ["interject/poet"]
+            answer = await client.chat.completions.create(model="interject/poet", messages=[saying("user", "Hello")])
+            assert answer.choices[0].message.content == "A verse."
+            with pytest.raises(openai.NotFoundError):
+                await client.chat.completions.create(model="interject", messages=[saying("user", "Hello")])
+
+
 async def test_a_second_request_in_a_conversation_steers_the_running_one(
     tmp_path: Path, models: ModelServer, api: BotApi
 ) -> None:

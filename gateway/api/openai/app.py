@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from agent.media import Attachment, MediaStore
+from channels.programs import address_of
 from channels.web.body_limit import BodyLimit
 from gateway.api.caller import Reader, Writer
 from gateway.api.guard import Callers, Guard
@@ -52,8 +53,9 @@ def app(gateway: Gateway, media: MediaStore, callers: Callers, *, host: str, url
 
     @api.get(f"{PREFIX}/models")
     async def models(caller: Reader) -> dict[str, Any]:
+        usual = gateway.agents.pick("", address_of(""), caller.sender)
         names = [name for name in gateway.agents.named if caller.may_use(name)]
-        ids = [MODEL, *(f"{MODEL}/{name}" for name in names)]
+        ids = [*([MODEL] if caller.may_use(usual) else []), *(f"{MODEL}/{name}" for name in names)]
         head = {"object": "model", "created": started, "owned_by": "interject"}
         return {"object": "list", "data": [{"id": id, **head} for id in ids]}
 

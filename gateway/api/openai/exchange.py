@@ -56,15 +56,20 @@ class Exchange:
         self._file_url = file_url
         self._is_lasting = asked.conversation is not None or bool(asked.results)
         self._address = address_of(asked.conversation or f"once-{uuid4().hex}")
+        self._sender = caller.sender_at(self._address)
         self.session = session_key(self._address)
         self.run = asked.run
         self.outcome: Outcome | None = None
 
     async def begin(self) -> None:
         """Checks what may be asked. Raises `Refusal`."""
-        agents = self._gateway.agents.named
-        if self._asked.agent and (self._asked.agent not in agents or not self._caller.may_use(self._asked.agent)):
-            raise Refusal(404, "model_not_found", f'There is no agent "{self._asked.agent}".')
+        agents, asked = self._gateway.agents, self._asked.agent
+        if asked and asked not in agents.named:
+            raise Refusal(404, "model_not_found", f'There is no agent "{asked}".')
+        if not self._caller.may_use(asked or agents.pick("", self._address, self._sender)):
+            raise Refusal(
+                404, "model_not_found", "The key does not let you use this agent. GET /v1/models lists yours."
+            )
         if self._asked.run:
             found = await self._gateway.store.run(self._asked.run)
             if found is None:
@@ -98,7 +103,7 @@ class Exchange:
         post = Post(uuid4().hex, asked.text, tuple(files), asked.tools)
         message = parse(post, self._address, datetime.now(UTC))
         # Whatever it begins with: programs send no commands here.
-        message = replace(message, sender=self._caller.sender, kind="new", command=None, text=asked.text)
+        message = replace(message, sender=self._sender, kind="new", command=None, text=asked.text)
         message = replace(message, note=asked.note)
         await self._gateway.store.open_with_agent(self.session, self._address, asked.agent)
         receipt = await self._gateway.bus.deliver(message)
