@@ -40,6 +40,7 @@ from config.models import (
 from config.presets import PRESETS
 from config.roles import RolesSettings
 from config.section import PathText, Positive, Section, refuse, refuse_entries, wrong
+from config.signals import MetricsSettings
 from config.skills import SkillSettings
 from config.tools import ToolSettings
 
@@ -354,6 +355,7 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     safety: SafetySettings = Field(default_factory=SafetySettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 
     @field_validator("models")
     @classmethod

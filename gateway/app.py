@@ -17,7 +17,8 @@ from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
 from agent.toolset import Toolset
-from channels.channel import Channel
+from channels.channel import Channel, CommandHelp
+from channels.message import Deliver
 from gateway.bus import Bus, HistoryChanged, LocalBus, TitleChanged
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.access_changes import AccessChanges
@@ -43,7 +44,7 @@ from gateway.inbound.task_commands import TaskCommands
 from gateway.inbound.trace_command import TraceCommand
 from gateway.lifecycle.reloading import Reload, Reloading
 from gateway.lifecycle.supervision import Service, listen, supervised
-from gateway.observations import Observations
+from gateway.observations import Observation, Observations, unwatched
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
 from gateway.outbound.delivery import DEFAULT_LIMITS, Delivery, RetryLimits
 from gateway.outbound.moved_chats import MovedChats
@@ -149,14 +150,15 @@ class Gateway:
         reloads: Sequence[Reload] = (),
         tool_problems: Callable[[], Mapping[str, str]] = dict,
         mcp: Mcp | None = None,
+        watch: Callable[[Observation], None] = unwatched,
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
     ) -> None:
         """`agents` are those that turns have, `files` their skills and context files. `small` is the model that names
         conversations, `estimate` gives what a request may cost, in dollars, that is for a model if it names none,
         `read_file` the text of people's files; `mask` removes known secrets from a text. Without `workspaces` every
         turn works in its agent's own. `reloads` load parts anew that an operator has edited; `tool_problems` are those
-        of the operator's own tools, by part. `mcp` are the MCP servers. `remove_files` deletes stored files that
-        nothing uses any more."""
+        of the operator's own tools, by part. `mcp` are the MCP servers. `watch` is told of observations, and never
+        raises. `remove_files` deletes stored files that nothing uses any more."""
         options = options or GatewayOptions()
         mcp = mcp or NoMcp()
         files = files or AgentFiles()
@@ -167,6 +169,7 @@ class Gateway:
         self.reload = Reloading(*reloads)
         self.channels: dict[str, Channel] = {}
         self._problems: dict[str, str] = {}
+        self._listening: set[str] = set()
         self.access = access
         self.agents = agents
         self.models = options.models
@@ -175,7 +178,7 @@ class Gateway:
         self.mask = mask
         self.tool_problems = tool_problems
 
-        self._observations = Observations(hooks, mask)
+        self._observations = Observations(hooks, mask, watch)
         self._replies = ChannelReplies(options.reply_options, mask)
         histories = HistoryCache(store, lambda session: self.bus.publish(HistoryChanged(session)))
         self._moved_chats = MovedChats(store, histories.forget)
@@ -296,6 +299,20 @@ class Gateway:
         skills = {"skills": self.files.problem} if self.files.problem else {}
         return own | self._problems | skills
 
+    def channel_states(self) -> dict[str, str]:
+        """By channel, "" if it listens and works, else what is wrong."""
+        return {
+            name: self._problems.get(name, channel.problem) if name in self._listening else "does not listen"
+            for name, channel in self.channels.items()
+        }
+
+    async def _listen(self, channel: Channel, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
+        self._listening.add(channel.name)
+        try:
+            await listen(channel, deliver, commands, self._problems, self._observations)
+        finally:
+            self._listening.discard(channel.name)
+
     async def __aenter__(self) -> Gateway:
         for channel in self.channels.values():
             self._stack.push_async_callback(channel.aclose)
@@ -316,7 +333,7 @@ class Gateway:
             deliver = self._moved_chats.receiving(self.bus.deliver)
             commands = await asyncio.to_thread(self.commands.list)
             for channel in self.channels.values():
-                group.create_task(listen(channel, deliver, commands, self._problems, self._observations))
+                group.create_task(self._listen(channel, deliver, commands))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -41,10 +42,30 @@ class RegisteredHook:
     trusted: bool = False
 
 
-class HookChain:
-    """All hooks of a gateway (`agent.hook.Hooks`), running while entered. Raises `HookError` for duplicate names."""
+HookOutcome = Literal["continue", "changed", "respond", "ask", "deny", "end", "stop", "failed"]
+"""What a hook decided. `failed`: it raised or timed out, whatever that stands for."""
 
-    def __init__(self, hooks: Sequence[RegisteredHook]) -> None:
+
+@dataclass(frozen=True, slots=True)
+class HookAnswered:
+    """A hook was asked at a point, and took so many seconds."""
+
+    hook: str
+    point: Point
+    outcome: HookOutcome
+    seconds: float
+
+
+def _untold(answered: HookAnswered) -> None:
+    """For whoever does not measure."""
+
+
+class HookChain:
+    """All hooks of a gateway (`agent.hook.Hooks`), running while entered. `answered` is told of each answer, and never
+    raises. Raises `HookError` for duplicate names."""
+
+    def __init__(self, hooks: Sequence[RegisteredHook], answered: Callable[[HookAnswered], None] = _untold) -> None:
+        self._answered = answered
         self._hooks = sorted(hooks, key=lambda hook: (hook.priority, hook.name))
         _check_names(self._hooks)
         points: tuple[Point, ...] = get_args(Point)
@@ -71,7 +92,7 @@ class HookChain:
     async def ask(self, point: Point, context: HookContext, subject: S) -> tuple[S, Ruled | None]:
         asked: Ruled | None = None
         for hook in self._at[point]:
-            answer = await _ask(hook, point, context, subject)
+            answer = await self._measured(hook, point, context, subject)
             if isinstance(answer, Deny | End | Stop) or (isinstance(answer, Respond) and asked is None):
                 return subject, Ruled(answer, hook.name, hook.trusted)
             if isinstance(answer, Ask):
@@ -84,14 +105,38 @@ class HookChain:
         for observer in self._observers:
             observer.put(context, event)
 
+    async def _measured(self, hook: RegisteredHook, point: Point, context: HookContext, subject: S) -> S | Ruling:
+        since = time.monotonic()
+        answer, failed = await _ask(hook, point, context, subject)
+        outcome = "failed" if failed else _outcome(subject, answer)
+        self._answered(HookAnswered(hook.name, point, outcome, time.monotonic() - since))
+        return answer
 
-async def _ask(hook: RegisteredHook, point: Point, context: HookContext, subject: S) -> S | Ruling:
-    """The hook's answer, or the answer that its failure stands for. Catches whatever a hook raises."""
+
+def _outcome(subject: Subject, answer: Subject | Ruling) -> HookOutcome:
+    match answer:
+        case Respond():
+            return "respond"
+        case Ask():
+            return "ask"
+        case Deny():
+            return "deny"
+        case End():
+            return "end"
+        case Stop():
+            return "stop"
+        case _:
+            return "continue" if answer == subject else "changed"
+
+
+async def _ask(hook: RegisteredHook, point: Point, context: HookContext, subject: S) -> tuple[S | Ruling, bool]:
+    """The hook's answer, or the answer that its failure stands for; whether it failed. Catches whatever a hook
+    raises."""
     limit = asyncio.timeout(hook.timeout)
     try:
         async with limit:
             answer = await hook.runner.ask(point, context, subject)
-        return check_answer(point, subject, answer)
+        return check_answer(point, subject, answer), False
     except HookError as error:
         why = str(error)
     except Exception as error:
@@ -102,7 +147,7 @@ async def _ask(hook: RegisteredHook, point: Point, context: HookContext, subject
             log.exception("hook %s raised at %s", hook.name, point)
     closed = point == "approve_tool" if hook.on_error is None else hook.on_error == "closed"
     log.warning("hook %s failed at %s, treated as %s: %s", hook.name, point, "denied" if closed else "continue", why)
-    return denial(point, f"the hook {hook.name!r} failed: {why}") if closed else subject
+    return (denial(point, f"the hook {hook.name!r} failed: {why}") if closed else subject), True
 
 
 def _check_names(hooks: Sequence[RegisteredHook]) -> None:

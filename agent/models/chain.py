@@ -10,6 +10,7 @@ from agent.models.default_settings import DefaultSettingsModel
 from agent.models.fallback import CoolDowns, FallbackModel, NamedModel
 from agent.models.leaving_out import LeavingOutModel
 from agent.models.masking import MaskingModel
+from agent.models.measuring import MeasuredModel, OnModelCalled, untold
 from agent.models.metering import MeteredModel
 from agent.models.outage import OutageModel
 from agent.models.prices import Price
@@ -18,12 +19,14 @@ from agent.models.vision import VisionModel
 from agent.models.waiting_notice import WaitingNoticeModel
 
 
-def wrap_provider_model(model: Model, name: str, price: Price | None) -> Model:
-    """A provider's model with the wrappers that act on each single attempt: metering, leaving out, the waiting notice.
+def wrap_provider_model(model: Model, name: str, price: Price | None, called: OnModelCalled = untold) -> Model:
+    """A provider's model with the wrappers that act on each single attempt: metering, measuring, leaving out, the
+    waiting notice. `called` is told of each attempt.
 
     Create one per model: it remembers what the model does not accept.
     """
-    return WaitingNoticeModel(LeavingOutModel(MeteredModel(model, name, price), name))
+    measured = MeasuredModel(MeteredModel(model, name, price), name, called)
+    return WaitingNoticeModel(LeavingOutModel(measured, name))
 
 
 def model_chain(

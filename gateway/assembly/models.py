@@ -12,6 +12,7 @@ from agent.model import Model, ModelSettings, Request
 from agent.models.access import ProviderAccess
 from agent.models.chain import wrap_provider_model
 from agent.models.context_windows import context_window_of
+from agent.models.measuring import MeasuredModel, OnModelCalled, untold
 from agent.models.prices import Price, price_of
 from agent.models.protocols.wire import Feature
 from agent.models.provider import ModelOptions, Provider, Timeouts, refused_at
@@ -28,10 +29,10 @@ FREE = Price(0, 0)
 
 
 async def open_models(
-    settings: Settings, media: MediaStore, stack: AsyncExitStack, ahead: list[Load]
+    settings: Settings, media: MediaStore, stack: AsyncExitStack, ahead: list[Load], called: OnModelCalled = untold
 ) -> dict[str, Model]:
     """Every model named in the settings, by name; each connects on first use. What the default ones need can be loaded
-    `ahead`."""
+    `ahead`. `called` is told of each attempt at a model."""
     defaults = {settings.agent.model, *(channel.model for channel in settings.channels.values())}
 
     @cache
@@ -40,7 +41,7 @@ async def open_models(
 
     return {
         name: await stack.enter_async_context(
-            _open_model(settings, name, media, access, ahead if name in defaults else [])
+            _open_model(settings, name, media, access, ahead if name in defaults else [], called)
         )
         for name in model_names(settings)
     }
@@ -74,12 +75,17 @@ def providers_in_use(settings: Settings) -> list[str]:
 
 @asynccontextmanager
 async def _open_model(
-    settings: Settings, model: str, media: MediaStore, access: Callable[[str], ProviderAccess], ahead: list[Load]
+    settings: Settings,
+    model: str,
+    media: MediaStore,
+    access: Callable[[str], ProviderAccess],
+    ahead: list[Load],
+    called: OnModelCalled,
 ) -> AsyncIterator[Model]:
     if model == "demo":
         from agent.models.demo import DemoModel
 
-        yield DemoModel()
+        yield MeasuredModel(DemoModel(), model, called)
         return
     from agent.models.providers import ProviderModel
 
@@ -87,7 +93,7 @@ async def _open_model(
     opened = ProviderModel(shared.provider, options_of(settings, model), media, shared)
     ahead.append(opened.prepare)
     try:
-        yield wrap_provider_model(opened, model, price_in(settings, model))
+        yield wrap_provider_model(opened, model, price_in(settings, model), called)
     finally:
         await opened.aclose()
 

@@ -20,11 +20,17 @@ BACKLOG = 1000
 """Unread events that a subscription holds."""
 
 
+def _unwatched(event: BusEvent) -> None:
+    """For a bus that only its subscribers watch."""
+
+
 class LocalBus:
     """Implements `gateway.bus.Bus`."""
 
-    def __init__(self, *, backlog: int = BACKLOG) -> None:
+    def __init__(self, *, backlog: int = BACKLOG, watch: Callable[[BusEvent], None] = _unwatched) -> None:
+        """`watch` is told of every event before subscribers are. It never waits and never raises."""
         self._backlog = backlog
+        self._watch = watch
         self._receiver: MessageReceiver | None = None
         self._dispatcher: TurnDispatcher | None = None
         self._subscriptions: dict[str | None, list[LocalSubscription]] = {}
@@ -64,6 +70,7 @@ class LocalBus:
             log.exception("session %s: the dispatcher failed", session)
 
     def publish(self, event: BusEvent) -> None:
+        self._watch(event)
         if not self._subscriptions or self._closed:
             return
         for subscription in (*self._subscriptions.get(event.session, ()), *self._subscriptions.get(None, ())):

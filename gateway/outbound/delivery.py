@@ -382,6 +382,7 @@ class Delivery:
         try:
             await channel.show_status(replace(status, before=self._states.get(message)))
         except RetryLater as error:
+            self._observations.rate_limited(channel.name, error.after)
             again = replace(state, due=time.monotonic() + error.after, urgent=False)
             conversation.states.setdefault(status.id, again)
         except Exception:
@@ -397,6 +398,7 @@ class Delivery:
         except ChatMoved as error:
             await self._follow(conversation, channel, reply, error.chat)
         except RetryLater as error:
+            self._observations.rate_limited(channel.name, error.after)
             await self._try_later(conversation, channel, reply, str(error), error.after)
         except (ServerFailed, OutcomeUnknown) as error:
             reply.attempts += 1

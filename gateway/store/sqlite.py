@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.store.engine import Job
 from gateway.store.sqlite_file import database_path, explain, locked, open_current, prepare_reading, vacuum
-from gateway.store.writer import Writer
+from gateway.store.writer import OnCommitted, Writer, untold
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,8 +25,9 @@ READERS = 2
 
 
 @asynccontextmanager
-async def open_sqlite(url: str) -> AsyncIterator[SqliteEngine]:
+async def open_sqlite(url: str, committed: OnCommitted = untold) -> AsyncIterator[SqliteEngine]:
     """The database at a URL like `sqlite:////var/lib/interject/interject.db`, created or migrated first.
+    `committed` is told of each transaction.
 
     Raises `StoreBusy`, `StoreCorrupt`, `StoreTooNew` or `StoreFailed`.
     """
@@ -35,7 +36,7 @@ async def open_sqlite(url: str) -> AsyncIterator[SqliteEngine]:
         writing = await asyncio.to_thread(open_current, path)
         try:
             with writing.connect() as connection:
-                async with Writer(connection, partial(explain, path)) as writer:
+                async with Writer(connection, partial(explain, path), committed) as writer:
                     engine = SqliteEngine(path, writer)
                     try:
                         yield engine

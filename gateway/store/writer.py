@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -37,6 +38,23 @@ class _Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """One transaction with so many writes has taken so many seconds; `failed`: at least one of the writes raised."""
+
+    writes: int
+    seconds: float
+    failed: bool
+
+
+OnCommitted = Callable[[Committed], None]
+"""Called on the event loop. Never raises."""
+
+
+def untold(committed: Committed) -> None:
+    """For whoever does not measure."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Outcome:
     value: Any = None
     error: Exception | None = None
@@ -49,7 +67,14 @@ class Writer:
     enters its thread for every statement.
     """
 
-    def __init__(self, connection: Connection, explain: Callable[[DBAPIError], StoreFailed]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        explain: Callable[[DBAPIError], StoreFailed],
+        committed: OnCommitted = untold,
+    ) -> None:
+        """`committed` is told of each transaction."""
+        self._committed = committed
         self._connection = connection
         self._explain = explain
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
@@ -85,9 +110,9 @@ class Writer:
 
     def _serve(self) -> None:
         while batch := self._next_batch():
-            jobs = [write.job for write in batch]
+            jobs, since = [write.job for write in batch], time.monotonic()
             outcomes = [self._execute_alone(jobs[0])] if batch[0].alone else self._execute(jobs)
-            self._loop.call_soon_threadsafe(self._settle, batch, outcomes)
+            self._loop.call_soon_threadsafe(self._settle, batch, outcomes, time.monotonic() - since)
 
     def _next_batch(self) -> list[_Write]:
         """The queued writes, at least one; none when the store closes."""
@@ -129,7 +154,8 @@ class Writer:
         failed.__cause__ = error
         return failed
 
-    def _settle(self, batch: list[_Write], outcomes: list[_Outcome]) -> None:
+    def _settle(self, batch: list[_Write], outcomes: list[_Outcome], seconds: float) -> None:
+        self._committed(Committed(len(batch), seconds, any(outcome.error is not None for outcome in outcomes)))
         for write, outcome in zip(batch, outcomes, strict=True):
             self._places.release()
             if outcome.error is None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from agent.agent import Agent
 from agent.events import Event, Logged
 from agent.journal import JournalError, TurnLost
-from agent.log import Ended, Entry, InputEnded, MessagesRead, UndeliveredPart
+from agent.log import ApprovalDecided, Ended, Entry, InputEnded, MessagesRead, UndeliveredPart
 from agent.loop.turn import INTERNAL_ERROR, Turn, fail_turn
 from agent.transcript import RenderedTurn, conversation
 from agent.turn_context import TurnContext
@@ -199,6 +199,11 @@ class Dispatcher:
     def running(self) -> tuple[ActiveTurn, ...]:
         return tuple(self._active.values())
 
+    @property
+    def waiting(self) -> int:
+        """The number of sessions that wait for a slot."""
+        return len(self._ready)
+
     def side_questions(self, session: str) -> int:
         """The number of side questions being answered there."""
         records = [active.record for active in self._active.values() if active.needs_no_slot]
@@ -308,7 +313,7 @@ class Dispatcher:
         if record.unread is not None:
             self.wake(active.session, record.unread)
         reply = active.reply = self._replies.of(record)
-        self._bus.publish(TurnStarted(record.session, record.address, record.id))
+        self._bus.publish(TurnStarted(record.session, record.address, record.id, _decided(record.entries)))
         self._report_read(record, record.entries)
         try:
             entries = await self._play(active, record, reply)
@@ -473,6 +478,12 @@ def _pause_until_unread(active: ActiveTurn) -> Callable[[float], Awaitable[None]
                 await active.signal.unread.wait()
 
     return pause
+
+
+def _decided(entries: tuple[Entry, ...]) -> ApprovalDecided | None:
+    """The decision for which the turn was parked, if it goes on with that."""
+    last = entries[-1]
+    return last if isinstance(last, ApprovalDecided) else None
 
 
 def _first_read(entries: tuple[Entry, ...]) -> int:

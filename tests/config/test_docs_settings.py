@@ -19,6 +19,7 @@ from config.settings import (
     Settings,
     StoreSettings,
 )
+from config.signals import MetricsSettings
 from config.skills import SkillSettings
 from config.tools import SECTIONS, CustomToolSettings, ToolSettings
 from tests.config.conftest import Operator
@@ -40,6 +41,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "limits": [LimitSettings],
     "safety": [SafetySettings],
     "retention": [RetentionSettings],
+    "metrics": [MetricsSettings],
 }
 
 

@@ -1,0 +1,82 @@
+"""Signals for operators' tools, from settings: what is told, who is told, and where it can be asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from agent.tool import Tool
+from config.settings import Settings
+from gateway.app import Gateway
+from gateway.assembly.custom_tools import BUILT_IN
+from gateway.lifecycle.supervision import Service
+from gateway.signals.http_app import SignalsApp, token_check
+from gateway.signals.metrics import OTHER, Metrics, State
+from gateway.signals.readiness import Readiness
+from gateway.signals.sampling import Sampler
+from gateway.signals.signal import Signals
+from gateway.store.errors import StoreError
+
+
+class ToolLabels:
+    """Call it for the label of a tool's name: not more than the settings allow, whatever models and programs name.
+    `own` are the operator's own tools, once they are loaded; tools of an MCP server have one label."""
+
+    def __init__(self, servers: Collection[str]) -> None:
+        self.own: Iterable[Tool] = ()
+        # The longest first: a server's name may begin with another's.
+        self._servers = sorted(servers, key=len, reverse=True)
+
+    def __call__(self, name: str) -> str:
+        if name in BUILT_IN or any(tool.name == name for tool in self.own):
+            return name
+        server = next((each for each in self._servers if name.startswith(f"{each}_")), None)
+        return OTHER if server is None else f"mcp:{server}"
+
+
+class ConfiguredSignals:
+    """`tell` is told of everything; `tool_labels` is to get the operator's own tools."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._public = settings.metrics.public
+        self.tool_labels = ToolLabels(settings.mcp)
+        self._metrics = Metrics(self.tool_labels)
+        self.tell = Signals(self._metrics)
+
+    def serve(self, gateway: Gateway, token: Callable[[], str]) -> tuple[SignalsApp, tuple[Service, ...]]:
+        """The app of the signals' addresses, and the services that it needs beside it."""
+        readiness = Readiness(gateway.store.check_writing, gateway.channel_states)
+        sampler = Sampler(self._metrics, gateway.channel_states)
+
+        async def state() -> State:
+            return await _state(gateway)
+
+        authorized = None if self._public else token_check(token)
+        app = SignalsApp(self._metrics, readiness, state, sampler.start, authorized)
+        return app, (readiness.run, sampler.run)
+
+
+async def _state(gateway: Gateway) -> State:
+    try:
+        backlog = await gateway.store.backlog()
+    except StoreError:
+        backlog = None
+    dispatcher = gateway.dispatcher
+    return State(
+        len(dispatcher.running()),
+        dispatcher.waiting,
+        gateway.delivery.waiting(),
+        gateway.channel_states(),
+        backlog,
+        await asyncio.to_thread(_version),
+    )
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("interject")
+    except PackageNotFoundError:
+        return "unknown"
