@@ -37,9 +37,11 @@ from gateway.assembly.load_ahead import Load, load_ahead
 from gateway.assembly.mcp import accounts, mcp_problems, open_servers
 from gateway.assembly.models import cost_of, open_models, open_reader, unpriced
 from gateway.assembly.shell_policy import ShellPolicy, runs_code, shell_policy, who_may_run_commands
+from gateway.assembly.signals import ConfiguredSignals
 from gateway.assembly.tools import configured_tools
 from gateway.assembly.web import exposure, link, site
 from gateway.assembly.workspaces import make_workspace_roots, workspaces_of
+from gateway.bus import LocalBus
 from gateway.lifecycle.recent_log import recent_log
 from gateway.lifecycle.retention import Retention, keep_retention
 from gateway.lifecycle.supervision import Service
@@ -85,12 +87,13 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
     private_folder(settings.media.path)
     make_workspace_roots(settings)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings.store.url))
+        signals = ConfiguredSignals(settings)
+        store = await stack.enter_async_context(open_store(settings.store.url, committed=signals.tell))
         await _audit_settings(settings, store)
         media = DiskMedia(settings.media.path, store)
         workspaces = workspaces_of(settings)
         ahead: list[Load] = []
-        gateway, sign_ins = await _gateway(configuration, store, media, workspaces, stack, ahead)
+        gateway, sign_ins = await _gateway(configuration, store, media, workspaces, stack, ahead, signals)
         configured = platforms(settings, media, store)
         for channel in (*configured.values(), *extra):
             gateway.add(channel)
@@ -116,6 +119,8 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
                 name="web", conversations=gateway.conversation_view, runs=gateway.runs, media=media, token=token
             )
             gateway.add(web)
+            watched, beside = signals.serve(gateway, token)
+            services += beside
             limits = default_limits(behind_proxy=settings.web.url is not None)
             services.append(
                 partial(
@@ -126,6 +131,7 @@ async def build(configuration: Configuration, *extra: Channel) -> AsyncIterator[
                         web,
                         settings.web,
                         webhooks(settings, configured),
+                        watched,
                         sign_ins,
                         configuration=configuration,
                         log=stack.enter_context(recent_log(gateway.mask)),
@@ -153,19 +159,21 @@ async def _gateway(
     workspaces: Workspaces,
     stack: AsyncExitStack,
     ahead: list[Load],
+    signals: ConfiguredSignals,
 ) -> tuple[Gateway, SignIns | None]:
     """The gateway without its channels; the stack closes what was opened for it. `ahead` gets what the first message
     needs."""
     settings = configuration.settings
     mask = Mask((secret.get_secret_value() for secret in every_secret(settings)), *_changing_secrets(configuration))
-    hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask)))
-    models = await open_models(settings, media, stack, ahead)
+    hooks = await stack.enter_async_context(HookChain(configured_hooks(configuration, mask), signals.tell))
+    models = await open_models(settings, media, stack, ahead, signals.tell)
     _warn_of_prices(settings)
     running = await shell_policy(configuration)
     _warn_of_commands(settings, running)
     configured = configured_tools(settings, running, stack)
     contexts = await asyncio.to_thread(context_managers, settings, mask)
     own = await asyncio.to_thread(own_tools, configuration, mask)
+    signals.tool_labels.own = own
     policy = access(settings)
     mcp, sign_ins = await open_servers(configuration, store, policy, stack)
     agents = configured_agents(
@@ -185,6 +193,8 @@ async def _gateway(
         policy,
         agents,
         _options(settings, models, hooks),
+        bus=LocalBus(watch=signals.tell),
+        watch=signals.tell,
         hooks=hooks,
         mask=mask,
         small=None if small is None else RetryingModel(small),

@@ -17,6 +17,7 @@ from config.shown import shown
 from gateway.app import Gateway
 from gateway.assembly.events import Following
 from gateway.lifecycle.recent_log import RecentLog
+from gateway.signals.http_app import PATHS
 from gateway.web.connections import App
 from gateway.web.http_server import mounted
 
@@ -54,17 +55,19 @@ async def site(
     web: WebChannel,
     settings: WebSettings,
     webhooks: Mapping[str, WebhookChannel],
+    signals: App,
     sign_ins: SignIns | None = None,
     *,
     configuration: Configuration,
     log: RecentLog,
     following: Following,
 ) -> App:
-    """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Loaded on the first
-    connection."""
+    """The web chat, the control API, the platforms' webhooks, the signals for operators' tools, and the pages of people
+    who sign in. Loaded on the first connection."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
     chat = page.app(web, host=settings.host, url=settings.url or "")
     others = {path: channel.asgi() for path, channel in webhooks.items()}
+    others |= dict.fromkeys(PATHS, signals)
     follower = await following.follower()
     others["/api/v1/"] = await asyncio.to_thread(_control_api, gateway, web, follower, configuration, log)
     if sign_ins is not None:
