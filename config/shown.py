@@ -62,6 +62,8 @@ def _text(value: object) -> str:
             return HIDDEN
         case bool():
             return str(value).lower()
+        case list() | tuple() if any(isinstance(inner, SecretStr) for inner in value):
+            return HIDDEN
         case list() | tuple():
             return f"[{', '.join(map(_text, value))}]"
         case dict():

@@ -15,7 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY_HOST = frozenset({"0.0.0.0", "::", ""})
-_COOKIE_AGE = 90 * 24 * 3600
+COOKIE_AGE = 90 * 24 * 3600
+"""Seconds for which a browser stays signed in."""
+
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -76,7 +78,14 @@ class Site:
 
         `__Host-` keeps other hosts of the same domain from setting it.
         """
-        return f"{'__Host-' if self.is_secure(request) else ''}interject-{request.url.port or 80}"
+        return self._cookie(request, "interject")
+
+    def session_cookie(self, request: HTTPConnection) -> str:
+        """That of people who are signed in by another secret than the owner's token."""
+        return self._cookie(request, "interject-session")
+
+    def _cookie(self, request: HTTPConnection, name: str) -> str:
+        return f"{'__Host-' if self.is_secure(request) else ''}{name}-{request.url.port or 80}"
 
 
 class AccessGuard:
@@ -94,10 +103,10 @@ class AccessGuard:
         request = HTTPConnection(scope)
         answer = self._answer(request)
         if answer is not None or _is_public(request):
-            await (answer or self._app)(scope, receive, _with_headers(send))
+            await (answer or self._app)(scope, receive, with_security_headers(send))
             return
         with suppress(_TokenReplaced):
-            await self._app(scope, receive, _with_headers(self._while_valid(send)))
+            await self._app(scope, receive, with_security_headers(self._while_valid(send)))
 
     def _answer(self, request: HTTPConnection) -> Response | None:
         """The answer to requests without access, and to the sign-in link; None for all others."""
@@ -126,7 +135,7 @@ class AccessGuard:
         answer.set_cookie(
             self._site.cookie_name(request),
             self._token(),
-            max_age=_COOKIE_AGE,
+            max_age=COOKIE_AGE,
             httponly=True,
             samesite="strict",
             secure=self._site.is_secure(request),
@@ -189,7 +198,9 @@ def _refuse(status: int, message: str) -> Response:
     return JSONResponse({"error": message}, status)
 
 
-def _with_headers(send: Send) -> Send:
+def with_security_headers(send: Send) -> Send:
+    """Adds the headers that protect pages of this server in browsers."""
+
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.api import catalog, conversations, keys, operations, people, streams, usage
+from gateway.api import catalog, conversations, keys, operations, people, session, streams, usage
 from gateway.api.follower import Follower
 from gateway.api.guard import Callers, Guard
 from gateway.api.operations import NO_FACTS, OperatorFacts
@@ -46,6 +46,7 @@ def app(
         people.router(gateway),
         usage.router(gateway),
         streams.router(gateway, follower),
+        session.router(),
     ):
         api.include_router(router, prefix=PREFIX, responses=_ERRORS)
     return api

@@ -70,8 +70,16 @@ class Guard:
             raise Problem(403, "unknown_host", "Unknown host.")
         if not self._site.knows_origin(request):
             raise Problem(403, "foreign_origin", "Requests from other sites are not allowed.")
-        secret = bearer_token(request) or request.cookies.get(self._site.cookie_name(request)) or ""
-        caller = await self._callers.find(secret) if secret else None
-        if caller is None:
-            raise Problem(401, "key_missing", "Send a valid key as a Bearer token: interject keys create makes one.")
-        return caller
+        for secret in self._secrets(request):
+            caller = await self._callers.find(secret)
+            if caller is not None:
+                return caller
+        raise Problem(401, "key_missing", "Send a valid key as a Bearer token: interject keys create makes one.")
+
+    def _secrets(self, request: HTTPConnection) -> list[str]:
+        """What the request may be signed in with: a Bearer token, or else the cookies of a browser."""
+        given = bearer_token(request)
+        if given is not None:
+            return [given]
+        names = (self._site.session_cookie(request), self._site.cookie_name(request))
+        return [secret for name in names if (secret := request.cookies.get(name))]

@@ -69,16 +69,17 @@ async def site(
     others = {path: channel.asgi() for path, channel in webhooks.items()}
     others |= dict.fromkeys(PATHS, signals)
     follower = await following.follower()
-    others["/api/v1/"] = await asyncio.to_thread(_control_api, gateway, web, follower, configuration, log)
+    others |= await asyncio.to_thread(_control_apis, gateway, web, follower, configuration, log)
     if sign_ins is not None:
         pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
         others["/oauth/"] = pages.app(sign_ins, settings.url or "")
     return mounted(chat, others)
 
 
-def _control_api(
+def _control_apis(
     gateway: Gateway, web: WebChannel, follower: Follower, configuration: Configuration, log: RecentLog
-) -> App:
+) -> dict[str, App]:
+    from gateway.api import pages
     from gateway.api.app import app
     from gateway.api.guard import KeyCallers
     from gateway.api.operations import OperatorFacts, Setting
@@ -86,7 +87,12 @@ def _control_api(
     def settings() -> list[Setting]:
         return [Setting.model_validate(each, from_attributes=True) for each in shown(configuration.settings)]
 
-    own = configuration.settings.web
-    facts = OperatorFacts(settings, log.lines)
     callers = KeyCallers(web.token, gateway.keys)
-    return app(gateway, callers, follower, host=own.host, url=own.url or "", facts=facts)
+    own = configuration.settings.web
+    host, url = own.host, own.url or ""
+    facts = OperatorFacts(settings, log.lines)
+    operators = pages.app(callers, host=host, url=url)
+    return {
+        "/api/v1/": app(gateway, callers, follower, host=host, url=url, facts=facts),
+        **dict.fromkeys(pages.PATHS, operators),
+    }

@@ -1,0 +1,35 @@
+"""Whom the API takes the caller for."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from channels.web.parse import OWNER
+from gateway.api.caller import Reader
+from gateway.store.records import ApiKeyScope
+
+
+class Session(BaseModel):
+    """`conversations` and `agents` are patterns of the only ones that the caller may use; null: all."""
+
+    name: str
+    scope: ApiKeyScope
+    conversations: list[str] | None
+    agents: list[str] | None
+
+
+def router() -> APIRouter:
+    routes = APIRouter(tags=["session"])
+
+    @routes.get("/session")
+    async def session(caller: Reader) -> Session:
+        """Who the caller is, and what they may do."""
+        return Session(
+            name="Owner" if caller.sender == OWNER else caller.sender.name,
+            scope=caller.scope,
+            conversations=None if caller.conversations is None else list(caller.conversations),
+            agents=None if caller.agents is None else list(caller.agents),
+        )
+
+    return routes

@@ -1,0 +1,75 @@
+// Requests to the control API, and its events.
+
+const BASE = "/api/v1";
+
+export class Refusal extends Error {
+  constructor(status, code, detail) {
+    super(detail);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+export async function read(path) {
+  return request("GET", path);
+}
+
+export async function send(path, body, method = "POST") {
+  return request(method, path, body ?? {});
+}
+
+// Signs this browser in with a key, or out.
+export async function signInWith(key) {
+  return request("POST", "/sign-in", { key }, "");
+}
+
+export async function signOut() {
+  return request("DELETE", "/sign-in", undefined, "");
+}
+
+async function request(method, path, body, base = BASE) {
+  const init = { method, headers: { Accept: "application/json" } };
+  if (body !== undefined) {
+    init.body = JSON.stringify(body);
+    init.headers["Content-Type"] = "application/json";
+  }
+  let answer;
+  try {
+    answer = await fetch(base + path, init);
+  } catch {
+    throw new Refusal(0, "unreachable", "The gateway does not answer.");
+  }
+  if (answer.status === 204) return null;
+  const said = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Refusal(answer.status, said.code ?? "", said.detail ?? `The gateway answers ${answer.status}.`);
+  return said;
+}
+
+const HAPPENINGS = [
+  "message",
+  "message.state",
+  "turn.started",
+  "turn.step",
+  "tool.started",
+  "tool.ended",
+  "turn.parked",
+  "decision.asked",
+  "decision.decided",
+  "run.ended",
+  "conversation.changed",
+  "channel.trouble",
+  "channel.ok",
+  "reset",
+];
+
+// Calls `changed` when something happened, and `state` with "on" or "off". The stream reconnects by itself.
+export function follow(changed, state) {
+  const source = new EventSource(`${BASE}/events`);
+  source.onopen = () => {
+    state("on");
+    changed();
+  };
+  source.onerror = () => state("off");
+  for (const kind of HAPPENINGS) source.addEventListener(kind, changed);
+  return () => source.close();
+}
