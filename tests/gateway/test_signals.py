@@ -306,7 +306,7 @@ async def test_a_scraper_reads_what_went_on(tmp_path: Path, models: ModelServer,
         await ann.hear("Do")
         during = await operator.scrape()
         gate.set()
-        await ann.until(lambda chat: chat.texts()[-1].endswith("Done."))
+        await ann.until(lambda chat: chat.texts[-1].endswith("Done."))
         await until(lambda: not operator.built.gateway.delivery.waiting())
         after = await operator.scrape()
     assert during.value("turns_running") == 1
