@@ -101,6 +101,10 @@ class CustomTools:
         """The last good version of each part: by the name of a source, or by the file."""
         self.loaded = Loading()
 
+    def after(self, earlier: CustomTools) -> None:
+        """What cannot be loaded stays as the earlier ones have it."""
+        self._good, self.loaded = earlier._good, earlier.loaded
+
     def __iter__(self) -> Iterator[Tool]:
         return iter([each.tool for each in self.loaded.tools])
 

@@ -35,6 +35,15 @@ class Mask:
         """What the changing ones give, after what they gave before, the oldest first."""
         self._list_forms()
 
+    def learn(self, secrets: Iterable[str]) -> None:
+        """These are masked too. Those from before stay: texts from before may have them."""
+        self._fixed |= frozenset(secrets)
+        self._list_forms()
+
+    def follow(self, changing: Callable[[], Iterable[str]]) -> None:
+        """What this gives at any time is masked too."""
+        self._changing = (*self._changing, changing)
+
     def _list_forms(self) -> None:
         secrets = (secret for secret in (*self._fixed, *self._changed) if len(secret) >= MIN_SECRET_LENGTH)
         # Longest first: one secret may be the start of another.

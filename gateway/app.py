@@ -17,10 +17,9 @@ from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
 from agent.toolset import Toolset
-from channels.channel import Channel, CommandHelp
-from channels.message import Deliver
+from channels.channel import Channel
 from gateway.bus import Bus, HistoryChanged, LocalBus, TitleChanged
-from gateway.inbound.access import AccessPolicy
+from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.inbound.access_changes import AccessChanges
 from gateway.inbound.access_commands import AccessCommands
 from gateway.inbound.api_keys import ApiKeys
@@ -42,8 +41,9 @@ from gateway.inbound.role_changes import RoleChanges
 from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
 from gateway.inbound.trace_command import TraceCommand
-from gateway.lifecycle.reloading import Reload, Reloading
-from gateway.lifecycle.supervision import Service, listen, supervised
+from gateway.lifecycle.listeners import Listeners
+from gateway.lifecycle.reloading import Reload, Reloading, no_reload
+from gateway.lifecycle.supervision import Service, supervised
 from gateway.observations import Observation, Observations, unwatched
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
 from gateway.outbound.delivery import DEFAULT_LIMITS, Delivery, RetryLimits
@@ -53,7 +53,7 @@ from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import Store, records
 from gateway.store.background import Limits
 from gateway.turns.agent_files import AgentFiles
-from gateway.turns.agents import Agents, next_choice
+from gateway.turns.agents import Agents, CurrentAgents, next_choice
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.context_use import ContextUse
@@ -62,7 +62,7 @@ from gateway.turns.deletion import AffectedTurns, DataDeletion, keep_files, keep
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
-from gateway.turns.mcp import Mcp, NoMcp
+from gateway.turns.mcp import CurrentMcp, Mcp, NoMcp
 from gateway.turns.revocation_stops import obey_stop_requests
 from gateway.turns.roles import Roles
 from gateway.turns.runs import RunReports
@@ -91,10 +91,10 @@ async def workspace_of(
     return workspaces.folder(command.session, command.sender, agent=choice.agent)
 
 
-async def tools_of(store: Store, agents: Agents, roles: Roles, command: records.Command) -> Toolset:
+async def tools_of(store: Store, agents: Agents, access: AccessPolicy, command: records.Command) -> Toolset:
     """The tools that whoever gives the command has there."""
     choice = await next_choice(store, agents, command.session, command.address, command.sender)
-    return roles.toolset(command.sender.level, agents.of(choice.agent, command.address).tools)
+    return access.roles.toolset(command.sender.level, agents.of(choice.agent, command.address).tools)
 
 
 def no_price(request: Request, model: str) -> float:
@@ -128,6 +128,24 @@ class GatewayOptions:
     topics: Container[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What a configuration makes of a gateway; a reload replaces all of it in one moment. For its parts see `Gateway`;
+    `access` and `roles` are those of an `AccessPolicy`."""
+
+    access: Mapping[str, ChannelAccess]
+    roles: Roles
+    agents: Agents
+    options: GatewayOptions
+    hooks: Hooks
+    small: Model | None
+    estimate: Callable[[Request, str], float]
+    read_file: ReadFile
+    workspaces: Workspaces
+    files: AgentFiles
+    mcp: Mcp
+
+
 class Gateway:
     """Use as `async with Gateway(...) as gateway: await gateway.run()`."""
 
@@ -147,7 +165,7 @@ class Gateway:
         read_file: ReadFile = no_file_text,
         workspaces: Workspaces | None = None,
         files: AgentFiles | None = None,
-        reloads: Sequence[Reload] = (),
+        reload: Reload = no_reload,
         tool_problems: Callable[[], Mapping[str, str]] = dict,
         mcp: Mcp | None = None,
         watch: Callable[[Observation], None] = unwatched,
@@ -156,20 +174,19 @@ class Gateway:
         """`agents` are those that turns have, `files` their skills and context files. `small` is the model that names
         conversations, `estimate` gives what a request may cost, in dollars, that is for a model if it names none,
         `read_file` the text of people's files; `mask` removes known secrets from a text. Without `workspaces` every
-        turn works in its agent's own. `reloads` load parts anew that an operator has edited; `tool_problems` are those
-        of the operator's own tools, by part. `mcp` are the MCP servers. `watch` is told of observations, and never
-        raises. `remove_files` deletes stored files that nothing uses any more."""
+        turn works in its agent's own. `reload` loads the configuration anew; `tool_problems` are those of the
+        operator's own tools, by part. `mcp` are the MCP servers. `watch` is told of observations, and never raises.
+        `remove_files` deletes stored files that nothing uses any more."""
         options = options or GatewayOptions()
-        mcp = mcp or NoMcp()
+        agents, mcp = CurrentAgents(agents), CurrentMcp(mcp or NoMcp())
         files = files or AgentFiles()
+        self._workspaces = workspaces
         self.store = store
         self.bus = bus or LocalBus()
         self.keys = ApiKeys(store)
         access.programs = self.keys
-        self.reload = Reloading(*reloads)
+        self.reload = Reloading(reload)
         self.channels: dict[str, Channel] = {}
-        self._problems: dict[str, str] = {}
-        self._listening: set[str] = set()
         self.access = access
         self.agents = agents
         self.models = options.models
@@ -179,6 +196,10 @@ class Gateway:
         self.tool_problems = tool_problems
 
         self._observations = Observations(hooks, mask, watch)
+        self._listeners = Listeners(self.channels, self._observations)
+        self._reconfigured = asyncio.Event()
+        self._own_channels: list[Channel] = []
+        self._new_channels: set[str] = set()
         self._replies = ChannelReplies(options.reply_options, mask)
         histories = HistoryCache(store, lambda session: self.bus.publish(HistoryChanged(session)))
         self._moved_chats = MovedChats(store, histories.forget)
@@ -203,7 +224,8 @@ class Gateway:
             self.channels,
             lambda session: self.bus.publish(TitleChanged(session)),
         )
-        budgets = Budgets(store, options.spending, estimate)
+        self._budgets = budgets = Budgets(store, options.spending, estimate)
+        self._topics = Topics(self.channels, options.topics)
         self.dispatcher = Dispatcher(
             store,
             self.bus,
@@ -216,9 +238,9 @@ class Gateway:
                 budgets,
                 self.background,
                 self._titles,
-                access.roles,
+                lambda: access.roles,
                 files,
-                Topics(self.channels, options.topics),
+                self._topics,
                 mcp.prepare,
             ),
             max_running=options.max_running_turns,
@@ -239,6 +261,7 @@ class Gateway:
 
         revocations = self._revocations = Revocations(self.bus, self.delivery, self.background)
         self.access_changes = AccessChanges(store, notices, revocations)
+        self._conversation_commands = ConversationCommands(store, access, options.models, agents)
         self.commands = Commands(
             TaskCommands(
                 store,
@@ -253,20 +276,23 @@ class Gateway:
                 workspaces,
                 tool_problems,
             ),
-            ConversationCommands(store, access, options.models, agents),
+            self._conversation_commands,
             AccessCommands(store, access, self.access_changes),
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self.stored_replies),
             ContextCommands(store, histories, agents, access, budgets),
             HowCommand(store, agents),
             TraceCommand(store, access),
-            SkillCommands(files, access.roles, partial(workspace_of, store, agents, workspaces)),
-            PromptCommands(mcp.shared, access.roles, partial(tools_of, store, agents, access.roles)),
+            SkillCommands(files, access, partial(workspace_of, store, agents, workspaces)),
+            PromptCommands(lambda: mcp.shared, access, partial(tools_of, store, agents, access)),
             ReloadCommand(access, self.reload),
             mcp.answer,
         )
         self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)
+        self._attachments = AttachmentFetcher(
+            store, self.channels, media, read_file, access.is_foreign, self._moved_chats, wait=options.file_wait
+        )
         self.receiver = Receiver(
             store,
             self.bus,
@@ -275,9 +301,7 @@ class Gateway:
             hooks or NoHooks(),
             self.dispatcher,
             CommandHandler(store, self.bus, access, self.dispatcher, self.commands, self.delivery, notices),
-            AttachmentFetcher(
-                store, self.channels, media, read_file, access.is_foreign, self._moved_chats, wait=options.file_wait
-            ),
+            self._attachments,
             Refusals(store, access, notices),
             self.delivery,
             notices,
@@ -289,32 +313,75 @@ class Gateway:
         self.bus.attach(self.receiver, self.dispatcher)
         self._stack = AsyncExitStack()
 
-    def add(self, channel: Channel) -> None:
-        """Adds a channel, before `run()`."""
+    def add(self, channel: Channel, *, closes: bool = True) -> None:
+        """Adds a channel, before `run()`; the gateway closes it at its end, unless that is somebody else's task."""
         self.channels[channel.name] = channel
+        if closes:
+            self._own_channels.append(channel)
+
+    def use(self, new: Configured, channels: Mapping[str, Channel]) -> None:
+        """From this moment on, all that begins has the new configuration, and these are the channels. Turns that run
+        keep what they began with; those of people who have fewer rights now are stopped soon."""
+        options = new.options
+        self.access.use(new.access, new.roles)
+        self.agents.use(new.agents)
+        self.mcp.use(new.mcp)
+        self.files.use(new.files)
+        if self._workspaces is not None:
+            self._workspaces.use(new.workspaces)
+        self._observations.hooks = self.receiver.hooks = new.hooks
+        self._titles.use(new.small and MaskingModel(new.small, self.mask))
+        self._budgets.use(options.spending, new.estimate)
+        self._attachments.read_file = new.read_file
+        self._replies.options = options.reply_options
+        self.delivery.whole = options.unstreamed
+        self.dispatcher.limit(options.max_running_turns)
+        self.background.use(options.background)
+        self.receiver.waiting_notice_at = options.waiting_notice_at
+        self.receiver.rate.per_minute = options.messages_per_minute
+        self.receiver.debounce = options.debounce
+        self.models = self._conversation_commands.models = options.models
+        self._topics.wanted = options.topics
+        self._use_channels(channels)
+        self._reconfigured.set()
+
+    def _use_channels(self, channels: Mapping[str, Channel]) -> None:
+        removed, added = self.channels.keys() - channels.keys(), channels.keys() - self.channels.keys()
+        self.channels.clear()
+        self.channels.update(channels)
+        self._identities.watch_groups(channels.values())
+        for name in removed:
+            self.delivery.pause(name)
+        for name in added:
+            self.delivery.resume(name)
+        self._new_channels |= added
+        self._listeners.follow()
+
+    def at_work(self) -> frozenset[asyncio.Future[None]]:
+        """What runs now and may use parts of the present configuration until it ends."""
+        parts = (self.dispatcher, self.background, self._titles, self.receiver, self.mcp)
+        return frozenset().union(*(part.at_work for part in parts))
+
+    def at_work_on(self, channel: Channel) -> frozenset[asyncio.Future[None]]:
+        """What runs now and needs this channel's connection."""
+        return self.delivery.at_work_on(channel) | self._listeners.at_work_on(channel)
 
     def problems(self) -> dict[str, str]:
         """The known problems by channel, and that of the skills."""
         own = {channel.name: channel.problem for channel in self.channels.values() if channel.problem}
         skills = {"skills": self.files.problem} if self.files.problem else {}
-        return own | self._problems | skills
+        return own | self._listeners.problems | skills
 
     def channel_states(self) -> dict[str, str]:
         """By channel, "" if it listens and works, else what is wrong."""
+        problems = self._listeners.problems
         return {
-            name: self._problems.get(name, channel.problem) if name in self._listening else "does not listen"
+            name: problems.get(name, channel.problem) if self._listeners.is_listening(channel) else "does not listen"
             for name, channel in self.channels.items()
         }
 
-    async def _listen(self, channel: Channel, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        self._listening.add(channel.name)
-        try:
-            await listen(channel, deliver, commands, self._problems, self._observations)
-        finally:
-            self._listening.discard(channel.name)
-
     async def __aenter__(self) -> Gateway:
-        for channel in self.channels.values():
+        for channel in self._own_channels:
             self._stack.push_async_callback(channel.aclose)
         for part in (self.bus, self.delivery, self._titles, self.dispatcher, self.background, self.receiver):
             await self._stack.enter_async_context(part)
@@ -332,14 +399,13 @@ class Gateway:
         async with asyncio.TaskGroup() as group:
             deliver = self._moved_chats.receiving(self.bus.deliver)
             commands = await asyncio.to_thread(self.commands.list)
-            for channel in self.channels.values():
-                group.create_task(self._listen(channel, deliver, commands))
+            group.create_task(self._listeners.run(deliver, commands))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(
                 supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher, self.background))
             )
-            group.create_task(supervised(partial(self._identities.look_up, self.channels.values())))
+            group.create_task(supervised(self._follow_configuration))
             group.create_task(supervised(self._role_changes.watch))
             group.create_task(supervised(self.deletion.watch))
             for service in services:
@@ -353,6 +419,20 @@ class Gateway:
         for each in revoked or ():
             await self._revocations.apply(each)
         return revoked is not None
+
+    async def _follow_configuration(self) -> None:
+        """Finds out whom the names in the settings mean. After a reload also: what is to be shown on new channels, and
+        whose rights are less now."""
+        await self._identities.look_up(tuple(self.channels.values()))
+        while True:
+            await self._reconfigured.wait()
+            self._reconfigured.clear()
+            await self._identities.load(tuple(self.channels.values()))
+            if self._new_channels:
+                await self.stored_replies.show((await self.store.pending()).undelivered, self._new_channels)
+                self._new_channels = set()
+            await self._identities.look_up(tuple(self.channels.values()))
+            await self._role_changes.check()
 
     async def _resume(self, pending: records.Pending) -> None:
         """Replies first, so that they come before new ones; then commands, so that a stop takes effect before the turn

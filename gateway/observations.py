@@ -85,14 +85,14 @@ class Observations:
         mask: Callable[[str], str] = unmasked,
         watch: Callable[[Observation], None] = unwatched,
     ) -> None:
-        self._hooks = hooks or NoHooks()
+        self.hooks = hooks or NoHooks()
         self._mask = mask
         self._watch = watch
 
     @property
     def active(self) -> bool:
         """Whether hooks observe."""
-        return self._hooks.active("on_event")
+        return self.hooks.active("on_event")
 
     def received(self, message: InboundMessage, id: int, state: str, reason: str) -> None:
         """Hooks are not told the message's words: turns tell what they read."""
@@ -146,7 +146,7 @@ class Observations:
             )
 
     def _tell(self, context: HookContext, event: str, about: dict[str, Any]) -> None:
-        self._hooks.observe(context, json.loads(self._mask(json.dumps({"event": event, **about}))))
+        self.hooks.observe(context, json.loads(self._mask(json.dumps({"event": event, **about}))))
 
 
 def _context_of(reply: Reply) -> HookContext:

@@ -27,3 +27,22 @@ class Runner(Protocol):
 
     async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         """Passes an event to the hook. Raises as `ask` does."""
+
+
+class Running:
+    """Implements `Runner` for one that somebody else has entered, and leaves."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    async def __aenter__(self) -> Running:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """It runs on."""
+
+    async def ask(self, point: Point, context: HookContext, subject: Subject) -> Subject | Ruling | None:
+        return await self._runner.ask(point, context, subject)
+
+    async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
+        await self._runner.observe(context, event)

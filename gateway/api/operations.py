@@ -160,9 +160,10 @@ class Log(BaseModel):
 
 
 class Reloaded(BaseModel):
-    """`text` is Markdown."""
+    """`text` is Markdown. If the reload is refused, everything has stayed as it was."""
 
     text: str
+    refused: bool
 
 
 class Health(BaseModel):
@@ -248,8 +249,9 @@ def router(gateway: Gateway, facts: OperatorFacts) -> APIRouter:
 
     @routes.post("/reload")
     async def reload(caller: Admin) -> Reloaded:
-        """Loads anew what an operator has edited: it takes effect without a restart."""
-        return Reloaded(text=await gateway.reload())
+        """Loads the settings and own tools anew: they take effect without a restart, all of them or none."""
+        reloaded = await gateway.reload()
+        return Reloaded(text=reloaded.text, refused=reloaded.is_refused)
 
     @routes.get("/health")
     async def health(caller: Reader) -> Health:

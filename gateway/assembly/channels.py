@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import assert_never
 
 from pydantic import SecretStr
@@ -12,25 +13,53 @@ from pydantic import SecretStr
 from agent.media import MediaStore
 from channels.channel import Channel, ChannelRejected, WebhookChannel
 from config.channels import ChannelSection, ChannelSettings, DiscordSettings, SlackSettings, TelegramSettings
+from config.models import ModelParameters
 from config.roles import RoleSettings
 from config.settings import Settings
 from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.inbound.cursors import StoredCursors
 from gateway.lifecycle.broken_channel import BrokenChannel
+from gateway.lifecycle.shared_parts import SharedParts
 from gateway.store import Store
 from gateway.turns.roles import Rights, Roles
+from gateway.web.connections import App
+
+OF_THE_GATEWAY = frozenset(
+    {
+        *ModelParameters.model_fields,
+        *("allow", "admins", "members", "guests", "outsiders", "pair", "groups", "busy", "debounce", "stream"),
+        *("activity", "show_reasoning", "model", "instructions", "topic_instructions", "retention"),
+    }
+)
+"""The settings of a channel's section that change nothing of its connection to the platform."""
 
 
-def platforms(settings: Settings, media: MediaStore, store: Store) -> dict[str, Channel]:
-    """Every configured channel, by name; a `BrokenChannel` for one that cannot be created."""
-    return {name: _channel_or_broken(name, section, media, store) for name, section in settings.channels.items()}
+async def open_platforms(
+    settings: Settings, media: MediaStore, store: Store, shared: SharedParts, stack: AsyncExitStack
+) -> dict[str, Channel]:
+    """Every configured channel, by name; a `BrokenChannel` for one that cannot be created. The stack closes them; one
+    whose connection is the same goes on."""
+    return {
+        name: await shared.use(
+            f"channel {name}",
+            (type(section), [(key, value) for key, value in section if key not in OF_THE_GATEWAY]),
+            partial(_open_channel, name, section, media, store),
+            stack,
+        )
+        for name, section in settings.channels.items()
+    }
 
 
-def _channel_or_broken(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
+@asynccontextmanager
+async def _open_channel(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> AsyncIterator[Channel]:
     try:
-        return _platform(name, section, media, store)
+        channel = _platform(name, section, media, store)
     except ChannelRejected as error:
-        return BrokenChannel(name, error)
+        channel = BrokenChannel(name, error)
+    try:
+        yield channel
+    finally:
+        await channel.aclose()
 
 
 def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
@@ -111,13 +140,37 @@ def _secret(secret: SecretStr | None) -> str:
     return "" if secret is None else secret.get_secret_value()
 
 
-def webhooks(settings: Settings, channels: Mapping[str, Channel]) -> dict[str, WebhookChannel]:
-    """The channels whose platform posts events over HTTP, by path."""
-    return {
-        _path(section, name): channel
-        for name, channel in channels.items()
-        if _has_webhook(section := settings.channels[name]) and isinstance(channel, WebhookChannel)
-    }
+class Webhooks:
+    """The applications of the channels whose platform posts events over HTTP."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, WebhookChannel] = {}
+        self._apps: dict[str, App] = {}
+
+    def use(self, settings: Settings, channels: Mapping[str, Channel]) -> None:
+        """From now on these channels."""
+        self._apps = {}
+        self._channels = {
+            _path(section, name): channel
+            for name, section in settings.channels.items()
+            if _has_webhook(section) and isinstance(channel := channels[name], WebhookChannel)
+        }
+
+    def find(self, path: str) -> App | None:
+        """The application for a path. A channel's is made when it is first needed."""
+        prefix = next((prefix for prefix in self._channels if path.startswith(prefix)), None)
+        if prefix is None:
+            return None
+        if prefix not in self._apps:
+            self._apps[prefix] = self._channels[prefix].asgi()
+        return self._apps[prefix]
+
+
+def without_web_server(settings: Settings) -> list[str]:
+    """The channels whose platform posts events over HTTP, but nobody listens."""
+    if settings.web.enabled:
+        return []
+    return [name for name, section in settings.channels.items() if _has_webhook(section)]
 
 
 def _path(section: ChannelSettings, name: str) -> str:
@@ -138,8 +191,13 @@ def _has_webhook(section: ChannelSettings) -> bool:
 
 def access(settings: Settings) -> AccessPolicy:
     """Who may write and with which rights, by channel."""
+    return AccessPolicy(*access_settings(settings))
+
+
+def access_settings(settings: Settings) -> tuple[dict[str, ChannelAccess], Roles]:
+    """The arguments of an access policy."""
     roles = Roles(_rights(settings.roles.member), _rights(settings.roles.guest))
-    return AccessPolicy({name: _policy(channel) for name, channel in settings.channels.items()}, roles)
+    return {name: _policy(channel) for name, channel in settings.channels.items()}, roles
 
 
 def _rights(role: RoleSettings) -> Rights:

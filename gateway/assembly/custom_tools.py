@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -48,6 +47,18 @@ class OwnTools:
     def faults(self) -> Sequence[ToolFault]:
         return () if self._tools is None else self._tools.loaded.faults
 
+    def after(self, configuration: Configuration) -> OwnTools:
+        """Those of a newer configuration, to be loaded. What cannot be loaded there stays as it is here."""
+        tools = OwnTools(configuration, self._mask)
+        if self._tools is not None:
+            tools._tools = _custom_tools(configuration, self._mask)
+            tools._tools.after(self._tools)
+        return tools
+
+    def use(self, newer: OwnTools) -> None:
+        """From now on these are the tools, also in running turns."""
+        self._configuration, self._tools = newer._configuration, newer._tools
+
     def load(self) -> Loading | None:
         """Loads them anew. Blocking: it runs the operator's code. None if there are none, and were none."""
         if self._tools is None and not _exist(self._configuration):
@@ -60,11 +71,10 @@ class OwnTools:
         for fault in self.faults:
             log.error("tool %s: %s", fault.name, fault)
 
-    async def reload(self) -> str:
-        """Loads them anew, and says what there is now."""
-        loaded = await asyncio.to_thread(self.load)
-        self.log_faults()
-        return "" if loaded is None else _told(loaded)
+    @property
+    def told(self) -> str:
+        """What there is now, as Markdown; "" if there are none, and were none."""
+        return "" if self._tools is None else _told(self._tools.loaded)
 
     def problems(self) -> dict[str, str]:
         """What is wrong with them now, by part, for `/status`."""

@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import assert_never
 
-from agent.hooks.chain import RegisteredHook
-from agent.hooks.runner import Runner
+from agent.hook import Hooks
+from agent.hooks.chain import HookAnswered, HookChain, RegisteredHook
+from agent.hooks.runner import Runner, Running
 from config.hooks import HookSettings, HttpHookSettings, ProcessHookSettings, PythonHookSettings
 from config.load import Configuration
+from gateway.assembly.versions import Version, versions
+from gateway.lifecycle.shared_parts import SharedParts
 
 PING_TIMEOUT = 10.0
 """Seconds within which a hook's process must show that it works."""
+
+
+async def open_hooks(
+    configuration: Configuration,
+    mask: Callable[[str], str],
+    shared: SharedParts,
+    stack: AsyncExitStack,
+    answered: Callable[[HookAnswered], None],
+) -> Hooks:
+    """All hooks, running; the stack ends them. A hook whose section and code are the same goes on. `answered` is told
+    of each answer. Raises `HookError`."""
+    hooks = [
+        replace(hook, runner=await shared.use(f"hook {hook.name}", made_of, partial(_running, hook.runner), stack))
+        for hook, made_of in zip(
+            configured_hooks(configuration, mask),
+            [(section, *_code(configuration, section)) for section in configuration.settings.hooks],
+            strict=True,
+        )
+    ]
+    return await stack.enter_async_context(HookChain(hooks, answered))
+
+
+@asynccontextmanager
+async def _running(runner: Runner) -> AsyncIterator[Runner]:
+    async with runner:
+        yield Running(runner)
+
+
+def _code(configuration: Configuration, section: HookSettings) -> tuple[Version, ...]:
+    """The versions of the files that the section names."""
+    match section:
+        case PythonHookSettings():
+            return versions([Path(section.path.rpartition(":")[0])])
+        case ProcessHookSettings():
+            base = Path.cwd() if configuration.file is None else configuration.file.absolute().parent
+            return versions(path for part in section.command if (path := base / part).is_file())
+        case HttpHookSettings():
+            return ()
+        case _:
+            assert_never(section)
 
 
 def configured_hooks(configuration: Configuration, mask: Callable[[str], str]) -> list[RegisteredHook]:

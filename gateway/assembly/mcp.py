@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING
 
+from agent.masking import Mask
 from agent.tools.sandbox import (
     MIB,
     CommandLimits,
@@ -25,7 +26,9 @@ from config.load import Configuration
 from config.mcp import McpProgramSettings, McpSettings, McpUrlSettings
 from gateway.assembly.custom_tools import BUILT_IN
 from gateway.assembly.models import is_demo
+from gateway.assembly.versions import Version, versions
 from gateway.inbound.access import AccessPolicy
+from gateway.lifecycle.shared_parts import SharedParts
 from gateway.outbound.wording import escaped
 from gateway.private_files import private_folder
 from gateway.store import Store
@@ -47,26 +50,59 @@ ACCOUNTS = "mcp-tokens"
 """The folder in the data directory with the tokens of those who are signed in."""
 
 
+class SignInLinks:
+    """The links by which people sign in at servers, made once a server is configured."""
+
+    def __init__(
+        self,
+        home: Path,
+        store: Store,
+        policy: AccessPolicy,
+        mask: Mask,
+        *,
+        public_url: str | None,
+        local_url: str | None,
+    ) -> None:
+        """The addresses are those of the web server, for people elsewhere and on this machine. `mask` gets to know the
+        tokens of those who are signed in, which are in the folder `home`."""
+        self._home = home
+        self._store = store
+        self._policy = policy
+        self._mask = mask
+        self._public_url = public_url
+        self._local_url = local_url
+        self.made: SignIns | None = None
+
+    def make(self) -> SignIns:
+        if self.made is None:
+            from gateway.inbound.sign_ins import SignIns
+
+            self.made = SignIns(self._store, self._policy, self._public_url)
+            self.made.local_url = self._local_url
+            self._mask.follow(accounts(self._home))
+        return self.made
+
+
 async def open_servers(
-    configuration: Configuration, store: Store, policy: AccessPolicy, stack: AsyncExitStack
-) -> tuple[Mcp, SignIns | None]:
-    """All servers, with the links by which people sign in; None without servers. The demo has an example."""
+    configuration: Configuration, links: SignInLinks, policy: AccessPolicy, shared: SharedParts, stack: AsyncExitStack
+) -> Mcp:
+    """All servers. The stack ends them; one whose section is the same goes on. The demo has an example."""
     if not configuration.settings.mcp:
-        return _without_settings(configuration, stack), None
+        return _without_settings(configuration, stack)
     from agent.mcp.personal import Servers
     from gateway.inbound.mcp_commands import McpCommands
-    from gateway.inbound.sign_ins import SignIns
 
-    web = configuration.settings.web
-    sign_ins = SignIns(store, policy, web.url if web.enabled else None)
-    shared = await open_mcp(configuration, stack, sign_ins.open)
-    personal = await open_personal_mcp(configuration, stack, sign_ins.open)
+    sign_ins = links.make()
+    of_all = await open_mcp(configuration, stack, sign_ins.open, shared)
+    personal = await open_personal_mcp(configuration, stack, sign_ins.open, shared)
     servers = Servers(
-        {server.name: server for server in shared},
+        {server.name: server for server in of_all},
         {servers.name: servers for servers in personal},
         accounts(configuration.home),
     )
-    return await stack.enter_async_context(McpCommands(servers, sign_ins, policy)), sign_ins
+    # With the same servers, the sign-ins that wait for people go on.
+    made_of = (of_all, personal)
+    return await shared.use("sign-ins at MCP servers", made_of, lambda: McpCommands(servers, sign_ins, policy), stack)
 
 
 def _without_settings(configuration: Configuration, stack: AsyncExitStack) -> Mcp:
@@ -79,10 +115,13 @@ def _without_settings(configuration: Configuration, stack: AsyncExitStack) -> Mc
 
 
 async def open_mcp(
-    configuration: Configuration, stack: AsyncExitStack, open_link: OpenLink | None = None
+    configuration: Configuration,
+    stack: AsyncExitStack,
+    open_link: OpenLink | None = None,
+    shared: SharedParts | None = None,
 ) -> tuple[McpServer, ...]:
     """The servers that everybody shares, which start in the background; the stack ends them. `open_link` leads to a
-    person who is to sign in."""
+    person who is to sign in. A server of the `shared` parts that has the same section goes on."""
     settings = {name: given for name, given in configuration.settings.mcp.items() if not _is_personal(given)}
     if not settings:
         return ()
@@ -91,9 +130,10 @@ async def open_mcp(
     missing = await _missing_sandbox(settings.values())
     folder = configuration.home / "mcp"
     private_folder(folder)
-    servers = []
-    for name, given in settings.items():
-        server = McpServer(
+    shared = shared or SharedParts()
+
+    def make(name: str, given: McpSettings) -> McpServer:
+        return McpServer(
             name,
             _source(configuration, name, given, sandboxed=not missing),
             _policy(given),
@@ -101,12 +141,35 @@ async def open_mcp(
             known=folder / f"{name}.json",
             open_link=open_link,
         )
-        servers.append(await stack.enter_async_context(server))
-    return tuple(servers)
+
+    return tuple(
+        [
+            await shared.use(
+                f"MCP server {name}",
+                (given, missing, _code(configuration, given)),
+                partial(make, name, given),
+                stack,
+            )
+            for name, given in settings.items()
+        ]
+    )
+
+
+def _code(configuration: Configuration, given: McpSettings) -> tuple[Version, ...]:
+    """The versions of the files that the command names."""
+    if not isinstance(given, McpProgramSettings):
+        return ()
+    base = _base(configuration)
+    return versions(path for part in given.command if (path := base / part).is_file())
+
+
+def _base(configuration: Configuration) -> Path:
+    """The folder in which a server's program runs."""
+    return Path.cwd() if configuration.file is None else configuration.file.absolute().parent
 
 
 async def open_personal_mcp(
-    configuration: Configuration, stack: AsyncExitStack, open_link: OpenLink
+    configuration: Configuration, stack: AsyncExitStack, open_link: OpenLink, shared: SharedParts
 ) -> tuple[PersonalServers, ...]:
     """The servers per person; the stack ends them."""
     settings = {name: given for name, given in configuration.settings.mcp.items() if _is_personal(given)}
@@ -116,8 +179,13 @@ async def open_personal_mcp(
 
     return tuple(
         [
-            await stack.enter_async_context(PersonalServers(name, partial(_of_person, configuration, open_link, name)))
-            for name in settings
+            await shared.use(
+                f"MCP server {name}",
+                given,
+                partial(PersonalServers, name, partial(_of_person, configuration, open_link, name)),
+                stack,
+            )
+            for name, given in settings.items()
         ]
     )
 
@@ -216,7 +284,7 @@ def _source(configuration: Configuration, name: str, given: McpSettings, *, sand
             has_token = any(header.lower() == "authorization" for header in given.headers)
             return HttpSource(given.url, _headers(given), account=None if has_token else account)
         case McpProgramSettings():
-            base = Path.cwd() if configuration.file is None else configuration.file.absolute().parent
+            base = _base(configuration)
             own = {key: value.get_secret_value() for key, value in given.variables.items()}
             environment = passed_on(os.environ, COMMAND_VARIABLES | frozenset(given.environment)) | own
             if not sandboxed or given.sandbox == "none":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache
+from functools import partial
 
 from agent.context.tokens import estimate_tokens
 from agent.media import Attachment, MediaStore
@@ -22,6 +22,7 @@ from config.presets import CLOUD_FIRST_TOKEN, LOCAL_FIRST_TOKEN, PRESETS, preset
 from config.settings import Settings
 from gateway.assembly.load_ahead import Load
 from gateway.inbound.attachments import FileText, ReadFile
+from gateway.lifecycle.shared_parts import SharedParts
 
 TYPICAL_ANSWER_TOKENS = 1000
 
@@ -29,22 +30,35 @@ FREE = Price(0, 0)
 
 
 async def open_models(
-    settings: Settings, media: MediaStore, stack: AsyncExitStack, ahead: list[Load], called: OnModelCalled = untold
+    settings: Settings,
+    media: MediaStore,
+    shared: SharedParts,
+    stack: AsyncExitStack,
+    ahead: list[Load],
+    called: OnModelCalled = untold,
 ) -> dict[str, Model]:
-    """Every model named in the settings, by name; each connects on first use. What the default ones need can be loaded
-    `ahead`. `called` is told of each attempt at a model."""
+    """Every model named in the settings, by name; each connects on first use. The stack closes them; one whose settings
+    are the same goes on. What the default ones need can be loaded `ahead`. `called` is told of each attempt at a
+    model."""
     defaults = {settings.agent.model, *(channel.model for channel in settings.channels.values())}
+    models: dict[str, Model] = {}
+    for name in model_names(settings):
+        if name == "demo":
+            from agent.models.demo import DemoModel
 
-    @cache
-    def access(provider: str) -> ProviderAccess:
-        return ProviderAccess(provider_of(settings, provider))
-
-    return {
-        name: await stack.enter_async_context(
-            _open_model(settings, name, media, access, ahead if name in defaults else [], called)
+            models[name] = MeasuredModel(DemoModel(), name, called)
+            continue
+        provider = provider_of(settings, provider_and_name(name)[0])
+        access = await shared.use(f"provider {provider.name}", provider, partial(_access, provider), stack)
+        options, price = options_of(settings, name), price_in(settings, name)
+        load = ahead if name in defaults else []
+        models[name] = await shared.use(
+            f"model {name}",
+            (provider, options, price),
+            partial(_open_model, name, options, price, media, access, load, called),
+            stack,
         )
-        for name in model_names(settings)
-    }
+    return models
 
 
 def model_names(settings: Settings) -> list[str]:
@@ -74,28 +88,30 @@ def providers_in_use(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
+async def _access(provider: Provider) -> AsyncIterator[ProviderAccess]:
+    """What the models of the provider share."""
+    access = ProviderAccess(provider)
+    try:
+        yield access
+    finally:
+        await access.aclose()
+
+
+@asynccontextmanager
 async def _open_model(
-    settings: Settings,
-    model: str,
+    name: str,
+    options: ModelOptions,
+    price: Price | None,
     media: MediaStore,
-    access: Callable[[str], ProviderAccess],
+    access: ProviderAccess,
     ahead: list[Load],
     called: OnModelCalled,
 ) -> AsyncIterator[Model]:
-    if model == "demo":
-        from agent.models.demo import DemoModel
-
-        yield MeasuredModel(DemoModel(), model, called)
-        return
     from agent.models.providers import ProviderModel
 
-    shared = access(provider_and_name(model)[0])
-    opened = ProviderModel(shared.provider, options_of(settings, model), media, shared)
+    opened = ProviderModel(access.provider, options, media, access)
     ahead.append(opened.prepare)
-    try:
-        yield wrap_provider_model(opened, model, price_in(settings, model), called)
-    finally:
-        await opened.aclose()
+    yield wrap_provider_model(opened, name, price, called)
 
 
 def provider_of(settings: Settings, name: str) -> Provider:

@@ -26,6 +26,11 @@ class ToolLabels:
 
     def __init__(self, servers: Collection[str]) -> None:
         self.own: Iterable[Tool] = ()
+        self._servers: list[str] = []
+        self.use(servers)
+
+    def use(self, servers: Collection[str]) -> None:
+        """From now on these servers."""
         # The longest first: a server's name may begin with another's.
         self._servers = sorted(servers, key=len, reverse=True)
 

@@ -6,16 +6,17 @@ import asyncio
 import importlib
 import ipaddress
 import socket
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from channels.channel import WebhookChannel
 from channels.web.channel import WebChannel
 from config.load import Configuration
 from config.settings import WebSettings
 from config.shown import shown
 from gateway.app import Gateway
+from gateway.assembly.channels import Webhooks
 from gateway.assembly.events import Following
+from gateway.assembly.mcp import SignInLinks
 from gateway.lifecycle.recent_log import RecentLog
 from gateway.signals.http_app import PATHS
 from gateway.web.connections import App
@@ -24,9 +25,6 @@ from gateway.web.http_server import mounted
 if TYPE_CHECKING:
     # Loaded on the first connection.
     from gateway.api.follower import Follower
-
-    # Only where MCP servers are configured.
-    from gateway.inbound.sign_ins import SignIns
 
 
 def link(listener: socket.socket, token: str) -> str:
@@ -54,30 +52,37 @@ async def site(
     gateway: Gateway,
     web: WebChannel,
     settings: WebSettings,
-    webhooks: Mapping[str, WebhookChannel],
+    webhooks: Webhooks,
     signals: App,
-    sign_ins: SignIns | None = None,
+    links: SignInLinks,
     *,
-    configuration: Configuration,
+    configuration: Callable[[], Configuration],
     log: RecentLog,
     following: Following,
 ) -> App:
     """The web chat, the control API, the platforms' webhooks, the signals for operators' tools, and the pages of people
-    who sign in. Loaded on the first connection."""
+    who sign in. Loaded on the first connection; webhooks and those pages may come later."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
     chat = page.app(web, host=settings.host, url=settings.url or "")
-    others = {path: channel.asgi() for path, channel in webhooks.items()}
-    others |= dict.fromkeys(PATHS, signals)
     follower = await following.follower()
-    others |= await asyncio.to_thread(_control_apis, gateway, web, follower, configuration, log)
-    if sign_ins is not None:
-        pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
-        others["/oauth/"] = pages.app(sign_ins, settings.url or "")
-    return mounted(chat, others)
+    apis = await asyncio.to_thread(_control_apis, gateway, web, follower, configuration, log)
+    always = mounted(chat, {**apis, **dict.fromkeys(PATHS, signals)})
+    sign_in_pages: App | None = None
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal sign_in_pages
+        path = scope.get("path", "")
+        if path.startswith("/oauth/") and sign_in_pages is None and links.made is not None:
+            pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
+            sign_in_pages = pages.app(links.made, settings.url or "")
+        found = sign_in_pages if path.startswith("/oauth/") else webhooks.find(path)
+        await (found or always)(scope, receive, send)
+
+    return app
 
 
 def _control_apis(
-    gateway: Gateway, web: WebChannel, follower: Follower, configuration: Configuration, log: RecentLog
+    gateway: Gateway, web: WebChannel, follower: Follower, configuration: Callable[[], Configuration], log: RecentLog
 ) -> dict[str, App]:
     from gateway.api import pages
     from gateway.api.app import app
@@ -85,10 +90,10 @@ def _control_apis(
     from gateway.api.operations import OperatorFacts, Setting
 
     def settings() -> list[Setting]:
-        return [Setting.model_validate(each, from_attributes=True) for each in shown(configuration.settings)]
+        return [Setting.model_validate(each, from_attributes=True) for each in shown(configuration().settings)]
 
     callers = KeyCallers(web.token, gateway.keys)
-    own = configuration.settings.web
+    own = configuration().settings.web
     host, url = own.host, own.url or ""
     facts = OperatorFacts(settings, log.lines)
     operators = pages.app(callers, host=host, url=url)

@@ -75,9 +75,12 @@ def _show(text: str) -> None:
 async def _reload(gateway: Gateway, systemd: Systemd) -> None:
     try:
         with systemd.reloading():
-            told = await gateway.reload()
+            reloaded = await gateway.reload()
     except Exception:
         # Whatever fails, the gateway goes on with what it has.
         log.exception("the reload failed")
+        return
+    if reloaded.is_refused:
+        log.error("%s", " ".join(reloaded.text.split()))
     else:
-        log.info("reloaded: %s", " ".join(told.split()))
+        log.info("reloaded: %s", " ".join(reloaded.text.split()))

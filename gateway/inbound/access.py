@@ -86,6 +86,10 @@ UNRESTRICTED = ChannelAccess(frozenset({"*"}), "all")
 """For a channel without access settings (web, terminal): its only user is the owner."""
 
 
+NOBODY = ChannelAccess(frozenset(), "off")
+"""For a channel that was removed while the gateway runs."""
+
+
 class Programs(Protocol):
     """Senders that are programs with a key of the control API, on every channel."""
 
@@ -123,9 +127,16 @@ class AccessPolicy:
     def __init__(self, channels: Mapping[str, ChannelAccess], roles: Roles | None = None) -> None:
         self.roles = roles or Roles()
         self.programs: Programs = NoPrograms()
-        self._channels = channels
+        self._channels = dict(channels)
         self._ids: dict[tuple[str, str], str] = {}
         self._bot_messages: OrderedDict[str, int] = OrderedDict()
+
+    def use(self, channels: Mapping[str, ChannelAccess], roles: Roles) -> None:
+        """From now on these. On a channel that is no longer there, nobody is admitted; a name that is no longer there
+        means nobody."""
+        removed = {channel: NOBODY for channel in self._channels if channel not in channels}
+        self.roles, self._channels = roles, {**channels, **removed}
+        self._ids = {key: id for key, id in self._ids.items() if key[1] in self._settings(key[0]).names}
 
     def check(self, message: InboundMessage) -> AccessCheck:
         channel, sender = message.address.channel, message.sender

@@ -150,7 +150,7 @@ class AttachmentFetcher:
         self._chats = chats
         self._channels = channels
         self._media = media
-        self._read_file = read_file
+        self.read_file = read_file
         self._slots = FairSlots(CONCURRENCY, PERSON_CONCURRENCY)
         self._reading = FairSlots(READ_CONCURRENCY, PERSON_READ_CONCURRENCY)
 
@@ -308,7 +308,7 @@ class AttachmentFetcher:
             log.exception("a file could not be stored")
             return _Fetched(None, f"The file {file.name} is not available: {type(error).__name__}.")
         async with self._reading.hold(person):
-            read = await self._read_file(attachment)
+            read = await self.read_file(attachment)
         found = _Fetched(attachment, read.note, taken=read.taken, is_unreadable=read.is_unreadable)
         return found.from_outside(file.foreign) if file.foreign else found
 

@@ -117,7 +117,7 @@ class Commands:
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),
-            "reload": _Entry("load the tools in files again (admins)", reload.reload),
+            "reload": _Entry("load the settings and the tools in files again (admins)", reload.reload),
             "forget": _Entry("delete your messages and files here", data.forget, EVERYWHERE),
             "export": _Entry("get your data of this conversation as a file", data.export, EVERYWHERE),
             "help": _Entry("show these commands", self._help),

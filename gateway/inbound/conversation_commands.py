@@ -45,7 +45,7 @@ class ConversationCommands:
         """`models` are the names that a conversation may choose from."""
         self._store = store
         self._access = access
-        self._models = models
+        self.models = models
         self._agents = agents
 
     async def busy(self, command: Command) -> str:
@@ -61,7 +61,7 @@ class ConversationCommands:
         given = command.arguments.strip()
         if not given:
             return await self._show_models(command)
-        name, reasoning = _model_and_reasoning(given, self._models)
+        name, reasoning = _model_and_reasoning(given, self.models)
         if not name:
             choice = replace(await self._store.model_of(command.session), reasoning=reasoning)
         elif name in (*self._choices(command), DEFAULT):
@@ -121,7 +121,7 @@ class ConversationCommands:
                 return f"{model}, reasoning {effort}"
 
     def _choices(self, command: Command) -> Sequence[str]:
-        return self._access.roles.models(command.sender.level, self._models)
+        return self._access.roles.models(command.sender.level, self.models)
 
     async def _default(self, command: Command) -> str:
         name = self._agents.default_model(await self._agent_of(command), command.address.channel)

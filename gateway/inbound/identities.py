@@ -42,6 +42,10 @@ class Identities:
                 plain(identity.user_name),
                 identity.at.date(),
             )
+        self.watch_groups(channels)
+
+    def watch_groups(self, channels: Iterable[Channel]) -> None:
+        """Tells channels which groups there are in the settings."""
         for channel in channels:
             if isinstance(channel, GroupDirectory):
                 channel.watch_groups(self._access.groups(channel.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -46,6 +47,11 @@ class McpCommands:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._tasks.__aexit__(*exc)
+
+    @property
+    def at_work(self) -> frozenset[asyncio.Task[None]]:
+        """The sign-ins that wait for people."""
+        return self._tasks.running
 
     @property
     def shared(self) -> tuple[McpServer, ...]:

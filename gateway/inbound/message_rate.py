@@ -60,6 +60,8 @@ class MessageRate:
 
     def _person(self, message: InboundMessage) -> _Person:
         person = self._people.setdefault(_key(message), _Person(deque(maxlen=self.per_minute)))
+        if person.sent.maxlen != self.per_minute:
+            person.sent = deque(person.sent, self.per_minute)
         self._people.move_to_end(_key(message))
         if len(self._people) > MAX_PEOPLE:
             self._people.popitem(last=False)

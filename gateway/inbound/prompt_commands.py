@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from agent.toolset import Toolset
 from channels.channel import CommandHelp
 from channels.message import InboundMessage
+from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import escaped
 from gateway.store.records import Command
-from gateway.turns.roles import Roles
 
 if TYPE_CHECKING:
     # Loaded only where servers are configured.
@@ -26,11 +26,14 @@ NOT_AVAILABLE = "This prompt is not available to you here."
 
 class PromptCommands:
     def __init__(
-        self, servers: Sequence[McpServer], roles: Roles, tools_of: Callable[[Command], Awaitable[Toolset]]
+        self,
+        servers: Callable[[], Sequence[McpServer]],
+        access: AccessPolicy,
+        tools_of: Callable[[Command], Awaitable[Toolset]],
     ) -> None:
-        """`tools_of` gives the tools that whoever gives the command has there."""
+        """`servers` gives those that everybody shares, `tools_of` the tools that whoever gives the command has."""
         self._servers = servers
-        self._roles = roles
+        self._access = access
         self._tools_of = tools_of
 
     def knows(self, name: str) -> bool:
@@ -41,7 +44,7 @@ class PromptCommands:
         Unchanged where the sender may not use it, and without a required argument."""
         found = self._find(message.command or "")
         arguments = None if found is None else found.prompt.filled(message.text)
-        if found is None or arguments is None or not any(self._roles.toolset(level, (found.tool,))):
+        if found is None or arguments is None or not any(self._access.roles.toolset(level, (found.tool,))):
             return message
         note = "\n\n".join(filter(None, [message.note, found.note(arguments)]))
         text = f"/{found.name} {message.text}".strip()
@@ -50,7 +53,7 @@ class PromptCommands:
     def refusal(self, command: Command) -> str:
         """Why the command has not become a message."""
         found = self._find(command.name)
-        if found is None or not any(self._roles.toolset(command.sender.level, (found.tool,))):
+        if found is None or not any(self._access.roles.toolset(command.sender.level, (found.tool,))):
             return NOT_AVAILABLE
         return f"Something is missing: `{found.usage}`\n\n{escaped(found.prompt.description)}"
 
@@ -72,7 +75,7 @@ class PromptCommands:
 
     def _all(self) -> Iterator[PromptCommand]:
         taken: set[str] = set()
-        for server in self._servers:
+        for server in self._servers():
             for command in server.prompt_commands(taken):
                 taken.add(command.name)
                 yield command

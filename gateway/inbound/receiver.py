@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -93,7 +94,7 @@ class Receiver:
         self._bus = bus
         self._access = access
         self._identities = identities
-        self._hooks = hooks
+        self.hooks = hooks
         self._observations = observations or Observations()
         self._dispatcher = dispatcher
         self._commands = commands
@@ -101,14 +102,15 @@ class Receiver:
         self._refusals = refusals
         self._delivery = delivery
         self._notices = notices
-        self._waiting_notice_at = waiting_notice_at
-        self._rate = MessageRate(messages_per_minute)
+        self.waiting_notice_at = waiting_notice_at
+        self.rate = MessageRate(messages_per_minute)
         self._acts = Acts()
         self._heard = Heard()
         self._hook_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._reviews: set[asyncio.Future[None]] = set()
         self._tasks = BackgroundTasks("receiver: handling a message failed; it is resumed at the next start")
-        self._seconds = debounce
-        self._debounce = Debounce(self._tasks, self._wake_waiting)
+        self.debounce = debounce
+        self._pauses = Debounce(self._tasks, self._wake_waiting)
 
     async def __aenter__(self) -> Receiver:
         await self._tasks.__aenter__()
@@ -116,6 +118,11 @@ class Receiver:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._tasks.__aexit__(*exc)
+
+    @property
+    def at_work(self) -> frozenset[asyncio.Future[None]]:
+        """What handles messages, or waits for hooks."""
+        return self._tasks.running | self._reviews
 
     def resume(self, pending: records.Pending) -> None:
         """Handles what an earlier process left: commands first, so that a stop takes effect in time."""
@@ -173,7 +180,7 @@ class Receiver:
     ) -> records.Arrival | None:
         """Stores the message, as refused if its sender has sent too many."""
         is_counted = access is Access.ADMITTED and not _is_unlimited(message)
-        if is_counted and not self._rate.take(message):
+        if is_counted and not self.rate.take(message):
             return await self._refuse_over_limit(message, options)
         is_new = False
         try:
@@ -182,13 +189,13 @@ class Receiver:
             return arrival
         finally:
             if is_counted and not is_new:
-                self._rate.give_back(message)
+                self.rate.give_back(message)
 
     async def _review(
         self, message: InboundMessage, access: Access, options: records.AcceptOptions
     ) -> records.Arrival | None:
         """Stores the message, reviewed by hooks if the agent is to read it."""
-        if access is Access.ADMITTED and self._is_for_the_agent(message) and self._hooks.active("on_message"):
+        if access is Access.ADMITTED and self._is_for_the_agent(message) and self.hooks.active("on_message"):
             return await self._review_and_accept(message, options)
         # If the caller is cancelled, the message is stored anyway; its next delivery is a duplicate.
         refused = NOT_ALLOWED if access is Access.REFUSED else None
@@ -209,7 +216,7 @@ class Receiver:
             named_level=checked.named_level,
             catches_up=self._heard.catches_up(message),
             only_known_target=message.kind == "withdrawn" and self._access.is_foreign(address.channel, sender),
-            debounced=busy is None and self._seconds.get(address.channel, 0) > 0,
+            debounced=busy is None and self.debounce.get(address.channel, 0) > 0,
         )
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
@@ -235,7 +242,8 @@ class Receiver:
                 return await shielded(self._accept(message, None, options))
             context = HookContext(session, message.address.channel, "", message.sender.name, message.sender.id)
             reviewed = MessageIn(message.text, message.note, tuple(file.name for file in message.files))
-            reviewed, ruled = await self._hooks.ask("on_message", context, reviewed)
+            with self._reviewing():
+                reviewed, ruled = await self.hooks.ask("on_message", context, reviewed)
             if ruled is None or not isinstance(ruled.ruling, Deny):
                 message = replace(message, text=reviewed.text, note=reviewed.note)
                 return await shielded(self._accept(message, None, options))
@@ -246,14 +254,25 @@ class Receiver:
             self._tasks.start(partial(self._notices.send, session, message.address, message.message_id, notice, key))
         return arrival
 
+    @contextmanager
+    def _reviewing(self) -> Iterator[None]:
+        """Hooks are being asked, which must stay open."""
+        review = asyncio.get_running_loop().create_future()
+        self._reviews.add(review)
+        try:
+            yield
+        finally:
+            self._reviews.discard(review)
+            review.set_result(None)
+
     async def _refuse_over_limit(
         self, message: InboundMessage, options: records.AcceptOptions
     ) -> records.Arrival | None:
         """Stores the message as refused. The person is told once a minute."""
-        limit = self._rate.per_minute
+        limit = self.rate.per_minute
         options = replace(options, over_limit=OVER_LIMIT.format(limit=limit))
         arrival = await shielded(self._accept(message, None, options))
-        if arrival is None or arrival.duplicate or arrival.reason != options.over_limit or not self._rate.tell(message):
+        if arrival is None or arrival.duplicate or arrival.reason != options.over_limit or not self.rate.tell(message):
             return arrival
         self._show_status(message, arrival.id, "refused", arrival.reason)
         notice, key = Notice(NOT_TAKEN.format(limit=limit)), f"rate:{arrival.id}"
@@ -326,7 +345,7 @@ class Receiver:
             self._tasks.start(partial(self._notify_of_many_queued, message, arrival))
         by = person_key(message.address.channel, message.sender.id)
         if arrival.begins:
-            self._debounce.hold(arrival.session, self._seconds[message.address.channel], by)
+            self._pauses.hold(arrival.session, self.debounce.get(message.address.channel, 0), by)
         if arrival.command:
             self._tasks.start(partial(self._commands.handle, _command(message, arrival)))
         elif arrival.to_fetch is not None:
@@ -363,7 +382,7 @@ class Receiver:
         """Once a turn."""
         active = self._dispatcher.active(arrival.session)
         count = await self._store.count_waiting(arrival.session)
-        if count >= self._waiting_notice_at and active is not None and active.record is not None:
+        if count >= self.waiting_notice_at and active is not None and active.record is not None:
             key = f"many:{active.record.id}"
             notice = Notice(MANY_QUEUED.format(queued=queued_messages(count)))
             await self._notices.send(arrival.session, message.address, None, notice, key)
@@ -374,7 +393,7 @@ class Receiver:
     async def _fetched(self, fetched: FetchedMessage) -> None:
         """A message can be read, or its late files can."""
         row = fetched.row
-        if not self._debounce.is_waiting(row.session):
+        if not self._pauses.is_waiting(row.session):
             await self._wake_waiting(row.session, person_key(row.address.channel, row.sender))
         if fetched.missing:
             # The model is told too, but might not pass it on.

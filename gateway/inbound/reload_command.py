@@ -1,4 +1,4 @@
-"""`/reload`: admins have the gateway load anew what was edited."""
+"""`/reload`: admins have the gateway load its settings and tools anew."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ class ReloadCommand:
     async def reload(self, command: Command) -> str:
         if not self._access.is_admin(command.address, command.sender):
             return ADMINS_ONLY
-        return await self._reload()
+        return (await self._reload()).text

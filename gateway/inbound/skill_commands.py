@@ -10,10 +10,10 @@ from agent.skills.skills import FoundSkill, Skills
 from agent.skills.tool import command_note, skill_tool
 from channels.channel import CommandHelp
 from channels.message import InboundMessage
+from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import escaped
 from gateway.store.records import Command
 from gateway.turns.agent_files import AgentFiles
-from gateway.turns.roles import Roles
 
 MAX_SHOWN = 100
 """Skills and faults that one answer lists."""
@@ -28,12 +28,12 @@ class SkillCommands:
     """Only the operator's skills are commands; what is in a workspace is read by the agent alone."""
 
     def __init__(
-        self, files: AgentFiles, roles: Roles, workspace_of: Callable[[Command], Awaitable[Path | None]]
+        self, files: AgentFiles, access: AccessPolicy, workspace_of: Callable[[Command], Awaitable[Path | None]]
     ) -> None:
         """`workspace_of` gives the workspace of the agent that whoever gives the command has there, None without
         one."""
         self._files = files
-        self._roles = roles
+        self._access = access
         self._workspace_of = workspace_of
 
     def find(self, name: str) -> FoundSkill | None:
@@ -54,7 +54,7 @@ class SkillCommands:
 
     def may_use(self, level: int) -> bool:
         tool = skill_tool(Skills(), with_shell=False)
-        return any(self._roles.toolset(level, (tool,)))
+        return any(self._access.roles.toolset(level, (tool,)))
 
     def refusal(self, command: Command) -> str:
         """Why the command has not become a message."""

@@ -1,27 +1,35 @@
-"""Loads parts of a running gateway anew: what an operator has edited takes effect without a restart."""
+"""Reloads the configuration of a running gateway: what an operator has edited takes effect without a restart."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-log = logging.getLogger(__name__)
 
-Reload = Callable[[], Awaitable[str]]
-"""Loads one part anew, and says in Markdown what came of it. Its faults cost itself only."""
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of a reload, in Markdown. If it is refused, everything has stayed as it was."""
 
-NOTHING = "There is nothing to reload."
+    text: str
+    is_refused: bool = False
+
+
+Reload = Callable[[], Awaitable[Reloaded]]
+"""Loads the configuration, and uses it if all of it is valid. Raises nothing but `CancelledError`."""
+
+
+async def no_reload() -> Reloaded:
+    return Reloaded("There is nothing to reload.")
 
 
 class Reloading:
-    """The parts that can be loaded anew, in order. One reload runs at a time."""
+    """One reload runs at a time."""
 
-    def __init__(self, *parts: Reload) -> None:
-        self._parts = parts
+    def __init__(self, reload: Reload = no_reload) -> None:
+        self._reload = reload
         self._lock = asyncio.Lock()
 
-    async def __call__(self) -> str:
+    async def __call__(self) -> Reloaded:
         async with self._lock:
-            told = [await part() for part in self._parts]
-        return "\n\n".join(filter(None, told)) or NOTHING
+            return await self._reload()

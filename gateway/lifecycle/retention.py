@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -33,10 +33,10 @@ class OldData(Protocol):
     async def expire_audit_log(self, age: timedelta) -> None: ...
 
 
-async def keep_retention(data: OldData, retention: Retention) -> None:
-    """Deletes what is old enough, now and every hour; never returns."""
+async def keep_retention(data: OldData, retention: Callable[[], Retention]) -> None:
+    """Deletes what is old enough, now and every hour; never returns. `retention` gives the ages as they are then."""
     while True:
-        await delete_old(data, retention)
+        await delete_old(data, retention())
         await asyncio.sleep(PAUSE)
 
 

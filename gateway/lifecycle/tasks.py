@@ -32,6 +32,10 @@ class BackgroundTasks:
             task.cancel()
         await self._group.__aexit__(None, None, None)
 
+    @property
+    def running(self) -> frozenset[asyncio.Task[None]]:
+        return frozenset(self._running)
+
     def start(self, job: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         task = self._group.create_task(self._guarded(job))
         self._running.add(task)

@@ -23,12 +23,12 @@ DEFAULT = ReplyOptions()
 class ChannelReplies:
     def __init__(self, options: Mapping[str, ReplyOptions], mask: Callable[[str], str]) -> None:
         """`options` by channel, `DEFAULT` for the others. `mask` removes known secrets from a text."""
-        self._options = options
+        self.options = options
         self._mask = mask
 
     def of(self, turn: Turn) -> ReplyBuilder:
         """The turn's reply, built from its log."""
-        options = self._options.get(turn.address.channel, DEFAULT)
+        options = self.options.get(turn.address.channel, DEFAULT)
         return ReplyBuilder(
             turn.id,
             turn.address,

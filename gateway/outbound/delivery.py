@@ -194,13 +194,14 @@ class Delivery:
         self._on_undelivered = undelivered
         self._on_part_undelivered = part_undelivered
         self._moved_chats = chats
-        self._whole = whole
+        self.whole = whole
         self._limits = limits
         self._states: OrderedDict[tuple[str, str, str], MessageState] = OrderedDict()
         self._not_delivered: OrderedDict[str, str] = OrderedDict()
         self._chats: dict[ChatKey, _Chat] = {}
         self._missing: set[str] = set()
         self._in_progress: Counter[str] = Counter()
+        self._calls: dict[asyncio.Future[None], Channel] = {}
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Delivery:
@@ -233,7 +234,7 @@ class Delivery:
             )
             # A reply that an earlier process has shown is shown again only when it changes.
             shown_version = builder.version if pieces and not builder.parked else -1
-            streams = builder.address.channel not in self._whole
+            streams = builder.address.channel not in self.whole
             conversation.replies[builder.id] = _Reply(builder, ledger, time.monotonic(), streams, shown_version)
             self._not_delivered.pop(builder.id, None)
         elif reply.builder is not builder:
@@ -288,6 +289,32 @@ class Delivery:
         if conversation.task is None:
             conversation.task = self._tasks.create_task(self._send(address, conversation))
 
+    # --- channels that come and go ---
+
+    def at_work_on(self, channel: Channel) -> frozenset[asyncio.Future[None]]:
+        """The calls of the channel that are being made."""
+        return frozenset(call for call, called in self._calls.items() if called is channel)
+
+    def pause(self, channel: str) -> None:
+        """The channel is removed: nothing is sent there until it is back."""
+        for _, conversation in self._on(channel):
+            if conversation.task is not None:
+                conversation.task.cancel()
+                conversation.task = None
+
+    def resume(self, channel: str) -> None:
+        """The channel is there again."""
+        self._missing.discard(channel)
+        for address, conversation in self._on(channel):
+            self._wake_sender(address, conversation)
+
+    def _on(self, channel: str) -> list[tuple[Address, _Conversation]]:
+        """The conversations on the channel in which there are replies, each with its address."""
+        chats = [chat for key, chat in self._chats.items() if key[0] == channel]
+        found = [conversation for chat in chats for conversation in chat.conversations.values()]
+        replies = [(next(iter(each.replies.values()), None), each) for each in found]
+        return [(reply.builder.address, each) for reply, each in replies if reply is not None]
+
     async def settle(self, seconds: float) -> None:
         """Waits until everything is shown, for so many seconds at most."""
         if sending := self._senders():
@@ -307,8 +334,9 @@ class Delivery:
 
     async def _send(self, address: Address, conversation: _Conversation) -> None:
         """Sends until the platform is up to date with the conversation's replies and states."""
-        channel = self._channels[address.channel]
         while conversation.is_busy:
+            # It may be replaced by another at any time.
+            channel = self._channels[address.channel]
             reply, state = self._next_settled(conversation), _due_state(conversation)
             if reply is not None and not (state and state.urgent):
                 await self._show(conversation, channel, reply)
@@ -380,7 +408,8 @@ class Delivery:
         # An edit is a row of its own in the inbox, and the same message on the platform.
         message = (channel.name, status.address.chat, status.message_id or str(status.id))
         try:
-            await channel.show_status(replace(status, before=self._states.get(message)))
+            with self._calling(channel):
+                await channel.show_status(replace(status, before=self._states.get(message)))
         except RetryLater as error:
             self._observations.rate_limited(channel.name, error.after)
             again = replace(state, due=time.monotonic() + error.after, urgent=False)
@@ -438,9 +467,21 @@ class Delivery:
     def _counting(self, channel: Channel) -> Iterator[None]:
         self._in_progress[channel.name] += 1
         try:
-            yield
+            with self._calling(channel):
+                yield
         finally:
             self._in_progress[channel.name] -= 1
+
+    @contextmanager
+    def _calling(self, channel: Channel) -> Iterator[None]:
+        """The channel must stay open."""
+        call = asyncio.get_running_loop().create_future()
+        self._calls[call] = channel
+        try:
+            yield
+        finally:
+            del self._calls[call]
+            call.set_result(None)
 
     # --- failures ---
 

@@ -30,6 +30,11 @@ class AgentFiles:
         self.problem = ""
         """What is wrong with the operator's skills, for people; "" if nothing is."""
 
+    def use(self, other: AgentFiles) -> None:
+        """From now on those that the other has."""
+        self.places, self._in_workspace, self._context_files = other.places, other._in_workspace, other._context_files
+        self.problem = other.problem
+
     async def skills(self, workspace: Path | None = None) -> Skills:
         """The skills as they are now, with those of a workspace."""
         if not self._in_workspace:

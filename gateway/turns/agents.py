@@ -115,6 +115,30 @@ class ConfiguredAgents:
         return next((route.agent for route in self._routes if route.holds(address, sender, role)), MAIN)
 
 
+class CurrentAgents:
+    """Implements `Agents` with those of the newest configuration."""
+
+    def __init__(self, agents: Agents) -> None:
+        self._agents = agents
+
+    def use(self, agents: Agents) -> None:
+        """For all turns that begin from now on."""
+        self._agents = agents
+
+    @property
+    def named(self) -> Mapping[str, AgentInfo]:
+        return self._agents.named
+
+    def of(self, name: str, address: Address) -> Agent:
+        return self._agents.of(name, address)
+
+    def default_model(self, name: str, channel: str) -> str:
+        return self._agents.default_model(name, channel)
+
+    def pick(self, chosen: str, address: Address, sender: Sender | None) -> str:
+        return self._agents.pick(chosen, address, sender)
+
+
 class OneAgent:
     """Implements `Agents` with one agent, which may differ between addresses."""
 

@@ -70,6 +70,14 @@ class BackgroundWork:
         await self._tasks.__aexit__(*exc)
         await self._calls.aclose()
 
+    def use(self, limits: Limits) -> None:
+        """For all work that begins from now on."""
+        self._limits = self._calls.limits = self._delegated.limits = limits
+
+    @property
+    def at_work(self) -> frozenset[asyncio.Task[None]]:
+        return self._tasks.running
+
     # For the dispatcher
 
     async def task(self, record: records.Turn) -> Task | None:

@@ -35,7 +35,7 @@ class BackgroundCalls:
     def __init__(self, stored: BackgroundRecords, tasks: BackgroundTasks, limits: Limits) -> None:
         self._stored = stored
         self._tasks = tasks
-        self._limits = limits
+        self.limits = limits
         self._running: dict[int, _RunningCall] = {}
         stored.on_finished(self._finished)
 
@@ -49,9 +49,7 @@ class BackgroundCalls:
         mask: Callable[[str], str],
     ) -> str:
         """Takes over the turn's running call; its handle. `costs` are stored with its end. Raises `BackgroundError`."""
-        row = await self._stored.begin(
-            lambda connection: background.begin_call(connection, record, title, self._limits)
-        )
+        row = await self._stored.begin(lambda connection: background.begin_call(connection, record, title, self.limits))
         self._running[row.id] = _RunningCall(running, shown)
         if self._tasks.closing:
             running.cancel()

@@ -55,6 +55,11 @@ class Budgets:
         self._estimate = estimate
         self._reserved: defaultdict[str, float] = defaultdict(float)
 
+    def use(self, limits: SpendingLimits, estimate: Callable[[Request, str], float]) -> None:
+        """For all turns that begin from now on."""
+        self._limits = limits
+        self._estimate = estimate
+
     def of(
         self, turn: Turn, person_daily: float | None = None, turn_cost: float | None = None, model: str = ""
     ) -> TurnBudget:
@@ -95,7 +100,7 @@ class Budgets:
         """The limit that the request would exceed, in words, or the amount reserved for it."""
         if not limits:
             return None, 0.0
-        if used_up := await self._used_up(turn, task):
+        if used_up := await self._used_up(limits.task_tokens, turn, task):
             return used_up, 0.0
         return await self.reserve_cost(limits, turn, person, self._estimate(request, model), extensions)
 
@@ -114,9 +119,8 @@ class Budgets:
             self._add_reserved(turn, person, held - cost)
         return passed, held
 
-    async def _used_up(self, turn: str, task: str | None) -> str | None:
+    async def _used_up(self, limit: int | None, turn: str, task: str | None) -> str | None:
         """Why the delegated task may not go on, if it has used all its tokens."""
-        limit = self._limits.task_tokens
         if limit is None or task is None:
             return None
         bill = await self._store.spent(turn=turn, task=task)

@@ -39,7 +39,7 @@ class DelegatedTasks:
         self._stored = stored
         self._bus = bus
         self._tasks = tasks
-        self._limits = limits
+        self.limits = limits
         self._poll_seconds = poll_seconds
         self._timers: dict[int, asyncio.Task[None]] = {}
         self._answers: dict[str, asyncio.Future[Finished | None]] = {}
@@ -121,9 +121,7 @@ class DelegatedTasks:
             # The turn is about to be abandoned, and makes this call again when it is resumed.
             await asyncio.get_running_loop().create_future()
         row, arrival = await self._stored.begin(
-            lambda connection: background.begin_task(
-                connection, record, call_id, delegated, self._limits, waited=waited
-            )
+            lambda connection: background.begin_task(connection, record, call_id, delegated, self.limits, waited=waited)
         )
         if row.state == "running":
             self._start_timer(row)

@@ -128,10 +128,10 @@ class Dispatcher:
         self._replies = replies
         self._environment = environment
         self._max_running = max_running
-        self._share = max_running - max_running // RESERVED
         self._grace = grace
         self._active: dict[str, ActiveTurn] = {}
         self._ready: dict[str, ActiveTurn] = {}
+        self._closing = False
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Dispatcher:
@@ -139,7 +139,7 @@ class Dispatcher:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._max_running = 0
+        self._closing = True
         running = [active.task for active in self._active.values() if active.task is not None]
         if running and self._grace:
             log.info("waiting up to %g s for running turns to end; the others resume at the next start", self._grace)
@@ -160,6 +160,16 @@ class Dispatcher:
             ):
                 active.reply.announce(SHUTTING_DOWN)
                 self._show(active.record, active.reply)
+
+    def limit(self, max_running: int) -> None:
+        """So many turns run at once from now on; those that run already go on."""
+        self._max_running = max_running
+        self._start_ready()
+
+    @property
+    def at_work(self) -> frozenset[asyncio.Task[None]]:
+        """The tasks of the turns that run."""
+        return frozenset(active.task for active in self._active.values() if active.task is not None)
 
     def wake(self, session: str, busy: Busy = "steer", *, by: str = "") -> None:
         """Something is unread: queues the session for a slot, or signals the running turn and checks the inbox after
@@ -185,7 +195,7 @@ class Dispatcher:
 
     def begin(self, reserved: ActiveTurn, record: records.Turn | None) -> None:
         """Runs the turn that has begun in the slot; gives the slot back if there is none. Decided without awaiting."""
-        if record is None or self._max_running == 0:
+        if record is None or self._closing:
             self._leave(reserved)
         else:
             reserved.record = record
@@ -274,7 +284,7 @@ class Dispatcher:
     def _next(self) -> str | None:
         """The session to serve next: of the person with the fewest running turns, and there the one that waits
         longest."""
-        if self._max_running == 0 or not self._ready:
+        if self._closing or not self._ready:
             return None
         extra = next((session for session, ready in self._ready.items() if ready.needs_no_slot), None)
         if extra is not None:
@@ -282,7 +292,11 @@ class Dispatcher:
         held = Counter(active.person for active in self._active.values() if not active.needs_no_slot)
         if held.total() >= self._max_running:
             return None
-        return fairest(((session, ready.person) for session, ready in self._ready.items()), held, self._share)
+        return fairest(
+            ((session, ready.person) for session, ready in self._ready.items()),
+            held,
+            self._max_running - self._max_running // RESERVED,
+        )
 
     async def _serve(self, active: ActiveTurn, record: records.Turn | None = None) -> None:
         """Claims a turn, if there is no record yet, and runs it. A failure here affects only this turn."""

@@ -36,13 +36,13 @@ class TurnEnvironment:
         budgets: Budgets,
         background: BackgroundWork,
         titles: Titles,
-        roles: Roles,
+        roles: Callable[[], Roles],
         files: AgentFiles,
         topics: Topics,
         prepare_servers: PrepareServers,
     ) -> None:
-        """Without `workspaces` every turn works in the agent's own. `prepare_servers` makes ready those of a person's
-        own ("channel:id") MCP servers that are needed."""
+        """Without `workspaces` every turn works in the agent's own. `roles` gives those of the newest configuration.
+        `prepare_servers` makes ready those of a person's own ("channel:id") MCP servers that are needed."""
         self._agents = agents
         self._workspaces = workspaces
         self._budgets = budgets
@@ -55,7 +55,7 @@ class TurnEnvironment:
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
         """The turn's agent and its context: what the person may have it do who began it."""
-        level, address = record.principal.level, record.address
+        level, address, roles = record.principal.level, record.address, self._roles()
         task = await self._background.task(record)
         name = self._agents.pick(task.agent if task else record.agent, address, record.principal)
         default_model = self._agents.default_model(name, address.channel)
@@ -67,7 +67,7 @@ class TurnEnvironment:
             record.reasoning,
             unattended=record.kind == "aside" or is_child(record.session),
             in_group=address.kind == "group",
-            budget=self._budgets.of(record, self._roles.daily_cost(level), turn_cost, default_model),
+            budget=self._budgets.of(record, roles.daily_cost(level), turn_cost, default_model),
         )
         agent = self._agents.of(name, address)
         if self._workspaces is not None:
@@ -75,20 +75,18 @@ class TurnEnvironment:
         person = person_on(address, record.principal)
         others = {other: self._agents.of(other, address) for other in agent.delegates}
         servers = {server for each in (agent, *others.values()) for server in each.servers}
-        await self._prepare_servers(
-            person, lambda server: server in servers and self._roles.may_use_server(level, server)
-        )
-        agent = replace(agent, tools=self._roles.toolset(level, ForPerson(agent.tools, person)))
-        agent, skills = await self._files.with_skills(agent, allowed=partial(self._roles.toolset, level))
+        await self._prepare_servers(person, lambda server: server in servers and roles.may_use_server(level, server))
+        agent = replace(agent, tools=roles.toolset(level, ForPerson(agent.tools, person)))
+        agent, skills = await self._files.with_skills(agent, allowed=partial(roles.toolset, level))
         delegates = {
-            other: self._roles.toolset(level, ForPerson(Combined(self._files.offered, its.tools), person))
+            other: roles.toolset(level, ForPerson(Combined(self._files.offered, its.tools), person))
             for other, its in others.items()
         }
         agent, context = self._background.prepare(record, task, agent, context, delegates, turn_cost)
         texts = [*await self._files.texts(agent, skills), await self._topics.of(address)]
         agent = replace(agent, instructions=with_texts(agent.instructions, texts))
         # A delegated task may ask for a model of its own.
-        model = self._roles.model(level, context.model, default_model)
+        model = roles.model(level, context.model, default_model)
         return agent, replace(context, model=model)
 
     async def ended(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,10 @@ class Tell(Protocol):
 
 
 class Mcp(Protocol):
+    @property
+    def at_work(self) -> frozenset[asyncio.Task[None]]:
+        """What waits for people."""
+
     @property
     def shared(self) -> tuple[McpServer, ...]:
         """The servers that everybody uses with one account."""
@@ -44,8 +49,48 @@ class Mcp(Protocol):
         """`/mcp`, as Markdown."""
 
 
+class CurrentMcp:
+    """Implements `Mcp` with the servers of the newest configuration."""
+
+    def __init__(self, mcp: Mcp) -> None:
+        self._mcp = mcp
+        self._tell: Tell | None = None
+
+    def use(self, mcp: Mcp) -> None:
+        self._mcp = mcp
+        if self._tell is not None:
+            mcp.attach(self._tell)
+
+    @property
+    def at_work(self) -> frozenset[asyncio.Task[None]]:
+        return self._mcp.at_work
+
+    @property
+    def shared(self) -> tuple[McpServer, ...]:
+        return self._mcp.shared
+
+    @property
+    def toolsets(self) -> Mapping[str, Toolset]:
+        return self._mcp.toolsets
+
+    def attach(self, tell: Tell) -> None:
+        self._tell = tell
+        self._mcp.attach(tell)
+
+    async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
+        await self._mcp.prepare(person, needed)
+
+    async def forget_person(self, person: str) -> None:
+        await self._mcp.forget_person(person)
+
+    async def answer(self, command: Command) -> str:
+        return await self._mcp.answer(command)
+
+
 class NoMcp:
     """Without servers."""
+
+    at_work: frozenset[asyncio.Task[None]] = frozenset()
 
     shared: tuple[McpServer, ...] = ()
     toolsets: Mapping[str, Toolset] = {}

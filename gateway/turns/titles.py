@@ -75,6 +75,14 @@ class Titles:
     async def __aexit__(self, *exc: object) -> None:
         await self._tasks.__aexit__(*exc)
 
+    def use(self, model: Model | None) -> None:
+        """For all titles that are made from now on."""
+        self._model = model
+
+    @property
+    def at_work(self) -> frozenset[asyncio.Task[None]]:
+        return self._tasks.running
+
     def ended(self, turn: Turn, entries: tuple[Entry, ...]) -> None:
         """Starts making a title if the turn was the first of its conversation. Never waits."""
         if not turn.first or turn.kind != "turn" or is_child(turn.session):

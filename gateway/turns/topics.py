@@ -56,7 +56,7 @@ class Topics:
     ) -> None:
         """`wanted` are the names of the channels whose topics are read; `clock` is in seconds."""
         self._channels = channels
-        self._wanted = wanted
+        self.wanted = wanted
         self._timeout = timeout
         self._clock = clock
         self._topics: OrderedDict[tuple[str, str], _Topic] = OrderedDict()
@@ -65,7 +65,7 @@ class Topics:
         """The part of the instructions, "" if there is none; the last known if the platform does not give it in
         time. Direct chats have none."""
         channel = self._channels.get(address.channel)
-        if address.channel not in self._wanted or address.kind == "direct" or not isinstance(channel, DescribedPlaces):
+        if address.channel not in self.wanted or address.kind == "direct" or not isinstance(channel, DescribedPlaces):
             return ""
         topic = self._kept(address)
         async with topic.reading:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from agent.log import Ended, Notice, Undelivered
@@ -53,8 +53,8 @@ class StoredReplies:
         self._replies = replies
         self._histories = histories
 
-    async def show(self, turn_ids: Iterable[str]) -> None:
-        """A failure at one reply affects only that reply."""
+    async def show(self, turn_ids: Iterable[str], channels: Collection[str] | None = None) -> None:
+        """Those on the `channels`, None: on all. A failure at one reply affects only that reply."""
         for turn_id in turn_ids:
             try:
                 turn = await self._store.turn(turn_id)
@@ -62,7 +62,8 @@ class StoredReplies:
             except Exception:
                 log.exception("reply %s cannot be read and stays undelivered", turn_id)
                 continue
-            if not is_child(turn.session):
+            is_meant = channels is None or turn.address.channel in channels
+            if is_meant and not is_child(turn.session):
                 self._show(turn, pieces)
 
     def _show(self, turn: Turn, pieces: tuple[Sent, ...]) -> None:

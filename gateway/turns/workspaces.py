@@ -42,6 +42,10 @@ class Workspaces:
         self.sharing = sharing
         self._roots = {"": root, **(of_agents or {})}
 
+    def use(self, other: Workspaces) -> None:
+        """From now on the folders that the other has; running turns stay where they are."""
+        self.sharing, self._roots = other.sharing, other._roots
+
     def of(self, record: records.Turn, agent: str = "") -> Path:
         """The folder of a turn; delegated and background work has that of its conversation."""
         return self.folder(record.session, record.principal, agent=agent)

@@ -48,7 +48,7 @@ async def gateway(
     """A running gateway in this process; leaving ends it as Ctrl-C would. `prepare` may add channels before it runs."""
     if isinstance(settings, Path):
         settings = load(settings, environ or {}, settings.parent / "home")
-    async with build(settings) as built:
+    async with build(settings, environ=environ or {}) as built:
         prepare(built)
         running = asyncio.create_task(built.gateway.run(*built.services))
         try:
