@@ -20,8 +20,12 @@ from config.roles import RoleSettings, RolesSettings
 from config.section import Section
 from config.settings import Settings
 from config.tools import SECTIONS, TOOLS, CustomToolSettings, ToolOption, ToolRules, ToolSettings, is_custom
+from config.webhooks import WebhookSettings
 
 Table = dict[str, object]
+
+REPEATED: Mapping[str, type[Section]] = {"routes": RouteSettings, "webhooks": WebhookSettings}
+"""Sections of which there may be any number, all of one kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,8 @@ def known_sections() -> Iterator[KnownSection]:
             yield from (KnownSection((name, kind), model) for kind, model in CHANNELS.items())
         elif name == "agents":
             yield KnownSection((name, "research"), NamedAgentSettings)
-        elif name == "routes":
-            yield KnownSection((name,), RouteSettings, repeated=True)
+        elif name in REPEATED:
+            yield KnownSection((name,), REPEATED[name], repeated=True)
         elif name == "roles":
             yield from (KnownSection((name, role), RoleSettings) for role in RolesSettings.model_fields)
         elif name == "hooks":

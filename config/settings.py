@@ -43,6 +43,7 @@ from config.section import PathText, Positive, Section, refuse, refuse_entries, 
 from config.signals import MetricsSettings
 from config.skills import SkillSettings
 from config.tools import ToolSettings
+from config.webhooks import WebhookSettings
 
 
 def _sqlite_file(text: str) -> str:
@@ -349,6 +350,7 @@ class Settings(Section):
     routes: list[RouteSettings] = Field(default_factory=list, validate_default=True)
     roles: RolesSettings = Field(default_factory=RolesSettings)
     hooks: list[Annotated[HookSettings, BeforeValidator(hook_by_type)]] = Field(default_factory=list)
+    webhooks: list[WebhookSettings] = Field(default_factory=list)
     tools: ToolSettings = Field(default_factory=ToolSettings)
     skills: SkillSettings = Field(default_factory=SkillSettings)
     mcp: dict[ServerName, Annotated[McpSettings, BeforeValidator(mcp_by_place)]] = Field(default_factory=dict)

@@ -187,7 +187,7 @@ class Broadcast:
         self._news.set()
 
     def lose(self) -> None:
-        """Events were missed: every watcher has to begin anew."""
+        """Events were missed: every watcher has to begin again."""
         self.number += 1
         for topic in self._topics.values():
             topic.lose(self.number)

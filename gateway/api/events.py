@@ -112,7 +112,7 @@ class Snapshot(_InConversation):
 
 class Reset(_Event):
     """Events were missed: the client was away for too long, or too slow, or the gateway was restarted. In the stream of
-    one conversation a `snapshot` follows; otherwise read what is of interest anew."""
+    one conversation a `snapshot` follows; otherwise read again what is of interest."""
 
     type: Literal["reset"] = "reset"
     reason: str

@@ -23,6 +23,7 @@ from agent.log import (
     CallEnded,
     CallStarted,
     Entry,
+    InputRequested,
     ModelAnswered,
 )
 from agent.media import Attachment
@@ -36,7 +37,7 @@ from gateway.api.broadcast import EVERYTHING, Broadcast, Frame, Missed, Watcher
 from gateway.api.ids import conversation_id
 from gateway.app import Gateway
 from gateway.outbound.call_lines import short_title
-from gateway.outbound.reply_builder import ReplyBuilder
+from gateway.outbound.reply_builder import ASKED, ReplyBuilder
 from gateway.sessions import is_child
 from gateway.store import watching
 from gateway.store.records import Turn
@@ -66,7 +67,7 @@ APPROVAL = "d:"
 """Begins the keys of approval requests in a reply."""
 
 TOO_SLOW = "Events were missed: they came faster than they were taken."
-TOO_OLD = "The events after that id are not kept any more."
+TOO_OLD = "The events after that id are gone."
 
 Listener = Callable[[events.Event], None]
 """Is told of every event but the growth of replies. Never waits, never raises."""
@@ -96,6 +97,7 @@ class Follower:
         self._pace = pace
         self._broadcast = Broadcast()
         self._listeners: list[Listener] = []
+        self._missed: list[Callable[[], None]] = []
         self._live: dict[str, _Live] = {}
         self._dirty: dict[str, _Live] = {}
         self._grown = asyncio.Event()
@@ -103,9 +105,10 @@ class Follower:
         self._wanted = asyncio.Event()
         self._following = asyncio.Event()
 
-    def listen(self, listener: Listener) -> None:
-        """Tells the listener from now on."""
+    def listen(self, listener: Listener, missed: Callable[[], None]) -> None:
+        """Tells the listener from now on. `missed` is called when events may have been missed."""
         self._listeners.append(listener)
+        self._missed.append(missed)
         self._wanted.set()
 
     # --- streams ---
@@ -259,11 +262,13 @@ class Follower:
         self._live.clear()
         self._dirty.clear()
         self._broadcast.lose()
+        for missed in self._missed:
+            missed()
 
     async def _read(self, subscription: bus.Subscription) -> None:
         async for event in subscription:
             if isinstance(event, bus.Lagged):
-                log.warning("events of the API: %s events of the bus were missed; watchers begin anew", event.count)
+                log.warning("events of the API: %s events of the bus were missed; watchers begin again", event.count)
                 self._lose()
             elif event.session is not None and self._is_followed(event.session):
                 await self._handle(event)
@@ -330,9 +335,8 @@ class Follower:
         self._publish(message.session, event)
 
     async def _end_run(self, session: str, message: watching.WatchedMessage) -> None:
-        if message.run is not None:
-            report = await self._gateway.runs.report(message.run)
-            ended = events.RunEnded(conversation=conversation_id(session), turn=message.turn, run=report)
+        ended = await run_ended(self._gateway, message)
+        if ended is not None:
             self._publish(session, ended)
 
     async def _messages(self, ids: Collection[int]) -> Sequence[watching.WatchedMessage]:
@@ -413,6 +417,8 @@ class Follower:
                 self._publish(live.session, ended)
             case ApprovalRequested(id, expires_at=expires_at):
                 live.expires[f"{APPROVAL}{id}"] = expires_at
+            case InputRequested(id, expires_at=expires_at):
+                live.expires[f"{ASKED}{id}"] = expires_at
             case _:
                 pass
 
@@ -589,6 +595,16 @@ class Follower:
         if not is_growing:
             for listener in self._listeners:
                 listener(event)
+
+
+async def run_ended(gateway: Gateway, message: watching.WatchedMessage) -> events.RunEnded | None:
+    """The end of the run that the message has; None if it gets no answer of its own, or the run has not ended."""
+    if message.run is None:
+        return None
+    report = await gateway.runs.report(message.run)
+    if not report.finished:
+        return None
+    return events.RunEnded(conversation=conversation_id(message.session), turn=message.turn, run=report)
 
 
 def _encode(event: events.Event, id: str | None) -> bytes:

@@ -1,11 +1,14 @@
-"""The follower of events, made when something needs it first: its libraries take a while to load."""
+"""Events for programs: the follower, made when something needs it first, and webhooks. Their libraries take a while to
+load."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from config.webhooks import WebhookSettings
 from gateway.app import Gateway
 
 if TYPE_CHECKING:
@@ -31,3 +34,21 @@ class Following:
     async def run(self) -> None:
         follower = await asyncio.shield(self._made)
         await follower.run()
+
+
+async def run_webhooks(settings: Sequence[WebhookSettings], gateway: Gateway, following: Following) -> None:
+    """A service of the gateway: tells the configured webhooks of events."""
+    if not settings:
+        return
+    module = await asyncio.to_thread(importlib.import_module, "gateway.api.webhooks")
+    hooks = [
+        module.Webhook(
+            url=given.url,
+            secret=given.secret.get_secret_value(),
+            events=frozenset(given.events),
+            conversations=None if given.conversations is None else tuple(given.conversations),
+            channels=None if given.channels is None else tuple(given.channels),
+        )
+        for given in settings
+    ]
+    await module.Webhooks(gateway, await following.follower(), hooks).run()

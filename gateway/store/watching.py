@@ -55,6 +55,13 @@ _read_by = _messages.where(inbox.c.turn == bindparam("of_turn"), is_listed).orde
 _all_of = _messages.where(
     inbox.c.session == bindparam("session"), inbox.c.generation == current_generation, is_listed
 ).order_by(inbox.c.id)
+_ended_since = (
+    select(turns.c.id, turns.c.session)
+    .join(sessions, sessions.c.key == turns.c.session)
+    .where(turns.c.ended_at > bindparam("time"), sessions.c.parent.is_(None))
+    .order_by(turns.c.ended_at)
+    .limit(bindparam("limit"))
+)
 _conversation = select(sessions.c.address, sessions.c.title).where(
     sessions.c.key == bindparam("session"), sessions.c.parent.is_(None)
 )
@@ -87,6 +94,12 @@ def conversation(connection: Connection, session: str) -> WatchedConversation | 
         return None
     first = connection.execute(_any_of, {"session": session}).first()
     return WatchedConversation(address_from_json(row.address), row.title or "", first is None)
+
+
+def ended_since(connection: Connection, time: datetime, limit: int) -> tuple[tuple[str, str], ...]:
+    """The turns in conversations that ended after then, with their sessions, in the order of their ends."""
+    found = connection.execute(_ended_since, {"time": time, "limit": limit})
+    return tuple((row.id, row.session) for row in found)
 
 
 def _message_from(row: AnyRow) -> WatchedMessage:

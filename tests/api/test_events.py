@@ -74,7 +74,7 @@ async def test_a_growing_reply_is_the_same_for_who_comes_early_and_late(
             async with watching(control.client, id) as late:
                 assert late.types == ["snapshot"]
                 models.release()
-                await late.until("reply", "reply.changed")
+                await late.until("reply.changed", where=lambda data: "two" in str(data))
                 models.release()
                 turn = (await late.until("run.ended")).data["turn"]
                 await early.until("run.ended")

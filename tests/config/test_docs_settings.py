@@ -22,6 +22,7 @@ from config.settings import (
 from config.signals import MetricsSettings
 from config.skills import SkillSettings
 from config.tools import SECTIONS, CustomToolSettings, ToolSettings
+from config.webhooks import WebhookSettings
 from tests.config.conftest import Operator
 from tests.config.test_docs import TOKENS, examples, in_first_column, page, section
 
@@ -36,6 +37,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "agents": [NamedAgentSettings],
     "routes": [RouteSettings],
     "roles": [RoleSettings],
+    "webhooks": [WebhookSettings],
     "tools": [ToolSettings, *SECTIONS.values(), CustomToolSettings],
     "skills": [SkillSettings],
     "limits": [LimitSettings],

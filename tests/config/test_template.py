@@ -13,6 +13,7 @@ from config.roles import RoleSettings
 from config.settings import LimitSettings, Settings
 from config.template import Answers, ChannelAnswers, template
 from config.tools import SECTIONS, TOOLS, CustomToolSettings
+from config.webhooks import WebhookSettings
 from tests.config.conftest import Operator
 
 EVERYTHING = Answers(
@@ -91,6 +92,7 @@ def test_every_setting_is_in_it_with_its_description() -> None:
         **{name: (written[name], field.annotation) for name, field in Settings.model_fields.items() if name in written},
         "agents.research": (written["agents"]["research"], NamedAgentSettings),
         "routes": (written["routes"][0], RouteSettings),
+        "webhooks": (written["webhooks"][0], WebhookSettings),
         **{f"roles.{name}": (role, RoleSettings) for name, role in written["roles"].items()},
         "models.openai.gpt-5": (written["models"]["openai"].pop("gpt-5"), ModelSettings),
         "models.openai": (written["models"]["openai"], ProviderSettings),
@@ -132,6 +134,7 @@ def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) ->
         GITHUB_TOKEN="g",
         DOCS_TOKEN="d",
         MCP_CLIENT_SECRET="m",
+        WEBHOOK_SECRET="w",
         **TOKENS,
     )
 

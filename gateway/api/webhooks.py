@@ -1,0 +1,300 @@
+"""Webhooks: events as signed requests to servers of the operator's, after the Standard Webhooks specification.
+
+Each webhook gets its events in order, one at a time, and each until it has answered with a 2xx status. Ends of runs
+survive a restart: how far a webhook has come is stored, and what ended since then is read from the store. All other
+events are kept in memory only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
+
+import httpx
+
+from agent.gate import one_line
+from agent.toolset import matches
+from gateway.api import events
+from gateway.api.follower import Follower, run_ended
+from gateway.api.ids import channel_of
+from gateway.app import Gateway
+from gateway.store import watching
+from gateway.store.errors import StoreError
+
+log = logging.getLogger(__name__)
+# httpx logs the URL of each request, which may contain a secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+CURSORS = "/webhooks"
+"""Where the read positions of webhooks are stored: no channel can have this name."""
+
+SECRET_PREFIX = "whsec_"
+
+MAX_WAITING = 1_000
+"""Events of one webhook in memory. Beyond that the oldest are dropped; ends of runs are read from the store again."""
+
+TIMEOUT_SECONDS = 15.0
+FIRST_PAUSE = 1.0
+MAX_PAUSE = 300.0
+GIVE_UP_AFTER = timedelta(hours=24)
+"""An event is tried for so long while the server cannot be reached, or fails, or asks to wait."""
+
+MAX_REFUSALS = 5
+"""An event that the server refuses (with another status) is dropped after so many attempts."""
+
+OVERLAP = timedelta(minutes=1)
+"""After a restart, ends of runs of so long before the stored position are sent again: events may overtake the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """`events` are types. `conversations` are patterns of ids and `channels` names: None for all."""
+
+    url: str
+    secret: str
+    events: frozenset[str]
+    conversations: tuple[str, ...] | None = None
+    channels: tuple[str, ...] | None = None
+
+    @property
+    def host(self) -> str:
+        """For the log: the rest of the URL may contain a secret."""
+        return httpx.URL(self.url).host
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(self.url.encode()).hexdigest()[:32]
+
+    def wants(self, event: events.Event) -> bool:
+        if event.type not in self.events:
+            return False
+        conversation = str(getattr(event, "conversation", ""))
+        channel = channel_of(conversation) if conversation else str(getattr(event, "channel", ""))
+        return (self.channels is None or channel in self.channels) and (
+            self.conversations is None or (bool(conversation) and matches(conversation, self.conversations))
+        )
+
+
+def signature(secret: str, id: str, timestamp: str, body: bytes) -> str:
+    """The header `webhook-signature`: HMAC-SHA256 over id, timestamp (seconds since 1970) and body."""
+    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX)) if secret.startswith(SECRET_PREFIX) else secret.encode()
+    signed = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(signed).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """`id` is the same for each attempt, and for the same end of a run after a restart."""
+
+    id: str
+    at: datetime
+    body: bytes
+    ends_run: bool
+
+
+class _Refused(Exception):
+    """The server has answered with a status that says that the event is not welcome."""
+
+
+class _Gone(Exception):
+    """The server has answered 410: it wants no more events."""
+
+
+class _Unavailable(Exception):
+    """The server was not reached, or failed, or asks to wait: `after` seconds, if it says how long."""
+
+    def __init__(self, why: str, after: float | None = None) -> None:
+        super().__init__(why)
+        self.after = after
+
+
+class Webhooks:
+    """Its `run` is a service of the gateway."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        follower: Follower,
+        hooks: Sequence[Webhook],
+        *,
+        first_pause: float = FIRST_PAUSE,
+    ) -> None:
+        self._gateway = gateway
+        self._senders = [_Sender(gateway, hook, first_pause) for hook in hooks]
+        follower.listen(self._tell, self._missed)
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(
+                    follow_redirects=False,
+                    timeout=TIMEOUT_SECONDS,
+                    headers={"User-Agent": "Interject", "Accept-Encoding": "identity"},
+                    trust_env=False,
+                )
+            )
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            for sender in self._senders:
+                group.create_task(sender.run(client))
+
+    def _tell(self, event: events.Event) -> None:
+        for sender in self._senders:
+            sender.tell(event)
+
+    def _missed(self) -> None:
+        for sender in self._senders:
+            sender.missed()
+
+
+class _Sender:
+    """Sends the events of one webhook."""
+
+    def __init__(self, gateway: Gateway, hook: Webhook, first_pause: float) -> None:
+        self._gateway = gateway
+        self._hook = hook
+        self._first_pause = first_pause
+        self._waiting: deque[_Message] = deque()
+        self._news = asyncio.Event()
+        self._is_behind = True
+        self._gone = False
+
+    def tell(self, event: events.Event) -> None:
+        if self._gone or not self._hook.wants(event):
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            dropped = self._waiting.popleft()
+            self._is_behind |= dropped.ends_run
+            if not dropped.ends_run:
+                log.warning("webhook %s: too many events wait; the oldest is dropped", self._hook.host)
+        self._waiting.append(_message(event, self._gateway.mask))
+        self._news.set()
+
+    def missed(self) -> None:
+        """Events may have been missed."""
+        self._is_behind = True
+        self._news.set()
+
+    async def run(self, client: httpx.AsyncClient) -> None:
+        """Sends until cancelled, or until the server wants no more."""
+        try:
+            while True:
+                if self._is_behind and not self._waiting:
+                    await self._catch_up()
+                while self._waiting:
+                    message = self._waiting[0]
+                    await self._deliver(client, message)
+                    if self._waiting and self._waiting[0] is message:
+                        self._waiting.popleft()
+                    await self._remember(message)
+                if not self._is_behind:
+                    self._news.clear()
+                    await self._news.wait()
+        except _Gone:
+            log.warning("webhook %s: it answered 410 and is told nothing more until a restart", self._hook.host)
+            self._gone = True
+            self._waiting.clear()
+
+    async def _catch_up(self) -> None:
+        """Adds the ends of runs that it was not told of."""
+        self._is_behind = False
+        if "run.ended" not in self._hook.events:
+            return
+        try:
+            position = (await self._gateway.store.cursors(CURSORS)).get(self._hook.key)
+            if position is None:
+                # It is new: what ended before is none of its business.
+                await self._gateway.store.keep_cursors(CURSORS, {self._hook.key: datetime.now(UTC).isoformat()})
+                return
+            since = max(datetime.fromisoformat(position) - OVERLAP, datetime.now(UTC) - GIVE_UP_AFTER)
+            ended = await self._gateway.store.read(partial(watching.ended_since, time=since, limit=MAX_WAITING))
+            for turn, _ in ended:
+                for message in await self._gateway.store.read(partial(watching.read_by, turn=turn)):
+                    event = await run_ended(self._gateway, message)
+                    if event is not None and self._hook.wants(event):
+                        self._waiting.append(_message(event, self._gateway.mask))
+        except StoreError as error:
+            log.warning("webhook %s: what ended meanwhile cannot be read: %s", self._hook.host, error)
+            self._is_behind = True
+            await asyncio.sleep(self._first_pause)
+
+    async def _remember(self, message: _Message) -> None:
+        if not message.ends_run:
+            return
+        try:
+            await self._gateway.store.keep_cursors(CURSORS, {self._hook.key: message.at.isoformat()})
+        except StoreError as error:
+            log.warning("webhook %s: its position cannot be stored: %s", self._hook.host, error)
+
+    async def _deliver(self, client: httpx.AsyncClient, message: _Message) -> None:
+        """Sends until the server has it, or the event is given up. Raises `_Gone`."""
+        pause, refusals, host = self._first_pause, 0, self._hook.host
+        while True:
+            try:
+                await self._send(client, message)
+                return
+            except _Refused as error:
+                refusals += 1
+                if refusals >= MAX_REFUSALS:
+                    log.error("webhook %s: it refuses event %s (%s), which is dropped", host, message.id, error)
+                    return
+                wait = pause
+            except _Unavailable as error:
+                if datetime.now(UTC) - message.at > GIVE_UP_AFTER:
+                    log.error("webhook %s: event %s is dropped: %s", host, message.id, error)
+                    return
+                log.info("webhook %s: %s; it is tried again", host, error)
+                wait = pause if error.after is None else max(pause, min(error.after, MAX_PAUSE))
+            await asyncio.sleep(wait * random.uniform(0.8, 1.2))
+            pause = min(2 * pause, MAX_PAUSE)
+
+    async def _send(self, client: httpx.AsyncClient, message: _Message) -> None:
+        timestamp = str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": message.id,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": signature(self._hook.secret, message.id, timestamp, message.body),
+        }
+        try:
+            # The body of the answer is of no interest, and is not read.
+            async with (
+                asyncio.timeout(TIMEOUT_SECONDS),
+                client.stream("POST", self._hook.url, content=message.body, headers=headers) as response,
+            ):
+                _check(response)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise _Unavailable(f"not reachable: {one_line(error) or type(error).__name__}") from error
+
+
+def _check(response: httpx.Response) -> None:
+    match response.status_code:
+        case status if 200 <= status < 300:
+            return
+        case 410:
+            raise _Gone
+        case 408 | 425 | 429 | 500 | 502 | 503 | 504 as status:
+            after = response.headers.get("retry-after", "")
+            raise _Unavailable(f"it answered {status}", float(after) if after.isdecimal() else None)
+        case status:
+            raise _Refused(f"it answered {status}")
+
+
+def _message(event: events.Event, mask: Callable[[str], str]) -> _Message:
+    data = mask(events.to_json(event).decode())
+    body = f'{{"type":{json.dumps(event.type)},"timestamp":{json.dumps(event.at.isoformat())},"data":{data}}}'
+    is_end = isinstance(event, events.RunEnded)
+    id = f"run.ended-{event.run.run}" if isinstance(event, events.RunEnded) else f"msg-{uuid4().hex}"
+    return _Message(id, event.at, body.encode(), is_end)
