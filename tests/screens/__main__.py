@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tests.screens import GROUPS, group
+from tests.screens.admin import shoot_admin
 from tests.screens.architecture import architecture
 from tests.screens.camera import Camera, camera
 from tests.screens.steering import shoot_steering
@@ -26,6 +27,8 @@ async def _shoot(name: str, camera: Camera, folder: Path) -> Path:
             await shoot_web(camera, folder, file)
         case "approval":
             await shoot_approval(camera, folder, file)
+        case "admin":
+            await shoot_admin(camera, folder, file)
         case "steering":
             await shoot_steering(camera, folder, file)
         case "architecture":
@@ -46,7 +49,7 @@ async def _shoot_all(names: list[str]) -> None:
 
 
 def main() -> None:
-    known = [*GROUPS, "web-chat", "approval", "terminal", *SUFFIXES]
+    known = [*GROUPS, "web-chat", "approval", "admin", "terminal", *SUFFIXES]
     parser = argparse.ArgumentParser(prog="python -m tests.screens", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; without any: all")
     names = parser.parse_args().names
