@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -72,11 +72,15 @@ class Parts:
 
 def configured_agents(parts: Parts, access: AccessPolicy) -> Agents:
     """The agents of the settings; each is built on first use."""
-    settings = parts.settings
+    return named_agents(parts.settings, access, partial(_agent, parts))
+
+
+def named_agents(settings: Settings, access: AccessPolicy, build: Callable[[str, str], Agent]) -> Agents:
+    """Which agent answers where; `build` makes the one of a name on a channel."""
     return ConfiguredAgents(
         {name: AgentInfo(named.description, named.turn_cost) for name, named in settings.agents.items()},
         [Route(each.agent, each.channel, each.chat, each.thread, each.person, each.role) for each in settings.routes],
-        build=partial(_agent, parts),
+        build=build,
         default_model=lambda name, channel: default_model(settings, channel, name),
         role_of=access.role_of,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, assert_never, get_args
 if TYPE_CHECKING:
     from config.load import Configuration
 
-Command = Literal["status", "usage", "sessions", "trace"]
+Command = Literal["status", "usage", "sessions", "trace", "why-not"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 JSON_OBJECT = "print one JSON object"
@@ -43,7 +43,26 @@ def add_commands(add: AddCommand, configured: str) -> None:
     shown = trace.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help=JSON_OBJECT)
     shown.add_argument("--html", type=Path, metavar="FILE", help="write a page")
-    for command in (status, usage, sessions, trace):
+    why_not = add(
+        "why-not",
+        "say why a message would not be answered",
+        "Walks every gate that a message passes, in order; nothing is sent or stored. Exit code 1 if one refuses it.",
+    )
+    why_not.add_argument("--channel", required=True, metavar="NAME", help="the channel's name in the settings")
+    why_not.add_argument("--user", required=True, metavar="ID", help="the platform's id of the person")
+    why_not.add_argument("--text", default="hello", help="what the person writes (hello)")
+    why_not.add_argument("--chat", metavar="ID", help="where: a group, or a known chat (the person's direct chat)")
+    why_not.add_argument("--thread", metavar="ID", help="the thread or topic")
+    why_not.add_argument("--not-addressed", action="store_true", help="the message does not mention the bot")
+    why_not.add_argument("--handle", metavar="NAME", help="the person's @name (that of their last message)")
+    why_not.add_argument(
+        "--group", action="append", default=[], metavar="ID", help="a user group or role that the person is in"
+    )
+    why_not.add_argument("--bot", action="store_true", help="the sender is a bot or a webhook")
+    why_not.add_argument("--membership", choices=("member", "guest", "outsider"), default="member")
+    why_not.add_argument("--ask-hooks", action="store_true", help="run the hooks at on_message")
+    why_not.add_argument("--json", action="store_true", help=JSON_LINES)
+    for command in (status, usage, sessions, trace, why_not):
         command.add_argument("--config", type=Path, metavar="FILE", help=configured)
 
 
@@ -74,5 +93,26 @@ def operate(arguments: argparse.Namespace, configuration: Configuration) -> int:
             from gateway.cli.trace import show_trace
 
             return show_trace(configuration, arguments.task, as_json=arguments.json, html=arguments.html)
+        case "why-not":
+            return _why_not(arguments, configuration)
         case _:
             assert_never(command)
+
+
+def _why_not(arguments: argparse.Namespace, configuration: Configuration) -> int:
+    from gateway.cli.why_not import Asked, why_not
+
+    asked = Asked(
+        arguments.channel,
+        arguments.user,
+        arguments.text,
+        arguments.chat,
+        arguments.thread,
+        addressed=not arguments.not_addressed,
+        handle=arguments.handle,
+        groups=tuple(arguments.group),
+        is_bot=arguments.bot,
+        membership=arguments.membership,
+        ask_hooks=arguments.ask_hooks,
+    )
+    return why_not(configuration, asked, as_json=arguments.json)

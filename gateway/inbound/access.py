@@ -108,10 +108,16 @@ class NoPrograms:
         return None
 
 
+Gate = Literal["bots", "bots in a row", "groups", "mention", "allowlist"]
+"""What did not let a message in: other bots are not allowed; too many of their messages in a row; the bot does not
+answer in groups; it is not addressed there; the lists of the settings."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessCheck:
     """The result of a check without the store, and what the store checks before it accepts an admitted message: see
-    `Admission` and `AcceptOptions`. `level` is the sender's; `named_level`, if one of the names means the sender."""
+    `Admission` and `AcceptOptions`. `level` is the sender's; `named_level`, if one of the names means the sender.
+    `gate` is what did not let the message in."""
 
     access: Access
     admission: Admission = "open"
@@ -119,6 +125,7 @@ class AccessCheck:
     only_by_name: bool = False
     level: int = FULL
     named_level: int = 0
+    gate: Gate | None = None
 
 
 class AccessPolicy:
@@ -152,11 +159,11 @@ class AccessPolicy:
                 if role is None
                 else AccessCheck(Access.ADMITTED, level=self.roles.level(role))
             )
-        if not sender.is_person and not self._may_bot_write(message):
-            return AccessCheck(Access.IGNORED)
+        if not sender.is_person and (gate := self._gate_of_bots(message)) is not None:
+            return AccessCheck(Access.IGNORED, gate=gate)
         admission = _admission(message, settings)
         if admission is None:
-            return AccessCheck(Access.IGNORED)
+            return AccessCheck(Access.IGNORED, gate="groups" if settings.groups == "off" else "mention")
         names = self._possible_names(channel, sender)
         named_level = self._named_level(settings, sender, names)
         role = self._role(channel, sender)
@@ -170,7 +177,8 @@ class AccessPolicy:
             return AccessCheck(Access.ADMITTED, paired, names, bool(names), level, named_level)
         if names:
             return AccessCheck(Access.ADMITTED, admission, names, True, 0, named_level)
-        return AccessCheck(Access.IGNORED if message.kind == "edited" else Access.REFUSED, admission)
+        access = Access.IGNORED if message.kind == "edited" else Access.REFUSED
+        return AccessCheck(access, admission, gate="allowlist")
 
     # Names
 
@@ -296,7 +304,10 @@ class AccessPolicy:
     def _settings(self, channel: str) -> ChannelAccess:
         return self._channels.get(channel, UNRESTRICTED)
 
-    def _may_bot_write(self, message: InboundMessage) -> bool:
+    def _gate_of_bots(self, message: InboundMessage) -> Gate | None:
+        """Why a message of what is no person is not let in."""
+        if not self._allows(message.address.channel, message.sender):
+            return "bots"
         count = self._bot_messages.get(session_key(message.address), 0)
         # People write in the name of a chat.
         is_within = message.sender.kind == "system" or count < MAX_BOT_MESSAGES

@@ -23,6 +23,11 @@ _all = select(identities).order_by(identities.c.channel, identities.c.name)
 _delete = delete(identities).where(_of_name)
 
 
+def meaning(connection: Connection, channel: str, names: Collection[str], sender: Sender) -> tuple[str, ...]:
+    """As `resolve`, and nothing is resolved by it."""
+    return tuple(name for name in names if _meant_by(connection, channel, name) in (None, clean(sender.id)))
+
+
 def resolve(connection: Connection, channel: str, names: Collection[str], sender: Sender) -> tuple[str, ...]:
     """Those of the @names (in lower case) that mean this user: each that was not resolved before, or to the same id."""
     return tuple(name for name in names if _means(connection, channel, name, sender))
@@ -52,8 +57,13 @@ def _means(connection: Connection, channel: str, name: str, sender: Sender) -> b
         "at": datetime.now(UTC),
     }
     connection.execute(_insert, row)
-    meant = connection.execute(_by_name, {"of_channel": channel, "of_name": name}).scalar_one()
-    return bool(meant == clean(sender.id))
+    return _meant_by(connection, channel, name) == clean(sender.id)
+
+
+def _meant_by(connection: Connection, channel: str, name: str) -> str | None:
+    """The id of the user that the name means; None if it is not resolved."""
+    found: str | None = connection.execute(_by_name, {"of_channel": channel, "of_name": name}).scalar()
+    return found
 
 
 def _identity_from(row: AnyRow) -> Identity:
