@@ -42,18 +42,25 @@ class Callback:
 class Link(Protocol):
     """The way to one person who is to sign in.
 
-    `redirect_uri` is where the authorization server sends them back to, `document` the URL at which it can read what
-    client this is, None if there is none.
+    `redirect_uri` is where the authorization server sends them back to: None where no browser of theirs could come
+    back, so that they sign in with a code (device flow). `document` is the URL at which it can read what client this
+    is, None if there is none. `without_code` says what to do instead where the server offers no sign-in with a code.
     """
 
-    redirect_uri: str
+    redirect_uri: str | None
     document: str | None
+    without_code: str
 
     async def show(self, url: str) -> None:
         """Shows the person the page of the authorization server at which they sign in. Raises `McpError`."""
 
+    async def show_code(self, url: str, code: str, seconds: float) -> None:
+        """Shows the person the page at which they enter the code, on any device, within this time. Raises
+        `McpError`."""
+
     async def returned(self) -> Callback:
-        """What the person came back with. Raises `McpError` if they refuse, or if it takes too long."""
+        """What the person came back with. Raises `McpError` if they refuse, or if it takes too long. After `show_code`
+        nobody comes back: it ends with the link."""
 
 
 class OpenLink(Protocol):
@@ -125,10 +132,9 @@ class Accounts:
         """`person` is "channel:id"."""
         return Account(self._folder / f"{server}.{_hash(person)}.json", url, client)
 
-    def forget_person(self, person: str) -> None:
-        """Raises `OSError`."""
-        for file in self._folder.glob(f"*.{_hash(person)}.json"):
-            file.unlink(missing_ok=True)
+    def of_person(self, person: str) -> list[Account]:
+        """All of the person ("channel:id"), also at servers that are no longer in the settings."""
+        return [Account(file, _url_in(file)) for file in self._folder.glob(f"*.{_hash(person)}.json")]
 
     def signed_in(self, server: str) -> int:
         """How many sign-ins there are: at most one if it is not per person."""
@@ -161,6 +167,14 @@ def _secrets(kept: object) -> Iterator[str]:
                 yield value
             else:
                 yield from _secrets(value)
+
+
+def _url_in(file: Path) -> str:
+    """The server of the account; "" if the file cannot be read."""
+    try:
+        return str(json.loads(file.read_bytes())["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def tools_file(account: Path) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx2
@@ -36,11 +37,13 @@ PROTOCOL = "2025-06-18"
 SEND_BACK_TO = "http://127.0.0.1/oauth/callback"
 """Of a client that only refreshes: nobody is sent there."""
 
+HEADERS = {"Accept": "application/json, text/event-stream", MCP_PROTOCOL_VERSION_HEADER: PROTOCOL}
+
 PROBE = {"jsonrpc": "2.0", "id": 0, "method": "ping"}
 """A request that a server with sign-in refuses, which begins the sign-in."""
 
 
-class _Kept(BaseModel):
+class KeptAccount(BaseModel):
     """The content of an account's file. `expires_at` is in seconds since 1970."""
 
     tokens: OAuthToken | None = None
@@ -50,13 +53,13 @@ class _Kept(BaseModel):
     resource: ProtectedResourceMetadata | None = None
 
 
-class _Storage:
+class AccountStorage:
     """What the SDK keeps. Implements `mcp.client.auth.TokenStorage`.
 
     A new one-time refresh token is on disk before it is used, also if the request that got it is cancelled.
     """
 
-    def __init__(self, account: Account, kept: _Kept) -> None:
+    def __init__(self, account: Account, kept: KeptAccount) -> None:
         self._account = account
         self.kept = kept
         self.provider: OAuthClientProvider | None = None
@@ -67,7 +70,7 @@ class _Storage:
     async def set_tokens(self, tokens: OAuthToken) -> None:
         assert self.provider is not None
         context = self.provider.context
-        self.kept = _Kept(
+        self.kept = KeptAccount(
             tokens=tokens,
             expires_at=context.token_expiry_time,
             client=context.client_info,
@@ -90,7 +93,7 @@ class AccountAuth(httpx2.Auth):
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._provider = _provider(account, _Storage(account, _read(account)), SEND_BACK_TO)
+        self._provider = account_provider(account, AccountStorage(account, _read(account)))
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         context = self._provider.context
@@ -118,9 +121,9 @@ class AccountAuth(httpx2.Auth):
                 context.token_expiry_time = 1.0
 
 
-async def sign_in(account: Account, link: Link) -> None:
-    """Signs a person in, who is shown the page of the authorization server and comes back from there. Their tokens
-    replace those that were there. Raises `McpError` with why it did not work."""
+async def sign_in_in_browser(account: Account, link: Link, redirect_uri: str) -> None:
+    """Signs a person in, who is shown the page of the authorization server and comes back from there. Raises
+    `McpError` with why it did not work."""
 
     async def show(url: str) -> None:
         if not is_safe_page(url):
@@ -131,18 +134,24 @@ async def sign_in(account: Account, link: Link) -> None:
         callback = await link.returned()
         return AuthorizationCodeResult(code=callback.code, state=callback.state, iss=callback.issuer)
 
-    storage = _Storage(account, _Kept(client=_configured_client(account, link.redirect_uri)))
-    provider = _provider(account, storage, link.redirect_uri, link.document)
+    storage = AccountStorage(account, KeptAccount(client=configured_client(account, redirect_uri)))
+    provider = account_provider(account, storage, redirect_uri, link.document)
     provider.context.redirect_handler, provider.context.callback_handler = show, returned
-    headers = {"Accept": "application/json, text/event-stream", MCP_PROTOCOL_VERSION_HEADER: PROTOCOL}
-    try:
+    with sign_in_errors():
         async with (
-            http_client(headers, httpx2.Timeout(30.0)) as client,
+            http_client(HEADERS, httpx2.Timeout(30.0)) as client,
             client.stream("POST", account.url, json=PROBE, auth=provider),
         ):
             pass
-    except McpError:
-        raise
+    if storage.kept.tokens is None:
+        raise McpError("the server does not ask for a sign-in")
+
+
+@contextmanager
+def sign_in_errors() -> Iterator[None]:
+    """Raises what goes wrong with a sign-in as `McpError`."""
+    try:
+        yield
     except (OAuthFlowError, ValidationError, ValueError) as error:
         problem = one_line(error, 300) if isinstance(error, OAuthFlowError) else "its answer breaks the protocol"
         raise McpError(f"signing in did not work: {problem}") from error
@@ -150,12 +159,10 @@ async def sign_in(account: Account, link: Link) -> None:
         raise McpError(f"signing in did not work: it cannot be reached ({type(error).__name__})") from error
     except OSError as error:
         raise McpError(f"the sign-in cannot be stored: {error.strerror or error}") from error
-    if storage.kept.tokens is None:
-        raise McpError("the server does not ask for a sign-in")
 
 
-def _provider(
-    account: Account, storage: _Storage, redirect_uri: str, document: str | None = None
+def account_provider(
+    account: Account, storage: AccountStorage, redirect_uri: str = SEND_BACK_TO, document: str | None = None
 ) -> OAuthClientProvider:
     metadata = OAuthClientMetadata(
         redirect_uris=[AnyUrl(redirect_uri)],
@@ -172,14 +179,14 @@ def _provider(
     return provider
 
 
-def _read(account: Account) -> _Kept:
+def _read(account: Account) -> KeptAccount:
     try:
-        return _Kept.model_validate(account.read())
+        return KeptAccount.model_validate(account.read())
     except ValidationError:
-        return _Kept()
+        return KeptAccount()
 
 
-def _configured_client(account: Account, redirect_uri: str) -> OAuthClientInformationFull | None:
+def configured_client(account: Account, redirect_uri: str) -> OAuthClientInformationFull | None:
     client = account.client
     if not client.client_id:
         return None

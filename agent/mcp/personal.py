@@ -165,4 +165,16 @@ class Servers:
         """Signs the person out everywhere, also at servers that are no longer in the settings. Raises `OSError`."""
         for servers in self.personal.values():
             await servers.forget(person)
-        await asyncio.to_thread(self.accounts.forget_person, person)
+        await forget_accounts(self.accounts, person)
+
+
+async def forget_accounts(accounts: Accounts, person: str) -> None:
+    """Signs the person out where they are signed in, and has their tokens revoked there. Raises `OSError`."""
+    found = await asyncio.to_thread(accounts.of_person, person)
+    if not found:
+        return
+    from agent.mcp.sign_in import sign_out
+
+    for account in found:
+        if why := await sign_out(account):
+            log.warning("the access of somebody at %s may be valid still: %s", account.url, why)

@@ -262,21 +262,25 @@ class McpServer:
         """Signs a person in, and connects anew as them. Raises `McpError` with why it did not work."""
         if self._account is None:
             raise McpError("it is a program on this machine, at which nobody signs in")
-        oauth = await asyncio.to_thread(_load, "agent.mcp.oauth")
-        await oauth.sign_in(self._account, link)
+        signing = await asyncio.to_thread(_load, "agent.mcp.sign_in")
+        await signing.sign_in(self._account, link)
         log.info("MCP server %s: somebody has signed in", self.name)
         self._connect_anew()
 
-    async def sign_out(self) -> bool:
-        """Forgets the account, and what it could do; whether there was one. Raises `OSError`."""
+    async def sign_out(self) -> str | None:
+        """Forgets the account and what it could do, and has its tokens revoked. None if there was none; else why they
+        may still be valid, "" if they are not. Raises `OSError`."""
         if self._account is None:
-            return False
-        was_signed_in = await asyncio.to_thread(self._account.forget)
+            return None
+        signing = await asyncio.to_thread(_load, "agent.mcp.sign_in")
+        revoked: str | None = await signing.sign_out(self._account)
         self._offer(KnownTools())
         if self._known is not None:
             await asyncio.to_thread(self._known.unlink, missing_ok=True)
         self._connect_anew()
-        return was_signed_in
+        if revoked:
+            log.warning("MCP server %s: the access of who has signed out may be valid still: %s", self.name, revoked)
+        return revoked
 
     def _connect_anew(self) -> None:
         self._lose("the account has changed")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from config.load import Configuration
 from gateway.assembly.mcp import ACCOUNTS, accounts
 from gateway.assembly.workspaces import workspaces_of
@@ -18,7 +16,9 @@ def deletion_without_gateway(configuration: Configuration, store: Store) -> Data
 
     async def forget_person(person: str) -> None:
         if (configuration.home / ACCOUNTS).exists():
-            await asyncio.to_thread(accounts(configuration.home).forget_person, person)
+            from agent.mcp.personal import forget_accounts
+
+            await forget_accounts(accounts(configuration.home), person)
 
     return DataDeletion(
         store,

@@ -49,7 +49,7 @@ def log_in(configuration: Configuration, name: str) -> int:
     if given is None:
         return 1
     from agent.mcp.errors import McpError
-    from agent.mcp.oauth import sign_in
+    from agent.mcp.sign_in import sign_in
 
     account = accounts(configuration.home).shared(name, given.url, client_settings(given))
 
@@ -74,16 +74,19 @@ def log_out(configuration: Configuration, name: str) -> int:
     given = _server(configuration, name)
     if given is None:
         return 1
+    from agent.mcp.sign_in import sign_out
+
     try:
-        was_signed_in = accounts(configuration.home).shared(name, given.url, client_settings(given)).forget()
+        why = asyncio.run(sign_out(accounts(configuration.home).shared(name, given.url, client_settings(given))))
     except OSError as error:
         sys.stderr.write(f"interject: {name}: {describe_error(error, configuration.home)}\n")
         return 1
-    sys.stdout.write(
-        f"Signed out of {name}. A running gateway forgets it when it is restarted.\n"
-        if was_signed_in
-        else f"Nobody was signed in at {name}.\n"
-    )
+    if why is None:
+        sys.stdout.write(f"Nobody was signed in at {name}.\n")
+        return 0
+    if why:
+        sys.stderr.write(f"interject: {name}: the access may be valid there still, because {why}\n")
+    sys.stdout.write(f"Signed out of {name}. A running gateway forgets it when it is restarted.\n")
     return 0
 
 
@@ -109,9 +112,10 @@ class _Loopback:
     """
 
     document: str | None = None
+    without_code = ""
 
     def __init__(self) -> None:
-        self.redirect_uri = ""
+        self.redirect_uri: str | None = None
         self._state = ""
 
     async def __aenter__(self) -> _Loopback:
@@ -128,6 +132,9 @@ class _Loopback:
         self._state = _query(url).get("state", "")
         sys.stdout.write(f"Open this link in a browser on this machine, and sign in:\n\n  {url}\n\n")
         sys.stdout.flush()
+
+    async def show_code(self, url: str, code: str, seconds: float) -> None:
+        """Not called: a browser on this machine comes back."""
 
     async def returned(self) -> Callback:
         from agent.mcp.errors import McpError

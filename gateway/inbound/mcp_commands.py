@@ -107,7 +107,8 @@ class McpCommands:
             server.name, command.address, command.sender, command.message_id, personal=is_personal
         )
         self._tasks.start(partial(self._wait, server, link))
-        return f"I send you a link to sign in at `{server.name}`, in a direct chat."
+        what = "a link" if link.redirect_uri is not None else "an address and a code"
+        return f"I send you {what} to sign in at `{server.name}`, in a direct chat."
 
     async def _wait(self, server: McpServer, link: SignInLink) -> None:
         """Tells the person how it ended. A failure here affects only this sign-in."""
@@ -124,9 +125,15 @@ class McpCommands:
         await self._sign_ins.tell.send(session_key(where), where, None, Notice(text), f"signed-in:{uuid4().hex}")
 
     async def _sign_out(self, server: McpServer) -> str:
-        if not await server.sign_out():
+        why_not_revoked = await server.sign_out()
+        if why_not_revoked is None:
             return f"Nobody was signed in at `{server.name}`."
-        return f"Signed out of `{server.name}`. The server may list the access still: you can end it there, too."
+        if not why_not_revoked:
+            return f"Signed out of `{server.name}`, and the access there is ended."
+        return (
+            f"Signed out of `{server.name}`. The access may be valid there still, because "
+            f"{escaped(why_not_revoked, MAX_REASON)}: end it in your account there."
+        )
 
 
 def _state(server: McpServer) -> str:

@@ -34,8 +34,9 @@ ON_THIS_MACHINE = ("web", "terminal")
 """Channels whose people reach a server of this machine."""
 
 NO_ADDRESS = (
-    "signing in needs an address of this gateway that people can open: [web] url in the settings. Without it, the "
-    "operator can sign in with the command line: interject mcp login {server}"
+    "the server offers no sign-in with a code, so that signing in needs an address of this gateway that people can "
+    "open: [web] url in the settings. Without it, the operator can sign in with the command line: "
+    "interject mcp login {server}"
 )
 ADMINS_ONLY = "only an admin can sign in there, because everybody uses the account. An admin writes /mcp login {server}"
 WRITE_DIRECTLY = "a link to sign in is sent in a direct chat only. Write /mcp login {server} to the bot directly"
@@ -62,8 +63,9 @@ class SignInLink:
     who: str
     address: Address
     reply_to: str | None
-    redirect_uri: str
+    redirect_uri: str | None
     document: str | None
+    without_code: str
     expires_at: float
     """By the clock of `time.monotonic`."""
     url: str = ""
@@ -77,7 +79,25 @@ class SignInLink:
     async def show(self, url: str) -> None:
         """Sends the person the link."""
         self.url, self.state = url, (parse_qs(urlsplit(url).query).get("state") or [""])[0]
-        await self.links.send(self)
+        assert self.redirect_uri is not None
+        base = self.redirect_uri.removesuffix("/oauth/callback")
+        text = (
+            f"🔑 Sign in at {escaped(self.server)}: <{base}/oauth/start?ticket={self.ticket}>\n\n"
+            "The link is for you alone: do not pass it on. It is valid for 10 minutes."
+        )
+        await self.links.send(self, text)
+
+    async def show_code(self, url: str, code: str, seconds: float) -> None:
+        """Sends the person the address and the code. The link ends with the code."""
+        self.expires_at = min(self.expires_at, time.monotonic() + seconds)
+        minutes = max(1, round((self.expires_at - time.monotonic()) / 60))
+        text = (
+            f"🔑 Sign in at {escaped(self.server)}: open <{url}> on any device, and enter the code "
+            f"**{escaped(code)}** there.\n\n"
+            "The code is for you alone: do not pass it on, and enter it only if you have asked for it just now. It is "
+            f"valid for {minutes} minute{'' if minutes == 1 else 's'}."
+        )
+        await self.links.send(self, text)
 
     async def returned(self) -> Callback:
         try:
@@ -120,17 +140,19 @@ class SignIns:
         """A link for this person. Raises `McpError` with what to do instead."""
         if not personal and not self._access.is_admin(address, sender):
             raise McpError(ADMINS_ONLY.format(server=server))
-        base = self._base(address.channel)
-        if base is None:
-            raise McpError(NO_ADDRESS.format(server=server))
         where = await self._private(address, sender)
         if where is None:
             raise McpError(WRITE_DIRECTLY.format(server=server))
-        document = f"{base}/oauth/client.json" if base.startswith("https://") else None
+        base = self._base(address.channel)
+        redirect_uri = None if base is None else f"{base}/oauth/callback"
+        document = f"{base}/oauth/client.json" if base is not None and base.startswith("https://") else None
         person = f"{address.channel}:{sender.id}"
         reply_to = reply_to if where == address else None
         until = time.monotonic() + self._link_time
-        return SignInLink(self, server, person, sender.name, where, reply_to, f"{base}/oauth/callback", document, until)
+        without_code = NO_ADDRESS.format(server=server)
+        return SignInLink(
+            self, server, person, sender.name, where, reply_to, redirect_uri, document, without_code, until
+        )
 
     def _base(self, channel: str) -> str | None:
         return (self._public or "").rstrip("/") or (self.local_url if channel in ON_THIS_MACHINE else None)
@@ -142,7 +164,8 @@ class SignIns:
         chats = await self._store.direct_chats(address.channel, (sender.id.lower(),))
         return chats[-1][1] if chats else None
 
-    async def send(self, link: SignInLink) -> None:
+    async def send(self, link: SignInLink, text: str) -> None:
+        """Sends the person this text; the link waits from now on, in the place of an earlier one."""
         assert self.tell is not None, "there is no gateway yet"
         for other in tuple(self._links.values()):
             if (other.server, other.person) == (link.server, link.person):
@@ -150,11 +173,6 @@ class SignIns:
         while len(self._links) >= MAX_LINKS:
             self._fail(next(iter(self._links.values())), REPLACED)
         self._links[link.ticket] = link
-        base = link.redirect_uri.removesuffix("/oauth/callback")
-        text = (
-            f"🔑 Sign in at {escaped(link.server)}: <{base}/oauth/start?ticket={link.ticket}>\n\n"
-            "The link is for you alone: do not pass it on. It is valid for 10 minutes."
-        )
         await self.tell.send(
             session_key(link.address), link.address, link.reply_to, Notice(text), f"sign-in:{link.ticket}"
         )

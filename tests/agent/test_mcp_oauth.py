@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,9 +17,11 @@ import pytest
 from agent.hook import HookContext
 from agent.masking import Mask
 from agent.mcp.account import Account, Accounts, Callback, ClientSettings, tools_file
+from agent.mcp.device_code import sign_in_with_code
 from agent.mcp.errors import McpError
 from agent.mcp.personal import PersonalServers
 from agent.mcp.server import McpServer, Timing
+from agent.mcp.sign_in import sign_in, sign_out
 from agent.mcp.sources import HttpSource
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
@@ -33,8 +36,9 @@ class Browser:
     """A link to a person, who signs in as `name` ("": refuses) with what they come back with changed by `tampered`."""
 
     name: str = "ann"
-    redirect_uri: str = "http://127.0.0.1:1/oauth/callback"
+    redirect_uri: str | None = "http://127.0.0.1:1/oauth/callback"
     document: str | None = None
+    without_code: str = "no sign-in with a code"
     tampered: Callable[[dict[str, str]], dict[str, str]] = lambda answer: answer
     hesitates: asyncio.Event = field(default_factory=asyncio.Event)
     shown: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
@@ -49,6 +53,9 @@ class Browser:
     async def show(self, url: str) -> None:
         self.url = url
         await self.shown.put(url)
+
+    async def show_code(self, url: str, code: str, seconds: float) -> None:
+        raise AssertionError("a browser can come back")
 
     async def returned(self) -> Callback:
         await self.hesitates.wait()
@@ -194,11 +201,105 @@ async def test_what_comes_back_wrong_signs_nobody_in(
 async def test_signing_out_forgets_tokens_and_tools(tmp_path: Path, url: str) -> None:
     async with connected(account(tmp_path, url), Browser()) as server:
         await call(server, "sign_in")
-        assert await server.sign_out()
+        assert await server.sign_out() is not None
         await server.settled()
         assert [tool.name for tool in server] == ["private_sign_in"]
-        assert not await server.sign_out()
+        assert await server.sign_out() is None
     assert list((tmp_path / "mcp-tokens").iterdir()) == []
+
+
+@dataclass
+class Phone(Browser):
+    """A link to a person who `enters` a code on another device as `name`."""
+
+    authority: AuthorizationServer | None = None
+    redirect_uri: str | None = None
+    enters: bool = True
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def show_code(self, url: str, code: str, seconds: float) -> None:
+        assert self.authority is not None
+        assert url == f"{self.authority.url}/enter"
+        await self.shown.put(code)
+        if self.enters:
+            self.authority.enter(code, self.name)
+
+    async def returned(self) -> Callback:
+        await self.ended.wait()
+        raise McpError("a newer link was sent; that one counts")
+
+
+async def test_a_person_signs_in_with_a_code_and_its_tokens_are_refreshed(
+    tmp_path: Path, url: str, authority: AuthorizationServer
+) -> None:
+    authority.devices = True
+    async with connected(account(tmp_path, url), Phone(authority=authority)) as server:
+        await call(server, "sign_in")
+        assert await call(server, "whoami") == "you are ann"
+        authority.expire()
+        assert await call(server, "whoami") == "you are ann"
+    assert authority.refreshed == 1
+
+
+async def test_whoever_asks_too_often_for_the_tokens_of_a_code_slows_down(
+    tmp_path: Path, url: str, authority: AuthorizationServer
+) -> None:
+    # It says that it may be asked at once, and then wants to be asked more seldom.
+    authority.devices, authority.interval, authority.named_interval = True, 0.2, 0.0
+    phone = Phone(authority=authority, enters=False)
+    signing = asyncio.create_task(sign_in_with_code(account(tmp_path, url), phone, slower=0.5))
+    async with asyncio.timeout(30):
+        while not authority.slowed_down:  # noqa: ASYNC110 - a server has no event for that
+            await asyncio.sleep(0.002)
+    authority.enter(await phone.shown.get(), "ann")
+    await signing
+    assert authority.slowed_down == 1
+
+
+@pytest.mark.parametrize(
+    ("enters", "lifetime", "why"),
+    [(True, 60.0, "refused"), (False, 0.1, "nobody has entered the code in time")],
+)
+async def test_a_code_that_is_refused_or_not_entered_signs_nobody_in(
+    tmp_path: Path, url: str, authority: AuthorizationServer, enters: bool, lifetime: float, why: str
+) -> None:
+    authority.devices, authority.code_lifetime = True, lifetime
+    signed_out = account(tmp_path, url)
+    with pytest.raises(McpError, match=why):
+        await sign_in(signed_out, Phone(authority=authority, name="", enters=enters))
+    assert not signed_out.signed_in
+
+
+async def test_a_newer_link_ends_the_wait_for_a_code(tmp_path: Path, url: str, authority: AuthorizationServer) -> None:
+    authority.devices = True
+    phone = Phone(authority=authority, enters=False)
+    phone.ended.set()
+    with pytest.raises(McpError, match="a newer link"):
+        await sign_in(account(tmp_path, url), phone)
+
+
+async def test_where_codes_are_not_offered_the_person_is_told_what_else_there_is(tmp_path: Path, url: str) -> None:
+    with pytest.raises(McpError, match="no sign-in with a code"):
+        await sign_in(account(tmp_path, url), Phone())
+
+
+@pytest.mark.parametrize(
+    ("revokes", "failing", "why"),
+    [(True, 0, "$"), (True, 503, "has refused to end it .status 503."), (False, 0, "offers no way")],
+)
+async def test_signing_out_ends_the_tokens_at_the_server_too_or_says_why_not(
+    tmp_path: Path, url: str, authority: AuthorizationServer, revokes: bool, failing: int, why: str
+) -> None:
+    authority.revokes = revokes
+    mine = account(tmp_path, url)
+    await sign_in(mine, Browser())
+    authority.failing = failing
+    said = await sign_out(mine)
+    assert said is not None
+    assert re.search(why, said)
+    assert not mine.signed_in
+    assert bool(authority.tokens) is bool(said)
+    assert await sign_out(mine) is None
 
 
 async def test_tokens_of_another_address_are_not_sent(tmp_path: Path, url: str, authority: AuthorizationServer) -> None:
@@ -217,10 +318,8 @@ def test_what_is_in_the_files_is_masked_from_then_on(tmp_path: Path) -> None:
     assert mask("access-1, refresh-1, id") == "[secret], [secret], id"
     one.write({"tokens": {"access_token": "access-2"}})
     assert mask("access-1, access-2, a fixed secret") == "[secret], [secret], [secret]"
-    accounts.forget_person("web:bob")
-    assert one.signed_in
-    accounts.forget_person("web:ann")
-    assert not one.signed_in
+    assert accounts.of_person("web:bob") == []
+    assert [(found.file, found.url) for found in accounts.of_person("web:ann")] == [(one.file, "http://a")]
 
 
 @asynccontextmanager

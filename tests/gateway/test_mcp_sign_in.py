@@ -287,6 +287,27 @@ def telegram(folder: Path, api: BotApi, models: ModelServer, private: str, port:
     return settings
 
 
+async def test_without_an_address_for_people_elsewhere_they_sign_in_with_a_code(
+    tmp_path: Path, models: ModelServer, private: str, api: BotApi, authority: AuthorizationServer
+) -> None:
+    authority.devices = authority.revokes = True
+    models.respond(whoami)
+    settings = telegram(tmp_path, api, models, private, 0)
+    settings.write_text(settings.read_text().replace('url = "http://127.0.0.1:0"\n', ""))
+    async with gateway(settings):
+        ann = api.private(7, "Ann")
+        await ann.say("/mcp login private")
+        code = re.search(r"the code (\w+-\w+)", (await ann.hear("the code")).words)
+        assert code is not None
+        authority.enter(code[1], "ann")
+        await ann.hear("You are signed in")
+        await ann.say("who am I?")
+        await ann.hear("you are ann")
+        await ann.say("/mcp logout private")
+        await ann.hear("the access there is ended")
+    assert authority.tokens == {}
+
+
 async def test_without_an_address_for_people_elsewhere_they_are_told_so(
     tmp_path: Path, models: ModelServer, private: str, api: BotApi
 ) -> None:

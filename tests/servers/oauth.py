@@ -4,6 +4,11 @@ Strict as OAuth 2.1 and MCP's authorization (https://modelcontextprotocol.io/spe
 say: a client is registered with its redirect URIs; PKCE with S256, `state` and `resource` are required; codes are used
 once, for one client, redirect URI and verifier; a refresh token is used once, and one that is used again ends all
 tokens of its sign-in. People sign in by name: `grant(url, "ann")` is a person at the page.
+
+With `devices` it takes sign-ins with a code (RFC 8628): `enter(code, "ann")` is a person who enters it. Who asks for
+tokens more often than every `interval` seconds (it says `named_interval`) is told to slow down, and waits `slower`
+seconds longer from then on.
+With `revokes` it ends tokens that are sent to it (RFC 7009): a refresh token with all tokens of its sign-in.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from secrets import token_urlsafe
+from secrets import token_hex, token_urlsafe
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -47,6 +52,22 @@ class Grant:
 
 
 @dataclass
+class Device:
+    """A sign-in with a code. `person` is who entered it, "" for one who refuses."""
+
+    client: str
+    resource: str
+    user_code: str
+    until: float
+    interval: float
+    asked_at: float = 0.0
+    person: str | None = None
+
+
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+
+
+@dataclass
 class AuthorizationServer(LocalServer):
     """`lifetime` of access tokens in seconds. `documents`: clients may be URLs of documents. `failing`: the status of
     every answer for a token."""
@@ -58,11 +79,20 @@ class AuthorizationServer(LocalServer):
     clients: dict[str, list[str]] = field(default_factory=dict)
     tokens: dict[str, tuple[Grant, float]] = field(default_factory=dict)
     refreshed: int = 0
+    devices: bool = False
+    interval: float = 0.02
+    named_interval: float | None = None
+    slower: float = 0.02
+    code_lifetime: float = 60.0
+    revokes: bool = False
+    slowed_down: int = 0
 
     def __post_init__(self) -> None:
         self._codes: dict[str, Grant] = {}
         self._refresh_tokens: dict[str, Grant] = {}
         self._used: dict[str, Grant] = {}
+        self._devices: dict[str, Device] = {}
+        self._may: dict[str, list[str]] = {}
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -70,7 +100,14 @@ class AuthorizationServer(LocalServer):
         app.router.add_post("/register", self._register)
         app.router.add_get("/authorize", self._authorize)
         app.router.add_post("/token", self._token)
+        app.router.add_post("/device", self._device)
+        app.router.add_post("/revoke", self._revoke)
         return app
+
+    def enter(self, code: str, person: str) -> None:
+        """A person at the page for codes."""
+        (device,) = [each for each in self._devices.values() if each.user_code == code and each.until > time.time()]
+        device.person = person
 
     def revoke(self, person: str) -> None:
         """All tokens of a person."""
@@ -105,17 +142,23 @@ class AuthorizationServer(LocalServer):
             "authorization_response_iss_parameter_supported": True,
             "client_id_metadata_document_supported": self.documents,
         }
+        if self.devices:
+            about["device_authorization_endpoint"] = f"{self.url}/device"
+            about["grant_types_supported"].append(DEVICE_CODE)
+        if self.revokes:
+            about["revocation_endpoint"] = f"{self.url}/revoke"
         if self.registers:
             about["registration_endpoint"] = f"{self.url}/register"
         return web.json_response(about)
 
     async def _register(self, request: web.Request) -> web.Response:
         wanted = await request.json()
-        uris = wanted.get("redirect_uris") or []
-        if not self.registers or not uris or not all(map(_is_redirect_uri, uris)):
+        uris, grants = wanted.get("redirect_uris") or [], wanted.get("grant_types") or ["authorization_code"]
+        needs_uri = "authorization_code" in grants
+        if not self.registers or (needs_uri and not uris) or not all(map(_is_redirect_uri, uris)):
             return web.json_response({"error": "invalid_redirect_uri"}, status=400)
         client = token_urlsafe(8)
-        self.clients[client] = uris
+        self.clients[client], self._may[client] = uris, grants
         answer = {**wanted, "client_id": client, "token_endpoint_auth_method": "none"}
         return web.json_response(answer, status=201)
 
@@ -161,6 +204,12 @@ class AuthorizationServer(LocalServer):
                     return _refused("invalid_grant")
                 self._used[old] = grant
                 self.refreshed += 1
+            case grant_type if grant_type == DEVICE_CODE:
+                device = self._devices.get(form.get("device_code", ""))
+                if (error := self._not_granted(device, form)) or device is None:
+                    return _refused(error)
+                del self._devices[form["device_code"]]
+                grant = Grant(device.person or "", device.client, "", "", device.resource)
             case _:
                 return _refused("unsupported_grant_type")
         if form.get("client_id") != grant.client or form.get("resource") != grant.resource:
@@ -171,6 +220,53 @@ class AuthorizationServer(LocalServer):
         return web.json_response(
             {"access_token": access, "token_type": "Bearer", "expires_in": self.lifetime, "refresh_token": refresh}
         )
+
+    async def _device(self, request: web.Request) -> web.Response:
+        form = {key: str(value) for key, value in (await request.post()).items()}
+        client, resource = form.get("client_id", ""), form.get("resource", "")
+        if not self.devices or DEVICE_CODE not in self._may.get(client, ()):
+            return _refused("unauthorized_client")
+        if not resource:
+            return _refused("invalid_target")
+        user_code = "-".join(token_hex(2).upper() for _ in range(2))
+        code = token_urlsafe()
+        self._devices[code] = Device(client, resource, user_code, time.time() + self.code_lifetime, self.interval)
+        answer = {
+            "device_code": code,
+            "user_code": user_code,
+            "verification_uri": f"{self.url}/enter",
+            "expires_in": self.code_lifetime,
+            "interval": self.interval if self.named_interval is None else self.named_interval,
+        }
+        return web.json_response(answer)
+
+    def _not_granted(self, device: Device | None, form: dict[str, str]) -> str:
+        """The error of RFC 8628, section 3.5; "" if there are tokens."""
+        if device is None or device.client != form.get("client_id"):
+            return "invalid_grant"
+        now, before, device.asked_at = time.time(), device.asked_at, time.time()
+        if device.until < now:
+            return "expired_token"
+        if now - before < device.interval:
+            device.interval += self.slower
+            self.slowed_down += 1
+            return "slow_down"
+        if device.person is None:
+            return "authorization_pending"
+        return "" if device.person else "access_denied"
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        form = {key: str(value) for key, value in (await request.post()).items()}
+        if self.failing:
+            return web.Response(status=self.failing)
+        if not self.revokes or form.get("client_id") not in self.clients:
+            return web.json_response({"error": "invalid_client"}, status=401)
+        token = form.get("token", "")
+        refreshing = self._refresh_tokens.get(token)
+        if refreshing is not None:
+            self._end(refreshing)
+        self.tokens.pop(token, None)
+        return web.Response()
 
     def _end(self, grant: Grant) -> None:
         self.tokens = {token: kept for token, kept in self.tokens.items() if kept[0].family != grant.family}
