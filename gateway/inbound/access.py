@@ -310,8 +310,7 @@ class AccessPolicy:
             return "bots"
         count = self._bot_messages.get(session_key(message.address), 0)
         # People write in the name of a chat.
-        is_within = message.sender.kind == "system" or count < MAX_BOT_MESSAGES
-        return self._allows(message.address.channel, message.sender) and is_within
+        return None if message.sender.kind == "system" or count < MAX_BOT_MESSAGES else "bots in a row"
 
     def _count_bot_messages(self, message: InboundMessage) -> None:
         """Consecutive ones; a person's message resets the count."""

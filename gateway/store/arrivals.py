@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 NOT_PAIRED = "not approved by an admin yet"
 NOT_ALLOWED = "not on the allowlist"
-NOT_KNOWN = "nobody who may write to the bot has addressed it in this conversation"
+NOT_KNOWN = "nobody has addressed the bot in this conversation yet"
 REPLACED = "the next message replaced it"
 DECIDED = "answered the question"
 DELETED = "its data was deleted"
