@@ -267,9 +267,8 @@ class Delivery:
             status = replace(status, state="undelivered", reason=self._not_delivered[reply])
         delay = STATE_DELAY if is_remote and status.state in ("waiting", "read") else 0.0
         conversation = self._conversation(status.address)
-        conversation.states[status.id] = _State(
-            status, time.monotonic() + delay, urgent=not is_remote, reply=reply if is_remote else ""
-        )
+        is_urgent = not is_remote and not reply
+        conversation.states[status.id] = _State(status, time.monotonic() + delay, urgent=is_urgent, reply=reply)
         self._wake_sender(status.address, conversation)
 
     def _is_missing(self, channel: str) -> bool:

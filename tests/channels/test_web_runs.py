@@ -680,6 +680,18 @@ async def test_a_message_read_by_a_running_turn_is_told_so_at_once_and_once(site
         assert await ends(events, last) == {last: "completed"}
 
 
+async def test_the_end_of_a_run_is_told_after_all_of_its_answer(site: Site) -> None:
+    async with site.caller() as caller, caller.events() as events:
+        for text in ("one", "two", "three"):
+            run, replies = await caller.say(text), dict[str, Json]()
+            name, data = await anext(events)
+            while name != "run":
+                if name in ("reply", "change"):
+                    replies[data["id"]] = data
+                name, data = await anext(events)
+            assert (data["run"], replies[run]["done"]) == (run, True)
+
+
 async def test_a_refused_message_has_a_run_that_says_so(tmp_path: Path, models: ModelServer) -> None:
     async with Site(tmp_path, models, _hook(tmp_path, "on_message", "Deny('no swearing')")).caller() as caller:
         taken = await caller.post("damn")
