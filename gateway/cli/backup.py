@@ -10,6 +10,7 @@ from config.settings import Settings
 from gateway.assembly.workspaces import workspace_roots
 from gateway.cli.home import describe_error
 from gateway.store import backup
+from gateway.store.backup_archive import BackupSummary
 from gateway.store.errors import StoreBusy, StoreError
 
 
@@ -48,7 +49,7 @@ def _workspaces(settings: Settings) -> dict[str, Path]:
     return {} if settings.agent.workspaces == "shared" else workspace_roots(settings)
 
 
-def _contents(summary: backup.BackupSummary) -> str:
+def _contents(summary: BackupSummary) -> str:
     missing = f", {summary.missing} files were no longer stored" if summary.missing else ""
     left_out = f" ({summary.left_out} could not be read)" if summary.left_out else ""
     workspaces = f", {summary.workspaces} files in workspaces{left_out}" if summary.workspaces or left_out else ""

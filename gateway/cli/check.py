@@ -26,10 +26,12 @@ from gateway.cli.checks.own_tools import check_own_tools
 from gateway.cli.checks.result import TIMEOUT, CheckResult
 from gateway.cli.checks.secrets import readable_secrets
 from gateway.cli.checks.skills import check_skills
+from gateway.cli.checks.upgrade import check_upgrade
 
 
-def check(configuration: Configuration, *, online: bool) -> int:
-    """Prints a summary and the results. Returns the exit code: 1 when a check failed."""
+def check(configuration: Configuration, *, online: bool, upgrade: bool = False) -> int:
+    """Prints a summary and the results. Returns the exit code: 1 when a check failed. With `upgrade`, the upgrade of
+    the database is tried on a copy."""
     running = asyncio.run(shell_policy(configuration))
     sys.stdout.write(f"{_summary(configuration, running)}\n")
     settings = configuration.settings
@@ -37,6 +39,8 @@ def check(configuration: Configuration, *, online: bool) -> int:
     results += check_context(settings)
     results += check_skills(settings)
     results += check_own_tools(configuration)
+    if upgrade:
+        results.append(check_upgrade(configuration))
     if online:
         results += asyncio.run(_check_online(settings))
         results += asyncio.run(check_servers(configuration))

@@ -85,7 +85,7 @@ def _command(arguments: argparse.Namespace) -> int:
         case "check":
             from gateway.cli.check import check
 
-            return check(_load(arguments.config), online=arguments.online)
+            return check(_load(arguments.config), online=arguments.online, upgrade=arguments.upgrade)
         case "models":
             from gateway.cli.models import show_models
 
@@ -244,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", "validate the configuration", "Prints each problem with its line, or a summary.")
     add_config(check, default)
     check.add_argument("--online", action="store_true", help="also test tokens, keys and models")
+    check.add_argument("--upgrade", action="store_true", help="also try the upgrade of the database, on a copy")
     models = add(
         "models",
         "list the models that the configured providers offer",

@@ -25,11 +25,17 @@ def newest() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
-def upgrade(connection: Connection) -> None:
-    """Runs the missing migrations, in the connection's transaction."""
+def revisions() -> tuple[str, ...]:
+    """Every revision that a database may have, from the oldest to the newest."""
+    found = ScriptDirectory.from_config(_config()).walk_revisions()
+    return tuple(script.revision for script in found)[::-1]
+
+
+def upgrade(connection: Connection, to: str = "head") -> None:
+    """Runs the missing migrations up to a revision, in the connection's transaction."""
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def _config() -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import time
@@ -20,6 +21,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from gateway.private_files import private_file
 from gateway.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreTooNew
 from gateway.store.schema import REVISION, alembic_version, metadata
+
+log = logging.getLogger(__name__)
 
 HEADER = b"SQLite format 3\0"
 
@@ -92,12 +95,14 @@ def _is_locked(file: int) -> bool:
     return True
 
 
-def open_current(path: Path) -> Engine:
-    """An engine for writing to the database, after its migration to the newest schema.
+def open_current(path: Path, *, back_up: bool = True) -> Engine:
+    """An engine for writing to the database, after its migration to the newest schema; before that it is backed up.
 
     Raises `StoreCorrupt` or `StoreTooNew` before anything was changed, or `StoreFailed`.
     """
     found = _find_revision(path)
+    if found and found != REVISION:
+        _prepare_upgrade(path, found, back_up=back_up)
     engine = create_engine(f"sqlite:///{path}")
     prepare_writing(engine)
     try:
@@ -105,7 +110,7 @@ def open_current(path: Path) -> Engine:
             if found is None:
                 create(connection)
             elif found != REVISION:
-                _upgrade(connection, path, found)
+                _upgrade(connection)
     except DBAPIError as error:
         engine.dispose()
         raise explain(path, error) from error
@@ -159,12 +164,21 @@ def create(connection: Connection) -> None:
     connection.execute(insert(alembic_version).values(version_num=REVISION))
 
 
-def _upgrade(connection: Connection, path: Path, found: str) -> None:
+def _prepare_upgrade(path: Path, found: str, *, back_up: bool) -> None:
     # Alembic takes longer to load than the rest of the store; most starts do not need it.
-    from gateway.store.migrate import has_revision, upgrade
+    from gateway.store.migrate import has_revision
+    from gateway.store.upgrade_backup import back_up_before_upgrade
 
-    if found and not has_revision(found):
+    if not has_revision(found):
         raise StoreTooNew(path, found)
+    if back_up:
+        made = back_up_before_upgrade(path, found)
+        log.info("the database is upgraded from the schema %s to %s; a backup of it is %s", found, REVISION, made)
+
+
+def _upgrade(connection: Connection) -> None:
+    from gateway.store.migrate import upgrade
+
     upgrade(connection)
 
 

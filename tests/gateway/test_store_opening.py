@@ -29,7 +29,8 @@ from gateway.store import logs, open_store
 from gateway.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreTooNew
 from gateway.store.migrate import newest
 from gateway.store.schema import REVISION
-from tests.gateway.notes import SESSION, begin, finish, first_words, tell, url_of
+from tests.gateway.notes import SESSION, begin, first_words, tell, url_of
+from tests.install.old_databases import database_of
 
 NOBODY = 65534
 
@@ -59,8 +60,6 @@ ENTRIES_OF_0001 = {
     '{"outcome":"stopped","reason":"Ann","kind":"ended"}': Ended("stopped", "Ann"),
 }
 """Entries of the turn log as revision 0001 stored them, and what they are now."""
-
-TABLES_SINCE_0001 = ("api_keys", "identities", "strangers", "audit", "deletions", "moves", "forgotten_events")
 
 
 async def fill(folder: Path) -> Path:
@@ -137,33 +136,13 @@ async def test_a_new_database_equals_a_migrated_one(tmp_path: Path) -> None:
 
 
 async def test_log_entries_of_revision_0001_are_read_under_their_new_names(tmp_path: Path) -> None:
+    entries = [{"turn": 1, "n": n, "entry": entry} for n, entry in enumerate(ENTRIES_OF_0001, 1)]
+    session = {"key": SESSION, "address": "{}"}
+    turn = {"number": 1, "session": SESSION, "address": "{}", "principal": "{}"}
+    path = database_of("0001", {"sessions": [session], "turns": [turn], "turn_log": entries}, tmp_path)
     async with open_store(url_of(tmp_path)) as store:
-        await tell(store)
-        turn = await begin(store)
-        await finish(store, turn)
-    path = tmp_path / "interject.db"
-    [(number,)] = query(path, "SELECT number FROM turns")
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("DELETE FROM turn_log")
-        rows = [(number, n, entry) for n, entry in enumerate(ENTRIES_OF_0001, 1)]
-        database.executemany("INSERT INTO turn_log (turn, n, entry) VALUES (?, ?, ?)", rows)
-        for table in TABLES_SINCE_0001:
-            database.execute(f"DROP TABLE {table}")
-        for column in ("foreign", "level", "follows", "digest"):
-            database.execute(f'ALTER TABLE inbox DROP COLUMN "{column}"')
-        database.execute("DROP INDEX ix_turns_undeliverable")
-        database.execute("ALTER TABLE turns DROP COLUMN undeliverable")
-        for column in ("draft", "agent"):
-            database.execute(f"ALTER TABLE turns DROP COLUMN {column}")
-        for column in ("reasoning", "agent"):
-            database.execute(f"ALTER TABLE sessions DROP COLUMN {column}")
-        for table in ("turn_log", "outbox"):
-            database.execute(f'ALTER TABLE {table} DROP COLUMN "at"')
-        database.execute("UPDATE alembic_version SET version_num = '0001'")
-        database.commit()
-    async with open_store(url_of(tmp_path)) as store:
-        entries = await store.write(lambda connection: logs.read(connection, number))
-    assert entries == tuple(ENTRIES_OF_0001.values())
+        read = await store.write(lambda connection: logs.read(connection, 1))
+    assert read == tuple(ENTRIES_OF_0001.values())
     assert query(path, "SELECT version_num FROM alembic_version") == [(REVISION,)]
 
 
