@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set
 from secrets import token_hex
 
 from config.fingerprint import fingerprints
@@ -16,6 +16,7 @@ AT_START = (
     "web.host",
     "web.port",
     "web.url",
+    "metrics.public",
 )
 """The settings that take effect at a start only. All others do at a reload."""
 
@@ -31,16 +32,21 @@ def in_force(running: Settings, new: Settings) -> Settings:
 
 
 def changed(before: Settings, after: Settings) -> tuple[str, ...]:
-    """The keys of the settings that differ, like `agent.model`, in alphabetical order."""
+    """The settings that differ, as people write them, in alphabetical order: "[agent] model", "[agents.x] (new)"."""
     salt = token_hex(8)
     old, new = fingerprints(before, salt), fingerprints(after, salt)
-    return tuple(sorted(key for key in {*old, *new} if old.get(key) != new.get(key)))
+    sections = {_section(key) for key in old}, {_section(key) for key in new}
+    return tuple(sorted({_named(key, *sections) for key in {*old, *new} if old.get(key) != new.get(key)}))
 
 
-def as_sections(keys: Iterable[str]) -> tuple[str, ...]:
-    """The keys as people write them: `[agent] model`."""
-    return tuple(f"[{section}] {setting}" if section else setting for section, _, setting in map(_parts, keys))
+def _section(key: str) -> str:
+    return key.rpartition(".")[0]
 
 
-def _parts(key: str) -> tuple[str, str, str]:
-    return key.rpartition(".")
+def _named(key: str, before: Set[str], after: Set[str]) -> str:
+    section, _, setting = key.rpartition(".")
+    if not section:
+        return setting
+    if section not in before:
+        return f"[{section}] (new)"
+    return f"[{section}] {setting}" if section in after else f"[{section}] (removed)"

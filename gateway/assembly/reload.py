@@ -15,7 +15,7 @@ from channels.channel import Channel
 from config.errors import ConfigurationError
 from config.fingerprint import fingerprint, fingerprints
 from config.load import Configuration, load
-from config.reload import as_sections, changed, in_force
+from config.reload import changed, in_force
 from config.settings import Settings, every_secret
 from gateway.app import Gateway
 from gateway.assembly.channels import Webhooks, without_web_server
@@ -198,5 +198,5 @@ def _told(now: Sequence[str], at_start: Sequence[str], tools: str) -> Iterator[s
 
 
 def _listed(keys: Sequence[str]) -> str:
-    named = ", ".join(map(code, as_sections(keys[:MAX_NAMED])))
+    named = ", ".join(map(code, keys[:MAX_NAMED]))
     return f"{named} and {len(keys) - MAX_NAMED} more" if len(keys) > MAX_NAMED else named

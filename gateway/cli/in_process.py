@@ -10,6 +10,7 @@ from channels.terminal.screen import Screen
 from config.load import Configuration
 from gateway.assembly.build import Built, build
 from gateway.cli.instance_file import published
+from gateway.cli.logs import hide_secrets
 from gateway.cli.memory import hide_memory
 from gateway.media import DiskMedia
 from gateway.store.errors import StoreError
@@ -33,9 +34,9 @@ async def run_with_terminal(configuration: Configuration, screen: Screen) -> Non
 async def _build(configuration: Configuration, stack: AsyncExitStack) -> Built:
     """Without the web chat if its port is taken: a terminal works without it."""
     try:
-        return await stack.enter_async_context(build(configuration))
+        return await stack.enter_async_context(build(configuration, on_loaded=hide_secrets))
     except PortTaken:
-        return await stack.enter_async_context(build(_without_web(configuration)))
+        return await stack.enter_async_context(build(_without_web(configuration), on_loaded=hide_secrets))
 
 
 def _without_web(configuration: Configuration) -> Configuration:

@@ -21,8 +21,13 @@ class OneLine(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+        self._secrets: list[str] = []
+        self.hide(secrets)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Masks these too, from now on."""
         forms = {form for secret in secrets for form in (secret, quote(secret, safe="")) if len(secret) >= _MIN_LENGTH}
-        self._secrets = sorted(forms, key=len, reverse=True)
+        self._secrets = sorted({*self._secrets, *forms}, key=len, reverse=True)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """A record may quote text from outside, which must not look like further records."""
@@ -42,6 +47,13 @@ def log_to(stream: TextIO, secrets: Iterable[str]) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def hide_secrets(configuration: Configuration) -> None:
+    """Masks the secrets of these settings too, from now on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, OneLine):
+            handler.formatter.hide(secrets_in(configuration))
 
 
 def secrets_in(configuration: Configuration) -> set[str]:

@@ -130,6 +130,12 @@ def _command(arguments: argparse.Namespace) -> int:
             from gateway.cli.backup import restore
 
             return restore(_load(arguments.config), arguments.file, overwrite=arguments.force)
+        case "reload":
+            from config.load import data_directory
+            from gateway.cli.reload import reload
+
+            # The settings may be invalid, which the gateway says.
+            return reload(data_directory(os.environ).absolute(), as_json=arguments.json)
         case "audit":
             from gateway.cli.audit import show_audit_log
 
@@ -333,6 +339,12 @@ def _parser() -> argparse.ArgumentParser:
         which = action.add_mutually_exclusive_group(required=True)
         which.add_argument("--conversation", metavar="KEY", help="one conversation, by its key in the list")
         which.add_argument("--person", metavar="CHANNEL:ID", help="one person, in all conversations of a channel")
+    again = add(
+        "reload",
+        "have the running gateway take over the settings as they are now",
+        "Prints what was changed; if anything is invalid, says what and where, and changes nothing. Exit code 1 then.",
+    )
+    again.add_argument("--json", action="store_true", help="the answer as JSON")
     backup = add(
         "backup", "back up the database and the files", "Works beside a running gateway. Workspaces are not included."
     )

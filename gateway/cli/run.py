@@ -19,8 +19,9 @@ from gateway.cli.banner import banner
 from gateway.cli.event_loop import CancelOnSignal, RunOnSignal, run_in_loop
 from gateway.cli.home import describe_error
 from gateway.cli.instance_file import published
-from gateway.cli.logs import log_to, secrets_in
+from gateway.cli.logs import hide_secrets, log_to, secrets_in
 from gateway.cli.memory import hide_memory
+from gateway.cli.reload_socket import answering
 from gateway.cli.standard_streams import discard_unwritable
 from gateway.cli.web_token import sign_in_link
 from gateway.cli.writable_folders import remove_old_temporary_files, use_writable_folders
@@ -51,7 +52,10 @@ async def _serve(configuration: Configuration) -> int:
     started = time.time()
     systemd = Systemd()
     with RunOnSignal() as reloads, CancelOnSignal(signal.SIGINT, signal.SIGTERM, grace=grace):
-        async with build(configuration) as built:
+        async with (
+            build(configuration, on_loaded=hide_secrets) as built,
+            answering(configuration.home, built.gateway.reload),
+        ):
             with published(configuration.home, built.link):
                 _show(banner(configuration, sign_in_link(configuration, built.link)))
                 remove_old_temporary_files(configuration.home, before=started)
@@ -75,12 +79,7 @@ def _show(text: str) -> None:
 async def _reload(gateway: Gateway, systemd: Systemd) -> None:
     try:
         with systemd.reloading():
-            reloaded = await gateway.reload()
+            await gateway.reload()
     except Exception:
         # Whatever fails, the gateway goes on with what it has.
         log.exception("the reload failed")
-        return
-    if reloaded.is_refused:
-        log.error("%s", " ".join(reloaded.text.split()))
-    else:
-        log.info("reloaded: %s", " ".join(reloaded.text.split()))

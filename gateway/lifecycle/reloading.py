@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +36,10 @@ class Reloading:
 
     async def __call__(self) -> Reloaded:
         async with self._lock:
-            return await self._reload()
+            reloaded = await self._reload()
+        told = " ".join(reloaded.text.split())
+        if reloaded.is_refused:
+            log.error("%s", told)
+        else:
+            log.info("reloaded: %s", told)
+        return reloaded
