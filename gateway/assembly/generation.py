@@ -25,6 +25,7 @@ from gateway.assembly.channels import access_settings, load_replies, open_platfo
 from gateway.assembly.context import context_managers
 from gateway.assembly.custom_tools import OwnTools
 from gateway.assembly.hooks import open_hooks
+from gateway.assembly.limits import spending_limits
 from gateway.assembly.load_ahead import Load
 from gateway.assembly.mcp import SignInLinks, open_servers
 from gateway.assembly.models import cost_of, open_models, open_reader, unpriced
@@ -39,7 +40,6 @@ from gateway.media import DiskMedia
 from gateway.outbound.channel_replies import ReplyOptions
 from gateway.store import Store
 from gateway.store.background import Limits
-from gateway.turns.budgets import SpendingLimits
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> G
         unstreamed=[name for name, channel in settings.channels.items() if not channel.stream],
         reply_options=replies | {"web": ReplyOptions(reasoning=settings.web.show_reasoning and shows_reasoning)},
         background=Limits(depth=limits.delegate_depth, running=limits.delegate_running),
-        spending=SpendingLimits(limits.turn_cost, limits.person_daily_cost, limits.daily_cost, limits.delegate_tokens),
+        spending=spending_limits(limits),
         models=tuple(models),
         topics=[name for name, section in settings.channels.items() if section.topic_instructions],
     )
