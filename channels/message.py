@@ -15,6 +15,9 @@ BusyMode = Literal["steer", "queue", "collect", "interrupt"]
 """What a message does that arrives while a turn runs: it steers the turn, waits to be read alone (`queue`) or together
 with other waiting messages (`collect`), or stops the turn and is read by the next."""
 
+STORED = "stored:"
+"""Begins the `ref` of a file whose bytes are in the media store already; the attachment follows, as JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileRef:

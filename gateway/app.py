@@ -17,7 +17,8 @@ from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
 from agent.toolset import Toolset
-from channels.channel import Channel
+from channels.channel import Channel, NotStored
+from channels.message import InboundMessage, Receipt
 from gateway.bus import Bus, HistoryChanged, LocalBus, TitleChanged
 from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.inbound.access_changes import AccessChanges
@@ -65,6 +66,7 @@ from gateway.turns.history_cache import HistoryCache
 from gateway.turns.mcp import CurrentMcp, Mcp, NoMcp
 from gateway.turns.revocation_stops import obey_stop_requests
 from gateway.turns.roles import Roles
+from gateway.turns.run_waits import RunWaits
 from gateway.turns.runs import RunReports
 from gateway.turns.titles import Titles
 from gateway.turns.topics import Topics
@@ -183,6 +185,8 @@ class Gateway:
         self._workspaces = workspaces
         self.store = store
         self.bus = bus or LocalBus()
+        self.media = media
+        self.is_receiving = False
         self.keys = ApiKeys(store)
         access.programs = self.keys
         self.reload = Reloading(reload)
@@ -203,6 +207,7 @@ class Gateway:
         self._replies = ChannelReplies(options.reply_options, mask)
         histories = HistoryCache(store, lambda session: self.bus.publish(HistoryChanged(session)))
         self._moved_chats = MovedChats(store, histories.forget)
+        self._receive = self._moved_chats.receiving(self.bus.deliver)
         self.delivery = Delivery(
             self.channels,
             store,
@@ -255,7 +260,8 @@ class Gateway:
             stop=affected.stop,
             forget=histories.forget,
         )
-        self.runs = RunReports(store, self.bus, agents)
+        self.run_waits = RunWaits(store, self.bus)
+        self.runs = RunReports(store, self.bus, agents, self.run_waits)
         context = ContextUse(store, self.dispatcher, histories, agents)
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete, context)
 
@@ -383,7 +389,16 @@ class Gateway:
     async def __aenter__(self) -> Gateway:
         for channel in self._own_channels:
             self._stack.push_async_callback(channel.aclose)
-        for part in (self.bus, self.delivery, self._titles, self.dispatcher, self.background, self.receiver):
+        parts = (
+            self.bus,
+            self.run_waits,
+            self.delivery,
+            self._titles,
+            self.dispatcher,
+            self.background,
+            self.receiver,
+        )
+        for part in parts:
             await self._stack.enter_async_context(part)
         return self
 
@@ -396,10 +411,16 @@ class Gateway:
         await self._identities.load(self.channels.values())
         await self._moved_chats.load()
         await self._resume(await self.store.pending())
+        self.is_receiving = True
+        try:
+            await self._listen_to_all(services)
+        finally:
+            self.is_receiving = False
+
+    async def _listen_to_all(self, services: Sequence[Service]) -> None:
         async with asyncio.TaskGroup() as group:
-            deliver = self._moved_chats.receiving(self.bus.deliver)
             commands = await asyncio.to_thread(self.commands.list)
-            group.create_task(self._listeners.run(deliver, commands))
+            group.create_task(self._listeners.run(self._receive, commands))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(
@@ -410,6 +431,13 @@ class Gateway:
             group.create_task(supervised(self.deletion.watch))
             for service in services:
                 group.create_task(supervised(service))
+
+    async def deliver(self, message: InboundMessage) -> Receipt | None:
+        """Takes a message that comes from no channel; see `channels.message.Deliver`. Raises `NotStored`, also while
+        the gateway starts or stops."""
+        if not self.is_receiving:
+            raise NotStored("The gateway is starting or stopping.")
+        return await self._receive(message)
 
     async def revoke_key(self, key: str, by: str, by_name: str) -> bool:
         """Revokes a key of the control API, and stops what it has running; False if there is no such valid key. `by` is

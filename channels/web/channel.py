@@ -165,8 +165,11 @@ class WebChannel:
         conflicts = tuple(tool.name for tool in message.tools if tool.name in own_tools)
         message = replace(message, tools=tuple(tool for tool in message.tools if tool.name not in own_tools))
         receipt = await self._listener.deliver(message)
-        if receipt and not receipt.duplicate:
-            self._publish_message(message, post, receipt)
+        if receipt is not None:
+            self.publish_message(message, post, receipt)
+            if message.kind == "command" and receipt.words is None:
+                # What commands answer is shown, and of no use to whoever waits for runs here.
+                receipt = replace(receipt, run=None)
         return PostResult(receipt, conflicts)
 
     async def run(self, run: str, wait: float) -> Wire:
@@ -233,7 +236,10 @@ class WebChannel:
             if not feeds and self._feeds.get(chat) is feeds:
                 del self._feeds[chat]
 
-    def _publish_message(self, message: InboundMessage, post: Post, receipt: Receipt) -> None:
+    def publish_message(self, message: InboundMessage, post: Post, receipt: Receipt) -> None:
+        """Shows a message that was delivered to open pages, once."""
+        if receipt.duplicate:
+            return
         if message.command == "new":
             self._new_commands.add(receipt.id)
         elif message.command not in ("stop", "answer"):
@@ -289,7 +295,7 @@ def _as_written(message: InboundMessage, post: Post, receipt: Receipt) -> Person
     return PersonMessage(
         id=receipt.id,
         message_id=message.message_id,
-        sender=OWNER.name,
+        sender=message.sender.name,
         text=clean_text(post.text) if receipt.words is None else receipt.words,
         attachments=post.attachments,
         state=_first_state(message, receipt),

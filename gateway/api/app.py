@@ -6,11 +6,14 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.api import catalog, conversations, keys, operations, people, session, streams, usage
+from channels.web.body_limit import BodyLimit
+from gateway.api import catalog, conversations, keys, messages, operations, people, runs, session, streams, usage
 from gateway.api.follower import Follower
 from gateway.api.guard import Callers, Guard
+from gateway.api.limits import UPLOAD_LIMIT
 from gateway.api.operations import NO_FACTS, OperatorFacts
 from gateway.api.problems import ProblemBody, answer_problems
+from gateway.api.uploads import Uploads
 from gateway.app import Gateway
 
 PREFIX = "/api/v1"
@@ -36,11 +39,15 @@ def app(
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
     )
+    api.add_middleware(BodyLimit, limit=UPLOAD_LIMIT)
     api.add_middleware(Guard, callers=callers, host=host, url=url)
     answer_problems(api)
+    uploads = Uploads()
     for router in (
         conversations.router(gateway),
         keys.router(gateway),
+        messages.router(gateway, uploads),
+        runs.router(gateway),
         operations.router(gateway, facts),
         catalog.router(gateway),
         people.router(gateway),

@@ -13,6 +13,7 @@ from channels.address import Sender
 from channels.web.access_guard import Site, bearer_token
 from channels.web.parse import OWNER
 from gateway.api.caller import Caller
+from gateway.api.limits import REQUESTS_PER_MINUTE, RequestRate
 from gateway.api.problems import Problem
 from gateway.inbound.api_keys import ApiKeys
 from gateway.store.api_keys import SENDER
@@ -45,10 +46,13 @@ class Guard:
     """ASGI middleware: puts the caller into the scope, or refuses. `host` is the host that the server binds, `url` its
     public address behind a proxy."""
 
-    def __init__(self, app: ASGIApp, callers: Callers, host: str, url: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, callers: Callers, host: str, url: str = "", requests_per_minute: int = REQUESTS_PER_MINUTE
+    ) -> None:
         self._app = app
         self._callers = callers
         self._site = Site(host, url)
+        self._rate = RequestRate(requests_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,7 +77,9 @@ class Guard:
         for secret in self._secrets(request):
             caller = await self._callers.find(secret)
             if caller is not None:
+                self._take(caller.sender.id)
                 return caller
+        self._take(f"nobody {request.client.host if request.client else ''}")
         raise Problem(401, "key_missing", "Send a valid key as a Bearer token: interject keys create makes one.")
 
     def _secrets(self, request: HTTPConnection) -> list[str]:
@@ -83,3 +89,7 @@ class Guard:
             return [given]
         names = (self._site.session_cookie(request), self._site.cookie_name(request))
         return [secret for name in names if (secret := request.cookies.get(name))]
+
+    def _take(self, caller: str) -> None:
+        if after := self._rate.take(caller):
+            raise Problem(429, "too_many_requests", "Too many requests. Please slow down.", retry_after=after)

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from agent.media import FileTooLarge, MediaError, MediaMissing
 from channels.channel import NotStored
 from channels.runs import UnknownRun, WrongResults
+from gateway.api.waiting import ClientGone
 from gateway.store.errors import StoreError
 
 MEDIA_TYPE = "application/problem+json"
@@ -56,6 +57,7 @@ def answer_problems(api: FastAPI) -> None:
     answer(Problem, lambda error: error if isinstance(error, Problem) else _unexpected(error))
     answer(UnknownRun, lambda error: Problem(404, "run_not_found", str(error)))
     answer(WrongResults, lambda error: Problem(409, "wrong_results", str(error)))
+    answer(ClientGone, lambda error: Problem(499, "client_gone", "The client has gone."))
     answer(NotStored, lambda error: Problem(503, "not_stored", str(error), retry_after=5))
     answer(StoreError, lambda error: Problem(503, "store_failed", str(error), retry_after=5))
     answer(MediaMissing, lambda error: Problem(404, "file_not_found", str(error)))

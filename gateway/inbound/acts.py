@@ -50,7 +50,7 @@ class Acts:
         act = self._take(message)
         if message.kind not in ("new", "command"):
             return (message,)
-        if act is None or act.last.event_id != message.event_id:
+        if act is None or (act.last.event_id, act.last.digest) != (message.event_id, message.digest):
             act = _with(message, act)
         self._newest[message.address, message.sender.id] = replace(act, at=monotonic())
         return act.whole

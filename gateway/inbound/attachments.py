@@ -6,12 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol, TypeVar
+
+from pydantic import TypeAdapter
 
 from agent.media import Attachment, MediaError, MediaStore
 from channels.address import Address, Sender
 from channels.channel import Channel, ChannelError, FileUnavailable, RetryLater, TalkReader, Unreachable
-from channels.message import FileRef, ForeignText, ThreadRoot
+from channels.message import STORED, FileRef, ForeignText, ThreadRoot
 from gateway.inbound.talk import talk_note
 from gateway.lifecycle.fair_slots import FairSlots
 from gateway.lifecycle.retry import retry_until_stored
@@ -299,9 +302,11 @@ class AttachmentFetcher:
         """Never raises: a failure here affects only this file."""
         person = person_key(row.address.channel, row.sender)
         try:
-            async with self._slots.hold(person):
-                data = await self._retry(row.address, lambda channel: channel.fetch(file))
-                attachment = await self._media.put(data, file.name)
+            attachment = _stored(file)
+            if attachment is None:
+                async with self._slots.hold(person):
+                    data = await self._retry(row.address, lambda channel: channel.fetch(file))
+                    attachment = await self._media.put(data, file.name)
         except (_NotAvailable, MediaError) as error:
             return _Fetched(None, f"The file {file.name} is not available: {error}.")
         except Exception as error:
@@ -332,6 +337,16 @@ class AttachmentFetcher:
                 log.exception("%s: fetching failed", channel.name)
                 raise _NotAvailable(type(error).__name__) from error
         raise _NotAvailable(reason)
+
+
+def _stored(file: FileRef) -> Attachment | None:
+    """The attachment of a file that needs no fetching."""
+    return _attachments().validate_json(file.ref.removeprefix(STORED)) if file.ref.startswith(STORED) else None
+
+
+@cache
+def _attachments() -> TypeAdapter[Attachment]:
+    return TypeAdapter(Attachment)
 
 
 async def _said(channel: TalkReader, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:

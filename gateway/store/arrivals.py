@@ -177,9 +177,7 @@ def accept_and_begin(
     return arrival, turn
 
 
-def refusal_of(
-    connection: Connection, message: InboundMessage, session: str, options: AcceptOptions
-) -> str | None:
+def refusal_of(connection: Connection, message: InboundMessage, session: str, options: AcceptOptions) -> str | None:
     """Why `accept` would not take a new message, by what the store knows of its sender and place; None if it would.
     Nothing is stored."""
     if _is_unknown_place(connection, session, options):
@@ -235,7 +233,8 @@ def _store(
     if message.has_talk and not _reads_talk(connection, session, options):
         message = replace(message, has_talk=False)
     busy = options.busy or session_busy or options.default_busy
-    run = uuid4().hex if message.kind == "new" else None
+    # A command is answered by a turn of its own, or becomes a message.
+    run = uuid4().hex if message.kind in ("new", "command") else None
     own = _insert_message(connection, message, session, generation, refused, busy, run)
     if own is None:
         return _duplicate(connection, message.address.channel, message.event_id, message.digest)
@@ -247,7 +246,7 @@ def _store(
         case "new":
             return replace(_accept_new(connection, message, session, own, busy, options, is_edit=is_edit), run=run)
         case "command":
-            return Arrival(own, session, command=True)
+            return Arrival(own, session, command=True, run=run)
         case "edited":
             return accept_edit(connection, message, session, own)
         case "withdrawn":

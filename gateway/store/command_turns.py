@@ -71,7 +71,8 @@ def send_as_text(connection: Connection, command_id: int, unknown: int) -> bool:
         return False
     connection.execute(_mark_sent, {"row": unknown})
     text = f"/{meant.command} {meant.text}".rstrip()
-    connection.execute(_become_message, {"of_row": command_id, "new_text": text, "new_run": uuid4().hex})
+    values = {"of_row": command_id, "new_text": text, "new_run": row.run or uuid4().hex}
+    connection.execute(_become_message, values)
     queue_if_lower(connection, row.session, row.level)
     return True
 
@@ -138,7 +139,7 @@ def resume_side_question(connection: Connection, worker: str, turn_id: str) -> T
 def _turn_for(command: AnyRow, kind: TurnKind) -> Turn:
     principal = Sender(command.sender_id, command.sender_name, command.sender_handle, level=command.level)
     address = address_from_json(command.address)
-    return new_turn(uuid4().hex, command.session, address, principal, command.message_id, kind)
+    return new_turn(command.run or uuid4().hex, command.session, address, principal, command.message_id, kind)
 
 
 def _write_notice(connection: Connection, worker: str, turn: Turn, notice: Notice) -> bool:

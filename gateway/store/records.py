@@ -118,6 +118,24 @@ class Run:
         return self.state not in ("waiting", "running", "parked")
 
 
+@dataclass(frozen=True, slots=True)
+class FollowedRun:
+    """A run, followed to the turn that answers it, whoever's message that began with. `state` and `reason` are of the
+    answer; `claims` rises each time that the turn goes on. `ended_at` is None until the turn ends."""
+
+    run: Run
+    row: int
+    state: RunState
+    reason: str
+    claims: int
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in ("waiting", "running", "parked")
+
+
 ChoiceOutcome = Literal["chosen", "not_open", "not_allowed", "not_yours"]
 """What became of a pressed option of a question."""
 

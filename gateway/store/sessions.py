@@ -9,7 +9,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from agent.model import reasoning_from
 from channels.address import Address
-from gateway.store.encoding import address_to_json
+from gateway.store.encoding import address_from_json, address_to_json
 from gateway.store.records import Busy, ModelChoice
 from gateway.store.schema import inbox, is_waiting, sessions
 
@@ -26,6 +26,7 @@ _upsert = _insert.on_conflict_do_update(index_elements=["key"], set_={"last_at":
 )
 _conversation = select(func.coalesce(sessions.c.parent, sessions.c.key)).where(sessions.c.key == bindparam("session"))
 
+_address = select(sessions.c.address).where(sessions.c.key == bindparam("session"), sessions.c.parent.is_(None))
 _generation = select(sessions.c.generation).where(sessions.c.key == bindparam("session"))
 current_generation = _generation.scalar_subquery()
 """The generation of the session that the parameter `session` names."""
@@ -81,6 +82,12 @@ def conversation_of(connection: Connection, session: str) -> str | None:
     """The session in which people write, for one that may be a delegated task's, however deep."""
     found: str | None = connection.execute(_conversation, {"session": session}).scalar()
     return found
+
+
+def address_of(connection: Connection, session: str) -> Address | None:
+    """Where the conversation takes place; None if people never wrote there."""
+    found = connection.execute(_address, {"session": session}).scalar()
+    return None if found is None else address_from_json(found)
 
 
 def generation_of(connection: Connection, session: str) -> int | None:

@@ -17,6 +17,7 @@ from gateway.store import (
     audit,
     command_turns,
     conversation_deletion,
+    conversation_files,
     costs,
     cursors,
     deadlines,
@@ -143,6 +144,8 @@ class Store:
     wrap = writes(finish_up.wrap)
     run = reads(runs.run)
     run_of = reads(runs.run_of)
+    followed_runs = reads(runs.followed)
+    run_of_event = reads(runs.run_of_event)
     rows = reads(reading.rows)
 
     # Questions and decisions
@@ -194,6 +197,7 @@ class Store:
     conversations = reads(reading.conversations)
     earlier = reads(reading.earlier)
     direct_chats = reads(reading.direct_chats)
+    address_of = writes(sessions.address_of)
     reset_session = writes(sessions.reset_session)
     set_busy = writes(sessions.set_busy)
     set_model = writes(sessions.set_model)
@@ -292,5 +296,6 @@ class Store:
     backlog = reads(health.backlog)
 
     # Media
+    find_file = reads(conversation_files.find_file)
     record_media = writes(media_cleanup.record)
     forget_unused_media = writes(media_cleanup.forget_unused)

@@ -13,7 +13,7 @@ from gateway.store.inbox import queue_if_lower
 from gateway.store.schema import inbox, is_command, is_turn, is_waiting, turns
 from gateway.store.sessions import current_generation
 
-_row = select(inbox.c.session, inbox.c.level).where(inbox.c.id == bindparam("row"), is_command, is_waiting)
+_row = select(inbox.c.session, inbox.c.level, inbox.c.run).where(inbox.c.id == bindparam("row"), is_command, is_waiting)
 _turn = select(turns.c.number).where(
     turns.c.id == bindparam("turn_id"),
     turns.c.session == bindparam("session"),
@@ -43,7 +43,8 @@ def say_suggested(connection: Connection, command_id: int, turn_id: str, place: 
     if not (0 <= place < len(made) and 0 <= option < len(made[place])):
         return False
     text = made[place][option].text
-    connection.execute(_become_message, {"of_row": command_id, "new_text": text, "new_run": uuid4().hex})
+    values = {"of_row": command_id, "new_text": text, "new_run": row.run or uuid4().hex}
+    connection.execute(_become_message, values)
     queue_if_lower(connection, row.session, row.level)
     return True
 

@@ -64,7 +64,7 @@ _read_messages = (
     .order_by(inbox.c.id)
 )
 _unfinished = exists(select(turns.c.number).where(turns.c.session == inbox.c.session, is_turn, is_running))
-_command = select(inbox.c.session, inbox.c.level).where(
+_command = select(inbox.c.session, inbox.c.level, inbox.c.run).where(
     inbox.c.id == bindparam("row"), is_command, is_waiting, ~_unfinished
 )
 _become_message = (
@@ -122,7 +122,7 @@ def retry(connection: Connection, command_id: int, by: str | None = None, of: st
     attachments = tuple(dict.fromkeys(each for message in messages for each in message.attachments))
     values = {
         "of_row": command_id,
-        "new_run": uuid4().hex,
+        "new_run": row.run or uuid4().hex,
         "new_text": _joined(messages),
         "new_attachments": attachments_to_json(attachments),
         "new_tools": tools_to_json([tool for message in messages for tool in message.tools]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from agent.decisions.external_tools import check_results, pending
@@ -19,16 +20,15 @@ from agent.turn_context import TurnContext
 from channels.address import Address
 from channels.channel import NotStored
 from channels.runs import CallResult, PendingCall, RunReport, RunState, UnknownRun, WrongResults
-from gateway.bus import Bus, MessageAccepted, MessagesChanged, TurnEnded, TurnParked, TurnStarted
+from gateway.bus import Bus
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.turns.agents import Agents
 from gateway.turns.environment import hook_context
+from gateway.turns.run_waits import RunWaits
 
 NOTHING_PENDING = "no call of this run is pending, or no longer"
 TOO_LATE = "these calls are no longer pending"
-CHANGES = (MessageAccepted, MessagesChanged, TurnStarted, TurnParked, TurnEnded)
-"""Events after which a run may have another state."""
 
 
 class RunStore(Protocol):
@@ -42,8 +42,9 @@ class RunStore(Protocol):
 class RunReports:
     """Implements `channels.runs.Runs`."""
 
-    def __init__(self, store: RunStore, bus: Bus, agents: Agents) -> None:
+    def __init__(self, store: RunStore, bus: Bus, agents: Agents, waits: RunWaits) -> None:
         self._store = store
+        self._waits = waits
         self._bus = bus
         self._agents = agents
 
@@ -56,13 +57,17 @@ class RunReports:
         return await self._report(await self._find(run_id))
 
     async def wait(self, run_id: str) -> RunReport:
-        session = (await self._find(run_id)).session
-        async with self._bus.subscribe(session, *CHANGES) as events:
-            while True:
-                report = await self.report(run_id)
-                if report.finished or report.calls:
-                    return report
-                await events.changed()
+        await self._find(run_id)
+        while True:
+            found = await self._waits.wait(run_id, lambda each: each.run.state not in ("waiting", "running"))
+            report = await self.report(run_id)
+            if report.finished or report.calls or found is None:
+                return report
+            await self._waits.wait(run_id, partial(_has_gone_on, found))
+
+    async def calls(self, run: records.Run) -> tuple[PendingCall, ...]:
+        """The calls whose results the turn that has read the message waits for."""
+        return (await self._report(run)).calls
 
     async def report_for(self, message: int) -> RunReport | None:
         run = await self._store.run_of(message)
@@ -116,6 +121,10 @@ class RunReports:
         # The turn may have been parked since the run was read.
         state: RunState = "parked" if calls and run.state == "running" else run.state
         return RunReport(run.run_id, state, run.turn, run.step, run.reason, run.is_over, calls)
+
+
+def _has_gone_on(since: records.FollowedRun, now: records.FollowedRun) -> bool:
+    return (now.claims, now.state) != (since.claims, since.state)
 
 
 def _supplied(result: CallResult) -> SuppliedResult:

@@ -56,7 +56,7 @@ class ConversationView:
         session = session_key(address)
         turns = await self._store.turns_of(session, generation)
         rows = await self._store.rows(session, generation)
-        replies = {turn.id: self._reply(turn).reply() for turn in turns}
+        replies = {turn.id: self.reply_of(turn) for turn in turns}
         return tuple(_in_order(rows, turns, replies))
 
     async def context(self, address: Address) -> Context | None:
@@ -84,8 +84,9 @@ class ConversationView:
                 return active
         return None
 
-    def _reply(self, turn: records.Turn) -> ReplyBuilder:
-        return self._running(turn.session, turn.id) or self._replies.of(turn)
+    def reply_of(self, turn: records.Turn) -> Reply:
+        """The turn's reply so far."""
+        return (self._running(turn.session, turn.id) or self._replies.of(turn)).reply()
 
     def _running(self, session: str, turn_id: str) -> ReplyBuilder | None:
         """A running turn's own, which has what is not in the log yet."""

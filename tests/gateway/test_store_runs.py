@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import Ended
+from agent.log import Ended, Notice
 from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, Run
 from tests.gateway.notes import PHOTO, SESSION, begin, finish, message, tell, url_of
@@ -94,11 +94,31 @@ async def test_arrivals_that_expect_no_answer_have_no_run(store: Store) -> None:
     await tell(store, "one", id="x")
     await begin(store)
     edit = await store.accept(message("two", id="x", kind="edited"), SESSION)
-    command = await store.accept(message(kind="command", command="help"), SESSION)
     assert edit is not None
-    assert command is not None
-    assert (edit.run, command.run) == (None, None)
+    assert edit.run is None
     assert await store.run("nothing") is None
+
+
+async def test_the_turn_that_answers_a_command_has_the_id_of_its_run(store: Store) -> None:
+    command = await store.accept(message(kind="command", command="help"), SESSION)
+    assert command is not None
+    assert (await run_of(store, command)).state == "waiting"
+    assert await store.answer(command.id, Notice("Write to me.")) == command.run
+    run = await run_of(store, command)
+    assert (run.state, run.turn) == ("completed", command.run)
+
+
+async def test_a_run_that_another_turn_has_read_is_followed_to_that_turns_end(store: Store) -> None:
+    await tell(store)
+    turn = await begin(store)
+    arrival = await tell(store, "and this")
+    await store.read_inbox(turn.id, turn.epoch, 3)
+    assert arrival.run is not None
+    [followed] = (await store.followed_runs([arrival.run, "nothing"])).values()
+    assert (followed.run.state, followed.state, followed.is_over) == ("read", "running", False)
+    await store.close(turn.id, turn.epoch, Ended("stopped", "by Ann"))
+    [followed] = (await store.followed_runs([arrival.run])).values()
+    assert (followed.run.turn, followed.state, followed.reason) == (turn.id, "stopped", "by Ann")
 
 
 async def test_an_edit_that_its_turn_did_not_read_begins_a_turn_without_a_run(store: Store) -> None:

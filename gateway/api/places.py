@@ -1,0 +1,76 @@
+"""The conversations that requests name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from channels.address import Address
+from channels.web.parse import BadPost, parse_address
+from gateway.api.caller import Caller
+from gateway.api.ids import conversation_id, session_of
+from gateway.api.problems import Problem
+from gateway.app import Gateway
+from gateway.sessions import session_key
+from gateway.turns.agents import next_choice
+
+WEB = "web"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A conversation that the caller sees."""
+
+    session: str
+    address: Address
+
+    @property
+    def id(self) -> str:
+        return conversation_id(self.session)
+
+
+async def find_place(gateway: Gateway, caller: Caller, conversation: str) -> Place:
+    """Raises a 404 for a conversation that does not exist, or that the caller may not see."""
+    session = session_of(conversation)
+    address = await gateway.store.address_of(session) if caller.sees(conversation_id(session)) else None
+    if address is None:
+        raise Problem(404, "conversation_not_found", "There is no conversation with this id.")
+    return Place(session, address)
+
+
+async def find_place_to_write(gateway: Gateway, caller: Caller, conversation: str) -> Place:
+    """As `find_place`; an unknown one on the web channel is new. Raises a 403 if the next turn there would have an
+    agent that the caller may not use, and a 503 while the gateway takes no messages."""
+    require_receiving(gateway)
+    try:
+        place = await find_place(gateway, caller, conversation)
+    except Problem as missing:
+        place = _new_place(gateway, caller, conversation, missing)
+    if place.address.channel not in gateway.channels:
+        raise Problem(409, "channel_off", f"The channel {place.address.channel} is not configured any more.")
+    if caller.agents is not None:
+        sender = caller.sender_at(place.address)
+        choice = await next_choice(gateway.store, gateway.agents, place.session, place.address, sender)
+        require_agent(caller, choice.agent)
+    return place
+
+
+def require_agent(caller: Caller, agent: str) -> None:
+    if not caller.may_use(agent):
+        raise Problem(403, "agent_not_allowed", f"Your key may not use the agent {agent}.")
+
+
+def require_receiving(gateway: Gateway) -> None:
+    if not gateway.is_receiving:
+        raise Problem(503, "stopping", "The gateway is starting or stopping. Please try again.", retry_after=5)
+
+
+def _new_place(gateway: Gateway, caller: Caller, conversation: str, missing: Problem) -> Place:
+    channel, _, rest = session_of(conversation).partition("/")
+    account, _, name = rest.partition("/")
+    if channel != WEB or WEB not in gateway.channels or account != "local" or not caller.sees(conversation):
+        raise missing
+    try:
+        address = parse_address(WEB, name)
+    except BadPost as error:
+        raise Problem(422, "invalid_request", f"web:local:NAME: {error}") from error
+    return Place(session_key(address), address)
