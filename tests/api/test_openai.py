@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -17,6 +18,8 @@ from PIL import Image
 from tests.api.conftest import Api, control_api
 from tests.servers.models import Call, ModelServer, Pause, Request, Say, Usage
 from tests.servers.telegram import BotApi
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "openai-clients.md"
 
 AGENTS = '[agents.poet]\ninstructions = "Answer in verse."\n'
 
@@ -248,3 +251,16 @@ async def test_without_a_key_the_error_is_in_openais_form(tmp_path: Path, models
     ):
         with pytest.raises(openai.AuthenticationError):
             await client.models.list()
+
+
+async def test_the_example_of_the_guide_runs(
+    tmp_path: Path, models: ModelServer, api: BotApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models.respond(lambda _: Say("Nothing yet."))
+    [example] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    async with control_api(tmp_path, api, models) as control:
+        made = await control.client.post("/keys", json={"name": "notebook", "scope": "chat"})
+        names: dict[str, Any] = {"URL": control.url, "KEY": made.json()["secret"]}
+        await asyncio.to_thread(exec, compile(example, str(GUIDE), "exec"), names)
+    names["client"].close()
+    assert capsys.readouterr().out == "Nothing yet.\n"
