@@ -16,6 +16,8 @@ AT_START = (
     "web.host",
     "web.port",
     "web.url",
+    "logging.format",
+    "logging.level",
     "metrics.public",
 )
 """The settings that take effect at a start only. All others do at a reload."""

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from config.section import Section
+
+
+class LoggingSettings(Section):
+    """The log, on standard error. Known secrets are masked in it."""
+
+    format: Literal["text", "json"] = Field(
+        default="text",
+        description='"text" for people, or "json" for programs: an object per line, with the ids of the channel, the '
+        "session and the turn.",
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="The least severe records that are logged. Those of libraries are logged from warning on.",
+    )
 
 
 class MetricsSettings(Section):

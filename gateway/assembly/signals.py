@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from agent.agent import unmasked
 from agent.tool import Tool
 from config.settings import Settings
 from gateway.app import Gateway
 from gateway.assembly.custom_tools import BUILT_IN
 from gateway.lifecycle.supervision import Service
 from gateway.signals.http_app import SignalsApp, token_check
+from gateway.signals.lines import Lines
 from gateway.signals.metrics import OTHER, Metrics, State
 from gateway.signals.readiness import Readiness
 from gateway.signals.sampling import Sampler
@@ -42,13 +44,15 @@ class ToolLabels:
 
 
 class ConfiguredSignals:
-    """`tell` is told of everything; `tool_labels` is to get the operator's own tools."""
+    """`tell` is told of everything. `tool_labels` is to get the operator's own tools, `mask` is to remove known
+    secrets."""
 
     def __init__(self, settings: Settings) -> None:
         self._public = settings.metrics.public
+        self.mask: Callable[[str], str] = unmasked
         self.tool_labels = ToolLabels(settings.mcp)
         self._metrics = Metrics(self.tool_labels)
-        self.tell = Signals(self._metrics)
+        self.tell = Signals(self._metrics, Lines(lambda text: self.mask(text)))
 
     def serve(self, gateway: Gateway, token: Callable[[], str]) -> tuple[SignalsApp, tuple[Service, ...]]:
         """The app of the signals' addresses, and the services that it needs beside it."""

@@ -46,7 +46,7 @@ def chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
     try:
         make_home(configuration.home)
         with open(configuration.home / "chat.log", "a", encoding="utf-8", opener=_private) as log:
-            log_to(log, secrets_in(configuration))
+            log_to(log, secrets_in(configuration), configuration.settings.logging)
             return run_in_loop(_chat(configuration, url, new=new))
     except* (ChannelError, OSError) as group:
         sys.stderr.write(f"interject: {describe_error(_first(group), configuration.home)}\n")

@@ -38,7 +38,7 @@ def run(configuration: Configuration) -> int:
     if hasattr(signal, "SIGHUP"):
         # Until the event loop runs; then it reloads.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    log_to(sys.stderr, secrets_in(configuration))
+    log_to(sys.stderr, secrets_in(configuration), configuration.settings.logging)
     try:
         use_writable_folders(configuration.home)
         return run_in_loop(_serve(configuration))

@@ -29,6 +29,7 @@ from gateway.inbound.message_rate import MessageRate
 from gateway.inbound.refusals import Refusals
 from gateway.inbound.trace_command import about_answered_message
 from gateway.lifecycle.tasks import BackgroundTasks
+from gateway.log_context import in_conversation
 from gateway.observations import Observations
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.notices import Notices
@@ -156,6 +157,10 @@ class Receiver:
         return replace(reaction, kind="command", address=answer.address, command=ANSWER, text=option)
 
     async def _deliver_part(self, message: InboundMessage) -> Receipt | None:
+        with in_conversation(message.address.channel, session_key(message.address)):
+            return await self._check_and_take(message)
+
+    async def _check_and_take(self, message: InboundMessage) -> Receipt | None:
         checked = self._access.check(message)
         access = checked.access
         if access is Access.IGNORED or self._is_for_another_bot(message):

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from channels.channel import Channel, ChannelRejected, CommandHelp
 from channels.message import Deliver
+from gateway.log_context import About, work_is_about
 from gateway.observations import Observations
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ async def listen(
 ) -> None:
     """Listens on one channel and restarts it when it fails, until cancelled or done. `problem` has, by channel, why it
     does not work at the moment, for people; `observations` are told."""
+    work_is_about(About(channel=channel.name))
     pause = FIRST_PAUSE
     while True:
         since = time.monotonic()

@@ -25,6 +25,7 @@ from channels.message import MessageState, MessageStatus
 from gateway.bus import Bus, MessagesChanged, TurnEnded, TurnParked, TurnProgress, TurnStarted
 from gateway.lifecycle.fair_slots import fairest
 from gateway.lifecycle.retry import retry_until_stored
+from gateway.log_context import About, work_is_about
 from gateway.outbound.channel_replies import ChannelReplies
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.reply_builder import ReplyBuilder
@@ -300,6 +301,7 @@ class Dispatcher:
 
     async def _serve(self, active: ActiveTurn, record: records.Turn | None = None) -> None:
         """Claims a turn, if there is no record yet, and runs it. A failure here affects only this turn."""
+        work_is_about(About(session=active.session))
         try:
             record = record or await self._claim(active)
             if record is not None:
@@ -321,6 +323,7 @@ class Dispatcher:
 
     async def _run(self, active: ActiveTurn, record: records.Turn) -> None:
         """Runs one turn to its stored end, whatever fails on the way."""
+        work_is_about(About(record.address.channel, record.session, record.id, record.root or record.id))
         # A parked turn is claimed only when it can go on.
         record = active.record = replace(record, parked=False)
         active.person = person_key(record.address.channel, record.principal.id)

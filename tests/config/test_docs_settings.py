@@ -19,7 +19,7 @@ from config.settings import (
     Settings,
     StoreSettings,
 )
-from config.signals import MetricsSettings
+from config.signals import LoggingSettings, MetricsSettings
 from config.skills import SkillSettings
 from config.tools import SECTIONS, CustomToolSettings, ToolSettings
 from config.webhooks import WebhookSettings
@@ -43,6 +43,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "limits": [LimitSettings],
     "safety": [SafetySettings],
     "retention": [RetentionSettings],
+    "logging": [LoggingSettings],
     "metrics": [MetricsSettings],
 }
 
