@@ -147,7 +147,7 @@ async def _permanent(
     public = None if address is None else settings.web.url
     links = SignInLinks(configuration.home, store, policy, mask, public_url=public, local_url=local)
     own = await asyncio.to_thread(own_tools, configuration, mask)
-    signals.tool_labels.own = own
+    signals.tool_labels.own, signals.mask = own, mask
     media = DiskMedia(settings.media.path, store)
     return Permanent(store, media, mask, policy, links, own, signals, SharedParts())
 
