@@ -111,12 +111,16 @@ class Follower:
         self._missed.append(missed)
         self._wanted.set()
 
+    async def started(self) -> None:
+        """Returns when events are followed, or never will be any more."""
+        await self._following.wait()
+
     # --- streams ---
 
     async def conversation(self, session: str, last_id: str | None) -> AsyncGenerator[bytes]:
         """Server-sent events of one conversation: a snapshot, or what came after `last_id`, and what comes."""
         with self._watch(session) as watcher:
-            await self._following.wait()
+            await self.started()
             if not self._resume(watcher, last_id):
                 if last_id is not None:
                     yield self._own(events.Reset(reason=TOO_OLD))
@@ -138,7 +142,7 @@ class Follower:
         loop = asyncio.get_running_loop()
         said_at = loop.time()
         with self._watch(EVERYTHING) as watcher:
-            await self._following.wait()
+            await self.started()
             if self._resume(watcher, last_id):
                 yield self._own(events.Ping(), watcher.position)
             else:

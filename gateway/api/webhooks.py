@@ -27,7 +27,7 @@ import httpx
 
 from agent.gate import one_line
 from agent.toolset import matches
-from gateway.api import events
+from gateway.api.events import Event, RunEnded, to_json
 from gateway.api.follower import Follower, run_ended
 from gateway.api.ids import channel_of
 from gateway.app import Gateway
@@ -78,7 +78,7 @@ class Webhook:
     def key(self) -> str:
         return hashlib.sha256(self.url.encode()).hexdigest()[:32]
 
-    def wants(self, event: events.Event) -> bool:
+    def wants(self, event: Event) -> bool:
         if event.type not in self.events:
             return False
         conversation = str(getattr(event, "conversation", ""))
@@ -150,7 +150,7 @@ class Webhooks:
             for sender in self._senders:
                 group.create_task(sender.run(client))
 
-    def _tell(self, event: events.Event) -> None:
+    def _tell(self, event: Event) -> None:
         for sender in self._senders:
             sender.tell(event)
 
@@ -171,7 +171,7 @@ class _Sender:
         self._is_behind = True
         self._gone = False
 
-    def tell(self, event: events.Event) -> None:
+    def tell(self, event: Event) -> None:
         if self._gone or not self._hook.wants(event):
             return
         if len(self._waiting) >= MAX_WAITING:
@@ -292,9 +292,9 @@ def _check(response: httpx.Response) -> None:
             raise _Refused(f"it answered {status}")
 
 
-def _message(event: events.Event, mask: Callable[[str], str]) -> _Message:
-    data = mask(events.to_json(event).decode())
+def _message(event: Event, mask: Callable[[str], str]) -> _Message:
+    data = mask(to_json(event).decode())
     body = f'{{"type":{json.dumps(event.type)},"timestamp":{json.dumps(event.at.isoformat())},"data":{data}}}'
-    is_end = isinstance(event, events.RunEnded)
-    id = f"run.ended-{event.run.run}" if isinstance(event, events.RunEnded) else f"msg-{uuid4().hex}"
+    is_end = isinstance(event, RunEnded)
+    id = f"run.ended-{event.run.run}" if isinstance(event, RunEnded) else f"msg-{uuid4().hex}"
     return _Message(id, event.at, body.encode(), is_end)
