@@ -14,13 +14,14 @@ from functools import partial
 
 from agent.masking import Mask
 from channels.channel import Channel
+from channels.programs import ProgramChannel
 from channels.web.channel import WebChannel
 from config.load import Configuration
 from config.settings import every_secret
 from gateway.app import Gateway
 from gateway.assembly.channels import Webhooks, access
 from gateway.assembly.custom_tools import own_tools
-from gateway.assembly.events import Following
+from gateway.assembly.events import Following, run_webhooks
 from gateway.assembly.generation import Generation, Permanent, build_generation
 from gateway.assembly.load_ahead import load_ahead
 from gateway.assembly.mcp import SignInLinks, mcp_problems
@@ -97,6 +98,7 @@ async def build(
         following = Following(gateway)
         services: list[Service] = [
             following.run,
+            partial(run_webhooks, settings.webhooks, gateway, following),
             partial(load_ahead, generation.ahead),
             generation.configured.workspaces.remove_leftovers,
             partial(_sweep, permanent.media),
@@ -113,6 +115,7 @@ async def build(
                 token=token,
             )
             gateway.add(web)
+            gateway.add(ProgramChannel(permanent.media))
             watched, beside = signals.serve(gateway, token)
             services += beside
             limits = default_limits(behind_proxy=settings.web.url is not None)
@@ -123,10 +126,10 @@ async def build(
                 settings.web,
                 webhooks,
                 watched,
+                following,
                 permanent.links,
                 configuration=lambda: reload.generation.configuration,
                 log=stack.enter_context(recent_log(gateway.mask)),
-                following=following,
             )
             services.append(partial(serve, make_site, listener, limits))
         await stack.enter_async_context(gateway)

@@ -54,11 +54,11 @@ async def site(
     settings: WebSettings,
     webhooks: Webhooks,
     signals: App,
+    following: Following,
     links: SignInLinks,
     *,
     configuration: Callable[[], Configuration],
     log: RecentLog,
-    following: Following,
 ) -> App:
     """The web chat, the control API, the platforms' webhooks, the signals for operators' tools, and the pages of people
     who sign in. Loaded on the first connection; webhooks and those pages may come later."""
@@ -87,6 +87,7 @@ def _control_apis(
     from gateway.api import pages
     from gateway.api.app import app
     from gateway.api.guard import KeyCallers
+    from gateway.api.openai.app import app as openai_app
     from gateway.api.operations import OperatorFacts, Setting
 
     def settings() -> list[Setting]:
@@ -100,4 +101,5 @@ def _control_apis(
     return {
         "/api/v1/": app(gateway, callers, follower, host=host, url=url, facts=facts),
         **dict.fromkeys(pages.PATHS, operators),
+        "/v1/": openai_app(gateway, web.media, callers, host=host, url=url),
     }
