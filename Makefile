@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench docs pin clean
+.PHONY: run test check bench docs dist pin clean
 
 run: .venv/installed
 	@$(BIN)/interject run
@@ -22,6 +22,12 @@ bench: .venv/installed-dev
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: .venv/installed-dev
 	$(BIN)/mkdocs build --strict --quiet
+
+# The wheel and the source distribution in dist/, each tried in an environment of its own.
+dist: .venv/installed-dev
+	rm -rf dist
+	$(BIN)/hatchling build
+	$(BIN)/python -m tests.install.smoke dist
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -47,4 +53,4 @@ pin:
 	  --no-emit-index-url --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

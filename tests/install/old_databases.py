@@ -62,10 +62,8 @@ def made_up(database: sqlite3.Connection, table: str, column: str, type: str) ->
         choices = [choice.strip("' ") for choice in found[1].split(",")]
         # Of states the last: one that has ended.
         return choices[-1] if column == "state" else choices[0]
-    if column == "address":
-        return database.execute("SELECT address FROM sessions").fetchone()[0]
-    if column == "principal":
-        return database.execute("SELECT principal FROM turns").fetchone()[0]
+    if column in ("address", "principal") and (known := database.execute(f"SELECT {column} FROM turns").fetchone()):
+        return known[0]
     for _, _, other, own, theirs, *_ in database.execute(f'PRAGMA foreign_key_list("{table}")'):
         if own == column:
             return database.execute(f'SELECT "{theirs}" FROM "{other}"').fetchone()[0]
