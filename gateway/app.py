@@ -281,6 +281,7 @@ class Gateway:
                 agents,
                 workspaces,
                 tool_problems,
+                mcp,
             ),
             self._conversation_commands,
             AccessCommands(store, access, self.access_changes),
@@ -290,7 +291,7 @@ class Gateway:
             HowCommand(store, agents),
             TraceCommand(store, access),
             SkillCommands(files, access, partial(workspace_of, store, agents, workspaces)),
-            PromptCommands(lambda: mcp.shared, access, partial(tools_of, store, agents, access)),
+            PromptCommands(mcp, access, partial(tools_of, store, agents, access)),
             ReloadCommand(access, self.reload),
             mcp.answer,
         )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.interrupt import cancel_and_wait
-from agent.mcp.account import Accounts
+from agent.mcp.account import Account, Accounts
 from agent.mcp.errors import McpError
 from agent.mcp.server import McpServer
 from agent.tool import Tool
@@ -85,6 +85,22 @@ class PersonalServers:
                 self._opened.set()
             opened.used_at = time.monotonic()
             return opened.server
+
+    def account_of(self, person: str) -> Account:
+        opened = self._open.get(person)
+        account = (self._make(person) if opened is None else opened.server).account
+        assert account is not None, "a server per person is one with accounts"
+        return account
+
+    def as_known(self, person: str) -> McpServer:
+        """The person's own server if it is open, else one with the tools and prompts that are known from before, which
+        never connects. Blocking for a small file."""
+        opened = self._open.get(person)
+        if opened is not None:
+            return opened.server
+        server = self._make(person)
+        server.recall()
+        return server
 
     async def prepare(self, person: str) -> None:
         """Before a turn of the person: waits a moment for tools that are not known yet."""

@@ -191,11 +191,15 @@ class McpServer:
         self._owner: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> McpServer:
-        if self._known is not None:
-            self._offer(await asyncio.to_thread(read_known_tools, self._known))
+        await asyncio.to_thread(self.recall)
         if not (self._personal and self.has_known_tools):
             self._start()
         return self
+
+    def recall(self) -> None:
+        """Offers what is known from before. Blocking for a small file."""
+        if self._known is not None:
+            self._offer(read_known_tools(self._known))
 
     def _start(self) -> None:
         self._owner = asyncio.create_task(self._supervise())

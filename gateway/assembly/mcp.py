@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 LIMITS = CommandLimits(memory=8192 * MIB, temporary=1024 * MIB, cpu_seconds=30 * 86400)
 """Of a server in the sandbox, which may run for weeks."""
 
+PER_PERSON = "per person; sign in with /mcp login {name}"
+
 ACCOUNTS = "mcp-tokens"
 """The folder in the data directory with the tokens of those who are signed in."""
 
@@ -221,6 +223,13 @@ def client_settings(given: McpUrlSettings) -> ClientSettings:
 
     secret = given.client_secret
     return ClientSettings(given.client_id or "", "" if secret is None else secret.get_secret_value(), given.scope or "")
+
+
+def personal_servers(configuration: Configuration) -> dict[str, str]:
+    """What is to be said of the servers per person, by name."""
+    return {
+        name: PER_PERSON.format(name=name) for name, given in configuration.settings.mcp.items() if _is_personal(given)
+    }
 
 
 def _is_personal(given: McpSettings) -> bool:

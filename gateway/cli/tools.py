@@ -25,7 +25,7 @@ from config.load import Configuration
 from config.settings import every_secret
 from config.tools import TOOLS
 from gateway.assembly.custom_tools import OwnTools
-from gateway.assembly.mcp import open_mcp
+from gateway.assembly.mcp import open_mcp, personal_servers
 from gateway.assembly.shell_policy import shell_policy
 from gateway.assembly.tools import built_in_tools, configured_tools, with_rules
 from gateway.cli.event_loop import run_in_loop
@@ -106,6 +106,7 @@ async def _opened(configuration: Configuration, *, with_servers: bool) -> AsyncI
                 rows += _rows_of(server, status)
                 if status.state != "running":
                     off[f"{server.name}_*"] = f"MCP server {server.name}: {status}"
+            off |= {f"{name}_*": f"MCP server {name}: {said}" for name, said in personal_servers(configuration).items()}
         yield _Tools(rows, off, own)
 
 
@@ -267,6 +268,9 @@ async def _approved(tool: Tool, arguments: str) -> bool:
 def _missing(tools: _Tools, name: str) -> str:
     if name in tools.off:
         return f"{name} is off: {tools.off[name]}"
+    server = next((why for each, why in tools.off.items() if each.endswith("_*") and name.startswith(each[:-1])), None)
+    if server is not None:
+        return f"{name} cannot be tried: {server}"
     broken = next((fault for fault in tools.own.faults if fault.name == name), None)
     if broken is not None:
         return f"{name} is broken: {broken}"

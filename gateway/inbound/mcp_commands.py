@@ -58,6 +58,15 @@ class McpCommands:
         return tuple(self._servers.shared.values())
 
     @property
+    def personal(self) -> Mapping[str, Callable[[str], McpServer]]:
+        return {name: servers.as_known for name, servers in self._servers.personal.items()}
+
+    def signed_out(self, person: str) -> tuple[str, ...]:
+        return tuple(
+            name for name, servers in self._servers.personal.items() if not servers.account_of(person).signed_in
+        )
+
+    @property
     def toolsets(self) -> Mapping[str, Toolset]:
         return {**self._servers.shared, **self._servers.personal}
 

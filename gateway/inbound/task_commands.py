@@ -21,6 +21,7 @@ from gateway.turns.budgets import person_on
 from gateway.turns.context_use import ContextUse
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 from gateway.turns.history_cache import HistoryCache
+from gateway.turns.mcp import Mcp, NoMcp
 from gateway.turns.workspaces import Workspaces
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,10 @@ class TaskCommands:
         agents: Agents,
         workspaces: Workspaces | None = None,
         tool_problems: Callable[[], Mapping[str, str]] = dict,
+        mcp: Mcp | None = None,
     ) -> None:
         """`problem` gives the current problems of the gateway's parts, by part; `tool_problems` those of the operator's
-        own tools, which admins see."""
+        own tools, which admins see. `mcp` are the MCP servers, at some of which each person signs in."""
         self._store = store
         self._bus = bus
         self._dispatcher = dispatcher
@@ -89,6 +91,7 @@ class TaskCommands:
         self._agents = agents
         self._workspaces = workspaces
         self._tool_problems = tool_problems
+        self._mcp = mcp or NoMcp()
 
     async def stop(self, command: Command) -> str:
         reply_id = stopped_reply(command)
@@ -198,6 +201,9 @@ class TaskCommands:
         if others:
             lines.append(f"Running tasks in other conversations: {others}.")
         lines.extend(f"{part}: {problem}" for part, problem in self._problems().items())
+        if self._mcp.personal:
+            signed_out = await asyncio.to_thread(self._mcp.signed_out, person_on(command.address, command.sender))
+            lines.extend(f"MCP server {name}: per person; sign in with `/mcp login {name}`" for name in signed_out)
         if self._access.is_admin(command.address, command.sender):
             lines.extend(f"{part}: {problem}" for part, problem in self._tool_problems().items())
         return "\n\n".join(lines)

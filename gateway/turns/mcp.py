@@ -32,6 +32,14 @@ class Mcp(Protocol):
         """The servers that everybody uses with one account."""
 
     @property
+    def personal(self) -> Mapping[str, Callable[[str], McpServer]]:
+        """The servers that each person uses with an account of their own, by name: as known for a person
+        ("channel:id"), without connecting. Blocking for a small file."""
+
+    def signed_out(self, person: str) -> tuple[str, ...]:
+        """The servers per person at which this one is not signed in, by name. Blocking for a moment."""
+
+    @property
     def toolsets(self) -> Mapping[str, Toolset]:
         """The tools of each server, by its name."""
 
@@ -70,6 +78,13 @@ class CurrentMcp:
         return self._mcp.shared
 
     @property
+    def personal(self) -> Mapping[str, Callable[[str], McpServer]]:
+        return self._mcp.personal
+
+    def signed_out(self, person: str) -> tuple[str, ...]:
+        return self._mcp.signed_out(person)
+
+    @property
     def toolsets(self) -> Mapping[str, Toolset]:
         return self._mcp.toolsets
 
@@ -93,7 +108,11 @@ class NoMcp:
     at_work: frozenset[asyncio.Task[None]] = frozenset()
 
     shared: tuple[McpServer, ...] = ()
+    personal: Mapping[str, Callable[[str], McpServer]] = {}
     toolsets: Mapping[str, Toolset] = {}
+
+    def signed_out(self, person: str) -> tuple[str, ...]:
+        return ()
 
     def attach(self, tell: Tell) -> None:
         """Nobody signs in."""

@@ -17,6 +17,8 @@ import pytest
 from agent.log import Notice
 from agent.mcp.errors import McpError
 from channels.address import Address, Sender
+from config.load import load
+from gateway.cli.checks.mcp import check_servers
 from gateway.cli.main import main
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.sign_ins import SignIns
@@ -222,6 +224,53 @@ async def test_people_of_a_group_use_their_own_accounts_and_no_group_gets_a_link
         assert len(list(tokens.glob("*.json"))) == 1
     await asyncio.to_thread(main, ["data", "delete", "--person", "telegram:8", "--yes", "--config", str(settings)])
     assert list(tokens.glob("*.json")) == []
+
+
+async def test_prompts_of_a_persons_own_server_are_commands_for_that_person(
+    tmp_path: Path, models: ModelServer, private: str, api: BotApi
+) -> None:
+    def answer(request: Request) -> Turn:
+        if request.results:
+            return Say(list(request.results.values())[-1])
+        return Call("private_prompt", {"name": "digest", "arguments": {"of": "today"}})
+
+    models.respond(answer)
+    settings = telegram(tmp_path, api, models, private, free_port())
+    async with gateway(settings):
+        ann, bob = api.private(7, "Ann"), api.private(8, "Bob")
+        await ann.say("/status")
+        await ann.hear("MCP server private: per person; sign in with /mcp login private")
+        await ann.say("/private_digest today")
+        await ann.hear("no such prompt that is known for you")
+        await sign_in(ann, "/mcp login private", "ann")
+        await ann.say("/prompts")
+        await ann.hear("/private_digest <of>")
+        await ann.say("/private_digest today")
+        await ann.hear("Sum up the mail of ann: today")
+        await bob.say("/private_digest today")
+        await bob.hear("no such prompt that is known for you")
+    async with gateway(settings):
+        # Known from the last time, before anybody has connected.
+        await ann.say("/private_digest tomorrow")
+        await ann.hear("Sum up the mail of ann")
+        await ann.say("/status")
+        assert "per person" not in (await ann.hear("No task is running")).words
+    assert not any("digest" in command["command"] for commands in api.commands.values() for command in commands)
+
+
+async def test_the_command_line_names_servers_per_person(
+    tmp_path: Path, private: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INTERJECT_HOME", str(tmp_path / "home"))
+    (tmp_path / "interject.toml").write_text(settings_of(private, "per_person = true\n"))
+    given = ["--config", str(tmp_path / "interject.toml")]
+    assert await asyncio.to_thread(main, ["tools", *given]) == 0
+    said = "MCP server private: per person; sign in with /mcp login private"
+    assert f"off: private_*: {said}" in capsys.readouterr().out
+    assert await asyncio.to_thread(main, ["tools", "try", "private_whoami", "{}", *given]) == 1
+    assert said in capsys.readouterr().err
+    (check,) = await check_servers(load(tmp_path / "interject.toml", {}, tmp_path / "home"))
+    assert str(check).endswith(said)
 
 
 async def sign_in(chat: Chat, words: str, name: str) -> None:

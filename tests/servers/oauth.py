@@ -326,6 +326,12 @@ def private(authority: AuthorizationServer, url: str) -> MCPServer:
         token = get_access_token()
         return token.token if token else ""
 
+    @server.prompt()
+    def digest(of: str) -> str:
+        """Sums up somebody's mail."""
+        token = get_access_token()
+        return f"Sum up the mail of {token.subject if token else 'nobody'}: {of}"
+
     @server.tool(annotations=ADDS)
     async def buy(thing: str) -> str:
         """Buys a thing."""
