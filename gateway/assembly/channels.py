@@ -56,6 +56,10 @@ async def _open_channel(name: str, section: ChannelSettings, media: MediaStore, 
         channel = _platform(name, section, media, store)
     except ChannelRejected as error:
         channel = BrokenChannel(name, error)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        missing = f"the library {library} is not installed: pip install 'interject[{section.type}]'"
+        channel = BrokenChannel(name, ChannelRejected(missing))
     try:
         yield channel
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +16,7 @@ import pytest
 
 from gateway.cli import VERSION
 from interject.collisions import PACKAGES
-from tests.install.service import ROOT
+from tests.install.service import ROOT, SETTINGS, service
 from tests.install.smoke import smoke
 
 OURS = {"interject", *PACKAGES}
@@ -49,6 +50,29 @@ def test_it_says_which_python_which_extras_and_which_licence(wheel: zipfile.ZipF
         found.get_all("Provides-Extra")
     )
     assert f"interject-{VERSION}.dist-info/licenses/LICENSE" in wheel.namelist()
+
+
+LIBRARIES = {
+    "slack": ("slack_bolt", 'bot_token = "xoxb-1"\napp_token = "xapp-1"'),
+    "discord": ("discord", 'token = "1"'),
+    "telegram": ("telegram", 'token = "123456:a-token-of-a-bot-in-a-test"'),
+}
+
+
+@pytest.mark.parametrize("channel", LIBRARIES)
+async def test_a_channel_whose_library_is_missing_says_what_to_install_and_the_rest_works(
+    channel: str, tmp_path: Path
+) -> None:
+    library, settings = LIBRARIES[channel]
+    (tmp_path / "interject.toml").write_text(f"{SETTINGS}[channels.{channel}]\n{settings}\n")
+    without = f"import sys; sys.modules[{library!r}] = None; from interject.command import main; sys.exit(main())"
+    async with service(tmp_path, program=(sys.executable, "-c", without)) as running:
+        assert (await running.answer("hello"))["state"] == "completed"
+        await running.end(signal.SIGTERM)
+        assert running.process.stderr is not None
+        log = (await running.process.stderr.read()).decode()
+    assert f"the library {library} is not installed: pip install 'interject[{channel}]'" in log
+    assert "Traceback" not in log
 
 
 def test_it_works_without_the_repository(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
