@@ -155,6 +155,9 @@ class Channel(Protocol):
         The gateway calls it again later.
         """
 
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """There are other commands now than those that `listen` was given, for the platform's menu if it has one."""
+
     async def fetch(self, file: FileRef) -> bytes:
         """The bytes of a person's file. Raises `FileUnavailable` (permanent), `RetryLater` or `Unreachable`."""
 

@@ -34,6 +34,9 @@ class MemoryChannel:
         await self._notify()
         await asyncio.Event().wait()
 
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """There is no menu."""
+
     async def fetch(self, file: FileRef) -> bytes:
         if file.ref not in self.files:
             raise FileUnavailable("no such file")

@@ -32,6 +32,9 @@ class ProgramChannel:
         """Until cancelled. The API delivers messages by itself."""
         await asyncio.get_running_loop().create_future()
 
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """Programs have no menu."""
+
     async def fetch(self, file: FileRef) -> bytes:
         try:
             return await self._media.read(attachment_of(file))

@@ -43,6 +43,7 @@ from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
 from gateway.inbound.trace_command import TraceCommand
 from gateway.lifecycle.listeners import Listeners
+from gateway.lifecycle.menus import Menus
 from gateway.lifecycle.reloading import Reload, Reloading, no_reload
 from gateway.lifecycle.supervision import Service, supervised
 from gateway.observations import Observation, Observations, unwatched
@@ -219,7 +220,6 @@ class Gateway:
             observations=self._observations,
         )
         notices = Notices(store, self.delivery)
-        mcp.attach(notices)
 
         self.stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
         self.background = BackgroundWork(store, self.bus, options.background)
@@ -295,6 +295,8 @@ class Gateway:
             ReloadCommand(access, self.reload),
             mcp.answer,
         )
+        self._menus = Menus(self.commands.list, self.channels)
+        mcp.attach(notices, self._menus.changed)
         self._role_changes = RoleChanges(store, access, revocations, self.channels)
         self._identities = Identities(store, access)
         self._attachments = AttachmentFetcher(
@@ -350,6 +352,7 @@ class Gateway:
         self.models = self._conversation_commands.models = options.models
         self._topics.wanted = options.topics
         self._use_channels(channels)
+        self._menus.changed()
         self._reconfigured.set()
 
     def _use_channels(self, channels: Mapping[str, Channel]) -> None:
@@ -420,8 +423,9 @@ class Gateway:
 
     async def _listen_to_all(self, services: Sequence[Service]) -> None:
         async with asyncio.TaskGroup() as group:
-            commands = await asyncio.to_thread(self.commands.list)
-            group.create_task(self._listeners.run(self._receive, commands))
+            await self._menus.load()
+            group.create_task(self._listeners.run(self._receive, lambda: self._menus.commands))
+            group.create_task(supervised(self._menus.follow))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(

@@ -189,6 +189,8 @@ class McpServer:
         self._running: set[_Shown] = set()
         self._log = _BoundedLog(name)
         self._owner: asyncio.Task[None] | None = None
+        self.prompts_changed: Callable[[], None] = _nobody_asks
+        """Called when it has other prompts than before. Must return quickly."""
 
     async def __aenter__(self) -> McpServer:
         await asyncio.to_thread(self.recall)
@@ -593,10 +595,13 @@ class McpServer:
             await asyncio.to_thread(write_known_tools, self._known, found)
 
     def _offer(self, found: KnownTools) -> None:
+        has_other_prompts = found.prompts != self._found.prompts
         self._found = found
         tools = tuple(self._made(found.tools, with_resources=found.has_resources))
         self._prompt_tool = self._made_prompt_tool({tool.name for tool in tools}) if found.prompts else None
         self._tools = tools if self._prompt_tool is None else (*tools, self._prompt_tool)
+        if has_other_prompts:
+            self.prompts_changed()
 
     async def _if_listed(self, listing: Awaitable[T], otherwise: T) -> T:
         """A list that a server declares and then refuses costs only itself."""
@@ -651,6 +656,10 @@ def _load(module: str) -> ModuleType:
     wait for each other."""
     with _LOADING:
         return import_module(module)
+
+
+def _nobody_asks() -> None:
+    return None
 
 
 class _Shown:

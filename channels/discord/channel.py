@@ -170,7 +170,7 @@ class DiscordChannel:
                 )
                 tasks.create_task(self._receive(connection))
                 tasks.create_task(cursors.run())
-                tasks.create_task(self._register(commands))
+                tasks.create_task(self.show_commands(commands))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
@@ -185,8 +185,8 @@ class DiscordChannel:
         self._troubles[part] = problem
         self.problem = next(filter(None, self._troubles.values()), "")
 
-    async def _register(self, commands: tuple[CommandHelp, ...]) -> None:
-        """Only if they changed: Discord accepts 200 new commands a day."""
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """Registers them. Only if they changed: Discord accepts 200 new commands a day."""
         application = (await self._call_until_answered(Route("GET", "/oauth2/applications/@me")))["id"]
         path = "/applications/{application_id}/commands"
         named = [command for command in commands if len(command.name) <= limits.COMMAND_NAME]

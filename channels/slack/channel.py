@@ -341,6 +341,9 @@ class SlackChannel:
                     prompts=self._prompts,
                 )
 
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """Slack's menu is in the app's manifest."""
+
     async def fetch(self, file: FileRef) -> bytes:
         id, _, url = file.ref.partition(" ")
         if file.size is not None and file.size > DOWNLOAD_LIMIT:

@@ -143,6 +143,10 @@ class TelegramChannel:
         me = await self._call_until_answered("getMe")
         self._inbound.identify(Bot(self.name, self._account, me["username"]))
         log.info("%s: this is @%s", self.name, me["username"])
+        await self.show_commands(commands)
+
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """https://core.telegram.org/bots/api#setmycommands"""
         # Telegram's names have no hyphens, and what a person types with one is a command too (`parse.py`).
         listed = [
             {"command": command.name.replace("-", "_"), "description": command.help[: limits.COMMAND_DESCRIPTION]}

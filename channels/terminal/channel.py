@@ -41,6 +41,9 @@ class TerminalChannel:
                 raise
             await self._screen.accepted(typed, receipt)
 
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """There is no menu: `/help` lists the commands."""
+
     async def fetch(self, file: FileRef) -> bytes:
         raise FileUnavailable(f"{file.name} is not available: a terminal sends text only")
 

@@ -87,6 +87,11 @@ class WebChannel:
             for timeout in self._run_waits:
                 timeout.reschedule(asyncio.get_running_loop().time())
 
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """Pages that are opened from now on have them."""
+        if self._listener is not None:
+            self._listener = replace(self._listener, commands=commands)
+
     async def fetch(self, file: FileRef) -> bytes:
         try:
             return await self.media.read(attachment_of(file))

@@ -70,8 +70,10 @@ class McpCommands:
     def toolsets(self) -> Mapping[str, Toolset]:
         return {**self._servers.shared, **self._servers.personal}
 
-    def attach(self, tell: Tell) -> None:
+    def attach(self, tell: Tell, prompts_changed: Callable[[], None]) -> None:
         self._sign_ins.tell = tell
+        for server in self.shared:
+            server.prompts_changed = prompts_changed
 
     async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         await self._servers.prepare(person, needed)

@@ -18,6 +18,9 @@ class BrokenChannel:
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         raise ChannelRejected(self.problem)
 
+    async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
+        """Nothing is shown."""
+
     async def fetch(self, file: FileRef) -> bytes:
         raise Unreachable(self.problem)
 

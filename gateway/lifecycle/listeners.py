@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.interrupt import cancel_and_wait
 from channels.channel import Channel, CommandHelp
@@ -36,8 +36,8 @@ class Listeners:
         """The task that listens on the channel."""
         return frozenset(task for listened, task in self._listening.values() if listened is channel)
 
-    async def run(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        """Listens until cancelled."""
+    async def run(self, deliver: Deliver, commands: Callable[[], tuple[CommandHelp, ...]]) -> None:
+        """Listens until cancelled. `commands` gives those for the menus, when a channel begins to listen."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()

@@ -27,7 +27,7 @@ Service = Callable[[], Awaitable[None]]
 async def listen(
     channel: Channel,
     deliver: Deliver,
-    commands: tuple[CommandHelp, ...],
+    commands: Callable[[], tuple[CommandHelp, ...]],
     problem: dict[str, str],
     observations: Observations,
 ) -> None:
@@ -38,7 +38,7 @@ async def listen(
     while True:
         since = time.monotonic()
         try:
-            await channel.listen(deliver, commands)
+            await channel.listen(deliver, commands())
             return
         except ChannelRejected as error:
             problem[channel.name] = str(error)

@@ -43,8 +43,9 @@ class Mcp(Protocol):
     def toolsets(self) -> Mapping[str, Toolset]:
         """The tools of each server, by its name."""
 
-    def attach(self, tell: Tell) -> None:
-        """The gateway that sends people their links."""
+    def attach(self, tell: Tell, prompts_changed: Callable[[], None]) -> None:
+        """The gateway that sends people their links. `prompts_changed` is called when servers that everybody shares
+        have other prompts."""
 
     async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         """Before a turn of this person ("channel:id"): their own servers are made ready, those that are `needed` by
@@ -62,12 +63,12 @@ class CurrentMcp:
 
     def __init__(self, mcp: Mcp) -> None:
         self._mcp = mcp
-        self._tell: Tell | None = None
+        self._attach: Callable[[Mcp], None] | None = None
 
     def use(self, mcp: Mcp) -> None:
         self._mcp = mcp
-        if self._tell is not None:
-            mcp.attach(self._tell)
+        if self._attach is not None:
+            self._attach(mcp)
 
     @property
     def at_work(self) -> frozenset[asyncio.Task[None]]:
@@ -88,9 +89,9 @@ class CurrentMcp:
     def toolsets(self) -> Mapping[str, Toolset]:
         return self._mcp.toolsets
 
-    def attach(self, tell: Tell) -> None:
-        self._tell = tell
-        self._mcp.attach(tell)
+    def attach(self, tell: Tell, prompts_changed: Callable[[], None]) -> None:
+        self._attach = lambda mcp: mcp.attach(tell, prompts_changed)
+        self._attach(self._mcp)
 
     async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         await self._mcp.prepare(person, needed)
@@ -114,8 +115,8 @@ class NoMcp:
     def signed_out(self, person: str) -> tuple[str, ...]:
         return ()
 
-    def attach(self, tell: Tell) -> None:
-        """Nobody signs in."""
+    def attach(self, tell: Tell, prompts_changed: Callable[[], None]) -> None:
+        """Nobody signs in, and nothing changes."""
 
     async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         """There is nothing to make ready."""

@@ -310,6 +310,8 @@ async def test_prompts_are_commands_in_telegram_for_those_who_may_use_the_server
         await gus.say("/prompts")
         await gus.hear("There are no prompts here.")
         assert not models.requests
+        # The menu, which was set before the server had started, has it now.
+        await api.until(lambda api: "example_review" in str(api.commands))
         await ann.say("/prompts")
         await ann.hear("/example_review <subject> [focus]")
         await ann.say("/example_review the door")

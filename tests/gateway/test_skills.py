@@ -98,6 +98,22 @@ async def test_a_skill_is_a_command_in_discord(folder: Path, discord: Discord, m
     assert "Names and numbers are as they were said" in said(models.requests[0])
 
 
+async def test_menus_of_platforms_have_a_new_skill_after_a_reload(
+    folder: Path, api: BotApi, discord: Discord, models: ModelServer
+) -> None:
+    urls = {"api": discord.api_url, "gateway": discord.gateway_url, "models": models.openai_url}
+    on_discord = ON_DISCORD.format(token=discord.token, **urls)
+    more = on_discord[on_discord.index("[channels.discord]") :].strip()
+    async with gateway(write_settings(folder, api, models, more=f"{more}\n{SKILLS}")) as built:
+        await api.until(lambda api: "release_notes" in str(api.commands))
+        await discord.until(lambda server: any(each["name"] == "release-notes" for each in server.commands))
+        write(folder / "skills", "brew")
+        assert "brew" not in str(api.commands)
+        await built.gateway.reload()
+        await api.until(lambda api: "brew" in str(api.commands))
+        await discord.until(lambda server: any(each["name"] == "brew" for each in server.commands))
+
+
 async def test_a_skill_is_a_command_in_slack(folder: Path, slack: Slack, models: ModelServer) -> None:
     models.script(Say("Two tasks."))
     urls = {"bot": slack.bot_token, "app": slack.app_token, "api": slack.api_url, "models": models.openai_url}
