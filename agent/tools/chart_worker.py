@@ -40,11 +40,12 @@ SHORT_LABEL = 16
 LINE_WIDTH = 84
 """Characters: of a label at the side, of one below the chart, and of all labels below it together."""
 
-_FONTS = (
+FONTS = (
     *("Inter", "Roboto", "Open Sans", "Noto Sans", "Helvetica Neue", "Segoe UI", "Liberation Sans", "Arial"),
     *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC", "Microsoft YaHei"),
     *("Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Emoji", "Symbola"),
 )
+"""Those of these that are installed are used, letter by letter in this order."""
 
 
 def draw(chart: Chart) -> bytes:
@@ -76,7 +77,7 @@ def draw(chart: Chart) -> bytes:
 def _style() -> dict[Any, Any]:  # The library's own type of the keys changes between its versions.
     installed = set(font_manager.fontManager.get_font_names())
     return {
-        "font.family": [name for name in _FONTS if name in installed] or ["sans-serif"],
+        "font.family": [name for name in FONTS if name in installed] or ["sans-serif"],
         "font.size": 11,
         # Otherwise the text between two dollar signs would be a formula.
         "text.parse_math": False,

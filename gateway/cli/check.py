@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 
 import httpx
 
@@ -34,15 +35,11 @@ def check(configuration: Configuration, *, online: bool, upgrade: bool = False) 
     the database is tried on a copy."""
     running = asyncio.run(shell_policy(configuration))
     sys.stdout.write(f"{_summary(configuration, running)}\n")
-    settings = configuration.settings
-    results = [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
-    results += check_context(settings)
-    results += check_skills(settings)
-    results += check_own_tools(configuration)
+    results = check_files(configuration)
     if upgrade:
         results.append(check_upgrade(configuration))
     if online:
-        results += asyncio.run(_check_online(settings))
+        results += asyncio.run(check_online(configuration.settings))
         results += asyncio.run(check_servers(configuration))
     sys.stdout.write("".join(f"{result}\n" for result in results))
     return 0 if all(result.ok for result in results) else 1
@@ -78,10 +75,23 @@ def _context_files(configuration: Configuration) -> list[str]:
     return [str(path) for path in context_files(configuration).of_operator()]
 
 
-async def _check_online(settings: Settings) -> list[CheckResult]:
-    """All checks at once; the results in the order of the settings."""
+def check_files(configuration: Configuration) -> list[CheckResult]:
+    """What is loaded from files: hooks, context managers, skills and tools."""
+    settings = configuration.settings
+    results = [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
+    results += check_context(settings)
+    results += check_skills(settings)
+    results += check_own_tools(configuration)
+    return results
+
+
+async def check_online(
+    settings: Settings, on_response: Callable[[httpx.Response], Awaitable[None]] | None = None
+) -> list[CheckResult]:
+    """All checks at once; the results in the order of the settings. `on_response` is told of each answer."""
     transcription = settings.agent.transcription_model
-    async with httpx.AsyncClient(timeout=TIMEOUT) as client, asyncio.TaskGroup() as group:
+    hooks = {"response": [] if on_response is None else [on_response]}
+    async with httpx.AsyncClient(timeout=TIMEOUT, event_hooks=hooks) as client, asyncio.TaskGroup() as group:
         models = [group.create_task(check_model(client, settings, model)) for model in model_names(settings)]
         models += [
             group.create_task(check_key(client, settings, provider, number))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, assert_never, get_args
 if TYPE_CHECKING:
     from config.load import Configuration
 
-Command = Literal["status", "usage", "sessions", "trace", "why-not"]
+Command = Literal["status", "usage", "sessions", "trace", "why-not", "doctor"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 JSON_OBJECT = "print one JSON object"
@@ -62,7 +62,14 @@ def add_commands(add: AddCommand, configured: str) -> None:
     why_not.add_argument("--membership", choices=("member", "guest", "outsider"), default="member")
     why_not.add_argument("--ask-hooks", action="store_true", help="run the hooks at on_message")
     why_not.add_argument("--json", action="store_true", help=JSON_LINES)
-    for command in (status, usage, sessions, trace, why_not):
+    doctor = add(
+        "doctor",
+        "look for what is wrong, and say what to do",
+        "Settings, data directory, database, disk, sandbox, tokens, models, clock. Exit code 1 if there is a problem.",
+    )
+    doctor.add_argument("--offline", action="store_true", help="ask no server")
+    doctor.add_argument("--json", action="store_true", help=JSON_LINES)
+    for command in (status, usage, sessions, trace, why_not, doctor):
         command.add_argument("--config", type=Path, metavar="FILE", help=configured)
 
 
@@ -95,6 +102,10 @@ def operate(arguments: argparse.Namespace, configuration: Configuration) -> int:
             return show_trace(configuration, arguments.task, as_json=arguments.json, html=arguments.html)
         case "why-not":
             return _why_not(arguments, configuration)
+        case "doctor":
+            from gateway.cli.doctor.doctor import examine
+
+            return examine(configuration, online=not arguments.offline, as_json=arguments.json)
         case _:
             assert_never(command)
 

@@ -1,0 +1,1 @@
+"""What `interject doctor` looks at: a module per part of the installation; each returns `Finding`s."""
