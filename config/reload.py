@@ -18,6 +18,9 @@ AT_START = (
     "web.url",
     "logging.format",
     "logging.level",
+    "telemetry.endpoint",
+    "telemetry.headers",
+    "telemetry.content",
     "metrics.public",
 )
 """The settings that take effect at a start only. All others do at a reload."""

@@ -40,7 +40,7 @@ from config.models import (
 from config.presets import PRESETS
 from config.roles import RolesSettings
 from config.section import PathText, Positive, Section, refuse, refuse_entries, wrong
-from config.signals import LoggingSettings, MetricsSettings
+from config.signals import LoggingSettings, MetricsSettings, TelemetrySettings
 from config.skills import SkillSettings
 from config.tools import ToolSettings
 from config.webhooks import WebhookSettings
@@ -359,6 +359,7 @@ class Settings(Section):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 
     @field_validator("models")
     @classmethod

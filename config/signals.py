@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from config.section import Section
+from config.section import Secret, Section, WebAddress
 
 
 class LoggingSettings(Section):
@@ -30,4 +30,23 @@ class MetricsSettings(Section):
         default=False,
         description="Whether /metrics needs no token. Without it, a scraper sends the web chat's token as a Bearer "
         "token. Metrics have names of channels, models, tools and hooks, and no words or names of people.",
+    )
+
+
+class TelemetrySettings(Section):
+    """Traces for OpenTelemetry, sent to a collector by OTLP over HTTP. They need the extra otel."""
+
+    endpoint: WebAddress | None = Field(
+        default=None,
+        description="Address of the collector, with or without /v1/traces at its end. Default: nothing is traced.",
+        examples=["http://127.0.0.1:4318"],
+    )
+    headers: dict[str, Secret] = Field(
+        default_factory=dict,
+        description="HTTP headers that are sent with them, such as a key of the service. Their values are secrets.",
+        examples=[{"Authorization": "Bearer ${OTLP_TOKEN}"}],
+    )
+    content: bool = Field(
+        default=False,
+        description="Whether traces have the words of people and models, and the arguments and results of tools.",
     )

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from agent.agent import unmasked
 from agent.tool import Tool
 from config.settings import Settings
+from config.signals import TelemetrySettings
 from gateway.app import Gateway
 from gateway.assembly.custom_tools import BUILT_IN
 from gateway.lifecycle.supervision import Service
@@ -18,8 +20,12 @@ from gateway.signals.lines import Lines
 from gateway.signals.metrics import OTHER, Metrics, State
 from gateway.signals.readiness import Readiness
 from gateway.signals.sampling import Sampler
-from gateway.signals.signal import Signals
+from gateway.signals.signal import Signals, Watch
 from gateway.store.errors import StoreError
+
+if TYPE_CHECKING:
+    # Only where traces are configured.
+    from gateway.signals.traces import Traces
 
 
 class ToolLabels:
@@ -43,16 +49,30 @@ class ToolLabels:
         return OTHER if server is None else f"mcp:{server}"
 
 
+class ExtraMissing(Exception):
+    """The settings need an extra that is not installed. The message says how to install it."""
+
+
 class ConfiguredSignals:
     """`tell` is told of everything. `tool_labels` is to get the operator's own tools, `mask` is to remove known
-    secrets."""
+    secrets. Raises `ExtraMissing`."""
 
     def __init__(self, settings: Settings) -> None:
         self._public = settings.metrics.public
         self.mask: Callable[[str], str] = unmasked
         self.tool_labels = ToolLabels(settings.mcp)
         self._metrics = Metrics(self.tool_labels)
-        self.tell = Signals(self._metrics, Lines(lambda text: self.mask(text)))
+        self._traces = _traces(settings.telemetry, self._masked)
+        watching: list[Watch] = [self._metrics, Lines(self._masked)]
+        self.tell = Signals(*watching, *(() if self._traces is None else (self._traces,)))
+
+    async def aclose(self) -> None:
+        """Sends the last traces."""
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
+
+    def _masked(self, text: str) -> str:
+        return self.mask(text)
 
     def serve(self, gateway: Gateway, token: Callable[[], str]) -> tuple[SignalsApp, tuple[Service, ...]]:
         """The app of the signals' addresses, and the services that it needs beside it."""
@@ -65,6 +85,20 @@ class ConfiguredSignals:
         authorized = None if self._public else token_check(token)
         app = SignalsApp(self._metrics, readiness, state, sampler.start, authorized)
         return app, (readiness.run, sampler.run)
+
+
+def _traces(settings: TelemetrySettings, mask: Callable[[str], str]) -> Traces | None:
+    if settings.endpoint is None:
+        return None
+    try:
+        from gateway.signals.traces import exporting
+    except ImportError as error:
+        raise ExtraMissing(
+            f"[telemetry] endpoint needs the extra otel, which is not installed ({error}). "
+            "Install it: pip install 'interject[otel]'"
+        ) from error
+    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+    return exporting(settings.endpoint, headers, mask, content=settings.content)
 
 
 async def _state(gateway: Gateway) -> State:

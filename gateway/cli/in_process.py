@@ -9,6 +9,7 @@ from channels.terminal.channel import TerminalChannel
 from channels.terminal.screen import Screen
 from config.load import Configuration
 from gateway.assembly.build import Built, build
+from gateway.assembly.signals import ExtraMissing
 from gateway.cli.instance_file import published
 from gateway.cli.logs import hide_secrets
 from gateway.cli.memory import hide_memory
@@ -23,7 +24,7 @@ async def run_with_terminal(configuration: Configuration, screen: Screen) -> Non
     async with AsyncExitStack() as stack:
         try:
             built = await _build(configuration, stack)
-        except StoreError as error:
+        except (StoreError, ExtraMissing) as error:
             raise ChannelRejected(str(error)) from error
         media = DiskMedia(configuration.settings.media.path, built.gateway.store)
         built.gateway.add(TerminalChannel(screen, media))

@@ -15,6 +15,7 @@ from channels.channel import ChannelError
 from config.load import Configuration
 from gateway.app import Gateway
 from gateway.assembly.build import build
+from gateway.assembly.signals import ExtraMissing
 from gateway.cli.banner import banner
 from gateway.cli.event_loop import CancelOnSignal, RunOnSignal, run_in_loop
 from gateway.cli.home import describe_error
@@ -42,7 +43,7 @@ def run(configuration: Configuration) -> int:
     try:
         use_writable_folders(configuration.home)
         return run_in_loop(_serve(configuration))
-    except (StoreError, HookError, ContextError, PortTaken, ChannelError, OSError) as error:
+    except (StoreError, HookError, ContextError, ExtraMissing, PortTaken, ChannelError, OSError) as error:
         sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")
         return 1
 

@@ -19,7 +19,7 @@ from config.settings import (
     Settings,
     StoreSettings,
 )
-from config.signals import LoggingSettings, MetricsSettings
+from config.signals import LoggingSettings, MetricsSettings, TelemetrySettings
 from config.skills import SkillSettings
 from config.tools import SECTIONS, CustomToolSettings, ToolSettings
 from config.webhooks import WebhookSettings
@@ -45,6 +45,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "retention": [RetentionSettings],
     "logging": [LoggingSettings],
     "metrics": [MetricsSettings],
+    "telemetry": [TelemetrySettings],
 }
 
 
