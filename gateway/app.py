@@ -33,6 +33,7 @@ from gateway.inbound.data_commands import DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.how_command import HowCommand
 from gateway.inbound.identities import Identities
+from gateway.inbound.logins import Logins
 from gateway.inbound.prompt_commands import PromptCommands
 from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
@@ -267,6 +268,7 @@ class Gateway:
 
         revocations = self._revocations = Revocations(self.bus, self.delivery, self.background)
         self.access_changes = AccessChanges(store, notices, revocations)
+        self.logins = Logins(store, access, self.channels, notices)
         self._conversation_commands = ConversationCommands(store, access, options.models, agents)
         self.commands = Commands(
             TaskCommands(
@@ -293,6 +295,7 @@ class Gateway:
             SkillCommands(files, access, partial(workspace_of, store, agents, workspaces)),
             PromptCommands(mcp, access, partial(tools_of, store, agents, access)),
             ReloadCommand(access, self.reload),
+            self.logins,
             mcp.answer,
         )
         self._menus = Menus(self.commands.list, self.channels)

@@ -22,17 +22,32 @@ SCOPES: tuple[ApiKeyScope, ...] = get_args(ApiKeyScope)
 @dataclass(frozen=True, slots=True)
 class Caller:
     """`sender` is the author of what the caller writes. `conversations` and `agents` are patterns of the only
-    conversation ids and agents' names that the caller may use; None: all."""
+    conversation ids and agents' names that the caller may use; None: all. `channel` is that of a person who is signed
+    in, whose rights end with it; "" for the owner and for programs."""
 
     sender: Sender
     scope: ApiKeyScope
     conversations: tuple[str, ...] | None = None
     agents: tuple[str, ...] | None = None
+    channel: str = ""
 
     @property
     def actor(self) -> str:
         """As the audit log names it."""
-        return self.sender.id if self.sender.id.startswith(SENDER) else f"web:{self.sender.id}"
+        return self.sender.id if self.sender.id.startswith(SENDER) else f"{self.channel or 'web'}:{self.sender.id}"
+
+    @property
+    def operates(self) -> str | None:
+        """The channel for which the caller sees what is no single conversation's; None: all. Raises `Problem`."""
+        if self.conversations is None:
+            return None
+        if self.channel and self.may("operate"):
+            return self.channel
+        raise Problem(403, "key_limited", "A key for some conversations sees only what belongs to one of them.")
+
+    @property
+    def manages_people(self) -> bool:
+        return self.may("admin") or (bool(self.channel) and self.may("operate"))
 
     def sender_at(self, address: Address) -> Sender:
         """The author of what the caller writes there. On channels for others, the owner is no user of the platform."""

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
+from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from channels.address import Sender
 from channels.web.access_guard import Site, bearer_token
 from channels.web.parse import OWNER
 from gateway.api.caller import Caller
+from gateway.api.ids import conversation_id
 from gateway.api.limits import REQUESTS_PER_MINUTE, RequestRate
 from gateway.api.problems import Problem
 from gateway.inbound.api_keys import ApiKeys
+from gateway.inbound.logins import Logins
 from gateway.store.api_keys import SENDER
 from gateway.store.errors import StoreError
+from gateway.store.records import ApiKeyScope
+from gateway.store.web_sessions import PREFIX
+
+CHECK_EVERY = 2.0
+"""Seconds for which a stream is sent without asking again whether its caller still has access."""
+
+
+class _AccessEnded(Exception):
+    """The caller of a stream has no access any more."""
 
 
 class Callers(Protocol):
@@ -42,6 +56,28 @@ class KeyCallers:
         return Caller(Sender(f"{SENDER}{key.id}", key.name), key.scope, key.conversations, key.agents)
 
 
+class SignedInCallers:
+    """Those with a key, and people of chat platforms who are signed in, with their roles: admins act for everybody on
+    their channel, others in the conversations in which they have written; guests only read there."""
+
+    def __init__(self, others: Callers, logins: Logins) -> None:
+        self._others = others
+        self._logins = logins
+
+    async def find(self, secret: str) -> Caller | None:
+        if not secret.startswith(PREFIX):
+            return await self._others.find(secret)
+        found = await self._logins.find(secret)
+        if found is None:
+            return None
+        channel, sender = found.channel, found.sender
+        if found.role == "admin":
+            return Caller(sender, "operate", (f"{quote(channel, safe='')}:*",), channel=channel)
+        own = await self._logins.conversations(f"{channel}:{sender.id}")
+        scope: ApiKeyScope = "chat" if found.role == "member" else "read"
+        return Caller(sender, scope, tuple(map(conversation_id, own)), channel=channel)
+
+
 class Guard:
     """ASGI middleware: puts the caller into the scope, or refuses. `host` is the host that the server binds, `url` its
     public address behind a proxy."""
@@ -58,8 +94,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        request = HTTPConnection(scope)
         try:
-            scope["caller"] = await self._caller(HTTPConnection(scope))
+            scope["caller"] = await self._caller(request)
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
@@ -67,20 +104,41 @@ class Guard:
             failed = Problem(503, "store_failed", str(error), retry_after=5)
             await failed.response()(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        with suppress(_AccessEnded):
+            await self._app(scope, receive, self._while_admitted(request, send))
+
+    def _while_admitted(self, request: HTTPConnection, send: Send) -> Send:
+        """Ends an event stream whose caller has no access any more."""
+        checked_at = time.monotonic()
+
+        async def send_while_admitted(message: Message) -> None:
+            nonlocal checked_at
+            if message.get("more_body") and time.monotonic() - checked_at > CHECK_EVERY:
+                checked_at = time.monotonic()
+                if await self._find(request) is None:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    raise _AccessEnded
+            await send(message)
+
+        return send_while_admitted
 
     async def _caller(self, request: HTTPConnection) -> Caller:
         if not self._site.knows_host(request):
             raise Problem(403, "unknown_host", "Unknown host.")
         if not self._site.knows_origin(request):
             raise Problem(403, "foreign_origin", "Requests from other sites are not allowed.")
+        caller = await self._find(request)
+        self._take(f"nobody {request.client.host if request.client else ''}" if caller is None else caller.actor)
+        if caller is None:
+            raise Problem(401, "key_missing", "Send a valid key as a Bearer token: interject keys create makes one.")
+        return caller
+
+    async def _find(self, request: HTTPConnection) -> Caller | None:
         for secret in self._secrets(request):
             caller = await self._callers.find(secret)
             if caller is not None:
-                self._take(caller.sender.id)
                 return caller
-        self._take(f"nobody {request.client.host if request.client else ''}")
-        raise Problem(401, "key_missing", "Send a valid key as a Bearer token: interject keys create makes one.")
+        return None
 
     def _secrets(self, request: HTTPConnection) -> list[str]:
         """What the request may be signed in with: a Bearer token, or else the cookies of a browser."""

@@ -197,15 +197,14 @@ def router(gateway: Gateway, facts: OperatorFacts) -> APIRouter:
     @routes.get("/channels")
     async def channels(caller: Operator) -> Channels:
         """Every channel, and what is wrong with it."""
-        problems = gateway.problems()
         states = [
             ChannelState(
                 name=name,
-                works=name not in problems,
-                problem=gateway.mask(problems.get(name, "")),
+                works=not problem,
+                problem=gateway.mask(problem),
                 people=gateway.access.has_settings(name),
             )
-            for name in gateway.channels
+            for name, problem in gateway.channel_states().items()
         ]
         return Channels(channels=states, parts=_parts(gateway))
 

@@ -17,6 +17,7 @@ from channels.web.body_limit import BodyLimit
 from channels.web.parse import OWNER
 from gateway.api.guard import Callers
 from gateway.api.problems import Problem, answer_problems
+from gateway.inbound.logins import Logins
 
 PATHS = ("/admin", "/sign-in")
 
@@ -24,15 +25,18 @@ _PAGE = Path(str(files("gateway.web"))) / "admin"
 _BODY_LIMIT = 10_000
 
 
-class Key(BaseModel, extra="forbid"):
-    key: str = Field(min_length=1, max_length=200)
+class SignIn(BaseModel, extra="forbid"):
+    """Either a key of the API or the web chat's token, or the code of a link of `/login`."""
+
+    key: str = Field(default="", max_length=200)
+    code: str = Field(default="", max_length=200)
 
 
 class SignedIn(BaseModel):
     name: str
 
 
-def app(callers: Callers, *, host: str, url: str = "") -> FastAPI:
+def app(callers: Callers, logins: Logins, *, host: str, url: str = "") -> FastAPI:
     """The app for `PATHS`. The page has no secrets: what it shows it asks the API for."""
     pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     site = Site(host, url)
@@ -41,33 +45,43 @@ def app(callers: Callers, *, host: str, url: str = "") -> FastAPI:
     answer_problems(pages)
 
     @pages.get("/admin")
+    @pages.get("/sign-in")
     async def page() -> FileResponse:
         return FileResponse(_PAGE / "index.html")
 
     pages.mount("/admin", StaticFiles(directory=_PAGE))
 
     @pages.post("/sign-in")
-    async def sign_in(request: Request, given: Annotated[Key, Body()]) -> Response:
-        """Signs the browser in with a key of the API, or with the web chat's token."""
-        caller = await callers.find(given.key)
+    async def sign_in(request: Request, given: Annotated[SignIn, Body()]) -> Response:
+        """Signs the browser in."""
+        secret = given.key or await logins.sign_in(given.code) or ""
+        caller = await callers.find(secret)
         if caller is None:
-            raise Problem(401, "key_invalid", "This key is not valid, or not any more.")
+            raise _refused(given)
         # The web chat's own cookie holds its token.
         name = site.cookie_name(request) if caller.sender == OWNER else site.session_cookie(request)
         answer = JSONResponse(SignedIn(name=caller.sender.name).model_dump())
         answer.set_cookie(
-            name, given.key, max_age=COOKIE_AGE, httponly=True, samesite="strict", secure=site.is_secure(request)
+            name, secret, max_age=COOKIE_AGE, httponly=True, samesite="strict", secure=site.is_secure(request)
         )
         return answer
 
     @pages.delete("/sign-in", status_code=204)
     async def sign_out(request: Request) -> Response:
+        await logins.sign_out(request.cookies.get(site.session_cookie(request), ""))
         answer = Response(status_code=204)
         for name in (site.session_cookie(request), site.cookie_name(request)):
             answer.delete_cookie(name, httponly=True, samesite="strict", secure=site.is_secure(request))
         return answer
 
     return pages
+
+
+def _refused(given: SignIn) -> Problem:
+    if given.code:
+        detail = "This link was used already, or is older than 5 minutes. /login sends you another."
+        return Problem(401, "link_invalid", detail)
+    return Problem(401, "key_invalid", "This key is not valid, or not any more.")
 
 
 class _KnownSites:

@@ -8,7 +8,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from gateway.api.caller import Admin, Caller, Operator
+from gateway.api.caller import Caller, Operator
 from gateway.api.problems import Problem
 from gateway.app import Gateway
 from gateway.store.records import Pairing
@@ -78,24 +78,26 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("")
     async def people(caller: Operator) -> People:
         """Who may write to the bot, who asks for it, and who was refused lately."""
-        _needs_all(caller)
-        return await _people(gateway, with_codes=caller.may("admin"))
+        return await _people(gateway, caller.operates, with_codes=caller.manages_people)
 
     @routes.post("/pair")
-    async def pair(code: Code, caller: Admin) -> Paired:
-        """Approves who was given this code; they are told."""
-        _needs_all(caller)
-        pairing = await gateway.access_changes.approve(code.code, caller.actor, caller.sender.name, None)
+    async def pair(code: Code, caller: Operator) -> Paired:
+        """Approves who was given this code; they are told. Needs the scope `admin`, or a signed-in admin of the
+        channel."""
+        channel = _managed(caller)
+        pairing = await gateway.access_changes.approve(code.code, caller.actor, caller.sender.name, channel)
         if pairing is None:
             raise Problem(404, "code_unknown", "This pairing code is unknown or has expired.")
         return _paired(pairing)
 
     @routes.post("/revoke")
-    async def revoke(person: Revocation, caller: Admin) -> Paired:
+    async def revoke(person: Revocation, caller: Operator) -> Paired:
         """Takes back what pairing gave: what the person has running is stopped, what waits is refused. The lists of the
-        settings are not changed."""
-        _needs_all(caller)
-        pairing = await gateway.access_changes.revoke(person.id, caller.actor, caller.sender.name, person.channel)
+        settings are not changed. Needs the same as `pair`."""
+        pairing = None
+        if _managed(caller) in (None, person.channel):
+            actor, name = caller.actor, caller.sender.name
+            pairing = await gateway.access_changes.revoke(person.id, actor, name, person.channel)
         if pairing is None:
             raise Problem(404, "not_paired", "Nobody with this id has access to this channel by pairing.")
         return _paired(pairing)
@@ -103,16 +105,24 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def _people(gateway: Gateway, *, with_codes: bool) -> People:
+def _managed(caller: Caller) -> str | None:
+    """The channel for whose people the caller decides; None: all."""
+    if not caller.manages_people:
+        raise Problem(403, "scope_missing", f'This needs a key with the scope "admin"; yours has "{caller.scope}".')
+    return caller.operates
+
+
+async def _people(gateway: Gateway, channel: str | None, *, with_codes: bool) -> People:
+    """Of this channel, or of all."""
     now = datetime.now(UTC)
-    pairings = await gateway.store.pairings()
+    pairings = [each for each in await gateway.store.pairings() if channel in (None, each.channel)]
     named = {(each.channel, each.name): each for each in await gateway.store.identities()}
     listed = []
-    for channel, given, users in gateway.access.lists():
-        for user in sorted(users):
-            known = named.get((channel, user))
+    for place, given, users in gateway.access.lists():
+        for user in sorted(users) if channel in (None, place) else ():
+            known = named.get((place, user))
             id, name = ("", "") if known is None else (known.user_id, known.user_name)
-            listed.append(Listed(channel=channel, list=given, user=user, id=id, name=name))
+            listed.append(Listed(channel=place, list=given, user=user, id=id, name=name))
     return People(
         listed=listed,
         paired=[_paired(each) for each in pairings if each.approved],
@@ -135,15 +145,10 @@ async def _people(gateway: Gateway, *, with_codes: bool) -> People:
                 messages=each.messages,
                 last_at=each.last_at,
             )
-            for each in await gateway.store.strangers(None)
+            for each in await gateway.store.strangers(channel)
         ],
     )
 
 
 def _paired(pairing: Pairing) -> Paired:
     return Paired(channel=pairing.channel, id=pairing.sender.id, name=pairing.sender.name)
-
-
-def _needs_all(caller: Caller) -> None:
-    if caller.conversations is not None:
-        raise Problem(403, "key_limited", "A key for some conversations does not see who else has access.")

@@ -11,9 +11,11 @@ from gateway.store.records import ApiKeyScope
 
 
 class Session(BaseModel):
-    """`conversations` and `agents` are patterns of the only ones that the caller may use; null: all."""
+    """`conversations` and `agents` are patterns of the only ones that the caller may use; null: all.
+    `manages_people`: the caller may admit people, and take their access back."""
 
     name: str
+    manages_people: bool
     scope: ApiKeyScope
     conversations: list[str] | None
     agents: list[str] | None
@@ -27,6 +29,7 @@ def router() -> APIRouter:
         """Who the caller is, and what they may do."""
         return Session(
             name="Owner" if caller.sender == OWNER else caller.sender.name,
+            manages_people=caller.manages_people,
             scope=caller.scope,
             conversations=None if caller.conversations is None else list(caller.conversations),
             agents=None if caller.agents is None else list(caller.agents),

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from gateway.api.caller import Caller, Operator
 from gateway.api.ids import conversation_id
-from gateway.api.problems import Problem
 from gateway.app import Gateway
 from gateway.store.records import UsageTotals
 from gateway.store.usage import UsageBy
@@ -79,9 +78,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def usage(caller: Operator, by: UsageBy = "day", since: datetime | None = None) -> Usage:
         """Tokens and cost, by default of the last 30 days. A key for some conversations sees only theirs."""
         begin = _time(since)
-        rows = await gateway.store.usage_by(by, begin)
-        if caller.conversations is not None and by != "conversation":
-            raise Problem(403, "key_limited", "A key for some conversations sees usage only by conversation.")
+        rows = await gateway.store.usage_by(by, begin, None if by == "conversation" else caller.operates)
         shown = [(each.key, each.name, each.totals) for each in rows]
         if by == "conversation":
             named = ((conversation_id(key), name, totals) for key, name, totals in shown)

@@ -66,8 +66,7 @@ async def build(
     """Opens the store and builds the gateway; `extra` are channels without settings, such as a terminal. A reload
     reads the settings with `environ`; `on_loaded` is called with each configuration that it has loaded.
 
-    Raises `StoreError`, `HookError`, `ContextError`, `ExtraMissing`, `PortTaken` and `OSError` with messages for
-    people.
+    Raises `StoreError`, `HookError`, `ContextError`, `PortTaken` and `OSError` with messages for people.
     """
     settings = configuration.settings
     # Conversations are private to the operator's account.
@@ -78,7 +77,6 @@ async def build(
     private_folder(settings.media.path)
     async with AsyncExitStack() as stack:
         signals = ConfiguredSignals(settings)
-        stack.push_async_callback(signals.aclose)
         store = await stack.enter_async_context(open_store(settings.store.url, committed=signals.tell))
         await audit_settings(settings, store)
         listener = address = token = None

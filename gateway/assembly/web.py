@@ -86,18 +86,18 @@ def _control_apis(
 ) -> dict[str, App]:
     from gateway.api import pages
     from gateway.api.app import app
-    from gateway.api.guard import KeyCallers
+    from gateway.api.guard import KeyCallers, SignedInCallers
     from gateway.api.openai.app import app as openai_app
     from gateway.api.operations import OperatorFacts, Setting
 
     def settings() -> list[Setting]:
         return [Setting.model_validate(each, from_attributes=True) for each in shown(configuration().settings)]
 
-    callers = KeyCallers(web.token, gateway.keys)
+    callers = SignedInCallers(KeyCallers(web.token, gateway.keys), gateway.logins)
     own = configuration().settings.web
     host, url = own.host, own.url or ""
     facts = OperatorFacts(settings, log.lines)
-    operators = pages.app(callers, host=host, url=url)
+    operators = pages.app(callers, gateway.logins, host=host, url=url)
     return {
         "/api/v1/": app(gateway, callers, follower, host=host, url=url, facts=facts),
         **dict.fromkeys(pages.PATHS, operators),

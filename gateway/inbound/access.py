@@ -219,10 +219,15 @@ class AccessPolicy:
 
     def level_of(self, channel: str, sender: Sender, *, is_paired: bool = False) -> int | None:
         """What the settings and pairing give the sender; None: nothing."""
+        role = self.current_role(channel, sender, is_paired=is_paired)
+        return None if role is None else self.roles.level(role)
+
+    def current_role(self, channel: str, sender: Sender, *, is_paired: bool) -> Role | None:
+        """The role that the settings and pairing give the sender now; None: none."""
         role = self._role(channel, sender)
         if role is None and is_paired and self.has_pairing(channel):
             role = self._settings(channel).default_role(sender)
-        return None if role is None else self.roles.level(role)
+        return role
 
     def role_of(self, channel: str, sender: Sender) -> Role:
         """The role of somebody who may write there."""

@@ -16,6 +16,8 @@ from gateway.inbound.conversation_commands import BUSY_MODES, ConversationComman
 from gateway.inbound.data_commands import EVERYWHERE, DataCommands
 from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.how_command import HowCommand
+from gateway.inbound.logins import END, Logins
+from gateway.inbound.logins import NAME as LOGIN
 from gateway.inbound.prompt_commands import PromptCommands
 from gateway.inbound.reload_command import ReloadCommand
 from gateway.inbound.skill_commands import SkillCommands
@@ -91,6 +93,7 @@ class Commands:
         skills: SkillCommands,
         prompts: PromptCommands,
         reload: ReloadCommand,
+        logins: Logins,
         mcp: Callable[[Command], Awaitable[str]],
     ) -> None:
         self._begin_messages: tuple[MessageCommands, ...] = (skills, prompts)
@@ -114,6 +117,7 @@ class Commands:
             "skills": _Entry("list the skills, each of which is a command too", skills.list),
             "prompts": _Entry("list the prompts of MCP servers, each of which is a command too", prompts.list),
             "mcp": _Entry("list the MCP servers; sign in or out at one", mcp, "login | logout NAME"),
+            LOGIN: _Entry("sign in to the web server; with `end`, sign out there", logins.login, END),
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),

@@ -49,6 +49,7 @@ from gateway.store.schema import (
     turn_log,
     turns,
     usage,
+    web_sessions,
     work,
 )
 
@@ -253,6 +254,9 @@ def delete_person(connection: Connection, deleted: DeletedRows, person: str, tod
     channel, _, sender = person.partition(":")
     connection.execute(delete(strangers).where(strangers.c.channel == channel, strangers.c.sender_id == sender))
     removed = connection.execute(delete(pairs).where(pairs.c.channel == channel, pairs.c.sender_id == sender)).rowcount
+    connection.execute(
+        delete(web_sessions).where(web_sessions.c.channel == channel, web_sessions.c.sender_id == sender)
+    )
     _forget_person_costs(connection, person, today)
     forget_audit(connection, audit.c.actor == person)
     deleted.count(accesses=removed)

@@ -279,6 +279,16 @@ class PairingRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSession:
+    """A browser in which this person of a channel is signed in. `is_paired`: an admin has approved the person's
+    pairing."""
+
+    channel: str
+    sender: Sender
+    is_paired: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Whom an @name of the settings means. `user_name` is the display name at that time."""
 
@@ -500,6 +510,7 @@ AuditKind = Literal[
     "moved",
     "key_created",
     "key_revoked",
+    "signed_in",
 ]
 
 

@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0016"
+REVISION = "0017"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -402,6 +402,19 @@ forgotten_events = Table(
     sqlite_with_rowid=False,
 )
 """Hashes of the events of messages that were deleted lately."""
+
+web_sessions = Table(
+    "web_sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("channel", SafeText, nullable=False),
+    Column("sender_id", SafeText, nullable=False),
+    Column("sender_name", SafeText, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("expires_at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""People of chat platforms who are signed in to the web server."""
 
 # A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")

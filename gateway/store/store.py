@@ -48,6 +48,7 @@ from gateway.store import (
     turns,
     undo,
     usage,
+    web_sessions,
 )
 from gateway.store.engine import Engine, Job
 from gateway.store.records import PastTurn
@@ -260,6 +261,12 @@ class Store:
     revoke_api_key = writes(api_keys.revoke)
     note_key_used = writes(api_keys.used)
     api_keys = reads(api_keys.every)
+
+    # People who are signed in to the web server
+    begin_web_session = writes(web_sessions.begin)
+    web_session = reads(web_sessions.find)
+    end_web_session = writes(web_sessions.end)
+    end_web_sessions = writes(web_sessions.end_all)
 
     # Audit log
     audit_since = reads(audit.since)

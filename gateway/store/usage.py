@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import Connection, Double, Integer, bindparam, cast, func, select, type_coerce
 
@@ -68,9 +68,12 @@ def total_usage(connection: Connection, since: datetime) -> UsageTotals:
     return spent(connection, since=since)
 
 
-def usage_by(connection: Connection, by: UsageBy, since: datetime) -> tuple[UsageRow, ...]:
-    """What was used since then, what cost most first; days in their order."""
-    found = [(row.key, totals_from(row)) for row in connection.execute(_grouped[by], {"since": since})]
+def usage_by(connection: Connection, by: UsageBy, since: datetime, channel: str | None = None) -> tuple[UsageRow, ...]:
+    """What was used since then, on all channels or on one, what cost most first; days in their order."""
+    query = _grouped[by]
+    if channel is not None:
+        query = query.where(usage.c.session.startswith(f"{quote(channel, safe='')}/", autoescape=True))
+    found = [(row.key, totals_from(row)) for row in connection.execute(query, {"since": since})]
     if by == "day":
         return tuple(UsageRow(_date(day), "", totals) for day, totals in sorted(found)[-MAX_ROWS:])
     if by == "channel":

@@ -34,11 +34,13 @@ class Api:
 
 @asynccontextmanager
 async def control_api(
-    folder: Path, telegram: BotApi, models: ModelServer, *, more: str = "", access: str = ""
+    folder: Path, telegram: BotApi, models: ModelServer, *, more: str = "", access: str = "", web: str = ""
 ) -> AsyncIterator[Api]:
-    """A gateway with the web channel and Telegram, which everybody may use, or whom `access` says; `more` is added at
-    the end of its settings."""
+    """A gateway with the web channel and Telegram, which everybody may use, or whom `access` says; `web` is added to
+    its section [web], `more` at the end of its settings."""
     settings = write_settings(folder, telegram, models, more=more)
+    if web:
+        settings.write_text(settings.read_text().replace("port = 0", f"port = 0\n{web}"))
     if access:
         settings.write_text(settings.read_text().replace('allow = ["*"]', access))
     async with gateway(settings) as built:

@@ -155,6 +155,6 @@ async def test_a_wrong_key_says_so_and_a_reader_sees_nothing_of_others(operator:
     key = await operator.control.client.post("/keys", json={"name": "reader", "scope": "read"})
     await operator.sign_in(key.json()["secret"])
     await expect(operator.find("who")).to_have_text("reader", timeout=SLOWLY)
-    await expect(operator.find("view")).to_have_text("Your role does not include this page.")
+    await expect(operator.find("view")).to_have_text("This page is for admins. You are signed in to the API.")
     await operator.find("sign-out").click()
     await expect(operator.find("key")).to_be_visible(timeout=SLOWLY)

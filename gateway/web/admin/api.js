@@ -18,9 +18,9 @@ export async function send(path, body, method = "POST") {
   return request(method, path, body ?? {});
 }
 
-// Signs this browser in with a key, or out.
-export async function signInWith(key) {
-  return request("POST", "/sign-in", { key }, "");
+// Signs this browser in, with {key} or {code}; or out.
+export async function signInWith(given) {
+  return request("POST", "/sign-in", given, "");
 }
 
 export async function signOut() {

@@ -26,12 +26,12 @@ const VIEWS = {
 };
 
 const SCOPES = ["read", "chat", "operate", "admin"];
-const PAUSE = 400; // milliseconds between two refreshes, whatever happens
+const PAUSE = 1000; // milliseconds between two refreshes, whatever happens
 const SLOW = 10_000; // without an event
 const FAST = 2_000; // without a stream of events
 
 const at = (id) => document.getElementById(id);
-const state = { view: "", refresh: null, scope: "read", live: false, due: null, busy: false, again: false };
+const state = { view: "", refresh: null, scope: "read", managesPeople: false, live: false, due: null, busy: false, again: false };
 
 async function start() {
   addEventListener("hashchange", show);
@@ -42,9 +42,11 @@ async function start() {
 }
 
 async function enter() {
+  if (location.pathname === "/sign-in") return lock();
   try {
     const caller = await read("/session");
     state.scope = caller.scope;
+    state.managesPeople = caller.manages_people;
     at("who").textContent = caller.name;
     at("sign-out").hidden = false;
   } catch (refusal) {
@@ -66,7 +68,7 @@ function lock() {
   connected("locked", "not signed in");
   at("title").textContent = "Sign in";
   at("views").replaceChildren();
-  at("view").replaceChildren(signIn(() => location.reload()));
+  at("view").replaceChildren(signIn(() => location.assign("/admin")));
 }
 
 async function leave() {
@@ -89,7 +91,7 @@ function show() {
   const wanted = location.hash.slice(1);
   if (!may("operate")) {
     at("title").textContent = "Operations";
-    at("view").replaceChildren(h("p", { class: "empty" }, "Your role does not include this page."));
+    at("view").replaceChildren(h("p", { class: "empty" }, "This page is for admins. You are signed in to the API."));
     return;
   }
   const name = VIEWS[wanted] && may(VIEWS[wanted][1]) ? wanted : "now";
@@ -105,7 +107,7 @@ function show() {
   const place = h("div", { class: `view ${name}` });
   at("view").replaceChildren(place);
   at("scroller").scrollTop = 0;
-  state.refresh = open(place, { may, act, refresh });
+  state.refresh = open(place, { act, refresh, managesPeople: state.managesPeople });
   refresh();
 }
 

@@ -6,7 +6,7 @@ import { ago, duration, plural } from "../format.js";
 
 const LISTS = { admin: "admin", member: "member", guest: "guest", allow: "allowlist" };
 
-export function people(place, { may, act }) {
+export function people(place, { act, managesPeople }) {
   const lists = {
     requests: list("requests", "Nobody asks for access."),
     paired: list("paired", "Nobody has access by pairing."),
@@ -22,8 +22,8 @@ export function people(place, { may, act }) {
 
   return async () => {
     const found = await read("/people");
-    lists.requests.show(found.requests, (each) => request(each, may("admin") && act));
-    lists.paired.show(found.paired, (each) => paired(each, may("admin") && act));
+    lists.requests.show(found.requests, (each) => request(each, managesPeople && act));
+    lists.paired.show(found.paired, (each) => paired(each, managesPeople && act));
     lists.listed.show(found.listed, listed);
     lists.refused.show(found.refused, refused);
   };

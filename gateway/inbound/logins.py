@@ -1,0 +1,174 @@
+"""`/login`: people of the chat platforms sign in to the web server with a link that is used once."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+from uuid import uuid4
+
+from agent.log import Notice
+from channels.address import Address, Sender
+from channels.channel import Channel, ChannelError, GroupDirectory
+from gateway.inbound.access import AccessPolicy
+from gateway.outbound.notices import Notices
+from gateway.store.records import Command, WebSession
+from gateway.turns.roles import Role
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+NAME = "login"
+END = "end"
+"""The argument of `/login` that ends the person's sessions."""
+
+LINK_TIME = 300.0
+"""Seconds in which a link must be used."""
+
+MAX_LINKS = 1000
+"""Links that wait at once; a further one takes the place of the oldest."""
+
+MAX_AGE = 5.0
+"""Seconds for which the conversations of a person are not read again."""
+
+GROUPS_AGE = 60.0
+"""Seconds for which the platform is not asked again in which groups a person is."""
+
+MAX_KNOWN = 1000
+
+DIRECTLY = "The link is for you alone. Write `/login` to me in a direct chat."
+PROGRAMS = "Programs use their key."
+OWNER = "`interject web-token show` prints the link with which the owner signs in."
+NO_ADDRESS = (
+    "There is no address that you could open: the operator sets it as `url` in the section [web] of the settings."
+)
+LINK = (
+    "🔑 Sign in: <{url}/sign-in#{code}>\n\n"
+    "The link is for you alone: do not pass it on. It works once, within 5 minutes."
+)
+SIGNED_IN = "A browser is signed in for you now. If that was not you: `/login end` signs out every browser."
+
+
+class LoginStore(Protocol):
+    async def begin_web_session(self, channel: str, sender: Sender) -> str: ...
+    async def web_session(self, secret: str) -> WebSession | None: ...
+    async def end_web_session(self, secret: str) -> None: ...
+    async def end_web_sessions(self, channel: str, sender: str) -> int: ...
+    async def sessions_of(self, person: str) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """`until` is by the clock of `time.monotonic`."""
+
+    session: str
+    address: Address
+    sender: Sender
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A person of a channel, with the role that they have there now."""
+
+    channel: str
+    sender: Sender
+    role: Role
+
+
+class Logins:
+    """`url` is the address of the web server for people elsewhere, "" if there is none."""
+
+    def __init__(
+        self, store: LoginStore, access: AccessPolicy, channels: Mapping[str, Channel], notices: Notices
+    ) -> None:
+        self.url = ""
+        self._store = store
+        self._access = access
+        self._channels = channels
+        self._notices = notices
+        self._links: OrderedDict[str, _Link] = OrderedDict()
+        self._conversations: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
+        self._people: OrderedDict[tuple[str, str], tuple[float, Sender]] = OrderedDict()
+
+    async def login(self, command: Command) -> str:
+        """Answers with a link, in a direct chat only."""
+        channel, sender = command.address.channel, command.sender
+        if self._access.programs.is_program(sender.id):
+            return PROGRAMS
+        if not self._access.has_settings(channel):
+            return OWNER
+        if command.arguments.strip().lower() == END:
+            count = await self._store.end_web_sessions(channel, sender.id)
+            return f"{count} {'browser is' if count == 1 else 'browsers are'} signed out."
+        if command.address.kind != "direct":
+            return DIRECTLY
+        if not self.url:
+            return NO_ADDRESS
+        return LINK.format(url=self.url, code=self._new_link(command))
+
+    def _new_link(self, command: Command) -> str:
+        """Its code. It takes the place of an earlier one of the person."""
+        for code, link in tuple(self._links.items()):
+            if (link.address, link.sender.id) == (command.address, command.sender.id):
+                del self._links[code]
+        code = secrets.token_urlsafe(24)
+        until = time.monotonic() + LINK_TIME
+        _keep(self._links, code, _Link(command.session, command.address, command.sender, until), MAX_LINKS)
+        return code
+
+    async def sign_in(self, code: str) -> str | None:
+        """The secret of a new session; None if the link was used, has expired, or its person has no access any more."""
+        link = self._links.pop(code, None)
+        if link is None or link.until < time.monotonic():
+            return None
+        secret = await self._store.begin_web_session(link.address.channel, link.sender)
+        if await self.find(secret) is None:
+            await self._store.end_web_session(secret)
+            return None
+        await self._notices.send(link.session, link.address, None, Notice(SIGNED_IN), f"signed-in:{uuid4().hex}")
+        return secret
+
+    async def sign_out(self, secret: str) -> None:
+        await self._store.end_web_session(secret)
+
+    async def find(self, secret: str) -> SignedIn | None:
+        """Whose session it is; None if it has ended, or the person has no access any more."""
+        session = await self._store.web_session(secret)
+        if session is None:
+            return None
+        sender = await self._with_groups(session.channel, session.sender)
+        role = self._access.current_role(session.channel, sender, is_paired=session.is_paired)
+        return None if role is None else SignedIn(session.channel, session.sender, role)
+
+    async def conversations(self, person: str) -> tuple[str, ...]:
+        """The sessions in which the person ("channel:user id") has written."""
+        known = self._conversations.get(person)
+        if known is None or time.monotonic() - known[0] > MAX_AGE:
+            known = (time.monotonic(), await self._store.sessions_of(person))
+            _keep(self._conversations, person, known, MAX_KNOWN)
+        return known[1]
+
+    async def _with_groups(self, channel: str, sender: Sender) -> Sender:
+        """The person with the groups that they are in, as far as the platform says so; without any if it does not."""
+        directory = self._channels.get(channel)
+        if not isinstance(directory, GroupDirectory):
+            return sender
+        known = self._people.get((channel, sender.id))
+        if known is None or time.monotonic() - known[0] > GROUPS_AGE:
+            try:
+                known = (time.monotonic(), await directory.find_person(sender.id) or sender)
+            except ChannelError:
+                return sender
+            _keep(self._people, (channel, sender.id), known, MAX_KNOWN)
+        return known[1]
+
+
+def _keep(known: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    while len(known) > most:
+        known.popitem(last=False)

@@ -1,0 +1,136 @@
+"""People of a chat platform sign in to the web server with a link from the bot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api.conftest import Api, control_api
+from tests.servers.models import ModelServer, Say
+from tests.servers.telegram import BotApi, Chat
+
+ACCESS = 'admins = ["1"]\nmembers = ["7"]\nguests = ["8"]\npair = true'
+WEB = "url = 'http://chat.example.com'"
+MENTION = "@interject_test_bot"
+
+
+@asynccontextmanager
+async def site(folder: Path, api: BotApi, models: ModelServer) -> AsyncIterator[Api]:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(folder, api, models, access=ACCESS, web=WEB) as control:
+        yield control
+
+
+async def link(chat: Chat) -> str:
+    """The code of the link that the bot sends there."""
+    await chat.say("/login")
+    shown = await chat.hear("/sign-in#")
+    found = re.search(r"http://chat\.example\.com/sign-in#([\w-]+)", shown.text)
+    assert found is not None
+    return found[1]
+
+
+@asynccontextmanager
+async def browser(control: Api, code: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser in which the link was used."""
+    async with httpx.AsyncClient(base_url=control.url, trust_env=False, timeout=60) as client:
+        answer = await client.post("/sign-in", json={"code": code})
+        assert answer.status_code == 200, answer.text
+        yield client
+
+
+async def test_a_link_works_once_and_for_the_role_of_its_person(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with site(tmp_path, api, models) as control:
+        admin, member, guest = api.private(1, "Root"), api.private(7, "Ann"), api.private(8, "Bob")
+        for chat in (member, guest):
+            await chat.say("hi")
+            await chat.hear("Hello.")
+        scopes = {}
+        for chat in (admin, member, guest):
+            code = await link(chat)
+            async with browser(control, code) as client:
+                session = (await client.get("/api/v1/session")).json()
+                seen = (await client.get("/api/v1/conversations")).json()["conversations"]
+                again = await client.post("/sign-in", json={"code": code})
+                await chat.hear("A browser is signed in for you now.")
+            assert (again.status_code, again.json()["code"]) == (401, "link_invalid")
+            scopes[session["name"]] = session["scope"], len(seen)
+        (first, *_) = (await control.client.get("/audit?event=signed_in")).json()["events"]
+    assert scopes == {"Root": ("operate", 2), "Ann": ("chat", 1), "Bob": ("read", 1)}
+    assert (first["actor"], first["name"]) == ("telegram:8", "Bob")
+
+
+async def test_an_admin_of_a_channel_manages_its_people_and_makes_no_keys(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with site(tmp_path, api, models) as control:
+        eve = api.private(66, "Eve")
+        await eve.say("let me in")
+        await eve.hear("/pair")
+        async with browser(control, await link(api.private(1, "Root"))) as client:
+            (request,) = (await client.get("/api/v1/people")).json()["requests"]
+            paired = await client.post("/api/v1/people/pair", json={"code": request["code"]})
+            statuses = {
+                path: (await client.get(f"/api/v1{path}")).status_code
+                for path in ("/now", "/channels", "/usage?by=person", "/audit", "/settings", "/logs", "/keys")
+            }
+        (event,) = (await control.client.get("/audit?event=admitted")).json()["events"]
+    assert paired.json()["id"] == "66"
+    assert event["actor"] == "telegram:1"
+    assert statuses == {
+        "/now": 200,
+        "/channels": 200,
+        "/usage?by=person": 200,
+        "/audit": 200,
+        "/settings": 403,
+        "/logs": 403,
+        "/keys": 403,
+    }
+
+
+@pytest.mark.parametrize("how", ["revoked", "signed out", "ended in the chat"])
+async def test_a_session_ends(tmp_path: Path, models: ModelServer, api: BotApi, how: str) -> None:
+    async with site(tmp_path, api, models) as control:
+        eve = api.private(66, "Eve")
+        await eve.say("let me in")
+        await eve.hear("/pair")
+        (request,) = (await control.client.get("/people")).json()["requests"]
+        await control.client.post("/people/pair", json={"code": request["code"]})
+        async with browser(control, await link(eve)) as client:
+            cookies = dict(client.cookies)
+            assert (await client.get("/api/v1/session")).status_code == 200
+            match how:
+                case "revoked":
+                    await control.client.post("/people/revoke", json={"channel": "telegram", "id": "66"})
+                case "signed out":
+                    assert (await client.delete("/sign-in")).status_code == 204
+                case _:
+                    await eve.say("/login end")
+                    await eve.hear("1 browser is signed out.")
+            client.cookies.update(cookies)
+            assert (await client.get("/api/v1/session")).status_code == 401
+
+
+async def test_a_link_is_sent_in_a_direct_chat_only_and_the_newest_counts(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with site(tmp_path, api, models) as control:
+        ann = api.private(7, "Ann")
+        group = api.group()
+        await group.say(f"/login{MENTION}")
+        await group.hear("in a direct chat")
+        old, new = await link(ann), await link(ann)
+        async with httpx.AsyncClient(base_url=control.url, trust_env=False) as client:
+            assert (await client.post("/sign-in", json={"code": old})).status_code == 401
+            foreign = await client.post("/sign-in", json={"code": new}, headers={"Origin": "http://evil.example"})
+            assert (foreign.status_code, foreign.json()["code"]) == (403, "foreign_origin")
+            page = await client.get("/sign-in")
+            assert (page.status_code, "code" in page.text) == (200, False)
+            assert (await client.post("/sign-in", json={"code": new})).status_code == 200
