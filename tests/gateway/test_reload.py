@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from gateway.assembly.reload import MAX_FORMER
+from tests.gateway.play import until
 from tests.gateway.stage import gateway
 from tests.gateway.test_agents import telegram
-from tests.servers.models import ModelServer, Request, Say
+from tests.gateway.test_cli import Desk
+from tests.servers.models import Call, Gate, ModelServer, Request, Say, Turn
 from tests.servers.telegram import BotApi, Chat
 
 ACCESS = 'allow = ["7", "8"]\nadmins = ["1"]'
-UNCHANGED = "Not reloaded, everything stays as it was"
+CHANGED = "Settings changed"
+REFUSED = "Not reloaded, everything stays as it was"
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+PROMPT = 'instructions = "Be brief."\n'
 
 
 @pytest.fixture
@@ -23,9 +34,28 @@ async def models() -> AsyncIterator[ModelServer]:
         yield server
 
 
-def who_answers(request: Request) -> Say:
+def who_answers(request: Request) -> Turn:
     """The model that was asked, and the first line of its instructions."""
     return Say(f"{request.model}: {request.system.splitlines()[0]}")
+
+
+def slowly(gate: asyncio.Event) -> Callable[[Request], Turn]:
+    """Whoever says "slowly" is answered when the gate opens, after a call of a tool."""
+
+    def answer(request: Request) -> Turn:
+        if "slowly" not in request.last_user_text:
+            return who_answers(request)
+        if request.results:
+            return who_answers(request)
+        return [Gate(gate), Call("list_files", {})]
+
+    return answer
+
+
+def settings(folder: Path, models: ModelServer, *apis: BotApi, access: str = ACCESS, more: str = "") -> Path:
+    file = telegram(folder, models, *apis, access=access, more=more)
+    edit(file, "[agent]\n", f"[agent]\n{PROMPT}")
+    return file
 
 
 def edit(file: Path, before: str, after: str) -> None:
@@ -34,31 +64,346 @@ def edit(file: Path, before: str, after: str) -> None:
     file.write_text(text.replace(before, after))
 
 
-async def reload(api: BotApi, words: str) -> str:
+async def reload(api: BotApi, words: str = CHANGED) -> str:
     root = api.private(1, "Root")
+    seen = len(root.texts)
     await root.say("/reload")
-    return (await root.hear(words)).words
+    return await root.until(lambda chat: next((text for text in chat.texts[seen:] if words in text), None))
 
 
-async def ask(chat: Chat, words: str, text: str = "hi") -> str:
+async def ask(chat: Chat, words: str, text: str = "hi") -> None:
+    seen = len(chat.texts)
     await chat.say(text)
-    return (await chat.hear(words)).words
+    await chat.until(lambda chat: any(words in text for text in chat.texts[seen:]))
 
 
-async def test_a_reload_changes_model_instructions_and_who_may_write(
+async def test_model_instructions_and_who_may_write_change_at_once(
     tmp_path: Path, models: ModelServer, api: BotApi
 ) -> None:
-    file = telegram(tmp_path, models, api, access=ACCESS)
-    edit(file, "[agent]\n", '[agent]\ninstructions = "Be brief."\n')
+    file = settings(tmp_path, models, api)
     ann, eve = api.private(7, "Ann"), api.private(66, "Eve")
-    async with gateway(file):
+    async with gateway(file) as built:
         await ask(ann, "main: Be brief.")
         await ask(eve, "You are not on the allowlist")
         edit(file, 'model = "openai:main"', 'model = "openai:other"')
         edit(file, "Be brief.", "Be kind.")
         edit(file, 'allow = ["7", "8"]', 'allow = ["66"]')
-        told = await reload(api, "Settings changed")
-        assert "[agent] model" in told
-        assert "[channels.telegram] allow" in told
+        told = await reload(api)
+        assert told == "Settings changed: [agent] instructions, [agent] model, [channels.telegram] allow."
         await ask(eve, "other: Be kind.")
         await ask(ann, "You are not on the allowlist")
+        audited = [row.detail.get("changed") for row in await built.gateway.store.audit_since(LONG_AGO)]
+    assert ["agent.instructions", "agent.model", "channels.telegram.allow"] in audited
+
+
+async def test_a_running_task_keeps_what_it_began_with(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    file, gate = settings(tmp_path, models, api), asyncio.Event()
+    models.respond(slowly(gate))
+    ann, ben = api.private(7, "Ann"), api.private(8, "Ben")
+    async with gateway(file):
+        await ann.say("slowly")
+        await models.until_held()
+        edit(file, 'model = "openai:main"', 'model = "openai:other"')
+        edit(file, "Be brief.", "Be kind.")
+        await reload(api)
+        await ask(ben, "other: Be kind.")
+        gate.set()
+        await ann.hear("main: Be brief.")
+        await ask(ann, "other: Be kind.")
+
+
+async def test_a_parked_task_goes_on_with_its_agent_as_it_is_now(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    question = Call("ask_user", {"question": "Which one?", "options": ["This", "That"]})
+    models.respond(lambda request: who_answers(request) if request.results else question)
+    file = settings(tmp_path, models, api)
+    ann = api.private(7, "Ann")
+    async with gateway(file):
+        await ann.say("choose")
+        await ann.hear("Which one?")
+        edit(file, "Be brief.", "Be kind.")
+        await reload(api)
+        await ask(ann, "main: Be kind.", "This")
+
+
+PYTHON_HOOK = '[[hooks]]\nname = "h"\ntype = "python"\npath = "hook.py:Hook"\npoints = ["before_model"]\n'
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ("[limits]\nmesages_per_minute = 3\n", "limits.mesages_per_minute: no such setting"),
+        ("[limits]\nmessages_per_minute = 0\n", "limits.messages_per_minute"),
+        ('[agents.x]\nmodel = "nowhere:m"\n', "agents.x.model"),
+        ('[agents.x]\ninstructions_file = "missing.md"\n', "agents.x.instructions_file: no such file"),
+        ('[agents.x]\ninstructions_file = "latin1.md"\n', "an agent cannot be made"),
+        ("[limits\n", "interject.toml:"),
+        (PYTHON_HOOK, "hook.py"),
+        ('[channels.second]\ntype = "telegram"\ntoken = "${NOT_SET}"\n', "NOT_SET"),
+        ('[channels.second]\ntype = "telegram"\ntoken = "1:a"\nwebhook_url = "https://a.example"\n', "web server"),
+    ],
+)
+async def test_invalid_settings_change_nothing(
+    tmp_path: Path, models: ModelServer, api: BotApi, broken: str, words: str
+) -> None:
+    (tmp_path / "latin1.md").write_bytes("Sei höflich.".encode("latin-1"))
+    file = settings(tmp_path, models, api)
+    ann, eve = api.private(7, "Ann"), api.private(66, "Eve")
+    async with gateway(file) as built:
+        before = await built.gateway.store.settings_salt(), dict(built.gateway.channels)
+        edit(file, 'allow = ["7", "8"]', 'allow = ["66"]')
+        edit(file, "Be brief.", "Be kind.")
+        file.write_text(file.read_text() + broken)
+        told = await reload(api, REFUSED)
+        assert words in told
+        await ask(eve, "You are not on the allowlist")
+        await ask(ann, "main: Be brief.")
+        assert before == (await built.gateway.store.settings_salt(), dict(built.gateway.channels))
+        edit(file, broken, "")
+        await reload(api)
+        await ask(eve, "main: Be kind.")
+
+
+async def test_channels_come_and_go_and_others_stay(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with BotApi() as other, BotApi(token="777:another-bot") as third:
+        third.me["id"] = 777
+        file = settings(tmp_path, models, api, other)
+        without = settings(tmp_path, models, api).read_text()
+        settings(tmp_path, models, api, other)
+        async with gateway(file):
+            await ask(other.private(7, "Ann"), "main: Be brief.")
+            file.write_text(without)
+            assert "[channels.second] (removed)" in await reload(api)
+            settings(tmp_path, models, api, third)
+            assert "[channels.second] (new)" in await reload(api)
+            await ask(third.private(8, "Ben"), "main: Be brief.")
+            edit(
+                file,
+                f'token = "{third.token}"\napi_url = "{third.url}"',
+                f'token = "{other.token}"\napi_url = "{other.url}"',
+            )
+            assert "[channels.second] token" in await reload(api)
+            await ask(other.private(7, "Ann"), "main: Be brief.")
+        assert len(api.called("getMe")) == 1
+
+
+async def test_a_removed_channel_stops_what_its_people_run_and_its_replies_wait_until_it_is_back(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with BotApi() as other:
+        gate = asyncio.Event()
+        models.respond(slowly(gate))
+        file = settings(tmp_path, models, api, other)
+        both, ann = file.read_text(), other.private(7, "Ann")
+        async with gateway(file):
+            await ann.say("slowly")
+            await models.until_held()
+            settings(tmp_path, models, api)
+            await reload(api)
+            (asked,) = models.requests
+            await asked.disconnection.wait()
+            file.write_text(both)
+            await reload(api)
+            await ann.hear("the rights of whoever asked for it were changed")
+            await ask(ann, "main: Be brief.")
+
+
+async def test_who_is_no_longer_listed_loses_what_runs(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    file = settings(tmp_path, models, api)
+    models.respond(slowly(asyncio.Event()))
+    ann, ben = api.private(7, "Ann"), api.private(8, "Ben")
+    async with gateway(file):
+        await ann.say("slowly")
+        await models.until_held()
+        edit(file, 'allow = ["7", "8"]', 'allow = ["8"]')
+        await reload(api)
+        await ann.hear("the rights of whoever asked for it were changed")
+        await ask(ben, "main: Be brief.")
+
+
+PROCESS = """\
+import json, os, sys
+
+print(os.getpid(), file=open("pids", "a"))
+SAYS = "one"
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    match asked["method"]:
+        case "initialize":
+            version = asked["params"].get("protocolVersion", "")
+            result = {"protocol": 1, "protocolVersion": version, "capabilities": {"tools": {}}}
+            result["serverInfo"] = {"name": "odd", "version": "1"}
+        case "tools/list":
+            result = {"tools": [{"name": SAYS, "inputSchema": {"type": "object"}}]}
+        case _:
+            result = {"decision": "continue"}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+COMMAND = f'command = ["{sys.executable}", "process.py"]\n'
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        f'[[hooks]]\nname = "h"\ntype = "process"\n{COMMAND}points = ["before_tool"]\n',
+        f'[mcp.odd]\n{COMMAND}sandbox = "none"\n',
+    ],
+    ids=["hook", "MCP server"],
+)
+async def test_a_process_goes_on_until_its_section_or_its_code_changes(
+    tmp_path: Path, models: ModelServer, api: BotApi, section: str
+) -> None:
+    (tmp_path / "process.py").write_text(PROCESS)
+    pids = tmp_path / "pids"
+
+    def started() -> list[str]:
+        return pids.read_text().split() if pids.exists() else []
+
+    file = settings(tmp_path, models, api, more=section)
+    async with gateway(file):
+        await until(lambda: len(started()) == 1)
+        edit(file, "Be brief.", "Be kind.")
+        await reload(api)
+        await ask(api.private(7, "Ann"), "main: Be kind.")
+        assert len(started()) == 1
+        (tmp_path / "process.py").write_text(PROCESS.replace("one", "two or three"))
+        await reload(api, "No setting has changed")
+        await until(lambda: len(started()) == 2)
+        await until(lambda: not _runs(started()[0]))
+        edit(file, section, "")
+        await reload(api)
+        await until(lambda: not _runs(started()[1]))
+    assert len(started()) == 2
+
+
+def _runs(pid: str) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_what_takes_effect_at_the_next_start_is_named(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    file = settings(tmp_path, models, api)
+    async with gateway(file):
+        edit(file, "[web]\n", "[web]\nport = 1234\n")
+        edit(file, "shutdown_grace = 0", "shutdown_grace = 3")
+        told = await reload(api, "at the next start")
+        assert "No setting has changed" in told
+        assert "[agent] shutdown_grace, [web] port" in told
+        edit(file, "Be brief.", "Be kind.")
+        assert "[web] port" in await reload(api)
+
+
+async def test_a_new_key_is_masked_everywhere_at_once(
+    tmp_path: Path, models: ModelServer, api: BotApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, key = settings(tmp_path, models, api), "another-secret-key"
+    models.respond(lambda request: Say(f"Your key is {key}."))
+    async with gateway(file):
+        await ask(api.private(7, "Ann"), f"Your key is {key}.")
+        file.write_text(file.read_text() + f'[models.groq]\napi_key = "{key}"\n')
+        await reload(api)
+        await ask(api.private(7, "Ann"), "Your key is [secret].")
+
+
+async def test_former_configurations_are_closed_and_their_number_is_bounded(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    file, gate = settings(tmp_path, models, api), asyncio.Event()
+    models.respond(slowly(gate))
+    ann = api.private(7, "Ann")
+    async with gateway(file) as built:
+        await ann.say("slowly")
+        await models.until_held()
+        for _ in range(MAX_FORMER):
+            assert not (await built.gateway.reload()).is_refused
+        refused = await built.gateway.reload()
+        assert refused.is_refused
+        assert "Wait until they end, or stop them" in refused.text
+        gate.set()
+        await ann.hear("main: Be brief.")
+        await until_accepted(built.gateway.reload)
+
+
+async def until_accepted(reload: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while (await reload()).is_refused:  # type: ignore[misc]  # noqa: ASYNC110 - closing has no event
+            await asyncio.sleep(0.002)
+
+
+# The process
+
+
+async def test_the_command_asks_the_running_gateway(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("[web]\nport = 0\n")
+    nobody = await desk.call("reload")
+    assert nobody.code == 1
+    assert "no gateway runs with the data directory" in nobody.err
+    async with desk.running() as running:
+        desk.write('[web]\nport = 0\n[agent]\ninstructions = "Be kind."\n')
+        done = await desk.call("reload")
+        assert (done.code, done.err) == (0, "")
+        assert "[agent] instructions" in done.out
+        desk.write('[web]\nport = 0\n[agent]\ninstruction = "Be kind."\n')
+        refused = await desk.call("reload")
+        assert refused.code == 1
+        assert "interject.toml:4: agent.instruction: no such setting" in refused.err
+        as_json = await desk.call("reload", "--json")
+        assert json.loads(as_json.out)["refused"] is True
+        ended = await running.end(signal.SIGTERM)
+    assert ended.code == 0
+    assert not (desk.home / "gateway.sock").exists()
+
+
+async def test_a_data_directory_with_a_long_name_has_a_socket_too(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / ("long" * 30))
+    desk.folder.mkdir()
+    desk.write("[web]\nport = 0\n")
+    async with desk.running():
+        assert (await desk.call("reload")).out == "No setting has changed.\n"
+
+
+async def test_sighup_takes_over_the_settings_and_refuses_invalid_ones(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as running:
+        assert running.process.stderr is not None
+        for text, words in (
+            ("[web]\nport = 0\nshow_reasoning = true\n", b"reloaded: Settings changed: `[web] show_reasoning`"),
+            ("[web]\nport = 0\nshow_reasoning = 3\n", b"Not reloaded, everything stays as it was"),
+        ):
+            desk.write(text)
+            running.process.send_signal(signal.SIGHUP)
+            assert words in await asyncio.wait_for(running.process.stderr.readline(), 30)
+        ended = await running.end(signal.SIGTERM)
+    assert ended.code == 0
+
+
+HANGUPS = """\
+import os, signal, sys
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("gateway", "config", "agent"):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+
+sys.meta_path.insert(0, Finder())
+sys.argv[:] = ["interject", "run"]
+from interject.command import main
+
+sys.exit(main())
+"""
+
+
+async def test_a_hangup_at_any_import_does_not_end_the_process(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("[web]\nport = 0\n[agent]\nmax_stepps = 1\n")
+    ended = await desk.call(program=(sys.executable, "-c", HANGUPS))
+    assert ended.code == 2
+    assert "max_stepps" in ended.err
