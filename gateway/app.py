@@ -263,28 +263,29 @@ class Gateway:
         )
         self.run_waits = RunWaits(store, self.bus)
         self.runs = RunReports(store, self.bus, agents, self.run_waits)
-        context = ContextUse(store, self.dispatcher, histories, agents)
+        context = self.context = ContextUse(store, self.dispatcher, histories, agents)
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete, context)
 
         revocations = self._revocations = Revocations(self.bus, self.delivery, self.background)
         self.access_changes = AccessChanges(store, notices, revocations)
         self.logins = Logins(store, access, self.channels, notices)
         self._conversation_commands = ConversationCommands(store, access, options.models, agents)
+        self.tasks = TaskCommands(
+            store,
+            self.bus,
+            self.dispatcher,
+            histories,
+            self.background,
+            access,
+            self.problems,
+            context,
+            agents,
+            workspaces,
+            tool_problems,
+            mcp,
+        )
         self.commands = Commands(
-            TaskCommands(
-                store,
-                self.bus,
-                self.dispatcher,
-                histories,
-                self.background,
-                access,
-                self.problems,
-                context,
-                agents,
-                workspaces,
-                tool_problems,
-                mcp,
-            ),
+            self.tasks,
             self._conversation_commands,
             AccessCommands(store, access, self.access_changes),
             DataCommands(store, media, notices, access, self.deletion.delete),

@@ -7,7 +7,20 @@ from typing import Any
 from fastapi import FastAPI
 
 from channels.web.body_limit import BodyLimit
-from gateway.api import catalog, conversations, keys, messages, operations, people, runs, session, streams, usage
+from gateway.api import (
+    catalog,
+    control,
+    conversations,
+    decisions,
+    keys,
+    messages,
+    operations,
+    people,
+    runs,
+    session,
+    streams,
+    usage,
+)
 from gateway.api.follower import Follower
 from gateway.api.guard import Callers, Guard
 from gateway.api.limits import UPLOAD_LIMIT
@@ -47,6 +60,8 @@ def app(
         conversations.router(gateway),
         keys.router(gateway),
         messages.router(gateway, uploads),
+        control.router(gateway),
+        decisions.router(gateway),
         runs.router(gateway),
         operations.router(gateway, facts),
         catalog.router(gateway),

@@ -37,7 +37,7 @@ from gateway.media import DiskMedia
 from gateway.private_files import private_file, private_folder
 from gateway.store import Store, open_store
 from gateway.web.connections import default_limits
-from gateway.web.http_server import bind, serve
+from gateway.web.http_server import HttpServer, bind
 from gateway.web.token import WebToken
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,8 @@ async def build(
                 configuration=lambda: reload.generation.configuration,
                 log=stack.enter_context(recent_log(gateway.mask)),
             )
-            services.append(partial(serve, make_site, listener, limits))
+            server = await stack.enter_async_context(HttpServer(make_site, listener, limits))
+            services.append(server.start)
         await stack.enter_async_context(gateway)
         yield Built(gateway, tuple(services), address)
 

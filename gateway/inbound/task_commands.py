@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from channels.address import Sender
@@ -60,6 +61,29 @@ class TaskStore(ModelChoices, Protocol):
     async def record_audit(self, *events: AuditEvent) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What a stop has ended: the task, described for people ("" if there was none), with its turn, its step and the
+    calls that ran; queued messages and background tasks. `has_ended`: the task's end is stored already."""
+
+    task: str = ""
+    turn: Turn | None = None
+    step: int | None = None
+    calls: tuple[str, ...] = ()
+    withdrawn: int = 0
+    background: tuple[str, ...] = ()
+    has_ended: bool = True
+
+    def __str__(self) -> str:
+        task = f"Stopped: {self.task}" if self.task else ""
+        late = "It has not ended yet." if self.task and not self.has_ended else ""
+        return " ".join(filter(None, (task, late, _discarded(self.withdrawn))))
+
+
+class NotAllowed(Exception):
+    """The sender may not do this; the message says who may, for people."""
+
+
 class TaskCommands:
     """Each method runs one command and returns the answer to the person; None if the agent answers."""
 
@@ -102,10 +126,21 @@ class TaskCommands:
         if refusal := await self._refusal(command):
             withdrawn = await self._withdraw(command, _stop_reason(command))
             return f"{refusal} {_discarded(withdrawn)}".strip()
-        stopped = await self._stop_all(command, _stop_reason(command))
+        stopped = str(await self._stop_all(command, _stop_reason(command)))
         if command.arguments.strip().lower() != ALL:
             return stopped or "No task is running."
         return await self._stop_background(command, stopped)
+
+    async def stop_now(self, command: Command, *, background: bool) -> Stopped:
+        """Stops what runs in the conversation, for a program; with `background`, also background tasks. The id of the
+        command is above those of all messages that this discards. Raises `NotAllowed`."""
+        if refusal := await self._refusal(command):
+            raise NotAllowed(refusal)
+        if background and not self._may_stop_any(command):
+            raise NotAllowed("Only admins may stop background tasks here.")
+        stopped = await self._stop_all(command, _stop_reason(command))
+        items = await self._background.stop_all(command.session) if background else ()
+        return replace(stopped, background=tuple(item.handle for item in items))
 
     async def _stop_background(self, command: Command, stopped: str) -> str:
         if not self._may_stop_any(command):
@@ -119,7 +154,7 @@ class TaskCommands:
     async def new(self, command: Command) -> str:
         if refusal := await self._reset_refusal(command):
             return refusal
-        stopped = await self._stop_all(command, "a new conversation was started")
+        stopped = str(await self._stop_all(command, "a new conversation was started"))
         await self._store.reset_session(command.session)
         self._histories.forget(command.session)
         files = await self._renew_workspace(command, clean=command.arguments.strip().lower() == CLEAN)
@@ -263,10 +298,13 @@ class TaskCommands:
         running = None if active is None else active.record
         return running or await self._store.unfinished(session)
 
-    async def _stop_all(self, command: Command, reason: str) -> str:
-        """Stops the running or parked turn and withdraws queued messages; says what that was, "" if nothing."""
+    async def _stop_all(self, command: Command, reason: str) -> Stopped:
+        """Stops the running or parked turn and withdraws queued messages."""
         active = self._dispatcher.stop(command.session, before=command.id, reason=reason, of=self._only_of(command))
-        task = _describe(active) if active is not None and active.turn is not None else ""
+        running = None if active is None else active.turn
+        task = _describe(active) if active is not None and running is not None else ""
+        calls = () if running is None else tuple(call.name for call in running.running_calls)
+        step = None if running is None else running.step - bool(calls)
         # Before any other await: no turn begins with the messages that this withdraws.
         withdrawn = await self._withdraw(command, reason)
         parked = None if task else await self._store.unfinished(command.session)
@@ -277,12 +315,10 @@ class TaskCommands:
         has_ended = await self._wait_for_end(command.session, active)
         if not task and active is not None and active.is_stopped:
             task = "the task had just begun."
+        stopped = parked or (None if active is None else active.record)
         if task or withdrawn:
-            stopped = parked or (None if active is None else active.record)
             await self._store.record_audit(_stop_event(command, stopped, withdrawn))
-        if not has_ended:
-            task += " It has not ended yet."
-        return " ".join(part for part in (task and f"Stopped: {task}", _discarded(withdrawn)) if part)
+        return Stopped(task, stopped if task else None, step, calls, withdrawn, has_ended=has_ended)
 
     async def _wait_for_end(self, session: str, active: ActiveTurn | None) -> bool:
         """Whether the stopped turn has ended, within `STOP_TIMEOUT`."""

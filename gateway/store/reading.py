@@ -215,7 +215,7 @@ def rows(connection: Connection, session: str, generation: int | None = None) ->
     """The messages of that generation, or else since the last `/new`, oldest first, without those that only changed
     other messages."""
     found = connection.execute(_rows, {"session": session, "of_generation": generation})
-    return tuple(map(_inbox_row_from, found))
+    return tuple(map(inbox_row_from, found))
 
 
 def direct_chats(connection: Connection, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]:
@@ -280,7 +280,7 @@ def as_written(row: AnyRow) -> str:
     return row.text if command is None else f"/{command} {row.text}".rstrip()
 
 
-def _inbox_row_from(row: AnyRow) -> InboxRow:
+def inbox_row_from(row: AnyRow) -> InboxRow:
     return InboxRow(
         id=row.id,
         message_id=row.message_id,

@@ -37,8 +37,10 @@ from gateway.store import (
     overview,
     pairing,
     questions,
+    queue,
     reactions,
     reading,
+    requests,
     revocation,
     runs,
     sessions,
@@ -142,6 +144,8 @@ class Store:
     waiting_busy = writes(inbox.waiting_busy)
     count_waiting = writes(inbox.count_waiting)
     withdraw_waiting = writes(inbox.withdraw_waiting)
+    queued = writes(queue.queued)
+    remove_queued = writes(queue.remove_queued)
     wrap = writes(finish_up.wrap)
     run = reads(runs.run)
     run_of = reads(runs.run_of)
@@ -154,6 +158,7 @@ class Store:
     answer_in_reaction = writes(reactions.answer_in_reaction)
     choose = writes(questions.choose)
     decide = writes(decisions.decide)
+    asking_turns = reads(requests.asking_turns)
     next_deadline = writes(deadlines.next_deadline)
     expire = writes(deadlines.expire)
     parked_log = reads(external_results.parked_log)

@@ -6,8 +6,10 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+from gateway.lifecycle.supervision import supervised
 from gateway.web.connections import App, ConnectionLimits, Connections
 
 BACKLOG = 64
@@ -33,6 +35,32 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
     listener.listen(BACKLOG)
     return listener
+
+
+class HttpServer:
+    """Use as `async with`; it serves from `start` on until that is left, also while the gateway stops: what runs can be
+    watched until its end."""
+
+    def __init__(
+        self,
+        make_app: Callable[[], Awaitable[App]],
+        listener: socket.socket,
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        self._serve = partial(serve, make_app, listener, limits)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> HttpServer:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(supervised(self._serve))
 
 
 async def serve(
