@@ -92,6 +92,22 @@ async def test_what_runs_is_shown_live_and_its_queue(operator: Operator) -> None
     await expect(running).to_have_count(0, timeout=SLOWLY)
 
 
+async def test_a_running_turn_is_steered_and_stopped(operator: Operator) -> None:
+    await operator.sign_in(operator.control.token)
+    ann = operator.telegram.private(7, "Ann")
+    await ann.say("work on the harvest report")
+    await operator.models.until_held()
+    await operator.find("steer").click(timeout=SLOWLY)
+    await operator.find("steer-text").fill("work on the cider instead")
+    await operator.find("steer-text").press("Enter")
+    await expect(operator.find("notice")).to_have_text("Sent.", timeout=SLOWLY)
+    await operator.models.until(2)
+    assert "cider" in operator.models.requests[1].messages[-1].text
+    await operator.find("stop").click(timeout=SLOWLY)
+    await ann.hear("Stopped")
+    await expect(operator.find("running")).to_be_hidden(timeout=SLOWLY)
+
+
 async def test_a_turn_that_waits_for_an_answer_is_among_those_that_wait(operator: Operator) -> None:
     await operator.sign_in(operator.control.token)
     await operator.telegram.private(7, "Ann").say("paint it")

@@ -88,9 +88,8 @@ function running(turn, act) {
       onsubmit: (event) => {
         event.preventDefault();
         if (!words.value.trim()) return;
-        const body = { client_id: crypto.randomUUID(), text: words.value };
         act(event.submitter ?? words, async () => {
-          await send(`/conversations/${encodeURIComponent(turn.place.conversation)}/messages`, body);
+          await say(turn.place, "steer", { text: words.value });
           words.value = "";
           steer.hidden = true;
           words.blur();
@@ -100,7 +99,7 @@ function running(turn, act) {
     words,
     h("button", { type: "submit", class: "small primary" }, "Send"),
   );
-  const path = `/conversations/${encodeURIComponent(turn.place.conversation)}/stop`;
+  const stop = () => say(turn.place, "messages", { text: "/stop", as: "command" });
   return h(
     "li",
     { class: "card" },
@@ -119,7 +118,7 @@ function running(turn, act) {
       { class: "acts" },
       !turn.delegated &&
         turn.kind === "turn" && [
-          button("Stop", (event) => act(event.currentTarget, () => send(path), "Stopped."), {
+          button("Stop", (event) => act(event.currentTarget, stop, "Stopped."), {
             class: "small danger",
             "data-testid": "stop",
           }),
@@ -132,6 +131,17 @@ function running(turn, act) {
     ),
     steer,
   );
+}
+
+// Writes there, in the name of whoever is signed in. Raises if it is refused.
+async function say(place, how, body) {
+  const path = `/conversations/${encodeURIComponent(place.conversation)}/${how}`;
+  const sent = await send(path, { client_id: newId(), ...body });
+  if (sent.state === "refused") throw new Error(sent.reason);
+}
+
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function waiting(turn, act) {
