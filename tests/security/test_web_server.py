@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -326,8 +326,30 @@ def _certificate(folder: Path) -> Path:
     return file
 
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def _site(file: str, changes: Mapping[str, str]) -> str:
+    """A file that ships for the proxy, with this test's names, ports and certificate."""
+    text = (DEPLOY / file).read_text()
+    for shipped, ours in changes.items():
+        assert shipped in text
+        text = text.replace(shipped, ours)
+    return text
+
+
 def _nginx(folder: Path, port: int, upstream: int, certificate: Path) -> Sequence[str]:
-    """Debian's nginx.conf as far as it concerns proxies, and the shortest site of the documentation."""
+    """Debian's nginx.conf as far as it concerns proxies, and the site that ships."""
+    site = _site(
+        "nginx/interject.conf",
+        {
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "chat.example.com;\n": f"{PUBLIC};\n",
+            "/etc/letsencrypt/live/chat.example.com/fullchain.pem": str(certificate),
+            "/etc/letsencrypt/live/chat.example.com/privkey.pem": str(certificate),
+            "127.0.0.1:8321": f"127.0.0.1:{upstream}",
+        },
+    )
     (folder / "nginx.conf").write_text(
         f"""\
 daemon off; pid {folder}/nginx.pid; error_log stderr;
@@ -336,11 +358,7 @@ http {{
   sendfile on; tcp_nopush on; gzip on; access_log off;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{
-    listen 127.0.0.1:{port} ssl; server_name {PUBLIC};
-    ssl_certificate {certificate}; ssl_certificate_key {certificate};
-    location / {{ proxy_pass http://127.0.0.1:{upstream}; }}
-  }}
+  {site}
 }}
 """
     )
@@ -348,19 +366,11 @@ http {{
 
 
 def _caddy(folder: Path, port: int, upstream: int, certificate: Path) -> Sequence[str]:
-    (folder / "Caddyfile").write_text(
-        f"""\
-{{
-  admin off
-  auto_https disable_redirects
-}}
-https://{PUBLIC}:{port} {{
-  bind 127.0.0.1
-  tls {certificate} {certificate}
-  reverse_proxy 127.0.0.1:{upstream}
-}}
-"""
-    )
+    address = f"https://{PUBLIC}:{port} {{\n\tbind 127.0.0.1\n\ttls {certificate} {certificate}"
+    changes = {"https://chat.example.com {": address, "127.0.0.1:8321": f"127.0.0.1:{upstream}"}
+    site = _site("caddy/Caddyfile", changes)
+    options = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
+    (folder / "Caddyfile").write_text(options + site)
     return ("caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile")
 
 
@@ -454,6 +464,7 @@ async def test_behind_a_proxy_the_page_signs_in_posts_and_streams(public: Public
         cookie = signed_in.headers["set-cookie"]
         assert (signed_in.status_code, "Secure" in cookie, cookie.startswith("__Host-")) == (303, True, True)
         assert (await browser.get("/")).status_code == 200
+        assert (await browser.get("/metrics")).status_code == 404
         async with browser.stream("GET", "/api/conversations/a/events") as stream, asyncio.timeout(60):
             lines = stream.aiter_lines()
             await _event(lines, "history")
