@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, assert_never, get_args
 if TYPE_CHECKING:
     from config.load import Configuration
 
-Command = Literal["status", "usage", "sessions", "trace", "why-not", "doctor"]
+Command = Literal["status", "usage", "sessions", "trace", "why-not", "doctor", "logs"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 JSON_OBJECT = "print one JSON object"
@@ -69,7 +69,11 @@ def add_commands(add: AddCommand, configured: str) -> None:
     )
     doctor.add_argument("--offline", action="store_true", help="ask no server")
     doctor.add_argument("--json", action="store_true", help=JSON_LINES)
-    for command in (status, usage, sessions, trace, why_not, doctor):
+    logs = add("logs", "show the last lines of the running gateway's log", "At most 500; it logs to standard error.")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    logs.add_argument("--since", metavar="WHEN", help="only since then: an age (12h) or a time (2026-11-30T08:00)")
+    logs.add_argument("--json", action="store_true", help=JSON_LINES)
+    for command in (status, usage, sessions, trace, why_not, doctor, logs):
         command.add_argument("--config", type=Path, metavar="FILE", help=configured)
 
 
@@ -106,6 +110,10 @@ def operate(arguments: argparse.Namespace, configuration: Configuration) -> int:
             from gateway.cli.doctor.doctor import examine
 
             return examine(configuration, online=not arguments.offline, as_json=arguments.json)
+        case "logs":
+            from gateway.cli.show_logs import show_logs
+
+            return show_logs(configuration, arguments.since, follow=arguments.follow, as_json=arguments.json)
         case _:
             assert_never(command)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -27,13 +28,24 @@ def published_address(home: Path) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def channel_troubles(home: Path, address: str) -> Mapping[str, Trouble] | None:
-    """By channel. None: the gateway at this address does not say."""
+def ask(home: Path, address: str, resource: str) -> Any:
+    """What the API of the gateway at this address says of a resource, asked as its owner. None: it does not answer."""
     try:
         headers = {"Authorization": f"Bearer {WebToken(home)()}"}
-        response = httpx.get(f"{address}/api/v1/channels", headers=headers, timeout=TIMEOUT, trust_env=False)
-        response.raise_for_status()
-        channels = response.json()["channels"]
-        return {each["name"]: each["problem"] if not each["works"] else "" for each in channels}
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, LookupError, TypeError):
+        response = httpx.get(f"{address}/api/v1/{resource}", headers=headers, timeout=TIMEOUT, trust_env=False)
+        return response.raise_for_status().json()
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
         return None
+
+
+def channel_troubles(home: Path, address: str) -> Mapping[str, Trouble] | None:
+    """By channel. None: the gateway at this address does not say."""
+    found = ask(home, address, "channels")
+    try:
+        return None if found is None else {each["name"]: _trouble(each) for each in found["channels"]}
+    except (LookupError, TypeError):
+        return None
+
+
+def _trouble(channel: dict[str, Any]) -> Trouble:
+    return "" if channel["works"] else channel["problem"] or "does not work"

@@ -157,7 +157,9 @@ async def test_the_clock_is_compared_with_the_servers(desk: Desk, minutes: int, 
     assert found["clock"]["level"] == level
 
 
-async def test_a_channel_that_does_not_work_in_the_running_gateway_is_named(desk: Desk, api: BotApi) -> None:
+async def test_a_channel_that_does_not_work_in_the_running_gateway_is_named_and_in_the_log(
+    desk: Desk, api: BotApi
+) -> None:
     api.fail_next("getUpdates", 409, times=1000)
     desk.write(f'{QUIET}[channels.telegram]\ntoken = "{api.token}"\napi_url = "{api.url}"\nallow = ["*"]\n')
     async with desk.running():
@@ -167,6 +169,8 @@ async def test_a_channel_that_does_not_work_in_the_running_gateway_is_named(desk
                 await asyncio.sleep(0.1)
         status = await desk.here("status", "--json")
         for_people = await desk.here("status")
+        logs = await desk.here("logs", "--json", "--since", "1h")
+        none = await desk.here("logs", "--since", "2100-01-01")
         token = (desk.home / "web-token").read_text()
     assert "another program polls" in found["channel telegram"]["what"]
     state = json.loads(status.out)
@@ -177,3 +181,9 @@ async def test_a_channel_that_does_not_work_in_the_running_gateway_is_named(desk
     assert token not in status.out
     assert "telegram: " in for_people.out
     assert "another program polls" in for_people.out
+    lines = [json.loads(line) for line in logs.out.splitlines()]
+    assert any(line["level"] == "error" and "another program polls" in line["text"] for line in lines)
+    assert (none.code, none.out) == (0, "")
+    after = await desk.here("logs")
+    assert (after.code, after.out) == (1, "")
+    assert "journalctl" in after.err
