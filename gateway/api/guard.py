@@ -10,6 +10,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from channels.address import Sender
@@ -80,12 +81,19 @@ class SignedInCallers:
 
 class Guard:
     """ASGI middleware: puts the caller into the scope, or refuses. `host` is the host that the server binds, `url` its
-    public address behind a proxy."""
+    public address behind a proxy; `refusal` is the answer to a request that is refused."""
 
     def __init__(
-        self, app: ASGIApp, callers: Callers, host: str, url: str = "", requests_per_minute: int = REQUESTS_PER_MINUTE
+        self,
+        app: ASGIApp,
+        callers: Callers,
+        host: str,
+        url: str = "",
+        requests_per_minute: int = REQUESTS_PER_MINUTE,
+        refusal: Callable[[Problem], Response] = Problem.response,
     ) -> None:
         self._app = app
+        self._refusal = refusal
         self._callers = callers
         self._site = Site(host, url)
         self._rate = RequestRate(requests_per_minute)
@@ -98,11 +106,11 @@ class Guard:
         try:
             scope["caller"] = await self._caller(request)
         except Problem as problem:
-            await problem.response()(scope, receive, send)
+            await self._refusal(problem)(scope, receive, send)
             return
         except StoreError as error:
             failed = Problem(503, "store_failed", str(error), retry_after=5)
-            await failed.response()(scope, receive, send)
+            await self._refusal(failed)(scope, receive, send)
             return
         with suppress(_AccessEnded):
             await self._app(scope, receive, self._while_admitted(request, send))

@@ -249,8 +249,9 @@ async def test_without_a_key_the_error_is_in_openais_form(tmp_path: Path, models
         control_api(tmp_path, api, models) as control,
         openai.AsyncOpenAI(api_key="wrong", base_url=f"{control.url}/v1", max_retries=0) as client,
     ):
-        with pytest.raises(openai.AuthenticationError):
+        with pytest.raises(openai.AuthenticationError) as refused:
             await client.models.list()
+    assert refused.value.code == "key_missing"
 
 
 async def test_the_example_of_the_guide_runs(

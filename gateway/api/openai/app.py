@@ -6,21 +6,20 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from functools import partial
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
 
 from fastapi import FastAPI, Header, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from agent.media import Attachment, MediaStore
+from agent.media import MediaStore
 from channels.programs import address_of
 from channels.web.body_limit import BodyLimit
 from gateway.api.caller import Reader, Writer
 from gateway.api.guard import Callers, Guard
+from gateway.api.limits import UPLOAD_LIMIT
 from gateway.api.openai import chat, responses
-from gateway.api.openai.errors import answer_errors
+from gateway.api.openai.errors import answer_errors, of_problem
 from gateway.api.openai.exchange import Exchange
 from gateway.api.openai.requests import (
     MODEL,
@@ -33,7 +32,6 @@ from gateway.api.openai.requests import (
 from gateway.app import Gateway
 
 PREFIX = "/v1"
-MAX_BODY = 100_000_000
 CONVERSATION_HEADER = "Interject-Conversation"
 
 Named = Annotated[str | None, Header(alias=CONVERSATION_HEADER, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -42,14 +40,14 @@ Named = Annotated[str | None, Header(alias=CONVERSATION_HEADER, pattern=r"^[A-Za
 def app(gateway: Gateway, media: MediaStore, callers: Callers, *, host: str, url: str = "") -> FastAPI:
     """The app for paths that begin with /v1. `host` is what the server binds, `url` its public address."""
     api = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
-    api.add_middleware(BodyLimit, limit=MAX_BODY)
-    api.add_middleware(Guard, callers=callers, host=host, url=url)
+    api.add_middleware(BodyLimit, limit=UPLOAD_LIMIT)
+    api.add_middleware(Guard, callers=callers, host=host, url=url, refusal=of_problem)
     answer_errors(api)
     started = int(time.time())
 
     def exchange(request: Request, caller: Writer, asked: Asked) -> Exchange:
         base = url.rstrip("/") or str(request.base_url).rstrip("/")
-        return Exchange(gateway, media, caller, asked, partial(_file_url, base))
+        return Exchange(gateway, media, caller, asked, base)
 
     @api.get(f"{PREFIX}/models")
     async def models(caller: Reader) -> dict[str, Any]:
@@ -79,11 +77,6 @@ def app(gateway: Gateway, media: MediaStore, callers: Callers, *, host: str, url
         return _Stream(responses.events(one, body.model, created))
 
     return api
-
-
-def _file_url(base: str, file: Attachment) -> str:
-    query = f"?{urlencode({'type': file.media_type})}" if file.is_picture else ""
-    return f"{base}/media/{file.hash}/{quote(file.name, safe='')}{query}"
 
 
 async def _unless_gone(request: Request, answer: Coroutine[Any, Any, dict[str, Any]]) -> Response:

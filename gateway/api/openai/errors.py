@@ -27,16 +27,16 @@ class Refusal(Exception):
         self.code = code
 
 
-def response(status: int, code: str, message: str) -> Response:
+def response(status: int, code: str, message: str, retry_after: int | None = None) -> Response:
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    headers = {"Retry-After": "5"} if status == 503 else None
+    headers = None if retry_after is None else {"Retry-After": str(retry_after)}
     return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": code}}, status, headers)
 
 
 def answer_errors(api: FastAPI) -> None:
     def answer(kind: type[Exception], status: int, code: str) -> None:
         async def handle(request: Request, error: Exception) -> Response:
-            return response(status, code, str(error))
+            return response(status, code, str(error), 5 if status == 503 else None)
 
         api.add_exception_handler(kind, handle)
 
@@ -55,7 +55,7 @@ def answer_errors(api: FastAPI) -> None:
     answer(MediaError, 507, "file_not_stored")
     answer(Exception, 500, "internal_error")
     answer_as(Refusal, _of_refusal)
-    answer_as(Problem, _of_problem)
+    answer_as(Problem, of_problem)
     answer_as(HTTPException, _of_http)
     answer_as(ValidationError, _invalid)
     answer_as(RequestValidationError, _invalid)
@@ -66,9 +66,9 @@ def _of_refusal(error: Exception) -> Response:
     return response(error.status, error.code, str(error))
 
 
-def _of_problem(error: Exception) -> Response:
+def of_problem(error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return response(error.status, error.code, error.detail)
+    return response(error.status, error.code, error.detail, error.retry_after)
 
 
 def _of_http(error: Exception) -> Response:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from agent.media import Attachment, MediaStore
+from agent.media import MediaStore
 from channels.programs import address_of
 from channels.reply import MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.runs import PendingCall, RunReport, UnknownRun
@@ -18,6 +18,8 @@ from gateway.api.caller import Caller
 from gateway.api.ids import conversation_id
 from gateway.api.openai.errors import Refusal
 from gateway.api.openai.requests import Asked
+from gateway.api.places import require_receiving
+from gateway.api.runs import file_of
 from gateway.app import Gateway
 from gateway.bus import Subscription
 from gateway.sessions import session_key
@@ -39,7 +41,7 @@ class Outcome:
 
 
 class Exchange:
-    """One request. Use `pieces()` once, then `outcome`."""
+    """One request. Use `pieces()` once, then `outcome`. `base` is the public address of the server, for files."""
 
     def __init__(
         self,
@@ -47,13 +49,13 @@ class Exchange:
         media: MediaStore,
         caller: Caller,
         asked: Asked,
-        file_url: Callable[[Attachment], str],
+        base: str,
     ) -> None:
         self._gateway = gateway
         self._media = media
         self._caller = caller
         self._asked = asked
-        self._file_url = file_url
+        self._base = base
         self._is_lasting = asked.conversation is not None or bool(asked.results)
         self._address = address_of(asked.conversation or f"once-{uuid4().hex}")
         self._sender = caller.sender_at(self._address)
@@ -62,7 +64,8 @@ class Exchange:
         self.outcome: Outcome | None = None
 
     async def begin(self) -> None:
-        """Checks what may be asked. Raises `Refusal`."""
+        """Checks what may be asked. Raises `Refusal`, `Problem` and `UnknownRun`."""
+        require_receiving(self._gateway)
         agents, asked = self._gateway.agents, self._asked.agent
         if asked and asked not in agents.named:
             raise Refusal(404, "model_not_found", f'There is no agent "{asked}".')
@@ -167,7 +170,8 @@ class Exchange:
             case TextSegment(secondary=False):
                 return segment.markdown.strip()
             case MediaSegment(attachment=file):
-                link = f"[{file.name}]({self._file_url(file)})"
+                url = self._base + file_of(conversation_id(self.session), file).url
+                link = f"[{file.name}]({url})"
                 return f"{'!' if file.is_picture else ''}{link}" + (f"\n{segment.caption}" if segment.caption else "")
             case QuestionSegment(open=True):
                 options = "".join(f"\n{number}. {option}" for number, option in enumerate(segment.options, 1))
