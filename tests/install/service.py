@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,7 @@ class Service:
     process: Process
     home: Path
     notifications: asyncio.Queue[str]
+    socket: Path
 
     async def told(self, text: str) -> str:
         """The next notification that contains this; others before it are passed over."""
@@ -89,11 +91,13 @@ async def service(
     if not settings.exists():
         settings.write_text(SETTINGS)
     notified: asyncio.Queue[str] = asyncio.Queue()
-    address = str(home / "notify")
+    # The path of a socket is short, some 100 characters at most.
+    sockets = tempfile.TemporaryDirectory(dir="/tmp", prefix="interject-")
+    address = Path(sockets.name) / "notify"
     given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    given |= {"INTERJECT_HOME": str(home), "NOTIFY_SOCKET": address} | environ
+    given |= {"INTERJECT_HOME": str(home), "NOTIFY_SOCKET": str(address)} | environ
     command = [*wrapper, *program, "run", "--config", str(settings)]
-    with _listening(address, notified):
+    with sockets, _Listening(address, notified):
         process = await asyncio.create_subprocess_exec(
             *("/bin/sh", "-c", f'exec "$@" {redirections}', "sh", *command),
             stdin=DEVNULL,
@@ -103,7 +107,7 @@ async def service(
             env=given,
             start_new_session=True,
         )
-        running = Service(process, home, notified)
+        running = Service(process, home, notified, address)
         try:
             if ready:
                 await _ready(running)
@@ -132,16 +136,14 @@ def _kill(process: Process) -> None:
                 each.kill()
 
 
-class _listening:
+class _Listening:
     """A socket for notifications, as systemd has one."""
 
-    def __init__(self, address: str, notified: asyncio.Queue[str]) -> None:
+    def __init__(self, address: Path, notified: asyncio.Queue[str]) -> None:
         self._notified = notified
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        Path(address).unlink(missing_ok=True)
-        self._socket.bind(address)
-        os.chmod(address, 0o777)
+        self._socket.bind(str(address))
 
     def __enter__(self) -> None:
         asyncio.get_running_loop().add_reader(self._socket, self._receive)

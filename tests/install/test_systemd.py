@@ -69,7 +69,7 @@ async def test_a_watchdog_for_another_process_is_not_fed(tmp_path: Path) -> None
 
 async def test_without_systemd_nothing_is_told_and_a_socket_that_is_gone_does_not_matter(tmp_path: Path) -> None:
     async with service(tmp_path) as running:
-        (running.home / "notify").unlink()
+        running.socket.unlink()
         assert (await running.answer("hello"))["state"] == "completed"
         assert await running.end(signal.SIGTERM) == 0
 
