@@ -15,7 +15,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 Client = tuple[str, int]
 """Address and port of the other side of a connection."""
 
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS = 4096
 FILE_SHARE = 4
 """One in so many of the files that the process may open can be a connection; the others are for everything else."""
 

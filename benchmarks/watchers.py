@@ -1,0 +1,204 @@
+"""What a thousand watchers of one conversation cost everybody else: how long a message takes beside them, against none.
+
+`python -m benchmarks.watchers [--watchers 1000] [--messages 40]`
+
+The gateway, the watchers and the servers are three processes. While messages of others are timed, a long answer grows
+in the watched conversation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from benchmarks.meter import Meter
+from tests.gateway.stage import write_settings
+from tests.servers.models import ModelServer, Request, Say, Wait
+from tests.servers.telegram import BotApi, Chat
+
+WATCHED, CHUNKS, CHUNK_SECONDS = 7, 400, 0.04
+TOKEN = "a-token-of-the-benchmark"
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--watchers", type=int, default=1000)
+    parser.add_argument("--messages", type=int, default=40)
+    parser.add_argument("--watch", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.watch:
+        await _watch_all(options.watch, options.watchers)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="interject-watchers-") as folder:
+        await _measure(Path(folder), options.watchers, options.messages)
+    return 0
+
+
+async def _measure(folder: Path, watchers: int, messages: int) -> None:
+    async with BotApi() as api, ModelServer(remember=False) as models, _gateway(folder, api, models) as (url, meter):
+        models.respond(_answer)
+        ann, bob = api.private(WATCHED, "Ann"), api.private(8, "Bob")
+        for chat in (ann, bob):
+            await _ask(chat, "hello")
+        conversation = await _conversation(url)
+        without, used_without = await _beside_a_long_answer(ann, bob, meter, messages)
+        memory = meter.memory()
+        async with _watchers(f"{url}/api/v1/conversations/{conversation}/events", watchers) as seen:
+            grown = meter.memory() - memory
+            beside, used_beside = await _beside_a_long_answer(ann, bob, meter, messages)
+            told = await seen()
+    _report("without watchers", without, used_without)
+    _report(f"beside {watchers} watchers", beside, used_beside)
+    print(f"ratio of the medians: {statistics.median(beside) / statistics.median(without):.2f}")  # noqa: T201
+    print(f"watchers told of the end of the run: {told['ended']} of {watchers}, of events: {told['events']:,}")  # noqa: T201
+    print(f"memory for each watcher: {1024 * grown / watchers:.0f} KiB; load {os.getloadavg()[0]:.1f}")  # noqa: T201
+
+
+def _report(name: str, seconds: list[float], used: float) -> None:
+    """`used` is the share of a processor that the gateway used."""
+    ordered = sorted(1000 * each for each in seconds)
+    times = f"median {statistics.median(ordered):.1f} ms, worst of ten {ordered[int(0.9 * len(ordered))]:.1f} ms"
+    print(f"{name}: {times}; {used:.0%} of a processor")  # noqa: T201
+
+
+def _answer(request: Request) -> Say:
+    text = next(message.text for message in reversed(request.messages) if message.role == "user")
+    if "long" not in text:
+        return Say(f"You said: {text}")
+    pieces: list[str | Wait] = []
+    for number in range(CHUNKS):
+        pieces += [f"word {number} ", Wait(CHUNK_SECONDS)]
+    return Say(pieces)
+
+
+async def _ask(chat: Chat, text: str) -> float:
+    start = time.perf_counter()
+    await chat.say(text)
+    await chat.until(lambda chat: any(f"You said: {text}" in message.text for message in chat.messages), 60)
+    return time.perf_counter() - start
+
+
+async def _beside_a_long_answer(ann: Chat, bob: Chat, meter: Meter, messages: int) -> tuple[list[float], float]:
+    """How long messages of Bob took meanwhile, in seconds, and the share of a processor that the gateway used."""
+    shown = len(ann.messages)
+    await ann.say("a long answer, please")
+    await ann.until(lambda ann: len(ann.messages) > shown, 60)
+    began, used = time.monotonic(), meter.cpu()
+    found = [await _ask(bob, f"{time.monotonic_ns()}") for _ in range(messages)]
+    share = (meter.cpu() - used) / (time.monotonic() - began)
+    await ann.say("/stop")
+    await ann.until(lambda ann: any("Stopped" in message.text for message in ann.messages[shown:]), 60)
+    return found, share
+
+
+async def _conversation(url: str) -> str:
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=60) as client:
+        listed = (await client.get(f"{url}/api/v1/conversations")).json()["conversations"]
+    return next(str(each["id"]) for each in listed if each["id"].endswith(f":{WATCHED}"))
+
+
+@asynccontextmanager
+async def _gateway(folder: Path, api: BotApi, models: ModelServer) -> AsyncIterator[tuple[str, Meter]]:
+    settings = write_settings(folder, api, models, more="[limits]\nmessages_per_minute = 100000\n")
+    home = folder / "home"
+    home.mkdir()
+    (home / "web-token").write_text(TOKEN)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "interject", "run", "--config", str(settings)),
+        env={**os.environ, "INTERJECT_HOME": str(home)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            async for line in process.stdout:
+                if found := re.search(r"http://[\d.]+:\d+", line.decode()):
+                    break
+        assert found is not None
+        yield found[0], Meter(process.pid)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+# --- the process of the watchers ---
+
+
+@asynccontextmanager
+async def _watchers(url: str, count: int):  # type: ignore[no-untyped-def]  # an async context manager of a function
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.watchers", "--watch", url, "--watchers", str(count)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert (await process.stdout.readline()).strip() == b"watching"
+
+    async def seen() -> dict[str, int]:
+        await asyncio.sleep(2)
+        process.stdin.write(b"\n")
+        told: dict[str, int] = json.loads(await process.stdout.readline())
+        return told
+
+    try:
+        yield seen
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _opened(url: httpx.URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The stream after its snapshot. Waits as the limit of requests asks."""
+    while True:
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        head = f"GET {url.raw_path.decode()} HTTP/1.1\r\nHost: {url.host}:{url.port}\r\n"
+        writer.write(f"{head}Authorization: Bearer {TOKEN}\r\n\r\n".encode())
+        if b" 200 " in await reader.readline():
+            await reader.readuntil(b"event: snapshot")
+            return reader, writer
+        writer.close()
+        await asyncio.sleep(2)
+
+
+async def _watch_all(url: str, count: int) -> None:
+    """Says when all watch; told to end, says what they have seen."""
+    address = httpx.URL(url)
+    seen = {"events": 0, "ended": 0}
+    ready = asyncio.Semaphore(0)
+    few = asyncio.Semaphore(50)
+
+    async def watch() -> None:
+        async with few:
+            reader, writer = await _opened(address)
+        ready.release()
+        while data := await reader.read(1 << 16):
+            seen["events"] += data.count(b"\nevent: ")
+            seen["ended"] += data.count(b"\nevent: run.ended")
+        writer.close()
+
+    tasks = [asyncio.create_task(watch()) for _ in range(count)]
+    for _ in tasks:
+        await ready.acquire()
+    sys.stdout.write("watching\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.readline)
+    sys.stdout.write(json.dumps(seen) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
