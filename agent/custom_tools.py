@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from agent.gate import one_line
-from agent.python_objects import LoadError, attribute, load_file, load_object
+from agent.python_objects import LOAD_TIME, LoadError, attribute, load_file, load_object
 from agent.tool import Tool
 
 GROUP = "interject.tools"
@@ -88,15 +88,17 @@ class CustomTools:
         base: Path | None = None,
         reserved: Collection[str] = (),
         mask: Callable[[str], str] = str,
+        load_time: float = LOAD_TIME,
     ) -> None:
         """`folder`: every function with `@tool` in its files is a tool too, see `tool_files`. Files are named
         relative to `base`. `reserved` are the names of built-in tools. `mask` removes known secrets from what is said
-        of a fault."""
+        of a fault. A file must have run within `load_time` seconds."""
         self._sources = tuple(sources)
         self._folder = folder
         self._base = "" if base is None else f"{base}/"
         self._reserved = frozenset(reserved)
         self._mask = mask
+        self._load_time = load_time
         self._good: dict[str, tuple[CustomTool, ...]] = {}
         """The last good version of each part: by the name of a source, or by the file."""
         self.loaded = Loading()
@@ -110,7 +112,7 @@ class CustomTools:
 
     def load(self) -> Loading:
         """Loads all of them anew. Runs the operator's code, so it blocks. Not to be called twice at once."""
-        files = _Files()
+        files = _Files(self._load_time)
         faults: list[ToolFault] = []
         good: dict[str, tuple[CustomTool, ...]] = {}
 
@@ -164,7 +166,8 @@ class _Unusable(Exception):
 class _Files:
     """The modules of the files that one load has run, each once; and which of their tools were named."""
 
-    def __init__(self) -> None:
+    def __init__(self, load_time: float) -> None:
+        self.load_time = load_time
         self._modules: dict[Path, ModuleType | LoadError] = {}
         self.used: set[int] = set()
         """The identities of the tools that sections name."""
@@ -174,7 +177,7 @@ class _Files:
         found = self._modules.get(file)
         if found is None:
             try:
-                found = load_file(file)
+                found = load_file(file, self.load_time)
             except LoadError as error:
                 found = error
             self._modules[file] = found
@@ -186,7 +189,10 @@ class _Files:
 def _named_tool(source: ToolSource, files: _Files, reserved: Collection[str]) -> tuple[CustomTool, ...]:
     file, _, name = source.path.rpartition(":")
     try:
-        found = attribute(files.module(Path(file)), name) if file.endswith(".py") else load_object(source.path, GROUP)
+        if file.endswith(".py"):
+            found = attribute(files.module(Path(file)), name)
+        else:
+            found = load_object(source.path, GROUP, files.load_time)
     except LoadError as error:
         raise _Unusable(error.place or source.path, str(error)) from error
     if not isinstance(found, Tool):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import linecache
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -20,6 +23,14 @@ from agent.gate import one_line
 from agent.interrupt import cancel_and_wait
 
 T = TypeVar("T")
+
+LOAD_TIME = 10.0
+"""Seconds in which a file or module must have run."""
+
+ENDLESS = (
+    "it did not end within {seconds:g} seconds: code at its top, outside of functions, waits or loops. Move it into a "
+    "function (the thread {thread!r} is abandoned)"
+)
 
 
 class LoadError(Exception):
@@ -38,18 +49,19 @@ class LoadError(Exception):
         return f"{self.file}:{self.line}" if self.line else str(self.file)
 
 
-def load_object(path: str, group: str) -> Any:
+def load_object(path: str, group: str, seconds: float = LOAD_TIME) -> Any:
     """The object at "module:name" or "folder/file.py:name", or the entry point of this name in the group.
 
-    A file is run anew by each call; a module is imported once. Raises `LoadError`, whatever the code raises.
+    A file is run anew by each call; a module is imported once. Raises `LoadError`, whatever the code raises, also if it
+    does not end within `seconds`.
     """
     module, colon, name = path.rpartition(":")
     if not colon:
-        return _entry_point(path, group)
+        return _entry_point(path, group, seconds)
     if module.endswith(".py"):
-        return attribute(load_file(Path(module)), name)
+        return attribute(load_file(Path(module), seconds), name)
     try:
-        found = importlib.import_module(module)
+        found = _bounded(partial(importlib.import_module, module), module, seconds)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -114,9 +126,9 @@ async def _safely(work: Awaitable[T], failed: type[Exception]) -> T:
         raise failed(f"it raised {type(error).__name__}: {one_line(error)}") from error
 
 
-def load_file(file: Path) -> ModuleType:
+def load_file(file: Path, seconds: float = LOAD_TIME) -> ModuleType:
     """Runs the Python file as a module with a name of its own, in place of what it was before. Raises `LoadError`;
-    then it is what it was."""
+    then it is what it was. Code that does not end within `seconds` is abandoned."""
     name = _module_name(file)
     loader = _SourceLoader(name, str(file))
     spec = importlib.util.spec_from_file_location(name, file, loader=loader)
@@ -127,7 +139,7 @@ def load_file(file: Path) -> ModuleType:
     # Dataclasses and pydantic look their modules up there.
     sys.modules[name] = module
     try:
-        loader.exec_module(module)
+        _bounded(partial(loader.exec_module, module), name, seconds, file)
     except BaseException as error:
         if earlier is None:
             del sys.modules[name]
@@ -165,7 +177,7 @@ def _module_name(file: Path) -> str:
     return f"_interject_{digest}_{file.stem}"
 
 
-def _entry_point(name: str, group: str) -> Any:
+def _entry_point(name: str, group: str, seconds: float) -> Any:
     from importlib.metadata import entry_points  # it is slow to load, and few need it
 
     found = tuple(entry_points(group=group, name=name)) if name else ()
@@ -173,15 +185,59 @@ def _entry_point(name: str, group: str) -> Any:
         known = ", ".join(sorted(entry_points(group=group).names)) or "none"
         raise LoadError(f"neither module:name nor an entry point of {group}; known entry points: {known}")
     try:
-        return found[0].load()
+        return _bounded(found[0].load, found[0].module, seconds)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise load_error(error, found[0].module) from error
 
 
+def _bounded(run: Callable[[], T], module: str, seconds: float, file: Path | None = None) -> T:
+    """What `run` returns; raises what it raises. It runs in a thread of its own, because nothing else can leave code
+    that does not end: the thread is told to stop, which ends loops, and does not keep the process from ending.
+
+    Raises `LoadError` with the line at which the code of this module is after `seconds`.
+    """
+    results: list[T] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(run())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised by the caller
+            raised.append(error)
+
+    thread = threading.Thread(target=work, name=f"loading {file or module}", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        where, line = _place_in(thread, module)
+        _stop(thread)
+        raise LoadError(ENDLESS.format(seconds=seconds, thread=thread.name), where or file, line)
+    if raised:
+        raise raised[0]
+    return results[0]
+
+
+def _place_in(thread: threading.Thread, module: str) -> tuple[Path | None, int]:
+    """Where the thread is in the module's code."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == module:
+            return Path(frame.f_code.co_filename), frame.f_lineno
+        frame = frame.f_back
+    return None, 0
+
+
+def _stop(thread: threading.Thread) -> None:
+    """https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc"""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+
+
 def load_error(error: BaseException, module: str, file: Path | None = None) -> LoadError:
     """With the line: of a syntax error, else of the module's code that ran last."""
+    if isinstance(error, LoadError):
+        return error
     if isinstance(error, SyntaxError) and error.filename:
         return LoadError(f"{type(error).__name__}: {one_line(error.msg)}", Path(error.filename), error.lineno or 0)
     line = 0

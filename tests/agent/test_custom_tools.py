@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,50 @@ def test_an_error_in_a_called_library_is_placed_in_the_file_that_called_it(tmp_p
     with pytest.raises(LoadError, match="JSONDecodeError") as failed:
         load_object(f"{file}:anything", "interject.tools")
     assert failed.value.line == 5
+
+
+ENDLESS = {
+    "it loops": ("while True:\n    pass\n", 9),
+    "it waits": ("import time\n\ntime.sleep(3600)\n", 11),
+    "it loops in a function": ("def spin():\n    while True:\n        x = 1\n\n\nspin()\n", 11),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_file_that_does_not_end_costs_itself_only_and_its_line_is_named(tmp_path: Path, kind: str) -> None:
+    code, line = ENDLESS[kind]
+    (tmp_path / "a.py").write_text(TOOL + code)
+    (tmp_path / "b.py").write_text(TOOL.replace("look", "peek"))
+    tools = CustomTools((), tmp_path, base=tmp_path, load_time=0.3)
+    loading = tools.load()
+    assert shown(loading) == ["peek b.py:4"]
+    (fault,) = loading.faults
+    assert int(fault.place.removeprefix("a.py:")) in range(line - 2, line + 1)
+    assert "did not end within 0.3 seconds" in fault.wrong
+    assert "the thread 'loading a.py' is abandoned" in fault.wrong
+
+
+def test_a_loop_that_was_abandoned_is_stopped_and_a_good_version_stays(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text(TOOL)
+    tools = CustomTools((), tmp_path, base=tmp_path, load_time=0.3)
+    tools.load()
+    file.write_text(f"{TOOL}while True:\n    pass\n")
+    loading = tools.load()
+    assert [fault.kept for fault in loading.faults] == [True]
+    assert shown(loading) == ["look a.py:4"]
+    for thread in threading.enumerate():
+        if thread.name == f"loading {file}":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "code", ["import sys\nsys.exit(3)\n", "raise KeyError('a')\n", "print('x' * 10_000_000)\n1/0\n"]
+)
+def test_a_file_that_ends_the_process_or_says_much_costs_itself_only(tmp_path: Path, code: str) -> None:
+    (tmp_path / "a.py").write_text(TOOL + code)
+    (tmp_path / "b.py").write_text(TOOL.replace("look", "peek"))
+    loading = loaded(tmp_path)
+    assert shown(loading) == ["peek b.py:4"]
+    assert len(loading.faults) == 1
