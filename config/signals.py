@@ -28,8 +28,9 @@ class MetricsSettings(Section):
 
     public: bool = Field(
         default=False,
-        description="Whether /metrics needs no token. Without it, a scraper sends the web chat's token as a Bearer "
-        "token. Metrics have names of channels, models, tools and hooks, and no words or names of people.",
+        description="Whether /metrics needs no key. Without it, a scraper sends a key of the API with the scope "
+        "operate, or the web chat's token, as a Bearer token. Metrics have names of channels, models, tools and "
+        "hooks, and no words or names of people.",
     )
 
 

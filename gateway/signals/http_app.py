@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import importlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +13,10 @@ from gateway.signals.metrics import Metrics, State
 PATHS = ("/healthz", "/readyz", "/metrics")
 
 JSON = "application/json"
-NO_TOKEN = "Send the web chat's token as a Bearer token, or set [metrics] public = true."
+NOT_AUTHORIZED = (
+    "Send a key of the API with the scope operate, or the web chat's token, as a Bearer token; or set [metrics] "
+    "public = true."
+)
 
 
 class SignalsApp:
@@ -27,7 +29,7 @@ class SignalsApp:
         readiness: Callable[[], Awaitable[Mapping[str, str]]],
         state: Callable[[], Awaitable[State]],
         scraped: Callable[[], None],
-        authorized: Callable[[str], bool] | None,
+        authorized: Callable[[str], Awaitable[bool]] | None,
     ) -> None:
         self._metrics = metrics
         self._readiness = readiness
@@ -62,8 +64,8 @@ class SignalsApp:
                 problems = await self._readiness()
                 return (503 if problems else 200), JSON, _json({"ready": not problems, "problems": dict(problems)})
             case "/metrics":
-                if self._authorized is not None and not self._authorized(_bearer(scope)):
-                    return 401, JSON, _json({"error": NO_TOKEN})
+                if self._authorized is not None and not await self._authorized(_bearer(scope)):
+                    return 401, JSON, _json({"error": NOT_AUTHORIZED})
                 return 200, *await self._scrape()
             case _:
                 return 404, JSON, _json({"error": "There is no such page."})
@@ -75,11 +77,6 @@ class SignalsApp:
             self._expose, self._content_type = library.Exposition(self._metrics.all), library.CONTENT_TYPE
         self._metrics.set(await self._state())
         return self._content_type, self._expose()
-
-
-def token_check(token: Callable[[], str]) -> Callable[[str], bool]:
-    """Whether a given text is the current token."""
-    return lambda given: hmac.compare_digest(given.encode(), token().encode())
 
 
 def _bearer(scope: Any) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import socket
 import sqlite3
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,12 +43,15 @@ from gateway.signals.exposition import Exposition
 from gateway.signals.metrics import Metrics, State
 from gateway.signals.readiness import Readiness
 from gateway.signals.signal import Signals
+from gateway.store.records import ApiKeyScope
 from tests.gateway.play import Play, inbound, playing, until
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_observations import TroubledChannel
 from tests.servers.models import Call as ServerCall
 from tests.servers.models import Fail, Gate, ModelServer, Say
 from tests.servers.telegram import BotApi
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -279,6 +285,13 @@ class Operator:
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         return Scrape(answer.text)
 
+    async def new_key(self, scope: ApiKeyScope, conversations: tuple[str, ...] | None = None) -> str:
+        """The secret of a new key of the API."""
+        gateway = self.built.gateway
+        made = await gateway.store.create_api_key("prometheus", scope, conversations=conversations, by="operator")
+        gateway.keys.forget()
+        return made.secret
+
     def sql(self, statement: str) -> None:
         with closing(sqlite3.connect(self._home / "interject.db")) as connection, connection:
             connection.execute(statement)
@@ -332,6 +345,72 @@ async def test_metrics_need_the_token_unless_they_are_public(tmp_path: Path, mod
         assert (await operator.client.get("/metrics/else")).status_code == 404
     async with operated(tmp_path, api, models, more="[metrics]\npublic = true\n") as operator:
         assert "interject_turns_running 0" in (await operator.client.get("/metrics")).text
+
+
+async def test_keys_that_see_everything_read_metrics(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    kinds: dict[tuple[ApiKeyScope, tuple[str, ...] | None], int] = {
+        ("operate", None): 200,
+        ("admin", None): 200,
+        ("chat", None): 401,
+        ("operate", ("telegram:*",)): 401,
+    }
+    async with operated(tmp_path, api, models) as operator:
+        found = {}
+        for scope, conversations in kinds:
+            secret = await operator.new_key(scope, conversations)
+            answer = await operator.client.get("/metrics", headers={"Authorization": f"Bearer {secret}"})
+            found[scope, conversations] = answer.status_code
+    assert found == kinds
+
+
+async def test_a_real_prometheus_scrapes_it_by_the_example_of_a_configuration(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed: apt-get install prometheus")
+    async with operated(tmp_path, api, models) as operator:
+        key = tmp_path / "key"
+        key.write_text(await operator.new_key("operate"))
+        text = (DEPLOY / "prometheus.yml").read_text()
+        text = text.replace("/etc/prometheus/interject-key", str(key)).replace("alerts.yml", str(DEPLOY / "alerts.yml"))
+        text = text.replace("127.0.0.1:8321", operator.client.base_url.netloc.decode()).replace("15s", "1s")
+        (tmp_path / "prometheus.yml").write_text(text)
+        port = free_port()
+        running = await asyncio.create_subprocess_exec(
+            program,
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(60):
+                found = await queried(f"http://127.0.0.1:{port}", 'interject_channel_up{channel="telegram"}')
+        finally:
+            running.kill()
+            await running.wait()
+    assert found["metric"]["job"] == "interject"
+    assert found["value"][1] == "1"
+
+
+async def queried(prometheus: str, expression: str) -> dict[str, Any]:
+    """The one series of the expression, once there is one."""
+    async with httpx.AsyncClient(base_url=prometheus, trust_env=False) as client:
+        while True:
+            with suppress(httpx.TransportError):
+                answer = await client.get("/api/v1/query", params={"query": expression})
+                if answer.status_code == 200 and (found := answer.json()["data"]["result"]):
+                    (series,) = found
+                    return dict(series)
+            await asyncio.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def test_a_gateway_whose_store_does_not_write_is_alive_but_not_ready(
