@@ -27,7 +27,7 @@ from gateway.store.errors import StoreError
 from gateway.store.records import ApiKeyScope
 from gateway.store.web_sessions import PREFIX
 
-CHECK_EVERY = 2.0
+CHECK_EVERY = 1.0
 """Seconds for which a stream is sent without asking again whether its caller still has access."""
 
 
@@ -116,14 +116,16 @@ class Guard:
             await self._app(scope, receive, self._while_admitted(request, send))
 
     def _while_admitted(self, request: HTTPConnection, send: Send) -> Send:
-        """Ends an event stream whose caller has no access any more."""
+        """Ends an event stream whose caller has no access any more, or less than when it began."""
         checked_at = time.monotonic()
+        caller = request.scope["caller"]
 
         async def send_while_admitted(message: Message) -> None:
             nonlocal checked_at
             if message.get("more_body") and time.monotonic() - checked_at > CHECK_EVERY:
                 checked_at = time.monotonic()
-                if await self._find(request) is None:
+                found = await self._find(request)
+                if found is None or not found.may(caller.scope):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     raise _AccessEnded
             await send(message)

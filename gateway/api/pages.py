@@ -16,6 +16,7 @@ from channels.web.access_guard import COOKIE_AGE, Site, with_security_headers
 from channels.web.body_limit import BodyLimit
 from channels.web.parse import OWNER
 from gateway.api.guard import Callers
+from gateway.api.limits import RequestRate
 from gateway.api.problems import Problem, answer_problems
 from gateway.inbound.logins import Logins
 
@@ -23,6 +24,7 @@ PATHS = ("/admin", "/sign-in")
 
 _PAGE = Path(str(files("gateway.web"))) / "admin"
 _BODY_LIMIT = 10_000
+_SIGN_INS_PER_MINUTE = 30
 
 
 class SignIn(BaseModel, extra="forbid"):
@@ -40,6 +42,7 @@ def app(callers: Callers, logins: Logins, *, host: str, url: str = "") -> FastAP
     """The app for `PATHS`. The page has no secrets: what it shows it asks the API for."""
     pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     site = Site(host, url)
+    rate = RequestRate(_SIGN_INS_PER_MINUTE)
     pages.add_middleware(BodyLimit, limit=_BODY_LIMIT)
     pages.add_middleware(_KnownSites, site=site)
     answer_problems(pages)
@@ -54,6 +57,8 @@ def app(callers: Callers, logins: Logins, *, host: str, url: str = "") -> FastAP
     @pages.post("/sign-in")
     async def sign_in(request: Request, given: Annotated[SignIn, Body()]) -> Response:
         """Signs the browser in."""
+        if after := rate.take(request.client.host if request.client else ""):
+            raise Problem(429, "too_many_requests", "Too many attempts. Please wait a moment.", retry_after=after)
         secret = given.key or await logins.sign_in(given.code) or ""
         caller = await callers.find(secret)
         if caller is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.store.records import DeletionRequest
 from tests.api.conftest import Api, control_api
 from tests.servers.models import ModelServer, Say
 from tests.servers.telegram import BotApi, Chat
@@ -116,6 +118,37 @@ async def test_a_session_ends(tmp_path: Path, models: ModelServer, api: BotApi, 
                     await eve.hear("1 browser is signed out.")
             client.cookies.update(cookies)
             assert (await client.get("/api/v1/session")).status_code == 401
+
+
+async def test_a_deleted_person_is_signed_in_nowhere(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    ann = api.private(7, "Ann")
+    async with site(tmp_path, api, models) as control, browser(control, await link(ann)) as client:
+        wanted = DeletionRequest("person", person="telegram:7", by="operator")
+        await control.built.gateway.deletion.delete(wanted)
+        assert (await client.get("/api/v1/session")).status_code == 401
+
+
+async def test_an_event_stream_ends_with_the_access_of_its_caller(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with asyncio.timeout(20), site(tmp_path, api, models) as control:
+        new = (await control.client.post("/keys", json={"name": "watcher", "scope": "read"})).json()
+        async with control.using(new["secret"]) as watcher, watcher.stream("GET", "/events") as stream:
+            lines = stream.aiter_lines()
+            await api.private(7, "Ann").say("hi")
+            while await anext(lines) != "event: message":
+                pass
+            await control.client.delete(f"/keys/{new['key']['id']}")
+            ended = asyncio.create_task(_read_all(lines))
+            while not ended.done():
+                # The first event after a check ends the stream.
+                await api.private(7, "Ann").say("hi")
+                await asyncio.wait([ended], timeout=0.2)
+            assert (await watcher.get("/session")).status_code == 401
+
+
+async def _read_all(lines: AsyncIterator[str]) -> list[str]:
+    return [line async for line in lines]
 
 
 async def test_a_link_is_sent_in_a_direct_chat_only_and_the_newest_counts(
