@@ -17,7 +17,6 @@ AT_START = (
     "web.port",
     "web.url",
     "logging.format",
-    "logging.level",
     "telemetry.endpoint",
     "telemetry.headers",
     "telemetry.content",

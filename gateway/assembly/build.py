@@ -25,7 +25,7 @@ from gateway.assembly.events import Following, run_webhooks
 from gateway.assembly.generation import Generation, Permanent, build_generation
 from gateway.assembly.load_ahead import load_ahead
 from gateway.assembly.mcp import SignInLinks, mcp_problems
-from gateway.assembly.reload import OnLoaded, SettingsReload, audit_settings
+from gateway.assembly.reload import NoWatcher, SettingsReload, Watcher, audit_settings
 from gateway.assembly.signals import ConfiguredSignals
 from gateway.assembly.web import exposure, link, site
 from gateway.bus import LocalBus
@@ -52,19 +52,15 @@ class Built:
     link: str | None
 
 
-def nothing(configuration: Configuration) -> None:
-    """For who need not know of reloads."""
-
-
 @asynccontextmanager
 async def build(
     configuration: Configuration,
     *extra: Channel,
     environ: Mapping[str, str] = os.environ,
-    on_loaded: OnLoaded = nothing,
+    watcher: Watcher = NoWatcher(),  # noqa: B008  # it has no state
 ) -> AsyncIterator[Built]:
     """Opens the store and builds the gateway; `extra` are channels without settings, such as a terminal. A reload
-    reads the settings with `environ`; `on_loaded` is called with each configuration that it has loaded.
+    reads the settings with `environ`; `watcher` is told of it.
 
     Raises `StoreError`, `HookError`, `ContextError`, `PortTaken` and `OSError` with messages for people.
     """
@@ -88,7 +84,7 @@ async def build(
         permanent = await _permanent(configuration, store, signals, address)
         webhooks = Webhooks()
         generation = await build_generation(configuration, permanent)
-        reload = SettingsReload(generation, permanent, webhooks, environ, on_loaded)
+        reload = SettingsReload(generation, permanent, webhooks, environ, watcher)
         await stack.enter_async_context(reload)
         gateway = reload.gateway = _gateway(generation, permanent, reload)
         for channel in generation.platforms.values():
@@ -98,7 +94,7 @@ async def build(
         following = Following(gateway)
         services: list[Service] = [
             following.run,
-            partial(run_webhooks, settings.webhooks, gateway, following),
+            partial(reload.serve, lambda settings: settings.webhooks, partial(run_webhooks, gateway, following)),
             partial(load_ahead, generation.ahead),
             generation.configured.workspaces.remove_leftovers,
             partial(_sweep, permanent.media),

@@ -36,7 +36,7 @@ class Following:
         await follower.run()
 
 
-async def run_webhooks(settings: Sequence[WebhookSettings], gateway: Gateway, following: Following) -> None:
+async def run_webhooks(gateway: Gateway, following: Following, settings: Sequence[WebhookSettings]) -> None:
     """A service of the gateway: tells the configured webhooks of events."""
     if not settings:
         return

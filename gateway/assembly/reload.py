@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from secrets import token_hex
+from typing import Protocol, TypeVar
 
 from agent.context.manager import ContextError
 from agent.hooks.runner import HookError
+from agent.interrupt import Interrupted, race
 from channels.address import Address
 from channels.channel import Channel
 from config.errors import ConfigurationError
@@ -36,7 +39,26 @@ MAX_FORMER = 20
 MAX_NAMED = 30
 """Settings that one answer names."""
 
-OnLoaded = Callable[[Configuration], None]
+T = TypeVar("T")
+
+
+class Watcher(Protocol):
+    """Who is told of each configuration that is loaded, before anything is made of it, and of each that is in force
+    from now on."""
+
+    def loaded(self, configuration: Configuration) -> None:
+        """It may not be used: for what must be known before, such as secrets."""
+
+    def in_force(self, configuration: Configuration) -> None:
+        """It is used."""
+
+
+class NoWatcher:
+    def loaded(self, configuration: Configuration) -> None:
+        """Nobody need know."""
+
+    def in_force(self, configuration: Configuration) -> None:
+        """Nobody need know."""
 
 
 class Refused(Exception):
@@ -52,15 +74,15 @@ class SettingsReload:
         permanent: Permanent,
         webhooks: Webhooks,
         environ: Mapping[str, str],
-        on_loaded: OnLoaded,
+        watcher: Watcher,
     ) -> None:
-        """`on_loaded` is called with each configuration that was loaded, before anything is made of it."""
         self.generation = first
         self._loaded = first.configuration
         self._permanent = permanent
         self._webhooks = webhooks
         self._environ = environ
-        self._on_loaded = on_loaded
+        self._watcher = watcher
+        self._changed = asyncio.Event()
         self._former = 0
         self._closing = BackgroundTasks("closing a former configuration failed")
         self.gateway: Gateway | None = None
@@ -89,6 +111,17 @@ class SettingsReload:
         tools.log_faults()
         return Reloaded("\n\n".join(_told(changed(before, after), changed(after, loaded.settings), tools.told)))
 
+    async def serve(self, part: Callable[[Settings], T], service: Callable[[T], Awaitable[None]]) -> None:
+        """Runs the service with a part of the settings, and anew whenever a reload has changed that part."""
+        while True:
+            given = part(self.generation.configuration.settings)
+            with suppress(Interrupted):
+                await race(_for_good(service(given)), self._until_other(part, given))
+
+    async def _until_other(self, part: Callable[[Settings], T], given: T) -> None:
+        while part(self.generation.configuration.settings) == given:
+            await self._changed.wait()
+
     async def _prepare(self) -> tuple[Configuration, Generation, OwnTools]:
         """The settings as they are written, what is made of them, and the operator's tools. Raises `Refused`; nothing
         has changed then."""
@@ -99,7 +132,7 @@ class SettingsReload:
         running = self.generation.configuration
         try:
             loaded = await asyncio.to_thread(load, self._loaded.file, self._environ, running.home)
-            self._on_loaded(loaded)
+            self._watcher.loaded(loaded)
             self._permanent.mask.learn(secret.get_secret_value() for secret in every_secret(loaded.settings))
             settings = in_force(running.settings, loaded.settings)
             self._require_channels(settings)
@@ -163,6 +196,9 @@ class SettingsReload:
         self._permanent.signals.tool_labels.use(generation.configuration.settings.mcp)
         self._webhooks.use(generation.configuration.settings, generation.platforms)
         gateway.use(generation.configured, {**others, **generation.platforms})
+        self._watcher.in_force(generation.configuration)
+        self._changed.set()
+        self._changed = asyncio.Event()
         self._former += 1
         self._closing.start(partial(self._close, former, at_work))
 
@@ -180,6 +216,12 @@ class SettingsReload:
             await audit_settings(settings, self._permanent.store)
         except StoreError as error:
             log.error("the changed settings are not in the audit log: %s", error)
+
+
+async def _for_good(service: Awaitable[None]) -> None:
+    """Also a service that has nothing to do is there until it is cancelled."""
+    await service
+    await asyncio.Event().wait()
 
 
 async def audit_settings(settings: Settings, store: Store) -> None:

@@ -67,21 +67,31 @@ class WithContext(logging.Filter):
 def log_to(stream: TextIO, secrets: Iterable[str], settings: LoggingSettings | None = None) -> None:
     """Sends all further records to the stream."""
     settings = settings or LoggingSettings()
-    level = settings.level.upper()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Masked(_json_lines() if settings.format == "json" else OneLine(), secrets))
     if settings.format == "json":
         handler.addFilter(WithContext())
-    logging.basicConfig(level=max(logging.WARNING, logging.getLevelName(level)), handlers=[handler], force=True)
+    logging.basicConfig(handlers=[handler], force=True)
+    _set_level(settings)
+
+
+def _set_level(settings: LoggingSettings) -> None:
+    level = settings.level.upper()
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelName(level)))
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
 
 
-def hide_secrets(configuration: Configuration) -> None:
-    """Masks the secrets of these settings too, from now on."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler.formatter, Masked):
-            handler.formatter.hide(secrets_in(configuration))
+class LogAfterReload:
+    """Keeps what `log_to` has begun as the newest settings have it. Implements `gateway.assembly.reload.Watcher`."""
+
+    def loaded(self, configuration: Configuration) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler.formatter, Masked):
+                handler.formatter.hide(secrets_in(configuration))
+
+    def in_force(self, configuration: Configuration) -> None:
+        _set_level(configuration.settings.logging)
 
 
 def secrets_in(configuration: Configuration) -> set[str]:

@@ -7,11 +7,14 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from agent.interrupt import race
 from gateway.assembly.reload import MAX_FORMER
 from tests.gateway.play import until
 from tests.gateway.stage import gateway
@@ -19,6 +22,7 @@ from tests.gateway.test_agents import telegram
 from tests.gateway.test_cli import Desk
 from tests.servers.models import Call, Gate, ModelServer, Request, Say, Turn
 from tests.servers.telegram import BotApi, Chat
+from tests.servers.webhooks import WebhookServer
 
 ACCESS = 'allow = ["7", "8"]\nadmins = ["1"]'
 CHANGED = "Settings changed"
@@ -334,6 +338,116 @@ async def until_accepted(reload: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
+async def test_webhooks_come_and_go(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    async with WebhookServer(secret) as server:
+        more = f'[[webhooks]]\nurl = "{server.url}"\nsecret = "{secret}"\nevents = ["run.ended"]\n'
+        file = settings(tmp_path, models, api)
+        async with gateway(file):
+            file.write_text(file.read_text() + more)
+            await reload(api)
+            ann = api.private(7, "Ann")
+
+            async def chatter() -> None:
+                while True:
+                    await ask(ann, "main: Be brief.")
+
+            # The webhook is told of what happens once it watches.
+            await race(server.next("run.ended"), chatter())
+
+
+# Any settings
+
+
+@dataclass(frozen=True)
+class Given:
+    """Settings, with people who are listed and one who is not."""
+
+    text: str
+    people: tuple[int, ...]
+
+
+def any_settings(random: Random, models: ModelServer, api: BotApi, first: int) -> Given:
+    """Valid ones. The people's ids begin with `first`."""
+    people = tuple(range(first, first + 4))
+    lists: dict[str, list[int]] = {"allow": [], "members": [], "guests": []}
+    for person in people[:3]:
+        lists[random.choice(list(lists))].append(person)
+    agents = {name: random.choice(["openai:main", "openai:other"]) for name in ("red", "blue") if random.random() < 0.6}
+    enabled = random.sample(["read_file", "write_file", "list_files", "draw_chart", "todos"], random.randint(1, 5))
+    lines = [
+        "[agent]",
+        f'model = "{random.choice(["openai:main", "openai:other", "openai:third"])}"',
+        f'instructions = "Be {random.choice(["brief", "kind", "quick"])}."',
+        f"tools = {json.dumps(random.choice([['*'], ['*_file', '*_files'], ['todos']]))}",
+        "shutdown_grace = 0",
+        f'[models.openai]\napi_key = "k"\nbase_url = "{models.openai_url}"',
+        f'[channels.telegram]\ntoken = "{api.token}"\napi_url = "{api.url}"\nadmins = ["1"]',
+        *(f"{name} = {json.dumps(list(map(str, listed)))}" for name, listed in lists.items() if listed),
+        f"[tools]\nenabled = {json.dumps(enabled)}",
+        f"[roles.guest]\ntools = {json.dumps(random.choice([[], ['todos'], ['read_file', 'draw_chart']]))}",
+    ]
+    for name, model in agents.items():
+        lines.append(f'[agents.{name}]\nmodel = "{model}"\ninstructions = "I am {name}."')
+        lines.append(f'[[routes]]\nagent = "{name}"\nperson = "{random.choice(people)}"')
+    if random.random() < 0.5:
+        lines.append("[limits]\nmessages_per_minute = 500")
+    return Given("\n".join(lines) + "\n", people)
+
+
+def all_it_is_given(request: Request) -> Turn:
+    return Say(f"{request.model} | {request.system.splitlines()[0]} | {' '.join(sorted(request.tools))} | done")
+
+
+async def seen(api: BotApi, given: Given) -> list[str]:
+    """What each of the people is answered."""
+    return [await answer_to(api.private(person, f"Person {person}")) for person in given.people]
+
+
+async def answer_to(chat: Chat) -> str:
+    count = len(chat.texts)
+    await chat.say("hi")
+    return await chat.until(lambda chat: next(filter(is_answer, chat.texts[count:]), None))
+
+
+def is_answer(text: str) -> bool:
+    """The model's, complete, or a refusal."""
+    return " | done" in text or "Your user id is" in text
+
+
+BREAKS = ("[limits]\nnope = 1\n", '[agents.red]\nmodel = "nowhere:x"\n[agents.red2]\nmodel = 3\n', "[[")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_after_any_reload_the_gateway_answers_as_one_that_was_started_with_these_settings(
+    tmp_path: Path, models: ModelServer, api: BotApi, seed: int
+) -> None:
+    models.respond(all_it_is_given)
+    random = Random(seed)
+    file = tmp_path / "interject.toml"
+    given = any_settings(random, models, api, 100)
+    file.write_text(f"[web]\nport = 0\n{given.text}")
+    async with gateway(file) as built:
+        for step in range(2, 5):
+            admitted = Given(given.text, given.people[:3])
+            before = await seen(api, admitted)
+            file.write_text(file.read_text() + random.choice(BREAKS))
+            assert (await built.gateway.reload()).is_refused
+            assert await seen(api, admitted) == before
+
+            given = any_settings(random, models, api, 100 * step)
+            file.write_text(f"[web]\nport = 0\n{given.text}")
+            assert not (await built.gateway.reload()).is_refused
+            reloaded = await seen(api, given)
+            async with BotApi() as fresh_api:
+                fresh = given.text.replace(api.url, fresh_api.url).replace(api.token, fresh_api.token)
+                folder = tmp_path / str(step)
+                folder.mkdir()
+                (folder / "interject.toml").write_text(f"[web]\nport = 0\n{fresh}")
+                async with gateway(folder / "interject.toml"):
+                    assert reloaded == await seen(fresh_api, given)
+
+
 # The process
 
 
@@ -375,6 +489,7 @@ async def test_sighup_takes_over_the_settings_and_refuses_invalid_ones(tmp_path:
         for text, words in (
             ("[web]\nport = 0\nshow_reasoning = true\n", b"reloaded: Settings changed: `[web] show_reasoning`"),
             ("[web]\nport = 0\nshow_reasoning = 3\n", b"Not reloaded, everything stays as it was"),
+            ('[web]\nport = 0\n[logging]\nlevel = "debug"\n', b"[logging] level"),
         ):
             desk.write(text)
             running.process.send_signal(signal.SIGHUP)
