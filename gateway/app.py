@@ -17,6 +17,7 @@ from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
 from agent.models.masking import MaskingModel
 from agent.toolset import Toolset
+from channels.address import Sender
 from channels.channel import Channel, NotStored
 from channels.message import InboundMessage, Receipt
 from gateway.bus import Bus, HistoryChanged, LocalBus, TitleChanged
@@ -440,6 +441,10 @@ class Gateway:
             group.create_task(supervised(self.deletion.watch))
             for service in services:
                 group.create_task(supervised(service))
+
+    def workspace(self, session: str, sender: Sender, agent: str) -> Path | None:
+        """The folder of the agent that this person has in the conversation; None without workspaces of their own."""
+        return None if self._workspaces is None else self._workspaces.folder(session, sender, agent=agent)
 
     async def deliver(self, message: InboundMessage) -> Receipt | None:
         """Takes a message that comes from no channel; see `channels.message.Deliver`. Raises `NotStored`, also while

@@ -114,7 +114,7 @@ class WebChannel:
         if status.id in self._new_commands:
             # The new conversation begins once `/new` is answered: history read before that is the old one.
             self._new_commands.discard(status.id)
-            self._reload(status.address.chat)
+            self.reload(status.address.chat)
 
     async def direct_chat(self, person: str) -> str | None:
         return None
@@ -155,7 +155,7 @@ class WebChannel:
         if self._listener is None:
             raise NotListening
         await self._conversations.delete(address, OWNER.id)
-        self._reload(chat)
+        self.reload(chat)
 
     async def store_file(self, data: bytes, name: str | None) -> Attachment:
         """Stores an uploaded file. Raises `agent.media.MediaError`."""
@@ -269,7 +269,8 @@ class WebChannel:
         for feed in self._feeds.get(chat, ()):
             feed.put(change)
 
-    def _reload(self, chat: str) -> None:
+    def reload(self, chat: str) -> None:
+        """Open pages read the conversation again."""
         for feed in self._feeds.get(chat, ()):
             feed.reload()
 

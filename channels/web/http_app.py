@@ -223,10 +223,11 @@ def _serve_media(api: FastAPI, channel: WebChannel) -> None:
             raise HTTPException(404, "File not found.")
         media_type = type if type in PICTURES else "application/octet-stream"
         attachment = Attachment(hash, clean_name(name), media_type, 0)
-        return _file_response(attachment, await channel.media.read(attachment))
+        return file_response(attachment, await channel.media.read(attachment))
 
 
-def _file_response(attachment: Attachment, data: bytes) -> Response:
+def file_response(attachment: Attachment, data: bytes) -> Response:
+    """Pictures are displayed, all other files are downloaded."""
     disposition = "inline" if attachment.is_picture else "attachment"
     headers = {
         "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(attachment.name, safe='')}",

@@ -57,7 +57,7 @@ def app(
     answer_problems(api)
     uploads = Uploads()
     for router in (
-        conversations.router(gateway),
+        conversations.router(gateway, uploads),
         keys.router(gateway),
         messages.router(gateway, uploads),
         control.router(gateway),

@@ -91,14 +91,14 @@ def router(gateway: Gateway) -> APIRouter:
     async def list_decisions(caller: Reader) -> Decisions:
         """What is open in all conversations that the caller may see, the longest waiting first."""
         asking = await gateway.store.asking_turns()
-        found = (each for turn in asking for each in _open_in(gateway, turn))
+        found = (each for turn in asking for each in open_requests(gateway, turn))
         return Decisions(decisions=[each for each in found if caller.sees(each.conversation)])
 
     @routes.get("/conversations/{conversation}/decisions")
     async def list_decisions_there(caller: Reader, conversation: str) -> Decisions:
         place = await find_place(gateway, caller, conversation)
         asking = await gateway.store.asking_turns(place.session)
-        return Decisions(decisions=[each for turn in asking for each in _open_in(gateway, turn)])
+        return Decisions(decisions=[each for turn in asking for each in open_requests(gateway, turn)])
 
     @routes.get("/decisions/{decision}")
     async def get_decision(caller: Reader, decision: str) -> Decision:
@@ -180,7 +180,7 @@ async def _find(gateway: Gateway, caller: Caller, id: str, otherwise: Decision |
     if not caller.sees(conversation_id(turn.session)):
         raise _unknown()
     asking = await gateway.store.asking_turns(turn.session)
-    found = (each for one in asking for each in _open_in(gateway, one) if each.id == id)
+    found = (each for one in asking for each in open_requests(gateway, one) if each.id == id)
     decision = next(found, None) or _past(gateway, turn, key) or otherwise
     if decision is None:
         raise _unknown()
@@ -191,7 +191,8 @@ def _unknown() -> Problem:
     return Problem(404, "decision_not_found", "There is no request with this id.")
 
 
-def _open_in(gateway: Gateway, asking: AskingTurn) -> Iterator[Decision]:
+def open_requests(gateway: Gateway, asking: AskingTurn) -> Iterator[Decision]:
+    """What the turn asks people now."""
     turn, request = asking
     approval, question = open_decision(turn.entries), questions.open_in(turn.entries)
     if request is not None:

@@ -26,7 +26,6 @@ from agent.log import (
     InputRequested,
     ModelAnswered,
 )
-from agent.media import Attachment
 from channels import reply as replies
 from channels.history import PersonMessage, ShownReply
 from channels.message import MessageState
@@ -35,6 +34,7 @@ from gateway import bus
 from gateway.api import events
 from gateway.api.broadcast import EVERYTHING, Broadcast, Frame, Missed, Watcher
 from gateway.api.ids import conversation_id
+from gateway.api.items import file_item, message_item, reply_item
 from gateway.app import Gateway
 from gateway.outbound.call_lines import short_title
 from gateway.outbound.reply_builder import ASKED, ReplyBuilder
@@ -212,11 +212,11 @@ class Follower:
             for item in await self._gateway.conversation_view.history(conversation.address):
                 match item:
                     case PersonMessage(id=row) if row in by_id:
-                        items.append(_message(by_id[row]))
+                        items.append(message_item(by_id[row]))
                     case ShownReply(reply):
                         shown = sent.get(reply.id, reply)
                         if shown is not None:
-                            items.append(events.ShownReply(reply=_reply(shown)))
+                            items.append(events.ShownReply(reply=reply_item(shown)))
                     case _:
                         # It came after the messages were read, and is published next.
                         pass
@@ -306,7 +306,7 @@ class Follower:
         for message in await self._messages([event.id]):
             state: MessageState = "refused" if event.refused else "waiting"
             # It may have been read since.
-            shown = _message(message, state if message.turn or event.refused else None)
+            shown = message_item(message, state if message.turn or event.refused else None)
             self._publish(event.session, events.MessageAccepted(conversation=_id(event), message=shown))
             if event.refused:
                 await self._end_run(event.session, message)
@@ -314,7 +314,7 @@ class Follower:
     async def _messages_changed(self, event: bus.MessagesChanged) -> None:
         for message in await self._messages(event.ids):
             if event.state == "waiting":
-                shown = _message(message, "waiting")
+                shown = message_item(message, "waiting")
                 self._publish(event.session, events.MessageAccepted(conversation=_id(event), message=shown))
                 continue
             if message.is_command and message.turn is not None:
@@ -416,7 +416,7 @@ class Follower:
                     outcome=entry.outcome,
                     background=entry.background,
                     text=entry.text[:MAX_TEXT],
-                    files=list(map(_file, entry.attachments)),
+                    files=list(map(file_item, entry.attachments)),
                 )
                 self._publish(live.session, ended)
             case ApprovalRequested(id, expires_at=expires_at):
@@ -529,7 +529,7 @@ class Follower:
         self._publish(live.session, changed, is_growing=True)
 
     def _publish_whole(self, session: str, reply: replies.Reply, *, is_growing: bool = False) -> None:
-        shown = events.ReplyShown(conversation=conversation_id(session), turn=reply.id, reply=_reply(reply))
+        shown = events.ReplyShown(conversation=conversation_id(session), turn=reply.id, reply=reply_item(reply))
         self._publish(session, shown, is_growing=is_growing)
 
     def _publish_decisions(self, live: _Live, reply: replies.Reply) -> None:
@@ -634,38 +634,3 @@ def _questions(reply: replies.Reply) -> list[replies.QuestionSegment]:
     """Those that the turn waits for; the others are offers."""
     found = (segment for segment in reply.segments if isinstance(segment, replies.QuestionSegment))
     return [segment for segment in found if segment.step and not segment.typed]
-
-
-def _reply(reply: replies.Reply) -> events.Reply:
-    return events.Reply(
-        id=reply.id,
-        reply_to=reply.reply_to,
-        segments=list(reply.segments),
-        status=reply.status,
-        done=reply.done,
-        parked=reply.parked,
-    )
-
-
-def _message(message: watching.WatchedMessage, state: MessageState | None = None) -> events.PersonMessage:
-    """`state` is another than the present one: what is told was so before."""
-    is_read = state != "waiting"
-    return events.PersonMessage(
-        id=message.id,
-        message_id=message.message_id,
-        sender=events.Person(id=message.sender.id, name=message.sender.name),
-        text=message.text,
-        files=list(map(_file, message.attachments)),
-        state=state or message.state,
-        reason=message.reason,
-        run=message.run,
-        turn=message.turn if is_read else None,
-        step=message.step if is_read else None,
-        sent_at=message.sent_at,
-    )
-
-
-def _file(attachment: Attachment) -> events.File:
-    return events.File(
-        hash=attachment.hash, name=attachment.name, media_type=attachment.media_type, size=attachment.size
-    )

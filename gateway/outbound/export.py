@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from agent.log import CallEnded, Entry, ModelAnswered, Notice, dump
@@ -30,7 +30,7 @@ Each folder is one conversation:
 ReadFile = Callable[[Attachment], Awaitable[bytes]]
 
 
-async def write_export(conversations: Iterable[ExportedConversation], read: ReadFile, target: BinaryIO) -> None:
+async def write_export(conversations: Iterable[ExportedConversation], read: ReadFile, target: IO[bytes]) -> None:
     """Writes the zip file. Files that are no longer stored are named in it."""
     with ZipFile(target, "w", ZIP_DEFLATED) as archive:
         archive.writestr("README.txt", ABOUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from itertools import groupby
 
@@ -120,11 +121,18 @@ _conversations = (
         shown_title.label("title"),
         sessions.c.last_at,
         _is_running.label("running"),
+        sessions.c.archived_at.is_not(None).label("archived"),
     )
     .where(sessions.c.channel == bindparam("channel"), sessions.c.parent.is_(None))
     .order_by(sessions.c.last_at.desc())
 )
 
+_with_words = (
+    select(inbox.c.session)
+    .join(sessions, and_(sessions.c.key == inbox.c.session, sessions.c.generation == inbox.c.generation))
+    .where(_is_said, inbox.c.text.ilike(bindparam("pattern"), escape="\\"))
+    .distinct()
+)
 _earlier_parts = (
     select(
         inbox.c.session,
@@ -230,10 +238,23 @@ def direct_chats(connection: Connection, channel: str, people: Collection[str]) 
 def conversations(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:
     """The sessions in which a message was accepted since the last `/new`, the most recent first."""
     return tuple(
-        StoredConversation(session, address_from_json(address), " ".join(title.split()), last_at, running)
-        for session, address, title, last_at, running in connection.execute(_conversations, {"channel": channel})
-        if title is not None
+        StoredConversation(
+            row.key,
+            address_from_json(row.address),
+            " ".join(row.title.split()),
+            row.last_at,
+            row.running,
+            archived=bool(row.archived),
+        )
+        for row in connection.execute(_conversations, {"channel": channel})
+        if row.title is not None
     )
+
+
+def sessions_with_words(connection: Connection, words: str) -> frozenset[str]:
+    """The conversations in which people have written these words, one after another, since the last `/new`."""
+    plain = re.sub(r"([\\%_])", r"\\\1", words)
+    return frozenset(connection.execute(_with_words, {"pattern": f"%{plain}%"}).scalars())
 
 
 def earlier(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:

@@ -206,6 +206,17 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A conversation: `generation` counts its resets by `/new`; `busy` is what was chosen there, None for nothing."""
+
+    generation: int
+    busy: Busy | None
+    created_at: datetime
+    last_at: datetime
+    archived_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """A command that waits for its answer."""
 
@@ -440,6 +451,7 @@ class StoredConversation:
     last_at: datetime
     running: bool
     generation: int | None = None
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0017"
+REVISION = "0018"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -95,6 +95,8 @@ sessions = Table(
     Column("title", SafeText),
     Column("created_at", Timestamp, nullable=False),
     Column("last_at", Timestamp, nullable=False),
+    # Until something happens there again.
+    Column("archived_at", Timestamp),
     Index("ix_sessions_channel", "channel"),
 )
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from agent.model import reasoning_from
 from channels.address import Address
 from gateway.store.encoding import address_from_json, address_to_json
-from gateway.store.records import Busy, ModelChoice
+from gateway.store.records import Busy, ModelChoice, SessionInfo
 from gateway.store.schema import inbox, is_waiting, sessions
 
 _insert = insert(sessions).values(
@@ -21,9 +21,9 @@ _insert = insert(sessions).values(
     created_at=bindparam("now"),
     last_at=bindparam("now"),
 )
-_upsert = _insert.on_conflict_do_update(index_elements=["key"], set_={"last_at": _insert.excluded.last_at}).returning(
-    sessions.c.generation, sessions.c.busy
-)
+_upsert = _insert.on_conflict_do_update(
+    index_elements=["key"], set_={"last_at": _insert.excluded.last_at, "archived_at": None}
+).returning(sessions.c.generation, sessions.c.busy)
 _conversation = select(func.coalesce(sessions.c.parent, sessions.c.key)).where(sessions.c.key == bindparam("session"))
 
 _address = select(sessions.c.address).where(sessions.c.key == bindparam("session"), sessions.c.parent.is_(None))
@@ -41,6 +41,10 @@ _set_model = (
     .values(model=bindparam("chosen"), reasoning=bindparam("effort"))
 )
 _set_agent = update(sessions).where(sessions.c.key == bindparam("of_session")).values(agent=bindparam("chosen"))
+_archive = update(sessions).where(sessions.c.key == bindparam("of_session")).values(archived_at=bindparam("at"))
+_info = select(
+    sessions.c.generation, sessions.c.busy, sessions.c.created_at, sessions.c.last_at, sessions.c.archived_at
+).where(sessions.c.key == bindparam("session"), sessions.c.parent.is_(None))
 _set_title = (
     update(sessions)
     .where(
@@ -96,9 +100,21 @@ def generation_of(connection: Connection, session: str) -> int | None:
     return generation
 
 
-def set_busy(connection: Connection, session: str, busy: Busy) -> None:
-    """What messages do to a running turn there, from the next one on."""
+def set_busy(connection: Connection, session: str, busy: Busy | None) -> None:
+    """What messages do to a running turn there, from the next one on; None: as its channel says."""
     connection.execute(_set_busy, {"of_session": session, "chosen": busy})
+
+
+def archive(connection: Connection, session: str, *, archived: bool) -> None:
+    """An archived conversation is listed only where it is asked for, until something happens there."""
+    at = datetime.now(UTC) if archived else None
+    connection.execute(_archive, {"of_session": session, "at": at})
+
+
+def info(connection: Connection, session: str) -> SessionInfo | None:
+    """None if people never wrote there."""
+    row = connection.execute(_info, {"session": session}).first()
+    return None if row is None else SessionInfo(row.generation, row.busy, row.created_at, row.last_at, row.archived_at)
 
 
 def set_model(connection: Connection, session: str, choice: ModelChoice) -> None:

@@ -47,7 +47,7 @@ class ConversationView:
         self._context = context
 
     async def conversations(self, channel: str) -> tuple[Conversation, ...]:
-        return tuple(map(_listed, await self._store.conversations(channel)))
+        return tuple(_listed(each) for each in await self._store.conversations(channel) if not each.archived)
 
     async def earlier(self, channel: str) -> tuple[Conversation, ...]:
         return tuple(map(_listed, await self._store.earlier(channel)))
