@@ -5,24 +5,48 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from config.load import Configuration
+from gateway.cli.output import fail, json_line, write_lines
 from gateway.outbound.wording import plain, plain_person
 from gateway.store import offline
 from gateway.store.errors import StoreError
 from gateway.store.records import Pairing
 
 
-def show_access(configuration: Configuration) -> int:
+def show_access(configuration: Configuration, *, as_json: bool = False) -> int:
     """Returns the exit code."""
     url = configuration.settings.store.url
     try:
-        lines = [*_names(url), *_pairings(url), *_strangers(url)]
+        lines = list(map(json_line, _as_json(url))) if as_json else [*_names(url), *_pairings(url), *_strangers(url)]
     except StoreError as error:
-        sys.stderr.write(f"interject: {error}\n")
-        return 1
-    sys.stdout.write("".join(f"{line}\n" for line in lines) or "Nobody but the users in the settings.\n")
+        return fail(configuration, error)
+    write_lines(lines, "" if as_json else "Nobody but the users in the settings.")
     return 0
+
+
+def _as_json(url: str) -> Iterator[dict[str, Any]]:
+    """`by` is what gives access: an @name of the settings, or pairing; "nothing" for people who were refused."""
+    for each in offline.all_identities(url):
+        person = f"{each.channel}:{each.user_id}"
+        yield {"by": "name", "person": person, "name": each.user_name, "listed": each.name, "since": each.at}
+    for pairing in _valid_pairings(url):
+        yield {"by": "pairing", **pairing_json(pairing)}
+    for stranger in offline.all_strangers(url):
+        person = f"{stranger.channel}:{stranger.sender.id}"
+        refused = {"messages": stranger.messages, "last": stranger.last_at}
+        yield {"by": "nothing", "person": person, "name": stranger.sender.name, **refused}
+
+
+def pairing_json(pairing: Pairing) -> dict[str, Any]:
+    return {
+        "person": f"{pairing.channel}:{pairing.sender.id}",
+        "name": pairing.sender.name,
+        "state": "approved" if pairing.approved else "pending",
+        "code": None if pairing.approved else pairing.code,
+        "expires": None if pairing.approved else pairing.expires_at,
+    }
 
 
 def revoke(configuration: Configuration, channel: str, user: str) -> int:
@@ -52,10 +76,12 @@ def _names(url: str) -> Iterator[str]:
 
 
 def _pairings(url: str) -> Iterator[str]:
+    return map(pairing_line, _valid_pairings(url))
+
+
+def _valid_pairings(url: str) -> Iterator[Pairing]:
     now = datetime.now(UTC)
-    for pairing in offline.all_pairings(url):
-        if pairing.approved or pairing.expires_at > now:
-            yield pairing_line(pairing)
+    return (pairing for pairing in offline.all_pairings(url) if pairing.approved or pairing.expires_at > now)
 
 
 def pairing_line(pairing: Pairing) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from config.load import Configuration
 from config.settings import Settings
 from gateway.assembly.workspaces import workspace_roots
 from gateway.cli.home import describe_error
+from gateway.cli.output import json_line, write_lines
 from gateway.store import backup
 from gateway.store.backup_archive import BackupSummary
 from gateway.store.errors import StoreBusy, StoreError
 
 
-def back_up(configuration: Configuration, target: Path, *, overwrite: bool) -> int:
+def back_up(configuration: Configuration, target: Path, *, overwrite: bool, as_json: bool = False) -> int:
     """Returns the exit code: 1 when no backup was made."""
     settings = configuration.settings
     try:
@@ -23,11 +25,14 @@ def back_up(configuration: Configuration, target: Path, *, overwrite: bool) -> i
         )
     except (StoreError, OSError) as error:
         return _failed(error, configuration)
+    if as_json:
+        write_lines([json_line({"file": str(target), **asdict(made)})])
+        return 0
     sys.stdout.write(f"Backed up to {target}: {_contents(made)}. Store it safely: conversations are in it.\n")
     return 0
 
 
-def restore(configuration: Configuration, source: Path, *, overwrite: bool) -> int:
+def restore(configuration: Configuration, source: Path, *, overwrite: bool, as_json: bool = False) -> int:
     """Returns the exit code: 1 when nothing was restored."""
     settings = configuration.settings
     try:
@@ -40,6 +45,9 @@ def restore(configuration: Configuration, source: Path, *, overwrite: bool) -> i
         return 1
     except (StoreError, OSError) as error:
         return _failed(error, configuration)
+    if as_json:
+        write_lines([json_line({"file": str(source), **asdict(found)})])
+        return 0
     sys.stdout.write(f"Restored the backup of {found.made_at}: {_contents(found)}.\n")
     return 0
 

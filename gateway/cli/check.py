@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 import httpx
 
@@ -28,20 +28,23 @@ from gateway.cli.checks.result import TIMEOUT, CheckResult
 from gateway.cli.checks.secrets import readable_secrets
 from gateway.cli.checks.skills import check_skills
 from gateway.cli.checks.upgrade import check_upgrade
+from gateway.cli.output import json_line, write_lines
 
 
-def check(configuration: Configuration, *, online: bool, upgrade: bool = False) -> int:
-    """Prints a summary and the results. Returns the exit code: 1 when a check failed. With `upgrade`, the upgrade of
-    the database is tried on a copy."""
-    running = asyncio.run(shell_policy(configuration))
-    sys.stdout.write(f"{_summary(configuration, running)}\n")
+def check(configuration: Configuration, *, online: bool, upgrade: bool = False, as_json: bool = False) -> int:
+    """Prints a summary and the results, or only these as JSON. Returns the exit code: 1 when a check failed. With
+    `upgrade`, the upgrade of the database is tried on a copy."""
     results = check_files(configuration)
+    if as_json:
+        results.insert(0, CheckResult("settings", True, f"valid ({configuration.file or 'no file, defaults only'})"))
+    else:
+        write_lines([_summary(configuration, asyncio.run(shell_policy(configuration)))])
     if upgrade:
         results.append(check_upgrade(configuration))
     if online:
         results += asyncio.run(check_online(configuration.settings))
         results += asyncio.run(check_servers(configuration))
-    sys.stdout.write("".join(f"{result}\n" for result in results))
+    write_lines(json_line(asdict(result)) if as_json else str(result) for result in results)
     return 0 if all(result.ok for result in results) else 1
 
 

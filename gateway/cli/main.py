@@ -85,7 +85,9 @@ def _command(arguments: argparse.Namespace) -> int:
         case "check":
             from gateway.cli.check import check
 
-            return check(_load(arguments.config), online=arguments.online, upgrade=arguments.upgrade)
+            return check(
+                _load(arguments.config), online=arguments.online, upgrade=arguments.upgrade, as_json=arguments.json
+            )
         case "models":
             from gateway.cli.models import show_models
 
@@ -97,21 +99,21 @@ def _command(arguments: argparse.Namespace) -> int:
 
             configuration = _load(arguments.config)
             if arguments.action == "list":
-                return show_servers(configuration)
+                return show_servers(configuration, as_json=arguments.json)
             return (log_in if arguments.action == "login" else log_out)(configuration, arguments.name)
         case "pair":
             from gateway.cli.pair import approve, show_requests
 
             configuration = _load(arguments.config)
-            return (
-                show_requests(configuration) if arguments.action == "list" else approve(configuration, arguments.code)
-            )
+            if arguments.action == "list":
+                return show_requests(configuration, as_json=arguments.json)
+            return approve(configuration, arguments.code)
         case "access":
             from gateway.cli.access import revoke, show_access
 
             configuration = _load(arguments.config)
             if arguments.action == "list":
-                return show_access(configuration)
+                return show_access(configuration, as_json=arguments.json)
             return revoke(configuration, arguments.channel, arguments.user)
         case "keys":
             return _keys(arguments)
@@ -125,11 +127,11 @@ def _command(arguments: argparse.Namespace) -> int:
         case "backup":
             from gateway.cli.backup import back_up
 
-            return back_up(_load(arguments.config), arguments.file, overwrite=arguments.force)
+            return back_up(_load(arguments.config), arguments.file, overwrite=arguments.force, as_json=arguments.json)
         case "restore":
             from gateway.cli.backup import restore
 
-            return restore(_load(arguments.config), arguments.file, overwrite=arguments.force)
+            return restore(_load(arguments.config), arguments.file, overwrite=arguments.force, as_json=arguments.json)
         case "reload":
             from config.load import data_directory
             from gateway.cli.reload import reload
@@ -249,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--force", action="store_true", help="overwrite an existing file")
     check = add("check", "validate the configuration", "Prints each problem with its line, or a summary.")
     add_config(check, default)
+    check.add_argument("--json", action="store_true", help="the checks as JSON Lines: one object per line")
     check.add_argument("--online", action="store_true", help="also test tokens, keys and models")
     check.add_argument("--upgrade", action="store_true", help="also try the upgrade of the database, on a copy")
     models = add(
@@ -273,7 +276,9 @@ def _parser() -> argparse.ArgumentParser:
     add_config(attempt, default, again=True)
     mcp = add("mcp", "list the MCP servers, and sign in at one", "For all people; works beside a running gateway.")
     actions = mcp.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add_config(actions.add_parser("list", help="the servers, and where somebody is signed in"), default)
+    servers = actions.add_parser("list", help="the servers, and where somebody is signed in")
+    servers.add_argument("--json", action="store_true", help="JSON Lines: one object per server")
+    add_config(servers, default)
     for verb, about in (("login", "print a link, and wait until somebody has signed in"), ("logout", "sign out")):
         signing = actions.add_parser(verb, help=about)
         signing.add_argument("name", metavar="NAME", help="the server's name in the settings")
@@ -285,10 +290,14 @@ def _parser() -> argparse.ArgumentParser:
     approve = actions.add_parser("approve", help="add the user with this pairing code to the allowed users")
     approve.add_argument("code", metavar="CODE")
     add_config(approve, default)
-    add_config(actions.add_parser("list", help="pending and approved users"), default)
+    requests = actions.add_parser("list", help="pending and approved users")
+    requests.add_argument("--json", action="store_true", help="JSON Lines: one object per user")
+    add_config(requests, default)
     access = add("access", "show and revoke access", "By @name and by pairing; works beside a running gateway.")
     actions = access.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add_config(actions.add_parser("list", help="resolved @names, pairings, and who was refused"), default)
+    listed = actions.add_parser("list", help="resolved @names, pairings, and who was refused")
+    listed.add_argument("--json", action="store_true", help="JSON Lines: one object per user")
+    add_config(listed, default)
     revoked = actions.add_parser("revoke", help="take back what pairing gave; running tasks are stopped")
     revoked.add_argument("channel", metavar="CHANNEL")
     revoked.add_argument("user", metavar="ID")
@@ -354,6 +363,7 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("file", type=Path, metavar="FILE", help="a file that `interject backup` wrote")
     restore.add_argument("--force", action="store_true", help="replace the data that is there")
     for command in (backup, restore):
+        command.add_argument("--json", action="store_true", help="print one JSON object")
         add_config(command, default)
     audit = add(
         "audit",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from agent.mcp.account import Callback
 from config.load import Configuration
-from config.mcp import McpUrlSettings
+from config.mcp import McpSettings, McpUrlSettings
 from gateway.assembly.mcp import accounts, client_settings
 from gateway.cli.checks.mcp import place_of
 from gateway.cli.home import describe_error, make_home
+from gateway.cli.output import json_line, write_lines
 
 WAIT = 600.0
 """Seconds in which the person must have signed in."""
@@ -23,17 +25,29 @@ THANKS = "Thank you. You can close this page: the command line says what came of
 UNKNOWN = "This is not the answer that is waited for."
 
 
-def show_servers(configuration: Configuration) -> int:
+def show_servers(configuration: Configuration, *, as_json: bool = False) -> int:
     """A line each. Returns the exit code."""
-    folder = accounts(configuration.home)
-    for name, given in configuration.settings.mcp.items():
-        state = ""
-        if isinstance(given, McpUrlSettings):
-            state = _signed_in(folder.signed_in(name), per_person=given.per_person)
-        sys.stdout.write(f"{name}: {place_of(given)}{state}\n")
-    if not configuration.settings.mcp:
-        sys.stdout.write("There are no MCP servers in the settings.\n")
+    found = [_server_json(configuration, name, given) for name, given in configuration.settings.mcp.items()]
+    if as_json:
+        write_lines(map(json_line, found))
+    else:
+        write_lines(map(_server_line, found), "There are no MCP servers in the settings.")
     return 0
+
+
+def _server_json(configuration: Configuration, name: str, given: McpSettings) -> dict[str, Any]:
+    """`signed_in` is the number of accounts."""
+    is_remote = isinstance(given, McpUrlSettings)
+    return {
+        "name": name,
+        "place": place_of(given),
+        "per_person": isinstance(given, McpUrlSettings) and given.per_person,
+        "signed_in": accounts(configuration.home).signed_in(name) if is_remote else 0,
+    }
+
+
+def _server_line(server: dict[str, Any]) -> str:
+    return f"{server['name']}: {server['place']}{_signed_in(server['signed_in'], per_person=server['per_person'])}"
 
 
 def _signed_in(number: int, *, per_person: bool) -> str:

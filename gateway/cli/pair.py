@@ -6,7 +6,8 @@ import sys
 from datetime import UTC, datetime
 
 from config.load import Configuration
-from gateway.cli.access import pairing_line
+from gateway.cli.access import pairing_json, pairing_line
+from gateway.cli.output import json_line, write_lines
 from gateway.outbound.wording import plain_person
 from gateway.store import offline
 from gateway.store.errors import StoreError
@@ -26,13 +27,17 @@ def approve(configuration: Configuration, code: str) -> int:
     return 0
 
 
-def show_requests(configuration: Configuration) -> int:
+def show_requests(configuration: Configuration, *, as_json: bool = False) -> int:
+    """Returns the exit code."""
     try:
         pairings = offline.all_pairings(configuration.settings.store.url)
     except StoreError as error:
         sys.stderr.write(f"interject: {error}\n")
         return 1
     now = datetime.now(UTC)
-    lines = [f"{pairing_line(pairing)}\n" for pairing in pairings if pairing.approved or pairing.expires_at > now]
-    sys.stdout.write("".join(lines) or "No pairing requests.\n")
+    valid = [pairing for pairing in pairings if pairing.approved or pairing.expires_at > now]
+    if as_json:
+        write_lines(json_line(pairing_json(pairing)) for pairing in valid)
+    else:
+        write_lines(map(pairing_line, valid), "No pairing requests.")
     return 0

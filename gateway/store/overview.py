@@ -182,9 +182,9 @@ def _open_turns(connection: Connection, query: Select[Any]) -> tuple[OpenTurn, .
 
 def conversation_rows(connection: Connection, limit: int = MAX_CONVERSATIONS) -> tuple[ConversationRow, ...]:
     """The conversations with the newest messages, newest first."""
-    waiting: dict[str, int] = dict(connection.execute(_waiting).tuples().all())
-    parked: dict[str, bool] = dict(connection.execute(_unfinished).tuples().all())
-    costs: dict[str, float] = dict(connection.execute(_costs).tuples().all())
+    waiting: dict[str, int] = dict(connection.execute(_waiting).all())
+    parked: dict[str, bool] = dict(connection.execute(_unfinished).all())
+    costs: dict[str, float] = dict(connection.execute(_costs).all())
     found = connection.execute(
         select(sessions.c.key, sessions.c.address, shown_title.label("title"), sessions.c.last_at)
         .where(sessions.c.parent.is_(None))

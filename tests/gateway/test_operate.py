@@ -10,13 +10,23 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from channels.address import Address, Sender
+from channels.message import InboundMessage
+from gateway.sessions import session_key
+from gateway.store import open_store
+from gateway.store.records import DEFAULT_OPTIONS, AuditEvent
+from tests.gateway.notes import url_of
+from tests.gateway.test_cli import Desk, desk
 from tests.gateway.test_from_settings import KEY, answering, person
 from tests.servers.models import Call, ModelServer, Pause, Say
+
+__all__ = ["desk"]
 
 ROOT = Path(__file__).parents[2]
 ASKS = Call("ask_user", {"question": "Red or blue?", "options": ["red", "blue"]})
@@ -150,3 +160,38 @@ async def test_a_database_of_another_version_is_named(tmp_path: Path, models: Mo
         ended = await call(tmp_path, command)
         assert ended.code == 1
         assert "has the schema 0001" in ended.out + ended.err
+
+
+LISTS = ("access list", "audit", "check", "data list", "doctor --offline", "mcp list", "pair list", "sessions", "tools")
+STATES = ("backup copy.zip", "restore copy.zip --force", "status")
+
+
+async def test_what_commands_show_is_json_where_that_is_asked_for(desk: Desk) -> None:
+    desk.write(
+        '[web]\nport = 0\n[tools]\nenabled = ["read_file"]\n[mcp.notes]\nurl = "http://127.0.0.1:1/mcp"\n'
+        '[channels.telegram]\ntoken = "123456:a-token-of-a-bot-in-a-test"\npair = true\nallow = ["@ann"]\n'
+    )
+    desk.home.mkdir(mode=0o700)
+    address = Address("telegram", "1", "8")
+    async with open_store(url_of(desk.home)) as store:
+        eve = Sender("8", "Eve", "eve")
+        accepted = InboundMessage("1", address, eve, datetime.now(UTC), text="hi")
+        await store.accept(accepted, session_key(address), None, DEFAULT_OPTIONS)
+        await store.request_pairing("telegram", eve, session_key(address), address)
+        await store.record_audit(AuditEvent("refused", "telegram:8"))
+        await store.resolve_names("telegram", ["@ann"], Sender("7", "Ann", "ann"))
+    found = {}
+    for command in (*LISTS, *STATES):
+        words = [str(desk.folder / word) if word.endswith(".zip") else word for word in command.split()]
+        ended = await desk.here(*words, "--json")
+        found[command] = [json.loads(line) for line in ended.out.splitlines()]
+        assert found[command], command
+        assert all(isinstance(each, dict) for each in found[command]), command
+    assert [each["person"] for each in found["access list"]] == ["telegram:7", "telegram:8"]
+    [request] = found["pair list"]
+    assert (request["person"], request["state"], len(request["code"])) == ("telegram:8", "pending", 8)
+    assert found["mcp list"] == [
+        {"name": "notes", "place": "http://127.0.0.1:1/mcp", "per_person": False, "signed_in": 0}
+    ]
+    assert {len(found[command]) for command in STATES} == {1}
+    assert found["backup copy.zip"][0]["messages"] == 1
