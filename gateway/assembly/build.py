@@ -171,7 +171,7 @@ def _gateway(generation: Generation, permanent: Permanent, reload: SettingsReloa
         workspaces=first.workspaces,
         files=first.files,
         reload=reload.reload,
-        tool_problems=lambda: {**own.problems(), **mcp_problems(gateway.mcp.shared)},
+        tool_problems=lambda: {**own.problems(), **mcp_problems(gateway.mcp.shared, own.listed)},
         mcp=first.mcp,
         read_file=first.read_file,
         remove_files=permanent.media.remove,

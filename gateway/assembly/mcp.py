@@ -35,6 +35,7 @@ from gateway.store import Store
 from gateway.turns.mcp import Mcp, NoMcp
 
 if TYPE_CHECKING:
+    from agent.custom_tools import CustomTool
     from agent.mcp.account import Accounts, ClientSettings, OpenLink
     from agent.mcp.personal import PersonalServers
     from agent.mcp.server import McpServer, Policy
@@ -236,14 +237,20 @@ def _is_personal(given: McpSettings) -> bool:
     return isinstance(given, McpUrlSettings) and given.per_person
 
 
-def mcp_problems(servers: Iterable[McpServer]) -> dict[str, str]:
-    """What does not work at the moment, by server, as Markdown."""
-    found = ((server.name, server.status) for server in servers)
-    return {
-        f"MCP server {name}": "; ".join(map(escaped, status.parts))
-        for name, status in found
-        if status.state != "running" or status.problems
-    }
+def mcp_problems(servers: Iterable[McpServer], own: Iterable[CustomTool] = ()) -> dict[str, str]:
+    """What does not work at the moment, by server, as Markdown. `own` are the operator's tools, whose names count."""
+    origins = {each.tool.name: each.origin for each in own}
+    found: dict[str, str] = {}
+    for server in servers:
+        status = server.status
+        taken = [escaped(name_taken(tool.name, origins[tool.name]), 300) for tool in server if tool.name in origins]
+        if status.state != "running" or status.problems or taken:
+            found[f"MCP server {server.name}"] = "; ".join([*map(escaped, status.parts), *taken])
+    return found
+
+
+def name_taken(name: str, origin: str) -> str:
+    return f"its tool {name} is not offered, because a tool of yours has that name: {origin}"
 
 
 async def _missing_sandbox(servers: Iterable[McpSettings]) -> str:

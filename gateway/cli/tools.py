@@ -103,7 +103,7 @@ async def _opened(configuration: Configuration, *, with_servers: bool) -> AsyncI
             servers = await open_mcp(configuration, stack)
             for server in servers:
                 status = await server.settled()
-                rows += _rows_of(server, status)
+                rows += _rows_of(server, status, own)
                 if status.state != "running":
                     off[f"{server.name}_*"] = f"MCP server {server.name}: {status}"
             off |= {f"{name}_*": f"MCP server {name}: {said}" for name, said in personal_servers(configuration).items()}
@@ -116,10 +116,12 @@ def _own_rows(configuration: Configuration, own: OwnTools, note: str) -> Iterato
         yield _Row(tool, listed.origin, note if tool.runs_code else "")
 
 
-def _rows_of(server: McpServer, status: Status) -> Iterator[_Row]:
+def _rows_of(server: McpServer, status: Status, own: OwnTools) -> Iterator[_Row]:
     note = "" if status.state == "running" else "as last known"
+    origins = {each.tool.name: each.origin for each in own.listed}
     for tool in server:
-        yield _Row(tool, f"MCP server {server.name}", note)
+        taken = f"not offered: a tool of yours has the name, {origins[tool.name]}" if tool.name in origins else ""
+        yield _Row(tool, f"MCP server {server.name}", taken or note)
 
 
 def _why_off(configuration: Configuration, name: str) -> str:

@@ -519,6 +519,39 @@ async def until_begun(folder: Path, times: int) -> None:
         await until(lambda: calls(folder).count("wait began") >= times)
 
 
+OWN = """\
+from interject import ToolContext, tool
+
+
+@tool(effect="read")
+def example_add(context: ToolContext, a: int, b: int) -> str:
+    \"\"\"Adds as I do.\"\"\"
+    return "mine"
+"""
+
+
+async def test_an_own_tool_with_the_name_of_a_servers_counts_and_that_is_said(
+    tmp_path: Path,
+    models: ModelServer,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("INTERJECT_HOME", str(tmp_path / "home"))
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "add.py").write_text(OWN)
+    models.respond(answering(Call("example_add", {"a": 1, "b": 2}), Say("Done.")))
+    async with person(tmp_path, models, example(url)) as ann:
+        async with asyncio.timeout(60):
+            while "tool of yours has that name: tools/add.py:4" not in (await ann.asks("/status")).replace("\\", ""):
+                pass
+        await ann.say("add")
+        await ann.sees(lambda replies: replies[-1]["done"] and "Done." in shown(replies[-1]))
+    assert list(asked(models, "big")[-1].results.values()) == ["mine"]
+    assert await asyncio.to_thread(main, ["tools", "--config", str(tmp_path / "interject.toml")]) == 0
+    assert "(not offered: a tool of yours has the name, tools/add.py:4)" in capsys.readouterr().out
+
+
 async def test_interject_tools_lists_the_tools_of_servers_and_tries_one(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
